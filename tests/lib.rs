@@ -1,0 +1,1 @@
+//! msnb's tests.
