@@ -1,0 +1,252 @@
+//! [`Service`]: what a server dispatches calls to; and [`Responder`], through which each call gets its one answer.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::{
+    BoxFuture, Code, Codec, Compression, Context, MethodInfo, Payload, ServiceId, Status,
+    frame::{CODEC_AT, FrameType, HEADER_LEN, Header, write_frame},
+    head::ResponseHead,
+    transport::{Outbox, PushError},
+};
+
+/// What a server dispatches calls to. `#[rpc_service]` implements it; a gateway may by hand.
+pub trait Service: Send + Sync + 'static {
+    /// The name and version under which the service is found.
+    fn id(&self) -> &ServiceId;
+
+    /// All methods, in the order that [`call`](Self::call) numbers them.
+    fn methods(&self) -> &[MethodInfo];
+
+    /// Serves one call of the method with this number. The future ends when the handler has; what it says to `responder` is
+    /// the answer.
+    fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()>;
+}
+
+impl<S: Service + ?Sized> Service for Arc<S> {
+    fn id(&self) -> &ServiceId {
+        (**self).id()
+    }
+
+    fn methods(&self) -> &[MethodInfo] {
+        (**self).methods()
+    }
+
+    fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()> {
+        (**self).call(method, arguments, responder)
+    }
+}
+
+/// Gives one call its one answer: the first who claims it is heard, later ones are not.
+///
+/// # Drop
+///
+/// Dropped without an answer, it answers `Internal`, so that no caller waits in vain.
+#[must_use = "a responder that is dropped answers with an error"]
+pub struct Responder {
+    context: Context,
+    sink: Sink,
+}
+
+enum Sink {
+    Wire(WireSink),
+    Local(Option<oneshot::Sender<LocalReply>>),
+    /// A one-way call: nobody listens.
+    Nobody,
+}
+
+/// Where and how a call that came over a connection is answered.
+#[derive(Debug, Clone)]
+pub struct WireSink {
+    /// The connection's outbox.
+    pub outbox: Arc<Outbox>,
+    /// The request's id.
+    pub id: u32,
+    /// The request's codec.
+    pub codec: u8,
+    /// The request's compression.
+    pub compression: u8,
+    /// The longest frame that may be sent, in bytes.
+    pub max_frame: usize,
+}
+
+/// An answer inside this process.
+pub(crate) struct LocalReply {
+    pub(crate) status: Status,
+    pub(crate) payload: BytesMut,
+}
+
+impl Responder {
+    /// Answers over a connection.
+    pub fn wire(context: Context, sink: WireSink) -> Self {
+        Self { context, sink: Sink::Wire(sink) }
+    }
+
+    /// Answers nobody, for a one-way call.
+    pub fn nobody(context: Context) -> Self {
+        Self { context, sink: Sink::Nobody }
+    }
+
+    pub(crate) fn local(context: Context, reply: oneshot::Sender<LocalReply>) -> Self {
+        Self { context, sink: Sink::Local(Some(reply)) }
+    }
+
+    /// The call's context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Answers with a result.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits for room on the connection, it answers `Internal`.
+    pub async fn result<T: Serialize + ?Sized>(mut self, value: &T) {
+        self.send(&Status::OK, Some(value)).await;
+    }
+
+    /// Answers with the service's own error.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`result`](Self::result).
+    pub async fn error<E: Serialize + ?Sized>(mut self, error: &E) {
+        self.send(&Status::new(Code::Application, ""), Some(error)).await;
+    }
+
+    /// Answers with a status and no value.
+    pub fn status(mut self, status: Status) {
+        self.refuse(&status, None);
+    }
+
+    /// Answers that the call was not run, and when it may be sent again.
+    pub fn refuse_until(mut self, status: Status, retry_after: Duration) {
+        self.refuse(&status, Some(retry_after));
+    }
+
+    async fn send<T: Serialize + ?Sized>(&mut self, status: &Status, value: Option<&T>) {
+        match &mut self.sink {
+            Sink::Nobody => {
+                self.context.claim_answer();
+            }
+            Sink::Local(reply) => {
+                let mut payload = BytesMut::new();
+                let encoded = value.map_or(Ok(()), |value| Codec::Bincode.encode(value, &mut payload));
+                let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
+                if self.context.claim_answer()
+                    && let Some(reply) = reply.take()
+                {
+                    // A caller that gave up is no longer there to be told.
+                    let _ = reply.send(LocalReply { status, payload });
+                }
+            }
+            Sink::Wire(sink) => {
+                // The claim comes under the outbox's lock, once there is room: who claims is heard.
+                while let Err(PushError::Full) = sink.outbox.push(|out| {
+                    if self.context.claim_answer() {
+                        sink.write(out, status, None, value);
+                    }
+                }) {
+                    sink.outbox.room().await;
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, status: &Status, retry_after: Option<Duration>) {
+        if !self.context.claim_answer() {
+            return;
+        }
+        match &mut self.sink {
+            Sink::Nobody => {}
+            Sink::Local(reply) => {
+                if let Some(reply) = reply.take() {
+                    let _ = reply.send(LocalReply { status: status.clone(), payload: BytesMut::new() });
+                }
+            }
+            Sink::Wire(sink) => sink.refuse(status, retry_after),
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.refuse(&Status::new(Code::Internal, "the handler ended without an answer"), None);
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl WireSink {
+    /// Answers with a status and no value, without regard to who else might.
+    pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+        // A connection that is gone has nobody to be told.
+        let _ = self.outbox.push_control(|out| self.write::<()>(out, status, retry_after, None));
+    }
+
+    fn write<T: Serialize + ?Sized>(
+        &self,
+        out: &mut BytesMut,
+        status: &Status,
+        retry_after: Option<Duration>,
+        value: Option<&T>,
+    ) {
+        let start = out.len();
+        let outcome = self.try_write(out, status, retry_after, value);
+        let length = out.len() - start;
+        let failed = match outcome {
+            Err(failed) => failed,
+            Ok(()) if length > self.max_frame => {
+                out.truncate(start);
+                let message = format!("the response has {length} bytes, over the limit of {}", self.max_frame);
+                Status::new(Code::ResourceExhausted, message)
+            }
+            Ok(()) => return,
+        };
+        // A status without a value always fits and always encodes.
+        let _ = self.try_write::<()>(out, &failed, None, None);
+    }
+
+    fn try_write<T: Serialize + ?Sized>(
+        &self,
+        out: &mut BytesMut,
+        status: &Status,
+        retry_after: Option<Duration>,
+        value: Option<&T>,
+    ) -> Result<(), Status> {
+        let frame_at = out.len();
+        let header = Header { codec: self.codec, ..Header::empty(FrameType::Response, self.id) };
+        let mut compressed = Compression::None;
+        write_frame(out, header, |out| {
+            if *status == Status::OK && retry_after.is_none() {
+                out.put_u16(0);
+            } else {
+                ResponseHead { status: status.clone(), metadata: Default::default(), retry_after }.write(out);
+            }
+            let Some(value) = value else { return Ok(()) };
+            let (codec, compression) = (Codec::from_u8(self.codec)?, Compression::from_u8(self.compression)?);
+            let payload_at = out.len();
+            codec.encode(value, out).map_err(|error| unencodable(&error))?;
+            if compression != Compression::None {
+                compressed = compression.compress_tail(out, payload_at);
+            }
+            Ok(())
+        })?;
+        out[frame_at + CODEC_AT + 1] = compressed as u8;
+        Ok(())
+    }
+}
+
+fn unencodable(error: &crate::CodecError) -> Status {
+    Status::new(Code::Internal, format!("the result does not encode: {error}"))
+}
+
+/// The least of a response frame, which always fits: a header, and a head with a status of the longest message.
+const _: () = assert!(HEADER_LEN + 2 + 4 + Status::MAX_MESSAGE < u16::MAX as usize);
