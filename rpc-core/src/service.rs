@@ -174,7 +174,8 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.refuse(&Status::new(Code::Internal, "the handler ended without an answer"), None);
+        let how = if std::thread::panicking() { "the handler panicked" } else { "the handler ended without an answer" };
+        self.refuse(&Status::new(Code::Internal, how), None);
     }
 }
 

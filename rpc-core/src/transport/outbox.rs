@@ -28,6 +28,8 @@ struct State {
     pending: BytesMut,
     /// Bytes that the driver took and has not written yet; they count against the limit.
     writing: usize,
+    /// Bytes that were written since the beginning.
+    written: u64,
     /// Whether somebody waits for room.
     awaited: bool,
     /// The driver, when it sleeps.
@@ -35,6 +37,10 @@ struct State {
     /// The driver was to be woken while it was awake, so it must not lie down.
     woken: bool,
 }
+
+/// Where a frame stands in all that is written to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position(u64);
 
 /// Why nothing was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,17 +58,27 @@ impl Outbox {
         Self { state: Mutex::default(), room: Notify::new(), limit, closed: AtomicBool::new(false) }
     }
 
+    /// Lets `write` append a frame, whose [`Position`] it is told.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`], without calling `write`.
+    pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut BytesMut) -> R) -> Result<R, PushError> {
+        let state = self.lock();
+        if state.pending.len() + state.writing >= self.limit {
+            return Err(PushError::Full);
+        }
+        let position = Position(state.written + (state.writing + state.pending.len()) as u64);
+        self.append(state, |out| write(position, out))
+    }
+
     /// Lets `write` append a frame.
     ///
     /// # Errors
     ///
     /// [`PushError`], without calling `write`.
     pub fn push<R>(&self, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
-        let state = self.lock();
-        if state.pending.len() + state.writing >= self.limit {
-            return Err(PushError::Full);
-        }
-        self.append(state, write)
+        self.push_at(|_, out| write(out))
     }
 
     /// Lets `write` append a frame even when the outbox is full: for small frames whose number is bounded otherwise, because
@@ -132,6 +148,12 @@ impl Outbox {
         state.pending.is_empty() && state.writing == 0
     }
 
+    /// Whether any byte of the frame at `position` was handed to the socket. What was not never will be once the driver is
+    /// gone.
+    pub fn has_begun(&self, position: Position) -> bool {
+        self.lock().written > position.0
+    }
+
     /// Whether nothing more is taken.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -171,6 +193,7 @@ impl Outbox {
     pub(super) fn written(&self, count: usize) {
         let mut state = self.lock();
         state.writing -= count;
+        state.written += count as u64;
         let tell = state.awaited && state.pending.len() + state.writing < self.limit;
         if tell {
             state.awaited = false;
@@ -234,7 +257,16 @@ mod tests {
         assert_eq!(&outbox.take(BytesMut::new())[..], b"12345pong");
         assert_eq!(outbox.push(|_| ()), Err(PushError::Full), "taken is not yet written");
         outbox.written(6);
-        assert!(outbox.push(|_| ()).is_ok());
+        let position = outbox.push_at(|position, out| {
+            out.put_slice(b"7");
+            position
+        });
+        assert_eq!(position, Ok(Position(9)));
+        outbox.written(3);
+        assert!(!outbox.has_begun(Position(9)));
+        outbox.take(BytesMut::new());
+        outbox.written(1);
+        assert!(outbox.has_begun(Position(9)));
     }
 
     #[test]
