@@ -1,5 +1,8 @@
 //! The words and seams of msnb, and the transport that both ends share.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 mod call;
 mod caller;
 mod codec;
@@ -35,6 +38,7 @@ pub use method::{Method, MethodInfo};
 pub use payload::Payload;
 pub use registry::{Addresses, Discovery, Registry};
 pub use reply::Reply;
+pub use rpc_macros::rpc_service;
 pub use service::{Responder, Service, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};

@@ -1,0 +1,75 @@
+//! [`Answer`]: what a method gives back.
+
+use syn::{GenericArgument, PathArguments, ReturnType, Type, parse_quote};
+
+use crate::{mistakes::Mistakes, travel};
+
+/// What a method gives back.
+pub(crate) struct Answer {
+    /// The return type as it is written.
+    pub(crate) written: Type,
+    /// What it means for the call.
+    pub(crate) kind: AnswerKind,
+}
+
+/// How a call can end.
+pub(crate) enum AnswerKind {
+    /// No response is sent.
+    Nothing,
+    /// With a value; the call fails for the framework's reasons only.
+    Plain,
+    /// With the `T` or the `E` of a `Result<T, E>`.
+    Fallible(Box<[Type; 2]>),
+}
+
+impl Answer {
+    /// Reads a return type. What is a `Result` is seen by its name and its two arguments, as a macro sees no types.
+    pub(crate) fn parse(output: &ReturnType, one_way: bool, mistakes: &mut Mistakes) -> Self {
+        let written = match output {
+            ReturnType::Default => parse_quote!(()),
+            ReturnType::Type(_, ty) => bare(ty).clone(),
+        };
+        if one_way {
+            if !matches!(&written, Type::Tuple(tuple) if tuple.elems.is_empty()) {
+                mistakes.at(&written, "a one-way call has no answer: drop the return type, or `one_way`");
+            }
+            return Self { written, kind: AnswerKind::Nothing };
+        }
+        travel::check(&written, mistakes);
+        let kind = match result_arguments(&written).as_deref() {
+            Some([value, error]) => AnswerKind::Fallible(Box::new([value.clone(), error.clone()])),
+            Some([_]) => {
+                let message = "the client must know the error's type, which this alias hides: \
+                               write `Result<T, E>` with both types";
+                mistakes.at(&written, message);
+                AnswerKind::Plain
+            }
+            _ => AnswerKind::Plain,
+        };
+        Self { written, kind }
+    }
+}
+
+/// The type without parentheses and the invisible groups that macros leave.
+fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Paren(inner) => bare(&inner.elem),
+        Type::Group(inner) => bare(&inner.elem),
+        ty => ty,
+    }
+}
+
+/// The type arguments, if the path ends in `Result`.
+fn result_arguments(ty: &Type) -> Option<Vec<Type>> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    arguments
+        .args
+        .iter()
+        .map(|argument| match argument {
+            GenericArgument::Type(ty) => Some(ty.clone()),
+            _ => None,
+        })
+        .collect()
+}
