@@ -1,14 +1,14 @@
 //! [`Service`]: what a server dispatches calls to; and [`Responder`], through which each call gets its one answer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    BoxFuture, Code, Codec, Compression, Context, MethodInfo, Payload, ServiceId, Status,
-    frame::{CODEC_AT, FrameType, HEADER_LEN, Header, write_frame},
+    BoxFuture, Code, Codec, Compression, Context, Message, MethodInfo, Payload, ServiceId, Status,
+    frame::{FrameType, HEADER_LEN, Header, write_frame},
     head::ResponseHead,
     transport::{Outbox, PushError},
 };
@@ -105,7 +105,7 @@ impl Responder {
     ///
     /// Dropped while it waits for room on the connection, it answers `Internal`.
     pub async fn result<T: Serialize + ?Sized>(mut self, value: &T) {
-        self.send(&Status::OK, Some(value)).await;
+        self.send(&Status::OK, value).await;
     }
 
     /// Answers with the service's own error.
@@ -114,7 +114,7 @@ impl Responder {
     ///
     /// As [`result`](Self::result).
     pub async fn error<E: Serialize + ?Sized>(mut self, error: &E) {
-        self.send(&Status::new(Code::Application, ""), Some(error)).await;
+        self.send(&Status::new(Code::Application, ""), error).await;
     }
 
     /// Answers with a status and no value.
@@ -127,14 +127,14 @@ impl Responder {
         self.refuse(&status, Some(retry_after));
     }
 
-    async fn send<T: Serialize + ?Sized>(&mut self, status: &Status, value: Option<&T>) {
+    async fn send<T: Serialize + ?Sized>(&mut self, status: &Status, value: &T) {
         match &mut self.sink {
             Sink::Nobody => {
                 self.context.claim_answer();
             }
             Sink::Local(reply) => {
                 let mut payload = BytesMut::new();
-                let encoded = value.map_or(Ok(()), |value| Codec::Bincode.encode(value, &mut payload));
+                let encoded = Codec::Bincode.encode(value, &mut payload);
                 let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
                 if self.context.claim_answer()
                     && let Some(reply) = reply.take()
@@ -147,7 +147,7 @@ impl Responder {
                 // The claim comes under the outbox's lock, once there is room: who claims is heard.
                 while let Err(PushError::Full) = sink.outbox.push(|out| {
                     if self.context.claim_answer() {
-                        sink.write(out, status, None, value);
+                        sink.write(out, status, value);
                     }
                 }) {
                     sink.outbox.room().await;
@@ -189,60 +189,39 @@ impl WireSink {
     /// Answers with a status and no value, without regard to who else might.
     pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
         // A connection that is gone has nobody to be told.
-        let _ = self.outbox.push_control(|out| self.write::<()>(out, status, retry_after, None));
+        let _ = self.outbox.push_control(|out| self.write_status(out, status, retry_after));
     }
 
-    fn write<T: Serialize + ?Sized>(
-        &self,
-        out: &mut BytesMut,
-        status: &Status,
-        retry_after: Option<Duration>,
-        value: Option<&T>,
-    ) {
-        let start = out.len();
-        let outcome = self.try_write(out, status, retry_after, value);
-        let length = out.len() - start;
-        let failed = match outcome {
-            Err(failed) => failed,
-            Ok(()) if length > self.max_frame => {
-                out.truncate(start);
-                let message = format!("the response has {length} bytes, over the limit of {}", self.max_frame);
-                Status::new(Code::ResourceExhausted, message)
-            }
-            Ok(()) => return,
-        };
-        // A status without a value always fits and always encodes.
-        let _ = self.try_write::<()>(out, &failed, None, None);
+    /// Writes a result or an error value; where that fails, why.
+    fn write<T: Serialize + ?Sized>(&self, out: &mut BytesMut, status: &Status, value: &T) {
+        let written = Codec::from_u8(self.codec).and_then(|codec| {
+            let compression = Compression::from_u8(self.compression)?;
+            let (id, max_frame) = (self.id, self.max_frame);
+            let message = Message { frame_type: FrameType::Response, id, codec, compression, value, max_frame };
+            message.write(out, |out| write_head(out, status, None))
+        });
+        if let Err(failed) = written {
+            // The handler ran, so what does not fit or encode is this end's fault, not the caller's.
+            let code = if failed.code() == Code::InvalidArgument { Code::Internal } else { failed.code() };
+            self.write_status(out, &Status::new(code, failed.message().to_owned()), None);
+        }
     }
 
-    fn try_write<T: Serialize + ?Sized>(
-        &self,
-        out: &mut BytesMut,
-        status: &Status,
-        retry_after: Option<Duration>,
-        value: Option<&T>,
-    ) -> Result<(), Status> {
-        let frame_at = out.len();
+    fn write_status(&self, out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {
         let header = Header { codec: self.codec, ..Header::empty(FrameType::Response, self.id) };
-        let mut compressed = Compression::None;
-        write_frame(out, header, |out| {
-            if *status == Status::OK && retry_after.is_none() {
-                out.put_u16(0);
-            } else {
-                ResponseHead { status: status.clone(), metadata: Default::default(), retry_after }.write(out);
-            }
-            let Some(value) = value else { return Ok(()) };
-            let (codec, compression) = (Codec::from_u8(self.codec)?, Compression::from_u8(self.compression)?);
-            let payload_at = out.len();
-            codec.encode(value, out).map_err(|error| unencodable(&error))?;
-            if compression != Compression::None {
-                compressed = compression.compress_tail(out, payload_at);
-            }
+        let Ok(()) = write_frame::<Infallible>(out, header, |out| {
+            write_head(out, status, retry_after);
             Ok(())
-        })?;
-        out[frame_at + CODEC_AT + 1] = compressed as u8;
-        Ok(())
+        });
     }
+}
+
+/// Most answers have an empty head, which deserves to be cheap.
+fn write_head(out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {
+    if status.code() == Code::Ok && retry_after.is_none() {
+        return out.put_u16(0);
+    }
+    ResponseHead { status: status.clone(), metadata: Default::default(), retry_after }.write(out);
 }
 
 fn unencodable(error: &crate::CodecError) -> Status {

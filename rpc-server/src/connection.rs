@@ -226,8 +226,8 @@ impl Role for Connection {
         Ok(Turn { wake_at: wake_at.into_iter().flatten().min(), finish: over && self.running.is_idle() })
     }
 
-    fn handle_close(&mut self, reason: &CloseReason) {
-        debug!(peer = ?self.peer.address, %reason, cause = ?std::error::Error::source(reason), "connection closed");
+    fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+        debug!(peer = ?self.peer.address, %reason, cause = ?std::error::Error::source(&**reason), "connection closed");
         self.running.end_all();
     }
 }

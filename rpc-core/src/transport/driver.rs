@@ -49,7 +49,7 @@ pub trait Role: Send + Unpin + 'static {
     fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason>;
 
     /// Learns that the connection is over. Called exactly once, also when the driver is dropped.
-    fn handle_close(&mut self, reason: &CloseReason);
+    fn handle_close(&mut self, reason: &Arc<CloseReason>);
 }
 
 /// What happened on a connection, and when.
@@ -66,6 +66,13 @@ pub struct Activity {
     pub paused: bool,
     /// Whether the peer has closed its sending side.
     pub peer_closed: bool,
+}
+
+impl Activity {
+    /// The activity of a connection that begins at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { last_read: now, last_write: now, mid_frame: false, paused: false, peer_closed: false }
+    }
 }
 
 /// What a [`Role`] wants next.
@@ -204,8 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     pub fn new(io: S, role: R, outbox: Arc<Outbox>, config: TransportConfig) -> Self {
         let now = Instant::now();
         let reader = FrameReader::new(config.max_frame);
-        let activity =
-            Activity { last_read: now, last_write: now, mid_frame: false, paused: false, peer_closed: false };
+        let activity = Activity::new(now);
         Self {
             io,
             role,
@@ -415,17 +421,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Future for Driver<S, R> {
-    type Output = CloseReason;
+    type Output = Arc<CloseReason>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<CloseReason> {
-        let reason = ready!(self.drive(cx));
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Arc<CloseReason>> {
+        let reason = Arc::new(ready!(self.drive(cx)));
         self.close(&reason);
         Poll::Ready(reason)
     }
 }
 
 impl<S, R: Role> Driver<S, R> {
-    fn close(&mut self, reason: &CloseReason) {
+    fn close(&mut self, reason: &Arc<CloseReason>) {
         if !std::mem::replace(&mut self.closed, true) {
             // First nothing more is taken, then those who wait are told: a call that is entered in between fails to push.
             self.outbox.close();
@@ -436,7 +442,7 @@ impl<S, R: Role> Driver<S, R> {
 
 impl<S, R: Role> Drop for Driver<S, R> {
     fn drop(&mut self) {
-        self.close(&CloseReason::Dropped);
+        self.close(&Arc::new(CloseReason::Dropped));
     }
 }
 
