@@ -1,1 +1,3 @@
 //! msnb's tests.
+
+pub mod nacos;

@@ -1,0 +1,105 @@
+//! [`HostPort`]: where something listens, as a person writes it.
+
+use std::{fmt, io, net::SocketAddr};
+
+use rpc_core::{Code, Error, Instance};
+
+/// A host and a port, not yet resolved. IPv6 addresses keep their brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl HostPort {
+    /// Reads `host:port`, or `host` where there is a default port.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, which repeats the text: it must hold no secret.
+    pub(crate) fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Error> {
+        let wrong = |why: &str| Error::new(Code::InvalidArgument, format!("`{text}` is not an address: {why}"));
+        let (host, port) = match text.rfind(']') {
+            Some(end) => text.split_at(end + 1),
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match (port.strip_prefix(':'), default_port) {
+            (Some(port), _) => {
+                port.parse().ok().filter(|port| *port != 0).ok_or_else(|| wrong("the port must be 1 to 65535"))?
+            }
+            (None, Some(default)) if port.is_empty() => default,
+            (None, _) => return Err(wrong("write `host:port`, and an IPv6 address in brackets")),
+        };
+        let legal = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            }
+        };
+        if !legal {
+            return Err(wrong("the host must be a name, an IPv4 address or an IPv6 address in brackets"));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+
+    /// The addresses that the host stands for: the IPv4 ones if there are any, else the IPv6 ones.
+    ///
+    /// Only one family, because a name with both, like `localhost`, would count one host twice.
+    pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let all: Vec<_> = tokio::net::lookup_host(self.to_string()).await?.collect();
+        let (mut v4, v6): (Vec<_>, Vec<_>) = all.into_iter().partition(SocketAddr::is_ipv4);
+        if v4.is_empty() {
+            v4 = v6;
+        }
+        if v4.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        Ok(v4)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Refuses an instance that nobody could connect to.
+pub(crate) fn check_connectable(instance: &Instance) -> Result<(), Error> {
+    let address = instance.address();
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        return Err(Error::new(
+            Code::InvalidArgument,
+            format!("{address} cannot be announced: no consumer can connect to it; advertise another address"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_hosts_and_ports() {
+        let read = |text| HostPort::parse(text, Some(8848)).map(|a| (a.host, a.port)).ok();
+        let is = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(read("nacos-0.nacos"), is("nacos-0.nacos", 8848));
+        assert_eq!(read("10.0.0.1:80"), is("10.0.0.1", 80));
+        assert_eq!(read("[::1]:80"), is("[::1]", 80));
+        assert_eq!(read("[::1]"), is("[::1]", 8848));
+        for bad in ["", ":80", "a:", "a:0", "a:65536", "a:b", "::1", "[::g]:1", "a/b", "a@b:1", "[::1]80", "a b:1"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert!(HostPort::parse("a", None).is_err());
+    }
+
+    #[test]
+    fn refuses_to_announce_what_is_no_destination() {
+        let check = |address: &str| check_connectable(&Instance::new(address.parse().unwrap())).is_ok();
+        assert!(check("127.0.0.1:1"));
+        assert!(!check("127.0.0.1:0"));
+        assert!(!check("0.0.0.0:1"));
+        assert!(!check("[::]:1"));
+    }
+}

@@ -1,0 +1,129 @@
+//! [`Memory`]: a registry inside one process.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, Registry, ServiceId};
+use tokio::sync::watch;
+
+use crate::{
+    address,
+    watches::{self, Publisher},
+};
+
+/// A registry that ends with the process, for tests: `memory:`, or `memory:name` for one that others do not see.
+///
+/// All handles of one name show the same lists, and a list outlives the handle it was made through. A name is remembered for as long
+/// as the process lives.
+pub struct Memory {
+    store: Arc<Store>,
+    url: String,
+}
+
+/// The newest list of each service that was ever named.
+type Store = Mutex<HashMap<ServiceId, Publisher>>;
+
+impl Memory {
+    /// The registry of this name in this process; the empty name is one like any other.
+    pub fn named(name: &str) -> Self {
+        static STORES: LazyLock<Mutex<HashMap<String, Arc<Store>>>> = LazyLock::new(Mutex::default);
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = Arc::clone(stores.entry(name.to_owned()).or_default());
+        Self { store, url: format!("memory:{name}") }
+    }
+
+    fn change(&self, service: &ServiceId, change: impl FnOnce(&mut Vec<Instance>)) {
+        let mut services = self.lock();
+        let publisher = services.entry(service.clone()).or_insert_with(empty);
+        let mut list = publisher.borrow().as_deref().unwrap_or_default().to_vec();
+        change(&mut list);
+        list.sort_by_key(Instance::address);
+        watches::publish(publisher, list);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceId, Publisher>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registry for Memory {
+    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            address::check_connectable(&instance)?;
+            self.change(service, |list| {
+                list.retain(|other| other.address() != instance.address());
+                list.push(instance);
+            });
+            Ok(())
+        })
+    }
+
+    fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.change(service, |list| list.retain(|other| other.address() != address));
+            Ok(())
+        })
+    }
+}
+
+impl Discovery for Memory {
+    fn watch(&self, service: &ServiceId) -> Addresses {
+        self.lock().entry(service.clone()).or_insert_with(empty).subscribe()
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Memory").field(&self.url).finish()
+    }
+}
+
+/// A service without providers.
+fn empty() -> Publisher {
+    watch::Sender::new(Some(Arc::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
+
+    fn instance(port: u16) -> Instance {
+        Instance::new(([127, 0, 0, 1], port).into())
+    }
+
+    fn ports(addresses: &Addresses) -> Vec<u16> {
+        addresses.borrow().as_ref().unwrap().iter().map(|instance| instance.address().port()).collect()
+    }
+
+    #[tokio::test]
+    async fn handles_of_one_name_see_each_other() {
+        let (one, same, other) = (Memory::named("m1"), Memory::named("m1"), Memory::named("m2"));
+        let (seen, unseen) = (same.watch(&SERVICE), other.watch(&SERVICE));
+
+        one.register(&SERVICE, instance(2)).await.unwrap();
+        one.register(&SERVICE, instance(1)).await.unwrap();
+        assert_eq!((ports(&seen), ports(&unseen)), (vec![1, 2], vec![]));
+
+        same.deregister(&SERVICE, instance(2).address()).await.unwrap();
+        same.deregister(&SERVICE, instance(2).address()).await.unwrap();
+        assert_eq!(ports(&seen), [1]);
+    }
+
+    #[tokio::test]
+    async fn registering_again_replaces() {
+        let memory = Memory::named("m3");
+        memory.register(&SERVICE, instance(1)).await.unwrap();
+        memory.register(&SERVICE, instance(1).with_weight(2.0)).await.unwrap();
+        assert_eq!(memory.watch(&SERVICE).borrow().as_deref(), Some(&[instance(1).with_weight(2.0)][..]));
+    }
+}

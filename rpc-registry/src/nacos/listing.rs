@@ -1,0 +1,127 @@
+//! Between an [`Instance`] and what Nacos lists.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use nacos_sdk::api::naming::ServiceInstance;
+use rpc_core::{Error, Instance};
+
+use super::limits;
+
+/// The metadata entry that repeats the weight for consumers of other frameworks, which read it there.
+const WEIGHT: &str = "weight";
+
+/// The cluster of instances that name none.
+const DEFAULT_CLUSTER: &str = "DEFAULT";
+
+/// What is sent to Nacos for `instance`: ephemeral, so that it is gone with the connection.
+///
+/// # Errors
+///
+/// `InvalidArgument` when the metadata is too long.
+pub(super) fn to_nacos(instance: &Instance, cluster: Option<&str>) -> Result<ServiceInstance, Error> {
+    let weight = limits::weight(instance);
+    let mut metadata: HashMap<_, _> = instance.metadata().clone().into_iter().collect();
+    metadata.insert(WEIGHT.to_owned(), weight.to_string());
+    limits::metadata(&metadata)?;
+    Ok(ServiceInstance { weight, metadata, ..place(instance.address(), cluster) })
+}
+
+/// What names an instance, without what it says of itself.
+pub(super) fn place(address: SocketAddr, cluster: Option<&str>) -> ServiceInstance {
+    ServiceInstance {
+        ip: address.ip().to_string(),
+        port: address.port().into(),
+        ephemeral: true,
+        cluster_name: Some(cluster.unwrap_or(DEFAULT_CLUSTER).to_owned()),
+        ..Default::default()
+    }
+}
+
+/// The instances that can be called, by address.
+///
+/// Nacos was asked for these only, but r-nacos ignores the cluster, and what a server filters differs with its version.
+pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) -> Vec<Instance> {
+    let mut instances: Vec<_> = listed
+        .into_iter()
+        .filter(|listed| listed.healthy && listed.enabled)
+        .filter(|listed| cluster.is_none_or(|cluster| listed.cluster_name.as_deref() == Some(cluster)))
+        .filter_map(|listed| {
+            // Nacos' weight, not the metadata's: an operator may have changed it.
+            let instance = Instance::new(address(&listed)?).with_weight(listed.weight);
+            let metadata = listed.metadata.into_iter().filter(|(key, _)| key != WEIGHT);
+            Some(metadata.fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
+        })
+        .collect();
+    instances.sort_by_key(Instance::address);
+    instances.dedup_by_key(|instance| instance.address());
+    instances
+}
+
+/// Whether `address` is among those listed, in whatever state.
+pub(super) fn contains(listed: &[ServiceInstance], wanted: SocketAddr) -> bool {
+    listed.iter().any(|listed| address(listed) == Some(wanted))
+}
+
+/// Where an instance listens; none for a name, which Nacos takes in place of an address and msnb does not.
+fn address(listed: &ServiceInstance) -> Option<SocketAddr> {
+    let ip: IpAddr = listed.ip.parse().ok()?;
+    let port = u16::try_from(listed.port).ok().filter(|port| *port != 0)?;
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(port: u16) -> Instance {
+        Instance::new(([10, 0, 0, 1], port).into()).with_weight(2.5).with_metadata("protocol", "msnb")
+    }
+
+    #[test]
+    fn what_is_sent_comes_back() {
+        let sent = to_nacos(&instance(1), Some("c")).unwrap();
+        assert!(sent.ephemeral && contains(std::slice::from_ref(&sent), instance(1).address()));
+        assert_eq!(sent.metadata[WEIGHT], "2.5");
+        assert_eq!(from_nacos(vec![sent], Some("c")), [instance(1)]);
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_left_out() {
+        let good = to_nacos(&instance(1), None).unwrap();
+        let without = |change: fn(&mut ServiceInstance)| {
+            let mut listed = good.clone();
+            listed.port = 2;
+            change(&mut listed);
+            listed
+        };
+        let listed = vec![
+            without(|listed| listed.healthy = false),
+            without(|listed| listed.enabled = false),
+            without(|listed| listed.cluster_name = Some("other".to_owned())),
+            without(|listed| listed.ip = "some.host".to_owned()),
+            without(|listed| listed.port = 65_536),
+            good.clone(),
+            good.clone(),
+        ];
+        assert_eq!(from_nacos(listed.clone(), Some(DEFAULT_CLUSTER)), [instance(1)]);
+        assert_eq!(from_nacos(listed, None).len(), 2);
+    }
+
+    #[test]
+    fn a_weight_that_an_operator_set_counts() {
+        let mut listed = to_nacos(&instance(1), None).unwrap();
+        listed.weight = 0.0;
+        assert_eq!(from_nacos(vec![listed], None)[0].weight(), 0.0);
+    }
+
+    #[test]
+    fn the_weight_counts_towards_the_metadata() {
+        // "protocol" + "msnb" + "weight" + "2.5" + the key "x"
+        let room = 1024 - (8 + 4 + 6 + 3 + 1);
+        assert!(to_nacos(&instance(1).with_metadata("x", "y".repeat(room)), None).is_ok());
+        assert!(to_nacos(&instance(1).with_metadata("x", "y".repeat(room + 1)), None).is_err());
+    }
+}

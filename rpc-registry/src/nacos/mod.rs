@@ -1,0 +1,256 @@
+//! [`Nacos`]: the registry for production.
+
+mod backoff;
+mod desired;
+mod limits;
+mod listing;
+mod login;
+mod naming;
+mod registration;
+mod subscription;
+mod url;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, Registry, ServiceId};
+use tokio::{net::UdpSocket, runtime::Handle, sync::OnceCell, time::timeout};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use self::{login::Login, naming::Naming, registration::Registration, url::Config};
+use crate::{address, throttle::Throttle, watches::Watches};
+
+/// A Nacos server, or a cluster of them.
+///
+/// A service `demo.Greeter` at version `1.0` is the Nacos service `demo.Greeter:1.0`. An instance is ephemeral, with its weight, its
+/// metadata and a metadata entry `weight`.
+///
+/// **Registering.** Every address that is registered has a connection of its own to Nacos. What should be listed is compared with
+/// what is: one service every 5 s in turn, every service each 30 s, and all of them after an outage; what is missing is registered again,
+/// with a warning, and [counted](Self::unlisted_count). So an instance that an operator disables comes back; set its weight to 0
+/// instead. What is deregistered while Nacos is away is taken off once it is back.
+///
+/// **Watching.** Lists are passed on as Nacos gives them, without what is unhealthy or disabled. After its restart Nacos gives empty and
+/// partial lists for a while (4 to 17 s were seen, and up to a minute after a long outage): whoever reads them must keep providers
+/// whose channels answer. An error is never passed on as a list.
+///
+/// **Outages.** Nothing here waits for ever: a call ends after 3 s, and the attempts go on in the background with a pause of at
+/// most 8 s. The SDK has a pause of its own before it connects again, which grows to 64 s. Of several servers it takes one at
+/// random and moves on to the next when that fails.
+///
+/// **Security.** The user and the password go over HTTP, and everything else over gRPC, without TLS.
+///
+/// **Logging.** The SDK logs whole lists at level info and each attempt of an outage at level error, with the target `nacos_sdk`.
+/// Filter it in the subscriber, with `EnvFilter` for instance by `info,nacos_sdk=off`: what matters is said here again.
+///
+/// **Files.** The SDK writes the lists that it sees to a directory `nacos` in the one that [`Local`](crate::Local) uses by default.
+/// Nothing reads them.
+///
+/// # Drop
+///
+/// Takes off what was registered through this handle and ends its watches, in the background, within some seconds. A process that
+/// ends sooner is taken off when Nacos finds the connection closed. If Nacos is away in these seconds, what was registered comes
+/// back with it and stays until the process ends: deregister, and drop the handle after that.
+pub struct Nacos {
+    shared: Arc<Shared>,
+    registrations: Mutex<HashMap<SocketAddr, Registration>>,
+    tasks: TaskTracker,
+    runtime: Handle,
+    _stop_on_drop: DropGuard,
+}
+
+/// What the tasks of a handle share.
+struct Shared {
+    config: Arc<Config>,
+    url: String,
+    login: Arc<Login>,
+    watches: Watches,
+    /// The connection of all watches.
+    consumer: OnceCell<Naming>,
+    unlisted: AtomicU64,
+    stop: CancellationToken,
+}
+
+/// The longest that one waits for Nacos, or for names to be resolved, when nothing has been asked of Nacos yet.
+const START: Duration = Duration::from_secs(3);
+
+impl Nacos {
+    /// Reads a URL, `nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=`. Values are
+    /// percent-encoded. The port is 8848 unless given, gRPC's 1000 more; `grpc_port` is for servers where it is not.
+    /// `cluster` is where instances are registered and the only one that is watched.
+    ///
+    /// It waits up to 3 s to find out whether the password is right, and else for nothing: connections are made when they are needed.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` when the URL is not understood, `Unauthenticated` when a server says that the user or the password is
+    /// wrong.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with its I/O and time drivers enabled.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let config = Arc::new(Config::parse(url)?);
+        let stop = CancellationToken::new();
+        let login = Arc::new(Login::new(Arc::clone(&config), stop.clone())?);
+        match timeout(START, login.ensure()).await {
+            Ok(Err(error)) if error.code() == Code::Unauthenticated => return Err(error),
+            // A server that is away may come.
+            _ => {}
+        }
+        let shared = Shared {
+            url: config.to_string(),
+            config,
+            login,
+            watches: Watches::default(),
+            consumer: OnceCell::new(),
+            unlisted: AtomicU64::new(0),
+            stop: stop.clone(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            registrations: Mutex::default(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            _stop_on_drop: stop.drop_guard(),
+        })
+    }
+
+    /// How often, since the handle was made, an instance was not listed though it should have been.
+    ///
+    /// Each time it was registered again. A number that grows while Nacos runs means that something takes instances off.
+    pub fn unlisted_count(&self) -> u64 {
+        self.shared.unlisted.load(Ordering::Relaxed)
+    }
+
+    /// The registration of this address, made when it is first asked for. It stays as long as the handle, as a task that sleeps.
+    fn registration(&self, address: SocketAddr) -> Registration {
+        let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let (registration, driver) = Registration::new(address, Arc::clone(&self.shared));
+            self.tasks.spawn_on(driver, &self.runtime);
+            registration
+        };
+        registrations.entry(address).or_insert_with(new).clone()
+    }
+
+    /// Refuses a loopback address when Nacos is on another machine, where it would mean that one.
+    async fn check_reachable(&self, address: SocketAddr) -> Result<(), Error> {
+        if !address.ip().is_loopback() {
+            return Ok(());
+        }
+        match self.reachable_ip().await {
+            Ok(ip) if !ip.is_loopback() => Err(Error::new(
+                Code::InvalidArgument,
+                format!("{address} means another machine to each consumer of {}; advertise {ip}", self.shared.url),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Registry for Nacos {
+    /// As the trait says. It waits up to 4 s for Nacos to answer; without an answer the attempts go on in the background.
+    ///
+    /// `InvalidArgument` for a loopback address when Nacos is on another machine, and for metadata of more than 1024 characters in all,
+    /// the `weight` that is added included.
+    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            address::check_connectable(&instance)?;
+            limits::service(service)?;
+            listing::to_nacos(&instance, None)?;
+            self.check_reachable(instance.address()).await?;
+            self.registration(instance.address()).register(service.clone(), instance).await
+        })
+    }
+
+    /// As the trait says. It waits up to 4 s.
+    fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let registration = self.registrations.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+            match registration {
+                Some(registration) => registration.deregister(service.clone()).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn reachable_ip(&self) -> BoxFuture<'_, Result<IpAddr, Error>> {
+        Box::pin(async {
+            let servers = timeout(START, naming::resolve(&self.shared.config)).await.unwrap_or_default();
+            for server in servers {
+                if let Ok(ip) = local_ip(server).await {
+                    return Ok(ip);
+                }
+            }
+            Err(Error::new(Code::Unavailable, format!("this machine has no route to {}", self.shared.url)))
+        })
+    }
+}
+
+impl Discovery for Nacos {
+    fn watch(&self, service: &ServiceId) -> Addresses {
+        let (receiver, publisher) = self.shared.watches.watch(service);
+        if let Some(publisher) = publisher {
+            let subscription = subscription::run(service.clone(), publisher, Arc::clone(&self.shared));
+            self.tasks.spawn_on(subscription, &self.runtime);
+        }
+        receiver
+    }
+
+    fn url(&self) -> &str {
+        &self.shared.url
+    }
+}
+
+impl Shared {
+    /// The connection of the watches, made by the first that needs it, however long that takes.
+    async fn connected(&self) -> &Naming {
+        let connect = || async {
+            let (mut failures, warnings) = (0, Throttle::default());
+            loop {
+                match Naming::connect(Arc::clone(&self.config), Arc::clone(&self.login)).await {
+                    Ok(naming) => return naming,
+                    Err(error) => {
+                        failures += 1;
+                        if warnings.pass(std::time::Instant::now()) {
+                            let cause = std::error::Error::source(&error);
+                            tracing::warn!(%error, cause, "no providers can be found; trying again");
+                        }
+                        tokio::time::sleep(backoff::delay(failures)).await;
+                    }
+                }
+            }
+        };
+        self.consumer.get_or_init(connect).await
+    }
+
+    fn count_unlisted(&self) {
+        self.unlisted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Nacos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nacos").field("url", &self.shared.url).finish_non_exhaustive()
+    }
+}
+
+/// The address of this machine on the way to `server`. Connecting a datagram socket chooses it and sends nothing.
+async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    Ok(socket.local_addr()?.ip())
+}

@@ -1,0 +1,114 @@
+//! The driver of one watch: asks Nacos for the list whenever it says that it changed.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nacos_sdk::api::naming::{NamingChangeEvent, NamingEventListener};
+use rpc_core::{Error, ServiceId};
+use tokio::{sync::Notify, time::sleep};
+
+use super::{Shared, backoff, listing, naming::Naming};
+use crate::{
+    throttle::Throttle,
+    watches::{Publisher, publish},
+};
+
+/// How often the list is asked for without a push, in case one was lost.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Told by the SDK that a list changed. It only passes that on: a listener that blocks would stall the whole SDK.
+///
+/// What the push says is not used. The SDK hands each to a task of its own, so two of them may arrive in the wrong order, and nothing in
+/// them tells which is newer. The list that is asked for after the last push is the newest.
+struct Changed(Arc<Notify>);
+
+impl NamingEventListener for Changed {
+    fn event(&self, _: Arc<NamingChangeEvent>) {
+        self.0.notify_one();
+    }
+}
+
+/// Publishes the list of `service` until nobody receives it, or the handle is dropped.
+pub(super) async fn run(service: ServiceId, publisher: Arc<Publisher>, shared: Arc<Shared>) {
+    let changed = Arc::new(Notify::new());
+    let listener: Arc<dyn NamingEventListener> = Arc::new(Changed(Arc::clone(&changed)));
+    let watch = Watch { service, publisher, changed, listener, shared };
+    loop {
+        // Dropping the work at any of its awaits is fine: what it may have subscribed is ended below.
+        tokio::select! {
+            () = watch.shared.stop.cancelled() => break,
+            () = watch.publisher.closed() => {}
+            () = watch.work() => {}
+        }
+        // Before the watch ends, because a new one would begin at once, and this must not undo its subscription.
+        watch.unsubscribe().await;
+        if watch.shared.watches.end_if_unwatched(&watch.service) {
+            return;
+        }
+    }
+    watch.unsubscribe().await;
+}
+
+struct Watch {
+    service: ServiceId,
+    publisher: Arc<Publisher>,
+    changed: Arc<Notify>,
+    /// One for the whole watch: the SDK knows a listener by its address, so subscribing again does not add a second.
+    listener: Arc<dyn NamingEventListener>,
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// Works for ever.
+    async fn work(&self) {
+        let warnings = Throttle::default();
+        let (mut failures, mut subscribed) = (0, false);
+        loop {
+            let naming = self.shared.connected().await;
+            match self.refresh(naming, &mut subscribed).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    // The server may have forgotten us, whatever the SDK believes.
+                    subscribed = false;
+                    if warnings.pass(Instant::now()) {
+                        let (service, cause) = (&self.service, std::error::Error::source(&error));
+                        tracing::warn!(%service, %error, cause, "the list may be old; trying again");
+                    }
+                }
+            }
+            let pause = if failures == 0 { PERIOD } else { backoff::delay(failures) };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Asks for the list and publishes it as it is, empty or shrunken: only the channels know who lives. An error publishes
+    /// nothing.
+    async fn refresh(&self, naming: &Naming, subscribed: &mut bool) -> Result<(), Error> {
+        if !*subscribed {
+            // Subscribed before the list is asked for, so that no change falls in between.
+            naming.subscribe(&self.service, Arc::clone(&self.listener)).await?;
+            *subscribed = true;
+        }
+        let listed = naming.list(&self.service).await?;
+        let instances = listing::from_nacos(listed, self.shared.config.cluster.as_deref());
+        let providers = instances.len();
+        if publish(&self.publisher, instances) {
+            tracing::debug!(service = %self.service, providers, "the list of providers changed");
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(&self) {
+        if let Some(naming) = self.shared.consumer.get()
+            && let Err(error) = naming.unsubscribe(&self.service, Arc::clone(&self.listener)).await
+        {
+            tracing::debug!(service = %self.service, %error, "the server could not be told that a watch ended");
+        }
+    }
+}
