@@ -38,6 +38,6 @@ pub fn no_such_method(responder: Responder) -> BoxFuture<'static, ()> {
 }
 
 /// Shows a server by what it serves.
-pub fn debug_server(formatter: &mut fmt::Formatter<'_>, service: &ServiceId) -> fmt::Result {
-    formatter.debug_struct("Server").field("service", service).finish_non_exhaustive()
+pub fn debug_server(formatter: &mut fmt::Formatter<'_>, name: &str, service: &ServiceId) -> fmt::Result {
+    formatter.debug_struct(name).field("service", service).finish_non_exhaustive()
 }

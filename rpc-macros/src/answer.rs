@@ -1,6 +1,7 @@
 //! [`Answer`]: what a method gives back.
 
-use syn::{GenericArgument, PathArguments, ReturnType, Type, parse_quote};
+use proc_macro2::Span;
+use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type, parse_quote_spanned, spanned::Spanned};
 
 use crate::{mistakes::Mistakes, travel};
 
@@ -24,9 +25,9 @@ pub(crate) enum AnswerKind {
 
 impl Answer {
     /// Reads a return type. What is a `Result` is seen by its name and its two arguments, as a macro sees no types.
-    pub(crate) fn parse(output: &ReturnType, one_way: bool, mistakes: &mut Mistakes) -> Self {
-        let written = match output {
-            ReturnType::Default => parse_quote!(()),
+    pub(crate) fn parse(signature: &Signature, one_way: bool, mistakes: &mut Mistakes) -> Self {
+        let written = match &signature.output {
+            ReturnType::Default => parse_quote_spanned!(signature.ident.span()=> ()),
             ReturnType::Type(_, ty) => bare(ty).clone(),
         };
         if one_way {
@@ -47,6 +48,11 @@ impl Answer {
             _ => AnswerKind::Plain,
         };
         Self { written, kind }
+    }
+
+    /// For code in which the compiler may find the type at fault, so that it says so there.
+    pub(crate) fn span(&self) -> Span {
+        Span::call_site().located_at(self.written.span())
     }
 }
 

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{Attribute, Ident, ItemTrait, Token, TraitItem, TypeParamBound, Visibility, punctuated::Punctuated};
+use syn::{
+    Attribute, FnArg, Ident, ItemTrait, Token, TraitItem, TypeParamBound, Visibility, parse_quote,
+    punctuated::Punctuated,
+};
 
 use crate::{
     ident::Fresh,
@@ -68,12 +71,20 @@ impl Contract {
     }
 }
 
-/// The trait without what only this macro understands, so that a mistake in it makes nothing else unknown.
-pub(crate) fn without_options(mut item: ItemTrait) -> ItemTrait {
-    item.attrs.push(syn::parse_quote!(#[allow(async_fn_in_trait)]));
+/// The trait without what only this macro understands and what it told of already: a mistake makes nothing else unknown, and
+/// is told once.
+pub(crate) fn without_mistakes(mut item: ItemTrait) -> ItemTrait {
+    item.attrs.push(parse_quote!(#[allow(async_fn_in_trait)]));
+    item.supertraits.push(parse_quote!(::core::marker::Sized));
     for item in &mut item.items {
-        if let TraitItem::Fn(method) = item {
-            MethodOptions::take(&mut method.attrs, &mut Mistakes::default());
+        let TraitItem::Fn(method) = item else { continue };
+        MethodOptions::take(&mut method.attrs, &mut Mistakes::default());
+        if method.default.is_none() {
+            for argument in &mut method.sig.inputs {
+                if let FnArg::Typed(argument) = argument {
+                    *argument.pat = parse_quote!(_);
+                }
+            }
         }
     }
     item

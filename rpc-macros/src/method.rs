@@ -64,7 +64,7 @@ impl Method {
             parameters: parameter::typed(&signature.inputs)
                 .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), mistakes))
                 .collect(),
-            answer: Answer::parse(&signature.output, options.one_way, mistakes),
+            answer: Answer::parse(signature, options.one_way, mistakes),
             options,
             body: item.default.clone(),
         }
@@ -74,12 +74,6 @@ impl Method {
     pub(crate) fn docs(&self, otherwise: &str) -> TokenStream {
         let mut docs = self.attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).peekable();
         if docs.peek().is_some() { quote!(#(#docs)*) } else { quote!(#[doc = #otherwise]) }
-    }
-
-    /// What else of the attributes is meant for the client too: lints that the signature would set off, and deprecation.
-    pub(crate) fn client_attributes(&self) -> impl Iterator<Item = &Attribute> {
-        let meant = |attribute: &&Attribute| ["allow", "deprecated"].iter().any(|name| attribute.path().is_ident(name));
-        self.attributes.iter().filter(meant)
     }
 }
 

@@ -28,8 +28,10 @@ impl Mistakes {
         self.0.is_none()
     }
 
-    /// The mistakes as the compiler's errors.
-    pub(crate) fn into_compile_errors(self) -> TokenStream {
-        self.0.map(syn::Error::into_compile_error).unwrap_or_default()
+    /// The mistakes as the compiler's errors, and the item, so that nothing else becomes unknown by them.
+    pub(crate) fn and(self, item: impl ToTokens) -> TokenStream {
+        let mut tokens = self.0.map(syn::Error::into_compile_error).unwrap_or_default();
+        item.to_tokens(&mut tokens);
+        tokens
     }
 }

@@ -14,7 +14,7 @@ impl Expansion<'_> {
         let about = format!("Calls a [`{name}`]. As cheap to clone as its caller.");
         quote! {
             #[doc = #about]
-            #[allow(dead_code)]
+            #[allow(dead_code, non_camel_case_types)]
             #[derive(::core::clone::Clone, ::core::fmt::Debug)]
             #visibility struct #client<#caller> {
                 caller: #caller,
@@ -50,12 +50,12 @@ impl Expansion<'_> {
         let (core, caller) = (&self.contract.options.core, &self.names.caller);
         let (marker, arguments, ident) = (self.marker(method), self.arguments(method), &method.ident);
         let docs = method.docs(&format!("Calls [`{}::{}`].", self.contract.ident, ident));
-        let attributes = method.client_attributes();
+        let deprecated = method.attributes.iter().filter(|attribute| attribute.path().is_ident("deprecated"));
         let names: Vec<_> = method.parameters.iter().map(|parameter| &parameter.ident).collect();
         let types = method.parameters.iter().map(|parameter| &parameter.ty);
         quote! {
             #docs
-            #(#attributes)*
+            #(#deprecated)*
             pub fn #ident(&self, #(#names: #types),*) -> #core::Call<#caller, #marker> {
                 #core::Call::new(::core::clone::Clone::clone(&self.caller), #arguments { #(#names),* })
             }

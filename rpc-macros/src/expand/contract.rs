@@ -1,7 +1,7 @@
 //! The trait itself: the same methods, with futures that are `Send`.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 
 use super::Expansion;
 use crate::{contract::Contract, method::Method, parameter::Parameter};
@@ -32,9 +32,11 @@ fn declaration(method: &Method) -> TokenStream {
         Some(body) => quote!({ async move #body }),
         None => quote!(;),
     };
+    let future = quote_spanned! {method.answer.span()=>
+        impl ::core::future::Future<Output = #output> + ::core::marker::Send
+    };
     quote! {
         #(#attributes)*
-        #fn_token #ident(&self, #(#parameters),*) -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
-        #body
+        #fn_token #ident(&self, #(#parameters),*) -> #future #body
     }
 }

@@ -26,7 +26,7 @@ impl Expansion<'_> {
         });
         quote! {
             #[doc = #about]
-            #[allow(dead_code)]
+            #[allow(dead_code, non_camel_case_types)]
             #visibility mod #module {
                 #(#markers)*
             }

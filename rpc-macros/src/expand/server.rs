@@ -1,7 +1,7 @@
 //! The server: takes calls to an implementation of the trait.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 
 use super::{Expansion, Names};
 use crate::{answer::AnswerKind, method::Method};
@@ -15,7 +15,7 @@ impl Expansion<'_> {
             format!("Serves a [`{name}`]: takes calls from the wire to it. Cheap to clone; the clones share it.");
         quote! {
             #[doc = #about]
-            #[allow(dead_code)]
+            #[allow(dead_code, non_camel_case_types)]
             #visibility struct #server<#implementation> {
                 service: ::std::sync::Arc<#implementation>,
             }
@@ -26,7 +26,7 @@ impl Expansion<'_> {
     pub(super) fn server_impls(&self) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let Names { server, implementation, service_id, .. } = &self.names;
-        let service_impl = self.service_impl();
+        let (service_impl, title) = (self.service_impl(), server.to_string());
         quote! {
             impl<#implementation: #name> #server<#implementation> {
                 /// Serves `service`.
@@ -42,13 +42,13 @@ impl Expansion<'_> {
 
             impl<#implementation> ::core::clone::Clone for #server<#implementation> {
                 fn clone(&self) -> Self {
-                    Self { service: ::std::sync::Arc::clone(&self.service) }
+                    Self { service: ::core::clone::Clone::clone(&self.service) }
                 }
             }
 
             impl<#implementation> ::core::fmt::Debug for #server<#implementation> {
                 fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    #core::__private::debug_server(formatter, &#service_id)
+                    #core::__private::debug_server(formatter, #title, &#service_id)
                 }
             }
 
@@ -61,7 +61,7 @@ impl Expansion<'_> {
         let Names { server, implementation, service_id, methods, .. } = &self.names;
         let arms = self.contract.methods.iter().enumerate().map(|(number, method)| {
             let handling = self.handling(method);
-            quote!(#number => ::std::boxed::Box::pin(async move { #handling }),)
+            quote!(#number => #handling,)
         });
         quote! {
             impl<#implementation: #name> #core::Service for #server<#implementation> {
@@ -79,7 +79,7 @@ impl Expansion<'_> {
                     arguments: #core::Payload,
                     responder: #core::Responder,
                 ) -> #core::BoxFuture<'static, ()> {
-                    let service = ::std::sync::Arc::clone(&self.service);
+                    let service = ::core::clone::Clone::clone(&self.service);
                     match method {
                         #(#arms)*
                         _ => #core::__private::no_such_method(responder),
@@ -95,20 +95,23 @@ impl Expansion<'_> {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let (implementation, arguments, ident) = (&self.names.implementation, self.arguments(method), &method.ident);
         let parameters = method.parameters.iter().map(|parameter| &parameter.ident);
+        let span = method.answer.span();
         let answer = match method.answer.kind {
-            AnswerKind::Nothing | AnswerKind::Plain => quote!(responder.result(&outcome).await),
-            AnswerKind::Fallible(_) => quote!(#core::__private::answer(responder, &outcome).await),
+            AnswerKind::Nothing | AnswerKind::Plain => quote_spanned!(span=> responder.result(&outcome)),
+            AnswerKind::Fallible(_) => quote_spanned!(span=> #core::__private::answer(responder, &outcome)),
         };
-        quote! {
-            let outcome = {
-                let arguments = match arguments.decode::<#arguments>() {
-                    ::core::result::Result::Ok(arguments) => arguments,
-                    ::core::result::Result::Err(status) => return responder.status(status),
-                };
-                <#implementation as #name>::#ident(&*service, #(arguments.#parameters),*)
-            }
-            .await;
-            #answer
+        quote_spanned! {span=>
+            ::std::boxed::Box::pin(async move {
+                let outcome = {
+                    let arguments = match arguments.decode::<#arguments>() {
+                        ::core::result::Result::Ok(arguments) => arguments,
+                        ::core::result::Result::Err(status) => return responder.status(status),
+                    };
+                    <#implementation as #name>::#ident(&*service, #(arguments.#parameters),*)
+                }
+                .await;
+                #answer.await
+            })
         }
     }
 }

@@ -59,6 +59,6 @@ impl Setting {
     }
 
     fn unknown(&self, known: &str, mistakes: &mut Mistakes) {
-        mistakes.at(&self.meta, format!("no such option; there are {known}"));
+        mistakes.at(&self.meta, format!("unknown option; known are {known}"));
     }
 }
