@@ -58,7 +58,8 @@ async fn main() -> Result<(), Failure> {
     let registry = format!("local:{}", directory.path().display());
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
 
-    let (one, two) = (Provider::start(&tasks, &registry, any_port).await?, Provider::start(&tasks, &registry, any_port).await?);
+    let (one, two) =
+        (Provider::start(&tasks, &registry, any_port).await?, Provider::start(&tasks, &registry, any_port).await?);
     println!("two providers of demo.Greeter:1.0 listen on {} and {}", one.address, two.address);
     let client = Client::builder()
         .registry(rpc_registry::connect(&registry).await?)
@@ -67,7 +68,9 @@ async fn main() -> Result<(), Failure> {
     let greeter = GreeterClient::new(client.clone());
     println!("the consumer says: {}", greeter.hello("Bo".to_owned()).timeout(Duration::from_secs(5)).await?);
     match greeter.hello(String::new()).await {
-        Err(CallError::Service(GreetError::EmptyName)) => println!("an empty name is refused: {}", GreetError::EmptyName),
+        Err(CallError::Service(GreetError::EmptyName)) => {
+            println!("an empty name is refused: {}", GreetError::EmptyName)
+        }
         other => return Err(format!("an empty name gave {other:?}").into()),
     }
     until_used(&greeter, &[one.address, two.address]).await?;

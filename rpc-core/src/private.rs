@@ -24,7 +24,7 @@ pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(reply: Result<Reply, E
 }
 
 /// Answers with what a method that returns `Result<T, E>` returned.
-pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: &Result<T, E>) {
+pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: Result<T, E>) {
     match outcome {
         Ok(value) => responder.result(value).await,
         Err(error) => responder.error(error).await,

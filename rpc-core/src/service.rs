@@ -104,8 +104,8 @@ impl Responder {
     /// # Cancel safety
     ///
     /// Dropped while it waits for room on the connection, it answers `Internal`.
-    pub async fn result<T: Serialize + ?Sized>(mut self, value: &T) {
-        self.send(&Status::OK, value).await;
+    pub async fn result<T: Serialize>(self, value: T) {
+        self.send(Status::OK, value).await;
     }
 
     /// Answers with the service's own error.
@@ -113,8 +113,8 @@ impl Responder {
     /// # Cancel safety
     ///
     /// As [`result`](Self::result).
-    pub async fn error<E: Serialize + ?Sized>(mut self, error: &E) {
-        self.send(&Status::new(Code::Application, ""), error).await;
+    pub async fn error<E: Serialize>(self, error: E) {
+        self.send(Status::new(Code::Application, ""), error).await;
     }
 
     /// Answers with a status and no value.
@@ -127,7 +127,18 @@ impl Responder {
         self.refuse(&status, Some(retry_after));
     }
 
-    async fn send<T: Serialize + ?Sized>(&mut self, status: &Status, value: &T) {
+    async fn send<T: Serialize>(mut self, status: Status, value: T) {
+        while !self.try_send(&status, &value) {
+            let Sink::Wire(sink) = &self.sink else { return };
+            let outbox = Arc::clone(&sink.outbox);
+            // Rare, and so behind a pointer: every handler's future would carry the room for it.
+            let room: BoxFuture<'_, ()> = Box::pin(async move { outbox.room().await });
+            room.await;
+        }
+    }
+
+    /// Answers if there is room for it.
+    fn try_send<T: Serialize>(&mut self, status: &Status, value: &T) -> bool {
         match &mut self.sink {
             Sink::Nobody => {
                 self.context.claim_answer();
@@ -145,15 +156,15 @@ impl Responder {
             }
             Sink::Wire(sink) => {
                 // The claim comes under the outbox's lock, once there is room: who claims is heard.
-                while let Err(PushError::Full) = sink.outbox.push(|out| {
+                let pushed = sink.outbox.push(|out| {
                     if self.context.claim_answer() {
                         sink.write(out, status, value);
                     }
-                }) {
-                    sink.outbox.room().await;
-                }
+                });
+                return pushed != Err(PushError::Full);
             }
         }
+        true
     }
 
     fn refuse(&mut self, status: &Status, retry_after: Option<Duration>) {

@@ -67,7 +67,7 @@ use syn::parse_macro_input;
 ///
 /// All are `async fn` of `&self` and named parameters, which own what they hold. Arguments travel as a struct with the
 /// parameters' names, in their order, so a JSON peer sends `{"name":"Bo"}`; it may leave out an `Option`. The types of arguments,
-/// results and errors are serde's `Serialize` and `DeserializeOwned`, and `Send`; of results and errors, `Sync` too.
+/// results and errors are serde's `Serialize` and `DeserializeOwned`, and `Send`.
 ///
 /// | a method that returns | gives its caller |
 /// |---|---|

@@ -1,5 +1,7 @@
 //! The registry of one machine, through its public face: processes find each other and notice who died.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 use std::{
     future::Future,
     io::{BufRead as _, BufReader},

@@ -1,5 +1,7 @@
 //! The Nacos registry against a real server: what is registered is listed, through outages too.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, time::Duration};
 
 use rpc_core::{Addresses, Code, Discovery as _, Instance, Registry as _, ServiceId};
@@ -68,7 +70,7 @@ async fn two_addresses_of_one_handle_are_both_listed_for_all_their_services() {
             registry.register(&GREETER, instance(7002)),
             registry.register(&OTHER, instance(7001)),
         );
-        (a.unwrap(), b.unwrap(), c.unwrap());
+        a.and(b).and(c).unwrap();
     })
     .await;
     expect_listed(&server, &GREETER, &both).await;

@@ -97,8 +97,8 @@ impl Expansion<'_> {
         let parameters = method.parameters.iter().map(|parameter| &parameter.ident);
         let span = method.answer.span();
         let answer = match method.answer.kind {
-            AnswerKind::Nothing | AnswerKind::Plain => quote_spanned!(span=> responder.result(&outcome)),
-            AnswerKind::Fallible(_) => quote_spanned!(span=> #core::__private::answer(responder, &outcome)),
+            AnswerKind::Nothing | AnswerKind::Plain => quote_spanned!(span=> responder.result(outcome)),
+            AnswerKind::Fallible(_) => quote_spanned!(span=> #core::__private::answer(responder, outcome)),
         };
         quote_spanned! {span=>
             ::std::boxed::Box::pin(async move {
