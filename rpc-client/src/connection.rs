@@ -21,6 +21,9 @@ pub(crate) struct Connection {
     /// Told when the channel takes no new calls any more.
     changes: watch::Sender<()>,
     max_frame: usize,
+    /// Whether the peer was asked for its first sign of life.
+    greeted: bool,
+    last_read: Option<Instant>,
 }
 
 impl Connection {
@@ -31,12 +34,18 @@ impl Connection {
         changes: watch::Sender<()>,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
-        Self { channel, outbox, heartbeat, changes, max_frame: config.transport.max_frame as usize }
+        Self { channel, outbox, heartbeat, changes, max_frame: config.transport.max_frame as usize, greeted: false, last_read: None }
     }
 
     fn say(&self, frame_type: FrameType, id: u32) {
         // On a connection that is over there is nobody to be told.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&Header::empty(frame_type, id).to_bytes()));
+    }
+
+    fn prove(&self) {
+        if self.channel.prove() {
+            self.changes.send_replace(());
+        }
     }
 
     /// The protocol lets either end call; this one serves nothing.
@@ -59,8 +68,11 @@ impl Role for Connection {
     fn handle_frame(&mut self, frame: Frame, _now: Instant) -> Result<(), Violation> {
         let header = frame.header;
         match header.frame_type {
-            FrameType::Response => self.channel.deliver(header.id, Outcome::Response(frame)),
-            FrameType::Pong => self.channel.prove(),
+            FrameType::Response => {
+                self.prove();
+                self.channel.deliver(header.id, Outcome::Response(frame));
+            }
+            FrameType::Pong => self.prove(),
             FrameType::Ping => self.say(FrameType::Pong, header.id),
             FrameType::Goaway => {
                 debug!(peer = %self.channel.address(), "the peer says goodbye");
@@ -92,8 +104,14 @@ impl Role for Connection {
         if activity.peer_closed {
             return Err(CloseReason::PeerClosed);
         }
+        if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.heard() {
+            self.changes.send_replace(());
+        }
         let (overdue_at, awaits) = self.channel.expire(now);
-        let beat = self.heartbeat.beat(activity, awaits, now)?;
+        // A channel is chosen only once its peer has answered: whoever merely accepts connections may be paused, or somebody
+        // else who took the port.
+        let urgent = self.channel.look_into(activity.last_read) | !std::mem::replace(&mut self.greeted, true);
+        let beat = self.heartbeat.beat(activity, awaits, urgent, now)?;
         if beat.ping {
             self.say(FrameType::Ping, 0);
         }

@@ -9,6 +9,7 @@ mod codec;
 mod compression;
 mod context;
 mod error;
+mod explain;
 pub mod frame;
 pub mod head;
 mod instance;
@@ -26,11 +27,12 @@ pub mod transport;
 
 use std::pin::Pin;
 
-pub use call::{Call, CallFuture};
+pub use call::{Call, CallFuture, Explained};
 pub use caller::{CallOptions, Caller, Request};
 pub use codec::{Codec, CodecError};
 pub use compression::Compression;
 pub use context::{Context, Peer, Scoped};
+pub use explain::{Attempt, Candidate, Explain, Explanation};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use instance::Instance;
 pub use local::{Local, LocalCall};
