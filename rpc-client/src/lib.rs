@@ -1,1 +1,32 @@
-//! The client.
+//! The client side of msnb: it finds providers in a registry, keeps one living channel to each, chooses among those that
+//! answer, and ends every call by its deadline.
+//!
+//! | question | file |
+//! |---|---|
+//! | how is a client made and closed? | `client.rs` |
+//! | which numbers can be changed? | `config.rs` |
+//! | what happens to a call, step by step? | `calling.rs` |
+//! | which providers has a service? | `addresses.rs` |
+//! | which of them is called? | `balance.rs` |
+//! | which connections are there? | `channels.rs` |
+//! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
+//! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
+//! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
+
+mod addresses;
+mod backoff;
+mod balance;
+mod calling;
+mod channel;
+mod channels;
+mod client;
+mod config;
+mod connection;
+mod heartbeat;
+mod in_flight;
+mod watchdog;
+
+pub use balance::Balance;
+pub use calling::Calling;
+pub use client::{Client, ClientBuilder};
+pub use config::ClientConfig;

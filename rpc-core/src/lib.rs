@@ -1,16 +1,47 @@
-//! The words and seams of msnb.
+//! The words and seams of msnb, and the transport that both ends share.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+mod call;
+mod caller;
+mod codec;
+mod compression;
+mod context;
 mod error;
+pub mod frame;
+pub mod head;
 mod instance;
+mod local;
+mod message;
+mod metadata;
+mod method;
+mod payload;
 mod registry;
+mod reply;
+mod service;
 mod service_id;
 mod status;
+pub mod transport;
 
 use std::pin::Pin;
 
+pub use call::{Call, CallFuture};
+pub use caller::{CallOptions, Caller, Request};
+pub use codec::{Codec, CodecError};
+pub use compression::Compression;
+pub use context::{Context, Peer, Scoped};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use instance::Instance;
+pub use local::{Local, LocalCall};
+pub use message::Message;
+pub use metadata::Metadata;
+pub use method::{Method, MethodInfo};
+pub use payload::Payload;
 pub use registry::{Addresses, Discovery, Registry};
+pub use reply::Reply;
+pub use rpc_macros::rpc_service;
+pub use service::{Responder, Service, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};
 

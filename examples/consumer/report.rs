@@ -1,0 +1,113 @@
+//! [`Report`]: how the calls went.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use examples::GreeterClient;
+use hdrhistogram::Histogram;
+use rpc_core::{CallError, Caller};
+use serde::Serialize;
+
+/// How the calls of one caller went, or of all.
+pub(crate) struct Report {
+    pub(crate) ok: u64,
+    failed: u64,
+    errors: BTreeMap<String, u64>,
+    providers: BTreeMap<String, u64>,
+    /// In microseconds.
+    latencies: Histogram<u64>,
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Summary<'a> {
+    calls: u64,
+    ok: u64,
+    failed: u64,
+    errors: &'a BTreeMap<String, u64>,
+    providers: &'a BTreeMap<String, u64>,
+    p50_us: u64,
+    p99_us: u64,
+    max_us: u64,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            ok: 0,
+            failed: 0,
+            errors: BTreeMap::new(),
+            providers: BTreeMap::new(),
+            latencies: Histogram::new_with_bounds(1, LONGEST_US, 3).expect("constant bounds are in range"),
+        }
+    }
+}
+
+impl Report {
+    /// Makes one call and counts it; says whether it succeeded.
+    pub(crate) async fn call<C: Caller>(&mut self, greeter: &GreeterClient<C>) -> bool {
+        let begun = Instant::now();
+        let outcome = greeter.hello("Bo".to_owned()).await;
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.latencies.saturating_record(micros);
+        let succeeded = outcome.is_ok();
+        match outcome {
+            Ok(greeting) => {
+                self.ok += 1;
+                // "Hello Bo, from 127.0.0.1:7788"
+                let provider = greeting.rsplit(' ').next().unwrap_or_default().to_owned();
+                *self.providers.entry(provider).or_default() += 1;
+            }
+            Err(error) => {
+                self.failed += 1;
+                let name = match &error {
+                    CallError::Service(error) => format!("Service({error:?})"),
+                    CallError::Rpc(error) => error.code().to_string(),
+                };
+                if !self.errors.contains_key(&name) {
+                    eprintln!("the first {name}: {error}");
+                }
+                *self.errors.entry(name).or_default() += 1;
+            }
+        }
+        succeeded
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.ok += other.ok;
+        self.failed += other.failed;
+        for (all, its) in [(&mut self.errors, other.errors), (&mut self.providers, other.providers)] {
+            for (name, count) in its {
+                *all.entry(name).or_default() += count;
+            }
+        }
+        self.latencies.add(other.latencies).expect("all histograms have the same bounds");
+    }
+
+    pub(crate) fn print(&self, json: bool) {
+        let summary = Summary {
+            calls: self.ok + self.failed,
+            ok: self.ok,
+            failed: self.failed,
+            errors: &self.errors,
+            providers: &self.providers,
+            p50_us: self.latencies.value_at_quantile(0.50),
+            p99_us: self.latencies.value_at_quantile(0.99),
+            max_us: self.latencies.max(),
+        };
+        if json {
+            println!("{}", serde_json::to_string(&summary).expect("numbers and text serialize"));
+            return;
+        }
+        println!("calls     {} ({} ok, {} failed)", summary.calls, summary.ok, summary.failed);
+        for (name, count) in &self.errors {
+            println!("  failed  {count} with {name}");
+        }
+        for (address, count) in &self.providers {
+            println!("provider  {address} answered {count}");
+        }
+        println!("latency   p50 {} us, p99 {} us, max {} us", summary.p50_us, summary.p99_us, summary.max_us);
+    }
+}
+
+/// Longer latencies are counted as a minute.
+const LONGEST_US: u64 = 60_000_000;

@@ -1,0 +1,47 @@
+//! What every binary needs: its registry, its log, its end.
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Where services find each other.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RegistryArgs {
+    /// The registry: `local:`, `local:/dir`, `nacos://host:8848?namespace=&group=&username=&password=`,
+    /// `fixed:host:port,host:port`
+    #[arg(
+        long = "registry",
+        value_name = "URL",
+        env = "MSNB_REGISTRY",
+        hide_env_values = true,
+        default_value = "local:"
+    )]
+    pub url: String,
+}
+
+/// Logs to stderr what `RUST_LOG` says, else `default` and of the Nacos SDK only warnings: its own log prints whole lists.
+pub fn log_to_stderr(default: &str) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},nacos_sdk=warn")));
+    fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Resolves when the process is asked to end: by Ctrl-C or, on Unix, SIGTERM.
+pub async fn stopped_by_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        {
+            // Dropping the other loses nothing: the process ends.
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            return;
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without signals only a kill ends the process.
+        std::future::pending::<()>().await;
+    }
+}

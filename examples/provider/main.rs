@@ -1,0 +1,48 @@
+//! Serves `demo.Greeter:1.0` and `shop.Goods:1.0` until Ctrl-C or SIGTERM, then drains.
+
+use std::{error::Error, net::SocketAddr};
+
+use clap::Parser;
+use examples::{GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, Shelf, log_to_stderr, stopped_by_signal};
+use rpc_server::Server;
+
+/// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The address to listen on; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7788")]
+    listen: SocketAddr,
+    /// The address to list in the registry, where it is not the one listened on.
+    #[arg(long, value_name = "ADDRESS")]
+    advertise: Option<SocketAddr>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// The share of the load relative to other providers, 0 to 10000.
+    #[arg(long, default_value_t = 1.0)]
+    weight: f64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    log_to_stderr("info");
+    let registry = rpc_registry::connect(&args.registry.url).await?;
+    let url = registry.url().to_owned();
+    let mut server = Server::builder()
+        .registry(registry)
+        .service(GreeterServer::new(PoliteGreeter))
+        .service(GoodsServer::new(Shelf))
+        .weight(args.weight);
+    if let Some(address) = args.advertise {
+        server = server.advertise(address);
+    }
+    let server = server.bind(args.listen).await?;
+    println!(
+        "serving demo.Greeter:1.0 and shop.Goods:1.0 on {}, listed as {} in {url}",
+        server.local_address(),
+        server.advertised_address()
+    );
+    server.run_until(stopped_by_signal()).await?;
+    println!("drained");
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Two providers and a consumer that find each other without any server to start; one provider is stopped and started again
+//! while calls go on.
+
+use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use examples::{GreetError, GreeterClient, GreeterServer, PoliteGreeter, log_to_stderr};
+use rpc_client::{Client, ClientConfig};
+use rpc_core::CallError;
+use rpc_server::Server;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tokio_util::task::TaskTracker;
+
+/// Two providers and a consumer on one machine: calls, a provider that stops and comes back, and not one call lost.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many calls to make in each of the three acts.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    calls: usize,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A provider that runs in this process.
+struct Provider {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), rpc_core::Error>>,
+}
+
+impl Provider {
+    async fn start(tasks: &TaskTracker, registry: &str, listen: SocketAddr) -> Result<Self, Failure> {
+        let server = Server::builder()
+            .registry(rpc_registry::connect(registry).await?)
+            .service(GreeterServer::new(PoliteGreeter))
+            .bind(listen)
+            .await?;
+        let address = server.local_address();
+        let (stop, stopped) = oneshot::channel();
+        let ended = tasks.spawn(server.run_until(stopped));
+        Ok(Self { address, stop, ended })
+    }
+
+    /// Drains it.
+    async fn stop(self) -> Result<(), Failure> {
+        // A server that has ended already says so below.
+        let _ = self.stop.send(());
+        Ok(self.ended.await??)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let Args { calls } = Args::parse();
+    log_to_stderr("warn");
+    let tasks = TaskTracker::new();
+    let directory = tempfile::tempdir()?;
+    let registry = format!("local:{}", directory.path().display());
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+
+    let (one, two) =
+        (Provider::start(&tasks, &registry, any_port).await?, Provider::start(&tasks, &registry, any_port).await?);
+    println!("two providers of demo.Greeter:1.0 listen on {} and {}", one.address, two.address);
+    let client = Client::builder()
+        .registry(rpc_registry::connect(&registry).await?)
+        .config(ClientConfig::default().with_wait_for_ready(true))
+        .build()?;
+    let greeter = GreeterClient::new(client.clone());
+    println!("the consumer says: {}", greeter.hello("Bo".to_owned()).timeout(Duration::from_secs(5)).await?);
+    match greeter.hello(String::new()).await {
+        Err(CallError::Service(GreetError::EmptyName)) => {
+            println!("an empty name is refused: {}", GreetError::EmptyName)
+        }
+        other => return Err(format!("an empty name gave {other:?}").into()),
+    }
+    until_used(&greeter, &[one.address, two.address]).await?;
+    println!("{calls} calls: {}", spread(&greeter, calls).await?);
+
+    let address = two.address;
+    let calling = tasks.spawn({
+        let greeter = greeter.clone();
+        async move { spread(&greeter, calls).await }
+    });
+    two.stop().await?;
+    println!("{address} drained while calls went on: {}", calling.await??);
+    println!("{calls} calls: {}", spread(&greeter, calls).await?);
+
+    let two = Provider::start(&tasks, &registry, address).await?;
+    until_used(&greeter, &[address]).await?;
+    println!("{address} is back: {}", spread(&greeter, calls).await?);
+
+    client.close().await;
+    one.stop().await?;
+    two.stop().await?;
+    println!("not one call failed; both providers drained; that is all");
+    Ok(())
+}
+
+/// Calls until each of the addresses has answered: a registry takes its moment.
+async fn until_used(greeter: &GreeterClient<Client>, addresses: &[SocketAddr]) -> Result<(), Failure> {
+    for address in addresses {
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while !greeter.hello("Bo".to_owned()).await?.ends_with(&address.to_string()) {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+    }
+    Ok(())
+}
+
+/// Makes calls and says who answered how many.
+async fn spread(greeter: &GreeterClient<Client>, calls: usize) -> Result<String, Failure> {
+    let mut answers = BTreeMap::new();
+    for _ in 0..calls {
+        let greeting = greeter.hello("Bo".to_owned()).await?;
+        let provider = greeting.rsplit(' ').next().unwrap_or_default().to_owned();
+        *answers.entry(provider).or_insert(0) += 1;
+    }
+    let parts: Vec<String> = answers.iter().map(|(address, count)| format!("{address} answered {count}")).collect();
+    Ok(parts.join(", "))
+}

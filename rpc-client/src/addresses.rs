@@ -1,0 +1,226 @@
+//! [`Providers`]: the address cache, one list for each service, fed by the registry.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use rpc_core::{Addresses, Instance, ServiceId};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
+
+use crate::{
+    balance::{Balance, Weights},
+    channel::Channel,
+    channels::Channels,
+    watchdog::{Endpoint, State},
+};
+
+/// The providers of one service.
+#[derive(Debug)]
+pub(crate) struct Providers {
+    service: ServiceId,
+    current: RwLock<Arc<Snapshot>>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+}
+
+/// The providers of one service at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Whether the registry has answered yet.
+    pub(crate) answered: bool,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    weights: Weights,
+}
+
+impl Providers {
+    pub(crate) fn new(service: ServiceId) -> Self {
+        Self { service, current: RwLock::default(), turn: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn service(&self) -> &ServiceId {
+        &self.service
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A channel of one provider that takes calls and is `usable`.
+    pub(crate) fn choose(&self, balance: Balance, usable: impl Fn(&Arc<Channel>) -> bool) -> Option<Arc<Channel>> {
+        let snapshot = self.snapshot();
+        let load =
+            |index: usize| snapshot.endpoints[index].channel().filter(&usable).and_then(|channel| channel.load());
+        let index = balance.choose(&snapshot.weights, &self.turn, &mut rand::rng(), load)?;
+        snapshot.endpoints[index].channel()
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+}
+
+/// Keeps a service's list in step with the registry and with what the endpoints say; runs until it is dropped.
+pub(crate) async fn follow(providers: Arc<Providers>, mut addresses: Addresses, channels: Arc<Channels>) {
+    let mut known = Known { channels: Arc::clone(&channels), entries: HashMap::new() };
+    let mut changes = channels.changes();
+    let mut registry_lives = true;
+    loop {
+        let pushed = addresses.has_changed().unwrap_or(false);
+        let listed = addresses.borrow_and_update().clone();
+        changes.borrow_and_update();
+        let next = known.update(listed.as_deref(), pushed, Instant::now());
+        let snapshot = known.snapshot(listed.is_some());
+        if snapshot_differs(&providers.snapshot(), &snapshot) {
+            debug!(service = %providers.service, providers = snapshot.endpoints.len(), "providers changed");
+            providers.publish(snapshot);
+            channels.tell();
+            // That was our own change.
+            changes.borrow_and_update();
+        }
+        // All of them are safe to drop: what is missed now is seen in the next round.
+        tokio::select! {
+            changed = addresses.changed(), if registry_lives => registry_lives = changed.is_ok(),
+            _ = changes.changed() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+    }
+}
+
+/// What is known of the providers of a service, between one list and the next.
+struct Known {
+    channels: Arc<Channels>,
+    entries: HashMap<SocketAddr, Entry>,
+}
+
+struct Entry {
+    instance: Instance,
+    standing: Standing,
+}
+
+enum Standing {
+    Listed(Arc<Endpoint>),
+    /// The registry lists it no more, but it answers: a registry that was restarted says nothing true for a while.
+    Delisted {
+        endpoint: Arc<Endpoint>,
+        since: Instant,
+    },
+    /// It failed too often, and is tried again at this time if it is still listed then.
+    Evicted {
+        until: Instant,
+    },
+}
+
+impl Known {
+    /// Takes in the registry's list and the endpoints' states; says when to look again.
+    fn update(&mut self, listed: Option<&[Instance]>, pushed: bool, now: Instant) -> Option<Instant> {
+        let listed = listed?;
+        for instance in listed {
+            self.take_in(instance, pushed, now);
+        }
+        let listed: HashMap<SocketAddr, &Instance> =
+            listed.iter().map(|instance| (instance.address(), instance)).collect();
+        let grace = self.channels.config().delisted_grace;
+        let channels = Arc::clone(&self.channels);
+        self.entries.retain(|address, entry| entry.settle(listed.contains_key(address), grace, now, &channels));
+        self.entries.values().filter_map(|entry| entry.look_again_at(grace)).min()
+    }
+
+    fn take_in(&mut self, instance: &Instance, pushed: bool, now: Instant) {
+        let address = instance.address();
+        let Some(entry) = self.entries.get_mut(&address) else {
+            let standing = Standing::Listed(self.channels.list(address));
+            self.entries.insert(address, Entry { instance: instance.clone(), standing });
+            return;
+        };
+        let said_anew = pushed && entry.instance != *instance;
+        entry.instance = instance.clone();
+        match &entry.standing {
+            Standing::Listed(_) => {}
+            Standing::Delisted { endpoint, .. } => entry.standing = Standing::Listed(Arc::clone(endpoint)),
+            Standing::Evicted { until } if said_anew || now >= *until => {
+                info!(%address, "an evicted provider is still listed and is tried again");
+                entry.standing = Standing::Listed(self.channels.list(address));
+            }
+            Standing::Evicted { .. } => {}
+        }
+    }
+
+    fn snapshot(&self, answered: bool) -> Snapshot {
+        let mut all: Vec<(&Arc<Endpoint>, f64)> = self
+            .entries
+            .values()
+            .filter_map(|entry| Some((entry.standing.endpoint()?, entry.instance.weight())))
+            .collect();
+        all.sort_unstable_by_key(|(endpoint, _)| endpoint.address());
+        let weights = Weights::new(all.iter().map(|(_, weight)| *weight).collect());
+        Snapshot { answered, endpoints: all.into_iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect(), weights }
+    }
+}
+
+impl Entry {
+    /// Draws the consequences of the list and of the endpoint's own state; `false` when the entry is to go.
+    fn settle(&mut self, listed: bool, grace: Duration, now: Instant, channels: &Channels) -> bool {
+        let Some(endpoint) = self.standing.endpoint().cloned() else { return listed };
+        let answers = endpoint.channel().is_some();
+        match (listed, endpoint.state()) {
+            (true, State::Evicted(_)) => {
+                channels.unlist(&endpoint);
+                self.standing = Standing::Evicted { until: now + EVICTED_FOR };
+                true
+            }
+            (true, _) => true,
+            (false, _) => {
+                let since = match self.standing {
+                    Standing::Delisted { since, .. } => since,
+                    Standing::Listed(_) | Standing::Evicted { .. } => now,
+                };
+                let stays = answers && now < since + grace;
+                if stays {
+                    self.standing = Standing::Delisted { endpoint, since };
+                } else {
+                    channels.unlist(&endpoint);
+                }
+                stays
+            }
+        }
+    }
+
+    fn look_again_at(&self, grace: Duration) -> Option<Instant> {
+        match self.standing {
+            Standing::Listed(_) => None,
+            Standing::Delisted { since, .. } => Some(since + grace),
+            Standing::Evicted { until } => Some(until),
+        }
+    }
+}
+
+impl Standing {
+    fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Listed(endpoint) | Self::Delisted { endpoint, .. } => Some(endpoint),
+            Self::Evicted { .. } => None,
+        }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        for entry in self.entries.values() {
+            entry.standing.endpoint().into_iter().for_each(|endpoint| self.channels.unlist(endpoint));
+        }
+    }
+}
+
+fn snapshot_differs(old: &Snapshot, new: &Snapshot) -> bool {
+    old.answered != new.answered
+        || old.weights != new.weights
+        || old.endpoints.len() != new.endpoints.len()
+        || old.endpoints.iter().zip(&new.endpoints).any(|(old, new)| !Arc::ptr_eq(old, new))
+}
+
+/// How long an evicted address stays out while the registry goes on listing it.
+const EVICTED_FOR: Duration = Duration::from_secs(30);

@@ -1,0 +1,152 @@
+//! [`Balance`]: which of several providers is called.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::Rng;
+
+/// How one of the providers that answer is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Balance {
+    /// By chance, in proportion to the weights.
+    Random,
+    /// One after the other, whatever they weigh, unless that is nothing.
+    RoundRobin,
+    /// Two by chance in proportion to the weights, and of these the one with fewer calls in flight for its weight. Keeps load
+    /// off a provider that is slow, without everyone running to the same fast one (Mitzenmacher, 2001).
+    #[default]
+    PowerOfTwoChoices,
+}
+
+/// The weights of a list of providers, prepared for choosing.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Weights {
+    each: Vec<f64>,
+    /// Sums up to and including each; empty when all weights are alike.
+    sums: Vec<f64>,
+}
+
+impl Weights {
+    /// Providers that want no load get none, unless all want none.
+    pub(crate) fn new(each: Vec<f64>) -> Self {
+        let each = if each.iter().all(|weight| *weight <= 0.0) { vec![1.0; each.len()] } else { each };
+        let alike = each.windows(2).all(|pair| pair[0] == pair[1]);
+        let sum = |total: &mut f64, weight: &f64| {
+            *total += weight;
+            Some(*total)
+        };
+        let sums = if alike { Vec::new() } else { each.iter().scan(0.0, sum).collect() };
+        Self { each, sums }
+    }
+
+    fn of(&self, index: usize) -> f64 {
+        self.each[index]
+    }
+
+    fn random(&self, random: &mut impl Rng) -> usize {
+        use rand::RngExt;
+        match self.sums.last() {
+            None => random.random_range(0..self.each.len()),
+            Some(total) => {
+                let at = random.random_range(0.0..*total);
+                self.sums.partition_point(|sum| *sum <= at).min(self.each.len() - 1)
+            }
+        }
+    }
+
+    /// The first provider from `start` on, around the list, that wants load and is `usable`.
+    fn from(&self, start: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let count = self.each.len();
+        (0..count).map(|step| (start + step) % count).find(|index| self.each[*index] > 0.0 && usable(*index))
+    }
+}
+
+impl Balance {
+    /// Chooses one of the providers for which `load` gives a number of calls in flight.
+    pub(crate) fn choose(
+        self,
+        weights: &Weights,
+        turn: &AtomicUsize,
+        random: &mut impl Rng,
+        load: impl Fn(usize) -> Option<usize>,
+    ) -> Option<usize> {
+        let usable = |index| load(index).is_some();
+        match weights.each.len() {
+            0 => None,
+            1 => weights.from(0, usable),
+            count => match self {
+                Self::Random => weights.from(weights.random(random), usable),
+                Self::RoundRobin => weights.from(turn.fetch_add(1, Ordering::Relaxed) % count, usable),
+                Self::PowerOfTwoChoices => {
+                    let first = weights.from(weights.random(random), usable)?;
+                    let drawn = weights.random(random);
+                    let second = weights.from(if drawn == first { (drawn + 1) % count } else { drawn }, usable)?;
+                    let relative = |index| Some((load(index)? + 1) as f64 / weights.of(index));
+                    // A provider may go between two looks; the other is then the choice.
+                    match (relative(first), relative(second)) {
+                        (Some(one), Some(other)) if other < one => Some(second),
+                        (Some(_), _) => Some(first),
+                        (None, Some(_)) => Some(second),
+                        (None, None) => None,
+                    }
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::SmallRng};
+
+    use super::*;
+
+    const POLICIES: [Balance; 3] = [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices];
+
+    fn spread(balance: Balance, weights: &[f64], load: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+        let (prepared, turn) = (Weights::new(weights.to_vec()), AtomicUsize::new(0));
+        let mut random = SmallRng::seed_from_u64(7);
+        let mut counts = vec![0; weights.len()];
+        for _ in 0..12_000 {
+            counts[balance.choose(&prepared, &turn, &mut random, &load).unwrap()] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn every_provider_is_chosen_and_the_last_as_often_as_the_first() {
+        for balance in POLICIES {
+            for count in 1..=5 {
+                let counts = spread(balance, &vec![1.0; count], |_| Some(0));
+                let fair = 12_000 / count;
+                assert!(counts.iter().all(|n| n.abs_diff(fair) < fair / 5), "{balance:?}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn providers_that_do_not_answer_are_never_chosen() {
+        for balance in POLICIES {
+            let counts = spread(balance, &[1.0; 4], |index| (index % 2 == 1).then_some(0));
+            assert_eq!((counts[0], counts[2]), (0, 0), "{balance:?}");
+            let none = balance.choose(&Weights::new(vec![1.0; 4]), &AtomicUsize::new(0), &mut rand::rng(), |_| None);
+            assert_eq!(none, None);
+        }
+    }
+
+    #[test]
+    fn weights_share_the_load_and_zero_means_none() {
+        let counts = spread(Balance::Random, &[1.0, 3.0, 0.0], |_| Some(0));
+        assert!(counts[1].abs_diff(9_000) < 300, "{counts:?}");
+        for balance in POLICIES {
+            assert_eq!(spread(balance, &[1.0, 3.0, 0.0], |_| Some(0))[2], 0, "{balance:?}");
+            assert!(spread(balance, &[0.0, 0.0], |_| Some(0)).iter().all(|n| *n > 0), "{balance:?}");
+        }
+    }
+
+    #[test]
+    fn two_choices_avoid_the_loaded_one() {
+        let counts = spread(Balance::PowerOfTwoChoices, &[1.0; 3], |index| Some(if index == 1 { 100 } else { 0 }));
+        assert_eq!(counts[1], 0, "{counts:?}");
+    }
+}

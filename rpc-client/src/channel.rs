@@ -1,0 +1,270 @@
+//! [`Channel`]: one connection to a provider, as its callers see it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use bytes::BytesMut;
+use rpc_core::{
+    Status,
+    frame::{FrameType, Header},
+    transport::{CloseReason, Outbox, Position, PushError},
+};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::in_flight::{CallId, Delivered, InFlight, Outcome};
+
+/// One connection to a provider, over which many calls go at once. Its callers write into its outbox and wait in its table;
+/// its driver does the rest.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    address: SocketAddr,
+    outbox: Arc<Outbox>,
+    in_flight: Mutex<InFlight>,
+    /// Told when there is a place in the table again.
+    place: Notify,
+    /// Callers that wait for an answer; beside the table so that choosing a provider needs no lock.
+    load: AtomicUsize,
+    /// Whether new calls are taken: from the connect to the goodbye or the end.
+    open: AtomicBool,
+    /// Whether the connection is to end once nothing is in flight.
+    retiring: AtomicBool,
+    /// Whether the peer has answered anything at all.
+    proved: AtomicBool,
+    /// Answers that came for no call.
+    strays: AtomicU64,
+}
+
+/// A call that was handed to a channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) id: CallId,
+    /// Where its request stands in what is written.
+    pub(crate) position: Position,
+}
+
+/// Why a call was not handed to a channel.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The channel takes no new calls.
+    Closed,
+    /// As many calls are in flight, or as many bytes wait, as may: see [`Channel::room`].
+    Full,
+    /// The call itself cannot be sent.
+    Unsendable(Status),
+}
+
+impl Channel {
+    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize) -> Self {
+        Self {
+            address,
+            outbox,
+            in_flight: Mutex::new(InFlight::new(max_in_flight)),
+            place: Notify::new(),
+            load: AtomicUsize::new(0),
+            open: AtomicBool::new(true),
+            retiring: AtomicBool::new(false),
+            proved: AtomicBool::new(false),
+            strays: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Callers that wait for an answer; `None` when no new calls are taken.
+    pub(crate) fn load(&self) -> Option<usize> {
+        self.is_open().then(|| self.load.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether the peer has answered anything at all.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.proved.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new calls; those in flight finish, and then the connection ends.
+    pub(crate) fn retire(&self) {
+        self.open.store(false, Ordering::Release);
+        self.retiring.store(true, Ordering::Release);
+        self.outbox.wake();
+    }
+
+    /// Enters a call and lets `write` append its request: first the place, then the bytes, so that an answer always finds its
+    /// call. The caller must then [`poll`](Self::poll) or [`abandon`](Self::abandon) it.
+    pub(crate) fn start(
+        &self,
+        deadline: Instant,
+        write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>,
+    ) -> Result<Sent, Refused> {
+        if !self.is_open() {
+            return Err(Refused::Closed);
+        }
+        let id = self.lock().enter(deadline).ok_or(Refused::Full)?;
+        match self.write(|out| write(id, out)) {
+            Ok(position) => {
+                self.load.fetch_add(1, Ordering::Relaxed);
+                Ok(Sent { id, position })
+            }
+            Err(refused) => {
+                let mut table = self.lock();
+                table.withdraw(id);
+                self.tell_of_place(table);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Lets `write` append a request that gets no answer.
+    pub(crate) fn send(&self, write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>) -> Result<(), Refused> {
+        if !self.is_open() {
+            return Err(Refused::Closed);
+        }
+        self.write(|out| write(CallId::ONE_WAY, out)).map(drop)
+    }
+
+    fn write(&self, write: impl FnOnce(&mut BytesMut) -> Result<(), Status>) -> Result<Position, Refused> {
+        match self.outbox.push_at(|position, out| write(out).map(|()| position)) {
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(status)) => Err(Refused::Unsendable(status)),
+            Err(PushError::Full) => Err(Refused::Full),
+            Err(PushError::Closed) => {
+                // The driver is about to say so itself; nobody should choose this channel meanwhile.
+                self.open.store(false, Ordering::Release);
+                Err(Refused::Closed)
+            }
+        }
+    }
+
+    /// The outcome of a call, once there is one.
+    pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> Poll<Outcome> {
+        let mut table = self.lock();
+        let outcome = table.poll(id, waker);
+        if outcome.is_ready() {
+            self.load.fetch_sub(1, Ordering::Relaxed);
+            self.tell_of_place(table);
+        }
+        outcome
+    }
+
+    /// Gives a call up, and tells the peer if it may still be at it.
+    pub(crate) fn abandon(&self, id: CallId) {
+        let mut table = self.lock();
+        let running = table.abandon(id);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.tell_of_place(table);
+        if running {
+            self.cancel(id);
+        }
+    }
+
+    /// Whether any byte of the request was handed to the socket.
+    pub(crate) fn has_begun(&self, sent: Sent) -> bool {
+        self.outbox.has_begun(sent.position)
+    }
+
+    /// Waits until a refused call may be taken, or the channel takes no more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time: a notification that is not taken goes to the next who waits.
+    pub(crate) async fn room(&self) {
+        loop {
+            self.outbox.room().await;
+            let place = self.place.notified();
+            tokio::pin!(place);
+            // Registered before the look, so that a place that is freed in between is not missed.
+            place.as_mut().enable();
+            if !self.is_open() || self.lock().has_place() {
+                return;
+            }
+            place.await;
+        }
+    }
+
+    // What follows is for the channel's own driver.
+
+    /// Hands an answer to its caller.
+    pub(crate) fn deliver(&self, id: u32, outcome: Outcome) {
+        self.proved.store(true, Ordering::Relaxed);
+        let mut table = self.lock();
+        let delivered = table.deliver(id, outcome);
+        self.tell_of_place(table);
+        match delivered {
+            Delivered::Woken(waker) => waker.into_iter().for_each(Waker::wake),
+            Delivered::Unwanted => {}
+            Delivered::Stray => self.stray(),
+        }
+    }
+
+    /// Takes a pong, or any other proof that the peer is alive.
+    pub(crate) fn prove(&self) {
+        self.proved.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a frame that came for no call.
+    pub(crate) fn stray(&self) {
+        self.strays.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes no new calls: the peer said goodbye.
+    pub(crate) fn drain(&self) {
+        self.open.store(false, Ordering::Release);
+        self.retiring.store(true, Ordering::Release);
+        self.place.notify_waiters();
+    }
+
+    /// Ends the calls that are overdue; says when the next is, and whether any are in flight.
+    pub(crate) fn expire(&self, now: Instant) -> (Option<Instant>, bool) {
+        let mut overdue = Vec::new();
+        let mut table = self.lock();
+        table.expire(now, |id, waker| overdue.push((id, waker)));
+        let state = (table.next_deadline(), table.len() > 0);
+        drop(table);
+        for (id, waker) in overdue {
+            self.cancel(id);
+            waker.into_iter().for_each(Waker::wake);
+        }
+        state
+    }
+
+    /// Whether the connection is to end now: it was asked to, and nothing is in flight.
+    pub(crate) fn is_done(&self) -> bool {
+        self.retiring.load(Ordering::Acquire) && self.lock().len() == 0
+    }
+
+    /// Ends every call; nothing more comes.
+    pub(crate) fn close(&self, reason: &Arc<CloseReason>) {
+        self.open.store(false, Ordering::Release);
+        let mut wakers = Vec::new();
+        self.lock().close(reason, |waker| wakers.push(waker));
+        wakers.into_iter().for_each(Waker::wake);
+        self.place.notify_waiters();
+    }
+
+    fn cancel(&self, id: CallId) {
+        let header = Header::empty(FrameType::Cancel, id.as_u32());
+        // On a connection that is over there is nobody to be told.
+        let _ = self.outbox.push_control(|out| out.extend_from_slice(&header.to_bytes()));
+    }
+
+    fn tell_of_place(&self, mut table: MutexGuard<'_, InFlight>) {
+        if table.take_awaited() {
+            drop(table);
+            self.place.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

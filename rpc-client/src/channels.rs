@@ -1,0 +1,118 @@
+//! [`Channels`]: the channel cache.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use dashmap::{DashMap, Entry};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::ClientConfig,
+    watchdog::{Endpoint, Surroundings, watch},
+};
+
+/// One endpoint for each socket address, and so at most one connect at a time and one channel. Owns their watchdogs.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
+    watchdogs: TaskTracker,
+    surroundings: Surroundings,
+}
+
+#[derive(Debug)]
+struct Listed {
+    endpoint: Arc<Endpoint>,
+    /// How many services list the address.
+    services: usize,
+}
+
+impl Channels {
+    pub(crate) fn new(config: Arc<ClientConfig>) -> Arc<Self> {
+        let surroundings = Surroundings { config, changes: watch::Sender::new(()) };
+        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
+    }
+
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+        &self.surroundings.config
+    }
+
+    /// Resolves whenever an endpoint or a list of providers changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.surroundings.changes.subscribe()
+    }
+
+    /// Says that a list of providers changed.
+    pub(crate) fn tell(&self) {
+        self.surroundings.changes.send_replace(());
+    }
+
+    /// The endpoint of an address that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
+    pub(crate) fn list(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
+        self.enter(address, 1)
+    }
+
+    /// The endpoint of an address that a caller names. It stays while a service lists it too, or until it is evicted or the
+    /// client is closed.
+    pub(crate) fn named(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
+        self.enter(address, 0)
+    }
+
+    /// One service lists the endpoint no more; the last one ends it.
+    pub(crate) fn unlist(&self, endpoint: &Arc<Endpoint>) {
+        // Compared by identity: another endpoint may stand at the address by now.
+        let removed = self.endpoints.remove_if_mut(&endpoint.address(), |_, listed| {
+            let same = Arc::ptr_eq(&listed.endpoint, endpoint);
+            if same {
+                listed.services = listed.services.saturating_sub(1);
+            }
+            same && listed.services == 0
+        });
+        if removed.is_some() {
+            endpoint.retire();
+        }
+    }
+
+    /// Lets every connection finish what is in flight, and waits for that.
+    pub(crate) async fn close(&self) {
+        self.watchdogs.close();
+        self.endpoints.iter().for_each(|listed| listed.endpoint.retire());
+        self.watchdogs.wait().await;
+    }
+
+    fn enter(self: &Arc<Self>, address: SocketAddr, services: usize) -> Arc<Endpoint> {
+        // The entry is locked: of many callers at once, one makes the endpoint.
+        let entry = self.endpoints.entry(address);
+        if let Entry::Occupied(mut occupied) = entry {
+            if !occupied.get().endpoint.is_retired() {
+                occupied.get_mut().services += services;
+                return Arc::clone(&occupied.get().endpoint);
+            }
+            let endpoint = self.start(address);
+            occupied.insert(Listed { endpoint: Arc::clone(&endpoint), services });
+            return endpoint;
+        }
+        let endpoint = self.start(address);
+        entry.insert(Listed { endpoint: Arc::clone(&endpoint), services });
+        endpoint
+    }
+
+    fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
+        let endpoint = Arc::new(Endpoint::new(address));
+        let (watched, surroundings, channels) =
+            (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
+        let task = self.watchdogs.spawn(async move {
+            watch(Arc::clone(&watched), surroundings).await;
+            if let Some(channels) = channels.upgrade() {
+                channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
+            }
+        });
+        endpoint.watched_by(task.abort_handle());
+        endpoint
+    }
+}
+
+impl Drop for Channels {
+    fn drop(&mut self) {
+        self.endpoints.iter().for_each(|listed| listed.endpoint.abort());
+    }
+}

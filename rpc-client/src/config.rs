@@ -1,0 +1,101 @@
+//! [`ClientConfig`]: the numbers of a client.
+
+use std::time::Duration;
+
+use rpc_core::{CallOptions, Code, Codec, Compression, Error, Payload, transport::TransportConfig};
+
+use crate::{balance::Balance, in_flight::InFlight};
+
+/// The numbers of a client. All have defaults that suit most; build one with `ClientConfig::default().with_…`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// The time of a call when neither the caller nor its method says; default 5 s.
+    pub timeout: Duration,
+    /// How arguments are serialized when the caller does not say; default bincode.
+    pub codec: Codec,
+    /// How arguments are compressed when the caller does not say; default not at all.
+    pub compression: Compression,
+    /// How one of several providers is chosen; default power of two choices.
+    pub balance: Balance,
+    /// Whether a call waits, to its deadline, for a provider that answers when there is none; default false: it fails at once.
+    pub wait_for_ready: bool,
+    /// The time of one attempt to connect; default 3 s. Raised, a black hole holds the calls that wait for it longer.
+    pub connect_timeout: Duration,
+    /// A ping is sent when nothing was written for this long; default 3 s. It must stay well below the servers' read idle of
+    /// 10 s, or idle connections are closed.
+    pub ping_after: Duration,
+    /// A connection is dead when a ping is unanswered for this long and nothing else was read; default 5 s. Raised, a dead
+    /// provider is found later; lowered, a busy one is taken for dead.
+    pub pong_timeout: Duration,
+    /// How long an unproved provider that has left the registry's list stays in use while it answers; default 60 s. Raised,
+    /// a registry that lost its memory is survived longer; lowered, providers that left without a goodbye are left sooner.
+    pub delisted_grace: Duration,
+    /// Calls in flight on one connection; default 1024, as at the server, at most 1 000 000. More wait.
+    pub max_in_flight: usize,
+    /// The longest payload once decompressed, in bytes; default 16 MiB.
+    pub max_decompressed: usize,
+    /// The bounds of each connection's transport.
+    pub transport: TransportConfig,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            timeout: CallOptions::DEFAULT_TIMEOUT,
+            codec: Codec::default(),
+            compression: Compression::None,
+            balance: Balance::default(),
+            wait_for_ready: false,
+            connect_timeout: Duration::from_secs(3),
+            ping_after: Duration::from_secs(3),
+            pong_timeout: Duration::from_secs(5),
+            delisted_grace: Duration::from_secs(60),
+            max_in_flight: 1024,
+            max_decompressed: Payload::MAX_DECOMPRESSED,
+            transport: TransportConfig::default(),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($setter:ident($field:ident: $type:ty))*) => {$(
+        #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+        #[must_use]
+        pub fn $setter(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )*};
+}
+
+impl ClientConfig {
+    setters! {
+        with_timeout(timeout: Duration)
+        with_codec(codec: Codec)
+        with_compression(compression: Compression)
+        with_balance(balance: Balance)
+        with_wait_for_ready(wait_for_ready: bool)
+        with_connect_timeout(connect_timeout: Duration)
+        with_ping_after(ping_after: Duration)
+        with_pong_timeout(pong_timeout: Duration)
+        with_delisted_grace(delisted_grace: Duration)
+        with_max_in_flight(max_in_flight: usize)
+        with_max_decompressed(max_decompressed: usize)
+        with_transport(transport: TransportConfig)
+    }
+
+    /// Refuses numbers with which no call could ever succeed.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::new(Code::InvalidArgument, format!("the client's {what}")));
+        match () {
+            () if self.timeout.is_zero() => refuse("timeout must not be 0"),
+            () if self.connect_timeout.is_zero() => refuse("connect_timeout must not be 0"),
+            () if self.ping_after.is_zero() => refuse("ping_after must not be 0"),
+            () if self.pong_timeout.is_zero() => refuse("pong_timeout must not be 0"),
+            () if !(1..=InFlight::MAX).contains(&self.max_in_flight) => refuse("max_in_flight must be 1 to 1 000 000"),
+            () if self.max_decompressed == 0 => refuse("max_decompressed must not be 0"),
+            () => self.transport.validate(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! [`Connection`]: the client's part in a connection.
+
+use std::sync::Arc;
+
+use rpc_core::{
+    Code, Status, WireSink,
+    frame::{Frame, FrameType, Header, Violation},
+    transport::{Activity, CloseReason, Outbox, Role, Turn},
+};
+use tokio::{sync::watch, time::Instant};
+use tracing::debug;
+
+use crate::{channel::Channel, config::ClientConfig, heartbeat::Heartbeat, in_flight::Outcome};
+
+/// The client's part in a connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    channel: Arc<Channel>,
+    outbox: Arc<Outbox>,
+    heartbeat: Heartbeat,
+    /// Told when the channel takes no new calls any more.
+    changes: watch::Sender<()>,
+    max_frame: usize,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        channel: Arc<Channel>,
+        outbox: Arc<Outbox>,
+        config: &ClientConfig,
+        changes: watch::Sender<()>,
+    ) -> Self {
+        let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
+        Self { channel, outbox, heartbeat, changes, max_frame: config.transport.max_frame as usize }
+    }
+
+    fn say(&self, frame_type: FrameType, id: u32) {
+        // On a connection that is over there is nobody to be told.
+        let _ = self.outbox.push_control(|out| out.extend_from_slice(&Header::empty(frame_type, id).to_bytes()));
+    }
+
+    /// The protocol lets either end call; this one serves nothing.
+    fn refuse(&self, header: Header) {
+        let sink = WireSink {
+            outbox: Arc::clone(&self.outbox),
+            id: header.id,
+            codec: header.codec,
+            compression: header.compression,
+            max_frame: self.max_frame,
+        };
+        sink.refuse(&Status::new(Code::Unimplemented, "this end serves nothing"), None);
+    }
+}
+
+impl Role for Connection {
+    // Callers who get their answers make their next calls.
+    const LISTENERS_SPEAK: bool = true;
+
+    fn handle_frame(&mut self, frame: Frame, _now: Instant) -> Result<(), Violation> {
+        let header = frame.header;
+        match header.frame_type {
+            FrameType::Response => self.channel.deliver(header.id, Outcome::Response(frame)),
+            FrameType::Pong => self.channel.prove(),
+            FrameType::Ping => self.say(FrameType::Pong, header.id),
+            FrameType::Goaway => {
+                debug!(peer = %self.channel.address(), "the peer says goodbye");
+                self.channel.drain();
+                self.changes.send_replace(());
+            }
+            FrameType::Request => self.refuse(header),
+            FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
+            FrameType::Cancel | FrameType::Extension(_) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
+        match header.frame_type {
+            FrameType::Response => {
+                self.channel.deliver(header.id, Outcome::Overlong { length: header.full_length, limit });
+            }
+            FrameType::Request => self.refuse(header),
+            _ => self.channel.stray(),
+        }
+        Ok(())
+    }
+
+    fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+        if self.channel.is_done() {
+            return Ok(Turn { wake_at: None, finish: true });
+        }
+        if activity.peer_closed {
+            return Err(CloseReason::PeerClosed);
+        }
+        let (overdue_at, awaits) = self.channel.expire(now);
+        let beat = self.heartbeat.beat(activity, awaits, now)?;
+        if beat.ping {
+            self.say(FrameType::Ping, 0);
+        }
+        let wake_at = overdue_at.map_or(beat.wake_at, |at| at.min(beat.wake_at));
+        Ok(Turn { wake_at: Some(wake_at), finish: false })
+    }
+
+    fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+        self.channel.close(reason);
+        self.changes.send_replace(());
+    }
+}

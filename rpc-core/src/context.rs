@@ -1,0 +1,214 @@
+//! [`Context`]: what a handler may know of the call it serves.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Metadata;
+
+/// What a handler may know of the call it serves: deadline, metadata, peer, cancellation. Cheap to clone.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    peer: Arc<Peer>,
+    deadline: Option<Instant>,
+    metadata: Metadata,
+    idempotency_key: Option<[u8; 16]>,
+    /// Set once by whoever answers the call: the handler, its deadline, its caller's cancellation.
+    answered: AtomicBool,
+    cancelled: AtomicBool,
+    /// Made only for who waits for it.
+    cancellation: OnceLock<CancellationToken>,
+}
+
+/// The two ends of the connection that a call came over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The caller's address; `None` in process.
+    pub address: Option<SocketAddr>,
+    /// The address at which the caller reached this server; `None` in process.
+    pub local_address: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// The ends of a connection.
+    pub fn new(address: SocketAddr, local_address: SocketAddr) -> Self {
+        Self { address: Some(address), local_address: Some(local_address) }
+    }
+}
+
+impl Context {
+    /// A context for a call that came from `peer`.
+    pub fn new(
+        peer: Arc<Peer>,
+        deadline: Option<Instant>,
+        metadata: Metadata,
+        idempotency_key: Option<[u8; 16]>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            peer,
+            deadline,
+            metadata,
+            idempotency_key,
+            answered: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            cancellation: OnceLock::new(),
+        }))
+    }
+
+    /// The context of the call that this task serves; `None` outside a handler, and in tasks that a handler spawned, which can
+    /// be given a clone by [`scope`](Self::scope).
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Self::clone).ok()
+    }
+
+    /// When the caller stops waiting; the handler's future is dropped then.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// How long the caller goes on waiting; zero when it has stopped.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The pairs that the caller sent.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// Who calls.
+    pub fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// The key under which a repeat of this call would come.
+    pub fn idempotency_key(&self) -> Option<[u8; 16]> {
+        self.0.idempotency_key
+    }
+
+    /// Whether nobody waits for the answer any more: the caller gave up, went away, or the deadline passed.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Waits until nobody waits for the answer any more. The handler's own future is dropped then, so this is for work that
+    /// the handler spawned.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn cancelled(&self) {
+        let token = self.0.cancellation.get_or_init(CancellationToken::new);
+        // `cancel` sets the flag before it looks for the token, and here the token stands before the flag is read: one of the
+        // two sees the other.
+        if !self.is_cancelled() {
+            token.cancelled().await;
+        }
+    }
+
+    /// Runs `future` so that [`current`](Self::current) gives this context.
+    pub fn scope<F: Future>(self, future: F) -> Scoped<F> {
+        Scoped { context: self, future: Box::pin(future) }
+    }
+
+    /// Runs `run` so that [`current`](Self::current) gives this context.
+    pub fn sync_scope<R>(&self, run: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.clone(), run)
+    }
+
+    /// Tells the handler's helpers that nobody waits any more.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::SeqCst);
+        if let Some(token) = self.0.cancellation.get() {
+            token.cancel();
+        }
+    }
+
+    /// Whether the caller of this is the one who answers; the second and later ones are not.
+    pub fn claim_answer(&self) -> bool {
+        !self.0.answered.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the call has its answer.
+    pub fn is_answered(&self) -> bool {
+        self.0.answered.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("peer", &self.0.peer)
+            .field("deadline", &self.0.deadline)
+            .field("metadata", &self.0.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A future that runs under a [`Context`].
+#[must_use = "futures do nothing unless polled"]
+#[derive(Debug)]
+pub struct Scoped<F> {
+    context: Context,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let Self { context, future } = &mut *self;
+        context.sync_scope(|| future.as_mut().poll(cx))
+    }
+}
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        Context::new(Arc::default(), None, Metadata::default(), None)
+    }
+
+    #[tokio::test]
+    async fn current_is_there_inside_a_scope_only() {
+        assert!(Context::current().is_none());
+        context().scope(async { assert!(Context::current().is_some()) }).await;
+        assert!(Context::current().is_none());
+    }
+
+    #[tokio::test]
+    async fn cancellation_is_seen_whether_it_comes_before_or_after_the_wait() {
+        let early = context();
+        early.cancel();
+        early.cancelled().await;
+        let late = context();
+        tokio::join!(late.cancelled(), async { late.cancel() });
+    }
+
+    #[test]
+    fn one_answer_is_claimed() {
+        let context = context();
+        assert!(!context.is_answered());
+        assert!(context.claim_answer());
+        assert!(!context.claim_answer());
+    }
+}

@@ -1,0 +1,133 @@
+//! [`Local`]: a service called in its own process, without a wire.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use bytes::BytesMut;
+use serde::Serialize;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Delivery, Error, Payload, Phase, Reply, Request,
+    Responder, Service, Status, service::LocalReply,
+};
+
+/// Calls a service in this process: the stand-in for a client in tests, and a short cut where both ends live together.
+///
+/// Arguments and results are encoded and decoded as on a wire, deadlines and cancellation hold, handlers have a context; a
+/// panic of the handler is the caller's.
+#[derive(Debug)]
+pub struct Local<S> {
+    service: Arc<S>,
+}
+
+impl<S: Service> Local<S> {
+    /// Calls `service`.
+    pub fn new(service: S) -> Self {
+        Self { service: Arc::new(service) }
+    }
+}
+
+impl<S> Clone for Local<S> {
+    fn clone(&self) -> Self {
+        Self { service: Arc::clone(&self.service) }
+    }
+}
+
+impl<S: Service> Caller for Local<S> {
+    type Calling<A: Serialize + Send + 'static> = LocalCall;
+
+    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LocalCall {
+        let service = Arc::clone(&self.service);
+        let Request { method, arguments, options } = request;
+        // Encoded here, so that the future needs neither the arguments nor their type.
+        let mut bytes = BytesMut::new();
+        let encoded = Codec::Bincode.encode(&arguments, &mut bytes);
+        LocalCall(Box::pin(async move {
+            if let Some(status) = options.invalid {
+                return Err(Error::from_status(status, None).with_phase(Phase::Send).with_delivery(Delivery::NotSent));
+            }
+            encoded.map_err(|error| {
+                Error::new(Code::InvalidArgument, "the arguments do not encode")
+                    .with_phase(Phase::Send)
+                    .with_source(error)
+            })?;
+            let number = service
+                .methods()
+                .iter()
+                .position(|known| known.route() == method.route())
+                .ok_or_else(|| Error::new(Code::Unimplemented, format!("{} is not served here", method.route())))?;
+            let deadline = options.deadline_from(Instant::now(), method, CallOptions::DEFAULT_TIMEOUT);
+            let context = Context::new(Arc::default(), Some(deadline), options.metadata, None);
+            let (sender, receiver) = oneshot::channel();
+            let responder = if method.is_one_way() {
+                drop(sender);
+                Responder::nobody(context.clone())
+            } else {
+                Responder::local(context.clone(), sender)
+            };
+            let _cancel = CancelOnDrop(context.clone());
+            let handled = service.call(number, payload(bytes), responder);
+            if timeout_at(deadline, context.scope(handled)).await.is_err() {
+                return Err(Error::new(Code::DeadlineExceeded, "the deadline passed")
+                    .with_phase(Phase::Wait)
+                    .with_delivery(Delivery::Unknown));
+            }
+            if method.is_one_way() {
+                return Ok(reply(LocalReply { status: Status::OK, payload: BytesMut::new() }));
+            }
+            let answer =
+                receiver.await.map_err(|_| Error::new(Code::Internal, "the handler ended without an answer"))?;
+            match answer.status.code() {
+                Code::Ok | Code::Application => Ok(reply(answer)),
+                _ => Err(Error::from_status(answer.status, None)),
+            }
+        }))
+    }
+}
+
+/// A call in this process on its way.
+#[must_use = "futures do nothing unless polled"]
+pub struct LocalCall(BoxFuture<'static, Result<Reply, Error>>);
+
+impl Future for LocalCall {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+struct CancelOnDrop(Context);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if !self.0.is_answered() {
+            self.0.cancel();
+        }
+    }
+}
+
+fn payload(bytes: BytesMut) -> Payload {
+    Payload {
+        codec: Codec::Bincode as u8,
+        compression: Compression::None as u8,
+        bytes: bytes.freeze(),
+        max_decompressed: Payload::MAX_DECOMPRESSED,
+    }
+}
+
+fn reply(answer: LocalReply) -> Reply {
+    Reply {
+        is_application_error: answer.status.code() == Code::Application,
+        metadata: Default::default(),
+        payload: payload(answer.payload),
+        peer: None,
+    }
+}

@@ -1,0 +1,165 @@
+//! [`Metadata`]: small key-value pairs that travel with a call beside its arguments.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{Code, Status};
+
+/// Small key-value pairs beside a call's arguments: tenant, trace, locale.
+///
+/// Kept in the form in which they travel, so that taking them over costs nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    wire: Bytes,
+}
+
+impl Metadata {
+    /// The most entries.
+    pub const MAX_ENTRIES: usize = 64;
+    /// The most bytes on the wire, all entries together.
+    pub const MAX_LEN: usize = 16 * 1024;
+
+    /// Adds an entry. The same key may stand more than once; [`get`](Self::get) finds the last.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a key that is empty, longer than 255 bytes or not made of lower-case letters, digits, `-`, `_` and
+    /// `.`; `ResourceExhausted` when the bounds of this type would be passed.
+    pub fn insert(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Status> {
+        let value = value.as_ref();
+        if !legal_key(key.as_bytes()) {
+            return Err(Status::new(
+                Code::InvalidArgument,
+                format!("a metadata key is 1 to 255 of `a-z 0-9 - _ .`, got {key:?}"),
+            ));
+        }
+        let length = self.wire.len() + 3 + key.len() + value.len();
+        if length > Self::MAX_LEN || self.iter().count() == Self::MAX_ENTRIES {
+            return Err(over_bounds());
+        }
+        let mut wire = BytesMut::from(std::mem::take(&mut self.wire));
+        wire.put_u8(key.len() as u8);
+        wire.put_slice(key.as_bytes());
+        wire.put_u16(value.len() as u16);
+        wire.put_slice(value);
+        self.wire = wire.freeze();
+        Ok(())
+    }
+
+    /// The last value under `key`, if it is text.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.get_bytes(key).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The last value under `key`.
+    pub fn get_bytes(&self, key: &str) -> Option<&[u8]> {
+        self.iter().filter(|(k, _)| *k == key).last().map(|(_, value)| value)
+    }
+
+    /// All entries, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut rest = &self.wire[..];
+        std::iter::from_fn(move || {
+            let (key, value) = next_entry(&mut rest)?;
+            Some((std::str::from_utf8(key).ok()?, value))
+        })
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.wire.is_empty()
+    }
+
+    /// The value of the METADATA tag.
+    pub(crate) fn as_wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// Takes over the value of a METADATA tag.
+    pub(crate) fn from_wire(wire: Bytes) -> Result<Self, Status> {
+        if wire.len() > Self::MAX_LEN {
+            return Err(over_bounds());
+        }
+        let (mut rest, mut entries) = (&wire[..], 0);
+        while !rest.is_empty() {
+            let entry = next_entry(&mut rest);
+            if !entry.is_some_and(|(key, _)| legal_key(key)) {
+                return Err(Status::new(Code::InvalidArgument, "the metadata is malformed"));
+            }
+            entries += 1;
+        }
+        if entries > Self::MAX_ENTRIES { Err(over_bounds()) } else { Ok(Self { wire }) }
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys only: values may be secrets.
+        f.debug_list().entries(self.iter().map(|(key, _)| key)).finish()
+    }
+}
+
+fn next_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (key_length, after) = rest.split_first()?;
+    let (key, after) = after.split_at_checked(usize::from(*key_length))?;
+    let (value_length, after) = after.split_first_chunk::<2>()?;
+    let (value, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*value_length)))?;
+    *rest = after;
+    Some((key, value))
+}
+
+fn legal_key(key: &[u8]) -> bool {
+    (1..=255).contains(&key.len())
+        && key.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn over_bounds() -> Status {
+    Status::new(
+        Code::ResourceExhausted,
+        format!("metadata is bounded to {} entries and {} bytes", Metadata::MAX_ENTRIES, Metadata::MAX_LEN),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_round_trip_and_the_last_wins() {
+        let mut metadata = Metadata::default();
+        for (key, value) in [("tenant", "a"), ("trace-id", "7"), ("tenant", "b")] {
+            metadata.insert(key, value).unwrap();
+        }
+        let read = Metadata::from_wire(metadata.wire.clone()).unwrap();
+        assert_eq!((read.get("tenant"), read.get("trace-id"), read.get("x")), (Some("b"), Some("7"), None));
+        assert_eq!(read.iter().count(), 3);
+    }
+
+    #[test]
+    fn bounds_hold_at_and_one_over() {
+        let mut metadata = Metadata::default();
+        for _ in 0..Metadata::MAX_ENTRIES {
+            metadata.insert("k", "").unwrap();
+        }
+        assert_eq!(metadata.insert("k", "").unwrap_err().code(), Code::ResourceExhausted);
+        let mut wire = BytesMut::from(&metadata.wire[..]);
+        assert!(Metadata::from_wire(wire.clone().freeze()).is_ok());
+        wire.put_slice(b"\x01k\0\0");
+        assert_eq!(Metadata::from_wire(wire.freeze()).unwrap_err().code(), Code::ResourceExhausted);
+
+        let mut metadata = Metadata::default();
+        metadata.insert("k", vec![0; Metadata::MAX_LEN - 4]).unwrap();
+        assert_eq!(metadata.as_wire().len(), Metadata::MAX_LEN);
+        assert!(metadata.insert("k", "").is_err());
+    }
+
+    #[test]
+    fn malformed_entries_are_refused() {
+        for bad in [&b"\x01"[..], b"\x01k", b"\x01k\0", b"\x01k\0\x02v", b"\0\0\0", b"\x01K\0\0"] {
+            assert_eq!(Metadata::from_wire(Bytes::from_static(bad)).unwrap_err().code(), Code::InvalidArgument);
+        }
+        assert!(Metadata::default().insert("Key", "").is_err());
+        assert!(Metadata::default().insert("", "").is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! What the code that `#[rpc_service]` generates needs. No part of the API: it changes together with the macro.
+
+use std::{fmt, future};
+
+use ::serde::{Serialize, de::DeserializeOwned};
+
+pub use ::serde;
+
+use crate::{BoxFuture, CallError, Code, Error, Reply, Responder, ServiceId, Status};
+
+/// The outcome of a one-way call: it was sent.
+pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
+    reply.map(drop)
+}
+
+/// The outcome of a method that returns a plain `T`.
+pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, Error> {
+    reply?.result()
+}
+
+/// The outcome of a method that returns `Result<T, E>`.
+pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, CallError<E>> {
+    reply?.fallible()
+}
+
+/// Answers with what a method that returns `Result<T, E>` returned.
+pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: Result<T, E>) {
+    match outcome {
+        Ok(value) => responder.result(value).await,
+        Err(error) => responder.error(error).await,
+    }
+}
+
+/// Answers a call of a method that has no number here.
+pub fn no_such_method(responder: Responder) -> BoxFuture<'static, ()> {
+    responder.status(Status::new(Code::Unimplemented, "the service has no such method"));
+    Box::pin(future::ready(()))
+}
+
+/// Shows a server by what it serves.
+pub fn debug_server(formatter: &mut fmt::Formatter<'_>, name: &str, service: &ServiceId) -> fmt::Result {
+    formatter.debug_struct(name).field("service", service).finish_non_exhaustive()
+}

@@ -1,0 +1,243 @@
+//! [`Service`]: what a server dispatches calls to; and [`Responder`], through which each call gets its one answer.
+
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::{
+    BoxFuture, Code, Codec, Compression, Context, Message, MethodInfo, Payload, ServiceId, Status,
+    frame::{FrameType, HEADER_LEN, Header, write_frame},
+    head::ResponseHead,
+    transport::{Outbox, PushError},
+};
+
+/// What a server dispatches calls to. `#[rpc_service]` implements it; a gateway may by hand.
+pub trait Service: Send + Sync + 'static {
+    /// The name and version under which the service is found.
+    fn id(&self) -> &ServiceId;
+
+    /// All methods, in the order that [`call`](Self::call) numbers them.
+    fn methods(&self) -> &[MethodInfo];
+
+    /// Serves one call of the method with this number. The future ends when the handler has; what it says to `responder` is
+    /// the answer.
+    fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()>;
+}
+
+impl<S: Service + ?Sized> Service for Arc<S> {
+    fn id(&self) -> &ServiceId {
+        (**self).id()
+    }
+
+    fn methods(&self) -> &[MethodInfo] {
+        (**self).methods()
+    }
+
+    fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()> {
+        (**self).call(method, arguments, responder)
+    }
+}
+
+/// Gives one call its one answer: the first who claims it is heard, later ones are not.
+///
+/// # Drop
+///
+/// Dropped without an answer, it answers `Internal`, so that no caller waits in vain.
+#[must_use = "a responder that is dropped answers with an error"]
+pub struct Responder {
+    context: Context,
+    sink: Sink,
+}
+
+enum Sink {
+    Wire(WireSink),
+    Local(Option<oneshot::Sender<LocalReply>>),
+    /// A one-way call: nobody listens.
+    Nobody,
+}
+
+/// Where and how a call that came over a connection is answered.
+#[derive(Debug, Clone)]
+pub struct WireSink {
+    /// The connection's outbox.
+    pub outbox: Arc<Outbox>,
+    /// The request's id.
+    pub id: u32,
+    /// The request's codec.
+    pub codec: u8,
+    /// The request's compression.
+    pub compression: u8,
+    /// The longest frame that may be sent, in bytes.
+    pub max_frame: usize,
+}
+
+/// An answer inside this process.
+pub(crate) struct LocalReply {
+    pub(crate) status: Status,
+    pub(crate) payload: BytesMut,
+}
+
+impl Responder {
+    /// Answers over a connection.
+    pub fn wire(context: Context, sink: WireSink) -> Self {
+        Self { context, sink: Sink::Wire(sink) }
+    }
+
+    /// Answers nobody, for a one-way call.
+    pub fn nobody(context: Context) -> Self {
+        Self { context, sink: Sink::Nobody }
+    }
+
+    pub(crate) fn local(context: Context, reply: oneshot::Sender<LocalReply>) -> Self {
+        Self { context, sink: Sink::Local(Some(reply)) }
+    }
+
+    /// The call's context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Answers with a result.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits for room on the connection, it answers `Internal`.
+    pub async fn result<T: Serialize>(self, value: T) {
+        self.send(Status::OK, value).await;
+    }
+
+    /// Answers with the service's own error.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`result`](Self::result).
+    pub async fn error<E: Serialize>(self, error: E) {
+        self.send(Status::new(Code::Application, ""), error).await;
+    }
+
+    /// Answers with a status and no value.
+    pub fn status(mut self, status: Status) {
+        self.refuse(&status, None);
+    }
+
+    /// Answers that the call was not run, and when it may be sent again.
+    pub fn refuse_until(mut self, status: Status, retry_after: Duration) {
+        self.refuse(&status, Some(retry_after));
+    }
+
+    async fn send<T: Serialize>(mut self, status: Status, value: T) {
+        while !self.try_send(&status, &value) {
+            let Sink::Wire(sink) = &self.sink else { return };
+            let outbox = Arc::clone(&sink.outbox);
+            // Rare, and so behind a pointer: every handler's future would carry the room for it.
+            let room: BoxFuture<'_, ()> = Box::pin(async move { outbox.room().await });
+            room.await;
+        }
+    }
+
+    /// Answers if there is room for it.
+    fn try_send<T: Serialize>(&mut self, status: &Status, value: &T) -> bool {
+        match &mut self.sink {
+            Sink::Nobody => {
+                self.context.claim_answer();
+            }
+            Sink::Local(reply) => {
+                let mut payload = BytesMut::new();
+                let encoded = Codec::Bincode.encode(value, &mut payload);
+                let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
+                if self.context.claim_answer()
+                    && let Some(reply) = reply.take()
+                {
+                    // A caller that gave up is no longer there to be told.
+                    let _ = reply.send(LocalReply { status, payload });
+                }
+            }
+            Sink::Wire(sink) => {
+                // The claim comes under the outbox's lock, once there is room: who claims is heard.
+                let pushed = sink.outbox.push(|out| {
+                    if self.context.claim_answer() {
+                        sink.write(out, status, value);
+                    }
+                });
+                return pushed != Err(PushError::Full);
+            }
+        }
+        true
+    }
+
+    fn refuse(&mut self, status: &Status, retry_after: Option<Duration>) {
+        if !self.context.claim_answer() {
+            return;
+        }
+        match &mut self.sink {
+            Sink::Nobody => {}
+            Sink::Local(reply) => {
+                if let Some(reply) = reply.take() {
+                    let _ = reply.send(LocalReply { status: status.clone(), payload: BytesMut::new() });
+                }
+            }
+            Sink::Wire(sink) => sink.refuse(status, retry_after),
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        let how = if std::thread::panicking() { "the handler panicked" } else { "the handler ended without an answer" };
+        self.refuse(&Status::new(Code::Internal, how), None);
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl WireSink {
+    /// Answers with a status and no value, without regard to who else might.
+    pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+        // A connection that is gone has nobody to be told.
+        let _ = self.outbox.push_control(|out| self.write_status(out, status, retry_after));
+    }
+
+    /// Writes a result or an error value; where that fails, why.
+    fn write<T: Serialize + ?Sized>(&self, out: &mut BytesMut, status: &Status, value: &T) {
+        let written = Codec::from_u8(self.codec).and_then(|codec| {
+            let compression = Compression::from_u8(self.compression)?;
+            let (id, max_frame) = (self.id, self.max_frame);
+            let message = Message { frame_type: FrameType::Response, id, codec, compression, value, max_frame };
+            message.write(out, |out| write_head(out, status, None))
+        });
+        if let Err(failed) = written {
+            // The handler ran, so what does not fit or encode is this end's fault, not the caller's.
+            let code = if failed.code() == Code::InvalidArgument { Code::Internal } else { failed.code() };
+            self.write_status(out, &Status::new(code, failed.message().to_owned()), None);
+        }
+    }
+
+    fn write_status(&self, out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {
+        let header = Header { codec: self.codec, ..Header::empty(FrameType::Response, self.id) };
+        let Ok(()) = write_frame::<Infallible>(out, header, |out| {
+            write_head(out, status, retry_after);
+            Ok(())
+        });
+    }
+}
+
+/// Most answers have an empty head, which deserves to be cheap.
+fn write_head(out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {
+    if status.code() == Code::Ok && retry_after.is_none() {
+        return out.put_u16(0);
+    }
+    ResponseHead { status: status.clone(), metadata: Default::default(), retry_after }.write(out);
+}
+
+fn unencodable(error: &crate::CodecError) -> Status {
+    Status::new(Code::Internal, format!("the result does not encode: {error}"))
+}
+
+/// The least of a response frame, which always fits: a header, and a head with a status of the longest message.
+const _: () = assert!(HEADER_LEN + 2 + 4 + Status::MAX_MESSAGE < u16::MAX as usize);

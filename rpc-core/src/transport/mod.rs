@@ -1,0 +1,9 @@
+//! What both ends of a connection share: frames to bytes and back, within limits.
+
+mod driver;
+mod outbox;
+mod reader;
+
+pub use driver::{Activity, CloseReason, Driver, Role, TransportConfig, Turn};
+pub use outbox::{Outbox, Position, PushError};
+pub use reader::{FrameReader, Inbound};

@@ -1,0 +1,234 @@
+//! [`FrameReader`]: bytes to frames.
+
+use bytes::{Buf, BytesMut};
+
+use crate::frame::{FORGIVEN, Frame, FrameType, HEADER_LEN, Header, MAGIC, VERSION, Violation};
+
+/// Cuts a stream of bytes into frames, however they were split on the way. Does no I/O.
+#[derive(Debug)]
+pub struct FrameReader {
+    buffer: BytesMut,
+    /// Bytes of an overlong frame's body that are still to be skipped.
+    skip: usize,
+    max_frame: u32,
+    /// How much room the next read gets.
+    chunk: usize,
+}
+
+/// What a [`FrameReader`] finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inbound {
+    /// A whole frame.
+    Frame(Frame),
+    /// The header of a frame over the limit, whose body is skipped as it arrives.
+    Overlong(Header),
+}
+
+impl FrameReader {
+    /// The default of the longest frame taken: 8 MiB.
+    pub const MAX_FRAME: u32 = 8 << 20;
+    /// The longest body of a ping that is forgiven, in bytes. Ours have none.
+    pub const MAX_PING_BODY: usize = 1024;
+
+    /// A reader that takes frames of at most `max_frame` bytes, header included.
+    pub fn new(max_frame: u32) -> Self {
+        Self { buffer: BytesMut::new(), skip: 0, max_frame, chunk: MIN_CHUNK }
+    }
+
+    /// The next frame of what was read so far; `None` when more must be read first.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`], after which the reader is of no further use.
+    pub fn next_frame(&mut self) -> Result<Option<Inbound>, Violation> {
+        let skipped = self.skip.min(self.buffer.len());
+        self.buffer.advance(skipped);
+        self.skip -= skipped;
+        let Some(header) = self.buffer.first_chunk::<HEADER_LEN>() else {
+            return self.check_beginning().map(|()| None);
+        };
+        let header = Header::parse(header)?;
+        if header.frame_type == FrameType::Ping && header.body_length() > Self::MAX_PING_BODY {
+            return Err(Violation::PingBody(header.body_length()));
+        }
+        if header.full_length > self.max_frame {
+            if u64::from(header.full_length) > u64::from(self.max_frame) * u64::from(FORGIVEN) {
+                return Err(Violation::TooLong { length: header.full_length, limit: self.max_frame });
+            }
+            self.buffer.advance(HEADER_LEN);
+            self.skip = header.body_length();
+            return Ok(Some(Inbound::Overlong(header)));
+        }
+        if self.buffer.len() < header.full_length as usize {
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER_LEN);
+        let body = self.buffer.split_to(header.body_length()).freeze();
+        Ok(Some(Inbound::Frame(Frame { header, body })))
+    }
+
+    /// The buffer to read into, with room. What is read must be told to [`filled`](Self::filled).
+    pub fn read_buffer(&mut self) -> &mut BytesMut {
+        // A frame's header may promise much and deliver nothing: room grows with what really came, at most twice as much.
+        let missing = self.frame_length().saturating_sub(self.buffer.len());
+        let room = if missing > self.chunk { missing.min(self.chunk.max(self.buffer.len())) } else { self.chunk };
+        self.buffer.reserve(room);
+        &mut self.buffer
+    }
+
+    /// Says how many bytes one read brought, which the room for the next follows.
+    pub fn filled(&mut self, count: usize) {
+        if self.buffer.spare_capacity_mut().is_empty() {
+            self.chunk = (self.chunk * 2).min(MAX_CHUNK);
+        } else if count < self.chunk / 4 {
+            self.chunk = (self.chunk / 2).max(MIN_CHUNK);
+        }
+    }
+
+    /// Whether a frame was begun and is not complete.
+    pub fn is_mid_frame(&self) -> bool {
+        self.skip > 0 || !self.buffer.is_empty()
+    }
+
+    /// The length of the frame that was begun, as far as it is known, in bytes.
+    pub fn frame_length(&self) -> usize {
+        let header = self.buffer.first_chunk::<HEADER_LEN>().and_then(|bytes| Header::parse(bytes).ok());
+        header.map_or(self.skip, |header| header.full_length as usize)
+    }
+
+    /// Gives the buffer back while nothing is in it: an idle connection holds none.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// A peer that speaks another protocol is found by its first byte, not when it has said sixteen.
+    fn check_beginning(&self) -> Result<(), Violation> {
+        let begun = self.buffer.len().min(MAGIC.len());
+        if self.buffer[..begun] != MAGIC[..begun] {
+            let mut magic = [0; MAGIC.len()];
+            magic[..begun].copy_from_slice(&self.buffer[..begun]);
+            return Err(Violation::WrongMagic(magic));
+        }
+        match self.buffer.get(MAGIC.len()) {
+            Some(version) if *version != VERSION => Err(Violation::WrongVersion(*version)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The room for a read on a connection that brings little, and on one that brings much.
+const MIN_CHUNK: usize = 4 << 10;
+const MAX_CHUNK: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, Bytes};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(frame_type: FrameType, id: u32, body: &[u8]) -> Frame {
+        let full_length = (HEADER_LEN + body.len()) as u32;
+        Frame { header: Header { full_length, ..Header::empty(frame_type, id) }, body: Bytes::copy_from_slice(body) }
+    }
+
+    fn read_all(reader: &mut FrameReader) -> Result<Vec<Inbound>, Violation> {
+        std::iter::from_fn(|| reader.next_frame().transpose()).collect()
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_skipped_and_the_next_is_read() {
+        let mut reader = FrameReader::new(100);
+        let mut bytes = BytesMut::new();
+        let (at, over) = (frame(FrameType::Request, 1, &[7; 84]), frame(FrameType::Request, 2, &[7; 85]));
+        let after = frame(FrameType::Ping, 3, b"");
+        for frame in [&at, &over, &after] {
+            frame.write(&mut bytes);
+        }
+        reader.buffer = bytes;
+        let expected = vec![Inbound::Frame(at), Inbound::Overlong(over.header), Inbound::Frame(after)];
+        assert_eq!(read_all(&mut reader), Ok(expected));
+    }
+
+    #[test]
+    fn a_length_far_over_the_limit_breaks_the_connection() {
+        let with_length = |full_length| {
+            let mut reader = FrameReader::new(100);
+            let header = Header { full_length, ..Header::empty(FrameType::Request, 1) };
+            reader.buffer.put_slice(&header.to_bytes());
+            reader.next_frame()
+        };
+        assert!(with_length(1600).is_ok());
+        assert_eq!(with_length(1601), Err(Violation::TooLong { length: 1601, limit: 100 }));
+    }
+
+    #[test]
+    fn a_ping_may_carry_1_kib() {
+        let with_body = |length| {
+            let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
+            frame(FrameType::Ping, 1, &vec![0; length]).write(&mut reader.buffer);
+            reader.next_frame()
+        };
+        assert!(with_body(1024).is_ok());
+        assert_eq!(with_body(1025), Err(Violation::PingBody(1025)));
+    }
+
+    #[test]
+    fn another_protocol_is_found_by_its_first_bytes() {
+        let begun = |bytes: &[u8]| {
+            let mut reader = FrameReader::new(100);
+            reader.buffer.put_slice(bytes);
+            reader.next_frame()
+        };
+        assert_eq!(begun(b"msn"), Ok(None));
+        assert_eq!(begun(b"msnb\x01\0"), Ok(None));
+        assert_eq!(begun(b"G"), Err(Violation::WrongMagic(*b"G\0\0\0")));
+        assert_eq!(begun(b"msnb\x02"), Err(Violation::WrongVersion(2)));
+    }
+
+    #[test]
+    fn room_does_not_follow_promises() {
+        let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
+        let header = Header { full_length: FrameReader::MAX_FRAME, ..Header::empty(FrameType::Request, 1) };
+        reader.buffer.put_slice(&header.to_bytes());
+        assert!(reader.read_buffer().capacity() <= 2 * MIN_CHUNK);
+        reader.buffer.clear();
+        reader.release();
+        assert_eq!(reader.buffer.capacity(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_any_sequence_reads_alike(
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..8),
+            cuts in proptest::collection::vec(1..200_usize, 0..40),
+        ) {
+            let frames: Vec<Frame> =
+                bodies.iter().enumerate().map(|(id, body)| frame(FrameType::Request, id as u32, body)).collect();
+            let mut bytes = BytesMut::new();
+            frames.iter().for_each(|frame| frame.write(&mut bytes));
+            let mut reader = FrameReader::new(1000);
+            let (mut found, mut cuts) = (Vec::new(), cuts.into_iter());
+            while !bytes.is_empty() {
+                let cut = cuts.next().unwrap_or(bytes.len()).min(bytes.len());
+                reader.read_buffer().put_slice(&bytes.split_to(cut));
+                reader.filled(cut);
+                found.extend(read_all(&mut reader).unwrap());
+                reader.release();
+            }
+            prop_assert_eq!(found, frames.into_iter().map(Inbound::Frame).collect::<Vec<_>>());
+            prop_assert!(!reader.is_mid_frame());
+        }
+
+        #[test]
+        fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), good in 0..17_usize) {
+            let mut reader = FrameReader::new(64);
+            let header = Header::empty(FrameType::Request, 1).to_bytes();
+            reader.buffer.put_slice(&header[..good.min(HEADER_LEN)]);
+            reader.buffer.put_slice(&bytes);
+            let _ = read_all(&mut reader);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The client: the trait's methods as calls.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::{Expansion, Names};
+use crate::method::Method;
+
+impl Expansion<'_> {
+    /// The client's struct.
+    pub(super) fn client(&self) -> TokenStream {
+        let (visibility, name) = (&self.contract.visibility, &self.contract.ident);
+        let Names { client, caller, .. } = &self.names;
+        let about = format!("Calls a [`{name}`]. As cheap to clone as its caller.");
+        quote! {
+            #[doc = #about]
+            #[allow(dead_code, non_camel_case_types)]
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            #visibility struct #client<#caller> {
+                caller: #caller,
+            }
+        }
+    }
+
+    /// What the client can do.
+    pub(super) fn client_impls(&self) -> TokenStream {
+        let (core, name) = (&self.contract.options.core, &self.contract.ident);
+        let Names { client, server, caller, implementation, .. } = &self.names;
+        let methods = self.contract.methods.iter().map(|method| self.proxy(method));
+        quote! {
+            impl<#caller: #core::Caller> #client<#caller> {
+                /// Calls through `caller`.
+                pub fn new(caller: #caller) -> Self {
+                    Self { caller }
+                }
+
+                #(#methods)*
+            }
+
+            impl<#implementation: #name> #client<#core::Local<#server<#implementation>>> {
+                /// Calls `service` in this process, without a wire.
+                pub fn local(service: #implementation) -> Self {
+                    Self { caller: #core::Local::new(#server::new(service)) }
+                }
+            }
+        }
+    }
+
+    fn proxy(&self, method: &Method) -> TokenStream {
+        let (core, caller) = (&self.contract.options.core, &self.names.caller);
+        let (marker, arguments, ident) = (self.marker(method), self.arguments(method), &method.ident);
+        let docs = method.docs(&format!("Calls [`{}::{}`].", self.contract.ident, ident));
+        let deprecated = method.attributes.iter().filter(|attribute| attribute.path().is_ident("deprecated"));
+        let names: Vec<_> = method.parameters.iter().map(|parameter| &parameter.ident).collect();
+        let types = method.parameters.iter().map(|parameter| &parameter.ty);
+        quote! {
+            #docs
+            #(#deprecated)*
+            pub fn #ident(&self, #(#names: #types),*) -> #core::Call<#caller, #marker> {
+                #core::Call::new(::core::clone::Clone::clone(&self.caller), #arguments { #(#names),* })
+            }
+        }
+    }
+}

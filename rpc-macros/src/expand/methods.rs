@@ -1,0 +1,94 @@
+//! What both ends know of each method: its number, its arguments, its outcome.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::LitStr;
+
+use super::Expansion;
+use crate::{answer::AnswerKind, method::Method, options::ServiceOptions};
+
+impl Expansion<'_> {
+    /// The service's id, the table of its methods, and each method's arguments and outcome.
+    pub(super) fn methods(&self) -> TokenStream {
+        let ServiceOptions { name, version, core } = &self.contract.options;
+        let (service_id, methods) = (&self.names.service_id, &self.names.methods);
+        let count = self.contract.methods.len();
+        let infos = self.contract.methods.iter().map(|method| self.info(method));
+        let impls = self.contract.methods.iter().enumerate().map(|(number, method)| {
+            let arguments = self.arguments_struct(method);
+            let method = self.method_impl(number, method);
+            quote!(#arguments #method)
+        });
+        quote! {
+            static #service_id: #core::ServiceId = #core::ServiceId::from_static(#name, #version);
+            static #methods: [#core::MethodInfo; #count] = [#(#infos),*];
+            #(#impls)*
+        }
+    }
+
+    fn info(&self, method: &Method) -> TokenStream {
+        let ServiceOptions { name, version, core } = &self.contract.options;
+        let route = format!("{name}:{version}/{}", method.wire_name);
+        let idempotent = method.options.idempotent.then(|| quote!(.idempotent()));
+        let one_way = method.options.one_way.then(|| quote!(.one_way()));
+        let timeout = method.options.timeout.map(|timeout| {
+            let (seconds, nanoseconds) = (timeout.as_secs(), timeout.subsec_nanos());
+            quote!(.timeout(::core::time::Duration::new(#seconds, #nanoseconds)))
+        });
+        quote! {
+            #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
+                #idempotent #one_way #timeout
+        }
+    }
+
+    fn arguments_struct(&self, method: &Method) -> TokenStream {
+        let (core, visibility) = (&self.contract.options.core, &self.contract.visibility);
+        let arguments = self.arguments(method);
+        let serde = serde_path(core);
+        let fields = method.parameters.iter().map(|parameter| {
+            let (name, ty) = (&parameter.ident, &parameter.ty);
+            quote!(#name: #ty)
+        });
+        quote! {
+            #[derive(#core::__private::serde::Serialize, #core::__private::serde::Deserialize)]
+            #[serde(crate = #serde)]
+            #visibility struct #arguments { #(#fields),* }
+        }
+    }
+
+    fn method_impl(&self, number: usize, method: &Method) -> TokenStream {
+        let core = &self.contract.options.core;
+        let (marker, arguments, methods) = (self.marker(method), self.arguments(method), &self.names.methods);
+        let value = &method.answer.written;
+        let (outcome, read) = match &method.answer.kind {
+            AnswerKind::Nothing => (quote!(::core::result::Result<(), #core::Error>), quote!(nothing)),
+            AnswerKind::Plain => (quote!(::core::result::Result<#value, #core::Error>), quote!(plain::<#value>)),
+            AnswerKind::Fallible(types) => {
+                let [value, error] = &**types;
+                let outcome = quote!(::core::result::Result<#value, #core::CallError<#error>>);
+                (outcome, quote!(fallible::<#value, #error>))
+            }
+        };
+        quote! {
+            impl #core::Method for #marker {
+                type Arguments = #arguments;
+                type Outcome = #outcome;
+
+                fn info() -> &'static #core::MethodInfo {
+                    &#methods[#number]
+                }
+
+                fn outcome(reply: ::core::result::Result<#core::Reply, #core::Error>) -> Self::Outcome {
+                    #core::__private::#read(reply)
+                }
+            }
+        }
+    }
+}
+
+/// Where serde is found, as serde's derives want it: in a text.
+fn serde_path(core: &syn::Path) -> LitStr {
+    let leading = core.leading_colon.map_or("", |_| "::");
+    let segments: Vec<String> = core.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    LitStr::new(&format!("{leading}{}::__private::serde", segments.join("::")), proc_macro2::Span::call_site())
+}

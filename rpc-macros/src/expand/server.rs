@@ -1,0 +1,117 @@
+//! The server: takes calls to an implementation of the trait.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+
+use super::{Expansion, Names};
+use crate::{answer::AnswerKind, method::Method};
+
+impl Expansion<'_> {
+    /// The server's struct.
+    pub(super) fn server(&self) -> TokenStream {
+        let (visibility, name) = (&self.contract.visibility, &self.contract.ident);
+        let Names { server, implementation, .. } = &self.names;
+        let about =
+            format!("Serves a [`{name}`]: takes calls from the wire to it. Cheap to clone; the clones share it.");
+        quote! {
+            #[doc = #about]
+            #[allow(dead_code, non_camel_case_types)]
+            #visibility struct #server<#implementation> {
+                service: ::std::sync::Arc<#implementation>,
+            }
+        }
+    }
+
+    /// What the server can do.
+    pub(super) fn server_impls(&self) -> TokenStream {
+        let (core, name) = (&self.contract.options.core, &self.contract.ident);
+        let Names { server, implementation, service_id, .. } = &self.names;
+        let (service_impl, title) = (self.service_impl(), server.to_string());
+        quote! {
+            impl<#implementation: #name> #server<#implementation> {
+                /// Serves `service`.
+                pub fn new(service: #implementation) -> Self {
+                    Self::from_arc(::std::sync::Arc::new(service))
+                }
+
+                /// Serves `service`, which others hold too.
+                pub fn from_arc(service: ::std::sync::Arc<#implementation>) -> Self {
+                    Self { service }
+                }
+            }
+
+            impl<#implementation> ::core::clone::Clone for #server<#implementation> {
+                fn clone(&self) -> Self {
+                    Self { service: ::core::clone::Clone::clone(&self.service) }
+                }
+            }
+
+            impl<#implementation> ::core::fmt::Debug for #server<#implementation> {
+                fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                    #core::__private::debug_server(formatter, #title, &#service_id)
+                }
+            }
+
+            #service_impl
+        }
+    }
+
+    fn service_impl(&self) -> TokenStream {
+        let (core, name) = (&self.contract.options.core, &self.contract.ident);
+        let Names { server, implementation, service_id, methods, .. } = &self.names;
+        let arms = self.contract.methods.iter().enumerate().map(|(number, method)| {
+            let handling = self.handling(method);
+            quote!(#number => #handling,)
+        });
+        quote! {
+            impl<#implementation: #name> #core::Service for #server<#implementation> {
+                fn id(&self) -> &#core::ServiceId {
+                    &#service_id
+                }
+
+                fn methods(&self) -> &[#core::MethodInfo] {
+                    &#methods
+                }
+
+                fn call(
+                    &self,
+                    method: ::core::primitive::usize,
+                    arguments: #core::Payload,
+                    responder: #core::Responder,
+                ) -> #core::BoxFuture<'static, ()> {
+                    let service = ::core::clone::Clone::clone(&self.service);
+                    match method {
+                        #(#arms)*
+                        _ => #core::__private::no_such_method(responder),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decodes, calls and answers. What was decoded is moved into the handler before it is first awaited, so the future does
+    /// not keep room for it.
+    fn handling(&self, method: &Method) -> TokenStream {
+        let (core, name) = (&self.contract.options.core, &self.contract.ident);
+        let (implementation, arguments, ident) = (&self.names.implementation, self.arguments(method), &method.ident);
+        let parameters = method.parameters.iter().map(|parameter| &parameter.ident);
+        let span = method.answer.span();
+        let answer = match method.answer.kind {
+            AnswerKind::Nothing | AnswerKind::Plain => quote_spanned!(span=> responder.result(outcome)),
+            AnswerKind::Fallible(_) => quote_spanned!(span=> #core::__private::answer(responder, outcome)),
+        };
+        quote_spanned! {span=>
+            ::std::boxed::Box::pin(async move {
+                let outcome = {
+                    let arguments = match arguments.decode::<#arguments>() {
+                        ::core::result::Result::Ok(arguments) => arguments,
+                        ::core::result::Result::Err(status) => return responder.status(status),
+                    };
+                    <#implementation as #name>::#ident(&*service, #(arguments.#parameters),*)
+                }
+                .await;
+                #answer.await
+            })
+        }
+    }
+}

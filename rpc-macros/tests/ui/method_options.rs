@@ -1,0 +1,20 @@
+use rpc_core::rpc_service;
+
+#[rpc_service]
+trait Greeter {
+    #[rpc(once)]
+    async fn unknown(&self);
+    #[rpc(idempotent = true, one_way())]
+    async fn flags(&self);
+    #[rpc]
+    async fn none(&self);
+    #[rpc(idempotent)]
+    #[rpc(one_way)]
+    async fn apart(&self);
+    #[rpc(name = "say hello")]
+    async fn name(&self);
+    #[rpc(idempotent timeout = "1s")]
+    async fn comma(&self);
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use rpc_core::rpc_service;
+
+#[rpc_service]
+trait Grüßer {
+    async fn grüße(&self);
+}
+
+fn main() {}

@@ -1,0 +1,142 @@
+//! [`Acceptor`]: lets connections in, within bounds, and owns their tasks.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use rpc_core::{
+    Code, Peer,
+    transport::{Driver, Outbox},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{Id, JoinError, JoinSet},
+};
+use tracing::{debug, error, warn};
+
+use crate::connection::{Connection, Shared, goaway};
+
+/// Lets connections in, within bounds, and owns their tasks: dropped, it ends them.
+pub(crate) struct Acceptor {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    open: HashMap<Id, Open>,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+struct Open {
+    outbox: Arc<Outbox>,
+    ip: IpAddr,
+}
+
+impl Acceptor {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, tasks: JoinSet::new(), open: HashMap::new(), per_ip: HashMap::new() }
+    }
+
+    /// Accepts connections until the future is dropped, which is safe at any time.
+    pub(crate) async fn accept_from(&mut self, listener: &TcpListener) {
+        loop {
+            tokio::select! {
+                // Both are cancel-safe: a connection or an ended task that is not taken now is taken next.
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer),
+                    Err(error) => rest_after(error).await,
+                },
+                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
+            }
+        }
+    }
+
+    /// Says goodbye on every connection.
+    pub(crate) fn say_goodbye(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+        for open in self.open.values() {
+            open.outbox.wake();
+        }
+    }
+
+    /// Waits until every connection is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time; what is still open then stays open.
+    pub(crate) async fn until_empty(&mut self) {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.forget(ended);
+        }
+    }
+
+    /// Ends the tasks that are left, and waits for that.
+    pub(crate) async fn abort(&mut self) {
+        self.tasks.abort_all();
+        self.until_empty().await;
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let config = &self.shared.config;
+        let from_ip = self.per_ip.get(&peer.ip()).copied().unwrap_or(0);
+        if self.open.len() >= config.max_connections || from_ip >= config.max_connections_per_ip {
+            warn!(%peer, open = self.open.len(), from_ip, "a connection over the limit is refused");
+            return turn_away(&stream);
+        }
+        let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
+            Ok(local) => local,
+            // The peer is gone already.
+            Err(error) => return debug!(%peer, %error, "a connection broke before it began"),
+        };
+        let outbox = Arc::new(Outbox::new(config.transport.outbox));
+        let connection = Connection::new(Arc::clone(&self.shared), Arc::clone(&outbox), Peer::new(peer, local));
+        let driver = Driver::new(stream, connection, Arc::clone(&outbox), config.transport.clone());
+        let task = self.tasks.spawn(async move { drop(driver.await) });
+        *self.per_ip.entry(peer.ip()).or_default() += 1;
+        self.open.insert(task.id(), Open { outbox, ip: peer.ip() });
+        debug!(%peer, "connection opened");
+    }
+
+    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(failed) => {
+                if failed.is_panic() {
+                    error!(%failed, "a connection's task panicked, which is a bug of msnb");
+                }
+                failed.id()
+            }
+        };
+        let Some(Open { ip, .. }) = self.open.remove(&id) else { return };
+        if let Some(count) = self.per_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+/// Tells a peer why it is not let in. A fresh socket takes that many bytes at once, and if not, the peer sees the end only.
+fn turn_away(stream: &TcpStream) {
+    let mut bytes = bytes::BytesMut::new();
+    goaway(Code::ResourceExhausted, "the server has as many connections as it may").write(&mut bytes);
+    let _ = stream.try_write(&bytes);
+}
+
+/// An accept that fails for want of file descriptors fails again at once; one that fails for the peer's sake does not.
+async fn rest_after(error: io::Error) {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
+            debug!(%error, "accept");
+        }
+        _ => {
+            warn!(%error, "cannot accept connections; trying again in {ACCEPT_REST:?}");
+            tokio::time::sleep(ACCEPT_REST).await;
+        }
+    }
+}
+
+/// How long the accept loop rests when the system has no file descriptors or memory left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);

@@ -1,0 +1,91 @@
+//! [`ServerConfig`]: the numbers of a server.
+
+use std::time::Duration;
+
+use rpc_core::{CallOptions, Code, Error, Payload, transport::TransportConfig};
+
+/// The numbers of a server. All have defaults that suit most; build one with `ServerConfig::default().with_…`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// A connection is closed when nothing was read on it for this long; default 10 s. Raised, dead clients hold their
+    /// connections longer; it must stay well above the clients' ping interval of 3 s.
+    pub read_idle: Duration,
+    /// The time that a handler has when neither the caller nor its method says; default 5 s. Raised, calls of careless clients
+    /// run longer.
+    pub default_timeout: Duration,
+    /// Calls that run at once on one connection; default 1024. Raised, one client can take more of the server.
+    pub max_in_flight: usize,
+    /// Connections in all; default 10 000. Raised, more memory and file descriptors may be held.
+    pub max_connections: usize,
+    /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
+    pub max_connections_per_ip: usize,
+    /// Pings a second on one connection; default 100.
+    pub max_pings: u32,
+    /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
+    pub max_decompressed: usize,
+    /// How long a draining server waits, once it is off the registry's list, for consumers to learn of it; default 1 s. Raised,
+    /// a shutdown takes longer.
+    pub drain_notice: Duration,
+    /// How long a draining server lets calls finish; default 30 s. Raised, a shutdown may take longer.
+    pub drain_timeout: Duration,
+    /// The bounds of each connection's transport.
+    pub transport: TransportConfig,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            read_idle: Duration::from_secs(10),
+            default_timeout: CallOptions::DEFAULT_TIMEOUT,
+            max_in_flight: 1024,
+            max_connections: 10_000,
+            max_connections_per_ip: 1_000,
+            max_pings: 100,
+            max_decompressed: Payload::MAX_DECOMPRESSED,
+            drain_notice: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(30),
+            transport: TransportConfig::default(),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($setter:ident($field:ident: $type:ty))*) => {$(
+        #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+        #[must_use]
+        pub fn $setter(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )*};
+}
+
+impl ServerConfig {
+    setters! {
+        with_read_idle(read_idle: Duration)
+        with_default_timeout(default_timeout: Duration)
+        with_max_in_flight(max_in_flight: usize)
+        with_max_connections(max_connections: usize)
+        with_max_connections_per_ip(max_connections_per_ip: usize)
+        with_max_pings(max_pings: u32)
+        with_max_decompressed(max_decompressed: usize)
+        with_drain_notice(drain_notice: Duration)
+        with_drain_timeout(drain_timeout: Duration)
+        with_transport(transport: TransportConfig)
+    }
+
+    /// Refuses numbers with which no call could ever be served.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::new(Code::InvalidArgument, format!("the server's {what} must not be 0")));
+        match () {
+            () if self.read_idle.is_zero() => refuse("read_idle"),
+            () if self.default_timeout.is_zero() => refuse("default_timeout"),
+            () if self.max_in_flight == 0 => refuse("max_in_flight"),
+            () if self.max_connections == 0 => refuse("max_connections"),
+            () if self.max_connections_per_ip == 0 => refuse("max_connections_per_ip"),
+            () if self.max_decompressed == 0 => refuse("max_decompressed"),
+            () => self.transport.validate(),
+        }
+    }
+}

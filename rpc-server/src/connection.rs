@@ -1,0 +1,291 @@
+//! [`Connection`]: the server's part in a connection.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{self, Poll, Waker},
+    time::Duration,
+};
+
+use rpc_core::{
+    BoxFuture, Code, Context, Payload, Peer, Responder, Status, WireSink,
+    frame::{Frame, FrameType, Header, Violation},
+    head::{CallFlags, HeadError, RequestHead, ResponseHead},
+    transport::{Activity, CloseReason, Outbox, Role, Turn},
+};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error, trace};
+
+use crate::{
+    config::ServerConfig,
+    dispatcher::Dispatcher,
+    running::{Ended, Running},
+};
+
+/// What all connections of a server share.
+pub(crate) struct Shared {
+    pub(crate) config: ServerConfig,
+    pub(crate) dispatcher: Dispatcher,
+    /// Set once the server says goodbye.
+    pub(crate) draining: AtomicBool,
+    /// Owns the tasks of handlers that were not done at once.
+    pub(crate) handlers: TaskTracker,
+    /// Ends what still runs when the drain's time is over.
+    pub(crate) abort: CancellationToken,
+    /// Frames that came for no call.
+    pub(crate) strays: AtomicU64,
+}
+
+/// The server's part in a connection.
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    peer: Arc<Peer>,
+    running: Arc<Running>,
+    pings: PingWindow,
+    /// When this end said that it takes no new calls.
+    goodbye: Option<Instant>,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
+        let pings = PingWindow { since: Instant::now(), count: 0 };
+        Self { shared, outbox, peer: Arc::new(peer), running: Arc::default(), pings, goodbye: None }
+    }
+
+    fn handle_request(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let Frame { header, mut body } = frame;
+        let sink = self.sink(header)?;
+        let head = match RequestHead::take(&mut body) {
+            Ok(head) => head,
+            Err(HeadError::Violation(violation)) => return Err(violation),
+            Err(HeadError::Refused(status)) => {
+                sink.refuse(&status, None);
+                return Ok(());
+            }
+        };
+        let one_way = head.flags.contains(CallFlags::ONE_WAY);
+        let target = match self.shared.dispatcher.find(head.route.as_str()) {
+            Ok(target) => target,
+            Err(status) => {
+                self.refuse(&sink, one_way, &status, None);
+                return Ok(());
+            }
+        };
+        if !self.running.has_room(self.shared.config.max_in_flight) {
+            let limit = self.shared.config.max_in_flight;
+            let status = Status::new(Code::ResourceExhausted, format!("{limit} calls run on this connection"));
+            self.refuse(&sink, one_way, &status, Some(RETRY_AFTER));
+            return Ok(());
+        }
+        let method = &target.service.methods()[target.method];
+        let timeout = head.timeout.or(method.default_timeout()).unwrap_or(self.shared.config.default_timeout);
+        if timeout.is_zero() {
+            let status = Status::new(Code::DeadlineExceeded, "the deadline passed before the call was started");
+            self.refuse(&sink, one_way, &status, None);
+            return Ok(());
+        }
+        trace!(route = head.route.as_str(), id = header.id, "call");
+        let context = Context::new(Arc::clone(&self.peer), Some(now + timeout), head.metadata, head.idempotency_key);
+        let responder =
+            if one_way { Responder::nobody(context.clone()) } else { Responder::wire(context.clone(), sink.clone()) };
+        let arguments = Payload {
+            codec: header.codec,
+            compression: header.compression,
+            bytes: body,
+            max_decompressed: self.shared.config.max_decompressed,
+        };
+        let call = target.service.call(target.method, arguments, responder);
+        let mut handling = Handling { context, call, route: head.route };
+        // Most handlers are done at once: those cost neither a task nor an entry.
+        if Pin::new(&mut handling).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
+            self.spawn(handling, sink, one_way);
+        }
+        Ok(())
+    }
+
+    /// Gives a handler that waits for something a task, where it is polled again with a waker of its own.
+    fn spawn(&self, handling: Handling, sink: WireSink, one_way: bool) {
+        if one_way {
+            // Nobody waits for it, nobody cancels it, and it outlives its connection; but not its deadline, nor the server.
+            let (ended, abort) = (self.running.enter_one_way(), self.shared.abort.clone());
+            let deadline = handling.context.deadline();
+            self.shared.handlers.spawn(async move {
+                let call = abort.run_until_cancelled(until_ended(handling, ended));
+                match deadline {
+                    Some(deadline) => drop(tokio::time::timeout_at(deadline, call).await),
+                    None => drop(call.await),
+                }
+            });
+            return;
+        }
+        let context = handling.context.clone();
+        self.running
+            .enter(sink, context, |ended| self.shared.handlers.spawn(until_ended(handling, ended)).abort_handle());
+    }
+
+    fn handle_cancel(&self, id: u32) {
+        if !self.running.end(id, &Status::new(Code::Cancelled, "the caller gave the call up")) {
+            trace!(id, "cancelled too late");
+        }
+    }
+
+    /// A frame of a stream: for a call that runs, which cannot be one, or for a call that was refused or is over.
+    fn handle_stream(&self, id: u32) {
+        if !self.running.end(id, &Status::new(Code::Unimplemented, "streaming calls are not implemented")) {
+            self.stray();
+        }
+    }
+
+    fn sink(&self, header: Header) -> Result<WireSink, Violation> {
+        if header.id == 0 {
+            return Err(Violation::ZeroId);
+        }
+        if self.running.contains(header.id) {
+            return Err(Violation::DuplicateId(header.id));
+        }
+        Ok(WireSink {
+            outbox: Arc::clone(&self.outbox),
+            id: header.id,
+            codec: header.codec,
+            compression: header.compression,
+            max_frame: self.shared.config.transport.max_frame as usize,
+        })
+    }
+
+    fn refuse(&self, sink: &WireSink, one_way: bool, status: &Status, retry_after: Option<Duration>) {
+        if one_way {
+            debug!(%status, "a one-way call is refused and nobody is told");
+        } else {
+            sink.refuse(status, retry_after);
+        }
+    }
+
+    fn stray(&self) {
+        self.shared.strays.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Role for Connection {
+    // Handlers that are done at once have spoken when their frame is handled.
+    const LISTENERS_SPEAK: bool = false;
+
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let id = frame.header.id;
+        match frame.header.frame_type {
+            FrameType::Request => self.handle_request(frame, now)?,
+            FrameType::Cancel => self.handle_cancel(id),
+            FrameType::Ping => {
+                self.pings.count(now, self.shared.config.max_pings)?;
+                // A connection that is closing has nobody to be answered.
+                let _ = self
+                    .outbox
+                    .push_control(|out| out.extend_from_slice(&Header::empty(FrameType::Pong, id).to_bytes()));
+            }
+            FrameType::Item | FrameType::End | FrameType::Credit => self.handle_stream(id),
+            FrameType::Response => self.stray(),
+            FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
+        match header.frame_type {
+            FrameType::Request => {
+                let message = format!("the request has {} bytes, over the limit of {limit}", header.full_length);
+                self.sink(header)?.refuse(&Status::new(Code::ResourceExhausted, message), None);
+            }
+            FrameType::Item | FrameType::End | FrameType::Credit => self.handle_stream(header.id),
+            _ => self.stray(),
+        }
+        Ok(())
+    }
+
+    fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+        let config = &self.shared.config;
+        let idle_at = activity.last_read + config.read_idle;
+        // A frame on its way has a deadline of its own, and a peer that does not read is found by the write.
+        let watches_idle = !(activity.mid_frame || activity.paused || activity.peer_closed);
+        if watches_idle && now >= idle_at {
+            return Err(CloseReason::Idle(config.read_idle));
+        }
+        if self.shared.draining.load(Ordering::Acquire) && self.goodbye.is_none() {
+            self.goodbye = Some(now);
+            let _ = self.outbox.push_control(|out| goaway(Code::Unavailable, "the server is draining").write(out));
+        }
+        let overdue_at = self.running.end_overdue(now).map(|due| due.max(now + SWEEP));
+        // A call that crossed the goodbye on its way is served: nothing is lost when the peer takes its time to learn of it.
+        let quiet_at = self.goodbye.map(|at| at.max(activity.last_read) + GOODBYE);
+        let over = activity.peer_closed || quiet_at.is_some_and(|at| now >= at);
+        let wake_at = [watches_idle.then_some(idle_at), overdue_at, quiet_at.filter(|at| *at > now)];
+        Ok(Turn { wake_at: wake_at.into_iter().flatten().min(), finish: over && self.running.is_idle() })
+    }
+
+    fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+        debug!(peer = ?self.peer.address, %reason, cause = ?std::error::Error::source(&**reason), "connection closed");
+        self.running.end_all();
+    }
+}
+
+/// The frame that says: no new calls on this connection.
+pub(crate) fn goaway(code: Code, message: &'static str) -> Frame {
+    let mut body = bytes::BytesMut::new();
+    ResponseHead { status: Status::new(code, message), metadata: Default::default(), retry_after: None }
+        .write(&mut body);
+    Frame { header: Header::empty(FrameType::Goaway, 0), body: body.freeze() }
+}
+
+/// A handler's future under its context. A panic ends it and nothing else; its responder tells the caller.
+struct Handling {
+    context: Context,
+    call: BoxFuture<'static, ()>,
+    route: rpc_core::head::Route,
+}
+
+impl Future for Handling {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let Self { context, call, route } = &mut *self;
+        // Nothing of the future is used after a panic: it is dropped.
+        let polled = catch_unwind(AssertUnwindSafe(|| context.sync_scope(|| call.as_mut().poll(cx))));
+        polled.unwrap_or_else(|_| {
+            error!(route = route.as_str(), "a handler panicked");
+            Poll::Ready(())
+        })
+    }
+}
+
+/// Runs a handler; `ended` goes after all of it is gone.
+async fn until_ended(handling: Handling, ended: Ended) {
+    handling.await;
+    drop(ended);
+}
+
+/// How many pings came in this second.
+struct PingWindow {
+    since: Instant,
+    count: u32,
+}
+
+impl PingWindow {
+    fn count(&mut self, now: Instant, limit: u32) -> Result<(), Violation> {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count += 1;
+        if self.count > limit { Err(Violation::PingFlood(limit)) } else { Ok(()) }
+    }
+}
+
+/// How long a caller is asked to wait when its connection is full.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Overdue calls are looked for at most this often.
+const SWEEP: Duration = Duration::from_millis(5);
+/// How long a connection must be quiet after the goodbye before this end closes it.
+const GOODBYE: Duration = Duration::from_secs(1);

@@ -1,0 +1,251 @@
+//! [`Server`]: several services on one port.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use rpc_core::{Code, Error, Instance, Registry, Service};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, ToSocketAddrs, lookup_host},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    acceptor::Acceptor,
+    config::ServerConfig,
+    connection::Shared,
+    dispatcher::Dispatcher,
+    registration::{Registration, advertised},
+};
+
+/// A server that is bound and does not run yet: callers can connect, and wait.
+#[must_use = "a server serves while it runs"]
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    registration: Option<Registration>,
+    address: SocketAddr,
+    advertised: SocketAddr,
+}
+
+/// What a [`Server`] is made of.
+#[must_use]
+#[derive(Default)]
+pub struct ServerBuilder {
+    registry: Option<Arc<dyn Registry>>,
+    services: Vec<Arc<dyn Service>>,
+    advertise: Option<SocketAddr>,
+    weight: Option<f64>,
+    config: ServerConfig,
+}
+
+impl Server {
+    /// Starts to make a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// The address that it listens on, with the port that the system chose where it was asked for port 0.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address that it lists in its registry.
+    pub fn advertised_address(&self) -> SocketAddr {
+        self.advertised
+    }
+
+    /// Registers and serves until `shutdown` resolves; then leaves in order: off the registry's list, a moment for consumers
+    /// to learn of it, GOAWAY on every connection, what runs finishes or is dropped at the drain's end.
+    ///
+    /// # Errors
+    ///
+    /// What the registry says when it refuses the server for good; one that is only out of reach is tried again in the
+    /// background.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes everything at once, and leaves its entry to the registry's own time.
+    pub async fn run_until<F: Future>(self, shutdown: F) -> Result<(), Error> {
+        let Self { listener, shared, registration, address, .. } = self;
+        // Handlers of one-way calls outlive their connections, but not this future.
+        let _abort = shared.abort.clone().drop_guard();
+        let mut acceptor = Acceptor::new(Arc::clone(&shared));
+        info!(%address, "serving");
+        let registered = async {
+            tokio::pin!(shutdown);
+            if let Some(registration) = &registration {
+                tokio::select! {
+                    // Dropped half-way, what may have been registered is deregistered below.
+                    outcome = registration.register() => {
+                        outcome?;
+                        shutdown.await;
+                    }
+                    _ = &mut shutdown => {}
+                }
+                registration.deregister().await;
+                tokio::time::sleep(shared.config.drain_notice).await;
+            } else {
+                shutdown.await;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            outcome = registered => outcome?,
+            // Dropping the accept is safe.
+            () = acceptor.accept_from(&listener) => {}
+        }
+        drop(listener);
+        drain(&shared, &mut acceptor).await;
+        info!(%address, "ended");
+        Ok(())
+    }
+
+    /// Serves until the future is dropped; see [`run_until`](Self::run_until).
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until`](Self::run_until).
+    pub async fn run(self) -> Result<(), Error> {
+        self.run_until(std::future::pending::<()>()).await
+    }
+}
+
+/// Says goodbye and lets what runs finish, until the drain's time is over.
+async fn drain(shared: &Shared, acceptor: &mut Acceptor) {
+    acceptor.say_goodbye();
+    shared.handlers.close();
+    let finished = timeout(shared.config.drain_timeout, async {
+        acceptor.until_empty().await;
+        shared.handlers.wait().await;
+    });
+    if finished.await.is_err() {
+        warn!(handlers = shared.handlers.len(), "the drain's time is over; what still runs is dropped");
+    }
+    acceptor.abort().await;
+    shared.abort.cancel();
+}
+
+impl ServerBuilder {
+    /// Sets where the server announces itself; without one it is found by its address only.
+    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Adds a service.
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Sets the address to be listed in the registry, where it is not the one listened on: behind a NAT or a proxy.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertise = Some(address);
+        self
+    }
+
+    /// Sets the share of the load that this server wants relative to others, 0 to 10 000; default 1.
+    pub fn weight(mut self, weight: f64) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Sets the numbers.
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Binds the port. Port 0 lets the system choose one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a config that could serve nothing or a server without a service, `AlreadyExists` for a route that
+    /// is served twice, `FailedPrecondition` for an address that consumers of the registry could not reach, `Unavailable` when
+    /// the port cannot be bound.
+    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        self.config.validate()?;
+        if self.services.is_empty() {
+            return Err(Error::new(Code::InvalidArgument, "a server needs a service"));
+        }
+        let mut dispatcher = Dispatcher::default();
+        for service in self.services {
+            dispatcher.add(service)?;
+        }
+        let listener = listen(address)
+            .await
+            .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
+        let address =
+            listener.local_addr().map_err(|error| Error::new(Code::Internal, "no address").with_source(error))?;
+        let advertised = match (self.advertise, &self.registry) {
+            (Some(advertise), _) => advertise,
+            (None, Some(registry)) => advertised(registry.as_ref(), address).await?,
+            (None, None) => address,
+        };
+        let weight = self.weight.unwrap_or(Instance::DEFAULT_WEIGHT);
+        let services = dispatcher.ids().cloned().collect();
+        let registration = self.registry.map(|registry| Registration::new(registry, services, advertised, weight));
+        let shared = Arc::new(Shared {
+            config: self.config,
+            dispatcher,
+            draining: AtomicBool::new(false),
+            handlers: TaskTracker::new(),
+            abort: CancellationToken::new(),
+            strays: AtomicU64::new(0),
+        });
+        Ok(Server { listener, shared, registration, address, advertised })
+    }
+}
+
+/// Binds the first of the addresses that can be bound.
+async fn listen(address: impl ToSocketAddrs) -> std::io::Result<TcpListener> {
+    let mut last = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the name has no address");
+    for address in lookup_host(address).await? {
+        match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = std::io::Error::new(error.kind(), format!("{address}: {error}")),
+        }
+    }
+    Err(last)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A server that is restarted takes its port again while old connections fade out. Elsewhere the option means sharing.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("advertised", &self.advertised)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("services", &self.services.len())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Connections that the system holds for the accept loop; tokio's own default.
+const BACKLOG: i32 = 1024;
