@@ -75,7 +75,6 @@ fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply
         Code::Application => true,
         _ => return Err(Error::from_status(head.status, head.retry_after).with_peer(peer)),
     };
-    let payload =
-        Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };
+    let payload = Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };
     Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer) })
 }

@@ -10,8 +10,8 @@ use std::{
 
 use bytes::BytesMut;
 use rpc_core::{
-    Attempt, BoxFuture, CallOptions, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Phase, Reply,
-    Request, Status,
+    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Phase, Reply, Request,
+    Status,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
 };
@@ -153,7 +153,7 @@ impl<A: Serialize> Calling<A> {
         }
         self.client.retries().count();
         let target = self.client.target(method.service(), options.address)?;
-        let key = method.is_once().then(|| rand::random());
+        let key = method.is_once().then(rand::random);
         Ok(Begun { at, deadline, target, key })
     }
 
@@ -167,8 +167,7 @@ impl<A: Serialize> Calling<A> {
 
     fn acquire(&mut self) {
         let Begun { target, deadline, .. } = self.begun().clone();
-        let options = CallOptions { metadata: Default::default(), ..self.request.options.clone() };
-        let acquire = self.client.clone().acquire(target, options, self.tried.clone(), deadline);
+        let acquire = self.client.clone().acquire(target, self.request.options.clone(), self.tried.clone(), deadline);
         self.stage = Stage::Acquiring(Box::pin(acquire));
     }
 
@@ -383,7 +382,8 @@ impl<A> fmt::Debug for Calling<A> {
 async fn until_room(channel: Arc<Channel>, deadline: Instant) -> Result<Arc<Channel>, Error> {
     let waited = timeout_at(deadline, channel.room()).await;
     waited.map_err(|_| {
-        let error = Error::new(Code::ResourceExhausted, "the connection had no room for another call until the deadline");
+        let error =
+            Error::new(Code::ResourceExhausted, "the connection had no room for another call until the deadline");
         error.with_phase(Phase::Send).with_peer(channel.address())
     })?;
     Ok(channel)

@@ -8,7 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::ClientConfig,
-    watchdog::{Endpoint, Surroundings, watch},
+    endpoint::Endpoint,
+    watchdog::{Surroundings, watch},
 };
 
 /// One endpoint for each socket address, and so at most one connect at a time and one channel. Owns their watchdogs.
@@ -72,6 +73,11 @@ impl Channels {
         }
     }
 
+    /// Every endpoint there is.
+    pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
+        self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect()
+    }
+
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
         self.watchdogs.close();
@@ -97,16 +103,19 @@ impl Channels {
     }
 
     fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        let endpoint = Arc::new(Endpoint::new(address));
-        let (watched, surroundings, channels) =
-            (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
-        let task = self.watchdogs.spawn(async move {
-            watch(Arc::clone(&watched), surroundings).await;
-            if let Some(channels) = channels.upgrade() {
-                channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
-            }
-        });
-        endpoint.watched_by(task.abort_handle());
+        let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
+        for lane in 0..endpoint.lanes() {
+            let (watched, surroundings, channels) =
+                (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
+            let task = self.watchdogs.spawn(async move {
+                watch(Arc::clone(&watched), lane, surroundings).await;
+                // However it ended, a new endpoint is made when the address is wanted again.
+                if let Some(channels) = channels.upgrade() {
+                    channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
+                }
+            });
+            endpoint.watched_by(task.abort_handle());
+        }
         endpoint
     }
 }

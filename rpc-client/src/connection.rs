@@ -34,7 +34,15 @@ impl Connection {
         changes: watch::Sender<()>,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
-        Self { channel, outbox, heartbeat, changes, max_frame: config.transport.max_frame as usize, greeted: false, last_read: None }
+        Self {
+            channel,
+            outbox,
+            heartbeat,
+            changes,
+            max_frame: config.transport.max_frame as usize,
+            greeted: false,
+            last_read: None,
+        }
     }
 
     fn say(&self, frame_type: FrameType, id: u32) {

@@ -59,7 +59,7 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// its share of the keys moves (rendezvous hashing, Thaler and Ravishankar, 1998).
     pub fn affinity(mut self, key: impl Hash) -> Self {
         // Without a random seed: clients in other processes must choose alike.
-        self.request.options.affinity = Some(foldhash::fast::FixedState::default().hash_one(key));
+        self.request.options.affinity = Some(foldhash::quality::FixedState::default().hash_one(key));
         self
     }
 

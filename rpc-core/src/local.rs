@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Delivery, Error, Explain, Explanation, Payload, Phase, Reply, Request,
-    Responder, Service, Status, service::LocalReply,
+    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Delivery, Error, Explain, Explanation, Payload,
+    Phase, Reply, Request, Responder, Service, Status, service::LocalReply,
 };
 
 /// Calls a service in this process: the stand-in for a client in tests, and a short cut where both ends live together.

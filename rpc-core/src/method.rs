@@ -27,6 +27,7 @@ pub struct MethodInfo {
     route: Cow<'static, str>,
     name_at: usize,
     idempotent: bool,
+    once: bool,
     one_way: bool,
     timeout: Option<Duration>,
 }
@@ -44,20 +45,36 @@ impl MethodInfo {
             at -= 1;
         }
         assert!(at > 0 && at < bytes.len(), "a route is `service:version/method`");
-        Self { service, route: Cow::Borrowed(route), name_at: at, idempotent: false, one_way: false, timeout: None }
+        Self {
+            service,
+            route: Cow::Borrowed(route),
+            name_at: at,
+            idempotent: false,
+            once: false,
+            one_way: false,
+            timeout: None,
+        }
     }
 
     /// A method whose name is known at run time only, as for a gateway.
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
-        Self { service, route, name_at, idempotent: false, one_way: false, timeout: None }
+        Self { service, route, name_at, idempotent: false, once: false, one_way: false, timeout: None }
     }
 
     /// Says that the method may run twice without harm, so a client may send it again.
     #[must_use]
     pub const fn idempotent(mut self) -> Self {
         self.idempotent = true;
+        self
+    }
+
+    /// Says that a server is to run each call at most once, however often it is sent: the client sends a key with it, and the
+    /// server answers a repeat with the answer it gave before.
+    #[must_use]
+    pub const fn once(mut self) -> Self {
+        self.once = true;
         self
     }
 
@@ -93,6 +110,11 @@ impl MethodInfo {
     /// Whether the method may run twice without harm.
     pub fn is_idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// Whether a server is to run each call at most once, however often it is sent.
+    pub fn is_once(&self) -> bool {
+        self.once
     }
 
     /// Whether no response is sent.
