@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use dashmap::{DashMap, Entry};
+use rpc_core::transport::Connect;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -13,7 +14,6 @@ use crate::{
 };
 
 /// One endpoint for each socket address, and so at most one connect at a time and one channel. Owns their watchdogs.
-#[derive(Debug)]
 pub(crate) struct Channels {
     endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
     watchdogs: TaskTracker,
@@ -28,8 +28,8 @@ struct Listed {
 }
 
 impl Channels {
-    pub(crate) fn new(config: Arc<ClientConfig>) -> Arc<Self> {
-        let surroundings = Surroundings { config, changes: watch::Sender::new(()) };
+    pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>) -> Arc<Self> {
+        let surroundings = Surroundings { config, connector, changes: watch::Sender::new(()) };
         Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use dashmap::DashMap;
 use rpc_core::{
     CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId,
+    transport::{Connect, Tcp},
 };
 use serde::Serialize;
 use tokio::{
@@ -48,6 +49,7 @@ struct Service {
 #[derive(Default)]
 pub struct ClientBuilder {
     discovery: Option<Arc<dyn Discovery>>,
+    connector: Option<Arc<dyn Connect>>,
     config: ClientConfig,
 }
 
@@ -252,6 +254,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how connections are made, where it is not by plain TCP.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.config = config;
@@ -266,7 +274,7 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         self.config.validate()?;
         let config = Arc::new(self.config);
-        let channels = Channels::new(Arc::clone(&config));
+        let channels = Channels::new(Arc::clone(&config), self.connector.unwrap_or_else(|| Arc::new(Tcp)));
         Ok(Client(Arc::new(Inner {
             config,
             discovery: self.discovery,

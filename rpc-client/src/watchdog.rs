@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use rpc_core::{
     Code, Error, Phase,
-    transport::{Driver, Outbox},
+    transport::{Connect, Driver, Outbox},
 };
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{sleep, timeout},
 };
@@ -23,9 +22,10 @@ use crate::{
 };
 
 /// What a watchdog needs of its client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) config: Arc<ClientConfig>,
+    pub(crate) connector: Arc<dyn Connect>,
     /// Told whenever the state of an endpoint changes.
     pub(crate) changes: watch::Sender<()>,
 }
@@ -78,7 +78,7 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
         |message: String| Error::new(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
     let connected = async {
         connect_permit().await;
-        timeout(config.connect_timeout, TcpStream::connect(address)).await
+        timeout(config.connect_timeout, surroundings.connector.connect(address)).await
     };
     let stream = tokio::select! {
         connected = connected => match connected {
@@ -89,9 +89,6 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
         // Nothing was sent on a connection that is not there yet.
         () = endpoint.retired() => return (unavailable("not wanted any more".to_owned()), false),
     };
-    if let Err(error) = stream.set_nodelay(true) {
-        return (unavailable("the connection broke before it began".to_owned()).with_source(error), false);
-    }
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
     let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight));
     let role = Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, surroundings.changes.clone());

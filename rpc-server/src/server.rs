@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rpc_core::{Code, Error, Instance, Registry, Service};
+use rpc_core::{Code, Error, Instance, Registry, Service, transport::Accept};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, ToSocketAddrs, lookup_host},
@@ -29,7 +29,7 @@ use crate::{
 /// A server that is bound and does not run yet: callers can connect, and wait.
 #[must_use = "a server serves while it runs"]
 pub struct Server {
-    listener: TcpListener,
+    listener: Box<dyn Accept>,
     shared: Arc<Shared>,
     registration: Option<Registration>,
     address: SocketAddr,
@@ -101,7 +101,7 @@ impl Server {
         tokio::select! {
             outcome = registered => outcome?,
             // Dropping the accept is safe.
-            () = acceptor.accept_from(&listener) => {}
+            () = acceptor.accept_from(&*listener) => {}
         }
         drop(listener);
         drain(&shared, &mut acceptor).await;
@@ -173,6 +173,18 @@ impl ServerBuilder {
     /// is served twice, `FailedPrecondition` for an address that consumers of the registry could not reach, `Unavailable` when
     /// the port cannot be bound.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        let listener = listen(address)
+            .await
+            .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
+        self.listen(listener).await
+    }
+
+    /// Takes connections from `listener`, where they do not come by plain TCP.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub async fn listen(self, listener: impl Accept) -> Result<Server, Error> {
         self.config.validate()?;
         if self.services.is_empty() {
             return Err(Error::new(Code::InvalidArgument, "a server needs a service"));
@@ -181,11 +193,9 @@ impl ServerBuilder {
         for service in self.services {
             dispatcher.add(service)?;
         }
-        let listener = listen(address)
-            .await
-            .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
-        let address =
-            listener.local_addr().map_err(|error| Error::new(Code::Internal, "no address").with_source(error))?;
+        let address = listener
+            .local_address()
+            .map_err(|error| Error::new(Code::Internal, "the listener has no address").with_source(error))?;
         let advertised = match (self.advertise, &self.registry) {
             (Some(advertise), _) => advertise,
             (None, Some(registry)) => advertised(registry.as_ref(), address).await?,
@@ -202,7 +212,7 @@ impl ServerBuilder {
             abort: CancellationToken::new(),
             strays: AtomicU64::new(0),
         });
-        Ok(Server { listener, shared, registration, address, advertised })
+        Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
     }
 }
 
