@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use crate::BoxFuture;
+
 /// What happened to one call: whom it could have gone to, whom it went to, and when. Get one with
 /// [`Call::explain`](crate::Call::explain).
 #[derive(Debug, Clone, Default)]
@@ -49,6 +51,20 @@ pub struct Attempt {
 pub trait Explain {
     /// What has happened so far.
     fn explanation(&self) -> Explanation;
+}
+
+/// A reply that is there already, from a caller of your own.
+impl<T> Explain for std::future::Ready<T> {
+    fn explanation(&self) -> Explanation {
+        Explanation::default()
+    }
+}
+
+/// Any future that tells nothing, from a caller of your own.
+impl<T> Explain for BoxFuture<'_, T> {
+    fn explanation(&self) -> Explanation {
+        Explanation::default()
+    }
 }
 
 impl Candidate {
