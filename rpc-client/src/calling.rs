@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use rpc_core::{
-    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Phase, Reply, Request,
+    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Once, Phase, Reply, Request,
     Status,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
@@ -153,7 +153,7 @@ impl<A: Serialize> Calling<A> {
         }
         self.client.retries().count();
         let target = self.client.target(method.service(), options.address)?;
-        let key = method.is_once().then(rand::random);
+        let key = method.run_once().map(|_| rand::random());
         Ok(Begun { at, deadline, target, key })
     }
 
@@ -183,8 +183,14 @@ impl<A: Serialize> Calling<A> {
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
         let (metadata, flags) = (&options.metadata, flags(method));
-        let head =
-            RequestHeadRef { route: method.route(), timeout: Some(timeout), flags, metadata, idempotency_key: key };
+        let head = RequestHeadRef {
+            route: method.route(),
+            timeout: Some(timeout),
+            flags,
+            metadata,
+            idempotency_key: key,
+            repeat: self.may_have_run || !self.earlier.is_empty(),
+        };
         let encode = |id: CallId, out: &mut BytesMut| {
             let message = Message {
                 frame_type: FrameType::Request,
@@ -280,6 +286,9 @@ impl<A: Serialize> Calling<A> {
         if final_word || !(self.is_live() || self.may_try_again(&error)) {
             return Some(Err(error));
         }
+        if error.delivery() == Delivery::Unknown && self.request.method.run_once() == Some(Once::Server) {
+            self.pin(&live.channel);
+        }
         self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
         self.last_error = Some(error);
         if !self.is_live() && matches!(self.stage, Stage::Waiting) {
@@ -288,11 +297,21 @@ impl<A: Serialize> Calling<A> {
         None
     }
 
+    /// The server that may have run the call is the only one that knows: the call waits for it to come back.
+    fn pin(&mut self, channel: &Channel) {
+        self.request.options.wait_for_ready = Some(true);
+        if let Some(begun) = &mut self.begun {
+            begun.target = Target::Address(channel.address());
+        }
+    }
+
     /// A call that did not run is sent to another provider; one that may have run only where that does no harm.
     fn may_try_again(&self, error: &Error) -> bool {
         let harmless = match error.delivery() {
             Delivery::NotSent => error.is_retryable(),
-            Delivery::Unknown => error.code() == Code::Unavailable && self.may_repeat(),
+            Delivery::Unknown => {
+                error.code() == Code::Unavailable && (self.may_repeat() || self.request.method.run_once().is_some())
+            }
             Delivery::Answered => false,
         };
         // What never reached a server has not loaded one.
@@ -304,9 +323,9 @@ impl<A: Serialize> Calling<A> {
         self.sent <= MAX_RETRIES && self.request.options.address.is_none()
     }
 
-    /// Whether the method may be sent again although it may have run.
+    /// Whether the method may be sent to another provider although it may have run.
     fn may_repeat(&self) -> bool {
-        self.request.method.is_idempotent() || self.request.method.is_once()
+        self.request.method.is_idempotent() || self.request.method.run_once() == Some(Once::Cluster)
     }
 
     fn is_live(&self) -> bool {
@@ -339,8 +358,7 @@ impl<A: Serialize + Send + 'static> Future for Calling<A> {
         if self.may_have_run
             && let Err(error) = reply
         {
-            let truth = if error.delivery() == Delivery::NotSent { Delivery::Unknown } else { error.delivery() };
-            reply = Err(error.with_delivery(truth));
+            reply = Err(error.with_delivery(Delivery::Unknown));
         }
         Poll::Ready(reply)
     }

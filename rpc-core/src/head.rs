@@ -19,6 +19,8 @@ pub struct RequestHead {
     pub metadata: Metadata,
     /// The same key names the same call, whichever connection it comes on.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether an earlier request with the same key may have arrived.
+    pub repeat: bool,
 }
 
 /// What a callee says of its answer, before the result.
@@ -130,6 +132,7 @@ impl RequestHead {
                     .map(|flags| head.flags = flags),
                 METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
                 IDEMPOTENCY_KEY => fixed(&value, "IDEMPOTENCY KEY").map(|key| head.idempotency_key = Some(key)),
+                REPEAT => fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
                 other => understood(other),
             };
             refused = refused.take().or(outcome.err());
@@ -195,6 +198,8 @@ pub struct RequestHeadRef<'a> {
     pub metadata: &'a Metadata,
     /// The same key names the same call.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether an earlier request with the same key may have arrived.
+    pub repeat: bool,
 }
 
 impl RequestHeadRef<'_> {
@@ -211,6 +216,9 @@ impl RequestHeadRef<'_> {
             put_metadata(out, self.metadata);
             if let Some(key) = self.idempotency_key {
                 put(out, IDEMPOTENCY_KEY, &key);
+            }
+            if self.repeat {
+                put(out, REPEAT, &[1]);
             }
         });
     }
@@ -295,6 +303,7 @@ const METADATA: u8 = 4;
 const STATUS: u8 = 5;
 const RETRY_AFTER: u8 = 6;
 const IDEMPOTENCY_KEY: u8 = 8;
+const REPEAT: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -328,6 +337,7 @@ mod tests {
             flags: CallFlags::ONE_WAY.union(CallFlags::IDEMPOTENT),
             metadata: &metadata,
             idempotency_key: Some([7; 16]),
+            repeat: true,
         };
         let mut out = BytesMut::new();
         written.write(&mut out);
@@ -336,7 +346,8 @@ mod tests {
         assert!(body.is_empty());
         assert_eq!(head.route.as_str(), written.route);
         assert_eq!(head.timeout, Some(Duration::from_millis(2)), "rounded up");
-        assert_eq!((head.flags, &head.metadata, head.idempotency_key), (written.flags, &metadata, Some([7; 16])));
+        assert_eq!((head.flags, &head.metadata), (written.flags, &metadata));
+        assert_eq!((head.idempotency_key, head.repeat), (Some([7; 16]), true));
     }
 
     #[test]

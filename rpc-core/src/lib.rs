@@ -38,12 +38,12 @@ pub use instance::Instance;
 pub use local::{Local, LocalCall};
 pub use message::Message;
 pub use metadata::Metadata;
-pub use method::{Method, MethodInfo};
+pub use method::{Method, MethodInfo, Once};
 pub use payload::Payload;
 pub use registry::{Addresses, Discovery, Registry};
 pub use reply::Reply;
 pub use rpc_macros::rpc_service;
-pub use service::{Responder, Service, WireSink};
+pub use service::{Responder, Service, StoredAnswer, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};
 

@@ -24,6 +24,9 @@ pub struct ServerConfig {
     pub max_pings: u32,
     /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
     pub max_decompressed: usize,
+    /// How long the answers of methods that run once are remembered; default 10 minutes. Raised, a repeat may come later, and
+    /// more memory is held, at most 100 000 calls and 64 MiB.
+    pub once_kept: Duration,
     /// How long a draining server waits, once it is off the registry's list, for consumers to learn of it; default 1 s. Raised,
     /// a shutdown takes longer.
     pub drain_notice: Duration,
@@ -43,6 +46,7 @@ impl Default for ServerConfig {
             max_connections_per_ip: 1_000,
             max_pings: 100,
             max_decompressed: Payload::MAX_DECOMPRESSED,
+            once_kept: Duration::from_secs(600),
             drain_notice: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
             transport: TransportConfig::default(),
@@ -70,6 +74,7 @@ impl ServerConfig {
         with_max_connections_per_ip(max_connections_per_ip: usize)
         with_max_pings(max_pings: u32)
         with_max_decompressed(max_decompressed: usize)
+        with_once_kept(once_kept: Duration)
         with_drain_notice(drain_notice: Duration)
         with_drain_timeout(drain_timeout: Duration)
         with_transport(transport: TransportConfig)

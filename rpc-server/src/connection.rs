@@ -12,18 +12,22 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, Code, Context, Payload, Peer, Responder, Status, WireSink,
+    BoxFuture, Code, Context, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
     head::{CallFlags, HeadError, RequestHead, ResponseHead},
     transport::{Activity, CloseReason, Outbox, Role, Turn},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, trace};
+use tracing::{debug, error, trace, warn};
 
 use crate::{
     config::ServerConfig,
     dispatcher::Dispatcher,
+    once::{Admission, OnceCalls},
     running::{Ended, Running},
 };
 
@@ -37,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: TaskTracker,
     /// Ends what still runs when the drain's time is over.
     pub(crate) abort: CancellationToken,
+    /// The calls that run once.
+    pub(crate) once: OnceCalls,
     /// Frames that came for no call.
     pub(crate) strays: AtomicU64,
 }
@@ -91,15 +97,22 @@ impl Connection {
             return Ok(());
         }
         trace!(route = head.route.as_str(), id = header.id, "call");
-        let context = Context::new(Arc::clone(&self.peer), Some(now + timeout), head.metadata, head.idempotency_key);
-        let responder =
-            if one_way { Responder::nobody(context.clone()) } else { Responder::wire(context.clone(), sink.clone()) };
         let arguments = Payload {
             codec: header.codec,
             compression: header.compression,
             bytes: body,
             max_decompressed: self.shared.config.max_decompressed,
         };
+        let deadline = now + timeout;
+        if let (Some(_), Some(key), false) = (method.run_once(), head.idempotency_key, one_way) {
+            let (service, method) = (Arc::clone(&target.service), target.method);
+            let once = OnceRequest { key, head, sink, arguments, deadline, now };
+            self.run_once(once, move |arguments, responder| service.call(method, arguments, responder));
+            return Ok(());
+        }
+        let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key);
+        let responder =
+            if one_way { Responder::nobody(context.clone()) } else { Responder::wire(context.clone(), sink.clone()) };
         let call = target.service.call(target.method, arguments, responder);
         let mut handling = Handling { context, call, route: head.route };
         // Most handlers are done at once: those cost neither a task nor an entry.
@@ -107,6 +120,54 @@ impl Connection {
             self.spawn(handling, sink, one_way);
         }
         Ok(())
+    }
+
+    /// Serves a call that is to run once: nobody but its deadline ends it, because somebody may ask for its answer again.
+    fn run_once(
+        &self,
+        once: OnceRequest,
+        call: impl FnOnce(Payload, Responder) -> BoxFuture<'static, ()> + Send + 'static,
+    ) {
+        let OnceRequest { key, head, sink, arguments, deadline, now } = once;
+        let calls = &self.shared.once;
+        match calls.admit(key, head.route.as_str(), head.repeat, &sink, now) {
+            Ok(Admission::Served) => return,
+            Err((status, retry_after)) => return sink.refuse(&status, retry_after),
+            Ok(Admission::Run) => {}
+        }
+        let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, Some(key));
+        let (shared, ended, route) = (Arc::clone(&self.shared), self.running.enter_one_way(), head.route);
+        self.shared.handlers.spawn(async move {
+            let _ended = ended;
+            let abort = shared.abort.clone();
+            let served = abort.run_until_cancelled(timeout_at(deadline, async {
+                if let Some(store) = &shared.once.store
+                    && let Some(answer) = OnceCalls::claim(&**store, key, route.as_str()).await?
+                {
+                    return Ok(answer);
+                }
+                let (answer, answered) = oneshot::channel();
+                let call = call(arguments, Responder::kept(context.clone(), sink.clone(), answer));
+                Handling { context, call, route }.await;
+                let lost =
+                    || StoredAnswer::status(&sink, &Status::new(Code::Internal, "the handler ended without an answer"));
+                let answer = answered.await.unwrap_or_else(|_| lost());
+                if let Some(store) = &shared.once.store
+                    && let Err(error) = store.keep(key, answer.as_bytes().clone()).await
+                {
+                    warn!(%error, "an answer that others may ask for was not kept");
+                }
+                Ok(answer)
+            }));
+            match served.await {
+                Some(Ok(Ok(answer))) => shared.once.answer(key, answer, Instant::now()),
+                Some(Ok(Err(status))) => shared.once.release(key, &status),
+                Some(Err(_)) | None => {
+                    let status = Status::new(Code::DeadlineExceeded, "the deadline passed while the handler ran");
+                    shared.once.answer(key, StoredAnswer::status(&sink, &status), Instant::now());
+                }
+            }
+        });
     }
 
     /// Gives a handler that waits for something a task, where it is polled again with a waker of its own.
@@ -169,6 +230,16 @@ impl Connection {
     fn stray(&self) {
         self.shared.strays.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// A request that is to run once.
+struct OnceRequest {
+    key: [u8; 16],
+    head: RequestHead,
+    sink: WireSink,
+    arguments: Payload,
+    deadline: Instant,
+    now: Instant,
 }
 
 impl Role for Connection {
