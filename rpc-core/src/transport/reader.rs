@@ -10,6 +10,8 @@ pub struct FrameReader {
     buffer: BytesMut,
     /// Bytes of an overlong frame's body that are still to be skipped.
     skip: usize,
+    /// That frame's full length: what is left of it must not shorten its deadline.
+    skipped_length: usize,
     max_frame: u32,
     /// How much room the next read gets.
     chunk: usize,
@@ -32,7 +34,7 @@ impl FrameReader {
 
     /// A reader that takes frames of at most `max_frame` bytes, header included.
     pub fn new(max_frame: u32) -> Self {
-        Self { buffer: BytesMut::new(), skip: 0, max_frame, chunk: MIN_CHUNK }
+        Self { buffer: BytesMut::new(), skip: 0, skipped_length: 0, max_frame, chunk: MIN_CHUNK }
     }
 
     /// The next frame of what was read so far; `None` when more must be read first.
@@ -57,6 +59,7 @@ impl FrameReader {
             }
             self.buffer.advance(HEADER_LEN);
             self.skip = header.body_length();
+            self.skipped_length = header.full_length as usize;
             return Ok(Some(Inbound::Overlong(header)));
         }
         if self.buffer.len() < header.full_length as usize {
@@ -92,8 +95,11 @@ impl FrameReader {
 
     /// The length of the frame that was begun, as far as it is known, in bytes.
     pub fn frame_length(&self) -> usize {
+        if self.skip > 0 {
+            return self.skipped_length;
+        }
         let header = self.buffer.first_chunk::<HEADER_LEN>().and_then(|bytes| Header::parse(bytes).ok());
-        header.map_or(self.skip, |header| header.full_length as usize)
+        header.map_or(0, |header| header.full_length as usize)
     }
 
     /// Gives the buffer back while nothing is in it: an idle connection holds none.
@@ -150,6 +156,22 @@ mod tests {
         reader.buffer = bytes;
         let expected = vec![Inbound::Frame(at), Inbound::Overlong(over.header), Inbound::Frame(after)];
         assert_eq!(read_all(&mut reader), Ok(expected));
+    }
+
+    #[test]
+    fn a_frame_that_is_skipped_keeps_its_length_to_its_end() {
+        let mut reader = FrameReader::new(100);
+        let over = frame(FrameType::Request, 1, &[7; 1000]);
+        over.write(&mut reader.buffer);
+        reader.buffer.truncate(HEADER_LEN + 900);
+        assert_eq!(reader.next_frame(), Ok(Some(Inbound::Overlong(over.header))));
+        assert_eq!(reader.next_frame(), Ok(None));
+        assert!(reader.is_mid_frame());
+        assert_eq!(reader.frame_length(), 1016, "its deadline rests on it");
+        reader.buffer.put_slice(&[7; 100]);
+        assert_eq!(reader.next_frame(), Ok(None));
+        assert!(!reader.is_mid_frame());
+        assert_eq!(reader.frame_length(), 0);
     }
 
     #[test]
