@@ -1,0 +1,34 @@
+//! `msnb-bench client`: the generated proxy through the ordinary client, with its default configuration.
+
+use std::net::SocketAddr;
+
+use rpc_client::Client;
+
+use crate::{
+    Failure, callers,
+    echo::{EchoClient, EchoRequest},
+    job::Job,
+    link::{Link, Sample},
+    process::Usage,
+    summary::Summary,
+};
+
+/// Does `job` at the server at `address`.
+pub(crate) async fn run(address: SocketAddr, job: &Job, usage: Usage) -> Result<Summary, Failure> {
+    let links = connect(address, job.conns.get()).await?;
+    callers::call(links, job, usage).await
+}
+
+/// A client has one connection for each address, so many connections are as many clients.
+pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Client>>, Failure> {
+    let registry = rpc_registry::connect(&format!("fixed:{address}")).await?;
+    (0..count).map(|_| Ok(EchoClient::new(Client::builder().registry(registry.clone()).build()?))).collect()
+}
+
+impl Link for EchoClient<Client> {
+    async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
+        let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
+        let reply = EchoClient::echo(self, request).await?;
+        sample.check(id, reply.id, &reply.name, &reply.payload)
+    }
+}
