@@ -8,8 +8,8 @@ use std::time::Duration;
 use rpc_core::transport::TransportConfig;
 use rpc_server::ServerConfig;
 use tests::{
-    probe::Serving,
     raw_peer::{RawFrame, RawHead, RawPeer, in_time},
+    wire_probe::Serving,
 };
 use tokio::task::JoinSet;
 

@@ -7,8 +7,8 @@ use std::io::Write as _;
 
 use rpc_server::ServerConfig;
 use tests::{
-    probe::Serving,
     raw_peer::{RawFrame, RawHead, RawPeer},
+    wire_probe::Serving,
 };
 
 const OK: u8 = 0;
