@@ -1,7 +1,5 @@
 //! The examples as a user runs them: real processes, a real Nacos server.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-
 use tests::process::{Consumer, Provider, run};
 
 #[tokio::test]
