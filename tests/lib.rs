@@ -1,5 +1,13 @@
-//! msnb's tests.
+//! What msnb's tests share.
 
 pub mod nacos;
+pub mod probe;
+pub mod process;
 pub mod raw_peer;
+pub mod relay;
+pub mod scripted;
+pub mod serving;
+mod time;
 pub mod wire_probe;
+
+pub use time::{Task, in_time};

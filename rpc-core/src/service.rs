@@ -171,10 +171,16 @@ impl Responder {
                 }
             }
             Sink::Wire(sink) => {
-                // The claim comes under the outbox's lock, once there is room: who claims is heard.
+                // The claim comes under the outbox's lock, once there is room: who claims is heard. It comes after the value,
+                // because one that panics while it is serialized leaves the answer to `drop`.
                 let pushed = sink.outbox.push(|out| {
-                    if self.context.claim_answer() {
-                        sink.write(out, status, value);
+                    if self.context.is_answered() {
+                        return;
+                    }
+                    let start = out.len();
+                    sink.write(out, status, value);
+                    if !self.context.claim_answer() {
+                        out.truncate(start);
                     }
                 });
                 return pushed != Err(PushError::Full);
