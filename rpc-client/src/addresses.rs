@@ -62,6 +62,9 @@ impl Providers {
     ) -> Option<Arc<Channel>> {
         let snapshot = self.snapshot();
         let channel = |index: usize| snapshot.endpoints[index].channel().filter(&usable);
+        if snapshot.endpoints.len() == 1 {
+            return channel(0);
+        }
         let index = match affinity {
             Some(key) => {
                 let state = foldhash::quality::FixedState::default();

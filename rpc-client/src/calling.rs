@@ -176,7 +176,9 @@ impl<A: Serialize> Calling<A> {
         let Begun { deadline, key, .. } = *self.begun();
         let Request { method, arguments, options } = &self.request;
         let config = self.client.config();
-        let now = Instant::now();
+        // The first attempt goes at once, and looking at the clock is not free.
+        let now =
+            if self.sent == 0 && matches!(self.stage, Stage::Choosing) { self.begun().at } else { Instant::now() };
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             let error = overdue(Phase::Send, Delivery::NotSent).with_peer(channel.address());

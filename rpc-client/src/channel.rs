@@ -96,6 +96,11 @@ impl Channel {
         usable.then(|| self.load.load(Ordering::Relaxed))
     }
 
+    /// Whether more than one call waits for an answer.
+    pub(crate) fn has_several(&self) -> bool {
+        self.load.load(Ordering::Relaxed) > 1
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
     }

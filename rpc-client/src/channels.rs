@@ -55,7 +55,9 @@ impl Channels {
     /// The endpoint of an address that a caller names. It stays while a service lists it too, or until it is evicted or the
     /// client is closed.
     pub(crate) fn named(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        self.enter(address, 0)
+        // The map's lock is let go before the endpoint is entered.
+        let known = self.endpoints.get(&address).map(|listed| Arc::clone(&listed.endpoint));
+        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.enter(address, 0))
     }
 
     /// One service lists the endpoint no more; the last one ends it.

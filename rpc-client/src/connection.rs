@@ -70,8 +70,10 @@ impl Connection {
 }
 
 impl Role for Connection {
-    // Callers who get their answers make their next calls.
-    const LISTENERS_SPEAK: bool = true;
+    fn expects_more(&self, _read: bool) -> bool {
+        // Callers who get their answers make their next calls; one alone has made its own.
+        self.channel.has_several()
+    }
 
     fn handle_frame(&mut self, frame: Frame, _now: Instant) -> Result<(), Violation> {
         let header = frame.header;

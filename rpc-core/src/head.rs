@@ -1,8 +1,11 @@
 //! The heads of frames with a body: tag-length-value entries before the payload.
 
-use std::time::Duration;
+use std::{
+    ops::{Deref, Range},
+    time::Duration,
+};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{Code, Metadata, ServiceId, Status, frame::Violation};
 
@@ -34,7 +37,7 @@ pub struct ResponseHead {
     pub retry_after: Option<Duration>,
 }
 
-/// `service:version/method` as text.
+/// `service:version/method` as it came; text, if it is one that anybody serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route(Bytes);
 
@@ -42,17 +45,22 @@ impl Route {
     /// The longest route in bytes: a service, a slash, and a method of as many bytes.
     pub const MAX_LEN: usize = 2 * ServiceId::MAX_LEN + 1;
 
-    /// The text.
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text; empty if it is none.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    fn from_wire(value: Bytes) -> Result<Self, Status> {
-        if value.len() > Self::MAX_LEN || std::str::from_utf8(&value).is_err() {
-            let message = format!("a route is UTF-8 of at most {} bytes", Self::MAX_LEN);
+    fn from_wire(value: Value<'_>) -> Result<Self, Status> {
+        if value.len() > Self::MAX_LEN {
+            let message = format!("a route has at most {} bytes", Self::MAX_LEN);
             return Err(Status::new(Code::InvalidArgument, message));
         }
-        Ok(Self(value))
+        Ok(Self(value.to_bytes()))
     }
 }
 
@@ -130,7 +138,7 @@ impl RequestHead {
                 CALL_FLAGS => fixed::<1>(&value, "CALL FLAGS")
                     .and_then(|[bits]| CallFlags::from_wire(bits))
                     .map(|flags| head.flags = flags),
-                METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
+                METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 IDEMPOTENCY_KEY => fixed(&value, "IDEMPOTENCY KEY").map(|key| head.idempotency_key = Some(key)),
                 REPEAT => fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
                 other => understood(other),
@@ -158,7 +166,7 @@ impl ResponseHead {
         for_each_entry(body, |tag, value| {
             let outcome = match tag {
                 STATUS => parse_status(&value).map(|status| head.status = status),
-                METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
+                METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 RETRY_AFTER => millis(&value).map(|wait| head.retry_after = Some(wait)),
                 other => understood(other),
             };
@@ -224,8 +232,28 @@ impl RequestHeadRef<'_> {
     }
 }
 
+/// The value of an entry, which shares the body's memory only if it is kept.
+struct Value<'a> {
+    body: &'a Bytes,
+    range: Range<usize>,
+}
+
+impl Value<'_> {
+    fn to_bytes(&self) -> Bytes {
+        self.body.slice(self.range.clone())
+    }
+}
+
+impl Deref for Value<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.body[self.range.clone()]
+    }
+}
+
 /// Calls `each` with every entry and leaves `body` at the payload.
-fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Bytes)) -> Result<(), Violation> {
+fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Value<'_>)) -> Result<(), Violation> {
     let length = body.first_chunk::<2>().ok_or(Violation::HeadOverrun)?;
     let end = 2 + usize::from(u16::from_be_bytes(*length));
     if end > body.len() {
@@ -233,16 +261,15 @@ fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Bytes)) -> Result<(
     }
     let mut at = 2;
     while at < end {
-        let entry = &body[at..end];
-        let [tag, l0, l1] = *entry.first_chunk::<3>().ok_or(Violation::HeadOverrun)?;
-        let value_end = at + 3 + usize::from(u16::from_be_bytes([l0, l1]));
-        if value_end > end {
+        let [tag, l0, l1] = *body[at..end].first_chunk::<3>().ok_or(Violation::HeadOverrun)?;
+        let range = at + 3..at + 3 + usize::from(u16::from_be_bytes([l0, l1]));
+        if range.end > end {
             return Err(Violation::HeadOverrun);
         }
-        each(tag, body.slice(at + 3..value_end));
-        at = value_end;
+        at = range.end;
+        each(tag, Value { body, range });
     }
-    *body = body.slice(end..);
+    body.advance(end);
     Ok(())
 }
 
@@ -372,7 +399,7 @@ mod tests {
 
     #[test]
     fn entries_of_the_wrong_shape_fail_the_call() {
-        for head in [&b""[..], b"\x01\0\x01\xff", b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
+        for head in [&b""[..], b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
             assert_eq!(code(request(head)), Code::InvalidArgument, "{head:?}");
         }
     }
