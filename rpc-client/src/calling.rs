@@ -404,7 +404,7 @@ async fn until_room(channel: Arc<Channel>, deadline: Instant) -> Result<Arc<Chan
     waited.map_err(|_| {
         let error =
             Error::new(Code::ResourceExhausted, "the connection had no room for another call until the deadline");
-        error.with_phase(Phase::Send).with_peer(channel.address())
+        error.with_phase(Phase::Send).with_peer(channel.address()).with_retry_after(Duration::ZERO)
     })?;
     Ok(channel)
 }

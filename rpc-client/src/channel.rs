@@ -156,18 +156,12 @@ impl Channel {
             return Err(Refused::Closed);
         }
         let id = self.lock().enter(deadline, nudge_at).ok_or(Refused::Full)?;
-        match self.write(|out| write(id, out)) {
-            Ok(position) => {
-                self.load.fetch_add(1, Ordering::Relaxed);
-                Ok(Sent { id, position })
-            }
-            Err(refused) => {
-                let mut table = self.lock();
-                table.withdraw(id);
-                self.tell_of_place(table);
-                Err(refused)
-            }
-        }
+        // Taken back unless it is sent, also when the user's `Serialize` panics.
+        let place = Place { channel: self, id };
+        let position = self.write(|out| write(id, out))?;
+        std::mem::forget(place);
+        self.load.fetch_add(1, Ordering::Relaxed);
+        Ok(Sent { id, position })
     }
 
     /// Lets `write` append a request that gets no answer.
@@ -330,6 +324,20 @@ impl Channel {
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that was entered and is not sent yet.
+struct Place<'a> {
+    channel: &'a Channel,
+    id: CallId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut table = self.channel.lock();
+        table.withdraw(self.id);
+        self.channel.tell_of_place(table);
     }
 }
 

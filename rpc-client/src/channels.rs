@@ -1,6 +1,12 @@
 //! [`Channels`]: the channel cache.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use dashmap::{DashMap, Entry};
 use rpc_core::transport::Connect;
@@ -18,6 +24,7 @@ pub(crate) struct Channels {
     endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
     watchdogs: TaskTracker,
     surroundings: Surroundings,
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -30,7 +37,12 @@ struct Listed {
 impl Channels {
     pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>) -> Arc<Self> {
         let surroundings = Surroundings { config, connector, changes: watch::Sender::new(()) };
-        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
+        Arc::new(Self {
+            endpoints: DashMap::default(),
+            watchdogs: TaskTracker::new(),
+            surroundings,
+            closed: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -80,8 +92,16 @@ impl Channels {
         self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect()
     }
 
+    /// Whether no more connections are made.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
+        // Set first: an endpoint is made under its entry's lock, so it is either seen below or sees this.
+        self.closed.store(true, Ordering::SeqCst);
+        self.tell();
         self.watchdogs.close();
         self.endpoints.iter().for_each(|listed| listed.endpoint.retire());
         self.watchdogs.wait().await;
@@ -106,6 +126,10 @@ impl Channels {
 
     fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
         let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
+        if self.is_closed() {
+            endpoint.retire();
+            return endpoint;
+        }
         for lane in 0..endpoint.lanes() {
             let (watched, surroundings, channels) =
                 (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));

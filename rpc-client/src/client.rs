@@ -125,6 +125,9 @@ impl Client {
 
     /// Whom a call of `service` is for.
     pub(crate) fn target(&self, service: &ServiceId, address: Option<SocketAddr>) -> Result<Target, Error> {
+        if self.0.channels.is_closed() {
+            return Err(closed());
+        }
         if let Some(address) = address {
             return Ok(Target::Address(address));
         }
@@ -168,6 +171,9 @@ impl Client {
         let mut changes = self.0.channels.changes();
         loop {
             changes.borrow_and_update();
+            if self.0.channels.is_closed() {
+                return Err(closed());
+            }
             if let Some(channel) = self.choose(&target, &options, &tried) {
                 return Ok(channel);
             }
@@ -298,6 +304,10 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Unavailable, "the client was closed").with_phase(Phase::Resolve)
 }
 
 /// An error names this many providers at most.

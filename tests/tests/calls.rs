@@ -226,7 +226,6 @@ trait Fragile {
 }
 
 #[tokio::test]
-#[ignore = "rpc-client keeps the place in flight of a request that panicked while it was written"]
 async fn arguments_whose_serialize_panics_take_no_place_from_other_calls() {
     let (_, serving) = probe().await;
     let client = Client::builder().config(ClientConfig::default().with_max_in_flight(1)).build().unwrap();
@@ -238,7 +237,6 @@ async fn arguments_whose_serialize_panics_take_no_place_from_other_calls() {
 }
 
 #[tokio::test]
-#[ignore = "rpc-client gives what can never be sent a code that says: try again"]
 async fn what_can_never_be_sent_is_not_retryable() {
     let (_, serving) = probe().await;
     let client = client();
@@ -384,7 +382,6 @@ async fn a_port_that_is_taken_is_told() {
 }
 
 #[tokio::test]
-#[ignore = "rpc-client makes new connections after it was closed"]
 async fn a_client_that_is_closed_calls_no_more() {
     let (probe, serving) = probe().await;
     let client = Client::builder().build().unwrap();
