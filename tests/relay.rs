@@ -145,12 +145,7 @@ async fn connection(
     }
 }
 
-async fn copy(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    mut gate: watch::Receiver<Control>,
-    note: impl Fn(usize),
-) {
+async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut gate: watch::Receiver<Control>, note: impl Fn(usize)) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         if gate.wait_for(|control| !control.frozen).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {
