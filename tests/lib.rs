@@ -8,4 +8,4 @@ pub mod scripted;
 pub mod serving;
 mod time;
 
-pub use time::{Task, in_time};
+pub use time::{Task, in_time, until_error, until_ok};

@@ -1,6 +1,15 @@
 //! A call ends by its deadline, whatever the handler, the network and the registry do; and nothing of it goes on.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{Addresses, Code, Delivery, Discovery, Instance, Phase, Registry as _, ServiceId, frame::FrameType};
@@ -249,6 +258,23 @@ async fn no_provider_is_told_at_once() {
     let error = in_time(ProbingClient::new(client).hold(1).timeout(Duration::from_secs(3600))).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Resolve)), "{error:?}");
     assert!(error.message().contains("memory:no-provider") && error.message().contains("test.Probe:1.0"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "rpc-client takes no part in tokio's cooperative budget: who calls in a loop what fails at once starves his runtime"]
+async fn calls_that_fail_at_once_let_others_go_on() {
+    let client = Client::builder().registry(Arc::new(Memory::named("starving"))).build().expect("a valid config");
+    let client = ProbingClient::new(client);
+    assert!(client.echo("x".to_owned()).await.is_err());
+    let went_on = Arc::new(AtomicBool::new(false));
+    let _other = Task::begin({
+        let went_on = Arc::clone(&went_on);
+        async move { went_on.store(true, Ordering::Relaxed) }
+    });
+    for _ in 0..10_000 {
+        assert!(client.echo("x".to_owned()).await.is_err());
+    }
+    assert!(went_on.load(Ordering::Relaxed));
 }
 
 #[tokio::test]

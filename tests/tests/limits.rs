@@ -1,15 +1,17 @@
 //! Every bound holds at its number and one over, and who meets it is told what to do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rpc_client::{Balance, Client, ClientConfig};
 use rpc_core::{Code, Delivery, Phase, frame::FrameType, transport::TransportConfig};
+use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
 use tests::{
     Task,
     probe::{Event, Probe, ProbingClient},
     scripted::{Scripted, head},
     serving::Serving,
+    until_ok,
 };
 
 /// More time than a call needs whose answer is waited for.
@@ -45,6 +47,23 @@ async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_
     assert_eq!(client.hold(2).address(serving.address()).await.expect("there is room again"), 2);
     probe.release(1);
     assert_eq!(held.next().expect("the second").end().await.expect("it is answered"), 1);
+}
+
+#[tokio::test]
+#[ignore = "rpc-client makes Unavailable of it, without the time to wait"]
+async fn a_full_provider_of_a_registry_says_so_too() {
+    let probe = Probe::default();
+    let registry = Arc::new(Memory::named("a-full-provider"));
+    let config = ServerConfig::default().with_max_in_flight(1);
+    let server = Server::builder().service(probe.server()).config(config).registry(Arc::clone(&registry) as _);
+    let _serving = Serving::start(server).await;
+    let client = ProbingClient::new(Client::builder().registry(registry).build().expect("a valid config"));
+    until_ok(async || client.echo("x".to_owned()).await).await;
+    let _held = Task::begin(client.hold(0).timeout(LONG));
+    probe.until(Event::Began(0)).await;
+    let error = client.hold(1).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert!(error.retry_after().is_some());
 }
 
 #[tokio::test]
