@@ -10,4 +10,4 @@ pub mod serving;
 mod time;
 pub mod wire_probe;
 
-pub use time::{Task, in_time};
+pub use time::{Task, in_time, until_error, until_ok};

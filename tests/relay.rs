@@ -6,7 +6,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::watch,
     task::JoinSet,
@@ -87,7 +87,7 @@ impl Relay {
         self.control.send_modify(|control| control.frozen = false);
     }
 
-    /// Breaks the connections there are.
+    /// Breaks the connections there are: both ends find them reset.
     pub fn cut(&self) {
         self.control.send_modify(|control| control.cuts += 1);
     }
@@ -115,7 +115,7 @@ async fn accept(
 }
 
 async fn connection(
-    from: TcpStream,
+    mut from: TcpStream,
     target: SocketAddr,
     mut control: watch::Receiver<Control>,
     cuts: usize,
@@ -127,12 +127,13 @@ async fn connection(
         if gate.wait_for(|control| !control.frozen).await.is_err() {
             return;
         }
-        let Ok(to) = TcpStream::connect(target).await else { return };
+        let Ok(mut to) = TcpStream::connect(target).await else { return };
         for stream in [&from, &to] {
-            // A stream that is gone already shows when it is read.
-            let _ = stream.set_nodelay(true);
+            // A stream that is gone already shows when it is read. One that is cut is reset: an end in order would let the other
+            // side speak on.
+            let _ = stream.set_nodelay(true).and_then(|()| stream.set_zero_linger());
         }
-        let ((from, back), (answers, to)) = (from.into_split(), to.into_split());
+        let ((from, back), (answers, to)) = (from.split(), to.split());
         let sent = |length: usize| count.send_modify(|count| count.sent += length);
         let received = |length: usize| count.send_modify(|count| count.received += length);
         tokio::join!(copy(from, to, gate.clone(), sent), copy(answers, back, gate.clone(), received));
@@ -144,12 +145,7 @@ async fn connection(
     }
 }
 
-async fn copy(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut gate: watch::Receiver<Control>,
-    note: impl Fn(usize),
-) {
+async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut gate: watch::Receiver<Control>, note: impl Fn(usize)) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         if gate.wait_for(|control| !control.frozen).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {

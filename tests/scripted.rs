@@ -12,7 +12,7 @@ use rpc_core::{
 use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 /// One end of a connection. It does nothing by itself, not even answer a ping.
@@ -30,6 +30,18 @@ impl Scripted {
     /// When nobody listens at `address`.
     pub async fn connect(address: SocketAddr) -> Self {
         Self::new(TcpStream::connect(address).await.expect("somebody listens"))
+    }
+
+    /// A caller at the address `from` of this machine.
+    ///
+    /// # Panics
+    ///
+    /// When this machine has no such address, or nobody listens at `address`.
+    pub async fn connect_from(from: &str, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket can be made");
+        let from = from.parse().expect("an IP address");
+        socket.bind(SocketAddr::new(from, 0)).expect("this machine has the address");
+        Self::new(socket.connect(address).await.expect("somebody listens"))
     }
 
     /// A provider that is called.
@@ -92,9 +104,11 @@ impl Scripted {
         }
     }
 
-    /// Sends a ping and takes the next frame, which is the pong unless the peer had something else to say.
+    /// Sends a ping and takes the next frame, which is the pong unless the peer had something else to say; `None` when the
+    /// connection is over.
     pub async fn ping(&mut self, id: u32) -> Option<Frame> {
-        self.send(&Frame { header: Header::empty(FrameType::Ping, id), body: Bytes::new() }).await;
+        let ping = Header::empty(FrameType::Ping, id).to_bytes();
+        self.stream.write_all(&ping).await.ok()?;
         self.receive().await
     }
 }

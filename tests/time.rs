@@ -1,4 +1,4 @@
-//! [`in_time`] and [`Task`]: nothing hangs, and nothing outlives its test.
+//! [`in_time`], [`until_ok`], [`until_error`] and [`Task`]: nothing hangs, and nothing outlives its test.
 
 use std::time::Duration;
 
@@ -11,6 +11,41 @@ use tokio::task::JoinSet;
 /// When it takes longer than anything does, even on a machine that is busy with other tests.
 pub async fn in_time<T>(work: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(LONG, work).await.expect("it happens in time")
+}
+
+/// Tries until it succeeds.
+///
+/// # Panics
+///
+/// As [`in_time`].
+pub async fn until_ok<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
+    in_time(async {
+        loop {
+            match attempt().await {
+                Ok(success) => return success,
+                // What fails at once lets nobody else go on.
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+}
+
+/// Tries until it fails with an error that is `wanted`.
+///
+/// # Panics
+///
+/// As [`in_time`].
+pub async fn until_error<T, E>(attempt: impl AsyncFn() -> Result<T, E>, wanted: impl Fn(&E) -> bool) -> E {
+    in_time(async {
+        loop {
+            match attempt().await {
+                Err(error) if wanted(&error) => return error,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
 }
 
 /// Work that goes on while its test does other things. It is dropped when this is.

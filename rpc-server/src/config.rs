@@ -20,7 +20,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
     pub max_connections_per_ip: usize,
-    /// Pings a second on one connection; default 100.
+    /// Pings a second on one connection, at more of which it is closed; default 100. Raised, one client can make the server
+    /// answer more of them.
     pub max_pings: u32,
     /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
     pub max_decompressed: usize,
@@ -89,6 +90,7 @@ impl ServerConfig {
             () if self.max_in_flight == 0 => refuse("max_in_flight"),
             () if self.max_connections == 0 => refuse("max_connections"),
             () if self.max_connections_per_ip == 0 => refuse("max_connections_per_ip"),
+            () if self.max_pings == 0 => refuse("max_pings"),
             () if self.max_decompressed == 0 => refuse("max_decompressed"),
             () => self.transport.validate(),
         }
