@@ -2,8 +2,10 @@
 
 mod driver;
 mod outbox;
+mod ping_window;
 mod reader;
 
 pub use driver::{Activity, CloseReason, Driver, Role, TransportConfig, Turn};
 pub use outbox::{Outbox, Position, PushError};
+pub use ping_window::PingWindow;
 pub use reader::{FrameReader, Inbound};
