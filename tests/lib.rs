@@ -1,5 +1,5 @@
 //! msnb's tests.
 
 pub mod nacos;
-pub mod probe;
 pub mod raw_peer;
+pub mod wire;
