@@ -8,6 +8,6 @@ pub mod relay;
 pub mod scripted;
 pub mod serving;
 mod time;
-pub mod wire_probe;
+pub mod wire;
 
 pub use time::{Task, in_time, until_error, until_ok};

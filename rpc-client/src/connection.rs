@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpc_core::{
     Code, Status, WireSink,
     frame::{Frame, FrameType, Header, Violation},
-    transport::{Activity, CloseReason, Outbox, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
 use tokio::{sync::watch, time::Instant};
 use tracing::debug;
@@ -18,6 +18,7 @@ pub(crate) struct Connection {
     channel: Arc<Channel>,
     outbox: Arc<Outbox>,
     heartbeat: Heartbeat,
+    pings: PingWindow,
     /// Told when the channel takes no new calls any more.
     changes: watch::Sender<()>,
     max_frame: usize,
@@ -34,10 +35,12 @@ impl Connection {
         changes: watch::Sender<()>,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
+        let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
         Self {
             channel,
             outbox,
             heartbeat,
+            pings,
             changes,
             max_frame: config.transport.max_frame as usize,
             greeted: false,
@@ -57,7 +60,10 @@ impl Connection {
     }
 
     /// The protocol lets either end call; this one serves nothing.
-    fn refuse(&self, header: Header) {
+    fn refuse(&self, header: Header) -> Result<(), Violation> {
+        if header.id == 0 {
+            return Err(Violation::ZeroId);
+        }
         let sink = WireSink {
             outbox: Arc::clone(&self.outbox),
             id: header.id,
@@ -66,6 +72,7 @@ impl Connection {
             max_frame: self.max_frame,
         };
         sink.refuse(&Status::new(Code::Unimplemented, "this end serves nothing"), None);
+        Ok(())
     }
 }
 
@@ -75,7 +82,7 @@ impl Role for Connection {
         self.channel.has_several()
     }
 
-    fn handle_frame(&mut self, frame: Frame, _now: Instant) -> Result<(), Violation> {
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let header = frame.header;
         match header.frame_type {
             FrameType::Response => {
@@ -83,13 +90,16 @@ impl Role for Connection {
                 self.channel.deliver(header.id, Outcome::Response(frame));
             }
             FrameType::Pong => self.prove(),
-            FrameType::Ping => self.say(FrameType::Pong, header.id),
+            FrameType::Ping => {
+                self.pings.count(now)?;
+                self.say(FrameType::Pong, header.id);
+            }
             FrameType::Goaway => {
                 debug!(peer = %self.channel.address(), "the peer says goodbye");
                 self.channel.drain();
                 self.changes.send_replace(());
             }
-            FrameType::Request => self.refuse(header),
+            FrameType::Request => self.refuse(header)?,
             FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
             FrameType::Cancel | FrameType::Extension(_) => {}
         }
@@ -101,7 +111,7 @@ impl Role for Connection {
             FrameType::Response => {
                 self.channel.deliver(header.id, Outcome::Overlong { length: header.full_length, limit });
             }
-            FrameType::Request => self.refuse(header),
+            FrameType::Request => self.refuse(header)?,
             _ => self.channel.stray(),
         }
         Ok(())

@@ -7,7 +7,10 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{Code, Metadata, ServiceId, Status, frame::Violation};
+use crate::{
+    Code, Metadata, ServiceId, Status,
+    frame::{Frame, FrameType, Violation},
+};
 
 /// What a caller says of a call, before its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -252,8 +255,26 @@ impl Deref for Value<'_> {
     }
 }
 
+/// Checks that the head of a RESPONSE or GOAWAY fits into its frame, entry for entry.
+///
+/// Their reader may be somebody who no longer has the connection in hand. A REQUEST's head is read at once, by
+/// [`RequestHead::take`].
+pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
+    match frame.header.frame_type {
+        FrameType::Response | FrameType::Goaway => walk(&frame.body, |_, _| ()).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Calls `each` with every entry and leaves `body` at the payload.
 fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Value<'_>)) -> Result<(), Violation> {
+    let payload_at = walk(body, |tag, range| each(tag, Value { body, range }))?;
+    body.advance(payload_at);
+    Ok(())
+}
+
+/// Calls `each` with every tag and where its value stands; says where the payload begins.
+fn walk(body: &[u8], mut each: impl FnMut(u8, Range<usize>)) -> Result<usize, Violation> {
     let length = body.first_chunk::<2>().ok_or(Violation::HeadOverrun)?;
     let end = 2 + usize::from(u16::from_be_bytes(*length));
     if end > body.len() {
@@ -261,16 +282,16 @@ fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Value<'_>)) -> Resu
     }
     let mut at = 2;
     while at < end {
-        let [tag, l0, l1] = *body[at..end].first_chunk::<3>().ok_or(Violation::HeadOverrun)?;
-        let range = at + 3..at + 3 + usize::from(u16::from_be_bytes([l0, l1]));
-        if range.end > end {
+        let entry = &body[at..end];
+        let [tag, l0, l1] = *entry.first_chunk::<3>().ok_or(Violation::HeadOverrun)?;
+        let value = at + 3..at + 3 + usize::from(u16::from_be_bytes([l0, l1]));
+        if value.end > end {
             return Err(Violation::HeadOverrun);
         }
-        at = range.end;
-        each(tag, Value { body, range });
+        at = value.end;
+        each(tag, value);
     }
-    body.advance(end);
-    Ok(())
+    Ok(end)
 }
 
 /// An unknown even tag is skipped, an unknown odd one fails the call.

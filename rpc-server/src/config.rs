@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rpc_core::{CallOptions, Code, Error, Payload, transport::TransportConfig};
+use rpc_core::{
+    CallOptions, Code, Error, Payload,
+    transport::{PingWindow, TransportConfig},
+};
 
 /// The numbers of a server. All have defaults that suit most; build one with `ServerConfig::default().with_…`.
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ impl Default for ServerConfig {
             max_in_flight: 1024,
             max_connections: 10_000,
             max_connections_per_ip: 1_000,
-            max_pings: 100,
+            max_pings: PingWindow::LIMIT,
             max_decompressed: Payload::MAX_DECOMPRESSED,
             once_kept: Duration::from_secs(600),
             drain_notice: Duration::from_secs(1),

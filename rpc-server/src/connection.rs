@@ -15,7 +15,7 @@ use rpc_core::{
     BoxFuture, Code, Context, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
     head::{CallFlags, HeadError, RequestHead, ResponseHead},
-    transport::{Activity, CloseReason, Outbox, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
 use tokio::{
     sync::oneshot,
@@ -60,7 +60,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
-        let pings = PingWindow { since: Instant::now(), count: 0 };
+        let pings = PingWindow::new(shared.config.max_pings, Instant::now());
         Self { shared, outbox, peer: Arc::new(peer), running: Arc::default(), pings, goodbye: None }
     }
 
@@ -276,7 +276,7 @@ impl Role for Connection {
             FrameType::Request => self.handle_request(frame, now)?,
             FrameType::Cancel => self.handle_cancel(id),
             FrameType::Ping => {
-                self.pings.count(now, self.shared.config.max_pings)?;
+                self.pings.count(now)?;
                 // A connection that is closing has nobody to be answered.
                 let _ = self
                     .outbox
@@ -361,22 +361,6 @@ impl Future for Handling {
 async fn until_ended(handling: Handling, ended: Ended) {
     handling.await;
     drop(ended);
-}
-
-/// How many pings came in this second.
-struct PingWindow {
-    since: Instant,
-    count: u32,
-}
-
-impl PingWindow {
-    fn count(&mut self, now: Instant, limit: u32) -> Result<(), Violation> {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
-            *self = Self { since: now, count: 0 };
-        }
-        self.count += 1;
-        if self.count > limit { Err(Violation::PingFlood(limit)) } else { Ok(()) }
-    }
 }
 
 /// How long a caller is asked to wait when its connection is full.

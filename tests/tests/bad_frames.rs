@@ -9,7 +9,7 @@ use rpc_core::transport::TransportConfig;
 use rpc_server::ServerConfig;
 use tests::{
     raw_peer::{RawFrame, RawHead, RawPeer, in_time},
-    wire_probe::Serving,
+    wire::Listening,
 };
 use tokio::task::JoinSet;
 
@@ -29,7 +29,7 @@ fn call(id: u32, method: &str, arguments: &str) -> RawFrame {
 }
 
 fn route(method: &str) -> RawHead {
-    RawHead::route(&format!("test.Probe:1.0/{method}"))
+    RawHead::route(&format!("test.Wire:1.0/{method}"))
 }
 
 fn echo(id: u32) -> RawFrame {
@@ -38,7 +38,7 @@ fn echo(id: u32) -> RawFrame {
 
 /// A peer of a server, and another one that must notice nothing of what the first does.
 struct Scene {
-    server: Serving,
+    server: Listening,
     peer: RawPeer,
     bystander: RawPeer,
 }
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     async fn with(config: ServerConfig) -> Self {
-        let server = Serving::start(config).await;
+        let server = Listening::start(config).await;
         let (peer, mut bystander) =
             (RawPeer::connect(server.address()).await, RawPeer::connect(server.address()).await);
         // A call that is in flight all the while.
@@ -270,8 +270,8 @@ async fn a_payload_that_does_not_decode_fails_the_call() {
 #[tokio::test]
 async fn an_unknown_service_or_method_fails_the_call() {
     for (route, what) in [
-        ("test.Probe:1.0/nothing", "method"),
-        ("test.Probe:2.0/echo", "service"),
+        ("test.Wire:1.0/nothing", "method"),
+        ("test.Wire:2.0/echo", "service"),
         ("test.Other:1.0/echo", "service"),
         ("", "service"),
     ] {
@@ -551,7 +551,7 @@ async fn an_overlong_frame_that_does_not_come_closes() {
 #[tokio::test]
 async fn a_silent_connection_closes() {
     let config = ServerConfig::default().with_read_idle(Duration::from_millis(100));
-    let server = Serving::start(config).await;
+    let server = Listening::start(config).await;
     RawPeer::connect(server.address()).await.expect_end().await;
 }
 

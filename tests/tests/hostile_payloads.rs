@@ -8,7 +8,7 @@ use std::io::Write as _;
 use rpc_server::ServerConfig;
 use tests::{
     raw_peer::{RawFrame, RawHead, RawPeer},
-    wire_probe::Serving,
+    wire::Listening,
 };
 
 const OK: u8 = 0;
@@ -30,28 +30,28 @@ const GIB: usize = 1 << 30;
 /// What bombs are made of.
 const MIB: usize = 1 << 20;
 
-/// Sends a payload to a method of `test.Probe`; says how that ended, after the next call was served.
+/// Sends a payload to a method of `test.Wire`; says how that ended, after the next call was served.
 struct Attack {
     peer: RawPeer,
-    _server: Serving,
+    _server: Listening,
     /// The most memory that the process had held before.
     before: Option<usize>,
 }
 
 impl Attack {
     async fn new() -> Self {
-        let server = Serving::start(ServerConfig::default()).await;
+        let server = Listening::start(ServerConfig::default()).await;
         Self { peer: RawPeer::connect(server.address()).await, _server: server, before: most_memory() }
     }
 
     async fn fails(&mut self, method: &str, codec: u8, compression: u8, payload: &[u8], code: u8) {
-        let head = RawHead::route(&format!("test.Probe:1.0/{method}"));
+        let head = RawHead::route(&format!("test.Wire:1.0/{method}"));
         let frame = RawFrame::request(1, &head, payload).with_codec(codec).with_compression(compression);
         let answer = self.peer.ask(&frame).await;
         let (found, message) = answer.status();
         assert_eq!(found, code, "{method} with codec {codec}, compression {compression}: {message}");
         assert!(answer.body.len() < 8 << 10, "an answer of {} bytes", answer.body.len());
-        let next = RawFrame::request(2, &RawHead::route("test.Probe:1.0/echo"), r#"{"text":"next"}"#);
+        let next = RawFrame::request(2, &RawHead::route("test.Wire:1.0/echo"), r#"{"text":"next"}"#);
         assert_eq!(self.peer.ask(&next).await.text(), r#""next""#);
         // All tests of this file together stay far below what one of these payloads pretends to be.
         if let (Some(before), Some(now)) = (self.before, most_memory()) {

@@ -19,6 +19,7 @@ use super::{FrameReader, Inbound, Outbox};
 use crate::{
     Code, Error,
     frame::{Frame, Header, Violation},
+    head,
 };
 
 /// One end's part in a connection: a state machine that takes frames and time as arguments and says what it has to say
@@ -308,7 +309,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             while let Some(inbound) = self.reader.next_frame()? {
                 self.frame_begun = None;
                 match inbound {
-                    Inbound::Frame(frame) => self.role.handle_frame(frame, now)?,
+                    Inbound::Frame(frame) => {
+                        head::check(&frame)?;
+                        self.role.handle_frame(frame, now)?;
+                    }
                     Inbound::Overlong(header) => self.role.handle_overlong(header, self.config.max_frame)?,
                 }
                 frames += 1;

@@ -1,4 +1,4 @@
-//! The contract `test.Probe:1.0`, and a server in this process that serves it.
+//! The contract `test.Wire:1.0`, and a server in this process that serves it.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -14,13 +14,13 @@ use tokio::{
 use crate::raw_peer::in_time;
 
 /// Methods that tests need.
-#[rpc_service(name = "test.Probe", version = "1.0")]
-pub trait Probe {
+#[rpc_service(name = "test.Wire", version = "1.0")]
+pub trait Wire {
     /// Gives back what it gets.
     async fn echo(&self, text: String) -> String;
     /// Ends only when its future is dropped.
     async fn wait(&self);
-    /// Ends when [`Serving::release`] says so.
+    /// Ends when [`Listening::release`] says so.
     async fn until_released(&self) -> String;
     /// A result of this many bytes.
     async fn zeros(&self, count: usize) -> Bytes;
@@ -52,22 +52,22 @@ pub trait Probe {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Nest(Vec<Nest>);
 
-/// Keeps the contract [`Probe`].
+/// Keeps the contract [`Wire`].
 #[derive(Debug)]
-pub struct Prober {
+pub struct Wired {
     /// How many handlers wait for ever.
     waiting: watch::Sender<usize>,
     notes: watch::Sender<usize>,
     released: watch::Sender<bool>,
 }
 
-impl Default for Prober {
+impl Default for Wired {
     fn default() -> Self {
         Self { waiting: watch::Sender::new(0), notes: watch::Sender::new(0), released: watch::Sender::new(false) }
     }
 }
 
-impl Prober {
+impl Wired {
     fn waiter(&self) -> Waiter<'_> {
         self.waiting.send_modify(|count| *count += 1);
         Waiter(&self.waiting)
@@ -83,7 +83,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-impl Probe for Prober {
+impl Wire for Wired {
     async fn echo(&self, text: String) -> String {
         text
     }
@@ -144,30 +144,30 @@ impl Probe for Prober {
     }
 }
 
-/// A server of [`Probe`] in this process. Dropped, it ends at once.
+/// A server of [`Wire`] in this process. Dropped, it ends at once.
 #[derive(Debug)]
-pub struct Serving {
+pub struct Listening {
     address: SocketAddr,
-    prober: Arc<Prober>,
+    wired: Arc<Wired>,
     shutdown: Option<oneshot::Sender<()>>,
     task: JoinSet<()>,
 }
 
-impl Serving {
+impl Listening {
     /// Serves on a free port of this machine.
     ///
     /// # Panics
     ///
     /// When it cannot: a test has nothing else to do then.
     pub async fn start(config: ServerConfig) -> Self {
-        let prober = Arc::new(Prober::default());
-        let server = Server::builder().service(ProbeServer::from_arc(Arc::clone(&prober))).config(config);
+        let wired = Arc::new(Wired::default());
+        let server = Server::builder().service(WireServer::from_arc(Arc::clone(&wired))).config(config);
         let server = server.bind("127.0.0.1:0").await.expect("the server binds");
         let address = server.local_address();
         let (shutdown, asked) = oneshot::channel::<()>();
         let mut task = JoinSet::new();
         task.spawn(async move { server.run_until(asked).await.expect("the server ends in order") });
-        Self { address, prober, shutdown: Some(shutdown), task }
+        Self { address, wired, shutdown: Some(shutdown), task }
     }
 
     /// Where it listens.
@@ -177,13 +177,13 @@ impl Serving {
 
     /// Waits until this many handlers wait.
     pub async fn until_waiting(&self, count: usize) {
-        let mut waiting = self.prober.waiting.subscribe();
-        drop(in_time(waiting.wait_for(|waiting| *waiting == count)).await.expect("the prober is there"));
+        let mut waiting = self.wired.waiting.subscribe();
+        drop(in_time(waiting.wait_for(|waiting| *waiting == count)).await.expect("the wired is there"));
     }
 
-    /// Lets the handlers of [`Probe::until_released`] end.
+    /// Lets the handlers of [`Wire::until_released`] end.
     pub fn release(&self) {
-        self.prober.released.send_replace(true);
+        self.wired.released.send_replace(true);
     }
 
     /// Asks the server to drain.
