@@ -198,6 +198,6 @@ impl Pump {
 const LENGTH: usize = 4;
 const ID: usize = 8;
 /// The room for a read.
-const ROOM: usize = 64 << 10;
+const ROOM: usize = 256 << 10;
 /// What is worth more than a copy.
 const LARGE: usize = 16 << 10;
