@@ -21,7 +21,8 @@ pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Res
     for link in &links {
         link.echo(0, &sample).await?;
     }
-    let (window, pace) = (job.window(), Pace::start(job.rate));
+    let window = job.window();
+    let pace = Pace::start(job.rate, window.end);
     let mut callers = JoinSet::new();
     for (link, share) in links.iter().zip(job.shares()) {
         for _ in 0..share {
@@ -52,7 +53,7 @@ impl<L: Link> Caller<L> {
         let mut tally = Tally::default();
         let mut now = Instant::now();
         while now < self.window.end {
-            let begun = self.pace.next(now).await;
+            let Some(begun) = self.pace.next(now).await else { break };
             let outcome = self.link.echo(id, &self.sample).await;
             now = Instant::now();
             id += 1;

@@ -5,19 +5,10 @@ use std::net::SocketAddr;
 use rpc_client::Client;
 
 use crate::{
-    Failure, callers,
+    Failure,
     echo::{EchoClient, EchoRequest},
-    job::Job,
     link::{Link, Sample},
-    process::Usage,
-    summary::Summary,
 };
-
-/// Does `job` at the server at `address`.
-pub(crate) async fn run(address: SocketAddr, job: &Job, usage: Usage) -> Result<Summary, Failure> {
-    let links = connect(address, job.conns.get()).await?;
-    callers::call(links, job, usage).await
-}
 
 /// A client has one connection for each address, so many connections are as many clients.
 pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Client>>, Failure> {

@@ -7,14 +7,21 @@
 //! | how is it served? | `server.rs` |
 //! | what keeps calls in flight, and what is counted? | `job.rs`, `callers.rs`, `pace.rs`, `tally.rs`, `latencies.rs` |
 //! | how is it called through msnb? | `client.rs` |
+//! | with what is it compared, and how? | `peers/`, `compare/` |
+//! | how is a service loaded of which only the name is known? | `load/` |
+//! | what does a connection cost that does nothing? | `idle.rs` |
 
 mod callers;
 mod client;
+mod compare;
 mod echo;
+mod idle;
 mod job;
 mod latencies;
 mod link;
+mod load;
 mod pace;
+mod peers;
 mod process;
 mod server;
 mod summary;
@@ -23,9 +30,10 @@ mod tally;
 use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::{job::Job, process::Usage};
+use crate::{compare::Compare, job::Job, load::Load, peers::Peer, process::Usage};
 
 /// Measures msnb.
 #[derive(Debug, Parser)]
@@ -52,6 +60,40 @@ enum Command {
         #[command(flatten)]
         job: Job,
     },
+    /// Sets msnb and other frameworks to the same jobs, in turn, and prints tables.
+    ///
+    /// Server and client are a process each, with two workers each. `bare` is no framework: it sends frames back without any
+    /// call, and shows what the machine has to give.
+    Compare(Compare),
+    /// Calls a method of any service and shows how long that takes.
+    ///
+    /// The arguments are JSON, so the service's own types are not needed.
+    Load(Load),
+    /// Serves the echo of any of those that are compared.
+    #[command(hide = true)]
+    PeerServer { peer: Peer, address: SocketAddr },
+    /// Calls the echo of any of those that are compared.
+    #[command(hide = true)]
+    PeerClient {
+        peer: Peer,
+        address: SocketAddr,
+        /// The server's process.
+        #[arg(long)]
+        server: Option<u32>,
+        #[command(flatten)]
+        job: Job,
+    },
+    /// Holds connections to the echo of any of those that are compared.
+    #[command(hide = true)]
+    PeerIdle {
+        peer: Peer,
+        address: SocketAddr,
+        /// The server's process.
+        #[arg(long)]
+        server: u32,
+        #[arg(long)]
+        conns: usize,
+    },
 }
 
 /// What may go wrong in a tool whose only answer is to say so.
@@ -72,15 +114,30 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     // Two workers on either side, whatever the machine has: figures of different machines stay alike.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        match command {
-            Command::Server { address } => server::serve(address).await,
-            Command::Client { address, job } => {
-                client::run(address, &job, Usage::default()).await?.print();
-                Ok(())
-            }
+    match command {
+        Command::Server { address } => runtime.block_on(server::serve(address)),
+        Command::Client { address, job } => {
+            print(&runtime.block_on(Peer::Msnb.run(address, &job, Usage::default()))?)
         }
-    })
+        Command::Compare(compare) => compare.run(),
+        Command::Load(load) => runtime.block_on(load.run()),
+        Command::PeerServer { peer, address } => {
+            idle::raise_limit();
+            runtime.block_on(peer.serve(address))
+        }
+        Command::PeerClient { peer, address, server, job } => {
+            print(&runtime.block_on(peer.run(address, &job, Usage { server }))?)
+        }
+        Command::PeerIdle { peer, address, server, conns } => {
+            print(&runtime.block_on(idle::measure(peer, address, conns, server))?)
+        }
+    }
+}
+
+/// Prints one line of JSON.
+fn print(value: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
 }
 
 /// Logs to stderr what `RUST_LOG` says, else warnings.

@@ -31,8 +31,8 @@ pub(crate) struct Schedule {
 }
 
 impl Pace {
-    /// Starts now.
-    pub(crate) fn start(rate: Option<NonZeroUsize>) -> Self {
+    /// Starts now; at a rate, nothing is due from `end` on.
+    pub(crate) fn start(rate: Option<NonZeroUsize>, end: Instant) -> Self {
         let Some(rate) = rate else { return Self::Closed };
         let schedule = Arc::new(Schedule {
             start: Instant::now(),
@@ -40,23 +40,23 @@ impl Pace {
             due: Semaphore::new(0),
             begun: AtomicU64::new(0),
         });
-        let weak = Arc::downgrade(&schedule);
-        // Tokio's timer has a grain of a millisecond, a thread's sleep one of some 50 µs. The thread ends with the last caller.
+        let clock = Arc::clone(&schedule);
+        // Tokio's timer has a grain of a millisecond, a thread's sleep one of some 50 µs.
         std::thread::spawn(move || {
             let mut released = 0;
-            while let Some(schedule) = weak.upgrade() {
-                released = schedule.release(released);
-                drop(schedule);
+            while Instant::now() < end {
+                released = clock.release(released);
                 std::thread::sleep(GRAIN);
             }
+            clock.due.close();
         });
         Self::Open(schedule)
     }
 
-    /// Waits until a call is due; says when it was to begin. `now` is when the task became free.
-    pub(crate) async fn next(&self, now: Instant) -> Instant {
+    /// Waits until a call is due; says when it was to begin, or that no more is due. `now` is when the task became free.
+    pub(crate) async fn next(&self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Closed => now,
+            Self::Closed => Some(now),
             Self::Open(schedule) => schedule.next().await,
         }
     }
@@ -70,13 +70,10 @@ impl Schedule {
         due
     }
 
-    async fn next(&self) -> Instant {
-        // Never closed.
-        if let Ok(permit) = self.due.acquire().await {
-            permit.forget();
-        }
+    async fn next(&self) -> Option<Instant> {
+        self.due.acquire().await.ok()?.forget();
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.start + Duration::from_secs_f64(number as f64 / self.rate)
+        Some(self.start + Duration::from_secs_f64(number as f64 / self.rate))
     }
 }
 

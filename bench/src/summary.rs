@@ -42,9 +42,4 @@ impl Summary {
             server_cpu_s: costs.server.map(|cost| cost.as_secs_f64()),
         }
     }
-
-    /// Prints it as one line of JSON.
-    pub(crate) fn print(&self) {
-        println!("{}", serde_json::to_string(self).expect("numbers serialize"));
-    }
 }

@@ -70,6 +70,47 @@ fn calls_begin_at_the_rate_asked_for() -> Outcome {
     let summary: Value = serde_json::from_slice(&output.stdout)?;
     let calls = summary["calls"].as_u64().ok_or("no calls")?;
     assert!((250..=550).contains(&calls), "{summary}");
+    // Tasks that still wait for their turn do not keep it from ending.
+    let begun = Instant::now();
+    assert!(client(&[&server.address, "--inflight", "100", "--rate", "1", "--seconds", "0.5"])?.status.success());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    Ok(())
+}
+
+#[test]
+fn a_service_is_loaded_by_its_name_alone() -> Outcome {
+    let server = Server::start()?;
+    let drawing = std::env::temp_dir().join(format!("msnb-bench-{}.svg", std::process::id()));
+    let arguments = r#"{"request":{"id":7,"name":"Bo","payload":[1,2,3]}}"#;
+    let load = |method: &str| {
+        let mut command = bench();
+        command.args(["load", &format!("fixed:{}", server.address), method, "--json", arguments, "--seconds", "0.5"]);
+        command.arg("--svg").arg(&drawing).output()
+    };
+    let output = load("bench.Echo:1.0/echo")?;
+    let (out, drawn) = (String::from_utf8(output.stdout)?, std::fs::read_to_string(&drawing)?);
+    std::fs::remove_file(&drawing)?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains(r#"answers {"id":7,"name":"Bo","payload":[1,2,3]}"#), "{out}");
+    assert!(out.contains(&format!("{} answered", server.address)) && !out.contains("failed"), "{out}");
+    assert_eq!(drawn.matches("<polyline").count(), 3);
+    let output = load("bench.Echo:1.0/ekho")?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr)?.contains("no such method"));
+    Ok(())
+}
+
+#[test]
+fn programs_are_compared_in_a_table_and_a_picture() -> Outcome {
+    let drawing = std::env::temp_dir().join(format!("msnb-bench-compare-{}.svg", std::process::id()));
+    let jobs = ["--rounds", "1", "--seconds", "0.2", "--jobs", "1/8/32,idle/50", "--peers", "msnb,bare"];
+    let output = bench().arg("compare").args(jobs).arg("--svg").arg(&drawing).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (out, drawn) = (String::from_utf8(output.stdout)?, std::fs::read_to_string(&drawing)?);
+    std::fs::remove_file(&drawing)?;
+    assert_eq!(out.matches("| msnb |").count(), 2, "{out}");
+    assert_eq!(out.matches("| bare |").count(), 2, "{out}");
+    assert_eq!(drawn.matches("<rect x=").count(), 4);
     Ok(())
 }
 
