@@ -4,6 +4,8 @@ pub mod nacos;
 pub mod probe;
 pub mod process;
 pub mod raw_peer;
+#[cfg(doctest)]
+mod readme;
 pub mod relay;
 pub mod scripted;
 pub mod serving;
