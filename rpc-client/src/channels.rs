@@ -4,10 +4,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use dashmap::{DashMap, Entry};
 use rpc_core::transport::Connect;
-use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    budgets::ConnectBudget,
+    chance::Chance,
+    changes::Changes,
     config::ClientConfig,
     endpoint::Endpoint,
     watchdog::{Surroundings, watch},
@@ -29,7 +32,12 @@ struct Listed {
 
 impl Channels {
     pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>) -> Arc<Self> {
-        let surroundings = Surroundings { config, connector, changes: watch::Sender::new(()) };
+        let connects = match config.seed {
+            None => ConnectBudget::of_process(),
+            Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
+        };
+        let chance = Arc::new(Chance::new(config.seed));
+        let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
         Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 
@@ -37,14 +45,13 @@ impl Channels {
         &self.surroundings.config
     }
 
-    /// Resolves whenever an endpoint or a list of providers changed.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.surroundings.changes.subscribe()
+    pub(crate) fn chance(&self) -> &Chance {
+        &self.surroundings.chance
     }
 
-    /// Says that a list of providers changed.
-    pub(crate) fn tell(&self) {
-        self.surroundings.changes.send_replace(());
+    /// Told whenever an endpoint or a list of providers changed.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.surroundings.changes
     }
 
     /// The endpoint of an address that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
@@ -73,15 +80,17 @@ impl Channels {
         }
     }
 
-    /// Every endpoint there is.
+    /// Every endpoint there is, by address.
     pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
-        self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect()
+        let mut all: Vec<_> = self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect();
+        all.sort_unstable_by_key(|endpoint| endpoint.address());
+        all
     }
 
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
         self.watchdogs.close();
-        self.endpoints.iter().for_each(|listed| listed.endpoint.retire());
+        self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
 

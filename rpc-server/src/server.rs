@@ -84,6 +84,7 @@ impl Server {
             tokio::pin!(shutdown);
             if let Some(registration) = &registration {
                 tokio::select! {
+                    biased;
                     // Dropped half-way, what may have been registered is deregistered below.
                     outcome = registration.register() => {
                         outcome?;
@@ -99,6 +100,7 @@ impl Server {
             Ok(())
         };
         tokio::select! {
+            biased;
             outcome = registered => outcome?,
             // Dropping the accept is safe.
             () = acceptor.accept_from(&*listener) => {}
