@@ -1,7 +1,7 @@
 //! [`Providers`]: the address cache, one list for each service, fed by the registry.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::BuildHasher,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use crate::{
     balance::{Balance, Weights},
+    chance::Chance,
     channel::Channel,
     channels::Channels,
     endpoint::{Endpoint, EndpointState},
@@ -58,6 +59,7 @@ impl Providers {
         &self,
         balance: Balance,
         affinity: Option<u64>,
+        chance: &Chance,
         usable: impl Fn(&Arc<Channel>) -> bool,
     ) -> Option<Arc<Channel>> {
         let snapshot = self.snapshot();
@@ -73,7 +75,7 @@ impl Providers {
             }
             None => {
                 let load = |index| channel(index).and_then(|channel| channel.load());
-                balance.choose(&snapshot.weights, &self.turn, &mut rand::rng(), load)?
+                balance.choose(&snapshot.weights, &self.turn, &mut chance.draws(), load)?
             }
         };
         channel(index)
@@ -91,16 +93,16 @@ pub(crate) async fn follow(
     channels: Arc<Channels>,
     mut snapshots: Snapshots,
 ) {
-    let mut known = Known { channels: Arc::clone(&channels), entries: HashMap::new() };
-    let mut changes = channels.changes();
+    let mut known = Known { channels: Arc::clone(&channels), entries: BTreeMap::new() };
     let mut registry_lives = true;
     let patience_ends = Instant::now() + channels.config().registry_patience;
     let mut from_disk: Option<Arc<[Instance]>> = None;
     loop {
+        // Before the look, so that no change after it is missed.
+        let changed = channels.changes().next();
         let now = Instant::now();
         let pushed = addresses.has_changed().unwrap_or(false);
         let answer = addresses.borrow_and_update().clone();
-        changes.borrow_and_update();
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
             from_disk = Some(snapshots.load().await);
         }
@@ -111,9 +113,7 @@ pub(crate) async fn follow(
         if snapshot_differs(&providers.snapshot(), &snapshot) {
             debug!(service = %providers.service, providers = snapshot.endpoints.len(), stale, "providers changed");
             providers.publish(snapshot);
-            channels.tell();
-            // That was our own change.
-            changes.borrow_and_update();
+            channels.changes().tell();
         }
         if answer.is_some() {
             snapshots.keep(known.instances()).await;
@@ -122,8 +122,9 @@ pub(crate) async fn follow(
         let next = [next, patience_ends, snapshots.due()].into_iter().flatten().min();
         // All of them are safe to drop: what is missed now is seen in the next round.
         tokio::select! {
-            changed = addresses.changed(), if registry_lives => registry_lives = changed.is_ok(),
-            _ = changes.changed() => {}
+            biased;
+            told = addresses.changed(), if registry_lives => registry_lives = told.is_ok(),
+            () = changed => {}
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
     }
@@ -132,7 +133,8 @@ pub(crate) async fn follow(
 /// What is known of the providers of a service, between one list and the next.
 struct Known {
     channels: Arc<Channels>,
-    entries: HashMap<SocketAddr, Entry>,
+    /// In order, so that what happens to them does.
+    entries: BTreeMap<SocketAddr, Entry>,
 }
 
 struct Entry {
@@ -200,19 +202,12 @@ impl Known {
     }
 
     fn snapshot(&self, answered: bool, stale: bool) -> Snapshot {
-        let mut all: Vec<(&Arc<Endpoint>, f64)> = self
+        let (endpoints, weights) = self
             .entries
             .values()
-            .filter_map(|entry| Some((entry.standing.endpoint()?, entry.instance.weight())))
-            .collect();
-        all.sort_unstable_by_key(|(endpoint, _)| endpoint.address());
-        let weights = Weights::new(all.iter().map(|(_, weight)| *weight).collect());
-        Snapshot {
-            answered,
-            stale,
-            endpoints: all.into_iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect(),
-            weights,
-        }
+            .filter_map(|entry| Some((Arc::clone(entry.standing.endpoint()?), entry.instance.weight())))
+            .unzip();
+        Snapshot { answered, stale, endpoints, weights: Weights::new(weights) }
     }
 }
 

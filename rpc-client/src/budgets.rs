@@ -1,7 +1,7 @@
-//! [`RetryBudget`] and [`connect_permit`]: bounds on what failures may add to the load.
+//! [`RetryBudget`] and [`ConnectBudget`]: bounds on what failures may add to the load.
 
 use std::sync::{
-    LazyLock, Mutex, PoisonError,
+    Arc, LazyLock, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -37,19 +37,33 @@ impl RetryBudget {
     }
 }
 
-/// Waits until this process may connect once more: a thousand peers that come and go must not make a storm of connects.
-///
-/// # Cancel safety
-///
-/// Safe to drop at any time.
-pub(crate) async fn connect_permit() {
-    static BUCKET: LazyLock<Mutex<TokenBucket>> =
-        LazyLock::new(|| Mutex::new(TokenBucket::new(MOST_CONNECTS, CONNECTS_A_SECOND, Instant::now())));
-    loop {
-        let taken = BUCKET.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
-        match taken {
-            Ok(()) => return,
-            Err(wait) => sleep(wait).await,
+/// How many connects there may be: a thousand peers that come and go must not make a storm of them.
+#[derive(Debug)]
+pub(crate) struct ConnectBudget(Mutex<TokenBucket>);
+
+impl ConnectBudget {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Mutex::new(TokenBucket::new(MOST_CONNECTS, CONNECTS_A_SECOND, now)))
+    }
+
+    /// The one that all clients of this process share.
+    pub(crate) fn of_process() -> Arc<Self> {
+        static BUDGET: LazyLock<Arc<ConnectBudget>> = LazyLock::new(|| Arc::new(ConnectBudget::new(Instant::now())));
+        Arc::clone(&BUDGET)
+    }
+
+    /// Waits until there may be one more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn permit(&self) {
+        loop {
+            let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+            match taken {
+                Ok(()) => return,
+                Err(wait) => sleep(wait).await,
+            }
         }
     }
 }

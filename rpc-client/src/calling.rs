@@ -153,7 +153,7 @@ impl<A: Serialize> Calling<A> {
         }
         self.client.retries().count();
         let target = self.client.target(method.service(), options.address)?;
-        let key = method.run_once().map(|_| rand::random());
+        let key = method.run_once().map(|_| self.client.chance().key());
         Ok(Begun { at, deadline, target, key })
     }
 

@@ -10,10 +10,13 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use rpc_core::transport::Connect;
-use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    budgets::ConnectBudget,
+    chance::Chance,
+    changes::Changes,
     config::ClientConfig,
     endpoint::Endpoint,
     watchdog::{Surroundings, watch},
@@ -36,7 +39,12 @@ struct Listed {
 
 impl Channels {
     pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>) -> Arc<Self> {
-        let surroundings = Surroundings { config, connector, changes: watch::Sender::new(()) };
+        let connects = match config.seed {
+            None => ConnectBudget::of_process(),
+            Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
+        };
+        let chance = Arc::new(Chance::new(config.seed));
+        let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
         Arc::new(Self {
             endpoints: DashMap::default(),
             watchdogs: TaskTracker::new(),
@@ -49,14 +57,13 @@ impl Channels {
         &self.surroundings.config
     }
 
-    /// Resolves whenever an endpoint or a list of providers changed.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.surroundings.changes.subscribe()
+    pub(crate) fn chance(&self) -> &Chance {
+        &self.surroundings.chance
     }
 
-    /// Says that a list of providers changed.
-    pub(crate) fn tell(&self) {
-        self.surroundings.changes.send_replace(());
+    /// Told whenever an endpoint or a list of providers changed.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.surroundings.changes
     }
 
     /// The endpoint of an address that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
@@ -87,9 +94,11 @@ impl Channels {
         }
     }
 
-    /// Every endpoint there is.
+    /// Every endpoint there is, by address.
     pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
-        self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect()
+        let mut all: Vec<_> = self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect();
+        all.sort_unstable_by_key(|endpoint| endpoint.address());
+        all
     }
 
     /// Whether no more connections are made.
@@ -101,9 +110,9 @@ impl Channels {
     pub(crate) async fn close(&self) {
         // Set first: an endpoint is made under its entry's lock, so it is either seen below or sees this.
         self.closed.store(true, Ordering::SeqCst);
-        self.tell();
+        self.changes().tell();
         self.watchdogs.close();
-        self.endpoints.iter().for_each(|listed| listed.endpoint.retire());
+        self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
 

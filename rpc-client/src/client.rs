@@ -18,6 +18,7 @@ use crate::{
     addresses::{Providers, Snapshot, follow},
     budgets::RetryBudget,
     calling::{Calling, Tried},
+    chance::Chance,
     channel::Channel,
     channels::Channels,
     config::ClientConfig,
@@ -88,7 +89,7 @@ impl Client {
     /// Resolves whenever an address changed its state, or a list of providers changed: look again at
     /// [`endpoints`](Self::endpoints) or [`explain`](Self::explain) then. Several changes may be told as one.
     pub fn changes(&self) -> watch::Receiver<()> {
-        self.0.channels.changes()
+        self.0.channels.changes().subscribe()
     }
 
     /// What is known of the providers of a service, and whether that is an old list from disk. A service that was not called
@@ -123,6 +124,10 @@ impl Client {
         &self.0.config
     }
 
+    pub(crate) fn chance(&self) -> &Chance {
+        self.0.channels.chance()
+    }
+
     /// Whom a call of `service` is for.
     pub(crate) fn target(&self, service: &ServiceId, address: Option<SocketAddr>) -> Result<Target, Error> {
         if self.0.channels.is_closed() {
@@ -153,7 +158,9 @@ impl Client {
     pub(crate) fn choose(&self, target: &Target, options: &CallOptions, tried: &[Tried]) -> Option<Arc<Channel>> {
         let untried = |channel: &Arc<Channel>| tried.iter().all(|tried| !Arc::ptr_eq(&tried.channel, channel));
         match target {
-            Target::Service(providers) => providers.choose(self.0.config.balance, options.affinity, untried),
+            Target::Service(providers) => {
+                providers.choose(self.0.config.balance, options.affinity, self.0.channels.chance(), untried)
+            }
             Target::Address(address) => self.0.channels.named(*address).channel().filter(untried),
         }
     }
@@ -167,10 +174,9 @@ impl Client {
         deadline: Instant,
     ) -> Result<Arc<Channel>, Error> {
         let patient = options.wait_for_ready.unwrap_or(self.0.config.wait_for_ready);
-        // Seen before the first look, so that no change after it is missed.
-        let mut changes = self.0.channels.changes();
         loop {
-            changes.borrow_and_update();
+            // Before the look, so that no change after it is missed.
+            let changed = self.0.channels.changes().next();
             if self.0.channels.is_closed() {
                 return Err(closed());
             }
@@ -183,7 +189,7 @@ impl Client {
                 Outlook::Hopeless(refusal) if patient => refusal,
                 Outlook::Hopeless(refusal) => return Err(refusal),
             };
-            if timeout_at(deadline, changes.changed()).await.is_err() {
+            if timeout_at(deadline, changed).await.is_err() {
                 return Err(refusal);
             }
         }

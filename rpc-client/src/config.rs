@@ -43,6 +43,9 @@ pub struct ClientConfig {
     pub cache_directory: Option<PathBuf>,
     /// How long the registry may take for its first answer before the list on disk is used; default 500 ms.
     pub registry_patience: Duration,
+    /// Makes what the client does repeatable, for simulations: its random numbers come from this seed, and its connects count
+    /// for itself and not for the process; default none. Set in production, clients back off and choose in step.
+    pub seed: Option<u64>,
     /// The bounds of each connection's transport.
     pub transport: TransportConfig,
 }
@@ -64,6 +67,7 @@ impl Default for ClientConfig {
             max_decompressed: Payload::MAX_DECOMPRESSED,
             cache_directory: default_cache_directory(),
             registry_patience: Duration::from_millis(500),
+            seed: None,
             transport: TransportConfig::default(),
         }
     }
@@ -96,6 +100,7 @@ impl ClientConfig {
         with_max_decompressed(max_decompressed: usize)
         with_cache_directory(cache_directory: Option<PathBuf>)
         with_registry_patience(registry_patience: Duration)
+        with_seed(seed: Option<u64>)
         with_transport(transport: TransportConfig)
     }
 

@@ -7,10 +7,10 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{channel::Channel, config::ClientConfig, heartbeat::Heartbeat, in_flight::Outcome};
+use crate::{changes::Changes, channel::Channel, config::ClientConfig, heartbeat::Heartbeat, in_flight::Outcome};
 
 /// The client's part in a connection.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Connection {
     heartbeat: Heartbeat,
     pings: PingWindow,
     /// Told when the channel takes no new calls any more.
-    changes: watch::Sender<()>,
+    changes: Arc<Changes>,
     max_frame: usize,
     /// Whether the peer was asked for its first sign of life.
     greeted: bool,
@@ -32,7 +32,7 @@ impl Connection {
         channel: Arc<Channel>,
         outbox: Arc<Outbox>,
         config: &ClientConfig,
-        changes: watch::Sender<()>,
+        changes: Arc<Changes>,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
         let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
@@ -55,7 +55,7 @@ impl Connection {
 
     fn prove(&self) {
         if self.channel.prove() {
-            self.changes.send_replace(());
+            self.changes.tell();
         }
     }
 
@@ -97,7 +97,7 @@ impl Role for Connection {
             FrameType::Goaway => {
                 debug!(peer = %self.channel.address(), "the peer says goodbye");
                 self.channel.drain();
-                self.changes.send_replace(());
+                self.changes.tell();
             }
             FrameType::Request => self.refuse(header)?,
             FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
@@ -125,7 +125,7 @@ impl Role for Connection {
             return Err(CloseReason::PeerClosed);
         }
         if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.heard() {
-            self.changes.send_replace(());
+            self.changes.tell();
         }
         let (overdue_at, awaits) = self.channel.expire(now);
         // A channel is chosen only once its peer has answered: whoever merely accepts connections may be paused, or somebody
@@ -141,6 +141,6 @@ impl Role for Connection {
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
         self.channel.close(reason);
-        self.changes.send_replace(());
+        self.changes.tell();
     }
 }

@@ -10,6 +10,8 @@
 //! | which of them is called? | `balance.rs` |
 //! | which connections are there? | `channels.rs`, to one address `endpoint.rs` |
 //! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
+//! | who is told when something changed? | `changes.rs` |
+//! | where do random numbers come from? | `chance.rs` |
 //! | what bounds retries and connects? | `budgets.rs`, by `token_bucket.rs` |
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
@@ -20,6 +22,8 @@ mod backoff;
 mod balance;
 mod budgets;
 mod calling;
+mod chance;
+mod changes;
 mod channel;
 mod channels;
 mod client;

@@ -6,15 +6,14 @@ use rpc_core::{
     Code, Error, Phase,
     transport::{Connect, Driver, Outbox},
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    budgets::connect_permit,
+    budgets::ConnectBudget,
+    chance::Chance,
+    changes::Changes,
     channel::Channel,
     config::ClientConfig,
     connection::Connection,
@@ -26,8 +25,11 @@ use crate::{
 pub(crate) struct Surroundings {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) connector: Arc<dyn Connect>,
+    /// Bounds the connects.
+    pub(crate) connects: Arc<ConnectBudget>,
+    pub(crate) chance: Arc<Chance>,
     /// Told whenever the state of an endpoint changes.
-    pub(crate) changes: watch::Sender<()>,
+    pub(crate) changes: Arc<Changes>,
 }
 
 /// Connects, and connects again with growing delays, until the address is not wanted any more or has failed too often.
@@ -35,7 +37,7 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
     let mut backoff = Backoff::default();
     let enter = |state| {
         endpoint.enter(lane, state);
-        surroundings.changes.send_replace(());
+        surroundings.changes.tell();
     };
     loop {
         if endpoint.is_retired() {
@@ -56,7 +58,7 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
             // One lane's failures are the address's.
             return endpoint.retire();
         }
-        let delay = backoff.delay(rand::random());
+        let delay = backoff.delay(surroundings.chance.fraction());
         if failed_before == 0 {
             info!(%address, %error, "lost; will connect again");
         } else {
@@ -65,8 +67,9 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
         enter(Lane::Backoff(error));
         // Both are safe to drop.
         tokio::select! {
-            () = sleep(delay) => {}
+            biased;
             () = endpoint.retired() => {}
+            () = sleep(delay) => {}
         }
     }
 }
@@ -77,21 +80,22 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
     let unavailable =
         |message: String| Error::new(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
     let connected = async {
-        connect_permit().await;
+        surroundings.connects.permit().await;
         timeout(config.connect_timeout, surroundings.connector.connect(address)).await
     };
     let stream = tokio::select! {
+        biased;
+        // Nothing was sent on a connection that is not there yet.
+        () = endpoint.retired() => return (unavailable("not wanted any more".to_owned()), false),
         connected = connected => match connected {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return (unavailable(format!("cannot connect: {error}")).with_source(error), false),
             Err(_) => return (unavailable(format!("cannot connect within {:?}", config.connect_timeout)), false),
         },
-        // Nothing was sent on a connection that is not there yet.
-        () = endpoint.retired() => return (unavailable("not wanted any more".to_owned()), false),
     };
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
     let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight));
-    let role = Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, surroundings.changes.clone());
+    let role = Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&surroundings.changes));
     let driver = Driver::new(stream, role, outbox, config.transport.clone());
     endpoint.enter(lane, Lane::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {

@@ -1,7 +1,7 @@
 //! [`Acceptor`]: lets connections in, within bounds, and owns their tasks.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr},
     pin::Pin,
@@ -26,7 +26,8 @@ use crate::connection::{Connection, Shared, goaway};
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: HashMap<Id, Open>,
+    /// In the order in which they came.
+    open: BTreeMap<Id, Open>,
     per_ip: HashMap<IpAddr, usize>,
 }
 
@@ -37,19 +38,21 @@ struct Open {
 
 impl Acceptor {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tasks: JoinSet::new(), open: HashMap::new(), per_ip: HashMap::new() }
+        Self { shared, tasks: JoinSet::new(), open: BTreeMap::new(), per_ip: HashMap::new() }
     }
 
     /// Accepts connections until the future is dropped, which is safe at any time.
     pub(crate) async fn accept_from(&mut self, listener: &dyn Accept) {
         loop {
             tokio::select! {
+                // Ended tasks first: they make room.
+                biased;
                 // Both are cancel-safe: a connection or an ended task that is not taken now is taken next.
+                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((io, peer)) => self.admit(io, peer),
                     Err(error) => rest_after(error).await,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
             }
         }
     }

@@ -94,11 +94,13 @@ impl Running {
         if table.next_deadline.is_none_or(|due| now < due) {
             return table.next_deadline;
         }
-        let overdue: Vec<Entry> = table
+        let mut overdue: Vec<Entry> = table
             .calls
             .extract_if(|_, entry| entry.context.deadline().is_some_and(|deadline| now >= deadline))
             .map(|(_, entry)| entry)
             .collect();
+        // In the order in which they came, and not as the table happens to hold them.
+        overdue.sort_unstable_by_key(|entry| entry.serial);
         table.lingering += overdue.len();
         table.next_deadline = table.calls.values().filter_map(|entry| entry.context.deadline()).min();
         let next = table.next_deadline;
@@ -113,7 +115,8 @@ impl Running {
     /// Drops all handlers: nobody is left to be answered.
     pub(crate) fn end_all(&self) {
         let mut table = self.lock();
-        let entries: Vec<Entry> = table.calls.drain().map(|(_, entry)| entry).collect();
+        let mut entries: Vec<Entry> = table.calls.drain().map(|(_, entry)| entry).collect();
+        entries.sort_unstable_by_key(|entry| entry.serial);
         table.lingering += entries.len();
         drop(table);
         for entry in entries {

@@ -86,6 +86,7 @@ impl Server {
             tokio::pin!(shutdown);
             if let Some(registration) = &registration {
                 tokio::select! {
+                    biased;
                     // Dropped half-way, what may have been registered is deregistered below.
                     outcome = registration.register() => {
                         outcome?;
@@ -101,6 +102,7 @@ impl Server {
             Ok(())
         };
         tokio::select! {
+            biased;
             outcome = registered => outcome?,
             // Dropping the accept is safe.
             () = acceptor.accept_from(&*listener) => {}
