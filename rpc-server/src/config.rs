@@ -20,7 +20,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
     pub max_connections_per_ip: usize,
-    /// Pings a second on one connection; default 100.
+    /// Pings a second on one connection; default 100. The connection of a peer that sends more is closed. Raised, one peer can make
+    /// the server answer more of them.
     pub max_pings: u32,
     /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
     pub max_decompressed: usize,
