@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 /// Two providers and a consumer on one machine: calls, a provider that stops and comes back, and not one call lost.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many calls to make in each of the three acts.
+    /// How many calls to make in each of the four acts.
     #[arg(long, value_name = "N", default_value_t = 300)]
     calls: usize,
 }
