@@ -1,10 +1,10 @@
 //! Two providers and a consumer that find each other without any server to start; one provider is stopped and started again
 //! while calls go on.
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use examples::{GreetError, GreeterClient, GreeterServer, PoliteGreeter, log_to_stderr};
+use examples::{Failure, GreetError, GreeterClient, GreeterServer, PoliteGreeter, log_to_stderr};
 use rpc_client::{Client, ClientConfig};
 use rpc_core::CallError;
 use rpc_server::Server;
@@ -18,8 +18,6 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 300)]
     calls: usize,
 }
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// A provider that runs in this process.
 struct Provider {
