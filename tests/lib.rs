@@ -1,5 +1,15 @@
-//! msnb's tests.
+//! What msnb's tests share.
 
 pub mod nacos;
+pub mod probe;
+pub mod process;
 pub mod raw_peer;
+#[cfg(doctest)]
+mod readme;
+pub mod relay;
+pub mod scripted;
+pub mod serving;
+mod time;
 pub mod wire;
+
+pub use time::{Task, in_time, until_error, until_ok};

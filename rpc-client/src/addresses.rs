@@ -1,7 +1,8 @@
 //! [`Providers`]: the address cache, one list for each service, fed by the registry.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
     time::Duration,
@@ -13,9 +14,11 @@ use tracing::{debug, info};
 
 use crate::{
     balance::{Balance, Weights},
+    chance::Chance,
     channel::Channel,
     channels::Channels,
-    watchdog::{Endpoint, State},
+    endpoint::{Endpoint, EndpointState},
+    snapshot::Snapshots,
 };
 
 /// The providers of one service.
@@ -32,6 +35,8 @@ pub(crate) struct Providers {
 pub(crate) struct Snapshot {
     /// Whether the registry has answered yet.
     pub(crate) answered: bool,
+    /// Whether this is the list on disk, because it has not.
+    pub(crate) stale: bool,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     weights: Weights,
 }
@@ -50,12 +55,30 @@ impl Providers {
     }
 
     /// A channel of one provider that takes calls and is `usable`.
-    pub(crate) fn choose(&self, balance: Balance, usable: impl Fn(&Arc<Channel>) -> bool) -> Option<Arc<Channel>> {
+    pub(crate) fn choose(
+        &self,
+        balance: Balance,
+        affinity: Option<u64>,
+        chance: &Chance,
+        usable: impl Fn(&Arc<Channel>) -> bool,
+    ) -> Option<Arc<Channel>> {
         let snapshot = self.snapshot();
-        let load =
-            |index: usize| snapshot.endpoints[index].channel().filter(&usable).and_then(|channel| channel.load());
-        let index = balance.choose(&snapshot.weights, &self.turn, &mut rand::rng(), load)?;
-        snapshot.endpoints[index].channel()
+        let channel = |index: usize| snapshot.endpoints[index].channel().filter(&usable);
+        if snapshot.endpoints.len() == 1 {
+            return channel(0);
+        }
+        let index = match affinity {
+            Some(key) => {
+                let state = foldhash::quality::FixedState::default();
+                let hash = |index: usize| state.hash_one((key, snapshot.endpoints[index].address()));
+                snapshot.weights.rendezvous(hash, |index| channel(index).is_some())?
+            }
+            None => {
+                let load = |index| channel(index).and_then(|channel| channel.load());
+                balance.choose(&snapshot.weights, &self.turn, &mut chance.draws(), load)?
+            }
+        };
+        channel(index)
     }
 
     fn publish(&self, snapshot: Snapshot) {
@@ -64,27 +87,44 @@ impl Providers {
 }
 
 /// Keeps a service's list in step with the registry and with what the endpoints say; runs until it is dropped.
-pub(crate) async fn follow(providers: Arc<Providers>, mut addresses: Addresses, channels: Arc<Channels>) {
-    let mut known = Known { channels: Arc::clone(&channels), entries: HashMap::new() };
-    let mut changes = channels.changes();
+pub(crate) async fn follow(
+    providers: Arc<Providers>,
+    mut addresses: Addresses,
+    channels: Arc<Channels>,
+    mut snapshots: Snapshots,
+) {
+    let mut known = Known { channels: Arc::clone(&channels), entries: BTreeMap::new() };
     let mut registry_lives = true;
+    let patience_ends = Instant::now() + channels.config().registry_patience;
+    let mut from_disk: Option<Arc<[Instance]>> = None;
     loop {
+        // Before the look, so that no change after it is missed.
+        let changed = channels.changes().next();
+        let now = Instant::now();
         let pushed = addresses.has_changed().unwrap_or(false);
-        let listed = addresses.borrow_and_update().clone();
-        changes.borrow_and_update();
-        let next = known.update(listed.as_deref(), pushed, Instant::now());
-        let snapshot = known.snapshot(listed.is_some());
-        if snapshot_differs(&providers.snapshot(), &snapshot) {
-            debug!(service = %providers.service, providers = snapshot.endpoints.len(), "providers changed");
-            providers.publish(snapshot);
-            channels.tell();
-            // That was our own change.
-            changes.borrow_and_update();
+        let answer = addresses.borrow_and_update().clone();
+        if answer.is_none() && from_disk.is_none() && now >= patience_ends {
+            from_disk = Some(snapshots.load().await);
         }
+        let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
+        let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
+        let next = known.update(listed.map(|list| &**list), pushed, now);
+        let snapshot = known.snapshot(answer.is_some(), stale);
+        if snapshot_differs(&providers.snapshot(), &snapshot) {
+            debug!(service = %providers.service, providers = snapshot.endpoints.len(), stale, "providers changed");
+            providers.publish(snapshot);
+            channels.changes().tell();
+        }
+        if answer.is_some() {
+            snapshots.keep(known.instances()).await;
+        }
+        let patience_ends = (answer.is_none() && from_disk.is_none()).then_some(patience_ends);
+        let next = [next, patience_ends, snapshots.due()].into_iter().flatten().min();
         // All of them are safe to drop: what is missed now is seen in the next round.
         tokio::select! {
-            changed = addresses.changed(), if registry_lives => registry_lives = changed.is_ok(),
-            _ = changes.changed() => {}
+            biased;
+            told = addresses.changed(), if registry_lives => registry_lives = told.is_ok(),
+            () = changed => {}
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
     }
@@ -93,7 +133,8 @@ pub(crate) async fn follow(providers: Arc<Providers>, mut addresses: Addresses, 
 /// What is known of the providers of a service, between one list and the next.
 struct Known {
     channels: Arc<Channels>,
-    entries: HashMap<SocketAddr, Entry>,
+    /// In order, so that what happens to them does.
+    entries: BTreeMap<SocketAddr, Entry>,
 }
 
 struct Entry {
@@ -149,15 +190,24 @@ impl Known {
         }
     }
 
-    fn snapshot(&self, answered: bool) -> Snapshot {
-        let mut all: Vec<(&Arc<Endpoint>, f64)> = self
+    /// The providers that are listed, and whether each of them answers now.
+    fn instances(&self) -> Vec<(Instance, bool)> {
+        let listed = self.entries.values().filter(|entry| !matches!(entry.standing, Standing::Delisted { .. }));
+        listed
+            .map(|entry| {
+                let answers = entry.standing.endpoint().is_some_and(|endpoint| endpoint.channel().is_some());
+                (entry.instance.clone(), answers)
+            })
+            .collect()
+    }
+
+    fn snapshot(&self, answered: bool, stale: bool) -> Snapshot {
+        let (endpoints, weights) = self
             .entries
             .values()
-            .filter_map(|entry| Some((entry.standing.endpoint()?, entry.instance.weight())))
-            .collect();
-        all.sort_unstable_by_key(|(endpoint, _)| endpoint.address());
-        let weights = Weights::new(all.iter().map(|(_, weight)| *weight).collect());
-        Snapshot { answered, endpoints: all.into_iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect(), weights }
+            .filter_map(|entry| Some((Arc::clone(entry.standing.endpoint()?), entry.instance.weight())))
+            .unzip();
+        Snapshot { answered, stale, endpoints, weights: Weights::new(weights) }
     }
 }
 
@@ -167,7 +217,7 @@ impl Entry {
         let Some(endpoint) = self.standing.endpoint().cloned() else { return listed };
         let answers = endpoint.channel().is_some();
         match (listed, endpoint.state()) {
-            (true, State::Evicted(_)) => {
+            (true, EndpointState::Evicted(_)) => {
                 channels.unlist(&endpoint);
                 self.standing = Standing::Evicted { until: now + EVICTED_FOR };
                 true
@@ -216,7 +266,7 @@ impl Drop for Known {
 }
 
 fn snapshot_differs(old: &Snapshot, new: &Snapshot) -> bool {
-    old.answered != new.answered
+    (old.answered, old.stale) != (new.answered, new.stale)
         || old.weights != new.weights
         || old.endpoints.len() != new.endpoints.len()
         || old.endpoints.iter().zip(&new.endpoints).any(|(old, new)| !Arc::ptr_eq(old, new))

@@ -54,6 +54,18 @@ impl Weights {
         }
     }
 
+    /// The provider that `key` belongs to: the one with the highest score of those that want load and are usable. A heavier one
+    /// wins more keys (weighted rendezvous hashing: score `-weight / ln(hash)`).
+    pub(crate) fn rendezvous(&self, hash: impl Fn(usize) -> u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let score = |index: usize| {
+            let uniform = (hash(index) >> 11) as f64 / (1_u64 << 53) as f64;
+            -self.each[index] / uniform.max(f64::MIN_POSITIVE).ln()
+        };
+        (0..self.each.len())
+            .filter(|index| self.each[*index] > 0.0 && usable(*index))
+            .max_by(|one, other| score(*one).total_cmp(&score(*other)))
+    }
+
     /// The first provider from `start` on, around the list, that wants load and is `usable`.
     fn from(&self, start: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.each.len();
@@ -142,6 +154,24 @@ mod tests {
             assert_eq!(spread(balance, &[1.0, 3.0, 0.0], |_| Some(0))[2], 0, "{balance:?}");
             assert!(spread(balance, &[0.0, 0.0], |_| Some(0)).iter().all(|n| *n > 0), "{balance:?}");
         }
+    }
+
+    #[test]
+    fn a_key_moves_only_when_its_own_provider_goes() {
+        use std::hash::BuildHasher;
+        let weights = Weights::new(vec![1.0, 1.0, 2.0, 1.0]);
+        let owner = |key: u64, gone: Option<usize>| {
+            let hash = |index| foldhash::quality::FixedState::default().hash_one((key, index));
+            weights.rendezvous(hash, |index| Some(index) != gone).unwrap()
+        };
+        let mut counts = [0_u32; 4];
+        for key in 0..10_000 {
+            let before = owner(key, None);
+            counts[before] += 1;
+            let after = owner(key, Some(1));
+            assert!(after == before || before == 1);
+        }
+        assert!(counts[2].abs_diff(4_000) < 400 && counts[0].abs_diff(2_000) < 300, "{counts:?}");
     }
 
     #[test]

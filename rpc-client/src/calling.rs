@@ -2,24 +2,27 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
+use bytes::BytesMut;
 use rpc_core::{
-    BoxFuture, Code, Codec, Compression, Delivery, Error, Message, MethodInfo, Payload, Phase, Reply, Request, Status,
-    frame::{Frame, FrameType},
-    head::{CallFlags, HeadError, RequestHeadRef, ResponseHead},
+    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Once, Phase, Reply, Request,
+    Status,
+    frame::FrameType,
+    head::{CallFlags, RequestHeadRef},
 };
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    answer,
     channel::{Channel, Refused, Sent},
     client::{Client, Target},
-    in_flight::{CallId, Outcome},
+    in_flight::{CallId, Look, Outcome},
 };
 
 /// One call on its way. It ends by its deadline, with an answer or an error that says whether the call may have run.
@@ -31,116 +34,166 @@ use crate::{
 pub struct Calling<A> {
     client: Client,
     request: Request<A>,
-    /// Set when the call is sent, that is, first polled.
-    deadline: Option<Instant>,
+    begun: Option<Begun>,
+    stage: Stage,
+    /// The attempt that was sent last, if it has not ended.
+    newest: Option<Live>,
+    /// Attempts that were silent for too long and may still be answered.
+    earlier: Vec<Live>,
     tried: Vec<Tried>,
-    state: State,
+    /// How many times the request was sent.
+    sent: usize,
+    /// Whether an attempt ended without telling whether it ran: then the call may have run, however the last attempt ended.
+    may_have_run: bool,
+    /// How the last attempt that failed did.
+    last_error: Option<Error>,
+    /// For who asked for an explanation.
+    log: Vec<Attempt>,
 }
 
-/// A connection on which the call failed, and why. It is not chosen again for this call; a new one to the same address may be.
+/// What is settled when the call is first polled.
+#[derive(Clone)]
+struct Begun {
+    at: Instant,
+    deadline: Instant,
+    target: Target,
+    /// The same for every attempt, when the server is to run the call at most once.
+    key: Option<[u8; 16]>,
+}
+
+/// A connection on which the call failed or was silent, and how. It is not chosen again for this call; a new one to the same
+/// address may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Tried {
     pub(crate) channel: Arc<Channel>,
-    pub(crate) error: Arc<Error>,
+    pub(crate) why: Arc<str>,
 }
 
-enum State {
+/// An attempt that was sent and has not ended.
+struct Live {
+    channel: Arc<Channel>,
+    sent: Sent,
+    at: Instant,
+    /// Its place in the log.
+    number: usize,
+}
+
+enum Stage {
     /// A provider is to be chosen.
     Choosing,
     /// There is none that takes calls now, or the chosen one has no room.
     Acquiring(BoxFuture<'static, Result<Arc<Channel>, Error>>),
-    /// The request is on its way, or the answer is.
-    Waiting {
-        channel: Arc<Channel>,
-        sent: Sent,
-    },
+    /// Whatever can be done was done; the answer is awaited.
+    Waiting,
     Done,
 }
 
 impl<A> Calling<A> {
     pub(crate) fn new(client: Client, request: Request<A>) -> Self {
-        Self { client, request, deadline: None, tried: Vec::new(), state: State::Choosing }
+        Self {
+            client,
+            request,
+            begun: None,
+            stage: Stage::Choosing,
+            newest: None,
+            earlier: Vec::new(),
+            tried: Vec::new(),
+            sent: 0,
+            may_have_run: false,
+            last_error: None,
+            log: Vec::new(),
+        }
     }
 }
 
 impl<A: Serialize> Calling<A> {
     fn poll_call(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
-        let deadline = match self.deadline {
-            Some(deadline) => deadline,
-            None => self.begin()?,
-        };
+        if self.begun.is_none() {
+            self.begun = Some(self.begin()?);
+        }
         loop {
-            match &mut self.state {
-                State::Choosing => {
-                    let target = self.client.target(self.request.method.service(), self.request.options.address)?;
-                    match self.client.choose(&target, &self.tried) {
-                        Some(channel) => {
-                            if let Some(ended) = self.start(channel, deadline) {
-                                return Poll::Ready(ended);
-                            }
-                        }
-                        None => self.acquire(target, deadline),
+            if let Some(ended) = self.look(cx) {
+                return Poll::Ready(ended);
+            }
+            let channel = match &mut self.stage {
+                Stage::Waiting => return Poll::Pending,
+                Stage::Done => return Poll::Ready(Err(Error::new(Code::Internal, "polled after its end"))),
+                Stage::Choosing => match self.choose() {
+                    Some(channel) => channel,
+                    None => {
+                        self.acquire();
+                        continue;
                     }
-                }
-                State::Acquiring(acquiring) => {
-                    let channel = ready!(acquiring.as_mut().poll(cx))?;
-                    if let Some(ended) = self.start(channel, deadline) {
-                        return Poll::Ready(ended);
+                },
+                Stage::Acquiring(acquiring) => match ready!(acquiring.as_mut().poll(cx)) {
+                    Ok(channel) => channel,
+                    // Nobody else can be asked, but somebody was and may still answer.
+                    Err(_) if self.is_live() => {
+                        self.stage = Stage::Waiting;
+                        continue;
                     }
-                }
-                State::Waiting { channel, sent } => {
-                    let outcome = ready!(channel.poll(sent.id, cx.waker()));
-                    let (channel, sent) = (Arc::clone(channel), *sent);
-                    self.state = State::Choosing;
-                    let error = match self.conclude(outcome, &channel, sent) {
-                        Ok(reply) => return Poll::Ready(Ok(reply)),
-                        Err(error) => error,
-                    };
-                    if !self.may_try_again(&error) {
-                        return Poll::Ready(Err(error));
-                    }
-                    self.tried.push(Tried { channel, error: Arc::new(error) });
-                }
-                State::Done => return Poll::Ready(Err(Error::new(Code::Internal, "polled after its end"))),
+                    Err(error) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
+                },
+            };
+            if let Some(ended) = self.start(channel) {
+                return Poll::Ready(ended);
             }
         }
     }
 
-    fn begin(&mut self) -> Result<Instant, Error> {
+    fn begin(&mut self) -> Result<Begun, Error> {
         let Request { method, options, .. } = &mut self.request;
         if let Some(status) = options.invalid.take() {
             return Err(unsendable(status));
         }
-        let now = Instant::now();
-        let deadline = options.deadline_from(now, method, self.client.config().timeout);
-        if deadline <= now {
+        let at = Instant::now();
+        let deadline = options.deadline_from(at, method, self.client.config().timeout);
+        if deadline <= at {
             return Err(overdue(Phase::Send, Delivery::NotSent));
         }
-        self.deadline = Some(deadline);
-        Ok(deadline)
+        self.client.retries().count();
+        let target = self.client.target(method.service(), options.address)?;
+        let key = method.run_once().map(|_| self.client.chance().key());
+        Ok(Begun { at, deadline, target, key })
     }
 
-    fn acquire(&mut self, target: Target, deadline: Instant) {
-        let acquire = self.client.clone().acquire(target, self.tried.clone(), deadline);
-        self.state = State::Acquiring(Box::pin(acquire));
+    fn begun(&self) -> &Begun {
+        self.begun.as_ref().expect("a call is begun before anything else happens to it")
+    }
+
+    fn choose(&self) -> Option<Arc<Channel>> {
+        self.client.choose(&self.begun().target, &self.request.options, &self.tried)
+    }
+
+    fn acquire(&mut self) {
+        let Begun { target, deadline, .. } = self.begun().clone();
+        let acquire = self.client.clone().acquire(target, self.request.options.clone(), self.tried.clone(), deadline);
+        self.stage = Stage::Acquiring(Box::pin(acquire));
     }
 
     /// Hands the request to a channel; `Some` when the call ends with that.
-    fn start(&mut self, channel: Arc<Channel>, deadline: Instant) -> Option<Result<Reply, Error>> {
+    fn start(&mut self, channel: Arc<Channel>) -> Option<Result<Reply, Error>> {
+        let Begun { deadline, key, .. } = *self.begun();
         let Request { method, arguments, options } = &self.request;
         let config = self.client.config();
-        let timeout = deadline.saturating_duration_since(Instant::now());
+        // The first attempt goes at once, and looking at the clock is not free.
+        let now =
+            if self.sent == 0 && matches!(self.stage, Stage::Choosing) { self.begun().at } else { Instant::now() };
+        let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
-            return Some(Err(overdue(Phase::Send, Delivery::NotSent).with_peer(channel.address())));
+            let error = overdue(Phase::Send, Delivery::NotSent).with_peer(channel.address());
+            return Some(Err(self.last_error.take().unwrap_or(error)));
         }
+        let (metadata, flags) = (&options.metadata, flags(method));
         let head = RequestHeadRef {
             route: method.route(),
             timeout: Some(timeout),
-            flags: flags(method),
-            metadata: &options.metadata,
-            idempotency_key: None,
+            flags,
+            metadata,
+            idempotency_key: key,
+            repeat: self.may_have_run || !self.earlier.is_empty(),
         };
-        let encode = |id: CallId, out: &mut bytes::BytesMut| {
+        let encode = |id: CallId, out: &mut BytesMut| {
             let message = Message {
                 frame_type: FrameType::Request,
                 id: id.as_u32(),
@@ -153,13 +206,17 @@ impl<A: Serialize> Calling<A> {
         };
         let refused = if method.is_one_way() {
             match channel.send(encode) {
-                Ok(()) => return Some(Ok(nothing(channel.address()))),
+                Ok(()) => return Some(Ok(answer::nothing(channel.address()))),
                 Err(refused) => refused,
             }
         } else {
-            match channel.start(deadline, encode) {
+            let nudge_at = self.may_repeat().then(|| now + timeout / ATTEMPTS_A_TIMEOUT);
+            match channel.start(deadline, nudge_at, encode) {
                 Ok(sent) => {
-                    self.state = State::Waiting { channel, sent };
+                    self.sent += 1;
+                    let number = self.log_attempt(&channel, now);
+                    self.newest = Some(Live { channel, sent, at: now, number });
+                    self.stage = Stage::Waiting;
                     return None;
                 }
                 Err(refused) => refused,
@@ -167,74 +224,130 @@ impl<A: Serialize> Calling<A> {
         };
         match refused {
             Refused::Unsendable(status) => return Some(Err(unsendable(status))),
-            Refused::Full => self.state = State::Acquiring(Box::pin(until_room(channel, deadline))),
+            Refused::Full => self.stage = Stage::Acquiring(Box::pin(until_room(channel, deadline))),
             // It closed between the choice and now, and is not chosen again.
-            Refused::Closed => self.state = State::Choosing,
+            Refused::Closed => self.stage = Stage::Choosing,
         }
         None
     }
 
-    /// What a call's outcome on its connection means to its caller.
-    fn conclude(&self, outcome: Outcome, channel: &Channel, sent: Sent) -> Result<Reply, Error> {
-        let peer = channel.address();
-        match outcome {
-            Outcome::Response(frame) => self.read(frame, peer),
-            Outcome::Overlong { length, limit } => {
-                let message = format!("the response has {length} bytes, over the limit of {limit}");
-                let error = Error::new(Code::ResourceExhausted, message);
-                Err(error.with_peer(peer).with_phase(Phase::Decode).with_delivery(Delivery::Answered))
-            }
-            Outcome::Overdue => {
-                let begun = channel.has_begun(sent);
-                let delivery = if begun { Delivery::Unknown } else { Delivery::NotSent };
-                Err(overdue(if begun { Phase::Wait } else { Phase::Send }, delivery).with_peer(peer))
-            }
-            Outcome::Closed(reason) => {
-                // What was not handed to the socket before the connection closed never will be.
-                let begun = channel.has_begun(sent);
-                let error = Error::new(Code::Unavailable, format!("the connection was lost: {reason}"));
-                let error = error.with_peer(peer).with_source(reason);
-                Err(if begun {
-                    error.with_phase(Phase::Wait).with_delivery(Delivery::Unknown)
-                } else {
-                    error.with_phase(Phase::Send).with_delivery(Delivery::NotSent)
-                })
+    /// Looks for answers; `Some` when the call ends.
+    fn look(&mut self, cx: &mut task::Context<'_>) -> Option<Result<Reply, Error>> {
+        if let Some(live) = self.newest.take() {
+            match live.channel.look(live.sent.id, cx.waker()) {
+                Look::Pending => self.newest = Some(live),
+                Look::Silent => self.give_time_up(live),
+                Look::Ended(outcome) => {
+                    if let Some(ended) = self.settle(live, outcome) {
+                        return Some(ended);
+                    }
+                }
             }
         }
+        let mut index = 0;
+        while let Some(live) = self.earlier.get(index) {
+            if let Look::Ended(outcome) = live.channel.look(live.sent.id, cx.waker()) {
+                let live = self.earlier.swap_remove(index);
+                if let Some(ended) = self.settle(live, outcome) {
+                    return Some(ended);
+                }
+            } else {
+                index += 1;
+            }
+        }
+        None
     }
 
-    fn read(&self, frame: Frame, peer: SocketAddr) -> Result<Reply, Error> {
-        let Frame { header, mut body } = frame;
-        let head = ResponseHead::take(&mut body).map_err(|error| {
-            let message = match error {
-                HeadError::Violation(violation) => format!("the response's head is malformed: {violation}"),
-                HeadError::Refused(status) => format!("the response's head is not understood: {}", status.message()),
-            };
-            let error = Error::new(Code::Internal, message).with_phase(Phase::Decode);
-            error.with_delivery(Delivery::Answered).with_peer(peer)
-        })?;
-        let is_application_error = match head.status.code() {
-            Code::Ok => false,
-            Code::Application => true,
-            _ => return Err(Error::from_status(head.status, head.retry_after).with_peer(peer)),
+    /// An attempt has had its time: its peer is looked into, and another provider is tried while it may still answer.
+    fn give_time_up(&mut self, live: Live) {
+        live.channel.suspect(live.at);
+        if !self.may_send_again() || !self.client.retries().take(Instant::now()) {
+            self.newest = Some(live);
+            return;
+        }
+        let why = format!("{} has not answered within {:?}", live.channel.address(), live.at.elapsed());
+        self.tried.push(Tried { channel: Arc::clone(&live.channel), why: why.into() });
+        self.earlier.push(live);
+        self.stage = Stage::Choosing;
+    }
+
+    /// Takes in how an attempt ended; `Some` when the call ends with it.
+    fn settle(&mut self, live: Live, outcome: Outcome) -> Option<Result<Reply, Error>> {
+        let limit = self.client.config().max_decompressed;
+        let concluded = answer::conclude(outcome, &live.channel, live.sent, limit);
+        self.log_end(&live, concluded.as_ref().err());
+        let error = match concluded {
+            Ok(reply) => return Some(Ok(reply)),
+            Err(error) => error,
         };
-        let payload = Payload {
-            codec: header.codec,
-            compression: header.compression,
-            bytes: body,
-            max_decompressed: self.client.config().max_decompressed,
-        };
-        Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer) })
+        self.may_have_run |= error.delivery() == Delivery::Unknown;
+        if let Some(time) = error.retry_after() {
+            live.channel.rest(time);
+        }
+        let final_word = error.delivery() == Delivery::Answered || error.is_timeout();
+        if final_word || !(self.is_live() || self.may_try_again(&error)) {
+            return Some(Err(error));
+        }
+        if error.delivery() == Delivery::Unknown && self.request.method.run_once() == Some(Once::Server) {
+            self.pin(&live.channel);
+        }
+        self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        self.last_error = Some(error);
+        if !self.is_live() && matches!(self.stage, Stage::Waiting) {
+            self.stage = Stage::Choosing;
+        }
+        None
+    }
+
+    /// The server that may have run the call is the only one that knows: the call waits for it to come back.
+    fn pin(&mut self, channel: &Channel) {
+        self.request.options.wait_for_ready = Some(true);
+        if let Some(begun) = &mut self.begun {
+            begun.target = Target::Address(channel.address());
+        }
     }
 
     /// A call that did not run is sent to another provider; one that may have run only where that does no harm.
     fn may_try_again(&self, error: &Error) -> bool {
         let harmless = match error.delivery() {
             Delivery::NotSent => error.is_retryable(),
-            Delivery::Unknown => error.code() == Code::Unavailable && self.request.method.is_idempotent(),
+            Delivery::Unknown => {
+                error.code() == Code::Unavailable && (self.may_repeat() || self.request.method.run_once().is_some())
+            }
             Delivery::Answered => false,
         };
-        harmless && self.tried.len() < MAX_RETRIES && self.request.options.address.is_none()
+        // What never reached a server has not loaded one.
+        let free = error.delivery() == Delivery::NotSent && error.phase() == Some(Phase::Send);
+        harmless && self.may_send_again() && (free || self.client.retries().take(Instant::now()))
+    }
+
+    fn may_send_again(&self) -> bool {
+        self.sent <= MAX_RETRIES && self.request.options.address.is_none()
+    }
+
+    /// Whether the method may be sent to another provider although it may have run.
+    fn may_repeat(&self) -> bool {
+        self.request.method.is_idempotent() || self.request.method.run_once() == Some(Once::Cluster)
+    }
+
+    fn is_live(&self) -> bool {
+        self.newest.is_some() || !self.earlier.is_empty()
+    }
+
+    fn log_attempt(&mut self, channel: &Channel, now: Instant) -> usize {
+        if self.request.options.explain {
+            let sent = now.saturating_duration_since(self.begun().at);
+            self.log.push(Attempt::new(channel.address(), sent));
+        }
+        self.log.len().saturating_sub(1)
+    }
+
+    fn log_end(&mut self, live: &Live, error: Option<&Error>) {
+        let ended = self.begun.as_ref().map(|begun| begun.at.elapsed());
+        if let Some(attempt) = self.log.get_mut(live.number) {
+            attempt.ended = ended;
+            attempt.error = error.map(ToString::to_string);
+        }
     }
 }
 
@@ -242,9 +355,27 @@ impl<A: Serialize + Send + 'static> Future for Calling<A> {
     type Output = Result<Reply, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let reply = ready!(self.poll_call(cx));
-        self.state = State::Done;
+        let mut reply = ready!(self.poll_call(cx));
+        self.stage = Stage::Done;
+        if self.may_have_run
+            && let Err(error) = reply
+        {
+            reply = Err(error.with_delivery(Delivery::Unknown));
+        }
         Poll::Ready(reply)
+    }
+}
+
+impl<A: Serialize + Send + 'static> Explain for Calling<A> {
+    fn explanation(&self) -> Explanation {
+        let mut explanation = match &self.begun {
+            Some(begun) => self.client.explain_target(&begun.target),
+            None => Explanation::default(),
+        };
+        explanation.route = self.request.method.route().to_owned();
+        explanation.attempts.clone_from(&self.log);
+        explanation.took = self.begun.as_ref().map_or(Duration::ZERO, |begun| begun.at.elapsed());
+        explanation
     }
 }
 
@@ -253,8 +384,8 @@ impl<A> Unpin for Calling<A> {}
 
 impl<A> Drop for Calling<A> {
     fn drop(&mut self) {
-        if let State::Waiting { channel, sent } = &self.state {
-            channel.abandon(sent.id);
+        for live in self.newest.iter().chain(&self.earlier) {
+            live.channel.abandon(live.sent.id);
         }
     }
 }
@@ -273,7 +404,7 @@ async fn until_room(channel: Arc<Channel>, deadline: Instant) -> Result<Arc<Chan
     waited.map_err(|_| {
         let error =
             Error::new(Code::ResourceExhausted, "the connection had no room for another call until the deadline");
-        error.with_phase(Phase::Send).with_peer(channel.address())
+        error.with_phase(Phase::Send).with_peer(channel.address()).with_retry_after(Duration::ZERO)
     })?;
     Ok(channel)
 }
@@ -283,24 +414,15 @@ fn flags(method: &MethodInfo) -> CallFlags {
     if method.is_idempotent() { one_way.union(CallFlags::IDEMPOTENT) } else { one_way }
 }
 
-/// The reply to a call that gets none.
-fn nothing(peer: SocketAddr) -> Reply {
-    let payload = Payload {
-        codec: Codec::Raw as u8,
-        compression: Compression::None as u8,
-        bytes: bytes::Bytes::new(),
-        max_decompressed: 0,
-    };
-    Reply { is_application_error: false, metadata: Default::default(), payload, peer: Some(peer) }
-}
-
 fn unsendable(status: Status) -> Error {
     Error::new(status.code(), status.message().to_owned()).with_phase(Phase::Send)
 }
 
 fn overdue(phase: Phase, delivery: Delivery) -> Error {
-    Error::new(Code::DeadlineExceeded, "the deadline passed").with_phase(phase).with_delivery(delivery)
+    answer::overdue().with_phase(phase).with_delivery(delivery)
 }
 
 /// How often a call is sent again after its first attempt.
 const MAX_RETRIES: usize = 2;
+/// An attempt of a call that may be repeated has a third of the time that the call has left.
+const ATTEMPTS_A_TIMEOUT: u32 = 3;

@@ -6,7 +6,8 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
+    task::Waker,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -17,7 +18,7 @@ use rpc_core::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::in_flight::{CallId, Delivered, InFlight, Outcome};
+use crate::in_flight::{CallId, Delivered, InFlight, Look, Outcome};
 
 /// One connection to a provider, over which many calls go at once. Its callers write into its outbox and wait in its table;
 /// its driver does the rest.
@@ -30,8 +31,15 @@ pub(crate) struct Channel {
     place: Notify,
     /// Callers that wait for an answer; beside the table so that choosing a provider needs no lock.
     load: AtomicUsize,
-    /// Whether new calls are taken: from the connect to the goodbye or the end.
+    /// Whether new calls are taken: from the first sign of life to the goodbye or the end.
     open: AtomicBool,
+    /// Whether a call was given no answer in its time, and nothing else was read either: not chosen until something is.
+    silent: AtomicBool,
+    /// Since when a caller has had no answer, for the driver to look into.
+    suspected: Mutex<Option<Instant>>,
+    /// Until when the peer asked to be left alone.
+    resting: Mutex<Option<Instant>>,
+    rests: AtomicBool,
     /// Whether the connection is to end once nothing is in flight.
     retiring: AtomicBool,
     /// Whether the peer has answered anything at all.
@@ -67,7 +75,11 @@ impl Channel {
             in_flight: Mutex::new(InFlight::new(max_in_flight)),
             place: Notify::new(),
             load: AtomicUsize::new(0),
-            open: AtomicBool::new(true),
+            open: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            suspected: Mutex::new(None),
+            resting: Mutex::new(None),
+            rests: AtomicBool::new(false),
             retiring: AtomicBool::new(false),
             proved: AtomicBool::new(false),
             strays: AtomicU64::new(0),
@@ -78,13 +90,46 @@ impl Channel {
         self.address
     }
 
-    /// Callers that wait for an answer; `None` when no new calls are taken.
+    /// Callers that wait for an answer; `None` when no new calls are to be made here.
     pub(crate) fn load(&self) -> Option<usize> {
-        self.is_open().then(|| self.load.load(Ordering::Relaxed))
+        let usable = self.is_open() && !self.silent.load(Ordering::Relaxed) && !self.rests();
+        usable.then(|| self.load.load(Ordering::Relaxed))
+    }
+
+    /// Whether more than one call waits for an answer.
+    pub(crate) fn has_several(&self) -> bool {
+        self.load.load(Ordering::Relaxed) > 1
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
+    }
+
+    /// Leaves the peer alone for a while, as it asked.
+    pub(crate) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time.min(LONGEST_REST);
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        self.rests.store(true, Ordering::Release);
+    }
+
+    fn rests(&self) -> bool {
+        if !self.rests.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = resting.is_some_and(|until| Instant::now() < until);
+        if !rests {
+            *resting = None;
+            self.rests.store(false, Ordering::Release);
+        }
+        rests
+    }
+
+    /// A call that was sent at `since` has no answer yet: if nothing else was read either, the peer is pinged at once, and not
+    /// chosen until it answers.
+    pub(crate) fn suspect(&self, since: Instant) {
+        self.suspected.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(since);
+        self.outbox.wake();
     }
 
     /// Whether the peer has answered anything at all.
@@ -100,28 +145,23 @@ impl Channel {
     }
 
     /// Enters a call and lets `write` append its request: first the place, then the bytes, so that an answer always finds its
-    /// call. The caller must then [`poll`](Self::poll) or [`abandon`](Self::abandon) it.
+    /// call. The caller must then [`look`](Self::look) or [`abandon`](Self::abandon) it.
     pub(crate) fn start(
         &self,
         deadline: Instant,
+        nudge_at: Option<Instant>,
         write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>,
     ) -> Result<Sent, Refused> {
         if !self.is_open() {
             return Err(Refused::Closed);
         }
-        let id = self.lock().enter(deadline).ok_or(Refused::Full)?;
-        match self.write(|out| write(id, out)) {
-            Ok(position) => {
-                self.load.fetch_add(1, Ordering::Relaxed);
-                Ok(Sent { id, position })
-            }
-            Err(refused) => {
-                let mut table = self.lock();
-                table.withdraw(id);
-                self.tell_of_place(table);
-                Err(refused)
-            }
-        }
+        let id = self.lock().enter(deadline, nudge_at).ok_or(Refused::Full)?;
+        // Taken back unless it is sent, also when the user's `Serialize` panics.
+        let place = Place { channel: self, id };
+        let position = self.write(|out| write(id, out))?;
+        std::mem::forget(place);
+        self.load.fetch_add(1, Ordering::Relaxed);
+        Ok(Sent { id, position })
     }
 
     /// Lets `write` append a request that gets no answer.
@@ -146,14 +186,14 @@ impl Channel {
     }
 
     /// The outcome of a call, once there is one.
-    pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> Poll<Outcome> {
+    pub(crate) fn look(&self, id: CallId, waker: &Waker) -> Look {
         let mut table = self.lock();
-        let outcome = table.poll(id, waker);
-        if outcome.is_ready() {
+        let look = table.look(id, waker);
+        if matches!(look, Look::Ended(_)) {
             self.load.fetch_sub(1, Ordering::Relaxed);
             self.tell_of_place(table);
         }
-        outcome
+        look
     }
 
     /// Gives a call up, and tells the peer if it may still be at it.
@@ -195,7 +235,6 @@ impl Channel {
 
     /// Hands an answer to its caller.
     pub(crate) fn deliver(&self, id: u32, outcome: Outcome) {
-        self.proved.store(true, Ordering::Relaxed);
         let mut table = self.lock();
         let delivered = table.deliver(id, outcome);
         self.tell_of_place(table);
@@ -206,9 +245,28 @@ impl Channel {
         }
     }
 
-    /// Takes a pong, or any other proof that the peer is alive.
-    pub(crate) fn prove(&self) {
-        self.proved.store(true, Ordering::Relaxed);
+    /// Takes a pong or a response: the peer is alive. Says whether the channel takes calls because of it.
+    pub(crate) fn prove(&self) -> bool {
+        if self.proved.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.open.store(true, Ordering::Release);
+        self.is_open()
+    }
+
+    /// Looks into what callers suspect; `true` when the peer is to be pinged.
+    pub(crate) fn look_into(&self, last_read: Instant) -> bool {
+        let suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let silent = suspected.is_some_and(|since| last_read < since);
+        if silent {
+            self.silent.store(true, Ordering::Release);
+        }
+        silent
+    }
+
+    /// Something was read: a peer that was silent is not; says whether it was.
+    pub(crate) fn heard(&self) -> bool {
+        self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::AcqRel)
     }
 
     /// Counts a frame that came for no call.
@@ -228,10 +286,10 @@ impl Channel {
         let mut overdue = Vec::new();
         let mut table = self.lock();
         table.expire(now, |id, waker| overdue.push((id, waker)));
-        let state = (table.next_deadline(), table.len() > 0);
+        let state = (table.next_due(), table.len() > 0);
         drop(table);
         for (id, waker) in overdue {
-            self.cancel(id);
+            id.into_iter().for_each(|id| self.cancel(id));
             waker.into_iter().for_each(Waker::wake);
         }
         state
@@ -268,3 +326,20 @@ impl Channel {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A call that was entered and is not sent yet.
+struct Place<'a> {
+    channel: &'a Channel,
+    id: CallId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut table = self.channel.lock();
+        table.withdraw(self.id);
+        self.channel.tell_of_place(table);
+    }
+}
+
+/// A peer cannot ask to be left alone for longer.
+const LONGEST_REST: Duration = Duration::from_secs(60);

@@ -1,22 +1,33 @@
 //! [`Channels`]: the channel cache.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use dashmap::{DashMap, Entry};
-use tokio::sync::watch;
+use rpc_core::transport::Connect;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    budgets::ConnectBudget,
+    chance::Chance,
+    changes::Changes,
     config::ClientConfig,
-    watchdog::{Endpoint, Surroundings, watch},
+    endpoint::Endpoint,
+    watchdog::{Surroundings, watch},
 };
 
 /// One endpoint for each socket address, and so at most one connect at a time and one channel. Owns their watchdogs.
-#[derive(Debug)]
 pub(crate) struct Channels {
     endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
     watchdogs: TaskTracker,
     surroundings: Surroundings,
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -27,23 +38,32 @@ struct Listed {
 }
 
 impl Channels {
-    pub(crate) fn new(config: Arc<ClientConfig>) -> Arc<Self> {
-        let surroundings = Surroundings { config, changes: watch::Sender::new(()) };
-        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
+    pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>) -> Arc<Self> {
+        let connects = match config.seed {
+            None => ConnectBudget::of_process(),
+            Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
+        };
+        let chance = Arc::new(Chance::new(config.seed));
+        let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
+        Arc::new(Self {
+            endpoints: DashMap::default(),
+            watchdogs: TaskTracker::new(),
+            surroundings,
+            closed: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
         &self.surroundings.config
     }
 
-    /// Resolves whenever an endpoint or a list of providers changed.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.surroundings.changes.subscribe()
+    pub(crate) fn chance(&self) -> &Chance {
+        &self.surroundings.chance
     }
 
-    /// Says that a list of providers changed.
-    pub(crate) fn tell(&self) {
-        self.surroundings.changes.send_replace(());
+    /// Told whenever an endpoint or a list of providers changed.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.surroundings.changes
     }
 
     /// The endpoint of an address that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
@@ -54,7 +74,9 @@ impl Channels {
     /// The endpoint of an address that a caller names. It stays while a service lists it too, or until it is evicted or the
     /// client is closed.
     pub(crate) fn named(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        self.enter(address, 0)
+        // The map's lock is let go before the endpoint is entered.
+        let known = self.endpoints.get(&address).map(|listed| Arc::clone(&listed.endpoint));
+        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.enter(address, 0))
     }
 
     /// One service lists the endpoint no more; the last one ends it.
@@ -72,10 +94,25 @@ impl Channels {
         }
     }
 
+    /// Every endpoint there is, by address.
+    pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
+        let mut all: Vec<_> = self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect();
+        all.sort_unstable_by_key(|endpoint| endpoint.address());
+        all
+    }
+
+    /// Whether no more connections are made.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
+        // Set first: an endpoint is made under its entry's lock, so it is either seen below or sees this.
+        self.closed.store(true, Ordering::SeqCst);
+        self.changes().tell();
         self.watchdogs.close();
-        self.endpoints.iter().for_each(|listed| listed.endpoint.retire());
+        self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
 
@@ -97,16 +134,23 @@ impl Channels {
     }
 
     fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        let endpoint = Arc::new(Endpoint::new(address));
-        let (watched, surroundings, channels) =
-            (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
-        let task = self.watchdogs.spawn(async move {
-            watch(Arc::clone(&watched), surroundings).await;
-            if let Some(channels) = channels.upgrade() {
-                channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
-            }
-        });
-        endpoint.watched_by(task.abort_handle());
+        let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
+        if self.is_closed() {
+            endpoint.retire();
+            return endpoint;
+        }
+        for lane in 0..endpoint.lanes() {
+            let (watched, surroundings, channels) =
+                (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
+            let task = self.watchdogs.spawn(async move {
+                watch(Arc::clone(&watched), lane, surroundings).await;
+                // However it ended, a new endpoint is made when the address is wanted again.
+                if let Some(channels) = channels.upgrade() {
+                    channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
+                }
+            });
+            endpoint.watched_by(task.abort_handle());
+        }
         endpoint
     }
 }

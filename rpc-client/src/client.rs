@@ -3,20 +3,27 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use dashmap::DashMap;
-use rpc_core::{Caller, Code, Delivery, Discovery, Error, Phase, Request, ServiceId};
+use rpc_core::{
+    CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId,
+    transport::{Connect, Tcp},
+};
 use serde::Serialize;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 
 use crate::{
     addresses::{Providers, Snapshot, follow},
+    budgets::RetryBudget,
     calling::{Calling, Tried},
+    chance::Chance,
     channel::Channel,
     channels::Channels,
     config::ClientConfig,
-    watchdog::{Endpoint, State},
+    endpoint::{Endpoint, EndpointState},
+    snapshot::Snapshots,
 };
 
 /// Calls services. Cheap to clone; clones share addresses and connections. When the last clone and the last call are gone, the
@@ -29,6 +36,7 @@ struct Inner {
     discovery: Option<Arc<dyn Discovery>>,
     services: DashMap<ServiceId, Arc<Service>, foldhash::fast::RandomState>,
     channels: Arc<Channels>,
+    retries: RetryBudget,
 }
 
 /// A service that this client has called, and the task that keeps its providers up to date.
@@ -42,6 +50,7 @@ struct Service {
 #[derive(Default)]
 pub struct ClientBuilder {
     discovery: Option<Arc<dyn Discovery>>,
+    connector: Option<Arc<dyn Connect>>,
     config: ClientConfig,
 }
 
@@ -71,12 +80,59 @@ impl Client {
         self.0.channels.close().await;
     }
 
+    /// Every address that this client knows, and how it is doing.
+    pub fn endpoints(&self) -> Vec<(SocketAddr, EndpointState)> {
+        let endpoints = self.0.channels.all();
+        endpoints.iter().map(|endpoint| (endpoint.address(), endpoint.state())).collect()
+    }
+
+    /// Resolves whenever an address changed its state, or a list of providers changed: look again at
+    /// [`endpoints`](Self::endpoints) or [`explain`](Self::explain) then. Several changes may be told as one.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.channels.changes().subscribe()
+    }
+
+    /// What is known of the providers of a service, and whether that is an old list from disk. A service that was not called
+    /// yet has no providers here.
+    pub fn explain(&self, service: &ServiceId) -> Explanation {
+        let known = self.0.services.get(service).map(|known| Arc::clone(&known.providers));
+        known.map_or_else(Explanation::default, |providers| self.explain_target(&Target::Service(providers)))
+    }
+
+    pub(crate) fn explain_target(&self, target: &Target) -> Explanation {
+        let mut explanation = Explanation::default();
+        let endpoints = match target {
+            Target::Address(address) => vec![self.0.channels.named(*address)],
+            Target::Service(providers) => {
+                let snapshot = providers.snapshot();
+                explanation.route = providers.service().to_string();
+                explanation.registry = self.registry_url().to_owned();
+                explanation.stale = snapshot.stale;
+                snapshot.endpoints.clone()
+            }
+        };
+        explanation.candidates =
+            endpoints.iter().map(|endpoint| Candidate::new(endpoint.address(), endpoint.state().to_string())).collect();
+        explanation
+    }
+
+    pub(crate) fn retries(&self) -> &RetryBudget {
+        &self.0.retries
+    }
+
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.0.config
     }
 
+    pub(crate) fn chance(&self) -> &Chance {
+        self.0.channels.chance()
+    }
+
     /// Whom a call of `service` is for.
     pub(crate) fn target(&self, service: &ServiceId, address: Option<SocketAddr>) -> Result<Target, Error> {
+        if self.0.channels.is_closed() {
+            return Err(closed());
+        }
         if let Some(address) = address {
             return Ok(Target::Address(address));
         }
@@ -91,17 +147,20 @@ impl Client {
             let providers = Arc::new(Providers::new(service.clone()));
             let addresses = discovery.watch(service);
             let mut follower = JoinSet::new();
-            follower.spawn(follow(Arc::clone(&providers), addresses, Arc::clone(&self.0.channels)));
+            let snapshots = Snapshots::new(self.0.config.cache_directory.as_deref(), discovery.url(), service);
+            follower.spawn(follow(Arc::clone(&providers), addresses, Arc::clone(&self.0.channels), snapshots));
             Arc::new(Service { providers, _follower: follower })
         });
         Ok(Target::Service(Arc::clone(&entry.providers)))
     }
 
     /// A channel to one provider that takes calls now and was not tried before.
-    pub(crate) fn choose(&self, target: &Target, tried: &[Tried]) -> Option<Arc<Channel>> {
+    pub(crate) fn choose(&self, target: &Target, options: &CallOptions, tried: &[Tried]) -> Option<Arc<Channel>> {
         let untried = |channel: &Arc<Channel>| tried.iter().all(|tried| !Arc::ptr_eq(&tried.channel, channel));
         match target {
-            Target::Service(providers) => providers.choose(self.0.config.balance, untried),
+            Target::Service(providers) => {
+                providers.choose(self.0.config.balance, options.affinity, self.0.channels.chance(), untried)
+            }
             Target::Address(address) => self.0.channels.named(*address).channel().filter(untried),
         }
     }
@@ -110,23 +169,27 @@ impl Client {
     pub(crate) async fn acquire(
         self,
         target: Target,
+        options: CallOptions,
         tried: Vec<Tried>,
         deadline: Instant,
     ) -> Result<Arc<Channel>, Error> {
-        // Seen before the first look, so that no change after it is missed.
-        let mut changes = self.0.channels.changes();
+        let patient = options.wait_for_ready.unwrap_or(self.0.config.wait_for_ready);
         loop {
-            changes.borrow_and_update();
-            if let Some(channel) = self.choose(&target, &tried) {
+            // Before the look, so that no change after it is missed.
+            let changed = self.0.channels.changes().next();
+            if self.0.channels.is_closed() {
+                return Err(closed());
+            }
+            if let Some(channel) = self.choose(&target, &options, &tried) {
                 return Ok(channel);
             }
             let waits_for = self.survey(&target, &tried);
             let refusal = match waits_for {
                 Outlook::Waits(refusal) => refusal,
-                Outlook::Hopeless(refusal) if self.0.config.wait_for_ready => refusal,
+                Outlook::Hopeless(refusal) if patient => refusal,
                 Outlook::Hopeless(refusal) => return Err(refusal),
             };
-            if timeout_at(deadline, changes.changed()).await.is_err() {
+            if timeout_at(deadline, changed).await.is_err() {
                 return Err(refusal);
             }
         }
@@ -140,10 +203,10 @@ impl Client {
                 self.survey_endpoints(&format!("{address}"), &[endpoint], tried)
             }
             Target::Service(providers) => {
-                let Snapshot { answered, endpoints, .. } = &*providers.snapshot();
+                let Snapshot { answered, stale, endpoints, .. } = &*providers.snapshot();
                 let (service, url) = (providers.service(), self.registry_url());
                 let unresolved = |message| Error::new(Code::Unavailable, message).with_phase(Phase::Resolve);
-                if !answered {
+                if !answered && !stale {
                     return Outlook::Waits(unresolved(format!("{url} has not said where {service} is")));
                 }
                 if endpoints.is_empty() {
@@ -159,16 +222,11 @@ impl Client {
         let mut rejections = Vec::new();
         for endpoint in endpoints {
             let address = endpoint.address();
-            let why = match (tried.iter().find(|tried| tried.channel.address() == address), endpoint.state()) {
-                (Some(tried), _) => tried.error.to_string(),
-                (None, State::Connecting) => {
-                    hope = true;
-                    format!("connecting to {address}")
-                }
-                // It may have become ready since it was not chosen; the change has been told then.
-                (None, State::Ready(_)) => format!("{address} takes no new calls"),
-                (None, State::Backoff(error) | State::Evicted(error)) => error.to_string(),
-                (None, State::Retired) => format!("{address} is not listed any more"),
+            let state = endpoint.state();
+            hope |= matches!(state, EndpointState::Connecting);
+            let why = match tried.iter().find(|tried| tried.channel.address() == address) {
+                Some(tried) => tried.why.to_string(),
+                None => format!("{address}: {state}"),
             };
             rejections.push(why);
         }
@@ -208,6 +266,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how connections are made, where it is not by plain TCP.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.config = config;
@@ -222,8 +286,14 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         self.config.validate()?;
         let config = Arc::new(self.config);
-        let channels = Channels::new(Arc::clone(&config));
-        Ok(Client(Arc::new(Inner { config, discovery: self.discovery, services: DashMap::default(), channels })))
+        let channels = Channels::new(Arc::clone(&config), self.connector.unwrap_or_else(|| Arc::new(Tcp)));
+        Ok(Client(Arc::new(Inner {
+            config,
+            discovery: self.discovery,
+            services: DashMap::default(),
+            channels,
+            retries: RetryBudget::new(Instant::now()),
+        })))
     }
 }
 
@@ -240,6 +310,10 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Unavailable, "the client was closed").with_phase(Phase::Resolve)
 }
 
 /// An error names this many providers at most.

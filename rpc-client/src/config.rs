@@ -1,6 +1,6 @@
 //! [`ClientConfig`]: the numbers of a client.
 
-use std::time::Duration;
+use std::{env, path::PathBuf, time::Duration};
 
 use rpc_core::{CallOptions, Code, Codec, Compression, Error, Payload, transport::TransportConfig};
 
@@ -33,8 +33,19 @@ pub struct ClientConfig {
     pub delisted_grace: Duration,
     /// Calls in flight on one connection; default 1024, as at the server, at most 1 000 000. More wait.
     pub max_in_flight: usize,
+    /// Connections to one address; default 1, at most 64. Raised, a slow connection holds up fewer calls, and more memory and
+    /// file descriptors are held on both ends.
+    pub lanes: usize,
     /// The longest payload once decompressed, in bytes; default 16 MiB.
     pub max_decompressed: usize,
+    /// Where lists of providers are kept for a start while the registry is down; default `$XDG_CACHE_HOME/msnb`, else
+    /// `~/.cache/msnb`. `None` keeps none.
+    pub cache_directory: Option<PathBuf>,
+    /// How long the registry may take for its first answer before the list on disk is used; default 500 ms.
+    pub registry_patience: Duration,
+    /// Makes what the client does repeatable, for simulations: its random numbers come from this seed, and its connects count
+    /// for itself and not for the process; default none. Set in production, clients back off and choose in step.
+    pub seed: Option<u64>,
     /// The bounds of each connection's transport.
     pub transport: TransportConfig,
 }
@@ -52,7 +63,11 @@ impl Default for ClientConfig {
             pong_timeout: Duration::from_secs(5),
             delisted_grace: Duration::from_secs(60),
             max_in_flight: 1024,
+            lanes: 1,
             max_decompressed: Payload::MAX_DECOMPRESSED,
+            cache_directory: default_cache_directory(),
+            registry_patience: Duration::from_millis(500),
+            seed: None,
             transport: TransportConfig::default(),
         }
     }
@@ -81,7 +96,11 @@ impl ClientConfig {
         with_pong_timeout(pong_timeout: Duration)
         with_delisted_grace(delisted_grace: Duration)
         with_max_in_flight(max_in_flight: usize)
+        with_lanes(lanes: usize)
         with_max_decompressed(max_decompressed: usize)
+        with_cache_directory(cache_directory: Option<PathBuf>)
+        with_registry_patience(registry_patience: Duration)
+        with_seed(seed: Option<u64>)
         with_transport(transport: TransportConfig)
     }
 
@@ -94,8 +113,17 @@ impl ClientConfig {
             () if self.ping_after.is_zero() => refuse("ping_after must not be 0"),
             () if self.pong_timeout.is_zero() => refuse("pong_timeout must not be 0"),
             () if !(1..=InFlight::MAX).contains(&self.max_in_flight) => refuse("max_in_flight must be 1 to 1 000 000"),
+            () if !(1..=MAX_LANES).contains(&self.lanes) => refuse("lanes must be 1 to 64"),
             () if self.max_decompressed == 0 => refuse("max_decompressed must not be 0"),
             () => self.transport.validate(),
         }
     }
 }
+
+fn default_cache_directory() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("msnb"))
+}
+
+const MAX_LANES: usize = 64;

@@ -7,10 +7,10 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{channel::Channel, config::ClientConfig, heartbeat::Heartbeat, in_flight::Outcome};
+use crate::{changes::Changes, channel::Channel, config::ClientConfig, heartbeat::Heartbeat, in_flight::Outcome};
 
 /// The client's part in a connection.
 #[derive(Debug)]
@@ -20,8 +20,11 @@ pub(crate) struct Connection {
     heartbeat: Heartbeat,
     pings: PingWindow,
     /// Told when the channel takes no new calls any more.
-    changes: watch::Sender<()>,
+    changes: Arc<Changes>,
     max_frame: usize,
+    /// Whether the peer was asked for its first sign of life.
+    greeted: bool,
+    last_read: Option<Instant>,
 }
 
 impl Connection {
@@ -29,16 +32,31 @@ impl Connection {
         channel: Arc<Channel>,
         outbox: Arc<Outbox>,
         config: &ClientConfig,
-        changes: watch::Sender<()>,
+        changes: Arc<Changes>,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
         let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
-        Self { channel, outbox, heartbeat, pings, changes, max_frame: config.transport.max_frame as usize }
+        Self {
+            channel,
+            outbox,
+            heartbeat,
+            pings,
+            changes,
+            max_frame: config.transport.max_frame as usize,
+            greeted: false,
+            last_read: None,
+        }
     }
 
     fn say(&self, frame_type: FrameType, id: u32) {
         // On a connection that is over there is nobody to be told.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&Header::empty(frame_type, id).to_bytes()));
+    }
+
+    fn prove(&self) {
+        if self.channel.prove() {
+            self.changes.tell();
+        }
     }
 
     /// The protocol lets either end call; this one serves nothing.
@@ -59,14 +77,19 @@ impl Connection {
 }
 
 impl Role for Connection {
-    // Callers who get their answers make their next calls.
-    const LISTENERS_SPEAK: bool = true;
+    fn expects_more(&self, _read: bool) -> bool {
+        // Callers who get their answers make their next calls; one alone has made its own.
+        self.channel.has_several()
+    }
 
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let header = frame.header;
         match header.frame_type {
-            FrameType::Response => self.channel.deliver(header.id, Outcome::Response(frame)),
-            FrameType::Pong => self.channel.prove(),
+            FrameType::Response => {
+                self.prove();
+                self.channel.deliver(header.id, Outcome::Response(frame));
+            }
+            FrameType::Pong => self.prove(),
             FrameType::Ping => {
                 self.pings.count(now)?;
                 self.say(FrameType::Pong, header.id);
@@ -74,7 +97,7 @@ impl Role for Connection {
             FrameType::Goaway => {
                 debug!(peer = %self.channel.address(), "the peer says goodbye");
                 self.channel.drain();
-                self.changes.send_replace(());
+                self.changes.tell();
             }
             FrameType::Request => self.refuse(header)?,
             FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
@@ -101,8 +124,14 @@ impl Role for Connection {
         if activity.peer_closed {
             return Err(CloseReason::PeerClosed);
         }
+        if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.heard() {
+            self.changes.tell();
+        }
         let (overdue_at, awaits) = self.channel.expire(now);
-        let beat = self.heartbeat.beat(activity, awaits, now)?;
+        // A channel is chosen only once its peer has answered: whoever merely accepts connections may be paused, or somebody
+        // else who took the port.
+        let urgent = self.channel.look_into(activity.last_read) | !std::mem::replace(&mut self.greeted, true);
+        let beat = self.heartbeat.beat(activity, awaits, urgent, now)?;
         if beat.ping {
             self.say(FrameType::Ping, 0);
         }
@@ -112,6 +141,6 @@ impl Role for Connection {
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
         self.channel.close(reason);
-        self.changes.send_replace(());
+        self.changes.tell();
     }
 }

@@ -29,7 +29,14 @@ impl Heartbeat {
 
     /// Looks at what happened on the connection. A ping is due when nothing was written for a while, and also when nothing was
     /// read although answers are awaited: a peer that is written to without end but never answers must be found too.
-    pub(crate) fn beat(&mut self, activity: &Activity, awaits: bool, now: Instant) -> Result<Beat, CloseReason> {
+    /// `urgent` asks for a ping at once.
+    pub(crate) fn beat(
+        &mut self,
+        activity: &Activity,
+        awaits: bool,
+        urgent: bool,
+        now: Instant,
+    ) -> Result<Beat, CloseReason> {
         // Any byte is a sign of life.
         if self.unanswered.is_some_and(|sent| activity.last_read > sent) {
             self.unanswered = None;
@@ -43,7 +50,7 @@ impl Heartbeat {
         }
         let quiet_at = activity.last_write + self.after;
         let due_at = if awaits { quiet_at.min(activity.last_read + self.after) } else { quiet_at };
-        if now < due_at {
+        if now < due_at && !urgent {
             return Ok(Beat { ping: false, wake_at: due_at });
         }
         self.unanswered = Some(now);
@@ -74,25 +81,33 @@ mod tests {
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
         let quiet = activity(start, start);
         assert_eq!(
-            heartbeat.beat(&quiet, false, second(start, 2)).unwrap(),
+            heartbeat.beat(&quiet, false, false, second(start, 2)).unwrap(),
             Beat { ping: false, wake_at: second(start, 3) }
         );
         let pinged = activity(start, second(start, 3));
         assert_eq!(
-            heartbeat.beat(&quiet, false, second(start, 3)).unwrap(),
+            heartbeat.beat(&quiet, false, false, second(start, 3)).unwrap(),
             Beat { ping: true, wake_at: second(start, 8) }
         );
-        assert!(!heartbeat.beat(&pinged, false, second(start, 7)).unwrap().ping, "one ping at a time");
-        assert!(heartbeat.beat(&pinged, false, second(start, 8)).is_err());
+        assert!(!heartbeat.beat(&pinged, false, false, second(start, 7)).unwrap().ping, "one ping at a time");
+        assert!(heartbeat.beat(&pinged, false, false, second(start, 8)).is_err());
+    }
+
+    #[test]
+    fn an_urgent_ping_goes_at_once() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
+        assert!(heartbeat.beat(&activity(start, start), false, true, start).unwrap().ping);
+        assert!(!heartbeat.beat(&activity(start, start), false, true, second(start, 1)).unwrap().ping, "one at a time");
     }
 
     #[test]
     fn any_byte_answers_a_ping() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
-        assert!(heartbeat.beat(&activity(start, start), false, second(start, 3)).unwrap().ping);
+        assert!(heartbeat.beat(&activity(start, start), false, false, second(start, 3)).unwrap().ping);
         let heard = activity(second(start, 4), second(start, 3));
-        assert!(heartbeat.beat(&heard, false, second(start, 9)).unwrap().ping, "silence again");
+        assert!(heartbeat.beat(&heard, false, false, second(start, 9)).unwrap().ping, "silence again");
     }
 
     #[test]
@@ -100,8 +115,8 @@ mod tests {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
         let busy = |now| activity(start, now);
-        assert!(!heartbeat.beat(&busy(second(start, 3)), false, second(start, 3)).unwrap().ping);
-        assert!(heartbeat.beat(&busy(second(start, 3)), true, second(start, 3)).unwrap().ping);
-        assert!(heartbeat.beat(&busy(second(start, 8)), true, second(start, 8)).is_err());
+        assert!(!heartbeat.beat(&busy(second(start, 3)), false, false, second(start, 3)).unwrap().ping);
+        assert!(heartbeat.beat(&busy(second(start, 3)), true, false, second(start, 3)).unwrap().ping);
+        assert!(heartbeat.beat(&busy(second(start, 8)), true, false, second(start, 8)).is_err());
     }
 }

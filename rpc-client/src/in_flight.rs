@@ -1,9 +1,6 @@
 //! [`InFlight`]: the calls of one connection that wait for their answers.
 
-use std::{
-    sync::Arc,
-    task::{Poll, Waker},
-};
+use std::{sync::Arc, task::Waker};
 
 use rpc_core::{frame::Frame, transport::CloseReason};
 use tokio::time::Instant;
@@ -19,8 +16,8 @@ pub(crate) struct InFlight {
     free: Vec<u32>,
     limit: usize,
     first_generation: u32,
-    /// No call is due before this.
-    next_deadline: Option<Instant>,
+    /// Nothing is due before this.
+    next_due: Option<Instant>,
     closed: Option<Arc<CloseReason>>,
     /// Whether somebody waits for a place.
     awaited: bool,
@@ -30,6 +27,9 @@ pub(crate) struct InFlight {
 struct Slot {
     generation: u32,
     deadline: Instant,
+    /// When the caller wants to be told that there is no answer yet.
+    nudge_at: Option<Instant>,
+    nudged: bool,
     /// Whether the caller will still look for the outcome.
     caller: bool,
     /// Whether the peer may still answer.
@@ -53,6 +53,17 @@ pub(crate) enum Outcome {
     Overdue,
     /// The connection is over.
     Closed(Arc<CloseReason>),
+}
+
+/// What a caller finds when it looks.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Nothing yet; the waker is kept.
+    Pending,
+    /// Nothing yet, though as much time has passed as the caller set for this attempt; the waker is kept.
+    Silent,
+    /// The outcome, which frees the caller's part of the place.
+    Ended(Outcome),
 }
 
 /// What became of an answer.
@@ -81,7 +92,7 @@ impl InFlight {
             free: Vec::new(),
             limit,
             first_generation,
-            next_deadline: None,
+            next_due: None,
             closed: None,
             awaited: false,
         }
@@ -89,13 +100,15 @@ impl InFlight {
 
     /// Enters a call. `None` when as many are in flight as may be; then whoever waits is to be told when
     /// [`take_awaited`](Self::take_awaited) says so.
-    pub(crate) fn enter(&mut self, deadline: Instant) -> Option<CallId> {
+    pub(crate) fn enter(&mut self, deadline: Instant, nudge_at: Option<Instant>) -> Option<CallId> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots.len() < self.limit => {
                 self.slots.push(Slot {
                     generation: self.first_generation.wrapping_sub(1) & GENERATIONS,
                     deadline,
+                    nudge_at: None,
+                    nudged: false,
                     caller: false,
                     peer: false,
                     outcome: None,
@@ -115,10 +128,13 @@ impl InFlight {
             slot.generation = 1;
         }
         slot.deadline = deadline;
+        slot.nudge_at = nudge_at;
+        slot.nudged = false;
         slot.caller = true;
         slot.peer = true;
         let id = CallId(slot.generation << INDEX_BITS | index);
-        self.next_deadline = Some(self.next_deadline.map_or(deadline, |due| due.min(deadline)));
+        let due = slot.due();
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         if let Some(reason) = &self.closed {
             // Entered while the connection was closing: nothing will be sent, so nobody would answer.
             slot.peer = false;
@@ -127,24 +143,20 @@ impl InFlight {
         Some(id)
     }
 
-    /// Gives the caller its outcome, which frees its part of the place, or keeps its waker.
-    pub(crate) fn poll(&mut self, id: CallId, waker: &Waker) -> Poll<Outcome> {
+    /// Gives the caller its outcome, or keeps its waker.
+    pub(crate) fn look(&mut self, id: CallId, waker: &Waker) -> Look {
         let slot = &mut self.slots[id.index()];
         debug_assert!(slot.caller && slot.generation == id.generation());
-        match slot.outcome.take() {
-            Some(outcome) => {
-                slot.caller = false;
-                self.free_if_done(id);
-                Poll::Ready(outcome)
-            }
-            None => {
-                match &mut slot.waker {
-                    Some(known) => known.clone_from(waker),
-                    none => *none = Some(waker.clone()),
-                }
-                Poll::Pending
-            }
+        if let Some(outcome) = slot.outcome.take() {
+            slot.caller = false;
+            self.free_if_done(id);
+            return Look::Ended(outcome);
         }
+        match &mut slot.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        if std::mem::take(&mut slot.nudged) { Look::Silent } else { Look::Pending }
     }
 
     /// The caller gives the call up; says whether the peer may still be at it.
@@ -180,28 +192,35 @@ impl InFlight {
         Delivered::Woken(slot.waker.take())
     }
 
-    /// Ends the calls whose deadline has passed, calling `each` with their ids and wakers.
-    pub(crate) fn expire(&mut self, now: Instant, mut each: impl FnMut(CallId, Option<Waker>)) {
-        if self.next_deadline.is_none_or(|due| now < due) {
+    /// Ends the calls whose deadline has passed, calling `each` with their ids and wakers; nudges those that asked for it,
+    /// calling `each` without an id.
+    pub(crate) fn expire(&mut self, now: Instant, mut each: impl FnMut(Option<CallId>, Option<Waker>)) {
+        if self.next_due.is_none_or(|due| now < due) {
             return;
         }
-        self.next_deadline = None;
+        self.next_due = None;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if !slot.caller || slot.outcome.is_some() {
                 continue;
             }
             if slot.deadline <= now {
                 slot.outcome = Some(Outcome::Overdue);
-                each(CallId(slot.generation << INDEX_BITS | index as u32), slot.waker.take());
-            } else {
-                self.next_deadline = Some(self.next_deadline.map_or(slot.deadline, |due| due.min(slot.deadline)));
+                each(Some(CallId(slot.generation << INDEX_BITS | index as u32)), slot.waker.take());
+                continue;
             }
+            if slot.nudge_at.is_some_and(|at| at <= now) {
+                slot.nudge_at = None;
+                slot.nudged = true;
+                each(None, slot.waker.take());
+            }
+            let due = slot.due();
+            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         }
     }
 
     /// When [`expire`](Self::expire) has something to do at the earliest.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.next_deadline
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.next_due
     }
 
     /// Ends all calls, calling `each` with their wakers; calls entered later end at once.
@@ -247,6 +266,12 @@ impl InFlight {
     }
 }
 
+impl Slot {
+    fn due(&self) -> Instant {
+        self.nudge_at.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+}
+
 impl CallId {
     /// The id of every call that gets no answer: a place that no table has, so an answer to it finds nobody.
     pub(crate) const ONE_WAY: Self = Self(1 << INDEX_BITS | INDICES);
@@ -285,9 +310,9 @@ mod tests {
         Outcome::Response(Frame { header: Header::empty(FrameType::Response, 0), body })
     }
 
-    fn nonce(outcome: Poll<Outcome>) -> u32 {
-        match outcome {
-            Poll::Ready(Outcome::Response(frame)) => u32::from_be_bytes(frame.body[..].try_into().unwrap()),
+    fn nonce(look: Look) -> u32 {
+        match look {
+            Look::Ended(Outcome::Response(frame)) => u32::from_be_bytes(frame.body[..].try_into().unwrap()),
             other => panic!("no response: {other:?}"),
         }
     }
@@ -295,49 +320,64 @@ mod tests {
     #[test]
     fn an_id_is_taken_until_both_ends_are_done_with_it() {
         let mut table = InFlight::new(1);
-        let id = table.enter(Instant::now()).unwrap();
+        let id = table.enter(Instant::now(), None).unwrap();
         assert!(table.abandon(id), "the peer may be at it");
-        assert!(table.enter(Instant::now()).is_none());
+        assert!(table.enter(Instant::now(), None).is_none());
         assert!(!table.take_awaited());
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Unwanted));
         assert!(table.take_awaited());
-        let next = table.enter(Instant::now()).unwrap();
+        let next = table.enter(Instant::now(), None).unwrap();
         assert_ne!(next, id);
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Stray), "a second answer");
-        assert!(table.poll(next, Waker::noop()).is_pending());
+        assert!(matches!(table.look(next, Waker::noop()), Look::Pending));
     }
 
     #[test]
     fn a_call_past_its_deadline_ends_and_keeps_its_id() {
         let mut table = InFlight::new(2);
         let now = Instant::now();
-        let (early, late) = (table.enter(now).unwrap(), table.enter(now + Duration::from_secs(1)).unwrap());
+        let (early, late) = (table.enter(now, None).unwrap(), table.enter(now + Duration::from_secs(1), None).unwrap());
         let mut expired = Vec::new();
         table.expire(now, |id, _| expired.push(id));
-        assert_eq!((expired, table.next_deadline()), (vec![early], Some(now + Duration::from_secs(1))));
-        assert!(matches!(table.poll(early, Waker::noop()), Poll::Ready(Outcome::Overdue)));
+        assert_eq!((expired, table.next_due()), (vec![Some(early)], Some(now + Duration::from_secs(1))));
+        assert!(matches!(table.look(early, Waker::noop()), Look::Ended(Outcome::Overdue)));
         assert_eq!(table.len(), 2, "the peer has yet to answer");
         table.deliver(early.as_u32(), response(1));
         assert_eq!(table.len(), 1);
-        assert!(table.poll(late, Waker::noop()).is_pending());
+        assert!(matches!(table.look(late, Waker::noop()), Look::Pending));
+    }
+
+    #[test]
+    fn a_silent_attempt_is_told_once_and_may_still_be_answered() {
+        let mut table = InFlight::new(1);
+        let now = Instant::now();
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(3));
+        let id = table.enter(later, Some(soon)).unwrap();
+        assert_eq!(table.next_due(), Some(soon));
+        table.expire(soon, |ended, _| assert_eq!(ended, None));
+        assert_eq!(table.next_due(), Some(later));
+        assert!(matches!(table.look(id, Waker::noop()), Look::Silent));
+        assert!(matches!(table.look(id, Waker::noop()), Look::Pending));
+        table.deliver(id.as_u32(), response(7));
+        assert_eq!(nonce(table.look(id, Waker::noop())), 7);
     }
 
     #[test]
     fn closing_ends_every_call_and_those_that_come_too_late() {
         let mut table = InFlight::new(3);
-        let (waits, gone) = (table.enter(Instant::now()).unwrap(), table.enter(Instant::now()).unwrap());
+        let (waits, gone) = (table.enter(Instant::now(), None).unwrap(), table.enter(Instant::now(), None).unwrap());
         table.abandon(gone);
         table.close(&Arc::new(CloseReason::PeerClosed), |_| ());
-        assert!(matches!(table.poll(waits, Waker::noop()), Poll::Ready(Outcome::Closed(_))));
+        assert!(matches!(table.look(waits, Waker::noop()), Look::Ended(Outcome::Closed(_))));
         assert_eq!(table.len(), 0);
-        let late = table.enter(Instant::now()).unwrap();
-        assert!(matches!(table.poll(late, Waker::noop()), Poll::Ready(Outcome::Closed(_))));
+        let late = table.enter(Instant::now(), None).unwrap();
+        assert!(matches!(table.look(late, Waker::noop()), Look::Ended(Outcome::Closed(_))));
     }
 
     #[test]
     fn answers_to_one_way_calls_find_nobody() {
         let mut table = InFlight::new(1);
-        table.enter(Instant::now()).unwrap();
+        table.enter(Instant::now(), None).unwrap();
         assert!(matches!(table.deliver(CallId::ONE_WAY.as_u32(), response(1)), Delivered::Stray));
         assert!(matches!(table.deliver(0, response(1)), Delivered::Stray));
     }
@@ -358,7 +398,7 @@ mod tests {
                 let mut ids: Vec<u32> = model.keys().copied().collect();
                 ids.sort_unstable();
                 if step == 0 || ids.is_empty() {
-                    match table.enter(Instant::now()) {
+                    match table.enter(Instant::now(), None) {
                         Some(id) => {
                             prop_assert_ne!(id.as_u32(), 0);
                             prop_assert!(model.insert(id.as_u32(), (true, None)).is_none(), "id in flight");
@@ -390,10 +430,10 @@ mod tests {
                     }
                     3 if caller => match answer {
                         Some(expected) => {
-                            prop_assert_eq!(nonce(table.poll(CallId(id), Waker::noop())), expected);
+                            prop_assert_eq!(nonce(table.look(CallId(id), Waker::noop())), expected);
                             model.remove(&id);
                         }
-                        None => prop_assert!(table.poll(CallId(id), Waker::noop()).is_pending()),
+                        None => prop_assert!(matches!(table.look(CallId(id), Waker::noop()), Look::Pending)),
                     },
                     4 if caller && answer.is_none() => {
                         table.withdraw(CallId(id));

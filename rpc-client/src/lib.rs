@@ -5,28 +5,39 @@
 //! |---|---|
 //! | how is a client made and closed? | `client.rs` |
 //! | which numbers can be changed? | `config.rs` |
-//! | what happens to a call, step by step? | `calling.rs` |
-//! | which providers has a service? | `addresses.rs` |
+//! | what happens to a call, step by step? | `calling.rs`, and to its answer `answer.rs` |
+//! | which providers has a service? | `addresses.rs`, on disk `snapshot.rs` |
 //! | which of them is called? | `balance.rs` |
-//! | which connections are there? | `channels.rs` |
+//! | which connections are there? | `channels.rs`, to one address `endpoint.rs` |
 //! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
+//! | who is told when something changed? | `changes.rs` |
+//! | where do random numbers come from? | `chance.rs` |
+//! | what bounds retries and connects? | `budgets.rs`, by `token_bucket.rs` |
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
 
 mod addresses;
+mod answer;
 mod backoff;
 mod balance;
+mod budgets;
 mod calling;
+mod chance;
+mod changes;
 mod channel;
 mod channels;
 mod client;
 mod config;
 mod connection;
+mod endpoint;
 mod heartbeat;
 mod in_flight;
+mod snapshot;
+mod token_bucket;
 mod watchdog;
 
 pub use balance::Balance;
 pub use calling::Calling;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
+pub use endpoint::EndpointState;

@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher, Hash},
     net::SocketAddr,
     pin::Pin,
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
-use crate::{CallOptions, Caller, Codec, Compression, Method, Request};
+use crate::{CallOptions, Caller, Codec, Compression, Explain, Explanation, Method, Request};
 
 /// A call that is being prepared: options chain on it, `.await` sends it.
 ///
@@ -54,6 +55,26 @@ impl<C: Caller, M: Method> Call<C, M> {
         self
     }
 
+    /// Sends calls with the same key to the same provider as long as the providers stay the same; when one comes or goes, only
+    /// its share of the keys moves (rendezvous hashing, Thaler and Ravishankar, 1998).
+    pub fn affinity(mut self, key: impl Hash) -> Self {
+        // Without a random seed: clients in other processes must choose alike.
+        self.request.options.affinity = Some(foldhash::quality::FixedState::default().hash_one(key));
+        self
+    }
+
+    /// Sets whether the call waits, to its deadline, for a provider that answers when there is none, or fails at once.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.request.options.wait_for_ready = Some(wait);
+        self
+    }
+
+    /// Awaiting it then gives, beside the outcome, what happened to the call on its way.
+    pub fn explain(mut self) -> Explained<C, M> {
+        self.request.options.explain = true;
+        Explained { call: self.into_future() }
+    }
+
     /// Calls the provider at `address`, whatever the registry says.
     pub fn address(mut self, address: SocketAddr) -> Self {
         self.request.options.address = Some(address);
@@ -67,6 +88,31 @@ impl<C: Caller, M: Method> IntoFuture for Call<C, M> {
 
     fn into_future(self) -> CallFuture<C, M> {
         CallFuture { calling: self.caller.call(self.request) }
+    }
+}
+
+/// A call on its way that tells afterwards what happened to it.
+///
+/// # Cancel safety
+///
+/// As [`CallFuture`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Explained<C: Caller, M: Method> {
+    call: CallFuture<C, M>,
+}
+
+impl<C: Caller, M: Method> Future for Explained<C, M> {
+    type Output = (M::Outcome, Explanation);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.call).poll(cx));
+        Poll::Ready((outcome, self.call.calling.explanation()))
+    }
+}
+
+impl<C: Caller, M: Method> fmt::Debug for Explained<C, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.call.fmt(f)
     }
 }
 

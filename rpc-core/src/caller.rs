@@ -5,12 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{Codec, Compression, Context, Error, Metadata, MethodInfo, Reply, Status};
+use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, Reply, Status};
 
 /// Sends calls: a client, or a service in this process.
 pub trait Caller: Clone + Send + Sync + 'static {
     /// One call on its way. Dropping it gives the call up.
-    type Calling<A: Serialize + Send + 'static>: Future<Output = Result<Reply, Error>> + Send + Unpin;
+    type Calling<A: Serialize + Send + 'static>: Future<Output = Result<Reply, Error>> + Explain + Send + Unpin;
 
     /// Prepares a call; polling the future sends it.
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
@@ -43,6 +43,12 @@ pub struct CallOptions {
     pub compression: Option<Compression>,
     /// The one provider to be called, instead of a choice.
     pub address: Option<SocketAddr>,
+    /// A key for which the same provider is chosen as long as the providers stay the same.
+    pub affinity: Option<u64>,
+    /// Whether the call waits, to its deadline, for a provider that answers when there is none; else the client's.
+    pub wait_for_ready: Option<bool>,
+    /// Whether what happens to the call is written down.
+    pub explain: bool,
     /// Why the call cannot be sent as it was asked for.
     pub invalid: Option<Status>,
 }

@@ -1,8 +1,11 @@
 //! The heads of frames with a body: tag-length-value entries before the payload.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::{Deref, Range},
+    time::Duration,
+};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Code, Metadata, ServiceId, Status,
@@ -22,6 +25,8 @@ pub struct RequestHead {
     pub metadata: Metadata,
     /// The same key names the same call, whichever connection it comes on.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether an earlier request with the same key may have arrived.
+    pub repeat: bool,
 }
 
 /// What a callee says of its answer, before the result.
@@ -35,7 +40,7 @@ pub struct ResponseHead {
     pub retry_after: Option<Duration>,
 }
 
-/// `service:version/method` as text.
+/// `service:version/method` as it came; text, if it is one that anybody serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route(Bytes);
 
@@ -43,17 +48,22 @@ impl Route {
     /// The longest route in bytes: a service, a slash, and a method of as many bytes.
     pub const MAX_LEN: usize = 2 * ServiceId::MAX_LEN + 1;
 
-    /// The text.
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text; empty if it is none.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    fn from_wire(value: Bytes) -> Result<Self, Status> {
-        if value.len() > Self::MAX_LEN || std::str::from_utf8(&value).is_err() {
-            let message = format!("a route is UTF-8 of at most {} bytes", Self::MAX_LEN);
+    fn from_wire(value: Value<'_>) -> Result<Self, Status> {
+        if value.len() > Self::MAX_LEN {
+            let message = format!("a route has at most {} bytes", Self::MAX_LEN);
             return Err(Status::new(Code::InvalidArgument, message));
         }
-        Ok(Self(value))
+        Ok(Self(value.to_bytes()))
     }
 }
 
@@ -131,8 +141,9 @@ impl RequestHead {
                 CALL_FLAGS => fixed::<1>(&value, "CALL FLAGS")
                     .and_then(|[bits]| CallFlags::from_wire(bits))
                     .map(|flags| head.flags = flags),
-                METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
+                METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 IDEMPOTENCY_KEY => fixed(&value, "IDEMPOTENCY KEY").map(|key| head.idempotency_key = Some(key)),
+                REPEAT => fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
                 other => understood(other),
             };
             refused = refused.take().or(outcome.err());
@@ -158,7 +169,7 @@ impl ResponseHead {
         for_each_entry(body, |tag, value| {
             let outcome = match tag {
                 STATUS => parse_status(&value).map(|status| head.status = status),
-                METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
+                METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 RETRY_AFTER => millis(&value).map(|wait| head.retry_after = Some(wait)),
                 other => understood(other),
             };
@@ -198,6 +209,8 @@ pub struct RequestHeadRef<'a> {
     pub metadata: &'a Metadata,
     /// The same key names the same call.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether an earlier request with the same key may have arrived.
+    pub repeat: bool,
 }
 
 impl RequestHeadRef<'_> {
@@ -215,7 +228,30 @@ impl RequestHeadRef<'_> {
             if let Some(key) = self.idempotency_key {
                 put(out, IDEMPOTENCY_KEY, &key);
             }
+            if self.repeat {
+                put(out, REPEAT, &[1]);
+            }
         });
+    }
+}
+
+/// The value of an entry, which shares the body's memory only if it is kept.
+struct Value<'a> {
+    body: &'a Bytes,
+    range: Range<usize>,
+}
+
+impl Value<'_> {
+    fn to_bytes(&self) -> Bytes {
+        self.body.slice(self.range.clone())
+    }
+}
+
+impl Deref for Value<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.body[self.range.clone()]
     }
 }
 
@@ -231,9 +267,9 @@ pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
 }
 
 /// Calls `each` with every entry and leaves `body` at the payload.
-fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Bytes)) -> Result<(), Violation> {
-    let end = walk(body, |tag, value| each(tag, body.slice(value)))?;
-    *body = body.slice(end..);
+fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Value<'_>)) -> Result<(), Violation> {
+    let payload_at = walk(body, |tag, range| each(tag, Value { body, range }))?;
+    body.advance(payload_at);
     Ok(())
 }
 
@@ -315,6 +351,7 @@ const METADATA: u8 = 4;
 const STATUS: u8 = 5;
 const RETRY_AFTER: u8 = 6;
 const IDEMPOTENCY_KEY: u8 = 8;
+const REPEAT: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -348,6 +385,7 @@ mod tests {
             flags: CallFlags::ONE_WAY.union(CallFlags::IDEMPOTENT),
             metadata: &metadata,
             idempotency_key: Some([7; 16]),
+            repeat: true,
         };
         let mut out = BytesMut::new();
         written.write(&mut out);
@@ -356,7 +394,8 @@ mod tests {
         assert!(body.is_empty());
         assert_eq!(head.route.as_str(), written.route);
         assert_eq!(head.timeout, Some(Duration::from_millis(2)), "rounded up");
-        assert_eq!((head.flags, &head.metadata, head.idempotency_key), (written.flags, &metadata, Some([7; 16])));
+        assert_eq!((head.flags, &head.metadata), (written.flags, &metadata));
+        assert_eq!((head.idempotency_key, head.repeat), (Some([7; 16]), true));
     }
 
     #[test]
@@ -381,7 +420,7 @@ mod tests {
 
     #[test]
     fn entries_of_the_wrong_shape_fail_the_call() {
-        for head in [&b""[..], b"\x01\0\x01\xff", b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
+        for head in [&b""[..], b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
             assert_eq!(code(request(head)), Code::InvalidArgument, "{head:?}");
         }
     }

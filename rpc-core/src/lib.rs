@@ -9,6 +9,7 @@ mod codec;
 mod compression;
 mod context;
 mod error;
+mod explain;
 pub mod frame;
 pub mod head;
 mod instance;
@@ -26,22 +27,23 @@ pub mod transport;
 
 use std::pin::Pin;
 
-pub use call::{Call, CallFuture};
+pub use call::{Call, CallFuture, Explained};
 pub use caller::{CallOptions, Caller, Request};
 pub use codec::{Codec, CodecError};
 pub use compression::Compression;
 pub use context::{Context, Peer, Scoped};
 pub use error::{CallError, Delivery, Error, Phase};
+pub use explain::{Attempt, Candidate, Explain, Explanation};
 pub use instance::Instance;
 pub use local::{Local, LocalCall};
 pub use message::Message;
 pub use metadata::Metadata;
-pub use method::{Method, MethodInfo};
+pub use method::{Method, MethodInfo, Once};
 pub use payload::Payload;
 pub use registry::{Addresses, Discovery, Registry};
 pub use reply::Reply;
 pub use rpc_macros::rpc_service;
-pub use service::{Responder, Service, WireSink};
+pub use service::{Responder, Service, StoredAnswer, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};
 

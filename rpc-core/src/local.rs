@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Delivery, Error, Payload, Phase, Reply, Request,
-    Responder, Service, Status, service::LocalReply,
+    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Delivery, Error, Explain, Explanation, Payload,
+    Phase, Reply, Request, Responder, Service, Status, service::LocalReply,
 };
 
 /// Calls a service in this process: the stand-in for a client in tests, and a short cut where both ends live together.
@@ -101,6 +101,13 @@ impl Future for LocalCall {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
+    }
+}
+
+/// There is nobody to choose between.
+impl Explain for LocalCall {
+    fn explanation(&self) -> Explanation {
+        Explanation::default()
     }
 }
 

@@ -27,6 +27,7 @@ pub struct MethodInfo {
     route: Cow<'static, str>,
     name_at: usize,
     idempotent: bool,
+    once: Option<Once>,
     one_way: bool,
     timeout: Option<Duration>,
 }
@@ -44,20 +45,35 @@ impl MethodInfo {
             at -= 1;
         }
         assert!(at > 0 && at < bytes.len(), "a route is `service:version/method`");
-        Self { service, route: Cow::Borrowed(route), name_at: at, idempotent: false, one_way: false, timeout: None }
+        Self {
+            service,
+            route: Cow::Borrowed(route),
+            name_at: at,
+            idempotent: false,
+            once: None,
+            one_way: false,
+            timeout: None,
+        }
     }
 
     /// A method whose name is known at run time only, as for a gateway.
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
-        Self { service, route, name_at, idempotent: false, one_way: false, timeout: None }
+        Self { service, route, name_at, idempotent: false, once: None, one_way: false, timeout: None }
     }
 
     /// Says that the method may run twice without harm, so a client may send it again.
     #[must_use]
     pub const fn idempotent(mut self) -> Self {
         self.idempotent = true;
+        self
+    }
+
+    /// Says that each call is to run at most once, however often it is sent.
+    #[must_use]
+    pub const fn once(mut self, once: Once) -> Self {
+        self.once = Some(once);
         self
     }
 
@@ -95,6 +111,11 @@ impl MethodInfo {
         self.idempotent
     }
 
+    /// Whether, and where, each call is to run at most once, however often it is sent.
+    pub fn run_once(&self) -> Option<Once> {
+        self.once
+    }
+
     /// Whether no response is sent.
     pub fn is_one_way(&self) -> bool {
         self.one_way
@@ -104,6 +125,17 @@ impl MethodInfo {
     pub fn default_timeout(&self) -> Option<Duration> {
         self.timeout
     }
+}
+
+/// Where a call that may be sent again is to run at most once. The client sends a key with it; a repeat with the same key is
+/// answered with the answer that was given before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Once {
+    /// On one server, which remembers its answers: the call is sent again to that server only.
+    Server,
+    /// On all servers together, which share a store of answers: the call may be sent again to any of them.
+    Cluster,
 }
 
 #[cfg(test)]

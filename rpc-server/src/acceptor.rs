@@ -1,19 +1,21 @@
 //! [`Acceptor`]: lets connections in, within bounds, and owns their tasks.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::{self, Waker},
     time::Duration,
 };
 
 use rpc_core::{
     Code, Peer,
-    transport::{Driver, Outbox},
+    transport::{Accept, Driver, Io, Outbox},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::AsyncWrite,
     task::{Id, JoinError, JoinSet},
 };
 use tracing::{debug, error, warn};
@@ -24,7 +26,8 @@ use crate::connection::{Connection, Shared, goaway};
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: HashMap<Id, Open>,
+    /// In the order in which they came.
+    open: BTreeMap<Id, Open>,
     per_ip: HashMap<IpAddr, usize>,
 }
 
@@ -35,19 +38,21 @@ struct Open {
 
 impl Acceptor {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tasks: JoinSet::new(), open: HashMap::new(), per_ip: HashMap::new() }
+        Self { shared, tasks: JoinSet::new(), open: BTreeMap::new(), per_ip: HashMap::new() }
     }
 
     /// Accepts connections until the future is dropped, which is safe at any time.
-    pub(crate) async fn accept_from(&mut self, listener: &TcpListener) {
+    pub(crate) async fn accept_from(&mut self, listener: &dyn Accept) {
         loop {
             tokio::select! {
+                // Ended tasks first: they make room.
+                biased;
                 // Both are cancel-safe: a connection or an ended task that is not taken now is taken next.
+                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer),
+                    Ok((io, peer)) => self.admit(io, peer),
                     Err(error) => rest_after(error).await,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
             }
         }
     }
@@ -77,25 +82,21 @@ impl Acceptor {
         self.until_empty().await;
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, io: Box<dyn Io>, peer: Peer) {
         let config = &self.shared.config;
-        let from_ip = self.per_ip.get(&peer.ip()).copied().unwrap_or(0);
+        let ip = peer.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let from_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
         if self.open.len() >= config.max_connections || from_ip >= config.max_connections_per_ip {
-            warn!(%peer, open = self.open.len(), from_ip, "a connection over the limit is refused");
-            return turn_away(&stream);
+            warn!(%ip, open = self.open.len(), from_ip, "a connection over the limit is refused");
+            return turn_away(io);
         }
-        let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
-            Ok(local) => local,
-            // The peer is gone already.
-            Err(error) => return debug!(%peer, %error, "a connection broke before it began"),
-        };
+        debug!(peer = ?peer.address, "connection opened");
         let outbox = Arc::new(Outbox::new(config.transport.outbox));
-        let connection = Connection::new(Arc::clone(&self.shared), Arc::clone(&outbox), Peer::new(peer, local));
-        let driver = Driver::new(stream, connection, Arc::clone(&outbox), config.transport.clone());
+        let connection = Connection::new(Arc::clone(&self.shared), Arc::clone(&outbox), peer);
+        let driver = Driver::new(io, connection, Arc::clone(&outbox), config.transport.clone());
         let task = self.tasks.spawn(async move { drop(driver.await) });
-        *self.per_ip.entry(peer.ip()).or_default() += 1;
-        self.open.insert(task.id(), Open { outbox, ip: peer.ip() });
-        debug!(%peer, "connection opened");
+        *self.per_ip.entry(ip).or_default() += 1;
+        self.open.insert(task.id(), Open { outbox, ip });
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -119,10 +120,10 @@ impl Acceptor {
 }
 
 /// Tells a peer why it is not let in. A fresh socket takes that many bytes at once, and if not, the peer sees the end only.
-fn turn_away(stream: &TcpStream) {
+fn turn_away(mut io: Box<dyn Io>) {
     let mut bytes = bytes::BytesMut::new();
     goaway(Code::ResourceExhausted, "the server has as many connections as it may").write(&mut bytes);
-    let _ = stream.try_write(&bytes);
+    let _ = Pin::new(&mut io).poll_write(&mut task::Context::from_waker(Waker::noop()), &bytes);
 }
 
 /// An accept that fails for want of file descriptors fails again at once; one that fails for the peer's sake does not.

@@ -8,6 +8,7 @@
 //! | who may connect? | `acceptor.rs` |
 //! | what happens to a frame? | `connection.rs` |
 //! | which calls run on a connection? | `running.rs` |
+//! | how does a call run once? | `once.rs` |
 //! | which service is a route? | `dispatcher.rs` |
 //! | how is it found? | `registration.rs` |
 
@@ -15,9 +16,11 @@ mod acceptor;
 mod config;
 mod connection;
 mod dispatcher;
+mod once;
 mod registration;
 mod running;
 mod server;
 
 pub use config::ServerConfig;
+pub use once::{Claim, OnceStore};
 pub use server::{Server, ServerBuilder};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Code, Context, Status, WireSink};
+use rpc_core::{Code, Context, Status, WireSink, frame::Violation};
 use tokio::{task::AbortHandle, time::Instant};
 
 /// The calls of one connection whose handlers run on tasks of their own.
@@ -37,17 +37,21 @@ pub(crate) struct Ended {
 }
 
 impl Running {
-    /// Whether a call with this id waits for its answer.
-    pub(crate) fn contains(&self, id: u32) -> bool {
-        self.lock().calls.get(&id).is_some_and(|entry| !entry.context.is_answered())
-    }
-
-    /// Whether fewer than `limit` handlers run.
-    pub(crate) fn has_room(&self, limit: usize) -> bool {
+    /// Whether fewer than `limit` handlers run; a violation when a call with this id waits for its answer.
+    pub(crate) fn check(&self, id: u32, limit: usize) -> Result<bool, Violation> {
         let table = self.lock();
+        if table.calls.get(&id).is_some_and(|entry| !entry.context.is_answered()) {
+            return Err(Violation::DuplicateId(id));
+        }
         let count = table.calls.len() + table.lingering;
         // A call that has its answer may still stand here for a moment; it must not cost another one its place.
-        count < limit || count - table.calls.values().filter(|entry| entry.context.is_answered()).count() < limit
+        let answered = || table.calls.values().filter(|entry| entry.context.is_answered()).count();
+        Ok(count < limit || count - answered() < limit)
+    }
+
+    /// Whether more than one handler runs.
+    pub(crate) fn has_several(&self) -> bool {
+        self.lock().calls.len() > 1
     }
 
     /// Whether every call has its answer.
@@ -90,11 +94,13 @@ impl Running {
         if table.next_deadline.is_none_or(|due| now < due) {
             return table.next_deadline;
         }
-        let overdue: Vec<Entry> = table
+        let mut overdue: Vec<Entry> = table
             .calls
             .extract_if(|_, entry| entry.context.deadline().is_some_and(|deadline| now >= deadline))
             .map(|(_, entry)| entry)
             .collect();
+        // In the order in which they came, and not as the table happens to hold them.
+        overdue.sort_unstable_by_key(|entry| entry.serial);
         table.lingering += overdue.len();
         table.next_deadline = table.calls.values().filter_map(|entry| entry.context.deadline()).min();
         let next = table.next_deadline;
@@ -109,7 +115,8 @@ impl Running {
     /// Drops all handlers: nobody is left to be answered.
     pub(crate) fn end_all(&self) {
         let mut table = self.lock();
-        let entries: Vec<Entry> = table.calls.drain().map(|(_, entry)| entry).collect();
+        let mut entries: Vec<Entry> = table.calls.drain().map(|(_, entry)| entry).collect();
+        entries.sort_unstable_by_key(|entry| entry.serial);
         table.lingering += entries.len();
         drop(table);
         for entry in entries {

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rpc_core::{Code, Error, Instance, Registry, Service};
+use rpc_core::{Code, Error, Instance, Registry, Service, transport::Accept};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, ToSocketAddrs, lookup_host},
@@ -23,13 +23,14 @@ use crate::{
     config::ServerConfig,
     connection::Shared,
     dispatcher::Dispatcher,
+    once::{OnceCalls, OnceStore},
     registration::{Registration, advertised},
 };
 
 /// A server that is bound and does not run yet: callers can connect, and wait.
 #[must_use = "a server serves while it runs"]
 pub struct Server {
-    listener: TcpListener,
+    listener: Box<dyn Accept>,
     shared: Arc<Shared>,
     registration: Option<Registration>,
     address: SocketAddr,
@@ -44,6 +45,7 @@ pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
+    once_store: Option<Arc<dyn OnceStore>>,
     config: ServerConfig,
 }
 
@@ -84,6 +86,7 @@ impl Server {
             tokio::pin!(shutdown);
             if let Some(registration) = &registration {
                 tokio::select! {
+                    biased;
                     // Dropped half-way, what may have been registered is deregistered below.
                     outcome = registration.register() => {
                         outcome?;
@@ -99,9 +102,10 @@ impl Server {
             Ok(())
         };
         tokio::select! {
+            biased;
             outcome = registered => outcome?,
             // Dropping the accept is safe.
-            () = acceptor.accept_from(&listener) => {}
+            () = acceptor.accept_from(&*listener) => {}
         }
         drop(listener);
         drain(&shared, &mut acceptor).await;
@@ -159,6 +163,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets where answers of methods with `#[rpc(once = "cluster")]` are kept for all servers together.
+    pub fn once_store(mut self, store: impl OnceStore) -> Self {
+        self.once_store = Some(Arc::new(store));
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
@@ -173,6 +183,18 @@ impl ServerBuilder {
     /// is served twice, `FailedPrecondition` for an address that consumers of the registry could not reach, `Unavailable` when
     /// the port cannot be bound.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        let listener = listen(address)
+            .await
+            .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
+        self.listen(listener).await
+    }
+
+    /// Takes connections from `listener`, where they do not come by plain TCP.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub async fn listen(self, listener: impl Accept) -> Result<Server, Error> {
         self.config.validate()?;
         if self.services.is_empty() {
             return Err(Error::new(Code::InvalidArgument, "a server needs a service"));
@@ -181,11 +203,9 @@ impl ServerBuilder {
         for service in self.services {
             dispatcher.add(service)?;
         }
-        let listener = listen(address)
-            .await
-            .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
-        let address =
-            listener.local_addr().map_err(|error| Error::new(Code::Internal, "no address").with_source(error))?;
+        let address = listener
+            .local_address()
+            .map_err(|error| Error::new(Code::Internal, "the listener has no address").with_source(error))?;
         let advertised = match (self.advertise, &self.registry) {
             (Some(advertise), _) => advertise,
             (None, Some(registry)) => advertised(registry.as_ref(), address).await?,
@@ -194,15 +214,17 @@ impl ServerBuilder {
         let weight = self.weight.unwrap_or(Instance::DEFAULT_WEIGHT);
         let services = dispatcher.ids().cloned().collect();
         let registration = self.registry.map(|registry| Registration::new(registry, services, advertised, weight));
+        let once = OnceCalls::new(self.config.once_kept, self.once_store);
         let shared = Arc::new(Shared {
             config: self.config,
             dispatcher,
             draining: AtomicBool::new(false),
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
+            once,
             strays: AtomicU64::new(0),
         });
-        Ok(Server { listener, shared, registration, address, advertised })
+        Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
     }
 }
 

@@ -1,7 +1,5 @@
 //! The registry of one machine, through its public face: processes find each other and notice who died.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-
 use std::{
     future::Future,
     io::{BufRead as _, BufReader},
@@ -31,7 +29,7 @@ fn url(directory: &Path) -> String {
 /// Waits until the newest list is `wanted`.
 async fn expect(addresses: &mut Addresses, wanted: &[Instance]) {
     let newest = addresses.wait_for(|list| list.as_deref() == Some(wanted));
-    in_time(newest).await.unwrap();
+    in_time(newest).await.expect("the watch goes on");
 }
 
 /// Fails a test that hangs.
@@ -125,14 +123,14 @@ async fn a_killed_provider_disappears() {
 
 /// Starts this binary once more, as a provider that has registered.
 fn provider_process(directory: &Path) -> Child {
-    let mut process = Command::new(std::env::current_exe().unwrap())
+    let mut process = Command::new(std::env::current_exe().expect("a test knows its binary"))
         .args(["--exact", "another_process_provides", "--nocapture", "--test-threads=1"])
         .env(PROVIDER, directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
-    let output = BufReader::new(process.stdout.take().unwrap());
+        .expect("a test's binary can be started again");
+    let output = BufReader::new(process.stdout.take().expect("its output is piped"));
     assert!(output.lines().map_while(Result::ok).any(|line| line.contains("registered")));
     process
 }

@@ -189,6 +189,14 @@ impl Outbox {
         taken
     }
 
+    /// Gives the buffer back while nothing is in it: an idle connection holds none.
+    pub(super) fn release(&self) {
+        let mut state = self.lock();
+        if state.pending.is_empty() {
+            state.pending = BytesMut::new();
+        }
+    }
+
     /// Says that `count` of the bytes taken were written.
     pub(super) fn written(&self, count: usize) {
         let mut state = self.lock();

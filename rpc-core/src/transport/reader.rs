@@ -72,9 +72,12 @@ impl FrameReader {
 
     /// The buffer to read into, with room. What is read must be told to [`filled`](Self::filled).
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        // A frame's header may promise much and deliver nothing: room grows with what really came, at most twice as much.
-        let missing = self.frame_length().saturating_sub(self.buffer.len());
-        let room = if missing > self.chunk { missing.min(self.chunk.max(self.buffer.len())) } else { self.chunk };
+        // What a long frame lacks is read straight into its place, and nothing after it, so that a body is moved at most once, and
+        // then only what the first read brought. But a header may promise much and deliver nothing: past the first room, it gets as
+        // much again as really came.
+        let length = self.frame_length();
+        let missing = length.saturating_sub(self.buffer.len());
+        let room = if length > self.chunk { missing.min(self.buffer.len().max(UNPROVED)) } else { self.chunk };
         self.buffer.reserve(room);
         &mut self.buffer
     }
@@ -104,9 +107,15 @@ impl FrameReader {
 
     /// Gives the buffer back while nothing is in it: an idle connection holds none.
     pub fn release(&mut self) {
-        if self.buffer.is_empty() {
+        if self.holds_nothing() {
             self.buffer = BytesMut::new();
+            self.chunk = MIN_CHUNK;
         }
+    }
+
+    /// Whether there is a buffer with nothing in it.
+    pub fn holds_nothing(&self) -> bool {
+        self.buffer.is_empty() && self.buffer.capacity() > 0
     }
 
     /// A peer that speaks another protocol is found by its first byte, not when it has said sixteen.
@@ -126,7 +135,9 @@ impl FrameReader {
 
 /// The room for a read on a connection that brings little, and on one that brings much.
 const MIN_CHUNK: usize = 4 << 10;
-const MAX_CHUNK: usize = 256 << 10;
+const MAX_CHUNK: usize = 32 << 10;
+/// The room that a frame's header gets before any of its body came.
+const UNPROVED: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -215,7 +226,7 @@ mod tests {
         let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
         let header = Header { full_length: FrameReader::MAX_FRAME, ..Header::empty(FrameType::Request, 1) };
         reader.buffer.put_slice(&header.to_bytes());
-        assert!(reader.read_buffer().capacity() <= 2 * MIN_CHUNK);
+        assert!(reader.read_buffer().capacity() <= 2 * UNPROVED);
         reader.buffer.clear();
         reader.release();
         assert_eq!(reader.buffer.capacity(), 0);

@@ -28,6 +28,8 @@ pub(super) struct Desired {
 }
 
 struct Entry {
+    /// As it is to be listed, or as it was listed last.
+    instance: Instance,
     want: Want,
     step: Step,
     /// A call is under way. Never two for one service, so that they cannot overtake each other.
@@ -40,8 +42,9 @@ struct Entry {
     reply: Option<Reply>,
 }
 
+#[derive(Clone, Copy, PartialEq)]
 enum Want {
-    Listed(Instance),
+    Listed,
     Gone,
 }
 
@@ -59,8 +62,11 @@ pub(super) enum Action {
     Register(Instance),
     /// Take the instance off.
     Deregister,
-    /// See whether it is listed.
-    Check,
+    /// See whether the address is listed.
+    CheckListed,
+    /// See whether this very instance is listed. Another at the same address is another process's, which may have followed this one,
+    /// and must stay.
+    CheckGone(Instance),
 }
 
 /// How a call ended.
@@ -77,17 +83,19 @@ impl Desired {
     pub(super) fn want(&mut self, now: Instant, service: ServiceId, instance: Option<Instance>, reply: Option<Reply>) {
         let known = self.services.remove(&service);
         let (busy, told) = known.as_ref().map_or((false, false), |entry| (entry.busy, entry.told));
-        if let Some(Entry { reply: Some(superseded), .. }) = known {
-            answer(Some(superseded), Err(Error::new(Code::Aborted, "another registration took its place")));
-        }
-        let want = match instance {
-            Some(instance) => Want::Listed(instance),
+        let listed = known.map(|mut entry| {
+            let superseded = || Error::new(Code::Aborted, "another registration took its place");
+            answer(entry.reply.take(), Err(superseded()));
+            entry.instance
+        });
+        let (want, instance) = match (instance, listed) {
+            (Some(instance), _) => (Want::Listed, instance),
+            (None, Some(listed)) if told => (Want::Gone, listed),
             // Nacos was never told, so there is nothing to take off.
-            None if !told => return answer(reply, Ok(())),
-            None => Want::Gone,
+            (None, _) => return answer(reply, Ok(())),
         };
         let step = Step::Tell(now);
-        self.services.insert(service, Entry { want, step, busy, changed: busy, told, failures: 0, reply });
+        self.services.insert(service, Entry { instance, want, step, busy, changed: busy, told, failures: 0, reply });
     }
 
     /// Wants everything gone. Returns whether there is anything.
@@ -106,7 +114,7 @@ impl Desired {
 
     /// Whether everything that is to go has been told to, although not yet verified.
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.services.values().all(|entry| matches!((&entry.want, entry.step), (Want::Gone, Step::Check(_))))
+        self.services.values().all(|entry| matches!((entry.want, entry.step), (Want::Gone, Step::Check(_))))
     }
 
     /// How often something that should have been listed was not.
@@ -127,14 +135,15 @@ impl Desired {
         };
         let entry = self.services.get_mut(&service)?;
         entry.busy = true;
-        let action = match (entry.step, &entry.want) {
-            (Step::Check(_), _) => {
+        let action = match (entry.step, entry.want) {
+            (Step::Check(_), Want::Listed) => {
                 self.last_check = Some(now);
-                Action::Check
+                Action::CheckListed
             }
-            (Step::Tell(_), Want::Listed(instance)) => {
+            (Step::Check(_), Want::Gone) => Action::CheckGone(entry.instance.clone()),
+            (Step::Tell(_), Want::Listed) => {
                 entry.told = true;
-                Action::Register(instance.clone())
+                Action::Register(entry.instance.clone())
             }
             (Step::Tell(_), Want::Gone) => Action::Deregister,
         };
@@ -169,7 +178,7 @@ impl Desired {
             match outcome {
                 Outcome::Told(told) => entry.handle_told(now, told),
                 Outcome::Listed(Ok(listed)) => {
-                    lost = !listed && matches!(entry.want, Want::Listed(_));
+                    lost = !listed && entry.want == Want::Listed;
                     entry.handle_listed(now, listed)
                 }
                 Outcome::Listed(Err(_)) => {
@@ -199,7 +208,7 @@ impl Desired {
         let refused = is_refusal(&error());
         self.services.retain(|_, entry| {
             let reply = entry.reply.take();
-            let (registers, waits) = (matches!(entry.want, Want::Listed(_)), reply.is_some());
+            let (registers, waits) = (entry.want == Want::Listed, reply.is_some());
             answer(reply, if registers && !refused { Ok(()) } else { Err(error()) });
             entry.step = Step::Tell(now);
             // An error means that it is not registered. Without a connection nothing is listed that could have to go.
@@ -217,7 +226,7 @@ impl Entry {
 
     /// Whether it is listed as far as is known, and waits for its next check.
     fn rests(&self) -> bool {
-        !self.busy && matches!((&self.want, self.step), (Want::Listed(_), Step::Check(_)))
+        !self.busy && matches!((self.want, self.step), (Want::Listed, Step::Check(_)))
     }
 
     fn check_now(&mut self, now: Instant) {
@@ -227,7 +236,7 @@ impl Entry {
     }
 
     fn handle_told(mut self, now: Instant, told: Result<(), Error>) -> Option<Self> {
-        let listed = matches!(self.want, Want::Listed(_));
+        let listed = self.want == Want::Listed;
         match told {
             Ok(()) => {
                 self.failures = 0;
@@ -251,10 +260,10 @@ impl Entry {
 
     fn handle_listed(mut self, now: Instant, listed: bool) -> Option<Self> {
         self.failures = 0;
-        match (&self.want, listed) {
+        match (self.want, listed) {
             (Want::Gone, false) => return None,
-            (Want::Listed(_), true) => self.step = Step::Check(now + CHECK_ALL),
-            (Want::Listed(_), false) | (Want::Gone, true) => self.step = Step::Tell(now),
+            (Want::Listed, true) => self.step = Step::Check(now + CHECK_ALL),
+            (Want::Listed, false) | (Want::Gone, true) => self.step = Step::Tell(now),
         }
         Some(self)
     }
@@ -317,12 +326,12 @@ mod tests {
         let (mut desired, start) = listed(&[A, B]);
         let now = start + CHECK_ONE;
         assert_eq!(desired.next_due(), Some(now));
-        assert_eq!(desired.poll_action(now), Some((A, Action::Check)));
+        assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
         assert_eq!(desired.poll_action(now), None);
         desired.handle_outcome(now, &A, Outcome::Listed(Ok(false)));
         assert_eq!(desired.unlisted(), 1);
         assert_eq!(desired.poll_action(now), Some((A, register())));
-        assert_eq!(desired.poll_action(now), Some((B, Action::Check)));
+        assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
     }
 
     #[test]
@@ -331,7 +340,7 @@ mod tests {
         let mut seen = Vec::new();
         while let Some(due) = desired.next_due().filter(|due| *due <= start + CHECK_ALL) {
             let (service, action) = desired.poll_action(due).unwrap();
-            assert_eq!(action, Action::Check);
+            assert_eq!(action, Action::CheckListed);
             desired.handle_outcome(due, &service, Outcome::Listed(Ok(true)));
             seen.push((service, (due - start).as_secs()));
         }
@@ -347,9 +356,9 @@ mod tests {
         desired.handle_outcome(now, &A, Outcome::Listed(Err(away())));
         assert_eq!(desired.poll_action(now), None);
         let now = desired.next_due().unwrap();
-        assert_eq!(desired.poll_action(now), Some((A, Action::Check)));
+        assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
         desired.handle_outcome(now, &A, Outcome::Listed(Ok(true)));
-        assert_eq!(desired.poll_action(now), Some((B, Action::Check)));
+        assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
     }
 
     #[test]
@@ -367,7 +376,7 @@ mod tests {
 
         // The SDK had listed it again meanwhile.
         let now = desired.next_due().unwrap();
-        assert_eq!(desired.poll_action(now), Some((A, Action::Check)));
+        assert_eq!(desired.poll_action(now), Some((A, Action::CheckGone(instance()))));
         desired.handle_outcome(now, &A, Outcome::Listed(Ok(true)));
         assert_eq!(desired.poll_action(now), Some((A, Action::Deregister)));
         desired.handle_outcome(now, &A, Outcome::Told(Ok(())));

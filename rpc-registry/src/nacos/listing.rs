@@ -60,9 +60,16 @@ pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) ->
     instances
 }
 
-/// Whether `address` is among those listed, in whatever state.
-pub(super) fn contains(listed: &[ServiceInstance], wanted: SocketAddr) -> bool {
+/// Whether something at this address is listed, in whatever state.
+pub(super) fn contains_address(listed: &[ServiceInstance], wanted: SocketAddr) -> bool {
     listed.iter().any(|listed| address(listed) == Some(wanted))
+}
+
+/// Whether `instance` is listed rather than another at its address: its metadata tells, with the time at which it was started.
+pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool {
+    from_nacos(listed.to_vec(), None)
+        .iter()
+        .any(|listed| listed.address() == instance.address() && listed.metadata() == instance.metadata())
 }
 
 /// Where an instance listens; none for a name, which Nacos takes in place of an address and msnb does not.
@@ -83,7 +90,9 @@ mod tests {
     #[test]
     fn what_is_sent_comes_back() {
         let sent = to_nacos(&instance(1), Some("c")).unwrap();
-        assert!(sent.ephemeral && contains(std::slice::from_ref(&sent), instance(1).address()));
+        let listed = std::slice::from_ref(&sent);
+        assert!(sent.ephemeral && contains_address(listed, instance(1).address()));
+        assert!(contains(listed, &instance(1)) && !contains(listed, &instance(1).with_metadata("started", "later")));
         assert_eq!(sent.metadata[WEIGHT], "2.5");
         assert_eq!(from_nacos(vec![sent], Some("c")), [instance(1)]);
     }

@@ -62,6 +62,8 @@ use crate::{address, throttle::Throttle, watches::Watches};
 /// Takes off what was registered through this handle and ends its watches, in the background, within some seconds. A process that
 /// ends sooner is taken off when Nacos finds the connection closed. If Nacos is away in these seconds, what was registered comes
 /// back with it and stays until the process ends: deregister, and drop the handle after that.
+///
+/// The SDK cannot close a connection: those of a dropped handle stay open and idle until the process ends. Make one handle, and share it.
 pub struct Nacos {
     shared: Arc<Shared>,
     registrations: Mutex<HashMap<SocketAddr, Registration>>,
@@ -78,6 +80,8 @@ struct Shared {
     watches: Watches,
     /// The connection of all watches.
     consumer: OnceCell<Naming>,
+    /// Connections of addresses that are registered no more, for the next address. At most one for each address at a time.
+    idle: Mutex<Vec<Naming>>,
     unlisted: AtomicU64,
     stop: CancellationToken,
 }
@@ -115,6 +119,7 @@ impl Nacos {
             login,
             watches: Watches::default(),
             consumer: OnceCell::new(),
+            idle: Mutex::default(),
             unlisted: AtomicU64::new(0),
             stop: stop.clone(),
         };
@@ -234,6 +239,14 @@ impl Shared {
             }
         };
         self.consumer.get_or_init(connect).await
+    }
+
+    fn take_idle(&self) -> Option<Naming> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn add_idle(&self, naming: Naming) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(naming);
     }
 
     fn count_unlisted(&self) {

@@ -24,8 +24,9 @@ const BUILD: Duration = Duration::from_secs(10);
 
 /// One connection to Nacos.
 ///
-/// The SDK has no way to close one. It ends by itself once nothing is registered and nothing is subscribed through it any more, and
-/// the last clone is dropped; until then it would go on to register.
+/// It stays open until the process ends, even if it is dropped: the SDK cannot close one, because its two ends of the stream to the
+/// server hold each other. What is registered or subscribed through it goes on likewise until it is taken off. So few are made, and
+/// one that is idle is [used again](super::Shared::idle).
 #[derive(Clone)]
 pub(super) struct Naming {
     service: NamingService,

@@ -147,14 +147,19 @@ impl Driver {
             Connection::Pending { .. } => {}
             Connection::None { .. } if self.desired.is_empty() => {}
             Connection::None { at, failures } => {
+                if let Some(naming) = self.shared.take_idle() {
+                    self.connection = Connection::Open(naming);
+                    return self.start_what_is_due();
+                }
                 if *at <= now {
                     let connect = Naming::connect(Arc::clone(&self.shared.config), Arc::clone(&self.shared.login));
                     self.calls.push(connect.map(Done::Connected).boxed());
                     self.connection = Connection::Pending { failures: *failures };
                 }
             }
-            Connection::Open(_) if self.desired.is_empty() && self.calls.is_empty() => {
-                // With nothing registered through it, it ends when it is dropped.
+            Connection::Open(naming) if self.desired.is_empty() => {
+                // Nothing is registered through it, as the server itself has said.
+                self.shared.add_idle(naming.clone());
                 self.connection = Connection::None { at: now, failures: 0 };
             }
             Connection::Open(naming) => {
@@ -214,7 +219,12 @@ async fn call(naming: Naming, address: SocketAddr, service: ServiceId, action: A
     let outcome = match action {
         Action::Register(instance) => Outcome::Told(naming.register(&service, &instance).await),
         Action::Deregister => Outcome::Told(naming.deregister(&service, address).await),
-        Action::Check => Outcome::Listed(naming.list(&service).await.map(|listed| listing::contains(&listed, address))),
+        Action::CheckListed => {
+            Outcome::Listed(naming.list(&service).await.map(|listed| listing::contains_address(&listed, address)))
+        }
+        Action::CheckGone(instance) => {
+            Outcome::Listed(naming.list(&service).await.map(|listed| listing::contains(&listed, &instance)))
+        }
     };
     Done::Called(service, outcome)
 }

@@ -1,0 +1,179 @@
+//! [`Endpoint`]: one address, and what its watchdogs know of it.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use rpc_core::Error;
+use tokio::task::AbortHandle;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use crate::channel::Channel;
+
+/// One address, with its lanes: as many connections as were asked for, usually one.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    address: SocketAddr,
+    lanes: Vec<RwLock<Lane>>,
+    retired: CancellationToken,
+    watchdogs: Mutex<Vec<AbortHandle>>,
+}
+
+/// How one of the connections to an address is doing.
+#[derive(Debug, Clone)]
+pub(crate) enum Lane {
+    /// An attempt to connect is under way.
+    Connecting,
+    /// There is a connection; whether it takes calls, it knows itself.
+    Connected(Arc<Channel>),
+    /// The last attempt failed, or the connection was lost; the next attempt waits its time.
+    Backoff(Arc<Error>),
+    /// Too many attempts have failed; there will be no other.
+    Evicted(Arc<Error>),
+    /// The address is not wanted any more.
+    Retired,
+}
+
+/// How an address is doing, as a program may see it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum EndpointState {
+    /// A connection is being made, or has not been answered on yet.
+    Connecting,
+    /// It answers.
+    Ready {
+        /// Calls that wait for its answers.
+        in_flight: usize,
+    },
+    /// It is connected and takes no calls for now: it is silent, asked to be left alone, or said goodbye.
+    Passed,
+    /// It was lost, or could not be reached; it will be tried again.
+    Backoff(Arc<Error>),
+    /// It could not be reached so often that it is left alone.
+    Evicted(Arc<Error>),
+    /// It is not wanted any more.
+    Retired,
+}
+
+impl Endpoint {
+    pub(crate) fn new(address: SocketAddr, lanes: usize) -> Self {
+        Self {
+            address,
+            lanes: std::iter::repeat_with(|| RwLock::new(Lane::Connecting)).take(lanes).collect(),
+            retired: CancellationToken::new(),
+            watchdogs: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The least loaded channel that takes calls now.
+    pub(crate) fn channel(&self) -> Option<Arc<Channel>> {
+        if let [only] = &self.lanes[..] {
+            return usable(only);
+        }
+        self.lanes.iter().filter_map(usable).min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
+    }
+
+    /// How the best of the lanes is doing.
+    pub(crate) fn state(&self) -> EndpointState {
+        let states = self.lanes.iter().map(|lane| EndpointState::from(&*read(lane)));
+        states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
+    }
+
+    /// Resolves once the address is not wanted any more.
+    pub(crate) fn retired(&self) -> WaitForCancellationFuture<'_> {
+        self.retired.cancelled()
+    }
+
+    /// Makes no new connection, and ends those that there are once nothing is in flight on them.
+    pub(crate) fn retire(&self) {
+        self.retired.cancel();
+        for lane in &self.lanes {
+            if let Lane::Connected(channel) = &*read(lane) {
+                channel.retire();
+            }
+        }
+    }
+
+    /// Ends the watchdogs, and with them the connections, at once.
+    pub(crate) fn abort(&self) {
+        self.retired.cancel();
+        self.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+    }
+
+    pub(crate) fn watched_by(&self, watchdog: AbortHandle) {
+        self.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
+    }
+
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(crate) fn enter(&self, lane: usize, state: Lane) {
+        *self.lanes[lane].write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl EndpointState {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Ready { .. } => 0,
+            Self::Connecting => 1,
+            Self::Passed => 2,
+            Self::Backoff(_) => 3,
+            Self::Evicted(_) => 4,
+            Self::Retired => 5,
+        }
+    }
+}
+
+impl From<&Lane> for EndpointState {
+    fn from(lane: &Lane) -> Self {
+        match lane {
+            Lane::Connecting => Self::Connecting,
+            Lane::Connected(channel) => match channel.load() {
+                Some(in_flight) => Self::Ready { in_flight },
+                None if channel.is_proved() => Self::Passed,
+                None => Self::Connecting,
+            },
+            Lane::Backoff(error) => Self::Backoff(Arc::clone(error)),
+            Lane::Evicted(error) => Self::Evicted(Arc::clone(error)),
+            Lane::Retired => Self::Retired,
+        }
+    }
+}
+
+impl fmt::Display for EndpointState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Ready { in_flight } => write!(f, "ready, {in_flight} calls in flight"),
+            Self::Passed => f.write_str("connected, takes no calls for now"),
+            Self::Backoff(error) => write!(f, "will be tried again: {error}"),
+            Self::Evicted(error) => {
+                write!(f, "left alone after {} failures: {error}", crate::backoff::Backoff::MAX_FAILURES)
+            }
+            Self::Retired => f.write_str("not listed any more"),
+        }
+    }
+}
+
+fn usable(lane: &RwLock<Lane>) -> Option<Arc<Channel>> {
+    match &*read(lane) {
+        Lane::Connected(channel) if channel.load().is_some() => Some(Arc::clone(channel)),
+        _ => None,
+    }
+}
+
+fn read(lane: &RwLock<Lane>) -> std::sync::RwLockReadGuard<'_, Lane> {
+    lane.read().unwrap_or_else(PoisonError::into_inner)
+}

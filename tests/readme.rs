@@ -1,0 +1,4 @@
+//! The examples of the READMEs, compiled and run as they stand there.
+
+#[doc = include_str!("../README.md")]
+struct English;
