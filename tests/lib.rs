@@ -1,3 +1,4 @@
 //! msnb's tests.
 
 pub mod nacos;
+pub mod simulation;
