@@ -90,13 +90,22 @@ impl Channels {
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
         self.watchdogs.close();
+        self.changes().tell();
         self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.watchdogs.is_closed()
     }
 
     fn enter(self: &Arc<Self>, address: SocketAddr, services: usize) -> Arc<Endpoint> {
         // The entry is locked: of many callers at once, one makes the endpoint.
         let entry = self.endpoints.entry(address);
+        // `close` says so before it goes through the entries: either it finds this one, or it is known here.
+        if self.is_closed() {
+            return Arc::new(Endpoint::closed(address));
+        }
         if let Entry::Occupied(mut occupied) = entry {
             if !occupied.get().endpoint.is_retired() {
                 occupied.get_mut().services += services;

@@ -136,6 +136,9 @@ impl Client {
         if let Some(known) = self.0.services.get(service) {
             return Ok(Target::Service(Arc::clone(&known.providers)));
         }
+        if self.0.channels.is_closed() {
+            return Err(closed());
+        }
         let discovery = self.0.discovery.as_ref().ok_or_else(|| {
             Error::new(Code::FailedPrecondition, "the client has no registry and the call names no address")
                 .with_phase(Phase::Resolve)
@@ -176,6 +179,9 @@ impl Client {
             let changed = self.0.channels.changes().next();
             if let Some(channel) = self.choose(&target, &options, &tried) {
                 return Ok(channel);
+            }
+            if self.0.channels.is_closed() {
+                return Err(closed());
             }
             let waits_for = self.survey(&target, &tried);
             let refusal = match waits_for {
@@ -304,6 +310,10 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Unavailable, "the client is closed").with_phase(Phase::Resolve)
 }
 
 /// An error names this many providers at most.
