@@ -86,7 +86,7 @@ impl Customer {
         if timeout(CLOSES_WITHIN, client.close()).await.is_err() {
             self.history.fault(format!("client {} does not close", self.number));
         }
-        let order = Order { must_succeed: false, patient: false, ..Order::when_well(0) };
+        let order = Order { must_succeed: false, ..Order::when_well(0) };
         let nonce = counter.place(order).await;
         self.history.fault_unless_refused(nonce);
         Ok(())
