@@ -21,7 +21,7 @@ use tokio::{
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
-    history::{History, LinkGuard},
+    history::{History, LinkGuard, now},
     meddler::{Meddlers, Tampering},
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Clumsiness {
     pub(crate) stalls: f64,
     /// For how long at most.
     pub(crate) stall: Duration,
+    /// When none is put off any more.
+    pub(crate) until: Duration,
 }
 
 impl Network {
@@ -92,7 +94,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self { stream, chance, piece, clumsiness, stalled, .. } = &mut *self;
-        if stalled.is_none() && chance.random_bool(clumsiness.stalls) {
+        if stalled.is_none() && now() < clumsiness.until && chance.random_bool(clumsiness.stalls) {
             *stalled = Some(Box::pin(sleep(clumsiness.stall.mul_f64(chance.random()))));
         }
         if let Some(stall) = stalled {

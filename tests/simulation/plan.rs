@@ -88,6 +88,7 @@ impl Plan {
                 piecemeal: share(chance, 0.4),
                 stalls: share(chance, 0.15),
                 stall: millis(chance, 10..600),
+                until: healed,
             },
             tampering: Tampering {
                 connections: share(chance, 1.0),
