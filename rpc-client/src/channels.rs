@@ -1,12 +1,6 @@
 //! [`Channels`]: the channel cache.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use dashmap::{DashMap, Entry};
 use rpc_core::transport::Connect;
@@ -27,7 +21,6 @@ pub(crate) struct Channels {
     endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
     watchdogs: TaskTracker,
     surroundings: Surroundings,
-    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -45,12 +38,7 @@ impl Channels {
         };
         let chance = Arc::new(Chance::new(config.seed));
         let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
-        Arc::new(Self {
-            endpoints: DashMap::default(),
-            watchdogs: TaskTracker::new(),
-            surroundings,
-            closed: AtomicBool::new(false),
-        })
+        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -103,15 +91,13 @@ impl Channels {
 
     /// Whether no more connections are made.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.watchdogs.is_closed()
     }
 
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
-        // Set first: an endpoint is made under its entry's lock, so it is either seen below or sees this.
-        self.closed.store(true, Ordering::SeqCst);
-        self.changes().tell();
         self.watchdogs.close();
+        self.changes().tell();
         self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
@@ -119,6 +105,10 @@ impl Channels {
     fn enter(self: &Arc<Self>, address: SocketAddr, services: usize) -> Arc<Endpoint> {
         // The entry is locked: of many callers at once, one makes the endpoint.
         let entry = self.endpoints.entry(address);
+        // `close` says so before it goes through the entries: either it finds this one, or it is known here.
+        if self.is_closed() {
+            return Arc::new(Endpoint::closed(address));
+        }
         if let Entry::Occupied(mut occupied) = entry {
             if !occupied.get().endpoint.is_retired() {
                 occupied.get_mut().services += services;
@@ -135,10 +125,6 @@ impl Channels {
 
     fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
         let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
-        if self.is_closed() {
-            endpoint.retire();
-            return endpoint;
-        }
         for lane in 0..endpoint.lanes() {
             let (watched, surroundings, channels) =
                 (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));

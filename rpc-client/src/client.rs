@@ -139,6 +139,9 @@ impl Client {
         if let Some(known) = self.0.services.get(service) {
             return Ok(Target::Service(Arc::clone(&known.providers)));
         }
+        if self.0.channels.is_closed() {
+            return Err(closed());
+        }
         let discovery = self.0.discovery.as_ref().ok_or_else(|| {
             Error::new(Code::FailedPrecondition, "the client has no registry and the call names no address")
                 .with_phase(Phase::Resolve)

@@ -232,6 +232,7 @@ fn requests() {
         flags: CallFlags::default(),
         metadata: &none,
         idempotency_key: None,
+        repeat: false,
     };
     let bo = Hello { name: "Bo".to_owned() };
 
