@@ -46,11 +46,9 @@ class Client:
         entries = ((ROUTE, route.encode()), (TIMEOUT, struct.pack(">I", int(self.timeout * 1000))))
         head = b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in entries)
         payload = json.dumps(arguments).encode()
-        call = self.send(REQUEST, JSON, struct.pack(">H", len(head)) + head + payload)
-        kind, body = self.answer_to(call)
-        if kind != RESPONSE:
-            raise ProtocolError(f"a frame of type {kind} instead of a response")
-        code, message, payload = self.read_response(body)
+        self.last_id += 1
+        self.send(REQUEST, JSON, self.last_id, struct.pack(">H", len(head)) + head + payload)
+        code, message, payload = self.read_response(self.answer(RESPONSE, self.last_id))
         if code == APPLICATION:
             raise ApplicationError(json.loads(payload))
         if code != 0:
@@ -59,33 +57,27 @@ class Client:
 
     def ping(self):
         """Waits for a pong."""
-        kind, _ = self.answer_to(self.send(PING, 0, b""))
-        if kind != PONG:
-            raise ProtocolError(f"a frame of type {kind} instead of a pong")
+        self.send(PING, 0, 7)
+        self.answer(PONG, 7)
 
-    def send(self, kind, codec, body):
-        self.last_id += 1
-        self.write(kind, codec, self.last_id, body)
-        return self.last_id
-
-    def write(self, kind, codec, number, body):
+    def send(self, kind, codec, number, body=b""):
         self.socket.settimeout(self.timeout)
         self.socket.sendall(HEADER.pack(b"msnb", 1, HEADER.size + len(body), kind, codec, 0, number) + body)
 
-    def answer_to(self, wanted):
-        """The type and body of the response or pong with this id."""
+    def answer(self, wanted, wanted_id):
+        """The body of the response or pong with this id; other frames are served or skipped meanwhile."""
         deadline = time.monotonic() + self.timeout
         while True:
             magic, version, length, kind, _, compress, number = HEADER.unpack(self.read(HEADER.size, deadline))
             if magic != b"msnb" or version != 1 or not HEADER.size <= length <= MAX_FRAME:
                 raise ProtocolError(f"no frame of this protocol: {magic!r}, version {version}, length {length}")
             body = self.read(length - HEADER.size, deadline)
-            if kind in (RESPONSE, PONG) and number == wanted:
-                if kind == RESPONSE and compress != 0:
-                    raise ProtocolError("compressed, though the request was not")
-                return kind, body
+            if (kind, number) == (wanted, wanted_id):
+                if compress != 0:
+                    raise ProtocolError("an answer that is compressed, though the request was not")
+                return body
             if kind == PING:
-                self.write(PONG, 0, number, b"")
+                self.send(PONG, 0, number)
             elif kind == GOAWAY:
                 raise StatusError("Unavailable: the server takes no new calls")
             elif kind == 0 or 10 <= kind <= 63 or kind >= 128:
