@@ -11,7 +11,7 @@ use crate::{
     pace::Pace,
     process::Usage,
     summary::Summary,
-    tally::Tally,
+    tally::Tallies,
 };
 
 /// Does `job` over `links`, one for each connection, with a task for each call in flight.
@@ -23,34 +23,35 @@ pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Res
     }
     let window = job.window();
     let pace = Pace::start(job.rate, window.end);
+    let tallies = Arc::new(Tallies::default());
     let mut callers = JoinSet::new();
     for (link, share) in links.iter().zip(job.shares()) {
         for _ in 0..share {
             // No two calls have the same id, so that a reply to another call is found.
             let first_id = (callers.len() as u64 + 1) << 40;
-            let caller = Caller { link: link.clone(), sample: Arc::clone(&sample), pace: pace.clone(), window };
+            let (sample, tallies) = (Arc::clone(&sample), Arc::clone(&tallies));
+            let caller = Caller { link: link.clone(), sample, tallies, pace: pace.clone(), window };
             callers.spawn(caller.run(first_id));
         }
     }
     let costs = usage.during(window).await?;
-    let mut tally = Tally::default();
     while let Some(caller) = callers.join_next().await {
-        tally.merge(caller?);
+        caller?;
     }
-    Ok(Summary::new(&tally, window.length(), costs))
+    Ok(Summary::new(&tallies.sum(), window.length(), costs))
 }
 
 /// One call after the other.
 struct Caller<L> {
     link: L,
     sample: Arc<Sample>,
+    tallies: Arc<Tallies>,
     pace: Pace,
     window: Window,
 }
 
 impl<L: Link> Caller<L> {
-    async fn run(self, mut id: u64) -> Tally {
-        let mut tally = Tally::default();
+    async fn run(self, mut id: u64) {
         let mut now = Instant::now();
         while now < self.window.end {
             let Some(begun) = self.pace.next(now).await else { break };
@@ -58,14 +59,13 @@ impl<L: Link> Caller<L> {
             now = Instant::now();
             id += 1;
             if self.window.contains(now) {
-                tally.count(outcome.is_ok(), now.duration_since(begun));
+                self.tallies.local().count(outcome.is_ok(), now.duration_since(begun));
             }
             if let Err(failure) = outcome {
-                tally.note(&failure);
+                self.tallies.local().note(&failure);
                 // What fails at once would keep the others from their turn.
                 tokio::task::yield_now().await;
             }
         }
-        tally
     }
 }

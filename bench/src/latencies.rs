@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 /// How long calls took, to one part in a hundred.
 ///
-/// Each task has its own, so it must be small: 2 digits and 32-bit counters are 14 KiB, of which a job touches few lines.
+/// Counted for every call, so it must be small: 2 digits and 32-bit counters are 14 KiB, of which a job touches few lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies(Histogram<u32>);
 

@@ -1,10 +1,17 @@
-//! [`Tally`]: how calls went.
+//! [`Tally`]: how calls went; and [`Tallies`], where many tasks count.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{Failure, latencies::Latencies};
 
-/// How the calls of one task went, or of all.
+/// How calls went.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Calls with the right reply.
@@ -39,4 +46,41 @@ impl Tally {
         self.latencies.merge(&other.latencies);
         self.first_error = self.first_error.take().or(other.first_error);
     }
+}
+
+/// Where many tasks count: a tally for each thread, whose lock is then free.
+///
+/// One for each task would keep hundreds of histograms going through the cache, which cost an eighth of a client's time.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies([Padded; THREADS]);
+
+/// Two threads do not share a line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded(Mutex<Tally>);
+
+impl Tallies {
+    /// This thread's tally.
+    pub(crate) fn local(&self) -> MutexGuard<'_, Tally> {
+        self.0[THREAD.get() % THREADS].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them together.
+    pub(crate) fn sum(&self) -> Tally {
+        let mut sum = Tally::default();
+        for tally in &self.0 {
+            sum.merge(std::mem::take(&mut *tally.0.lock().unwrap_or_else(PoisonError::into_inner)));
+        }
+        sum
+    }
+}
+
+const THREADS: usize = 4;
+
+thread_local! {
+    /// This thread's number.
+    static THREAD: Cell<usize> = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Cell::new(NEXT.fetch_add(1, Ordering::Relaxed))
+    };
 }

@@ -67,8 +67,8 @@ fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply
             HeadError::Violation(violation) => {
                 (Code::Internal, format!("the response's head is malformed: {violation}"))
             }
+            // A head of the wrong shape is the peer's fault; one that says more than is known here is nobody's.
             HeadError::Refused(status) => {
-                // A response that makes no sense is the callee's fault, unlike a request.
                 let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
                 (code, format!("the response's head is not understood: {}", status.message()))
             }

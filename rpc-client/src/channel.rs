@@ -112,6 +112,12 @@ impl Channel {
         self.rests.store(true, Ordering::Release);
     }
 
+    /// Until when the peer is left alone, if it is.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        let rests = self.is_open() && self.rests();
+        rests.then(|| *self.resting.lock().unwrap_or_else(PoisonError::into_inner)).flatten()
+    }
+
     fn rests(&self) -> bool {
         if !self.rests.load(Ordering::Acquire) {
             return false;

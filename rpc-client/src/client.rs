@@ -183,13 +183,12 @@ impl Client {
             if let Some(channel) = self.choose(&target, &options, &tried) {
                 return Ok(channel);
             }
-            let waits_for = self.survey(&target, &tried);
-            let refusal = match waits_for {
-                Outlook::Waits(refusal) => refusal,
-                Outlook::Hopeless(refusal) if patient => refusal,
-                Outlook::Hopeless(refusal) => return Err(refusal),
-            };
-            if timeout_at(deadline, changed).await.is_err() {
+            let Outlook { refusal, hope, look_at } = self.survey(&target, &tried);
+            if !(hope || patient) {
+                return Err(refusal);
+            }
+            let until = look_at.map_or(deadline, |at| at.min(deadline));
+            if timeout_at(until, changed).await.is_err() && until == deadline {
                 return Err(refusal);
             }
         }
@@ -207,10 +206,10 @@ impl Client {
                 let (service, url) = (providers.service(), self.registry_url());
                 let unresolved = |message| Error::new(Code::Unavailable, message).with_phase(Phase::Resolve);
                 if !answered && !stale {
-                    return Outlook::Waits(unresolved(format!("{url} has not said where {service} is")));
+                    return Outlook::waiting(unresolved(format!("{url} has not said where {service} is")));
                 }
                 if endpoints.is_empty() {
-                    return Outlook::Hopeless(unresolved(format!("{url} lists no provider of {service} that answers")));
+                    return Outlook::hopeless(unresolved(format!("{url} lists no provider of {service} that answers")));
                 }
                 self.survey_endpoints(&service.to_string(), endpoints, tried)
             }
@@ -218,7 +217,7 @@ impl Client {
     }
 
     fn survey_endpoints(&self, what: &str, endpoints: &[Arc<Endpoint>], tried: &[Tried]) -> Outlook {
-        let mut hope = false;
+        let (mut hope, mut look_at) = (false, None);
         let mut rejections = Vec::new();
         for endpoint in endpoints {
             let address = endpoint.address();
@@ -226,7 +225,10 @@ impl Client {
             hope |= matches!(state, EndpointState::Connecting);
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
-                None => format!("{address}: {state}"),
+                None => {
+                    look_at = look_at.into_iter().chain(endpoint.rests_until()).min();
+                    format!("{address}: {state}")
+                }
             };
             rejections.push(why);
         }
@@ -235,7 +237,7 @@ impl Client {
             if rejections.len() > shown { format!(" and {} more", rejections.len() - shown) } else { String::new() };
         let message = format!("no provider of {what} takes calls: {}{more}", rejections[..shown].join("; "));
         let error = Error::new(Code::Unavailable, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
-        if hope { Outlook::Waits(error) } else { Outlook::Hopeless(error) }
+        Outlook { refusal: error, hope: hope || look_at.is_some(), look_at }
     }
 
     fn registry_url(&self) -> &str {
@@ -243,12 +245,24 @@ impl Client {
     }
 }
 
-/// What a call that found no provider is to do. The error says what it was waiting for when its deadline comes.
-enum Outlook {
-    /// Wait: an answer or a connection is on its way.
-    Waits(Error),
-    /// Fail at once, unless it was asked to wait.
-    Hopeless(Error),
+/// What a call that found no provider is to do.
+struct Outlook {
+    /// What it is told if it ends now, or when its deadline comes.
+    refusal: Error,
+    /// Whether an answer, a connection or the end of a rest is on its way.
+    hope: bool,
+    /// When to look again although nothing changed.
+    look_at: Option<Instant>,
+}
+
+impl Outlook {
+    fn waiting(refusal: Error) -> Self {
+        Self { refusal, hope: true, look_at: None }
+    }
+
+    fn hopeless(refusal: Error) -> Self {
+        Self { refusal, hope: false, look_at: None }
+    }
 }
 
 impl Caller for Client {

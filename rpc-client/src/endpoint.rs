@@ -7,7 +7,7 @@ use std::{
 };
 
 use rpc_core::Error;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::channel::Channel;
@@ -83,6 +83,15 @@ impl Endpoint {
     pub(crate) fn state(&self) -> EndpointState {
         let states = self.lanes.iter().map(|lane| EndpointState::from(&*read(lane)));
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
+    }
+
+    /// When the first of the channels may be called again whose peer asked to be left alone.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        let rests_until = |lane| match &*read(lane) {
+            Lane::Connected(channel) => channel.rests_until(),
+            _ => None,
+        };
+        self.lanes.iter().filter_map(rests_until).min()
     }
 
     pub(crate) fn is_retired(&self) -> bool {

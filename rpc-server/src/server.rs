@@ -163,7 +163,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets where answers of methods with `#[rpc(once = "cluster")]` are kept for all servers together.
+    /// Sets where the answers of methods that run once are kept for all servers together. Every server of a service with a method
+    /// `#[rpc(once = "cluster")]` needs the same store: one without it remembers its own answers only, and refuses with `Aborted`
+    /// what may have reached another.
     pub fn once_store(mut self, store: impl OnceStore) -> Self {
         self.once_store = Some(Arc::new(store));
         self
