@@ -3,7 +3,7 @@
 //! It is written from docs/PROTOCOL.md alone and shares nothing with the frames, heads and limits of rpc-core: what both get
 //! wrong in the same way, no test would find.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,8 +11,9 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::timeout,
 };
+
+use crate::in_time;
 
 /// One end of a connection that says whatever a test wants.
 ///
@@ -306,16 +307,5 @@ fn body(head: &RawHead, payload: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), &head.0[..], payload].concat()
 }
 
-/// Fails a test that hangs. Nothing is measured by it: the time is far more than anything here takes.
-///
-/// # Panics
-///
-/// After 60 s.
-pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, work).await.expect("it happens in time")
-}
-
 /// The number of the codec JSON.
 const JSON: u8 = 3;
-/// Far more than anything takes on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::raw_peer::in_time;
+use crate::in_time;
 
 /// Methods that tests need.
 #[rpc_service(name = "test.Wire", version = "1.0")]

@@ -8,7 +8,8 @@ use std::{net::SocketAddr, time::Duration};
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{CallError, Code, Codec, Delivery, Error, Phase};
 use tests::{
-    raw_peer::{RawFrame, RawHead, RawPeer, in_time},
+    in_time,
+    raw_peer::{RawFrame, RawHead, RawPeer},
     wire::WireClient,
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -43,11 +44,18 @@ impl Call {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(ClientConfig::default()).await
+    }
+
+    /// Calls that come while the client connects anew wait for that.
+    async fn patient() -> Self {
+        Self::with(ClientConfig::default().with_wait_for_ready(true)).await
+    }
+
+    async fn with(config: ClientConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        // A call that comes while the client connects anew waits for that.
-        let config = ClientConfig::default().with_codec(Codec::Json).with_wait_for_ready(true);
-        let client = Client::builder().config(config).build().unwrap();
+        let client = Client::builder().config(config.with_codec(Codec::Json)).build().unwrap();
         Self { listener, address, wire: WireClient::new(client), calls: JoinSet::new() }
     }
 
@@ -76,7 +84,7 @@ impl Scene {
 
     /// Answers the first call with these bytes, says how it ended, and that the connection was closed.
     async fn closes(bytes: &[u8]) -> Error {
-        let mut scene = Self::new().await;
+        let mut scene = Self::patient().await;
         let (call, mut peer, _) = scene.called().await;
         peer.send(bytes).await;
         let error = call.error().await;
@@ -306,6 +314,14 @@ async fn an_odd_tag_that_is_not_known_fails_the_call() {
 }
 
 #[tokio::test]
+async fn metadata_over_its_bounds_fails_the_call() {
+    let metadata = b"\x01k\0\0".repeat(65);
+    let error =
+        Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(RawHead::METADATA, metadata), r#""x""#)).await;
+    assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
+}
+
+#[tokio::test]
 async fn an_entry_of_the_wrong_shape_is_the_servers_fault() {
     for (tag, value) in [(RawHead::STATUS, &b""[..]), (RawHead::RETRY_AFTER, b"\0"), (RawHead::METADATA, b"\x01")] {
         let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(tag, value), r#""x""#)).await;
@@ -323,7 +339,10 @@ async fn a_status_says_whether_the_call_ran() {
     assert_answered(&refused(1).await, Code::Cancelled, Phase::Wait);
     assert_answered(&refused(200).await, Code::Unknown, Phase::Wait);
     let later = RawHead::status(8, "why").with(RawHead::RETRY_AFTER, 50_u32.to_be_bytes());
-    let error = Scene::fails(|id| RawFrame::response(id, &later, "")).await;
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    peer.send(RawFrame::response(id, &later, "").to_bytes()).await;
+    let error = call.error().await;
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent));
     assert_eq!(error.retry_after(), Some(Duration::from_millis(50)));
     assert_eq!(error.message(), "why");
@@ -394,7 +413,7 @@ async fn a_call_to_a_client_is_refused() {
 
 #[tokio::test]
 async fn after_a_goaway_calls_in_flight_finish_and_new_ones_go_elsewhere() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::patient().await;
     let (call, mut peer, id) = scene.called().await;
     let goaway = RawFrame::response(0, &RawHead::status(14, "draining"), "").with_codec(0);
     // The pong says that the goodbye was read.

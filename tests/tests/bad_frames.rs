@@ -8,7 +8,8 @@ use std::time::Duration;
 use rpc_core::transport::TransportConfig;
 use rpc_server::ServerConfig;
 use tests::{
-    raw_peer::{RawFrame, RawHead, RawPeer, in_time},
+    in_time,
+    raw_peer::{RawFrame, RawHead, RawPeer},
     wire::Listening,
 };
 use tokio::task::JoinSet;

@@ -34,7 +34,7 @@ const GOLDEN: [(&str, &str); 16] = [
     ),
     (
         "request-every-entry",
-        "6d736e62010000005a01000001000002004401001264656d6f2e426c6f62733a312e302f7075740200040000ea600300010304000e016b00000574726163650002ff00080010000102030405060708090a0b0c0d0e0fdeadbeef",
+        "6d736e62010000005e01000001000002004801001264656d6f2e426c6f62733a312e302f7075740200040000ea600300010304000e016b00000574726163650002ff00080010000102030405060708090a0b0c0d0e0f0a000101deadbeef",
     ),
     ("response-bincode", "6d736e620100000022020200000000010000080000000000000048656c6c6f20426f"),
     (
@@ -143,6 +143,7 @@ where
     let found = RequestHead::take(&mut body).unwrap();
     assert_eq!((found.route.as_str(), found.timeout, found.flags), (head.route, head.timeout, head.flags));
     assert_eq!((&found.metadata, found.idempotency_key), (head.metadata, head.idempotency_key));
+    assert_eq!(found.repeat, head.repeat);
     assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), arguments);
     assert_eq!(written(FrameType::Request, id, codec, arguments, |out| head.write(out)), bytes);
 }
@@ -254,6 +255,7 @@ fn requests() {
         flags: CallFlags::ONE_WAY.union(CallFlags::IDEMPOTENT),
         metadata: &entries,
         idempotency_key: Some([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        repeat: true,
         ..bare("demo.Blobs:1.0/put")
     };
     let arguments = Put { data: Bytes::from_static(b"\xde\xad\xbe\xef") };
@@ -323,8 +325,10 @@ struct MoveTo {
 struct Example {
     label: &'static str,
     /// Writes it, and reads bytes to see whether they are it.
-    check: Box<dyn Fn(Codec, &[u8])>,
+    check: Check,
 }
+
+type Check = Box<dyn Fn(Codec, &[u8])>;
 
 fn example<T>(label: &'static str, value: T) -> Example
 where
