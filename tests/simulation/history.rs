@@ -180,6 +180,19 @@ impl History {
     }
 }
 
+impl Events {
+    /// All that happened, an event a line.
+    pub(crate) fn story(&self) -> Vec<String> {
+        fn lines<T: std::fmt::Debug>(events: &[T]) -> impl Iterator<Item = String> {
+            events.iter().map(|event| format!("{event:?}"))
+        }
+        let Self { calls, executions, links, pushes, endpoints, held: _, faults } = self;
+        let (what_clients_did, what_servers_did) = (lines(calls).chain(lines(links)), lines(executions));
+        let seen = lines(pushes).chain(lines(endpoints)).chain(lines(faults));
+        what_clients_did.chain(what_servers_did).chain(seen).collect()
+    }
+}
+
 impl LinkGuard {
     /// Something was read.
     pub(crate) fn heard(&self) {
