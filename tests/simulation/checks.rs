@@ -1,12 +1,12 @@
 //! What must hold after a run, whatever happened in it.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use rpc_core::{Code, Delivery};
 
 use super::{
     connections,
-    contract::{Kind, Which},
+    contract::Kind,
     history::{Called, Ending, Events, Execution},
     plan::NODES,
     run::Truth,

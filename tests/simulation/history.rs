@@ -43,6 +43,7 @@ pub(crate) struct Called {
     /// Of which method.
     pub(crate) kind: Kind,
     /// When.
+    #[expect(dead_code, reason = "it is part of the story")]
     pub(crate) at: Duration,
     /// When it has to be over.
     pub(crate) deadline: Duration,

@@ -19,6 +19,8 @@ pub enum Asked {
     One(u64),
     /// This many, from 0: `MSNB_SEEDS`.
     Many(u64),
+    /// This many, from 0, but none after the first that fails.
+    UntilOneFails(u64),
 }
 
 impl Asked {
@@ -51,7 +53,8 @@ pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
             tracing::info!(report.calls, report.answered, "the run is over");
             (if report.violations.is_empty() { Vec::new() } else { vec![report] }, 1)
         }
-        Asked::Many(count) => {
+        Asked::Many(count) | Asked::UntilOneFails(count) => {
+            let enough = if asked == Asked::Many(count) { MOST_FAILED } else { 1 };
             let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
             let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
             thread::scope(|scope| {
@@ -59,7 +62,7 @@ pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
                     scope.spawn(|| {
                         loop {
                             let seed = next.fetch_add(1, Ordering::Relaxed);
-                            if seed >= count || lock().len() >= MOST_FAILED {
+                            if seed >= count || lock().len() >= enough {
                                 return;
                             }
                             let report = run_guarded(seed);
