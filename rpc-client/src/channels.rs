@@ -13,6 +13,7 @@ use crate::{
     changes::Changes,
     config::ClientConfig,
     endpoint::Endpoint,
+    planted::{Bug, planted},
     watchdog::{Surroundings, watch},
 };
 
@@ -69,8 +70,12 @@ impl Channels {
 
     /// One service lists the endpoint no more; the last one ends it.
     pub(crate) fn unlist(&self, endpoint: &Arc<Endpoint>) {
+        let mut key = endpoint.address();
+        if planted(Bug::EvictionKeyDiffers) {
+            key.set_port(0);
+        }
         // Compared by identity: another endpoint may stand at the address by now.
-        let removed = self.endpoints.remove_if_mut(&endpoint.address(), |_, listed| {
+        let removed = self.endpoints.remove_if_mut(&key, |_, listed| {
             let same = Arc::ptr_eq(&listed.endpoint, endpoint);
             if same {
                 listed.services = listed.services.saturating_sub(1);
@@ -110,7 +115,7 @@ impl Channels {
             return Arc::new(Endpoint::closed(address));
         }
         if let Entry::Occupied(mut occupied) = entry {
-            if !occupied.get().endpoint.is_retired() {
+            if !occupied.get().endpoint.is_retired() && !planted(Bug::TwoConnectsForOneAddress) {
                 occupied.get_mut().services += services;
                 return Arc::clone(&occupied.get().endpoint);
             }
@@ -132,7 +137,8 @@ impl Channels {
                 watch(Arc::clone(&watched), lane, surroundings).await;
                 // However it ended, a new endpoint is made when the address is wanted again.
                 if let Some(channels) = channels.upgrade() {
-                    channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
+                    let any = planted(Bug::FreshChannelRemoved);
+                    channels.endpoints.remove_if(&address, |_, listed| any || Arc::ptr_eq(&listed.endpoint, &watched));
                 }
             });
             endpoint.watched_by(task.abort_handle());

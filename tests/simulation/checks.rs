@@ -1,18 +1,19 @@
 //! What must hold after a run, whatever happened in it.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use rpc_core::{Code, Delivery};
 
 use super::{
     connections,
-    contract::{Kind, Which},
+    contract::Kind,
     history::{Called, Ending, Events, Execution},
-    plan::{NODES, Plan},
+    plan::NODES,
+    run::Truth,
 };
 
-/// What should have held and did not. `truth` is whom the registry lists at the end.
-pub(crate) fn check(plan: &Plan, events: &Events, truth: &[(Which, Vec<SocketAddr>)]) -> Vec<String> {
+/// What should have held and did not.
+pub(crate) fn check(events: &Events, truth: &Truth) -> Vec<String> {
     let mut violations = events.faults.clone();
     let mut executions: BTreeMap<u64, Vec<&Execution>> = BTreeMap::new();
     for execution in &events.executions {
@@ -24,9 +25,8 @@ pub(crate) fn check(plan: &Plan, events: &Events, truth: &[(Which, Vec<SocketAdd
             call_is_right(nonce as u64, call, runs).into_iter().chain(was_sent_where_listed(call, runs, events));
         violations.extend(broken.map(|what| format!("call {nonce}: {what}: {call:?}, ran {runs:?}")));
     }
-    let dead = plan.dead.map(|number| SocketAddr::new(server_ip(truth, number), super::shop::PORT));
-    violations.extend(everyone_serves(events, truth, dead));
-    violations.extend(endpoints_are_those_listed(events, truth, dead));
+    violations.extend(everyone_serves(events, truth));
+    violations.extend(endpoints_are_those_listed(events, truth));
     violations.extend(connections::check(events));
     if events.held > 0 {
         violations.push(format!("servers hold {} connections of clients that are gone", events.held));
@@ -75,23 +75,20 @@ fn was_sent_where_listed(call: &Called, runs: &[&Execution], events: &Events) ->
 }
 
 /// When all is well, all that live are called.
-fn everyone_serves(events: &Events, truth: &[(Which, Vec<SocketAddr>)], dead: Option<SocketAddr>) -> Vec<String> {
+fn everyone_serves(events: &Events, truth: &Truth) -> Vec<String> {
     let called = |which, server| {
         let mut runs = events.executions.iter().filter(|run| events.calls[run.nonce as usize].must_succeed);
         runs.any(|run| (run.which, run.server) == (which, server))
     };
-    let listed = truth.iter().flat_map(|(which, list)| list.iter().map(move |server| (*which, *server)));
-    let idle = listed.filter(|(which, server)| dead != Some(*server) && !called(*which, *server));
+    let listed = truth.listed.iter().flat_map(|(which, list)| list.iter().map(move |server| (*which, *server)));
+    let idle = listed.filter(|(which, server)| truth.dead != Some(*server) && !called(*which, *server));
     idle.map(|(which, server)| format!("{server} lives, is listed for {which:?}, and is never called")).collect()
 }
 
 /// When all is well, clients know those whom the registry lists, and no others; and nothing is in flight.
-fn endpoints_are_those_listed(
-    events: &Events,
-    truth: &[(Which, Vec<SocketAddr>)],
-    dead: Option<SocketAddr>,
-) -> Vec<String> {
-    let mut listed: Vec<_> = truth.iter().flat_map(|(_, list)| list.clone()).filter(|one| Some(*one) != dead).collect();
+fn endpoints_are_those_listed(events: &Events, truth: &Truth) -> Vec<String> {
+    let all = truth.listed.iter().flat_map(|(_, list)| list.clone());
+    let mut listed: Vec<_> = all.filter(|one| Some(*one) != truth.dead).collect();
     listed.sort_unstable();
     listed.dedup();
     let mut violations = Vec::new();
@@ -106,12 +103,6 @@ fn endpoints_are_those_listed(
         }
     }
     violations
-}
-
-fn server_ip(truth: &[(Which, Vec<SocketAddr>)], number: usize) -> std::net::IpAddr {
-    // The ledger is served by all.
-    let all = truth.iter().filter(|(which, _)| *which == Which::Ledger).flat_map(|(_, list)| list);
-    all.map(SocketAddr::ip).nth(number).unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// Timers have a resolution, and clocks differ within a tick.

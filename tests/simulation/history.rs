@@ -43,6 +43,7 @@ pub(crate) struct Called {
     /// Of which method.
     pub(crate) kind: Kind,
     /// When.
+    #[expect(dead_code, reason = "it is part of the story")]
     pub(crate) at: Duration,
     /// When it has to be over.
     pub(crate) deadline: Duration,
@@ -177,6 +178,19 @@ impl History {
 
     fn lock(&self) -> MutexGuard<'_, Events> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events {
+    /// All that happened, an event a line.
+    pub(crate) fn story(&self) -> Vec<String> {
+        fn lines<T: std::fmt::Debug>(events: &[T]) -> impl Iterator<Item = String> {
+            events.iter().map(|event| format!("{event:?}"))
+        }
+        let Self { calls, executions, links, pushes, endpoints, held: _, faults } = self;
+        let (what_clients_did, what_servers_did) = (lines(calls).chain(lines(links)), lines(executions));
+        let seen = lines(pushes).chain(lines(endpoints)).chain(lines(faults));
+        what_clients_did.chain(what_servers_did).chain(seen).collect()
     }
 }
 

@@ -141,8 +141,8 @@ impl Accept for Listener {
             let (stream, address) = self.listener.accept().await?;
             let peer = Peer::new(address, stream.local_addr()?);
             let io = match self.meddlers.stand_between(stream, self.tampering) {
-                Ok(meddled) => Held::new(meddled, &self.history),
-                Err(stream) => Held::new(stream, &self.history),
+                Ok(meddled) => Held::count(meddled, &self.history),
+                Err(stream) => Held::count(stream, &self.history),
             };
             Ok((io, peer))
         })
@@ -160,7 +160,7 @@ struct Held<S> {
 }
 
 impl<S: Io> Held<S> {
-    fn new(stream: S, history: &Arc<History>) -> Box<dyn Io> {
+    fn count(stream: S, history: &Arc<History>) -> Box<dyn Io> {
         history.holds(1);
         Box::new(Self { stream, history: Arc::clone(history) })
     }

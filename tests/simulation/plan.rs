@@ -73,10 +73,10 @@ impl Plan {
     /// What `seed` says.
     pub(crate) fn new(seed: u64) -> Self {
         let chance = &mut SmallRng::seed_from_u64(seed);
-        let long = chance.random_bool(0.04);
+        let long = chance.random_bool(0.05);
         let dead = long.then(|| chance.random_range(0..NODES));
         let healed = ms(2500);
-        let settled = healed + if long { ms(24_000) } else { ms(3200) };
+        let settled = healed + if long { ms(33_000) } else { ms(3200) };
         let min = millis(chance, 0..6);
         Self {
             seed,

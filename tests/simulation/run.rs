@@ -1,7 +1,6 @@
 //! [`run`]: one run, from a seed to a [`Report`].
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,7 +14,7 @@ use super::{
     checks,
     contract::Which,
     customer::Customer,
-    history::{Ending, Events, History},
+    history::{Ending, History},
     network::Network,
     plan::{Incident, NODES, Plan},
     registry::FakeRegistry,
@@ -29,8 +28,8 @@ pub struct Report {
     pub seed: u64,
     /// What should have held and did not.
     pub violations: Vec<String>,
-    /// The same for two runs in which the same things happened.
-    pub digest: u64,
+    /// All that happened, an event a line.
+    pub story: Vec<String>,
     /// How many calls were made.
     pub calls: usize,
     /// How many of them were answered.
@@ -41,17 +40,22 @@ pub struct Report {
 pub fn run(seed: u64) -> Report {
     let plan = Plan::new(seed);
     let history = Arc::new(History::default());
-    let mut violations = Vec::new();
-    let truth = Stage::set(&plan, &history).play(&plan).unwrap_or_else(|error| {
-        violations.push(format!("the run did not end: {error}"));
-        Vec::new()
-    });
+    let played = Stage::set(&plan, &history).play(&plan);
     let events = history.events();
-    if violations.is_empty() {
-        violations = checks::check(&plan, &events, &truth);
-    }
+    let violations = match played {
+        Ok(truth) => checks::check(&events, &truth),
+        Err(error) => vec![format!("the run did not end: {error}")],
+    };
     let answered = events.calls.iter().filter(|call| matches!(call.end, Some((_, Ending::Answered { .. })))).count();
-    Report { seed, violations, digest: digest(&events), calls: events.calls.len(), answered }
+    Report { seed, violations, story: events.story(), calls: events.calls.len(), answered }
+}
+
+/// How things are at the end.
+pub(crate) struct Truth {
+    /// Whom the registry lists, by service.
+    pub(crate) listed: Vec<(Which, Vec<SocketAddr>)>,
+    /// Who is listed perhaps, and does not live.
+    pub(crate) dead: Option<SocketAddr>,
 }
 
 struct Stage<'a> {
@@ -86,6 +90,7 @@ impl Stage<'_> {
                 registry: Arc::clone(&registry),
                 history: Arc::clone(history),
                 closing: Notify::new(),
+                killing: Notify::new(),
                 chance: Mutex::new(SmallRng::from_rng(chance)),
             });
             shops.push(Arc::clone(&shop));
@@ -107,32 +112,40 @@ impl Stage<'_> {
         Self { sim, registry, shops }
     }
 
-    /// Plays to the end; gives whom the registry lists then, by service.
-    fn play(mut self, plan: &Plan) -> turmoil::Result<Vec<(Which, Vec<SocketAddr>)>> {
+    /// Plays to the end.
+    fn play(mut self, plan: &Plan) -> turmoil::Result<Truth> {
         let mut incidents = plan.incidents.iter().peekable();
+        // Who is killed in a tick is started after it.
+        let mut bounced: Vec<usize> = Vec::new();
         let mut healed = false;
         loop {
             let now = self.sim.elapsed();
+            bounced.drain(..).for_each(|number| self.start(number));
             while let Some((_, incident)) = incidents.next_if(|(at, _)| *at <= now) {
+                bounced.extend(if let Incident::Bounce(number) = incident { Some(*number) } else { None });
                 tracing::info!(?now, ?incident);
                 self.strike(now, *incident);
             }
-            if !healed && now >= plan.healed {
-                tracing::info!(?now, "healed");
-                healed = true;
-                self.heal(now, plan);
+            if now >= plan.healed {
+                if !std::mem::replace(&mut healed, true) {
+                    tracing::info!(?now, "healed");
+                    self.heal(now);
+                }
+                // Some were still about to leave.
+                (0..NODES).filter(|number| plan.dead != Some(*number)).for_each(|number| self.start(number));
             }
             self.registry.tick(now);
             if self.sim.step()? {
                 break;
             }
         }
-        let truth = Which::ALL.into_iter().map(|which| (which, self.registry.truth(which))).collect();
+        let listed = Which::ALL.into_iter().map(|which| (which, self.registry.truth(which))).collect();
+        let dead = plan.dead.map(|number| self.shops[number].address);
         // Servers learn that their clients are gone.
         for _ in 0..PARTING.as_millis() / TICK.as_millis() {
             self.sim.step()?;
         }
-        Ok(truth)
+        Ok(Truth { listed, dead })
     }
 
     fn strike(&mut self, now: Duration, incident: Incident) {
@@ -143,8 +156,7 @@ impl Stage<'_> {
             Incident::Mute(one, other) => sim.partition_oneway(server(other), client(one)),
             Incident::Hold(one, other) => sim.hold(client(one), server(other)),
             Incident::Release(one, other) => sim.release(client(one), server(other)),
-            Incident::Crash(number) => sim.crash(server(number)),
-            Incident::Bounce(number) => sim.bounce(server(number)),
+            Incident::Crash(number) | Incident::Bounce(number) => self.shops[number].killing.notify_waiters(),
             Incident::Drain(number) => self.shops[number].closing.notify_waiters(),
             Incident::Start(number) => self.start(number),
             Incident::Forget(number) => {
@@ -162,12 +174,9 @@ impl Stage<'_> {
         }
     }
 
-    fn heal(&mut self, now: Duration, plan: &Plan) {
+    fn heal(&mut self, now: Duration) {
         for number in 0..NODES {
             (0..NODES).for_each(|other| self.sim.release(client(number), server(other)));
-            if plan.dead != Some(number) {
-                self.start(number);
-            }
         }
         self.registry.heal(now);
     }
@@ -179,12 +188,6 @@ fn server(number: usize) -> String {
 
 fn client(number: usize) -> String {
     format!("client{number}")
-}
-
-fn digest(events: &Events) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    format!("{events:?}").hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The simulation's resolution.

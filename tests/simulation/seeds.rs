@@ -19,6 +19,8 @@ pub enum Asked {
     One(u64),
     /// This many, from 0: `MSNB_SEEDS`.
     Many(u64),
+    /// This many, from 0, but none after the first that fails.
+    UntilOneFails(u64),
 }
 
 impl Asked {
@@ -48,10 +50,11 @@ pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
             // A second one in this process changes nothing.
             let _ = tracing_subscriber::fmt().with_env_filter(filter).without_time().try_init();
             let report = run_guarded(seed);
-            tracing::info!(report.calls, report.answered, report.digest, "the run is over");
+            tracing::info!(report.calls, report.answered, "the run is over");
             (if report.violations.is_empty() { Vec::new() } else { vec![report] }, 1)
         }
-        Asked::Many(count) => {
+        Asked::Many(count) | Asked::UntilOneFails(count) => {
+            let enough = if asked == Asked::Many(count) { MOST_FAILED } else { 1 };
             let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
             let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
             thread::scope(|scope| {
@@ -59,7 +62,7 @@ pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
                     scope.spawn(|| {
                         loop {
                             let seed = next.fetch_add(1, Ordering::Relaxed);
-                            if seed >= count || lock().len() >= MOST_FAILED {
+                            if seed >= count || lock().len() >= enough {
                                 return;
                             }
                             let report = run_guarded(seed);
@@ -81,7 +84,7 @@ fn run_guarded(seed: u64) -> Report {
     catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         let violations = vec![format!("panicked: {}", text.unwrap_or("without a word"))];
-        Report { seed, violations, digest: 0, calls: 0, answered: 0 }
+        Report { seed, violations, story: Vec::new(), calls: 0, answered: 0 }
     })
 }
 

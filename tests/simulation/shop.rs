@@ -38,6 +38,8 @@ pub(crate) struct Shop {
     pub(crate) history: Arc<History>,
     /// Asks it to leave.
     pub(crate) closing: Notify,
+    /// Kills it.
+    pub(crate) killing: Notify,
     /// What chance it gives its meddlers.
     pub(crate) chance: Mutex<SmallRng>,
 }
@@ -51,8 +53,19 @@ impl Shop {
         [NOBODY, CLOSES, SILENT, BABBLES].into_iter().map(move |port| SocketAddr::new(ip, port))
     }
 
-    /// Serves until it is asked to leave.
+    /// Serves until it is asked to leave, or killed.
+    ///
+    /// It is killed from within: turmoil's own crash drops the tasks of a runtime in an order that depends on how many tasks
+    /// this process had before, and the order in which sockets close is an event of the simulation.
     pub(crate) async fn open(self: Arc<Self>) -> turmoil::Result {
+        tokio::select! {
+            biased;
+            () = self.killing.notified() => Ok(()),
+            served = self.serve() => served,
+        }
+    }
+
+    async fn serve(&self) -> turmoil::Result {
         let seed = self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
         let meddlers = Arc::new(Meddlers::new(seed));
         let mut impostors = JoinSet::new();

@@ -24,6 +24,8 @@ fn simulation_seeds() {
 #[test]
 fn a_seed_tells_all_that_happens() {
     for seed in 1000..1010 {
-        assert_eq!(run(seed).digest, run(seed).digest, "seed {seed}");
+        let (one, other) = (run(seed).story, run(seed).story);
+        let difference = one.iter().zip(&other).find(|(one, other)| one != other);
+        assert_eq!((difference, one.len()), (None, other.len()), "seed {seed}");
     }
 }
