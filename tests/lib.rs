@@ -1,5 +1,7 @@
 //! What msnb's tests share.
 
+pub mod ledger;
+pub mod load;
 pub mod nacos;
 pub mod probe;
 pub mod process;
