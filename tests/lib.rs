@@ -1,5 +1,6 @@
 //! What msnb's tests share.
 
+pub mod branch;
 pub mod ledger;
 pub mod load;
 pub mod nacos;
