@@ -37,15 +37,16 @@ pub(crate) fn conclude(
     }
 }
 
-/// What of a request was not handed to the socket before its connection closed, or its deadline passed, never ran: the first
-/// is not written any more, and the second is followed by its own cancellation.
+/// What of a request was not handed to the socket before its connection closed never ran: it is not written any more. What
+/// still waits when its deadline passes may run nevertheless: it is written once the socket takes it, and its cancellation,
+/// which comes behind it, finds a handler that is done at once done.
 fn unanswered(error: Error, channel: &Channel, sent: Sent) -> Error {
-    let error = error.with_peer(channel.address());
-    if channel.has_begun(sent) {
-        error.with_phase(Phase::Wait).with_delivery(Delivery::Unknown)
-    } else {
-        error.with_phase(Phase::Send).with_delivery(Delivery::NotSent)
-    }
+    let begun = channel.has_begun(sent);
+    let never_written = !begun && !error.is_timeout();
+    error
+        .with_peer(channel.address())
+        .with_phase(if begun { Phase::Wait } else { Phase::Send })
+        .with_delivery(if never_written { Delivery::NotSent } else { Delivery::Unknown })
 }
 
 /// The deadline passed.
