@@ -139,7 +139,8 @@ struct Entry {
 
 enum Standing {
     Listed(Arc<Endpoint>),
-    /// The registry lists it no more, but it answers: a registry that was restarted says nothing true for a while.
+    /// The registry lists it no more, but it lives: a registry that was restarted says nothing true for a while. That it is
+    /// silent or rests just now is no reason to believe the registry; if it is dead, its connection soon is.
     Delisted {
         endpoint: Arc<Endpoint>,
         since: Instant,
@@ -217,7 +218,6 @@ impl Entry {
     /// Draws the consequences of the list and of the endpoint's own state; `false` when the entry is to go.
     fn settle(&mut self, listed: bool, grace: Duration, now: Instant, channels: &Channels) -> bool {
         let Some(endpoint) = self.standing.endpoint().cloned() else { return listed };
-        let answers = endpoint.channel().is_some();
         match (listed, endpoint.state()) {
             (true, EndpointState::Evicted(_)) => {
                 channels.unlist(&endpoint);
@@ -230,7 +230,7 @@ impl Entry {
                     Standing::Delisted { since, .. } => since,
                     Standing::Listed(_) | Standing::Evicted { .. } => now,
                 };
-                let stays = answers && now < since + grace;
+                let stays = endpoint.lives() && now < since + grace;
                 if stays {
                     self.standing = Standing::Delisted { endpoint, since };
                 } else {

@@ -85,6 +85,11 @@ impl Endpoint {
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
     }
 
+    /// Whether there is a connection that takes calls, or will when its peer has answered or rested: one that is not dead yet.
+    pub(crate) fn lives(&self) -> bool {
+        self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_open()))
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.is_cancelled()
     }
