@@ -62,7 +62,7 @@ struct Begun {
 }
 
 /// A connection on which the call failed or was silent, and how. It is not chosen again for this call; a new one to the same
-/// address may be.
+/// address may be. One whose peer asked for a rest is none of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Tried {
     pub(crate) channel: Arc<Channel>,
@@ -279,8 +279,9 @@ impl<A: Serialize> Calling<A> {
             Err(error) => error,
         };
         self.may_have_run |= error.delivery() == Delivery::Unknown;
+        let asked_to_wait = error.retry_after().is_some();
         if let Some(time) = error.retry_after() {
-            live.channel.rest(time);
+            self.client.rest(&live.channel, time);
         }
         let final_word = error.delivery() == Delivery::Answered || error.is_timeout();
         if final_word || !(self.is_live() || self.may_try_again(&error)) {
@@ -289,7 +290,10 @@ impl<A: Serialize> Calling<A> {
         if error.delivery() == Delivery::Unknown && self.request.method.run_once() == Some(Once::Server) {
             self.pin(&live.channel);
         }
-        self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        // Who asked to be left alone for a while is asked again after it, if nobody else is.
+        if !asked_to_wait {
+            self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        }
         self.last_error = Some(error);
         if !self.is_live() && matches!(self.stage, Stage::Waiting) {
             self.stage = Stage::Choosing;

@@ -1,6 +1,6 @@
 //! [`Client`]: calls services.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use rpc_core::{
@@ -100,19 +100,29 @@ impl Client {
 
     pub(crate) fn explain_target(&self, target: &Target) -> Explanation {
         let mut explanation = Explanation::default();
-        let endpoints = match target {
-            Target::Address(address) => vec![self.0.channels.named(*address)],
-            Target::Service(providers) => {
-                let snapshot = providers.snapshot();
-                explanation.route = providers.service().to_string();
-                explanation.registry = self.registry_url().to_owned();
-                explanation.stale = snapshot.stale;
-                snapshot.endpoints.clone()
-            }
-        };
+        if let Target::Service(providers) = target {
+            explanation.route = providers.service().to_string();
+            explanation.registry = self.registry_url().to_owned();
+            explanation.stale = providers.snapshot().stale;
+        }
+        let endpoints = self.endpoints_of(target);
         explanation.candidates =
             endpoints.iter().map(|endpoint| Candidate::new(endpoint.address(), endpoint.state().to_string())).collect();
         explanation
+    }
+
+    fn endpoints_of(&self, target: &Target) -> Vec<Arc<Endpoint>> {
+        match target {
+            Target::Address(address) => vec![self.0.channels.named(*address)],
+            Target::Service(providers) => providers.snapshot().endpoints.clone(),
+        }
+    }
+
+    /// Leaves the peer of `channel` alone for a while, as it asked.
+    pub(crate) fn rest(&self, channel: &Channel, time: Duration) {
+        if channel.rest(time) {
+            self.0.channels.tell();
+        }
     }
 
     pub(crate) fn retries(&self) -> &RetryBudget {
@@ -168,6 +178,9 @@ impl Client {
         let mut changes = self.0.channels.changes();
         loop {
             changes.borrow_and_update();
+            // Nobody tells of a rest that is over. Asked before the look at the channels: a rest that ends in between is
+            // noticed by the look, and one that begins in between is told.
+            let rested = self.endpoints_of(&target).iter().filter_map(|endpoint| endpoint.rests_until()).min();
             if let Some(channel) = self.choose(&target, &options, &tried) {
                 return Ok(channel);
             }
@@ -177,7 +190,8 @@ impl Client {
                 Outlook::Hopeless(refusal) if patient => refusal,
                 Outlook::Hopeless(refusal) => return Err(refusal),
             };
-            if timeout_at(deadline, changes.changed()).await.is_err() {
+            let look_again_at = rested.map_or(deadline, |rested| rested.min(deadline));
+            if timeout_at(look_again_at, changes.changed()).await.is_err() && look_again_at == deadline {
                 return Err(refusal);
             }
         }
