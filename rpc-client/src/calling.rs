@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use futures_util::future::select_all;
 use rpc_core::{
     Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Once, Phase, Reply, Request,
     Status,
@@ -41,6 +42,8 @@ pub struct Calling<A> {
     /// Attempts that were silent for too long and may still be answered.
     earlier: Vec<Live>,
     tried: Vec<Tried>,
+    /// Those that had no room for the call when it was last looked around.
+    full: Vec<Arc<Channel>>,
     /// How many times the request was sent.
     sent: usize,
     /// Whether an attempt ended without telling whether it ran: then the call may have run, however the last attempt ended.
@@ -98,6 +101,7 @@ impl<A> Calling<A> {
             newest: None,
             earlier: Vec::new(),
             tried: Vec::new(),
+            full: Vec::new(),
             sent: 0,
             may_have_run: false,
             last_error: None,
@@ -120,6 +124,10 @@ impl<A: Serialize> Calling<A> {
                 Stage::Done => return Poll::Ready(Err(Error::new(Code::Internal, "polled after its end"))),
                 Stage::Choosing => match self.choose() {
                     Some(channel) => channel,
+                    None if !self.full.is_empty() => {
+                        self.wait_for_room();
+                        continue;
+                    }
                     None => {
                         self.acquire();
                         continue;
@@ -162,7 +170,12 @@ impl<A: Serialize> Calling<A> {
     }
 
     fn choose(&self) -> Option<Arc<Channel>> {
-        self.client.choose(&self.begun().target, &self.request.options, &self.tried)
+        self.client.choose(&self.begun().target, &self.request.options, &self.tried, &self.full)
+    }
+
+    fn wait_for_room(&mut self) {
+        let (full, deadline) = (std::mem::take(&mut self.full), self.begun().deadline);
+        self.stage = Stage::Acquiring(Box::pin(until_room(full, deadline)));
     }
 
     fn acquire(&mut self) {
@@ -222,7 +235,14 @@ impl<A: Serialize> Calling<A> {
         };
         match refused {
             Refused::Unsendable(status) => return Some(Err(unsendable(status))),
-            Refused::Full => self.stage = Stage::Acquiring(Box::pin(until_room(channel, deadline))),
+            Refused::Full => {
+                self.full.push(channel);
+                self.stage = Stage::Choosing;
+                if options.affinity.is_some() {
+                    // Its key belongs to this provider, full or not.
+                    self.wait_for_room();
+                }
+            }
             // It closed between the choice and now, and is not chosen again.
             Refused::Closed => self.stage = Stage::Choosing,
         }
@@ -401,14 +421,19 @@ impl<A> fmt::Debug for Calling<A> {
     }
 }
 
-async fn until_room(channel: Arc<Channel>, deadline: Instant) -> Result<Arc<Channel>, Error> {
-    let waited = timeout_at(deadline, channel.room()).await;
-    waited.map_err(|_| {
-        let error =
-            Error::new(Code::ResourceExhausted, "the connection had no room for another call until the deadline");
-        error.with_phase(Phase::Send).with_peer(channel.address())
+/// Waits until the first of these channels has room: one whose peer reads nothing must not hold up what others could take.
+async fn until_room(channels: Vec<Arc<Channel>>, deadline: Instant) -> Result<Arc<Channel>, Error> {
+    let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
+    let waited = timeout_at(deadline, select_all(rooms)).await;
+    let (_, first, _) = waited.map_err(|_| {
+        let error = Error::new(Code::ResourceExhausted, "no connection had room for another call until the deadline");
+        let error = error.with_phase(Phase::Send);
+        match &channels[..] {
+            [only] => error.with_peer(only.address()),
+            _ => error,
+        }
     })?;
-    Ok(channel)
+    Ok(Arc::clone(&channels[first]))
 }
 
 fn flags(method: &MethodInfo) -> CallFlags {

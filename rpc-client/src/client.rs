@@ -156,9 +156,18 @@ impl Client {
         Ok(Target::Service(Arc::clone(&entry.providers)))
     }
 
-    /// A channel to one provider that takes calls now and was not tried before.
-    pub(crate) fn choose(&self, target: &Target, options: &CallOptions, tried: &[Tried]) -> Option<Arc<Channel>> {
-        let untried = |channel: &Arc<Channel>| tried.iter().all(|tried| !Arc::ptr_eq(&tried.channel, channel));
+    /// A channel to one provider that takes calls now, was not tried before and is not known to be full.
+    pub(crate) fn choose(
+        &self,
+        target: &Target,
+        options: &CallOptions,
+        tried: &[Tried],
+        full: &[Arc<Channel>],
+    ) -> Option<Arc<Channel>> {
+        let untried = |channel: &Arc<Channel>| {
+            let mut passed_over = tried.iter().map(|tried| &tried.channel).chain(full);
+            passed_over.all(|other| !Arc::ptr_eq(other, channel))
+        };
         match target {
             Target::Service(providers) => providers.choose(self.0.config.balance, options.affinity, untried),
             Target::Address(address) => self.0.channels.named(*address).channel().filter(untried),
@@ -181,7 +190,7 @@ impl Client {
             // Nobody tells of a rest that is over. Asked before the look at the channels: a rest that ends in between is
             // noticed by the look, and one that begins in between is told.
             let rested = self.endpoints_of(&target).iter().filter_map(|endpoint| endpoint.rests_until()).min();
-            if let Some(channel) = self.choose(&target, &options, &tried) {
+            if let Some(channel) = self.choose(&target, &options, &tried, &[]) {
                 return Ok(channel);
             }
             let waits_for = self.survey(&target, &tried);
