@@ -95,8 +95,11 @@ pub(crate) async fn follow(
     let mut from_disk: Option<Arc<[Instance]>> = None;
     loop {
         let now = Instant::now();
-        let pushed = addresses.has_changed().unwrap_or(false);
-        let answer = addresses.borrow_and_update().clone();
+        // In one look, so that no list is taken that counts as an old one.
+        let (answer, pushed) = {
+            let list = addresses.borrow_and_update();
+            (list.clone(), list.has_changed())
+        };
         changes.borrow_and_update();
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
             from_disk = Some(snapshots.load().await);
