@@ -303,6 +303,9 @@ impl<A: Serialize> Calling<A> {
         if let Some(time) = error.retry_after() {
             self.client.rest(&live.channel, time);
         }
+        if error.code() == Code::Unimplemented && error.delivery() == Delivery::Answered {
+            return self.ask_who_knows(live, error);
+        }
         let final_word = error.delivery() == Delivery::Answered || error.is_timeout();
         if final_word || !(self.is_live() || self.may_try_again(&error)) {
             return Some(Err(error));
@@ -318,6 +321,20 @@ impl<A: Serialize> Calling<A> {
         if !self.is_live() && matches!(self.stage, Stage::Waiting) {
             self.stage = Stage::Choosing;
         }
+        None
+    }
+
+    /// A peer that does not know the method has not run it: it took the port of one that did, or is of another version. If
+    /// nobody else can be asked now, that is the answer. It costs no retry of the budget: it was no load.
+    fn ask_who_knows(&mut self, live: Live, error: Error) -> Option<Result<Reply, Error>> {
+        self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        if !self.is_live() {
+            if !self.may_send_again() || self.choose().is_none() {
+                return Some(Err(error));
+            }
+            self.stage = Stage::Choosing;
+        }
+        self.last_error = Some(error);
         None
     }
 
