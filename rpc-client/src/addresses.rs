@@ -95,18 +95,14 @@ pub(crate) async fn follow(
     let mut from_disk: Option<Arc<[Instance]>> = None;
     loop {
         let now = Instant::now();
-        // In one look, so that no list is taken that counts as an old one.
-        let (answer, pushed) = {
-            let list = addresses.borrow_and_update();
-            (list.clone(), list.has_changed())
-        };
+        let answer = addresses.borrow_and_update().clone();
         changes.borrow_and_update();
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
             from_disk = Some(snapshots.load().await);
         }
         let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
         let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
-        let next = known.update(listed.map(|list| &**list), pushed, now);
+        let next = known.update(listed.map(|list| &**list), now);
         let snapshot = known.snapshot(answer.is_some(), stale);
         if snapshot_differs(&providers.snapshot(), &snapshot) {
             debug!(service = %providers.service, providers = snapshot.endpoints.len(), stale, "providers changed");
@@ -156,10 +152,10 @@ enum Standing {
 
 impl Known {
     /// Takes in the registry's list and the endpoints' states; says when to look again.
-    fn update(&mut self, listed: Option<&[Instance]>, pushed: bool, now: Instant) -> Option<Instant> {
+    fn update(&mut self, listed: Option<&[Instance]>, now: Instant) -> Option<Instant> {
         let listed = listed?;
         for instance in listed {
-            self.take_in(instance, pushed, now);
+            self.take_in(instance, now);
         }
         let listed: HashMap<SocketAddr, &Instance> =
             listed.iter().map(|instance| (instance.address(), instance)).collect();
@@ -169,14 +165,15 @@ impl Known {
         self.entries.values().filter_map(|entry| entry.look_again_at(grace)).min()
     }
 
-    fn take_in(&mut self, instance: &Instance, pushed: bool, now: Instant) {
+    fn take_in(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
         let Some(entry) = self.entries.get_mut(&address) else {
             let standing = Standing::Listed(self.channels.list(address));
             self.entries.insert(address, Entry { instance: instance.clone(), standing });
             return;
         };
-        let said_anew = pushed && entry.instance != *instance;
+        // A provider that registers again says when it was started.
+        let said_anew = entry.instance != *instance;
         entry.instance = instance.clone();
         match &entry.standing {
             Standing::Listed(_) => {}
