@@ -1,5 +1,8 @@
 //! What msnb's tests share.
 
+pub mod branch;
+pub mod ledger;
+pub mod load;
 pub mod nacos;
 pub mod probe;
 pub mod process;

@@ -1,6 +1,7 @@
-//! The examples' binaries as processes that tests start, signal and wait for.
+//! Binaries as processes that tests start, signal and wait for.
 //!
-//! The binaries are built once a test process, with the profile and into the target directory of the test that runs.
+//! The examples' binaries are built once a test process, with the profile and into the target directory of the test that runs.
+//! The tests' own `tests-provider`, which serves `test.Ledger:1.0`, is there already: cargo builds it for the tests that name it.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-/// The `provider` binary. It is killed when this is dropped.
+/// A process of the `provider` binary, or of `tests-provider`. It is killed when this is dropped.
 ///
 /// Every method panics when it fails: a test has nothing else to do then.
 #[derive(Debug)]
@@ -40,7 +41,18 @@ impl Provider {
     /// Starts a provider that listens on `address`.
     pub async fn start_on(registry: &str, address: SocketAddr) -> Self {
         let arguments = ["--listen", &address.to_string(), "--registry", registry];
-        let mut process = spawn("provider", &arguments).await;
+        Self::listens(command("provider", &arguments).await).await
+    }
+
+    /// Starts `tests-provider`, which lies at `binary`, with a clerk who writes into `directory`.
+    pub async fn start_ledger(binary: &str, registry: &str, address: SocketAddr, directory: &Path) -> Self {
+        let mut command = Command::new(binary);
+        command.args([registry, &address.to_string()]).arg(directory);
+        Self::listens(prepared(command)).await
+    }
+
+    async fn listens(command: Command) -> Self {
+        let mut process = start(command);
         let output = process.stdout.take().expect("the output is a pipe");
         let mut output = BufReader::new(output).lines();
         let line = timeout(ANSWER, output.next_line()).await.expect("the provider says in time where it listens");
@@ -59,6 +71,11 @@ impl Provider {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("the provider has not been waited for")
     }
 
     /// Where consumers are told to find it.
@@ -99,7 +116,7 @@ impl Provider {
     }
 
     fn signal(&self, signal: Signal) {
-        send(self.process.id().expect("the provider has not been waited for"), signal);
+        send(self.id(), signal);
     }
 }
 
@@ -159,14 +176,22 @@ pub async fn run(name: &str, arguments: &[&str]) -> Output {
 }
 
 async fn spawn(name: &str, arguments: &[&str]) -> Child {
-    let mut command = tokio::process::Command::from(command(name, arguments).await);
-    command.kill_on_drop(true).spawn().expect("the process starts")
+    start(command(name, arguments).await)
+}
+
+fn start(command: Command) -> Child {
+    tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("the process starts")
 }
 
 async fn command(name: &str, arguments: &[&str]) -> Command {
     let binaries = tokio::task::spawn_blocking(|| &*BINARIES).await.expect("the examples are built");
     let mut command = Command::new(binaries.get(name).unwrap_or_else(|| panic!("the examples have no binary {name}")));
-    command.args(arguments).env_remove("MSNB_REGISTRY").stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(arguments);
+    prepared(command)
+}
+
+fn prepared(mut command: Command) -> Command {
+    command.env_remove("MSNB_REGISTRY").stdin(Stdio::null()).stdout(Stdio::piped());
     if std::env::var_os("RUST_LOG").is_none() {
         command.env("RUST_LOG", "error");
     }

@@ -108,30 +108,30 @@ impl Channel {
         self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
     }
 
-    /// Leaves the peer alone for a while, as it asked.
-    pub(crate) fn rest(&self, time: Duration) {
+    /// Leaves the peer alone for a while, as it asked; says whether it took calls until now.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
         let until = Instant::now() + time.min(LONGEST_REST);
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        self.rests.store(true, Ordering::Release);
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        *resting = Some(until);
+        // Stored under the lock, like its opposite.
+        !self.rests.swap(true, Ordering::AcqRel)
     }
 
-    /// Until when the peer is left alone, if it is.
+    /// When the peer may be called again, if it asked to be left alone until then.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
-        let rests = self.is_open() && self.rests();
-        rests.then(|| *self.resting.lock().unwrap_or_else(PoisonError::into_inner)).flatten()
+        if !self.rests.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        *resting = resting.filter(|until| Instant::now() < *until);
+        if resting.is_none() {
+            self.rests.store(false, Ordering::Release);
+        }
+        *resting
     }
 
     fn rests(&self) -> bool {
-        if !self.rests.load(Ordering::Acquire) {
-            return false;
-        }
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = resting.is_some_and(|until| Instant::now() < until);
-        if !rests {
-            *resting = None;
-            self.rests.store(false, Ordering::Release);
-        }
-        rests
+        self.rests_until().is_some()
     }
 
     /// A call that was sent at `since` has no answer yet: if nothing else was read either, the peer is pinged at once, and not

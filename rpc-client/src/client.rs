@@ -1,6 +1,6 @@
 //! [`Client`]: calls services.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use rpc_core::{
@@ -102,19 +102,29 @@ impl Client {
 
     pub(crate) fn explain_target(&self, target: &Target) -> Explanation {
         let mut explanation = Explanation::default();
-        let endpoints = match target {
-            Target::Address(address) => vec![self.0.channels.named(*address)],
-            Target::Service(providers) => {
-                let snapshot = providers.snapshot();
-                explanation.route = providers.service().to_string();
-                explanation.registry = self.registry_url().to_owned();
-                explanation.stale = snapshot.stale;
-                snapshot.endpoints.clone()
-            }
-        };
+        if let Target::Service(providers) = target {
+            explanation.route = providers.service().to_string();
+            explanation.registry = self.registry_url().to_owned();
+            explanation.stale = providers.snapshot().stale;
+        }
+        let endpoints = self.endpoints_of(target);
         explanation.candidates =
             endpoints.iter().map(|endpoint| Candidate::new(endpoint.address(), endpoint.state().to_string())).collect();
         explanation
+    }
+
+    fn endpoints_of(&self, target: &Target) -> Vec<Arc<Endpoint>> {
+        match target {
+            Target::Address(address) => vec![self.0.channels.named(*address)],
+            Target::Service(providers) => providers.snapshot().endpoints.clone(),
+        }
+    }
+
+    /// Leaves the peer of `channel` alone for a while, as it asked.
+    pub(crate) fn rest(&self, channel: &Channel, time: Duration) {
+        if channel.rest(time) {
+            self.0.channels.changes().tell();
+        }
     }
 
     pub(crate) fn retries(&self) -> &RetryBudget {
@@ -163,9 +173,18 @@ impl Client {
         Ok(Target::Service(Arc::clone(&entry.providers)))
     }
 
-    /// A channel to one provider that takes calls now and was not tried before.
-    pub(crate) fn choose(&self, target: &Target, options: &CallOptions, tried: &[Tried]) -> Option<Arc<Channel>> {
-        let untried = |channel: &Arc<Channel>| tried.iter().all(|tried| !Arc::ptr_eq(&tried.channel, channel));
+    /// A channel to one provider that takes calls now, was not tried before and is not known to be full.
+    pub(crate) fn choose(
+        &self,
+        target: &Target,
+        options: &CallOptions,
+        tried: &[Tried],
+        full: &[Arc<Channel>],
+    ) -> Option<Arc<Channel>> {
+        let untried = |channel: &Arc<Channel>| {
+            let mut passed_over = tried.iter().map(|tried| &tried.channel).chain(full);
+            passed_over.all(|other| !Arc::ptr_eq(other, channel))
+        };
         match target {
             Target::Service(providers) => {
                 providers.choose(self.0.config.balance, options.affinity, self.0.channels.chance(), untried)
@@ -189,15 +208,18 @@ impl Client {
             if self.0.channels.is_closed() {
                 return Err(closed());
             }
-            if let Some(channel) = self.choose(&target, &options, &tried) {
+            // Nobody tells of a rest that is over. Asked before the look at the channels: a rest that ends in between is
+            // noticed by the look, and one that begins in between is told.
+            let rested = self.endpoints_of(&target).iter().filter_map(|endpoint| endpoint.rests_until()).min();
+            if let Some(channel) = self.choose(&target, &options, &tried, &[]) {
                 return Ok(channel);
             }
-            let Outlook { refusal, hope, look_at } = self.survey(&target, &tried);
-            if !(hope || patient) {
+            let Outlook { refusal, hope } = self.survey(&target, &tried);
+            if !(hope || patient || rested.is_some()) {
                 return Err(refusal);
             }
-            let until = look_at.map_or(deadline, |at| at.min(deadline));
-            if timeout_at(until, changed).await.is_err() && until == deadline {
+            let look_again_at = rested.map_or(deadline, |rested| rested.min(deadline));
+            if timeout_at(look_again_at, changed).await.is_err() && look_again_at == deadline {
                 return Err(refusal);
             }
         }
@@ -226,7 +248,7 @@ impl Client {
     }
 
     fn survey_endpoints(&self, what: &str, endpoints: &[Arc<Endpoint>], tried: &[Tried]) -> Outlook {
-        let (mut hope, mut look_at) = (false, None);
+        let mut hope = false;
         let mut rejections = Vec::new();
         for endpoint in endpoints {
             let address = endpoint.address();
@@ -234,10 +256,7 @@ impl Client {
             hope |= matches!(state, EndpointState::Connecting);
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
-                None => {
-                    look_at = look_at.into_iter().chain(endpoint.rests_until()).min();
-                    format!("{address}: {state}")
-                }
+                None => format!("{address}: {state}"),
             };
             rejections.push(why);
         }
@@ -246,7 +265,7 @@ impl Client {
             if rejections.len() > shown { format!(" and {} more", rejections.len() - shown) } else { String::new() };
         let message = format!("no provider of {what} takes calls: {}{more}", rejections[..shown].join("; "));
         let error = Error::new(Code::Unavailable, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
-        Outlook { refusal: error, hope: hope || look_at.is_some(), look_at }
+        Outlook { refusal: error, hope }
     }
 
     fn registry_url(&self) -> &str {
@@ -258,19 +277,17 @@ impl Client {
 struct Outlook {
     /// What it is told if it ends now, or when its deadline comes.
     refusal: Error,
-    /// Whether an answer, a connection or the end of a rest is on its way.
+    /// Whether an answer or a connection is on its way.
     hope: bool,
-    /// When to look again although nothing changed.
-    look_at: Option<Instant>,
 }
 
 impl Outlook {
     fn waiting(refusal: Error) -> Self {
-        Self { refusal, hope: true, look_at: None }
+        Self { refusal, hope: true }
     }
 
     fn hopeless(refusal: Error) -> Self {
-        Self { refusal, hope: false, look_at: None }
+        Self { refusal, hope: false }
     }
 }
 

@@ -130,7 +130,11 @@ impl Role for Connection {
         let (overdue_at, awaits) = self.channel.expire(now);
         // A channel is chosen only once its peer has answered: whoever merely accepts connections may be paused, or somebody
         // else who took the port.
-        let urgent = self.channel.look_into(activity.last_read) | !std::mem::replace(&mut self.greeted, true);
+        let silent = self.channel.look_into(activity.last_read);
+        if silent {
+            self.changes.tell();
+        }
+        let urgent = silent | !std::mem::replace(&mut self.greeted, true);
         let beat = self.heartbeat.beat(activity, awaits, urgent, now)?;
         if beat.ping {
             self.say(FrameType::Ping, 0);

@@ -93,13 +93,18 @@ impl Endpoint {
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
     }
 
-    /// When the first of the channels may be called again whose peer asked to be left alone.
+    /// Whether there is a connection that takes calls, or will when its peer has answered or rested: one that is not dead yet.
+    pub(crate) fn lives(&self) -> bool {
+        self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_open()))
+    }
+
+    /// When the first of its connections that rest has rested.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
-        let rests_until = |lane| match &*read(lane) {
+        let rests = |lane: &RwLock<Lane>| match &*read(lane) {
             Lane::Connected(channel) => channel.rests_until(),
             _ => None,
         };
-        self.lanes.iter().filter_map(rests_until).min()
+        self.lanes.iter().filter_map(rests).min()
     }
 
     pub(crate) fn is_retired(&self) -> bool {
