@@ -233,6 +233,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     }
 
     fn drive(&mut self, cx: &mut task::Context<'_>) -> Poll<CloseReason> {
+        // What its own role says must not wake it once more.
+        self.outbox.rouse();
         loop {
             let now = Instant::now();
             if self.closing.is_some() {

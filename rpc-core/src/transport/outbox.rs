@@ -212,6 +212,11 @@ impl Outbox {
         }
     }
 
+    /// Says that the driver is awake: what is appended now it will find by itself before it lies down.
+    pub(super) fn rouse(&self) {
+        self.lock().driver = None;
+    }
+
     /// Lays the driver to sleep until something is appended or [`wake`](Self::wake) is called; `false` when that has happened
     /// since it last lay down. A driver that is `blocked`, because its socket takes nothing, sleeps although something waits:
     /// the socket wakes it.
@@ -321,6 +326,20 @@ mod tests {
         assert!(flag.0.load(Ordering::SeqCst));
         assert!(!outbox.sleep(&waker, false), "something waits");
         assert!(outbox.sleep(&waker, true), "something waits and cannot be written");
+    }
+
+    #[test]
+    fn a_driver_that_is_awake_is_not_woken() {
+        let outbox = Outbox::new(100);
+        assert!(outbox.sleep(Waker::noop(), false));
+        outbox.rouse();
+        outbox.push(|out| out.put_slice(b"1")).unwrap();
+        assert!(outbox.lock().driver.is_none());
+        assert!(!outbox.sleep(Waker::noop(), false), "it finds by itself what waits");
+        outbox.take(BytesMut::new());
+        outbox.wake();
+        assert!(!outbox.sleep(Waker::noop(), false), "and what it was told");
+        assert!(outbox.sleep(Waker::noop(), false));
     }
 
     #[tokio::test]
