@@ -9,6 +9,7 @@ mod readme;
 pub mod relay;
 pub mod scripted;
 pub mod serving;
+pub mod simulation;
 mod time;
 pub mod wire;
 

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
-/// One end of a connection. It does nothing by itself, not even answer a ping.
+/// One end of a connection. It does nothing by itself, and answers no ping but a client's first.
 #[derive(Debug)]
 pub struct Scripted {
     stream: TcpStream,
@@ -44,14 +44,18 @@ impl Scripted {
         Self::new(socket.connect(address).await.expect("somebody listens"))
     }
 
-    /// A provider that is called.
+    /// A provider that is called, which has given its first sign of life: before it, no client sends a call.
     ///
     /// # Panics
     ///
-    /// When nobody connects for a long time.
+    /// When nobody connects for a long time, or whoever does is no client.
     pub async fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = crate::in_time(listener.accept()).await.expect("the listener accepts");
-        Self::new(stream)
+        let mut provider = Self::new(stream);
+        let ping = provider.receive_type(FrameType::Ping).await;
+        let header = Header::empty(FrameType::Pong, ping.header.id);
+        provider.send(&Frame { header, body: Bytes::new() }).await;
+        provider
     }
 
     /// The end of a connection that there is already.

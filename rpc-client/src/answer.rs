@@ -29,17 +29,20 @@ pub(crate) fn conclude(
             let error = Error::new(Code::ResourceExhausted, message);
             Err(error.with_peer(peer).with_phase(Phase::Decode).with_delivery(Delivery::Answered))
         }
-        Outcome::Overdue => Err(unanswered(overdue(), channel, sent)),
+        Outcome::Overdue => {
+            // What was not written yet will be, and its cancellation after it may come too late.
+            let phase = if channel.has_begun(sent) { Phase::Wait } else { Phase::Send };
+            Err(overdue().with_peer(peer).with_phase(phase).with_delivery(Delivery::Unknown))
+        }
         Outcome::Closed(reason) => {
             let error = Error::new(Code::Unavailable, format!("the connection was lost: {reason}"));
-            Err(unanswered(error.with_source(reason), channel, sent))
+            Err(lost(error.with_source(reason), channel, sent))
         }
     }
 }
 
-/// What of a request was not handed to the socket before its connection closed, or its deadline passed, never ran: the first
-/// is not written any more, and the second is followed by its own cancellation.
-fn unanswered(error: Error, channel: &Channel, sent: Sent) -> Error {
+/// A request of which nothing was handed to the socket before its connection closed never ran: it is not written any more.
+fn lost(error: Error, channel: &Channel, sent: Sent) -> Error {
     let error = error.with_peer(channel.address());
     if channel.has_begun(sent) {
         error.with_phase(Phase::Wait).with_delivery(Delivery::Unknown)

@@ -357,7 +357,8 @@ impl<A: Serialize + Send + 'static> Future for Calling<A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut reply = ready!(self.poll_call(cx));
         self.stage = Stage::Done;
-        if self.may_have_run
+        // An attempt that has not ended may run, whatever became of the last one.
+        if (self.may_have_run || self.is_live())
             && let Err(error) = reply
         {
             reply = Err(error.with_delivery(Delivery::Unknown));

@@ -18,7 +18,10 @@ use rpc_core::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::in_flight::{CallId, Delivered, InFlight, Look, Outcome};
+use crate::{
+    in_flight::{CallId, Delivered, InFlight, Look, Outcome},
+    planted::{Bug, planted},
+};
 
 /// One connection to a provider, over which many calls go at once. Its callers write into its outbox and wait in its table;
 /// its driver does the rest.
@@ -310,7 +313,9 @@ impl Channel {
     pub(crate) fn close(&self, reason: &Arc<CloseReason>) {
         self.open.store(false, Ordering::Release);
         let mut wakers = Vec::new();
-        self.lock().close(reason, |waker| wakers.push(waker));
+        if !planted(Bug::PendingNotFailedOnClose) {
+            self.lock().close(reason, |waker| wakers.push(waker));
+        }
         wakers.into_iter().for_each(Waker::wake);
         self.place.notify_waiters();
     }

@@ -1,12 +1,6 @@
 //! [`Channels`]: the channel cache.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use dashmap::{DashMap, Entry};
 use rpc_core::transport::Connect;
@@ -19,6 +13,7 @@ use crate::{
     changes::Changes,
     config::ClientConfig,
     endpoint::Endpoint,
+    planted::{Bug, planted},
     watchdog::{Surroundings, watch},
 };
 
@@ -27,7 +22,6 @@ pub(crate) struct Channels {
     endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
     watchdogs: TaskTracker,
     surroundings: Surroundings,
-    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -45,12 +39,7 @@ impl Channels {
         };
         let chance = Arc::new(Chance::new(config.seed));
         let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
-        Arc::new(Self {
-            endpoints: DashMap::default(),
-            watchdogs: TaskTracker::new(),
-            surroundings,
-            closed: AtomicBool::new(false),
-        })
+        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -81,8 +70,12 @@ impl Channels {
 
     /// One service lists the endpoint no more; the last one ends it.
     pub(crate) fn unlist(&self, endpoint: &Arc<Endpoint>) {
+        let mut key = endpoint.address();
+        if planted(Bug::EvictionKeyDiffers) {
+            key.set_port(0);
+        }
         // Compared by identity: another endpoint may stand at the address by now.
-        let removed = self.endpoints.remove_if_mut(&endpoint.address(), |_, listed| {
+        let removed = self.endpoints.remove_if_mut(&key, |_, listed| {
             let same = Arc::ptr_eq(&listed.endpoint, endpoint);
             if same {
                 listed.services = listed.services.saturating_sub(1);
@@ -103,15 +96,13 @@ impl Channels {
 
     /// Whether no more connections are made.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.watchdogs.is_closed()
     }
 
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
-        // Set first: an endpoint is made under its entry's lock, so it is either seen below or sees this.
-        self.closed.store(true, Ordering::SeqCst);
-        self.changes().tell();
         self.watchdogs.close();
+        self.changes().tell();
         self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
@@ -119,8 +110,12 @@ impl Channels {
     fn enter(self: &Arc<Self>, address: SocketAddr, services: usize) -> Arc<Endpoint> {
         // The entry is locked: of many callers at once, one makes the endpoint.
         let entry = self.endpoints.entry(address);
+        // `close` says so before it goes through the entries: either it finds this one, or it is known here.
+        if self.is_closed() {
+            return Arc::new(Endpoint::closed(address));
+        }
         if let Entry::Occupied(mut occupied) = entry {
-            if !occupied.get().endpoint.is_retired() {
+            if !occupied.get().endpoint.is_retired() && !planted(Bug::TwoConnectsForOneAddress) {
                 occupied.get_mut().services += services;
                 return Arc::clone(&occupied.get().endpoint);
             }
@@ -135,10 +130,6 @@ impl Channels {
 
     fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
         let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
-        if self.is_closed() {
-            endpoint.retire();
-            return endpoint;
-        }
         for lane in 0..endpoint.lanes() {
             let (watched, surroundings, channels) =
                 (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
@@ -146,7 +137,8 @@ impl Channels {
                 watch(Arc::clone(&watched), lane, surroundings).await;
                 // However it ended, a new endpoint is made when the address is wanted again.
                 if let Some(channels) = channels.upgrade() {
-                    channels.endpoints.remove_if(&address, |_, listed| Arc::ptr_eq(&listed.endpoint, &watched));
+                    let any = planted(Bug::FreshChannelRemoved);
+                    channels.endpoints.remove_if(&address, |_, listed| any || Arc::ptr_eq(&listed.endpoint, &watched));
                 }
             });
             endpoint.watched_by(task.abort_handle());

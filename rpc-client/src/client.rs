@@ -23,6 +23,7 @@ use crate::{
     channels::Channels,
     config::ClientConfig,
     endpoint::{Endpoint, EndpointState},
+    planted::{Bug, planted},
     snapshot::Snapshots,
 };
 
@@ -136,8 +137,16 @@ impl Client {
         if let Some(address) = address {
             return Ok(Target::Address(address));
         }
-        if let Some(known) = self.0.services.get(service) {
-            return Ok(Target::Service(Arc::clone(&known.providers)));
+        let known = if planted(Bug::OneListForAllServices) {
+            self.0.services.iter().next().map(|first| Arc::clone(&first.providers))
+        } else {
+            self.0.services.get(service).map(|known| Arc::clone(&known.providers))
+        };
+        if let Some(providers) = known {
+            return Ok(Target::Service(providers));
+        }
+        if self.0.channels.is_closed() {
+            return Err(closed());
         }
         let discovery = self.0.discovery.as_ref().ok_or_else(|| {
             Error::new(Code::FailedPrecondition, "the client has no registry and the call names no address")

@@ -67,6 +67,14 @@ impl Endpoint {
         }
     }
 
+    /// The endpoint of a client that is closed: there will be no connection.
+    pub(crate) fn closed(address: SocketAddr) -> Self {
+        let endpoint = Self::new(address, 1);
+        endpoint.enter(0, Lane::Retired);
+        endpoint.retire();
+        endpoint
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

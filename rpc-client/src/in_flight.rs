@@ -5,6 +5,8 @@ use std::{sync::Arc, task::Waker};
 use rpc_core::{frame::Frame, transport::CloseReason};
 use tokio::time::Instant;
 
+use crate::planted::{Bug, planted};
+
 /// The calls of one connection that wait for their answers. A plain table: it does no I/O and has no clock.
 ///
 /// A request id is a place in the table and a generation of that place. A place is free again when both the caller and the
@@ -122,7 +124,7 @@ impl InFlight {
             }
         };
         let slot = &mut self.slots[index as usize];
-        slot.generation = (slot.generation + 1) & GENERATIONS;
+        slot.generation = (slot.generation + u32::from(!planted(Bug::TimedOutIdReused))) & GENERATIONS;
         if slot.generation == 0 && index == 0 {
             // Id 0 is never a call.
             slot.generation = 1;
@@ -180,7 +182,8 @@ impl InFlight {
     /// The peer is done with a call.
     pub(crate) fn deliver(&mut self, id: u32, outcome: Outcome) -> Delivered {
         let id = CallId(id);
-        let known = self.slots.get_mut(id.index()).filter(|slot| slot.peer && slot.generation == id.generation());
+        let is_its = |slot: &Slot| slot.generation == id.generation() || planted(Bug::AnswerToAnotherCall);
+        let known = self.slots.get_mut(id.index()).filter(|slot| slot.peer && is_its(slot));
         let Some(slot) = known else { return Delivered::Stray };
         slot.peer = false;
         if !slot.caller {
@@ -205,6 +208,7 @@ impl InFlight {
             }
             if slot.deadline <= now {
                 slot.outcome = Some(Outcome::Overdue);
+                slot.peer &= !planted(Bug::TimedOutIdReused);
                 each(Some(CallId(slot.generation << INDEX_BITS | index as u32)), slot.waker.take());
                 continue;
             }

@@ -14,6 +14,7 @@
 //! | where do random numbers come from? | `chance.rs` |
 //! | what bounds retries and connects? | `budgets.rs`, by `token_bucket.rs` |
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
+//! | which mistakes can be made on purpose, for tests? | `planted.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
 //!
 //! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget.
@@ -72,6 +73,8 @@ mod connection;
 mod endpoint;
 mod heartbeat;
 mod in_flight;
+#[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
+mod planted;
 mod snapshot;
 mod token_bucket;
 mod watchdog;
@@ -81,3 +84,5 @@ pub use calling::Calling;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
 pub use endpoint::EndpointState;
+#[cfg(feature = "planted-bugs")]
+pub use planted::{Bug, plant};

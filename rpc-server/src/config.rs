@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rpc_core::{CallOptions, Code, Error, Payload, transport::TransportConfig};
+use rpc_core::{
+    CallOptions, Code, Error, Payload,
+    transport::{PingWindow, TransportConfig},
+};
 
 /// The numbers of a server. All have defaults that suit most; build one with `ServerConfig::default().with_…`.
 #[derive(Debug, Clone)]
@@ -20,8 +23,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
     pub max_connections_per_ip: usize,
-    /// Pings a second on one connection; default 100. The connection of a peer that sends more is closed. Raised, one peer can make
-    /// the server answer more of them.
+    /// Pings a second on one connection, at more of which it is closed; default 100. Raised, one client can make the server
+    /// answer more of them.
     pub max_pings: u32,
     /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
     pub max_decompressed: usize,
@@ -45,7 +48,7 @@ impl Default for ServerConfig {
             max_in_flight: 1024,
             max_connections: 10_000,
             max_connections_per_ip: 1_000,
-            max_pings: 100,
+            max_pings: PingWindow::LIMIT,
             max_decompressed: Payload::MAX_DECOMPRESSED,
             once_kept: Duration::from_secs(600),
             drain_notice: Duration::from_secs(1),
@@ -90,6 +93,7 @@ impl ServerConfig {
             () if self.max_in_flight == 0 => refuse("max_in_flight"),
             () if self.max_connections == 0 => refuse("max_connections"),
             () if self.max_connections_per_ip == 0 => refuse("max_connections_per_ip"),
+            () if self.max_pings == 0 => refuse("max_pings"),
             () if self.max_decompressed == 0 => refuse("max_decompressed"),
             () => self.transport.validate(),
         }

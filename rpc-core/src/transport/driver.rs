@@ -282,7 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             cx.waker().wake_by_ref();
             return Ok(Some(Poll::Pending));
         }
-        Ok(self.outbox.sleep(cx.waker()).then_some(Poll::Pending))
+        let blocked = self.written < self.writing.len();
+        Ok(self.outbox.sleep(cx.waker(), blocked).then_some(Poll::Pending))
     }
 
     /// Gives the buffers back when nothing has been going on for a while; says when to look again.

@@ -213,10 +213,11 @@ impl Outbox {
     }
 
     /// Lays the driver to sleep until something is appended or [`wake`](Self::wake) is called; `false` when that has happened
-    /// since it last lay down.
-    pub(super) fn sleep(&self, driver: &Waker) -> bool {
+    /// since it last lay down. A driver that is `blocked`, because its socket takes nothing, sleeps although something waits:
+    /// the socket wakes it.
+    pub(super) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
         let mut state = self.lock();
-        if std::mem::take(&mut state.woken) || !state.pending.is_empty() {
+        if std::mem::take(&mut state.woken) || !(blocked || state.pending.is_empty()) {
             return false;
         }
         match &mut state.driver {
@@ -314,11 +315,12 @@ mod tests {
         let waker = Waker::from(flag.clone());
         let outbox = Outbox::new(100);
         outbox.wake();
-        assert!(!outbox.sleep(&waker), "woken before it lay down");
-        assert!(outbox.sleep(&waker));
+        assert!(!outbox.sleep(&waker, false), "woken before it lay down");
+        assert!(outbox.sleep(&waker, false));
         outbox.push(|out| out.put_slice(b"1")).unwrap();
         assert!(flag.0.load(Ordering::SeqCst));
-        assert!(!outbox.sleep(&waker), "something waits");
+        assert!(!outbox.sleep(&waker, false), "something waits");
+        assert!(outbox.sleep(&waker, true), "something waits and cannot be written");
     }
 
     #[tokio::test]
