@@ -274,6 +274,10 @@ impl RawHead {
     pub const STATUS: u8 = 5;
     /// The tag of the time to wait before a retry.
     pub const RETRY_AFTER: u8 = 6;
+    /// The tag of the key by which a call is known again.
+    pub const IDEMPOTENCY_KEY: u8 = 8;
+    /// The tag that says that the call may have been sent before.
+    pub const REPEAT: u8 = 10;
 
     /// A head without an entry.
     pub fn new() -> Self {

@@ -22,6 +22,9 @@ pub trait Wire {
     async fn wait(&self);
     /// Ends when [`Listening::release`] says so.
     async fn until_released(&self) -> String;
+    /// As [`until_released`](Self::until_released), and runs once, however often it is sent.
+    #[rpc(once)]
+    async fn once_released(&self) -> String;
     /// A result of this many bytes.
     async fn zeros(&self, count: usize) -> Bytes;
     /// A note that nobody is told about.
@@ -97,6 +100,10 @@ impl Wire for Wired {
         let _waiter = self.waiter();
         let released = self.released.subscribe().wait_for(|released| *released).await.is_ok();
         if released { "released".to_owned() } else { "forgotten".to_owned() }
+    }
+
+    async fn once_released(&self) -> String {
+        self.until_released().await
     }
 
     async fn zeros(&self, count: usize) -> Bytes {

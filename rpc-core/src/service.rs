@@ -190,11 +190,18 @@ impl Responder {
     }
 
     fn refuse(&mut self, status: &Status, retry_after: Option<Duration>) {
+        // Most responders that are dropped have answered.
+        if self.context.is_answered() {
+            return;
+        }
+        if let Sink::Wire(sink) = &self.sink {
+            return sink.refuse_once(&self.context, status, retry_after);
+        }
         if !self.context.claim_answer() {
             return;
         }
         match &mut self.sink {
-            Sink::Nobody => {}
+            Sink::Wire(_) | Sink::Nobody => {}
             Sink::Local(reply) => {
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(LocalReply { status: status.clone(), payload: BytesMut::new() });
@@ -205,7 +212,6 @@ impl Responder {
                     let _ = answer.send(StoredAnswer::status(sink, status));
                 }
             }
-            Sink::Wire(sink) => sink.refuse(status, retry_after),
         }
     }
 }
@@ -254,20 +260,35 @@ impl StoredAnswer {
 }
 
 impl WireSink {
-    /// Gives an answer that was kept. Its number of bytes is bounded by the frame limit, and it is given once for each request,
-    /// so it does not wait for room.
-    pub fn give(&self, answer: &StoredAnswer) {
-        let _ = self.outbox.push_control(|out| {
+    /// Gives an answer that was kept, unless the call has another. Its number of bytes is bounded by the frame limit, and it is
+    /// given once for each request, so it does not wait for room.
+    pub fn give(&self, context: &Context, answer: &StoredAnswer) {
+        self.claim(context, |out| {
             let start = out.len();
             out.put_slice(&answer.0);
             out[start + ID_AT..start + HEADER_LEN].copy_from_slice(&self.id.to_be_bytes());
         });
     }
 
+    /// Answers with a status and no value, unless the call has another answer.
+    pub fn refuse_once(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
+        self.claim(context, |out| self.write_status(out, status, retry_after));
+    }
+
     /// Answers with a status and no value, without regard to who else might.
     pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
         // A connection that is gone has nobody to be told.
         let _ = self.outbox.push_control(|out| self.write_status(out, status, retry_after));
+    }
+
+    /// Lets `write` append the answer if there is none yet.
+    fn claim(&self, context: &Context, write: impl FnOnce(&mut BytesMut)) {
+        // Under the outbox's lock: a connection that waits for its last answer must not find it claimed and not yet there.
+        let _ = self.outbox.push_control(|out| {
+            if context.claim_answer() {
+                write(out);
+            }
+        });
     }
 
     /// Writes a result or an error value; where that fails, why.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, Code, Context, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
+    BoxFuture, Code, Context, Metadata, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
     head::{CallFlags, HeadError, RequestHead, ResponseHead},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
@@ -27,7 +27,7 @@ use tracing::{debug, error, trace, warn};
 use crate::{
     config::ServerConfig,
     dispatcher::{Dispatcher, Target},
-    once::{Admission, OnceCalls},
+    once::{Admission, Asker, OnceCalls, Refused},
     running::{Ended, Running},
 };
 
@@ -137,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// Serves a call that is to run once: nobody but its deadline ends it, because somebody may ask for its answer again.
+    /// Serves a call that is to run once: nobody but its deadline ends its handler, because somebody may ask for its answer again.
     fn run_once(
         &self,
         once: OnceRequest,
@@ -145,15 +145,16 @@ impl Connection {
     ) {
         let OnceRequest { key, head, sink, arguments, deadline, now } = once;
         let calls = &self.shared.once;
-        match calls.admit(key, head.route.as_str(), head.repeat, &sink, now) {
+        let asking = Context::new(Arc::clone(&self.peer), Some(deadline), Metadata::default(), Some(key));
+        let asker = Asker::new(&self.running, asking, sink.clone());
+        match calls.admit(key, head.route.as_str(), head.repeat, asker, now) {
             Ok(Admission::Served) => return,
-            Err((status, retry_after)) => return sink.refuse(&status, retry_after),
+            Err(Refused { asker, status, retry_after }) => return asker.refuse(&status, retry_after),
             Ok(Admission::Run) => {}
         }
         let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, Some(key));
-        let (shared, ended, route) = (Arc::clone(&self.shared), self.running.enter_one_way(), head.route);
+        let (shared, route) = (Arc::clone(&self.shared), head.route);
         self.shared.handlers.spawn(async move {
-            let _ended = ended;
             let abort = shared.abort.clone();
             let served = abort.run_until_cancelled(timeout_at(deadline, async {
                 if let Some(store) = &shared.once.store

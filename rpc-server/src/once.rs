@@ -7,8 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{BoxFuture, Code, Error, Status, StoredAnswer, WireSink};
+use rpc_core::{BoxFuture, Code, Context, Error, Status, StoredAnswer, WireSink};
 use tokio::time::{Instant, sleep};
+
+use crate::running::{Ended, Running};
 
 /// Where the servers of a cluster keep the answers of calls that are to run once in all of it (`#[rpc(once = "cluster")]`):
 /// usually a table in a database with the key as primary key. Each server remembers its own answers besides, so a store is
@@ -60,9 +62,33 @@ struct Entry {
     state: State,
 }
 
+/// A request that waits for the answer of a call which runs once. It is a call of its connection like others: cancelled, or past
+/// its own deadline, it has its answer, and the handler runs on for the others.
+pub(crate) struct Asker {
+    context: Context,
+    sink: WireSink,
+    _ended: Ended,
+}
+
+impl Asker {
+    pub(crate) fn new(running: &Arc<Running>, context: Context, sink: WireSink) -> Self {
+        let ended = running.enter_asker(sink.clone(), context.clone());
+        Self { context, sink, _ended: ended }
+    }
+
+    fn give(&self, answer: &StoredAnswer) {
+        self.sink.give(&self.context, answer);
+    }
+
+    /// Says that the call is not run.
+    pub(crate) fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+        self.sink.refuse_once(&self.context, status, retry_after);
+    }
+}
+
 enum State {
     /// Who waits for the answer.
-    Running(Vec<WireSink>),
+    Running(Vec<Asker>),
     Answered(StoredAnswer),
 }
 
@@ -74,35 +100,43 @@ pub(crate) enum Admission {
     Served,
 }
 
+/// A request that is not run, and why.
+pub(crate) struct Refused {
+    pub(crate) asker: Asker,
+    pub(crate) status: Status,
+    pub(crate) retry_after: Option<Duration>,
+}
+
 impl OnceCalls {
     pub(crate) fn new(keep_for: Duration, store: Option<Arc<dyn OnceStore>>) -> Self {
         Self { table: Mutex::default(), keep_for, store }
     }
 
-    /// Takes in a request; an error is its refusal, and the time after which it may be sent again.
+    /// Takes in a request; an error is its refusal, which is for the caller to pass on.
     pub(crate) fn admit(
         &self,
         key: [u8; 16],
         route: &str,
         repeat: bool,
-        sink: &WireSink,
+        asker: Asker,
         now: Instant,
-    ) -> Result<Admission, (Status, Option<Duration>)> {
+    ) -> Result<Admission, Refused> {
+        let refuse = |asker, status, retry_after| Err(Refused { asker, status, retry_after });
         let mut table = self.lock();
         table.forget(now, self.keep_for);
         if let Some(entry) = table.calls.get_mut(&key) {
             if entry.route != route {
-                return Err((Status::new(Code::InvalidArgument, "the key was used for another method"), None));
+                return refuse(asker, Status::new(Code::InvalidArgument, "the key was used for another method"), None);
             }
             match &mut entry.state {
                 State::Running(waiting) if waiting.len() == MAX_WAITING => {
-                    return Err((Status::new(Code::ResourceExhausted, "too many wait for this call"), None));
+                    return refuse(asker, Status::new(Code::ResourceExhausted, "too many wait for this call"), None);
                 }
-                State::Running(waiting) => waiting.push(sink.clone()),
+                State::Running(waiting) => waiting.push(asker),
                 State::Answered(answer) => {
                     let answer = answer.clone();
                     drop(table);
-                    sink.give(&answer);
+                    asker.give(&answer);
                 }
             }
             return Ok(Admission::Served);
@@ -110,13 +144,13 @@ impl OnceCalls {
         if repeat && self.store.is_none() {
             // This server has no memory of it: it was started, or forgot, since the first request may have arrived.
             let message = "whether an earlier attempt of this call ran is not known here";
-            return Err((Status::new(Code::Aborted, message), None));
+            return refuse(asker, Status::new(Code::Aborted, message), None);
         }
         if table.calls.len() >= MAX_CALLS && !table.forget_oldest() {
             let status = Status::new(Code::ResourceExhausted, format!("{MAX_CALLS} calls that run once are under way"));
-            return Err((status, Some(RETRY_AFTER)));
+            return refuse(asker, status, Some(RETRY_AFTER));
         }
-        let state = State::Running(vec![sink.clone()]);
+        let state = State::Running(vec![asker]);
         table.calls.insert(key, Entry { route: route.to_owned(), state });
         Ok(Admission::Run)
     }
@@ -132,8 +166,8 @@ impl OnceCalls {
         table.answered.push_back((key, now));
         while table.bytes > MAX_BYTES && table.forget_oldest() {}
         drop(table);
-        for sink in waiting {
-            sink.give(&answer);
+        for asker in waiting {
+            asker.give(&answer);
         }
     }
 
@@ -141,7 +175,7 @@ impl OnceCalls {
     pub(crate) fn release(&self, key: [u8; 16], status: &Status) {
         let removed = self.lock().calls.remove(&key);
         if let Some(Entry { state: State::Running(waiting), .. }) = removed {
-            waiting.iter().for_each(|sink| sink.refuse(status, None));
+            waiting.iter().for_each(|asker| asker.refuse(status, None));
         }
     }
 
@@ -196,7 +230,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use rpc_core::transport::Outbox;
+    use rpc_core::{Metadata, transport::Outbox};
 
     use super::*;
 
@@ -208,6 +242,11 @@ mod tests {
         (sink, outbox)
     }
 
+    fn asker(sink: &WireSink) -> Asker {
+        let context = Context::new(Arc::default(), None, Metadata::default(), None);
+        Asker::new(&Arc::default(), context, sink.clone())
+    }
+
     fn answer() -> StoredAnswer {
         StoredAnswer::status(&sink(0).0, &Status::new(Code::NotFound, "x"))
     }
@@ -216,11 +255,19 @@ mod tests {
         OnceCalls::new(Duration::from_secs(600), None)
     }
 
+    /// The code of a refusal that names no time to wait.
+    fn code(admitted: Result<Admission, Refused>) -> Code {
+        match admitted {
+            Err(Refused { status, retry_after: None, .. }) => status.code(),
+            _ => panic!("it should be refused for good"),
+        }
+    }
+
     #[test]
     fn a_call_runs_once_and_all_who_ask_get_its_answer() {
         let (calls, now) = (calls(), Instant::now());
         let sinks = [sink(1), sink(2), sink(3)];
-        let admit = |index: usize, repeat| calls.admit(KEY, "r", repeat, &sinks[index].0, now);
+        let admit = |index: usize, repeat| calls.admit(KEY, "r", repeat, asker(&sinks[index].0), now);
         assert!(matches!(admit(0, false), Ok(Admission::Run)));
         assert!(matches!(admit(1, true), Ok(Admission::Served)), "it runs");
         calls.answer(KEY, answer(), now);
@@ -236,25 +283,25 @@ mod tests {
 
     #[test]
     fn a_repeat_of_what_is_not_known_is_refused() {
-        let refused = calls().admit(KEY, "r", true, &sink(1).0, Instant::now());
-        assert!(matches!(refused, Err((status, None)) if status.code() == Code::Aborted));
+        let refused = calls().admit(KEY, "r", true, asker(&sink(1).0), Instant::now());
+        assert_eq!(code(refused), Code::Aborted);
     }
 
     #[test]
     fn answers_are_forgotten_after_their_time() {
         let (calls, now) = (calls(), Instant::now());
-        let admit = |repeat, after| calls.admit(KEY, "r", repeat, &sink(1).0, now + Duration::from_secs(after));
+        let admit = |repeat, after| calls.admit(KEY, "r", repeat, asker(&sink(1).0), now + Duration::from_secs(after));
         assert!(matches!(admit(false, 0), Ok(Admission::Run)));
         calls.answer(KEY, answer(), now);
         assert!(matches!(admit(true, 599), Ok(Admission::Served)));
-        assert!(matches!(admit(true, 600), Err((status, _)) if status.code() == Code::Aborted));
+        assert_eq!(code(admit(true, 600)), Code::Aborted);
     }
 
     #[test]
     fn a_key_belongs_to_one_method() {
         let (calls, now) = (calls(), Instant::now());
-        assert!(calls.admit(KEY, "one", false, &sink(1).0, now).is_ok());
-        let refused = calls.admit(KEY, "other", false, &sink(2).0, now);
-        assert!(matches!(refused, Err((status, None)) if status.code() == Code::InvalidArgument));
+        assert!(calls.admit(KEY, "one", false, asker(&sink(1).0), now).is_ok());
+        let refused = calls.admit(KEY, "other", false, asker(&sink(2).0), now);
+        assert_eq!(code(refused), Code::InvalidArgument);
     }
 }
