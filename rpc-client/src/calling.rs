@@ -113,7 +113,10 @@ impl<A> Calling<A> {
 impl<A: Serialize> Calling<A> {
     fn poll_call(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
         if self.begun.is_none() {
+            // Who calls in a loop what fails at once must let others run.
+            let cooperates = ready!(tokio::task::coop::poll_proceed(cx));
             self.begun = Some(self.begin()?);
+            cooperates.made_progress();
         }
         loop {
             if let Some(ended) = self.look(cx) {

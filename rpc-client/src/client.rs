@@ -182,8 +182,7 @@ impl Client {
         full: &[Arc<Channel>],
     ) -> Option<Arc<Channel>> {
         let untried = |channel: &Arc<Channel>| {
-            let mut passed_over = tried.iter().map(|tried| &tried.channel).chain(full);
-            passed_over.all(|other| !Arc::ptr_eq(other, channel))
+            is_untried(channel, tried) && full.iter().all(|other| !Arc::ptr_eq(other, channel))
         };
         match target {
             Target::Service(providers) => {
@@ -253,7 +252,9 @@ impl Client {
         for endpoint in endpoints {
             let address = endpoint.address();
             let state = endpoint.state();
-            hope |= matches!(state, EndpointState::Connecting);
+            // One that takes calls by now did not a moment ago: the change was told, and the next look finds it.
+            let ready = endpoint.channel().is_some_and(|channel| is_untried(&channel, tried));
+            hope |= ready || matches!(state, EndpointState::Connecting);
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
                 None => format!("{address}: {state}"),
@@ -350,6 +351,11 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// Whether the call was not sent to this channel yet.
+fn is_untried(channel: &Arc<Channel>, tried: &[Tried]) -> bool {
+    tried.iter().all(|tried| !Arc::ptr_eq(&tried.channel, channel))
 }
 
 fn closed() -> Error {

@@ -261,7 +261,6 @@ async fn no_provider_is_told_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "rpc-client takes no part in tokio's cooperative budget: who calls in a loop what fails at once starves his runtime"]
 async fn calls_that_fail_at_once_let_others_go_on() {
     let client = Client::builder().registry(Arc::new(Memory::named("starving"))).build().expect("a valid config");
     let client = ProbingClient::new(client);

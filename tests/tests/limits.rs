@@ -50,7 +50,6 @@ async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_
 }
 
 #[tokio::test]
-#[ignore = "rpc-client makes Unavailable of it, without the time to wait"]
 async fn a_full_provider_of_a_registry_says_so_too() {
     let probe = Probe::default();
     let registry = Arc::new(Memory::named("a-full-provider"));
