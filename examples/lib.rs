@@ -13,4 +13,4 @@ mod process;
 
 pub use goods::{Good, Goods, GoodsClient, GoodsError, GoodsServer, Shelf};
 pub use greeter::{GreetError, Greeter, GreeterClient, GreeterServer, PoliteGreeter};
-pub use process::{RegistryArgs, log_to_stderr, stopped_by_signal};
+pub use process::{Failure, RegistryArgs, log_to_stderr, stopped_by_signal};

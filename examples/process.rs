@@ -1,6 +1,8 @@
 //! What every binary needs: its registry, its log, its end.
 
-use tracing_subscriber::{EnvFilter, fmt};
+use std::{error::Error, fmt};
+
+use tracing_subscriber::EnvFilter;
 
 /// Where services find each other.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,7 +23,7 @@ pub struct RegistryArgs {
 pub fn log_to_stderr(default: &str) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},nacos_sdk=warn")));
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// Resolves when the process is asked to end: by Ctrl-C or, on Unix, SIGTERM.
@@ -43,5 +45,30 @@ pub async fn stopped_by_signal() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Without signals only a kill ends the process.
         std::future::pending::<()>().await;
+    }
+}
+
+/// Why a binary ends before its time. What `main` returns is shown to a person, so its Debug is the message and its causes.
+pub struct Failure(Box<dyn Error + Send + Sync>);
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let (mut said, mut cause) = (self.0.to_string(), self.0.source());
+        while let Some(error) = cause {
+            let next = error.to_string();
+            // A message may quote its cause already.
+            if !said.contains(&next) {
+                write!(f, ": {next}")?;
+            }
+            (said, cause) = (next, error.source());
+        }
+        Ok(())
     }
 }

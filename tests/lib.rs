@@ -1,4 +1,19 @@
-//! msnb's tests.
+//! What msnb's tests share.
 
+pub mod branch;
+pub mod ledger;
+pub mod load;
 pub mod nacos;
+pub mod probe;
+pub mod process;
+pub mod raw_peer;
+#[cfg(doctest)]
+mod readme;
+pub mod relay;
+pub mod scripted;
+pub mod serving;
 pub mod simulation;
+mod time;
+pub mod wire;
+
+pub use time::{Task, in_time, until_error, until_ok};

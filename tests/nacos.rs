@@ -14,13 +14,15 @@ use std::{
 };
 
 use rpc_core::ServiceId;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{sleep, timeout},
 };
+
+use crate::process;
 
 /// A server on two free ports of this machine, with data of its own. It ends when this is dropped.
 ///
@@ -177,9 +179,7 @@ impl NacosServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("the server was started");
-        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, signal).expect("the server takes a signal");
+        process::send(self.process.as_ref().expect("the server was started").id(), signal);
     }
 
     async fn launch(&mut self) -> io::Result<()> {

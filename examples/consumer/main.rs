@@ -3,7 +3,6 @@
 mod report;
 
 use std::{
-    error::Error,
     io::IsTerminal,
     process::ExitCode,
     sync::{
@@ -14,7 +13,7 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{GoodsClient, GreeterClient, RegistryArgs, log_to_stderr, stopped_by_signal};
+use examples::{Failure, GoodsClient, GreeterClient, RegistryArgs, log_to_stderr, stopped_by_signal};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_client::{Client, ClientConfig};
 use tokio::task::JoinSet;
@@ -57,7 +56,7 @@ impl Quota {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Failure> {
     let args = Args::parse();
     log_to_stderr("warn");
     let registry = rpc_registry::connect(&args.registry.url).await?;

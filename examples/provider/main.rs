@@ -1,9 +1,11 @@
 //! Serves `demo.Greeter:1.0` and `shop.Goods:1.0` until Ctrl-C or SIGTERM, then drains.
 
-use std::{error::Error, net::SocketAddr};
+use std::net::SocketAddr;
 
 use clap::Parser;
-use examples::{GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, Shelf, log_to_stderr, stopped_by_signal};
+use examples::{
+    Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, Shelf, log_to_stderr, stopped_by_signal,
+};
 use rpc_server::Server;
 
 /// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
@@ -23,7 +25,7 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     log_to_stderr("info");
     let registry = rpc_registry::connect(&args.registry.url).await?;

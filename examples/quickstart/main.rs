@@ -1,10 +1,10 @@
 //! Two providers and a consumer that find each other without any server to start; one provider is stopped and started again
 //! while calls go on.
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use examples::{GreetError, GreeterClient, GreeterServer, PoliteGreeter, log_to_stderr};
+use examples::{Failure, GreetError, GreeterClient, GreeterServer, PoliteGreeter, log_to_stderr};
 use rpc_client::{Client, ClientConfig};
 use rpc_core::CallError;
 use rpc_server::Server;
@@ -14,12 +14,10 @@ use tokio_util::task::TaskTracker;
 /// Two providers and a consumer on one machine: calls, a provider that stops and comes back, and not one call lost.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many calls to make in each of the three acts.
+    /// How many calls to make in each of the four acts.
     #[arg(long, value_name = "N", default_value_t = 300)]
     calls: usize,
 }
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// A provider that runs in this process.
 struct Provider {

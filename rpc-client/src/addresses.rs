@@ -64,6 +64,9 @@ impl Providers {
     ) -> Option<Arc<Channel>> {
         let snapshot = self.snapshot();
         let channel = |index: usize| snapshot.endpoints[index].channel().filter(&usable);
+        if snapshot.endpoints.len() == 1 {
+            return channel(0);
+        }
         let index = match affinity {
             Some(key) => {
                 let state = foldhash::quality::FixedState::default();
@@ -98,14 +101,13 @@ pub(crate) async fn follow(
         // Before the look, so that no change after it is missed.
         let changed = channels.changes().next();
         let now = Instant::now();
-        let pushed = addresses.has_changed().unwrap_or(false);
         let answer = addresses.borrow_and_update().clone();
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
             from_disk = Some(snapshots.load().await);
         }
         let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
         let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
-        let next = known.update(listed.map(|list| &**list), pushed, now);
+        let next = known.update(listed.map(|list| &**list), now);
         let snapshot = known.snapshot(answer.is_some(), stale);
         if snapshot_differs(&providers.snapshot(), &snapshot) {
             debug!(service = %providers.service, providers = snapshot.endpoints.len(), stale, "providers changed");
@@ -141,7 +143,8 @@ struct Entry {
 
 enum Standing {
     Listed(Arc<Endpoint>),
-    /// The registry lists it no more, but it answers: a registry that was restarted says nothing true for a while.
+    /// The registry lists it no more, but it lives: a registry that was restarted says nothing true for a while. That it is
+    /// silent or rests just now is no reason to believe the registry; if it is dead, its connection soon is.
     Delisted {
         endpoint: Arc<Endpoint>,
         since: Instant,
@@ -154,10 +157,10 @@ enum Standing {
 
 impl Known {
     /// Takes in the registry's list and the endpoints' states; says when to look again.
-    fn update(&mut self, listed: Option<&[Instance]>, pushed: bool, now: Instant) -> Option<Instant> {
+    fn update(&mut self, listed: Option<&[Instance]>, now: Instant) -> Option<Instant> {
         let listed = listed?;
         for instance in listed {
-            self.take_in(instance, pushed, now);
+            self.take_in(instance, now);
         }
         let listed: HashMap<SocketAddr, &Instance> =
             listed.iter().map(|instance| (instance.address(), instance)).collect();
@@ -167,14 +170,15 @@ impl Known {
         self.entries.values().filter_map(|entry| entry.look_again_at(grace)).min()
     }
 
-    fn take_in(&mut self, instance: &Instance, pushed: bool, now: Instant) {
+    fn take_in(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
         let Some(entry) = self.entries.get_mut(&address) else {
             let standing = Standing::Listed(self.channels.list(address));
             self.entries.insert(address, Entry { instance: instance.clone(), standing });
             return;
         };
-        let said_anew = pushed && entry.instance != *instance;
+        // A provider that registers again says when it was started.
+        let said_anew = entry.instance != *instance;
         entry.instance = instance.clone();
         match &entry.standing {
             Standing::Listed(_) => {}
@@ -212,7 +216,6 @@ impl Entry {
     /// Draws the consequences of the list and of the endpoint's own state; `false` when the entry is to go.
     fn settle(&mut self, listed: bool, grace: Duration, now: Instant, channels: &Channels) -> bool {
         let Some(endpoint) = self.standing.endpoint().cloned() else { return listed };
-        let answers = endpoint.channel().is_some();
         match (listed, endpoint.state()) {
             (true, EndpointState::Evicted(_)) => {
                 channels.unlist(&endpoint);
@@ -225,7 +228,7 @@ impl Entry {
                     Standing::Delisted { since, .. } => since,
                     Standing::Listed(_) | Standing::Evicted { .. } => now,
                 };
-                let stays = answers && now < since + grace;
+                let stays = endpoint.lives() && now < since + grace;
                 if stays {
                     self.standing = Standing::Delisted { endpoint, since };
                 } else {

@@ -66,11 +66,17 @@ pub(crate) fn nothing(peer: SocketAddr) -> Reply {
 fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply, Error> {
     let Frame { header, mut body } = frame;
     let head = ResponseHead::take(&mut body).map_err(|error| {
-        let message = match error {
-            HeadError::Violation(violation) => format!("the response's head is malformed: {violation}"),
-            HeadError::Refused(status) => format!("the response's head is not understood: {}", status.message()),
+        let (code, message) = match error {
+            HeadError::Violation(violation) => {
+                (Code::Internal, format!("the response's head is malformed: {violation}"))
+            }
+            // A head of the wrong shape is the peer's fault; one that says more than is known here is nobody's.
+            HeadError::Refused(status) => {
+                let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
+                (code, format!("the response's head is not understood: {}", status.message()))
+            }
         };
-        let error = Error::new(Code::Internal, message).with_phase(Phase::Decode);
+        let error = Error::new(code, message).with_phase(Phase::Decode);
         error.with_delivery(Delivery::Answered).with_peer(peer)
     })?;
     let is_application_error = match head.status.code() {

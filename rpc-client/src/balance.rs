@@ -98,7 +98,8 @@ impl Balance {
                     let first = weights.from(weights.random(random), usable)?;
                     let drawn = weights.random(random);
                     let second = weights.from(if drawn == first { (drawn + 1) % count } else { drawn }, usable)?;
-                    let relative = |index| Some((load(index)? + 1) as f64 / weights.of(index));
+                    // Two that are idle are alike: the draw has weighed them already, and the first is taken.
+                    let relative = |index| Some(load(index)? as f64 / weights.of(index));
                     // A provider may go between two looks; the other is then the choice.
                     match (relative(first), relative(second)) {
                         (Some(one), Some(other)) if other < one => Some(second),
@@ -153,8 +154,10 @@ mod tests {
 
     #[test]
     fn weights_share_the_load_and_zero_means_none() {
-        let counts = spread(Balance::Random, &[1.0, 3.0, 0.0], |_| Some(0));
-        assert!(counts[1].abs_diff(9_000) < 300, "{counts:?}");
+        for balance in [Balance::Random, Balance::PowerOfTwoChoices] {
+            let counts = spread(balance, &[1.0, 3.0, 0.0], |_| Some(0));
+            assert!(counts[1].abs_diff(9_000) < 300, "{balance:?}: {counts:?}");
+        }
         for balance in POLICIES {
             assert_eq!(spread(balance, &[1.0, 3.0, 0.0], |_| Some(0))[2], 0, "{balance:?}");
             assert!(spread(balance, &[0.0, 0.0], |_| Some(0)).iter().all(|n| *n > 0), "{balance:?}");

@@ -9,8 +9,9 @@ use std::{
 };
 
 use bytes::BytesMut;
+use futures_util::future::select_all;
 use rpc_core::{
-    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Phase, Reply, Request,
+    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Once, Phase, Reply, Request,
     Status,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
@@ -41,6 +42,8 @@ pub struct Calling<A> {
     /// Attempts that were silent for too long and may still be answered.
     earlier: Vec<Live>,
     tried: Vec<Tried>,
+    /// Those that had no room for the call when it was last looked around.
+    full: Vec<Arc<Channel>>,
     /// How many times the request was sent.
     sent: usize,
     /// Whether an attempt ended without telling whether it ran: then the call may have run, however the last attempt ended.
@@ -62,7 +65,7 @@ struct Begun {
 }
 
 /// A connection on which the call failed or was silent, and how. It is not chosen again for this call; a new one to the same
-/// address may be.
+/// address may be. One whose peer asked for a rest is none of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Tried {
     pub(crate) channel: Arc<Channel>,
@@ -98,6 +101,7 @@ impl<A> Calling<A> {
             newest: None,
             earlier: Vec::new(),
             tried: Vec::new(),
+            full: Vec::new(),
             sent: 0,
             may_have_run: false,
             last_error: None,
@@ -120,6 +124,10 @@ impl<A: Serialize> Calling<A> {
                 Stage::Done => return Poll::Ready(Err(Error::new(Code::Internal, "polled after its end"))),
                 Stage::Choosing => match self.choose() {
                     Some(channel) => channel,
+                    None if !self.full.is_empty() => {
+                        self.wait_for_room();
+                        continue;
+                    }
                     None => {
                         self.acquire();
                         continue;
@@ -153,7 +161,7 @@ impl<A: Serialize> Calling<A> {
         }
         self.client.retries().count();
         let target = self.client.target(method.service(), options.address)?;
-        let key = method.is_once().then(|| self.client.chance().key());
+        let key = method.run_once().map(|_| self.client.chance().key());
         Ok(Begun { at, deadline, target, key })
     }
 
@@ -162,7 +170,12 @@ impl<A: Serialize> Calling<A> {
     }
 
     fn choose(&self) -> Option<Arc<Channel>> {
-        self.client.choose(&self.begun().target, &self.request.options, &self.tried)
+        self.client.choose(&self.begun().target, &self.request.options, &self.tried, &self.full)
+    }
+
+    fn wait_for_room(&mut self) {
+        let (full, deadline) = (std::mem::take(&mut self.full), self.begun().deadline);
+        self.stage = Stage::Acquiring(Box::pin(until_room(full, deadline)));
     }
 
     fn acquire(&mut self) {
@@ -176,15 +189,23 @@ impl<A: Serialize> Calling<A> {
         let Begun { deadline, key, .. } = *self.begun();
         let Request { method, arguments, options } = &self.request;
         let config = self.client.config();
-        let now = Instant::now();
+        // The first attempt goes at once, and looking at the clock is not free.
+        let now =
+            if self.sent == 0 && matches!(self.stage, Stage::Choosing) { self.begun().at } else { Instant::now() };
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             let error = overdue(Phase::Send, Delivery::NotSent).with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
         let (metadata, flags) = (&options.metadata, flags(method));
-        let head =
-            RequestHeadRef { route: method.route(), timeout: Some(timeout), flags, metadata, idempotency_key: key };
+        let head = RequestHeadRef {
+            route: method.route(),
+            timeout: Some(timeout),
+            flags,
+            metadata,
+            idempotency_key: key,
+            repeat: self.may_have_run || !self.earlier.is_empty(),
+        };
         let encode = |id: CallId, out: &mut BytesMut| {
             let message = Message {
                 frame_type: FrameType::Request,
@@ -216,7 +237,14 @@ impl<A: Serialize> Calling<A> {
         };
         match refused {
             Refused::Unsendable(status) => return Some(Err(unsendable(status))),
-            Refused::Full => self.stage = Stage::Acquiring(Box::pin(until_room(channel, deadline))),
+            Refused::Full => {
+                self.full.push(channel);
+                self.stage = Stage::Choosing;
+                if options.affinity.is_some() {
+                    // Its key belongs to this provider, full or not.
+                    self.wait_for_room();
+                }
+            }
             // It closed between the choice and now, and is not chosen again.
             Refused::Closed => self.stage = Stage::Choosing,
         }
@@ -273,14 +301,24 @@ impl<A: Serialize> Calling<A> {
             Err(error) => error,
         };
         self.may_have_run |= error.delivery() == Delivery::Unknown;
+        let asked_to_wait = error.retry_after().is_some();
         if let Some(time) = error.retry_after() {
-            live.channel.rest(time);
+            self.client.rest(&live.channel, time);
+        }
+        if error.code() == Code::Unimplemented && error.delivery() == Delivery::Answered {
+            return self.ask_who_knows(live, error);
         }
         let final_word = error.delivery() == Delivery::Answered || error.is_timeout();
         if final_word || !(self.is_live() || self.may_try_again(&error)) {
             return Some(Err(error));
         }
-        self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        if error.delivery() == Delivery::Unknown && self.request.method.run_once() == Some(Once::Server) {
+            self.pin(&live.channel);
+        }
+        // Who asked to be left alone for a while is asked again after it, if nobody else is.
+        if !asked_to_wait {
+            self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        }
         self.last_error = Some(error);
         if !self.is_live() && matches!(self.stage, Stage::Waiting) {
             self.stage = Stage::Choosing;
@@ -288,11 +326,35 @@ impl<A: Serialize> Calling<A> {
         None
     }
 
+    /// A peer that does not know the method has not run it: it took the port of one that did, or is of another version. If
+    /// nobody else can be asked now, that is the answer. It costs no retry of the budget: it was no load.
+    fn ask_who_knows(&mut self, live: Live, error: Error) -> Option<Result<Reply, Error>> {
+        self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
+        if !self.is_live() {
+            if !self.may_send_again() || self.choose().is_none() {
+                return Some(Err(error));
+            }
+            self.stage = Stage::Choosing;
+        }
+        self.last_error = Some(error);
+        None
+    }
+
+    /// The server that may have run the call is the only one that knows: the call waits for it to come back.
+    fn pin(&mut self, channel: &Channel) {
+        self.request.options.wait_for_ready = Some(true);
+        if let Some(begun) = &mut self.begun {
+            begun.target = Target::Address(channel.address());
+        }
+    }
+
     /// A call that did not run is sent to another provider; one that may have run only where that does no harm.
     fn may_try_again(&self, error: &Error) -> bool {
         let harmless = match error.delivery() {
             Delivery::NotSent => error.is_retryable(),
-            Delivery::Unknown => error.code() == Code::Unavailable && self.may_repeat(),
+            Delivery::Unknown => {
+                error.code() == Code::Unavailable && (self.may_repeat() || self.request.method.run_once().is_some())
+            }
             Delivery::Answered => false,
         };
         // What never reached a server has not loaded one.
@@ -304,9 +366,9 @@ impl<A: Serialize> Calling<A> {
         self.sent <= MAX_RETRIES && self.request.options.address.is_none()
     }
 
-    /// Whether the method may be sent again although it may have run.
+    /// Whether the method may be sent to another provider although it may have run.
     fn may_repeat(&self) -> bool {
-        self.request.method.is_idempotent() || self.request.method.is_once()
+        self.request.method.is_idempotent() || self.request.method.run_once() == Some(Once::Cluster)
     }
 
     fn is_live(&self) -> bool {
@@ -340,8 +402,7 @@ impl<A: Serialize + Send + 'static> Future for Calling<A> {
         if (self.may_have_run || self.is_live())
             && let Err(error) = reply
         {
-            let truth = if error.delivery() == Delivery::NotSent { Delivery::Unknown } else { error.delivery() };
-            reply = Err(error.with_delivery(truth));
+            reply = Err(error.with_delivery(Delivery::Unknown));
         }
         Poll::Ready(reply)
     }
@@ -380,14 +441,19 @@ impl<A> fmt::Debug for Calling<A> {
     }
 }
 
-async fn until_room(channel: Arc<Channel>, deadline: Instant) -> Result<Arc<Channel>, Error> {
-    let waited = timeout_at(deadline, channel.room()).await;
-    waited.map_err(|_| {
-        let error =
-            Error::new(Code::ResourceExhausted, "the connection had no room for another call until the deadline");
-        error.with_phase(Phase::Send).with_peer(channel.address())
+/// Waits until the first of these channels has room: one whose peer reads nothing must not hold up what others could take.
+async fn until_room(channels: Vec<Arc<Channel>>, deadline: Instant) -> Result<Arc<Channel>, Error> {
+    let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
+    let waited = timeout_at(deadline, select_all(rooms)).await;
+    let (_, first, _) = waited.map_err(|_| {
+        let error = Error::new(Code::ResourceExhausted, "no connection had room for another call until the deadline");
+        let error = error.with_phase(Phase::Send).with_retry_after(Duration::ZERO);
+        match &channels[..] {
+            [only] => error.with_peer(only.address()),
+            _ => error,
+        }
     })?;
-    Ok(channel)
+    Ok(Arc::clone(&channels[first]))
 }
 
 fn flags(method: &MethodInfo) -> CallFlags {

@@ -97,28 +97,39 @@ impl Channel {
         usable.then(|| self.load.load(Ordering::Relaxed))
     }
 
+    /// Whether more than one call waits for an answer.
+    pub(crate) fn has_several(&self) -> bool {
+        self.load.load(Ordering::Relaxed) > 1
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
     }
 
-    /// Leaves the peer alone for a while, as it asked.
-    pub(crate) fn rest(&self, time: Duration) {
+    /// Leaves the peer alone for a while, as it asked; says whether it took calls until now.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
         let until = Instant::now() + time.min(LONGEST_REST);
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        self.rests.store(true, Ordering::Release);
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        *resting = Some(until);
+        // Stored under the lock, like its opposite.
+        !self.rests.swap(true, Ordering::AcqRel)
+    }
+
+    /// When the peer may be called again, if it asked to be left alone until then.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        if !self.rests.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        *resting = resting.filter(|until| Instant::now() < *until);
+        if resting.is_none() {
+            self.rests.store(false, Ordering::Release);
+        }
+        *resting
     }
 
     fn rests(&self) -> bool {
-        if !self.rests.load(Ordering::Acquire) {
-            return false;
-        }
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = resting.is_some_and(|until| Instant::now() < until);
-        if !rests {
-            *resting = None;
-            self.rests.store(false, Ordering::Release);
-        }
-        rests
+        self.rests_until().is_some()
     }
 
     /// A call that was sent at `since` has no answer yet: if nothing else was read either, the peer is pinged at once, and not
@@ -152,18 +163,12 @@ impl Channel {
             return Err(Refused::Closed);
         }
         let id = self.lock().enter(deadline, nudge_at).ok_or(Refused::Full)?;
-        match self.write(|out| write(id, out)) {
-            Ok(position) => {
-                self.load.fetch_add(1, Ordering::Relaxed);
-                Ok(Sent { id, position })
-            }
-            Err(refused) => {
-                let mut table = self.lock();
-                table.withdraw(id);
-                self.tell_of_place(table);
-                Err(refused)
-            }
-        }
+        // Taken back unless it is sent, also when the user's `Serialize` panics.
+        let place = Place { channel: self, id };
+        let position = self.write(|out| write(id, out))?;
+        std::mem::forget(place);
+        self.load.fetch_add(1, Ordering::Relaxed);
+        Ok(Sent { id, position })
     }
 
     /// Lets `write` append a request that gets no answer.
@@ -328,6 +333,20 @@ impl Channel {
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that was entered and is not sent yet.
+struct Place<'a> {
+    channel: &'a Channel,
+    id: CallId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut table = self.channel.lock();
+        table.withdraw(self.id);
+        self.channel.tell_of_place(table);
     }
 }
 

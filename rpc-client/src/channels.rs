@@ -63,7 +63,9 @@ impl Channels {
     /// The endpoint of an address that a caller names. It stays while a service lists it too, or until it is evicted or the
     /// client is closed.
     pub(crate) fn named(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        self.enter(address, 0)
+        // The map's lock is let go before the endpoint is entered.
+        let known = self.endpoints.get(&address).map(|listed| Arc::clone(&listed.endpoint));
+        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.enter(address, 0))
     }
 
     /// One service lists the endpoint no more; the last one ends it.
@@ -92,16 +94,17 @@ impl Channels {
         all
     }
 
+    /// Whether no more connections are made.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.watchdogs.is_closed()
+    }
+
     /// Lets every connection finish what is in flight, and waits for that.
     pub(crate) async fn close(&self) {
         self.watchdogs.close();
         self.changes().tell();
         self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.watchdogs.is_closed()
     }
 
     fn enter(self: &Arc<Self>, address: SocketAddr, services: usize) -> Arc<Endpoint> {

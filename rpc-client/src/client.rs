@@ -1,6 +1,6 @@
 //! [`Client`]: calls services.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use rpc_core::{
@@ -102,19 +102,29 @@ impl Client {
 
     pub(crate) fn explain_target(&self, target: &Target) -> Explanation {
         let mut explanation = Explanation::default();
-        let endpoints = match target {
-            Target::Address(address) => vec![self.0.channels.named(*address)],
-            Target::Service(providers) => {
-                let snapshot = providers.snapshot();
-                explanation.route = providers.service().to_string();
-                explanation.registry = self.registry_url().to_owned();
-                explanation.stale = snapshot.stale;
-                snapshot.endpoints.clone()
-            }
-        };
+        if let Target::Service(providers) = target {
+            explanation.route = providers.service().to_string();
+            explanation.registry = self.registry_url().to_owned();
+            explanation.stale = providers.snapshot().stale;
+        }
+        let endpoints = self.endpoints_of(target);
         explanation.candidates =
             endpoints.iter().map(|endpoint| Candidate::new(endpoint.address(), endpoint.state().to_string())).collect();
         explanation
+    }
+
+    fn endpoints_of(&self, target: &Target) -> Vec<Arc<Endpoint>> {
+        match target {
+            Target::Address(address) => vec![self.0.channels.named(*address)],
+            Target::Service(providers) => providers.snapshot().endpoints.clone(),
+        }
+    }
+
+    /// Leaves the peer of `channel` alone for a while, as it asked.
+    pub(crate) fn rest(&self, channel: &Channel, time: Duration) {
+        if channel.rest(time) {
+            self.0.channels.changes().tell();
+        }
     }
 
     pub(crate) fn retries(&self) -> &RetryBudget {
@@ -131,6 +141,9 @@ impl Client {
 
     /// Whom a call of `service` is for.
     pub(crate) fn target(&self, service: &ServiceId, address: Option<SocketAddr>) -> Result<Target, Error> {
+        if self.0.channels.is_closed() {
+            return Err(closed());
+        }
         if let Some(address) = address {
             return Ok(Target::Address(address));
         }
@@ -160,9 +173,18 @@ impl Client {
         Ok(Target::Service(Arc::clone(&entry.providers)))
     }
 
-    /// A channel to one provider that takes calls now and was not tried before.
-    pub(crate) fn choose(&self, target: &Target, options: &CallOptions, tried: &[Tried]) -> Option<Arc<Channel>> {
-        let untried = |channel: &Arc<Channel>| tried.iter().all(|tried| !Arc::ptr_eq(&tried.channel, channel));
+    /// A channel to one provider that takes calls now, was not tried before and is not known to be full.
+    pub(crate) fn choose(
+        &self,
+        target: &Target,
+        options: &CallOptions,
+        tried: &[Tried],
+        full: &[Arc<Channel>],
+    ) -> Option<Arc<Channel>> {
+        let untried = |channel: &Arc<Channel>| {
+            let mut passed_over = tried.iter().map(|tried| &tried.channel).chain(full);
+            passed_over.all(|other| !Arc::ptr_eq(other, channel))
+        };
         match target {
             Target::Service(providers) => {
                 providers.choose(self.0.config.balance, options.affinity, self.0.channels.chance(), untried)
@@ -183,19 +205,21 @@ impl Client {
         loop {
             // Before the look, so that no change after it is missed.
             let changed = self.0.channels.changes().next();
-            if let Some(channel) = self.choose(&target, &options, &tried) {
-                return Ok(channel);
-            }
             if self.0.channels.is_closed() {
                 return Err(closed());
             }
-            let waits_for = self.survey(&target, &tried);
-            let refusal = match waits_for {
-                Outlook::Waits(refusal) => refusal,
-                Outlook::Hopeless(refusal) if patient => refusal,
-                Outlook::Hopeless(refusal) => return Err(refusal),
-            };
-            if timeout_at(deadline, changed).await.is_err() {
+            // Nobody tells of a rest that is over. Asked before the look at the channels: a rest that ends in between is
+            // noticed by the look, and one that begins in between is told.
+            let rested = self.endpoints_of(&target).iter().filter_map(|endpoint| endpoint.rests_until()).min();
+            if let Some(channel) = self.choose(&target, &options, &tried, &[]) {
+                return Ok(channel);
+            }
+            let Outlook { refusal, hope } = self.survey(&target, &tried);
+            if !(hope || patient || rested.is_some()) {
+                return Err(refusal);
+            }
+            let look_again_at = rested.map_or(deadline, |rested| rested.min(deadline));
+            if timeout_at(look_again_at, changed).await.is_err() && look_again_at == deadline {
                 return Err(refusal);
             }
         }
@@ -213,10 +237,10 @@ impl Client {
                 let (service, url) = (providers.service(), self.registry_url());
                 let unresolved = |message| Error::new(Code::Unavailable, message).with_phase(Phase::Resolve);
                 if !answered && !stale {
-                    return Outlook::Waits(unresolved(format!("{url} has not said where {service} is")));
+                    return Outlook::waiting(unresolved(format!("{url} has not said where {service} is")));
                 }
                 if endpoints.is_empty() {
-                    return Outlook::Hopeless(unresolved(format!("{url} lists no provider of {service} that answers")));
+                    return Outlook::hopeless(unresolved(format!("{url} lists no provider of {service} that answers")));
                 }
                 self.survey_endpoints(&service.to_string(), endpoints, tried)
             }
@@ -241,7 +265,7 @@ impl Client {
             if rejections.len() > shown { format!(" and {} more", rejections.len() - shown) } else { String::new() };
         let message = format!("no provider of {what} takes calls: {}{more}", rejections[..shown].join("; "));
         let error = Error::new(Code::Unavailable, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
-        if hope { Outlook::Waits(error) } else { Outlook::Hopeless(error) }
+        Outlook { refusal: error, hope }
     }
 
     fn registry_url(&self) -> &str {
@@ -249,12 +273,22 @@ impl Client {
     }
 }
 
-/// What a call that found no provider is to do. The error says what it was waiting for when its deadline comes.
-enum Outlook {
-    /// Wait: an answer or a connection is on its way.
-    Waits(Error),
-    /// Fail at once, unless it was asked to wait.
-    Hopeless(Error),
+/// What a call that found no provider is to do.
+struct Outlook {
+    /// What it is told if it ends now, or when its deadline comes.
+    refusal: Error,
+    /// Whether an answer or a connection is on its way.
+    hope: bool,
+}
+
+impl Outlook {
+    fn waiting(refusal: Error) -> Self {
+        Self { refusal, hope: true }
+    }
+
+    fn hopeless(refusal: Error) -> Self {
+        Self { refusal, hope: false }
+    }
 }
 
 impl Caller for Client {
@@ -319,7 +353,7 @@ impl fmt::Debug for ClientBuilder {
 }
 
 fn closed() -> Error {
-    Error::new(Code::Unavailable, "the client is closed").with_phase(Phase::Resolve)
+    Error::new(Code::Unavailable, "the client was closed").with_phase(Phase::Resolve)
 }
 
 /// An error names this many providers at most.

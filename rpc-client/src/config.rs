@@ -10,7 +10,8 @@ use crate::{balance::Balance, in_flight::InFlight};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// The time of a call when neither the caller nor its method says; default 5 s.
+    /// The time of a call when neither the caller nor its method says; default 5 s. Raised, callers wait longer for providers that
+    /// hang, and idempotent methods try another provider later, as an attempt has a third of the time.
     pub timeout: Duration,
     /// How arguments are serialized when the caller does not say; default bincode.
     pub codec: Codec,
@@ -28,20 +29,23 @@ pub struct ClientConfig {
     /// A connection is dead when a ping is unanswered for this long and nothing else was read; default 5 s. Raised, a dead
     /// provider is found later; lowered, a busy one is taken for dead.
     pub pong_timeout: Duration,
-    /// How long an unproved provider that has left the registry's list stays in use while it answers; default 60 s. Raised,
-    /// a registry that lost its memory is survived longer; lowered, providers that left without a goodbye are left sooner.
+    /// How long a provider that has left the registry's list stays in use while it answers; default 60 s. One that does not answer
+    /// is dropped at once. Raised, a registry that lost its memory is survived longer; lowered, providers that left without a
+    /// goodbye are left sooner.
     pub delisted_grace: Duration,
-    /// Calls in flight on one connection; default 1024, as at the server, at most 1 000 000. More wait.
+    /// Calls in flight on one connection; default 1024, as at the server, at most 1 000 000. More wait for a place until their
+    /// deadline, and then fail with `ResourceExhausted`. Raised over the server's own bound, it refuses what is over that.
     pub max_in_flight: usize,
     /// Connections to one address; default 1, at most 64. Raised, a slow connection holds up fewer calls, and more memory and
     /// file descriptors are held on both ends.
     pub lanes: usize,
-    /// The longest payload once decompressed, in bytes; default 16 MiB.
+    /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one answer can make this process hold more.
     pub max_decompressed: usize,
     /// Where lists of providers are kept for a start while the registry is down; default `$XDG_CACHE_HOME/msnb`, else
-    /// `~/.cache/msnb`. `None` keeps none.
+    /// `~/.cache/msnb`. `None` keeps none. A list that cannot be written or read is no error; it is missing when it is needed.
     pub cache_directory: Option<PathBuf>,
-    /// How long the registry may take for its first answer before the list on disk is used; default 500 ms.
+    /// How long the registry may take for its first answer before the list on disk is used; default 500 ms. Raised, the first
+    /// calls wait longer while the registry is down; lowered, an old list is used when it is merely slow.
     pub registry_patience: Duration,
     /// Makes what the client does repeatable, for simulations: its random numbers come from this seed, and its connects count
     /// for itself and not for the process; default none. Set in production, clients back off and choose in step.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpc_core::{
     Code, Status, WireSink,
     frame::{Frame, FrameType, Header, Violation},
-    transport::{Activity, CloseReason, Outbox, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -18,6 +18,7 @@ pub(crate) struct Connection {
     channel: Arc<Channel>,
     outbox: Arc<Outbox>,
     heartbeat: Heartbeat,
+    pings: PingWindow,
     /// Told when the channel takes no new calls any more.
     changes: Arc<Changes>,
     max_frame: usize,
@@ -34,10 +35,12 @@ impl Connection {
         changes: Arc<Changes>,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
+        let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
         Self {
             channel,
             outbox,
             heartbeat,
+            pings,
             changes,
             max_frame: config.transport.max_frame as usize,
             greeted: false,
@@ -57,7 +60,10 @@ impl Connection {
     }
 
     /// The protocol lets either end call; this one serves nothing.
-    fn refuse(&self, header: Header) {
+    fn refuse(&self, header: Header) -> Result<(), Violation> {
+        if header.id == 0 {
+            return Err(Violation::ZeroId);
+        }
         let sink = WireSink {
             outbox: Arc::clone(&self.outbox),
             id: header.id,
@@ -66,14 +72,17 @@ impl Connection {
             max_frame: self.max_frame,
         };
         sink.refuse(&Status::new(Code::Unimplemented, "this end serves nothing"), None);
+        Ok(())
     }
 }
 
 impl Role for Connection {
-    // Callers who get their answers make their next calls.
-    const LISTENERS_SPEAK: bool = true;
+    fn expects_more(&self, _read: bool) -> bool {
+        // Callers who get their answers make their next calls; one alone has made its own.
+        self.channel.has_several()
+    }
 
-    fn handle_frame(&mut self, frame: Frame, _now: Instant) -> Result<(), Violation> {
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let header = frame.header;
         match header.frame_type {
             FrameType::Response => {
@@ -81,13 +90,16 @@ impl Role for Connection {
                 self.channel.deliver(header.id, Outcome::Response(frame));
             }
             FrameType::Pong => self.prove(),
-            FrameType::Ping => self.say(FrameType::Pong, header.id),
+            FrameType::Ping => {
+                self.pings.count(now)?;
+                self.say(FrameType::Pong, header.id);
+            }
             FrameType::Goaway => {
                 debug!(peer = %self.channel.address(), "the peer says goodbye");
                 self.channel.drain();
                 self.changes.tell();
             }
-            FrameType::Request => self.refuse(header),
+            FrameType::Request => self.refuse(header)?,
             FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
             FrameType::Cancel | FrameType::Extension(_) => {}
         }
@@ -99,7 +111,7 @@ impl Role for Connection {
             FrameType::Response => {
                 self.channel.deliver(header.id, Outcome::Overlong { length: header.full_length, limit });
             }
-            FrameType::Request => self.refuse(header),
+            FrameType::Request => self.refuse(header)?,
             _ => self.channel.stray(),
         }
         Ok(())
@@ -118,7 +130,11 @@ impl Role for Connection {
         let (overdue_at, awaits) = self.channel.expire(now);
         // A channel is chosen only once its peer has answered: whoever merely accepts connections may be paused, or somebody
         // else who took the port.
-        let urgent = self.channel.look_into(activity.last_read) | !std::mem::replace(&mut self.greeted, true);
+        let silent = self.channel.look_into(activity.last_read);
+        if silent {
+            self.changes.tell();
+        }
+        let urgent = silent | !std::mem::replace(&mut self.greeted, true);
         let beat = self.heartbeat.beat(activity, awaits, urgent, now)?;
         if beat.ping {
             self.say(FrameType::Ping, 0);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rpc_core::Error;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::channel::Channel;
@@ -91,6 +91,20 @@ impl Endpoint {
     pub(crate) fn state(&self) -> EndpointState {
         let states = self.lanes.iter().map(|lane| EndpointState::from(&*read(lane)));
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
+    }
+
+    /// Whether there is a connection that takes calls, or will when its peer has answered or rested: one that is not dead yet.
+    pub(crate) fn lives(&self) -> bool {
+        self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_open()))
+    }
+
+    /// When the first of its connections that rest has rested.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        let rests = |lane: &RwLock<Lane>| match &*read(lane) {
+            Lane::Connected(channel) => channel.rests_until(),
+            _ => None,
+        };
+        self.lanes.iter().filter_map(rests).min()
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -16,6 +16,46 @@
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
 //! | which mistakes can be made on purpose, for tests? | `planted.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
+//!
+//! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget.
+//!
+//! # Errors
+//!
+//! A call fails with an `rpc_core::Error`. Its `delivery()` says whether the handler may have run. What did not run is sent again
+//! by the client itself; what may have run only for methods that are `idempotent` or run `once`. So an error is what was left
+//! after at most three attempts, or what could not be tried again in time.
+//!
+//! # Cancel safety
+//!
+//! Dropping a call's future gives the call up, frees its place and tells the peer.
+//!
+//! # Examples
+//!
+//! ```
+//! use rpc_client::{Client, ClientConfig};
+//! use rpc_core::{Code, Delivery, rpc_service};
+//!
+//! #[rpc_service(name = "demo.Greeter", version = "1.0")]
+//! trait Greeter {
+//!     #[rpc(idempotent)]
+//!     async fn hello(&self, name: String) -> String;
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // With `.registry(…)` providers are found by name; without one, each call says whom it is for.
+//! let client = Client::builder().config(ClientConfig::default().with_lanes(2)).build()?;
+//! let greeter = GreeterClient::new(client.clone());
+//!
+//! // A port of this machine at which nobody listens.
+//! let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+//! let error = greeter.hello("Bo".into()).address(nobody).await.unwrap_err();
+//! assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent));
+//! assert!(error.is_retryable());
+//!
+//! client.close().await;
+//! # Ok(()) }
+//! ```
 
 mod addresses;
 mod answer;

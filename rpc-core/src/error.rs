@@ -98,6 +98,13 @@ impl Error {
         self
     }
 
+    /// Sets how long to wait before a retry.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
     /// Sets the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -145,7 +152,13 @@ impl Error {
     /// An [`Unknown`](Delivery::Unknown) delivery is not retryable in this sense; only the caller knows whether the method may
     /// run twice.
     pub fn is_retryable(&self) -> bool {
-        self.0.delivery == Delivery::NotSent && matches!(self.0.code, Code::Unavailable | Code::ResourceExhausted)
+        let may_pass = match self.0.code {
+            Code::Unavailable => true,
+            // A bound that other calls have reached, unlike one that this call is over by itself.
+            Code::ResourceExhausted => self.0.retry_after.is_some(),
+            _ => false,
+        };
+        may_pass && self.0.delivery == Delivery::NotSent
     }
 }
 

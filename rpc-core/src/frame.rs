@@ -165,6 +165,8 @@ pub(crate) fn write_frame<E>(
 
 /// Where codec and compression stand in a header that was written already.
 pub(crate) const CODEC_AT: usize = 10;
+/// Where the id stands.
+pub(crate) const ID_AT: usize = 12;
 const LENGTH_AT: usize = 5;
 
 /// Something that a peer must never do: the connection cannot be trusted any more and is closed at once.

@@ -1,10 +1,16 @@
 //! The heads of frames with a body: tag-length-value entries before the payload.
 
-use std::time::Duration;
+use std::{
+    ops::{Deref, Range},
+    time::Duration,
+};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{Code, Metadata, ServiceId, Status, frame::Violation};
+use crate::{
+    Code, Metadata, ServiceId, Status,
+    frame::{Frame, FrameType, Violation},
+};
 
 /// What a caller says of a call, before its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub struct RequestHead {
     pub metadata: Metadata,
     /// The same key names the same call, whichever connection it comes on.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether an earlier request with the same key may have arrived.
+    pub repeat: bool,
 }
 
 /// What a callee says of its answer, before the result.
@@ -32,7 +40,7 @@ pub struct ResponseHead {
     pub retry_after: Option<Duration>,
 }
 
-/// `service:version/method` as text.
+/// `service:version/method` as it came; text, if it is one that anybody serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route(Bytes);
 
@@ -40,17 +48,22 @@ impl Route {
     /// The longest route in bytes: a service, a slash, and a method of as many bytes.
     pub const MAX_LEN: usize = 2 * ServiceId::MAX_LEN + 1;
 
-    /// The text.
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text; empty if it is none.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    fn from_wire(value: Bytes) -> Result<Self, Status> {
-        if value.len() > Self::MAX_LEN || std::str::from_utf8(&value).is_err() {
-            let message = format!("a route is UTF-8 of at most {} bytes", Self::MAX_LEN);
+    fn from_wire(value: Value<'_>) -> Result<Self, Status> {
+        if value.len() > Self::MAX_LEN {
+            let message = format!("a route has at most {} bytes", Self::MAX_LEN);
             return Err(Status::new(Code::InvalidArgument, message));
         }
-        Ok(Self(value))
+        Ok(Self(value.to_bytes()))
     }
 }
 
@@ -128,8 +141,9 @@ impl RequestHead {
                 CALL_FLAGS => fixed::<1>(&value, "CALL FLAGS")
                     .and_then(|[bits]| CallFlags::from_wire(bits))
                     .map(|flags| head.flags = flags),
-                METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
+                METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 IDEMPOTENCY_KEY => fixed(&value, "IDEMPOTENCY KEY").map(|key| head.idempotency_key = Some(key)),
+                REPEAT => fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
                 other => understood(other),
             };
             refused = refused.take().or(outcome.err());
@@ -155,7 +169,7 @@ impl ResponseHead {
         for_each_entry(body, |tag, value| {
             let outcome = match tag {
                 STATUS => parse_status(&value).map(|status| head.status = status),
-                METADATA => Metadata::from_wire(value).map(|metadata| head.metadata = metadata),
+                METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 RETRY_AFTER => millis(&value).map(|wait| head.retry_after = Some(wait)),
                 other => understood(other),
             };
@@ -195,6 +209,8 @@ pub struct RequestHeadRef<'a> {
     pub metadata: &'a Metadata,
     /// The same key names the same call.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether an earlier request with the same key may have arrived.
+    pub repeat: bool,
 }
 
 impl RequestHeadRef<'_> {
@@ -212,12 +228,53 @@ impl RequestHeadRef<'_> {
             if let Some(key) = self.idempotency_key {
                 put(out, IDEMPOTENCY_KEY, &key);
             }
+            if self.repeat {
+                put(out, REPEAT, &[1]);
+            }
         });
     }
 }
 
+/// The value of an entry, which shares the body's memory only if it is kept.
+struct Value<'a> {
+    body: &'a Bytes,
+    range: Range<usize>,
+}
+
+impl Value<'_> {
+    fn to_bytes(&self) -> Bytes {
+        self.body.slice(self.range.clone())
+    }
+}
+
+impl Deref for Value<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.body[self.range.clone()]
+    }
+}
+
+/// Checks that the head of a RESPONSE or GOAWAY fits into its frame, entry for entry.
+///
+/// Their reader may be somebody who no longer has the connection in hand. A REQUEST's head is read at once, by
+/// [`RequestHead::take`].
+pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
+    match frame.header.frame_type {
+        FrameType::Response | FrameType::Goaway => walk(&frame.body, |_, _| ()).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Calls `each` with every entry and leaves `body` at the payload.
-fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Bytes)) -> Result<(), Violation> {
+fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Value<'_>)) -> Result<(), Violation> {
+    let payload_at = walk(body, |tag, range| each(tag, Value { body, range }))?;
+    body.advance(payload_at);
+    Ok(())
+}
+
+/// Calls `each` with every tag and where its value stands; says where the payload begins.
+fn walk(body: &[u8], mut each: impl FnMut(u8, Range<usize>)) -> Result<usize, Violation> {
     let length = body.first_chunk::<2>().ok_or(Violation::HeadOverrun)?;
     let end = 2 + usize::from(u16::from_be_bytes(*length));
     if end > body.len() {
@@ -227,15 +284,14 @@ fn for_each_entry(body: &mut Bytes, mut each: impl FnMut(u8, Bytes)) -> Result<(
     while at < end {
         let entry = &body[at..end];
         let [tag, l0, l1] = *entry.first_chunk::<3>().ok_or(Violation::HeadOverrun)?;
-        let value_end = at + 3 + usize::from(u16::from_be_bytes([l0, l1]));
-        if value_end > end {
+        let value = at + 3..at + 3 + usize::from(u16::from_be_bytes([l0, l1]));
+        if value.end > end {
             return Err(Violation::HeadOverrun);
         }
-        each(tag, body.slice(at + 3..value_end));
-        at = value_end;
+        at = value.end;
+        each(tag, value);
     }
-    *body = body.slice(end..);
-    Ok(())
+    Ok(end)
 }
 
 /// An unknown even tag is skipped, an unknown odd one fails the call.
@@ -295,6 +351,7 @@ const METADATA: u8 = 4;
 const STATUS: u8 = 5;
 const RETRY_AFTER: u8 = 6;
 const IDEMPOTENCY_KEY: u8 = 8;
+const REPEAT: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -328,6 +385,7 @@ mod tests {
             flags: CallFlags::ONE_WAY.union(CallFlags::IDEMPOTENT),
             metadata: &metadata,
             idempotency_key: Some([7; 16]),
+            repeat: true,
         };
         let mut out = BytesMut::new();
         written.write(&mut out);
@@ -336,7 +394,8 @@ mod tests {
         assert!(body.is_empty());
         assert_eq!(head.route.as_str(), written.route);
         assert_eq!(head.timeout, Some(Duration::from_millis(2)), "rounded up");
-        assert_eq!((head.flags, &head.metadata, head.idempotency_key), (written.flags, &metadata, Some([7; 16])));
+        assert_eq!((head.flags, &head.metadata), (written.flags, &metadata));
+        assert_eq!((head.idempotency_key, head.repeat), (Some([7; 16]), true));
     }
 
     #[test]
@@ -361,7 +420,7 @@ mod tests {
 
     #[test]
     fn entries_of_the_wrong_shape_fail_the_call() {
-        for head in [&b""[..], b"\x01\0\x01\xff", b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
+        for head in [&b""[..], b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
             assert_eq!(code(request(head)), Code::InvalidArgument, "{head:?}");
         }
     }

@@ -27,7 +27,7 @@ pub struct MethodInfo {
     route: Cow<'static, str>,
     name_at: usize,
     idempotent: bool,
-    once: bool,
+    once: Option<Once>,
     one_way: bool,
     timeout: Option<Duration>,
 }
@@ -50,7 +50,7 @@ impl MethodInfo {
             route: Cow::Borrowed(route),
             name_at: at,
             idempotent: false,
-            once: false,
+            once: None,
             one_way: false,
             timeout: None,
         }
@@ -60,7 +60,7 @@ impl MethodInfo {
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
-        Self { service, route, name_at, idempotent: false, once: false, one_way: false, timeout: None }
+        Self { service, route, name_at, idempotent: false, once: None, one_way: false, timeout: None }
     }
 
     /// Says that the method may run twice without harm, so a client may send it again.
@@ -70,11 +70,10 @@ impl MethodInfo {
         self
     }
 
-    /// Says that a server is to run each call at most once, however often it is sent: the client sends a key with it, and the
-    /// server answers a repeat with the answer it gave before.
+    /// Says that each call is to run at most once, however often it is sent.
     #[must_use]
-    pub const fn once(mut self) -> Self {
-        self.once = true;
+    pub const fn once(mut self, once: Once) -> Self {
+        self.once = Some(once);
         self
     }
 
@@ -112,8 +111,8 @@ impl MethodInfo {
         self.idempotent
     }
 
-    /// Whether a server is to run each call at most once, however often it is sent.
-    pub fn is_once(&self) -> bool {
+    /// Whether, and where, each call is to run at most once, however often it is sent.
+    pub fn run_once(&self) -> Option<Once> {
         self.once
     }
 
@@ -126,6 +125,17 @@ impl MethodInfo {
     pub fn default_timeout(&self) -> Option<Duration> {
         self.timeout
     }
+}
+
+/// Where a call that may be sent again is to run at most once. The client sends a key with it; a repeat with the same key is
+/// answered with the answer that was given before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Once {
+    /// On one server, which remembers its answers: the call is sent again to that server only.
+    Server,
+    /// On all servers together, which share a store of answers: the call may be sent again to any of them.
+    Cluster,
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::{
     BoxFuture, Code, Codec, Compression, Context, Message, MethodInfo, Payload, ServiceId, Status,
-    frame::{FrameType, HEADER_LEN, Header, write_frame},
+    frame::{FrameType, HEADER_LEN, Header, ID_AT, write_frame},
     head::ResponseHead,
     transport::{Outbox, PushError},
 };
@@ -54,6 +54,8 @@ pub struct Responder {
 enum Sink {
     Wire(WireSink),
     Local(Option<oneshot::Sender<LocalReply>>),
+    /// A call whose answer is kept, to be given to all who ask for it.
+    Kept(WireSink, Option<oneshot::Sender<StoredAnswer>>),
     /// A one-way call: nobody listens.
     Nobody,
 }
@@ -88,6 +90,11 @@ impl Responder {
     /// Answers nobody, for a one-way call.
     pub fn nobody(context: Context) -> Self {
         Self { context, sink: Sink::Nobody }
+    }
+
+    /// Answers to who keeps the answer. Of `sink`, only how it encodes is used.
+    pub fn kept(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
+        Self { context, sink: Sink::Kept(sink, Some(answer)) }
     }
 
     pub(crate) fn local(context: Context, reply: oneshot::Sender<LocalReply>) -> Self {
@@ -154,11 +161,26 @@ impl Responder {
                     let _ = reply.send(LocalReply { status, payload });
                 }
             }
+            Sink::Kept(sink, answer) => {
+                let mut frame = BytesMut::new();
+                sink.write(&mut frame, status, value);
+                if self.context.claim_answer()
+                    && let Some(answer) = answer.take()
+                {
+                    let _ = answer.send(StoredAnswer(frame.freeze()));
+                }
+            }
             Sink::Wire(sink) => {
-                // The claim comes under the outbox's lock, once there is room: who claims is heard.
+                // The claim comes under the outbox's lock, once there is room: who claims is heard. It comes after the value,
+                // because one that panics while it is serialized leaves the answer to `drop`.
                 let pushed = sink.outbox.push(|out| {
-                    if self.context.claim_answer() {
-                        sink.write(out, status, value);
+                    if self.context.is_answered() {
+                        return;
+                    }
+                    let start = out.len();
+                    sink.write(out, status, value);
+                    if !self.context.claim_answer() {
+                        out.truncate(start);
                     }
                 });
                 return pushed != Err(PushError::Full);
@@ -168,17 +190,28 @@ impl Responder {
     }
 
     fn refuse(&mut self, status: &Status, retry_after: Option<Duration>) {
+        // Most responders that are dropped have answered.
+        if self.context.is_answered() {
+            return;
+        }
+        if let Sink::Wire(sink) = &self.sink {
+            return sink.refuse_once(&self.context, status, retry_after);
+        }
         if !self.context.claim_answer() {
             return;
         }
         match &mut self.sink {
-            Sink::Nobody => {}
+            Sink::Wire(_) | Sink::Nobody => {}
             Sink::Local(reply) => {
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(LocalReply { status: status.clone(), payload: BytesMut::new() });
                 }
             }
-            Sink::Wire(sink) => sink.refuse(status, retry_after),
+            Sink::Kept(sink, answer) => {
+                if let Some(answer) = answer.take() {
+                    let _ = answer.send(StoredAnswer::status(sink, status));
+                }
+            }
         }
     }
 }
@@ -196,11 +229,66 @@ impl fmt::Debug for Responder {
     }
 }
 
+/// An answer in the form in which it travels, so that it can be kept and given again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer(Bytes);
+
+impl StoredAnswer {
+    /// The answer that a store kept as bytes.
+    ///
+    /// # Errors
+    ///
+    /// `DataLoss` for bytes that are no answer.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, Status> {
+        let header = bytes.first_chunk().and_then(|header| Header::parse(header).ok());
+        let whole = header
+            .filter(|header| header.frame_type == FrameType::Response && header.full_length as usize == bytes.len());
+        whole.map(|_| Self(bytes)).ok_or_else(|| Status::new(Code::DataLoss, "the stored answer is damaged"))
+    }
+
+    /// The answer as bytes for a store: a RESPONSE frame of docs/PROTOCOL.md with id 0.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// A status and no value, encoded as `sink` would.
+    pub fn status(sink: &WireSink, status: &Status) -> Self {
+        let mut frame = BytesMut::new();
+        sink.write_status(&mut frame, status, None);
+        Self(frame.freeze())
+    }
+}
+
 impl WireSink {
+    /// Gives an answer that was kept, unless the call has another. Its number of bytes is bounded by the frame limit, and it is
+    /// given once for each request, so it does not wait for room.
+    pub fn give(&self, context: &Context, answer: &StoredAnswer) {
+        self.claim(context, |out| {
+            let start = out.len();
+            out.put_slice(&answer.0);
+            out[start + ID_AT..start + HEADER_LEN].copy_from_slice(&self.id.to_be_bytes());
+        });
+    }
+
+    /// Answers with a status and no value, unless the call has another answer.
+    pub fn refuse_once(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
+        self.claim(context, |out| self.write_status(out, status, retry_after));
+    }
+
     /// Answers with a status and no value, without regard to who else might.
     pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
         // A connection that is gone has nobody to be told.
         let _ = self.outbox.push_control(|out| self.write_status(out, status, retry_after));
+    }
+
+    /// Lets `write` append the answer if there is none yet.
+    fn claim(&self, context: &Context, write: impl FnOnce(&mut BytesMut)) {
+        // Under the outbox's lock: a connection that waits for its last answer must not find it claimed and not yet there.
+        let _ = self.outbox.push_control(|out| {
+            if context.claim_answer() {
+                write(out);
+            }
+        });
     }
 
     /// Writes a result or an error value; where that fails, why.

@@ -89,6 +89,8 @@ use syn::parse_macro_input;
 /// | `#[rpc(…)]` | |
 /// |---|---|
 /// | `idempotent` | the method may run twice without harm, so a client may send a call again |
+/// | `once` | each call runs at most once on a server: the client sends a key with it, and sends it again to that server only |
+/// | `once = "cluster"` | the same for all servers together, which share a store of answers |
 /// | `one_way` | no response is sent; the call ends when it is sent |
 /// | `timeout = "500ms"` | of calls whose caller names none: a whole number of `ns`, `us`, `ms`, `s` or `m`, up to 49 days; else the client's |
 /// | `name = "sayHello"` | the method's name on the wire; else its own |

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rpc_core::{CallOptions, Code, Error, Payload, transport::TransportConfig};
+use rpc_core::{
+    CallOptions, Code, Error, Payload,
+    transport::{PingWindow, TransportConfig},
+};
 
 /// The numbers of a server. All have defaults that suit most; build one with `ServerConfig::default().with_…`.
 #[derive(Debug, Clone)]
@@ -20,10 +23,14 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
     pub max_connections_per_ip: usize,
-    /// Pings a second on one connection; default 100.
+    /// Pings a second on one connection, at more of which it is closed; default 100. Raised, one client can make the server
+    /// answer more of them.
     pub max_pings: u32,
     /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
     pub max_decompressed: usize,
+    /// How long the answers of methods that run once are remembered; default 10 minutes. Raised, a repeat may come later, and
+    /// more memory is held, at most 100 000 calls and 64 MiB.
+    pub once_kept: Duration,
     /// How long a draining server waits, once it is off the registry's list, for consumers to learn of it; default 1 s. Raised,
     /// a shutdown takes longer.
     pub drain_notice: Duration,
@@ -41,8 +48,9 @@ impl Default for ServerConfig {
             max_in_flight: 1024,
             max_connections: 10_000,
             max_connections_per_ip: 1_000,
-            max_pings: 100,
+            max_pings: PingWindow::LIMIT,
             max_decompressed: Payload::MAX_DECOMPRESSED,
+            once_kept: Duration::from_secs(600),
             drain_notice: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
             transport: TransportConfig::default(),
@@ -70,6 +78,7 @@ impl ServerConfig {
         with_max_connections_per_ip(max_connections_per_ip: usize)
         with_max_pings(max_pings: u32)
         with_max_decompressed(max_decompressed: usize)
+        with_once_kept(once_kept: Duration)
         with_drain_notice(drain_notice: Duration)
         with_drain_timeout(drain_timeout: Duration)
         with_transport(transport: TransportConfig)
@@ -84,6 +93,7 @@ impl ServerConfig {
             () if self.max_in_flight == 0 => refuse("max_in_flight"),
             () if self.max_connections == 0 => refuse("max_connections"),
             () if self.max_connections_per_ip == 0 => refuse("max_connections_per_ip"),
+            () if self.max_pings == 0 => refuse("max_pings"),
             () if self.max_decompressed == 0 => refuse("max_decompressed"),
             () => self.transport.validate(),
         }

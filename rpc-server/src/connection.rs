@@ -12,18 +12,22 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, Code, Context, Payload, Peer, Responder, Status, WireSink,
+    BoxFuture, Code, Context, Metadata, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
     head::{CallFlags, HeadError, RequestHead, ResponseHead},
-    transport::{Activity, CloseReason, Outbox, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, trace};
+use tracing::{debug, error, trace, warn};
 
 use crate::{
     config::ServerConfig,
-    dispatcher::Dispatcher,
+    dispatcher::{Dispatcher, Target},
+    once::{Admission, Asker, OnceCalls, Refused},
     running::{Ended, Running},
 };
 
@@ -37,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: TaskTracker,
     /// Ends what still runs when the drain's time is over.
     pub(crate) abort: CancellationToken,
+    /// The calls that run once.
+    pub(crate) once: OnceCalls,
     /// Frames that came for no call.
     pub(crate) strays: AtomicU64,
 }
@@ -54,63 +60,134 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
-        let pings = PingWindow { since: Instant::now(), count: 0 };
+        let pings = PingWindow::new(shared.config.max_pings, Instant::now());
         Self { shared, outbox, peer: Arc::new(peer), running: Arc::default(), pings, goodbye: None }
     }
 
     fn handle_request(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let Frame { header, mut body } = frame;
-        let sink = self.sink(header)?;
+        let has_room = self.check(header.id)?;
         let head = match RequestHead::take(&mut body) {
             Ok(head) => head,
             Err(HeadError::Violation(violation)) => return Err(violation),
             Err(HeadError::Refused(status)) => {
-                sink.refuse(&status, None);
+                self.sink(header).refuse(&status, None);
                 return Ok(());
             }
         };
-        let one_way = head.flags.contains(CallFlags::ONE_WAY);
-        let target = match self.shared.dispatcher.find(head.route.as_str()) {
-            Ok(target) => target,
-            Err(status) => {
-                self.refuse(&sink, one_way, &status, None);
-                return Ok(());
-            }
-        };
-        if !self.running.has_room(self.shared.config.max_in_flight) {
-            let limit = self.shared.config.max_in_flight;
-            let status = Status::new(Code::ResourceExhausted, format!("{limit} calls run on this connection"));
-            self.refuse(&sink, one_way, &status, Some(RETRY_AFTER));
-            return Ok(());
-        }
-        let method = &target.service.methods()[target.method];
-        let timeout = head.timeout.or(method.default_timeout()).unwrap_or(self.shared.config.default_timeout);
-        if timeout.is_zero() {
-            let status = Status::new(Code::DeadlineExceeded, "the deadline passed before the call was started");
-            self.refuse(&sink, one_way, &status, None);
-            return Ok(());
-        }
-        trace!(route = head.route.as_str(), id = header.id, "call");
-        let context = Context::new(Arc::clone(&self.peer), Some(now + timeout), head.metadata, head.idempotency_key);
-        let responder =
-            if one_way { Responder::nobody(context.clone()) } else { Responder::wire(context.clone(), sink.clone()) };
         let arguments = Payload {
             codec: header.codec,
             compression: header.compression,
             bytes: body,
             max_decompressed: self.shared.config.max_decompressed,
         };
-        let call = target.service.call(target.method, arguments, responder);
-        let mut handling = Handling { context, call, route: head.route };
-        // Most handlers are done at once: those cost neither a task nor an entry.
-        if Pin::new(&mut handling).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
-            self.spawn(handling, sink, one_way);
+        match self.admit(&head, has_room) {
+            Ok((target, timeout)) => self.serve(header, head, target, arguments, now, timeout),
+            Err(refusal) if head.flags.contains(CallFlags::ONE_WAY) => {
+                debug!(status = %refusal.status, "a one-way call is refused and nobody is told");
+            }
+            Err(refusal) => self.sink(header).refuse(&refusal.status, refusal.retry_after),
         }
         Ok(())
     }
 
+    /// Finds out who serves a call, and how long it may take.
+    fn admit(&self, head: &RequestHead, has_room: bool) -> Result<(&Target, Duration), Refusal> {
+        let config = &self.shared.config;
+        let target = self.shared.dispatcher.find(&head.route)?;
+        if !has_room {
+            let message = format!("{} calls run on this connection", config.max_in_flight);
+            let status = Status::new(Code::ResourceExhausted, message);
+            return Err(Refusal { status, retry_after: Some(RETRY_AFTER) });
+        }
+        let timeout = head.timeout.or(target.info().default_timeout()).unwrap_or(config.default_timeout);
+        if timeout.is_zero() {
+            Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the call was started"))?;
+        }
+        Ok((target, timeout))
+    }
+
+    fn serve(
+        &self,
+        header: Header,
+        head: RequestHead,
+        target: &Target,
+        arguments: Payload,
+        now: Instant,
+        timeout: Duration,
+    ) {
+        trace!(route = head.route.as_str(), id = header.id, "call");
+        let (one_way, deadline) = (head.flags.contains(CallFlags::ONE_WAY), now + timeout);
+        if let (Some(_), Some(key), false) = (target.info().run_once(), head.idempotency_key, one_way) {
+            let (service, method) = (Arc::clone(&target.service), target.method);
+            let once = OnceRequest { key, head, sink: self.sink(header), arguments, deadline, now };
+            return self.run_once(once, move |arguments, responder| service.call(method, arguments, responder));
+        }
+        let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key);
+        let responder = if one_way {
+            Responder::nobody(context.clone())
+        } else {
+            Responder::wire(context.clone(), self.sink(header))
+        };
+        let call = target.service.call(target.method, arguments, responder);
+        let mut handling = Handling { context, call, route: head.route };
+        // Most handlers are done at once: those cost neither a task nor an entry.
+        if Pin::new(&mut handling).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
+            self.spawn(handling, header, one_way);
+        }
+    }
+
+    /// Serves a call that is to run once: nobody but its deadline ends its handler, because somebody may ask for its answer again.
+    fn run_once(
+        &self,
+        once: OnceRequest,
+        call: impl FnOnce(Payload, Responder) -> BoxFuture<'static, ()> + Send + 'static,
+    ) {
+        let OnceRequest { key, head, sink, arguments, deadline, now } = once;
+        let calls = &self.shared.once;
+        let asking = Context::new(Arc::clone(&self.peer), Some(deadline), Metadata::default(), Some(key));
+        let asker = Asker::new(&self.running, asking, sink.clone());
+        match calls.admit(key, head.route.as_str(), head.repeat, asker, now) {
+            Ok(Admission::Served) => return,
+            Err(Refused { asker, status, retry_after }) => return asker.refuse(&status, retry_after),
+            Ok(Admission::Run) => {}
+        }
+        let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, Some(key));
+        let (shared, route) = (Arc::clone(&self.shared), head.route);
+        self.shared.handlers.spawn(async move {
+            let abort = shared.abort.clone();
+            let served = abort.run_until_cancelled(timeout_at(deadline, async {
+                if let Some(store) = &shared.once.store
+                    && let Some(answer) = OnceCalls::claim(&**store, key, route.as_str()).await?
+                {
+                    return Ok(answer);
+                }
+                let (answer, answered) = oneshot::channel();
+                let call = call(arguments, Responder::kept(context.clone(), sink.clone(), answer));
+                Handling { context, call, route }.await;
+                let lost =
+                    || StoredAnswer::status(&sink, &Status::new(Code::Internal, "the handler ended without an answer"));
+                let answer = answered.await.unwrap_or_else(|_| lost());
+                if let Some(store) = &shared.once.store
+                    && let Err(error) = store.keep(key, answer.as_bytes().clone()).await
+                {
+                    warn!(%error, "an answer that others may ask for was not kept");
+                }
+                Ok(answer)
+            }));
+            match served.await {
+                Some(Ok(Ok(answer))) => shared.once.answer(key, answer, Instant::now()),
+                Some(Ok(Err(status))) => shared.once.release(key, &status),
+                Some(Err(_)) | None => {
+                    let status = Status::new(Code::DeadlineExceeded, "the deadline passed while the handler ran");
+                    shared.once.answer(key, StoredAnswer::status(&sink, &status), Instant::now());
+                }
+            }
+        });
+    }
+
     /// Gives a handler that waits for something a task, where it is polled again with a waker of its own.
-    fn spawn(&self, handling: Handling, sink: WireSink, one_way: bool) {
+    fn spawn(&self, handling: Handling, header: Header, one_way: bool) {
         if one_way {
             // Nobody waits for it, nobody cancels it, and it outlives its connection; but not its deadline, nor the server.
             let (ended, abort) = (self.running.enter_one_way(), self.shared.abort.clone());
@@ -125,8 +202,9 @@ impl Connection {
             return;
         }
         let context = handling.context.clone();
-        self.running
-            .enter(sink, context, |ended| self.shared.handlers.spawn(until_ended(handling, ended)).abort_handle());
+        self.running.enter(self.sink(header), context, |ended| {
+            self.shared.handlers.spawn(until_ended(handling, ended)).abort_handle()
+        });
     }
 
     fn handle_cancel(&self, id: u32) {
@@ -142,28 +220,22 @@ impl Connection {
         }
     }
 
-    fn sink(&self, header: Header) -> Result<WireSink, Violation> {
-        if header.id == 0 {
-            return Err(Violation::ZeroId);
-        }
-        if self.running.contains(header.id) {
-            return Err(Violation::DuplicateId(header.id));
-        }
-        Ok(WireSink {
+    fn sink(&self, header: Header) -> WireSink {
+        WireSink {
             outbox: Arc::clone(&self.outbox),
             id: header.id,
             codec: header.codec,
             compression: header.compression,
             max_frame: self.shared.config.transport.max_frame as usize,
-        })
+        }
     }
 
-    fn refuse(&self, sink: &WireSink, one_way: bool, status: &Status, retry_after: Option<Duration>) {
-        if one_way {
-            debug!(%status, "a one-way call is refused and nobody is told");
-        } else {
-            sink.refuse(status, retry_after);
+    /// Whether there is room for another call, and a violation for an id that cannot be a new call's.
+    fn check(&self, id: u32) -> Result<bool, Violation> {
+        if id == 0 {
+            return Err(Violation::ZeroId);
         }
+        self.running.check(id, self.shared.config.max_in_flight)
     }
 
     fn stray(&self) {
@@ -171,9 +243,33 @@ impl Connection {
     }
 }
 
+/// Why a call is not run, and when it may be sent again.
+struct Refusal {
+    status: Status,
+    retry_after: Option<Duration>,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self { status, retry_after: None }
+    }
+}
+
+/// A request that is to run once.
+struct OnceRequest {
+    key: [u8; 16],
+    head: RequestHead,
+    sink: WireSink,
+    arguments: Payload,
+    deadline: Instant,
+    now: Instant,
+}
+
 impl Role for Connection {
-    // Handlers that are done at once have spoken when their frame is handled.
-    const LISTENERS_SPEAK: bool = false;
+    fn expects_more(&self, read: bool) -> bool {
+        // Handlers that are done at once have spoken when their frame is handled; of those on tasks, several may be ready.
+        !read && self.running.has_several()
+    }
 
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let id = frame.header.id;
@@ -181,7 +277,7 @@ impl Role for Connection {
             FrameType::Request => self.handle_request(frame, now)?,
             FrameType::Cancel => self.handle_cancel(id),
             FrameType::Ping => {
-                self.pings.count(now, self.shared.config.max_pings)?;
+                self.pings.count(now)?;
                 // A connection that is closing has nobody to be answered.
                 let _ = self
                     .outbox
@@ -198,7 +294,8 @@ impl Role for Connection {
         match header.frame_type {
             FrameType::Request => {
                 let message = format!("the request has {} bytes, over the limit of {limit}", header.full_length);
-                self.sink(header)?.refuse(&Status::new(Code::ResourceExhausted, message), None);
+                self.check(header.id)?;
+                self.sink(header).refuse(&Status::new(Code::ResourceExhausted, message), None);
             }
             FrameType::Item | FrameType::End | FrameType::Credit => self.handle_stream(header.id),
             _ => self.stray(),
@@ -265,22 +362,6 @@ impl Future for Handling {
 async fn until_ended(handling: Handling, ended: Ended) {
     handling.await;
     drop(ended);
-}
-
-/// How many pings came in this second.
-struct PingWindow {
-    since: Instant,
-    count: u32,
-}
-
-impl PingWindow {
-    fn count(&mut self, now: Instant, limit: u32) -> Result<(), Violation> {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
-            *self = Self { since: now, count: 0 };
-        }
-        self.count += 1;
-        if self.count > limit { Err(Violation::PingFlood(limit)) } else { Ok(()) }
-    }
 }
 
 /// How long a caller is asked to wait when its connection is full.

@@ -8,16 +8,61 @@
 //! | who may connect? | `acceptor.rs` |
 //! | what happens to a frame? | `connection.rs` |
 //! | which calls run on a connection? | `running.rs` |
+//! | how does a call run once? | `once.rs` |
 //! | which service is a route? | `dispatcher.rs` |
 //! | how is it found? | `registration.rs` |
+//!
+//! Several services share a port. A handler is first polled where its frame is read, and gets a task of its own when it has to
+//! wait: what computes for long before its first await belongs into `tokio::task::spawn_blocking`, else it holds up the other
+//! calls of its connection. It is dropped when its caller gives up or its deadline passes; what it spawned learns of that by
+//! `rpc_core::Context::cancelled`.
+//!
+//! # Panics
+//!
+//! A handler that panics fails its own call with `Internal`, unless the program is built with `panic = "abort"`.
+//!
+//! # Examples
+//!
+//! ```
+//! use rpc_core::rpc_service;
+//! use rpc_server::{Server, ServerConfig};
+//!
+//! #[rpc_service(name = "demo.Greeter", version = "1.0")]
+//! trait Greeter {
+//!     async fn hello(&self, name: String) -> String;
+//! }
+//!
+//! struct MyGreeter;
+//!
+//! impl Greeter for MyGreeter {
+//!     async fn hello(&self, name: String) -> String {
+//!         format!("Hello {name}")
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rpc_core::Error> {
+//! let server = Server::builder()
+//!     .service(GreeterServer::new(MyGreeter)) // and `.registry(…)`, to be found by name
+//!     .config(ServerConfig::default().with_max_connections(100))
+//!     .bind("127.0.0.1:0")
+//!     .await?;
+//! println!("listening on {}", server.local_address());
+//! # let stopped = std::future::ready(());
+//! // `stopped` is any future: a signal, a channel. Then the server drains.
+//! server.run_until(stopped).await
+//! # }
+//! ```
 
 mod acceptor;
 mod config;
 mod connection;
 mod dispatcher;
+mod once;
 mod registration;
 mod running;
 mod server;
 
 pub use config::ServerConfig;
+pub use once::{Claim, OnceStore};
 pub use server::{Server, ServerBuilder};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Code, Context, Status, WireSink};
+use rpc_core::{Code, Context, Status, WireSink, frame::Violation};
 use tokio::{task::AbortHandle, time::Instant};
 
 /// The calls of one connection whose handlers run on tasks of their own.
@@ -26,7 +26,8 @@ struct Entry {
     serial: u64,
     context: Context,
     sink: WireSink,
-    handler: AbortHandle,
+    /// The handler's task; none where the handler is not this call's alone.
+    handler: Option<AbortHandle>,
 }
 
 /// Held by a handler's task: when it is dropped, the handler has really ended.
@@ -37,17 +38,21 @@ pub(crate) struct Ended {
 }
 
 impl Running {
-    /// Whether a call with this id waits for its answer.
-    pub(crate) fn contains(&self, id: u32) -> bool {
-        self.lock().calls.get(&id).is_some_and(|entry| !entry.context.is_answered())
-    }
-
-    /// Whether fewer than `limit` handlers run.
-    pub(crate) fn has_room(&self, limit: usize) -> bool {
+    /// Whether fewer than `limit` handlers run; a violation when a call with this id waits for its answer.
+    pub(crate) fn check(&self, id: u32, limit: usize) -> Result<bool, Violation> {
         let table = self.lock();
+        if table.calls.get(&id).is_some_and(|entry| !entry.context.is_answered()) {
+            return Err(Violation::DuplicateId(id));
+        }
         let count = table.calls.len() + table.lingering;
         // A call that has its answer may still stand here for a moment; it must not cost another one its place.
-        count < limit || count - table.calls.values().filter(|entry| entry.context.is_answered()).count() < limit
+        let answered = || table.calls.values().filter(|entry| entry.context.is_answered()).count();
+        Ok(count < limit || count - answered() < limit)
+    }
+
+    /// Whether more than one handler runs.
+    pub(crate) fn has_several(&self) -> bool {
+        self.lock().calls.len() > 1
     }
 
     /// Whether every call has its answer.
@@ -57,16 +62,31 @@ impl Running {
 
     /// Enters a call; `spawn` gets what the handler's task must hold until it ends.
     pub(crate) fn enter(self: &Arc<Self>, sink: WireSink, context: Context, spawn: impl FnOnce(Ended) -> AbortHandle) {
+        self.insert(sink, context, |ended| (Some(spawn(ended)), ()));
+    }
+
+    /// Enters a call that is answered by a handler which others wait for too.
+    pub(crate) fn enter_asker(self: &Arc<Self>, sink: WireSink, context: Context) -> Ended {
+        self.insert(sink, context, |ended| (None, ended))
+    }
+
+    fn insert<T>(
+        self: &Arc<Self>,
+        sink: WireSink,
+        context: Context,
+        begin: impl FnOnce(Ended) -> (Option<AbortHandle>, T),
+    ) -> T {
         // The lock is held over the spawn: a handler that ends at once waits for its entry before it removes it.
         let mut table = self.lock();
         table.next_serial += 1;
         let (id, serial) = (sink.id, table.next_serial);
-        let handler = spawn(Ended { running: Arc::clone(self), id, serial });
+        let (handler, begun) = begin(Ended { running: Arc::clone(self), id, serial });
         table.next_deadline = table.next_deadline.into_iter().chain(context.deadline()).min();
         if table.calls.insert(id, Entry { serial, context, sink, handler }).is_some() {
             // The earlier call with this id has its answer, else it would have been a violation; its task is about to end.
             table.lingering += 1;
         }
+        begun
     }
 
     /// Counts a handler whose call needs no answer.
@@ -117,8 +137,7 @@ impl Running {
         drop(table);
         for entry in entries {
             entry.context.claim_answer();
-            entry.context.cancel();
-            entry.handler.abort();
+            entry.give_up();
         }
     }
 
@@ -133,10 +152,16 @@ impl Entry {
         let first = self.context.claim_answer();
         if first {
             self.sink.refuse(status, None);
-            self.context.cancel();
-            self.handler.abort();
+            self.give_up();
         }
         first
+    }
+
+    fn give_up(self) {
+        self.context.cancel();
+        if let Some(handler) = self.handler {
+            handler.abort();
+        }
     }
 }
 

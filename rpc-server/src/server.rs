@@ -23,6 +23,7 @@ use crate::{
     config::ServerConfig,
     connection::Shared,
     dispatcher::Dispatcher,
+    once::{OnceCalls, OnceStore},
     registration::{Registration, advertised},
 };
 
@@ -44,6 +45,7 @@ pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
+    once_store: Option<Arc<dyn OnceStore>>,
     config: ServerConfig,
 }
 
@@ -161,6 +163,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets where the answers of methods that run once are kept for all servers together. Every server of a service with a method
+    /// `#[rpc(once = "cluster")]` needs the same store: one without it remembers its own answers only, and refuses with `Aborted`
+    /// what may have reached another.
+    pub fn once_store(mut self, store: impl OnceStore) -> Self {
+        self.once_store = Some(Arc::new(store));
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
@@ -206,12 +216,14 @@ impl ServerBuilder {
         let weight = self.weight.unwrap_or(Instance::DEFAULT_WEIGHT);
         let services = dispatcher.ids().cloned().collect();
         let registration = self.registry.map(|registry| Registration::new(registry, services, advertised, weight));
+        let once = OnceCalls::new(self.config.once_kept, self.once_store);
         let shared = Arc::new(Shared {
             config: self.config,
             dispatcher,
             draining: AtomicBool::new(false),
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
+            once,
             strays: AtomicU64::new(0),
         });
         Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })

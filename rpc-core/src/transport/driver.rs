@@ -19,13 +19,15 @@ use super::{FrameReader, Inbound, Outbox};
 use crate::{
     Code, Error,
     frame::{Frame, Header, Violation},
+    head,
 };
 
 /// One end's part in a connection: a state machine that takes frames and time as arguments and says what it has to say
 /// through the connection's [`Outbox`]. Does no I/O.
 pub trait Role: Send + Unpin + 'static {
-    /// Whether frames that came in make others of this process speak: then the driver lets them before it writes.
-    const LISTENERS_SPEAK: bool;
+    /// Whether others of this process are likely to speak right now, because of the frames that were `read` or otherwise: then
+    /// the driver lets them before it writes.
+    fn expects_more(&self, read: bool) -> bool;
 
     /// Takes a whole frame.
     ///
@@ -231,6 +233,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     }
 
     fn drive(&mut self, cx: &mut task::Context<'_>) -> Poll<CloseReason> {
+        // What its own role says must not wake it once more.
+        self.outbox.rouse();
         loop {
             let now = Instant::now();
             if self.closing.is_some() {
@@ -250,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let input = self.input(cx, now)?;
         let read = self.activity.last_read != had_read;
         // Those whom the input woke, and those who are about to speak, come first: then one write carries all of it.
-        if !self.yielded && (R::LISTENERS_SPEAK || !read) {
+        if !self.yielded && self.role.expects_more(read) {
             self.yielded = true;
             cx.waker().wake_by_ref();
             return Ok(Some(Poll::Pending));
@@ -266,7 +270,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         if self.activity.paused && !self.outbox.is_full() {
             return Ok(None);
         }
-        let wake_at = [turn.wake_at, self.frame_deadline(), self.stalled.map(|since| since + self.config.write_stall)];
+        let release_at = self.release_idle(now);
+        let wake_at = [
+            release_at,
+            turn.wake_at,
+            self.frame_deadline(),
+            self.stalled.map(|since| since + self.config.write_stall),
+        ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
             self.arm(cx, wake_at);
         }
@@ -278,6 +288,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Ok(self.outbox.sleep(cx.waker(), blocked).then_some(Poll::Pending))
     }
 
+    /// Gives the buffers back when nothing has been going on for a while; says when to look again.
+    fn release_idle(&mut self, now: Instant) -> Option<Instant> {
+        let idle_at = self.activity.last_read.max(self.activity.last_write) + BUFFERS_KEPT;
+        if !self.reader.holds_nothing() && self.writing.capacity() == 0 {
+            return None;
+        }
+        if now < idle_at {
+            return Some(idle_at);
+        }
+        self.reader.release();
+        if self.written == self.writing.len() {
+            (self.writing, self.written) = (BytesMut::new(), 0);
+            self.outbox.release();
+        }
+        None
+    }
+
     /// Takes frames until there are no more, or enough for one turn.
     fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
         let mut frames = 0;
@@ -285,7 +312,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             while let Some(inbound) = self.reader.next_frame()? {
                 self.frame_begun = None;
                 match inbound {
-                    Inbound::Frame(frame) => self.role.handle_frame(frame, now)?,
+                    Inbound::Frame(frame) => {
+                        head::check(&frame)?;
+                        self.role.handle_frame(frame, now)?;
+                    }
                     Inbound::Overlong(header) => self.role.handle_overlong(header, self.config.max_frame)?,
                 }
                 frames += 1;
@@ -316,7 +346,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 }
             }
         };
-        self.reader.release();
         self.activity.mid_frame = self.reader.is_mid_frame();
         if self.activity.mid_frame {
             self.frame_begun.get_or_insert(now);
@@ -452,5 +481,7 @@ const MIN_MAX_FRAME: u32 = 64 << 10;
 const MAX_MAX_FRAME: u32 = 128 << 20;
 /// How many frames a connection handles before others get their turn.
 const FRAMES_A_TURN: usize = 256;
+/// How long a connection on which nothing goes on keeps its buffers.
+const BUFFERS_KEPT: Duration = Duration::from_secs(1);
 /// How long the peer may take to close its side of a connection that ends in order.
 const LINGER: Duration = Duration::from_secs(1);

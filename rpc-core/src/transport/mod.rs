@@ -3,9 +3,11 @@
 mod driver;
 mod io;
 mod outbox;
+mod ping_window;
 mod reader;
 
 pub use driver::{Activity, CloseReason, Driver, Role, TransportConfig, Turn};
 pub use io::{Accept, Connect, Io, Tcp};
 pub use outbox::{Outbox, Position, PushError};
+pub use ping_window::PingWindow;
 pub use reader::{FrameReader, Inbound};

@@ -188,6 +188,14 @@ impl Outbox {
         taken
     }
 
+    /// Gives the buffer back while nothing is in it: an idle connection holds none.
+    pub(super) fn release(&self) {
+        let mut state = self.lock();
+        if state.pending.is_empty() {
+            state.pending = BytesMut::new();
+        }
+    }
+
     /// Says that `count` of the bytes taken were written.
     pub(crate) fn written(&self, count: usize) {
         let mut state = self.lock();
@@ -201,6 +209,11 @@ impl Outbox {
         if tell {
             self.room.notify_waiters();
         }
+    }
+
+    /// Says that the driver is awake: what is appended now it will find by itself before it lies down.
+    pub(super) fn rouse(&self) {
+        self.lock().driver = None;
     }
 
     /// Lays the driver to sleep until something is appended or [`wake`](Self::wake) is called; `false` when that has happened
@@ -312,6 +325,20 @@ mod tests {
         assert!(flag.0.load(Ordering::SeqCst));
         assert!(!outbox.sleep(&waker, false), "something waits");
         assert!(outbox.sleep(&waker, true), "something waits and cannot be written");
+    }
+
+    #[test]
+    fn a_driver_that_is_awake_is_not_woken() {
+        let outbox = Outbox::new(100);
+        assert!(outbox.sleep(Waker::noop(), false));
+        outbox.rouse();
+        outbox.push(|out| out.put_slice(b"1")).unwrap();
+        assert!(outbox.lock().driver.is_none());
+        assert!(!outbox.sleep(Waker::noop(), false), "it finds by itself what waits");
+        outbox.take(BytesMut::new());
+        outbox.wake();
+        assert!(!outbox.sleep(Waker::noop(), false), "and what it was told");
+        assert!(outbox.sleep(Waker::noop(), false));
     }
 
     #[tokio::test]

@@ -10,6 +10,8 @@ pub struct FrameReader {
     buffer: BytesMut,
     /// Bytes of an overlong frame's body that are still to be skipped.
     skip: usize,
+    /// That frame's full length: what is left of it must not shorten its deadline.
+    skipped_length: usize,
     max_frame: u32,
     /// How much room the next read gets.
     chunk: usize,
@@ -32,7 +34,7 @@ impl FrameReader {
 
     /// A reader that takes frames of at most `max_frame` bytes, header included.
     pub fn new(max_frame: u32) -> Self {
-        Self { buffer: BytesMut::new(), skip: 0, max_frame, chunk: MIN_CHUNK }
+        Self { buffer: BytesMut::new(), skip: 0, skipped_length: 0, max_frame, chunk: MIN_CHUNK }
     }
 
     /// The next frame of what was read so far; `None` when more must be read first.
@@ -57,6 +59,7 @@ impl FrameReader {
             }
             self.buffer.advance(HEADER_LEN);
             self.skip = header.body_length();
+            self.skipped_length = header.full_length as usize;
             return Ok(Some(Inbound::Overlong(header)));
         }
         if self.buffer.len() < header.full_length as usize {
@@ -69,9 +72,12 @@ impl FrameReader {
 
     /// The buffer to read into, with room. What is read must be told to [`filled`](Self::filled).
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        // A frame's header may promise much and deliver nothing: room grows with what really came, at most twice as much.
-        let missing = self.frame_length().saturating_sub(self.buffer.len());
-        let room = if missing > self.chunk { missing.min(self.chunk.max(self.buffer.len())) } else { self.chunk };
+        // What a long frame lacks is read straight into its place, and nothing after it, so that a body is moved at most once, and
+        // then only what the first read brought. But a header may promise much and deliver nothing: past the first room, it gets as
+        // much again as really came.
+        let length = self.frame_length();
+        let missing = length.saturating_sub(self.buffer.len());
+        let room = if length > self.chunk { missing.min(self.buffer.len().max(UNPROVED)) } else { self.chunk };
         self.buffer.reserve(room);
         &mut self.buffer
     }
@@ -92,15 +98,24 @@ impl FrameReader {
 
     /// The length of the frame that was begun, as far as it is known, in bytes.
     pub fn frame_length(&self) -> usize {
+        if self.skip > 0 {
+            return self.skipped_length;
+        }
         let header = self.buffer.first_chunk::<HEADER_LEN>().and_then(|bytes| Header::parse(bytes).ok());
-        header.map_or(self.skip, |header| header.full_length as usize)
+        header.map_or(0, |header| header.full_length as usize)
     }
 
     /// Gives the buffer back while nothing is in it: an idle connection holds none.
     pub fn release(&mut self) {
-        if self.buffer.is_empty() {
+        if self.holds_nothing() {
             self.buffer = BytesMut::new();
+            self.chunk = MIN_CHUNK;
         }
+    }
+
+    /// Whether there is a buffer with nothing in it.
+    pub fn holds_nothing(&self) -> bool {
+        self.buffer.is_empty() && self.buffer.capacity() > 0
     }
 
     /// A peer that speaks another protocol is found by its first byte, not when it has said sixteen.
@@ -120,7 +135,9 @@ impl FrameReader {
 
 /// The room for a read on a connection that brings little, and on one that brings much.
 const MIN_CHUNK: usize = 4 << 10;
-const MAX_CHUNK: usize = 256 << 10;
+const MAX_CHUNK: usize = 32 << 10;
+/// The room that a frame's header gets before any of its body came.
+const UNPROVED: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +167,22 @@ mod tests {
         reader.buffer = bytes;
         let expected = vec![Inbound::Frame(at), Inbound::Overlong(over.header), Inbound::Frame(after)];
         assert_eq!(read_all(&mut reader), Ok(expected));
+    }
+
+    #[test]
+    fn a_frame_that_is_skipped_keeps_its_length_to_its_end() {
+        let mut reader = FrameReader::new(100);
+        let over = frame(FrameType::Request, 1, &[7; 1000]);
+        over.write(&mut reader.buffer);
+        reader.buffer.truncate(HEADER_LEN + 900);
+        assert_eq!(reader.next_frame(), Ok(Some(Inbound::Overlong(over.header))));
+        assert_eq!(reader.next_frame(), Ok(None));
+        assert!(reader.is_mid_frame());
+        assert_eq!(reader.frame_length(), 1016, "its deadline rests on it");
+        reader.buffer.put_slice(&[7; 100]);
+        assert_eq!(reader.next_frame(), Ok(None));
+        assert!(!reader.is_mid_frame());
+        assert_eq!(reader.frame_length(), 0);
     }
 
     #[test]
@@ -193,7 +226,7 @@ mod tests {
         let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
         let header = Header { full_length: FrameReader::MAX_FRAME, ..Header::empty(FrameType::Request, 1) };
         reader.buffer.put_slice(&header.to_bytes());
-        assert!(reader.read_buffer().capacity() <= 2 * MIN_CHUNK);
+        assert!(reader.read_buffer().capacity() <= 2 * UNPROVED);
         reader.buffer.clear();
         reader.release();
         assert_eq!(reader.buffer.capacity(), 0);

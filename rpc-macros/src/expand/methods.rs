@@ -5,7 +5,11 @@ use quote::quote;
 use syn::LitStr;
 
 use super::Expansion;
-use crate::{answer::AnswerKind, method::Method, options::ServiceOptions};
+use crate::{
+    answer::AnswerKind,
+    method::Method,
+    options::{Once, ServiceOptions},
+};
 
 impl Expansion<'_> {
     /// The service's id, the table of its methods, and each method's arguments and outcome.
@@ -31,13 +35,17 @@ impl Expansion<'_> {
         let route = format!("{name}:{version}/{}", method.wire_name);
         let idempotent = method.options.idempotent.then(|| quote!(.idempotent()));
         let one_way = method.options.one_way.then(|| quote!(.one_way()));
+        let once = method.options.once.map(|once| match once {
+            Once::Server => quote!(.once(#core::Once::Server)),
+            Once::Cluster => quote!(.once(#core::Once::Cluster)),
+        });
         let timeout = method.options.timeout.map(|timeout| {
             let (seconds, nanoseconds) = (timeout.as_secs(), timeout.subsec_nanos());
             quote!(.timeout(::core::time::Duration::new(#seconds, #nanoseconds)))
         });
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #one_way #timeout
+                #idempotent #once #one_way #timeout
         }
     }
 

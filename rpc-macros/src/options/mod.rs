@@ -6,7 +6,10 @@ mod service;
 use proc_macro2::TokenStream;
 use syn::{Expr, ExprLit, Lit, LitStr, Meta, Token, parse::Parser, punctuated::Punctuated};
 
-pub(crate) use self::{method::MethodOptions, service::ServiceOptions};
+pub(crate) use self::{
+    method::{MethodOptions, Once},
+    service::ServiceOptions,
+};
 use crate::mistakes::Mistakes;
 
 /// Reads `option, option = "value"`, each option at most once.

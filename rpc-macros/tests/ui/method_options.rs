@@ -2,8 +2,12 @@ use rpc_core::rpc_service;
 
 #[rpc_service]
 trait Greeter {
-    #[rpc(once)]
+    #[rpc(twice)]
     async fn unknown(&self);
+    #[rpc(once = "planet")]
+    async fn place(&self);
+    #[rpc(once, idempotent)]
+    async fn contradiction(&self);
     #[rpc(idempotent = true, one_way())]
     async fn flags(&self);
     #[rpc]

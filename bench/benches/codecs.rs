@@ -1,0 +1,141 @@
+//! What frames, heads and payloads cost, in time and in allocations.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
+use rpc_core::{
+    Codec, Compression, Message, Metadata,
+    frame::{FrameType, HEADER_LEN, Header},
+    head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
+    transport::FrameReader,
+};
+use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+/// The arguments of the echo.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Arguments {
+    request: Request,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Request {
+    id: u64,
+    name: String,
+    #[serde(with = "serde_bytes")]
+    payload: Vec<u8>,
+}
+
+fn arguments(payload: usize) -> Arguments {
+    Arguments { request: Request { id: 7, name: "parrot".to_owned(), payload: vec![7; payload] } }
+}
+
+fn head(metadata: &Metadata) -> RequestHeadRef<'_> {
+    let timeout = Some(std::time::Duration::from_secs(5));
+    let flags = CallFlags::default();
+    RequestHeadRef { route: "bench.Echo:1.0/echo", timeout, flags, metadata, idempotency_key: None, repeat: false }
+}
+
+fn write_request(out: &mut BytesMut, id: u32, arguments: &Arguments) {
+    let message = Message {
+        frame_type: FrameType::Request,
+        id,
+        codec: Codec::Bincode,
+        compression: Compression::None,
+        value: arguments,
+        max_frame: FrameReader::MAX_FRAME as usize,
+    };
+    message.write(out, |out| head(&Metadata::default()).write(out)).expect("it fits");
+}
+
+/// Each codec with each length of payload.
+fn cases() -> impl Iterator<Item = (Codec, usize)> {
+    let codecs = [Codec::Bincode, Codec::Json, Codec::MessagePack];
+    codecs.into_iter().flat_map(|codec| PAYLOADS.map(|payload| (codec, payload)))
+}
+
+const PAYLOADS: [usize; 3] = [32, 1 << 10, 64 << 10];
+
+#[divan::bench]
+fn header_parse(bencher: Bencher<'_, '_>) {
+    let bytes = Header::empty(FrameType::Request, 7).to_bytes();
+    bencher.bench(|| Header::parse(black_box(&bytes)));
+}
+
+#[divan::bench]
+fn header_write() -> [u8; HEADER_LEN] {
+    black_box(Header::empty(FrameType::Request, 7)).to_bytes()
+}
+
+#[divan::bench]
+fn request_head_write(bencher: Bencher<'_, '_>) {
+    let mut out = BytesMut::with_capacity(1 << 10);
+    let metadata = Metadata::default();
+    bencher.bench_local(|| {
+        out.clear();
+        black_box(head(&metadata)).write(&mut out);
+    });
+}
+
+#[divan::bench]
+fn request_head_parse(bencher: Bencher<'_, '_>) {
+    let mut out = BytesMut::new();
+    head(&Metadata::default()).write(&mut out);
+    let body = out.freeze();
+    bencher.bench(|| RequestHead::take(&mut black_box(body.clone())));
+}
+
+#[divan::bench]
+fn response_head_parse(bencher: Bencher<'_, '_>) {
+    let body = Bytes::from_static(&[0, 0]);
+    bencher.bench(|| ResponseHead::take(&mut black_box(body.clone())));
+}
+
+/// A whole request: header, head, arguments.
+#[divan::bench(args = PAYLOADS)]
+fn request_write(bencher: Bencher<'_, '_>, payload: usize) {
+    let arguments = arguments(payload);
+    let mut out = BytesMut::with_capacity(payload + (1 << 10));
+    bencher.counter(BytesCount::new(payload)).bench_local(|| {
+        out.clear();
+        write_request(&mut out, 7, black_box(&arguments));
+    });
+}
+
+/// 64 requests that came in one read: each is cut off and dropped.
+#[divan::bench(args = PAYLOADS)]
+fn frames_read(bencher: Bencher<'_, '_>, payload: usize) {
+    let mut bytes = BytesMut::new();
+    let arguments = arguments(payload);
+    (1..=64).for_each(|id| write_request(&mut bytes, id, &arguments));
+    let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
+        reader.read_buffer().put_slice(&bytes);
+        reader.filled(bytes.len());
+        while let Some(frame) = reader.next_frame().expect("they are well formed") {
+            black_box(frame);
+        }
+    });
+}
+
+#[divan::bench(args = cases())]
+fn payload_encode(bencher: Bencher<'_, '_>, (codec, payload): (Codec, usize)) {
+    let arguments = arguments(payload);
+    let mut out = BytesMut::with_capacity(8 * payload + (1 << 10));
+    bencher.counter(BytesCount::new(payload)).bench_local(|| {
+        out.clear();
+        codec.encode(black_box(&arguments), &mut out)
+    });
+}
+
+#[divan::bench(args = cases())]
+fn payload_decode(bencher: Bencher<'_, '_>, (codec, payload): (Codec, usize)) {
+    let mut bytes = BytesMut::new();
+    codec.encode(&arguments(payload), &mut bytes).expect("it encodes");
+    bencher.counter(BytesCount::new(payload)).bench(|| codec.decode::<Arguments>(black_box(&bytes)));
+}

@@ -1,0 +1,25 @@
+//! `msnb-bench client`: the generated proxy through the ordinary client, with its default configuration.
+
+use std::net::SocketAddr;
+
+use rpc_client::Client;
+
+use crate::{
+    Failure,
+    echo::{EchoClient, EchoRequest},
+    link::{Link, Sample},
+};
+
+/// A client has one connection for each address, so many connections are as many clients.
+pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Client>>, Failure> {
+    let registry = rpc_registry::connect(&format!("fixed:{address}")).await?;
+    (0..count).map(|_| Ok(EchoClient::new(Client::builder().registry(registry.clone()).build()?))).collect()
+}
+
+impl Link for EchoClient<Client> {
+    async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
+        let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
+        let reply = EchoClient::echo(self, request).await?;
+        sample.check(id, reply.id, &reply.name, &reply.payload)
+    }
+}

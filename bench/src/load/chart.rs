@@ -1,0 +1,95 @@
+//! Latency over time, in SVG.
+
+use std::{fmt::Write, time::Duration};
+
+use super::report::{Moment, Report};
+
+/// The median, the 99th percentile and the longest of each moment, on a logarithmic scale.
+pub(crate) fn draw(title: &str, report: &Report) -> String {
+    let moments: Vec<Moment> = report.moments().collect();
+    let highest = moments.iter().map(|moment| moment.max_us).fold(1.0, f64::max);
+    let lowest = moments.iter().map(|moment| moment.p50_us).fold(highest, f64::min);
+    let scale = Scale {
+        low: lowest.max(0.1).log10().floor(),
+        high: highest.log10().ceil().max(lowest.max(0.1).log10().floor() + 1.0),
+        seconds: moments.last().map_or(1.0, |moment| moment.at.as_secs_f64()),
+    };
+    let mut body = scale.grid();
+    body += &scale.line(0, ["p50", "#0f766e"], moments.iter().map(|moment| (moment.at, moment.p50_us)));
+    body += &scale.line(1, ["p99", "#c2410c"], moments.iter().map(|moment| (moment.at, moment.p99_us)));
+    body += &scale.line(2, ["max", "#94a3b8"], moments.iter().map(|moment| (moment.at, moment.max_us)));
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text x=\"{LEFT}\" y=\"22\" font-weight=\"bold\">{}: latency over time</text>\n{body}</svg>\n",
+        escaped(title)
+    )
+}
+
+/// From time and latency to a place in the picture.
+struct Scale {
+    /// Powers of ten, in microseconds.
+    low: f64,
+    high: f64,
+    seconds: f64,
+}
+
+impl Scale {
+    fn x(&self, seconds: f64) -> f64 {
+        LEFT + seconds / self.seconds * (RIGHT - LEFT)
+    }
+
+    fn y(&self, micros: f64) -> f64 {
+        let height = (micros.max(0.1).log10() - self.low) / (self.high - self.low);
+        BOTTOM - height * (BOTTOM - TOP)
+    }
+
+    /// The `number`th line, and its name above it.
+    fn line(&self, number: u8, [name, color]: [&str; 2], values: impl Iterator<Item = (Duration, f64)>) -> String {
+        let points: Vec<String> =
+            values.map(|(at, micros)| format!("{:.1},{:.1}", self.x(at.as_secs_f64()), self.y(micros))).collect();
+        format!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\"/>\
+             <text x=\"{}\" y=\"22\" fill=\"{color}\">{name}</text>\n",
+            points.join(" "),
+            RIGHT - 160.0 + f64::from(number) * 60.0
+        )
+    }
+
+    /// A line for each power of ten, and the time at both ends.
+    fn grid(&self) -> String {
+        let mut out = String::new();
+        for power in self.low as i32..=self.high as i32 {
+            let (micros, y) = (10f64.powi(power), self.y(10f64.powi(power)));
+            let label = if micros >= 1000.0 { format!("{} ms", micros / 1000.0) } else { format!("{micros} µs") };
+            // Writing to a String does not fail.
+            let _ = writeln!(
+                out,
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\" stroke=\"#e2e8f0\"/>\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+                LEFT - 6.0,
+                y + 4.0
+            );
+        }
+        let _ = writeln!(
+            out,
+            "<text x=\"{LEFT}\" y=\"{}\">0 s</text><text x=\"{RIGHT}\" y=\"{}\" text-anchor=\"end\">{:.1} s</text>",
+            BOTTOM + 18.0,
+            BOTTOM + 18.0,
+            self.seconds
+        );
+        out
+    }
+}
+
+/// A route may come from a command line and hold anything.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+const WIDTH: f64 = 820.0;
+const HEIGHT: f64 = 360.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 800.0;
+const TOP: f64 = 40.0;
+const BOTTOM: f64 = 325.0;

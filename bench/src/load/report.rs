@@ -1,0 +1,116 @@
+//! [`Report`]: how a load went.
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use super::Answer;
+use crate::latencies::Latencies;
+
+/// How a load went, in all and over time.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) ok: u64,
+    pub(crate) took: Duration,
+    failures: BTreeMap<String, Failures>,
+    providers: BTreeMap<String, u64>,
+    latencies: Latencies,
+    /// One after the other, each [`step`](Self::step) long.
+    windows: Vec<Latencies>,
+    pub(crate) step: Duration,
+}
+
+/// Calls that failed alike.
+#[derive(Debug, Clone)]
+struct Failures {
+    count: u64,
+    first: String,
+}
+
+/// What is drawn of a part of the time, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// When it ended.
+    pub(crate) at: Duration,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+}
+
+impl Report {
+    /// For a load of this length.
+    pub(crate) fn new(length: Duration) -> Self {
+        Self {
+            ok: 0,
+            took: length,
+            failures: BTreeMap::new(),
+            providers: BTreeMap::new(),
+            latencies: Latencies::default(),
+            windows: Vec::new(),
+            step: (length / WINDOWS).max(SHORTEST),
+        }
+    }
+
+    /// Counts a call that ended at `at`.
+    pub(super) fn count(&mut self, at: Duration, latency: Duration, outcome: Result<Answer, rpc_core::Error>) {
+        let window = (at.as_nanos() / self.step.as_nanos()) as usize;
+        if self.windows.len() <= window {
+            self.windows.resize_with(window + 1, Latencies::default);
+        }
+        self.windows[window].record(latency);
+        self.latencies.record(latency);
+        let failure = match &outcome {
+            Ok(answer) => {
+                let provider = answer.reply.peer.map_or_else(String::new, |peer| peer.to_string());
+                *self.providers.entry(provider).or_default() += 1;
+                answer.reply.is_application_error.then(|| ("the service's own error".to_owned(), answer.text()))
+            }
+            Err(error) => Some((error.code().to_string(), error.to_string())),
+        };
+        match failure {
+            None => self.ok += 1,
+            Some((kind, first)) => {
+                self.failures.entry(kind).or_insert(Failures { count: 0, first }).count += 1;
+            }
+        }
+    }
+
+    /// All calls, failed ones too.
+    pub(crate) fn calls(&self) -> u64 {
+        self.ok + self.failures.values().map(|failures| failures.count).sum::<u64>()
+    }
+
+    /// How it went over time; parts without a call are left out.
+    pub(crate) fn moments(&self) -> impl Iterator<Item = Moment> {
+        self.windows.iter().enumerate().filter(|(_, window)| !window.is_empty()).map(|(number, window)| Moment {
+            at: self.step * (number as u32 + 1),
+            p50_us: window.micros_at(0.5),
+            p99_us: window.micros_at(0.99),
+            max_us: window.micros_at(1.0),
+        })
+    }
+
+    /// What is printed.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{name:<10}{value}");
+        };
+        let (calls, seconds) = (self.calls(), self.took.as_secs_f64());
+        line("calls", format!("{calls} in {seconds:.1} s, {:.0} a second", calls as f64 / seconds));
+        line("ok", self.ok.to_string());
+        for (kind, failures) in &self.failures {
+            line("failed", format!("{} with {kind}, the first: {}", failures.count, failures.first));
+        }
+        for (provider, count) in &self.providers {
+            line("provider", format!("{provider} answered {count}"));
+        }
+        for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
+            line(name, format!("{:.1} µs", self.latencies.micros_at(quantile)));
+        }
+        text
+    }
+}
+
+/// The time is cut into about so many parts.
+const WINDOWS: u32 = 100;
+const SHORTEST: Duration = Duration::from_millis(50);

@@ -1,0 +1,151 @@
+//! `msnb-bench`: how fast msnb is, measured through what every user has: the generated proxy, the ordinary client, the ordinary
+//! server, their default configuration.
+//!
+//! | question | file |
+//! |---|---|
+//! | what is called? | `echo.rs` |
+//! | how is it served? | `server.rs` |
+//! | what keeps calls in flight, and what is counted? | `job.rs`, `callers.rs`, `pace.rs`, `tally.rs`, `latencies.rs` |
+//! | how is it called through msnb? | `client.rs` |
+//! | with what is it compared, and how? | `peers/`, `compare/` |
+//! | how is a service loaded of which only the name is known? | `load/` |
+//! | what does a connection cost that does nothing? | `idle.rs` |
+
+mod callers;
+mod client;
+mod compare;
+mod echo;
+mod idle;
+mod job;
+mod latencies;
+mod link;
+mod load;
+mod pace;
+mod peers;
+mod process;
+mod server;
+mod summary;
+mod tally;
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::{compare::Compare, job::Job, load::Load, peers::Peer, process::Usage};
+
+/// Measures msnb.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves bench.Echo:1.0 until SIGTERM, on two worker threads.
+    Server {
+        /// The address to listen on; port 0 lets the system choose, and the first line printed says which.
+        address: SocketAddr,
+    },
+    /// Keeps calls of bench.Echo:1.0 in flight and prints one line of JSON.
+    ///
+    /// One second is warm-up; then the seconds asked for are measured. Every reply is checked.
+    #[command(after_help = CLIENT_HELP)]
+    Client {
+        /// Where `msnb-bench server` listens.
+        address: SocketAddr,
+        #[command(flatten)]
+        job: Job,
+    },
+    /// Sets msnb and other frameworks to the same jobs, in turn, and prints tables.
+    ///
+    /// Server and client are a process each, with two workers each. `bare` is no framework: it sends frames back without any
+    /// call, and shows what the machine has to give.
+    Compare(Compare),
+    /// Calls a method of any service and shows how long that takes.
+    ///
+    /// The arguments are JSON, so the service's own types are not needed.
+    Load(Load),
+    /// Serves the echo of any of those that are compared.
+    #[command(hide = true)]
+    PeerServer { peer: Peer, address: SocketAddr },
+    /// Calls the echo of any of those that are compared.
+    #[command(hide = true)]
+    PeerClient {
+        peer: Peer,
+        address: SocketAddr,
+        /// The server's process.
+        #[arg(long)]
+        server: Option<u32>,
+        #[command(flatten)]
+        job: Job,
+    },
+    /// Holds connections to the echo of any of those that are compared.
+    #[command(hide = true)]
+    PeerIdle {
+        peer: Peer,
+        address: SocketAddr,
+        /// The server's process.
+        #[arg(long)]
+        server: u32,
+        #[arg(long)]
+        conns: usize,
+    },
+}
+
+/// What may go wrong in a tool whose only answer is to say so.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_stderr();
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("msnb-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    // Two workers on either side, whatever the machine has: figures of different machines stay alike.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match command {
+        Command::Server { address } => runtime.block_on(server::serve(address)),
+        Command::Client { address, job } => {
+            print(&runtime.block_on(Peer::Msnb.run(address, &job, Usage::default()))?)
+        }
+        Command::Compare(compare) => compare.run(),
+        Command::Load(load) => runtime.block_on(load.run()),
+        Command::PeerServer { peer, address } => {
+            idle::raise_limit();
+            runtime.block_on(peer.serve(address))
+        }
+        Command::PeerClient { peer, address, server, job } => {
+            print(&runtime.block_on(peer.run(address, &job, Usage { server }))?)
+        }
+        Command::PeerIdle { peer, address, server, conns } => {
+            print(&runtime.block_on(idle::measure(peer, address, conns, server))?)
+        }
+    }
+}
+
+/// Prints one line of JSON.
+fn print(value: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Logs to stderr what `RUST_LOG` says, else warnings.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+const CLIENT_HELP: &str = "The line has calls, errors, secs, p50_us, p99_us, p999_us and cpu_s: calls with the right reply and \
+others, both during the measured time; its length; latencies of all of them in microseconds; and the user and system time of this \
+process during it. What the first error was is told on stderr.";

@@ -1,0 +1,95 @@
+//! tonic, which is gRPC over HTTP/2, with prost's messages.
+
+use std::{net::SocketAddr, pin::Pin};
+
+use futures_util::{Stream, stream::poll_fn};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint, Server},
+};
+
+use self::generated::{
+    echo_client::EchoClient,
+    echo_server::{Echo, EchoServer},
+};
+use crate::{
+    Failure,
+    link::{Link, Sample},
+};
+
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/bench.Echo.rs"));
+}
+
+/// What is to be said again.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct EchoRequest {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(bytes = "vec", tag = "3")]
+    payload: Vec<u8>,
+}
+
+/// What was said.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct EchoReply {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(bytes = "vec", tag = "3")]
+    payload: Vec<u8>,
+}
+
+/// Says again what it is told.
+#[derive(Debug)]
+struct Parrot;
+
+#[tonic::async_trait]
+impl Echo for Parrot {
+    async fn echo(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
+        let EchoRequest { id, name, payload } = request.into_inner();
+        Ok(Response::new(EchoReply { id, name, payload }))
+    }
+}
+
+/// Serves until the process is killed.
+pub(super) async fn serve(listener: TcpListener) -> Result<(), Failure> {
+    Server::builder().add_service(EchoServer::new(Parrot)).serve_with_incoming(incoming(listener)).await?;
+    Ok(())
+}
+
+/// Connections without Nagle's delay.
+fn incoming(listener: TcpListener) -> Pin<Box<dyn Stream<Item = std::io::Result<TcpStream>> + Send>> {
+    Box::pin(poll_fn(move |cx| {
+        listener.poll_accept(cx).map(|accepted| {
+            Some(accepted.and_then(|(stream, _)| {
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }))
+        })
+    }))
+}
+
+/// Makes `count` connections, without Nagle's delay by tonic's default.
+pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Channel>>, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        clients.push(EchoClient::new(endpoint.connect().await?));
+    }
+    Ok(clients)
+}
+
+impl Link for EchoClient<Channel> {
+    async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
+        let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
+        // A clone is a handle to the same connection; tonic's calls want one of their own.
+        let reply = EchoClient::echo(&mut self.clone(), request).await?.into_inner();
+        sample.check(id, reply.id, &reply.name, &reply.payload)
+    }
+}

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Calls msnb's example provider from Python, with nothing but the standard library.
+
+Written from docs/PROTOCOL.md alone. Start a provider (cargo run --bin provider), then:
+
+    python3 examples/python/client.py 127.0.0.1:7788
+"""
+
+import argparse
+import json
+import socket
+import struct
+import sys
+import time
+
+HEADER = struct.Struct(">4sBIBBBI")  # magic, version, full length, type, codec, compress, request id
+REQUEST, RESPONSE, PING, PONG, GOAWAY = 1, 2, 3, 4, 6
+ROUTE, TIMEOUT, STATUS = 1, 2, 5
+JSON, APPLICATION, MAX_FRAME = 3, 32, 8 << 20
+CODES = ("OK Cancelled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists PermissionDenied ResourceExhausted "
+         "FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated").split()
+
+
+class ProtocolError(Exception):
+    """The peer said what no peer may say."""
+
+
+class StatusError(Exception):
+    """The framework's own error: a code and words for a person."""
+
+
+class ApplicationError(Exception):
+    """The service's own error: its value."""
+
+
+class Client:
+    """One connection, one call at a time."""
+
+    def __init__(self, host, port, timeout):
+        self.timeout, self.last_id = timeout, 0
+        self.socket = socket.create_connection((host, port), timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def call(self, route, **arguments):
+        """Calls a method; gives its result, or raises its error."""
+        entries = ((ROUTE, route.encode()), (TIMEOUT, struct.pack(">I", int(self.timeout * 1000))))
+        head = b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in entries)
+        payload = json.dumps(arguments).encode()
+        self.last_id += 1
+        self.send(REQUEST, JSON, self.last_id, struct.pack(">H", len(head)) + head + payload)
+        code, message, payload = self.read_response(self.answer(RESPONSE, self.last_id))
+        if code == APPLICATION:
+            raise ApplicationError(json.loads(payload))
+        if code != 0:
+            raise StatusError(f"{CODES[code] if code < len(CODES) else 'Unknown'}: {message}")
+        return json.loads(payload)
+
+    def ping(self):
+        """Waits for a pong."""
+        self.send(PING, 0, 7)
+        self.answer(PONG, 7)
+
+    def send(self, kind, codec, number, body=b""):
+        self.socket.settimeout(self.timeout)
+        self.socket.sendall(HEADER.pack(b"msnb", 1, HEADER.size + len(body), kind, codec, 0, number) + body)
+
+    def answer(self, wanted, wanted_id):
+        """The body of the response or pong with this id; other frames are served or skipped meanwhile."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            magic, version, length, kind, _, compress, number = HEADER.unpack(self.read(HEADER.size, deadline))
+            if magic != b"msnb" or version != 1 or not HEADER.size <= length <= MAX_FRAME:
+                raise ProtocolError(f"no frame of this protocol: {magic!r}, version {version}, length {length}")
+            body = self.read(length - HEADER.size, deadline)
+            if (kind, number) == (wanted, wanted_id):
+                if compress != 0:
+                    raise ProtocolError("an answer that is compressed, though the request was not")
+                return body
+            if kind == PING:
+                self.send(PONG, 0, number)
+            elif kind == GOAWAY:
+                raise StatusError("Unavailable: the server takes no new calls")
+            elif kind == 0 or 10 <= kind <= 63 or kind >= 128:
+                raise ProtocolError(f"a frame of type {kind}")
+
+    def read(self, count, deadline):
+        parts = []
+        while count > 0:
+            self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            part = self.socket.recv(min(count, 1 << 16))
+            if not part:
+                raise ConnectionError("the server closed the connection")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    @staticmethod
+    def read_response(body):
+        """The code, the message and the payload."""
+        try:
+            end = 2 + struct.unpack_from(">H", body)[0]
+            at, code, message = 2, 0, ""
+            while at < end:
+                tag, length = struct.unpack_from(">BH", body, at)
+                value, at = body[at + 3:at + 3 + length], at + 3 + length
+                if tag == STATUS:
+                    code, message = value[0], value[1:].decode()
+                elif tag % 2 == 1:
+                    raise StatusError(f"Unimplemented: head tag {tag} must be understood and is not")
+        except (struct.error, IndexError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"a malformed head: {error}") from error
+        if at != end or end > len(body):
+            raise ProtocolError("a head longer than what holds it")
+        return code, message, body[end:]
+
+
+def show(what, call):
+    """Prints how a call ended."""
+    try:
+        print(f"{what}: {json.dumps(call(), ensure_ascii=False)}")
+    except ApplicationError as error:
+        print(f"{what}: the service's own error {json.dumps(error.args[0])}")
+    except StatusError as error:
+        print(f"{what}: {error}")
+
+
+def address(text):
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Calls msnb's example provider: a greeting, goods, and errors of both kinds.")
+    parser.add_argument("address", type=address, metavar="HOST:PORT", help="where the provider listens")
+    parser.add_argument("--name", default="Bo", help="whom to greet (default: %(default)s)")
+    parser.add_argument("--id", type=int, default=1, help="the good to find (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for each step (default: %(default)s)")
+    options = parser.parse_args()
+    try:
+        client = Client(*options.address, options.timeout)
+        client.ping()
+        print("ping: pong")
+        show(f"hello {options.name!r}", lambda: client.call("demo.Greeter:1.0/hello", name=options.name))
+        show(f"good {options.id}", lambda: client.call("shop.Goods:1.0/find_goods", id=options.id))
+        show("good 404", lambda: client.call("shop.Goods:1.0/find_goods", id=404))
+        show("no such method", lambda: client.call("demo.Greeter:1.0/bye"))
+    except socket.timeout:
+        return "timed out: the provider did not answer in time"
+    except (ProtocolError, OSError, ValueError) as error:
+        return f"failed: {error}"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

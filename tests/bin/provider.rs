@@ -1,0 +1,27 @@
+//! Serves `test.Ledger:1.0` for tests, until SIGTERM or a kill: `tests-provider REGISTRY LISTEN DIRECTORY`.
+
+use std::{env, error::Error, path::PathBuf, time::Duration};
+
+use examples::{log_to_stderr, stopped_by_signal};
+use rpc_server::Server;
+use tests::ledger::Clerk;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let mut argument = |what| arguments.next().ok_or(what);
+    let (registry, listen) = (argument("which registry?")?, argument("which address?")?);
+    let directory = PathBuf::from(argument("which directory?")?);
+    log_to_stderr("error");
+    let registry = rpc_registry::connect(&registry).await?;
+    let url = registry.url().to_owned();
+    let clerk = Clerk::new(&directory, LONGEST_CALL);
+    let server = Server::builder().registry(registry).service(clerk.server()).bind(listen).await?;
+    println!("serving on {}, listed as {} in {url}", server.local_address(), server.advertised_address());
+    server.run_until(stopped_by_signal()).await?;
+    println!("drained");
+    Ok(())
+}
+
+/// Long enough that a kill always meets calls.
+const LONGEST_CALL: Duration = Duration::from_millis(20);

@@ -1,0 +1,447 @@
+//! What a client does with every frame that it should not get, from a scripted server: the rows of the table in
+//! docs/PROTOCOL.md that a caller meets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{CallError, Code, Codec, Delivery, Error, Phase};
+use tests::{
+    in_time,
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    wire::WireClient,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// The default of the longest frame, in bytes.
+const MAX_FRAME: u32 = 8 << 20;
+
+/// What a client says of a connection that it closed for the peer's fault.
+const BROKEN: &str = "the peer broke the protocol";
+
+/// A client, and the server that it believes to call.
+struct Scene {
+    listener: TcpListener,
+    address: SocketAddr,
+    wire: WireClient<Client>,
+    /// Owns the calls.
+    calls: JoinSet<()>,
+}
+
+/// A call of `echo` that was made.
+struct Call(tokio::sync::oneshot::Receiver<Result<String, Error>>);
+
+impl Call {
+    async fn outcome(self) -> Result<String, Error> {
+        in_time(self.0).await.unwrap()
+    }
+
+    async fn error(self) -> Error {
+        self.outcome().await.unwrap_err()
+    }
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with(ClientConfig::default()).await
+    }
+
+    /// Calls that come while the client connects anew wait for that.
+    async fn patient() -> Self {
+        Self::with(ClientConfig::default().with_wait_for_ready(true)).await
+    }
+
+    async fn with(config: ClientConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = Client::builder().config(config.with_codec(Codec::Json)).build().unwrap();
+        Self { listener, address, wire: WireClient::new(client), calls: JoinSet::new() }
+    }
+
+    async fn accept(&self) -> RawPeer {
+        RawPeer::accept(&self.listener).await
+    }
+
+    fn echo(&mut self, text: &str) -> Call {
+        self.echo_within(text, Duration::from_secs(60))
+    }
+
+    fn echo_within(&mut self, text: &str, timeout: Duration) -> Call {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let call = self.wire.echo(text.to_owned()).address(self.address).timeout(timeout);
+        self.calls.spawn(async move { drop(tell.send(call.await)) });
+        Call(told)
+    }
+
+    /// Makes a call that arrives on a new connection.
+    async fn called(&mut self) -> (Call, RawPeer, u32) {
+        let call = self.echo("first");
+        let mut peer = self.accept().await;
+        let id = request(&mut peer).await.id;
+        (call, peer, id)
+    }
+
+    /// Answers the first call with these bytes, says how it ended, and that the connection was closed.
+    async fn closes(bytes: &[u8]) -> Error {
+        let mut scene = Self::patient().await;
+        let (call, mut peer, _) = scene.called().await;
+        peer.send(bytes).await;
+        let error = call.error().await;
+        in_time(async {
+            while let Some(frame) = peer.try_receive().await {
+                assert_eq!(frame.kind, RawFrame::PING, "{frame:?}");
+            }
+        })
+        .await;
+        // The client itself goes on: it connects anew.
+        let next = scene.echo("next");
+        let mut peer = scene.accept().await;
+        let id = request(&mut peer).await.id;
+        peer.send(answer(id, "next").to_bytes()).await;
+        assert_eq!(next.outcome().await.unwrap(), "next");
+        error
+    }
+
+    /// Answers the first call with `frame`, says how it ended, after the next call on the same connection was answered.
+    async fn fails(frame: impl FnOnce(u32) -> RawFrame) -> Error {
+        let mut scene = Self::new().await;
+        let (call, mut peer, id) = scene.called().await;
+        peer.send(frame(id).to_bytes()).await;
+        let error = call.error().await;
+        scene.serves(&mut peer).await;
+        assert_eq!(error.peer(), Some(scene.address));
+        error
+    }
+
+    /// The connection is still in use.
+    async fn serves(&mut self, peer: &mut RawPeer) {
+        let call = self.echo("still here");
+        let id = request(peer).await.id;
+        peer.send(answer(id, "still here").to_bytes()).await;
+        assert_eq!(call.outcome().await.unwrap(), "still here");
+    }
+}
+
+/// The next call; pings in between are answered.
+async fn request(peer: &mut RawPeer) -> RawFrame {
+    in_time(async {
+        loop {
+            let frame = peer.receive().await;
+            match frame.kind {
+                RawFrame::REQUEST => return frame,
+                RawFrame::PING => peer.send(RawFrame::empty(RawFrame::PONG, frame.id).to_bytes()).await,
+                _ => panic!("a call or a ping should come: {frame:?}"),
+            }
+        }
+    })
+    .await
+}
+
+fn answer(id: u32, text: &str) -> RawFrame {
+    RawFrame::response(id, &RawHead::new(), format!("{text:?}"))
+}
+
+fn refusal(id: u32, code: u8, message: &str) -> RawFrame {
+    RawFrame::response(id, &RawHead::status(code, message), "")
+}
+
+/// The connection was closed after the call was sent, for this reason: nobody knows whether it ran.
+fn assert_lost(error: &Error, reason: &str) {
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown), "{error:?}");
+    assert!(error.message().contains(reason), "{error:?}");
+}
+
+fn assert_answered(error: &Error, code: Code, phase: Phase) {
+    let found = (error.code(), error.delivery(), error.phase());
+    assert_eq!(found, (code, Delivery::Answered, Some(phase)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_call_is_as_the_protocol_says() {
+    let mut scene = Scene::new().await;
+    let call = scene.echo("x");
+    let mut peer = scene.accept().await;
+    let request = request(&mut peer).await;
+    assert_eq!((request.codec, request.compression, request.text()), (3, 0, r#"{"text":"x"}"#));
+    assert_ne!(request.id, 0);
+    assert_eq!(request.entry(RawHead::ROUTE), Some(&b"test.Wire:1.0/echo"[..]));
+    let timeout = u32::from_be_bytes(request.entry(RawHead::TIMEOUT).unwrap().try_into().unwrap());
+    assert!((1..=60_000).contains(&timeout), "{timeout}");
+    peer.send(answer(request.id, "x").to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn frames_that_cannot_be_trusted_close_and_lose_the_call() {
+    let ping = || RawFrame::empty(RawFrame::PING, 1);
+    let mut version = ping().to_bytes();
+    version[4] = 0;
+    for bytes in [
+        b"HTTP/1.1 400 Bad Request".to_vec(),
+        version,
+        ping().header(15).to_vec(),
+        ping().header(0).to_vec(),
+        RawFrame::empty(10, 1).to_bytes(),
+        RawFrame::empty(128, 1).to_bytes(),
+        RawFrame::empty(RawFrame::RESPONSE, 1).header(16 * MAX_FRAME + 1).to_vec(),
+        ping().with_body(vec![0; 1025]).to_bytes(),
+    ] {
+        assert_lost(&Scene::closes(&bytes).await, BROKEN);
+    }
+}
+
+#[tokio::test]
+async fn a_head_longer_than_its_body_closes() {
+    for kind in [RawFrame::RESPONSE, RawFrame::GOAWAY] {
+        for body in [&b""[..], b"\0", b"\0\x01", b"\0\x02\x05\0", b"\0\x03\x05\0\x01"] {
+            let frame = RawFrame::empty(kind, 1).with_body(body);
+            assert_lost(&Scene::closes(&frame.to_bytes()).await, BROKEN);
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_pings_in_a_second_close() {
+    let pings: Vec<u8> = (0..1_000).flat_map(|id| RawFrame::empty(RawFrame::PING, id).to_bytes()).collect();
+    let mut scene = Scene::new().await;
+    let (call, mut peer, _) = scene.called().await;
+    peer.send(pings).await;
+    assert_lost(&call.error().await, BROKEN);
+}
+
+#[tokio::test]
+async fn a_request_with_id_0_closes() {
+    let request = RawFrame::request(0, &RawHead::route("test.Wire:1.0/echo"), "{}");
+    assert_lost(&Scene::closes(&request.to_bytes()).await, BROKEN);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_inside_a_frame_loses_the_call() {
+    for cut in [0, 5, 20] {
+        let mut scene = Scene::new().await;
+        let (call, mut peer, id) = scene.called().await;
+        peer.send(&answer(id, "cut short").to_bytes()[..cut]).await;
+        drop(peer);
+        assert_lost(&call.error().await, "closed the connection");
+    }
+}
+
+#[tokio::test]
+async fn types_from_64_to_127_are_ignored() {
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    for kind in [64, 127] {
+        peer.send(RawFrame::empty(kind, id).with_body(*b"?").to_bytes()).await;
+    }
+    peer.send(answer(id, "x").to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_response_at_the_limit_is_taken_and_one_over_fails_its_call_alone() {
+    // Header, empty head, quotes.
+    let text = "x".repeat(MAX_FRAME as usize - 16 - 2 - 2);
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    peer.send(answer(id, &text).to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap().len(), text.len());
+
+    let error = Scene::fails(|id| answer(id, &(text + "x"))).await;
+    assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
+    for word in ["8388608", "8388609"] {
+        assert!(error.message().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_result_may_grow_to_the_limit_and_not_over_it() {
+    const LIMIT: usize = 16 << 20;
+    let packed = |id, length: usize| {
+        let plain = format!("\"{}\"", "x".repeat(length - 2));
+        let packed = zstd::bulk::compress(plain.as_bytes(), 1).unwrap();
+        RawFrame::response(id, &RawHead::new(), packed).with_compression(2)
+    };
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    peer.send(packed(id, LIMIT).to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap().len(), LIMIT - 2);
+    let error = Scene::fails(|id| packed(id, LIMIT + 1)).await;
+    assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
+}
+
+#[tokio::test]
+async fn an_unknown_codec_or_compression_fails_the_call() {
+    for unknown in [
+        |id| answer(id, "x").with_codec(1),
+        |id| answer(id, "x").with_codec(255),
+        |id| answer(id, "x").with_compression(4),
+    ] {
+        assert_answered(&Scene::fails(unknown).await, Code::Unimplemented, Phase::Decode);
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_does_not_decode_is_the_servers_fault() {
+    for payload in ["", "7", r#""x" and more"#, "{"] {
+        let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new(), payload)).await;
+        assert_answered(&error, Code::Internal, Phase::Decode);
+    }
+    for compression in 1..=3 {
+        let error = Scene::fails(|id| answer(id, "x").with_compression(compression)).await;
+        assert_answered(&error, Code::Internal, Phase::Decode);
+    }
+}
+
+#[tokio::test]
+async fn an_error_value_of_a_method_that_has_none_is_the_servers_fault() {
+    let error = Scene::fails(|id| RawFrame::response(id, &RawHead::status(32, ""), r#""Oops""#)).await;
+    assert_answered(&error, Code::Internal, Phase::Decode);
+}
+
+#[tokio::test]
+async fn an_even_tag_that_is_not_known_is_skipped() {
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    peer.send(RawFrame::response(id, &RawHead::new().with(254, "?"), r#""x""#).to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn an_odd_tag_that_is_not_known_fails_the_call() {
+    let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(255, "?"), r#""x""#)).await;
+    assert_answered(&error, Code::Unimplemented, Phase::Decode);
+}
+
+#[tokio::test]
+async fn metadata_over_its_bounds_fails_the_call() {
+    let metadata = b"\x01k\0\0".repeat(65);
+    let error =
+        Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(RawHead::METADATA, metadata), r#""x""#)).await;
+    assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
+}
+
+#[tokio::test]
+async fn an_entry_of_the_wrong_shape_is_the_servers_fault() {
+    for (tag, value) in [(RawHead::STATUS, &b""[..]), (RawHead::RETRY_AFTER, b"\0"), (RawHead::METADATA, b"\x01")] {
+        let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(tag, value), r#""x""#)).await;
+        assert_answered(&error, Code::Internal, Phase::Decode);
+    }
+}
+
+#[tokio::test]
+async fn a_status_says_whether_the_call_ran() {
+    let refused = |code: u8| Scene::fails(move |id| refusal(id, code, "why"));
+    let error = refused(14).await;
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent));
+    assert_answered(&refused(8).await, Code::ResourceExhausted, Phase::Wait);
+    assert_answered(&refused(13).await, Code::Internal, Phase::Wait);
+    assert_answered(&refused(1).await, Code::Cancelled, Phase::Wait);
+    assert_answered(&refused(200).await, Code::Unknown, Phase::Wait);
+    let later = RawHead::status(8, "why").with(RawHead::RETRY_AFTER, 50_u32.to_be_bytes());
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    peer.send(RawFrame::response(id, &later, "").to_bytes()).await;
+    let error = call.error().await;
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent));
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(50)));
+    assert_eq!(error.message(), "why");
+}
+
+#[tokio::test]
+async fn frames_for_no_call_are_dropped() {
+    let mut scene = Scene::new().await;
+    let (call, mut peer, id) = scene.called().await;
+    for stray in [0, id + 1, id ^ (1 << 20), u32::MAX] {
+        peer.send(answer(stray, "stray").to_bytes()).await;
+    }
+    for kind in [RawFrame::ITEM, 8, 9, RawFrame::CANCEL] {
+        peer.send(RawFrame::empty(kind, id).with_body(*b"\0\0").to_bytes()).await;
+    }
+    peer.send(answer(id, "mine").to_bytes()).await;
+    peer.send(answer(id, "again").to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap(), "mine");
+    scene.serves(&mut peer).await;
+}
+
+#[tokio::test]
+async fn a_late_answer_reaches_nobody() {
+    let mut scene = Scene::new().await;
+    let (_first, mut peer, _) = scene.called().await;
+    let late = scene.echo_within("late", Duration::from_millis(50));
+    let id = request(&mut peer).await.id;
+    let error = late.error().await;
+    assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::Unknown));
+    let mut cancelled = false;
+    let next = scene.echo("next");
+    let next_id = loop {
+        let frame = peer.receive().await;
+        match frame.kind {
+            RawFrame::CANCEL => cancelled = frame.id == id,
+            RawFrame::REQUEST => break frame.id,
+            _ => {}
+        }
+    };
+    assert!(cancelled, "the call that was given up is cancelled");
+    assert_ne!(next_id, id, "its id is taken until its answer comes");
+    peer.send(answer(id, "late").to_bytes()).await;
+    peer.send(answer(next_id, "next").to_bytes()).await;
+    assert_eq!(next.outcome().await.unwrap(), "next");
+}
+
+#[tokio::test]
+async fn any_ping_is_answered_with_its_id() {
+    let mut scene = Scene::new().await;
+    let (_call, mut peer, _) = scene.called().await;
+    for ping in [
+        RawFrame::empty(RawFrame::PING, 0),
+        RawFrame::empty(RawFrame::PING, 7).with_codec(1).with_compression(1).with_body(*b"\x1f\x8bnot gzip"),
+        RawFrame::empty(RawFrame::PING, u32::MAX).with_codec(99).with_compression(99).with_body(vec![0; 1024]),
+    ] {
+        assert_eq!(peer.ask(&ping).await, RawFrame::empty(RawFrame::PONG, ping.id));
+    }
+}
+
+#[tokio::test]
+async fn a_call_to_a_client_is_refused() {
+    let mut scene = Scene::new().await;
+    let (_call, mut peer, _) = scene.called().await;
+    let refused = peer.ask(&RawFrame::request(5, &RawHead::route("test.Wire:1.0/echo"), "{}")).await;
+    assert_eq!((refused.kind, refused.id, refused.status().0), (RawFrame::RESPONSE, 5, 12));
+    scene.serves(&mut peer).await;
+}
+
+#[tokio::test]
+async fn after_a_goaway_calls_in_flight_finish_and_new_ones_go_elsewhere() {
+    let mut scene = Scene::patient().await;
+    let (call, mut peer, id) = scene.called().await;
+    let goaway = RawFrame::response(0, &RawHead::status(14, "draining"), "").with_codec(0);
+    // The pong says that the goodbye was read.
+    peer.send(RawFrame { kind: RawFrame::GOAWAY, ..goaway }.to_bytes()).await;
+    assert_eq!(peer.ask(&RawFrame::empty(RawFrame::PING, 1)).await.kind, RawFrame::PONG);
+    let next = scene.echo("next");
+    peer.send(answer(id, "first").to_bytes()).await;
+    assert_eq!(call.outcome().await.unwrap(), "first");
+    peer.expect_end().await;
+    let mut other = scene.accept().await;
+    let next_id = request(&mut other).await.id;
+    other.send(answer(next_id, "next").to_bytes()).await;
+    assert_eq!(next.outcome().await.unwrap(), "next");
+}
+
+#[tokio::test]
+async fn an_application_error_is_the_services_own() {
+    use examples::{GreetError, GreeterClient};
+    let scene = Scene::new().await;
+    let client = Client::builder().config(ClientConfig::default().with_codec(Codec::Json)).build().unwrap();
+    let mut calls: JoinSet<_> = JoinSet::new();
+    let call = GreeterClient::new(client).hello(String::new()).address(scene.address);
+    calls.spawn(async move { call.await });
+    let mut peer = scene.accept().await;
+    let id = request(&mut peer).await.id;
+    peer.send(RawFrame::response(id, &RawHead::status(32, ""), r#""EmptyName""#).to_bytes()).await;
+    match in_time(calls.join_next()).await.unwrap().unwrap() {
+        Err(CallError::Service(error)) => assert_eq!(error, GreetError::EmptyName),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,397 @@
+//! A call and its answer, over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{CallError, Code, Codec, Compression, Delivery, Phase, rpc_service, transport::TransportConfig};
+use rpc_server::{Server, ServerConfig};
+use serde::{Deserialize, Serialize};
+use tests::{
+    Task, in_time,
+    probe::{Event, Explosive, Probe, ProbeError, ProbingClient, Seen},
+    serving::Serving,
+};
+use tokio::task::JoinSet;
+
+/// A client that has no registry: its calls name an address.
+fn client() -> ProbingClient<Client> {
+    ProbingClient::new(Client::builder().build().unwrap())
+}
+
+async fn probe() -> (Probe, Serving) {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, ServerConfig::default()).await;
+    (probe, serving)
+}
+
+#[tokio::test]
+async fn every_codec_and_compression_makes_the_round() {
+    let (_, serving) = probe().await;
+    let client = client();
+    // Under the threshold of compression, over it, and over what one read takes.
+    let texts = ["".to_owned(), "a text".to_owned(), "a longer text ".repeat(200), "a long text ".repeat(100_000)];
+    for codec in Codec::ALL {
+        for compression in Compression::ALL {
+            for text in &texts {
+                let call = client.echo(text.clone()).address(serving.address()).codec(codec).compression(compression);
+                assert_eq!(in_time(call).await.unwrap(), *text, "{codec:?} {compression:?} {}", text.len());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_services_own_error_arrives_as_such() {
+    let (_, serving) = probe().await;
+    for codec in [Codec::Bincode, Codec::Json, Codec::MessagePack] {
+        let outcome = client().fail("why not".to_owned()).address(serving.address()).codec(codec).await;
+        let Err(CallError::Service(error)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error, ProbeError { reason: "why not".to_owned() });
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_the_codec_cannot_carry_fails_its_call_only() {
+    let (_, serving) = probe().await;
+    let client = client();
+    // A number as arguments: the caller's own doing. A structure as the answer: the callee's.
+    let error = client.hold(1).address(serving.address()).codec(Codec::Raw).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.phase(), error.delivery()),
+        (Code::InvalidArgument, Some(Phase::Send), Delivery::NotSent)
+    );
+    let error = client.context().address(serving.address()).codec(Codec::Raw).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Internal, Delivery::Answered));
+    client.echo("x".to_owned()).address(serving.address()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_one_way_call_ends_when_it_is_sent_and_runs_nevertheless() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    for number in 0..100 {
+        client.tell(number.to_string()).address(serving.address()).await.unwrap();
+    }
+    probe.until_true(|events| events.len() == 100).await;
+    let told: Vec<_> = (0..100).map(|number: u32| Event::Told(number.to_string())).collect();
+    assert_eq!(probe.events(), told);
+}
+
+#[tokio::test]
+async fn a_handler_knows_of_its_call() {
+    let (_, serving) = probe().await;
+    let call = client().context().address(serving.address()).timeout(Duration::from_secs(20));
+    let seen = call.metadata("tenant", "a").metadata("key", [0, 255]).await.unwrap();
+    let peer = seen.peer.unwrap();
+    assert!(peer.ip().is_loopback() && peer != serving.address());
+    assert_eq!(seen.local_address, Some(serving.address()));
+    let remaining = seen.remaining.unwrap();
+    assert!(remaining > Duration::ZERO && remaining <= Duration::from_secs(20), "{remaining:?}");
+    assert_eq!(seen.metadata, [("tenant".to_owned(), b"a".to_vec()), ("key".to_owned(), vec![0, 255])]);
+}
+
+#[tokio::test]
+async fn the_timeout_is_the_callers_else_the_methods_else_the_clients() {
+    let (_, serving) = probe().await;
+    let config = ClientConfig::default().with_timeout(Duration::from_secs(30));
+    let client = ProbingClient::new(Client::builder().config(config).build().unwrap());
+    let by_client = client.context().address(serving.address()).await.unwrap().remaining.unwrap();
+    assert!(by_client > Duration::from_secs(15) && by_client <= Duration::from_secs(30), "{by_client:?}");
+    let by_caller = client.context().address(serving.address()).timeout(Duration::from_secs(10)).await.unwrap();
+    assert!(by_caller.remaining.unwrap() <= Duration::from_secs(10), "{by_caller:?}");
+    let error = client.hold_briefly(1).address(serving.address()).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    // Longer than the wire can say is as long as it can say.
+    let for_ever = client.context().address(serving.address()).timeout(Duration::MAX).await.unwrap();
+    assert!(for_ever.remaining.unwrap() > Duration::from_secs(40 * 24 * 60 * 60), "{for_ever:?}");
+}
+
+#[tokio::test]
+async fn metadata_that_may_not_travel_fails_the_call_before_it_is_sent() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    let illegal = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
+    assert_eq!((illegal.code(), illegal.delivery()), (Code::InvalidArgument, Delivery::NotSent));
+    let too_much = client.echo("x".to_owned()).address(serving.address()).metadata("k", vec![0; 17 << 10]).await;
+    let too_much = too_much.unwrap_err();
+    assert_eq!((too_much.code(), too_much.delivery()), (Code::ResourceExhausted, Delivery::NotSent));
+    assert_eq!(probe.events(), []);
+}
+
+/// Asks what a call made inside a handler carries.
+#[rpc_service(name = "test.Relaying")]
+trait Relaying {
+    async fn context_of_nested(&self, at: SocketAddr) -> Seen;
+}
+
+struct Relays(ProbingClient<Client>);
+
+impl Relaying for Relays {
+    async fn context_of_nested(&self, at: SocketAddr) -> Seen {
+        self.0.context().address(at).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_call_made_inside_a_handler_inherits_deadline_and_trace() {
+    let (_, inner) = probe().await;
+    let outer = Serving::start(Server::builder().service(RelayingServer::new(Relays(client())))).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let call = RelayingClient::new(Client::builder().build().unwrap()).context_of_nested(inner.address());
+    let call = call.address(outer.address()).timeout(Duration::from_secs(2));
+    let seen = call.metadata("traceparent", trace).metadata("tracestate", "a=1").metadata("tenant", "a").await.unwrap();
+    // The client's own timeout of 5 s would give it more.
+    assert!(seen.remaining.unwrap() <= Duration::from_secs(2), "{seen:?}");
+    assert_eq!((seen.metadata("traceparent"), seen.metadata("tracestate")), (Some(trace), Some("a=1")));
+    assert_eq!(seen.metadata("tenant"), None, "only the trace is passed on by itself");
+}
+
+#[tokio::test]
+async fn the_answer_says_who_gave_it_and_an_error_too() {
+    let (_, serving) = probe().await;
+    let error = client().panic(true).address(serving.address()).await.unwrap_err();
+    assert_eq!(error.peer(), Some(serving.address()));
+    assert!(error.to_string().contains(&serving.address().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_without_a_registry_needs_an_address() {
+    let error = client().echo("x".to_owned()).await.unwrap_err();
+    assert_eq!((error.code(), error.phase()), (Code::FailedPrecondition, Some(Phase::Resolve)));
+    assert!(error.message().contains("registry") && error.message().contains("address"), "{error}");
+}
+
+/// A service that nobody serves.
+#[rpc_service(name = "test.Nobody")]
+trait Nobody {
+    async fn nothing(&self);
+}
+
+/// A later version of [`Probing`], of which the server knows nothing.
+mod later {
+    use rpc_core::rpc_service;
+
+    #[rpc_service(name = "test.Probe", version = "1.0")]
+    pub(crate) trait Later {
+        async fn brand_new(&self);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_unimplemented_and_named() {
+    let (_, serving) = probe().await;
+    let client = Client::builder().build().unwrap();
+    let error = NobodyClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unimplemented, Delivery::Answered));
+    assert!(error.message().contains("service") && error.message().contains("test.Nobody:1.0/nothing"), "{error}");
+    let error = later::LaterClient::new(client).brand_new().address(serving.address()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert!(error.message().contains("method") && error.message().contains("test.Probe:1.0/brand_new"), "{error}");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_fails_its_call_only() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    for at_once in [true, false] {
+        let error = client.panic(at_once).address(serving.address()).await.unwrap_err();
+        assert_eq!((error.code(), error.delivery()), (Code::Internal, Delivery::Answered), "{error}");
+        assert!(error.message().contains("panicked"), "{error}");
+    }
+    // The connection is the same: what was in flight on it is.
+    probe.release(1);
+    assert_eq!(held.end().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_result_whose_serialize_panics_fails_its_call_only() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    let error = in_time(client.explode().address(serving.address())).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Internal, Delivery::Answered), "{error}");
+    probe.release(1);
+    assert_eq!(held.end().await.unwrap(), 1);
+}
+
+/// Takes arguments that may panic while they are serialized.
+#[rpc_service(name = "test.Fragile")]
+trait Fragile {
+    async fn take(&self, it: Explosive);
+}
+
+#[tokio::test]
+async fn arguments_whose_serialize_panics_take_no_place_from_other_calls() {
+    let (_, serving) = probe().await;
+    let client = Client::builder().config(ClientConfig::default().with_max_in_flight(1)).build().unwrap();
+    let fragile = FragileClient::new(client.clone());
+    let mut caller = JoinSet::new();
+    caller.spawn(fragile.take(Explosive).address(serving.address()).into_future());
+    assert!(caller.join_next().await.unwrap().unwrap_err().is_panic(), "the caller's panic is the caller's");
+    ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_can_never_be_sent_is_not_retryable() {
+    let (_, serving) = probe().await;
+    let client = client();
+    let too_long = client.echo("x".repeat(9 << 20)).address(serving.address()).await.unwrap_err();
+    assert!(!too_long.is_retryable(), "{too_long:?}");
+    let too_much = client.echo("x".to_owned()).address(serving.address()).metadata("k", vec![0; 17 << 10]).await;
+    assert!(!too_much.as_ref().unwrap_err().is_retryable(), "{too_much:?}");
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_fails_its_call_only() {
+    let probe = Probe::default();
+    let mut transport = TransportConfig::default();
+    transport.max_frame = 64 << 10;
+    let serving = Serving::probe(&probe, ServerConfig::default().with_transport(transport.clone())).await;
+    let wide = client();
+    // A header, an empty head, a length of 8 bytes, and what is left.
+    let most = (64 << 10) - 16 - 2 - 8;
+    assert_eq!(wide.large(most).address(serving.address()).await.unwrap().len() as u64, most);
+    let error = wide.large(most + 1).address(serving.address()).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::Answered), "{error}");
+    assert!(error.message().contains("65537") && error.message().contains("65536"), "{error}");
+
+    // The server would send it, and this client does not take it.
+    let serving = Serving::probe(&probe, ServerConfig::default()).await;
+    let config = ClientConfig::default().with_transport(transport);
+    let narrow = ProbingClient::new(Client::builder().config(config).build().unwrap());
+    assert_eq!(narrow.large(most).address(serving.address()).await.unwrap().len() as u64, most);
+    let error = narrow.large(most + 1).address(serving.address()).await.unwrap_err();
+    assert_eq!((error.code(), error.phase()), (Code::ResourceExhausted, Some(Phase::Decode)), "{error}");
+    // Nor does it send it.
+    let error = narrow.echo("x".repeat(64 << 10)).address(serving.address()).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error}");
+    narrow.echo("x".to_owned()).address(serving.address()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_for_the_server_fails_its_call_only() {
+    let probe = Probe::default();
+    let mut transport = TransportConfig::default();
+    transport.max_frame = 64 << 10;
+    let serving = Serving::probe(&probe, ServerConfig::default().with_transport(transport)).await;
+    let client = client();
+    let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    let error = client.echo("x".repeat(100 << 10)).address(serving.address()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    probe.release(1);
+    assert_eq!(held.end().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_payload_that_grows_too_much_fails_its_call_only() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, ServerConfig::default().with_max_decompressed(1 << 20)).await;
+    let client = client();
+    let call = |length| client.echo("x".repeat(length)).address(serving.address()).compression(Compression::Gzip);
+    call((1 << 20) - 8).await.unwrap();
+    let error = call((1 << 20) - 7).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::Answered), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_calls_at_once_on_one_connection_get_each_its_own_answer() {
+    let (_, serving) = probe().await;
+    let client = Arc::new(client());
+    let mut callers = JoinSet::new();
+    for caller in 0..100 {
+        let (client, address) = (Arc::clone(&client), serving.address());
+        callers.spawn(async move {
+            for call in 0..50 {
+                let nonce = format!("{caller}/{call} {}", "x".repeat(call * 40));
+                assert_eq!(client.echo(nonce.clone()).address(address).await.unwrap(), nonce);
+            }
+        });
+    }
+    in_time(callers.join_all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn handlers_that_end_in_another_order_answer_each_its_own_call() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    let mut callers = JoinSet::new();
+    for key in 0..200 {
+        let call = client.hold(key).address(serving.address()).timeout(Duration::from_secs(50));
+        callers.spawn(async move { (key, call.await.unwrap()) });
+    }
+    probe.until_all(&(0..200).map(Event::Began).collect::<Vec<_>>()).await;
+    for key in (0..200).rev().step_by(2).chain(0..200) {
+        probe.release(key);
+    }
+    for (key, answer) in in_time(callers.join_all()).await {
+        assert_eq!(key, answer);
+    }
+}
+
+/// Another service on the same port.
+#[rpc_service(name = "test.Doubling", version = "2.1")]
+trait Doubling {
+    async fn double(&self, number: u64) -> u64;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Doubles;
+
+impl Doubling for Doubles {
+    async fn double(&self, number: u64) -> u64 {
+        number * 2
+    }
+}
+
+#[tokio::test]
+async fn several_services_share_a_port_and_a_connection() {
+    let probe = Probe::default();
+    let server = Server::builder().service(probe.server()).service(DoublingServer::new(Doubles));
+    let serving = Serving::start(server).await;
+    let client = Client::builder().build().unwrap();
+    let (probing, doubling) = (ProbingClient::new(client.clone()), DoublingClient::new(client));
+    assert_eq!(doubling.double(21).address(serving.address()).await.unwrap(), 42);
+    let one = probing.context().address(serving.address()).await.unwrap();
+    doubling.double(1).address(serving.address()).await.unwrap();
+    let other = probing.context().address(serving.address()).await.unwrap();
+    assert_eq!(one.peer, other.peer);
+}
+
+#[tokio::test]
+async fn a_route_that_is_served_twice_and_a_server_without_a_service_are_refused() {
+    let probe = Probe::default();
+    let twice = Server::builder().service(probe.server()).service(probe.server()).bind("127.0.0.1:0").await;
+    let error = twice.unwrap_err();
+    assert_eq!(error.code(), Code::AlreadyExists);
+    assert!(error.message().contains("test.Probe:1.0/echo"), "{error}");
+    assert_eq!(Server::builder().bind("127.0.0.1:0").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told() {
+    let (probe, serving) = probe().await;
+    let error = Server::builder().service(probe.server()).bind(serving.address()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().contains(&serving.address().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_closed_calls_no_more() {
+    let (probe, serving) = probe().await;
+    let client = Client::builder().build().unwrap();
+    let probing = ProbingClient::new(client.clone());
+    let held = Task::begin(probing.hold(1).address(serving.address()));
+    probe.until(Event::Began(1)).await;
+    let closing = Task::begin(async move { client.close().await });
+    probe.release(1);
+    assert_eq!(held.end().await.unwrap(), 1, "what was in flight gets its answer");
+    closing.end().await;
+    let error = in_time(probing.echo("x".to_owned()).address(serving.address())).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error}");
+}

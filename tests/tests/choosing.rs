@@ -1,0 +1,129 @@
+//! Which provider gets a call, end to end: by key, by weight, by lanes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use rpc_client::{Balance, Client, ClientConfig};
+use rpc_core::{Instance, Registry as _};
+use rpc_registry::Memory;
+use tests::{
+    branch::{Branch, client_of},
+    in_time,
+    ledger::{LEDGER, LedgerClient},
+    load::{until_endpoints, until_ready},
+    relay::Mode,
+};
+use tokio::task::JoinSet;
+
+/// Who answers each of 300 keys.
+async fn owners(ledger: &LedgerClient<Client>) -> BTreeMap<u64, SocketAddr> {
+    let mut owners = BTreeMap::new();
+    for key in 0..300 {
+        let receipt = in_time(ledger.look_up(key).affinity(("user", key))).await.unwrap();
+        owners.insert(key, receipt.address.unwrap());
+    }
+    owners
+}
+
+#[tokio::test]
+async fn a_key_keeps_its_provider_as_long_as_that_lives() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Branch::open(directory.path(), Duration::ZERO);
+    let branches = [open().await, open().await, open().await];
+    let all: Vec<_> = branches.iter().collect();
+    let (client, elsewhere) =
+        (client_of(&all, ClientConfig::default()).await, client_of(&all, ClientConfig::default()).await);
+    let ledger = LedgerClient::new(client.clone());
+    let before = owners(&ledger).await;
+    assert_eq!(owners(&ledger).await, before);
+    assert_eq!(owners(&LedgerClient::new(elsewhere)).await, before, "clients agree");
+    for branch in &branches {
+        let share = before.values().filter(|owner| **owner == branch.behind()).count();
+        assert!((40..160).contains(&share), "{share} of 300 keys");
+    }
+
+    let lost = &branches[0];
+    lost.relay.set(Mode::Refuse).await;
+    lost.relay.until(|count| count.open == 0).await;
+    until_endpoints(&client, |endpoints| !endpoints[&lost.address()].to_string().contains("ready")).await;
+    for (key, owner) in owners(&ledger).await {
+        assert!(owner == before[&key] || before[&key] == lost.behind(), "key {key} moved without need");
+    }
+    lost.relay.set(Mode::Pass).await;
+    until_ready(&client, &[lost.address()]).await;
+    assert_eq!(owners(&ledger).await, before, "they come home");
+}
+
+/// How many of `calls`, made `at_once` at a time, each of two providers with these weights answers.
+async fn shares(balance: Balance, weights: [f64; 2], calls: u64, at_once: usize) -> [u64; 2] {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Branch::open(directory.path(), Duration::from_millis(4));
+    let branches = [open().await, open().await];
+    let registry = Arc::new(Memory::named(&format!("{balance:?} {weights:?} {at_once}")));
+    for (branch, weight) in branches.iter().zip(weights) {
+        registry.register(&LEDGER, Instance::new(branch.address()).with_weight(weight)).await.unwrap();
+    }
+    let config = ClientConfig::default().with_balance(balance).with_cache_directory(None);
+    let client = Client::builder().registry(registry).config(config).build().unwrap();
+    let ledger = LedgerClient::new(client.clone());
+    ledger.look_up(0).wait_for_ready(true).await.unwrap();
+    until_ready(&client, &branches.each_ref().map(Branch::address)).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..at_once {
+        let (ledger, calls) = (ledger.clone(), calls / at_once as u64);
+        callers.spawn(async move {
+            let mut answers = Vec::new();
+            for nonce in 0..calls {
+                answers.push(ledger.look_up(nonce).await.unwrap().address.unwrap());
+            }
+            answers
+        });
+    }
+    let answers = in_time(callers.join_all()).await.concat();
+    branches.each_ref().map(|branch| answers.iter().filter(|answer| **answer == branch.behind()).count() as u64)
+}
+
+#[tokio::test]
+async fn a_weight_is_a_share_of_the_calls_one_by_one_and_many_at_once() {
+    for balance in [Balance::Random, Balance::PowerOfTwoChoices] {
+        for at_once in [1, 16] {
+            let [light, heavy] = shares(balance, [1.0, 3.0], 480, at_once).await;
+            eprintln!("{balance:?}, {at_once} at once: {light} and {heavy} of 480");
+            assert!((60..=180).contains(&light), "{balance:?}, {at_once} at once: {light} and {heavy} of 480");
+        }
+    }
+    let [light, heavy] = shares(Balance::RoundRobin, [1.0, 3.0], 100, 1).await;
+    assert_eq!(light, heavy, "round robin knows no weights");
+}
+
+#[tokio::test]
+async fn a_provider_of_no_weight_is_not_called() {
+    for balance in [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices] {
+        assert_eq!(shares(balance, [0.0, 1.0], 60, 4).await, [0, 60], "{balance:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_lanes_are_two_connections_and_both_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let branch = Branch::open(directory.path(), Duration::from_millis(20)).await;
+    let client = client_of(&[&branch], ClientConfig::default().with_lanes(2)).await;
+    branch.relay.until(|count| count.open == 2).await;
+    let ledger = LedgerClient::new(client.clone());
+    let mut calls = JoinSet::new();
+    for nonce in 0..64 {
+        calls.spawn(ledger.look_up(nonce).into_future());
+    }
+    for outcome in in_time(calls.join_all()).await {
+        outcome.unwrap();
+    }
+    assert_eq!((branch.relay.count().accepted, branch.relay.count().open), (2, 2));
+
+    // Both come back when they break, and no call waits for the other.
+    branch.relay.cut();
+    branch.relay.until(|count| count.accepted == 4 && count.open == 2).await;
+    ledger.look_up(64).wait_for_ready(true).await.unwrap();
+    client.close().await;
+    branch.relay.until(|count| count.open == 0).await;
+}

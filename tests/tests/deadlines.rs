@@ -1,0 +1,318 @@
+//! A call ends by its deadline, whatever the handler, the network and the registry do; and nothing of it goes on.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{Addresses, Code, Delivery, Discovery, Instance, Phase, Registry as _, ServiceId, frame::FrameType};
+use rpc_registry::Memory;
+use rpc_server::{Server, ServerConfig};
+use tests::{
+    Task, in_time,
+    probe::{Event, Probe, ProbingClient},
+    relay::Relay,
+    scripted::{Scripted, head, request},
+    serving::{PROBE, Serving},
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+/// A call's time where the call is to run out of it.
+const SHORT: Duration = Duration::from_millis(100);
+
+fn client() -> ProbingClient<Client> {
+    ProbingClient::new(Client::builder().build().expect("the defaults are valid"))
+}
+
+async fn probe() -> (Probe, Serving) {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, ServerConfig::default()).await;
+    (probe, serving)
+}
+
+/// Starts to listen where nobody is let in any more: a connect waits for its end.
+async fn black_hole() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let listener = socket.listen(1).expect("it listens");
+    let address = listener.local_addr().expect("it has an address");
+    let mut waiting = Vec::new();
+    // Until the queue of those who wait to be accepted is full.
+    while let Ok(connected) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(connected.expect("it listens"));
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn a_handler_slower_than_the_timeout_is_dropped_and_its_caller_told() {
+    let (probe, serving) = probe().await;
+    let error = client().hold(1).address(serving.address()).timeout(SHORT).await.unwrap_err();
+    assert!(error.is_timeout() && !error.is_retryable(), "{error:?}");
+    // Which clock rings first, the caller's or the server's, is nobody's promise.
+    assert!(matches!(error.delivery(), Delivery::Unknown | Delivery::Answered), "{error:?}");
+    assert_eq!((error.phase(), error.peer()), (Some(Phase::Wait), Some(serving.address())));
+    probe.until(Event::Dropped(1)).await;
+}
+
+#[tokio::test]
+async fn the_server_ends_a_call_by_itself_and_sends_no_late_work() {
+    let (probe, serving) = probe().await;
+    // A caller that does not look at its clock.
+    let mut caller = Scripted::connect(serving.address()).await;
+    caller.send(&request(7, "test.Probe:1.0/hold", SHORT, &1_u64)).await;
+    let answer = caller.receive_type(FrameType::Response).await;
+    assert_eq!(answer.header.id, 7);
+    assert_eq!(head(answer).0.status.code(), Code::DeadlineExceeded);
+    probe.until(Event::Dropped(1)).await;
+    probe.release(1);
+    // What comes next is the answer to what is asked next.
+    assert_eq!(caller.ping(1).await.expect("the connection lives").header.frame_type, FrameType::Pong);
+    // The id may be used again, and finds its own answer.
+    caller.send(&request(7, "test.Probe:1.0/hold", Duration::from_secs(50), &1_u64)).await;
+    assert_eq!(head(caller.receive_type(FrameType::Response).await).0.status.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_when_it_arrives_does_not_run() {
+    let (probe, serving) = probe().await;
+    let mut caller = Scripted::connect(serving.address()).await;
+    caller.send(&request(1, "test.Probe:1.0/hold", Duration::ZERO, &1_u64)).await;
+    let answer = caller.receive_type(FrameType::Response).await;
+    assert_eq!(head(answer).0.status.code(), Code::DeadlineExceeded);
+    assert_eq!(probe.events(), []);
+}
+
+#[tokio::test]
+async fn a_call_without_time_is_not_sent() {
+    let (probe, serving) = probe().await;
+    let error = client().hold(1).address(serving.address()).timeout(Duration::ZERO).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::NotSent), "{error:?}");
+    assert_eq!(probe.events(), []);
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_costs_no_more_than_the_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    let call = Task::begin(client().hold(1).address(address).timeout(SHORT));
+    let mut provider = Scripted::accept(&listener).await;
+    let sent = provider.receive_type(FrameType::Request).await;
+    let error = call.end().await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::Unknown), "{error:?}");
+    // The provider is told to stop.
+    assert_eq!(provider.receive_type(FrameType::Cancel).await.header.id, sent.header.id);
+}
+
+#[tokio::test]
+async fn a_late_answer_reaches_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    let client = client();
+    let call = Task::begin(client.hold(1).address(address).timeout(SHORT));
+    let mut provider = Scripted::accept(&listener).await;
+    let late = provider.receive_type(FrameType::Request).await;
+    assert!(call.end().await.is_err());
+    let call = Task::begin(client.hold(2).address(address).timeout(Duration::from_secs(50)));
+    let next = provider.receive_type(FrameType::Request).await;
+    assert_ne!(late.header.id, next.header.id, "an id in flight is not used again");
+    for (frame, key) in [(late, 1_u64), (next, 2)] {
+        let header = rpc_core::frame::Header { frame_type: FrameType::Response, ..frame.header };
+        let body = [&[0, 0][..], &key.to_le_bytes()].concat().into();
+        provider.send(&rpc_core::frame::Frame { header, body }).await;
+    }
+    assert_eq!(call.end().await.expect("it is answered"), 2);
+}
+
+#[tokio::test]
+async fn dropping_a_call_tells_the_provider() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    let client = client();
+    let call = Task::begin(client.hold(1).address(address).timeout(Duration::from_secs(50)));
+    let mut provider = Scripted::accept(&listener).await;
+    let sent = provider.receive_type(FrameType::Request).await;
+    call.drop_it().await;
+    let cancel = provider.receive_type(FrameType::Cancel).await;
+    assert_eq!((cancel.header.id, cancel.body.len()), (sent.header.id, 0));
+}
+
+#[tokio::test]
+async fn dropping_a_call_drops_its_handler() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    let call = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    call.drop_it().await;
+    probe.until(Event::Dropped(1)).await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_drops_the_handlers_of_its_calls() {
+    let (probe, serving) = probe().await;
+    let relay = Relay::to(serving.address()).await;
+    let call = Task::begin(client().hold(1).address(relay.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    relay.cut();
+    probe.until(Event::Dropped(1)).await;
+    let error = call.end().await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_handler_started_learns_that_nobody_waits() {
+    let (probe, serving) = probe().await;
+    let client = client();
+    // Given up.
+    let call = Task::begin(client.watch_over(1).address(serving.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    assert_eq!(probe.count(|event| *event == Event::Cancelled(1)), 0);
+    call.drop_it().await;
+    probe.until(Event::Cancelled(1)).await;
+    // Run out of time.
+    let call = Task::begin(client.watch_over(2).address(serving.address()).timeout(SHORT));
+    probe.until_all(&[Event::Began(2), Event::Cancelled(2)]).await;
+    assert!(call.end().await.unwrap_err().is_timeout());
+    // Gone.
+    let relay = Relay::to(serving.address()).await;
+    let call = Task::begin(client.watch_over(3).address(relay.address()).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(3)).await;
+    relay.cut();
+    probe.until(Event::Cancelled(3)).await;
+    assert!(call.end().await.is_err());
+}
+
+#[tokio::test]
+async fn connecting_to_a_black_hole_ends_at_the_deadline() {
+    let (listener, _waiting) = black_hole().await;
+    let address = listener.local_addr().expect("it has an address");
+    // Less than the time of an attempt to connect.
+    let error = in_time(client().hold(1).address(address).timeout(SHORT)).await.unwrap_err();
+    assert!(matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded), "{error:?}");
+    assert_eq!((error.phase(), error.delivery()), (Some(Phase::Connect), Delivery::NotSent), "{error:?}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn connecting_to_a_black_hole_ends_when_the_attempt_does() {
+    let (listener, _waiting) = black_hole().await;
+    let address = listener.local_addr().expect("it has an address");
+    let config = ClientConfig::default().with_connect_timeout(SHORT);
+    let client = ProbingClient::new(Client::builder().config(config).build().expect("a valid config"));
+    // Far more time than this test has.
+    let call = client.hold(1).address(address).timeout(Duration::from_secs(3600));
+    let error = in_time(call).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+}
+
+/// A registry that says what a test lets it say.
+#[derive(Debug)]
+struct Says(watch::Sender<Option<Arc<[Instance]>>>);
+
+impl Discovery for Says {
+    fn watch(&self, _: &ServiceId) -> Addresses {
+        self.0.subscribe()
+    }
+
+    fn url(&self) -> &str {
+        "test://a-registry"
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_has_not_answered_is_named_at_the_deadline() {
+    let (probe, serving) = probe().await;
+    let registry = Arc::new(Says(watch::Sender::new(None)));
+    let client = Client::builder().registry(Arc::clone(&registry) as _).build().expect("a valid config");
+    let client = ProbingClient::new(client);
+    let begun = Instant::now();
+    let error = in_time(client.hold(1).timeout(SHORT)).await.unwrap_err();
+    assert!(begun.elapsed() >= SHORT, "it might have answered still");
+    assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Resolve)), "{error:?}");
+    assert!(error.message().contains("test://a-registry") && error.message().contains("test.Probe:1.0"), "{error}");
+    assert!(error.is_retryable());
+    // A call that waits goes on as soon as the registry answers.
+    let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
+    assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+    registry.0.send_replace(Some([Instance::new(serving.address())].into()));
+    probe.release_all();
+    assert_eq!(in_time(call).await.expect("it is answered"), 2);
+}
+
+#[tokio::test]
+async fn no_provider_is_told_at_once() {
+    let registry = Arc::new(Memory::named("no-provider"));
+    let client = Client::builder().registry(registry).build().expect("a valid config");
+    // Far more time than this test has.
+    let error = in_time(ProbingClient::new(client).hold(1).timeout(Duration::from_secs(3600))).await.unwrap_err();
+    assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Resolve)), "{error:?}");
+    assert!(error.message().contains("memory:no-provider") && error.message().contains("test.Probe:1.0"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "rpc-client takes no part in tokio's cooperative budget: who calls in a loop what fails at once starves his runtime"]
+async fn calls_that_fail_at_once_let_others_go_on() {
+    let client = Client::builder().registry(Arc::new(Memory::named("starving"))).build().expect("a valid config");
+    let client = ProbingClient::new(client);
+    assert!(client.echo("x".to_owned()).await.is_err());
+    let went_on = Arc::new(AtomicBool::new(false));
+    let _other = Task::begin({
+        let went_on = Arc::clone(&went_on);
+        async move { went_on.store(true, Ordering::Relaxed) }
+    });
+    for _ in 0..10_000 {
+        assert!(client.echo("x".to_owned()).await.is_err());
+    }
+    assert!(went_on.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_connections_is_told_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    drop(listener);
+    let registry = Arc::new(Memory::named("refusing-provider"));
+    registry.register(&PROBE, Instance::new(address)).await.expect("it is listed");
+    let client = Client::builder().registry(registry).build().expect("a valid config");
+    let error = in_time(ProbingClient::new(client).hold(1).timeout(Duration::from_secs(3600))).await.unwrap_err();
+    assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Connect)), "{error:?}");
+    assert!(error.is_retryable() && error.message().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn wait_for_ready_waits_for_a_provider_to_the_deadline() {
+    let registry = Arc::new(Memory::named("wait-for-ready"));
+    let config = ClientConfig::default().with_wait_for_ready(true);
+    let client = Client::builder().registry(registry.clone()).config(config).build().expect("a valid config");
+    let client = ProbingClient::new(client);
+    let begun = Instant::now();
+    let error = in_time(client.hold(1).timeout(SHORT)).await.unwrap_err();
+    assert!(begun.elapsed() >= SHORT, "somebody might have come still");
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+
+    let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
+    assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+    let probe = Probe::default();
+    probe.release_all();
+    let _serving = Serving::start(Server::builder().service(probe.server()).registry(registry)).await;
+    assert_eq!(in_time(call).await.expect("it is answered"), 2);
+}
+
+#[tokio::test]
+async fn a_one_way_call_has_its_deadline_too() {
+    let (listener, _waiting) = black_hole().await;
+    let address = listener.local_addr().expect("it has an address");
+    let error = in_time(client().tell("x".to_owned()).address(address).timeout(SHORT)).await.unwrap_err();
+    assert_eq!(error.delivery(), Delivery::NotSent, "{error:?}");
+}

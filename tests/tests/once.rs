@@ -1,0 +1,213 @@
+//! Calls that run once, however often they are sent: on one server by its memory, on all of them by a store that they share.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{BoxFuture, Code, Delivery, Error};
+use rpc_server::{Claim, OnceStore, Server};
+use tests::{
+    Task,
+    branch::{Branch, client_of},
+    in_time,
+    ledger::{LedgerClient, executions},
+    relay::Mode,
+};
+use tokio::task::JoinSet;
+
+const LONG: Duration = Duration::from_secs(40);
+
+/// How often the call with this number ran.
+fn runs(directory: &Path, nonce: u64) -> usize {
+    executions(directory).get(&nonce).copied().unwrap_or(0)
+}
+
+/// Waits until the call with this number runs.
+async fn until_runs(directory: &Path, nonce: u64) {
+    in_time(async {
+        while runs(directory, nonce) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// A branch and a client of it, and a place for what is written down.
+async fn scene(longest: Duration) -> (tempfile::TempDir, Branch, LedgerClient<Client>) {
+    let directory = tempfile::tempdir().unwrap();
+    let branch = Branch::open(directory.path(), longest).await;
+    let client = client_of(&[&branch], ClientConfig::default()).await;
+    (directory, branch, LedgerClient::new(client))
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_is_answered_from_memory() {
+    let (directory, branch, ledger) = scene(Duration::ZERO).await;
+    branch.relay.set(Mode::CutAnswersAfter(0)).await;
+    let call = Task::begin(ledger.enter_once(1).timeout(LONG).explain());
+    until_runs(directory.path(), 1).await;
+    branch.relay.until(|count| count.open == 0).await;
+    branch.relay.set(Mode::Pass).await;
+    let (outcome, explanation) = call.end().await;
+    assert_eq!(outcome.unwrap().nonce, 1, "{explanation}");
+    let attempts: Vec<_> = explanation.attempts.iter().map(|attempt| attempt.address).collect();
+    assert_eq!(attempts, [branch.address(); 2], "{explanation}");
+    assert_eq!(runs(directory.path(), 1), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_still_runs_when_its_connection_breaks_is_waited_for() {
+    let (directory, branch, ledger) = scene(Duration::from_secs(4)).await;
+    let call = Task::begin(ledger.enter_once(1).timeout(LONG));
+    until_runs(directory.path(), 1).await;
+    branch.relay.cut();
+    assert_eq!(call.end().await.unwrap().nonce, 1);
+    assert_eq!(runs(directory.path(), 1), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_does_not_run_the_call_again_and_the_caller_is_told() {
+    let (directory, mut branch, ledger) = scene(Duration::ZERO).await;
+    branch.relay.set(Mode::CutAnswersAfter(0)).await;
+    let call = Task::begin(ledger.enter_once(1).timeout(LONG));
+    until_runs(directory.path(), 1).await;
+    branch.relay.set(Mode::Refuse).await;
+    branch.kill().await;
+    branch.replace().await;
+    branch.relay.set(Mode::Pass).await;
+    let error = call.end().await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Aborted, Delivery::Unknown), "{error:?}");
+    assert_eq!(runs(directory.path(), 1), 1);
+    // Other calls are served.
+    assert_eq!(ledger.enter_once(2).wait_for_ready(true).timeout(LONG).await.unwrap().nonce, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_come_back_costs_the_call_its_timeout_and_no_more() {
+    let (directory, branch, ledger) = scene(Duration::ZERO).await;
+    let other = Branch::open(directory.path(), Duration::ZERO).await;
+    branch.relay.set(Mode::CutAnswersAfter(0)).await;
+    let call = Task::begin(ledger.enter_once(1).timeout(Duration::from_secs(3)));
+    until_runs(directory.path(), 1).await;
+    branch.relay.set(Mode::Refuse).await;
+    let error = call.end().await.unwrap_err();
+    assert_eq!(error.delivery(), Delivery::Unknown, "{error:?}");
+    assert_eq!(runs(directory.path(), 1), 1);
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_call_that_reached_nobody_goes_to_another_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gone, sound) =
+        (Branch::open(directory.path(), Duration::ZERO).await, Branch::open(directory.path(), Duration::ZERO).await);
+    let client = client_of(&[&gone, &sound], ClientConfig::default()).await;
+    let ledger = LedgerClient::new(client);
+    gone.relay.set(Mode::Refuse).await;
+    gone.relay.until(|count| count.open == 0).await;
+    for nonce in 1..=20 {
+        // What was sent before the end of the connection was noticed may have run as far as its caller knows.
+        match ledger.enter_once(nonce).timeout(Duration::from_secs(2)).await {
+            Ok(receipt) => assert_eq!(receipt.address, Some(sound.behind())),
+            Err(error) => assert_eq!(error.delivery(), Delivery::Unknown, "{error:?}"),
+        }
+        assert!(runs(directory.path(), nonce) <= 1);
+    }
+    assert_eq!(ledger.enter_once(21).await.unwrap().address, Some(sound.behind()));
+}
+
+/// A store that all servers of this process share.
+#[derive(Debug, Clone, Default)]
+struct Table(Arc<Mutex<HashMap<[u8; 16], Option<Bytes>>>>);
+
+impl OnceStore for Table {
+    fn claim<'a>(&'a self, key: [u8; 16], _: &'a str) -> BoxFuture<'a, Result<Claim, Error>> {
+        Box::pin(async move {
+            let mut claimed = true;
+            let mut table = self.0.lock().unwrap();
+            let answer = table.entry(key).or_insert_with(|| {
+                claimed = false;
+                None
+            });
+            Ok(match answer {
+                Some(answer) => Claim::Answered(answer.clone()),
+                None if claimed => Claim::Running,
+                None => Claim::First,
+            })
+        })
+    }
+
+    fn keep<'a>(&'a self, key: [u8; 16], answer: Bytes) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.0.lock().unwrap().insert(key, Some(answer));
+            Ok(())
+        })
+    }
+}
+
+/// Two servers that share a store, and a client of both.
+async fn cluster(directory: &Path, longest: Duration) -> (Branch, Branch, LedgerClient<Client>) {
+    let store = Table::default();
+    let builder = || Server::builder().once_store(store.clone());
+    let one = Branch::open_with(directory, longest, builder()).await;
+    let other = Branch::open_with(directory, longest, builder()).await;
+    let client = client_of(&[&one, &other], ClientConfig::default()).await;
+    (one, other, LedgerClient::new(client))
+}
+
+/// Makes many calls at once, of which `broken` gets some and cannot answer; says how many were sent twice.
+async fn call_past(broken: &Branch, mode: Mode, ledger: &LedgerClient<Client>, directory: &Path) -> usize {
+    broken.relay.set(mode).await;
+    let mut calls = JoinSet::new();
+    for nonce in 1..=16 {
+        calls.spawn(ledger.enter_once_of_all(nonce).timeout(Duration::from_secs(9)).explain());
+    }
+    let mut twice = 0;
+    for (outcome, explanation) in in_time(calls.join_all()).await {
+        outcome.unwrap_or_else(|error| panic!("{error:?} {explanation}"));
+        twice += usize::from(explanation.attempts.len() > 1);
+    }
+    for nonce in 1..=16 {
+        assert_eq!(runs(directory, nonce), 1);
+    }
+    twice
+}
+
+#[tokio::test]
+async fn with_a_shared_store_a_call_is_hedged_and_runs_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (silent, _other, ledger) = cluster(directory.path(), Duration::ZERO).await;
+    assert!(call_past(&silent, Mode::HoldAnswers, &ledger, directory.path()).await > 0);
+}
+
+#[tokio::test]
+async fn with_a_shared_store_a_call_is_repeated_elsewhere_and_runs_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broken, _other, ledger) = cluster(directory.path(), Duration::from_millis(50)).await;
+    assert!(call_past(&broken, Mode::CutAnswersAfter(0), &ledger, directory.path()).await > 0);
+}
+
+#[tokio::test]
+async fn with_a_shared_store_a_call_that_died_with_its_server_is_told_to_be_unknown() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut one, mut other, ledger) = cluster(directory.path(), Duration::from_secs(30)).await;
+    let call = Task::begin(ledger.enter_once_of_all(1).timeout(Duration::from_secs(4)));
+    until_runs(directory.path(), 1).await;
+    // Whoever runs it: the other one waits for an answer that never comes.
+    let ran_at_one = one.relay.count().sent > other.relay.count().sent;
+    if ran_at_one {
+        one.kill().await
+    } else {
+        other.kill().await
+    }
+    let error = call.end().await.unwrap_err();
+    assert_eq!(error.delivery(), Delivery::Unknown, "{error:?}");
+    assert_eq!(runs(directory.path(), 1), 1);
+}

@@ -1,0 +1,250 @@
+//! The examples as a user runs them: real processes, a real Nacos server.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rpc_client::Client;
+use rpc_core::{CallError, Code, ServiceId, rpc_service};
+use serde::{Deserialize, Serialize};
+use tests::{
+    Task, in_time,
+    nacos::NacosServer,
+    process::{Consumer, Provider, run},
+    until_error, until_ok,
+};
+use tokio::sync::watch;
+
+static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
+static GOODS: ServiceId = ServiceId::from_static("shop.Goods", "1.0");
+
+/// What the providers promise, as somebody else would write it down.
+#[rpc_service(name = "demo.Greeter", version = "1.0")]
+trait Greeter {
+    #[rpc(idempotent)]
+    async fn hello(&self, name: String) -> Result<String, GreetError>;
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum GreetError {
+    EmptyName,
+}
+
+/// A Nacos server and two providers that are listed there.
+async fn two_providers() -> (NacosServer, Provider, Provider) {
+    let nacos = NacosServer::start().await;
+    let (one, other) = (Provider::start(&nacos.url()).await, Provider::start(&nacos.url()).await);
+    expect_listed(&nacos, &GREETER, &[one.address(), other.address()]).await;
+    (nacos, one, other)
+}
+
+async fn expect_listed(nacos: &NacosServer, service: &ServiceId, addresses: &[SocketAddr]) {
+    let mut wanted = addresses.to_vec();
+    wanted.sort();
+    in_time(nacos.wait_for(service, |listed| listed.iter().map(|listed| listed.address()).eq(wanted.iter().copied())))
+        .await;
+}
+
+/// Callers that call without a pause until they are stopped, and count who answered.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answers: watch::Sender<BTreeMap<SocketAddr, usize>>,
+    callers: Vec<Task<Result<(), CallError<GreetError>>>>,
+}
+
+impl Load {
+    async fn begin(registry: &str) -> Self {
+        let registry = rpc_registry::connect(registry).await.unwrap();
+        let greeter = GreeterClient::new(Client::builder().registry(registry).build().unwrap());
+        until_ok(async || greeter.hello("Bo".to_owned()).await).await;
+        let (stop, answers) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(BTreeMap::new()));
+        let callers = (0..8).map(|_| Task::begin(call(greeter.clone(), Arc::clone(&stop), answers.clone()))).collect();
+        Self { stop, answers, callers }
+    }
+
+    /// Waits until the provider at `address` has answered as many calls more.
+    async fn until_answered(&self, address: SocketAddr, more: usize) {
+        let mut answers = self.answers.subscribe();
+        let count = |answers: &BTreeMap<SocketAddr, usize>| answers.get(&address).copied().unwrap_or(0);
+        let wanted = count(&answers.borrow_and_update()) + more;
+        drop(in_time(answers.wait_for(|answers| count(answers) >= wanted)).await.unwrap());
+    }
+
+    /// Stops calling, and fails if a call did.
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let answers = self.answers.borrow().clone();
+        for caller in self.callers {
+            caller.end().await.unwrap_or_else(|error| panic!("{error:?} after {answers:?}"));
+        }
+    }
+}
+
+async fn call(
+    greeter: GreeterClient<Client>,
+    stop: Arc<AtomicBool>,
+    answers: watch::Sender<BTreeMap<SocketAddr, usize>>,
+) -> Result<(), CallError<GreetError>> {
+    while !stop.load(Ordering::Relaxed) {
+        let greeting = greeter.hello("Bo".to_owned()).await?;
+        let provider: SocketAddr = greeting.rsplit(' ').next().unwrap().parse().unwrap();
+        answers.send_modify(|answers| *answers.entry(provider).or_default() += 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn providers_are_listed_in_nacos_and_a_consumer_finds_them_and_spreads_its_calls() {
+    let (nacos, one, other) = two_providers().await;
+    expect_listed(&nacos, &GOODS, &[one.address(), other.address()]).await;
+    let listed = nacos.instances(&GREETER).await;
+    assert!(listed.iter().all(|listed| listed.metadata["protocol"] == "msnb" && listed.weight == 1.0), "{listed:?}");
+    assert_eq!((one.listed_address(), other.listed_address()), (one.address(), other.address()));
+
+    let (status, summary) = Consumer::start(&nacos.url(), &["--calls", "2000"]).await.wait().await;
+    assert!(status.success());
+    assert_eq!((summary.calls, summary.ok, summary.failed), (2000, 2000, 0), "{summary:?}");
+    assert_eq!(summary.providers.values().sum::<u64>(), 2000);
+    for address in [one.address(), other.address()] {
+        assert!(summary.providers[&address] >= 200, "{summary:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_told_to_end_costs_not_one_call() {
+    let (nacos, mut one, other) = two_providers().await;
+    let load = Load::begin(&nacos.url()).await;
+    load.until_answered(one.address(), 100).await;
+    load.until_answered(other.address(), 100).await;
+    one.terminate();
+    let (status, said) = one.wait().await;
+    assert!(status.success());
+    assert_eq!(said, ["drained"]);
+    expect_listed(&nacos, &GREETER, &[other.address()]).await;
+    expect_listed(&nacos, &GOODS, &[other.address()]).await;
+    load.until_answered(other.address(), 100).await;
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_killed_costs_no_call_that_may_be_made_again() {
+    let (nacos, mut one, other) = two_providers().await;
+    let load = Load::begin(&nacos.url()).await;
+    load.until_answered(one.address(), 100).await;
+    load.until_answered(other.address(), 100).await;
+    one.kill();
+    let (status, _) = one.wait().await;
+    assert!(!status.success());
+    load.until_answered(other.address(), 100).await;
+    expect_listed(&nacos, &GREETER, &[other.address()]).await;
+    // One that comes back on its address is used again.
+    let back = Provider::start_on(&nacos.url(), one.address()).await;
+    load.until_answered(back.address(), 100).await;
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_dies_costs_not_one_call() {
+    let (mut nacos, one, other) = two_providers().await;
+    let load = Load::begin(&nacos.url()).await;
+    load.until_answered(one.address(), 100).await;
+    nacos.kill();
+    for _ in 0..3 {
+        load.until_answered(one.address(), 500).await;
+        load.until_answered(other.address(), 500).await;
+    }
+    load.end().await;
+}
+
+#[tokio::test]
+async fn a_provider_and_a_consumer_find_each_other_without_a_server() {
+    let scratch = tempfile::tempdir().unwrap();
+    let registry = format!("local:{}", scratch.path().display());
+    let mut provider = Provider::start(&registry).await;
+    let (status, summary) = Consumer::start(&registry, &["--calls", "100"]).await.wait().await;
+    assert!(status.success());
+    assert_eq!((summary.calls, summary.ok, summary.failed), (100, 100, 0));
+    assert_eq!(summary.providers.into_iter().collect::<Vec<_>>(), [(provider.address(), 100)]);
+    provider.terminate();
+    let (status, said) = provider.wait().await;
+    assert!(status.success());
+    assert_eq!(said, ["drained"]);
+}
+
+#[tokio::test]
+async fn a_consumer_that_finds_nobody_says_so_and_fails() {
+    let scratch = tempfile::tempdir().unwrap();
+    let registry = format!("local:{}", scratch.path().display());
+    let (status, summary) = Consumer::start(&registry, &["--calls", "100"]).await.wait().await;
+    assert!(!status.success());
+    // It does not go on after the first.
+    assert_eq!((summary.calls, summary.ok, summary.failed), (1, 0, 1));
+    assert_eq!(summary.errors, BTreeMap::from([("Unavailable".to_owned(), 1)]));
+}
+
+#[tokio::test]
+async fn quickstart_ends_by_itself() {
+    let output = run("quickstart", &["--calls", "50"]).await;
+    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{complaint}");
+    assert!(said.contains("not one call failed"), "{said}");
+}
+
+#[tokio::test]
+async fn every_binary_helps() {
+    for (binary, options) in [
+        ("quickstart", &["--calls"][..]),
+        ("provider", &["--listen", "--advertise", "--registry", "--weight", "MSNB_REGISTRY"]),
+        ("consumer", &["--calls", "--seconds", "--concurrency", "--json", "--registry", "MSNB_REGISTRY"]),
+    ] {
+        let output = run(binary, &["--help"]).await;
+        let help = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{binary}");
+        assert!(options.iter().all(|option| help.contains(option)), "{binary}: {help}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_and_explained() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let cases: [(&str, &[&str], &[&str]); 9] = [
+        ("quickstart", &["--calls", "many"], &["--calls", "many"]),
+        ("quickstart", &["--nonsense"], &["--nonsense"]),
+        ("provider", &["--listen", "nowhere"], &["--listen", "nowhere"]),
+        ("provider", &["--registry", "redis://127.0.0.1"], &["Error: InvalidArgument: ", "nacos://", "local:"]),
+        ("provider", &["--listen", &taken, "--registry", "memory:"], &["Error: Unavailable: cannot listen: ", &taken]),
+        ("provider", &["--weight", "heavy"], &["--weight", "heavy"]),
+        ("consumer", &["--concurrency", "0"], &["--concurrency", "1..=65536"]),
+        ("consumer", &["--calls", "1", "--seconds", "1"], &["--calls", "--seconds"]),
+        ("consumer", &["--registry", "nacos://"], &["Error: InvalidArgument: `` is not an address"]),
+    ];
+    for (binary, arguments, explained) in cases {
+        let output = run(binary, arguments).await;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{binary} {arguments:?}");
+        assert!(explained.iter().all(|word| complaint.contains(word)), "{binary} {arguments:?}: {complaint}");
+        assert!(!complaint.contains("panicked"), "{binary} {arguments:?}: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_providers_own_and_one_of_the_frameworks_are_told_apart() {
+    let provider = Provider::start("memory:").await;
+    let greeter = GreeterClient::new(Client::builder().build().unwrap());
+    let outcome = greeter.hello(String::new()).address(provider.address()).await;
+    assert!(matches!(outcome, Err(CallError::Service(GreetError::EmptyName))), "{outcome:?}");
+    provider.kill();
+    let is_rpc = |error: &CallError<GreetError>| error.rpc().is_some();
+    let error = until_error(async || greeter.hello("Bo".to_owned()).address(provider.address()).await, is_rpc).await;
+    let error = error.rpc().unwrap();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.to_string().contains(&provider.address().to_string()), "{error}");
+}

@@ -1,0 +1,401 @@
+//! The test vectors and payload tables of docs/PROTOCOL.md, taken from the document itself: what it says, rpc-core reads and writes
+//! byte for byte.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use examples::{Good, GoodsError};
+use rpc_core::{
+    Code, Codec, Compression, Message, Metadata, Payload, Status,
+    frame::{Frame, FrameType, HEADER_LEN, Header},
+    head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
+    transport::{FrameReader, Inbound},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
+
+/// The vectors once more, so that document and code cannot change together unseen. They are the protocol: other peers rely on
+/// them, and none may ever change.
+const GOLDEN: [(&str, &str); 16] = [
+    (
+        "request-bincode",
+        "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
+    ),
+    (
+        "request-json",
+        "6d736e62010000003801030000000002001901001664656d6f2e477265657465723a312e302f68656c6c6f7b226e616d65223a22426f227d",
+    ),
+    (
+        "request-messagepack",
+        "6d736e62010000003a01050000000003002301001973686f702e476f6f64733a312e302f66696e645f676f6f64730200040000138881a2696407",
+    ),
+    (
+        "request-every-entry",
+        "6d736e62010000005e01000001000002004801001264656d6f2e426c6f62733a312e302f7075740200040000ea600300010304000e016b00000574726163650002ff00080010000102030405060708090a0b0c0d0e0f0a000101deadbeef",
+    ),
+    ("response-bincode", "6d736e620100000022020200000000010000080000000000000048656c6c6f20426f"),
+    (
+        "response-json",
+        "6d736e6201000000370203000000000400007b226964223a312c226e616d65223a22746561706f74222c227072696365223a323439397d",
+    ),
+    (
+        "response-json-gzip",
+        "6d736e6201000000300203010000000200001f8b08000000000002ff534a1c05a360148c50a004004412480b00040000",
+    ),
+    (
+        "status-error-json",
+        "6d736e62010000003f02030000000002002d05002a0c6e6f2073756368206d6574686f6420686572653a2064656d6f2e477265657465723a312e302f627965",
+    ),
+    (
+        "status-error-bincode",
+        "6d736e62010000003e02020000000001002c05002208313032342063616c6c732072756e206f6e207468697320636f6e6e656374696f6e06000400000064",
+    ),
+    ("application-error-bincode", "6d736e62010000002202020000000001000405000120000000000900000000000000"),
+    (
+        "application-error-json",
+        "6d736e62010000002b020300000000020004050001207b224e6f74466f756e64223a7b226964223a397d7d",
+    ),
+    ("ping", "6d736e62010000001003000000000007"),
+    ("pong", "6d736e62010000001004000000000007"),
+    ("ping-foreign", "6d736e620100000014030101000000081f8b0800"),
+    ("cancel", "6d736e62010000001005000000000001"),
+    ("goaway", "6d736e62010000002c06000000000000001a0500170e7468652073657276657220697320647261696e696e67"),
+];
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Hello {
+    name: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FindGoods {
+    id: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Put {
+    data: Bytes,
+}
+
+fn golden(name: &str) -> Bytes {
+    let (_, hex) = GOLDEN.iter().find(|(known, _)| *known == name).unwrap();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    hex.as_bytes().chunks(2).map(byte).collect()
+}
+
+/// The vectors of the document: below its last heading of the second level, each a heading and a block.
+fn documented() -> BTreeMap<String, Bytes> {
+    let (_, vectors) = DOCUMENT.split_once("\n## Test vectors\n").unwrap();
+    vectors.split("\n### ").skip(1).map(documented_vector).collect()
+}
+
+fn documented_vector(section: &str) -> (String, Bytes) {
+    let (name, rest) = section.split_once('\n').unwrap();
+    let (_, block) = rest.split_once("```text\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    // The bytes of a line end at the first word that is none.
+    let bytes = block.lines().flat_map(|line| line.split(' ').map_while(hex_byte));
+    (name.trim_matches('`').to_owned(), bytes.collect())
+}
+
+fn hex_byte(word: &str) -> Option<u8> {
+    if word.len() == 2 { u8::from_str_radix(word, 16).ok() } else { None }
+}
+
+/// What a whole connection that sent only this frame would have said.
+fn read(bytes: &Bytes) -> Frame {
+    let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
+    // One byte at a time, as a connection may bring it.
+    for (index, byte) in bytes.iter().enumerate() {
+        reader.read_buffer().extend_from_slice(&[*byte]);
+        reader.filled(1);
+        match reader.next_frame().unwrap() {
+            Some(Inbound::Frame(frame)) => {
+                assert_eq!(index + 1, bytes.len(), "the frame is whole with its last byte");
+                return frame;
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+    }
+    panic!("half a frame: {bytes:02x?}");
+}
+
+fn payload(frame: &Frame, bytes: Bytes) -> Payload {
+    let Header { codec, compression, .. } = frame.header;
+    Payload { codec, compression, bytes, max_decompressed: Payload::MAX_DECOMPRESSED }
+}
+
+/// Reads a request and writes it again.
+#[track_caller]
+fn request<T>(name: &str, id: u32, codec: Codec, head: &RequestHeadRef<'_>, arguments: &T)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let bytes = golden(name);
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Request, id));
+    assert_eq!((frame.header.codec, frame.header.compression), (codec as u8, 0));
+    let mut body = frame.body.clone();
+    let found = RequestHead::take(&mut body).unwrap();
+    assert_eq!((found.route.as_str(), found.timeout, found.flags), (head.route, head.timeout, head.flags));
+    assert_eq!((&found.metadata, found.idempotency_key), (head.metadata, head.idempotency_key));
+    assert_eq!(found.repeat, head.repeat);
+    assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), arguments);
+    assert_eq!(written(FrameType::Request, id, codec, arguments, |out| head.write(out)), bytes);
+}
+
+/// Reads a response that has a value and writes it again.
+#[track_caller]
+fn response<T>(name: &str, id: u32, codec: Codec, code: Code, value: &T)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let bytes = golden(name);
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Response, id));
+    let (head, body) = response_head(&frame);
+    assert_eq!(head, answer(code, "", None));
+    assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), value);
+    assert_eq!(written(FrameType::Response, id, codec, value, |out| head.write(out)), bytes);
+}
+
+/// Reads a frame whose body is a head alone and writes it again.
+#[track_caller]
+fn head_alone(name: &str, header: Header, head: &ResponseHead) {
+    let bytes = golden(name);
+    let frame = read(&bytes);
+    assert_eq!(Header { full_length: HEADER_LEN as u32, ..frame.header }, header);
+    assert_eq!(response_head(&frame), (head.clone(), Bytes::new()));
+    let mut body = BytesMut::new();
+    head.write(&mut body);
+    whole(&Frame { header, body: body.freeze() }, &bytes);
+}
+
+fn answer(code: Code, message: &'static str, retry_after: Option<Duration>) -> ResponseHead {
+    ResponseHead { status: Status::new(code, message), metadata: Metadata::default(), retry_after }
+}
+
+fn response_head(frame: &Frame) -> (ResponseHead, Bytes) {
+    let mut body = frame.body.clone();
+    (ResponseHead::take(&mut body).unwrap(), body)
+}
+
+fn written<T: Serialize>(
+    frame_type: FrameType,
+    id: u32,
+    codec: Codec,
+    value: &T,
+    head: impl FnOnce(&mut BytesMut),
+) -> Bytes {
+    let max_frame = FrameReader::MAX_FRAME as usize;
+    let message = Message { frame_type, id, codec, compression: Compression::None, value, max_frame };
+    let mut out = BytesMut::new();
+    message.write(&mut out, head).unwrap();
+    out.freeze()
+}
+
+#[track_caller]
+fn whole(frame: &Frame, bytes: &Bytes) {
+    let mut out = BytesMut::new();
+    frame.write(&mut out);
+    assert_eq!(&out.freeze(), bytes);
+}
+
+/// Reads a frame that is a header alone and writes it again.
+#[track_caller]
+fn empty(name: &str, frame_type: FrameType, id: u32) {
+    let bytes = golden(name);
+    assert_eq!(read(&bytes), Frame { header: Header::empty(frame_type, id), body: Bytes::new() });
+    assert_eq!(Header::empty(frame_type, id).to_bytes(), bytes[..]);
+}
+
+#[test]
+fn the_document_says_what_is_golden() {
+    let golden: BTreeMap<String, Bytes> = GOLDEN.iter().map(|(name, _)| ((*name).to_owned(), golden(name))).collect();
+    assert_eq!(documented(), golden);
+}
+
+#[test]
+fn requests() {
+    let metadata = |entries: &[(&str, &[u8])]| {
+        let mut metadata = Metadata::default();
+        entries.iter().for_each(|(key, value)| metadata.insert(key, value).unwrap());
+        metadata
+    };
+    let none = metadata(&[]);
+    let bare = |route| RequestHeadRef {
+        route,
+        timeout: None,
+        flags: CallFlags::default(),
+        metadata: &none,
+        idempotency_key: None,
+        repeat: false,
+    };
+    let bo = Hello { name: "Bo".to_owned() };
+
+    let tenant = metadata(&[("tenant", b"a")]);
+    let head = RequestHeadRef {
+        timeout: Some(Duration::from_millis(500)),
+        flags: CallFlags::IDEMPOTENT,
+        metadata: &tenant,
+        ..bare("demo.Greeter:1.0/hello")
+    };
+    request("request-bincode", 1, Codec::Bincode, &head, &bo);
+    request("request-json", 2, Codec::Json, &bare("demo.Greeter:1.0/hello"), &bo);
+    let head = RequestHeadRef { timeout: Some(Duration::from_secs(5)), ..bare("shop.Goods:1.0/find_goods") };
+    request("request-messagepack", 3, Codec::MessagePack, &head, &FindGoods { id: 7 });
+
+    let entries = metadata(&[("k", b""), ("trace", b"\xff\0")]);
+    let head = RequestHeadRef {
+        timeout: Some(Duration::from_secs(60)),
+        flags: CallFlags::ONE_WAY.union(CallFlags::IDEMPOTENT),
+        metadata: &entries,
+        idempotency_key: Some([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        repeat: true,
+        ..bare("demo.Blobs:1.0/put")
+    };
+    let arguments = Put { data: Bytes::from_static(b"\xde\xad\xbe\xef") };
+    request("request-every-entry", 0x0100_0002, Codec::Raw, &head, &arguments);
+}
+
+#[test]
+fn responses() {
+    response("response-bincode", 1, Codec::Bincode, Code::Ok, &"Hello Bo".to_owned());
+    let teapot = Good { id: 1, name: "teapot".to_owned(), price: 2499 };
+    response("response-json", 4, Codec::Json, Code::Ok, &teapot);
+    let error = GoodsError::NotFound { id: 9 };
+    response("application-error-bincode", 1, Codec::Bincode, Code::Application, &error);
+    response("application-error-json", 2, Codec::Json, Code::Application, &error);
+}
+
+#[test]
+fn compressed_responses() {
+    let frame = read(&golden("response-json-gzip"));
+    assert_eq!((frame.header.codec, frame.header.compression), (Codec::Json as u8, Compression::Gzip as u8));
+    let (_, body) = response_head(&frame);
+    assert_eq!(payload(&frame, body).decode::<String>().unwrap(), "a".repeat(1022));
+}
+
+#[test]
+fn statuses() {
+    let header = |codec: Codec, id| Header { codec: codec as u8, ..Header::empty(FrameType::Response, id) };
+    let head = answer(Code::Unimplemented, "no such method here: demo.Greeter:1.0/bye", None);
+    head_alone("status-error-json", header(Codec::Json, 2), &head);
+    let wait = Some(Duration::from_millis(100));
+    let head = answer(Code::ResourceExhausted, "1024 calls run on this connection", wait);
+    head_alone("status-error-bincode", header(Codec::Bincode, 1), &head);
+    let head = answer(Code::Unavailable, "the server is draining", None);
+    head_alone("goaway", Header::empty(FrameType::Goaway, 0), &head);
+}
+
+#[test]
+fn frames_without_a_head() {
+    empty("ping", FrameType::Ping, 7);
+    empty("pong", FrameType::Pong, 7);
+    empty("cancel", FrameType::Cancel, 1);
+    let bytes = golden("ping-foreign");
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Ping, 8));
+    assert_eq!((frame.header.codec, frame.header.compression, &frame.body[..]), (1, 1, &b"\x1f\x8b\x08\0"[..]));
+    whole(&frame, &bytes);
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Unit,
+    Newtype(u8),
+    Tuple(u8, u8),
+    Struct { a: u8 },
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Ping {}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct MoveTo {
+    x: u8,
+    y: Option<u8>,
+}
+
+/// A value of the payload tables.
+struct Example {
+    label: &'static str,
+    /// Writes it, and reads bytes to see whether they are it.
+    check: Check,
+}
+
+type Check = Box<dyn Fn(Codec, &[u8])>;
+
+fn example<T>(label: &'static str, value: T) -> Example
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
+{
+    let check = move |codec: Codec, bytes: &[u8]| {
+        let mut out = BytesMut::new();
+        codec.encode(&value, &mut out).unwrap();
+        assert_eq!(&out[..], bytes, "{label} in {}", codec.name());
+        assert_eq!(codec.decode::<T>(bytes).unwrap(), value, "{label} in {}", codec.name());
+    };
+    Example { label, check: Box::new(check) }
+}
+
+fn examples() -> Vec<Example> {
+    let e_acute = || "é".to_owned();
+    vec![
+        example("`258_u16`", 258_u16),
+        example("`-2_i32`", -2_i32),
+        example("`1.5_f64`", 1.5_f64),
+        example("`true`", true),
+        example("`'é'`", 'é'),
+        example("`\"Bo\"`", "Bo".to_owned()),
+        example("`Some(7_u8)`", Some(7_u8)),
+        example("`None::<u8>`", None::<u8>),
+        example("`vec![1_u16, 2]`", vec![1_u16, 2]),
+        example("`[1_u16, 2]`", [1_u16, 2]),
+        example("`BTreeMap::from([(1_u8, true)])`", BTreeMap::from([(1_u8, true)])),
+        example("`(1_u8, \"é\")`", (1_u8, e_acute())),
+        example("`()`", ()),
+        example("`Shape::Unit`", Shape::Unit),
+        example("`Shape::Newtype(7)`", Shape::Newtype(7)),
+        example("`Shape::Tuple(7, 8)`", Shape::Tuple(7, 8)),
+        example("`Shape::Struct { a: 7 }`", Shape::Struct { a: 7 }),
+        example("`Good { id: 1, name: \"tea\", price: 2 }`", Good { id: 1, name: "tea".to_owned(), price: 2 }),
+        example("`Bytes::from([1, 255])`", Bytes::from_static(&[1, 255])),
+        example("arguments of `fn ping()`", Ping {}),
+        example("arguments of `fn hello(name = \"Bo\")`", Hello { name: "Bo".to_owned() }),
+        example("arguments of `fn move_to(x = 1_u8, y = Some(2_u8))`", MoveTo { x: 1, y: Some(2) }),
+    ]
+}
+
+/// The rows of the table of payloads of this codec: labels and what stands beside them.
+fn payload_table(codec: Codec) -> Vec<(&'static str, &'static str)> {
+    let (_, table) = DOCUMENT.split_once(&format!("<!-- payloads: {} -->\n", codec.name())).unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| {
+        let (label, value) = row.trim_matches('|').split_once(" | ").unwrap();
+        (label.trim(), value.trim().trim_matches('`'))
+    })
+    .collect()
+}
+
+#[test]
+fn payloads() {
+    let examples = examples();
+    for (codec, rows) in [(Codec::Bincode, 22), (Codec::Json, 20), (Codec::MessagePack, 20)] {
+        let table = payload_table(codec);
+        assert_eq!(table.len(), rows, "rows for {}", codec.name());
+        for (label, value) in table {
+            let example = examples.iter().find(|example| example.label == label);
+            let example = example.unwrap_or_else(|| panic!("no value for {label}"));
+            let bytes = match codec {
+                Codec::Json => value.as_bytes().to_vec(),
+                _ => value.split_whitespace().map(|word| hex_byte(word).unwrap()).collect(),
+            };
+            (example.check)(codec, &bytes);
+        }
+    }
+}
