@@ -87,3 +87,30 @@ fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply
     let payload = Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };
     Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use bytes::{BufMut, BytesMut};
+    use rpc_core::transport::{CloseReason, Outbox};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A server polls a handler before it reads the cancellation behind the request.
+    #[test]
+    fn what_is_not_written_yet_may_still_run_unless_the_connection_is_over() {
+        let outbox = Arc::new(Outbox::new(100));
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10);
+        channel.prove();
+        let write = |_, out: &mut BytesMut| {
+            out.put_u8(1);
+            Ok(())
+        };
+        let sent = channel.start(Instant::now() + Duration::from_secs(1), None, write).unwrap();
+        let delivery = |outcome| conclude(outcome, &channel, sent, 0).unwrap_err().delivery();
+        assert_eq!(delivery(Outcome::Overdue), Delivery::Unknown);
+        assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotSent);
+    }
+}

@@ -2,10 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     task::Waker,
     time::Duration,
 };
@@ -14,6 +11,7 @@ use bytes::BytesMut;
 use rpc_core::{
     Status,
     frame::{FrameType, Header},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard},
     transport::{CloseReason, Outbox, Position, PushError},
 };
 use tokio::{sync::Notify, time::Instant};

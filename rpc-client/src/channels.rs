@@ -152,3 +152,99 @@ impl Drop for Channels {
         self.endpoints.iter().for_each(|listed| listed.endpoint.abort());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use rpc_core::{BoxFuture, transport::Io};
+    use tokio::{sync::Barrier, task::JoinSet, time::timeout};
+
+    use super::*;
+
+    /// Connects never succeed, and are counted.
+    #[derive(Clone, Default)]
+    struct Nowhere(Arc<AtomicUsize>);
+
+    impl Connect for Nowhere {
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn channels() -> (Arc<Channels>, Nowhere) {
+        let nowhere = Nowhere::default();
+        (Channels::new(Arc::new(ClientConfig::default().with_seed(Some(1))), Arc::new(nowhere.clone())), nowhere)
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_hundred_first_calls_to_an_address_make_one_connection() {
+        for _ in 0..200 {
+            let ((channels, nowhere), barrier) = (channels(), Arc::new(Barrier::new(100)));
+            let mut callers = JoinSet::new();
+            for _ in 0..100 {
+                let (channels, barrier) = (Arc::clone(&channels), Arc::clone(&barrier));
+                callers.spawn(async move {
+                    barrier.wait().await;
+                    channels.named(address(1))
+                });
+            }
+            let endpoints = callers.join_all().await;
+            assert!(endpoints.iter().all(|endpoint| Arc::ptr_eq(endpoint, &endpoints[0])));
+            timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+            assert!(nowhere.0.load(Ordering::SeqCst) <= 1);
+        }
+    }
+
+    /// Whoever lists an address has a living endpoint, the one that everybody finds, until it unlists it, whatever others do
+    /// meanwhile; and afterwards nothing is left.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_listed_endpoint_lives_while_others_come_and_go() {
+        let (channels, _) = channels();
+        let mut services = JoinSet::new();
+        for service in 0..8_u16 {
+            let channels = Arc::clone(&channels);
+            services.spawn(async move {
+                for round in 0..3_000_u16 {
+                    let address = address(1 + (service + round) % 2);
+                    let endpoint = channels.list(address);
+                    if round % 3 == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    assert!(!endpoint.is_retired());
+                    assert!(Arc::ptr_eq(&endpoint, &channels.named(address)));
+                    channels.unlist(&endpoint);
+                }
+            });
+        }
+        services.join_all().await;
+        assert!(channels.all().is_empty());
+        timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_close_ends_what_is_made_at_the_same_time() {
+        for _ in 0..500 {
+            let (channels, _) = channels();
+            let mut callers = JoinSet::new();
+            for port in 1..5 {
+                let channels = Arc::clone(&channels);
+                callers.spawn(async move { channels.named(address(port)) });
+            }
+            timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+            for endpoint in callers.join_all().await {
+                assert!(endpoint.is_retired());
+            }
+            timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+        }
+    }
+}

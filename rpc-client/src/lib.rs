@@ -73,6 +73,8 @@ mod connection;
 mod endpoint;
 mod heartbeat;
 mod in_flight;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 #[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
 mod planted;
 mod snapshot;

@@ -4,10 +4,7 @@ use std::{
     fmt,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{self, Poll},
     time::Duration,
 };
@@ -15,7 +12,10 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::Metadata;
+use crate::{
+    Metadata,
+    sync::{AtomicBool, OnceLock, fence},
+};
 
 /// What a handler may know of the call it serves: deadline, metadata, peer, cancellation. Cheap to clone.
 #[derive(Clone)]
@@ -114,7 +114,9 @@ impl Context {
     pub async fn cancelled(&self) {
         let token = self.0.cancellation.get_or_init(CancellationToken::new);
         // `cancel` sets the flag before it looks for the token, and here the token stands before the flag is read: one of the
-        // two sees the other.
+        // two sees the other. The fences keep each from looking before it has set; a look into a `OnceLock` alone may come
+        // first on processors that let a load pass a store.
+        fence(Ordering::SeqCst);
         if !self.is_cancelled() {
             token.cancelled().await;
         }
@@ -133,6 +135,7 @@ impl Context {
     /// Tells the handler's helpers that nobody waits any more.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if let Some(token) = self.0.cancellation.get() {
             token.cancel();
         }

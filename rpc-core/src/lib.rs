@@ -104,6 +104,8 @@ mod explain;
 pub mod frame;
 pub mod head;
 mod instance;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod local;
 mod message;
 mod metadata;
@@ -114,6 +116,8 @@ mod reply;
 mod service;
 mod service_id;
 mod status;
+#[doc(hidden)]
+pub mod sync;
 pub mod transport;
 
 use std::pin::Pin;

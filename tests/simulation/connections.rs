@@ -33,18 +33,19 @@ fn one_at_a_time(links: &[&Link], events: &Events) -> Option<String> {
 }
 
 /// The n-th failure in a row is followed by at least half of `2 << (n + 1)` ms, and the twelfth by 30 s, unless the registry
-/// spoke of the address meanwhile.
+/// dropped the address meanwhile, or spoke of it after the twelfth.
 fn backs_off(links: &[&Link], events: &Events) -> Option<String> {
     let mut failures = 0;
     for pair in links.windows(2) {
         let [one, next] = pair else { continue };
         let Some(ended) = one.ended else { continue };
         failures = if one.heard { 0 } else { failures + 1 };
-        if spoken_of_between(events, one, next) {
+        let evicted = failures >= MOST_FAILURES;
+        if dropped_between(events, one, next) || evicted && spoken_of_between(events, one, next) {
             failures = 0;
             continue;
         }
-        let least = if failures >= MOST_FAILURES { EVICTED_FOR } else { Duration::from_millis(1 << (failures + 1)) };
+        let least = if evicted { EVICTED_FOR } else { Duration::from_millis(1 << (failures + 1)) };
         // Whoever is called twice at once is not called too soon, and that is another check's.
         if next.at >= ended && next.at - ended + SLACK < least {
             return Some(format!("called again too soon after {failures} failures, {least:?}: {one:?} and {next:?}"));
@@ -53,20 +54,23 @@ fn backs_off(links: &[&Link], events: &Events) -> Option<String> {
     None
 }
 
-/// Whether the registry told the client a list without the address between the beginnings of two connections.
+/// Whether the registry took the address off a list between the beginnings of two connections.
 fn dropped_between(events: &Events, one: &Link, next: &Link) -> bool {
-    between(events, one, next).any(|list| !list.contains(&one.address))
+    let mut pushes = events.pushes.iter().enumerate().filter(|(_, push)| push.client == one.client);
+    pushes.any(|(index, push)| {
+        let during = (one.at..=next.at).contains(&push.at);
+        during && !push.list.contains(&one.address) && {
+            let mut earlier = events.pushes[..index].iter().rev();
+            let before = earlier.find(|before| (before.client, before.which) == (push.client, push.which));
+            before.is_some_and(|before| before.list.contains(&one.address))
+        }
+    })
 }
 
 /// Whether the registry told the client a list with the address between the beginnings of two connections.
 fn spoken_of_between(events: &Events, one: &Link, next: &Link) -> bool {
-    between(events, one, next).any(|list| list.contains(&one.address))
-}
-
-fn between<'a>(events: &'a Events, one: &Link, next: &Link) -> impl Iterator<Item = &'a [SocketAddr]> {
-    let (client, during) = (one.client, one.at..=next.at);
-    let pushes = events.pushes.iter().filter(move |push| push.client == client && during.contains(&push.at));
-    pushes.map(|push| &push.list[..])
+    let mut pushes = events.pushes.iter().filter(|push| push.client == one.client);
+    pushes.any(|push| (one.at..=next.at).contains(&push.at) && push.list.contains(&one.address))
 }
 
 const MOST_FAILURES: u32 = 12;

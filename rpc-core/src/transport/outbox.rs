@@ -1,15 +1,14 @@
 //! [`Outbox`]: the bytes that wait to be written to one connection.
 
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{PoisonError, atomic::Ordering},
     task::Waker,
 };
 
 use bytes::BytesMut;
 use tokio::sync::Notify;
+
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// The bytes that wait to be written to one connection. Everyone with something to say appends to it under a short lock; the
 /// connection's driver takes all of it at once, so that one write carries many frames.
@@ -181,7 +180,7 @@ impl Outbox {
 
     /// Takes all that waits; `spare` is an empty buffer to go on with. The driver calls this, then
     /// [`written`](Self::written) as it gets on.
-    pub(super) fn take(&self, spare: BytesMut) -> BytesMut {
+    pub(crate) fn take(&self, spare: BytesMut) -> BytesMut {
         debug_assert!(spare.is_empty());
         let mut state = self.lock();
         let taken = std::mem::replace(&mut state.pending, spare);
@@ -198,7 +197,7 @@ impl Outbox {
     }
 
     /// Says that `count` of the bytes taken were written.
-    pub(super) fn written(&self, count: usize) {
+    pub(crate) fn written(&self, count: usize) {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
@@ -220,7 +219,7 @@ impl Outbox {
     /// Lays the driver to sleep until something is appended or [`wake`](Self::wake) is called; `false` when that has happened
     /// since it last lay down. A driver that is `blocked`, because its socket takes nothing, sleeps although something waits:
     /// the socket wakes it.
-    pub(super) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
+    pub(crate) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
         let mut state = self.lock();
         if std::mem::take(&mut state.woken) || !(blocked || state.pending.is_empty()) {
             return false;

@@ -1,0 +1,132 @@
+//! The arguments about order, tried in many orders by shuttle: a wake-up that is lost shows as a deadlock.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use bytes::{BufMut, BytesMut};
+use shuttle::{check_random, future::block_on, rand::Rng, thread};
+
+use crate::{
+    Code, Context, Metadata, Responder, Status, WireSink,
+    transport::{FrameReader, Inbound, Outbox},
+};
+
+const SCHEDULES: usize = 5_000;
+
+fn context() -> Context {
+    Context::new(Arc::default(), None, Metadata::default(), None)
+}
+
+#[test]
+fn what_an_outbox_takes_is_written_and_nothing_is_taken_after_its_close() {
+    check_random(
+        || {
+            let outbox = Arc::new(Outbox::new(100));
+            let push = |outbox: Arc<Outbox>| move || outbox.push(|out| out.put_u8(1)).is_ok() as usize;
+            let pushers = [0, 1].map(|_| thread::spawn(push(Arc::clone(&outbox))));
+            let mut taken = outbox.take(BytesMut::new()).len();
+            outbox.close();
+            taken += outbox.take(BytesMut::new()).len();
+            let pushed: usize = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
+            assert_eq!(pushed, taken);
+            assert!(outbox.take(BytesMut::new()).is_empty());
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn a_sleeping_driver_is_woken_by_what_is_pushed() {
+    check_random(
+        || {
+            let outbox = Arc::new(Outbox::new(100));
+            let push = |outbox: Arc<Outbox>| move || outbox.push(|out| out.put_u8(1)).unwrap();
+            let pushers = [0, 1].map(|_| thread::spawn(push(Arc::clone(&outbox))));
+            let mut taken = 0;
+            block_on(poll_fn(|cx| {
+                loop {
+                    taken += outbox.take(BytesMut::new()).len();
+                    if taken == 2 {
+                        return Poll::Ready(());
+                    }
+                    if outbox.sleep(cx.waker(), false) {
+                        return Poll::Pending;
+                    }
+                }
+            }));
+            pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn whoever_waits_for_room_learns_of_it_and_of_the_end() {
+    check_random(
+        || {
+            let outbox = Arc::new(Outbox::new(1));
+            outbox.push(|out| out.put_u8(1)).unwrap();
+            let waits = |outbox: Arc<Outbox>| move || block_on(outbox.room());
+            let waiters = [0, 1].map(|_| thread::spawn(waits(Arc::clone(&outbox))));
+            if shuttle::rand::thread_rng().gen_bool(0.5) {
+                outbox.close();
+            } else {
+                outbox.take(BytesMut::new());
+                outbox.written(1);
+            }
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn cancellation_reaches_whoever_waits_for_it() {
+    check_random(
+        || {
+            let context = context();
+            let waiters = [0, 1].map(|_| {
+                let context = context.clone();
+                thread::spawn(move || block_on(context.cancelled()))
+            });
+            context.cancel();
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn a_call_gets_one_answer_from_its_handler_or_its_deadline() {
+    check_random(
+        || {
+            let (context, outbox) = (context(), Arc::new(Outbox::new(1)));
+            let sink = WireSink { outbox: Arc::clone(&outbox), id: 1, codec: 2, compression: 0, max_frame: 1 << 20 };
+            // No room at first, so the handler waits with its answer.
+            outbox.push(|out| out.put_u8(1)).unwrap();
+            let responder = Responder::wire(context.clone(), sink.clone());
+            let handler = thread::spawn(move || block_on(responder.result(7_u32)));
+            let deadline = thread::spawn(move || {
+                if context.claim_answer() {
+                    sink.refuse(&Status::new(Code::DeadlineExceeded, "late"), None);
+                    context.cancel();
+                }
+            });
+            let mut written = BytesMut::new();
+            let mut drive = || {
+                let taken = outbox.take(BytesMut::new());
+                outbox.written(taken.len());
+                written.extend_from_slice(&taken);
+            };
+            drive();
+            deadline.join().unwrap();
+            drive();
+            handler.join().unwrap();
+            drive();
+            let mut reader = FrameReader::new(1 << 20);
+            reader.read_buffer().put_slice(&written[1..]);
+            assert!(matches!(reader.next_frame(), Ok(Some(Inbound::Frame(_)))));
+            assert_eq!(reader.next_frame(), Ok(None));
+        },
+        SCHEDULES,
+    );
+}
