@@ -126,10 +126,13 @@ impl Channel {
         self.rests_until().is_some()
     }
 
-    /// A call that was sent at `since` has no answer yet: if nothing else was read either, the peer is pinged at once, and not
-    /// chosen until it answers.
+    /// A call that was sent some time ago has no answer yet: if nothing was read after `since` either, the peer is pinged at
+    /// once, and not chosen until it answers.
     pub(crate) fn suspect(&self, since: Instant) {
-        self.suspected.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(since);
+        let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of many at once, the one that asks for the latest sign of life knows best.
+        *suspected = (*suspected).max(Some(since));
+        drop(suspected);
         self.outbox.wake();
     }
 
