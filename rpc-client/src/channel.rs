@@ -100,6 +100,11 @@ impl Channel {
         self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
     }
 
+    /// Whether the peer was pinged because a call had no answer, and has neither answered nor been given up yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_open() && self.silent.load(Ordering::Relaxed)
+    }
+
     /// Leaves the peer alone for a while, as it asked; says whether it took calls until now.
     pub(crate) fn rest(&self, time: Duration) -> bool {
         let until = Instant::now() + time.min(LONGEST_REST);

@@ -234,7 +234,8 @@ impl Client {
         for endpoint in endpoints {
             let address = endpoint.address();
             let state = endpoint.state();
-            hope |= matches!(state, EndpointState::Connecting);
+            // A handler that merely takes its time makes a quiet connection look silent, until the pong comes.
+            hope |= matches!(state, EndpointState::Connecting) || endpoint.is_silent();
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
                 None => format!("{address}: {state}"),
