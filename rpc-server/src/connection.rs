@@ -130,7 +130,8 @@ impl Connection {
     ) {
         let OnceRequest { key, head, sink, arguments, deadline, now } = once;
         let calls = &self.shared.once;
-        match calls.admit(key, head.route.as_str(), head.repeat, &sink, now) {
+        let awaited = self.running.await_answer(sink.clone());
+        match calls.admit(key, head.route.as_str(), head.repeat, awaited, now) {
             Ok(Admission::Served) => return,
             Err((status, retry_after)) => return sink.refuse(&status, retry_after),
             Ok(Admission::Run) => {}

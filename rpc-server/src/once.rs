@@ -7,8 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_core::{BoxFuture, Code, Error, Status, StoredAnswer, WireSink};
+use rpc_core::{BoxFuture, Code, Error, Status, StoredAnswer};
 use tokio::time::{Instant, sleep};
+
+use crate::running::Awaited;
 
 /// Where the servers of a cluster keep the answers of calls that are to run once in all of it (`#[rpc(once = "cluster")]`):
 /// usually a table in a database with the key as primary key. Each server remembers its own answers besides, so a store is
@@ -62,7 +64,7 @@ struct Entry {
 
 enum State {
     /// Who waits for the answer.
-    Running(Vec<WireSink>),
+    Running(Vec<Awaited>),
     Answered(StoredAnswer),
 }
 
@@ -85,7 +87,7 @@ impl OnceCalls {
         key: [u8; 16],
         route: &str,
         repeat: bool,
-        sink: &WireSink,
+        awaited: Awaited,
         now: Instant,
     ) -> Result<Admission, (Status, Option<Duration>)> {
         let mut table = self.lock();
@@ -98,11 +100,11 @@ impl OnceCalls {
                 State::Running(waiting) if waiting.len() == MAX_WAITING => {
                     return Err((Status::new(Code::ResourceExhausted, "too many wait for this call"), None));
                 }
-                State::Running(waiting) => waiting.push(sink.clone()),
+                State::Running(waiting) => waiting.push(awaited),
                 State::Answered(answer) => {
                     let answer = answer.clone();
                     drop(table);
-                    sink.give(&answer);
+                    awaited.sink().give(&answer);
                 }
             }
             return Ok(Admission::Served);
@@ -116,7 +118,7 @@ impl OnceCalls {
             let status = Status::new(Code::ResourceExhausted, format!("{MAX_CALLS} calls that run once are under way"));
             return Err((status, Some(RETRY_AFTER)));
         }
-        let state = State::Running(vec![sink.clone()]);
+        let state = State::Running(vec![awaited]);
         table.calls.insert(key, Entry { route: route.to_owned(), state });
         Ok(Admission::Run)
     }
@@ -132,8 +134,8 @@ impl OnceCalls {
         table.answered.push_back((key, now));
         while table.bytes > MAX_BYTES && table.forget_oldest() {}
         drop(table);
-        for sink in waiting {
-            sink.give(&answer);
+        for awaited in waiting {
+            awaited.sink().give(&answer);
         }
     }
 
@@ -141,7 +143,7 @@ impl OnceCalls {
     pub(crate) fn release(&self, key: [u8; 16], status: &Status) {
         let removed = self.lock().calls.remove(&key);
         if let Some(Entry { state: State::Running(waiting), .. }) = removed {
-            waiting.iter().for_each(|sink| sink.refuse(status, None));
+            waiting.iter().for_each(|awaited| awaited.sink().refuse(status, None));
         }
     }
 
@@ -196,9 +198,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use rpc_core::transport::Outbox;
+    use rpc_core::{WireSink, transport::Outbox};
 
     use super::*;
+    use crate::running::Running;
 
     const KEY: [u8; 16] = [7; 16];
 
@@ -206,6 +209,10 @@ mod tests {
         let outbox = Arc::new(Outbox::new(1 << 20));
         let sink = WireSink { outbox: Arc::clone(&outbox), id, codec: 2, compression: 0, max_frame: 1 << 20 };
         (sink, outbox)
+    }
+
+    fn awaited(sink: &WireSink) -> Awaited {
+        Arc::<Running>::default().await_answer(sink.clone())
     }
 
     fn answer() -> StoredAnswer {
@@ -220,7 +227,7 @@ mod tests {
     fn a_call_runs_once_and_all_who_ask_get_its_answer() {
         let (calls, now) = (calls(), Instant::now());
         let sinks = [sink(1), sink(2), sink(3)];
-        let admit = |index: usize, repeat| calls.admit(KEY, "r", repeat, &sinks[index].0, now);
+        let admit = |index: usize, repeat| calls.admit(KEY, "r", repeat, awaited(&sinks[index].0), now);
         assert!(matches!(admit(0, false), Ok(Admission::Run)));
         assert!(matches!(admit(1, true), Ok(Admission::Served)), "it runs");
         calls.answer(KEY, answer(), now);
@@ -236,14 +243,15 @@ mod tests {
 
     #[test]
     fn a_repeat_of_what_is_not_known_is_refused() {
-        let refused = calls().admit(KEY, "r", true, &sink(1).0, Instant::now());
+        let refused = calls().admit(KEY, "r", true, awaited(&sink(1).0), Instant::now());
         assert!(matches!(refused, Err((status, None)) if status.code() == Code::Aborted));
     }
 
     #[test]
     fn answers_are_forgotten_after_their_time() {
         let (calls, now) = (calls(), Instant::now());
-        let admit = |repeat, after| calls.admit(KEY, "r", repeat, &sink(1).0, now + Duration::from_secs(after));
+        let admit =
+            |repeat, after| calls.admit(KEY, "r", repeat, awaited(&sink(1).0), now + Duration::from_secs(after));
         assert!(matches!(admit(false, 0), Ok(Admission::Run)));
         calls.answer(KEY, answer(), now);
         assert!(matches!(admit(true, 599), Ok(Admission::Served)));
@@ -253,8 +261,8 @@ mod tests {
     #[test]
     fn a_key_belongs_to_one_method() {
         let (calls, now) = (calls(), Instant::now());
-        assert!(calls.admit(KEY, "one", false, &sink(1).0, now).is_ok());
-        let refused = calls.admit(KEY, "other", false, &sink(2).0, now);
+        assert!(calls.admit(KEY, "one", false, awaited(&sink(1).0), now).is_ok());
+        let refused = calls.admit(KEY, "other", false, awaited(&sink(2).0), now);
         assert!(matches!(refused, Err((status, None)) if status.code() == Code::InvalidArgument));
     }
 }

@@ -17,6 +17,8 @@ struct Table {
     calls: HashMap<u32, Entry, foldhash::fast::RandomState>,
     /// Handlers that were told to end, or whose call needs no answer, and that have not ended yet: they count as well.
     lingering: usize,
+    /// Calls of this connection that get their answers from what runs elsewhere.
+    awaited: usize,
     next_serial: u64,
     /// No call is due before this.
     next_deadline: Option<Instant>,
@@ -27,6 +29,13 @@ struct Entry {
     context: Context,
     sink: WireSink,
     handler: AbortHandle,
+}
+
+/// A call that runs once, and gets its answer from whatever connection's handler runs it. When it is dropped, its connection
+/// waits for it no more.
+pub(crate) struct Awaited {
+    running: Arc<Running>,
+    sink: WireSink,
 }
 
 /// Held by a handler's task: when it is dropped, the handler has really ended.
@@ -52,7 +61,14 @@ impl Running {
 
     /// Whether every call has its answer.
     pub(crate) fn is_idle(&self) -> bool {
-        self.lock().calls.values().all(|entry| entry.context.is_answered())
+        let table = self.lock();
+        table.awaited == 0 && table.calls.values().all(|entry| entry.context.is_answered())
+    }
+
+    /// Lets the connection wait for an answer that comes from elsewhere.
+    pub(crate) fn await_answer(self: &Arc<Self>, sink: WireSink) -> Awaited {
+        self.lock().awaited += 1;
+        Awaited { running: Arc::clone(self), sink }
     }
 
     /// Enters a call; `spawn` gets what the handler's task must hold until it ends.
@@ -134,6 +150,20 @@ impl Entry {
             self.handler.abort();
         }
         first
+    }
+}
+
+impl Awaited {
+    pub(crate) fn sink(&self) -> &WireSink {
+        &self.sink
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.running.lock().awaited -= 1;
+        // The connection may have waited for nothing else. Woken after the count, so that it sees it.
+        self.sink.outbox.wake();
     }
 }
 
