@@ -98,6 +98,42 @@ async fn a_long_outage_fails_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_leaves_or_dies_while_the_registry_is_down_fails_no_call_that_may_be_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut nacos = NacosServer::start().await;
+    let (mut leaves, mut dies) = (provider(&nacos, directory.path()).await, provider(&nacos, directory.path()).await);
+    let stays = provider(&nacos, directory.path()).await;
+    let all = [leaves.address(), dies.address(), stays.address()];
+    let client = client(&nacos, None).await;
+    drop(LedgerClient::new(client.clone()).look_up(0).timeout(Duration::from_millis(1)).await);
+    until_ready(&client, &all).await;
+    let load = Load::begin(&client, 32, &Kind::ALL, Duration::from_secs(5));
+    load.until_answers(&all, 1).await;
+
+    nacos.kill();
+    leaves.terminate();
+    let asked = Instant::now();
+    let (status, _) = leaves.wait().await;
+    assert!(status.success());
+    let left_after = asked.elapsed();
+    for kind in Kind::ALL {
+        load.tally().expect_none_failed(kind);
+    }
+    dies.kill();
+    dies.wait().await;
+    load.until_answers(&all[2..], 100).await;
+    nacos.restart().await;
+    // One who is found through the registry again, whatever it remembers of the others.
+    let new = provider(&nacos, directory.path()).await;
+    load.until_answers(&[stays.address(), new.address()], 100).await;
+    let tally = load.end().await;
+    eprintln!("left {left_after:?} after SIGTERM: {}", tally.line());
+    tally.expect_none_failed(Kind::Idempotent);
+    // It waits for the registry no longer than a call to it may take, and drains.
+    assert!(left_after < Duration::from_secs(20), "{left_after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
