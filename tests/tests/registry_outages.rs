@@ -7,14 +7,17 @@
 use std::{
     net::SocketAddr,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{Code, Phase};
+use rpc_core::{Code, Instance, Phase, Registry as _};
+use rpc_registry::Memory;
 use tests::{
+    branch::Branch,
     ledger::{LEDGER, LedgerClient},
-    load::{Kind, Load, seconds, until_ready},
+    load::{Kind, Load, seconds, until_endpoints, until_ready},
     nacos::{Listed, NacosServer},
     process::Provider,
     relay::free_address,
@@ -193,6 +196,33 @@ async fn a_client_that_starts_while_the_registry_is_down_and_knows_nothing_says_
     let found = ledger.look_up(3).wait_for_ready(true).timeout(LONG).await.unwrap();
     assert_eq!(found.address, Some(provider.address()));
     eprintln!("found {:?} after the registry came", back.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_lists_nobody_for_long_takes_no_provider_away_that_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Branch::open(directory.path(), Duration::from_millis(2));
+    let (old, new) = (open().await, open().await);
+    let registry = Arc::new(Memory::named("lists nobody for long"));
+    registry.register(&LEDGER, Instance::new(old.address())).await.unwrap();
+    let grace = Duration::from_millis(300);
+    let config = ClientConfig::default().with_cache_directory(None).with_delisted_grace(grace);
+    let client = Client::builder().registry(registry.clone()).config(config).build().unwrap();
+    let ledger = LedgerClient::new(client.clone());
+    ledger.look_up(0).wait_for_ready(true).await.unwrap();
+    let load = Load::begin(&client, 4, &Kind::ALL, Duration::from_secs(5));
+
+    registry.deregister(&LEDGER, old.address()).await.unwrap();
+    tokio::time::sleep(grace * 5).await;
+    load.until_answers(&[old.behind()], 10).await;
+    // Once it lists somebody who answers, it is believed.
+    registry.register(&LEDGER, Instance::new(new.address())).await.unwrap();
+    until_endpoints(&client, |endpoints| !endpoints.contains_key(&old.address())).await;
+    load.until_answers(&[new.behind()], 10).await;
+    let tally = load.end().await;
+    for kind in Kind::ALL {
+        tally.expect_none_failed(kind);
+    }
 }
 
 /// After an outage the registry's client alone may take a minute to come back.
