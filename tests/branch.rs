@@ -56,6 +56,22 @@ impl Branch {
         }
     }
 
+    /// Asks the server to leave in order.
+    pub fn stop(&mut self) {
+        self.serving.iter_mut().for_each(Serving::stop);
+    }
+
+    /// Waits until a server that was asked to leave has left.
+    ///
+    /// # Panics
+    ///
+    /// When it does not for a long time.
+    pub async fn ended(&mut self) {
+        if let Some(mut serving) = self.serving.take() {
+            serving.ended().await.expect("a server leaves in order");
+        }
+    }
+
     /// Lets another server take the place of one that was killed: it knows nothing of what the other did.
     pub async fn replace(&mut self) {
         self.replace_with(Server::builder().service(Clerk::new(&self.directory, self.longest).server())).await;

@@ -166,8 +166,16 @@ impl Known {
             listed.iter().map(|instance| (instance.address(), instance)).collect();
         let grace = self.channels.config().delisted_grace;
         let channels = Arc::clone(&self.channels);
-        self.entries.retain(|address, entry| entry.settle(listed.contains_key(address), grace, now, &channels));
-        self.entries.values().filter_map(|entry| entry.look_again_at(grace)).min()
+        // A list that would leave nobody to call is not believed.
+        let leaves_somebody = self.entries.iter().any(|(address, entry)| {
+            listed.contains_key(address) && entry.standing.endpoint().is_some_and(|endpoint| endpoint.lives())
+        });
+        self.entries.retain(|address, entry| {
+            let expires = |since| leaves_somebody && now >= since + grace;
+            entry.settle(listed.contains_key(address), expires, now, &channels)
+        });
+        // Whoever outstays its grace is looked at again when a list or a state changes.
+        self.entries.values().filter_map(|entry| entry.look_again_at(grace)).filter(|at| *at > now).min()
     }
 
     fn take_in(&mut self, instance: &Instance, now: Instant) {
@@ -214,7 +222,13 @@ impl Known {
 
 impl Entry {
     /// Draws the consequences of the list and of the endpoint's own state; `false` when the entry is to go.
-    fn settle(&mut self, listed: bool, grace: Duration, now: Instant, channels: &Channels) -> bool {
+    fn settle(
+        &mut self,
+        listed: bool,
+        expires: impl FnOnce(Instant) -> bool,
+        now: Instant,
+        channels: &Channels,
+    ) -> bool {
         let Some(endpoint) = self.standing.endpoint().cloned() else { return listed };
         match (listed, endpoint.state()) {
             (true, EndpointState::Evicted(_)) => {
@@ -228,7 +242,7 @@ impl Entry {
                     Standing::Delisted { since, .. } => since,
                     Standing::Listed(_) | Standing::Evicted { .. } => now,
                 };
-                let stays = endpoint.lives() && now < since + grace;
+                let stays = endpoint.lives() && !expires(since);
                 if stays {
                     self.standing = Standing::Delisted { endpoint, since };
                 } else {

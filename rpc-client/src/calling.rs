@@ -283,7 +283,9 @@ impl<A: Serialize> Calling<A> {
 
     /// An attempt has had its time: its peer is looked into, and another provider is tried while it may still answer.
     fn give_time_up(&mut self, live: Live) {
-        live.channel.suspect(live.at);
+        // What was read just after the call was sent says nothing: a peer that stops under load has always answered somebody
+        // since. A ping that was not needed costs a round trip.
+        live.channel.suspect(live.at + live.at.elapsed() / 2);
         if !self.may_send_again() || !self.client.retries().take(Instant::now()) {
             self.newest = Some(live);
             return;

@@ -106,6 +106,11 @@ impl Channel {
         self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
     }
 
+    /// Whether the peer was pinged because a call had no answer, and has neither answered nor been given up yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_open() && self.silent.load(Ordering::Relaxed)
+    }
+
     /// Leaves the peer alone for a while, as it asked; says whether it took calls until now.
     pub(crate) fn rest(&self, time: Duration) -> bool {
         let until = Instant::now() + time.min(LONGEST_REST);
@@ -132,10 +137,13 @@ impl Channel {
         self.rests_until().is_some()
     }
 
-    /// A call that was sent at `since` has no answer yet: if nothing else was read either, the peer is pinged at once, and not
-    /// chosen until it answers.
+    /// A call that was sent some time ago has no answer yet: if nothing was read after `since` either, the peer is pinged at
+    /// once, and not chosen until it answers.
     pub(crate) fn suspect(&self, since: Instant) {
-        self.suspected.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(since);
+        let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of many at once, the one that asks for the latest sign of life knows best.
+        *suspected = (*suspected).max(Some(since));
+        drop(suspected);
         self.outbox.wake();
     }
 

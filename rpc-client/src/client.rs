@@ -252,9 +252,10 @@ impl Client {
         for endpoint in endpoints {
             let address = endpoint.address();
             let state = endpoint.state();
-            // One that takes calls by now did not a moment ago: the change was told, and the next look finds it.
+            // One that takes calls by now did not a moment ago: the change was told, and the next look finds it. And a handler that
+            // merely takes its time makes a quiet connection look silent, until the pong comes.
             let ready = endpoint.channel().is_some_and(|channel| is_untried(&channel, tried));
-            hope |= ready || matches!(state, EndpointState::Connecting);
+            hope |= ready || matches!(state, EndpointState::Connecting) || endpoint.is_silent();
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
                 None => format!("{address}: {state}"),

@@ -29,9 +29,9 @@ pub struct ClientConfig {
     /// A connection is dead when a ping is unanswered for this long and nothing else was read; default 5 s. Raised, a dead
     /// provider is found later; lowered, a busy one is taken for dead.
     pub pong_timeout: Duration,
-    /// How long a provider that has left the registry's list stays in use while it answers; default 60 s. One that does not answer
-    /// is dropped at once. Raised, a registry that lost its memory is survived longer; lowered, providers that left without a
-    /// goodbye are left sooner.
+    /// How long a provider that has left the registry's list without a goodbye stays in use while it answers, where one that is
+    /// listed answers too; default 60 s. Raised, a registry that lost its memory loses no capacity for longer; lowered,
+    /// providers that were taken off are left sooner.
     pub delisted_grace: Duration,
     /// Calls in flight on one connection; default 1024, as at the server, at most 1 000 000. More wait for a place until their
     /// deadline, and then fail with `ResourceExhausted`. Raised over the server's own bound, it refuses what is over that.

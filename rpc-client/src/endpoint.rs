@@ -98,6 +98,11 @@ impl Endpoint {
         self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_open()))
     }
 
+    /// Whether a connection is looked into, and will soon take calls again or be gone.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_silent()))
+    }
+
     /// When the first of its connections that rest has rested.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
         let rests = |lane: &RwLock<Lane>| match &*read(lane) {

@@ -193,6 +193,34 @@ async fn a_program_is_told_when_an_address_falls_silent_and_when_it_speaks_again
 }
 
 #[tokio::test]
+async fn an_attempt_that_has_had_its_time_finds_a_silence_that_began_after_it() {
+    let (probe, _serving, relay, client) = probe(ClientConfig::default()).await;
+    let probing = ProbingClient::new(client.clone());
+    let held = Task::begin(probing.hold_again(1).timeout(Duration::from_secs(6)));
+    probe.until(Event::Began(1)).await;
+    probing.echo("heard after the call was sent".to_owned()).await.unwrap();
+    relay.set(Mode::BlackHole).await;
+    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Passed))).await;
+    relay.set(Mode::Pass).await;
+    probe.release(1);
+    assert_eq!(held.end().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_may_only_be_slow_is_waited_for_where_there_is_no_other() {
+    let (_probe, _serving, relay, client) = probe(ClientConfig::default()).await;
+    let probing = ProbingClient::new(client.clone());
+    relay.set(Mode::BlackHole).await;
+    let slow = Task::begin(probing.again("x".to_owned()).timeout(Duration::from_secs(6)));
+    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Passed))).await;
+    let next = Task::begin(probing.echo("y".to_owned()).timeout(Duration::from_secs(30)));
+    tokio::task::yield_now().await;
+    relay.set(Mode::Pass).await;
+    assert_eq!(slow.end().await.unwrap(), "x");
+    assert_eq!(next.end().await.unwrap(), "y");
+}
+
+#[tokio::test]
 async fn a_call_that_waits_for_a_resting_provider_is_sent_when_the_rest_is_over() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_in_flight(1)).await;

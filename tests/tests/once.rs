@@ -123,6 +123,25 @@ async fn a_call_that_reached_nobody_goes_to_another_server() {
     assert_eq!(ledger.enter_once(21).await.unwrap().address, Some(sound.behind()));
 }
 
+#[tokio::test]
+async fn a_server_that_leaves_answers_the_calls_that_run_first() {
+    let (directory, mut branch, ledger) = scene(Duration::from_secs(5)).await;
+    let mut calls = JoinSet::new();
+    for nonce in 1..=12 {
+        let (once, plain) = (ledger.enter_once(nonce), ledger.enter(100 + nonce));
+        calls.spawn(once.timeout(LONG).into_future());
+        calls.spawn(plain.timeout(LONG).into_future());
+    }
+    for nonce in 1..=12 {
+        until_runs(directory.path(), nonce).await;
+        until_runs(directory.path(), 100 + nonce).await;
+    }
+    branch.stop();
+    let failed: Vec<_> = in_time(calls.join_all()).await.into_iter().filter_map(Result::err).collect();
+    assert!(failed.is_empty(), "{} of 24 failed, the first: {:#?}", failed.len(), failed[0]);
+    branch.ended().await;
+}
+
 /// A store that all servers of this process share.
 #[derive(Debug, Clone, Default)]
 struct Table(Arc<Mutex<HashMap<[u8; 16], Option<Bytes>>>>);

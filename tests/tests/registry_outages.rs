@@ -7,14 +7,17 @@
 use std::{
     net::SocketAddr,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{Code, Phase};
+use rpc_core::{Code, Instance, Phase, Registry as _};
+use rpc_registry::Memory;
 use tests::{
+    branch::Branch,
     ledger::{LEDGER, LedgerClient},
-    load::{Kind, Load, seconds, until_ready},
+    load::{Kind, Load, seconds, until_endpoints, until_ready},
     nacos::{Listed, NacosServer},
     process::Provider,
     relay::free_address,
@@ -98,6 +101,42 @@ async fn a_long_outage_fails_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_leaves_or_dies_while_the_registry_is_down_fails_no_call_that_may_be_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut nacos = NacosServer::start().await;
+    let (mut leaves, mut dies) = (provider(&nacos, directory.path()).await, provider(&nacos, directory.path()).await);
+    let stays = provider(&nacos, directory.path()).await;
+    let all = [leaves.address(), dies.address(), stays.address()];
+    let client = client(&nacos, None).await;
+    drop(LedgerClient::new(client.clone()).look_up(0).timeout(Duration::from_millis(1)).await);
+    until_ready(&client, &all).await;
+    let load = Load::begin(&client, 32, &Kind::ALL, Duration::from_secs(5));
+    load.until_answers(&all, 1).await;
+
+    nacos.kill();
+    leaves.terminate();
+    let asked = Instant::now();
+    let (status, _) = leaves.wait().await;
+    assert!(status.success());
+    let left_after = asked.elapsed();
+    for kind in Kind::ALL {
+        load.tally().expect_none_failed(kind);
+    }
+    dies.kill();
+    dies.wait().await;
+    load.until_answers(&all[2..], 100).await;
+    nacos.restart().await;
+    // One who is found through the registry again, whatever it remembers of the others.
+    let new = provider(&nacos, directory.path()).await;
+    load.until_answers(&[stays.address(), new.address()], 100).await;
+    let tally = load.end().await;
+    eprintln!("left {left_after:?} after SIGTERM: {}", tally.line());
+    tally.expect_none_failed(Kind::Idempotent);
+    // It waits for the registry no longer than a call to it may take, and drains.
+    assert!(left_after < Duration::from_secs(20), "{left_after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
@@ -157,6 +196,33 @@ async fn a_client_that_starts_while_the_registry_is_down_and_knows_nothing_says_
     let found = ledger.look_up(3).wait_for_ready(true).timeout(LONG).await.unwrap();
     assert_eq!(found.address, Some(provider.address()));
     eprintln!("found {:?} after the registry came", back.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_lists_nobody_for_long_takes_no_provider_away_that_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Branch::open(directory.path(), Duration::from_millis(2));
+    let (old, new) = (open().await, open().await);
+    let registry = Arc::new(Memory::named("lists nobody for long"));
+    registry.register(&LEDGER, Instance::new(old.address())).await.unwrap();
+    let grace = Duration::from_millis(300);
+    let config = ClientConfig::default().with_cache_directory(None).with_delisted_grace(grace);
+    let client = Client::builder().registry(registry.clone()).config(config).build().unwrap();
+    let ledger = LedgerClient::new(client.clone());
+    ledger.look_up(0).wait_for_ready(true).await.unwrap();
+    let load = Load::begin(&client, 4, &Kind::ALL, Duration::from_secs(5));
+
+    registry.deregister(&LEDGER, old.address()).await.unwrap();
+    tokio::time::sleep(grace * 5).await;
+    load.until_answers(&[old.behind()], 10).await;
+    // Once it lists somebody who answers, it is believed.
+    registry.register(&LEDGER, Instance::new(new.address())).await.unwrap();
+    until_endpoints(&client, |endpoints| !endpoints.contains_key(&old.address())).await;
+    load.until_answers(&[new.behind()], 10).await;
+    let tally = load.end().await;
+    for kind in Kind::ALL {
+        tally.expect_none_failed(kind);
+    }
 }
 
 /// After an outage the registry's client alone may take a minute to come back.
