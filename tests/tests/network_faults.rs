@@ -249,8 +249,6 @@ async fn a_call_that_is_asked_to_come_later_comes_later() {
     let call = Task::begin(call);
 
     let mut provider = Scripted::accept(&listener).await;
-    let ping = provider.receive_type(FrameType::Ping).await;
-    provider.send(&Frame { header: Header::empty(FrameType::Pong, ping.header.id), body: Bytes::new() }).await;
     let request = provider.receive_type(FrameType::Request).await;
     let status = Status::new(Code::ResourceExhausted, "not now");
     let refusal = ResponseHead { status, metadata: Metadata::default(), retry_after: Some(ms(50)) };
