@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rpc_client::{ClientConfig, EndpointState};
 use rpc_core::{
     Code, Codec, Delivery, Metadata, Status,
