@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Metadata,
+    Identity, Metadata,
     sync::{AtomicBool, OnceLock, fence},
 };
 
@@ -33,7 +33,7 @@ struct Inner {
     cancellation: OnceLock<CancellationToken>,
 }
 
-/// The two ends of the connection that a call came over.
+/// The two ends of the connection that a call came over, and who the caller is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
@@ -41,12 +41,25 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The address at which the caller reached this server; `None` in process.
     pub local_address: Option<SocketAddr>,
+    identity: Identity,
 }
 
 impl Peer {
     /// The ends of a connection.
     pub fn new(address: SocketAddr, local_address: SocketAddr) -> Self {
-        Self { address: Some(address), local_address: Some(local_address) }
+        Self { address: Some(address), local_address: Some(local_address), identity: Identity::ANONYMOUS }
+    }
+
+    /// Sets who the caller has proved to be.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Who the caller has proved to be; anonymous where the server asks for no proof, and in process.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 }
 

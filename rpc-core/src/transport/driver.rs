@@ -232,6 +232,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
     }
 
+    /// Goes on with what `reader` has read, on a connection that was spoken on before.
+    pub fn with_reader(mut self, reader: FrameReader) -> Self {
+        self.reader = reader.with_max_frame(self.config.max_frame);
+        self
+    }
+
     fn drive(&mut self, cx: &mut task::Context<'_>) -> Poll<CloseReason> {
         // What its own role says must not wake it once more.
         self.outbox.rouse();
@@ -368,7 +374,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     // Sockets do nothing here; what encrypts may hold something back.
                     return match Pin::new(&mut self.io).poll_flush(cx) {
                         Poll::Ready(Err(error)) => Err(CloseReason::Io(error)),
-                        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+                        Poll::Ready(Ok(())) => {
+                            self.stalled = None;
+                            Ok(())
+                        }
+                        Poll::Pending => self.stall(now),
                     };
                 }
             }
@@ -381,15 +391,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     self.stalled = None;
                 }
                 Poll::Ready(Err(error)) => return Err(CloseReason::Io(error)),
-                Poll::Pending => {
-                    let since = *self.stalled.get_or_insert(now);
-                    if now >= since + self.config.write_stall {
-                        return Err(CloseReason::WriteStalled(self.config.write_stall));
-                    }
-                    return Ok(());
-                }
+                Poll::Pending => return self.stall(now),
             }
         }
+    }
+
+    /// The socket takes nothing: for how long already?
+    fn stall(&mut self, now: Instant) -> Result<(), CloseReason> {
+        let since = *self.stalled.get_or_insert(now);
+        if now >= since + self.config.write_stall {
+            return Err(CloseReason::WriteStalled(self.config.write_stall));
+        }
+        Ok(())
     }
 
     /// Writes the last of it, says that no more will come, and waits a while for the peer to close, so that it can read all.
