@@ -43,6 +43,8 @@ pub(crate) struct Channel {
     rests: AtomicBool,
     /// Whether the connection is to end once nothing is in flight.
     retiring: AtomicBool,
+    /// Why no new calls are taken, where the peer said it.
+    goodbye: Mutex<Option<Status>>,
     /// Whether the peer has answered anything at all.
     proved: AtomicBool,
     /// Answers that came for no call.
@@ -82,6 +84,7 @@ impl Channel {
             resting: Mutex::new(None),
             rests: AtomicBool::new(false),
             retiring: AtomicBool::new(false),
+            goodbye: Mutex::new(None),
             proved: AtomicBool::new(false),
             strays: AtomicU64::new(0),
         }
@@ -289,11 +292,17 @@ impl Channel {
         self.strays.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes no new calls: the peer said goodbye.
-    pub(crate) fn drain(&self) {
+    /// Takes no new calls: the peer said goodbye, and why.
+    pub(crate) fn drain(&self, why: Status) {
+        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.open.store(false, Ordering::Release);
         self.retiring.store(true, Ordering::Release);
         self.place.notify_waiters();
+    }
+
+    /// Why the peer said goodbye, if it did.
+    pub(crate) fn goodbye(&self) -> Option<Status> {
+        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the calls that are overdue; says when the next is, and whether any are in flight.

@@ -3,8 +3,10 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+#[cfg(feature = "tls")]
+use rpc_core::tls::ClientTls;
 use rpc_core::{
-    CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId,
+    CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId, Token,
     transport::{Connect, Tcp},
 };
 use serde::Serialize;
@@ -22,6 +24,7 @@ use crate::{
     channel::Channel,
     channels::Channels,
     config::ClientConfig,
+    credentials::Credentials,
     endpoint::{Endpoint, EndpointState},
     planted::{Bug, planted},
     snapshot::Snapshots,
@@ -52,6 +55,9 @@ struct Service {
 pub struct ClientBuilder {
     discovery: Option<Arc<dyn Discovery>>,
     connector: Option<Arc<dyn Connect>>,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
+    token: Option<Token>,
     config: ClientConfig,
 }
 
@@ -248,6 +254,8 @@ impl Client {
 
     fn survey_endpoints(&self, what: &str, endpoints: &[Arc<Endpoint>], tried: &[Tried]) -> Outlook {
         let mut hope = false;
+        // What every provider says is what is wrong.
+        let mut unproved = !endpoints.is_empty();
         let mut rejections = Vec::new();
         for endpoint in endpoints {
             let address = endpoint.address();
@@ -256,6 +264,7 @@ impl Client {
             // merely takes its time makes a quiet connection look silent, until the pong comes.
             let ready = endpoint.channel().is_some_and(|channel| is_untried(&channel, tried));
             hope |= ready || matches!(state, EndpointState::Connecting) || endpoint.is_silent();
+            unproved &= state.failure().is_some_and(|error| error.code() == Code::Unauthenticated);
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
                 None => format!("{address}: {state}"),
@@ -266,7 +275,8 @@ impl Client {
         let more =
             if rejections.len() > shown { format!(" and {} more", rejections.len() - shown) } else { String::new() };
         let message = format!("no provider of {what} takes calls: {}{more}", rejections[..shown].join("; "));
-        let error = Error::new(Code::Unavailable, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
+        let code = if unproved { Code::Unauthenticated } else { Code::Unavailable };
+        let error = Error::new(code, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
         Outlook { refusal: error, hope }
     }
 
@@ -314,6 +324,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Speaks TLS only, with servers whose certificates are trusted: one that speaks plain text is not called.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Proves this token to servers that ask for one.
+    pub fn token(mut self, token: Token) -> Self {
+        self.token = Some(token);
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.config = config;
@@ -324,11 +347,17 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a config with which no call could succeed.
+    /// `InvalidArgument` for a config with which no call could succeed, and for files of certificates that cannot be used.
     pub fn build(self) -> Result<Client, Error> {
         self.config.validate()?;
         let config = Arc::new(self.config);
-        let channels = Channels::new(Arc::clone(&config), self.connector.unwrap_or_else(|| Arc::new(Tcp)));
+        let credentials = Credentials {
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(ClientTls::load).transpose()?,
+            token: self.token,
+        };
+        let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp));
+        let channels = Channels::new(Arc::clone(&config), connector, credentials);
         Ok(Client(Arc::new(Inner {
             config,
             discovery: self.discovery,

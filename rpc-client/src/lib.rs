@@ -9,6 +9,7 @@
 //! | which providers has a service? | `addresses.rs`, on disk `snapshot.rs` |
 //! | which of them is called? | `balance.rs` |
 //! | which connections are there? | `channels.rs`, to one address `endpoint.rs` |
+//! | how is a connection made safe, and what is proved on it? | `credentials.rs` |
 //! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
 //! | who is told when something changed? | `changes.rs` |
 //! | where do random numbers come from? | `chance.rs` |
@@ -70,6 +71,7 @@ mod channels;
 mod client;
 mod config;
 mod connection;
+mod credentials;
 mod endpoint;
 mod heartbeat;
 mod in_flight;

@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use crate::{
     Token,
-    frame::{Frame, FrameType, HEADER_LEN, Header},
+    frame::{Frame, FrameType, Header},
     token::{AcceptedTokens, Pair},
 };
 
@@ -72,17 +72,15 @@ impl Proof {
     pub fn verify(&self, tokens: &AcceptedTokens, challenge: Challenge, binding: &Binding) -> Option<String> {
         let accepted = tokens.current();
         let of_name = accepted.iter().filter(|pair| *pair.name == *self.name);
-        let proves = |pair: &Pair| {
-            authenticator(pair, challenge, binding, &self.nonce).verify_slice(&self.mac).is_ok()
-        };
+        let proves = |pair: &Pair| authenticator(pair, challenge, binding, &self.nonce).verify_slice(&self.mac).is_ok();
         // All of them, whichever proves it.
         of_name.fold(false, |proved, pair| proved | proves(pair)).then(|| self.name.clone())
     }
 }
 
 fn frame(frame_type: FrameType, body: Bytes) -> Frame {
-    let full_length = (HEADER_LEN + body.len()) as u32;
-    Frame { header: Header { full_length, ..Header::empty(frame_type, 0) }, body }
+    // Its length is written with it.
+    Frame { header: Header::empty(frame_type, 0), body }
 }
 
 /// HMAC-SHA256 over all that the two ends have to agree on. Every part but the last has a fixed length.

@@ -227,7 +227,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             Tokens::new().with_file(&path).load()
         };
-        let pairs = tokens("# callers\n\nann: 0123456789abcdef \nbob:secret:with:colons\nann:fedcba9876543210\n").unwrap();
+        let pairs =
+            tokens("# callers\n\nann: 0123456789abcdef \nbob:secret:with:colons\nann:fedcba9876543210\n").unwrap();
         let pair = |name: &str, secret: &[u8]| Pair::new(name, secret).unwrap();
         let expected =
             [pair("ann", b"0123456789abcdef"), pair("bob", b"secret:with:colons"), pair("ann", b"fedcba9876543210")];

@@ -23,6 +23,9 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
     pub max_connections_per_ip: usize,
+    /// How long a connection may take to prove itself: the TLS handshake and the proof of a token; default 2 s. Raised, who
+    /// proves nothing holds one of `max_connections` longer.
+    pub handshake_time: Duration,
     /// Pings a second on one connection, at more of which it is closed; default 100. Raised, one client can make the server
     /// answer more of them.
     pub max_pings: u32,
@@ -48,6 +51,7 @@ impl Default for ServerConfig {
             max_in_flight: 1024,
             max_connections: 10_000,
             max_connections_per_ip: 1_000,
+            handshake_time: Duration::from_secs(2),
             max_pings: PingWindow::LIMIT,
             max_decompressed: Payload::MAX_DECOMPRESSED,
             once_kept: Duration::from_secs(600),
@@ -76,6 +80,7 @@ impl ServerConfig {
         with_max_in_flight(max_in_flight: usize)
         with_max_connections(max_connections: usize)
         with_max_connections_per_ip(max_connections_per_ip: usize)
+        with_handshake_time(handshake_time: Duration)
         with_max_pings(max_pings: u32)
         with_max_decompressed(max_decompressed: usize)
         with_once_kept(once_kept: Duration)
@@ -93,6 +98,7 @@ impl ServerConfig {
             () if self.max_in_flight == 0 => refuse("max_in_flight"),
             () if self.max_connections == 0 => refuse("max_connections"),
             () if self.max_connections_per_ip == 0 => refuse("max_connections_per_ip"),
+            () if self.handshake_time.is_zero() => refuse("handshake_time"),
             () if self.max_pings == 0 => refuse("max_pings"),
             () if self.max_decompressed == 0 => refuse("max_decompressed"),
             () => self.transport.validate(),

@@ -14,7 +14,7 @@ use std::{
 use rpc_core::{
     BoxFuture, Code, Context, Metadata, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
-    head::{CallFlags, HeadError, RequestHead, ResponseHead},
+    head::{CallFlags, HeadError, RequestHead},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
 };
 use tokio::{
@@ -27,6 +27,7 @@ use tracing::{debug, error, trace, warn};
 use crate::{
     config::ServerConfig,
     dispatcher::{Dispatcher, Target},
+    entrance::{Entrance, goaway},
     once::{Admission, Asker, OnceCalls, Refused},
     running::{Ended, Running},
 };
@@ -35,6 +36,7 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) config: ServerConfig,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) entrance: Entrance,
     /// Set once the server says goodbye.
     pub(crate) draining: AtomicBool,
     /// Owns the tasks of handlers that were not done at once.
@@ -95,6 +97,7 @@ impl Connection {
     fn admit(&self, head: &RequestHead, has_room: bool) -> Result<(&Target, Duration), Refusal> {
         let config = &self.shared.config;
         let target = self.shared.dispatcher.find(&head.route)?;
+        target.check(self.peer.identity())?;
         if !has_room {
             let message = format!("{} calls run on this connection", config.max_in_flight);
             let status = Status::new(Code::ResourceExhausted, message);
@@ -285,6 +288,8 @@ impl Role for Connection {
             }
             FrameType::Item | FrameType::End | FrameType::Credit => self.handle_stream(id),
             FrameType::Response => self.stray(),
+            // What proves a token came before the first frame that is handled here, where one is required.
+            FrameType::Proof | FrameType::Challenge => {}
             FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
         }
         Ok(())
@@ -327,14 +332,6 @@ impl Role for Connection {
         debug!(peer = ?self.peer.address, %reason, cause = ?std::error::Error::source(&**reason), "connection closed");
         self.running.end_all();
     }
-}
-
-/// The frame that says: no new calls on this connection.
-pub(crate) fn goaway(code: Code, message: &'static str) -> Frame {
-    let mut body = bytes::BytesMut::new();
-    ResponseHead { status: Status::new(code, message), metadata: Default::default(), retry_after: None }
-        .write(&mut body);
-    Frame { header: Header::empty(FrameType::Goaway, 0), body: body.freeze() }
 }
 
 /// A handler's future under its context. A panic ends it and nothing else; its responder tells the caller.

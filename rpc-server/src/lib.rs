@@ -6,10 +6,11 @@
 //! | how is a server made, run and ended? | `server.rs` |
 //! | which numbers can be changed? | `config.rs` |
 //! | who may connect? | `acceptor.rs` |
+//! | what must they prove first? | `entrance.rs` |
 //! | what happens to a frame? | `connection.rs` |
 //! | which calls run on a connection? | `running.rs` |
 //! | how does a call run once? | `once.rs` |
-//! | which service is a route? | `dispatcher.rs` |
+//! | which service is a route, and who may call it? | `dispatcher.rs` |
 //! | how is it found? | `registration.rs` |
 //!
 //! Several services share a port. A handler is first polled where its frame is read, and gets a task of its own when it has to
@@ -58,6 +59,7 @@ mod acceptor;
 mod config;
 mod connection;
 mod dispatcher;
+mod entrance;
 mod once;
 mod registration;
 mod running;

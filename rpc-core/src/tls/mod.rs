@@ -13,8 +13,8 @@ mod server;
 
 use std::io;
 
-pub use client::ClientTls;
-pub use server::ServerTls;
+pub use client::{ClientTls, LoadedClientTls};
+pub use server::{LoadedServerTls, ServerTls};
 use tokio_rustls::rustls::{self, InvalidMessage};
 
 use crate::{Identity, proof::Binding, transport::Io};
