@@ -1,6 +1,7 @@
 //! What msnb's tests share.
 
 pub mod branch;
+pub mod certificates;
 pub mod ledger;
 pub mod load;
 pub mod nacos;

@@ -44,6 +44,12 @@ impl Provider {
         Self::listens(command("provider", &arguments).await).await
     }
 
+    /// Starts a provider on a free port of this machine, with more `arguments`.
+    pub async fn start_with(registry: &str, arguments: &[&str]) -> Self {
+        let all = [&["--listen", "127.0.0.1:0", "--registry", registry], arguments].concat();
+        Self::listens(command("provider", &all).await).await
+    }
+
     /// Starts `tests-provider`, which lies at `binary`, with a clerk who writes into `directory`.
     pub async fn start_ledger(binary: &str, registry: &str, address: SocketAddr, directory: &Path) -> Self {
         let mut command = Command::new(binary);
@@ -226,7 +232,14 @@ fn build() -> BTreeMap<String, PathBuf> {
         Some(other) => other,
         None => panic!("{} names no profile", test.display()),
     };
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells a test of its package would have build scripts run anew that look at it, as ring's does, each time.
+    let of_this_test = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    });
+    of_this_test.for_each(|name| _ = cargo.env_remove(name));
+    let output = cargo
         .args(["build", "--package", "examples", "--bins", "--message-format", "json-render-diagnostics"])
         .args(["--profile", profile, "--target-dir"])
         .arg(directory.parent().expect("a profile lies in a target directory"))

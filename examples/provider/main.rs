@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use examples::{
-    Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, Shelf, log_to_stderr, stopped_by_signal,
+    Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, ServerSecurity, Shelf, log_to_stderr,
+    stopped_by_signal,
 };
 use rpc_server::Server;
 
@@ -22,6 +23,8 @@ struct Args {
     /// The share of the load relative to other providers, 0 to 10000.
     #[arg(long, default_value_t = 1.0)]
     weight: f64,
+    #[command(flatten)]
+    security: ServerSecurity,
 }
 
 #[tokio::main]
@@ -38,7 +41,7 @@ async fn main() -> Result<(), Failure> {
     if let Some(address) = args.advertise {
         server = server.advertise(address);
     }
-    let server = server.bind(args.listen).await?;
+    let server = args.security.apply(server).bind(args.listen).await?;
     println!(
         "serving demo.Greeter:1.0 and shop.Goods:1.0 on {}, listed as {} in {url}",
         server.local_address(),

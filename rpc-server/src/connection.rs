@@ -329,7 +329,8 @@ impl Role for Connection {
     }
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
-        debug!(peer = ?self.peer.address, %reason, cause = ?std::error::Error::source(&**reason), "connection closed");
+        let cause = std::error::Error::source(&**reason).map(tracing::field::display);
+        debug!(peer = ?self.peer.address, %reason, cause, "connection closed");
         self.running.end_all();
     }
 }
