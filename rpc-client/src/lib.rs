@@ -20,6 +20,10 @@
 //!
 //! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget.
 //!
+//! With [`ClientBuilder::tls`] it speaks TLS only; with [`ClientBuilder::token`] it proves who it is to servers that ask. A server
+//! that it does not trust, or that does not accept it, is connected to again with growing delays like one that is out of
+//! reach; calls name what was wrong.
+//!
 //! # Errors
 //!
 //! A call fails with an `rpc_core::Error`. Its `delivery()` says whether the handler may have run. What did not run is sent again

@@ -54,6 +54,38 @@
 //! server.run_until(stopped).await
 //! # }
 //! ```
+//!
+//! A server that takes only callers with a token, and lets one of them call more than the others. With `.tls(…)` besides, nobody
+//! on the way can read or change anything: docs/SECURITY.md says what each is worth.
+//!
+//! ```
+//! # use rpc_core::{Code, Tokens, rpc_service};
+//! # use rpc_server::Server;
+//! # #[rpc_service(name = "demo.Greeter", version = "1.0")]
+//! # trait Greeter {
+//! #     async fn hello(&self, name: String) -> String;
+//! # }
+//! # struct MyGreeter;
+//! # impl Greeter for MyGreeter {
+//! #     async fn hello(&self, name: String) -> String {
+//! #         format!("Hello {name}")
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rpc_core::Error> {
+//! let tokens = Tokens::new().with("ann", "a long secret of ann's")?.with("bob", "a long secret of bob's")?;
+//! let server = Server::builder()
+//!     .service(GreeterServer::new(MyGreeter))
+//!     .require_token(tokens) // or `.with_file(path)`, which is read anew when it changes
+//!     .allow("demo.Greeter:1.0/hello", ["ann"]);
+//! # server.bind("127.0.0.1:0").await?;
+//!
+//! // A rule for what is not served is a mistake.
+//! # let server = Server::builder().service(GreeterServer::new(MyGreeter)).require_token(Tokens::new().with("ann", "a long secret of ann's")?);
+//! let error = server.allow("demo.Greeter:1.0/goodbye", ["ann"]).bind("127.0.0.1:0").await.unwrap_err();
+//! assert_eq!(error.code(), Code::InvalidArgument);
+//! # Ok(()) }
+//! ```
 
 mod acceptor;
 mod config;
