@@ -42,7 +42,8 @@ impl Credentials {
         certificate_name: Option<&str>,
     ) -> Result<(Box<dyn Io>, Binding), Error> {
         let Some(tls) = &self.tls else { return Ok((io, PLAIN)) };
-        let secured = tls.connect(io, address, certificate_name).await?;
+        // Boxed, because what a handshake takes is not needed as long as the connection lives.
+        let secured = Box::pin(tls.connect(io, address, certificate_name)).await?;
         Ok((secured.io, secured.binding))
     }
 

@@ -35,7 +35,7 @@ struct State<T> {
 }
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
-    /// Makes it for the first time, inside a tokio runtime.
+    /// Makes it for the first time.
     ///
     /// # Errors
     ///

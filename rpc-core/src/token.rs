@@ -55,8 +55,6 @@ impl Token {
     /// The first token of a file of lines `name:secret`, which is read anew when it has changed, before a connection is made. Lines
     /// that are empty or begin with `#` mean nothing.
     ///
-    /// Call it inside a tokio runtime.
-    ///
     /// # Errors
     ///
     /// `InvalidArgument` for a file that cannot be read, has no token, or a line that is none.

@@ -45,7 +45,7 @@ fn describe(error: &io::Error) -> String {
         }
         (Some(cause), _) => cause.to_string(),
         (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-            "the peer closed the connection; it may not speak TLS".to_owned()
+            "the peer closed the connection; it may not speak TLS, or take no more connections".to_owned()
         }
         (None, _) => error.to_string(),
     }
