@@ -10,6 +10,7 @@
 //! | how are values serialized and compressed? | [`Codec`], [`Compression`] |
 //! | what does a registry do? | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | what sends calls, what takes them? | [`Caller`], [`Service`] |
+//! | what stands around all calls? | [`layer`] |
 //! | what is on the wire? | [`frame`], [`head`] |
 //! | how do bytes become frames? | [`transport`] |
 //!
@@ -106,6 +107,7 @@ pub mod head;
 mod instance;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+pub mod layer;
 mod local;
 mod message;
 mod metadata;

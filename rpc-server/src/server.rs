@@ -9,7 +9,11 @@ use std::{
     },
 };
 
-use rpc_core::{Code, Error, Instance, Registry, Service, transport::Accept};
+use rpc_core::{
+    Code, Error, Instance, Registry, Service,
+    layer::{ServerLayer, ServerLayers},
+    transport::Accept,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, ToSocketAddrs, lookup_host},
@@ -43,6 +47,7 @@ pub struct Server {
 pub struct ServerBuilder {
     registry: Option<Arc<dyn Registry>>,
     services: Vec<Arc<dyn Service>>,
+    layers: ServerLayers,
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
     once_store: Option<Arc<dyn OnceStore>>,
@@ -151,6 +156,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Puts a layer around all services, those that are added later as well; the first one that is added sees a call first.
+    /// `rpc_core::layer::LayeredService` puts one around a single service.
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.and(layer);
+        self
+    }
+
     /// Sets the address to be listed in the registry, where it is not the one listened on: behind a NAT or a proxy.
     pub fn advertise(mut self, address: SocketAddr) -> Self {
         self.advertise = Some(address);
@@ -203,7 +215,7 @@ impl ServerBuilder {
         }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
-            dispatcher.add(service)?;
+            dispatcher.add(self.layers.around(service))?;
         }
         let address = listener
             .local_address()
