@@ -20,7 +20,10 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use crate::connection::{Connection, Shared, goaway};
+use crate::{
+    connection::{Connection, Shared, goaway},
+    counters::Counters,
+};
 
 /// Lets connections in, within bounds, and owns their tasks: dropped, it ends them.
 pub(crate) struct Acceptor {
@@ -88,15 +91,20 @@ impl Acceptor {
         let from_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
         if self.open.len() >= config.max_connections || from_ip >= config.max_connections_per_ip {
             warn!(%ip, open = self.open.len(), from_ip, "a connection over the limit is refused");
+            Counters::count(&self.shared.counters.turned_away);
             return turn_away(io);
         }
         debug!(peer = ?peer.address, "connection opened");
         let outbox = Arc::new(Outbox::new(config.transport.outbox));
         let connection = Connection::new(Arc::clone(&self.shared), Arc::clone(&outbox), peer);
-        let driver = Driver::new(io, connection, Arc::clone(&outbox), config.transport.clone());
+        let counters = &self.shared.counters;
+        let driver = Driver::new(io, connection, Arc::clone(&outbox), config.transport.clone())
+            .counted_in(Arc::clone(&counters.traffic));
+        Counters::count(&counters.accepted);
         let task = self.tasks.spawn(async move { drop(driver.await) });
         *self.per_ip.entry(ip).or_default() += 1;
         self.open.insert(task.id(), Open { outbox, ip });
+        counters.open.store(self.open.len(), Ordering::Relaxed);
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -110,6 +118,7 @@ impl Acceptor {
             }
         };
         let Some(Open { ip, .. }) = self.open.remove(&id) else { return };
+        self.shared.counters.open.store(self.open.len(), Ordering::Relaxed);
         if let Some(count) = self.per_ip.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {

@@ -8,6 +8,8 @@
 //! | who may connect? | `acceptor.rs` |
 //! | what happens to a frame? | `connection.rs` |
 //! | which calls run on a connection? | `running.rs` |
+//! | how many run in all, and what waits? | `load.rs` |
+//! | what is counted, and who is told? | `counters.rs` |
 //! | how does a call run once? | `once.rs` |
 //! | which service is a route? | `dispatcher.rs` |
 //! | how is it found? | `registration.rs` |
@@ -57,12 +59,15 @@
 mod acceptor;
 mod config;
 mod connection;
+mod counters;
 mod dispatcher;
+mod load;
 mod once;
 mod registration;
 mod running;
 mod server;
 
 pub use config::ServerConfig;
+pub use counters::{ServerCounts, ServerHandle, ServerState};
 pub use once::{Claim, OnceStore};
 pub use server::{Server, ServerBuilder};

@@ -121,7 +121,7 @@ impl Running {
         table.next_deadline = table.calls.values().filter_map(|entry| entry.context.deadline()).min();
         let next = table.next_deadline;
         drop(table);
-        let status = Status::new(Code::DeadlineExceeded, "the deadline passed while the handler ran");
+        let status = Status::new(Code::DeadlineExceeded, "the deadline passed before the handler had ended");
         for entry in overdue {
             entry.end(&status);
         }

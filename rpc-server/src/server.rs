@@ -3,10 +3,7 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use rpc_core::{
@@ -26,7 +23,9 @@ use crate::{
     acceptor::Acceptor,
     config::ServerConfig,
     connection::Shared,
+    counters::{Counters, ServerHandle, ServerState},
     dispatcher::Dispatcher,
+    load::Load,
     once::{OnceCalls, OnceStore},
     registration::{Registration, advertised},
 };
@@ -70,6 +69,11 @@ impl Server {
         self.advertised
     }
 
+    /// Tells how the server is doing while it runs, and afterwards.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(&self.shared))
+    }
+
     /// Registers and serves until `shutdown` resolves; then leaves in order: off the registry's list, a moment for consumers
     /// to learn of it, GOAWAY on every connection, what runs finishes or is dropped at the drain's end.
     ///
@@ -85,9 +89,14 @@ impl Server {
         let Self { listener, shared, registration, address, .. } = self;
         // Handlers of one-way calls outlive their connections, but not this future.
         let _abort = shared.abort.clone().drop_guard();
+        let life = Life::begin(&shared.counters);
         let mut acceptor = Acceptor::new(Arc::clone(&shared));
         info!(%address, "serving");
         let registered = async {
+            let shutdown = async {
+                shutdown.await;
+                life.drain();
+            };
             tokio::pin!(shutdown);
             if let Some(registration) = &registration {
                 tokio::select! {
@@ -125,6 +134,26 @@ impl Server {
     /// As [`run_until`](Self::run_until).
     pub async fn run(self) -> Result<(), Error> {
         self.run_until(std::future::pending::<()>()).await
+    }
+}
+
+/// Says where the server is in its life, however that ends.
+struct Life<'a>(&'a Counters);
+
+impl<'a> Life<'a> {
+    fn begin(counters: &'a Counters) -> Self {
+        counters.enter(ServerState::Serving);
+        Self(counters)
+    }
+
+    fn drain(&self) {
+        self.0.enter(ServerState::Draining);
+    }
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.0.enter(ServerState::Ended);
     }
 }
 
@@ -229,6 +258,7 @@ impl ServerBuilder {
         let services = dispatcher.ids().cloned().collect();
         let registration = self.registry.map(|registry| Registration::new(registry, services, advertised, weight));
         let once = OnceCalls::new(self.config.once_kept, self.once_store);
+        let load = Load::new(self.config.max_running, self.config.max_queued);
         let shared = Arc::new(Shared {
             config: self.config,
             dispatcher,
@@ -236,7 +266,8 @@ impl ServerBuilder {
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
             once,
-            strays: AtomicU64::new(0),
+            load,
+            counters: Counters::default(),
         });
         Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
     }
