@@ -27,6 +27,11 @@ impl RetryBudget {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many calls were counted.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// Takes a retry, if there is one left.
     pub(crate) fn take(&self, now: Instant) -> bool {
         let calls = self.calls.load(Ordering::Relaxed);

@@ -11,12 +11,13 @@ use bytes::BytesMut;
 use rpc_core::{
     Status,
     frame::{FrameType, Header},
-    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
     transport::{CloseReason, Outbox, Position, PushError},
 };
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    counters::Counters,
     in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     planted::{Bug, planted},
 };
@@ -45,8 +46,7 @@ pub(crate) struct Channel {
     retiring: AtomicBool,
     /// Whether the peer has answered anything at all.
     proved: AtomicBool,
-    /// Answers that came for no call.
-    strays: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 /// A call that was handed to a channel.
@@ -69,7 +69,7 @@ pub(crate) enum Refused {
 }
 
 impl Channel {
-    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize) -> Self {
+    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize, counters: Arc<Counters>) -> Self {
         Self {
             address,
             outbox,
@@ -83,7 +83,7 @@ impl Channel {
             rests: AtomicBool::new(false),
             retiring: AtomicBool::new(false),
             proved: AtomicBool::new(false),
-            strays: AtomicU64::new(0),
+            counters,
         }
     }
 
@@ -286,7 +286,7 @@ impl Channel {
 
     /// Counts a frame that came for no call.
     pub(crate) fn stray(&self) {
-        self.strays.fetch_add(1, Ordering::Relaxed);
+        Counters::count(&self.counters.strays);
     }
 
     /// Takes no new calls: the peer said goodbye.

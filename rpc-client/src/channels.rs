@@ -12,6 +12,7 @@ use crate::{
     chance::Chance,
     changes::Changes,
     config::ClientConfig,
+    counters::Counters,
     endpoint::Endpoint,
     planted::{Bug, planted},
     watchdog::{Surroundings, watch},
@@ -38,7 +39,8 @@ impl Channels {
             Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
         };
         let chance = Arc::new(Chance::new(config.seed));
-        let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
+        let surroundings =
+            Surroundings { config, connector, connects, chance, changes: Arc::default(), counters: Arc::default() };
         Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 
@@ -53,6 +55,10 @@ impl Channels {
     /// Told whenever an endpoint or a list of providers changed.
     pub(crate) fn changes(&self) -> &Changes {
         &self.surroundings.changes
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.surroundings.counters
     }
 
     /// The endpoint of an address that a service lists. It stays until as many calls of [`unlist`](Self::unlist).

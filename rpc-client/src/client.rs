@@ -22,6 +22,7 @@ use crate::{
     channel::Channel,
     channels::Channels,
     config::ClientConfig,
+    counters::{ClientCounts, Counters},
     endpoint::{Endpoint, EndpointState},
     planted::{Bug, planted},
     snapshot::Snapshots,
@@ -93,6 +94,11 @@ impl Client {
         self.0.channels.changes().subscribe()
     }
 
+    /// What this client has counted so far.
+    pub fn counts(&self) -> ClientCounts {
+        self.counters().counts(self.0.retries.calls())
+    }
+
     /// What is known of the providers of a service, and whether that is an old list from disk. A service that was not called
     /// yet has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
@@ -127,8 +133,22 @@ impl Client {
         }
     }
 
-    pub(crate) fn retries(&self) -> &RetryBudget {
-        &self.0.retries
+    /// Counts a call that is begun.
+    pub(crate) fn count_call(&self) {
+        self.0.retries.count();
+    }
+
+    /// Takes a retry of the budget, if there is one left.
+    pub(crate) fn take_retry(&self) -> bool {
+        let taken = self.0.retries.take(Instant::now());
+        if !taken {
+            Counters::count(&self.counters().not_repeated);
+        }
+        taken
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.0.channels.counters()
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {

@@ -11,6 +11,7 @@
 //! | which connections are there? | `channels.rs`, to one address `endpoint.rs` |
 //! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
 //! | who is told when something changed? | `changes.rs` |
+//! | what is counted? | `counters.rs` |
 //! | where do random numbers come from? | `chance.rs` |
 //! | what bounds retries and connects? | `budgets.rs`, by `token_bucket.rs` |
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
@@ -70,6 +71,7 @@ mod channels;
 mod client;
 mod config;
 mod connection;
+mod counters;
 mod endpoint;
 mod heartbeat;
 mod in_flight;
@@ -85,6 +87,7 @@ pub use balance::Balance;
 pub use calling::Calling;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
+pub use counters::ClientCounts;
 pub use endpoint::EndpointState;
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};

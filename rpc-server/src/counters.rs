@@ -72,7 +72,8 @@ pub struct ServerCounts {
     pub late: u64,
     /// Frames that came for no call.
     pub strays: u64,
-    /// Bytes that were read. Each connection adds what it read at most a second late, or when next something happens on it.
+    /// Bytes that were read. Each connection adds what it read when something happens on it, a tenth of a second after it did
+    /// so before at the earliest.
     pub bytes_read: u64,
     /// Bytes that were written, as exact as `bytes_read`.
     pub bytes_written: u64,
