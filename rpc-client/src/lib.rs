@@ -13,7 +13,7 @@
 //! | who is told when something changed? | `changes.rs` |
 //! | what is counted? | `counters.rs` |
 //! | where do random numbers come from? | `chance.rs` |
-//! | what bounds retries and connects? | `budgets.rs`, by `token_bucket.rs` |
+//! | what bounds retries and connects? | `budgets.rs` |
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
 //! | which mistakes can be made on purpose, for tests? | `planted.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
@@ -80,7 +80,6 @@ mod interleavings;
 #[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
 mod planted;
 mod snapshot;
-mod token_bucket;
 mod watchdog;
 
 pub use balance::Balance;

@@ -120,6 +120,7 @@ mod service_id;
 mod status;
 #[doc(hidden)]
 pub mod sync;
+mod token_bucket;
 pub mod transport;
 
 use std::pin::Pin;
@@ -143,6 +144,7 @@ pub use rpc_macros::rpc_service;
 pub use service::{Responder, Service, StoredAnswer, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};
+pub use token_bucket::TokenBucket;
 
 /// A future behind a pointer, where a trait must be usable as `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
