@@ -18,7 +18,8 @@
 //! | which mistakes can be made on purpose, for tests? | `planted.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
 //!
-//! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget.
+//! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget. What should stand around all
+//! its calls is a layer: `rpc_core::layer::Layered::new(client).layer(…)`. The crate rpc-layers has some.
 //!
 //! # Errors
 //!

@@ -19,6 +19,9 @@
 //! calls of its connection. It is dropped when its caller gives up or its deadline passes; what it spawned learns of that by
 //! `rpc_core::Context::cancelled`.
 //!
+//! What stands between the server and all its handlers, to refuse, to measure or to trace, is a layer:
+//! [`ServerBuilder::layer`]. The crate rpc-layers has some.
+//!
 //! # Panics
 //!
 //! A handler that panics fails its own call with `Internal`, unless the program is built with `panic = "abort"`.

@@ -273,7 +273,7 @@ async fn of_more_load_than_may_be_served_what_is_served_runs_and_the_rest_is_ref
     }
     let begun = worker.begun.load(Ordering::SeqCst);
     assert_eq!(begun, served, "nothing ran that its caller was not told of");
-    assert!(served >= 64 && served < 64 * 40, "{served} were served");
+    assert!((64..64 * 40).contains(&served), "{served} were served");
     assert!(worker.most.load(Ordering::SeqCst) <= 4);
     in_time(serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0))).await;
 }
