@@ -50,6 +50,17 @@ impl Provider {
         Self::listens(command("provider", &all).await).await
     }
 
+    /// Starts a provider on a free port of this machine, and says where it shows its metrics.
+    pub async fn start_with_metrics(registry: &str) -> (Self, SocketAddr) {
+        let arguments = ["--listen", "127.0.0.1:0", "--registry", registry, "--metrics", "127.0.0.1:0"];
+        let mut provider = Self::listens(command("provider", &arguments).await).await;
+        let line = timeout(ANSWER, provider.output.next_line()).await.expect("it goes on in time");
+        let line = line.expect("the output is text").expect("it does not end");
+        // "metrics on http://ADDRESS/metrics"
+        let address = line.strip_prefix("metrics on http://").and_then(|rest| rest.split('/').next()?.parse().ok());
+        (provider, address.unwrap_or_else(|| panic!("the provider says: {line}")))
+    }
+
     /// Starts `tests-provider`, which lies at `binary`, with a clerk who writes into `directory`.
     pub async fn start_ledger(binary: &str, registry: &str, address: SocketAddr, directory: &Path) -> Self {
         let mut command = Command::new(binary);

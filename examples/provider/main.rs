@@ -7,6 +7,7 @@ use examples::{
     Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, ServerSecurity, Shelf, log_to_stderr,
     stopped_by_signal,
 };
+use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::Server;
 
 /// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
@@ -25,6 +26,9 @@ struct Args {
     weight: f64,
     #[command(flatten)]
     security: ServerSecurity,
+    /// Answer /metrics, for Prometheus, and /health at this address.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
 }
 
 #[tokio::main]
@@ -41,12 +45,26 @@ async fn main() -> Result<(), Failure> {
     if let Some(address) = args.advertise {
         server = server.advertise(address);
     }
-    let server = args.security.apply(server).bind(args.listen).await?;
+    let mut server = args.security.apply(server);
+    let metrics = Metrics::new();
+    if args.metrics.is_some() {
+        server = server.layer(metrics.clone());
+    }
+    let server = server.bind(args.listen).await?;
     println!(
         "serving demo.Greeter:1.0 and shop.Goods:1.0 on {}, listed as {} in {url}",
         server.local_address(),
         server.advertised_address()
     );
+    let _monitor = match args.metrics {
+        Some(address) => {
+            metrics.watch_server(server.handle());
+            let port = MonitorPort::bind(address, metrics).await?;
+            println!("metrics on http://{}/metrics", port.local_address());
+            Some(port)
+        }
+        None => None,
+    };
     server.run_until(stopped_by_signal()).await?;
     println!("drained");
     Ok(())

@@ -11,12 +11,13 @@ use bytes::BytesMut;
 use rpc_core::{
     Status,
     frame::{FrameType, Header},
-    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
     transport::{CloseReason, Outbox, Position, PushError},
 };
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    counters::Counters,
     in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     planted::{Bug, planted},
 };
@@ -47,8 +48,7 @@ pub(crate) struct Channel {
     goodbye: Mutex<Option<Status>>,
     /// Whether the peer has answered anything at all.
     proved: AtomicBool,
-    /// Answers that came for no call.
-    strays: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 /// A call that was handed to a channel.
@@ -71,7 +71,7 @@ pub(crate) enum Refused {
 }
 
 impl Channel {
-    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize) -> Self {
+    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize, counters: Arc<Counters>) -> Self {
         Self {
             address,
             outbox,
@@ -86,7 +86,7 @@ impl Channel {
             retiring: AtomicBool::new(false),
             goodbye: Mutex::new(None),
             proved: AtomicBool::new(false),
-            strays: AtomicU64::new(0),
+            counters,
         }
     }
 
@@ -289,7 +289,7 @@ impl Channel {
 
     /// Counts a frame that came for no call.
     pub(crate) fn stray(&self) {
-        self.strays.fetch_add(1, Ordering::Relaxed);
+        Counters::count(&self.counters.strays);
     }
 
     /// Takes no new calls: the peer said goodbye, and why.

@@ -12,6 +12,7 @@ use crate::{
     chance::Chance,
     changes::Changes,
     config::ClientConfig,
+    counters::Counters,
     credentials::Credentials,
     endpoint::Endpoint,
     planted::{Bug, planted},
@@ -39,7 +40,8 @@ impl Channels {
             Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
         };
         let chance = Arc::new(Chance::new(config.seed));
-        let surroundings = Surroundings { config, connector, credentials, connects, chance, changes: Arc::default() };
+        let (changes, counters) = Default::default();
+        let surroundings = Surroundings { config, connector, credentials, connects, chance, changes, counters };
         Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 
@@ -54,6 +56,10 @@ impl Channels {
     /// Told whenever an endpoint or a list of providers changed.
     pub(crate) fn changes(&self) -> &Changes {
         &self.surroundings.changes
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.surroundings.counters
     }
 
     /// The endpoint of an instance that a service lists. It stays until as many calls of [`unlist`](Self::unlist).

@@ -24,6 +24,7 @@ use crate::{
     channel::Channel,
     channels::Channels,
     config::ClientConfig,
+    counters::{ClientCounts, Counters},
     credentials::Credentials,
     endpoint::{Endpoint, EndpointState},
     planted::{Bug, planted},
@@ -99,6 +100,11 @@ impl Client {
         self.0.channels.changes().subscribe()
     }
 
+    /// What this client has counted so far.
+    pub fn counts(&self) -> ClientCounts {
+        self.counters().counts(self.0.retries.calls())
+    }
+
     /// What is known of the providers of a service, and whether that is an old list from disk. A service that was not called
     /// yet has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
@@ -133,8 +139,22 @@ impl Client {
         }
     }
 
-    pub(crate) fn retries(&self) -> &RetryBudget {
-        &self.0.retries
+    /// Counts a call that is begun.
+    pub(crate) fn count_call(&self) {
+        self.0.retries.count();
+    }
+
+    /// Takes a retry of the budget, if there is one left.
+    pub(crate) fn take_retry(&self) -> bool {
+        let taken = self.0.retries.take(Instant::now());
+        if !taken {
+            Counters::count(&self.counters().not_repeated);
+        }
+        taken
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.0.channels.counters()
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {
@@ -308,6 +328,10 @@ impl Caller for Client {
 
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Calling<A> {
         Calling::new(self.clone(), request)
+    }
+
+    fn default_timeout(&self) -> Duration {
+        self.config().timeout
     }
 }
 

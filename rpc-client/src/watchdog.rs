@@ -17,6 +17,7 @@ use crate::{
     channel::Channel,
     config::ClientConfig,
     connection::Connection,
+    counters::Counters,
     credentials::{Credentials, Papers},
     endpoint::{Endpoint, Lane},
     planted::{Bug, planted},
@@ -33,6 +34,7 @@ pub(crate) struct Surroundings {
     pub(crate) chance: Arc<Chance>,
     /// Told whenever the state of an endpoint changes.
     pub(crate) changes: Arc<Changes>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Connects, and connects again with growing delays, until the address is not wanted any more or has failed too often.
@@ -57,6 +59,7 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
             backoff.proved();
         } else if !backoff.failed() {
             warn!(%address, %error, failures = backoff.failures(), "evicted");
+            Counters::count(&surroundings.counters.evicted);
             enter(Lane::Evicted(error));
             // One lane's failures are the address's.
             return endpoint.retire();
@@ -79,28 +82,33 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
 
 /// Connects and stays until the connection is over; says why, and whether the peer had proved to be alive.
 async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) -> (Error, bool) {
-    let (address, config) = (endpoint.address(), &surroundings.config);
+    let (address, config, counters) = (endpoint.address(), &surroundings.config, &surroundings.counters);
     let unavailable =
         |message: String| Error::new(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
     let connected = async {
         surroundings.connects.permit().await;
-        timeout(config.connect_timeout, connect(endpoint, surroundings)).await
+        timeout(config.connect_timeout, connect(endpoint, surroundings)).await.unwrap_or_else(|_| {
+            Err(Error::new(Code::Unavailable, format!("cannot connect within {:?}", config.connect_timeout)))
+        })
     };
     let (stream, papers) = tokio::select! {
         biased;
         // Nothing was sent on a connection that is not there yet.
         () = endpoint.retired() => return (unavailable("not wanted any more".to_owned()), false),
         connected = connected => match connected {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return (error.with_peer(address).with_phase(Phase::Connect), false),
-            Err(_) => return (unavailable(format!("cannot connect within {:?}", config.connect_timeout)), false),
+            Ok(connected) => connected,
+            Err(error) => {
+                Counters::count(&counters.not_connected);
+                return (error.with_peer(address).with_phase(Phase::Connect), false);
+            }
         },
     };
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
-    let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight));
+    let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight, Arc::clone(counters)));
     let role =
         Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&surroundings.changes), papers);
-    let driver = Driver::new(stream, role, outbox, config.transport.clone());
+    Counters::count(&counters.connected);
+    let driver = Driver::new(stream, role, outbox, config.transport.clone()).counted_in(Arc::clone(&counters.traffic));
     endpoint.enter(lane, Lane::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {
         // `retire` looked for a channel before there was this one.

@@ -14,6 +14,11 @@ pub trait Caller: Clone + Send + Sync + 'static {
 
     /// Prepares a call; polling the future sends it.
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
+
+    /// The timeout of a call when neither its caller nor its method names one.
+    fn default_timeout(&self) -> Duration {
+        CallOptions::DEFAULT_TIMEOUT
+    }
 }
 
 /// One call to be sent.

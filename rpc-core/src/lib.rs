@@ -10,6 +10,7 @@
 //! | how are values serialized and compressed? | [`Codec`], [`Compression`] |
 //! | what does a registry do? | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | what sends calls, what takes them? | [`Caller`], [`Service`] |
+//! | what stands around all calls? | [`layer`] |
 //! | what is on the wire? | [`frame`], [`head`] |
 //! | how do bytes become frames? | [`transport`] |
 //! | how are connections encrypted? | [`tls`] |
@@ -111,6 +112,7 @@ mod identity;
 mod instance;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+pub mod layer;
 mod local;
 mod message;
 mod metadata;
@@ -128,6 +130,7 @@ pub mod sync;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod token;
+mod token_bucket;
 pub mod transport;
 
 use std::pin::Pin;
@@ -153,6 +156,7 @@ pub use service::{Responder, Service, StoredAnswer, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};
 pub use token::{AcceptedTokens, Token, Tokens};
+pub use token_bucket::TokenBucket;
 
 /// A future behind a pointer, where a trait must be usable as `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

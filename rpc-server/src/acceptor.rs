@@ -22,6 +22,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     connection::{Connection, Shared},
+    counters::Counters,
     entrance::{Entered, goaway},
 };
 
@@ -91,9 +92,12 @@ impl Acceptor {
         let from_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
         if self.open.len() >= config.max_connections || from_ip >= config.max_connections_per_ip {
             warn!(%ip, open = self.open.len(), from_ip, "a connection over the limit is refused");
+            Counters::count(&self.shared.counters.turned_away);
             return if self.shared.entrance.is_encrypted() { drop(io) } else { turn_away(io) };
         }
         debug!(peer = ?peer.address, "connection opened");
+        let counters = &self.shared.counters;
+        Counters::count(&counters.accepted);
         let outbox = Arc::new(Outbox::new(config.transport.outbox));
         let task = if self.shared.entrance.is_open() {
             let driver = drive(&self.shared, &outbox, io, peer);
@@ -103,6 +107,7 @@ impl Acceptor {
         };
         *self.per_ip.entry(ip).or_default() += 1;
         self.open.insert(task.id(), Open { outbox, ip });
+        counters.open.store(self.open.len(), Ordering::Relaxed);
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -116,6 +121,7 @@ impl Acceptor {
             }
         };
         let Some(Open { ip, .. }) = self.open.remove(&id) else { return };
+        self.shared.counters.open.store(self.open.len(), Ordering::Relaxed);
         if let Some(count) = self.per_ip.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
@@ -128,6 +134,7 @@ impl Acceptor {
 fn drive(shared: &Arc<Shared>, outbox: &Arc<Outbox>, io: Box<dyn Io>, peer: Peer) -> Driver<Box<dyn Io>, Connection> {
     let connection = Connection::new(Arc::clone(shared), Arc::clone(outbox), peer);
     Driver::new(io, connection, Arc::clone(outbox), shared.config.transport.clone())
+        .counted_in(Arc::clone(&shared.counters.traffic))
 }
 
 /// Serves a connection once it has proved itself.

@@ -9,6 +9,8 @@
 //! | what must they prove first? | `entrance.rs` |
 //! | what happens to a frame? | `connection.rs` |
 //! | which calls run on a connection? | `running.rs` |
+//! | how many run in all, and what waits? | `load.rs` |
+//! | what is counted, and who is told? | `counters.rs` |
 //! | how does a call run once? | `once.rs` |
 //! | which service is a route, and who may call it? | `dispatcher.rs` |
 //! | how is it found? | `registration.rs` |
@@ -17,6 +19,9 @@
 //! wait: what computes for long before its first await belongs into `tokio::task::spawn_blocking`, else it holds up the other
 //! calls of its connection. It is dropped when its caller gives up or its deadline passes; what it spawned learns of that by
 //! `rpc_core::Context::cancelled`.
+//!
+//! What stands between the server and all its handlers, to refuse, to measure or to trace, is a layer:
+//! [`ServerBuilder::layer`]. The crate rpc-layers has some.
 //!
 //! # Panics
 //!
@@ -90,13 +95,16 @@
 mod acceptor;
 mod config;
 mod connection;
+mod counters;
 mod dispatcher;
 mod entrance;
+mod load;
 mod once;
 mod registration;
 mod running;
 mod server;
 
 pub use config::ServerConfig;
+pub use counters::{ServerCounts, ServerHandle, ServerState};
 pub use once::{Claim, OnceStore};
 pub use server::{Server, ServerBuilder};

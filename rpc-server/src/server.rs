@@ -3,15 +3,16 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 #[cfg(feature = "tls")]
 use rpc_core::tls::ServerTls;
-use rpc_core::{Code, Error, Instance, Registry, Service, Tokens, transport::Accept};
+use rpc_core::{
+    Code, Error, Instance, Registry, Service, Tokens,
+    layer::{ServerLayer, ServerLayers},
+    transport::Accept,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, ToSocketAddrs, lookup_host},
@@ -24,8 +25,10 @@ use crate::{
     acceptor::Acceptor,
     config::ServerConfig,
     connection::Shared,
+    counters::{Counters, ServerHandle, ServerState},
     dispatcher::{Dispatcher, Rule},
     entrance::Entrance,
+    load::Load,
     once::{OnceCalls, OnceStore},
     registration::{Registration, advertised},
 };
@@ -46,6 +49,7 @@ pub struct Server {
 pub struct ServerBuilder {
     registry: Option<Arc<dyn Registry>>,
     services: Vec<Arc<dyn Service>>,
+    layers: ServerLayers,
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
     once_store: Option<Arc<dyn OnceStore>>,
@@ -72,6 +76,11 @@ impl Server {
         self.advertised
     }
 
+    /// Tells how the server is doing while it runs, and afterwards.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(&self.shared))
+    }
+
     /// Registers and serves until `shutdown` resolves; then leaves in order: off the registry's list, a moment for consumers
     /// to learn of it, GOAWAY on every connection, what runs finishes or is dropped at the drain's end.
     ///
@@ -87,9 +96,14 @@ impl Server {
         let Self { listener, shared, registration, address, .. } = self;
         // Handlers of one-way calls outlive their connections, but not this future.
         let _abort = shared.abort.clone().drop_guard();
+        let life = Life::begin(&shared.counters);
         let mut acceptor = Acceptor::new(Arc::clone(&shared));
         info!(%address, "serving");
         let registered = async {
+            let shutdown = async {
+                shutdown.await;
+                life.drain();
+            };
             tokio::pin!(shutdown);
             if let Some(registration) = &registration {
                 tokio::select! {
@@ -130,6 +144,26 @@ impl Server {
     }
 }
 
+/// Says where the server is in its life, however that ends.
+struct Life<'a>(&'a Counters);
+
+impl<'a> Life<'a> {
+    fn begin(counters: &'a Counters) -> Self {
+        counters.enter(ServerState::Serving);
+        Self(counters)
+    }
+
+    fn drain(&self) {
+        self.0.enter(ServerState::Draining);
+    }
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.0.enter(ServerState::Ended);
+    }
+}
+
 /// Says goodbye and lets what runs finish, until the drain's time is over.
 async fn drain(shared: &Shared, acceptor: &mut Acceptor) {
     acceptor.say_goodbye();
@@ -155,6 +189,13 @@ impl ServerBuilder {
     /// Adds a service.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Puts a layer around all services, those that are added later as well; the first one that is added sees a call first.
+    /// `rpc_core::layer::LayeredService` puts one around a single service.
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.and(layer);
         self
     }
 
@@ -247,7 +288,7 @@ impl ServerBuilder {
         }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
-            dispatcher.add(service)?;
+            dispatcher.add(self.layers.around(service))?;
         }
         dispatcher.allow(self.rules)?;
         let address = listener
@@ -273,6 +314,7 @@ impl ServerBuilder {
             tokens: self.tokens.map(Tokens::load).transpose()?,
         };
         let once = OnceCalls::new(self.config.once_kept, self.once_store);
+        let load = Load::new(self.config.max_running, self.config.max_queued);
         let shared = Arc::new(Shared {
             config: self.config,
             dispatcher,
@@ -281,7 +323,8 @@ impl ServerBuilder {
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
             once,
-            strays: AtomicU64::new(0),
+            load,
+            counters: Counters::default(),
         });
         Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
     }

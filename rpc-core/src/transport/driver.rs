@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{FrameReader, Inbound, Outbox};
+use super::{FrameReader, Inbound, Outbox, Traffic, traffic::Uncounted};
 use crate::{
     Code, Error,
     frame::{Frame, Header, Violation},
@@ -175,6 +175,8 @@ pub struct Driver<S, R: Role> {
     writing: BytesMut,
     written: usize,
     activity: Activity,
+    traffic: Option<Arc<Traffic>>,
+    uncounted: Uncounted,
     /// When the frame that is incomplete was begun.
     frame_begun: Option<Instant>,
     /// Since when the socket takes nothing.
@@ -223,6 +225,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             writing: BytesMut::new(),
             written: 0,
             activity,
+            traffic: None,
+            uncounted: Uncounted::new(now),
             frame_begun: None,
             stalled: None,
             yielded: false,
@@ -235,6 +239,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     /// Goes on with what `reader` has read, on a connection that was spoken on before.
     pub fn with_reader(mut self, reader: FrameReader) -> Self {
         self.reader = reader.with_max_frame(self.config.max_frame);
+        self
+    }
+
+    /// Adds the bytes that it reads and writes to `traffic`.
+    pub fn counted_in(mut self, traffic: Arc<Traffic>) -> Self {
+        self.traffic = Some(traffic);
         self
     }
 
@@ -268,6 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         self.yielded = false;
         let turn = self.role.handle_turn(&self.activity, now)?;
         self.output(cx, now)?;
+        if let Some(traffic) = &self.traffic {
+            self.uncounted.add_in_time(traffic, now);
+        }
         if turn.finish && self.written == self.writing.len() && self.outbox.is_empty() {
             self.outbox.close();
             self.closing = Some(Closing { until: now + LINGER, shut_down: false });
@@ -348,6 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Ready(Ok(0)) => self.activity.peer_closed = true,
                 Poll::Ready(Ok(count)) => {
                     self.reader.filled(count);
+                    self.uncounted.read += count as u64;
                     self.activity.last_read = now;
                 }
             }
@@ -387,6 +401,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.outbox.written(count);
+                    self.uncounted.written += count as u64;
                     self.activity.last_write = now;
                     self.stalled = None;
                 }
@@ -479,6 +494,9 @@ impl<S, R: Role> Driver<S, R> {
             // First nothing more is taken, then those who wait are told: a call that is entered in between fails to push.
             self.outbox.close();
             self.role.handle_close(reason);
+            if let Some(traffic) = &self.traffic {
+                self.uncounted.add(traffic);
+            }
         }
     }
 }
