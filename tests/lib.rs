@@ -11,6 +11,7 @@ pub mod raw_peer;
 mod readme;
 pub mod relay;
 pub mod scripted;
+pub mod seeds;
 pub mod serving;
 pub mod simulation;
 mod time;
