@@ -1,5 +1,7 @@
 //! What msnb's tests share.
 
+#[cfg(target_os = "linux")]
+pub mod besieged;
 pub mod branch;
 pub mod ledger;
 pub mod load;

@@ -184,3 +184,21 @@ pub fn packed() -> Vec<(u8, Vec<u8>)> {
     packed.push((2, vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]));
     packed
 }
+
+/// Payloads of a few KiB that grow to 20 MiB: the number of the compression, and the bytes.
+///
+/// # Panics
+///
+/// When a library does not compress.
+pub fn bombs() -> Vec<(u8, Vec<u8>)> {
+    let plain = vec![0; 20 << 20];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&plain).expect("a vector takes all");
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(&plain).expect("a vector takes all");
+    vec![
+        (1, gzip.finish().expect("a vector takes all")),
+        (2, zstd::bulk::compress(&plain, 1).expect("it compresses")),
+        (3, lz4.finish().expect("a vector takes all")),
+    ]
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpc_core::{
     Code, Status, WireSink,
     frame::{Frame, FrameType, Header, Violation},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -77,6 +77,12 @@ impl Connection {
 }
 
 impl Role for Connection {
+    fn backlog(config: &TransportConfig) -> usize {
+        // A client reads on while its calls wait, which are this many bytes at most: the server may only wait for its answers to be
+        // read. What it says to frames of the server's own accord comes on top, and has a bound too.
+        config.outbox + config.max_frame as usize + config.outbox
+    }
+
     fn expects_more(&self, _read: bool) -> bool {
         // Callers who get their answers make their next calls; one alone has made its own.
         self.channel.has_several()
