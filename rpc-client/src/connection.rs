@@ -8,7 +8,7 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -112,6 +112,12 @@ impl Connection {
 }
 
 impl Role for Connection {
+    fn backlog(config: &TransportConfig) -> usize {
+        // A client reads on while its calls wait, which are this many bytes at most: the server may only wait for its answers to be
+        // read. What it says to frames of the server's own accord comes on top, and has a bound too.
+        config.outbox + config.max_frame as usize + config.outbox
+    }
+
     fn expects_more(&self, _read: bool) -> bool {
         // Callers who get their answers make their next calls; one alone has made its own.
         self.channel.has_several()

@@ -15,7 +15,7 @@ use rpc_core::{
     BoxFuture, Code, Context, Metadata, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::{
     sync::oneshot,
@@ -358,6 +358,11 @@ struct OnceRequest {
 }
 
 impl Role for Connection {
+    fn backlog(config: &TransportConfig) -> usize {
+        // Nothing more is read from a peer that does not read.
+        config.outbox
+    }
+
     fn expects_more(&self, read: bool) -> bool {
         // Handlers that are done at once have spoken when their frame is handled; of those on tasks, several may be ready.
         !read && self.running.has_several()
@@ -410,11 +415,18 @@ impl Role for Connection {
             self.goodbye = Some(now);
             let _ = self.outbox.push_control(|out| goaway(Code::Unavailable, "the server is draining").write(out));
         }
+        // A peer that has closed its sending side says nothing any more, also when it is gone: writing shows that, and only that.
+        let probe_at = activity.peer_closed.then(|| activity.last_read.max(activity.last_write) + config.read_idle);
+        if probe_at.is_some_and(|at| now >= at) {
+            let ping = Header::empty(FrameType::Ping, 0).to_bytes();
+            let _ = self.outbox.push_control(|out| out.extend_from_slice(&ping));
+        }
         let overdue_at = self.running.end_overdue(now).map(|due| due.max(now + SWEEP));
         // A call that crossed the goodbye on its way is served: nothing is lost when the peer takes its time to learn of it.
         let quiet_at = self.goodbye.map(|at| at.max(activity.last_read) + GOODBYE);
         let over = activity.peer_closed || quiet_at.is_some_and(|at| now >= at);
-        let wake_at = [watches_idle.then_some(idle_at), overdue_at, quiet_at.filter(|at| *at > now)];
+        let probe_at = probe_at.filter(|at| *at > now);
+        let wake_at = [watches_idle.then_some(idle_at), probe_at, overdue_at, quiet_at.filter(|at| *at > now)];
         Ok(Turn { wake_at: wake_at.into_iter().flatten().min(), finish: over && self.running.is_idle() })
     }
 

@@ -29,6 +29,11 @@ pub trait Role: Send + Unpin + 'static {
     /// the driver lets them before it writes.
     fn expects_more(&self, read: bool) -> bool;
 
+    /// How many bytes may wait to be written before nothing more is read.
+    ///
+    /// Of two ends that both stop reading when they have much to say, each would wait for the other. So one of them reads on.
+    fn backlog(config: &TransportConfig) -> usize;
+
     /// Takes a whole frame.
     ///
     /// # Errors
@@ -171,6 +176,8 @@ pub struct Driver<S, R: Role> {
     role: R,
     outbox: Arc<Outbox>,
     config: TransportConfig,
+    /// [`Role::backlog`].
+    backlog: usize,
     reader: FrameReader,
     writing: BytesMut,
     written: usize,
@@ -220,6 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             io,
             role,
             outbox,
+            backlog: R::backlog(&config),
             config,
             reader,
             writing: BytesMut::new(),
@@ -286,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             self.closing = Some(Closing { until: now + LINGER, shut_down: false });
             return Ok(None);
         }
-        if self.activity.paused && !self.outbox.is_full() {
+        if self.activity.paused && self.outbox.waiting() < self.backlog {
             return Ok(None);
         }
         let release_at = self.release_idle(now);
@@ -324,11 +332,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         None
     }
 
-    /// Takes frames until there are no more, or enough for one turn.
+    /// Takes frames until there are no more, or enough for one turn, or too much waits to be written.
     fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
         let mut frames = 0;
         let input = loop {
-            while let Some(inbound) = self.reader.next_frame()? {
+            // Looked at for each frame: answers must not pile up for a peer that has sent many and reads none.
+            if self.outbox.waiting() >= self.backlog {
+                // Its own clocks stand still meanwhile.
+                self.activity.paused = true;
+                self.frame_begun = None;
+                return Ok(Input::Drained);
+            }
+            if std::mem::take(&mut self.activity.paused) {
+                self.activity.last_read = now;
+            }
+            if let Some(inbound) = self.reader.next_frame()? {
                 self.frame_begun = None;
                 match inbound {
                     Inbound::Frame(frame) => {
@@ -341,18 +359,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 if frames == FRAMES_A_TURN {
                     return Ok(Input::More);
                 }
+                continue;
             }
             if self.activity.peer_closed {
                 break Input::Drained;
-            }
-            if self.outbox.is_full() {
-                // Nothing more is read from a peer that does not read. Its own clocks stand still meanwhile.
-                self.activity.paused = true;
-                self.frame_begun = None;
-                return Ok(Input::Drained);
-            }
-            if std::mem::take(&mut self.activity.paused) {
-                self.activity.last_read = now;
             }
             match poll_read_buf(Pin::new(&mut self.io), cx, self.reader.read_buffer()) {
                 Poll::Pending => break Input::Drained,
