@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{self, Poll},
@@ -55,6 +55,15 @@ impl Peer {
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.identity = identity;
         self
+    }
+
+    /// Whose address it is, as far as that can be told: the IPv4 address, or the first 64 bits of an IPv6 one, of which a host has
+    /// as many as it likes. `None` in process.
+    pub fn network(&self) -> Option<IpAddr> {
+        self.address.map(|address| match address.ip().to_canonical() {
+            IpAddr::V4(ip) => IpAddr::V4(ip),
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        })
     }
 
     /// Who the caller has proved to be; anonymous where the server asks for no proof, and in process.

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 /// Refuses calls of peers who call too often, before the handler runs, with `ResourceExhausted` and the time to wait.
 ///
-/// A peer is an IPv4 address, or the first 64 bits of an IPv6 one, of which a host has as many as it likes. All methods count
-/// together, all connections of a peer too. Callers in this process are one peer.
+/// A peer is what [`Peer::network`](rpc_core::Peer::network) says: an IPv4 address, or the first 64 bits of an IPv6 one. All methods
+/// count together, all connections of a peer too. Callers in this process are one peer.
 ///
 /// # Examples
 ///
@@ -71,9 +71,8 @@ impl RateLimit {
     }
 
     /// Takes one call of a peer, or says how long to wait.
-    fn take(&self, ip: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+    fn take(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let peers = &mut *self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = ip.map(network);
         if !peers.known.contains_key(&peer) && peers.known.len() >= self.max_peers {
             peers.forget_quiet(now, Duration::from_secs_f64((self.burst / self.a_second).min(LONGEST)));
             if peers.known.len() >= self.max_peers {
@@ -101,22 +100,13 @@ impl Peers {
 
 impl ServerLayer for RateLimit {
     async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
-        let ip = arrival.context().peer().address.map(|address| address.ip());
-        match self.take(ip, Instant::now()) {
+        match self.take(arrival.context().peer().network(), Instant::now()) {
             Ok(()) => next.run().await,
             Err(wait) => {
                 let message = format!("the caller makes more than {} calls a second", self.a_second);
                 next.refuse_until(Status::new(Code::ResourceExhausted, message), wait)
             }
         }
-    }
-}
-
-/// Whose addresses are one peer's.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => IpAddr::V4(ip),
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -127,10 +117,15 @@ const LONGEST: f64 = 86_400.0;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use rpc_core::Peer;
+
     use super::*;
 
     fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+        let address = SocketAddr::new(text.parse().unwrap(), 1);
+        Peer::new(address, address).network()
     }
 
     fn allowed(limit: &RateLimit, peer: Option<IpAddr>, now: Instant) -> usize {

@@ -25,7 +25,7 @@ use tokio::{
 
 use self::{
     expected::Expected,
-    listener::{Door, Listener},
+    listener::{ADDRESS, Door, Listener},
     service::{Served, WireServer},
 };
 
@@ -66,7 +66,7 @@ fn config() -> ServerConfig {
 
 async fn attack(door: &Door, how: u8, pieces: u8, session: &[u8]) {
     let (reads, guarded) = (how & 1 == 0, how & 16 != 0);
-    let mut stream = door.connect(64 << (how >> 1 & 7)).await;
+    let mut stream = door.connect(ADDRESS, 64 << (how >> 1 & 7)).await;
     let proved_at = session.windows(PROOF.len()).position(|window| window == PROOF).filter(|_| guarded);
     let session = match proved_at {
         Some(at) => [&session[..at], &proof(&mut stream).await, &session[at + PROOF.len()..]].concat(),
@@ -159,7 +159,7 @@ impl Heard {
 
 /// One who is served whatever others do.
 async fn bystander(door: &Door, guarded: bool) {
-    let mut stream = door.connect(1024).await;
+    let mut stream = door.connect(ADDRESS, 1024).await;
     if guarded {
         let proof = proof(&mut stream).await;
         stream.write_all(&proof).await.expect("the connection is open");

@@ -12,10 +12,10 @@ use tokio::{
 };
 
 /// The server's side.
-pub(crate) struct Listener(Mutex<mpsc::Receiver<DuplexStream>>);
+pub(crate) struct Listener(Mutex<mpsc::Receiver<(DuplexStream, SocketAddr)>>);
 
 /// The peers' side.
-pub(crate) struct Door(mpsc::Sender<DuplexStream>);
+pub(crate) struct Door(mpsc::Sender<(DuplexStream, SocketAddr)>);
 
 impl Listener {
     pub(crate) fn new() -> (Door, Self) {
@@ -25,10 +25,10 @@ impl Listener {
 }
 
 impl Door {
-    /// A connection on whose way this many bytes find room in each direction.
-    pub(crate) async fn connect(&self, room: usize) -> DuplexStream {
+    /// A connection from this address, on whose way this many bytes find room in each direction.
+    pub(crate) async fn connect(&self, from: SocketAddr, room: usize) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(room);
-        self.0.send(theirs).await.expect("the server listens");
+        self.0.send((theirs, from)).await.expect("the server listens");
         ours
     }
 }
@@ -36,8 +36,8 @@ impl Door {
 impl Accept for Listener {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, Peer)>> {
         Box::pin(async {
-            let stream = self.0.lock().await.recv().await.ok_or(io::ErrorKind::NotConnected)?;
-            Ok((Box::new(stream) as Box<dyn Io>, Peer::new(ADDRESS, ADDRESS)))
+            let (stream, from) = self.0.lock().await.recv().await.ok_or(io::ErrorKind::NotConnected)?;
+            Ok((Box::new(stream) as Box<dyn Io>, Peer::new(from, ADDRESS)))
         })
     }
 
@@ -46,4 +46,5 @@ impl Accept for Listener {
     }
 }
 
-const ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7788));
+/// The server's, and that of whoever has no other.
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7788));

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{self, Waker},
@@ -17,6 +17,7 @@ use rpc_core::{
 use tokio::{
     io::AsyncWrite,
     task::{Id, JoinError, JoinSet},
+    time::Instant,
 };
 use tracing::{debug, error, warn};
 
@@ -32,17 +33,20 @@ pub(crate) struct Acceptor {
     tasks: JoinSet<()>,
     /// In the order in which they came.
     open: BTreeMap<Id, Open>,
-    per_ip: HashMap<IpAddr, usize>,
+    /// By [`Peer::network`].
+    per_ip: HashMap<Option<IpAddr>, usize>,
+    /// When a warning was last said.
+    warned: Option<Instant>,
 }
 
 struct Open {
     outbox: Arc<Outbox>,
-    ip: IpAddr,
+    ip: Option<IpAddr>,
 }
 
 impl Acceptor {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tasks: JoinSet::new(), open: BTreeMap::new(), per_ip: HashMap::new() }
+        Self { shared, tasks: JoinSet::new(), open: BTreeMap::new(), per_ip: HashMap::new(), warned: None }
     }
 
     /// Accepts connections until the future is dropped, which is safe at any time.
@@ -55,7 +59,7 @@ impl Acceptor {
                 Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((io, peer)) => self.admit(io, peer),
-                    Err(error) => rest_after(error).await,
+                    Err(error) => self.rest_after(error).await,
                 },
             }
         }
@@ -88,12 +92,19 @@ impl Acceptor {
 
     fn admit(&mut self, io: Box<dyn Io>, peer: Peer) {
         let config = &self.shared.config;
-        let ip = peer.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let ip = peer.network();
         let from_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
         if self.open.len() >= config.max_connections || from_ip >= config.max_connections_per_ip {
-            warn!(%ip, open = self.open.len(), from_ip, "a connection over the limit is refused");
             Counters::count(&self.shared.counters.turned_away);
-            return if self.shared.entrance.is_encrypted() { drop(io) } else { turn_away(io) };
+            if self.shared.entrance.is_encrypted() {
+                drop(io)
+            } else {
+                turn_away(io)
+            };
+            if self.may_warn() {
+                warn!(?ip, open = self.open.len(), from_ip, "connections over the limit are refused");
+            }
+            return;
         }
         debug!(peer = ?peer.address, "connection opened");
         let counters = &self.shared.counters;
@@ -108,6 +119,31 @@ impl Acceptor {
         *self.per_ip.entry(ip).or_default() += 1;
         self.open.insert(task.id(), Open { outbox, ip });
         counters.open.store(self.open.len(), Ordering::Relaxed);
+    }
+
+    /// An accept that fails for want of file descriptors fails again at once; one that fails for the peer's sake does not.
+    async fn rest_after(&mut self, error: io::Error) {
+        match error.kind() {
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
+                debug!(%error, "accept");
+            }
+            _ => {
+                if self.may_warn() {
+                    warn!(%error, "cannot accept connections; trying again every {ACCEPT_REST:?}");
+                }
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+
+    /// Whether it is time for another warning: whoever comes too often shall not fill the log.
+    fn may_warn(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
+        if may {
+            self.warned = Some(now);
+        }
+        may
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -139,14 +175,17 @@ fn drive(shared: &Arc<Shared>, outbox: &Arc<Outbox>, io: Box<dyn Io>, peer: Peer
 
 /// Serves a connection once it has proved itself.
 async fn enter(shared: Arc<Shared>, outbox: Arc<Outbox>, io: Box<dyn Io>, peer: Peer) {
-    let address = peer.address;
+    let (address, counters) = (peer.address, &shared.counters);
     // Boxed, because what it takes to enter is not needed as long as the connection lives.
-    match Box::pin(shared.entrance.enter(io, peer, shared.config.handshake_time)).await {
+    match Box::pin(shared.entrance.enter(io, peer, shared.config.handshake_time, &counters.traffic)).await {
         Ok(Entered { io, peer, reader }) => {
             debug!(peer = ?address, identity = %peer.identity(), "connection entered");
             drop(drive(&shared, &outbox, io, peer).with_reader(reader).await);
         }
-        Err(turned_away) => debug!(peer = ?address, why = %turned_away, "connection turned away"),
+        Err(why) => {
+            Counters::count(&counters.unproved);
+            debug!(peer = ?address, %why, "connection turned away");
+        }
     }
 }
 
@@ -157,18 +196,7 @@ fn turn_away(mut io: Box<dyn Io>) {
     let _ = Pin::new(&mut io).poll_write(&mut task::Context::from_waker(Waker::noop()), &bytes);
 }
 
-/// An accept that fails for want of file descriptors fails again at once; one that fails for the peer's sake does not.
-async fn rest_after(error: io::Error) {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
-            debug!(%error, "accept");
-        }
-        _ => {
-            warn!(%error, "cannot accept connections; trying again in {ACCEPT_REST:?}");
-            tokio::time::sleep(ACCEPT_REST).await;
-        }
-    }
-}
-
 /// How long the accept loop rests when the system has no file descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Between two warnings of a server that it refuses connections or gets none; all of them are counted.
+const WARN_EVERY: Duration = Duration::from_secs(10);

@@ -34,7 +34,8 @@ pub struct ServerConfig {
     pub max_unattended: Duration,
     /// Connections in all; default 10 000. Raised, more memory and file descriptors may be held.
     pub max_connections: usize,
-    /// Connections from one IP address; default 1 000. Raised, one host can take more of `max_connections`.
+    /// Connections from one host, as far as its address tells ([`Peer::network`](rpc_core::Peer::network)); default 1 000. Raised, one
+    /// host can take more of `max_connections`.
     pub max_connections_per_ip: usize,
     /// How long a connection may take to prove itself: the TLS handshake and the proof of a token; default 2 s. Raised, who
     /// proves nothing holds one of `max_connections` longer.

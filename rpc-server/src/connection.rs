@@ -101,7 +101,7 @@ impl Connection {
     fn admit(&self, head: &RequestHead, has_room: bool) -> Result<(&Target, Duration), Refusal> {
         let Shared { config, counters, dispatcher, .. } = &*self.shared;
         let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
-        target.check(self.peer.identity())?;
+        target.check(self.peer.identity()).inspect_err(|_| Counters::count(&counters.denied))?;
         if !has_room {
             Counters::count(&counters.crowded);
             let message = format!("{} calls run on this connection", config.max_in_flight);

@@ -19,8 +19,10 @@ pub(crate) struct Counters {
     pub(crate) open: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) turned_away: AtomicU64,
+    pub(crate) unproved: AtomicU64,
     pub(crate) malformed: AtomicU64,
     pub(crate) unknown: AtomicU64,
+    pub(crate) denied: AtomicU64,
     pub(crate) crowded: AtomicU64,
     pub(crate) overloaded: AtomicU64,
     pub(crate) late: AtomicU64,
@@ -52,10 +54,12 @@ pub enum ServerState {
 pub struct ServerCounts {
     /// Connections that are open.
     pub connections: usize,
-    /// Connections that were let in.
+    /// Connections that were taken, whether or not they proved themselves.
     pub accepted: u64,
     /// Connections that were turned away, being over a bound.
     pub turned_away: u64,
+    /// Connections that were turned away because they did not prove themselves: by a TLS handshake, or a token.
+    pub unproved: u64,
     /// Handlers that run, or wait for something; those that were done at once never counted.
     pub running: usize,
     /// Calls that wait because as many run as may.
@@ -64,6 +68,8 @@ pub struct ServerCounts {
     pub malformed: u64,
     /// Requests that were refused because no service here has the method.
     pub unknown: u64,
+    /// Requests that were refused because their caller may not call the method.
+    pub denied: u64,
     /// Requests that were refused because their connection had as many calls as it may.
     pub crowded: u64,
     /// Requests that were refused because the server had as many calls as it may.
@@ -72,7 +78,7 @@ pub struct ServerCounts {
     pub late: u64,
     /// Frames that came for no call.
     pub strays: u64,
-    /// Bytes that were read. Each connection adds what it read when something happens on it, a tenth of a second after it did
+    /// Bytes that were read; of TLS, what was in it. Each connection adds what it read when something happens on it, a tenth of a second after it did
     /// so before at the earliest.
     pub bytes_read: u64,
     /// Bytes that were written, as exact as `bytes_read`.
@@ -116,10 +122,12 @@ impl ServerHandle {
             connections: counters.open.load(Relaxed),
             accepted: counters.accepted.load(Relaxed),
             turned_away: counters.turned_away.load(Relaxed),
+            unproved: counters.unproved.load(Relaxed),
             running: load.running(),
             queued: load.queued(),
             malformed: counters.malformed.load(Relaxed),
             unknown: counters.unknown.load(Relaxed),
+            denied: counters.denied.load(Relaxed),
             crowded: counters.crowded.load(Relaxed),
             overloaded: counters.overloaded.load(Relaxed),
             late: counters.late.load(Relaxed),

@@ -8,7 +8,7 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Binding, Challenge, Proof},
-    transport::{FrameReader, Inbound, Io},
+    transport::{FrameReader, Inbound, Io, Traffic},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -58,14 +58,20 @@ impl Entrance {
         false
     }
 
-    /// Lets a connection in that proves itself within `time`.
-    pub(crate) async fn enter(&self, io: Box<dyn Io>, peer: Peer, time: Duration) -> Result<Entered, TurnedAway> {
+    /// Lets a connection in that proves itself within `time`. What is read and written meanwhile is added to `traffic`.
+    pub(crate) async fn enter(
+        &self,
+        io: Box<dyn Io>,
+        peer: Peer,
+        time: Duration,
+        traffic: &Traffic,
+    ) -> Result<Entered, TurnedAway> {
         let deadline = Instant::now() + time;
         let secured = timeout_at(deadline, self.secure(io, peer));
         let (mut io, peer, binding) = secured.await.map_err(|_| TurnedAway::Late(time))??;
         let reader = FrameReader::new(MAX_UNPROVED);
         let Some(tokens) = &self.tokens else { return Ok(Entered { io, peer, reader }) };
-        let mut visitor = Visitor { io: &mut io, reader };
+        let mut visitor = Visitor { io: &mut io, reader, traffic };
         match timeout_at(deadline, visitor.prove(tokens, &binding)).await.unwrap_or(Err(TurnedAway::Late(time))) {
             Ok(name) => {
                 let reader = visitor.reader;
@@ -97,6 +103,7 @@ impl Entrance {
 struct Visitor<'a> {
     io: &'a mut Box<dyn Io>,
     reader: FrameReader,
+    traffic: &'a Traffic,
 }
 
 impl Visitor<'_> {
@@ -136,6 +143,7 @@ impl Visitor<'_> {
                 return Err(TurnedAway::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             self.reader.filled(count);
+            self.traffic.add(count as u64, 0);
         }
     }
 
@@ -143,6 +151,7 @@ impl Visitor<'_> {
         let mut bytes = BytesMut::new();
         frame.write(&mut bytes);
         self.io.write_all(&bytes).await.map_err(TurnedAway::Io)?;
+        self.traffic.add(0, bytes.len() as u64);
         self.io.flush().await.map_err(TurnedAway::Io)
     }
 

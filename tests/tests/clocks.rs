@@ -10,27 +10,30 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use rpc_client::{Client, ClientConfig};
 use rpc_core::{
-    BoxFuture, Peer,
-    transport::{Accept, Io},
+    BoxFuture, Instance, Peer, Registry as _, ServiceId, Token, Tokens,
+    proof::{Challenge, Proof},
+    transport::{Accept, Connect, Io},
 };
+use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
 use tests::{
-    raw_peer::{RawFrame, RawHead},
-    wire::{WireServer, Wired},
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    wire::{WireClient, WireServer, Wired},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     time::{Instant, advance, sleep, timeout},
 };
 
-use self::listener::{Door, Listener};
+use self::listener::{ADDRESS, Door, Listener};
 
 /// Plays `scene` with a server whose numbers are the defaults.
 async fn with_a_server(scene: impl AsyncFnOnce(Door)) {
@@ -71,7 +74,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 #[tokio::test(start_paused = true)]
 async fn a_server_closes_after_10_seconds_of_silence_and_not_before() {
     with_a_server(async |door| {
-        let mut peer = door.connect(1 << 20).await;
+        let mut peer = door.connect(ADDRESS, 1 << 20).await;
         sleep(10 * SECOND - MILLISECOND).await;
         peer.write_all(&echo(1)).await.unwrap();
         is_answered(&mut peer).await;
@@ -84,13 +87,13 @@ async fn a_server_closes_after_10_seconds_of_silence_and_not_before() {
 async fn a_frame_has_5_seconds_and_not_more() {
     with_a_server(async |door| {
         let frame = echo(1);
-        let mut peer = door.connect(1 << 20).await;
+        let mut peer = door.connect(ADDRESS, 1 << 20).await;
         peer.write_all(&frame[..frame.len() - 1]).await.unwrap();
         sleep(5 * SECOND - MILLISECOND).await;
         peer.write_all(&frame[frame.len() - 1..]).await.unwrap();
         is_answered(&mut peer).await;
         // However it drips.
-        let mut peer = door.connect(1 << 20).await;
+        let mut peer = door.connect(ADDRESS, 1 << 20).await;
         let began = Instant::now();
         let mut closed = None;
         for byte in &frame {
@@ -111,7 +114,7 @@ async fn a_frame_has_a_second_more_for_each_64_kib() {
     with_a_server(async |door| {
         let frame = echo(3 * 64 * 1024);
         for (after, served) in [(8 * SECOND - MILLISECOND, true), (8 * SECOND + MILLISECOND, false)] {
-            let mut peer = door.connect(1 << 20).await;
+            let mut peer = door.connect(ADDRESS, 1 << 20).await;
             peer.write_all(&frame[..frame.len() - 1]).await.unwrap();
             sleep(after).await;
             let rest = peer.write_all(&frame[frame.len() - 1..]).await;
@@ -126,7 +129,7 @@ async fn a_frame_has_a_second_more_for_each_64_kib() {
 async fn a_write_has_10_seconds_for_its_next_byte() {
     with_a_server(async |door| {
         // An answer for which there is no room.
-        let mut peer = door.connect(1024).await;
+        let mut peer = door.connect(ADDRESS, 1024).await;
         let zeros = RawFrame::request(1, &RawHead::route("test.Wire:1.0/zeros"), r#"{"count":1000}"#);
         peer.write_all(&zeros.to_bytes()).await.unwrap();
         sleep(10 * SECOND - MILLISECOND).await;
@@ -148,7 +151,7 @@ async fn a_hundred_pings_in_a_second_are_answered_and_one_more_closes() {
     let pings =
         |count: u32| -> Vec<u8> { (0..count).flat_map(|id| RawFrame::empty(RawFrame::PING, id).to_bytes()).collect() };
     with_a_server(async |door| {
-        let mut peer = door.connect(1 << 20).await;
+        let mut peer = door.connect(ADDRESS, 1 << 20).await;
         // Second for second.
         for _ in 0..3 {
             peer.write_all(&pings(100)).await.unwrap();
@@ -165,7 +168,7 @@ async fn a_hundred_pings_in_a_second_are_answered_and_one_more_closes() {
 #[tokio::test(start_paused = true)]
 async fn a_call_without_a_time_has_5_seconds() {
     with_a_server(async |door| {
-        let mut peer = door.connect(1 << 20).await;
+        let mut peer = door.connect(ADDRESS, 1 << 20).await;
         let wait = RawFrame::request(1, &RawHead::route("test.Wire:1.0/wait"), "{}");
         peer.write_all(&wait.to_bytes()).await.unwrap();
         let began = Instant::now();
@@ -175,6 +178,56 @@ async fn a_call_without_a_time_has_5_seconds() {
         assert!(ended >= 5 * SECOND && ended <= 5 * SECOND + 7 * MILLISECOND, "{ended:?}");
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_has_2_seconds_to_prove_itself() {
+    let (name, secret) = ("ann", "the secret of ann, the caller");
+    let (door, listener) = Listener::new();
+    let tokens = Tokens::new().with(name, secret).unwrap();
+    let server = Server::builder().service(WireServer::new(Wired::default())).require_token(tokens);
+    let server = server.listen(listener).await.unwrap();
+    let scene = async {
+        for (after, is_let_in) in [(2 * SECOND - MILLISECOND, true), (2 * SECOND + MILLISECOND, false)] {
+            let mut peer = RawPeer::through(door.connect(ADDRESS, 1 << 20).await);
+            let challenge = Challenge::read(&peer.receive().await.body).unwrap();
+            sleep(after).await;
+            let proof = Proof::new(&Token::new(name, secret).unwrap(), challenge, &[0; 32], [7; 32]);
+            peer.send(RawFrame::empty(RawFrame::PROOF, 0).with_body(proof.to_frame().body).to_bytes()).await;
+            let answer = peer.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
+            assert_eq!(answer.kind, if is_let_in { RawFrame::PONG } else { RawFrame::GOAWAY }, "after {after:?}");
+        }
+    };
+    tokio::select! {
+        ended = server.run() => panic!("the server ended: {ended:?}"),
+        () = scene => {}
+    }
+}
+
+/// Refuses every connection, and writes down when.
+#[derive(Clone, Default)]
+struct Refusing(Arc<Mutex<Vec<Instant>>>);
+
+impl Connect for Refusing {
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        self.0.lock().unwrap().push(Instant::now());
+        Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_was_evicted_is_left_alone_for_30_seconds() {
+    let (registry, refusing) = (Arc::new(Memory::named("evicted")), Refusing::default());
+    registry.register(&ServiceId::new("test.Wire", "1.0").unwrap(), Instance::new(ADDRESS)).await.unwrap();
+    let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1));
+    let client = Client::builder().registry(registry).connector(refusing.clone()).config(config).build().unwrap();
+    let call = WireClient::new(client).echo("x".to_owned()).wait_for_ready(true).timeout(60 * SECOND);
+    call.await.unwrap_err();
+    let times = refusing.0.lock().unwrap().clone();
+    let took = times[11] - times[0];
+    // The pauses before the 2nd to the 12th are 16.4 s together, half of them fixed.
+    assert!(took >= 8 * SECOND && took <= 17 * SECOND, "{took:?}");
+    assert_about(Some(times[12] - times[11]), 30 * SECOND);
 }
 
 /// Accepts nothing, for one reason or the other.

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{Code, Delivery, Error, Instance, Phase, Registry as _, Token, Tokens};
 use rpc_registry::Memory;
-use rpc_server::{Server, ServerBuilder, ServerConfig};
+use rpc_server::{Server, ServerBuilder, ServerConfig, ServerState};
 use sha2::Sha256;
 use tests::{
     Task, in_time,
@@ -198,6 +198,32 @@ async fn who_proves_nothing_is_told_and_closed_and_takes_no_place() {
 }
 
 #[tokio::test]
+async fn a_server_that_drains_waits_for_nobody_who_proves_nothing() {
+    let probe = Probe::default();
+    let config = ServerConfig::default().with_handshake_time(Duration::from_millis(100));
+    let mut serving = Serving::start(guarded(&probe).config(config)).await;
+    let (mut silent, _) = challenged(serving.address()).await;
+    serving.stop();
+    assert_eq!(silent.receive().await.kind, RawFrame::GOAWAY);
+    drop(silent);
+    serving.ended().await.unwrap();
+    // Who proves himself when it has begun to drain is told so.
+    let mut serving = Serving::start(guarded(&probe)).await;
+    let (mut late, challenge) = challenged(serving.address()).await;
+    serving.stop();
+    in_time(async {
+        while serving.handle().state() == ServerState::Serving {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    late.send(proof("ann", ANN, &challenge).to_bytes()).await;
+    let goodbye = late.receive().await;
+    assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, Code::Unavailable as u8));
+    serving.ended().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wrong_proof_is_told_and_closed() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
@@ -215,6 +241,7 @@ async fn a_wrong_proof_is_told_and_closed() {
         assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, UNAUTHENTICATED));
         peer.expect_end().await;
     }
+    serving.until_counted(|counts| counts.unproved == 4).await;
     // A proof is good for its own connection.
     let (mut replayed, _) = challenged(serving.address()).await;
     assert_eq!(replayed.ask(&good).await.status().0, UNAUTHENTICATED);
@@ -344,6 +371,8 @@ async fn a_method_is_called_by_those_on_its_list() {
     bob.tell(text("bob's")).address(serving.address()).await.unwrap();
     probe.until_all(&[Event::Told(text("ann's")), Event::Told(text("bob's"))]).await;
     assert_eq!(probe.events().len(), 4, "{:?}", probe.events());
+    let counts = serving.handle().counts();
+    assert_eq!((counts.denied, counts.unproved), (3, 0));
 }
 
 #[tokio::test]

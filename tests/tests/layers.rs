@@ -7,7 +7,7 @@ use std::{
 
 use rpc_client::Client;
 use rpc_core::{
-    Code, Context, Delivery, Error, Local, Reply, Status,
+    Code, Context, Delivery, Error, Local, Reply, Status, Token, Tokens,
     frame::FrameType,
     layer::{Arrival, ClientLayer, ClientNext, Layered, LayeredService, Outgoing, Served, ServerLayer, ServerNext},
 };
@@ -153,6 +153,22 @@ async fn what_the_server_refuses_itself_gets_to_no_layer() {
     }
     assert!(scribe.lines().is_empty());
     assert_eq!(serving.handle().counts().unknown, 2);
+}
+
+#[tokio::test]
+async fn a_call_that_its_caller_may_not_make_gets_to_no_layer() {
+    let (scribe, probe) = (Scribe::default(), Probe::default());
+    let tokens = Tokens::new().with("ann", "the secret of ann, the caller").expect("a valid token");
+    let around_one = LayeredService::new(probe.server()).layer(scribe.named("one"));
+    let server = Server::builder().layer(scribe.named("all")).service(around_one).require_token(tokens);
+    let serving = Serving::start(server.allow("test.Probe:1.0/echo", ["bob"])).await;
+    let token = Token::new("ann", "the secret of ann, the caller").expect("a valid token");
+    let probing = ProbingClient::new(Client::builder().token(token).build().expect("a valid config"));
+    let error = probing.echo("x".to_owned()).address(serving.address()).await.unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied, "{error:?}");
+    assert_eq!((scribe.lines(), probe.events()), (vec![], vec![]));
+    probing.again("x".to_owned()).address(serving.address()).await.expect("it is allowed");
+    assert_eq!(scribe.lines()[..2], ["all: again for nobody", "one: again for nobody"]);
 }
 
 /// Refuses before the handler.

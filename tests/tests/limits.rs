@@ -1,18 +1,36 @@
 //! Every bound holds at its number and one over, and who meets it is told what to do.
 
-use std::{sync::Arc, time::Duration};
+#[path = "../../rpc-server/fuzz/listener.rs"]
+mod listener;
 
-use rpc_client::{Balance, Client, ClientConfig};
-use rpc_core::{Code, Delivery, Phase, frame::FrameType, transport::TransportConfig};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rpc_client::{Balance, Client, ClientConfig, EndpointState};
+use rpc_core::{
+    Code, Delivery, Phase, Status,
+    frame::FrameType,
+    layer::{Arrival, Served, ServerLayer, ServerNext},
+    transport::TransportConfig,
+};
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
 use tests::{
     Task,
     probe::{Event, Probe, ProbingClient},
+    raw_peer::{RawFrame, RawPeer},
     scripted::{Scripted, head},
     serving::Serving,
     until_ok,
 };
+
+use self::listener::Listener;
 
 /// More time than a call needs whose answer is waited for.
 const LONG: Duration = Duration::from_secs(50);
@@ -122,6 +140,40 @@ async fn a_place_that_a_dropped_call_held_is_free_again() {
     assert_eq!(client.echo("x".to_owned()).address(serving.address()).timeout(LONG).await.expect("room"), "x");
 }
 
+/// Refuses every call, and counts them.
+#[derive(Clone, Default)]
+struct Refusing(Arc<AtomicUsize>);
+
+impl ServerLayer for Refusing {
+    async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        next.refuse(Status::new(Code::Unavailable, "not here"))
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_sent_three_times_and_not_once_more() {
+    let (registry, refusing) = (Arc::new(Memory::named("three times")), Refusing::default());
+    let mut serving = Vec::new();
+    for _ in 0..5 {
+        let server = Server::builder().service(Probe::default().server()).layer(refusing.clone());
+        serving.push(Serving::start(server.registry(Arc::clone(&registry) as _)).await);
+    }
+    let client = Client::builder().registry(registry).config(ClientConfig::default().with_cache_directory(None));
+    let client = client.build().expect("a valid config");
+    let probing = ProbingClient::new(client.clone());
+    let is_ready = |(_, state): &(SocketAddr, EndpointState)| matches!(state, EndpointState::Ready { .. });
+    until_ok(async || match client.endpoints().iter().filter(|endpoint| is_ready(endpoint)).count() {
+        5 => Ok(()),
+        _ => probing.echo("x".to_owned()).await.map(drop),
+    })
+    .await;
+    let before = refusing.0.load(Ordering::Relaxed);
+    let error = probing.echo("x".to_owned()).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+    assert_eq!(refusing.0.load(Ordering::Relaxed) - before, 3);
+}
+
 #[tokio::test]
 async fn connections_over_the_limit_are_told_why_and_closed() {
     let probe = Probe::default();
@@ -175,6 +227,29 @@ async fn one_ip_address_may_not_take_all_connections() {
 }
 
 #[tokio::test]
+async fn an_ipv6_host_may_not_take_all_connections_by_its_many_addresses() {
+    let (door, listener) = Listener::new();
+    let config = ServerConfig::default().with_max_connections(4).with_max_connections_per_ip(2);
+    let server = Server::builder().service(Probe::default().server()).config(config).listen(listener).await;
+    let _serving = Task::begin(server.expect("a valid config").run());
+    let mut connected = Vec::new();
+    for (from, is_let_in) in [
+        ("2001:db8::1", true),
+        ("2001:db8::2", true),
+        // As many as the network may have.
+        ("2001:db8::ffff:0:0:3", false),
+        ("2001:db8:0:1::1", true),
+        ("::ffff:10.0.0.1", true),
+    ] {
+        let from = SocketAddr::new(from.parse().expect("an address"), 1);
+        let mut peer = RawPeer::through(door.connect(from, 1 << 16).await);
+        let answer = peer.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
+        assert_eq!(answer.kind, if is_let_in { RawFrame::PONG } else { RawFrame::GOAWAY }, "{from}");
+        connected.push(peer);
+    }
+}
+
+#[tokio::test]
 async fn a_servers_numbers_are_checked_before_it_listens() {
     let probe = Probe::default();
     let mut narrow = TransportConfig::default();
@@ -187,6 +262,9 @@ async fn a_servers_numbers_are_checked_before_it_listens() {
         ("max_connections_per_ip", ServerConfig::default().with_max_connections_per_ip(0)),
         ("max_decompressed", ServerConfig::default().with_max_decompressed(0)),
         ("max_pings", ServerConfig::default().with_max_pings(0)),
+        ("max_running", ServerConfig::default().with_max_running(0)),
+        ("max_unattended", ServerConfig::default().with_max_unattended(Duration::ZERO)),
+        ("handshake_time", ServerConfig::default().with_handshake_time(Duration::ZERO)),
         ("max_frame", ServerConfig::default().with_transport(narrow)),
     ];
     for (field, config) in wrong {

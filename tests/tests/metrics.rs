@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use rpc_client::Client;
-use rpc_core::{Code, layer::Layered};
+use rpc_client::{Client, ClientBuilder};
+use rpc_core::{Code, Token, Tokens, layer::Layered};
 use rpc_layers::{Metrics, MonitorPort};
-use rpc_server::{Server, ServerConfig};
+use rpc_server::{Server, ServerBuilder, ServerConfig};
 use tests::{
     Task, in_time,
     probe::{Event, Probe, ProbingClient},
@@ -141,9 +141,23 @@ async fn a_connection_over_its_bounds_is_counted() {
 
 #[tokio::test]
 async fn bytes_are_counted_at_both_ends() {
-    let (metrics, probe) = (Metrics::new(), Probe::default());
-    let mut serving = measured(&probe, &metrics, ServerConfig::default()).await;
-    let (client, probing) = measured_client(&metrics);
+    let probe = Probe::default();
+    bytes_are_counted(Server::builder().service(probe.server()), Client::builder()).await;
+    // Those of the proof too.
+    let secret = "the secret of ann, the caller";
+    let tokens = Tokens::new().with("ann", secret).expect("a valid token");
+    let token = Token::new("ann", secret).expect("a valid token");
+    let server = Server::builder().service(probe.server()).require_token(tokens);
+    bytes_are_counted(server, Client::builder().token(token)).await;
+}
+
+async fn bytes_are_counted(server: ServerBuilder, client: ClientBuilder) {
+    let metrics = Metrics::new();
+    let mut serving = Serving::start(server).await;
+    metrics.watch_server(serving.handle().clone());
+    let client = client.build().expect("a valid config");
+    metrics.watch_client(client.clone());
+    let probing = ProbingClient::new(client.clone());
     probing.large(100_000).address(serving.address()).await.expect("it is answered");
     client.close().await;
     serving.stop();

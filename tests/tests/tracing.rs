@@ -11,6 +11,7 @@ use rpc_layers::{Log, Trace, TraceContext};
 use rpc_server::{Server, ServerConfig};
 use tests::{
     probe::{Probe, ProbingClient},
+    raw_peer::{RawFrame, RawPeer},
     serving::Serving,
 };
 use tracing::{
@@ -230,4 +231,17 @@ async fn a_log_has_a_line_for_each_call_at_each_end() {
     assert!(seen.one("called", "route", "test.Probe:1.0/panic")["outcome"].starts_with("Internal from 127.0.0.1:"));
     let all = seen.0.lock().expect("no one panics");
     assert!(all.iter().all(|(_, fields)| fields.values().all(|value| !value.contains("secret"))));
+}
+
+#[tokio::test]
+async fn who_comes_too_often_does_not_fill_the_log() {
+    let (seen, _guard) = Seen::listen();
+    let serving = Serving::probe(&Probe::default(), ServerConfig::default().with_max_connections(1)).await;
+    let mut inside = RawPeer::connect(serving.address()).await;
+    inside.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
+    for _ in 0..20 {
+        RawPeer::connect(serving.address()).await.try_receive().await;
+    }
+    serving.until_counted(|counts| counts.turned_away == 20).await;
+    seen.one("connections over the limit are refused", "ip", "Some(127.0.0.1)");
 }

@@ -23,6 +23,12 @@ pub(super) struct Uncounted {
 }
 
 impl Traffic {
+    /// Adds bytes that were read and written.
+    pub fn add(&self, read: u64, written: u64) {
+        self.read.fetch_add(read, Relaxed);
+        self.written.fetch_add(written, Relaxed);
+    }
+
     /// Bytes that were read and written.
     pub fn bytes(&self) -> (u64, u64) {
         (self.read.load(Relaxed), self.written.load(Relaxed))
@@ -44,8 +50,7 @@ impl Uncounted {
 
     /// Adds all.
     pub(super) fn add(&mut self, traffic: &Traffic) {
-        traffic.read.fetch_add(std::mem::take(&mut self.read), Relaxed);
-        traffic.written.fetch_add(std::mem::take(&mut self.written), Relaxed);
+        traffic.add(std::mem::take(&mut self.read), std::mem::take(&mut self.written));
     }
 }
 

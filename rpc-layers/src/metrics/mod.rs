@@ -26,7 +26,7 @@ use crate::outcome;
 /// |---|---|
 /// | `msnb_server_calls_total{route,code}`, `msnb_server_call_seconds{route}`, `msnb_server_in_flight{route}` | the handlers of a server with this as a layer; the time is that of the handler and of the layers behind this one |
 /// | `msnb_client_calls_total{route,code}`, `msnb_client_call_seconds{route}`, `msnb_client_in_flight{route}` | the calls of a client with this as a layer, each counted once however often it was sent |
-/// | `msnb_server_connections`, `_running`, `_queued`, `_accepted_total`, `_turned_away_total`, `_refused_total{reason}`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the servers of [`watch_server`](Self::watch_server), together |
+/// | `msnb_server_connections`, `_running`, `_queued`, `_accepted_total`, `_turned_away_total`, `_unproved_total`, `_refused_total{reason}`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the servers of [`watch_server`](Self::watch_server), together |
 /// | `msnb_client_channels{state}`, `_requests_repeated_total`, `_requests_not_repeated_total`, `_connected_total`, `_not_connected_total`, `_evicted_total`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the clients of [`watch_client`](Self::watch_client), together |
 ///
 /// A `route` is one of a registered service or of a contract that is called, and never what a peer sent: calls of methods

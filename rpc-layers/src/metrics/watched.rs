@@ -69,9 +69,12 @@ impl Page<'_, '_> {
         self.gauge("msnb_server_queued", "Calls that wait for others to end", now(|counts| counts.queued))?;
         self.counter("msnb_server_accepted", "Connections that were let in", sum(|counts| counts.accepted))?;
         self.counter("msnb_server_turned_away", "Connections over a bound", sum(|counts| counts.turned_away))?;
+        let (name, help) = ("msnb_server_unproved", "Connections that did not prove themselves");
+        self.counter(name, help, sum(|counts| counts.unproved))?;
         let reasons = [
             ("malformed", sum(|counts| counts.malformed)),
             ("unknown", sum(|counts| counts.unknown)),
+            ("denied", sum(|counts| counts.denied)),
             ("connection full", sum(|counts| counts.crowded)),
             ("server full", sum(|counts| counts.overloaded)),
             ("late", sum(|counts| counts.late)),
