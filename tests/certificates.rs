@@ -1,10 +1,20 @@
 //! [`Authority`]: makes certificates, good ones and others, as PEM files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use rpc_core::tls::{ClientTls, ServerTls};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
 
 /// Makes certificates, in a directory that goes with it.
 pub struct Authority {
@@ -60,6 +70,27 @@ impl Authority {
     /// When it cannot.
     pub fn write_ca(&self, path: &Path) {
         std::fs::write(path, self.issuer.pem()).expect("the file is written");
+    }
+
+    /// Speaks TLS on a connection to 127.0.0.1 as one who trusts this authority and says that it speaks these protocols: what no
+    /// client of ours would.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses the handshake.
+    ///
+    /// # Panics
+    ///
+    /// When rustls refuses what stands here.
+    pub async fn connect(&self, stream: TcpStream, protocols: &[&str]) -> io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("an authority's own certificate is good");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("the provider speaks them");
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from("127.0.0.1").expect("an IP address");
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
     /// A certificate for these names: IP addresses, URIs and DNS names.

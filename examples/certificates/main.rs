@@ -29,7 +29,8 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 fn main() -> Result<(), Failure> {
     let Args { directory, mut servers, client } = Args::parse();
     fs::create_dir_all(&directory)?;
-    let mut params = named("msnb test authority", Vec::new())?;
+    // Of two authorities with one name, the certificates of one look like forgeries by the other.
+    let mut params = named(&format!("msnb test authority {:08x}", rand::random::<u32>()), Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = Authority::self_signed(params, KeyPair::generate()?)?;
     fs::write(directory.join("ca.pem"), authority.pem())?;

@@ -50,21 +50,24 @@ async fn main() -> Result<(), Failure> {
     if args.metrics.is_some() {
         server = server.layer(metrics.clone());
     }
+    // Before anybody is told that it serves.
+    let monitor = match args.metrics {
+        Some(address) => {
+            let port = MonitorPort::bind(address, metrics.clone()).await;
+            Some(port.map_err(|error| format!("cannot show metrics at {address}: {error}"))?)
+        }
+        None => None,
+    };
     let server = server.bind(args.listen).await?;
     println!(
         "serving demo.Greeter:1.0 and shop.Goods:1.0 on {}, listed as {} in {url}",
         server.local_address(),
         server.advertised_address()
     );
-    let _monitor = match args.metrics {
-        Some(address) => {
-            metrics.watch_server(server.handle());
-            let port = MonitorPort::bind(address, metrics).await?;
-            println!("metrics on http://{}/metrics", port.local_address());
-            Some(port)
-        }
-        None => None,
-    };
+    if let Some(monitor) = &monitor {
+        metrics.watch_server(server.handle());
+        println!("metrics on http://{}/metrics", monitor.local_address());
+    }
     server.run_until(stopped_by_signal()).await?;
     println!("drained");
     Ok(())

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 
-use rpc_core::{Error, Token, proof::Binding, transport::Io};
+use rpc_core::{
+    Error, Token,
+    proof::Binding,
+    transport::{CloseReason, Io},
+};
 
 /// How a client makes its connections safe, and proves who it is on them.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +54,15 @@ impl Credentials {
     #[cfg(not(feature = "tls"))]
     async fn encrypt(&self, io: Box<dyn Io>, _: SocketAddr, _: Option<&str>) -> Result<(Box<dyn Io>, Binding), Error> {
         Ok((io, PLAIN))
+    }
+}
+
+/// Why the server parted with this client for its certificate's sake, if it did.
+pub(crate) fn refused_certificate(reason: &CloseReason) -> Option<String> {
+    match reason {
+        #[cfg(feature = "tls")]
+        CloseReason::Io(error) => rpc_core::tls::refused_certificate(error),
+        _ => None,
     }
 }
 

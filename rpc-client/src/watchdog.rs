@@ -18,7 +18,7 @@ use crate::{
     config::ClientConfig,
     connection::Connection,
     counters::Counters,
-    credentials::{Credentials, Papers},
+    credentials::{Credentials, Papers, refused_certificate},
     endpoint::{Endpoint, Lane},
     planted::{Bug, planted},
 };
@@ -116,12 +116,13 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
     }
     let reason = driver.await;
     debug!(%address, %reason, "connection over");
-    let error = match channel.goodbye() {
-        Some(status) if status.code() == Code::Unauthenticated => {
-            Error::new(Code::Unauthenticated, status.message().to_owned()).with_peer(address).with_phase(Phase::Connect)
-        }
-        Some(status) => unavailable(format!("it said goodbye: {}", status.message())),
-        None => unavailable(format!("the connection was lost: {}", told(&reason))).with_source(reason),
+    let unauthenticated =
+        |why: String| Error::new(Code::Unauthenticated, why).with_peer(address).with_phase(Phase::Connect);
+    let error = match (channel.goodbye(), refused_certificate(&reason)) {
+        (Some(status), _) if status.code() == Code::Unauthenticated => unauthenticated(status.message().to_owned()),
+        (Some(status), _) => unavailable(format!("it said goodbye: {}", status.message())),
+        (None, Some(why)) => unauthenticated(why).with_source(reason),
+        (None, None) => unavailable(format!("the connection was lost: {}", told(&reason))).with_source(reason),
     };
     (error, channel.is_proved() || planted(Bug::AttemptsResetByConnect))
 }

@@ -26,14 +26,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        self, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    },
-};
+use tokio_rustls::client::TlsStream;
 
 const HERE: &str = "127.0.0.1";
 
@@ -51,21 +44,18 @@ async fn identity(client: &ProbingClient<Client>, address: SocketAddr) -> Result
 
 /// Makes a call that cannot succeed: it never left the client, and its error says why.
 async fn refused(client: &ProbingClient<Client>, address: SocketAddr, why: &str) {
+    fails(client, address, Code::Unavailable, why).await;
+}
+
+async fn fails(client: &ProbingClient<Client>, address: SocketAddr, code: Code, why: &str) {
     let error = client.echo("x".to_owned()).address(address).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (code, Delivery::NotSent), "{error:?}");
     assert!(error.message().contains(why), "{error}");
 }
 
 /// A client that is no msnb client, and trusts `authority`.
 async fn raw(address: SocketAddr, authority: &Authority, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority.ca()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(HERE).unwrap(), stream).await
+    authority.connect(TcpStream::connect(address).await.unwrap(), alpn).await
 }
 
 #[tokio::test]
@@ -140,16 +130,19 @@ async fn a_client_is_known_by_the_names_in_its_certificate() {
 
 #[tokio::test]
 async fn a_client_without_a_good_certificate_learns_why_and_nothing_runs() {
-    let (probe, authority) = (Probe::default(), Authority::new());
+    let (probe, authority, elsewhere) = (Probe::default(), Authority::new(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
     let serving = Serving::start(encrypted(&probe, tls)).await;
-    refused(&client(ClientTls::new(authority.ca())), serving.address(), "CertificateRequired").await;
-    let elsewhere = Authority::new();
     let stranger = elsewhere.issue("stranger", &["shop.test"]);
-    refused(&client(stranger.client(&authority)), serving.address(), "UnknownCA").await;
     let expired = authority.issue("expired", &["shop.test"]);
     authority.write(&expired, &["shop.test"], Validity::Expired);
-    refused(&client(expired.client(&authority)), serving.address(), "CertificateExpired").await;
+    for (tls, why) in [
+        (ClientTls::new(authority.ca()), "it requires a certificate, and this client has none"),
+        (stranger.client(&authority), "this client's certificate is not accepted here: UnknownCA"),
+        (expired.client(&authority), "this client's certificate is not accepted here: CertificateExpired"),
+    ] {
+        fails(&client(tls), serving.address(), Code::Unauthenticated, why).await;
+    }
     assert_eq!(probe.events(), []);
 }
 
@@ -161,6 +154,7 @@ async fn plain_text_meets_tls_and_both_say_so() {
     let speaks_plain = ProbingClient::new(Client::builder().build().unwrap());
     let speaks_tls = client(ClientTls::new(authority.ca()));
     refused(&speaks_plain, encrypted.address(), "does the peer speak TLS, and this end not").await;
+    encrypted.until_counted(|counts| counts.unproved >= 1).await;
     refused(&speaks_tls, plain.address(), "it may not speak TLS").await;
     // Others are served.
     speaks_tls.echo("x".to_owned()).address(encrypted.address()).await.unwrap();
@@ -201,6 +195,37 @@ async fn a_handshake_that_never_ends_takes_a_place_for_its_time_and_holds_up_nob
     assert!(ended(in_time(halfway.read(&mut [0; 1])).await));
     let later = client(ClientTls::new(authority.ca()));
     until_ok(async || later.echo("x".to_owned()).address(serving.address()).await).await;
+}
+
+#[tokio::test]
+async fn a_message_of_a_handshake_has_64_kib_at_most() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let tls = authority.issue("server", &[HERE]).server();
+    let config = ServerConfig::default().with_handshake_time(Duration::from_secs(3600));
+    let serving = Serving::start(encrypted(&probe, tls).config(config)).await;
+    let hello = |length: u32, sent: usize| {
+        let message = [&[1], &length.to_be_bytes()[1..], &vec![0; sent]].concat();
+        let record = |piece: &[u8]| [&[0x16, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat();
+        message.chunks(1 << 14).flat_map(record).collect::<Vec<_>>()
+    };
+    // One is read to its end, and is nonsense, which is told; the other is not waited for.
+    for (bytes, alert) in [(hello(0xf000, 0xf000), Some(0x15)), (hello(0x1_0000, 2), None)] {
+        let mut stream = TcpStream::connect(serving.address()).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let mut said = Vec::new();
+        // What was not read when it is closed resets it.
+        let _ = in_time(stream.read_to_end(&mut said)).await;
+        assert_eq!(said.first().copied(), alert);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_ends_the_handshake_costs_no_more_than_connecting_may() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let config = ClientConfig::default().with_connect_timeout(Duration::from_millis(200));
+    let client = Client::builder().tls(ClientTls::new(authority.ca())).config(config).build().unwrap();
+    refused(&ProbingClient::new(client), listener.local_addr().unwrap(), "cannot connect within 200ms").await;
 }
 
 #[tokio::test]
@@ -248,8 +273,8 @@ async fn files_that_cannot_be_used_are_named() {
         (ServerTls::new(&missing, &one.key), "missing.pem"),
         (ServerTls::new(&one.certificate, &missing), "missing.pem"),
         (ServerTls::new(&one.key, &one.key), "one.key holds no certificate"),
-        (ServerTls::new(&one.certificate, &one.certificate), "one.pem"),
-        (ServerTls::new(&one.certificate, &other.key), "one.pem"),
+        (ServerTls::new(&one.certificate, &one.certificate), "one.pem holds no private key"),
+        (ServerTls::new(&one.certificate, &other.key), "other.key: keys may not be consistent"),
         (one.server().client_ca(&one.key), "one.key holds no certificate"),
     ];
     for (tls, named) in cases {

@@ -87,7 +87,7 @@ impl ClientTls {
         let mut config = match (&self.own, own) {
             (Some(own), [certificate, key]) => {
                 let (chain, key) = own.parse(certificate, key)?;
-                config.with_client_auth_cert(chain, key).map_err(|error| pem::unusable(&own.certificate, error))?
+                config.with_client_auth_cert(chain, key).map_err(|error| own.unusable(error))?
             }
             _ => config.with_no_client_auth(),
         };

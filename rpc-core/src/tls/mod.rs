@@ -15,7 +15,7 @@ use std::io;
 
 pub use client::{ClientTls, LoadedClientTls};
 pub use server::{LoadedServerTls, ServerTls};
-use tokio_rustls::rustls::{self, InvalidMessage};
+use tokio_rustls::rustls::{self, AlertDescription, InvalidMessage};
 
 use crate::{Identity, proof::Binding, transport::Io};
 
@@ -36,10 +36,31 @@ impl std::fmt::Debug for Secured {
     }
 }
 
+/// Why a server parts with a client for its certificate's sake, if that is what broke a connection: in TLS 1.3 a client's handshake
+/// has ended by then.
+pub fn refused_certificate(error: &io::Error) -> Option<String> {
+    use AlertDescription as Alert;
+    match cause(error)? {
+        rustls::Error::AlertReceived(Alert::CertificateRequired) => {
+            Some("it requires a certificate, and this client has none".to_owned())
+        }
+        rustls::Error::AlertReceived(
+            alert @ (Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::DecryptError
+            | Alert::AccessDenied),
+        ) => Some(format!("this client's certificate is not accepted here: {alert:?}")),
+        _ => None,
+    }
+}
+
 /// What went wrong with a handshake, and whose fault it probably is.
 fn describe(error: &io::Error) -> String {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    match (cause, error.kind()) {
+    match (cause(error), error.kind()) {
         (Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)), _) => {
             "the peer does not speak TLS".to_owned()
         }
@@ -49,6 +70,10 @@ fn describe(error: &io::Error) -> String {
         }
         (None, _) => error.to_string(),
     }
+}
+
+fn cause(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Refuses a peer that speaks TLS and did not say that it speaks msnb in it.

@@ -6,9 +6,12 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    RootCertStore,
+    self, RootCertStore,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
 };
 
 use crate::{Code, Error};
@@ -25,8 +28,19 @@ pub(crate) type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl KeyPair {
     pub(crate) fn parse(&self, certificate: &[u8], key: &[u8]) -> Result<Chain, Error> {
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(&self.key, error))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+            pem::Error::NoItemsFound => {
+                Error::new(Code::InvalidArgument, format!("{} holds no private key", self.key.display()))
+            }
+            error => unusable(&self.key, error),
+        })?;
         Ok((certificates(&self.certificate, certificate)?, key))
+    }
+
+    /// The error of two that do not fit each other.
+    pub(crate) fn unusable(&self, error: rustls::Error) -> Error {
+        let message = format!("cannot use {} with {}: {error}", self.certificate.display(), self.key.display());
+        Error::new(Code::InvalidArgument, message).with_source(error)
     }
 }
 

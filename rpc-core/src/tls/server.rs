@@ -98,8 +98,7 @@ impl ServerTls {
             }
             _ => config.with_no_client_auth(),
         };
-        let mut config =
-            config.with_single_cert(chain, key).map_err(|error| pem::unusable(&self.own.certificate, error))?;
+        let mut config = config.with_single_cert(chain, key).map_err(|error| self.own.unusable(error))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
