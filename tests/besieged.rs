@@ -1,6 +1,6 @@
 //! [`Besieged`]: a server in a process of its own whose resources are limited.
 
-use std::{fs, net::SocketAddr, process::Stdio};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::{
@@ -20,10 +20,11 @@ pub struct Besieged {
 }
 
 impl Besieged {
-    /// Starts `tests-besieged`, which lies at `binary`, on a free port of this machine.
-    pub async fn start(binary: &str) -> Self {
+    /// Starts `tests-besieged`, which lies at `binary`, on a free port of this machine, with the files of a certificate, its key and
+    /// the tokens, or none.
+    pub async fn start(binary: &str, files: &[&Path]) -> Self {
         let mut command = Command::new(binary);
-        command.arg("0.0.0.0:0").stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg("0.0.0.0:0").args(files).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("the process starts");
         let mut output = BufReader::new(process.stdout.take().expect("the output is a pipe")).lines();
         let line = in_time(output.next_line()).await.expect("the output is text").expect("it says where it listens");

@@ -1,17 +1,23 @@
-//! Serves `test.Wire:1.0` with small numbers, for tests that attack it, until SIGTERM or a kill: `tests-besieged LISTEN`.
+//! Serves `test.Wire:1.0` with small numbers, for tests that attack it, until SIGTERM or a kill:
+//! `tests-besieged LISTEN [CERTIFICATE KEY TOKENS]`, the latter for TLS and a token.
 
 use std::{env, error::Error, time::Duration};
 
 use examples::{log_to_stderr, stopped_by_signal};
-use rpc_core::transport::TransportConfig;
+use rpc_core::{Tokens, tls::ServerTls, transport::TransportConfig};
 use rpc_server::{Server, ServerConfig};
 use tests::wire::{WireServer, Wired};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listen = env::args().nth(1).ok_or("which address?")?;
+    let mut args = env::args().skip(1);
+    let listen = args.next().ok_or("which address?")?;
     log_to_stderr("error");
-    let server = Server::builder().service(WireServer::new(Wired::default())).config(config()).bind(listen).await?;
+    let mut server = Server::builder().service(WireServer::new(Wired::default())).config(config());
+    if let (Some(certificate), Some(key), Some(tokens)) = (args.next(), args.next(), args.next()) {
+        server = server.tls(ServerTls::new(certificate, key)).require_token(Tokens::new().with_file(tokens));
+    }
+    let server = server.bind(listen).await?;
     println!("{}", server.local_address());
     server.run_until(stopped_by_signal()).await?;
     Ok(())

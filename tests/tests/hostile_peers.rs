@@ -221,7 +221,7 @@ async fn without_file_descriptors_a_server_lives_and_serves_whom_it_has() {
     use rustix::process::Resource;
     use tests::besieged::Besieged;
 
-    let mut server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged")).await;
+    let mut server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged"), &[]).await;
     let mut inside = RawPeer::connect(server.address()).await;
     let ping = RawFrame::empty(RawFrame::PING, 1);
     assert_eq!(inside.ask(&ping).await.kind, RawFrame::PONG);
