@@ -6,12 +6,9 @@ use bytes::Bytes;
 use rpc_core::{Context, rpc_service};
 use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinSet,
-};
+use tokio::sync::watch;
 
-use crate::in_time;
+use crate::{in_time, serving::Serving};
 
 /// Methods that tests need.
 #[rpc_service(name = "test.Wire", version = "1.0")]
@@ -154,32 +151,21 @@ impl Wire for Wired {
 /// A server of [`Wire`] in this process. Dropped, it ends at once.
 #[derive(Debug)]
 pub struct Listening {
-    address: SocketAddr,
+    serving: Serving,
     wired: Arc<Wired>,
-    shutdown: Option<oneshot::Sender<()>>,
-    task: JoinSet<()>,
 }
 
 impl Listening {
     /// Serves on a free port of this machine.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot: a test has nothing else to do then.
     pub async fn start(config: ServerConfig) -> Self {
         let wired = Arc::new(Wired::default());
         let server = Server::builder().service(WireServer::from_arc(Arc::clone(&wired))).config(config);
-        let server = server.bind("127.0.0.1:0").await.expect("the server binds");
-        let address = server.local_address();
-        let (shutdown, asked) = oneshot::channel::<()>();
-        let mut task = JoinSet::new();
-        task.spawn(async move { server.run_until(asked).await.expect("the server ends in order") });
-        Self { address, wired, shutdown: Some(shutdown), task }
+        Self { serving: Serving::start(server).await, wired }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.serving.address()
     }
 
     /// Waits until this many handlers wait.
@@ -195,13 +181,11 @@ impl Listening {
 
     /// Asks the server to drain.
     pub fn drain(&mut self) {
-        drop(self.shutdown.take());
+        self.serving.stop();
     }
 
     /// Waits until the server has ended.
     pub async fn ended(mut self) {
-        while let Some(ended) = in_time(self.task.join_next()).await {
-            ended.expect("the server's task does not panic");
-        }
+        self.serving.ended().await.expect("the server ends in order");
     }
 }
