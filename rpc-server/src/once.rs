@@ -230,7 +230,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use rpc_core::{Metadata, transport::Outbox};
+    use rpc_core::{
+        Metadata,
+        frame::{FrameType, HEADER_LEN, Header},
+        transport::Outbox,
+    };
 
     use super::*;
 
@@ -303,5 +307,51 @@ mod tests {
         assert!(calls.admit(KEY, "one", false, asker(&sink(1).0), now).is_ok());
         let refused = calls.admit(KEY, "other", false, asker(&sink(2).0), now);
         assert_eq!(code(refused), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn sixteen_wait_for_one_call_and_not_one_more() {
+        let (calls, now) = (calls(), Instant::now());
+        let admit = || calls.admit(KEY, "r", false, asker(&sink(1).0), now);
+        assert!(matches!(admit(), Ok(Admission::Run)));
+        for _ in 1..MAX_WAITING {
+            assert!(matches!(admit(), Ok(Admission::Served)));
+        }
+        assert_eq!(code(admit()), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn a_hundred_thousand_calls_are_remembered_and_not_one_more() {
+        let (calls, now, sink) = (calls(), Instant::now(), sink(1).0);
+        let key = |number: usize| (number as u128).to_be_bytes();
+        let admit = |number| calls.admit(key(number), "r", false, asker(&sink), now);
+        for number in 0..MAX_CALLS {
+            assert!(matches!(admit(number), Ok(Admission::Run)));
+        }
+        // As long as all of them run, nothing may be forgotten.
+        let Err(refused) = admit(MAX_CALLS) else { panic!("there is no room") };
+        assert_eq!((refused.status.code(), refused.retry_after), (Code::ResourceExhausted, Some(RETRY_AFTER)));
+        calls.answer(key(7), answer(), now);
+        assert!(matches!(admit(MAX_CALLS), Ok(Admission::Run)));
+        assert_eq!(calls.lock().calls.len(), MAX_CALLS);
+        assert!(!calls.lock().calls.contains_key(&key(7)), "the oldest answer made room");
+    }
+
+    #[test]
+    fn answers_of_64_mib_are_remembered_and_not_a_byte_more() {
+        let (calls, now, sink) = (calls(), Instant::now(), sink(1).0);
+        let key = |number: usize| (number as u128).to_be_bytes();
+        let mut large = BytesMut::zeroed(MAX_BYTES / 4);
+        let header = Header { full_length: large.len() as u32, ..Header::empty(FrameType::Response, 0) };
+        large[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        let large = StoredAnswer::from_bytes(large.freeze()).unwrap();
+        let keep = |number, answer: &StoredAnswer| {
+            assert!(matches!(calls.admit(key(number), "r", false, asker(&sink), now), Ok(Admission::Run)));
+            calls.answer(key(number), answer.clone(), now);
+            calls.lock().calls.len()
+        };
+        assert_eq!((0..4).map(|number| keep(number, &large)).last(), Some(4));
+        assert_eq!(keep(4, &answer()), 4, "the first is forgotten");
+        assert!(!calls.lock().calls.contains_key(&key(0)));
     }
 }

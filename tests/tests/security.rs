@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -16,23 +16,24 @@ fn section(document: &str, heading: &str) -> String {
 
 /// The cells of a section's table.
 fn rows(section: &str) -> Vec<(&str, &str)> {
-    let lines = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let lines = section.lines().filter(|line| line.starts_with("| "));
     lines.map(|line| line.trim_matches(['|', ' ']).split_once(" | ").unwrap()).collect()
 }
 
 #[test]
 fn every_bad_frame_has_its_row() {
     let (protocol, security) = (section("docs/PROTOCOL.md", "Bad frames"), section("docs/SECURITY.md", "Bad frames"));
-    let arrives = |table| rows(table).into_iter().map(|(what, _)| what.to_owned()).collect::<BTreeSet<_>>();
+    let arrives = |table| rows(table).into_iter().map(|(what, _)| what.to_owned()).collect::<Vec<_>>();
     assert_eq!(arrives(&protocol), arrives(&security));
 }
 
 #[test]
 fn every_test_that_is_named_is_there() {
     let mut named = 0;
-    for heading in ["Bad frames", "Bounds"] {
+    for heading in ["Encryption and identity", "Bad frames", "Bounds"] {
         let section = section("docs/SECURITY.md", heading);
-        for (what, tests) in rows(&section) {
+        // The last table of a section.
+        for (what, tests) in rows(section.rsplit("\n|---").next().unwrap()) {
             assert!(tests.contains("::"), "`{what}` has no test");
             for test in tests.split(", ") {
                 let (file, name) = test.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{test}"));
@@ -43,7 +44,28 @@ fn every_test_that_is_named_is_there() {
             }
         }
     }
-    assert!(named > 80, "{named}");
+    assert!(named > 150, "{named}");
+}
+
+#[test]
+fn every_number_of_a_config_has_its_row() {
+    let bounds = section("docs/SECURITY.md", "Bounds");
+    let choices = ["codec", "compression", "balance", "wait_for_ready", "cache_directory", "seed"];
+    for (file, config) in [
+        ("rpc-server/src/config.rs", "ServerConfig"),
+        ("rpc-client/src/config.rs", "ClientConfig"),
+        ("rpc-core/src/transport/driver.rs", "TransportConfig"),
+    ] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let (_, fields) = text.split_once(&format!("pub struct {config} {{")).unwrap();
+        let fields = fields.split("\n}").next().unwrap().lines();
+        let fields: Vec<_> =
+            fields.filter_map(|line| Some(line.strip_prefix("    pub ")?.split_once(':')?.0)).collect();
+        assert!(fields.len() >= 4, "{config} has {fields:?}");
+        for field in fields.into_iter().filter(|field| *field != "transport" && !choices.contains(field)) {
+            assert!(bounds.contains(&format!("(`{field}`")) || bounds.contains(&format!("`{field}`)")), "{field}");
+        }
+    }
 }
 
 /// Whether a function of this name has the attribute of a test, or is a property.
