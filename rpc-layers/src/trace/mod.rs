@@ -22,6 +22,9 @@ use crate::outcome;
 /// `span_id`, `parent_id`. Where nothing listens to them, ids that came in are passed on as they are. A handler that spawns
 /// a task gives it the span, by `tracing::Instrument`, and the ids, by [`TraceContext::scope`].
 ///
+/// What comes in is believed: a caller says by its `sampled` flag whether OpenTelemetry's usual samplers record its trace. Where
+/// callers are not trusted, take a sampler that does not ask the parent.
+///
 /// # OpenTelemetry
 ///
 /// With the feature `opentelemetry`, and a subscriber that has a layer of the crate `tracing-opentelemetry`, the ids are
