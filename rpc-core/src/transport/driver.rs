@@ -307,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
 
     /// Takes frames until there are no more, or enough for one turn.
     fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
-        let mut frames = 0;
+        let (mut frames, mut bytes) = (0, 0);
         let input = loop {
             while let Some(inbound) = self.reader.next_frame()? {
                 self.frame_begun = None;
@@ -326,6 +326,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if self.activity.peer_closed {
                 break Input::Drained;
             }
+            if bytes >= BYTES_A_TURN {
+                break Input::More;
+            }
             if self.outbox.is_full() {
                 // Nothing more is read from a peer that does not read. Its own clocks stand still meanwhile.
                 self.activity.paused = true;
@@ -343,6 +346,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Ready(Ok(count)) => {
                     self.reader.filled(count);
                     self.activity.last_read = now;
+                    bytes += count;
                 }
             }
         };
@@ -481,6 +485,9 @@ const MIN_MAX_FRAME: u32 = 64 << 10;
 const MAX_MAX_FRAME: u32 = 128 << 20;
 /// How many frames a connection handles before others get their turn.
 const FRAMES_A_TURN: usize = 256;
+/// How many bytes a connection reads before what they led to is written, and others get their turn: few enough to be in the
+/// processor's cache until then.
+const BYTES_A_TURN: usize = 64 << 10;
 /// How long a connection on which nothing goes on keeps its buffers.
 const BUFFERS_KEPT: Duration = Duration::from_secs(1);
 /// How long the peer may take to close its side of a connection that ends in order.
