@@ -30,7 +30,7 @@ pub(crate) struct Channel {
     in_flight: Mutex<InFlight>,
     /// Told when there is a place in the table again.
     place: Notify,
-    /// Callers that wait for an answer; beside the table so that choosing a provider needs no lock.
+    /// Callers that wait for an answer, as the table has them; beside it so that choosing a provider needs no lock.
     load: AtomicUsize,
     /// Whether new calls are taken: from the first sign of life to the goodbye or the end.
     open: AtomicBool,
@@ -156,26 +156,32 @@ impl Channel {
     pub(crate) fn retire(&self) {
         self.open.store(false, Ordering::Release);
         self.retiring.store(true, Ordering::Release);
+        self.place.notify_waiters();
         self.outbox.wake();
     }
 
     /// Enters a call and lets `write` append its request: first the place, then the bytes, so that an answer always finds its
-    /// call. The caller must then [`look`](Self::look) or [`abandon`](Self::abandon) it.
+    /// call, and the one who waits for it. The caller is woken when it is to [`look`](Self::look), and may
+    /// [`abandon`](Self::abandon) it before.
     pub(crate) fn start(
         &self,
         deadline: Instant,
         nudge_at: Option<Instant>,
+        has_waited: bool,
+        waker: &Waker,
         write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>,
     ) -> Result<Sent, Refused> {
         if !self.is_open() {
             return Err(Refused::Closed);
         }
-        let id = self.lock().enter(deadline, nudge_at).ok_or(Refused::Full)?;
+        let mut table = self.lock();
+        let id = table.enter(deadline, nudge_at, has_waited, waker).ok_or(Refused::Full)?;
+        self.tell_of_load(&table);
+        drop(table);
         // Taken back unless it is sent, also when the user's `Serialize` panics.
         let place = Place { channel: self, id };
         let position = self.write(|out| write(id, out))?;
         std::mem::forget(place);
-        self.load.fetch_add(1, Ordering::Relaxed);
         Ok(Sent { id, position })
     }
 
@@ -205,7 +211,7 @@ impl Channel {
         let mut table = self.lock();
         let look = table.look(id, waker);
         if matches!(look, Look::Ended(_)) {
-            self.load.fetch_sub(1, Ordering::Relaxed);
+            self.tell_of_load(&table);
             self.tell_of_place(table);
         }
         look
@@ -215,7 +221,7 @@ impl Channel {
     pub(crate) fn abandon(&self, id: CallId) {
         let mut table = self.lock();
         let running = table.abandon(id);
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.tell_of_load(&table);
         self.tell_of_place(table);
         if running {
             self.cancel(id);
@@ -227,22 +233,41 @@ impl Channel {
         self.outbox.has_begun(sent.position)
     }
 
-    /// Waits until a refused call may be taken, or the channel takes no more.
+    /// Waits until a refused call may be taken, or the channel takes no more. Whoever waits longest comes first; who then makes no
+    /// use of the place must [`pass_on`](Self::pass_on).
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: a notification that is not taken goes to the next who waits.
     pub(crate) async fn room(&self) {
+        self.outbox.room().await;
+        let mut queued = None;
         loop {
-            self.outbox.room().await;
             let place = self.place.notified();
             tokio::pin!(place);
             // Registered before the look, so that a place that is freed in between is not missed.
             place.as_mut().enable();
-            if !self.is_open() || self.lock().has_place() {
-                return;
+            {
+                let mut table = self.lock();
+                let is_next = queued.is_some() || !table.is_awaited();
+                if !self.is_open() || is_next && table.places() > 0 {
+                    return;
+                }
+                if queued.is_none() {
+                    table.join_queue();
+                    queued = Some(Queued { channel: self });
+                }
             }
             place.await;
+        }
+    }
+
+    /// Tells the next who waits of a place that is not used.
+    pub(crate) fn pass_on(&self) {
+        let table = self.lock();
+        if table.is_awaited() && table.places() > 0 {
+            drop(table);
+            self.place.notify_one();
         }
     }
 
@@ -332,11 +357,15 @@ impl Channel {
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&header.to_bytes()));
     }
 
+    fn tell_of_load(&self, table: &InFlight) {
+        // Only ever stored under the table's lock, so a plain store does what two counting ones would.
+        self.load.store(table.callers(), Ordering::Relaxed);
+    }
+
     fn tell_of_place(&self, mut table: MutexGuard<'_, InFlight>) {
-        if table.take_awaited() {
-            drop(table);
-            self.place.notify_waiters();
-        }
+        let untold = table.take_untold();
+        drop(table);
+        (0..untold).for_each(|_| self.place.notify_one());
     }
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
@@ -354,7 +383,26 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut table = self.channel.lock();
         table.withdraw(self.id);
+        self.channel.tell_of_load(&table);
         self.channel.tell_of_place(table);
+    }
+}
+
+/// Somebody who waits for a place.
+struct Queued<'a> {
+    channel: &'a Channel,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut table = self.channel.lock();
+        table.leave_queue();
+        // One place is for who leaves; those who came meanwhile may have waited for nothing but its turn.
+        let more = table.is_awaited() && table.places() > 1;
+        drop(table);
+        if more {
+            self.channel.place.notify_one();
+        }
     }
 }
 

@@ -299,6 +299,10 @@ impl Caller for Client {
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Calling<A> {
         Calling::new(self.clone(), request)
     }
+
+    fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Calling<A> {
+        Calling::new(self, request)
+    }
 }
 
 impl ClientBuilder {

@@ -64,6 +64,11 @@ impl Connection {
         if header.id == 0 {
             return Err(Violation::ZeroId);
         }
+        // This end reads on while its outbox is full, so a peer that asks and does not read gets no answer.
+        if self.outbox.is_full() {
+            self.channel.stray();
+            return Ok(());
+        }
         let sink = WireSink {
             outbox: Arc::clone(&self.outbox),
             id: header.id,
@@ -77,6 +82,8 @@ impl Connection {
 }
 
 impl Role for Connection {
+    const ANSWERS: bool = false;
+
     fn expects_more(&self, _read: bool) -> bool {
         // Callers who get their answers make their next calls; one alone has made its own.
         self.channel.has_several()

@@ -25,6 +25,10 @@ use crate::{
 /// One end's part in a connection: a state machine that takes frames and time as arguments and says what it has to say
 /// through the connection's [`Outbox`]. Does no I/O.
 pub trait Role: Send + Unpin + 'static {
+    /// Whether what is read makes this end speak. Then nothing is read while its outbox is full, because the peer does not read
+    /// either. An end that only asks reads on: if both waited for the other to read, they would wait for ever.
+    const ANSWERS: bool = true;
+
     /// Whether others of this process are likely to speak right now, because of the frames that were `read` or otherwise: then
     /// the driver lets them before it writes.
     fn expects_more(&self, read: bool) -> bool;
@@ -329,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if bytes >= BYTES_A_TURN {
                 break Input::More;
             }
-            if self.outbox.is_full() {
+            if R::ANSWERS && self.outbox.is_full() {
                 // Nothing more is read from a peer that does not read. Its own clocks stand still meanwhile.
                 self.activity.paused = true;
                 self.frame_begun = None;

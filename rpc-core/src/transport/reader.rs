@@ -65,8 +65,8 @@ impl FrameReader {
         if self.buffer.len() < header.full_length as usize {
             return Ok(None);
         }
-        self.buffer.advance(HEADER_LEN);
-        let body = self.buffer.split_to(header.body_length()).freeze();
+        let mut body = self.buffer.split_to(header.full_length as usize).freeze();
+        body.advance(HEADER_LEN);
         if header.full_length as usize > MAX_CHUNK {
             self.chunk = MIN_CHUNK;
         }
