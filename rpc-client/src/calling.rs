@@ -457,9 +457,14 @@ impl<A> fmt::Debug for Calling<A> {
 
 /// Waits until the first of these channels has room: one whose peer reads nothing must not hold up what others could take.
 async fn until_room(channels: Vec<Arc<Channel>>, deadline: Instant) -> Result<Arc<Channel>, Error> {
-    let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
-    let waited = timeout_at(deadline, select_all(rooms)).await;
-    let (_, first, _) = waited.map_err(|_| {
+    let waited = match &channels[..] {
+        [only] => timeout_at(deadline, only.room()).await.map(|()| 0),
+        _ => {
+            let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
+            timeout_at(deadline, select_all(rooms)).await.map(|(_, first, _)| first)
+        }
+    };
+    let first = waited.map_err(|_| {
         let error = Error::new(Code::ResourceExhausted, "no connection had room for another call until the deadline");
         let error = error.with_phase(Phase::Send).with_retry_after(Duration::ZERO);
         match &channels[..] {

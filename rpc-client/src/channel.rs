@@ -408,3 +408,67 @@ impl Drop for Queued<'_> {
 
 /// A peer cannot ask to be left alone for longer.
 const LONGEST_REST: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task};
+
+    use bytes::{BufMut, Bytes};
+    use rpc_core::frame::Frame;
+
+    use super::*;
+
+    fn channel() -> Channel {
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::new(Outbox::new(1000)), 1);
+        channel.prove();
+        channel
+    }
+
+    fn start(channel: &Channel, has_waited: bool) -> Result<Sent, Refused> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        channel.start(deadline, None, has_waited, Waker::noop(), |_, out| {
+            out.put_u8(1);
+            Ok(())
+        })
+    }
+
+    fn finish(channel: &Channel, sent: Sent) {
+        let header = Header::empty(FrameType::Response, 0);
+        channel.deliver(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }));
+        assert!(matches!(channel.look(sent.id, Waker::noop()), Look::Ended(_)));
+    }
+
+    #[test]
+    fn a_place_goes_to_who_waits_longest() {
+        let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+        let first = start(&channel, false).unwrap();
+        let (mut second, mut third) = (pin!(channel.room()), pin!(channel.room()));
+        assert!(second.as_mut().poll(cx).is_pending() && third.as_mut().poll(cx).is_pending());
+        finish(&channel, first);
+        assert!(matches!(start(&channel, false), Err(Refused::Full)), "it has not waited");
+        assert!(third.as_mut().poll(cx).is_pending());
+        assert!(second.as_mut().poll(cx).is_ready());
+        let second = start(&channel, true).unwrap();
+        assert!(third.as_mut().poll(cx).is_pending());
+        finish(&channel, second);
+        assert!(third.as_mut().poll(cx).is_ready());
+        let third = start(&channel, true).unwrap();
+        finish(&channel, third);
+        assert!(start(&channel, false).is_ok(), "nobody waits");
+    }
+
+    #[test]
+    fn a_place_that_is_not_used_goes_to_the_next() {
+        let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+        let first = start(&channel, false).unwrap();
+        let (mut dropped, mut late) = (Box::pin(channel.room()), Box::pin(channel.room()));
+        let mut last = pin!(channel.room());
+        assert!(dropped.as_mut().poll(cx).is_pending() && late.as_mut().poll(cx).is_pending());
+        assert!(last.as_mut().poll(cx).is_pending());
+        finish(&channel, first);
+        drop(dropped);
+        assert!(late.as_mut().poll(cx).is_ready());
+        channel.pass_on();
+        assert!(last.as_mut().poll(cx).is_ready());
+    }
+}
