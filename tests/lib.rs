@@ -1,6 +1,9 @@
 //! What msnb's tests share.
 
+#[cfg(target_os = "linux")]
+pub mod besieged;
 pub mod branch;
+pub mod certificates;
 pub mod ledger;
 pub mod load;
 pub mod nacos;
@@ -11,6 +14,7 @@ pub mod raw_peer;
 mod readme;
 pub mod relay;
 pub mod scripted;
+pub mod seeds;
 pub mod serving;
 pub mod simulation;
 mod time;

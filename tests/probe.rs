@@ -66,6 +66,8 @@ pub struct Seen {
     pub peer: Option<SocketAddr>,
     /// Where the caller reached the server.
     pub local_address: Option<SocketAddr>,
+    /// Who the caller has proved to be, in words.
+    pub identity: String,
     /// How long the caller goes on waiting.
     pub remaining: Option<Duration>,
     /// The pairs that came with the call.
@@ -219,6 +221,7 @@ impl Probing for Probe {
         Seen {
             peer: peer.address,
             local_address: peer.local_address,
+            identity: peer.identity().to_string(),
             remaining: context.remaining(),
             metadata: context.metadata().iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         }

@@ -44,6 +44,23 @@ impl Provider {
         Self::listens(command("provider", &arguments).await).await
     }
 
+    /// Starts a provider on a free port of this machine, with more `arguments`.
+    pub async fn start_with(registry: &str, arguments: &[&str]) -> Self {
+        let all = [&["--listen", "127.0.0.1:0", "--registry", registry], arguments].concat();
+        Self::listens(command("provider", &all).await).await
+    }
+
+    /// Starts a provider on a free port of this machine, and says where it shows its metrics.
+    pub async fn start_with_metrics(registry: &str) -> (Self, SocketAddr) {
+        let arguments = ["--listen", "127.0.0.1:0", "--registry", registry, "--metrics", "127.0.0.1:0"];
+        let mut provider = Self::listens(command("provider", &arguments).await).await;
+        let line = timeout(ANSWER, provider.output.next_line()).await.expect("it goes on in time");
+        let line = line.expect("the output is text").expect("it does not end");
+        // "metrics on http://ADDRESS/metrics"
+        let address = line.strip_prefix("metrics on http://").and_then(|rest| rest.split('/').next()?.parse().ok());
+        (provider, address.unwrap_or_else(|| panic!("the provider says: {line}")))
+    }
+
     /// Starts `tests-provider`, which lies at `binary`, with a clerk who writes into `directory`.
     pub async fn start_ledger(binary: &str, registry: &str, address: SocketAddr, directory: &Path) -> Self {
         let mut command = Command::new(binary);
@@ -226,7 +243,14 @@ fn build() -> BTreeMap<String, PathBuf> {
         Some(other) => other,
         None => panic!("{} names no profile", test.display()),
     };
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells a test of its package would have build scripts run anew that look at it, as ring's does, each time.
+    let of_this_test = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    });
+    of_this_test.for_each(|name| _ = cargo.env_remove(name));
+    let output = cargo
         .args(["build", "--package", "examples", "--bins", "--message-format", "json-render-diagnostics"])
         .args(["--profile", profile, "--target-dir"])
         .arg(directory.parent().expect("a profile lies in a target directory"))

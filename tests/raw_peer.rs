@@ -6,11 +6,8 @@
 use std::{io, net::SocketAddr};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
 };
 
 use crate::in_time;
@@ -18,23 +15,20 @@ use crate::in_time;
 /// One end of a connection that says whatever a test wants.
 ///
 /// Methods without a `Result` panic when they fail or take too long: a test has nothing else to do then.
-#[derive(Debug)]
 pub struct RawPeer {
     reader: RawReader,
     writer: RawWriter,
 }
 
 /// The half of a [`RawPeer`] that receives.
-#[derive(Debug)]
 pub struct RawReader {
-    stream: OwnedReadHalf,
+    stream: Box<dyn AsyncRead + Send + Unpin>,
     buffer: Vec<u8>,
 }
 
 /// The half of a [`RawPeer`] that sends. Dropped, it closes the sending side.
-#[derive(Debug)]
 pub struct RawWriter {
-    stream: OwnedWriteHalf,
+    stream: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
 impl RawPeer {
@@ -51,7 +45,18 @@ impl RawPeer {
     fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("the connection is open");
         let (reader, writer) = stream.into_split();
-        Self { reader: RawReader { stream: reader, buffer: Vec::new() }, writer: RawWriter { stream: writer } }
+        Self::of(reader, writer)
+    }
+
+    /// Speaks over what is there already, which need not be plain TCP.
+    pub fn through(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self::of(reader, writer)
+    }
+
+    fn of(reader: impl AsyncRead + Send + Unpin + 'static, writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+        let reader = RawReader { stream: Box::new(reader), buffer: Vec::new() };
+        Self { reader, writer: RawWriter { stream: Box::new(writer) } }
     }
 
     /// Sends these bytes.
@@ -128,7 +133,8 @@ impl RawWriter {
     ///
     /// The other end has closed the connection.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 }
 

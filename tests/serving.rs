@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rpc_core::{Error, ServiceId};
-use rpc_server::{Server, ServerBuilder, ServerConfig};
+use rpc_server::{Server, ServerBuilder, ServerConfig, ServerCounts, ServerHandle};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::probe::Probe;
@@ -12,6 +12,7 @@ use crate::probe::Probe;
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
+    handle: ServerHandle,
     stop: Option<oneshot::Sender<()>>,
     task: JoinSet<Result<(), Error>>,
 }
@@ -33,11 +34,11 @@ impl Serving {
     /// When it does not bind.
     pub async fn start_on(builder: ServerBuilder, address: SocketAddr) -> Self {
         let server = builder.bind(address).await.expect("the server binds");
-        let address = server.local_address();
+        let (address, handle) = (server.local_address(), server.handle());
         let (stop, stopped) = oneshot::channel::<()>();
         let mut task = JoinSet::new();
         task.spawn(server.run_until(stopped));
-        Self { address, stop: Some(stop), task }
+        Self { address, handle, stop: Some(stop), task }
     }
 
     /// Serves `probe` with these numbers, without a registry.
@@ -48,6 +49,25 @@ impl Serving {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Tells how it is doing.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+
+    /// Waits until `wanted` is true of what it counted.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become true for a long time.
+    pub async fn until_counted(&self, wanted: impl Fn(&ServerCounts) -> bool) {
+        crate::in_time(async {
+            while !wanted(&self.handle.counts()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Asks it to leave in order.

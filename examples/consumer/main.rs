@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{Failure, GoodsClient, GreeterClient, RegistryArgs, log_to_stderr, stopped_by_signal};
+use examples::{ClientSecurity, Failure, GoodsClient, GreeterClient, RegistryArgs, log_to_stderr, stopped_by_signal};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_client::{Client, ClientConfig};
 use tokio::task::JoinSet;
@@ -37,6 +37,8 @@ struct Args {
     /// Print the result as one line of JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    security: ClientSecurity,
 }
 
 /// When to stop.
@@ -61,8 +63,8 @@ async fn main() -> Result<ExitCode, Failure> {
     log_to_stderr("warn");
     let registry = rpc_registry::connect(&args.registry.url).await?;
     // A consumer that is started before its provider waits for it, as long as a call may take.
-    let client =
-        Client::builder().registry(registry).config(ClientConfig::default().with_wait_for_ready(true)).build()?;
+    let client = Client::builder().registry(registry).config(ClientConfig::default().with_wait_for_ready(true));
+    let client = args.security.clone().apply(client)?.build()?;
     let greeter = GreeterClient::new(client.clone());
 
     // One call alone: without a provider there is no sense in a thousand.

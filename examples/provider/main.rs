@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use examples::{
-    Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, Shelf, log_to_stderr, stopped_by_signal,
+    Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, ServerSecurity, Shelf, log_to_stderr,
+    stopped_by_signal,
 };
+use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::Server;
 
 /// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
@@ -22,6 +24,11 @@ struct Args {
     /// The share of the load relative to other providers, 0 to 10000.
     #[arg(long, default_value_t = 1.0)]
     weight: f64,
+    #[command(flatten)]
+    security: ServerSecurity,
+    /// Answer /metrics, for Prometheus, and /health at this address.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
 }
 
 #[tokio::main]
@@ -38,12 +45,26 @@ async fn main() -> Result<(), Failure> {
     if let Some(address) = args.advertise {
         server = server.advertise(address);
     }
+    let mut server = args.security.apply(server);
+    let metrics = Metrics::new();
+    if args.metrics.is_some() {
+        server = server.layer(metrics.clone());
+    }
     let server = server.bind(args.listen).await?;
     println!(
         "serving demo.Greeter:1.0 and shop.Goods:1.0 on {}, listed as {} in {url}",
         server.local_address(),
         server.advertised_address()
     );
+    let _monitor = match args.metrics {
+        Some(address) => {
+            metrics.watch_server(server.handle());
+            let port = MonitorPort::bind(address, metrics).await?;
+            println!("metrics on http://{}/metrics", port.local_address());
+            Some(port)
+        }
+        None => None,
+    };
     server.run_until(stopped_by_signal()).await?;
     println!("drained");
     Ok(())

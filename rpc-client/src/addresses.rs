@@ -192,7 +192,7 @@ impl Known {
     fn take_in(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
         let Some(entry) = self.entries.get_mut(&address) else {
-            let standing = Standing::Listed(self.channels.list(address));
+            let standing = Standing::Listed(self.channels.list(instance));
             self.entries.insert(address, Entry { instance: instance.clone(), standing });
             return;
         };
@@ -200,11 +200,12 @@ impl Known {
         let said_anew = entry.instance != *instance;
         entry.instance = instance.clone();
         match &entry.standing {
+            Standing::Listed(endpoint) if said_anew => endpoint.describe(instance),
             Standing::Listed(_) => {}
             Standing::Delisted { endpoint, .. } => entry.standing = Standing::Listed(Arc::clone(endpoint)),
             Standing::Evicted { until } if said_anew || now >= *until => {
                 info!(%address, "an evicted provider is still listed and is tried again");
-                entry.standing = Standing::Listed(self.channels.list(address));
+                entry.standing = Standing::Listed(self.channels.list(instance));
             }
             Standing::Evicted { .. } => {}
         }

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_is_not_written_yet_may_still_run_unless_the_connection_is_over() {
         let outbox = Arc::new(Outbox::new(100));
-        let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10);
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10, Arc::default());
         channel.prove();
         let write = |_, out: &mut BytesMut| {
             out.put_u8(1);

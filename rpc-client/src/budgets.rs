@@ -5,9 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use rpc_core::TokenBucket;
 use tokio::time::{Instant, sleep};
-
-use crate::token_bucket::TokenBucket;
 
 /// How much of the load may be retries: a fifth of the calls and ten a second, saved up to a bound. When everything fails,
 /// retries then add a fifth to the load, instead of tripling it.
@@ -25,6 +24,11 @@ impl RetryBudget {
     /// Counts a call.
     pub(crate) fn count(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many calls were counted.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Takes a retry, if there is one left.

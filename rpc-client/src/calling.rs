@@ -23,6 +23,7 @@ use crate::{
     answer,
     channel::{Channel, Refused, Sent},
     client::{Client, Target},
+    counters::Counters,
     in_flight::{CallId, Look, Outcome},
 };
 
@@ -169,7 +170,7 @@ impl<A: Serialize> Calling<A> {
         if deadline <= at {
             return Err(overdue(Phase::Send, Delivery::NotSent));
         }
-        self.client.retries().count();
+        self.client.count_call();
         let target = self.client.target(method.service(), options.address)?;
         let key = method.run_once().map(|_| self.client.chance().key());
         Ok(Begun { at, deadline, target, key })
@@ -239,6 +240,9 @@ impl<A: Serialize> Calling<A> {
             let nudge_at = self.may_repeat().then(|| now + timeout / ATTEMPTS_A_TIMEOUT);
             match channel.start(deadline, nudge_at, has_waited, cx.waker(), encode) {
                 Ok(sent) => {
+                    if self.sent > 0 {
+                        Counters::count(&self.client.counters().repeated);
+                    }
                     self.sent += 1;
                     let number = self.log_attempt(&channel, now);
                     self.newest = Some(Live { channel, sent, at: now, number });
@@ -296,7 +300,7 @@ impl<A: Serialize> Calling<A> {
         // What was read just after the call was sent says nothing: a peer that stops under load has always answered somebody
         // since. A ping that was not needed costs a round trip.
         live.channel.suspect(live.at + live.at.elapsed() / 2);
-        if !self.may_send_again() || !self.client.retries().take(Instant::now()) {
+        if !self.may_send_again() || !self.client.take_retry() {
             self.newest = Some(live);
             return;
         }
@@ -374,7 +378,7 @@ impl<A: Serialize> Calling<A> {
         };
         // What never reached a server has not loaded one.
         let free = error.delivery() == Delivery::NotSent && error.phase() == Some(Phase::Send);
-        harmless && self.may_send_again() && (free || self.client.retries().take(Instant::now()))
+        harmless && self.may_send_again() && (free || self.client.take_retry())
     }
 
     fn may_send_again(&self) -> bool {

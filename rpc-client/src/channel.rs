@@ -11,12 +11,13 @@ use bytes::BytesMut;
 use rpc_core::{
     Status,
     frame::{FrameType, Header},
-    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
     transport::{CloseReason, Outbox, Position, PushError},
 };
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    counters::Counters,
     in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     planted::{Bug, planted},
 };
@@ -43,10 +44,11 @@ pub(crate) struct Channel {
     rests: AtomicBool,
     /// Whether the connection is to end once nothing is in flight.
     retiring: AtomicBool,
+    /// Why no new calls are taken, where the peer said it.
+    goodbye: Mutex<Option<Status>>,
     /// Whether the peer has answered anything at all.
     proved: AtomicBool,
-    /// Answers that came for no call.
-    strays: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 /// A call that was handed to a channel.
@@ -69,7 +71,7 @@ pub(crate) enum Refused {
 }
 
 impl Channel {
-    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize) -> Self {
+    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize, counters: Arc<Counters>) -> Self {
         Self {
             address,
             outbox,
@@ -82,8 +84,9 @@ impl Channel {
             resting: Mutex::new(None),
             rests: AtomicBool::new(false),
             retiring: AtomicBool::new(false),
+            goodbye: Mutex::new(None),
             proved: AtomicBool::new(false),
-            strays: AtomicU64::new(0),
+            counters,
         }
     }
 
@@ -311,14 +314,20 @@ impl Channel {
 
     /// Counts a frame that came for no call.
     pub(crate) fn stray(&self) {
-        self.strays.fetch_add(1, Ordering::Relaxed);
+        Counters::count(&self.counters.strays);
     }
 
-    /// Takes no new calls: the peer said goodbye.
-    pub(crate) fn drain(&self) {
+    /// Takes no new calls: the peer said goodbye, and why.
+    pub(crate) fn drain(&self, why: Status) {
+        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.open.store(false, Ordering::Release);
         self.retiring.store(true, Ordering::Release);
         self.place.notify_waiters();
+    }
+
+    /// Why the peer said goodbye, if it did.
+    pub(crate) fn goodbye(&self) -> Option<Status> {
+        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the calls that are overdue; says when the next is, and whether any are in flight.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use dashmap::{DashMap, Entry};
-use rpc_core::transport::Connect;
+use rpc_core::{Instance, transport::Connect};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -12,6 +12,8 @@ use crate::{
     chance::Chance,
     changes::Changes,
     config::ClientConfig,
+    counters::Counters,
+    credentials::Credentials,
     endpoint::Endpoint,
     planted::{Bug, planted},
     watchdog::{Surroundings, watch},
@@ -32,13 +34,14 @@ struct Listed {
 }
 
 impl Channels {
-    pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>) -> Arc<Self> {
+    pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>, credentials: Credentials) -> Arc<Self> {
         let connects = match config.seed {
             None => ConnectBudget::of_process(),
             Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
         };
         let chance = Arc::new(Chance::new(config.seed));
-        let surroundings = Surroundings { config, connector, connects, chance, changes: Arc::default() };
+        let (changes, counters) = Default::default();
+        let surroundings = Surroundings { config, connector, credentials, connects, chance, changes, counters };
         Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
     }
 
@@ -55,9 +58,13 @@ impl Channels {
         &self.surroundings.changes
     }
 
-    /// The endpoint of an address that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
-    pub(crate) fn list(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        self.enter(address, 1)
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.surroundings.counters
+    }
+
+    /// The endpoint of an instance that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
+    pub(crate) fn list(self: &Arc<Self>, instance: &Instance) -> Arc<Endpoint> {
+        self.enter(instance.address(), Some(instance))
     }
 
     /// The endpoint of an address that a caller names. It stays while a service lists it too, or until it is evicted or the
@@ -65,7 +72,7 @@ impl Channels {
     pub(crate) fn named(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
         // The map's lock is let go before the endpoint is entered.
         let known = self.endpoints.get(&address).map(|listed| Arc::clone(&listed.endpoint));
-        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.enter(address, 0))
+        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.enter(address, None))
     }
 
     /// One service lists the endpoint no more; the last one ends it.
@@ -107,7 +114,8 @@ impl Channels {
         self.watchdogs.wait().await;
     }
 
-    fn enter(self: &Arc<Self>, address: SocketAddr, services: usize) -> Arc<Endpoint> {
+    fn enter(self: &Arc<Self>, address: SocketAddr, listed: Option<&Instance>) -> Arc<Endpoint> {
+        let services = usize::from(listed.is_some());
         // The entry is locked: of many callers at once, one makes the endpoint.
         let entry = self.endpoints.entry(address);
         // `close` says so before it goes through the entries: either it finds this one, or it is known here.
@@ -117,19 +125,22 @@ impl Channels {
         if let Entry::Occupied(mut occupied) = entry {
             if !occupied.get().endpoint.is_retired() && !planted(Bug::TwoConnectsForOneAddress) {
                 occupied.get_mut().services += services;
+                listed.into_iter().for_each(|instance| occupied.get().endpoint.describe(instance));
                 return Arc::clone(&occupied.get().endpoint);
             }
-            let endpoint = self.start(address);
+            let endpoint = self.start(address, listed);
             occupied.insert(Listed { endpoint: Arc::clone(&endpoint), services });
             return endpoint;
         }
-        let endpoint = self.start(address);
+        let endpoint = self.start(address, listed);
         entry.insert(Listed { endpoint: Arc::clone(&endpoint), services });
         endpoint
     }
 
-    fn start(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
+    fn start(self: &Arc<Self>, address: SocketAddr, listed: Option<&Instance>) -> Arc<Endpoint> {
         let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
+        // Before there is a watchdog that asks.
+        listed.into_iter().for_each(|instance| endpoint.describe(instance));
         for lane in 0..endpoint.lanes() {
             let (watched, surroundings, channels) =
                 (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
@@ -179,7 +190,14 @@ mod tests {
 
     fn channels() -> (Arc<Channels>, Nowhere) {
         let nowhere = Nowhere::default();
-        (Channels::new(Arc::new(ClientConfig::default().with_seed(Some(1))), Arc::new(nowhere.clone())), nowhere)
+        (
+            Channels::new(
+                Arc::new(ClientConfig::default().with_seed(Some(1))),
+                Arc::new(nowhere.clone()),
+                Credentials::default(),
+            ),
+            nowhere,
+        )
     }
 
     fn address(port: u16) -> SocketAddr {
@@ -216,7 +234,7 @@ mod tests {
             services.spawn(async move {
                 for round in 0..3_000_u16 {
                     let address = address(1 + (service + round) % 2);
-                    let endpoint = channels.list(address);
+                    let endpoint = channels.list(&Instance::new(address));
                     if round % 3 == 0 {
                         tokio::task::yield_now().await;
                     }

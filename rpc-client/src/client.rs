@@ -3,8 +3,10 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+#[cfg(feature = "tls")]
+use rpc_core::tls::ClientTls;
 use rpc_core::{
-    CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId,
+    CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId, Token,
     transport::{Connect, Tcp},
 };
 use serde::Serialize;
@@ -22,6 +24,8 @@ use crate::{
     channel::Channel,
     channels::Channels,
     config::ClientConfig,
+    counters::{ClientCounts, Counters},
+    credentials::Credentials,
     endpoint::{Endpoint, EndpointState},
     planted::{Bug, planted},
     snapshot::Snapshots,
@@ -52,6 +56,9 @@ struct Service {
 pub struct ClientBuilder {
     discovery: Option<Arc<dyn Discovery>>,
     connector: Option<Arc<dyn Connect>>,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
+    token: Option<Token>,
     config: ClientConfig,
 }
 
@@ -93,6 +100,11 @@ impl Client {
         self.0.channels.changes().subscribe()
     }
 
+    /// What this client has counted so far.
+    pub fn counts(&self) -> ClientCounts {
+        self.counters().counts(self.0.retries.calls())
+    }
+
     /// What is known of the providers of a service, and whether that is an old list from disk. A service that was not called
     /// yet has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
@@ -127,8 +139,22 @@ impl Client {
         }
     }
 
-    pub(crate) fn retries(&self) -> &RetryBudget {
-        &self.0.retries
+    /// Counts a call that is begun.
+    pub(crate) fn count_call(&self) {
+        self.0.retries.count();
+    }
+
+    /// Takes a retry of the budget, if there is one left.
+    pub(crate) fn take_retry(&self) -> bool {
+        let taken = self.0.retries.take(Instant::now());
+        if !taken {
+            Counters::count(&self.counters().not_repeated);
+        }
+        taken
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.0.channels.counters()
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {
@@ -266,6 +292,8 @@ impl Client {
 
     fn survey_endpoints(&self, what: &str, endpoints: &[Arc<Endpoint>], tried: &[Tried]) -> Outlook {
         let mut hope = false;
+        // What every provider says is what is wrong.
+        let mut unproved = !endpoints.is_empty();
         let mut rejections = Vec::new();
         for endpoint in endpoints {
             let address = endpoint.address();
@@ -274,6 +302,7 @@ impl Client {
             // merely takes its time makes a quiet connection look silent, until the pong comes.
             let ready = endpoint.channel().is_some_and(|channel| is_untried(&channel, tried));
             hope |= ready || matches!(state, EndpointState::Connecting) || endpoint.is_silent();
+            unproved &= state.failure().is_some_and(|error| error.code() == Code::Unauthenticated);
             let why = match tried.iter().find(|tried| tried.channel.address() == address) {
                 Some(tried) => tried.why.to_string(),
                 None => format!("{address}: {state}"),
@@ -284,7 +313,8 @@ impl Client {
         let more =
             if rejections.len() > shown { format!(" and {} more", rejections.len() - shown) } else { String::new() };
         let message = format!("no provider of {what} takes calls: {}{more}", rejections[..shown].join("; "));
-        let error = Error::new(Code::Unavailable, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
+        let code = if unproved { Code::Unauthenticated } else { Code::Unavailable };
+        let error = Error::new(code, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
         Outlook { refusal: error, hope }
     }
 
@@ -321,6 +351,10 @@ impl Caller for Client {
     fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Calling<A> {
         Calling::new(self, request)
     }
+
+    fn default_timeout(&self) -> Duration {
+        self.config().timeout
+    }
 }
 
 impl ClientBuilder {
@@ -336,6 +370,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Speaks TLS only, with servers whose certificates are trusted: one that speaks plain text is not called.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Proves this token to servers that ask for one.
+    pub fn token(mut self, token: Token) -> Self {
+        self.token = Some(token);
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.config = config;
@@ -346,11 +393,17 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a config with which no call could succeed.
+    /// `InvalidArgument` for a config with which no call could succeed, and for files of certificates that cannot be used.
     pub fn build(self) -> Result<Client, Error> {
         self.config.validate()?;
         let config = Arc::new(self.config);
-        let channels = Channels::new(Arc::clone(&config), self.connector.unwrap_or_else(|| Arc::new(Tcp)));
+        let credentials = Credentials {
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(ClientTls::load).transpose()?,
+            token: self.token,
+        };
+        let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp));
+        let channels = Channels::new(Arc::clone(&config), connector, credentials);
         Ok(Client(Arc::new(Inner {
             config,
             discovery: self.discovery,

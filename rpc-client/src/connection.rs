@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use rpc_core::{
     Code, Status, WireSink,
     frame::{Frame, FrameType, Header, Violation},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
+    head::ResponseHead,
+    proof::{Challenge, Proof},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{changes::Changes, channel::Channel, config::ClientConfig, heartbeat::Heartbeat, in_flight::Outcome};
+use crate::{
+    changes::Changes, channel::Channel, config::ClientConfig, credentials::Papers, heartbeat::Heartbeat,
+    in_flight::Outcome,
+};
 
 /// The client's part in a connection.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(crate) struct Connection {
     pings: PingWindow,
     /// Told when the channel takes no new calls any more.
     changes: Arc<Changes>,
+    /// What the peer is shown when it asks, once.
+    papers: Option<Papers>,
     max_frame: usize,
     /// Whether the peer was asked for its first sign of life.
     greeted: bool,
@@ -33,6 +41,7 @@ impl Connection {
         outbox: Arc<Outbox>,
         config: &ClientConfig,
         changes: Arc<Changes>,
+        papers: Papers,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
         let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
@@ -42,6 +51,7 @@ impl Connection {
             heartbeat,
             pings,
             changes,
+            papers: Some(papers),
             max_frame: config.transport.max_frame as usize,
             greeted: false,
             last_read: None,
@@ -59,15 +69,35 @@ impl Connection {
         }
     }
 
+    /// The peer asks for a token. It answers no ping before it has one, so it is asked anew for its first sign of life.
+    fn handle_challenge(&mut self, body: &[u8]) {
+        let Some(challenge) = Challenge::read(body) else { return };
+        let Some(Papers { token, binding }) = self.papers.take() else { return };
+        let Some(token) = token else {
+            return self.part(Status::new(Code::Unauthenticated, "it requires a token, and this client has none"));
+        };
+        let mut proof = BytesMut::new();
+        Proof::new(&token, challenge, &binding, rand::random()).to_frame().write(&mut proof);
+        // On a connection that is over there is nobody to be told.
+        let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
+        self.say(FrameType::Ping, 0);
+    }
+
+    fn handle_goaway(&self, mut body: Bytes) {
+        let status = ResponseHead::take(&mut body).map(|head| head.status);
+        self.part(status.unwrap_or_else(|_| Status::new(Code::Unavailable, "")));
+    }
+
+    fn part(&self, why: Status) {
+        debug!(peer = %self.channel.address(), %why, "goodbye");
+        self.channel.drain(why);
+        self.changes.tell();
+    }
+
     /// The protocol lets either end call; this one serves nothing.
     fn refuse(&self, header: Header) -> Result<(), Violation> {
         if header.id == 0 {
             return Err(Violation::ZeroId);
-        }
-        // This end reads on while its outbox is full, so a peer that asks and does not read gets no answer.
-        if self.outbox.is_full() {
-            self.channel.stray();
-            return Ok(());
         }
         let sink = WireSink {
             outbox: Arc::clone(&self.outbox),
@@ -82,7 +112,11 @@ impl Connection {
 }
 
 impl Role for Connection {
-    const ANSWERS: bool = false;
+    fn backlog(config: &TransportConfig) -> usize {
+        // A client reads on while its calls wait, which are this many bytes at most: the server may only wait for its answers to be
+        // read. What it says to frames of the server's own accord comes on top, and has a bound too.
+        config.outbox + config.max_frame as usize + config.outbox
+    }
 
     fn expects_more(&self, _read: bool) -> bool {
         // Callers who get their answers make their next calls; one alone has made its own.
@@ -101,14 +135,11 @@ impl Role for Connection {
                 self.pings.count(now)?;
                 self.say(FrameType::Pong, header.id);
             }
-            FrameType::Goaway => {
-                debug!(peer = %self.channel.address(), "the peer says goodbye");
-                self.channel.drain();
-                self.changes.tell();
-            }
+            FrameType::Goaway => self.handle_goaway(frame.body),
+            FrameType::Challenge => self.handle_challenge(&frame.body),
             FrameType::Request => self.refuse(header)?,
             FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
-            FrameType::Cancel | FrameType::Extension(_) => {}
+            FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use rpc_core::Error;
+use rpc_core::{Error, Instance};
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
@@ -16,6 +16,8 @@ use crate::channel::Channel;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: SocketAddr,
+    /// The name that its certificate has, where it says so.
+    certificate_name: RwLock<Option<Arc<str>>>,
     lanes: Vec<RwLock<Lane>>,
     retired: CancellationToken,
     watchdogs: Mutex<Vec<AbortHandle>>,
@@ -61,6 +63,7 @@ impl Endpoint {
     pub(crate) fn new(address: SocketAddr, lanes: usize) -> Self {
         Self {
             address,
+            certificate_name: RwLock::default(),
             lanes: std::iter::repeat_with(|| RwLock::new(Lane::Connecting)).take(lanes).collect(),
             retired: CancellationToken::new(),
             watchdogs: Mutex::default(),
@@ -77,6 +80,17 @@ impl Endpoint {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The name that its certificate has, where it says so.
+    pub(crate) fn certificate_name(&self) -> Option<Arc<str>> {
+        self.certificate_name.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what an instance says of itself; it counts for the next connection.
+    pub(crate) fn describe(&self, instance: &Instance) {
+        let name = instance.metadata().get(Instance::TLS_NAME).map(|name| Arc::from(name.as_str()));
+        *self.certificate_name.write().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
     /// The least loaded channel that takes calls now.
@@ -151,6 +165,14 @@ impl Endpoint {
 }
 
 impl EndpointState {
+    /// Why it was lost or could not be reached.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        match self {
+            Self::Backoff(error) | Self::Evicted(error) => Some(error),
+            Self::Connecting | Self::Ready { .. } | Self::Passed | Self::Retired => None,
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::Ready { .. } => 0,

@@ -24,7 +24,8 @@ const SCHEDULES: usize = 5_000;
 
 fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
     let outbox = Arc::new(Outbox::new(1000));
-    let channel = Arc::new(Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), max_in_flight));
+    let channel =
+        Arc::new(Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), max_in_flight, Arc::default()));
     channel.prove();
     (channel, outbox)
 }

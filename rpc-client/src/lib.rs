@@ -9,15 +9,22 @@
 //! | which providers has a service? | `addresses.rs`, on disk `snapshot.rs` |
 //! | which of them is called? | `balance.rs` |
 //! | which connections are there? | `channels.rs`, to one address `endpoint.rs` |
+//! | how is a connection made safe, and what is proved on it? | `credentials.rs` |
 //! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
 //! | who is told when something changed? | `changes.rs` |
+//! | what is counted? | `counters.rs` |
 //! | where do random numbers come from? | `chance.rs` |
-//! | what bounds retries and connects? | `budgets.rs`, by `token_bucket.rs` |
+//! | what bounds retries and connects? | `budgets.rs` |
 //! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
 //! | which mistakes can be made on purpose, for tests? | `planted.rs` |
 //! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
 //!
-//! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget.
+//! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget. What should stand around all
+//! its calls is a layer: `rpc_core::layer::Layered::new(client).layer(…)`. The crate rpc-layers has some.
+//!
+//! With [`ClientBuilder::tls`] it speaks TLS only; with [`ClientBuilder::token`] it proves who it is to servers that ask. A server
+//! that it does not trust, or that does not accept it, is connected to again with growing delays like one that is out of
+//! reach; calls name what was wrong.
 //!
 //! # Errors
 //!
@@ -70,6 +77,8 @@ mod channels;
 mod client;
 mod config;
 mod connection;
+mod counters;
+mod credentials;
 mod endpoint;
 mod heartbeat;
 mod in_flight;
@@ -78,13 +87,13 @@ mod interleavings;
 #[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
 mod planted;
 mod snapshot;
-mod token_bucket;
 mod watchdog;
 
 pub use balance::Balance;
 pub use calling::Calling;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
+pub use counters::ClientCounts;
 pub use endpoint::EndpointState;
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rpc_core::{
     Code, Error, Phase,
-    transport::{Connect, Driver, Outbox},
+    transport::{Connect, Driver, Io, Outbox},
 };
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -17,6 +17,8 @@ use crate::{
     channel::Channel,
     config::ClientConfig,
     connection::Connection,
+    counters::Counters,
+    credentials::{Credentials, Papers},
     endpoint::{Endpoint, Lane},
     planted::{Bug, planted},
 };
@@ -26,11 +28,13 @@ use crate::{
 pub(crate) struct Surroundings {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) credentials: Credentials,
     /// Bounds the connects.
     pub(crate) connects: Arc<ConnectBudget>,
     pub(crate) chance: Arc<Chance>,
     /// Told whenever the state of an endpoint changes.
     pub(crate) changes: Arc<Changes>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Connects, and connects again with growing delays, until the address is not wanted any more or has failed too often.
@@ -55,6 +59,7 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
             backoff.proved();
         } else if !backoff.failed() {
             warn!(%address, %error, failures = backoff.failures(), "evicted");
+            Counters::count(&surroundings.counters.evicted);
             enter(Lane::Evicted(error));
             // One lane's failures are the address's.
             return endpoint.retire();
@@ -77,27 +82,33 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
 
 /// Connects and stays until the connection is over; says why, and whether the peer had proved to be alive.
 async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) -> (Error, bool) {
-    let (address, config) = (endpoint.address(), &surroundings.config);
+    let (address, config, counters) = (endpoint.address(), &surroundings.config, &surroundings.counters);
     let unavailable =
         |message: String| Error::new(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
     let connected = async {
         surroundings.connects.permit().await;
-        timeout(config.connect_timeout, surroundings.connector.connect(address)).await
+        timeout(config.connect_timeout, connect(endpoint, surroundings)).await.unwrap_or_else(|_| {
+            Err(Error::new(Code::Unavailable, format!("cannot connect within {:?}", config.connect_timeout)))
+        })
     };
-    let stream = tokio::select! {
+    let (stream, papers) = tokio::select! {
         biased;
         // Nothing was sent on a connection that is not there yet.
         () = endpoint.retired() => return (unavailable("not wanted any more".to_owned()), false),
         connected = connected => match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return (unavailable(format!("cannot connect: {error}")).with_source(error), false),
-            Err(_) => return (unavailable(format!("cannot connect within {:?}", config.connect_timeout)), false),
+            Ok(connected) => connected,
+            Err(error) => {
+                Counters::count(&counters.not_connected);
+                return (error.with_peer(address).with_phase(Phase::Connect), false);
+            }
         },
     };
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
-    let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight));
-    let role = Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&surroundings.changes));
-    let driver = Driver::new(stream, role, outbox, config.transport.clone());
+    let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight, Arc::clone(counters)));
+    let role =
+        Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&surroundings.changes), papers);
+    Counters::count(&counters.connected);
+    let driver = Driver::new(stream, role, outbox, config.transport.clone()).counted_in(Arc::clone(&counters.traffic));
     endpoint.enter(lane, Lane::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {
         // `retire` looked for a channel before there was this one.
@@ -105,6 +116,29 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
     }
     let reason = driver.await;
     debug!(%address, %reason, "connection over");
-    let error = unavailable(format!("the connection was lost: {reason}")).with_source(reason);
+    let error = match channel.goodbye() {
+        Some(status) if status.code() == Code::Unauthenticated => {
+            Error::new(Code::Unauthenticated, status.message().to_owned()).with_peer(address).with_phase(Phase::Connect)
+        }
+        Some(status) => unavailable(format!("it said goodbye: {}", status.message())),
+        None => unavailable(format!("the connection was lost: {}", told(&reason))).with_source(reason),
+    };
     (error, channel.is_proved() || planted(Bug::AttemptsResetByConnect))
+}
+
+/// Connects, and makes the connection safe.
+async fn connect(endpoint: &Endpoint, surroundings: &Surroundings) -> Result<(Box<dyn Io>, Papers), Error> {
+    let address = endpoint.address();
+    let io = surroundings
+        .connector
+        .connect(address)
+        .await
+        .map_err(|error| Error::new(Code::Unavailable, format!("cannot connect: {error}")).with_source(error))?;
+    surroundings.credentials.secure(io, address, endpoint.certificate_name().as_deref()).await
+}
+
+/// An error and its causes: who is told that a provider takes no calls sees nothing but the text.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -19,6 +19,11 @@ pub trait Caller: Clone + Send + Sync + 'static {
     fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
         self.call(request)
     }
+
+    /// The timeout of a call when neither its caller nor its method names one.
+    fn default_timeout(&self) -> Duration {
+        CallOptions::DEFAULT_TIMEOUT
+    }
 }
 
 /// One call to be sent.

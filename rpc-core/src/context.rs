@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Metadata,
-    sync::{AtomicBool, OnceLock, fence},
+    Code, Identity, Metadata,
+    sync::{AtomicBool, AtomicU8, OnceLock, fence},
 };
 
 /// What a handler may know of the call it serves: deadline, metadata, peer, cancellation. Cheap to clone.
@@ -26,14 +26,14 @@ struct Inner {
     deadline: Option<Instant>,
     metadata: Metadata,
     idempotency_key: Option<[u8; 16]>,
-    /// Set once by whoever answers the call: the handler, its deadline, its caller's cancellation.
-    answered: AtomicBool,
+    /// The code, set once by whoever answers the call: the handler, its deadline, its caller's cancellation.
+    outcome: AtomicU8,
     cancelled: AtomicBool,
     /// Made only for who waits for it.
     cancellation: OnceLock<CancellationToken>,
 }
 
-/// The two ends of the connection that a call came over.
+/// The two ends of the connection that a call came over, and who the caller is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
@@ -41,12 +41,25 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The address at which the caller reached this server; `None` in process.
     pub local_address: Option<SocketAddr>,
+    identity: Identity,
 }
 
 impl Peer {
     /// The ends of a connection.
     pub fn new(address: SocketAddr, local_address: SocketAddr) -> Self {
-        Self { address: Some(address), local_address: Some(local_address) }
+        Self { address: Some(address), local_address: Some(local_address), identity: Identity::ANONYMOUS }
+    }
+
+    /// Sets who the caller has proved to be.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Who the caller has proved to be; anonymous where the server asks for no proof, and in process.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 }
 
@@ -63,7 +76,7 @@ impl Context {
             deadline,
             metadata,
             idempotency_key,
-            answered: AtomicBool::new(false),
+            outcome: AtomicU8::new(UNANSWERED),
             cancelled: AtomicBool::new(false),
             cancellation: OnceLock::new(),
         }))
@@ -141,14 +154,22 @@ impl Context {
         }
     }
 
-    /// Whether the caller of this is the one who answers; the second and later ones are not.
-    pub fn claim_answer(&self) -> bool {
-        !self.0.answered.swap(true, Ordering::AcqRel)
+    /// Whether the caller of this is the one who answers, with `code`; the second and later ones are not.
+    pub fn claim_answer(&self, code: Code) -> bool {
+        self.0.outcome.compare_exchange(UNANSWERED, code as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Whether the call has its answer.
     pub fn is_answered(&self) -> bool {
-        self.0.answered.load(Ordering::Acquire)
+        self.0.outcome.load(Ordering::Acquire) != UNANSWERED
+    }
+
+    /// How the call was answered; `None` while it is not.
+    pub fn outcome(&self) -> Option<Code> {
+        match self.0.outcome.load(Ordering::Acquire) {
+            UNANSWERED => None,
+            code => Some(Code::from_u8(code)),
+        }
     }
 }
 
@@ -183,6 +204,9 @@ tokio::task_local! {
     static CURRENT: Context;
 }
 
+/// The number of no code.
+const UNANSWERED: u8 = u8::MAX;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +235,8 @@ mod tests {
     fn one_answer_is_claimed() {
         let context = context();
         assert!(!context.is_answered());
-        assert!(context.claim_answer());
-        assert!(!context.claim_answer());
+        assert!(context.claim_answer(Code::Ok));
+        assert!(!context.claim_answer(Code::Cancelled));
+        assert_eq!(context.outcome(), Some(Code::Ok));
     }
 }

@@ -63,10 +63,10 @@ impl Error {
     /// What a peer's answer says: [`Phase::Wait`] and [`Delivery::Answered`], unless the status says that the handler did not
     /// run, which is [`Delivery::NotSent`].
     ///
-    /// A server says so by `Unavailable`, and by `ResourceExhausted` together with a time to wait.
+    /// A server says so by `Unavailable`, by `Unauthenticated`, and by `ResourceExhausted` together with a time to wait.
     pub fn from_status(status: Status, retry_after: Option<Duration>) -> Self {
         let refused = match status.code() {
-            Code::Unavailable => true,
+            Code::Unavailable | Code::Unauthenticated => true,
             Code::ResourceExhausted => retry_after.is_some(),
             _ => false,
         };

@@ -30,7 +30,11 @@ pub enum FrameType {
     End,
     /// Reserved: permission to send items.
     Credit,
-    /// 64 to 127: ignored by who does not know it.
+    /// Asks who the peer is, by a [`Challenge`](crate::proof::Challenge); server to client.
+    Challenge,
+    /// Answers a challenge by a [`Proof`](crate::proof::Proof); client to server.
+    Proof,
+    /// Others of 64 to 127: ignored by who does not know it.
     Extension(u8),
 }
 
@@ -47,7 +51,9 @@ impl FrameType {
             7 => Self::Item,
             8 => Self::End,
             9 => Self::Credit,
-            64..=127 => Self::Extension(number),
+            64 => Self::Challenge,
+            65 => Self::Proof,
+            66..=127 => Self::Extension(number),
             _ => return None,
         })
     }
@@ -64,6 +70,8 @@ impl FrameType {
             Self::Item => 7,
             Self::End => 8,
             Self::Credit => 9,
+            Self::Challenge => 64,
+            Self::Proof => 65,
             Self::Extension(number) => number,
         }
     }
@@ -174,7 +182,7 @@ const LENGTH_AT: usize = 5;
 #[non_exhaustive]
 pub enum Violation {
     /// The first four bytes are not "msnb".
-    #[error("the magic is {0:02x?} instead of \"msnb\"; does the peer speak another protocol?")]
+    #[error("the magic is {0:02x?} instead of \"msnb\"; does the peer speak {another}?", another = other_protocol(.0))]
     WrongMagic([u8; 4]),
     /// A version that this crate does not speak.
     #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
@@ -213,6 +221,12 @@ pub enum Violation {
     SlowFrame(usize),
 }
 
+/// What a peer seems to speak whose bytes are not this protocol's.
+fn other_protocol(magic: &[u8; 4]) -> &'static str {
+    // TLS begins with a record of a handshake or an alert; a reader tells as soon as it has one byte of it.
+    if matches!(magic, [0x15 | 0x16, 0x03 | 0, ..]) { "TLS, and this end not" } else { "another protocol" }
+}
+
 /// A frame over the limit is skipped as it arrives up to this many times the limit; beyond, the connection closes.
 pub(crate) const FORGIVEN: u32 = 16;
 
@@ -247,7 +261,7 @@ mod tests {
         for unknown in [0, 10, 63, 128, 255] {
             assert_eq!(with(9, unknown), Err(Violation::UnknownType(unknown)));
         }
-        for ignored in [64, 127] {
+        for ignored in [66, 127] {
             assert_eq!(with(9, ignored).unwrap().frame_type, FrameType::Extension(ignored));
         }
     }

@@ -16,6 +16,9 @@ impl Instance {
     /// The largest weight; Nacos takes no larger one.
     pub const MAX_WEIGHT: f64 = 10_000.0;
 
+    /// The key in the metadata of the name that a provider's certificate has, where it is not its address.
+    pub const TLS_NAME: &str = "tls-name";
+
     /// A provider at `address`, with weight 1 and no metadata.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, weight: Self::DEFAULT_WEIGHT, metadata: BTreeMap::new() }
@@ -46,7 +49,7 @@ impl Instance {
         self.weight
     }
 
-    /// What the provider says of itself: `protocol`, `codecs`, `started`.
+    /// What the provider says of itself: `protocol`, `codecs`, `started`, and [`TLS_NAME`](Self::TLS_NAME) where it has one.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

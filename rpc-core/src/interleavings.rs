@@ -106,7 +106,7 @@ fn a_call_gets_one_answer_from_its_handler_or_its_deadline() {
             let responder = Responder::wire(context.clone(), sink.clone());
             let handler = thread::spawn(move || block_on(responder.result(7_u32)));
             let deadline = thread::spawn(move || {
-                if context.claim_answer() {
+                if context.claim_answer(Code::DeadlineExceeded) {
                     sink.refuse(&Status::new(Code::DeadlineExceeded, "late"), None);
                     context.cancel();
                 }

@@ -10,8 +10,11 @@
 //! | how are values serialized and compressed? | [`Codec`], [`Compression`] |
 //! | what does a registry do? | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | what sends calls, what takes them? | [`Caller`], [`Service`] |
+//! | what stands around all calls? | [`layer`] |
 //! | what is on the wire? | [`frame`], [`head`] |
 //! | how do bytes become frames? | [`transport`] |
+//! | how are connections encrypted? | [`tls`] |
+//! | who calls, and how is that proved? | [`Identity`], [`Token`], [`Tokens`], [`proof`] |
 //!
 //! A call ends once: by its deadline at the latest, with its answer or with an [`Error`] that says whether it may have run.
 //! Timeouts are [`Duration`](std::time::Duration)s of at most 49 days and travel in whole milliseconds, rounded up; sizes are in
@@ -33,6 +36,8 @@
 //! | `FailedPrecondition` | a client without a registry was given no address |
 //! | `Aborted` | a call that runs once was sent again, to a server that does not know whether it ran |
 //! | `DataLoss` | the stored answer of a call that runs once is damaged |
+//! | `Unauthenticated` | the server requires a token, and this client has none that it accepts |
+//! | `PermissionDenied` | the caller is not on the method's list, see [`Identity`] |
 //! | `Application` | the service's own error, which callers get as [`CallError::Service`] |
 //! | `Cancelled` | told to a caller that gave the call up, and so to nobody |
 //!
@@ -103,21 +108,29 @@ mod error;
 mod explain;
 pub mod frame;
 pub mod head;
+mod identity;
 mod instance;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+pub mod layer;
 mod local;
 mod message;
 mod metadata;
 mod method;
 mod payload;
+pub mod proof;
 mod registry;
+mod reloaded;
 mod reply;
 mod service;
 mod service_id;
 mod status;
 #[doc(hidden)]
 pub mod sync;
+#[cfg(feature = "tls")]
+pub mod tls;
+mod token;
+mod token_bucket;
 pub mod transport;
 
 use std::pin::Pin;
@@ -129,6 +142,7 @@ pub use compression::Compression;
 pub use context::{Context, Peer, Scoped};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
+pub use identity::Identity;
 pub use instance::Instance;
 pub use local::{Local, LocalCall};
 pub use message::Message;
@@ -141,6 +155,8 @@ pub use rpc_macros::rpc_service;
 pub use service::{Responder, Service, StoredAnswer, WireSink};
 pub use service_id::ServiceId;
 pub use status::{Code, Status};
+pub use token::{AcceptedTokens, Token, Tokens};
+pub use token_bucket::TokenBucket;
 
 /// A future behind a pointer, where a trait must be usable as `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

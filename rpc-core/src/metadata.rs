@@ -47,6 +47,22 @@ impl Metadata {
         Ok(())
     }
 
+    /// Adds an entry in place of all that have this key.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert); what was there under the key is then gone.
+    pub fn set(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Status> {
+        if self.get_bytes(key).is_some() {
+            let mut others = Self::default();
+            for (other, value) in self.iter().filter(|(other, _)| *other != key) {
+                others.insert(other, value)?;
+            }
+            *self = others;
+        }
+        self.insert(key, value)
+    }
+
     /// The last value under `key`, if it is text.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.get_bytes(key).and_then(|value| std::str::from_utf8(value).ok())
@@ -134,6 +150,17 @@ mod tests {
         let read = Metadata::from_wire(metadata.wire.clone()).unwrap();
         assert_eq!((read.get("tenant"), read.get("trace-id"), read.get("x")), (Some("b"), Some("7"), None));
         assert_eq!(read.iter().count(), 3);
+    }
+
+    #[test]
+    fn what_is_set_replaces_what_was_there() {
+        let mut metadata = Metadata::default();
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            metadata.insert(key, value).unwrap();
+        }
+        metadata.set("a", "4").unwrap();
+        metadata.set("c", "5").unwrap();
+        assert_eq!(metadata.iter().collect::<Vec<_>>(), [("b", &b"2"[..]), ("a", b"4"), ("c", b"5")]);
     }
 
     #[test]

@@ -148,13 +148,13 @@ impl Responder {
     fn try_send<T: Serialize>(&mut self, status: &Status, value: &T) -> bool {
         match &mut self.sink {
             Sink::Nobody => {
-                self.context.claim_answer();
+                self.context.claim_answer(status.code());
             }
             Sink::Local(reply) => {
                 let mut payload = BytesMut::new();
                 let encoded = Codec::Bincode.encode(value, &mut payload);
                 let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
-                if self.context.claim_answer()
+                if self.context.claim_answer(status.code())
                     && let Some(reply) = reply.take()
                 {
                     // A caller that gave up is no longer there to be told.
@@ -163,8 +163,8 @@ impl Responder {
             }
             Sink::Kept(sink, answer) => {
                 let mut frame = BytesMut::new();
-                sink.write(&mut frame, status, value);
-                if self.context.claim_answer()
+                let code = sink.write(&mut frame, status, value);
+                if self.context.claim_answer(code)
                     && let Some(answer) = answer.take()
                 {
                     let _ = answer.send(StoredAnswer(frame.freeze()));
@@ -178,8 +178,8 @@ impl Responder {
                         return;
                     }
                     let start = out.len();
-                    sink.write(out, status, value);
-                    if !self.context.claim_answer() {
+                    let code = sink.write(out, status, value);
+                    if !self.context.claim_answer(code) {
                         out.truncate(start);
                     }
                 });
@@ -197,7 +197,7 @@ impl Responder {
         if let Sink::Wire(sink) = &self.sink {
             return sink.refuse_once(&self.context, status, retry_after);
         }
-        if !self.context.claim_answer() {
+        if !self.context.claim_answer(status.code()) {
             return;
         }
         match &mut self.sink {
@@ -263,7 +263,7 @@ impl WireSink {
     /// Gives an answer that was kept, unless the call has another. Its number of bytes is bounded by the frame limit, and it is
     /// given once for each request, so it does not wait for room.
     pub fn give(&self, context: &Context, answer: &StoredAnswer) {
-        self.claim(context, |out| {
+        self.claim(context, Code::Ok, |out| {
             let start = out.len();
             out.put_slice(&answer.0);
             out[start + ID_AT..start + HEADER_LEN].copy_from_slice(&self.id.to_be_bytes());
@@ -272,7 +272,7 @@ impl WireSink {
 
     /// Answers with a status and no value, unless the call has another answer.
     pub fn refuse_once(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
-        self.claim(context, |out| self.write_status(out, status, retry_after));
+        self.claim(context, status.code(), |out| self.write_status(out, status, retry_after));
     }
 
     /// Answers with a status and no value, without regard to who else might.
@@ -282,28 +282,28 @@ impl WireSink {
     }
 
     /// Lets `write` append the answer if there is none yet.
-    fn claim(&self, context: &Context, write: impl FnOnce(&mut BytesMut)) {
+    fn claim(&self, context: &Context, code: Code, write: impl FnOnce(&mut BytesMut)) {
         // Under the outbox's lock: a connection that waits for its last answer must not find it claimed and not yet there.
         let _ = self.outbox.push_control(|out| {
-            if context.claim_answer() {
+            if context.claim_answer(code) {
                 write(out);
             }
         });
     }
 
-    /// Writes a result or an error value; where that fails, why.
-    fn write<T: Serialize + ?Sized>(&self, out: &mut BytesMut, status: &Status, value: &T) {
+    /// Writes a result or an error value; where that fails, why. Says the code of what was written.
+    fn write<T: Serialize + ?Sized>(&self, out: &mut BytesMut, status: &Status, value: &T) -> Code {
         let written = Codec::from_u8(self.codec).and_then(|codec| {
             let compression = Compression::from_u8(self.compression)?;
             let (id, max_frame) = (self.id, self.max_frame);
             let message = Message { frame_type: FrameType::Response, id, codec, compression, value, max_frame };
             message.write(out, |out| write_head(out, status, None))
         });
-        if let Err(failed) = written {
-            // The handler ran, so what does not fit or encode is this end's fault, not the caller's.
-            let code = if failed.code() == Code::InvalidArgument { Code::Internal } else { failed.code() };
-            self.write_status(out, &Status::new(code, failed.message().to_owned()), None);
-        }
+        let Err(failed) = written else { return status.code() };
+        // The handler ran, so what does not fit or encode is this end's fault, not the caller's.
+        let code = if failed.code() == Code::InvalidArgument { Code::Internal } else { failed.code() };
+        self.write_status(out, &Status::new(code, failed.message().to_owned()), None);
+        code
     }
 
     fn write_status(&self, out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {

@@ -4,13 +4,13 @@
 #[cfg(not(shuttle))]
 pub use std::sync::{
     Mutex, MutexGuard, OnceLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
 };
 
 #[cfg(shuttle)]
 pub use shuttle::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
 };
 
 /// The standard library's, but others may run before each look.

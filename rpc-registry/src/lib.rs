@@ -43,6 +43,8 @@
 mod address;
 mod connect;
 mod fixed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod local;
 mod memory;
 #[cfg(feature = "nacos")]

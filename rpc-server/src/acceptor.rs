@@ -20,7 +20,11 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use crate::connection::{Connection, Shared, goaway};
+use crate::{
+    connection::{Connection, Shared},
+    counters::Counters,
+    entrance::{Entered, goaway},
+};
 
 /// Lets connections in, within bounds, and owns their tasks: dropped, it ends them.
 pub(crate) struct Acceptor {
@@ -88,15 +92,22 @@ impl Acceptor {
         let from_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
         if self.open.len() >= config.max_connections || from_ip >= config.max_connections_per_ip {
             warn!(%ip, open = self.open.len(), from_ip, "a connection over the limit is refused");
-            return turn_away(io);
+            Counters::count(&self.shared.counters.turned_away);
+            return if self.shared.entrance.is_encrypted() { drop(io) } else { turn_away(io) };
         }
         debug!(peer = ?peer.address, "connection opened");
+        let counters = &self.shared.counters;
+        Counters::count(&counters.accepted);
         let outbox = Arc::new(Outbox::new(config.transport.outbox));
-        let connection = Connection::new(Arc::clone(&self.shared), Arc::clone(&outbox), peer);
-        let driver = Driver::new(io, connection, Arc::clone(&outbox), config.transport.clone());
-        let task = self.tasks.spawn(async move { drop(driver.await) });
+        let task = if self.shared.entrance.is_open() {
+            let driver = drive(&self.shared, &outbox, io, peer);
+            self.tasks.spawn(async move { drop(driver.await) })
+        } else {
+            self.tasks.spawn(enter(Arc::clone(&self.shared), Arc::clone(&outbox), io, peer))
+        };
         *self.per_ip.entry(ip).or_default() += 1;
         self.open.insert(task.id(), Open { outbox, ip });
+        counters.open.store(self.open.len(), Ordering::Relaxed);
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -110,12 +121,32 @@ impl Acceptor {
             }
         };
         let Some(Open { ip, .. }) = self.open.remove(&id) else { return };
+        self.shared.counters.open.store(self.open.len(), Ordering::Relaxed);
         if let Some(count) = self.per_ip.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
                 self.per_ip.remove(&ip);
             }
         }
+    }
+}
+
+fn drive(shared: &Arc<Shared>, outbox: &Arc<Outbox>, io: Box<dyn Io>, peer: Peer) -> Driver<Box<dyn Io>, Connection> {
+    let connection = Connection::new(Arc::clone(shared), Arc::clone(outbox), peer);
+    Driver::new(io, connection, Arc::clone(outbox), shared.config.transport.clone())
+        .counted_in(Arc::clone(&shared.counters.traffic))
+}
+
+/// Serves a connection once it has proved itself.
+async fn enter(shared: Arc<Shared>, outbox: Arc<Outbox>, io: Box<dyn Io>, peer: Peer) {
+    let address = peer.address;
+    // Boxed, because what it takes to enter is not needed as long as the connection lives.
+    match Box::pin(shared.entrance.enter(io, peer, shared.config.handshake_time)).await {
+        Ok(Entered { io, peer, reader }) => {
+            debug!(peer = ?address, identity = %peer.identity(), "connection entered");
+            drop(drive(&shared, &outbox, io, peer).with_reader(reader).await);
+        }
+        Err(turned_away) => debug!(peer = ?address, why = %turned_away, "connection turned away"),
     }
 }
 

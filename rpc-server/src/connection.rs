@@ -2,10 +2,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{self, Poll, Waker},
     time::Duration,
@@ -14,19 +14,22 @@ use std::{
 use rpc_core::{
     BoxFuture, Code, Context, Metadata, Payload, Peer, Responder, Status, StoredAnswer, WireSink,
     frame::{Frame, FrameType, Header, Violation},
-    head::{CallFlags, HeadError, RequestHead, ResponseHead},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, Turn},
+    head::{CallFlags, HeadError, RequestHead},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, trace, warn};
 
 use crate::{
     config::ServerConfig,
+    counters::Counters,
     dispatcher::{Dispatcher, Target},
+    entrance::{Entrance, goaway},
+    load::{Load, Permit},
     once::{Admission, Asker, OnceCalls, Refused},
     running::{Ended, Running},
 };
@@ -35,6 +38,7 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) config: ServerConfig,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) entrance: Entrance,
     /// Set once the server says goodbye.
     pub(crate) draining: AtomicBool,
     /// Owns the tasks of handlers that were not done at once.
@@ -43,8 +47,9 @@ pub(crate) struct Shared {
     pub(crate) abort: CancellationToken,
     /// The calls that run once.
     pub(crate) once: OnceCalls,
-    /// Frames that came for no call.
-    pub(crate) strays: AtomicU64,
+    /// How many handlers run in all.
+    pub(crate) load: Arc<Load>,
+    pub(crate) counters: Counters,
 }
 
 /// The server's part in a connection.
@@ -71,6 +76,7 @@ impl Connection {
             Ok(head) => head,
             Err(HeadError::Violation(violation)) => return Err(violation),
             Err(HeadError::Refused(status)) => {
+                Counters::count(&self.shared.counters.malformed);
                 self.sink(header).refuse(&status, None);
                 return Ok(());
             }
@@ -93,15 +99,23 @@ impl Connection {
 
     /// Finds out who serves a call, and how long it may take.
     fn admit(&self, head: &RequestHead, has_room: bool) -> Result<(&Target, Duration), Refusal> {
-        let config = &self.shared.config;
-        let target = self.shared.dispatcher.find(&head.route)?;
+        let Shared { config, counters, dispatcher, .. } = &*self.shared;
+        let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
+        target.check(self.peer.identity())?;
         if !has_room {
+            Counters::count(&counters.crowded);
             let message = format!("{} calls run on this connection", config.max_in_flight);
             let status = Status::new(Code::ResourceExhausted, message);
             return Err(Refusal { status, retry_after: Some(RETRY_AFTER) });
         }
-        let timeout = head.timeout.or(target.info().default_timeout()).unwrap_or(config.default_timeout);
+        let own_timeout = target.info().default_timeout();
+        let mut timeout = head.timeout.or(own_timeout).unwrap_or(config.default_timeout);
+        if head.flags.contains(CallFlags::ONE_WAY) || head.idempotency_key.is_some() {
+            // Not even the end of its connection may end it.
+            timeout = timeout.min(config.max_unattended.max(own_timeout.unwrap_or_default()));
+        }
         if timeout.is_zero() {
+            Counters::count(&counters.late);
             Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the call was started"))?;
         }
         Ok((target, timeout))
@@ -129,12 +143,42 @@ impl Connection {
         } else {
             Responder::wire(context.clone(), self.sink(header))
         };
+        let fate = |context: &Context| Fate { context: context.clone(), sink: self.sink(header), one_way, deadline };
+        if !self.shared.load.has_room() {
+            let fate = fate(&context);
+            let (service, method) = (Arc::clone(&target.service), target.method);
+            let begin = move |permit| {
+                let call = service.call(method, arguments, responder);
+                Handling { context, call, route: head.route, permit: Some(permit) }
+            };
+            return self.queue(begin, fate);
+        }
         let call = target.service.call(target.method, arguments, responder);
-        let mut handling = Handling { context, call, route: head.route };
+        let mut handling = Handling { context, call, route: head.route, permit: None };
         // Most handlers are done at once: those cost neither a task nor an entry.
         if Pin::new(&mut handling).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
-            self.spawn(handling, header, one_way);
+            handling.permit = Some(self.shared.load.enter());
+            let fate = fate(&handling.context);
+            self.spawn(handling, fate);
         }
+    }
+
+    /// Lets a call wait until fewer handlers run; it is begun only if its caller still waits then.
+    fn queue(&self, begin: impl FnOnce(Permit) -> Handling + Send + 'static, fate: Fate) {
+        let Some(place) = self.shared.load.place() else { return self.shared.refuse(&fate) };
+        let (shared, waiting) = (Arc::clone(&self.shared), fate.clone());
+        let queued = async move {
+            let Ok(permit) = timeout(shared.config.queue_time, place.permit()).await else {
+                return shared.refuse(&waiting);
+            };
+            // Between the deadline and the sweep that finds it.
+            if Instant::now() >= waiting.deadline {
+                Counters::count(&shared.counters.late);
+                return waiting.refuse(&Status::new(Code::DeadlineExceeded, LATE), None);
+            }
+            begin(permit).await;
+        };
+        self.spawn(queued, fate);
     }
 
     /// Serves a call that is to run once: nobody but its deadline ends its handler, because somebody may ask for its answer again.
@@ -152,11 +196,20 @@ impl Connection {
             Err(Refused { asker, status, retry_after }) => return asker.refuse(&status, retry_after),
             Ok(Admission::Run) => {}
         }
+        let Some(place) = self.shared.load.place() else {
+            Counters::count(&self.shared.counters.overloaded);
+            return calls.release(key, &self.shared.overload(), Some(OVERLOAD_REST));
+        };
         let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, Some(key));
         let (shared, route) = (Arc::clone(&self.shared), head.route);
         self.shared.handlers.spawn(async move {
+            let Ok(permit) = timeout(shared.config.queue_time, place.permit()).await else {
+                Counters::count(&shared.counters.overloaded);
+                return shared.once.release(key, &shared.overload(), Some(OVERLOAD_REST));
+            };
             let abort = shared.abort.clone();
-            let served = abort.run_until_cancelled(timeout_at(deadline, async {
+            let overdue = context.clone();
+            let mut serving = pin!(async {
                 if let Some(store) = &shared.once.store
                     && let Some(answer) = OnceCalls::claim(&**store, key, route.as_str()).await?
                 {
@@ -164,7 +217,7 @@ impl Connection {
                 }
                 let (answer, answered) = oneshot::channel();
                 let call = call(arguments, Responder::kept(context.clone(), sink.clone(), answer));
-                Handling { context, call, route }.await;
+                Handling { context, call, route, permit: Some(permit) }.await;
                 let lost =
                     || StoredAnswer::status(&sink, &Status::new(Code::Internal, "the handler ended without an answer"));
                 let answer = answered.await.unwrap_or_else(|_| lost());
@@ -174,37 +227,42 @@ impl Connection {
                     warn!(%error, "an answer that others may ask for was not kept");
                 }
                 Ok(answer)
-            }));
-            match served.await {
+            });
+            let served = abort.run_until_cancelled(timeout_at(deadline, serving.as_mut())).await;
+            // Before the handler is dropped, so that layers learn why.
+            overdue.claim_answer(Code::DeadlineExceeded);
+            match served {
                 Some(Ok(Ok(answer))) => shared.once.answer(key, answer, Instant::now()),
-                Some(Ok(Err(status))) => shared.once.release(key, &status),
+                Some(Ok(Err(status))) => shared.once.release(key, &status, None),
                 Some(Err(_)) | None => {
-                    let status = Status::new(Code::DeadlineExceeded, "the deadline passed while the handler ran");
+                    let status = Status::new(Code::DeadlineExceeded, LATE);
                     shared.once.answer(key, StoredAnswer::status(&sink, &status), Instant::now());
                 }
             }
         });
     }
 
-    /// Gives a handler that waits for something a task, where it is polled again with a waker of its own.
-    fn spawn(&self, handling: Handling, header: Header, one_way: bool) {
+    /// Gives a handler that waits for something, or for its turn, a task, where it is polled with a waker of its own.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, fate: Fate) {
+        let Fate { context, sink, one_way, deadline } = fate;
         if one_way {
             // Nobody waits for it, nobody cancels it, and it outlives its connection; but not its deadline, nor the server.
             let (ended, abort) = (self.running.enter_one_way(), self.shared.abort.clone());
-            let deadline = handling.context.deadline();
             self.shared.handlers.spawn(async move {
-                let call = abort.run_until_cancelled(until_ended(handling, ended));
-                match deadline {
-                    Some(deadline) => drop(tokio::time::timeout_at(deadline, call).await),
-                    None => drop(call.await),
-                }
+                let mut work = pin!(until_ended(work, ended));
+                // All are safe to drop, and the last two end the call.
+                let outcome = tokio::select! {
+                    biased;
+                    () = &mut work => return,
+                    () = sleep_until(deadline) => Code::DeadlineExceeded,
+                    () = abort.cancelled() => Code::Cancelled,
+                };
+                // Before the handler is dropped, so that layers learn why.
+                context.claim_answer(outcome);
             });
             return;
         }
-        let context = handling.context.clone();
-        self.running.enter(self.sink(header), context, |ended| {
-            self.shared.handlers.spawn(until_ended(handling, ended)).abort_handle()
-        });
+        self.running.enter(sink, context, |ended| self.shared.handlers.spawn(until_ended(work, ended)).abort_handle());
     }
 
     fn handle_cancel(&self, id: u32) {
@@ -239,7 +297,41 @@ impl Connection {
     }
 
     fn stray(&self) {
-        self.shared.strays.fetch_add(1, Ordering::Relaxed);
+        Counters::count(&self.shared.counters.strays);
+    }
+}
+
+impl Shared {
+    /// Refuses a call because as many run as may.
+    fn refuse(&self, fate: &Fate) {
+        Counters::count(&self.counters.overloaded);
+        fate.refuse(&self.overload(), Some(OVERLOAD_REST));
+    }
+
+    fn overload(&self) -> Status {
+        let message = format!("{} calls run on this server, and others wait", self.config.max_running);
+        Status::new(Code::ResourceExhausted, message)
+    }
+}
+
+/// How a call that is not done at once ends.
+#[derive(Clone)]
+struct Fate {
+    context: Context,
+    sink: WireSink,
+    one_way: bool,
+    deadline: Instant,
+}
+
+impl Fate {
+    /// Ends a call that was not begun, unless it has ended.
+    fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+        if self.one_way {
+            debug!(%status, "a one-way call is refused and nobody is told");
+            self.context.claim_answer(status.code());
+        } else {
+            self.sink.refuse_once(&self.context, status, retry_after);
+        }
     }
 }
 
@@ -266,6 +358,11 @@ struct OnceRequest {
 }
 
 impl Role for Connection {
+    fn backlog(config: &TransportConfig) -> usize {
+        // Nothing more is read from a peer that does not read.
+        config.outbox
+    }
+
     fn expects_more(&self, read: bool) -> bool {
         // Handlers that are done at once have spoken when their frame is handled; of those on tasks, several may be ready.
         !read && self.running.has_several()
@@ -285,6 +382,8 @@ impl Role for Connection {
             }
             FrameType::Item | FrameType::End | FrameType::Credit => self.handle_stream(id),
             FrameType::Response => self.stray(),
+            // What proves a token came before the first frame that is handled here, where one is required.
+            FrameType::Proof | FrameType::Challenge => {}
             FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
         }
         Ok(())
@@ -295,6 +394,7 @@ impl Role for Connection {
             FrameType::Request => {
                 let message = format!("the request has {} bytes, over the limit of {limit}", header.full_length);
                 self.check(header.id)?;
+                Counters::count(&self.shared.counters.malformed);
                 self.sink(header).refuse(&Status::new(Code::ResourceExhausted, message), None);
             }
             FrameType::Item | FrameType::End | FrameType::Credit => self.handle_stream(header.id),
@@ -315,26 +415,26 @@ impl Role for Connection {
             self.goodbye = Some(now);
             let _ = self.outbox.push_control(|out| goaway(Code::Unavailable, "the server is draining").write(out));
         }
+        // A peer that has closed its sending side says nothing any more, also when it is gone: writing shows that, and only that.
+        let probe_at = activity.peer_closed.then(|| activity.last_read.max(activity.last_write) + config.read_idle);
+        if probe_at.is_some_and(|at| now >= at) {
+            let ping = Header::empty(FrameType::Ping, 0).to_bytes();
+            let _ = self.outbox.push_control(|out| out.extend_from_slice(&ping));
+        }
         let overdue_at = self.running.end_overdue(now).map(|due| due.max(now + SWEEP));
         // A call that crossed the goodbye on its way is served: nothing is lost when the peer takes its time to learn of it.
         let quiet_at = self.goodbye.map(|at| at.max(activity.last_read) + GOODBYE);
         let over = activity.peer_closed || quiet_at.is_some_and(|at| now >= at);
-        let wake_at = [watches_idle.then_some(idle_at), overdue_at, quiet_at.filter(|at| *at > now)];
+        let probe_at = probe_at.filter(|at| *at > now);
+        let wake_at = [watches_idle.then_some(idle_at), probe_at, overdue_at, quiet_at.filter(|at| *at > now)];
         Ok(Turn { wake_at: wake_at.into_iter().flatten().min(), finish: over && self.running.is_idle() })
     }
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
-        debug!(peer = ?self.peer.address, %reason, cause = ?std::error::Error::source(&**reason), "connection closed");
+        let cause = std::error::Error::source(&**reason).map(tracing::field::display);
+        debug!(peer = ?self.peer.address, %reason, cause, "connection closed");
         self.running.end_all();
     }
-}
-
-/// The frame that says: no new calls on this connection.
-pub(crate) fn goaway(code: Code, message: &'static str) -> Frame {
-    let mut body = bytes::BytesMut::new();
-    ResponseHead { status: Status::new(code, message), metadata: Default::default(), retry_after: None }
-        .write(&mut body);
-    Frame { header: Header::empty(FrameType::Goaway, 0), body: body.freeze() }
 }
 
 /// A handler's future under its context. A panic ends it and nothing else; its responder tells the caller.
@@ -342,13 +442,15 @@ struct Handling {
     context: Context,
     call: BoxFuture<'static, ()>,
     route: rpc_core::head::Route,
+    /// Given back when all of the handler is gone: the last field is dropped last.
+    permit: Option<Permit>,
 }
 
 impl Future for Handling {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let Self { context, call, route } = &mut *self;
+        let Self { context, call, route, .. } = &mut *self;
         // Nothing of the future is used after a panic: it is dropped.
         let polled = catch_unwind(AssertUnwindSafe(|| context.sync_scope(|| call.as_mut().poll(cx))));
         polled.unwrap_or_else(|_| {
@@ -359,13 +461,16 @@ impl Future for Handling {
 }
 
 /// Runs a handler; `ended` goes after all of it is gone.
-async fn until_ended(handling: Handling, ended: Ended) {
-    handling.await;
+async fn until_ended(work: impl Future<Output = ()>, ended: Ended) {
+    work.await;
     drop(ended);
 }
 
 /// How long a caller is asked to wait when its connection is full.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long a caller is asked to wait when the server is full.
+const OVERLOAD_REST: Duration = Duration::from_millis(10);
+const LATE: &str = "the deadline passed before the handler had ended";
 /// Overdue calls are looked for at most this often.
 const SWEEP: Duration = Duration::from_millis(5);
 /// How long a connection must be quiet after the goodbye before this end closes it.

@@ -1,8 +1,11 @@
 //! [`Dispatcher`]: from a route to the method that serves it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use rpc_core::{Code, Error, MethodInfo, Service, ServiceId, Status, head::Route};
+use rpc_core::{Code, Error, Identity, MethodInfo, Service, ServiceId, Status, head::Route};
 
 /// All services of a server. Immutable once the server runs.
 #[derive(Default)]
@@ -15,6 +18,15 @@ pub(crate) struct Dispatcher {
 pub(crate) struct Target {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) method: usize,
+    /// Who may call it, where not everybody may.
+    allowed: Option<Arc<HashSet<String>>>,
+}
+
+/// Who may call a method, or the methods of a service that have no rule of their own.
+pub(crate) struct Rule {
+    /// `service:version/method` or `service:version`.
+    pub(crate) whom: String,
+    pub(crate) names: HashSet<String>,
 }
 
 impl Dispatcher {
@@ -25,12 +37,35 @@ impl Dispatcher {
     /// `AlreadyExists` when one of its routes is served already.
     pub(crate) fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         for (method, info) in service.methods().iter().enumerate() {
-            let target = Target { service: Arc::clone(&service), method };
+            let target = Target { service: Arc::clone(&service), method, allowed: None };
             if self.routes.insert(info.route().into(), target).is_some() {
                 return Err(Error::new(Code::AlreadyExists, format!("{} is served twice", info.route())));
             }
         }
         self.services.push(service);
+        Ok(())
+    }
+
+    /// Lets only the callers of the `rules` call what these are for. Names for the same add up.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for what is not served here.
+    pub(crate) fn allow(&mut self, rules: Vec<Rule>) -> Result<(), Error> {
+        let mut allowed = HashMap::<String, HashSet<String>>::new();
+        for Rule { whom, names } in rules {
+            let is_known = self.routes.contains_key(whom.as_bytes()) || self.ids().any(|id| id.to_string() == whom);
+            if !is_known {
+                let message = format!("who may call {whom} is said, but it is neither a service nor a method here");
+                return Err(Error::new(Code::InvalidArgument, message));
+            }
+            allowed.entry(whom).or_default().extend(names);
+        }
+        let allowed: HashMap<_, _> = allowed.into_iter().map(|(whom, names)| (whom, Arc::new(names))).collect();
+        for target in self.routes.values_mut() {
+            let (route, service) = (target.info().route(), target.info().service().to_string());
+            target.allowed = allowed.get(route).or_else(|| allowed.get(&service)).map(Arc::clone);
+        }
         Ok(())
     }
 
@@ -61,5 +96,19 @@ impl Dispatcher {
 impl Target {
     pub(crate) fn info(&self) -> &MethodInfo {
         &self.service.methods()[self.method]
+    }
+
+    /// Whether this caller may call it.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied`.
+    pub(crate) fn check(&self, caller: &Identity) -> Result<(), Status> {
+        match &self.allowed {
+            Some(allowed) if !caller.names().any(|name| allowed.contains(name)) => {
+                Err(Status::new(Code::PermissionDenied, format!("{caller} may not call {}", self.info().route())))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -172,10 +172,10 @@ impl OnceCalls {
     }
 
     /// A call that was admitted did not run: whoever repeats it may run it.
-    pub(crate) fn release(&self, key: [u8; 16], status: &Status) {
+    pub(crate) fn release(&self, key: [u8; 16], status: &Status, retry_after: Option<Duration>) {
         let removed = self.lock().calls.remove(&key);
         if let Some(Entry { state: State::Running(waiting), .. }) = removed {
-            waiting.iter().for_each(|asker| asker.refuse(status, None));
+            waiting.iter().for_each(|asker| asker.refuse(status, retry_after));
         }
     }
 

@@ -18,10 +18,9 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    pub(crate) fn new(registry: Arc<dyn Registry>, services: Vec<ServiceId>, address: SocketAddr, weight: f64) -> Self {
+    pub(crate) fn new(registry: Arc<dyn Registry>, services: Vec<ServiceId>, mut instance: Instance) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let instance = Instance::new(address)
-            .with_weight(weight)
+        instance = instance
             .with_metadata("protocol", "msnb")
             .with_metadata("codecs", Codec::ALL.map(Codec::name).join(","))
             .with_metadata("started", started.to_string());

@@ -121,7 +121,7 @@ impl Running {
         table.next_deadline = table.calls.values().filter_map(|entry| entry.context.deadline()).min();
         let next = table.next_deadline;
         drop(table);
-        let status = Status::new(Code::DeadlineExceeded, "the deadline passed while the handler ran");
+        let status = Status::new(Code::DeadlineExceeded, "the deadline passed before the handler had ended");
         for entry in overdue {
             entry.end(&status);
         }
@@ -136,7 +136,7 @@ impl Running {
         table.lingering += entries.len();
         drop(table);
         for entry in entries {
-            entry.context.claim_answer();
+            entry.context.claim_answer(Code::Cancelled);
             entry.give_up();
         }
     }
@@ -149,7 +149,7 @@ impl Running {
 impl Entry {
     /// Answers with `status` unless the handler has answered, and drops the handler.
     fn end(self, status: &Status) -> bool {
-        let first = self.context.claim_answer();
+        let first = self.context.claim_answer(status.code());
         if first {
             self.sink.refuse(status, None);
             self.give_up();

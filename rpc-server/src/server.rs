@@ -3,13 +3,16 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use rpc_core::{Code, Error, Instance, Registry, Service, transport::Accept};
+#[cfg(feature = "tls")]
+use rpc_core::tls::ServerTls;
+use rpc_core::{
+    Code, Error, Instance, Registry, Service, Tokens,
+    layer::{ServerLayer, ServerLayers},
+    transport::Accept,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, ToSocketAddrs, lookup_host},
@@ -22,7 +25,10 @@ use crate::{
     acceptor::Acceptor,
     config::ServerConfig,
     connection::Shared,
-    dispatcher::Dispatcher,
+    counters::{Counters, ServerHandle, ServerState},
+    dispatcher::{Dispatcher, Rule},
+    entrance::Entrance,
+    load::Load,
     once::{OnceCalls, OnceStore},
     registration::{Registration, advertised},
 };
@@ -43,9 +49,14 @@ pub struct Server {
 pub struct ServerBuilder {
     registry: Option<Arc<dyn Registry>>,
     services: Vec<Arc<dyn Service>>,
+    layers: ServerLayers,
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
     once_store: Option<Arc<dyn OnceStore>>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
+    tokens: Option<Tokens>,
+    rules: Vec<Rule>,
     config: ServerConfig,
 }
 
@@ -65,6 +76,11 @@ impl Server {
         self.advertised
     }
 
+    /// Tells how the server is doing while it runs, and afterwards.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(&self.shared))
+    }
+
     /// Registers and serves until `shutdown` resolves; then leaves in order: off the registry's list, a moment for consumers
     /// to learn of it, GOAWAY on every connection, what runs finishes or is dropped at the drain's end.
     ///
@@ -80,9 +96,14 @@ impl Server {
         let Self { listener, shared, registration, address, .. } = self;
         // Handlers of one-way calls outlive their connections, but not this future.
         let _abort = shared.abort.clone().drop_guard();
+        let life = Life::begin(&shared.counters);
         let mut acceptor = Acceptor::new(Arc::clone(&shared));
         info!(%address, "serving");
         let registered = async {
+            let shutdown = async {
+                shutdown.await;
+                life.drain();
+            };
             tokio::pin!(shutdown);
             if let Some(registration) = &registration {
                 tokio::select! {
@@ -123,6 +144,26 @@ impl Server {
     }
 }
 
+/// Says where the server is in its life, however that ends.
+struct Life<'a>(&'a Counters);
+
+impl<'a> Life<'a> {
+    fn begin(counters: &'a Counters) -> Self {
+        counters.enter(ServerState::Serving);
+        Self(counters)
+    }
+
+    fn drain(&self) {
+        self.0.enter(ServerState::Draining);
+    }
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.0.enter(ServerState::Ended);
+    }
+}
+
 /// Says goodbye and lets what runs finish, until the drain's time is over.
 async fn drain(shared: &Shared, acceptor: &mut Acceptor) {
     acceptor.say_goodbye();
@@ -151,6 +192,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Puts a layer around all services, those that are added later as well; the first one that is added sees a call first.
+    /// `rpc_core::layer::LayeredService` puts one around a single service.
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.and(layer);
+        self
+    }
+
     /// Sets the address to be listed in the registry, where it is not the one listened on: behind a NAT or a proxy.
     pub fn advertise(mut self, address: SocketAddr) -> Self {
         self.advertise = Some(address);
@@ -171,6 +219,31 @@ impl ServerBuilder {
         self
     }
 
+    /// Speaks TLS only: plain text is refused.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Takes only clients that prove one of these tokens; its name is then in `Context::peer().identity()`. The secrets do not
+    /// travel, but without TLS everything else does so for all to read and change.
+    pub fn require_token(mut self, tokens: Tokens) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// Lets only callers with one of these names call `whom`: a method, as in `"demo.Greeter:1.0/hello"`, or a service, as in
+    /// `"demo.Greeter:1.0"`, which is for those of its methods that have no rule of their own. Others get `PermissionDenied`
+    /// before the handler runs. What has no rule can be called by everybody who may connect.
+    ///
+    /// A name is a token's, or one in a client's certificate, whichever was proved: see `rpc_core::Identity::names`. Names for the
+    /// same method or service add up; with none, nobody may call it.
+    pub fn allow(mut self, whom: impl Into<String>, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.rules.push(Rule { whom: whom.into(), names: names.into_iter().map(Into::into).collect() });
+        self
+    }
+
     /// Sets the numbers.
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
@@ -181,14 +254,26 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a config that could serve nothing or a server without a service, `AlreadyExists` for a route that
+    /// `InvalidArgument` for a config that could serve nothing, a server without a service, files of certificates or tokens that
+    /// cannot be used, and rules for methods that are not served or for names that nobody can prove; `AlreadyExists` for a route that
     /// is served twice, `FailedPrecondition` for an address that consumers of the registry could not reach, `Unavailable` when
     /// the port cannot be bound.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        if !self.rules.is_empty() && self.tokens.is_none() && !self.requires_certificate() {
+            let message = "who may call is said, but clients prove neither a token nor a certificate";
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
         let listener = listen(address)
             .await
             .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
         self.listen(listener).await
+    }
+
+    fn requires_certificate(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(ServerTls::requires_certificate);
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     /// Takes connections from `listener`, where they do not come by plain TCP.
@@ -203,8 +288,9 @@ impl ServerBuilder {
         }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
-            dispatcher.add(service)?;
+            dispatcher.add(self.layers.around(service))?;
         }
+        dispatcher.allow(self.rules)?;
         let address = listener
             .local_address()
             .map_err(|error| Error::new(Code::Internal, "the listener has no address").with_source(error))?;
@@ -215,16 +301,30 @@ impl ServerBuilder {
         };
         let weight = self.weight.unwrap_or(Instance::DEFAULT_WEIGHT);
         let services = dispatcher.ids().cloned().collect();
-        let registration = self.registry.map(|registry| Registration::new(registry, services, advertised, weight));
+        let instance = Instance::new(advertised).with_weight(weight);
+        #[cfg(feature = "tls")]
+        let instance = match self.tls.as_ref().and_then(ServerTls::certificate_name) {
+            Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
+            None => instance,
+        };
+        let registration = self.registry.map(|registry| Registration::new(registry, services, instance));
+        let entrance = Entrance {
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(ServerTls::load).transpose()?,
+            tokens: self.tokens.map(Tokens::load).transpose()?,
+        };
         let once = OnceCalls::new(self.config.once_kept, self.once_store);
+        let load = Load::new(self.config.max_running, self.config.max_queued);
         let shared = Arc::new(Shared {
             config: self.config,
             dispatcher,
+            entrance,
             draining: AtomicBool::new(false),
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
             once,
-            strays: AtomicU64::new(0),
+            load,
+            counters: Counters::default(),
         });
         Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
     }

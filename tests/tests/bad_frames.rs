@@ -292,6 +292,12 @@ async fn a_request_without_a_route_or_with_one_that_is_none_fails() {
 }
 
 #[tokio::test]
+async fn a_route_of_513_bytes_is_looked_for() {
+    let frame = RawFrame::request(1, &RawHead::route(&"r".repeat(513)), "{}");
+    Scene::new().await.fails(frame, UNIMPLEMENTED, &["no such service"]).await;
+}
+
+#[tokio::test]
 async fn an_unknown_odd_tag_fails_the_call_and_an_even_one_does_not() {
     let odd = RawFrame::request(1, &route("echo").with(255, "?"), r#"{"text":""}"#);
     Scene::new().await.fails(odd, UNIMPLEMENTED, &["255"]).await;
@@ -420,6 +426,21 @@ async fn more_calls_in_flight_than_may_be_are_refused_before_they_run() {
     let answer = scene.peer.ask(&echo(2)).await;
     assert_eq!((answer.id, answer.status().0), (2, RESOURCE_EXHAUSTED));
     assert!(answer.entry(RawHead::RETRY_AFTER).is_some_and(|wait| wait.len() == 4), "it did not run");
+}
+
+#[tokio::test]
+async fn a_connection_runs_1024_calls_and_not_one_more() {
+    let mut scene = Scene::new().await;
+    let calls: Vec<u8> = (1..=1024).flat_map(|id| call(id, "wait", "{}").to_bytes()).collect();
+    scene.peer.send(calls).await;
+    scene.server.until_waiting(1025).await;
+    let answer = scene.peer.ask(&echo(2000)).await;
+    assert_eq!((answer.id, answer.status().0), (2000, RESOURCE_EXHAUSTED));
+    scene.peer.send(RawFrame::empty(RawFrame::CANCEL, 7).to_bytes()).await;
+    assert_eq!(scene.peer.receive().await.id, 7);
+    scene.server.until_waiting(1024).await;
+    in_time(async { while scene.peer.ask(&echo(2001)).await.status().0 != 0 {} }).await;
+    scene.undisturbed().await;
 }
 
 // Calls that end otherwise than by an answer.

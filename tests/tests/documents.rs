@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 4] = ["README.md", "README.zh-CN.md", "docs/ARCHITECTURE.md", "docs/STYLE.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "README.zh-CN.md", "docs/ARCHITECTURE.md", "docs/SECURITY.md", "docs/STYLE.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

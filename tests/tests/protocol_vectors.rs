@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 use bytes::{Bytes, BytesMut};
 use examples::{Good, GoodsError};
 use rpc_core::{
-    Code, Codec, Compression, Message, Metadata, Payload, Status,
+    Code, Codec, Compression, Message, Metadata, Payload, Status, Token, Tokens,
     frame::{Frame, FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
+    proof::{Challenge, Proof},
     transport::{FrameReader, Inbound},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -19,7 +20,7 @@ const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
 
 /// The vectors once more, so that document and code cannot change together unseen. They are the protocol: other peers rely on
 /// them, and none may ever change.
-const GOLDEN: [(&str, &str); 16] = [
+const GOLDEN: [(&str, &str); 18] = [
     (
         "request-bincode",
         "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
@@ -63,6 +64,12 @@ const GOLDEN: [(&str, &str); 16] = [
     ("ping-foreign", "6d736e620100000014030101000000081f8b0800"),
     ("cancel", "6d736e62010000001005000000000001"),
     ("goaway", "6d736e62010000002c06000000000000001a0500170e7468652073657276657220697320647261696e696e67"),
+    ("challenge", "6d736e62010000003040000000000000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
+    // The mac was computed by another implementation of HMAC.
+    (
+        "proof",
+        "6d736e62010000005341000000000000202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f9bcf72f34ec3f17a2f80773570a0e89502e93a2a21bc626205f923a6757c4a0e616e6e",
+    ),
 ];
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -302,6 +309,26 @@ fn frames_without_a_head() {
     assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Ping, 8));
     assert_eq!((frame.header.codec, frame.header.compression, &frame.body[..]), (1, 1, &b"\x1f\x8b\x08\0"[..]));
     whole(&frame, &bytes);
+}
+
+#[test]
+fn tokens() {
+    let bytes = golden("challenge");
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Challenge, 0));
+    let challenge = Challenge::read(&frame.body).unwrap();
+    whole(&challenge.to_frame(), &bytes);
+
+    let bytes = golden("proof");
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Proof, 0));
+    let (name, secret, plain) = ("ann", "0123456789abcdef", [0; 32]);
+    let nonce = std::array::from_fn(|index| 32 + index as u8);
+    let proof = Proof::new(&Token::new(name, secret).unwrap(), challenge, &plain, nonce);
+    whole(&proof.to_frame(), &bytes);
+    let accepted = Tokens::new().with(name, secret).unwrap().load().unwrap();
+    let found = Proof::read(&frame.body).unwrap();
+    assert_eq!(found.verify(&accepted, challenge, &plain).as_deref(), Some(name));
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{FrameReader, Inbound, Outbox};
+use super::{FrameReader, Inbound, Outbox, Traffic, traffic::Uncounted};
 use crate::{
     Code, Error,
     frame::{Frame, Header, Violation},
@@ -25,13 +25,14 @@ use crate::{
 /// One end's part in a connection: a state machine that takes frames and time as arguments and says what it has to say
 /// through the connection's [`Outbox`]. Does no I/O.
 pub trait Role: Send + Unpin + 'static {
-    /// Whether what is read makes this end speak. Then nothing is read while its outbox is full, because the peer does not read
-    /// either. An end that only asks reads on: if both waited for the other to read, they would wait for ever.
-    const ANSWERS: bool = true;
-
     /// Whether others of this process are likely to speak right now, because of the frames that were `read` or otherwise: then
     /// the driver lets them before it writes.
     fn expects_more(&self, read: bool) -> bool;
+
+    /// How many bytes may wait to be written before nothing more is read.
+    ///
+    /// Of two ends that both stop reading when they have much to say, each would wait for the other. So one of them reads on.
+    fn backlog(config: &TransportConfig) -> usize;
 
     /// Takes a whole frame.
     ///
@@ -175,10 +176,14 @@ pub struct Driver<S, R: Role> {
     role: R,
     outbox: Arc<Outbox>,
     config: TransportConfig,
+    /// [`Role::backlog`].
+    backlog: usize,
     reader: FrameReader,
     writing: BytesMut,
     written: usize,
     activity: Activity,
+    traffic: Option<Arc<Traffic>>,
+    uncounted: Uncounted,
     /// When the frame that is incomplete was begun.
     frame_begun: Option<Instant>,
     /// Since when the socket takes nothing.
@@ -222,11 +227,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             io,
             role,
             outbox,
+            backlog: R::backlog(&config),
             config,
             reader,
             writing: BytesMut::new(),
             written: 0,
             activity,
+            traffic: None,
+            uncounted: Uncounted::new(now),
             frame_begun: None,
             stalled: None,
             yielded: false,
@@ -234,6 +242,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             closing: None,
             closed: false,
         }
+    }
+
+    /// Goes on with what `reader` has read, on a connection that was spoken on before.
+    pub fn with_reader(mut self, reader: FrameReader) -> Self {
+        self.reader = reader.with_max_frame(self.config.max_frame);
+        self
+    }
+
+    /// Adds the bytes that it reads and writes to `traffic`.
+    pub fn counted_in(mut self, traffic: Arc<Traffic>) -> Self {
+        self.traffic = Some(traffic);
+        self
     }
 
     fn drive(&mut self, cx: &mut task::Context<'_>) -> Poll<CloseReason> {
@@ -266,12 +286,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         self.yielded = false;
         let turn = self.role.handle_turn(&self.activity, now)?;
         self.output(cx, now)?;
+        if let Some(traffic) = &self.traffic {
+            self.uncounted.add_in_time(traffic, now);
+        }
         if turn.finish && self.written == self.writing.len() && self.outbox.is_empty() {
             self.outbox.close();
             self.closing = Some(Closing { until: now + LINGER, shut_down: false });
             return Ok(None);
         }
-        if self.activity.paused && !self.outbox.is_full() {
+        if self.activity.paused && self.outbox.waiting() < self.backlog {
             return Ok(None);
         }
         let release_at = self.release_idle(now);
@@ -309,11 +332,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         None
     }
 
-    /// Takes frames until there are no more, or enough for one turn.
+    /// Takes frames until there are no more, or enough for one turn, or too much waits to be written.
     fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
         let (mut frames, mut bytes) = (0, 0);
         let input = loop {
-            while let Some(inbound) = self.reader.next_frame()? {
+            // Looked at for each frame: answers must not pile up for a peer that has sent many and reads none.
+            if self.outbox.waiting() >= self.backlog {
+                // Its own clocks stand still meanwhile.
+                self.activity.paused = true;
+                self.frame_begun = None;
+                return Ok(Input::Drained);
+            }
+            if std::mem::take(&mut self.activity.paused) {
+                self.activity.last_read = now;
+            }
+            if let Some(inbound) = self.reader.next_frame()? {
                 self.frame_begun = None;
                 match inbound {
                     Inbound::Frame(frame) => {
@@ -326,21 +359,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 if frames == FRAMES_A_TURN {
                     return Ok(Input::More);
                 }
+                continue;
             }
             if self.activity.peer_closed {
                 break Input::Drained;
             }
             if bytes >= BYTES_A_TURN {
                 break Input::More;
-            }
-            if R::ANSWERS && self.outbox.is_full() {
-                // Nothing more is read from a peer that does not read. Its own clocks stand still meanwhile.
-                self.activity.paused = true;
-                self.frame_begun = None;
-                return Ok(Input::Drained);
-            }
-            if std::mem::take(&mut self.activity.paused) {
-                self.activity.last_read = now;
             }
             match poll_read_buf(Pin::new(&mut self.io), cx, self.reader.read_buffer()) {
                 Poll::Pending => break Input::Drained,
@@ -349,6 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Ready(Ok(0)) => self.activity.peer_closed = true,
                 Poll::Ready(Ok(count)) => {
                     self.reader.filled(count);
+                    self.uncounted.read += count as u64;
                     self.activity.last_read = now;
                     bytes += count;
                 }
@@ -376,7 +402,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     // Sockets do nothing here; what encrypts may hold something back.
                     return match Pin::new(&mut self.io).poll_flush(cx) {
                         Poll::Ready(Err(error)) => Err(CloseReason::Io(error)),
-                        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+                        Poll::Ready(Ok(())) => {
+                            self.stalled = None;
+                            Ok(())
+                        }
+                        Poll::Pending => self.stall(now),
                     };
                 }
             }
@@ -385,19 +415,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.outbox.written(count);
+                    self.uncounted.written += count as u64;
                     self.activity.last_write = now;
                     self.stalled = None;
                 }
                 Poll::Ready(Err(error)) => return Err(CloseReason::Io(error)),
-                Poll::Pending => {
-                    let since = *self.stalled.get_or_insert(now);
-                    if now >= since + self.config.write_stall {
-                        return Err(CloseReason::WriteStalled(self.config.write_stall));
-                    }
-                    return Ok(());
-                }
+                Poll::Pending => return self.stall(now),
             }
         }
+    }
+
+    /// The socket takes nothing: for how long already?
+    fn stall(&mut self, now: Instant) -> Result<(), CloseReason> {
+        let since = *self.stalled.get_or_insert(now);
+        if now >= since + self.config.write_stall {
+            return Err(CloseReason::WriteStalled(self.config.write_stall));
+        }
+        Ok(())
     }
 
     /// Writes the last of it, says that no more will come, and waits a while for the peer to close, so that it can read all.
@@ -474,6 +508,9 @@ impl<S, R: Role> Driver<S, R> {
             // First nothing more is taken, then those who wait are told: a call that is entered in between fails to push.
             self.outbox.close();
             self.role.handle_close(reason);
+            if let Some(traffic) = &self.traffic {
+                self.uncounted.add(traffic);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::sync::Notify;
 
-use crate::sync::{AtomicBool, Mutex, MutexGuard};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 
 /// The bytes that wait to be written to one connection. Everyone with something to say appends to it under a short lock; the
 /// connection's driver takes all of it at once, so that one write carries many frames.
@@ -20,6 +20,8 @@ pub struct Outbox {
     limit: usize,
     /// Beside the lock so that a look at it is cheap.
     closed: AtomicBool,
+    /// The bytes that wait; stored under the lock, beside it for the same reason.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +37,12 @@ struct State {
     driver: Option<Waker>,
     /// The driver was to be woken while it was awake, so it must not lie down.
     woken: bool,
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.pending.len() + self.writing
+    }
 }
 
 /// Where a frame stands in all that is written to a connection.
@@ -54,7 +62,13 @@ impl Outbox {
     /// An outbox that takes new frames while fewer than `limit` bytes wait. So at most `limit` bytes and one frame wait, and
     /// those that must be sent.
     pub fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), room: Notify::new(), limit, closed: AtomicBool::new(false) }
+        Self {
+            state: Mutex::default(),
+            room: Notify::new(),
+            limit,
+            closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// Lets `write` append a frame, whose [`Position`] it is told.
@@ -64,10 +78,10 @@ impl Outbox {
     /// [`PushError`], without calling `write`.
     pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut BytesMut) -> R) -> Result<R, PushError> {
         let state = self.lock();
-        if state.pending.len() + state.writing >= self.limit {
+        if state.waiting() >= self.limit {
             return Err(PushError::Full);
         }
-        let position = Position(state.written + (state.writing + state.pending.len()) as u64);
+        let position = Position(state.written + state.waiting() as u64);
         self.append(state, |out| write(position, out))
     }
 
@@ -106,6 +120,7 @@ impl Outbox {
             result
         };
         let driver = if state.pending.is_empty() { None } else { state.driver.take() };
+        self.waiting.store(state.waiting(), Ordering::Relaxed);
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -126,7 +141,7 @@ impl Outbox {
             notified.as_mut().enable();
             {
                 let mut state = self.lock();
-                if self.is_closed() || state.pending.len() + state.writing < self.limit {
+                if self.is_closed() || state.waiting() < self.limit {
                     return;
                 }
                 state.awaited = true;
@@ -135,10 +150,10 @@ impl Outbox {
         }
     }
 
-    /// Whether as much waits as may.
-    pub fn is_full(&self) -> bool {
-        let state = self.lock();
-        state.pending.len() + state.writing >= self.limit
+    /// How many bytes wait to be written, as the driver sees it: what it wrote itself counts no more, what others append at this
+    /// moment may not count yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether all that was appended was written.
@@ -201,7 +216,8 @@ impl Outbox {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
-        let tell = state.awaited && state.pending.len() + state.writing < self.limit;
+        self.waiting.store(state.waiting(), Ordering::Relaxed);
+        let tell = state.awaited && state.waiting() < self.limit;
         if tell {
             state.awaited = false;
         }

@@ -37,6 +37,13 @@ impl FrameReader {
         Self { buffer: BytesMut::new(), skip: 0, skipped_length: 0, max_frame, chunk: MIN_CHUNK }
     }
 
+    /// The same reader with what it has read, and another limit for the frames that come.
+    #[must_use]
+    pub fn with_max_frame(mut self, max_frame: u32) -> Self {
+        self.max_frame = max_frame;
+        self
+    }
+
     /// The next frame of what was read so far; `None` when more must be read first.
     ///
     /// # Errors

@@ -146,9 +146,14 @@ fn look(path: &Path, service: &ServiceId) -> io::Result<Option<Instance>> {
 }
 
 fn read(file: File, service: &ServiceId) -> io::Result<Instance> {
-    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut text = Vec::new();
     file.take(MAX_LEN + 1).read_to_end(&mut text)?;
+    parse(&text, service)
+}
+
+/// The instance that the text of a file is about.
+pub(crate) fn parse(text: &[u8], service: &ServiceId) -> io::Result<Instance> {
+    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     if text.len() as u64 > MAX_LEN {
         return Err(wrong(format!("longer than {MAX_LEN} bytes")));
     }
@@ -156,11 +161,11 @@ fn read(file: File, service: &ServiceId) -> io::Result<Instance> {
     struct Format {
         format: u32,
     }
-    let Format { format } = serde_json::from_slice(&text)?;
+    let Format { format } = serde_json::from_slice(text)?;
     if format != FORMAT {
         return Err(wrong(format!("its format is {format}, this version reads {FORMAT}")));
     }
-    let content: Content = serde_json::from_slice(&text)?;
+    let content: Content = serde_json::from_slice(text)?;
     if content.service != service.to_string() {
         return Err(wrong(format!("it is about `{}`", content.service)));
     }

@@ -19,6 +19,8 @@ use tokio_util::{
 };
 
 use self::announcement::Announcement;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::announcement::parse as announced;
 use crate::{address, user_directory, watches::Watches};
 
 /// A directory that the processes of one machine share: `local:` for this user's own, `local:/dir` for another.

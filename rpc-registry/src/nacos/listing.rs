@@ -13,6 +13,9 @@ use super::limits;
 /// The metadata entry that repeats the weight for consumers of other frameworks, which read it there.
 const WEIGHT: &str = "weight";
 
+/// The metadata entry in which frameworks, Dubbo among them, say what their instances speak, and what ours say.
+const PROTOCOL: (&str, &str) = ("protocol", "msnb");
+
 /// The cluster of instances that name none.
 const DEFAULT_CLUSTER: &str = "DEFAULT";
 
@@ -42,12 +45,14 @@ pub(super) fn place(address: SocketAddr, cluster: Option<&str>) -> ServiceInstan
 
 /// The instances that can be called, by address.
 ///
-/// Nacos was asked for these only, but r-nacos ignores the cluster, and what a server filters differs with its version.
+/// Nacos was asked for these only, but r-nacos ignores the cluster, and what a server filters differs with its version. Instances
+/// that say that they speak another protocol are another framework's.
 pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) -> Vec<Instance> {
     let mut instances: Vec<_> = listed
         .into_iter()
         .filter(|listed| listed.healthy && listed.enabled)
         .filter(|listed| cluster.is_none_or(|cluster| listed.cluster_name.as_deref() == Some(cluster)))
+        .filter(|listed| listed.metadata.get(PROTOCOL.0).is_none_or(|protocol| protocol == PROTOCOL.1))
         .filter_map(|listed| {
             // Nacos' weight, not the metadata's: an operator may have changed it.
             let instance = Instance::new(address(&listed)?).with_weight(listed.weight);
@@ -112,6 +117,7 @@ mod tests {
             without(|listed| listed.cluster_name = Some("other".to_owned())),
             without(|listed| listed.ip = "some.host".to_owned()),
             without(|listed| listed.port = 65_536),
+            without(|listed| drop(listed.metadata.insert("protocol".to_owned(), "dubbo".to_owned()))),
             good.clone(),
             good.clone(),
         ];

@@ -260,6 +260,12 @@ impl fmt::Debug for Nacos {
     }
 }
 
+/// The instances of a list in the SDK's JSON.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn listed(json: &[u8]) -> Option<Vec<Instance>> {
+    serde_json::from_slice(json).ok().map(|listed| listing::from_nacos(listed, None))
+}
+
 /// The address of this machine on the way to `server`. Connecting a datagram socket chooses it and sends nothing.
 async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

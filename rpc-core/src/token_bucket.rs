@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Tokens that come at a steady rate and are saved up to a bound. Has no clock of its own.
 #[derive(Debug)]
-pub(crate) struct TokenBucket {
+pub struct TokenBucket {
     most: f64,
     a_second: f64,
     tokens: f64,
@@ -15,17 +15,21 @@ pub(crate) struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket.
-    pub(crate) fn new(most: f64, a_second: f64, now: Instant) -> Self {
+    pub fn new(most: f64, a_second: f64, now: Instant) -> Self {
         Self { most, a_second, tokens: most, at: now }
     }
 
     /// Adds what was earned otherwise than by time.
-    pub(crate) fn earn(&mut self, tokens: f64) {
+    pub fn earn(&mut self, tokens: f64) {
         self.tokens = (self.tokens + tokens).min(self.most);
     }
 
-    /// Takes a token; if there is none, says how long to wait for one.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    /// Takes a token, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The time until there is one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.earn(now.saturating_duration_since(self.at).as_secs_f64() * self.a_second);
         self.at = now;
         if self.tokens >= 1.0 {

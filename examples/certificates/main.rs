@@ -1,0 +1,84 @@
+//! Makes certificates to try TLS with: an authority, and by it one for a server and one for a client.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use examples::Failure;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+/// Makes certificates to try TLS with: ca.pem, and by it server.pem and client.pem with their keys. Nobody keeps the authority's
+/// key, so each run makes a new authority. In production, use certificates of your own authority.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where to write them; made if it is not there. What was there before is written over.
+    directory: PathBuf,
+    /// A name or an IP address of the server, besides 127.0.0.1, ::1 and localhost; may be said more than once.
+    #[arg(long = "server", value_name = "NAME")]
+    servers: Vec<String>,
+    /// The client's name.
+    #[arg(long, value_name = "NAME", default_value = "consumer.test")]
+    client: String,
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn main() -> Result<(), Failure> {
+    let Args { directory, mut servers, client } = Args::parse();
+    fs::create_dir_all(&directory)?;
+    let mut params = named("msnb test authority", Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = Authority::self_signed(params, KeyPair::generate()?)?;
+    fs::write(directory.join("ca.pem"), authority.pem())?;
+    servers.extend(["127.0.0.1", "::1", "localhost"].map(str::to_owned));
+    issue(&authority, &directory, "server", servers, ExtendedKeyUsagePurpose::ServerAuth)?;
+    issue(&authority, &directory, "client", vec![client], ExtendedKeyUsagePurpose::ClientAuth)?;
+    let at = directory.display();
+    println!(
+        "ca.pem, server.pem, server.key, client.pem and client.key are in {at}; now run, each in a terminal of its own"
+    );
+    println!(
+        "  cargo run --bin provider -- --tls-cert {at}/server.pem --tls-key {at}/server.key --client-ca {at}/ca.pem"
+    );
+    println!("  cargo run --bin consumer -- --tls-ca {at}/ca.pem --tls-cert {at}/client.pem --tls-key {at}/client.key");
+    Ok(())
+}
+
+fn issue(
+    authority: &Authority,
+    directory: &Path,
+    file: &str,
+    names: Vec<String>,
+    usage: ExtendedKeyUsagePurpose,
+) -> Result<(), Failure> {
+    let mut params = named(&format!("msnb test {file}"), names)?;
+    params.extended_key_usages = vec![usage];
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, authority)?;
+    fs::write(directory.join(format!("{file}.pem")), certificate.pem())?;
+    write_secret(&directory.join(format!("{file}.key")), &key.serialize_pem())?;
+    Ok(())
+}
+
+fn named(common_name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    Ok(params)
+}
+
+/// Writes a file that nobody else may read.
+fn write_secret(path: &Path, content: &str) -> io::Result<()> {
+    // One that was there keeps its permissions, so it goes first.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(content.as_bytes())
+}

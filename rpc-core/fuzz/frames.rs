@@ -1,0 +1,119 @@
+//! Frames and heads.
+
+use std::mem::discriminant;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rpc_core::{
+    StoredAnswer,
+    frame::{Frame, HEADER_LEN, Header, Violation},
+    head::{HeadError, RequestHead, RequestHeadRef, ResponseHead},
+    transport::{FrameReader, Inbound},
+};
+
+/// A header, the heads of a request and of a response, and an answer that a store kept: what is read is written alike.
+pub fn frame(input: &[u8]) {
+    let Some((header, body)) = input.split_first_chunk::<HEADER_LEN>() else { return };
+    if let Ok(parsed) = Header::parse(header) {
+        assert_eq!(parsed.to_bytes(), *header);
+    }
+    let whole = Bytes::copy_from_slice(input);
+    if let Ok(answer) = StoredAnswer::from_bytes(whole.clone()) {
+        assert_eq!(answer.as_bytes(), &whole);
+    }
+    request(Bytes::copy_from_slice(body));
+    response(Bytes::copy_from_slice(body));
+}
+
+fn request(mut body: Bytes) {
+    let length = body.len();
+    let Ok(head) = RequestHead::take(&mut body) else { return };
+    assert!(body.len() < length, "a head has a length at least");
+    // A route that is no text is refused by the dispatcher; it cannot be written.
+    if std::str::from_utf8(head.route.as_bytes()).is_err() {
+        return;
+    }
+    let again = RequestHeadRef {
+        route: head.route.as_str(),
+        timeout: head.timeout,
+        flags: head.flags,
+        metadata: &head.metadata,
+        idempotency_key: head.idempotency_key,
+        repeat: head.repeat,
+    };
+    let mut out = BytesMut::new();
+    again.write(&mut out);
+    assert_eq!(RequestHead::take(&mut out.freeze()), Ok(head));
+}
+
+fn response(mut body: Bytes) {
+    let Ok(head) = ResponseHead::take(&mut body) else { return };
+    let mut out = BytesMut::new();
+    head.write(&mut out);
+    let mut written = out.freeze();
+    match ResponseHead::take(&mut written) {
+        Ok(again) => {
+            assert_eq!((again.status.code(), &again.metadata), (head.status.code(), &head.metadata));
+            assert_eq!(again.retry_after, head.retry_after);
+            // A message that is too long is cut when it is written.
+            assert!(head.status.message().starts_with(again.status.message()));
+        }
+        Err(HeadError::Violation(violation)) => panic!("a head that was written does not fit: {violation}"),
+        Err(HeadError::Refused(status)) => panic!("a head that was written is refused: {status}"),
+    }
+}
+
+/// A stream of frames: the first bytes say how it is split, and however it is, it reads alike; and what is held follows what
+/// came, not what was promised.
+pub fn frame_stream(input: &[u8]) {
+    let Some((&[count, seed], stream)) = input.split_first_chunk::<2>() else { return };
+    let at_once = read(stream, std::iter::empty());
+    let mut state = u32::from(seed) + 1;
+    let cuts = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        1 + (state >> 24) as usize * (state >> 30) as usize / 2
+    });
+    let in_pieces = read(stream, cuts.take(usize::from(count) * 8));
+    assert_eq!(at_once.0, in_pieces.0);
+    match (at_once.1, in_pieces.1) {
+        // Another protocol is found by as many of its bytes as there are.
+        (Err(at_once), Err(in_pieces)) => assert_eq!(discriminant(&at_once), discriminant(&in_pieces)),
+        (at_once, in_pieces) => assert_eq!(at_once, in_pieces),
+    }
+}
+
+/// All frames of a stream that comes in pieces of these lengths, and how it ends.
+fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inbound>, Result<bool, Violation>) {
+    let (mut reader, mut found) = (FrameReader::new(MAX_FRAME), Vec::new());
+    let mut came = 0;
+    loop {
+        loop {
+            match reader.next_frame() {
+                Ok(Some(inbound)) => {
+                    if let Inbound::Frame(Frame { header, body }) = &inbound {
+                        assert_eq!(header.body_length(), body.len());
+                        assert!(header.full_length <= MAX_FRAME);
+                    }
+                    found.push(inbound);
+                }
+                Ok(None) => break,
+                Err(violation) => return (found, Err(violation)),
+            }
+        }
+        if stream.is_empty() {
+            return (found, Ok(reader.is_mid_frame()));
+        }
+        let buffer = reader.read_buffer();
+        let room = buffer.capacity() - buffer.len();
+        assert!(room > 0, "without room nothing is ever read");
+        // Twice what came, the least and the most that is granted in advance.
+        assert!(buffer.capacity() <= 4 * came + (1 << 20), "{} bytes of room for {came}", buffer.capacity());
+        let (piece, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()).min(room));
+        buffer.put_slice(piece);
+        reader.filled(piece.len());
+        came += piece.len();
+        stream = rest;
+    }
+}
+
+/// So short that small input has frames over it, and over 16 times it.
+const MAX_FRAME: u32 = 1024;

@@ -1,0 +1,5 @@
+//! libFuzzer's way to [`rpc_core_fuzz::messagepack`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| rpc_core_fuzz::messagepack(input));

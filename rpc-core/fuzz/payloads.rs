@@ -1,0 +1,148 @@
+//! Payloads: what unpacks and decodes them costs no more than the payload and a constant.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use rpc_core::{Codec, Compression};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// A compressed payload, the first byte says how: it stops at the limit.
+pub fn packed(input: &[u8]) {
+    let Some((&number, packed)) = input.split_first() else { return };
+    let compressions = [Compression::Gzip, Compression::Zstd, Compression::Lz4];
+    let compression = compressions[usize::from(number) % compressions.len()];
+    let packed = Bytes::copy_from_slice(packed);
+    if let Ok(plain) = compression.decompress(&packed, MAX_PLAIN) {
+        assert!(plain.len() <= MAX_PLAIN);
+        // At its own length it passes, and one under it does not.
+        assert_eq!(compression.decompress(&packed, plain.len()).as_ref(), Ok(&plain));
+        if let Some(less) = plain.len().checked_sub(1) {
+            assert!(compression.decompress(&packed, less).is_err());
+        }
+    }
+}
+
+/// A payload in bincode.
+pub fn bincode(input: &[u8]) {
+    payload(Codec::Bincode, input);
+}
+
+/// A payload in MessagePack.
+pub fn messagepack(input: &[u8]) {
+    payload(Codec::MessagePack, input);
+}
+
+/// A payload in JSON.
+pub fn json(input: &[u8]) {
+    payload(Codec::Json, input);
+}
+
+/// The first byte chooses what it is taken for.
+fn payload(codec: Codec, input: &[u8]) {
+    let Some((&kind, bytes)) = input.split_first() else { return };
+    match kind % 8 {
+        0 => drop(reads_alike::<Value>(codec, bytes)),
+        1 => drop(reads_alike::<Wide>(codec, bytes)),
+        2 => drop(reads_alike::<Nest>(codec, bytes)),
+        3 => {
+            let Some(nothings) = reads_alike::<Vec<()>>(codec, bytes) else { return };
+            assert!(nothings.len() <= bytes.len() + Codec::FREE_ELEMENTS, "{} of no size", nothings.len());
+        }
+        4 => {
+            let Some(lists) = reads_alike::<Vec<Vec<Empty>>>(codec, bytes) else { return };
+            let elements = lists.len() + lists.iter().map(Vec::len).sum::<usize>();
+            assert!(elements <= bytes.len() + Codec::FREE_ELEMENTS, "{elements} elements");
+        }
+        5 => drop(reads_alike::<BTreeMap<u64, Option<Box<Chain>>>>(codec, bytes)),
+        6 => drop(reads_alike::<(Bytes, String, char, Vec<u64>)>(codec, bytes)),
+        // What is not known is skipped.
+        _ => drop(reads_alike::<Known>(codec, bytes)),
+    }
+}
+
+/// What is read and written again reads and writes alike: compared as bytes, because not every number equals itself.
+fn reads_alike<T: Serialize + DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Option<T> {
+    let value: T = codec.decode(bytes).ok()?;
+    let written = write(codec, &value)?;
+    match codec.decode::<T>(&written) {
+        Ok(again) => assert_eq!(write(codec, &again).as_ref(), Some(&written)),
+        Err(error) => panic!("what was written does not read: {error}"),
+    }
+    Some(value)
+}
+
+/// `None` for what the codec has no bytes for.
+fn write<T: Serialize>(codec: Codec, value: &T) -> Option<BytesMut> {
+    let mut out = BytesMut::new();
+    codec.encode(value, &mut out).ok()?;
+    Some(out)
+}
+
+/// Every shape that serde knows, nested in itself.
+#[derive(Debug, Serialize, Deserialize)]
+enum Value {
+    Unit,
+    Bool(bool),
+    Number(i64),
+    Text(String),
+    Bytes(Bytes),
+    Pair(Box<Value>, u8),
+    List(Vec<Value>),
+    Map(BTreeMap<String, Value>),
+    Maybe { value: Option<Box<Value>>, nothing: () },
+}
+
+/// Many fields of many types.
+#[derive(Debug, Serialize, Deserialize)]
+struct Wide {
+    a: u8,
+    b: i8,
+    c: u16,
+    d: i16,
+    e: u32,
+    f: i32,
+    g: u64,
+    h: i64,
+    i: u128,
+    j: i128,
+    k: bool,
+    l: char,
+    m: (u8, [u16; 3], ()),
+    n: Option<Option<u8>>,
+    o: String,
+    p: Vec<String>,
+    q: BTreeMap<u8, Vec<(u8, u8)>>,
+    r: Bytes,
+    s: Box<[u64]>,
+    t: Empty,
+    u: Newtype,
+    v: Result<u8, String>,
+    w: [[u8; 4]; 8],
+    x: std::time::Duration,
+    y: std::net::SocketAddr,
+    z: Vec<Option<Empty>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Nest(Vec<Nest>);
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Chain {
+    End,
+    Link(Box<Chain>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Empty;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Newtype(u32);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    #[serde(default)]
+    known: Option<f64>,
+}
+
+/// So small that bombs are cheap.
+const MAX_PLAIN: usize = 256 << 10;

@@ -1,0 +1,147 @@
+//! [`Watched`]: what servers and clients count themselves, read when somebody asks.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+use rpc_client::{Client, ClientCounts, EndpointState};
+use rpc_server::{ServerCounts, ServerHandle, ServerState};
+
+/// Servers and clients whose own counts are shown.
+#[derive(Debug, Default)]
+pub(super) struct Watched(Mutex<Sources>);
+
+#[derive(Debug, Default)]
+struct Sources {
+    servers: Vec<ServerHandle>,
+    clients: Vec<Client>,
+}
+
+impl Watched {
+    pub(super) fn add_server(&self, server: ServerHandle) {
+        self.lock().servers.push(server);
+    }
+
+    pub(super) fn add_client(&self, client: Client) {
+        self.lock().clients.push(client);
+    }
+
+    pub(super) fn out_of_service(&self) -> Option<ServerState> {
+        self.lock().servers.iter().map(ServerHandle::state).find(|state| *state != ServerState::Serving)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Watched {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let sources = self.lock();
+        let mut page = Page(&mut encoder);
+        if !sources.servers.is_empty() {
+            page.servers(&sources.servers.iter().map(ServerHandle::counts).collect::<Vec<_>>())?;
+        }
+        if !sources.clients.is_empty() {
+            page.clients(&sources.clients.iter().map(Client::counts).collect::<Vec<_>>())?;
+            let endpoints = sources.clients.iter().flat_map(Client::endpoints);
+            page.channels(&endpoints.map(|(_, state)| state_name(&state)).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+}
+
+/// What is written for one who asks.
+struct Page<'a, 'e>(&'a mut DescriptorEncoder<'e>);
+
+impl Page<'_, '_> {
+    fn servers(&mut self, all: &[ServerCounts]) -> fmt::Result {
+        let sum = |of: fn(&ServerCounts) -> u64| all.iter().map(of).sum::<u64>();
+        let now = |of: fn(&ServerCounts) -> usize| all.iter().map(of).sum::<usize>();
+        self.gauge("msnb_server_connections", "Connections that are open", now(|counts| counts.connections))?;
+        self.gauge("msnb_server_running", "Handlers that wait for something", now(|counts| counts.running))?;
+        self.gauge("msnb_server_queued", "Calls that wait for others to end", now(|counts| counts.queued))?;
+        self.counter("msnb_server_accepted", "Connections that were let in", sum(|counts| counts.accepted))?;
+        self.counter("msnb_server_turned_away", "Connections over a bound", sum(|counts| counts.turned_away))?;
+        let reasons = [
+            ("malformed", sum(|counts| counts.malformed)),
+            ("unknown", sum(|counts| counts.unknown)),
+            ("connection full", sum(|counts| counts.crowded)),
+            ("server full", sum(|counts| counts.overloaded)),
+            ("late", sum(|counts| counts.late)),
+        ];
+        let (name, help) = ("msnb_server_refused", "Requests that were refused before a handler or a layer saw them");
+        self.labelled(name, help, MetricType::Counter, "reason", &reasons)?;
+        self.counter("msnb_server_strays", "Frames that came for no call", sum(|counts| counts.strays))?;
+        self.counter("msnb_server_bytes_read", "Bytes that were read", sum(|counts| counts.bytes_read))?;
+        self.counter("msnb_server_bytes_written", "Bytes that were written", sum(|counts| counts.bytes_written))
+    }
+
+    fn clients(&mut self, all: &[ClientCounts]) -> fmt::Result {
+        let sum = |of: fn(&ClientCounts) -> u64| all.iter().map(of).sum::<u64>();
+        let repeated = sum(|counts| counts.repeated);
+        self.counter("msnb_client_requests_repeated", "Requests that were sent again", repeated)?;
+        let not_repeated = sum(|counts| counts.not_repeated);
+        self.counter("msnb_client_requests_not_repeated", "Requests for which no retry was left", not_repeated)?;
+        self.counter("msnb_client_connected", "Connections that were made", sum(|counts| counts.connected))?;
+        let not_connected = sum(|counts| counts.not_connected);
+        self.counter("msnb_client_not_connected", "Attempts to connect that failed", not_connected)?;
+        self.counter("msnb_client_evicted", "Addresses that were given up", sum(|counts| counts.evicted))?;
+        self.counter("msnb_client_strays", "Frames that came for no call", sum(|counts| counts.strays))?;
+        self.counter("msnb_client_bytes_read", "Bytes that were read", sum(|counts| counts.bytes_read))?;
+        self.counter("msnb_client_bytes_written", "Bytes that were written", sum(|counts| counts.bytes_written))
+    }
+
+    fn channels(&mut self, states: &[&str]) -> fmt::Result {
+        let counts = STATES.map(|name| (name, states.iter().filter(|state| **state == name).count() as u64));
+        self.labelled("msnb_client_channels", "Addresses by how they are doing", MetricType::Gauge, "state", &counts)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+        ConstGauge::new(value as i64).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn labelled(
+        &mut self,
+        name: &str,
+        help: &str,
+        of: MetricType,
+        label: &'static str,
+        values: &[(&'static str, u64)],
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, of)?;
+        for (key, value) in values {
+            let labels = [(label, *key)];
+            let metric = family.encode_family(&labels)?;
+            match of {
+                MetricType::Counter => ConstCounter::new(*value).encode(metric)?,
+                _ => ConstGauge::new(*value as i64).encode(metric)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state_name(state: &EndpointState) -> &'static str {
+    match state {
+        EndpointState::Connecting => "connecting",
+        EndpointState::Ready { .. } => "ready",
+        EndpointState::Passed => "passed",
+        EndpointState::Backoff(_) => "backoff",
+        EndpointState::Evicted(_) => "evicted",
+        EndpointState::Retired => "retired",
+        _ => "other",
+    }
+}
+
+const STATES: [&str; 7] = ["connecting", "ready", "passed", "backoff", "evicted", "retired", "other"];

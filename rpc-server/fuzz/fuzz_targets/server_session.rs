@@ -1,0 +1,5 @@
+//! libFuzzer's way to [`rpc_server_fuzz::server_session`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| rpc_server_fuzz::server_session(input));

@@ -1,0 +1,34 @@
+//! Serves `test.Wire:1.0` with small numbers, for tests that attack it, until SIGTERM or a kill: `tests-besieged LISTEN`.
+
+use std::{env, error::Error, time::Duration};
+
+use examples::{log_to_stderr, stopped_by_signal};
+use rpc_core::transport::TransportConfig;
+use rpc_server::{Server, ServerConfig};
+use tests::wire::{WireServer, Wired};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listen = env::args().nth(1).ok_or("which address?")?;
+    log_to_stderr("error");
+    let server = Server::builder().service(WireServer::new(Wired::default())).config(config()).bind(listen).await?;
+    println!("{}", server.local_address());
+    server.run_until(stopped_by_signal()).await?;
+    Ok(())
+}
+
+/// For a host with 256 MiB: what attackers can make it hold follows the frame, the outbox and the connections.
+fn config() -> ServerConfig {
+    let mut transport = TransportConfig::default();
+    transport.max_frame = 1 << 20;
+    transport.outbox = 64 << 10;
+    transport.frame_time = Duration::from_secs(1);
+    transport.write_stall = Duration::from_secs(1);
+    ServerConfig::default()
+        .with_max_connections(600)
+        .with_max_connections_per_ip(30)
+        .with_max_in_flight(64)
+        .with_max_decompressed(4 << 20)
+        .with_read_idle(Duration::from_secs(5))
+        .with_transport(transport)
+}

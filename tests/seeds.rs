@@ -1,0 +1,204 @@
+//! What fuzzers begin with: the golden frames of docs/PROTOCOL.md, and the attacks that the other tests make, one of each kind.
+
+use std::io::Write as _;
+
+use crate::raw_peer::{RawFrame, RawHead};
+
+/// The test vectors of docs/PROTOCOL.md.
+///
+/// # Panics
+///
+/// When the document has no vectors.
+pub fn golden() -> Vec<Vec<u8>> {
+    let document = include_str!("../docs/PROTOCOL.md");
+    let (_, vectors) = document.split_once("\n## Test vectors\n").expect("the document has vectors");
+    let blocks = vectors.split("```text\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+    // The bytes of a line end at the first word that is none.
+    let byte = |word: &str| if word.len() == 2 { u8::from_str_radix(word, 16).ok() } else { None };
+    blocks.map(|block| block.lines().flat_map(|line| line.split(' ').map_while(byte)).collect()).collect()
+}
+
+/// Sessions of a caller that means no good, against a server whose longest frame is `max_frame`.
+pub fn callers(max_frame: u32) -> Vec<Vec<u8>> {
+    let route = |method: &str| RawHead::route(&format!("test.Wire:1.0/{method}"));
+    let call = |id, method: &str, arguments: &str| RawFrame::request(id, &route(method), arguments);
+    let echo = |id| call(id, "echo", r#"{"text":"x"}"#);
+    let with = |tag: u8, value: &[u8]| RawFrame::request(1, &route("metadata").with(tag, value), "{}");
+    let once = |id, repeat| {
+        let head = route("once").with(RawHead::IDEMPOTENCY_KEY, [7; 16]).with(RawHead::REPEAT, [repeat]);
+        RawFrame::request(id, &head, "{}")
+    };
+    let frames = |frames: &[RawFrame]| frames.iter().flat_map(RawFrame::to_bytes).collect::<Vec<u8>>();
+
+    let mut seeds = frames_of_either(max_frame);
+    // Heads.
+    seeds.extend((1..=12).map(|tag| frames(&[with(tag, &[1; 4]), echo(2)])));
+    seeds.push(frames(&[
+        with(RawHead::METADATA, &b"\x01k\0\0".repeat(65)),
+        with(RawHead::METADATA, &b"\x01k\0\0".repeat(64)),
+    ]));
+    seeds.push(frames(&[
+        RawFrame::request(1, &RawHead::new(), "{}"),
+        RawFrame::request(2, &RawHead::route(&"r".repeat(514)), "{}"),
+    ]));
+    seeds.push(frames(&[0, 1, u32::MAX].map(|time| with(RawHead::TIMEOUT, &time.to_be_bytes()))[..2]));
+    seeds.extend([4, 8, 16, 255].map(|flags| frames(&[with(RawHead::CALL_FLAGS, &[flags]), echo(2)])));
+    // Ids.
+    seeds.push(frames(&[echo(0)]));
+    seeds.push(frames(&[call(1, "wait", "{}"), echo(1)]));
+    seeds.push(frames(&[call(1, "wait", "{}"), RawFrame::empty(RawFrame::ITEM, 1), RawFrame::empty(8, 1), echo(2)]));
+    seeds.push(frames(&(1..20).map(|id| call(id, "wait", "{}")).collect::<Vec<_>>()));
+    seeds.push(frames(
+        &(1..20).flat_map(|id| [call(id, "wait", "{}"), RawFrame::empty(RawFrame::CANCEL, id)]).collect::<Vec<_>>(),
+    ));
+    seeds.push(frames(&[once(1, 0), once(2, 1), once(3, 0), echo(4)]));
+    seeds.push(frames(&[
+        RawFrame::request(1, &route("note").with(RawHead::CALL_FLAGS, [1]), r#"{"text":"x"}"#),
+        echo(2),
+    ]));
+    // Much to be written, and the overlong.
+    seeds.push(frames(&(1..9).map(|id| call(id, "zeros", r#"{"count":60000}"#)).collect::<Vec<_>>()));
+    seeds.push(
+        [&RawFrame::empty(RawFrame::REQUEST, 1).header(max_frame + 1)[..], &vec![0; max_frame as usize]].concat(),
+    );
+    // Half a frame.
+    seeds.push(echo(1).to_bytes()[..20].to_vec());
+    for (codec, payload) in payloads() {
+        for method in ["echo", "numbers", "nothings", "map", "bytes"] {
+            seeds.push(frames(&[RawFrame::request(1, &route(method), &payload).with_codec(codec), echo(2)]));
+        }
+    }
+    for (compression, payload) in packed() {
+        let packed = RawFrame::request(1, &route("echo"), payload).with_compression(compression);
+        seeds.push(frames(&[packed.clone(), packed.with_codec(0), echo(2)]));
+    }
+    seeds.push(frames(&[
+        echo(1).with_codec(1),
+        echo(2).with_codec(255),
+        echo(3).with_compression(4),
+        call(4, "?", ""),
+    ]));
+    seeds
+}
+
+/// Sessions of a callee that means no good; its calls have these ids.
+pub fn callees(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
+    let mut seeds = frames_of_either(max_frame);
+    let mut answers = Vec::new();
+    for code in (0..=17).chain([32, 200]) {
+        answers.push((RawHead::status(code, "why").with(RawHead::RETRY_AFTER, [0, 0, 0, 50]), 3, 0, b"\"x\"".to_vec()));
+    }
+    for tag in [4, 5, 6, 254, 255] {
+        answers.push((RawHead::new().with(tag, b"\x01k\0\0"), 3, 0, b"\"x\"".to_vec()));
+    }
+    answers.extend(payloads().into_iter().map(|(codec, payload)| (RawHead::new(), codec, 0, payload)));
+    answers.extend(packed().into_iter().map(|(compression, payload)| (RawHead::new(), 3, compression, payload)));
+    for (head, codec, compression, payload) in answers {
+        let answer =
+            |id: &u32| RawFrame::response(*id, &head, &payload).with_codec(codec).with_compression(compression);
+        seeds.push(ids.iter().flat_map(|id| answer(id).to_bytes()).collect());
+    }
+    let goaway = RawFrame { kind: RawFrame::GOAWAY, ..RawFrame::response(0, &RawHead::status(14, "draining"), "") };
+    let twice = RawFrame::response(ids[0], &RawHead::new(), "\"x\"").to_bytes();
+    seeds.push([&goaway.to_bytes()[..], &twice, &twice].concat());
+    seeds.push([&twice[..], b"----", &twice, b"----", &twice[..9]].concat());
+    seeds.push(RawFrame::empty(RawFrame::RESPONSE, ids[0]).header(max_frame + 1).to_vec());
+    seeds
+}
+
+/// What neither end should get, or both.
+fn frames_of_either(max_frame: u32) -> Vec<Vec<u8>> {
+    let ping = |body: usize| RawFrame::empty(RawFrame::PING, 1).with_body(vec![0; body]);
+    let mut seeds = golden();
+    seeds.push(golden().concat());
+    seeds.push(b"GET / HTTP/1.1\r\n\r\n".to_vec());
+    seeds.push(b"msnb\x02".to_vec());
+    seeds.extend([0, 15].map(|length| ping(0).header(length).to_vec()));
+    seeds.extend(
+        [max_frame + 1, 16 * max_frame, 16 * max_frame + 1, u32::MAX]
+            .map(|length| RawFrame::empty(RawFrame::REQUEST, 1).header(length).to_vec()),
+    );
+    seeds.extend(
+        (0..=10).chain([63, 64, 127, 128, 255]).map(|kind| RawFrame::empty(kind, 5).with_body(*b"\0\0").to_bytes()),
+    );
+    for body in [&b""[..], b"\0", b"\0\x01", b"\0\x02\x01\0", b"\0\x03\x01\0\x01", b"\xff\xff\x01\0\x01r"] {
+        seeds.extend(
+            [RawFrame::REQUEST, RawFrame::RESPONSE, RawFrame::GOAWAY]
+                .map(|kind| RawFrame::empty(kind, 1).with_body(body).to_bytes()),
+        );
+    }
+    seeds.extend([1024, 1025].map(|body| ping(body).to_bytes()));
+    seeds.push(ping(0).to_bytes().repeat(101));
+    seeds
+}
+
+/// Payloads that are small and pretend to be large, deep or many: the number of the codec, and the bytes.
+pub fn payloads() -> Vec<(u8, Vec<u8>)> {
+    const DEEP: usize = 200;
+    let mut payloads = Vec::new();
+    for prefix in [1_u64, 1 << 33, 1 << 40, u64::MAX] {
+        payloads.push((2, prefix.to_le_bytes().to_vec()));
+        payloads.push((2, prefix.to_le_bytes().repeat(DEEP)));
+    }
+    for open in ["[", r#"{"x":"#, r#"{"Link":"#, r#"{"List":["#, r#"{"list":[null,"#, r#"{"text":"#] {
+        payloads.push((3, open.into()));
+        payloads.push((3, open.repeat(DEEP).into_bytes()));
+    }
+    for text in
+        [r#"{"text":"x"} more"#, r#"{"list":[1,2,3]}"#, r#"{"map":{"1":2}}"#, "1e999", "\"\\ud800\"", "null", "{}"]
+    {
+        payloads.push((3, text.into()));
+    }
+    for open in [&[0x91][..], &[0x81, 0xa1, b'x'], &[0xdd, 255, 255, 255, 255], &[0xdf, 255, 255, 255, 255]] {
+        payloads.push((5, open.to_vec()));
+        payloads.push((5, open.repeat(DEEP)));
+    }
+    for mark in [0xdb, 0xc6, 0xc9] {
+        payloads.push((5, vec![0x81, 0xa4, b't', b'e', b'x', b't', mark, 255, 255, 255, 255, 0]));
+    }
+    payloads
+}
+
+/// Compressed payloads: the number of the compression, and the bytes: whole, cut, longer, bombs, and a window that is too wide.
+///
+/// # Panics
+///
+/// When a library does not compress.
+pub fn packed() -> Vec<(u8, Vec<u8>)> {
+    let mut packed = Vec::new();
+    for plain in [br#"{"text":"x"}"#.repeat(3), vec![b'x'; 300 << 10], Vec::new()] {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&plain).expect("a vector takes all");
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(&plain).expect("a vector takes all");
+        for (number, whole) in [
+            (1, gzip.finish().expect("a vector takes all")),
+            (2, zstd::bulk::compress(&plain, 1).expect("it compresses")),
+            (3, lz4.finish().expect("a vector takes all")),
+        ] {
+            packed.push((number, whole[..whole.len() - 1].to_vec()));
+            packed.push((number, [&whole[..], &whole].concat()));
+            packed.push((number, whole));
+        }
+    }
+    packed.push((2, vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]));
+    packed
+}
+
+/// Payloads of a few KiB that grow to 20 MiB: the number of the compression, and the bytes.
+///
+/// # Panics
+///
+/// When a library does not compress.
+pub fn bombs() -> Vec<(u8, Vec<u8>)> {
+    let plain = vec![0; 20 << 20];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&plain).expect("a vector takes all");
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(&plain).expect("a vector takes all");
+    vec![
+        (1, gzip.finish().expect("a vector takes all")),
+        (2, zstd::bulk::compress(&plain, 1).expect("it compresses")),
+        (3, lz4.finish().expect("a vector takes all")),
+    ]
+}

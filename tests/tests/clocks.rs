@@ -1,0 +1,219 @@
+//! The bounds that are times, at their defaults, to the millisecond: in simulated time over connections in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+#[path = "../../rpc-server/fuzz/listener.rs"]
+mod listener;
+
+use std::{
+    future::pending,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rpc_core::{
+    BoxFuture, Peer,
+    transport::{Accept, Io},
+};
+use rpc_server::{Server, ServerConfig};
+use tests::{
+    raw_peer::{RawFrame, RawHead},
+    wire::{WireServer, Wired},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    time::{Instant, advance, sleep, timeout},
+};
+
+use self::listener::{Door, Listener};
+
+/// Plays `scene` with a server whose numbers are the defaults.
+async fn with_a_server(scene: impl AsyncFnOnce(Door)) {
+    let (door, listener) = Listener::new();
+    let server = Server::builder().service(WireServer::new(Wired::default())).config(ServerConfig::default());
+    let server = server.listen(listener).await.unwrap();
+    tokio::select! {
+        ended = server.run_until(pending::<()>()) => panic!("the server ended: {ended:?}"),
+        () = scene(door) => {}
+    }
+}
+
+fn echo(length: usize) -> Vec<u8> {
+    let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(length));
+    RawFrame::request(1, &RawHead::route("test.Wire:1.0/echo"), text).to_bytes()
+}
+
+/// How long after now the server closes the connection; `None` when it does not in a minute.
+async fn closed_after(stream: &mut DuplexStream) -> Option<Duration> {
+    let began = Instant::now();
+    let closed = timeout(Duration::from_secs(60), tokio::io::copy(stream, &mut tokio::io::sink())).await;
+    closed.is_ok().then(|| began.elapsed())
+}
+
+async fn is_answered(stream: &mut DuplexStream) {
+    assert!(stream.read_u8().await.is_ok(), "it is answered");
+}
+
+/// Timers have whole milliseconds, and the driver's may be late by one.
+fn assert_about(found: Option<Duration>, wanted: Duration) {
+    let found = found.expect("it is closed");
+    assert!(found >= wanted && found <= wanted + Duration::from_millis(2), "{found:?} instead of {wanted:?}");
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_server_closes_after_10_seconds_of_silence_and_not_before() {
+    with_a_server(async |door| {
+        let mut peer = door.connect(1 << 20).await;
+        sleep(10 * SECOND - MILLISECOND).await;
+        peer.write_all(&echo(1)).await.unwrap();
+        is_answered(&mut peer).await;
+        assert_about(closed_after(&mut peer).await, 10 * SECOND);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_has_5_seconds_and_not_more() {
+    with_a_server(async |door| {
+        let frame = echo(1);
+        let mut peer = door.connect(1 << 20).await;
+        peer.write_all(&frame[..frame.len() - 1]).await.unwrap();
+        sleep(5 * SECOND - MILLISECOND).await;
+        peer.write_all(&frame[frame.len() - 1..]).await.unwrap();
+        is_answered(&mut peer).await;
+        // However it drips.
+        let mut peer = door.connect(1 << 20).await;
+        let began = Instant::now();
+        let mut closed = None;
+        for byte in &frame {
+            if peer.write_all(&[*byte]).await.is_err() {
+                closed = Some(began.elapsed());
+                break;
+            }
+            sleep(SECOND / 4).await;
+        }
+        let closed = closed.expect("a frame that drips is not waited for");
+        assert!(closed >= 5 * SECOND && closed <= 5 * SECOND + SECOND / 4, "{closed:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_has_a_second_more_for_each_64_kib() {
+    with_a_server(async |door| {
+        let frame = echo(3 * 64 * 1024);
+        for (after, served) in [(8 * SECOND - MILLISECOND, true), (8 * SECOND + MILLISECOND, false)] {
+            let mut peer = door.connect(1 << 20).await;
+            peer.write_all(&frame[..frame.len() - 1]).await.unwrap();
+            sleep(after).await;
+            let rest = peer.write_all(&frame[frame.len() - 1..]).await;
+            let answered = rest.is_ok() && peer.read_u8().await.is_ok();
+            assert_eq!(answered, served, "after {after:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_has_10_seconds_for_its_next_byte() {
+    with_a_server(async |door| {
+        // An answer for which there is no room.
+        let mut peer = door.connect(1024).await;
+        let zeros = RawFrame::request(1, &RawHead::route("test.Wire:1.0/zeros"), r#"{"count":1000}"#);
+        peer.write_all(&zeros.to_bytes()).await.unwrap();
+        sleep(10 * SECOND - MILLISECOND).await;
+        // Progress starts it anew.
+        is_answered(&mut peer).await;
+        sleep(10 * SECOND - MILLISECOND).await;
+        is_answered(&mut peer).await;
+        sleep(10 * SECOND + 2 * MILLISECOND).await;
+        // What was on its way is all that comes.
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() <= 1024, "{} bytes", rest.len());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_pings_in_a_second_are_answered_and_one_more_closes() {
+    let pings =
+        |count: u32| -> Vec<u8> { (0..count).flat_map(|id| RawFrame::empty(RawFrame::PING, id).to_bytes()).collect() };
+    with_a_server(async |door| {
+        let mut peer = door.connect(1 << 20).await;
+        // Second for second.
+        for _ in 0..3 {
+            peer.write_all(&pings(100)).await.unwrap();
+            let mut pongs = [0; 1600];
+            peer.read_exact(&mut pongs).await.unwrap();
+            advance(SECOND).await;
+        }
+        peer.write_all(&pings(101)).await.unwrap();
+        assert_eq!(closed_after(&mut peer).await, Some(Duration::ZERO));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_a_time_has_5_seconds() {
+    with_a_server(async |door| {
+        let mut peer = door.connect(1 << 20).await;
+        let wait = RawFrame::request(1, &RawHead::route("test.Wire:1.0/wait"), "{}");
+        peer.write_all(&wait.to_bytes()).await.unwrap();
+        let began = Instant::now();
+        is_answered(&mut peer).await;
+        // Overdue calls are looked for every 5 ms.
+        let ended = began.elapsed();
+        assert!(ended >= 5 * SECOND && ended <= 5 * SECOND + 7 * MILLISECOND, "{ended:?}");
+    })
+    .await;
+}
+
+/// Accepts nothing, for one reason or the other.
+struct Failing {
+    kind: io::ErrorKind,
+    asked: Arc<AtomicUsize>,
+    /// How often it fails before it waits.
+    times: usize,
+}
+
+impl Accept for Failing {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, Peer)>> {
+        Box::pin(async {
+            if self.asked.fetch_add(1, Ordering::Relaxed) < self.times {
+                Err(self.kind.into())
+            } else {
+                pending().await
+            }
+        })
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(([127, 0, 0, 1], 1).into())
+    }
+}
+
+async fn accepts_in_10_seconds(kind: io::ErrorKind) -> usize {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let listener = Failing { kind, asked: Arc::clone(&asked), times: 1000 };
+    let server = Server::builder().service(WireServer::new(Wired::default())).listen(listener).await.unwrap();
+    let over = timeout(10 * SECOND + SECOND / 20, server.run_until(pending::<()>())).await;
+    assert!(over.is_err(), "the server lives");
+    asked.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accept_loop_without_descriptors_sleeps_and_one_whose_peer_left_does_not() {
+    // The system's "too many open files" has no kind of its own.
+    let slow = accepts_in_10_seconds(io::ErrorKind::Other).await;
+    assert!((95..=101).contains(&slow), "every 100 ms, not {slow} times");
+    assert_eq!(accepts_in_10_seconds(io::ErrorKind::ConnectionAborted).await, 1001);
+}

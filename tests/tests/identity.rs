@@ -1,0 +1,364 @@
+//! Who calls, by a token: what is proved and what is not, and who may call what. By a certificate: `tls.rs`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{Code, Delivery, Error, Instance, Phase, Registry as _, Token, Tokens};
+use rpc_registry::Memory;
+use rpc_server::{Server, ServerBuilder, ServerConfig};
+use sha2::Sha256;
+use tests::{
+    Task, in_time,
+    probe::{Event, Probe, ProbingClient},
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    relay::Relay,
+    serving::{PROBE, Serving},
+    until_ok,
+};
+
+const ANN: &str = "the secret of ann, the caller";
+const BOB: &str = "the secret of bob, the caller";
+
+const CHALLENGE: u8 = 64;
+const PROOF: u8 = 65;
+const UNAUTHENTICATED: u8 = 16;
+
+fn tokens() -> Tokens {
+    Tokens::new().with("ann", ANN).unwrap().with("bob", BOB).unwrap()
+}
+
+fn token(name: &str, secret: &str) -> Option<Token> {
+    Some(Token::new(name, secret).unwrap())
+}
+
+fn guarded(probe: &Probe) -> ServerBuilder {
+    Server::builder().service(probe.server()).require_token(tokens())
+}
+
+fn client(token: Option<Token>) -> ProbingClient<Client> {
+    let builder = token.into_iter().fold(Client::builder(), |builder, token| builder.token(token));
+    ProbingClient::new(builder.build().unwrap())
+}
+
+async fn context(client: &ProbingClient<Client>, address: SocketAddr) -> Result<String, Error> {
+    client.context().address(address).await.map(|seen| seen.identity)
+}
+
+/// The body of a PROOF in plain text, as docs/PROTOCOL.md has it.
+fn proof(name: &str, secret: &str, challenge: &RawFrame) -> RawFrame {
+    let nonce = [7; 32];
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    for part in [&b"msnb/1 proof"[..], &[0; 32], &challenge.body, &nonce, name.as_bytes()] {
+        mac.update(part);
+    }
+    let mac = mac.finalize().into_bytes();
+    RawFrame::empty(PROOF, 0).with_body([&nonce[..], &mac[..], name.as_bytes()].concat())
+}
+
+async fn challenged(address: SocketAddr) -> (RawPeer, RawFrame) {
+    let mut peer = RawPeer::connect(address).await;
+    let challenge = peer.receive().await;
+    assert_eq!((challenge.kind, challenge.id, challenge.body.len()), (CHALLENGE, 0, 32));
+    (peer, challenge)
+}
+
+fn echo(id: u32) -> RawFrame {
+    RawFrame::request(id, &RawHead::route("test.Probe:1.0/echo"), r#"{"text":"x"}"#)
+}
+
+#[tokio::test]
+async fn a_token_names_its_caller() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    assert_eq!(context(&client(token("ann", ANN)), serving.address()).await.unwrap(), "ann");
+    assert_eq!(context(&client(token("bob", BOB)), serving.address()).await.unwrap(), "bob");
+}
+
+#[tokio::test]
+async fn who_is_not_asked_is_anonymous_whatever_it_has() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, ServerConfig::default()).await;
+    for token in [None, token("ann", ANN)] {
+        assert_eq!(context(&client(token), serving.address()).await.unwrap(), "an anonymous caller");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_without_a_good_token_learns_why_and_nothing_runs() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let not_accepted = "the token is not accepted here";
+    for (token, why) in [
+        (None, "it requires a token, and this client has none"),
+        (token("ann", BOB), not_accepted),
+        (token("eve", ANN), not_accepted),
+    ] {
+        let error = client(token).echo("x".to_owned()).address(serving.address()).await.unwrap_err();
+        assert_eq!((error.code(), error.delivery()), (Code::Unauthenticated, Delivery::NotSent), "{error:?}");
+        assert_eq!(error.phase(), Some(Phase::Connect));
+        assert!(error.message().contains(why), "{error}");
+        assert!(!error.is_retryable());
+    }
+    assert_eq!(probe.events(), []);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_provider_is_told_at_the_deadline_why_there_was_none() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let registry = Arc::new(Memory::named("guarded"));
+    registry.register(&PROBE, Instance::new(serving.address())).await.unwrap();
+    let client = Client::builder().registry(registry).token(Token::new("ann", BOB).unwrap());
+    let client = client.config(ClientConfig::default().with_cache_directory(None)).build().unwrap();
+    let probing = ProbingClient::new(client.clone());
+    // It may be told so amid an attempt to connect.
+    until_ok(async || {
+        let call = probing.echo("x".to_owned()).wait_for_ready(true).timeout(Duration::from_millis(300));
+        let error = call.await.unwrap_err();
+        assert_eq!(error.delivery(), Delivery::NotSent);
+        if error.message().contains("the token is not accepted here") { Ok(()) } else { Err(error) }
+    })
+    .await;
+    let told = until_ok(async || {
+        let explained = client.explain(&PROBE).to_string();
+        if explained.contains("the token is not accepted here") { Ok(explained) } else { Err(explained) }
+    });
+    assert!(told.await.contains(&serving.address().to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_turned_away_backs_off_and_gives_up_after_twelve() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let relay = Relay::to(serving.address()).await;
+    let registry = Arc::new(Memory::named("turned away"));
+    registry.register(&PROBE, Instance::new(relay.address())).await.unwrap();
+    let client = Client::builder().registry(registry).token(Token::new("ann", BOB).unwrap());
+    let client = client.config(ClientConfig::default().with_cache_directory(None)).build().unwrap();
+    let mut changes = client.changes();
+    let probing = ProbingClient::new(client.clone());
+    let waiting = Task::begin(probing.echo("x".to_owned()).wait_for_ready(true).timeout(Duration::from_secs(50)));
+    // The endpoint goes with its eviction.
+    in_time(async {
+        while relay.count().accepted == 0 || !client.endpoints().is_empty() {
+            changes.changed().await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(relay.count().accepted, 12);
+    waiting.drop_it().await;
+}
+
+#[tokio::test]
+async fn before_the_proof_no_ping_is_answered_and_no_call_runs() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let (mut peer, challenge) = challenged(serving.address()).await;
+    peer.send(RawFrame::empty(RawFrame::PING, 5).to_bytes()).await;
+    let refusal = peer.ask(&echo(1)).await;
+    assert_eq!((refusal.kind, refusal.id, refusal.status().0), (RawFrame::RESPONSE, 1, UNAUTHENTICATED));
+    peer.send(proof("ann", ANN, &challenge).to_bytes()).await;
+    // What comes in one piece with the proof is not lost.
+    let answer = peer.ask(&echo(2)).await;
+    assert_eq!((answer.id, answer.status().0, answer.text()), (2, 0, r#""x""#));
+    let pong = peer.ask(&RawFrame::empty(RawFrame::PING, 6)).await;
+    assert_eq!((pong.kind, pong.id), (RawFrame::PONG, 6));
+    assert_eq!(probe.events(), [Event::Echoed("x".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_comes_in_one_piece_with_the_proof_is_not_lost() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let (mut peer, challenge) = challenged(serving.address()).await;
+    let all = [proof("ann", ANN, &challenge).to_bytes(), echo(1).to_bytes(), echo(2).to_bytes()].concat();
+    let (most, last) = all.split_at(all.len() - 3);
+    peer.send(most).await;
+    assert_eq!(peer.receive().await.id, 1);
+    peer.send(last).await;
+    assert_eq!(peer.receive().await.id, 2);
+}
+
+#[tokio::test]
+async fn who_proves_nothing_is_told_and_closed_and_takes_no_place() {
+    let probe = Probe::default();
+    let time = Duration::from_millis(100);
+    let config = ServerConfig::default().with_handshake_time(time).with_max_connections(1);
+    let serving = Serving::start(guarded(&probe).config(config)).await;
+    let (mut peer, _) = challenged(serving.address()).await;
+    // It has the only place.
+    let turned_away = RawPeer::connect(serving.address()).await.receive().await;
+    assert_eq!(turned_away.status().0, Code::ResourceExhausted as u8);
+    let goodbye = peer.receive().await;
+    assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, UNAUTHENTICATED));
+    peer.expect_end().await;
+    drop(peer);
+    until_ok(async || context(&client(token("ann", ANN)), serving.address()).await).await;
+}
+
+#[tokio::test]
+async fn a_wrong_proof_is_told_and_closed() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let (mut first, challenge) = challenged(serving.address()).await;
+    let good = proof("ann", ANN, &challenge);
+    let broken = [
+        good.clone().with_body(&good.body[..40]),
+        good.clone().with_body([&good.body[..], b"e"].concat()),
+        good.clone().with_body([&good.body[..64], b"bob"].concat()),
+        good.clone().with_body(Vec::new()),
+    ];
+    for wrong in broken {
+        let (mut peer, _) = challenged(serving.address()).await;
+        let goodbye = peer.ask(&wrong).await;
+        assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, UNAUTHENTICATED));
+        peer.expect_end().await;
+    }
+    // A proof is good for its own connection.
+    let (mut replayed, _) = challenged(serving.address()).await;
+    assert_eq!(replayed.ask(&good).await.status().0, UNAUTHENTICATED);
+    first.send(good.to_bytes()).await;
+    assert_eq!(first.ask(&echo(1)).await.status().0, 0);
+}
+
+#[tokio::test]
+async fn before_the_proof_a_frame_has_4_kib_at_most() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    // A frame of this length in all that would be ignored.
+    let long = |length: usize| RawFrame::empty(100, 0).with_body(vec![0; length - 16]);
+    let (mut peer, challenge) = challenged(serving.address()).await;
+    peer.send(long(4096).to_bytes()).await;
+    peer.send(proof("ann", ANN, &challenge).to_bytes()).await;
+    // And as long as any after it.
+    peer.send(long(4097).to_bytes()).await;
+    assert_eq!(peer.ask(&echo(1)).await.status().0, 0);
+    let (mut peer, _) = challenged(serving.address()).await;
+    peer.send(long(4097).to_bytes()).await;
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn before_the_proof_there_are_16_frames_at_most() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    let ignored = RawFrame::empty(RawFrame::PING, 1).to_bytes();
+    let (mut peer, challenge) = challenged(serving.address()).await;
+    peer.send(ignored.repeat(15)).await;
+    peer.send(proof("ann", ANN, &challenge).to_bytes()).await;
+    assert_eq!(peer.ask(&echo(1)).await.status().0, 0);
+    let (mut peer, challenge) = challenged(serving.address()).await;
+    peer.send(ignored.repeat(16)).await;
+    let goodbye = peer.ask(&proof("ann", ANN, &challenge)).await;
+    assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, UNAUTHENTICATED));
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_before_the_proof_is_closed() {
+    let probe = Probe::default();
+    let serving = Serving::start(guarded(&probe)).await;
+    for wrong in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), echo(0).to_bytes()] {
+        let (mut peer, _) = challenged(serving.address()).await;
+        peer.send(wrong).await;
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_answers_one_challenge_of_a_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(token("ann", ANN));
+    let call = Task::begin(client.echo("x".to_owned()).address(listener.local_addr().unwrap()));
+    let mut server = RawPeer::accept(&listener).await;
+    let challenge = RawFrame::empty(CHALLENGE, 0).with_body([1; 32]);
+    server.send(RawFrame::empty(CHALLENGE, 0).with_body([1; 31]).to_bytes().repeat(3)).await;
+    server.send(challenge.to_bytes().repeat(3)).await;
+    // Its first ping may come before or after.
+    let mut frames = vec![server.receive().await, server.receive().await, server.receive().await];
+    frames.retain(|frame| frame.kind != RawFrame::PING);
+    let [proof_sent] = &frames[..] else { panic!("{frames:?}") };
+    assert_eq!((proof_sent.kind, &proof_sent.body[64..]), (PROOF, &b"ann"[..]));
+    server.send(RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await;
+    let request = server.receive().await;
+    assert_eq!(request.kind, RawFrame::REQUEST, "no call before the first pong, and no second proof");
+    call.drop_it().await;
+}
+
+#[tokio::test]
+async fn a_token_is_changed_without_a_moment_in_which_none_is_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server_file, client_file) = (directory.path().join("accepted"), directory.path().join("token"));
+    std::fs::write(&server_file, format!("ann:{ANN}\n")).unwrap();
+    std::fs::write(&client_file, format!("ann:{ANN}\n")).unwrap();
+    let probe = Probe::default();
+    let accepted = Tokens::new().with_file(&server_file);
+    let serving = Serving::start(Server::builder().service(probe.server()).require_token(accepted)).await;
+    let long_since = client(Some(Token::file(&client_file).unwrap()));
+    assert_eq!(context(&long_since, serving.address()).await.unwrap(), "ann");
+    // Both secrets are good.
+    std::fs::write(&server_file, format!("ann:{ANN}\nann:{BOB}\n")).unwrap();
+    until_ok(async || context(&client(token("ann", BOB)), serving.address()).await).await;
+    assert_eq!(context(&client(token("ann", ANN)), serving.address()).await.unwrap(), "ann");
+    // The client takes the new one where it connects anew, as through a relay.
+    std::fs::write(&client_file, format!("ann:{BOB}\n")).unwrap();
+    // The old one is good no more; the connection that it was proved on stays.
+    std::fs::write(&server_file, format!("ann:{BOB}\n")).unwrap();
+    until_ok(async || match context(&client(token("ann", ANN)), serving.address()).await {
+        Ok(_) => Err("the old one is still accepted"),
+        Err(error) => {
+            assert_eq!(error.code(), Code::Unauthenticated);
+            Ok(())
+        }
+    })
+    .await;
+    assert_eq!(context(&long_since, serving.address()).await.unwrap(), "ann");
+    let relay = Relay::to(serving.address()).await;
+    until_ok(async || context(&long_since, relay.address()).await).await;
+}
+
+#[tokio::test]
+async fn a_method_is_called_by_those_on_its_list() {
+    let probe = Probe::default();
+    let rules = guarded(&probe)
+        .allow("test.Probe:1.0", ["ann"])
+        .allow("test.Probe:1.0/again", ["bob"])
+        .allow("test.Probe:1.0/tell", ["bob"])
+        .allow("test.Probe:1.0/tell", ["ann"])
+        .allow("test.Probe:1.0/hold", Vec::<String>::new());
+    let serving = Serving::start(rules).await;
+    let (ann, bob) = (client(token("ann", ANN)), client(token("bob", BOB)));
+    let text = |text: &str| text.to_owned();
+    ann.echo(text("ann's")).address(serving.address()).await.unwrap();
+    bob.again(text("bob's")).address(serving.address()).await.unwrap();
+    let denied = [
+        bob.echo(text("x")).address(serving.address()).await.unwrap_err(),
+        ann.again(text("x")).address(serving.address()).await.unwrap_err(),
+        ann.hold(1).address(serving.address()).await.unwrap_err(),
+    ];
+    for error in &denied {
+        assert_eq!((error.code(), error.delivery()), (Code::PermissionDenied, Delivery::Answered), "{error:?}");
+    }
+    assert!(denied[0].message().contains("bob may not call test.Probe:1.0/echo"), "{}", denied[0]);
+    ann.tell(text("ann's")).address(serving.address()).await.unwrap();
+    bob.tell(text("bob's")).address(serving.address()).await.unwrap();
+    probe.until_all(&[Event::Told(text("ann's")), Event::Told(text("bob's"))]).await;
+    assert_eq!(probe.events().len(), 4, "{:?}", probe.events());
+}
+
+#[tokio::test]
+async fn rules_that_cannot_be_meant_are_refused() {
+    let probe = Probe::default();
+    let bind = |builder: ServerBuilder| builder.bind("127.0.0.1:0");
+    for unknown in ["test.Probe:1.0/nothing", "test.Probe:2.0", "test.Probe", "test.Probe:1.0/", ""] {
+        let error = bind(guarded(&probe).allow(unknown, ["ann"])).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains(unknown), "{error}");
+    }
+    let open = Server::builder().service(probe.server()).allow("test.Probe:1.0", ["ann"]);
+    assert!(bind(open).await.unwrap_err().message().contains("neither a token nor a certificate"));
+    let nobody = Server::builder().service(probe.server()).require_token(Tokens::new());
+    assert_eq!(bind(nobody).await.unwrap_err().code(), Code::InvalidArgument);
+}

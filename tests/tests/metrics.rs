@@ -1,0 +1,259 @@
+//! Metrics count what happened, under names that are registered, and a port shows them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rpc_client::Client;
+use rpc_core::{Code, layer::Layered};
+use rpc_layers::{Metrics, MonitorPort};
+use rpc_server::{Server, ServerConfig};
+use tests::{
+    Task, in_time,
+    probe::{Event, Probe, ProbingClient},
+    process::Provider,
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    serving::Serving,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// More time than a call needs whose answer is waited for.
+const LONG: Duration = Duration::from_secs(50);
+
+/// The value of a metric, or what stands there instead.
+fn value(text: &str, metric: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '))?;
+    Some(line.parse().expect("a value is a number"))
+}
+
+/// Waits until a metric has this value.
+async fn until(metrics: &Metrics, metric: &str, wanted: f64) {
+    in_time(async {
+        while value(&metrics.text(), metric) != Some(wanted) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+async fn measured(probe: &Probe, metrics: &Metrics, config: ServerConfig) -> Serving {
+    let server = Server::builder().service(probe.server()).layer(metrics.clone()).config(config);
+    let serving = Serving::start(server).await;
+    metrics.watch_server(serving.handle().clone());
+    serving
+}
+
+fn measured_client(metrics: &Metrics) -> (Client, ProbingClient<Layered<Client>>) {
+    let client = Client::builder().build().expect("a valid config");
+    metrics.watch_client(client.clone());
+    (client.clone(), ProbingClient::new(Layered::new(client).layer(metrics.clone())))
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let serving = measured(&probe, &metrics, ServerConfig::default()).await;
+    let (_, probing) = measured_client(&metrics);
+    let address = serving.address();
+    for _ in 0..3 {
+        probing.echo("x".to_owned()).address(address).await.expect("it is answered");
+    }
+    probing.fail("why".to_owned()).address(address).await.expect_err("it fails");
+    probing.panic(true).address(address).await.expect_err("it panics");
+    let held = Task::begin(probing.hold(1).address(address).timeout(LONG));
+    probe.until(Event::Began(1)).await;
+    for side in ["server", "client"] {
+        let text = metrics.text();
+        let of = |what: &str| value(&text, &format!("msnb_{side}_{what}"));
+        for (route, code, count) in [("echo", "Ok", 3.0), ("fail", "Application", 1.0), ("panic", "Internal", 1.0)] {
+            let name = format!("calls_total{{route=\"test.Probe:1.0/{route}\",code=\"{code}\"}}");
+            assert_eq!(of(&name), Some(count), "{side} {name}\n{text}");
+            let seconds = of(&format!("call_seconds_count{{route=\"test.Probe:1.0/{route}\"}}"));
+            assert_eq!(seconds, Some(count), "{side} {route}");
+        }
+        assert_eq!(of("in_flight{route=\"test.Probe:1.0/hold\"}"), Some(1.0), "{text}");
+        assert_eq!(of("in_flight{route=\"test.Probe:1.0/echo\"}"), Some(0.0), "{text}");
+    }
+    held.drop_it().await;
+    for side in ["server", "client"] {
+        until(&metrics, &format!("msnb_{side}_calls_total{{route=\"test.Probe:1.0/hold\",code=\"Cancelled\"}}"), 1.0)
+            .await;
+        until(&metrics, &format!("msnb_{side}_in_flight{{route=\"test.Probe:1.0/hold\"}}"), 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_peer_makes_up_becomes_no_label() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let serving = measured(&probe, &metrics, ServerConfig::default()).await;
+    let mut peer = RawPeer::connect(serving.address()).await;
+    for (id, route) in (1..).zip(["made.Up:1.0/x", "test.Probe:1.0/made_up", "\"} 1\nevil 2"]) {
+        let answer = peer.ask(&RawFrame::request(id, &RawHead::route(route), "{}")).await;
+        assert_eq!(answer.status().0, Code::Unimplemented as u8);
+    }
+    let text = metrics.text();
+    assert!(!text.contains("made") && !text.contains("evil"), "{text}");
+    assert_eq!(value(&text, "msnb_server_refused_total{reason=\"unknown\"}"), Some(3.0), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_shows_its_load_and_what_it_refuses() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let config = ServerConfig::default().with_max_running(1).with_max_queued(1).with_queue_time(LONG);
+    let serving = measured(&probe, &metrics, config).await;
+    let (_, probing) = measured_client(&metrics);
+    let address = serving.address();
+    let _running = Task::begin(probing.hold(1).address(address).timeout(LONG));
+    until(&metrics, "msnb_server_running", 1.0).await;
+    let _waiting = Task::begin(probing.hold(2).address(address).timeout(LONG));
+    until(&metrics, "msnb_server_queued", 1.0).await;
+    probing.hold(3).address(address).await.expect_err("the server is full");
+    until(&metrics, "msnb_server_refused_total{reason=\"server full\"}", 1.0).await;
+    until(&metrics, "msnb_server_connections", 1.0).await;
+    until(&metrics, "msnb_server_accepted_total", 1.0).await;
+
+    let mut peer = RawPeer::connect(address).await;
+    peer.send(RawFrame::empty(RawFrame::RESPONSE, 7).with_body([0, 0]).to_bytes()).await;
+    until(&metrics, "msnb_server_strays_total", 1.0).await;
+    let late = RawHead::route("test.Probe:1.0/echo").with(RawHead::TIMEOUT, 0_u32.to_be_bytes());
+    peer.ask(&RawFrame::request(1, &late, r#"{"text":"x"}"#)).await;
+    until(&metrics, "msnb_server_refused_total{reason=\"late\"}", 1.0).await;
+    peer.ask(&RawFrame::request(2, &RawHead::new(), "{}")).await;
+    until(&metrics, "msnb_server_refused_total{reason=\"malformed\"}", 1.0).await;
+    peer.finish_sending().await;
+    until(&metrics, "msnb_server_connections", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_its_bounds_is_counted() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let config = ServerConfig::default().with_max_connections(1).with_max_in_flight(1);
+    let serving = measured(&probe, &metrics, config).await;
+    let (_, probing) = measured_client(&metrics);
+    let _held = Task::begin(probing.hold(1).address(serving.address()).timeout(LONG));
+    probe.until(Event::Began(1)).await;
+    probing.hold(2).address(serving.address()).await.expect_err("the connection is full");
+    until(&metrics, "msnb_server_refused_total{reason=\"connection full\"}", 1.0).await;
+    RawPeer::connect(serving.address()).await.receive().await;
+    until(&metrics, "msnb_server_turned_away_total", 1.0).await;
+}
+
+#[tokio::test]
+async fn bytes_are_counted_at_both_ends() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let mut serving = measured(&probe, &metrics, ServerConfig::default()).await;
+    let (client, probing) = measured_client(&metrics);
+    probing.large(100_000).address(serving.address()).await.expect("it is answered");
+    client.close().await;
+    serving.stop();
+    serving.ended().await.expect("it ends in order");
+    let text = metrics.text();
+    let of = |what: &str| value(&text, what).expect("it is there");
+    assert!(of("msnb_server_bytes_written_total") > 100_000.0, "{text}");
+    assert_eq!(of("msnb_server_bytes_written_total"), of("msnb_client_bytes_read_total"), "{text}");
+    assert_eq!(of("msnb_server_bytes_read_total"), of("msnb_client_bytes_written_total"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_shows_its_channels_and_its_failures() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let serving = measured(&probe, &metrics, ServerConfig::default()).await;
+    let (_, probing) = measured_client(&metrics);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let nobody = nobody.expect("there is a free port");
+    probing.echo("x".to_owned()).address(serving.address()).await.expect("it is answered");
+    probing.echo("x".to_owned()).address(nobody).await.expect_err("nobody is there");
+    until(&metrics, "msnb_client_channels{state=\"ready\"}", 1.0).await;
+    until(&metrics, "msnb_client_channels{state=\"backoff\"}", 1.0).await;
+    let text = metrics.text();
+    assert_eq!(value(&text, "msnb_client_connected_total"), Some(1.0), "{text}");
+    assert!(value(&text, "msnb_client_not_connected_total") >= Some(1.0), "{text}");
+    assert_eq!(value(&text, "msnb_client_evicted_total"), Some(0.0), "{text}");
+}
+
+/// What a port answers: the status, and what follows the head.
+async fn get(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("the port is open");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    in_time(stream.read_to_string(&mut answer)).await.expect("it answers, and closes");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer has a head: {answer}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("a head has a status: {head}")), body.to_owned())
+}
+
+async fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    get(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
+    let (metrics, probe) = (Metrics::new(), Probe::default());
+    let port = MonitorPort::bind("127.0.0.1:0", metrics.clone()).await.expect("it binds");
+    let address = port.local_address();
+    let server = Server::builder().service(probe.server()).layer(metrics.clone());
+    let server = server.bind("127.0.0.1:0").await.expect("it binds");
+    let at = server.local_address();
+    metrics.watch_server(server.handle());
+    assert_eq!(page(address, "/health").await, (503, "starting\n".to_owned()));
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let task = Task::begin(server.run_until(stopped));
+    let (_, probing) = measured_client(&metrics);
+    let held = Task::begin(probing.hold(1).address(at).timeout(LONG));
+    probe.until(Event::Began(1)).await;
+    assert_eq!(page(address, "/health").await, (200, "serving\n".to_owned()));
+    let (status, text) = page(address, "/metrics").await;
+    assert_eq!(status, 200);
+    assert_eq!(value(&text, "msnb_server_in_flight{route=\"test.Probe:1.0/hold\"}"), Some(1.0), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+
+    drop(stop);
+    let drains = async { while page(address, "/health").await != (503, "draining\n".to_owned()) {} };
+    in_time(drains).await;
+    probe.release_all();
+    held.end().await.expect("it is answered");
+    task.end().await.expect("it ends in order");
+    assert_eq!(page(address, "/health").await, (503, "ended\n".to_owned()));
+    assert_eq!(page(address, "/").await.0, 404);
+    assert_eq!(get(address, "POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.0, 405);
+    drop(port);
+    in_time(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn as_many_connections_are_answered_at_once_as_may_and_not_for_longer_than_they_may() {
+    let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("it binds");
+    let address = port.local_address();
+    let mut silent = Vec::new();
+    for _ in 1..MonitorPort::MAX_CONNECTIONS {
+        silent.push(TcpStream::connect(address).await.expect("the port is open"));
+    }
+    assert_eq!(page(address, "/health").await.0, 200, "the last that may");
+    silent.push(TcpStream::connect(address).await.expect("the port is open"));
+    // One over: it waits until one of the silent ones has had its time.
+    assert_eq!(page(address, "/health").await.0, 200);
+    let is_closed = |stream: TcpStream| stream.into_std().and_then(|stream| stream.peek(&mut [0])).is_ok();
+    assert!(silent.into_iter().any(is_closed), "it waited for one to end");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("it binds");
+    let long = format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(16 << 10));
+    assert_eq!(get(port.local_address(), &long).await.0, 431);
+}
+
+#[tokio::test]
+async fn the_provider_shows_its_metrics() {
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let registry = format!("local:{}", directory.path().display());
+    let (provider, monitor) = Provider::start_with_metrics(&registry).await;
+    assert_eq!(page(monitor, "/health").await, (200, "serving\n".to_owned()));
+    let (_, text) = page(monitor, "/metrics").await;
+    assert_eq!(value(&text, "msnb_server_running"), Some(0.0), "{text}");
+    provider.terminate();
+    let drains = async { while page(monitor, "/health").await != (503, "draining\n".to_owned()) {} };
+    in_time(drains).await;
+}

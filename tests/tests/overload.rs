@@ -1,0 +1,279 @@
+//! More load than a server may take: calls wait in a short queue, or are refused before they run.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{Code, Delivery, rpc_service};
+use rpc_server::{Server, ServerConfig};
+use tests::{
+    Task, in_time,
+    probe::{Event, Probe, ProbingClient},
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    serving::Serving,
+    wire::{Listening, WireClient},
+};
+use tokio::time::{Instant, sleep};
+
+/// Calls of a flood.
+const CALLS: u32 = 600;
+/// More time than a call needs whose answer is waited for.
+const LONG: Duration = Duration::from_secs(50);
+
+fn config(running: usize, queued: usize) -> ServerConfig {
+    ServerConfig::default().with_max_running(running).with_max_queued(queued).with_queue_time(LONG)
+}
+
+fn caller() -> Client {
+    Client::builder().config(ClientConfig::default()).build().expect("a valid config")
+}
+
+fn client() -> ProbingClient<Client> {
+    ProbingClient::new(caller())
+}
+
+/// Begins calls of `hold`, each on a connection of its own, and waits until their handlers run.
+async fn running(probe: &Probe, serving: &Serving, keys: std::ops::Range<u64>) -> Vec<Held> {
+    let held = keys.clone().map(|key| hold(serving, key)).collect();
+    probe.until_all(&keys.map(Event::Began).collect::<Vec<_>>()).await;
+    held
+}
+
+type Held = Task<Result<u64, rpc_core::Error>>;
+
+fn hold(serving: &Serving, key: u64) -> Held {
+    Task::begin(client().hold(key).address(serving.address()).timeout(LONG))
+}
+
+#[tokio::test]
+async fn as_many_calls_run_as_may_whatever_their_connections_and_as_many_wait() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, config(2, 1)).await;
+    let held = running(&probe, &serving, 0..2).await;
+    let waiting = hold(&serving, 2);
+    serving.until_counted(|counts| (counts.running, counts.queued) == (2, 1)).await;
+
+    // One over: also for a handler that would be done at once.
+    let error = client().echo("x".to_owned()).address(serving.address()).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert!(error.is_retryable() && error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
+    assert_eq!(probe.events(), [Event::Began(0), Event::Began(1)], "no other ran");
+
+    probe.release(0);
+    probe.until(Event::Began(2)).await;
+    probe.release_all();
+    for (key, held) in (0..).zip(held.into_iter().chain([waiting])) {
+        assert_eq!(held.end().await.expect("it is answered"), key);
+    }
+    serving.until_counted(|counts| (counts.running, counts.queued, counts.overloaded) == (0, 0, 1)).await;
+}
+
+#[tokio::test]
+async fn handlers_that_are_done_at_once_are_not_counted() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, config(1, 0)).await;
+    let client = client();
+    let calls: Vec<_> = (0..500)
+        .map(|number| Task::begin(client.echo(number.to_string()).address(serving.address()).timeout(LONG)))
+        .collect();
+    for call in calls {
+        call.end().await.expect("it is answered");
+    }
+    assert_eq!(serving.handle().counts().overloaded, 0);
+}
+
+#[tokio::test]
+async fn a_call_whose_deadline_passed_while_it_waited_is_never_begun() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, config(1, 2)).await;
+    let _held = running(&probe, &serving, 0..1).await;
+    let error = client().hold(1).address(serving.address()).timeout(Duration::from_millis(50)).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    serving.until_counted(|counts| counts.queued == 0).await;
+    probe.release_all();
+    assert_eq!(hold(&serving, 2).end().await.expect("there is room again"), 2);
+    assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_was_given_up_while_it_waited_is_never_begun() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, config(1, 1)).await;
+    let _held = running(&probe, &serving, 0..1).await;
+    // It outlives the call: a peer that merely closes its side is still answered.
+    let client = client();
+    let waiting = Task::begin(client.hold(1).address(serving.address()).timeout(LONG));
+    serving.until_counted(|counts| counts.queued == 1).await;
+    waiting.drop_it().await;
+    serving.until_counted(|counts| counts.queued == 0).await;
+    // Its place is free for another.
+    let other = hold(&serving, 2);
+    serving.until_counted(|counts| counts.queued == 1).await;
+    probe.release_all();
+    assert_eq!(other.end().await.expect("it is answered"), 2);
+    assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_waited_its_time_may_go_elsewhere() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_millis(20))).await;
+    let _held = running(&probe, &serving, 0..1).await;
+    let error = client().hold(1).address(serving.address()).timeout(LONG).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert!(error.is_retryable());
+    assert_eq!(serving.handle().counts().queued, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_drains_serves_those_who_wait() {
+    let probe = Probe::default();
+    let mut serving = Serving::probe(&probe, config(1, 1)).await;
+    let held = running(&probe, &serving, 0..1).await;
+    let waiting = hold(&serving, 1);
+    serving.until_counted(|counts| counts.queued == 1).await;
+    serving.stop();
+    probe.release_all();
+    for (key, held) in (0..).zip(held.into_iter().chain([waiting])) {
+        assert_eq!(held.end().await.expect("it is answered"), key);
+    }
+    serving.ended().await.expect("it ends in order");
+}
+
+#[tokio::test]
+async fn calls_that_are_given_up_hold_their_place_until_their_handlers_are_gone() {
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, config(3, 2)).await;
+    let (mut reader, mut writer) = RawPeer::connect(serving.address()).await.into_split();
+    let head = RawHead::route("test.Probe:1.0/hold").with(RawHead::TIMEOUT, 60_000_u32.to_be_bytes());
+    let flood: Vec<u8> = (1..=CALLS)
+        .flat_map(|id| {
+            let call = RawFrame::request(id, &head, format!(r#"{{"key":{id}}}"#));
+            [call.to_bytes(), RawFrame::empty(RawFrame::CANCEL, id).to_bytes()].concat()
+        })
+        .collect();
+    let answers = async {
+        let (mut cancelled, mut refused) = (0, 0);
+        for _ in 0..CALLS {
+            match reader.receive().await.expect("each call has one answer").status().0 {
+                code if code == Code::Cancelled as u8 => cancelled += 1,
+                code if code == Code::ResourceExhausted as u8 => refused += 1,
+                code => panic!("an answer of code {code}"),
+            }
+        }
+        (cancelled, refused)
+    };
+    let ((cancelled, refused), sent) = tokio::join!(answers, writer.send(&flood));
+    sent.expect("the server reads on");
+    assert!(cancelled > 0 && refused > 0, "{cancelled} were cancelled and {refused} refused");
+    serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0)).await;
+    let mut live = 0;
+    for event in probe.events() {
+        match event {
+            Event::Began(_) => live += 1,
+            _ => live -= 1,
+        }
+        assert!(live <= 3, "{live} handlers ran at once");
+    }
+    assert_eq!(live, 0);
+}
+
+#[tokio::test]
+async fn calls_that_run_once_count_and_are_refused_like_others() {
+    let listening = Listening::start(config(1, 0)).await;
+    let (one, other) = (WireClient::new(caller()), WireClient::new(caller()));
+    let held = Task::begin(one.once_released().address(listening.address()).timeout(LONG));
+    listening.until_waiting(1).await;
+    for error in [
+        other.once_released().address(listening.address()).await.unwrap_err(),
+        other.echo("x".to_owned()).address(listening.address()).await.unwrap_err(),
+    ] {
+        assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+        assert!(error.retry_after().is_some());
+    }
+    listening.release();
+    assert_eq!(held.end().await.expect("it is answered"), "released");
+    assert_eq!(other.once_released().address(listening.address()).await.expect("there is room"), "released");
+}
+
+#[tokio::test]
+async fn what_outlives_its_connection_is_bounded_by_the_server() {
+    let (probe, bound) = (Probe::default(), Duration::from_millis(50));
+    let serving = Serving::probe(&probe, ServerConfig::default().with_max_unattended(bound)).await;
+    let mut peer = RawPeer::connect(serving.address()).await;
+    let begun = Instant::now();
+    let head = RawHead::route("test.Probe:1.0/hold")
+        .with(RawHead::TIMEOUT, u32::MAX.to_be_bytes())
+        .with(RawHead::CALL_FLAGS, [1]);
+    peer.send(RawFrame::request(1, &head, r#"{"key":1}"#).to_bytes()).await;
+    probe.until(Event::Began(1)).await;
+    drop(peer);
+    probe.until(Event::Dropped(1)).await;
+    assert!(begun.elapsed() >= bound, "it had its time");
+}
+
+/// Says how many of it run.
+#[rpc_service(name = "test.Slow", version = "1.0")]
+trait Slow {
+    async fn work(&self);
+}
+
+#[derive(Default)]
+struct Worker {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+impl Slow for Arc<Worker> {
+    async fn work(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        sleep(Duration::from_millis(1)).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn of_more_load_than_may_be_served_what_is_served_runs_and_the_rest_is_refused_before_it_runs() {
+    let worker = Arc::new(Worker::default());
+    let server = Server::builder().service(SlowServer::new(Arc::clone(&worker))).config(config(4, 4));
+    let serving = Serving::start(server).await;
+    let callers: Vec<_> = (0..4)
+        .flat_map(|_| {
+            let client = SlowClient::new(caller());
+            (0..16).map(move |_| client.clone())
+        })
+        .map(|client| {
+            let address = serving.address();
+            Task::begin(async move {
+                let mut served = 0;
+                for _ in 0..40 {
+                    match client.work().address(address).timeout(LONG).await {
+                        Ok(()) => served += 1,
+                        Err(error) => {
+                            assert_eq!(error.code(), Code::ResourceExhausted, "{error:?}");
+                            assert_eq!(error.delivery(), Delivery::NotSent, "{error:?}");
+                        }
+                    }
+                }
+                served
+            })
+        })
+        .collect();
+    let mut served = 0;
+    for caller in callers {
+        served += caller.end().await;
+    }
+    let begun = worker.begun.load(Ordering::SeqCst);
+    assert_eq!(begun, served, "nothing ran that its caller was not told of");
+    assert!((64..64 * 40).contains(&served), "{served} were served");
+    assert!(worker.most.load(Ordering::SeqCst) <= 4);
+    in_time(serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0))).await;
+}

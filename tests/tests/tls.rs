@@ -1,0 +1,346 @@
+//! Encryption and certificates: who is trusted and who is not, at both ends, while nobody else notices.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{
+    Code, Delivery, Error, Token, Tokens,
+    tls::{ClientTls, ServerTls},
+    transport::TransportConfig,
+};
+use rpc_registry::Memory;
+use rpc_server::{Server, ServerBuilder, ServerConfig};
+use tests::{
+    Task,
+    certificates::{Authority, Validity},
+    in_time,
+    probe::{Event, Probe, ProbingClient},
+    process,
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    serving::Serving,
+    until_error, until_ok,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        self, RootCertStore,
+        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    },
+};
+
+const HERE: &str = "127.0.0.1";
+
+fn encrypted(probe: &Probe, tls: ServerTls) -> ServerBuilder {
+    Server::builder().service(probe.server()).tls(tls)
+}
+
+fn client(tls: ClientTls) -> ProbingClient<Client> {
+    ProbingClient::new(Client::builder().tls(tls).build().unwrap())
+}
+
+async fn identity(client: &ProbingClient<Client>, address: SocketAddr) -> Result<String, Error> {
+    client.context().address(address).await.map(|seen| seen.identity)
+}
+
+/// Makes a call that cannot succeed: it never left the client, and its error says why.
+async fn refused(client: &ProbingClient<Client>, address: SocketAddr, why: &str) {
+    let error = client.echo("x".to_owned()).address(address).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+    assert!(error.message().contains(why), "{error}");
+}
+
+/// A client that is no msnb client, and trusts `authority`.
+async fn raw(address: SocketAddr, authority: &Authority, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.ca()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(address).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(HERE).unwrap(), stream).await
+}
+
+#[tokio::test]
+async fn calls_of_every_size_are_answered_over_tls() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let serving = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
+    let client = client(ClientTls::new(authority.ca()));
+    let mut calls = Vec::new();
+    for length in [0, 1, 16_383, 16_384, 16_385, 100_000, 4_000_000] {
+        let text = "é".repeat(length / 2);
+        calls.push((text.clone(), Task::begin(client.echo(text).address(serving.address()))));
+    }
+    for (text, call) in calls {
+        assert!(call.end().await.unwrap() == text);
+    }
+    assert_eq!(identity(&client, serving.address()).await.unwrap(), "an anonymous caller");
+}
+
+#[tokio::test]
+async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_that_is_asked_for() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let named = authority.issue("named", &["greeter.test"]);
+    let registry = Arc::new(Memory::named("certificate names"));
+    let tls = named.server().name("greeter.test");
+    let serving = Serving::start(encrypted(&probe, tls).registry(Arc::clone(&registry) as _)).await;
+    let by_registry = |tls: ClientTls| {
+        let client = Client::builder().tls(tls).registry(Arc::clone(&registry) as _);
+        let config = ClientConfig::default().with_cache_directory(None).with_wait_for_ready(true);
+        ProbingClient::new(client.config(config).build().unwrap())
+    };
+    let trusting = || ClientTls::new(authority.ca());
+    by_registry(trusting()).echo("listed".to_owned()).await.unwrap();
+    by_registry(trusting().server_name("greeter.test")).echo("asked for".to_owned()).await.unwrap();
+    client(trusting().server_name("greeter.test")).echo("x".to_owned()).address(serving.address()).await.unwrap();
+    let wrong = "not valid for name";
+    refused(&client(trusting()), serving.address(), wrong).await;
+    refused(&client(trusting().server_name("other.test")), serving.address(), wrong).await;
+    // What the registry says does not count where a name is asked for.
+    let other = by_registry(trusting().server_name("other.test"));
+    let call = async || other.echo("x".to_owned()).wait_for_ready(false).await;
+    let error = until_error(call, |error: &Error| error.message().contains(wrong)).await;
+    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert!(Client::builder().tls(trusting().server_name("no name")).build().is_err());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_trusted_is_not_called() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let issued = authority.issue("server", &[HERE]);
+    let serving = Serving::start(encrypted(&probe, issued.server())).await;
+    let elsewhere = Authority::new();
+    refused(&client(ClientTls::new(elsewhere.ca())), serving.address(), "UnknownIssuer").await;
+    authority.write(&issued, &[HERE], Validity::Expired);
+    let expired = Serving::start(encrypted(&probe, issued.server())).await;
+    refused(&client(ClientTls::new(authority.ca())), expired.address(), "certificate expired").await;
+    assert_eq!(probe.events(), []);
+}
+
+#[tokio::test]
+async fn a_client_is_known_by_the_names_in_its_certificate() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
+    let serving = Serving::start(encrypted(&probe, tls).allow("test.Probe:1.0/echo", ["spiffe://test/shop"])).await;
+    let shop = client(authority.issue("shop", &["shop.test", "spiffe://test/shop"]).client(&authority));
+    assert_eq!(identity(&shop, serving.address()).await.unwrap(), "shop.test, spiffe://test/shop");
+    shop.echo("x".to_owned()).address(serving.address()).await.unwrap();
+    let nameless = client(authority.issue("nameless", &[]).client(&authority));
+    assert_eq!(identity(&nameless, serving.address()).await.unwrap(), "a caller whose certificate has no name");
+    let error = nameless.echo("x".to_owned()).address(serving.address()).await.unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_client_without_a_good_certificate_learns_why_and_nothing_runs() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
+    let serving = Serving::start(encrypted(&probe, tls)).await;
+    refused(&client(ClientTls::new(authority.ca())), serving.address(), "CertificateRequired").await;
+    let elsewhere = Authority::new();
+    let stranger = elsewhere.issue("stranger", &["shop.test"]);
+    refused(&client(stranger.client(&authority)), serving.address(), "UnknownCA").await;
+    let expired = authority.issue("expired", &["shop.test"]);
+    authority.write(&expired, &["shop.test"], Validity::Expired);
+    refused(&client(expired.client(&authority)), serving.address(), "CertificateExpired").await;
+    assert_eq!(probe.events(), []);
+}
+
+#[tokio::test]
+async fn plain_text_meets_tls_and_both_say_so() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let encrypted = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
+    let plain = Serving::probe(&probe, ServerConfig::default()).await;
+    let speaks_plain = ProbingClient::new(Client::builder().build().unwrap());
+    let speaks_tls = client(ClientTls::new(authority.ca()));
+    refused(&speaks_plain, encrypted.address(), "does the peer speak TLS, and this end not").await;
+    refused(&speaks_tls, plain.address(), "it may not speak TLS").await;
+    // Others are served.
+    speaks_tls.echo("x".to_owned()).address(encrypted.address()).await.unwrap();
+    speaks_plain.echo("x".to_owned()).address(plain.address()).await.unwrap();
+    // Who answers TLS in plain text is found too.
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answering = Task::begin(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 64];
+            stream.read_exact(&mut hello).await.unwrap();
+            assert_eq!(hello[..2], [0x16, 0x03], "nothing goes out in plain text");
+            stream.write_all(&RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await.unwrap();
+        }
+    });
+    refused(&speaks_tls, address, "the peer does not speak TLS").await;
+    answering.drop_it().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_takes_a_place_for_its_time_and_holds_up_nobody() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let tls = authority.issue("server", &[HERE]).server();
+    let config = ServerConfig::default().with_handshake_time(Duration::from_millis(300)).with_max_connections(3);
+    let serving = Serving::start(encrypted(&probe, tls).config(config)).await;
+    let mut silent = TcpStream::connect(serving.address()).await.unwrap();
+    let mut halfway = TcpStream::connect(serving.address()).await.unwrap();
+    // The beginning of a ClientHello of 512 bytes.
+    halfway.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await.unwrap();
+    let served = client(ClientTls::new(authority.ca()));
+    served.echo("x".to_owned()).address(serving.address()).await.unwrap();
+    // All three places are taken.
+    let mut fourth = TcpStream::connect(serving.address()).await.unwrap();
+    let ended = |read: std::io::Result<usize>| matches!(read, Ok(0) | Err(_));
+    assert!(ended(in_time(fourth.read(&mut [0; 1])).await));
+    assert!(ended(in_time(silent.read(&mut [0; 1])).await));
+    assert!(ended(in_time(halfway.read(&mut [0; 1])).await));
+    let later = client(ClientTls::new(authority.ca()));
+    until_ok(async || later.echo("x".to_owned()).address(serving.address()).await).await;
+}
+
+#[tokio::test]
+async fn what_does_not_say_that_it_speaks_msnb_is_refused() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let serving = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
+    assert!(raw(serving.address(), &authority, &["h2"]).await.is_err());
+    let mut silent = raw(serving.address(), &authority, &[]).await.unwrap();
+    assert!(!in_time(silent.read(&mut [0; 1])).await.is_ok_and(|count| count > 0));
+    let mut right = RawPeer::through(raw(serving.address(), &authority, &["h2", "msnb/1"]).await.unwrap());
+    assert_eq!(right.ask(&RawFrame::empty(RawFrame::PING, 7)).await, RawFrame::empty(RawFrame::PONG, 7));
+}
+
+#[tokio::test]
+async fn changed_files_are_read_by_a_server_and_a_client_that_run() {
+    let (probe, authority, next) = (Probe::default(), Authority::new(), Authority::new());
+    let issued = authority.issue("server", &[HERE]);
+    let tls = issued.server().client_ca(authority.ca());
+    let serving = Serving::start(encrypted(&probe, tls)).await;
+    let own = authority.issue("client", &["first.test"]);
+    let long_since = client(own.client(&authority));
+    assert_eq!(identity(&long_since, serving.address()).await.unwrap(), "first.test");
+    // Another authority, other certificates at both ends.
+    next.write(&issued, &[HERE], Validity::Good);
+    next.write(&own, &["second.test"], Validity::Good);
+    next.write_ca(&authority.ca());
+    let fresh = client(own.client(&authority));
+    let seen = until_ok(async || identity(&fresh, serving.address()).await).await;
+    assert_eq!(seen, "second.test");
+    // The connection that there was stays; the next of the same client is by the new files.
+    assert_eq!(identity(&long_since, serving.address()).await.unwrap(), "first.test");
+    let address = serving.address();
+    serving.kill().await;
+    let tls = issued.server().client_ca(authority.ca());
+    let _again = Serving::start_on(encrypted(&probe, tls), address).await;
+    assert_eq!(until_ok(async || identity(&long_since, address).await).await, "second.test");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let (one, other) = (authority.issue("one", &[HERE]), authority.issue("other", &[HERE]));
+    let missing = authority.ca().with_file_name("missing.pem");
+    let cases = [
+        (ServerTls::new(&missing, &one.key), "missing.pem"),
+        (ServerTls::new(&one.certificate, &missing), "missing.pem"),
+        (ServerTls::new(&one.key, &one.key), "one.key holds no certificate"),
+        (ServerTls::new(&one.certificate, &one.certificate), "one.pem"),
+        (ServerTls::new(&one.certificate, &other.key), "one.pem"),
+        (one.server().client_ca(&one.key), "one.key holds no certificate"),
+    ];
+    for (tls, named) in cases {
+        let error = encrypted(&probe, tls).bind((HERE, 0)).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains(named), "{error}");
+    }
+    for tls in [ClientTls::new(&missing), ClientTls::new(authority.ca()).certificate(&one.certificate, &missing)] {
+        let error = Client::builder().tls(tls).build().unwrap_err();
+        assert!(error.message().contains("missing.pem"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_and_a_restart_lose_nothing_over_tls() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let issued = authority.issue("server", &[HERE]);
+    let mut serving = Serving::start(encrypted(&probe, issued.server())).await;
+    let address = serving.address();
+    let client = client(ClientTls::new(authority.ca()));
+    let held = Task::begin(client.hold(1).address(address).timeout(Duration::from_secs(50)));
+    probe.until(Event::Began(1)).await;
+    serving.stop();
+    // Once it has said goodbye, it takes no new calls.
+    until_error(async || client.echo("x".to_owned()).address(address).await, |_| true).await;
+    probe.release(1);
+    assert_eq!(held.end().await.unwrap(), 1);
+    serving.ended().await.unwrap();
+    let _again = Serving::start_on(encrypted(&probe, issued.server()), address).await;
+    until_ok(async || client.echo("x".to_owned()).address(address).await).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_over_tls_is_closed() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let mut transport = TransportConfig::default();
+    transport.write_stall = Duration::from_millis(200);
+    let config = ServerConfig::default().with_transport(transport);
+    let tls = authority.issue("server", &[HERE]).server();
+    let serving = Serving::start(encrypted(&probe, tls).config(config)).await;
+    let (_reader, mut writer) =
+        RawPeer::through(raw(serving.address(), &authority, &["msnb/1"]).await.unwrap()).into_split();
+    let large = |id| RawFrame::request(id, &RawHead::route("test.Probe:1.0/large"), r#"{"length":4000000}"#).to_bytes();
+    in_time(async {
+        let mut id = 0;
+        while writer.send(&large(id + 1)).await.is_ok() {
+            id += 1;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_is_proved_for_its_own_tls_connection() {
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let secret = "the secret of ann, the caller";
+    let tokens = Tokens::new().with("ann", secret).unwrap();
+    let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
+    let both = Serving::start(encrypted(&probe, tls).require_token(tokens.clone())).await;
+    let own = authority.issue("client", &["shop.test"]).client(&authority);
+    let client = Client::builder().tls(own).token(Token::new("ann", secret).unwrap()).build().unwrap();
+    assert_eq!(identity(&ProbingClient::new(client), both.address()).await.unwrap(), "ann, shop.test");
+    // A proof for plain text, made by who knows the secret, is none here.
+    let tls = authority.issue("server", &[HERE]).server();
+    let serving = Serving::start(encrypted(&probe, tls).require_token(tokens)).await;
+    let mut peer = RawPeer::through(raw(serving.address(), &authority, &["msnb/1"]).await.unwrap());
+    let challenge = rpc_core::proof::Challenge::read(&peer.receive().await.body).unwrap();
+    let token = Token::new("ann", secret).unwrap();
+    let proof = rpc_core::proof::Proof::new(&token, challenge, &[0; 32], [0; 32]).to_frame();
+    let goodbye = peer.ask(&RawFrame::empty(65, 0).with_body(proof.body)).await;
+    assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, Code::Unauthenticated as u8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_speak_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let made = process::run("certificates", &[directory.path().to_str().unwrap()]).await;
+    assert!(made.status.success(), "{made:?}");
+    fs::write(file("tokens"), "ann:the secret of ann, the caller\n").unwrap();
+    let registry = format!("local:{}", file("registry"));
+    let (cert, key, ca, tokens) = (file("server.pem"), file("server.key"), file("ca.pem"), file("tokens"));
+    let own = ["--tls-cert", &cert, "--tls-key", &key, "--client-ca", &ca, "--token-file", &tokens];
+    let provider = process::Provider::start_with(&registry, &own).await;
+    let (cert, key) = (file("client.pem"), file("client.key"));
+    let shown = ["--calls", "50", "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key, "--token-file", &tokens];
+    let (status, summary) = process::Consumer::start(&registry, &shown).await.wait().await;
+    assert!(status.success());
+    assert_eq!((summary.ok, summary.failed), (50, 0));
+    let (status, summary) = process::Consumer::start(&registry, &["--calls", "1"]).await.wait().await;
+    assert!(!status.success());
+    assert_eq!((summary.ok, summary.failed), (0, 1));
+    drop(provider);
+}

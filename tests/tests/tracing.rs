@@ -1,0 +1,233 @@
+//! Spans of one trace go through processes: client, server, and the calls that a handler makes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use rpc_client::Client;
+use rpc_core::{CallOptions, Context, layer::Layered, rpc_service};
+use rpc_layers::{Log, Trace, TraceContext};
+use rpc_server::{Server, ServerConfig};
+use tests::{
+    probe::{Probe, ProbingClient},
+    serving::Serving,
+};
+use tracing::{
+    Event, Id, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Record},
+    subscriber::DefaultGuard,
+};
+use tracing_subscriber::{Layer, layer::Context as LayerContext, layer::SubscriberExt as _, registry::LookupSpan};
+
+type Fields = HashMap<String, String>;
+
+/// The spans and events that were there. Clones are the same.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<(String, Fields)>>>);
+
+struct Collect<'a>(&'a mut Fields);
+
+impl Visit for Collect<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").trim_matches('"').to_owned());
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Seen {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
+        let mut fields = Fields::new();
+        attributes.record(&mut Collect(&mut fields));
+        context.span(id).expect("it is new").extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: LayerContext<'_, S>) {
+        let span = context.span(id).expect("it is open");
+        values.record(&mut Collect(span.extensions_mut().get_mut::<Fields>().expect("it was new once")));
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
+        let mut fields = Fields::new();
+        event.record(&mut Collect(&mut fields));
+        let message = fields.get("message").cloned().unwrap_or_default();
+        self.0.lock().expect("no one panics").push((message, fields));
+    }
+
+    fn on_close(&self, id: Id, context: LayerContext<'_, S>) {
+        let span = context.span(&id).expect("it closes once");
+        let fields = span.extensions_mut().remove::<Fields>().expect("it was new once");
+        self.0.lock().expect("no one panics").push((span.name().to_owned(), fields));
+    }
+}
+
+impl Seen {
+    fn listen() -> (Self, DefaultGuard) {
+        let seen = Self::default();
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+        (seen, guard)
+    }
+
+    /// The one span or event with this name and this field.
+    fn one(&self, name: &str, field: &str, value: &str) -> Fields {
+        let all = self.0.lock().expect("no one panics");
+        let found: Vec<_> = all
+            .iter()
+            .filter(|(known, fields)| known == name && fields.get(field).is_some_and(|is| is == value))
+            .collect();
+        assert_eq!(found.len(), 1, "{name} with {field} = {value}: {all:#?}");
+        found[0].1.clone()
+    }
+}
+
+/// Calls another service while it serves.
+#[rpc_service(name = "test.Front", version = "1.0")]
+trait Front {
+    /// The trace context that the next one sees.
+    async fn ask(&self) -> Option<String>;
+}
+
+struct Asking {
+    next: ProbingClient<Layered<Client>>,
+    plain: bool,
+}
+
+impl Front for Asking {
+    async fn ask(&self) -> Option<String> {
+        let seen = self.next.context().await.expect("it is answered");
+        if self.plain {
+            assert_eq!(TraceContext::current(), None);
+        } else {
+            let own = TraceContext::current().expect("the handler is traced");
+            let metadata = CallOptions::inherited().metadata;
+            let came = Context::current().expect("a handler has a context");
+            assert_eq!(metadata.get("traceparent"), came.metadata().get("traceparent"));
+            assert!(seen.metadata("traceparent").is_some_and(|sent| sent.contains(&own.trace_id())));
+        }
+        seen.metadata("traceparent").map(str::to_owned)
+    }
+}
+
+fn caller() -> Client {
+    Client::builder().build().expect("a valid config")
+}
+
+/// Calls one address whatever it is asked for.
+#[derive(Clone)]
+struct To(std::net::SocketAddr);
+
+impl rpc_core::layer::ClientLayer for To {
+    async fn call(
+        &self,
+        mut call: rpc_core::layer::Outgoing,
+        next: rpc_core::layer::ClientNext<'_>,
+    ) -> Result<rpc_core::Reply, rpc_core::Error> {
+        call.options.address = Some(self.0);
+        next.run(call).await
+    }
+}
+
+#[tokio::test]
+async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler() {
+    let (seen, _guard) = Seen::listen();
+    let probe = Probe::default();
+    let back = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
+    let next = ProbingClient::new(Layered::new(caller()).layer(Trace).layer(To(back.address())));
+    let front = Server::builder().service(FrontServer::new(Asking { next, plain: false })).layer(Trace);
+    let front = Serving::start(front).await;
+    let client = FrontClient::new(Layered::new(caller()).layer(Trace));
+    let sent = client.ask().address(front.address()).await.expect("it is answered").expect("it is traced");
+
+    let spans = [("call", "ask"), ("serve", "ask"), ("call", "context"), ("serve", "context")]
+        .map(|(span, method)| seen.one(span, "rpc.method", method));
+    for span in &spans {
+        assert_eq!(span["trace_id"], spans[0]["trace_id"], "one trace");
+        assert_eq!((&*span["code"], &*span["rpc.system"]), ("Ok", "msnb"));
+    }
+    assert!(!spans[0].contains_key("parent_id"), "the first has none");
+    for pair in spans.windows(2) {
+        assert_eq!(pair[1]["parent_id"], pair[0]["span_id"]);
+    }
+    assert_eq!(sent, format!("00-{}-{}-01", spans[2]["trace_id"], spans[2]["span_id"]));
+}
+
+#[tokio::test]
+async fn a_trace_from_outside_is_gone_on_with_and_what_is_malformed_is_not() {
+    let (seen, _guard) = Seen::listen();
+    let probe = Probe::default();
+    let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
+    let plain = ProbingClient::new(caller());
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    plain
+        .echo("x".to_owned())
+        .metadata("traceparent", parent)
+        .address(serving.address())
+        .await
+        .expect("it is answered");
+    let span = seen.one("serve", "rpc.method", "echo");
+    assert_eq!(span["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(span["parent_id"], "b7ad6b7169203331");
+    let call = plain.context().metadata("traceparent", "00-nonsense").address(serving.address());
+    call.await.expect("it is answered");
+    let span = seen.one("serve", "rpc.method", "context");
+    assert_eq!(span["trace_id"].len(), 32);
+    assert!(!span.contains_key("parent_id"));
+
+    // A traced client goes on with what the program gives it.
+    let traced = ProbingClient::new(Layered::new(caller()).layer(Trace));
+    let call = traced.context().metadata("traceparent", parent).metadata("tracestate", "rojo=1");
+    let got = call.address(serving.address()).await.expect("it is answered");
+    let sent = got.metadata("traceparent").expect("it is traced");
+    assert!(sent.contains("0af7651916cd43dd8448eb211c80319c") && sent != parent, "{sent}");
+    assert_eq!(got.metadata.len(), 2, "in place of what was there: {:?}", got.metadata);
+    assert_eq!(got.metadata("tracestate"), Some("rojo=1"));
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_trace_passes_the_trace_on() {
+    // Nobody listens here.
+    let probe = Probe::default();
+    let back = Serving::probe(&probe, ServerConfig::default()).await;
+    let next = ProbingClient::new(Layered::new(caller()).layer(To(back.address())));
+    let front = Server::builder().service(FrontServer::new(Asking { next, plain: true }));
+    let front = Serving::start(front).await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let client = FrontClient::new(Layered::new(caller()).layer(Trace));
+    let sent = client.ask().metadata("traceparent", parent).address(front.address()).await.expect("it is answered");
+    assert_eq!(sent.as_deref(), Some(parent));
+}
+
+#[tokio::test]
+async fn a_span_says_how_a_call_failed() {
+    let (seen, _guard) = Seen::listen();
+    let probe = Probe::default();
+    let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
+    let probing = ProbingClient::new(Layered::new(caller()).layer(Trace));
+    probing.panic(true).address(serving.address()).await.expect_err("it panics");
+    for span in ["call", "serve"] {
+        let span = seen.one(span, "rpc.method", "panic");
+        assert_eq!((&*span["code"], &*span["otel.status_code"]), ("Internal", "ERROR"));
+    }
+    probing.fail("why".to_owned()).address(serving.address()).await.expect_err("it fails");
+    for span in ["call", "serve"] {
+        let span = seen.one(span, "rpc.method", "fail");
+        assert_eq!(span["code"], "Application");
+        assert!(!span.contains_key("otel.status_code"), "the service's own error is none of the call's");
+    }
+}
+
+#[tokio::test]
+async fn a_log_has_a_line_for_each_call_at_each_end() {
+    let (seen, _guard) = Seen::listen();
+    let probe = Probe::default();
+    let serving = Serving::start(Server::builder().service(probe.server()).layer(Log)).await;
+    let probing = ProbingClient::new(Layered::new(caller()).layer(Log));
+    probing.echo("a secret".to_owned()).address(serving.address()).await.expect("it is answered");
+    probing.panic(true).address(serving.address()).await.expect_err("it panics");
+    assert_eq!(seen.one("served", "route", "test.Probe:1.0/echo")["code"], "Ok");
+    assert_eq!(seen.one("called", "route", "test.Probe:1.0/echo")["outcome"], "Ok");
+    assert_eq!(seen.one("served", "route", "test.Probe:1.0/panic")["code"], "Internal");
+    assert!(seen.one("called", "route", "test.Probe:1.0/panic")["outcome"].starts_with("Internal from 127.0.0.1:"));
+    let all = seen.0.lock().expect("no one panics");
+    assert!(all.iter().all(|(_, fields)| fields.values().all(|value| !value.contains("secret"))));
+}
