@@ -168,6 +168,10 @@ impl RawFrame {
     pub const GOAWAY: u8 = 6;
     /// The type of one item of a stream.
     pub const ITEM: u8 = 7;
+    /// The type by which a server asks for a token.
+    pub const CHALLENGE: u8 = 64;
+    /// The type that proves it.
+    pub const PROOF: u8 = 65;
 
     /// A frame without a body.
     pub fn empty(kind: u8, id: u32) -> Self {

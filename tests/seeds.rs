@@ -56,6 +56,11 @@ pub fn callers(max_frame: u32) -> Vec<Vec<u8>> {
         RawFrame::request(1, &route("note").with(RawHead::CALL_FLAGS, [1]), r#"{"text":"x"}"#),
         echo(2),
     ]));
+    // What proves nothing.
+    seeds.extend(
+        [0, 63, 64, 67, 128, 129]
+            .map(|length| frames(&[RawFrame::empty(RawFrame::PROOF, 0).with_body(vec![b'a'; length]), echo(1)])),
+    );
     // Much to be written, and the overlong.
     seeds.push(frames(&(1..9).map(|id| call(id, "zeros", r#"{"count":60000}"#)).collect::<Vec<_>>()));
     seeds.push(
@@ -103,6 +108,9 @@ pub fn callees(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
     seeds.push([&goaway.to_bytes()[..], &twice, &twice].concat());
     seeds.push([&twice[..], b"----", &twice, b"----", &twice[..9]].concat());
     seeds.push(RawFrame::empty(RawFrame::RESPONSE, ids[0]).header(max_frame + 1).to_vec());
+    let challenge = RawFrame::empty(RawFrame::CHALLENGE, 0).with_body([1; 32]).to_bytes();
+    let pong = RawFrame::empty(RawFrame::PONG, 0).to_bytes();
+    seeds.push([&challenge[..], &challenge, &pong, &twice].concat());
     seeds
 }
 
@@ -149,6 +157,8 @@ pub fn payloads() -> Vec<(u8, Vec<u8>)> {
     {
         payloads.push((3, text.into()));
     }
+    // A number with more digits than there are numbers.
+    payloads.push((3, format!(r#"{{"known":{}}}"#, "2".repeat(67)).into_bytes()));
     for open in [&[0x91][..], &[0x81, 0xa1, b'x'], &[0xdd, 255, 255, 255, 255], &[0xdf, 255, 255, 255, 255]] {
         payloads.push((5, open.to_vec()));
         payloads.push((5, open.repeat(DEEP)));

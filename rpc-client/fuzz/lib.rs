@@ -8,14 +8,14 @@ mod provider;
 use std::{net::SocketAddr, time::Duration};
 
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{CallError, Code, Codec, Compression, Delivery, Error, rpc_service, transport::TransportConfig};
+use rpc_core::{CallError, Code, Codec, Compression, Delivery, Error, Token, rpc_service, transport::TransportConfig};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use self::provider::Provider;
 
-/// Plays the bytes to a client as the answers of a server, in simulated time. The first byte says how the server behaves, the second
-/// into which pieces the rest is split; `----` in it ends a connection, and what follows is played to the next one.
+/// Plays the bytes to a client as the answers of a server, in simulated time. The first byte says how the server behaves and
+/// whether the client has a token, the second into which pieces the rest is split; `----` in it ends a connection, and what follows is played to the next one.
 ///
 /// Whatever they are: every call ends once, by its deadline, and the client closes.
 pub fn client_session(input: &[u8]) {
@@ -23,7 +23,11 @@ pub fn client_session(input: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime can be made").block_on(async {
         let provider = Provider::new(how, pieces, session);
-        let client = Client::builder().connector(provider).config(config()).build().expect("the config is valid");
+        let mut client = Client::builder().connector(provider).config(config());
+        if how & 64 != 0 {
+            client = client.token(Token::new("ann", "the secret of ann, the caller").expect("a valid token"));
+        }
+        let client = client.build().expect("the config is valid");
         timeout(LONG, calls(&client)).await.expect("every call ends");
         // Another round meets what the first has left behind.
         timeout(LONG, calls(&client)).await.expect("every call ends");

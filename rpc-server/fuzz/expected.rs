@@ -53,7 +53,11 @@ impl Expected {
                 Ok(head) => self.request(header.id, !head.flags.contains(CallFlags::ONE_WAY)),
                 // A head that is refused may have said that it wants no answer: nobody has understood that.
                 Err(HeadError::Refused(_)) => self.request(header.id, true),
-                Err(HeadError::Violation(_)) => self.sound = false,
+                Err(HeadError::Violation(_)) => {
+                    // Before a proof it is refused unread.
+                    self.request(header.id, false);
+                    self.sound = false;
+                }
             },
             FrameType::Response | FrameType::Goaway => {
                 self.sound &= !matches!(ResponseHead::take(&mut body), Err(HeadError::Violation(_)));

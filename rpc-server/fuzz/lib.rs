@@ -11,8 +11,10 @@ use std::{collections::BTreeMap, future::pending, io, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use rpc_core::{
+    Code, Token, Tokens,
     frame::{Frame, FrameType, HEADER_LEN},
     head::ResponseHead,
+    proof::{Challenge, Proof},
     transport::{FrameReader, Inbound, TransportConfig},
 };
 use rpc_server::{Server, ServerConfig};
@@ -37,11 +39,15 @@ pub fn server_session(input: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime can be made").block_on(async {
         let (door, listener) = Listener::new();
-        let server = Server::builder().service(WireServer::new(Served)).config(config());
+        let guarded = how & 16 != 0;
+        let mut server = Server::builder().service(WireServer::new(Served)).config(config());
+        if guarded {
+            server = server.require_token(Tokens::new().with(NAME, SECRET).expect("a valid token"));
+        }
         let server = server.listen(listener).await.expect("the config is valid");
         let scene = async {
-            tokio::join!(attack(&door, how, pieces, session), bystander(&door));
-            bystander(&door).await;
+            tokio::join!(attack(&door, how, pieces, session), bystander(&door, guarded));
+            bystander(&door, guarded).await;
         };
         tokio::select! {
             ended = server.run_until(pending::<()>()) => panic!("the server ended: {ended:?}"),
@@ -59,8 +65,13 @@ fn config() -> ServerConfig {
 }
 
 async fn attack(door: &Door, how: u8, pieces: u8, session: &[u8]) {
-    let reads = how & 1 == 0;
-    let stream = door.connect(64 << (how >> 1 & 7)).await;
+    let (reads, guarded) = (how & 1 == 0, how & 16 != 0);
+    let mut stream = door.connect(64 << (how >> 1 & 7)).await;
+    let proved_at = session.windows(PROOF.len()).position(|window| window == PROOF).filter(|_| guarded);
+    let session = match proved_at {
+        Some(at) => [&session[..at], &proof(&mut stream).await, &session[at + PROOF.len()..]].concat(),
+        None => session.to_vec(),
+    };
     let (mut reader, mut writer) = tokio::io::split(stream);
     let says = async {
         for piece in session.chunks(usize::from(pieces).max(1) * 16) {
@@ -80,54 +91,96 @@ async fn attack(door: &Door, how: u8, pieces: u8, session: &[u8]) {
         answers
     };
     let ((), answers) = tokio::join!(says, hears);
-    let heard = count(&answers);
-    let expected = Expected::of(session, MAX_FRAME);
-    for (id, count) in &heard {
+    let heard = Heard::of(&answers, guarded);
+    let expected = Expected::of(&session, MAX_FRAME);
+    for (id, count) in &heard.answers {
         let asked = expected.requests(*id);
         assert!(*count <= asked, "{count} answers to {asked} calls with id {id}");
     }
-    if let (true, Some(calls)) = (reads, expected.answered()) {
-        assert!(calls.iter().all(|id| heard.contains_key(id)), "calls {calls:?} should be answered, and are {heard:?}");
+    assert!(!heard.served || !guarded || proved_at.is_some(), "somebody is served who has proved nothing");
+    // What comes before a proof has bounds of its own.
+    let is_let_in = !guarded || proved_at == Some(0);
+    if let (true, true, Some(calls)) = (reads, is_let_in, expected.answered()) {
+        let answered = calls.iter().all(|id| heard.answers.contains_key(id));
+        assert!(answered, "calls {calls:?} should be answered, and are {:?}", heard.answers);
     }
 }
 
-/// How many answers came to which id. All that a server says is well-formed.
-fn count(answers: &[u8]) -> BTreeMap<u32, usize> {
-    let mut heard = BTreeMap::new();
-    let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
-    reader.read_buffer().put_slice(answers);
-    while let Some(inbound) = reader.next_frame().expect("a server says frames") {
-        let Inbound::Frame(Frame { header, mut body }) = inbound else { panic!("a frame over the limit: {inbound:?}") };
+/// Takes the challenge of a server that requires a token; gives the frame that proves it.
+async fn proof(stream: &mut DuplexStream) -> Vec<u8> {
+    let challenge = read_frame(stream, HEADER_LEN + 32).await.expect("the server asks for a token first");
+    let challenge = Challenge::read(&challenge[HEADER_LEN..]).expect("a challenge has 32 bytes");
+    let token = Token::new(NAME, SECRET).expect("a valid token");
+    let mut proof = BytesMut::new();
+    Proof::new(&token, challenge, &[0; 32], [7; 32]).to_frame().write(&mut proof);
+    proof.to_vec()
+}
+
+/// What a server said. All of it is well-formed.
+#[derive(Default)]
+struct Heard {
+    /// How many answers came to which id.
+    answers: BTreeMap<u32, usize>,
+    /// Whether anything but a refusal for want of a proof was among them.
+    served: bool,
+}
+
+impl Heard {
+    fn of(said: &[u8], guarded: bool) -> Self {
+        let mut heard = Self::default();
+        let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
+        reader.read_buffer().put_slice(said);
+        while let Some(inbound) = reader.next_frame().expect("a server says frames") {
+            let Inbound::Frame(frame) = inbound else { panic!("a frame over the limit: {inbound:?}") };
+            heard.take(frame, guarded);
+        }
+        // A connection that breaks may do so within a frame.
+        heard
+    }
+
+    fn take(&mut self, Frame { header, mut body }: Frame, guarded: bool) {
         assert!(header.full_length <= MAX_FRAME, "a frame of {} bytes", header.full_length);
         match header.frame_type {
             FrameType::Response => {
                 let head = ResponseHead::take(&mut body).expect("a head is well-formed");
                 assert!(!head.status.message().contains("panicked"), "no handler panics");
-                *heard.entry(header.id).or_default() += 1;
+                *self.answers.entry(header.id).or_default() += 1;
+                self.served |= head.status.code() != Code::Unauthenticated;
             }
-            FrameType::Ping | FrameType::Pong => assert_eq!(header.full_length as usize, HEADER_LEN),
+            FrameType::Ping | FrameType::Pong => {
+                assert_eq!(header.full_length as usize, HEADER_LEN);
+                self.served = true;
+            }
+            FrameType::Challenge | FrameType::Goaway if guarded => {}
             other => panic!("a server that does not drain says no {other:?}"),
         }
     }
-    // A connection that breaks may do so within a frame.
-    heard
 }
 
 /// One who is served whatever others do.
-async fn bystander(door: &Door) {
+async fn bystander(door: &Door, guarded: bool) {
     let mut stream = door.connect(1024).await;
+    if guarded {
+        let proof = proof(&mut stream).await;
+        stream.write_all(&proof).await.expect("the connection is open");
+    }
     stream.write_all(ECHO).await.expect("the connection is open");
-    let answer = timeout(Duration::from_secs(1), read_frame(&mut stream)).await.expect("it is answered in time");
+    let answer =
+        timeout(Duration::from_secs(1), read_frame(&mut stream, ECHOED.len())).await.expect("it is answered in time");
     assert_eq!(answer.expect("the connection stays open"), ECHOED);
 }
 
-async fn read_frame(stream: &mut DuplexStream) -> io::Result<Vec<u8>> {
-    let mut frame = BytesMut::zeroed(ECHOED.len());
+async fn read_frame(stream: &mut DuplexStream, length: usize) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; length];
     stream.read_exact(&mut frame).await?;
-    Ok(frame.to_vec())
+    Ok(frame)
 }
 
 const MAX_FRAME: u32 = 64 << 10;
+/// Stands for the proof of the token.
+const PROOF: &[u8] = b"----";
+const NAME: &str = "ann";
+const SECRET: &str = "the secret of ann, the caller";
 /// Longer than the 49 days that a call may take.
 const LONG: Duration = Duration::from_secs(60 * 24 * 3600);
 /// A call of `echo` in JSON, and its answer.

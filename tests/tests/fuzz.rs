@@ -156,7 +156,11 @@ fn registry_instance() {
 
 #[test]
 fn server_session() {
-    let seeds = under([[0, 1], [1, 255], [14, 0]], seeds::callers(64 << 10));
+    let mut seeds = under([[0, 1], [1, 255], [14, 0], [16, 1]], seeds::callers(64 << 10));
+    // The same after the proof of a token, which `----` stands for, and before.
+    let callers = seeds::callers(64 << 10);
+    seeds.extend(callers.iter().map(|seed| [b"\x1e\x01----", &seed[..]].concat()));
+    seeds.extend(callers.iter().map(|seed| [b"\x1e\xff", &seed[..], b"----", seed].concat()));
     fuzz("server_session", rpc_server_fuzz::server_session, &seeds, 500);
 }
 
@@ -164,6 +168,6 @@ fn server_session() {
 fn client_session() {
     // The ids of a client's first calls: the first generation of the first places.
     let ids: Vec<u32> = (0..6).map(|place| 1 << 20 | place).collect();
-    let seeds = under([[0, 1], [4, 255], [2, 0], [57, 7]], seeds::callees(&ids, 64 << 10));
+    let seeds = under([[0, 1], [4, 255], [2, 0], [57, 7], [65, 1]], seeds::callees(&ids, 64 << 10));
     fuzz("client_session", rpc_client_fuzz::client_session, &seeds, 500);
 }

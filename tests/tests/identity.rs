@@ -22,8 +22,6 @@ use tests::{
 const ANN: &str = "the secret of ann, the caller";
 const BOB: &str = "the secret of bob, the caller";
 
-const CHALLENGE: u8 = 64;
-const PROOF: u8 = 65;
 const UNAUTHENTICATED: u8 = 16;
 
 fn tokens() -> Tokens {
@@ -55,13 +53,13 @@ fn proof(name: &str, secret: &str, challenge: &RawFrame) -> RawFrame {
         mac.update(part);
     }
     let mac = mac.finalize().into_bytes();
-    RawFrame::empty(PROOF, 0).with_body([&nonce[..], &mac[..], name.as_bytes()].concat())
+    RawFrame::empty(RawFrame::PROOF, 0).with_body([&nonce[..], &mac[..], name.as_bytes()].concat())
 }
 
 async fn challenged(address: SocketAddr) -> (RawPeer, RawFrame) {
     let mut peer = RawPeer::connect(address).await;
     let challenge = peer.receive().await;
-    assert_eq!((challenge.kind, challenge.id, challenge.body.len()), (CHALLENGE, 0, 32));
+    assert_eq!((challenge.kind, challenge.id, challenge.body.len()), (RawFrame::CHALLENGE, 0, 32));
     (peer, challenge)
 }
 
@@ -273,14 +271,14 @@ async fn a_client_answers_one_challenge_of_a_connection() {
     let client = client(token("ann", ANN));
     let call = Task::begin(client.echo("x".to_owned()).address(listener.local_addr().unwrap()));
     let mut server = RawPeer::accept(&listener).await;
-    let challenge = RawFrame::empty(CHALLENGE, 0).with_body([1; 32]);
-    server.send(RawFrame::empty(CHALLENGE, 0).with_body([1; 31]).to_bytes().repeat(3)).await;
+    let challenge = RawFrame::empty(RawFrame::CHALLENGE, 0).with_body([1; 32]);
+    server.send(RawFrame::empty(RawFrame::CHALLENGE, 0).with_body([1; 31]).to_bytes().repeat(3)).await;
     server.send(challenge.to_bytes().repeat(3)).await;
     // Its first ping may come before or after.
     let mut frames = vec![server.receive().await, server.receive().await, server.receive().await];
     frames.retain(|frame| frame.kind != RawFrame::PING);
     let [proof_sent] = &frames[..] else { panic!("{frames:?}") };
-    assert_eq!((proof_sent.kind, &proof_sent.body[64..]), (PROOF, &b"ann"[..]));
+    assert_eq!((proof_sent.kind, &proof_sent.body[64..]), (RawFrame::PROOF, &b"ann"[..]));
     server.send(RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await;
     let request = server.receive().await;
     assert_eq!(request.kind, RawFrame::REQUEST, "no call before the first pong, and no second proof");

@@ -250,7 +250,8 @@ async fn the_provider_shows_its_metrics() {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let registry = format!("local:{}", directory.path().display());
     let (provider, monitor) = Provider::start_with_metrics(&registry).await;
-    assert_eq!(page(monitor, "/health").await, (200, "serving\n".to_owned()));
+    // It says where before it runs.
+    in_time(async { while page(monitor, "/health").await != (200, "serving\n".to_owned()) {} }).await;
     let (_, text) = page(monitor, "/metrics").await;
     assert_eq!(value(&text, "msnb_server_running"), Some(0.0), "{text}");
     provider.terminate();

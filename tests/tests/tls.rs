@@ -319,7 +319,7 @@ async fn a_token_is_proved_for_its_own_tls_connection() {
     let challenge = rpc_core::proof::Challenge::read(&peer.receive().await.body).unwrap();
     let token = Token::new("ann", secret).unwrap();
     let proof = rpc_core::proof::Proof::new(&token, challenge, &[0; 32], [0; 32]).to_frame();
-    let goodbye = peer.ask(&RawFrame::empty(65, 0).with_body(proof.body)).await;
+    let goodbye = peer.ask(&RawFrame::empty(RawFrame::PROOF, 0).with_body(proof.body)).await;
     assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, Code::Unauthenticated as u8));
 }
 

@@ -140,6 +140,7 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
 
     use bytes::Bytes;
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     use super::*;
@@ -177,6 +178,19 @@ mod tests {
             let mut longer = bytes.clone();
             longer.put_u8(b'0');
             assert!(codec.decode::<Shape>(&longer).is_err(), "{codec:?} with a byte left over");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_arrives_as_it_was(bits: u64) {
+            let number = f64::from_bits(bits);
+            // JSON has no others.
+            prop_assume!(number.is_finite());
+            for codec in STRUCTURED {
+                let arrived: f64 = codec.decode(&encoded(codec, &number)).unwrap();
+                prop_assert_eq!(arrived.to_bits(), bits, "{:?} makes {:e} of {:e}", codec, arrived, number);
+            }
         }
     }
 
