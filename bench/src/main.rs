@@ -8,6 +8,8 @@
 //! | what keeps calls in flight, and what is counted? | `job.rs`, `callers.rs`, `pace.rs`, `tally.rs`, `latencies.rs` |
 //! | how is it called through msnb? | `client.rs` |
 //! | with what is it compared, and how? | `peers/`, `compare/` |
+//! | how does it change as something grows? | `grow/` |
+//! | how many instructions does a call take? | `instructions.rs` |
 //! | how is a service loaded of which only the name is known? | `load/` |
 //! | what does a connection cost that does nothing? | `idle.rs` |
 
@@ -15,7 +17,9 @@ mod callers;
 mod client;
 mod compare;
 mod echo;
+mod grow;
 mod idle;
+mod instructions;
 mod job;
 mod latencies;
 mod link;
@@ -33,7 +37,15 @@ use clap::{Parser, Subcommand};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::{compare::Compare, job::Job, load::Load, peers::Peer, process::Usage};
+use crate::{
+    compare::Compare,
+    grow::{CrowdClient, CrowdServer, Grow},
+    instructions::{CountedClient, Instructions},
+    job::Job,
+    load::Load,
+    peers::Peer,
+    process::Usage,
+};
 
 /// Measures msnb.
 #[derive(Debug, Parser)]
@@ -65,6 +77,10 @@ enum Command {
     /// Server and client are a process each, with two workers each. `bare` is no framework: it sends frames back without any
     /// call, and shows what the machine has to give.
     Compare(Compare),
+    /// Measures msnb as one number grows: connections, calls in flight, payload, services, methods, providers.
+    Grow(Grow),
+    /// Counts the instructions of a call at either end; needs valgrind.
+    Instructions(Instructions),
     /// Calls a method of any service and shows how long that takes.
     ///
     /// The arguments are JSON, so the service's own types are not needed.
@@ -75,8 +91,9 @@ enum Command {
     /// Calls the echo of any of those that are compared.
     #[command(hide = true)]
     PeerClient {
-        peer: Peer,
         address: SocketAddr,
+        #[arg(long)]
+        peer: Peer,
         /// The server's process.
         #[arg(long)]
         server: Option<u32>,
@@ -86,14 +103,24 @@ enum Command {
     /// Holds connections to the echo of any of those that are compared.
     #[command(hide = true)]
     PeerIdle {
-        peer: Peer,
         address: SocketAddr,
+        #[arg(long)]
+        peer: Peer,
         /// The server's process.
         #[arg(long)]
         server: u32,
         #[arg(long)]
         conns: usize,
     },
+    /// Makes a number of calls.
+    #[command(hide = true)]
+    CountedClient(CountedClient),
+    /// Serves many echoes at many addresses.
+    #[command(hide = true)]
+    CrowdServer(CrowdServer),
+    /// Calls many echoes.
+    #[command(hide = true)]
+    CrowdClient(CrowdClient),
 }
 
 /// What may go wrong in a tool whose only answer is to say so.
@@ -120,6 +147,11 @@ fn run(command: Command) -> Result<(), Failure> {
             print(&runtime.block_on(Peer::Msnb.run(address, &job, Usage::default()))?)
         }
         Command::Compare(compare) => compare.run(),
+        Command::Grow(grow) => grow.run(),
+        Command::CrowdServer(server) => runtime.block_on(server.run()),
+        Command::CrowdClient(client) => print(&runtime.block_on(client.run())?),
+        Command::Instructions(instructions) => instructions.run(),
+        Command::CountedClient(client) => runtime.block_on(client.run()),
         Command::Load(load) => runtime.block_on(load.run()),
         Command::PeerServer { peer, address } => {
             idle::raise_limit();

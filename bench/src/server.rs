@@ -19,7 +19,7 @@ pub(crate) async fn serve(address: SocketAddr) -> Result<(), Failure> {
 pub(crate) async fn serve_with(address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::builder().service(EchoServer::new(Parrot)).config(config).bind(address).await?;
-    announce(server.local_address())?;
+    announce(&server.local_address().to_string())?;
     let stopped = async move {
         // Dropping the other loses nothing: the process ends.
         tokio::select! {
@@ -31,7 +31,7 @@ pub(crate) async fn serve_with(address: SocketAddr, config: ServerConfig) -> Res
 }
 
 /// Prints where a server listens, for who started it with port 0.
-pub(crate) fn announce(address: SocketAddr) -> std::io::Result<()> {
+pub(crate) fn announce(address: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "serving bench.Echo:1.0 on {address}")?;
     out.flush()

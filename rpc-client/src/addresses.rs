@@ -9,7 +9,10 @@ use std::{
 };
 
 use rpc_core::{Addresses, Instance, ServiceId};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::{Instant, sleep_until},
+};
 use tracing::{debug, info};
 
 use crate::{
@@ -26,6 +29,8 @@ use crate::{
 pub(crate) struct Providers {
     service: ServiceId,
     current: RwLock<Arc<Snapshot>>,
+    /// Told when there is another.
+    published: Notify,
     /// Whose turn it is.
     turn: AtomicUsize,
 }
@@ -43,7 +48,7 @@ pub(crate) struct Snapshot {
 
 impl Providers {
     pub(crate) fn new(service: ServiceId) -> Self {
-        Self { service, current: RwLock::default(), turn: AtomicUsize::new(0) }
+        Self { service, current: RwLock::default(), published: Notify::new(), turn: AtomicUsize::new(0) }
     }
 
     pub(crate) fn service(&self) -> &ServiceId {
@@ -81,8 +86,14 @@ impl Providers {
         channel(index)
     }
 
+    /// Resolves with the first snapshot that is published after this call, not after the first poll.
+    pub(crate) fn next(&self) -> Notified<'_> {
+        self.published.notified()
+    }
+
     fn publish(&self, snapshot: Snapshot) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.published.notify_waiters();
     }
 }
 
@@ -112,7 +123,7 @@ pub(crate) async fn follow(
         if snapshot_differs(&providers.snapshot(), &snapshot) {
             debug!(service = %providers.service, providers = snapshot.endpoints.len(), stale, "providers changed");
             providers.publish(snapshot);
-            channels.changes().tell();
+            channels.changes().tell_outside();
         }
         if answer.is_some() {
             snapshots.keep(known.instances()).await;

@@ -90,7 +90,7 @@ fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{sync::Arc, task::Waker, time::Duration};
 
     use bytes::{BufMut, BytesMut};
     use rpc_core::transport::{CloseReason, Outbox};
@@ -108,7 +108,7 @@ mod tests {
             out.put_u8(1);
             Ok(())
         };
-        let sent = channel.start(Instant::now() + Duration::from_secs(1), None, write).unwrap();
+        let sent = channel.start(Instant::now() + Duration::from_secs(1), None, false, Waker::noop(), write).unwrap();
         let delivery = |outcome| conclude(outcome, &channel, sent, 0).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Overdue), Delivery::Unknown);
         assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotSent);

@@ -45,6 +45,8 @@ pub struct Calling<A> {
     tried: Vec<Tried>,
     /// Those that had no room for the call when it was last looked around.
     full: Vec<Arc<Channel>>,
+    /// Whether one of them has room now, for which this call has waited.
+    has_waited: bool,
     /// How many times the request was sent.
     sent: usize,
     /// Whether an attempt ended without telling whether it ran: then the call may have run, however the last attempt ended.
@@ -103,6 +105,7 @@ impl<A> Calling<A> {
             earlier: Vec::new(),
             tried: Vec::new(),
             full: Vec::new(),
+            has_waited: false,
             sent: 0,
             may_have_run: false,
             last_error: None,
@@ -147,8 +150,12 @@ impl<A: Serialize> Calling<A> {
                     Err(error) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
                 },
             };
-            if let Some(ended) = self.start(channel) {
+            if let Some(ended) = self.start(channel, cx) {
                 return Poll::Ready(ended);
+            }
+            // What was sent just now wakes this task when there is something to look at.
+            if matches!(self.stage, Stage::Waiting) && self.earlier.is_empty() {
+                return Poll::Pending;
             }
         }
     }
@@ -179,6 +186,7 @@ impl<A: Serialize> Calling<A> {
 
     fn wait_for_room(&mut self) {
         let (full, deadline) = (std::mem::take(&mut self.full), self.begun().deadline);
+        self.has_waited = true;
         self.stage = Stage::Acquiring(Box::pin(until_room(full, deadline)));
     }
 
@@ -189,8 +197,9 @@ impl<A: Serialize> Calling<A> {
     }
 
     /// Hands the request to a channel; `Some` when the call ends with that.
-    fn start(&mut self, channel: Arc<Channel>) -> Option<Result<Reply, Error>> {
+    fn start(&mut self, channel: Arc<Channel>, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
         let Begun { deadline, key, .. } = *self.begun();
+        let has_waited = std::mem::take(&mut self.has_waited);
         let Request { method, arguments, options } = &self.request;
         let config = self.client.config();
         // The first attempt goes at once, and looking at the clock is not free.
@@ -198,6 +207,7 @@ impl<A: Serialize> Calling<A> {
             if self.sent == 0 && matches!(self.stage, Stage::Choosing) { self.begun().at } else { Instant::now() };
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
+            channel.pass_on();
             let error = overdue(Phase::Send, Delivery::NotSent).with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
@@ -228,7 +238,7 @@ impl<A: Serialize> Calling<A> {
             }
         } else {
             let nudge_at = self.may_repeat().then(|| now + timeout / ATTEMPTS_A_TIMEOUT);
-            match channel.start(deadline, nudge_at, encode) {
+            match channel.start(deadline, nudge_at, has_waited, cx.waker(), encode) {
                 Ok(sent) => {
                     if self.sent > 0 {
                         Counters::count(&self.client.counters().repeated);
@@ -393,9 +403,8 @@ impl<A: Serialize> Calling<A> {
     }
 
     fn log_end(&mut self, live: &Live, error: Option<&Error>) {
-        let ended = self.begun.as_ref().map(|begun| begun.at.elapsed());
         if let Some(attempt) = self.log.get_mut(live.number) {
-            attempt.ended = ended;
+            attempt.ended = self.begun.as_ref().map(|begun| begun.at.elapsed());
             attempt.error = error.map(ToString::to_string);
         }
     }
@@ -452,9 +461,14 @@ impl<A> fmt::Debug for Calling<A> {
 
 /// Waits until the first of these channels has room: one whose peer reads nothing must not hold up what others could take.
 async fn until_room(channels: Vec<Arc<Channel>>, deadline: Instant) -> Result<Arc<Channel>, Error> {
-    let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
-    let waited = timeout_at(deadline, select_all(rooms)).await;
-    let (_, first, _) = waited.map_err(|_| {
+    let waited = match &channels[..] {
+        [only] => timeout_at(deadline, only.room()).await.map(|()| 0),
+        _ => {
+            let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
+            timeout_at(deadline, select_all(rooms)).await.map(|(_, first, _)| first)
+        }
+    };
+    let first = waited.map_err(|_| {
         let error = Error::new(Code::ResourceExhausted, "no connection had room for another call until the deadline");
         let error = error.with_phase(Phase::Send).with_retry_after(Duration::ZERO);
         match &channels[..] {

@@ -1,8 +1,8 @@
-//! [`Changes`]: tells whoever waits that an endpoint or a list of providers is not as it was.
+//! [`Changes`]: tells whoever waits that an endpoint is not as it was.
 
 use tokio::sync::{Notify, futures::Notified, watch};
 
-/// Tells whoever waits that an endpoint or a list of providers is not as it was.
+/// Tells whoever waits that an endpoint is not as it was, and programs that a list of providers is not.
 ///
 /// The client's own tasks and callers wait on a `Notify`, which wakes them in the order in which they came: who waited longest
 /// for a provider is first. A `watch` wakes in random order, which suits those outside who merely look.
@@ -13,9 +13,15 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Says that something changed.
+    /// Says that an endpoint changed.
     pub(crate) fn tell(&self) {
         self.inside.notify_waiters();
+        self.outside.send_replace(());
+    }
+
+    /// Says that the list of a service changed, to programs alone: its callers wait for it at the list. Told of each other's lists,
+    /// the followers of many services had work that grew with their square.
+    pub(crate) fn tell_outside(&self) {
         self.outside.send_replace(());
     }
 

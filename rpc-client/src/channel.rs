@@ -31,7 +31,7 @@ pub(crate) struct Channel {
     in_flight: Mutex<InFlight>,
     /// Told when there is a place in the table again.
     place: Notify,
-    /// Callers that wait for an answer; beside the table so that choosing a provider needs no lock.
+    /// Callers that wait for an answer, as the table has them; beside it so that choosing a provider needs no lock.
     load: AtomicUsize,
     /// Whether new calls are taken: from the first sign of life to the goodbye or the end.
     open: AtomicBool,
@@ -159,26 +159,32 @@ impl Channel {
     pub(crate) fn retire(&self) {
         self.open.store(false, Ordering::Release);
         self.retiring.store(true, Ordering::Release);
+        self.place.notify_waiters();
         self.outbox.wake();
     }
 
     /// Enters a call and lets `write` append its request: first the place, then the bytes, so that an answer always finds its
-    /// call. The caller must then [`look`](Self::look) or [`abandon`](Self::abandon) it.
+    /// call, and the one who waits for it. The caller is woken when it is to [`look`](Self::look), and may
+    /// [`abandon`](Self::abandon) it before.
     pub(crate) fn start(
         &self,
         deadline: Instant,
         nudge_at: Option<Instant>,
+        has_waited: bool,
+        waker: &Waker,
         write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>,
     ) -> Result<Sent, Refused> {
         if !self.is_open() {
             return Err(Refused::Closed);
         }
-        let id = self.lock().enter(deadline, nudge_at).ok_or(Refused::Full)?;
+        let mut table = self.lock();
+        let id = table.enter(deadline, nudge_at, has_waited, waker).ok_or(Refused::Full)?;
+        self.tell_of_load(&table);
+        drop(table);
         // Taken back unless it is sent, also when the user's `Serialize` panics.
         let place = Place { channel: self, id };
         let position = self.write(|out| write(id, out))?;
         std::mem::forget(place);
-        self.load.fetch_add(1, Ordering::Relaxed);
         Ok(Sent { id, position })
     }
 
@@ -208,7 +214,7 @@ impl Channel {
         let mut table = self.lock();
         let look = table.look(id, waker);
         if matches!(look, Look::Ended(_)) {
-            self.load.fetch_sub(1, Ordering::Relaxed);
+            self.tell_of_load(&table);
             self.tell_of_place(table);
         }
         look
@@ -218,7 +224,7 @@ impl Channel {
     pub(crate) fn abandon(&self, id: CallId) {
         let mut table = self.lock();
         let running = table.abandon(id);
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.tell_of_load(&table);
         self.tell_of_place(table);
         if running {
             self.cancel(id);
@@ -230,22 +236,41 @@ impl Channel {
         self.outbox.has_begun(sent.position)
     }
 
-    /// Waits until a refused call may be taken, or the channel takes no more.
+    /// Waits until a refused call may be taken, or the channel takes no more. Whoever waits longest comes first; who then makes no
+    /// use of the place must [`pass_on`](Self::pass_on).
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: a notification that is not taken goes to the next who waits.
     pub(crate) async fn room(&self) {
+        self.outbox.room().await;
+        let mut queued = None;
         loop {
-            self.outbox.room().await;
             let place = self.place.notified();
             tokio::pin!(place);
             // Registered before the look, so that a place that is freed in between is not missed.
             place.as_mut().enable();
-            if !self.is_open() || self.lock().has_place() {
-                return;
+            {
+                let mut table = self.lock();
+                let is_next = queued.is_some() || !table.is_awaited();
+                if !self.is_open() || is_next && table.places() > 0 {
+                    return;
+                }
+                if queued.is_none() {
+                    table.join_queue();
+                    queued = Some(Queued { channel: self });
+                }
             }
             place.await;
+        }
+    }
+
+    /// Tells the next who waits of a place that is not used.
+    pub(crate) fn pass_on(&self) {
+        let table = self.lock();
+        if table.is_awaited() && table.places() > 0 {
+            drop(table);
+            self.place.notify_one();
         }
     }
 
@@ -341,11 +366,15 @@ impl Channel {
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&header.to_bytes()));
     }
 
+    fn tell_of_load(&self, table: &InFlight) {
+        // Only ever stored under the table's lock, so a plain store does what two counting ones would.
+        self.load.store(table.callers(), Ordering::Relaxed);
+    }
+
     fn tell_of_place(&self, mut table: MutexGuard<'_, InFlight>) {
-        if table.take_awaited() {
-            drop(table);
-            self.place.notify_waiters();
-        }
+        let untold = table.take_untold();
+        drop(table);
+        (0..untold).for_each(|_| self.place.notify_one());
     }
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
@@ -363,9 +392,93 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut table = self.channel.lock();
         table.withdraw(self.id);
+        self.channel.tell_of_load(&table);
         self.channel.tell_of_place(table);
+    }
+}
+
+/// Somebody who waits for a place.
+struct Queued<'a> {
+    channel: &'a Channel,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut table = self.channel.lock();
+        table.leave_queue();
+        // One place is for who leaves; those who came meanwhile may have waited for nothing but its turn.
+        let more = table.is_awaited() && table.places() > 1;
+        drop(table);
+        if more {
+            self.channel.place.notify_one();
+        }
     }
 }
 
 /// A peer cannot ask to be left alone for longer.
 const LONGEST_REST: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task};
+
+    use bytes::{BufMut, Bytes};
+    use rpc_core::frame::Frame;
+
+    use super::*;
+
+    fn channel() -> Channel {
+        let outbox = Arc::new(Outbox::new(1000));
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 1, Arc::default());
+        channel.prove();
+        channel
+    }
+
+    fn start(channel: &Channel, has_waited: bool) -> Result<Sent, Refused> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        channel.start(deadline, None, has_waited, Waker::noop(), |_, out| {
+            out.put_u8(1);
+            Ok(())
+        })
+    }
+
+    fn finish(channel: &Channel, sent: Sent) {
+        let header = Header::empty(FrameType::Response, 0);
+        channel.deliver(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }));
+        assert!(matches!(channel.look(sent.id, Waker::noop()), Look::Ended(_)));
+    }
+
+    #[test]
+    fn a_place_goes_to_who_waits_longest() {
+        let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+        let first = start(&channel, false).unwrap();
+        let (mut second, mut third) = (pin!(channel.room()), pin!(channel.room()));
+        assert!(second.as_mut().poll(cx).is_pending() && third.as_mut().poll(cx).is_pending());
+        finish(&channel, first);
+        assert!(matches!(start(&channel, false), Err(Refused::Full)), "it has not waited");
+        assert!(third.as_mut().poll(cx).is_pending());
+        assert!(second.as_mut().poll(cx).is_ready());
+        let second = start(&channel, true).unwrap();
+        assert!(third.as_mut().poll(cx).is_pending());
+        finish(&channel, second);
+        assert!(third.as_mut().poll(cx).is_ready());
+        let third = start(&channel, true).unwrap();
+        finish(&channel, third);
+        assert!(start(&channel, false).is_ok(), "nobody waits");
+    }
+
+    #[test]
+    fn a_place_that_is_not_used_goes_to_the_next() {
+        let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+        let first = start(&channel, false).unwrap();
+        let (mut dropped, mut late) = (Box::pin(channel.room()), Box::pin(channel.room()));
+        let mut last = pin!(channel.room());
+        assert!(dropped.as_mut().poll(cx).is_pending() && late.as_mut().poll(cx).is_pending());
+        assert!(last.as_mut().poll(cx).is_pending());
+        finish(&channel, first);
+        drop(dropped);
+        assert!(late.as_mut().poll(cx).is_ready());
+        channel.pass_on();
+        assert!(last.as_mut().poll(cx).is_ready());
+    }
+}

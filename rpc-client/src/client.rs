@@ -229,7 +229,7 @@ impl Client {
         let patient = options.wait_for_ready.unwrap_or(self.0.config.wait_for_ready);
         loop {
             // Before the look, so that no change after it is missed.
-            let changed = self.0.channels.changes().next();
+            let changed = self.changed(&target);
             if self.0.channels.is_closed() {
                 return Err(closed());
             }
@@ -246,6 +246,24 @@ impl Client {
             let look_again_at = rested.map_or(deadline, |rested| rested.min(deadline));
             if timeout_at(look_again_at, changed).await.is_err() && look_again_at == deadline {
                 return Err(refusal);
+            }
+        }
+    }
+
+    /// Resolves with the first change after this call, not after the first poll, that may give `target` a channel.
+    fn changed<'a>(&'a self, target: &'a Target) -> impl Future<Output = ()> + 'a {
+        let endpoint = self.0.channels.changes().next();
+        let list = match target {
+            Target::Service(providers) => Some(providers.next()),
+            Target::Address(_) => None,
+        };
+        async move {
+            let Some(list) = list else { return endpoint.await };
+            // Both are safe to drop: the caller looks again.
+            tokio::select! {
+                biased;
+                () = list => {}
+                () = endpoint => {}
             }
         }
     }
@@ -328,6 +346,10 @@ impl Caller for Client {
 
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Calling<A> {
         Calling::new(self.clone(), request)
+    }
+
+    fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Calling<A> {
+        Calling::new(self, request)
     }
 
     fn default_timeout(&self) -> Duration {

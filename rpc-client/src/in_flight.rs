@@ -16,13 +16,17 @@ use crate::planted::{Bug, planted};
 pub(crate) struct InFlight {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Places whose caller will still look for the outcome.
+    callers: usize,
     limit: usize,
     first_generation: u32,
     /// Nothing is due before this.
     next_due: Option<Instant>,
     closed: Option<Arc<CloseReason>>,
-    /// Whether somebody waits for a place.
-    awaited: bool,
+    /// How many wait for a place.
+    waiting: usize,
+    /// Places that were freed and that nobody who waits was told of.
+    untold: usize,
 }
 
 #[derive(Debug)]
@@ -92,17 +96,28 @@ impl InFlight {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            callers: 0,
             limit,
             first_generation,
             next_due: None,
             closed: None,
-            awaited: false,
+            waiting: 0,
+            untold: 0,
         }
     }
 
-    /// Enters a call. `None` when as many are in flight as may be; then whoever waits is to be told when
-    /// [`take_awaited`](Self::take_awaited) says so.
-    pub(crate) fn enter(&mut self, deadline: Instant, nudge_at: Option<Instant>) -> Option<CallId> {
+    /// Enters a call, whose caller is woken when there is something to look at. `None` when as many are in flight as may be, or
+    /// when others wait for a place and this caller has not.
+    pub(crate) fn enter(
+        &mut self,
+        deadline: Instant,
+        nudge_at: Option<Instant>,
+        has_waited: bool,
+        waker: &Waker,
+    ) -> Option<CallId> {
+        if self.waiting > 0 && !has_waited {
+            return None;
+        }
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots.len() < self.limit => {
@@ -118,10 +133,7 @@ impl InFlight {
                 });
                 (self.slots.len() - 1) as u32
             }
-            None => {
-                self.awaited = true;
-                return None;
-            }
+            None => return None,
         };
         let slot = &mut self.slots[index as usize];
         slot.generation = (slot.generation + u32::from(!planted(Bug::TimedOutIdReused))) & GENERATIONS;
@@ -134,6 +146,8 @@ impl InFlight {
         slot.nudged = false;
         slot.caller = true;
         slot.peer = true;
+        slot.waker = Some(waker.clone());
+        self.callers += 1;
         let id = CallId(slot.generation << INDEX_BITS | index);
         let due = slot.due();
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
@@ -151,6 +165,7 @@ impl InFlight {
         debug_assert!(slot.caller && slot.generation == id.generation());
         if let Some(outcome) = slot.outcome.take() {
             slot.caller = false;
+            self.callers -= 1;
             self.free_if_done(id);
             return Look::Ended(outcome);
         }
@@ -166,6 +181,7 @@ impl InFlight {
         let slot = &mut self.slots[id.index()];
         debug_assert!(slot.caller && slot.generation == id.generation());
         slot.caller = false;
+        self.callers -= 1;
         slot.outcome = None;
         slot.waker = None;
         let running = slot.peer;
@@ -244,21 +260,39 @@ impl InFlight {
         }
     }
 
+    /// How many callers will still look for an outcome.
+    pub(crate) fn callers(&self) -> usize {
+        self.callers
+    }
+
+    /// How many places are free.
+    pub(crate) fn places(&self) -> usize {
+        self.limit - self.len()
+    }
+
     /// How many places are taken.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether a call could be entered; if not, somebody now waits for that.
-    pub(crate) fn has_place(&mut self) -> bool {
-        let has_place = self.len() < self.limit;
-        self.awaited |= !has_place;
-        has_place
+    /// Whether others wait for a place.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting > 0
     }
 
-    /// Whether somebody is to be told that there is a place again.
-    pub(crate) fn take_awaited(&mut self) -> bool {
-        self.awaited && self.len() < self.limit && std::mem::take(&mut self.awaited)
+    /// Somebody waits for a place from now on, until as many calls of [`leave_queue`](Self::leave_queue).
+    pub(crate) fn join_queue(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// Somebody waits no more.
+    pub(crate) fn leave_queue(&mut self) {
+        self.waiting -= 1;
+    }
+
+    /// How many of those who wait are to be told that there is a place: one for each that was freed.
+    pub(crate) fn take_untold(&mut self) -> usize {
+        std::mem::take(&mut self.untold).min(self.waiting)
     }
 
     fn free_if_done(&mut self, id: CallId) {
@@ -266,6 +300,7 @@ impl InFlight {
         if !slot.caller && !slot.peer {
             slot.waker = None;
             self.free.push(id.index() as u32);
+            self.untold += 1;
         }
     }
 }
@@ -324,13 +359,16 @@ mod tests {
     #[test]
     fn an_id_is_taken_until_both_ends_are_done_with_it() {
         let mut table = InFlight::new(1);
-        let id = table.enter(Instant::now(), None).unwrap();
+        let id = table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
         assert!(table.abandon(id), "the peer may be at it");
-        assert!(table.enter(Instant::now(), None).is_none());
-        assert!(!table.take_awaited());
+        assert!(table.enter(Instant::now(), None, false, Waker::noop()).is_none());
+        table.join_queue();
+        assert_eq!(table.take_untold(), 0);
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Unwanted));
-        assert!(table.take_awaited());
-        let next = table.enter(Instant::now(), None).unwrap();
+        assert_eq!(table.take_untold(), 1);
+        assert!(table.enter(Instant::now(), None, false, Waker::noop()).is_none(), "it is for who waits");
+        table.leave_queue();
+        let next = table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
         assert_ne!(next, id);
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Stray), "a second answer");
         assert!(matches!(table.look(next, Waker::noop()), Look::Pending));
@@ -340,7 +378,10 @@ mod tests {
     fn a_call_past_its_deadline_ends_and_keeps_its_id() {
         let mut table = InFlight::new(2);
         let now = Instant::now();
-        let (early, late) = (table.enter(now, None).unwrap(), table.enter(now + Duration::from_secs(1), None).unwrap());
+        let (early, late) = (
+            table.enter(now, None, false, Waker::noop()).unwrap(),
+            table.enter(now + Duration::from_secs(1), None, false, Waker::noop()).unwrap(),
+        );
         let mut expired = Vec::new();
         table.expire(now, |id, _| expired.push(id));
         assert_eq!((expired, table.next_due()), (vec![Some(early)], Some(now + Duration::from_secs(1))));
@@ -356,7 +397,7 @@ mod tests {
         let mut table = InFlight::new(1);
         let now = Instant::now();
         let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(3));
-        let id = table.enter(later, Some(soon)).unwrap();
+        let id = table.enter(later, Some(soon), false, Waker::noop()).unwrap();
         assert_eq!(table.next_due(), Some(soon));
         table.expire(soon, |ended, _| assert_eq!(ended, None));
         assert_eq!(table.next_due(), Some(later));
@@ -369,19 +410,22 @@ mod tests {
     #[test]
     fn closing_ends_every_call_and_those_that_come_too_late() {
         let mut table = InFlight::new(3);
-        let (waits, gone) = (table.enter(Instant::now(), None).unwrap(), table.enter(Instant::now(), None).unwrap());
+        let (waits, gone) = (
+            table.enter(Instant::now(), None, false, Waker::noop()).unwrap(),
+            table.enter(Instant::now(), None, false, Waker::noop()).unwrap(),
+        );
         table.abandon(gone);
         table.close(&Arc::new(CloseReason::PeerClosed), |_| ());
         assert!(matches!(table.look(waits, Waker::noop()), Look::Ended(Outcome::Closed(_))));
         assert_eq!(table.len(), 0);
-        let late = table.enter(Instant::now(), None).unwrap();
+        let late = table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
         assert!(matches!(table.look(late, Waker::noop()), Look::Ended(Outcome::Closed(_))));
     }
 
     #[test]
     fn answers_to_one_way_calls_find_nobody() {
         let mut table = InFlight::new(1);
-        table.enter(Instant::now(), None).unwrap();
+        table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
         assert!(matches!(table.deliver(CallId::ONE_WAY.as_u32(), response(1)), Delivered::Stray));
         assert!(matches!(table.deliver(0, response(1)), Delivered::Stray));
     }
@@ -402,7 +446,7 @@ mod tests {
                 let mut ids: Vec<u32> = model.keys().copied().collect();
                 ids.sort_unstable();
                 if step == 0 || ids.is_empty() {
-                    match table.enter(Instant::now(), None) {
+                    match table.enter(Instant::now(), None, false, Waker::noop()) {
                         Some(id) => {
                             prop_assert_ne!(id.as_u32(), 0);
                             prop_assert!(model.insert(id.as_u32(), (true, None)).is_none(), "id in flight");

@@ -1,6 +1,11 @@
 //! The arguments about order, tried in many orders by shuttle: a wake-up that is lost shows as a deadlock.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes};
 use rpc_core::{
@@ -26,7 +31,7 @@ fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
 }
 
 fn start(channel: &Channel) -> Result<Sent, Refused> {
-    channel.start(Instant::now() + Duration::from_secs(60), None, |_, out| {
+    channel.start(Instant::now() + Duration::from_secs(60), None, true, Waker::noop(), |_, out| {
         out.put_u8(1);
         Ok(())
     })

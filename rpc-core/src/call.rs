@@ -87,7 +87,7 @@ impl<C: Caller, M: Method> IntoFuture for Call<C, M> {
     type IntoFuture = CallFuture<C, M>;
 
     fn into_future(self) -> CallFuture<C, M> {
-        CallFuture { calling: self.caller.call(self.request) }
+        CallFuture { calling: self.caller.into_call(self.request) }
     }
 }
 

@@ -15,6 +15,11 @@ pub trait Caller: Clone + Send + Sync + 'static {
     /// Prepares a call; polling the future sends it.
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
 
+    /// As [`call`](Self::call), by who makes no other call through this clone, which can then go with the call.
+    fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
+        self.call(request)
+    }
+
     /// The timeout of a call when neither its caller nor its method names one.
     fn default_timeout(&self) -> Duration {
         CallOptions::DEFAULT_TIMEOUT

@@ -34,10 +34,7 @@ impl Compression {
     ///
     /// `Unimplemented`, naming those that are known.
     pub fn from_u8(number: u8) -> Result<Self, Status> {
-        Self::ALL.into_iter().find(|compression| *compression as u8 == number).ok_or_else(|| {
-            let known = Self::ALL.map(|c| format!("{} ({})", c.name(), c as u8)).join(", ");
-            Status::new(Code::Unimplemented, format!("compression {number} is not known here, only {known}"))
-        })
+        Self::ALL.into_iter().find(|compression| *compression as u8 == number).ok_or_else(|| unknown(number))
     }
 
     /// The name: `none`, `gzip`, `zstd`, `lz4`.
@@ -138,6 +135,12 @@ fn over(limit: usize) -> Status {
 const LZ4_END_MARK: [u8; 4] = [0; 4];
 /// A zstd frame names the window it needs; 2^24 bytes is the most granted.
 const ZSTD_WINDOW_LOG: u32 = 24;
+
+#[cold]
+fn unknown(number: u8) -> Status {
+    let known = Compression::ALL.map(|c| format!("{} ({})", c.name(), c as u8)).join(", ");
+    Status::new(Code::Unimplemented, format!("compression {number} is not known here, only {known}"))
+}
 
 #[cfg(test)]
 mod tests {

@@ -218,19 +218,22 @@ impl RequestHeadRef<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         write_entries(out, |out| {
             put(out, ROUTE, self.route.as_bytes());
+            // Gathered aside, because a buffer that may grow is asked for each piece whether it must.
+            let mut small = Small { bytes: [0; SMALL], length: 0 };
             if let Some(timeout) = self.timeout {
-                put(out, TIMEOUT, &wire_millis(timeout).to_be_bytes());
+                small.put(TIMEOUT, wire_millis(timeout).to_be_bytes());
             }
             if self.flags != CallFlags::default() {
-                put(out, CALL_FLAGS, &[self.flags.0]);
+                small.put(CALL_FLAGS, [self.flags.0]);
             }
-            put_metadata(out, self.metadata);
             if let Some(key) = self.idempotency_key {
-                put(out, IDEMPOTENCY_KEY, &key);
+                small.put(IDEMPOTENCY_KEY, key);
             }
             if self.repeat {
-                put(out, REPEAT, &[1]);
+                small.put(REPEAT, [1]);
             }
+            out.put_slice(&small.bytes[..small.length]);
+            put_metadata(out, self.metadata);
         });
     }
 }
@@ -320,7 +323,8 @@ fn millis(value: &[u8]) -> Result<Duration, Status> {
 
 /// Rounded up, so that a callee never gives up before its caller, and at most `u32::MAX`, 49 days.
 fn wire_millis(time: Duration) -> u32 {
-    time.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u32::MAX)
+    let millis = time.as_secs().saturating_mul(1_000).saturating_add(time.subsec_nanos().div_ceil(1_000_000).into());
+    millis.try_into().unwrap_or(u32::MAX)
 }
 
 fn write_entries(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
@@ -339,10 +343,29 @@ fn put_metadata(out: &mut BytesMut, metadata: &Metadata) {
 }
 
 fn put(out: &mut BytesMut, tag: u8, value: &[u8]) {
-    out.put_u8(tag);
-    out.put_u16(value.len() as u16);
+    let [l0, l1] = (value.len() as u16).to_be_bytes();
+    out.put_slice(&[tag, l0, l1]);
     out.put_slice(value);
 }
+
+/// The entries of a request's head whose length is fixed.
+struct Small {
+    bytes: [u8; SMALL],
+    length: usize,
+}
+
+impl Small {
+    fn put<const N: usize>(&mut self, tag: u8, value: [u8; N]) {
+        let [l0, l1] = (N as u16).to_be_bytes();
+        let room = &mut self.bytes[self.length..self.length + 3 + N];
+        room[..3].copy_from_slice(&[tag, l0, l1]);
+        room[3..].copy_from_slice(&value);
+        self.length += 3 + N;
+    }
+}
+
+/// What a time, flags, a key and a repeat take.
+const SMALL: usize = 7 + 4 + 19 + 4;
 
 const ROUTE: u8 = 1;
 const TIMEOUT: u8 = 2;

@@ -311,3 +311,18 @@ fn a_clients_numbers_are_checked_before_it_calls() {
         assert!(Client::builder().config(config).build().is_ok());
     }
 }
+
+#[tokio::test]
+async fn ends_that_are_both_full_do_not_wait_for_each_other() {
+    // More in either direction than both outboxes and the system's buffers hold.
+    const CALLS: usize = 300;
+    let probe = Probe::default();
+    let serving = Serving::probe(&probe, ServerConfig::default()).await;
+    let client = client(ClientConfig::default());
+    let text = "x".repeat(64 << 10);
+    let calls: Vec<_> =
+        (0..CALLS).map(|_| Task::begin(client.echo(text.clone()).address(serving.address()).timeout(LONG))).collect();
+    for call in calls {
+        assert!(call.end().await.expect("it is answered") == text);
+    }
+}

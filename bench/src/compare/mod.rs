@@ -1,7 +1,7 @@
 //! `msnb-bench compare`: the same jobs, one program after the other, round after round.
 
-mod child;
-mod figures;
+pub(crate) mod child;
+pub(crate) mod figures;
 mod picture;
 mod shape;
 mod table;
@@ -9,10 +9,10 @@ mod table;
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use self::{child::Server, figures::Figures, shape::Shape};
-use crate::{Failure, job::positive_seconds, peers::Peer};
+use crate::{Failure, idle::Footprint, job::positive_seconds, peers::Peer};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ impl Compare {
                 "built without the other frameworks; with them: cargo run --release -p bench --features compare -- compare"
             );
         }
-        let progress = progress(self.jobs.len() * peers.len() * self.rounds.get());
+        let progress = child::progress(self.jobs.len() * peers.len() * self.rounds.get());
         let mut results = Results::new();
         // Rates follow from peaks, so the jobs that have them come last.
         let (closed, rest): (Vec<Shape>, Vec<Shape>) = self.jobs.iter().partition(|shape| shape.is_closed());
@@ -102,11 +102,22 @@ impl Compare {
 
     /// One job, done once by one program.
     fn once(&self, peer: Peer, shape: Shape, rate: Option<usize>) -> Result<Figures, Failure> {
-        let server = Server::start(peer)?;
-        match shape {
-            Shape::Idle { conns } => server.hold(conns),
-            Shape::Closed { .. } | Shape::Half | Shape::Same => server.work(&shape.arguments(self.seconds, rate)),
-        }
+        let name = child::name(peer);
+        let server = Server::launch("peer-server", &[&name, "127.0.0.1:0"])?;
+        let work = || -> Result<Figures, Failure> {
+            Ok(match shape {
+                Shape::Idle { conns } => {
+                    let footprint: Footprint =
+                        server.ask("peer-idle", &[format!("--peer={name}"), format!("--conns={conns}")])?;
+                    Figures::of_idleness(footprint.server_bytes, footprint.client_bytes)
+                }
+                Shape::Closed { .. } | Shape::Half | Shape::Same => {
+                    let job = [vec![format!("--peer={name}")], shape.arguments(self.seconds, rate)].concat();
+                    Figures::of_work(&server.ask("peer-client", &job)?)
+                }
+            })
+        };
+        work().map_err(|failure| format!("{name}: {failure}").into())
     }
 
     /// At which rate each program is to be called.
@@ -136,13 +147,4 @@ impl Compare {
             _ => halves,
         })
     }
-}
-
-fn progress(runs: usize) -> ProgressBar {
-    let bar = ProgressBar::new(runs as u64);
-    // The template is a constant; the default style is as good.
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -59,7 +59,7 @@ impl Peer {
             return server::serve_with(address, config.with_max_connections_per_ip(many)).await;
         }
         let listener = TcpListener::bind(address).await?;
-        server::announce(listener.local_addr()?)?;
+        server::announce(&listener.local_addr()?.to_string())?;
         match self {
             Self::Msnb => Ok(()),
             #[cfg(feature = "compare")]

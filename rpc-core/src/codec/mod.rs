@@ -42,10 +42,7 @@ impl Codec {
     ///
     /// `Unimplemented`, naming those that are known.
     pub fn from_u8(number: u8) -> Result<Self, Status> {
-        Self::ALL.into_iter().find(|codec| *codec as u8 == number).ok_or_else(|| {
-            let known = Self::ALL.map(|codec| format!("{} ({})", codec.name(), codec as u8)).join(", ");
-            Status::new(Code::Unimplemented, format!("codec {number} is not known here, only {known}"))
-        })
+        Self::ALL.into_iter().find(|codec| *codec as u8 == number).ok_or_else(|| unknown(number))
     }
 
     /// The name that registries list: `raw`, `bincode`, `json`, `messagepack`.
@@ -120,10 +117,18 @@ impl CodecError {
 #[error("{0} bytes are left over after the value")]
 struct LeftOver(usize);
 
+#[cold]
+fn unknown(number: u8) -> Status {
+    let known = Codec::ALL.map(|codec| format!("{} ({})", codec.name(), codec as u8)).join(", ");
+    Status::new(Code::Unimplemented, format!("codec {number} is not known here, only {known}"))
+}
+
 /// Lets bincode write into a buffer that grows.
 struct Output<'a>(&'a mut BytesMut);
 
 impl bincode::enc::write::Writer for Output<'_> {
+    // Inlined, because most of what is written are a few bytes whose number is known where they are written.
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
         self.0.extend_from_slice(bytes);
         Ok(())

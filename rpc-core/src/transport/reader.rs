@@ -72,18 +72,21 @@ impl FrameReader {
         if self.buffer.len() < header.full_length as usize {
             return Ok(None);
         }
-        self.buffer.advance(HEADER_LEN);
-        let body = self.buffer.split_to(header.body_length()).freeze();
+        let mut body = self.buffer.split_to(header.full_length as usize).freeze();
+        body.advance(HEADER_LEN);
+        if header.full_length as usize > MAX_CHUNK {
+            self.chunk = MIN_CHUNK;
+        }
         Ok(Some(Inbound::Frame(Frame { header, body })))
     }
 
     /// The buffer to read into, with room. What is read must be told to [`filled`](Self::filled).
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        // What a long frame lacks is read straight into its place, and nothing after it, so that a body is moved at most once, and
-        // then only what the first read brought. But a header may promise much and deliver nothing: past the first room, it gets as
-        // much again as really came.
+        // What a long frame lacks is read straight into its place, and little after it, so that next to nothing is moved when the
+        // next one needs a place of its own. But a header may promise much and deliver nothing: past the first room, it gets as much
+        // again as really came.
         let length = self.frame_length();
-        let missing = length.saturating_sub(self.buffer.len());
+        let missing = length.saturating_sub(self.buffer.len()) + MIN_CHUNK;
         let room = if length > self.chunk { missing.min(self.buffer.len().max(UNPROVED)) } else { self.chunk };
         self.buffer.reserve(room);
         &mut self.buffer
