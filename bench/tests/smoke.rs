@@ -115,6 +115,22 @@ fn programs_are_compared_in_a_table_and_a_picture() -> Outcome {
 }
 
 #[test]
+fn growth_is_a_table_and_a_curve_for_each_number() -> Outcome {
+    let drawing = std::env::temp_dir().join(format!("msnb-bench-grow-{}.svg", std::process::id()));
+    let numbers = ["--axes", "services,providers", "--up-to", "10", "--rounds", "1", "--seconds", "0.2"];
+    let output = bench().arg("grow").args(numbers).arg("--svg").arg(&drawing).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (out, drawn) = (String::from_utf8(output.stdout)?, std::fs::read_to_string(&drawing)?);
+    std::fs::remove_file(&drawing)?;
+    let points: Vec<&str> =
+        out.lines().filter(|line| line.starts_with("| 1 |") || line.starts_with("| 10 |")).collect();
+    assert_eq!(points.len(), 4, "{out}");
+    assert!(points.iter().all(|point| point.ends_with("| 0 |")), "no call fails: {out}");
+    assert_eq!(drawn.matches("<polyline").count(), 2);
+    Ok(())
+}
+
+#[test]
 fn a_server_ends_in_order_when_it_is_told_to() -> Outcome {
     let mut server = Server::start()?;
     kill_process(Pid::from_child(&server.process), Signal::TERM)?;

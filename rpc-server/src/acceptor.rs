@@ -111,8 +111,9 @@ impl Acceptor {
         Counters::count(&counters.accepted);
         let outbox = Arc::new(Outbox::new(config.transport.outbox));
         let task = if self.shared.entrance.is_open() {
-            let driver = drive(&self.shared, &outbox, io, peer);
-            self.tasks.spawn(async move { drop(driver.await) })
+            // Made inside, because a future that is moved into an async block has its place there twice.
+            let (shared, outbox) = (Arc::clone(&self.shared), Arc::clone(&outbox));
+            self.tasks.spawn(async move { drop(drive(&shared, &outbox, io, peer).await) })
         } else {
             self.tasks.spawn(enter(Arc::clone(&self.shared), Arc::clone(&outbox), io, peer))
         };

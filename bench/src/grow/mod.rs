@@ -25,6 +25,9 @@ pub(crate) struct Grow {
     /// What grows; all by default.
     #[arg(long, value_delimiter = ',', value_enum, value_name = "NAME")]
     axes: Vec<Axis>,
+    /// Leaves out what is larger.
+    #[arg(long, value_name = "N")]
+    up_to: Option<usize>,
     /// How often each point is measured; medians are printed.
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
@@ -40,19 +43,21 @@ impl Grow {
     /// Measures, and prints a table for each axis.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let axes = if self.axes.is_empty() { Axis::value_variants() } else { &self.axes };
-        let points: usize = axes.iter().map(|axis| axis.values().len()).sum();
+        let most = self.up_to.unwrap_or(usize::MAX);
+        let values = |axis: Axis| axis.values().iter().copied().filter(move |value| *value <= most);
+        let points: usize = axes.iter().map(|axis| values(*axis).count()).sum();
         let progress = child::progress(points * self.rounds.get());
         let mut curves = Vec::new();
         for axis in axes {
-            let mut rounds = vec![Vec::new(); axis.values().len()];
+            let mut rounds = vec![Vec::new(); values(*axis).count()];
             for _ in 0..self.rounds.get() {
-                for (value, done) in axis.values().iter().zip(&mut rounds) {
+                for (value, done) in values(*axis).zip(&mut rounds) {
                     progress.set_message(format!("{} {value}", axis.title()));
-                    done.push(measure(&axis.point(*value), self.seconds)?);
+                    done.push(measure(&axis.point(value), self.seconds)?);
                     progress.inc(1);
                 }
             }
-            let medians = axis.values().iter().copied().zip(rounds.iter().map(|done| figures::median(done))).collect();
+            let medians = values(*axis).zip(rounds.iter().map(|done| figures::median(done))).collect();
             curves.push(Curve { axis: *axis, points: medians });
         }
         progress.finish_and_clear();

@@ -529,7 +529,8 @@ const FRAMES_A_TURN: usize = 256;
 /// How many bytes a connection reads before what they led to is written, and others get their turn: few enough to be in the
 /// processor's cache until then.
 const BYTES_A_TURN: usize = 64 << 10;
-/// How long a connection on which nothing goes on keeps its buffers.
-const BUFFERS_KEPT: Duration = Duration::from_secs(1);
+/// How long a connection on which nothing goes on keeps its buffers: over the pauses of one that is in use, and not so long that each
+/// of many that open one after the other has taken its own before the first gives back.
+const BUFFERS_KEPT: Duration = Duration::from_millis(100);
 /// How long the peer may take to close its side of a connection that ends in order.
 const LINGER: Duration = Duration::from_secs(1);
