@@ -225,13 +225,14 @@ async fn connection(
         let _ = gate.wait_for(|control| control.lets(Way::Requests)).await;
         TcpStream::connect(target).await
     };
-    // Dropping either is what is wanted.
+    // Dropping either is what is wanted. First whether it breaks: what comes while it does must reach nobody.
     let mut to = tokio::select! {
+        biased;
+        mode = &mut broken => return end([&from], mode),
         connected = connected => match connected {
             Ok(to) => to,
             Err(_) => return,
         },
-        mode = &mut broken => return end([&from], mode),
     };
     for stream in [&from, &to] {
         // A stream that is gone already shows when it is read.
@@ -248,9 +249,10 @@ async fn connection(
         );
     };
     let mode = tokio::select! {
+        biased;
+        mode = broken => mode,
         () = carried => Mode::Pass,
         () = cut.notified() => Mode::Pass,
-        mode = broken => mode,
     };
     end([&from, &to], mode);
 }
