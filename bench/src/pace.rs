@@ -65,7 +65,8 @@ impl Pace {
 impl Schedule {
     /// Lets what is due by now begin, given how many were due before.
     fn release(&self, released: u64) -> u64 {
-        let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64;
+        // The first one at once.
+        let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64 + 1;
         self.due.add_permits((due - released) as usize);
         due
     }
@@ -78,3 +79,18 @@ impl Schedule {
 }
 
 const GRAIN: Duration = Duration::from_micros(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_due_when_it_was_to_begin_and_not_a_period_later() {
+        let start = Instant::now() - Duration::from_millis(150);
+        let schedule = Schedule { start, rate: 0.1, due: Semaphore::new(0), begun: AtomicU64::new(0) };
+        assert_eq!(schedule.release(0), 1, "the first is due at once, the second after 10 s");
+        assert_eq!(schedule.due.available_permits(), 1);
+        assert_eq!(schedule.release(1), 1);
+        assert_eq!(schedule.due.available_permits(), 1);
+    }
+}
