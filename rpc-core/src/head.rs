@@ -226,14 +226,17 @@ impl RequestHeadRef<'_> {
             if self.flags != CallFlags::default() {
                 small.put(CALL_FLAGS, [self.flags.0]);
             }
+            if !self.metadata.is_empty() {
+                out.put_slice(small.take());
+                put_metadata(out, self.metadata);
+            }
             if let Some(key) = self.idempotency_key {
                 small.put(IDEMPOTENCY_KEY, key);
             }
             if self.repeat {
                 small.put(REPEAT, [1]);
             }
-            out.put_slice(&small.bytes[..small.length]);
-            put_metadata(out, self.metadata);
+            out.put_slice(small.take());
         });
     }
 }
@@ -361,6 +364,11 @@ impl Small {
         room[..3].copy_from_slice(&[tag, l0, l1]);
         room[3..].copy_from_slice(&value);
         self.length += 3 + N;
+    }
+
+    /// What was put since the last time.
+    fn take(&mut self) -> &[u8] {
+        &self.bytes[..std::mem::take(&mut self.length)]
     }
 }
 
