@@ -52,6 +52,7 @@ pub struct ServerBuilder {
     layers: ServerLayers,
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
+    metadata: Vec<(String, String)>,
     once_store: Option<Arc<dyn OnceStore>>,
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
@@ -211,6 +212,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Adds what the registry says of this server besides its address and weight: for gateways and operators, and for programs
+    /// that watch the registry themselves.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
+
     /// Sets where the answers of methods that run once are kept for all servers together. Every server of a service with a method
     /// `#[rpc(once = "cluster")]` needs the same store: one without it remembers its own answers only, and refuses with `Aborted`
     /// what may have reached another.
@@ -300,8 +308,10 @@ impl ServerBuilder {
             (None, None) => address,
         };
         let weight = self.weight.unwrap_or(Instance::DEFAULT_WEIGHT);
-        let services = dispatcher.ids().cloned().collect();
         let instance = Instance::new(advertised).with_weight(weight);
+        let instance =
+            self.metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
+        let services = dispatcher.ids().cloned().collect();
         #[cfg(feature = "tls")]
         let instance = match self.tls.as_ref().and_then(ServerTls::certificate_name) {
             Some(name) => instance.with_metadata(Instance::TLS_NAME, name),

@@ -1,0 +1,90 @@
+//! [`Metrics`]: what a node counts at its edge, in Prometheus's text format.
+
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// What happened at the edge since the start.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    pub(super) connections: AtomicU64,
+    pub(super) connections_refused: AtomicU64,
+    pub(super) logins: AtomicU64,
+    pub(super) logins_refused: AtomicU64,
+    pub(super) sessions: AtomicU64,
+    pub(super) rooms: AtomicU64,
+    pub(super) frames_in: AtomicU64,
+    pub(super) frames_out: AtomicU64,
+    pub(super) frames_bad: AtomicU64,
+    pub(super) frames_too_many: AtomicU64,
+    pub(super) closed_idle: AtomicU64,
+    pub(super) closed_stuck: AtomicU64,
+    pub(super) closed_login: AtomicU64,
+    pub(super) closed_flood: AtomicU64,
+}
+
+/// One more, until dropped.
+pub(super) struct OneMore<'a>(&'a AtomicU64);
+
+impl Metrics {
+    /// In the text format, version 0.0.4.
+    pub(super) fn to_text(&self, node: &str) -> String {
+        let rows = [
+            ("im_connections", GAUGE, "TCP connections that are open", &self.connections),
+            ("im_sessions", GAUGE, "clients that are logged in", &self.sessions),
+            ("im_rooms", GAUGE, "sides of pairing rooms that are open", &self.rooms),
+            ("im_connections_refused_total", COUNTER, "connections over the limit", &self.connections_refused),
+            ("im_logins_total", COUNTER, "passwords that were right", &self.logins),
+            ("im_logins_refused_total", COUNTER, "passwords that were wrong or not checked", &self.logins_refused),
+            ("im_frames_in_total", COUNTER, "frames of clients", &self.frames_in),
+            ("im_frames_out_total", COUNTER, "frames to clients", &self.frames_out),
+            ("im_frames_bad_total", COUNTER, "frames that were none", &self.frames_bad),
+            ("im_frames_too_many_total", COUNTER, "frames over the rate", &self.frames_too_many),
+            ("im_closed_idle_total", COUNTER, "sessions closed because nothing came", &self.closed_idle),
+            ("im_closed_stuck_total", COUNTER, "sessions closed because they did not read", &self.closed_stuck),
+            ("im_closed_login_total", COUNTER, "connections closed because no token came", &self.closed_login),
+            ("im_closed_flood_total", COUNTER, "sessions closed because they asked for too much", &self.closed_flood),
+        ];
+        let mut text = String::with_capacity(rows.len() * 128);
+        for (name, kind, help, value) in rows {
+            let value = value.load(Relaxed);
+            writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{node=\"{node}\"}} {value}")
+                .expect("a string takes all that is written");
+        }
+        text
+    }
+}
+
+impl<'a> OneMore<'a> {
+    pub(super) fn of(gauge: &'a AtomicU64) -> Self {
+        gauge.fetch_add(1, Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for OneMore<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+const GAUGE: &str = "gauge";
+const COUNTER: &str = "counter";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_has_help_type_and_value() {
+        let metrics = Metrics::default();
+        let one = OneMore::of(&metrics.sessions);
+        metrics.frames_in.fetch_add(3, Relaxed);
+        let text = metrics.to_text("7");
+        assert!(text.contains("# TYPE im_sessions gauge\nim_sessions{node=\"7\"} 1\n"), "{text}");
+        assert!(text.contains("# TYPE im_frames_in_total counter\nim_frames_in_total{node=\"7\"} 3\n"), "{text}");
+        drop(one);
+        assert!(metrics.to_text("7").contains("im_sessions{node=\"7\"} 0\n"));
+    }
+}
