@@ -1,0 +1,168 @@
+//! [`Nodes`]: nodes as processes of this program, and what they cost.
+
+use std::{
+    env, fs, io,
+    net::SocketAddr,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use rpc_im::{
+    auth::{Claims, Secret},
+    client::{LoggedIn, gate, health},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::{sleep, timeout},
+};
+
+use crate::Failure;
+
+/// How nodes are started.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Cluster {
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=100))]
+    nodes: u16,
+    /// Where nodes find each other: nacos://host:8848; without, a directory of this machine.
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
+    /// Lets nodes keep messages in files below this directory; without, in memory.
+    #[arg(long, value_name = "DIR")]
+    store: Option<std::path::PathBuf>,
+    /// Further arguments for each node, as im-node has them.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    further: Vec<String>,
+}
+
+/// Nodes that run. They are killed when this is dropped.
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    secret: Secret,
+    directory: TempDir,
+}
+
+struct Node {
+    process: Child,
+    /// Kept: a process whose output nobody takes dies of it.
+    _output: Lines<BufReader<ChildStdout>>,
+    port: u16,
+}
+
+impl Cluster {
+    /// Starts the nodes, and waits until each knows all.
+    pub(crate) async fn start(&self) -> Result<Nodes, Failure> {
+        let directory = tempfile::tempdir()?;
+        let secret = rand::random::<[u8; Secret::MIN_LEN]>().map(|byte| b'a' + byte % 26);
+        fs::write(directory.path().join("secret"), secret)?;
+        let mut nodes = Nodes { nodes: Vec::new(), secret: Secret::new(&secret)?, directory };
+        for number in 1..=self.nodes {
+            let node = self.start_one(number, &nodes.directory).await?;
+            nodes.nodes.push(node);
+        }
+        for number in 0..nodes.nodes.len() {
+            let base = nodes.base(number);
+            let ready = async {
+                // The gate names five at most.
+                while !(health(&base).await.unwrap_or(false)
+                    && gate(&base).await.is_ok_and(|known| known.len() == nodes.nodes.len().min(5)))
+                {
+                    sleep(LOOK).await;
+                }
+            };
+            timeout(PATIENCE, ready).await.map_err(|_| format!("node {} does not find the others", number + 1))?;
+        }
+        Ok(nodes)
+    }
+
+    async fn start_one(&self, number: u16, directory: &TempDir) -> Result<Node, Failure> {
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let mut command = Command::new(env::current_exe()?);
+        // All addresses of this machine: one address has no more than some 28 000 ports for those who connect to it.
+        command
+            .args(["node", "--listen", "0.0.0.0:0", "--rpc", "127.0.0.1:0", "--dev-login"])
+            .args(["--id", &number.to_string(), "--secret", &path("secret")])
+            .arg("--registry")
+            .arg(self.registry.clone().unwrap_or_else(|| format!("local:{}", path("registry"))));
+        if let Some(store) = &self.store {
+            fs::create_dir_all(store)?;
+            command.arg("--store").arg(store.join(format!("messages-{number}-{}", std::process::id())));
+        }
+        let mut process =
+            command.args(&self.further).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let output = process.stdout.take().ok_or("a node without output")?;
+        let mut output = BufReader::new(output).lines();
+        // "node 1 serves clients on http://…/ and nodes on …"
+        let line = timeout(PATIENCE, output.next_line()).await??.ok_or("a node did not start")?;
+        let url = line.split(' ').nth(5).unwrap_or_default();
+        let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
+        Ok(Node { process, _output: output, port: address.port() })
+    }
+}
+
+impl Nodes {
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn base(&self, number: usize) -> String {
+        format!("http://127.0.0.1:{}", self.nodes[number].port)
+    }
+
+    /// A device of a user who is let in, at one of the nodes' addresses.
+    pub(crate) fn log_in(&self, number: usize, user: &str, device: &str) -> LoggedIn {
+        let claims = Claims::lasting(user.to_owned(), device.to_owned(), "bench".to_owned(), SystemTime::now());
+        let url = format!("ws://127.0.0.1:{}/ws", self.nodes[number].port);
+        LoggedIn { token: claims.sign(&self.secret), nodes: vec![url] }
+    }
+
+    /// The file with what tokens are signed with.
+    pub(crate) fn secret_path(&self) -> std::path::PathBuf {
+        self.directory.path().join("secret")
+    }
+
+    pub(crate) fn port(&self, number: usize) -> u16 {
+        self.nodes[number].port
+    }
+
+    /// The memory that the nodes really have, in bytes: VmRSS of proc_pid_status(5).
+    pub(crate) fn resident(&self) -> io::Result<u64> {
+        self.nodes.iter().map(|node| resident(&node.process.id().unwrap_or_default().to_string())).sum()
+    }
+
+    /// The sum of what the nodes have under this name in their metrics.
+    pub(crate) async fn metric(&self, name: &str) -> Result<u64, Failure> {
+        let mut sum = 0;
+        for node in &self.nodes {
+            let mut stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: node\r\n\r\n").await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+            sum += line.and_then(|line| line.rsplit(' ').next()).ok_or("no such metric")?.parse::<u64>()?;
+        }
+        Ok(sum)
+    }
+}
+
+/// The memory that a process really has, in bytes.
+pub(crate) fn resident(process: &str) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Lets this process, and the nodes that it starts, have as many files as they may.
+pub(crate) fn raise_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it may not, opening connections says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(60);
