@@ -3,7 +3,14 @@
 #[cfg(target_os = "linux")]
 pub mod besieged;
 pub mod branch;
+pub mod browser;
 pub mod certificates;
+pub mod im;
+pub mod im_edge;
+pub mod im_line;
+pub mod im_nodes;
+pub mod im_talk;
+pub mod im_user;
 pub mod ledger;
 pub mod load;
 pub mod nacos;
@@ -12,6 +19,7 @@ pub mod process;
 pub mod raw_peer;
 #[cfg(doctest)]
 mod readme;
+pub mod redis;
 pub mod relay;
 pub mod scripted;
 pub mod seeds;

@@ -237,8 +237,16 @@ pub async fn until_ready(client: &Client, addresses: &[SocketAddr]) {
 ///
 /// When it is not a number.
 pub fn seconds(variable: &str, otherwise: u64) -> Duration {
-    let asked = std::env::var(variable).ok();
-    Duration::from_secs(asked.map_or(otherwise, |text| text.parse().expect("a number of seconds")))
+    Duration::from_secs(number(variable, otherwise))
+}
+
+/// The number in an environment variable, or else this.
+///
+/// # Panics
+///
+/// When it is not a number.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
 /// More than anything takes: a registry's client alone may take a minute to come back.

@@ -232,7 +232,7 @@ impl Drop for NacosServer {
 }
 
 /// The body of a successful answer.
-async fn get(port: u16, path: &str) -> io::Result<String> {
+pub(crate) async fn get(port: u16, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     // Version 1.0, so that the answer is in one piece and ends with the connection.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;

@@ -1,6 +1,6 @@
 //! Binaries as processes that tests start, signal and wait for.
 //!
-//! The examples' binaries are built once a test process, with the profile and into the target directory of the test that runs.
+//! The binaries of the examples and of rpc-im are built once a test process, with the profile and into the target directory of the test that runs.
 //! The tests' own `tests-provider`, which serves `test.Ledger:1.0`, is there already: cargo builds it for the tests that name it.
 
 use std::{
@@ -196,13 +196,13 @@ async fn spawn(name: &str, arguments: &[&str]) -> Child {
     start(command(name, arguments).await)
 }
 
-fn start(command: Command) -> Child {
+pub(crate) fn start(command: Command) -> Child {
     tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("the process starts")
 }
 
-async fn command(name: &str, arguments: &[&str]) -> Command {
+pub(crate) async fn command(name: &str, arguments: &[&str]) -> Command {
     let binaries = tokio::task::spawn_blocking(|| &*BINARIES).await.expect("the examples are built");
-    let mut command = Command::new(binaries.get(name).unwrap_or_else(|| panic!("the examples have no binary {name}")));
+    let mut command = Command::new(binaries.get(name).unwrap_or_else(|| panic!("there is no binary {name}")));
     command.args(arguments);
     prepared(command)
 }

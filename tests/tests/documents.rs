@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "README.zh-CN.md", "docs/ARCHITECTURE.md", "docs/SECURITY.md", "docs/STYLE.md"];
+const DOCUMENTS: [&str; 6] =
+    ["README.md", "README.zh-CN.md", "docs/ARCHITECTURE.md", "docs/IM.md", "docs/SECURITY.md", "docs/STYLE.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -42,6 +42,39 @@ fn links_and_paths_lead_to_files() {
             assert!(path.exists(), "{document} names {}, which is not there", path.display());
         }
     }
+}
+
+#[test]
+fn the_tests_that_are_named_for_the_rows_of_the_im_cluster_are_there() {
+    let mut sources = String::new();
+    let mut directories = vec![root().join("tests/tests"), root().join("rpc-im/src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let text = read("docs/IM.md");
+    let (_, rows) = text.split_once("## The rows").unwrap();
+    let numbered = rows.lines().filter(|line| line.starts_with('|')).skip(2);
+    for (number, row) in (1..).zip(numbered) {
+        assert!(row.starts_with(&format!("| {number} |")), "{row}");
+        assert!(row.split('`').any(is_test), "row {number} has no test");
+    }
+    let named: Vec<_> = rows.split('`').filter(|code| is_test(code)).collect();
+    assert!(named.len() > 18);
+    for name in named {
+        assert!(sources.contains(&format!("fn {name}()")), "docs/IM.md names the test {name}, which is not there");
+    }
+}
+
+/// Whether it can be the name of a test, and of no type or file: they say something, in several words.
+fn is_test(code: &str) -> bool {
+    code.matches('_').count() >= 3 && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 #[test]

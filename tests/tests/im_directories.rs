@@ -1,0 +1,348 @@
+//! What a directory promises, on each of them: nodes alone, and nodes with a Redis.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rpc_im::{
+    Conflict, DirectoryChoice, Node, NodeConfig, NodeId, Policy, RedisUrl, Refused, Scope, Side, envelope::ServerFrame,
+};
+use tests::{
+    im::{Client, Cluster, LEASE, until, within},
+    redis::RedisServer,
+};
+use tokio::time::{Instant, sleep};
+
+/// A directory that clusters are started with.
+struct Directory {
+    name: &'static str,
+    redis: Option<RedisServer>,
+}
+
+impl Directory {
+    async fn all() -> Vec<Self> {
+        let mut all = vec![Self { name: "embedded", redis: None }];
+        if let Some(redis) = RedisServer::start().await {
+            all.push(Self { name: "redis", redis: Some(redis) });
+        }
+        all
+    }
+
+    async fn cluster(&self, nodes: usize, policy: Policy) -> Cluster {
+        println!("directory: {}", self.name);
+        let choice = match &self.redis {
+            None => DirectoryChoice::Embedded,
+            Some(redis) => {
+                // What an earlier cluster of this test has left.
+                redis.ask("FLUSHALL").await.unwrap();
+                in_redis(redis)
+            }
+        };
+        Cluster::start_with(nodes, move |config| config.with_policy(policy).with_directory(choice.clone())).await
+    }
+}
+
+fn in_redis(redis: &RedisServer) -> DirectoryChoice {
+    DirectoryChoice::Redis(RedisUrl::new(redis.url()))
+}
+
+fn kicked(frame: &ServerFrame) -> Option<String> {
+    match frame {
+        ServerFrame::Kick(kick) => Some(kick.reason.clone()),
+        _ => None,
+    }
+}
+
+fn presence(frame: &ServerFrame) -> Option<bool> {
+    match frame {
+        ServerFrame::Presence(presence) => Some(presence.online),
+        _ => None,
+    }
+}
+
+/// Logs in for as long as another session stands.
+async fn until_in(cluster: &Cluster, node: usize, device: &str, platform: &str) -> Client {
+    within(async {
+        loop {
+            match cluster.client_on(node, "ann", device, platform).await {
+                Ok(client) => return client,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_policies_hold_wherever_the_devices_are() {
+    // The device that was there first is told to go by these later ones, each on another node.
+    let cases = [
+        (Scope::AllDevices, [("phone", "ios", true), ("pad", "ios", false), ("browser", "web", false)]),
+        (Scope::OnePerPlatform, [("phone", "ios", true), ("pad", "ios", true), ("browser", "web", false)]),
+        (Scope::Single, [("phone", "ios", true), ("pad", "ios", true), ("browser", "web", true)]),
+    ];
+    for directory in Directory::all().await {
+        for (scope, others) in cases {
+            let cluster = directory.cluster(2, Policy { scope, conflict: Conflict::Replace }).await;
+            for (device, platform, replaces) in others {
+                let mut first = cluster.client_on(0, "ann", "phone", "ios").await.unwrap();
+                let mut second = cluster.client_on(1, "ann", device, platform).await.unwrap();
+                if replaces {
+                    assert_eq!(first.until(kicked).await, "replaced", "{scope:?}: {device}");
+                    assert!(first.next().await.is_none(), "its session is over");
+                } else {
+                    let bo = cluster.client(1, "bo").await;
+                    bo.send(device, "ann", device);
+                    first.pushed_body(device).await;
+                    second.pushed_body(device).await;
+                }
+                drop((first, second));
+                until(|| cluster.node(0).connections() + cluster.node(1).connections() == 0).await;
+            }
+            drop(cluster);
+
+            let cluster = directory.cluster(2, Policy { scope, conflict: Conflict::Refuse }).await;
+            for (device, platform, is_refused) in others {
+                let mut first = until_in(&cluster, 0, "phone", "ios").await;
+                let second = cluster.client_on(1, "ann", device, platform).await;
+                if device == "phone" {
+                    assert!(second.is_ok(), "a device replaces itself, whatever the policy");
+                    first.until(kicked).await;
+                } else if is_refused {
+                    assert_eq!(second.err(), Some(Refused::Taken), "{scope:?}: {device}");
+                    drop(first);
+                    until_in(&cluster, 1, device, platform).await;
+                } else {
+                    assert!(second.is_ok(), "{scope:?}: {device}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_one_device_that_logs_in_on_two_nodes_at_once_one_wins_at_most() {
+    for directory in Directory::all().await {
+        let cluster = directory.cluster(2, Policy::default()).await;
+        for round in 0..20 {
+            let (mut one, mut other) = tokio::join!(cluster.client(0, "ann"), cluster.client(1, "ann"));
+            let one_goes = tokio::select! {
+                reason = one.until(kicked) => reason == "replaced",
+                reason = other.until(kicked) => reason != "replaced",
+            };
+            let stands = if one_goes { &mut other } else { &mut one };
+            let bo = cluster.client(0, "bo").await;
+            bo.send(&round.to_string(), "ann", "who?");
+            assert_eq!(stands.pushed().await.body, "who?");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_disconnect_after_a_newer_login_erases_nothing() {
+    for directory in Directory::all().await {
+        let cluster = directory.cluster(2, Policy::default()).await;
+        for round in 0..5 {
+            let mut old = cluster.client(0, "ann").await;
+            let mut new = cluster.client(1, "ann").await;
+            old.until(kicked).await;
+            drop(old);
+            until(|| cluster.node(0).connections() == 0).await;
+            let bo = cluster.client(0, "bo").await;
+            bo.send(&round.to_string(), "ann", "still there?");
+            assert_eq!(new.pushed().await.body, "still there?");
+            assert_eq!(cluster.node(0).kick("ann", "next").await, 1, "the newer login, and nothing else");
+            new.until(kicked).await;
+            drop((new, bo));
+            until(|| cluster.node(0).connections() + cluster.node(1).connections() == 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_entries_of_a_killed_node_are_gone_with_its_lease() {
+    for directory in Directory::all().await {
+        let refuse = Policy { scope: Scope::Single, conflict: Conflict::Refuse };
+        let mut cluster = directory.cluster(3, refuse).await;
+        let _old = cluster.client_on(1, "ann", "phone", "ios").await.unwrap();
+        let (_side, _from) = within(cluster.node(1).pair(CHANNEL, Side::App)).await.unwrap();
+        assert_eq!(cluster.client_on(0, "ann", "browser", "web").await.err(), Some(Refused::Taken));
+        let killed = Instant::now();
+        cluster.kill(1);
+        until_in(&cluster, 0, "browser", "web").await;
+        println!("the user could log in {:?} after the kill, with a lease of {LEASE:?}", killed.elapsed());
+        within(async { while cluster.node(2).pair(CHANNEL, Side::App).await.is_err() {} }).await;
+        println!("the side of the room was free {:?} after it", killed.elapsed());
+        assert_eq!(cluster.node(0).kick("ann", "next").await, 0, "no entry of the dead node is believed");
+    }
+}
+
+#[tokio::test]
+async fn a_room_has_one_of_each_side_until_it_leaves_or_its_node_dies() {
+    for directory in Directory::all().await {
+        let cluster = directory.cluster(2, Policy::default()).await;
+        let (app, mut to_app) = within(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
+        let (web, mut to_web) = within(cluster.node(1).pair(CHANNEL, Side::Web)).await.unwrap();
+        for node in [0, 1] {
+            for side in [Side::App, Side::Web] {
+                assert_eq!(within(cluster.node(node).pair(CHANNEL, side)).await.err(), Some(Refused::Taken));
+            }
+        }
+        app.send(Bytes::from_static(b"hi")).await.unwrap();
+        assert_eq!(within(to_web.next()).await.unwrap()[..], *b"hi");
+        web.send(Bytes::from_static(b"hi back")).await.unwrap();
+        assert_eq!(within(to_app.next()).await.unwrap()[..], *b"hi back");
+        drop((app, to_app));
+        within(async { while cluster.node(1).pair(CHANNEL, Side::App).await.is_err() {} }).await;
+    }
+}
+
+#[tokio::test]
+async fn presence_is_told_after_a_while_and_short_absences_are_not() {
+    for directory in Directory::all().await {
+        let cluster = directory.cluster(2, Policy::default()).await;
+        let mut ann = cluster.client(0, "ann").await;
+        ann.send("c-1", "bo", "hi");
+        ann.acked("c-1").await;
+        let bo = cluster.client(1, "bo").await;
+        assert!(ann.until(presence).await);
+        drop(bo);
+        let bo = cluster.client(0, "bo").await;
+        bo.send("c-1", "ann", "back");
+        ann.until(|frame| match frame {
+            ServerFrame::Push(_) => Some(()),
+            ServerFrame::Presence(presence) => panic!("{presence:?}"),
+            _ => None,
+        })
+        .await;
+        drop(bo);
+        assert!(!ann.until(presence).await, "bo was not said to have come in between");
+        let _bo = cluster.client(1, "bo").await;
+        assert!(ann.until(presence).await);
+    }
+}
+
+#[tokio::test]
+async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_entered_again() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let choice = in_redis(&redis);
+    let cluster = Cluster::start_with(3, move |config| config.with_directory(choice.clone())).await;
+    let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(1, "bo").await);
+    let (app, _to_app) = within(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
+    let (_web, mut to_web) = within(cluster.node(2).pair(CHANNEL, Side::Web)).await.unwrap();
+    ann.send("before", "bo", "before");
+    bo.pushed_body("before").await;
+
+    redis.kill();
+    // The sides have not spoken yet: they find each other without Redis.
+    app.send(Bytes::from_static(b"hi")).await.unwrap();
+    assert_eq!(within(to_web.next()).await.unwrap()[..], *b"hi");
+    for turn in 0..5 {
+        ann.send(&format!("a-{turn}"), "bo", "to bo");
+        ann.acked(&format!("a-{turn}")).await;
+        bo.pushed_body("to bo").await;
+        bo.send(&format!("b-{turn}"), "ann", "to ann");
+        bo.acked(&format!("b-{turn}")).await;
+        ann.pushed_body("to ann").await;
+    }
+    let refused = cluster.client_on(2, "cy", "browser", "web").await.err();
+    assert!(matches!(refused, Some(Refused::Unavailable(_))), "nobody is let in: {refused:?}");
+    until(|| !cluster.node(2).is_ready()).await;
+
+    redis.restart().await;
+    // Their clients are told that they may have missed something, and are known again.
+    for client in [&mut ann, &mut bo] {
+        client.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
+    }
+    for key in ["im:user:ann", "im:user:bo"] {
+        assert_eq!(redis.ask(&format!("HLEN {key}")).await.unwrap().trim(), ":1", "{key}");
+    }
+    until(|| (0..3).all(|node| cluster.node(node).is_ready())).await;
+    let mut cy = cluster.client(2, "cy").await;
+    cy.send("c-1", "bo", "hi");
+    bo.pushed_body("hi").await;
+    let taken = within(cluster.node(1).pair(CHANNEL, Side::App)).await.err();
+    assert_eq!(taken, Some(Refused::Taken), "rooms are entered again too");
+    bo.send("c-1", "cy", "hi back");
+    cy.pushed_body("hi back").await;
+}
+
+#[tokio::test]
+async fn a_node_whose_lease_was_lost_enters_its_sessions_again_and_ends_those_that_lost() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let choice = in_redis(&redis);
+    let cluster = Cluster::start_with(2, move |config| config.with_directory(choice.clone())).await;
+    let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(0, "bo").await);
+    let number = cluster.node(0).key().id;
+    // As if its lease had ended, and another login of ann's browser had taken the place, which its node has not been told of.
+    let later = u64::MAX;
+    let other = cluster.node(1).key();
+    // A value has spaces; the server takes them in quotes.
+    let value = format!("\"{} {} {later} web\"", other.id, other.epoch.0);
+    redis.ask(&format!("HSET im:user:ann browser {value}")).await.unwrap();
+    redis.ask("DEL im:user:bo").await.unwrap();
+    redis.ask(&format!("DEL im:node:{number}")).await.unwrap();
+    assert_eq!(ann.until(kicked).await, "replaced");
+    bo.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
+    assert_eq!(redis.ask("HLEN im:user:bo").await.unwrap().trim(), ":1");
+    within(async {
+        while redis.ask(&format!("HGET im:node:{number} whole")).await.unwrap().lines().last() != Some("1") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_two_nodes_have_the_same_number() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let config = |id: Option<u16>| {
+        let registry = std::sync::Arc::new(rpc_registry::Memory::named("numbers"));
+        NodeConfig::new(registry, "ws://a-node/ws")
+            .with_lease(LEASE)
+            .with_id(id.and_then(NodeId::new))
+            .with_directory(in_redis(&redis))
+    };
+    let first = Node::start(config(Some(7))).await.unwrap();
+    let error = Node::start(config(Some(7))).await.unwrap_err();
+    assert!(error.to_string().contains(&first.rpc_address().to_string()), "{error}");
+    assert!(error.to_string().contains("the number 7"), "{error}");
+    // An earlier life on the same address is no other node.
+    let (address, epoch) = (first.rpc_address(), first.key().epoch);
+    drop(first);
+    let again = within(async {
+        loop {
+            if let Ok(node) = Node::start(config(Some(7)).with_listen(address)).await {
+                return node;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(again.key().epoch > epoch);
+    assert_eq!(
+        redis.ask("HGET im:node:7 epoch").await.unwrap().lines().last(),
+        Some(&*again.key().epoch.0.to_string())
+    );
+    // One that leaves gives its number back.
+    again.drain().await;
+    assert_eq!(redis.ask("EXISTS im:node:7").await.unwrap().trim(), ":0");
+    let other = Node::start(config(Some(7))).await.unwrap();
+    assert_ne!(other.rpc_address(), address);
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_and_a_redis_that_is_none_are_told_without_the_password() {
+    let config = |url: &str| {
+        let registry = std::sync::Arc::new(rpc_registry::Memory::named("secrets"));
+        NodeConfig::new(registry, "ws://a-node/ws").with_directory(DirectoryChoice::Redis(RedisUrl::new(url)))
+    };
+    let config = config("redis//:s3cret@127.0.0.1");
+    assert!(!format!("{config:?} {:?}", config.directory).contains("s3cret"));
+    let error = Node::start(config).await.unwrap_err();
+    assert!(error.to_string().contains("the URL of the redis"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+}
+
+const CHANNEL: &str = "0123456789abcdef0123456789abcdef";
