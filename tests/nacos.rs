@@ -128,11 +128,7 @@ impl NacosServer {
 
     /// Ends the process as a crash would. It may be [`restart`](Self::restart)ed.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            // It may have ended by itself.
-            let _ = process.kill();
-            process.wait().expect("a killed process ends");
-        }
+        process::kill(&mut self.process);
     }
 
     /// Starts the process on the same ports with the same data, after it was killed if it lives; and returns once it serves.

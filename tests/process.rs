@@ -215,6 +215,15 @@ fn prepared(mut command: Command) -> Command {
     command
 }
 
+/// Ends a process as a crash would, if there is one, and waits for its end.
+pub(crate) fn kill(process: &mut Option<std::process::Child>) {
+    if let Some(mut process) = process.take() {
+        // It may have ended by itself.
+        let _ = process.kill();
+        process.wait().expect("a killed process ends");
+    }
+}
+
 /// Sends a signal to a process that this one has started and not waited for yet.
 pub(crate) fn send(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process id");

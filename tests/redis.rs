@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{in_time, relay::free_address};
+use crate::{in_time, process, relay::free_address};
 
 /// A server on a free port of this machine, which keeps nothing when it is killed. It ends when this is dropped.
 ///
@@ -53,11 +53,7 @@ impl RedisServer {
 
     /// Ends the process as a crash would.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            // It may have ended by itself.
-            let _ = process.kill();
-            process.wait().expect("a killed process ends");
-        }
+        process::kill(&mut self.process);
     }
 
     /// Starts the process on the same port, empty, after it was killed if it lives; and returns once it serves.

@@ -5,13 +5,13 @@
 //! |---|---|
 //! | what is called? | `echo.rs` |
 //! | how is it served? | `server.rs` |
-//! | what keeps calls in flight, and what is counted? | `job.rs`, `callers.rs`, `pace.rs`, `tally.rs`, `latencies.rs` |
+//! | what keeps calls in flight, and what is counted? | `job.rs`, `callers.rs`, `pace.rs`, `tally.rs`, `latencies.rs`; over time `timeline.rs` |
 //! | how is it called through msnb? | `client.rs` |
 //! | with what is it compared, and how? | `peers/`, `compare/` |
 //! | how does it change as something grows? | `grow/` |
 //! | how many instructions does a call take? | `instructions.rs` |
 //! | how is a service loaded of which only the name is known? | `load/` |
-//! | what does a connection cost that does nothing? | `idle.rs` |
+//! | what does a connection cost that does nothing? | `idle.rs`, `resources.rs` |
 
 mod callers;
 mod client;
@@ -27,9 +27,11 @@ mod load;
 mod pace;
 mod peers;
 mod process;
+mod resources;
 mod server;
 mod summary;
 mod tally;
+mod timeline;
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -154,7 +156,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::CountedClient(client) => runtime.block_on(client.run()),
         Command::Load(load) => runtime.block_on(load.run()),
         Command::PeerServer { peer, address } => {
-            idle::raise_limit();
+            resources::raise_limit();
             runtime.block_on(peer.serve(address))
         }
         Command::PeerClient { peer, address, server, job } => {

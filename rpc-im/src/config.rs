@@ -95,6 +95,8 @@ macro_rules! setters {
     )*};
 }
 
+pub(crate) use setters;
+
 impl NodeConfig {
     setters! {
         with_listen(listen: SocketAddr)

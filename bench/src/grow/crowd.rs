@@ -17,11 +17,10 @@ use tokio::task::JoinSet;
 use crate::{
     Failure, callers,
     echo::{EchoReply, EchoRequest, EchoServer, Parrot},
-    idle,
     job::Job,
     link::{Link, Sample},
     process::Usage,
-    server,
+    resources, server,
     summary::Summary,
 };
 
@@ -69,7 +68,7 @@ impl Crowd {
 impl CrowdServer {
     /// Serves until the process is killed.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        idle::raise_limit();
+        resources::raise_limit();
         let mut servers = JoinSet::new();
         let mut addresses = Vec::new();
         for _ in 0..self.providers {
@@ -95,7 +94,7 @@ impl CrowdServer {
 impl CrowdClient {
     /// Does the job.
     pub(crate) async fn run(self) -> Result<Summary, Failure> {
-        idle::raise_limit();
+        resources::raise_limit();
         let registry = rpc_registry::connect(&format!("fixed:{}", self.addresses)).await?;
         // Calls name their methods for ever; this process has these.
         let methods: &'static [MethodInfo] = self.crowd.infos()?.concat().leak();

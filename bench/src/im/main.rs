@@ -6,6 +6,8 @@
 //! | how long does a message take? | `talk.rs`, with one session in `talker.rs` |
 //! | what does a session cost that does nothing? | `idle.rs` |
 //! | what is shown? | `report.rs` |
+//!
+//! What it shares with `msnb-bench` lies one folder up.
 
 #[path = "../load/chart.rs"]
 mod chart;
@@ -17,8 +19,12 @@ mod nodes;
 #[path = "../pace.rs"]
 mod pace;
 mod report;
+#[path = "../resources.rs"]
+mod resources;
 mod talk;
 mod talker;
+#[path = "../timeline.rs"]
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -61,7 +67,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    nodes::raise_limit();
+    resources::raise_limit();
     // Two workers for each process, whatever the machine has: figures of different machines stay alike.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(args.command))) {

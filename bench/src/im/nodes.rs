@@ -11,7 +11,6 @@ use rpc_im::{
     auth::{Claims, Secret},
     client::{LoggedIn, gate, health},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -20,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::Failure;
+use crate::{Failure, resources::resident};
 
 /// How nodes are started.
 #[derive(Clone, Debug, clap::Args)]
@@ -129,7 +128,7 @@ impl Nodes {
         self.nodes[number].port
     }
 
-    /// The memory that the nodes really have, in bytes: VmRSS of proc_pid_status(5).
+    /// The memory that the nodes really have, in bytes.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         self.nodes.iter().map(|node| resident(&node.process.id().unwrap_or_default().to_string())).sum()
     }
@@ -147,21 +146,6 @@ impl Nodes {
         }
         Ok(sum)
     }
-}
-
-/// The memory that a process really has, in bytes.
-pub(crate) fn resident(process: &str) -> io::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// Lets this process, and the nodes that it starts, have as many files as they may.
-pub(crate) fn raise_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where it may not, opening connections says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 const LOOK: Duration = Duration::from_millis(50);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use crate::latencies::Latencies;
+use crate::{latencies::Latencies, timeline::Timeline};
 
 /// How a talk went, in all and over time.
 pub(crate) struct Report {
@@ -14,20 +14,10 @@ pub(crate) struct Report {
     until_stored: Latencies,
     until_arrived: Latencies,
     failures: BTreeMap<String, u64>,
-    /// One after the other, each [`step`](Self::step) long.
-    windows: Vec<Latencies>,
-    step: Duration,
+    /// Of those that arrived, by when they were due.
+    pub(crate) timeline: Timeline,
     /// What was to be sent before is not counted.
     warm: Duration,
-}
-
-/// What is drawn of a part of the time, in microseconds.
-pub(crate) struct Moment {
-    /// When it ended.
-    pub(crate) at: Duration,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) max_us: f64,
 }
 
 impl Report {
@@ -41,8 +31,7 @@ impl Report {
             until_stored: Latencies::default(),
             until_arrived: Latencies::default(),
             failures: BTreeMap::new(),
-            windows: Vec::new(),
-            step: (length / WINDOWS).max(SHORTEST),
+            timeline: Timeline::new(length),
             warm,
         }
     }
@@ -66,11 +55,7 @@ impl Report {
             return;
         }
         let latency = now.saturating_sub(due);
-        let window = ((due - self.warm).as_nanos() / self.step.as_nanos()) as usize;
-        if self.windows.len() <= window {
-            self.windows.resize_with(window + 1, Latencies::default);
-        }
-        self.windows[window].record(latency);
+        self.timeline.record(due - self.warm, latency);
         self.until_arrived.record(latency);
         self.arrived += 1;
     }
@@ -82,16 +67,6 @@ impl Report {
 
     pub(crate) fn failed(&self) -> u64 {
         self.failures.values().sum()
-    }
-
-    /// How it went over time; parts in which nothing arrived are left out.
-    pub(crate) fn moments(&self) -> impl Iterator<Item = Moment> {
-        self.windows.iter().enumerate().filter(|(_, window)| !window.is_empty()).map(|(number, window)| Moment {
-            at: self.step * (number as u32 + 1),
-            p50_us: window.micros_at(0.5),
-            p99_us: window.micros_at(0.99),
-            max_us: window.micros_at(1.0),
-        })
     }
 
     /// What is printed, as a table in Markdown; each message is for so many.
@@ -121,7 +96,3 @@ impl Report {
         text
     }
 }
-
-/// The time is cut into about so many parts.
-const WINDOWS: u32 = 100;
-const SHORTEST: Duration = Duration::from_millis(50);

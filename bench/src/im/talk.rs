@@ -129,7 +129,7 @@ impl Talk {
             let report = shared.report();
             print!("{title}\n\n{}", report.table(receivers));
             if let Some(path) = &self.svg {
-                std::fs::write(path, chart::draw(&title, &report))
+                std::fs::write(path, chart::draw(&title, &report.timeline))
                     .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             }
             (report.lagged, report.failed())

@@ -2,11 +2,11 @@
 
 use std::{fmt::Write, time::Duration};
 
-use super::report::{Moment, Report};
+use crate::timeline::{Moment, Timeline};
 
 /// The median, the 99th percentile and the longest of each moment, on a logarithmic scale.
-pub(crate) fn draw(title: &str, report: &Report) -> String {
-    let moments: Vec<Moment> = report.moments().collect();
+pub(crate) fn draw(title: &str, timeline: &Timeline) -> String {
+    let moments: Vec<Moment> = timeline.moments().collect();
     let highest = moments.iter().map(|moment| moment.max_us).fold(1.0, f64::max);
     let lowest = moments.iter().map(|moment| moment.p50_us).fold(highest, f64::min);
     let scale = Scale {

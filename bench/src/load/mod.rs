@@ -68,7 +68,7 @@ impl Load {
         let report = self.load(caller).await?;
         print!("{}", report.table());
         if let Some(path) = &self.svg {
-            let drawn = chart::draw(method.route(), &report);
+            let drawn = chart::draw(method.route(), &report.timeline);
             std::fs::write(path, drawn).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
         client.close().await;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use super::Answer;
-use crate::latencies::Latencies;
+use crate::{latencies::Latencies, timeline::Timeline};
 
 /// How a load went, in all and over time.
 #[derive(Debug, Clone)]
@@ -13,9 +13,7 @@ pub(crate) struct Report {
     failures: BTreeMap<String, Failures>,
     providers: BTreeMap<String, u64>,
     latencies: Latencies,
-    /// One after the other, each [`step`](Self::step) long.
-    windows: Vec<Latencies>,
-    pub(crate) step: Duration,
+    pub(crate) timeline: Timeline,
 }
 
 /// Calls that failed alike.
@@ -23,16 +21,6 @@ pub(crate) struct Report {
 struct Failures {
     count: u64,
     first: String,
-}
-
-/// What is drawn of a part of the time, in microseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    /// When it ended.
-    pub(crate) at: Duration,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) max_us: f64,
 }
 
 impl Report {
@@ -44,18 +32,13 @@ impl Report {
             failures: BTreeMap::new(),
             providers: BTreeMap::new(),
             latencies: Latencies::default(),
-            windows: Vec::new(),
-            step: (length / WINDOWS).max(SHORTEST),
+            timeline: Timeline::new(length),
         }
     }
 
     /// Counts a call that ended at `at`.
     pub(super) fn count(&mut self, at: Duration, latency: Duration, outcome: Result<Answer, rpc_core::Error>) {
-        let window = (at.as_nanos() / self.step.as_nanos()) as usize;
-        if self.windows.len() <= window {
-            self.windows.resize_with(window + 1, Latencies::default);
-        }
-        self.windows[window].record(latency);
+        self.timeline.record(at, latency);
         self.latencies.record(latency);
         let failure = match &outcome {
             Ok(answer) => {
@@ -76,16 +59,6 @@ impl Report {
     /// All calls, failed ones too.
     pub(crate) fn calls(&self) -> u64 {
         self.ok + self.failures.values().map(|failures| failures.count).sum::<u64>()
-    }
-
-    /// How it went over time; parts without a call are left out.
-    pub(crate) fn moments(&self) -> impl Iterator<Item = Moment> {
-        self.windows.iter().enumerate().filter(|(_, window)| !window.is_empty()).map(|(number, window)| Moment {
-            at: self.step * (number as u32 + 1),
-            p50_us: window.micros_at(0.5),
-            p99_us: window.micros_at(0.99),
-            max_us: window.micros_at(1.0),
-        })
     }
 
     /// What is printed.
@@ -110,7 +83,3 @@ impl Report {
         text
     }
 }
-
-/// The time is cut into about so many parts.
-const WINDOWS: u32 = 100;
-const SHORTEST: Duration = Duration::from_millis(50);

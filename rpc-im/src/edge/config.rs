@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::setters;
+
 /// What clients may do at a node, and for how long.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -44,52 +46,19 @@ impl Default for EdgeConfig {
 }
 
 impl EdgeConfig {
-    /// Sets [`idle`](Self::idle).
-    #[must_use]
-    pub fn with_idle(mut self, idle: Duration) -> Self {
-        self.idle = idle;
-        self
-    }
-
-    /// Sets [`login_time`](Self::login_time).
-    #[must_use]
-    pub fn with_login_time(mut self, login_time: Duration) -> Self {
-        self.login_time = login_time;
-        self
-    }
-
-    /// Sets [`write_stall`](Self::write_stall).
-    #[must_use]
-    pub fn with_write_stall(mut self, write_stall: Duration) -> Self {
-        self.write_stall = write_stall;
-        self
+    setters! {
+        with_idle(idle: Duration)
+        with_login_time(login_time: Duration)
+        with_write_stall(write_stall: Duration)
+        with_max_connections(max_connections: usize)
+        with_max_entering(max_entering: usize)
+        with_http_time(http_time: Duration)
     }
 
     /// Sets [`rate`](Self::rate) and [`burst`](Self::burst).
     #[must_use]
     pub fn with_rate(mut self, rate: u32, burst: u32) -> Self {
         (self.rate, self.burst) = (rate, burst);
-        self
-    }
-
-    /// Sets [`max_connections`](Self::max_connections).
-    #[must_use]
-    pub fn with_max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections;
-        self
-    }
-
-    /// Sets [`max_entering`](Self::max_entering).
-    #[must_use]
-    pub fn with_max_entering(mut self, max_entering: usize) -> Self {
-        self.max_entering = max_entering;
-        self
-    }
-
-    /// Sets [`http_time`](Self::http_time).
-    #[must_use]
-    pub fn with_http_time(mut self, http_time: Duration) -> Self {
-        self.http_time = http_time;
         self
     }
 }
