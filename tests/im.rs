@@ -23,7 +23,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::relay::{Mode, Relay, free_address};
+use crate::{
+    in_time,
+    relay::{Mode, Relay, free_address},
+};
 
 /// Nodes that find each other in a registry of this process. Everything of it panics when it fails.
 pub struct Cluster {
@@ -145,7 +148,7 @@ impl Cluster {
     /// Starts a node again that was killed, on its address, with its store.
     pub async fn restart(&mut self, number: usize, address: SocketAddr) {
         let config = self.config(number).with_listen(address);
-        let started = within(async {
+        let started = in_time(async {
             loop {
                 // Its last life may still hold on to its store.
                 match Node::start(config.clone()).await {
@@ -176,7 +179,7 @@ impl Cluster {
     /// When it is not let in.
     pub async fn client_on(&self, node: usize, user: &str, device: &str, platform: &str) -> Result<Client, Refused> {
         let (user, device, platform) = (user.to_owned(), device.to_owned(), platform.to_owned());
-        let (session, outbound) = within(self.node(node).login(Login { user, device, platform })).await?;
+        let (session, outbound) = in_time(self.node(node).login(Login { user, device, platform })).await?;
         Ok(Client::new(session, outbound))
     }
 }
@@ -221,7 +224,7 @@ impl Client {
 
     /// The next frame; a session that has ended gives none.
     pub async fn next(&mut self) -> Option<Arc<ServerFrame>> {
-        let frame = within(self.outbound.next()).await?;
+        let frame = in_time(self.outbound.next()).await?;
         if let ServerFrame::Push(push) = &*frame {
             let known = self.messages.insert((push.conversation.clone(), push.seq), push.clone());
             assert!(known.is_none_or(|known| known == *push), "a place in a conversation has one message");
@@ -310,14 +313,9 @@ impl Client {
     }
 }
 
-/// Waits for something that happens soon, or never.
-pub async fn within<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it happens in time")
-}
-
 /// Waits until it holds.
 pub async fn until(mut holds: impl FnMut() -> bool) {
-    within(async {
+    in_time(async {
         while !holds() {
             sleep(Duration::from_millis(10)).await;
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rpc_core::{
     Error, Token,
-    proof::Binding,
+    proof::{Binding, PLAIN},
     transport::{CloseReason, Io},
 };
 
@@ -65,6 +65,3 @@ pub(crate) fn refused_certificate(reason: &CloseReason) -> Option<String> {
         _ => None,
     }
 }
-
-/// Nothing ties a proof to a connection in plain text.
-const PLAIN: Binding = [0; 32];

@@ -26,6 +26,9 @@ pub struct Proof {
 /// connection know; zeros in plain text.
 pub type Binding = [u8; 32];
 
+/// In plain text there is nothing to tie a proof to.
+pub const PLAIN: Binding = [0; 32];
+
 impl Challenge {
     /// A fresh one.
     pub fn random() -> Self {
@@ -99,8 +102,6 @@ const LABEL: &[u8] = b"msnb/1 proof";
 mod tests {
     use super::*;
     use crate::Tokens;
-
-    const PLAIN: Binding = [0; 32];
 
     fn accepted(proof: &Proof, challenge: Challenge, binding: &Binding, secrets: &[&str]) -> Option<String> {
         let tokens = secrets.iter().fold(Tokens::new(), |tokens, secret| tokens.with("ann", secret).unwrap());

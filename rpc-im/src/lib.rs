@@ -4,7 +4,7 @@
 //! | question | file |
 //! |---|---|
 //! | what do a client and a node say to each other? | `envelope/` |
-//! | how is a node started, and how does it leave? | `node.rs`, with what `config.rs` |
+//! | how is a node started, and how does it leave? | `node/`, with what `config.rs` |
 //! | where do clients connect, by HTTP and WebSocket? | `edge/` |
 //! | who is somebody? | `auth/` |
 //! | how is a node a command, and what is a client in Rust? | `command.rs`, `client/` |

@@ -51,16 +51,21 @@ impl View {
 
     /// The node that is responsible for `key`.
     pub(crate) fn owner(&self, key: &str) -> &NodeInfo {
-        self.ranked(key)[0]
+        self.nodes.iter().min_by_key(|node| rank(key, node)).expect("this node is in its view")
     }
 
     /// All nodes, by how much they are responsible for `key`: when the first one goes, the second is the first, and nothing else
     /// changes (rendezvous hashing, Thaler and Ravishankar, 1998). Those that leave come last.
     pub(crate) fn ranked(&self, key: &str) -> Vec<&NodeInfo> {
-        let mut ranked: Vec<_> = self.nodes.iter().map(|node| (node.draining, !weight(key, node.key), node)).collect();
-        ranked.sort_by_key(|(draining, weight, node)| (*draining, *weight, node.key));
-        ranked.into_iter().map(|(_, _, node)| node).collect()
+        let mut ranked: Vec<_> = self.nodes.iter().collect();
+        ranked.sort_by_cached_key(|node| rank(key, node));
+        ranked
     }
+}
+
+/// The lesser, the more a node is responsible for `key`.
+fn rank(key: &str, node: &NodeInfo) -> (bool, u64, NodeKey) {
+    (node.draining, !weight(key, node.key), node.key)
 }
 
 /// By the node's number and not by its life: one that is started again is responsible for what it was before.

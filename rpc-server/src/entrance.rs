@@ -7,7 +7,7 @@ use rpc_core::{
     AcceptedTokens, Code, Metadata, Peer, Status,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
-    proof::{Binding, Challenge, Proof},
+    proof::{Binding, Challenge, PLAIN, Proof},
     transport::{FrameReader, Inbound, Io, Traffic},
 };
 use tokio::{
@@ -201,8 +201,6 @@ impl fmt::Display for TurnedAway {
     }
 }
 
-/// Nothing ties a proof to a connection in plain text.
-const PLAIN: Binding = [0; 32];
 /// The longest frame of a peer that has not proved itself, header included.
 const MAX_UNPROVED: u32 = 4 << 10;
 /// The most frames of such a peer.

@@ -7,7 +7,10 @@ use rpc_im::{
     Absent, Refused, Side,
     envelope::{Recipient, ServerFrame},
 };
-use tests::im::{Cluster, until, within};
+use tests::{
+    im::{Cluster, until},
+    in_time,
+};
 
 #[tokio::test]
 async fn one_node_alone_carries_a_talk() {
@@ -185,25 +188,25 @@ async fn a_reader_that_does_not_read_is_told_that_it_lags_and_gets_everything_by
 async fn a_pairing_room_joins_its_sides_across_nodes_and_holds_each_for_one() {
     let cluster = Cluster::start(2).await;
     let channel = "0123456789abcdef0123456789abcdef";
-    let (app, mut to_app) = within(cluster.node(0).pair(channel, Side::App)).await.unwrap();
+    let (app, mut to_app) = in_time(cluster.node(0).pair(channel, Side::App)).await.unwrap();
     assert_eq!(app.send(Bytes::from_static(b"early")).await, Err(Absent));
-    let (web, mut to_web) = within(cluster.node(1).pair(channel, Side::Web)).await.unwrap();
+    let (web, mut to_web) = in_time(cluster.node(1).pair(channel, Side::Web)).await.unwrap();
     for node in [0, 1] {
-        assert_eq!(within(cluster.node(node).pair(channel, Side::App)).await.err(), Some(Refused::Taken));
+        assert_eq!(in_time(cluster.node(node).pair(channel, Side::App)).await.err(), Some(Refused::Taken));
     }
     for number in 0..100_u8 {
         app.send(Bytes::from(vec![number; 1000])).await.unwrap();
     }
     for number in 0..100_u8 {
-        assert_eq!(within(to_web.next()).await.unwrap(), vec![number; 1000]);
+        assert_eq!(in_time(to_web.next()).await.unwrap(), vec![number; 1000]);
     }
     web.send(Bytes::from_static(&[0, 255])).await.unwrap();
-    assert_eq!(within(to_app.next()).await.unwrap()[..], [0, 255]);
+    assert_eq!(in_time(to_app.next()).await.unwrap()[..], [0, 255]);
 
     // The side that left is free at once, and whoever still sends to the old one learns that it is gone.
     drop((web, to_web));
     until(|| cluster.node(1).connections() == 0).await;
-    let (_web, _to_web) = within(async {
+    let (_web, _to_web) = in_time(async {
         loop {
             if let Ok(side) = cluster.node(0).pair(channel, Side::Web).await {
                 return side;
@@ -212,5 +215,5 @@ async fn a_pairing_room_joins_its_sides_across_nodes_and_holds_each_for_one() {
     })
     .await;
     app.send(Bytes::from_static(b"to nobody")).await.unwrap();
-    assert_eq!(within(to_app.next()).await, None);
+    assert_eq!(in_time(to_app.next()).await, None);
 }

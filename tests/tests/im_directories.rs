@@ -9,7 +9,8 @@ use rpc_im::{
     Conflict, DirectoryChoice, Node, NodeConfig, NodeId, Policy, RedisUrl, Refused, Scope, Side, envelope::ServerFrame,
 };
 use tests::{
-    im::{Client, Cluster, LEASE, until, within},
+    im::{Client, Cluster, LEASE, until},
+    in_time,
     redis::RedisServer,
 };
 use tokio::time::{Instant, sleep};
@@ -63,7 +64,7 @@ fn presence(frame: &ServerFrame) -> Option<bool> {
 
 /// Logs in for as long as another session stands.
 async fn until_in(cluster: &Cluster, node: usize, device: &str, platform: &str) -> Client {
-    within(async {
+    in_time(async {
         loop {
             match cluster.client_on(node, "ann", device, platform).await {
                 Ok(client) => return client,
@@ -166,13 +167,13 @@ async fn the_entries_of_a_killed_node_are_gone_with_its_lease() {
         let refuse = Policy { scope: Scope::Single, conflict: Conflict::Refuse };
         let mut cluster = directory.cluster(3, refuse).await;
         let _old = cluster.client_on(1, "ann", "phone", "ios").await.unwrap();
-        let (_side, _from) = within(cluster.node(1).pair(CHANNEL, Side::App)).await.unwrap();
+        let (_side, _from) = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.unwrap();
         assert_eq!(cluster.client_on(0, "ann", "browser", "web").await.err(), Some(Refused::Taken));
         let killed = Instant::now();
         cluster.kill(1);
         until_in(&cluster, 0, "browser", "web").await;
         println!("the user could log in {:?} after the kill, with a lease of {LEASE:?}", killed.elapsed());
-        within(async { while cluster.node(2).pair(CHANNEL, Side::App).await.is_err() {} }).await;
+        in_time(async { while cluster.node(2).pair(CHANNEL, Side::App).await.is_err() {} }).await;
         println!("the side of the room was free {:?} after it", killed.elapsed());
         assert_eq!(cluster.node(0).kick("ann", "next").await, 0, "no entry of the dead node is believed");
     }
@@ -182,19 +183,19 @@ async fn the_entries_of_a_killed_node_are_gone_with_its_lease() {
 async fn a_room_has_one_of_each_side_until_it_leaves_or_its_node_dies() {
     for directory in Directory::all().await {
         let cluster = directory.cluster(2, Policy::default()).await;
-        let (app, mut to_app) = within(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
-        let (web, mut to_web) = within(cluster.node(1).pair(CHANNEL, Side::Web)).await.unwrap();
+        let (app, mut to_app) = in_time(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
+        let (web, mut to_web) = in_time(cluster.node(1).pair(CHANNEL, Side::Web)).await.unwrap();
         for node in [0, 1] {
             for side in [Side::App, Side::Web] {
-                assert_eq!(within(cluster.node(node).pair(CHANNEL, side)).await.err(), Some(Refused::Taken));
+                assert_eq!(in_time(cluster.node(node).pair(CHANNEL, side)).await.err(), Some(Refused::Taken));
             }
         }
         app.send(Bytes::from_static(b"hi")).await.unwrap();
-        assert_eq!(within(to_web.next()).await.unwrap()[..], *b"hi");
+        assert_eq!(in_time(to_web.next()).await.unwrap()[..], *b"hi");
         web.send(Bytes::from_static(b"hi back")).await.unwrap();
-        assert_eq!(within(to_app.next()).await.unwrap()[..], *b"hi back");
+        assert_eq!(in_time(to_app.next()).await.unwrap()[..], *b"hi back");
         drop((app, to_app));
-        within(async { while cluster.node(1).pair(CHANNEL, Side::App).await.is_err() {} }).await;
+        in_time(async { while cluster.node(1).pair(CHANNEL, Side::App).await.is_err() {} }).await;
     }
 }
 
@@ -229,15 +230,15 @@ async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_
     let choice = in_redis(&redis);
     let cluster = Cluster::start_with(3, move |config| config.with_directory(choice.clone())).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(1, "bo").await);
-    let (app, _to_app) = within(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
-    let (_web, mut to_web) = within(cluster.node(2).pair(CHANNEL, Side::Web)).await.unwrap();
+    let (app, _to_app) = in_time(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
+    let (_web, mut to_web) = in_time(cluster.node(2).pair(CHANNEL, Side::Web)).await.unwrap();
     ann.send("before", "bo", "before");
     bo.pushed_body("before").await;
 
     redis.kill();
     // The sides have not spoken yet: they find each other without Redis.
     app.send(Bytes::from_static(b"hi")).await.unwrap();
-    assert_eq!(within(to_web.next()).await.unwrap()[..], *b"hi");
+    assert_eq!(in_time(to_web.next()).await.unwrap()[..], *b"hi");
     for turn in 0..5 {
         ann.send(&format!("a-{turn}"), "bo", "to bo");
         ann.acked(&format!("a-{turn}")).await;
@@ -262,7 +263,7 @@ async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_
     let mut cy = cluster.client(2, "cy").await;
     cy.send("c-1", "bo", "hi");
     bo.pushed_body("hi").await;
-    let taken = within(cluster.node(1).pair(CHANNEL, Side::App)).await.err();
+    let taken = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.err();
     assert_eq!(taken, Some(Refused::Taken), "rooms are entered again too");
     bo.send("c-1", "cy", "hi back");
     cy.pushed_body("hi back").await;
@@ -286,7 +287,7 @@ async fn a_node_whose_lease_was_lost_enters_its_sessions_again_and_ends_those_th
     assert_eq!(ann.until(kicked).await, "replaced");
     bo.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
     assert_eq!(redis.ask("HLEN im:user:bo").await.unwrap().trim(), ":1");
-    within(async {
+    in_time(async {
         while redis.ask(&format!("HGET im:node:{number} whole")).await.unwrap().lines().last() != Some("1") {
             sleep(Duration::from_millis(20)).await;
         }
@@ -311,7 +312,7 @@ async fn no_two_nodes_have_the_same_number() {
     // An earlier life on the same address is no other node.
     let (address, epoch) = (first.rpc_address(), first.key().epoch);
     drop(first);
-    let again = within(async {
+    let again = in_time(async {
         loop {
             if let Ok(node) = Node::start(config(Some(7)).with_listen(address)).await {
                 return node;

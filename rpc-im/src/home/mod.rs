@@ -9,6 +9,7 @@ mod leading;
 
 pub(crate) use homes::{HomeOf, Homes, Shared, Working};
 
+use data_encoding::HEXLOWER;
 use rpc_core::rpc_service;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -150,7 +151,7 @@ fn digest<const N: usize>(names: [&str; N]) -> String {
         hash.update((name.len() as u64).to_be_bytes());
         hash.update(name);
     }
-    hash.finalize()[..20].iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&hash.finalize()[..20])
 }
 
 impl std::fmt::Debug for Message {
