@@ -12,8 +12,13 @@ use crate::{
 
 /// A client has one connection for each address, so many connections are as many clients.
 pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Client>>, Failure> {
+    Ok(clients(address, count).await?.into_iter().map(EchoClient::new).collect())
+}
+
+/// Makes `count` clients without a proxy.
+pub(crate) async fn clients(address: SocketAddr, count: usize) -> Result<Vec<Client>, Failure> {
     let registry = rpc_registry::connect(&format!("fixed:{address}")).await?;
-    (0..count).map(|_| Ok(EchoClient::new(Client::builder().registry(registry.clone()).build()?))).collect()
+    (0..count).map(|_| Ok(Client::builder().registry(registry.clone()).build()?)).collect()
 }
 
 impl Link for EchoClient<Client> {

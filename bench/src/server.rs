@@ -2,6 +2,7 @@
 
 use std::{io::Write, net::SocketAddr};
 
+use rpc_core::Service;
 use rpc_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,13 +13,13 @@ use crate::{
 
 /// Serves the echo until SIGTERM or Ctrl-C.
 pub(crate) async fn serve(address: SocketAddr) -> Result<(), Failure> {
-    serve_with(address, ServerConfig::default()).await
+    serve_with(EchoServer::new(Parrot), address, ServerConfig::default()).await
 }
 
-/// Serves the echo with other numbers, for a job that has more connections than the default lets in from one address.
-pub(crate) async fn serve_with(address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
+/// Serves an echo with other numbers, for a job that has more connections than the default lets in from one address.
+pub(crate) async fn serve_with(echo: impl Service, address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Server::builder().service(EchoServer::new(Parrot)).config(config).bind(address).await?;
+    let server = Server::builder().service(echo).config(config).bind(address).await?;
     announce(&server.local_address().to_string())?;
     let stopped = async move {
         // Dropping the other loses nothing: the process ends.

@@ -4,10 +4,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::BuildHasher,
     net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
+use arc_swap::{ArcSwap, Guard};
 use rpc_core::{Addresses, Instance, ServiceId};
 use tokio::{
     sync::{Notify, futures::Notified},
@@ -28,7 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Providers {
     service: ServiceId,
-    current: RwLock<Arc<Snapshot>>,
+    current: ArcSwap<Snapshot>,
     /// Told when there is another.
     published: Notify,
     /// Whose turn it is.
@@ -48,15 +49,15 @@ pub(crate) struct Snapshot {
 
 impl Providers {
     pub(crate) fn new(service: ServiceId) -> Self {
-        Self { service, current: RwLock::default(), published: Notify::new(), turn: AtomicUsize::new(0) }
+        Self { service, current: ArcSwap::default(), published: Notify::new(), turn: AtomicUsize::new(0) }
     }
 
     pub(crate) fn service(&self) -> &ServiceId {
         &self.service
     }
 
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
     }
 
     /// A channel of one provider that takes calls and is `usable`.
@@ -92,7 +93,7 @@ impl Providers {
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.current.store(Arc::new(snapshot));
         self.published.notify_waiters();
     }
 }

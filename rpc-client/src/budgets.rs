@@ -1,39 +1,38 @@
 //! [`RetryBudget`] and [`ConnectBudget`]: bounds on what failures may add to the load.
 
-use std::sync::{
-    Arc, LazyLock, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use rpc_core::TokenBucket;
 use tokio::time::{Instant, sleep};
+
+use crate::apart::Tally;
 
 /// How much of the load may be retries: a fifth of the calls and ten a second, saved up to a bound. When everything fails,
 /// retries then add a fifth to the load, instead of tripling it.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
-    calls: AtomicU64,
+    calls: Tally,
     saved: Mutex<(TokenBucket, u64)>,
 }
 
 impl RetryBudget {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { calls: AtomicU64::new(0), saved: Mutex::new((TokenBucket::new(MOST_RETRIES, RETRIES_A_SECOND, now), 0)) }
+        Self { calls: Tally::default(), saved: Mutex::new((TokenBucket::new(MOST_RETRIES, RETRIES_A_SECOND, now), 0)) }
     }
 
     /// Counts a call.
     pub(crate) fn count(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.add();
     }
 
     /// How many calls were counted.
     pub(crate) fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
+        self.calls.sum()
     }
 
     /// Takes a retry, if there is one left.
     pub(crate) fn take(&self, now: Instant) -> bool {
-        let calls = self.calls.load(Ordering::Relaxed);
+        let calls = self.calls.sum();
         let (bucket, seen) = &mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.earn(calls.saturating_sub(*seen) as f64 * RETRIES_A_CALL);
         *seen = calls;

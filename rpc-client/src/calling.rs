@@ -57,11 +57,11 @@ pub struct Calling<A> {
 }
 
 /// What is settled when the call is first polled.
-#[derive(Clone)]
 struct Begun {
     at: Instant,
     deadline: Instant,
-    target: Target,
+    /// Whom it is for, once that must be kept: a call that is sent to the first choice does without.
+    target: Option<Target>,
     /// The same for every attempt, when the server is to run the call at most once.
     key: Option<[u8; 16]>,
 }
@@ -128,26 +128,25 @@ impl<A: Serialize> Calling<A> {
             let channel = match &mut self.stage {
                 Stage::Waiting => return Poll::Pending,
                 Stage::Done => return Poll::Ready(Err(Error::new(Code::Internal, "polled after its end"))),
-                Stage::Choosing => match self.choose() {
-                    Some(channel) => channel,
-                    None if !self.full.is_empty() => {
-                        self.wait_for_room();
-                        continue;
-                    }
-                    None => {
-                        self.acquire();
-                        continue;
-                    }
-                },
-                Stage::Acquiring(acquiring) => match ready!(acquiring.as_mut().poll(cx)) {
-                    Ok(channel) => channel,
-                    // Nobody else can be asked, but somebody was and may still answer.
-                    Err(_) if self.is_live() => {
-                        self.stage = Stage::Waiting;
-                        continue;
-                    }
-                    Err(error) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
-                },
+                Stage::Choosing => self.choose().transpose(),
+                Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
+            };
+            let channel = match channel {
+                Some(Ok(channel)) => channel,
+                None if !self.full.is_empty() => {
+                    self.wait_for_room();
+                    continue;
+                }
+                None => {
+                    self.acquire();
+                    continue;
+                }
+                // Nobody else can be asked, but somebody was and may still answer.
+                Some(Err(_)) if self.is_live() => {
+                    self.stage = Stage::Waiting;
+                    continue;
+                }
+                Some(Err(error)) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
             };
             if let Some(ended) = self.start(channel, cx) {
                 return Poll::Ready(ended);
@@ -170,17 +169,34 @@ impl<A: Serialize> Calling<A> {
             return Err(overdue(Phase::Send, Delivery::NotSent));
         }
         self.client.count_call();
-        let target = self.client.target(method.service(), options.address)?;
         let key = method.run_once().map(|_| self.client.chance().key());
-        Ok(Begun { at, deadline, target, key })
+        Ok(Begun { at, deadline, target: None, key })
     }
 
     fn begun(&self) -> &Begun {
         self.begun.as_ref().expect("a call is begun before anything else happens to it")
     }
 
-    fn choose(&self) -> Option<Arc<Channel>> {
-        self.client.choose(&self.begun().target, &self.request.options, &self.tried, &self.full)
+    fn begun_mut(&mut self) -> &mut Begun {
+        self.begun.as_mut().expect("a call is begun before anything else happens to it")
+    }
+
+    fn choose(&mut self) -> Result<Option<Arc<Channel>>, Error> {
+        let Request { method, options, .. } = &self.request;
+        if self.begun().target.is_none()
+            && self.tried.is_empty()
+            && self.full.is_empty()
+            && let Some(channel) = self.client.choose_at_once(method.service(), options)
+        {
+            return Ok(Some(channel));
+        }
+        let target = match self.begun_mut().target.take() {
+            Some(target) => target,
+            None => self.client.target(self.request.method.service(), self.request.options.address)?,
+        };
+        let channel = self.client.choose(&target, &self.request.options, &self.tried, &self.full);
+        self.begun_mut().target = Some(target);
+        Ok(channel)
     }
 
     fn wait_for_room(&mut self) {
@@ -190,7 +206,8 @@ impl<A: Serialize> Calling<A> {
     }
 
     fn acquire(&mut self) {
-        let Begun { target, deadline, .. } = self.begun().clone();
+        let Begun { target, deadline, .. } = self.begun();
+        let (target, deadline) = (target.clone().expect("there was nothing to choose of it"), *deadline);
         let acquire = self.client.clone().acquire(target, self.request.options.clone(), self.tried.clone(), deadline);
         self.stage = Stage::Acquiring(Box::pin(acquire));
     }
@@ -349,7 +366,7 @@ impl<A: Serialize> Calling<A> {
     fn ask_who_knows(&mut self, live: Live, error: Error) -> Option<Result<Reply, Error>> {
         self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
         if !self.is_live() {
-            if !self.may_send_again() || self.choose().is_none() {
+            if !self.may_send_again() || !matches!(self.choose(), Ok(Some(_))) {
                 return Some(Err(error));
             }
             self.stage = Stage::Choosing;
@@ -362,7 +379,7 @@ impl<A: Serialize> Calling<A> {
     fn pin(&mut self, channel: &Channel) {
         self.request.options.wait_for_ready = Some(true);
         if let Some(begun) = &mut self.begun {
-            begun.target = Target::Address(channel.address());
+            begun.target = Some(Target::Address(channel.address()));
         }
     }
 
@@ -428,7 +445,7 @@ impl<A: Serialize + Send + 'static> Future for Calling<A> {
 impl<A: Serialize + Send + 'static> Explain for Calling<A> {
     fn explanation(&self) -> Explanation {
         let mut explanation = match &self.begun {
-            Some(begun) => self.client.explain_target(&begun.target),
+            Some(begun) => begun.target.as_ref().map_or_else(Explanation::default, |t| self.client.explain_target(t)),
             None => Explanation::default(),
         };
         explanation.route = self.request.method.route().to_owned();

@@ -16,6 +16,7 @@ use rpc_core::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    apart::Apart,
     counters::Counters,
     in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     planted::{Bug, planted},
@@ -23,15 +24,17 @@ use crate::{
 
 /// One connection to a provider, over which many calls go at once. Its callers write into its outbox and wait in its table;
 /// its driver does the rest.
+///
+/// Callers on several threads read its flags all the time: what all of them write, the table and who holds the channel, is kept on
+/// other cache lines.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Channel {
     address: SocketAddr,
     outbox: Arc<Outbox>,
-    in_flight: Mutex<InFlight>,
+    calls: Apart<Calls>,
     /// Told when there is a place in the table again.
     place: Notify,
-    /// Callers that wait for an answer, as the table has them; beside it so that choosing a provider needs no lock.
-    load: AtomicUsize,
     /// Whether new calls are taken: from the first sign of life to the goodbye or the end.
     open: AtomicBool,
     /// Whether a call was given no answer in its time, and nothing else was read either: not chosen until something is.
@@ -48,6 +51,13 @@ pub(crate) struct Channel {
     /// Whether the peer has answered anything at all.
     proved: AtomicBool,
     counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Calls {
+    table: Mutex<InFlight>,
+    /// Callers that wait for an answer, as the table has them; beside it so that choosing a provider needs no lock.
+    load: AtomicUsize,
 }
 
 /// A call that was handed to a channel.
@@ -74,9 +84,8 @@ impl Channel {
         Self {
             address,
             outbox,
-            in_flight: Mutex::new(InFlight::new(max_in_flight)),
+            calls: Apart(Calls { table: Mutex::new(InFlight::new(max_in_flight)), load: AtomicUsize::new(0) }),
             place: Notify::new(),
-            load: AtomicUsize::new(0),
             open: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             suspected: Mutex::new(None),
@@ -95,13 +104,17 @@ impl Channel {
 
     /// Callers that wait for an answer; `None` when no new calls are to be made here.
     pub(crate) fn load(&self) -> Option<usize> {
-        let usable = self.is_open() && !self.silent.load(Ordering::Relaxed) && !self.rests();
-        usable.then(|| self.load.load(Ordering::Relaxed))
+        self.is_usable().then(|| self.calls.0.load.load(Ordering::Relaxed))
+    }
+
+    /// Whether new calls are to be made here.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_open() && !self.silent.load(Ordering::Relaxed) && !self.rests()
     }
 
     /// Whether more than one call waits for an answer.
     pub(crate) fn has_several(&self) -> bool {
-        self.load.load(Ordering::Relaxed) > 1
+        self.calls.0.load.load(Ordering::Relaxed) > 1
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -278,21 +291,25 @@ impl Channel {
 
     // What follows is for the channel's own driver.
 
-    /// Hands an answer to its caller.
-    pub(crate) fn deliver(&self, id: u32, outcome: Outcome) {
+    /// Hands answers to their callers.
+    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>) {
+        let mut wakers = Vec::with_capacity(answers.len());
         let mut table = self.lock();
-        let delivered = table.deliver(id, outcome);
-        self.tell_of_place(table);
-        match delivered {
-            Delivered::Woken(waker) => waker.into_iter().for_each(Waker::wake),
-            Delivered::Unwanted => {}
-            Delivered::Stray => self.stray(),
+        for (id, outcome) in answers {
+            match table.deliver(id, outcome) {
+                Delivered::Woken(waker) => wakers.extend(waker),
+                Delivered::Unwanted => {}
+                Delivered::Stray => self.stray(),
+            }
         }
+        self.tell_of_place(table);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Takes a pong or a response: the peer is alive. Says whether the channel takes calls because of it.
     pub(crate) fn prove(&self) -> bool {
-        if self.proved.swap(true, Ordering::AcqRel) {
+        // Looked at first, because most frames prove nothing new.
+        if self.is_proved() || self.proved.swap(true, Ordering::AcqRel) {
             return false;
         }
         self.open.store(true, Ordering::Release);
@@ -370,7 +387,7 @@ impl Channel {
 
     fn tell_of_load(&self, table: &InFlight) {
         // Only ever stored under the table's lock, so a plain store does what two counting ones would.
-        self.load.store(table.callers(), Ordering::Relaxed);
+        self.calls.0.load.store(table.callers(), Ordering::Relaxed);
     }
 
     fn tell_of_place(&self, mut table: MutexGuard<'_, InFlight>) {
@@ -380,7 +397,7 @@ impl Channel {
     }
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -446,7 +463,7 @@ mod tests {
 
     fn finish(channel: &Channel, sent: Sent) {
         let header = Header::empty(FrameType::Response, 0);
-        channel.deliver(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }));
+        channel.deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))]);
         assert!(matches!(channel.look(sent.id, Waker::noop()), Look::Ended(_)));
     }
 

@@ -36,6 +36,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
+#[repr(align(128))]
 struct Inner {
     config: Arc<ClientConfig>,
     discovery: Option<Arc<dyn Discovery>>,
@@ -199,6 +200,17 @@ impl Client {
         Ok(Target::Service(Arc::clone(&entry.providers)))
     }
 
+    /// The same as [`choose`](Self::choose) among all providers of a service that is followed already, without holding on to
+    /// anything: what callers on several threads share is slow to touch, and most calls need no more.
+    pub(crate) fn choose_at_once(&self, service: &ServiceId, options: &CallOptions) -> Option<Arc<Channel>> {
+        let (inner, ask_again) = (&*self.0, options.address.is_some() || options.explain);
+        if ask_again || inner.channels.is_closed() || planted(Bug::OneListForAllServices) {
+            return None;
+        }
+        let known = inner.services.get(service)?;
+        known.providers.choose(inner.config.balance, options.affinity, inner.channels.chance(), |_| true)
+    }
+
     /// A channel to one provider that takes calls now, was not tried before and is not known to be full.
     pub(crate) fn choose(
         &self,
@@ -276,7 +288,7 @@ impl Client {
                 self.survey_endpoints(&format!("{address}"), &[endpoint], tried)
             }
             Target::Service(providers) => {
-                let Snapshot { answered, stale, endpoints, .. } = &*providers.snapshot();
+                let Snapshot { answered, stale, endpoints, .. } = &**providers.snapshot();
                 let (service, url) = (providers.service(), self.registry_url());
                 let unresolved = |message| Error::new(Code::Unavailable, message).with_phase(Phase::Resolve);
                 if !answered && !stale {

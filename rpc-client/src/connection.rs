@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     max_frame: usize,
     /// Whether the peer was asked for its first sign of life.
     greeted: bool,
+    /// Answers that were read and not yet handed to their callers: a lock that callers share is taken once for many.
+    answers: Vec<(u32, Outcome)>,
     last_read: Option<Instant>,
 }
 
@@ -54,7 +56,21 @@ impl Connection {
             papers: Some(papers),
             max_frame: config.transport.max_frame as usize,
             greeted: false,
+            answers: Vec::new(),
             last_read: None,
+        }
+    }
+
+    fn answer(&mut self, id: u32, outcome: Outcome) {
+        self.answers.push((id, outcome));
+        if self.answers.len() == ANSWERS_AT_ONCE {
+            self.hand_out();
+        }
+    }
+
+    fn hand_out(&mut self) {
+        if !self.answers.is_empty() {
+            self.channel.deliver(std::mem::take(&mut self.answers));
         }
     }
 
@@ -128,7 +144,7 @@ impl Role for Connection {
         match header.frame_type {
             FrameType::Response => {
                 self.prove();
-                self.channel.deliver(header.id, Outcome::Response(frame));
+                self.answer(header.id, Outcome::Response(frame));
             }
             FrameType::Pong => self.prove(),
             FrameType::Ping => {
@@ -147,12 +163,16 @@ impl Role for Connection {
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
         match header.frame_type {
             FrameType::Response => {
-                self.channel.deliver(header.id, Outcome::Overlong { length: header.full_length, limit });
+                self.answer(header.id, Outcome::Overlong { length: header.full_length, limit });
             }
             FrameType::Request => self.refuse(header)?,
             _ => self.channel.stray(),
         }
         Ok(())
+    }
+
+    fn handle_read(&mut self) {
+        self.hand_out();
     }
 
     fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
@@ -182,7 +202,12 @@ impl Role for Connection {
     }
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+        // What was answered before the end is answered.
+        self.hand_out();
         self.channel.close(reason);
         self.changes.tell();
     }
 }
+
+/// How many answers are handed out at once.
+const ANSWERS_AT_ONCE: usize = 32;

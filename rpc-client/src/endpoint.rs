@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use arc_swap::ArcSwap;
+
 use rpc_core::{Error, Instance};
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -18,7 +20,7 @@ pub(crate) struct Endpoint {
     address: SocketAddr,
     /// The name that its certificate has, where it says so.
     certificate_name: RwLock<Option<Arc<str>>>,
-    lanes: Vec<RwLock<Lane>>,
+    lanes: Vec<ArcSwap<Lane>>,
     retired: CancellationToken,
     watchdogs: Mutex<Vec<AbortHandle>>,
 }
@@ -64,7 +66,7 @@ impl Endpoint {
         Self {
             address,
             certificate_name: RwLock::default(),
-            lanes: std::iter::repeat_with(|| RwLock::new(Lane::Connecting)).take(lanes).collect(),
+            lanes: std::iter::repeat_with(|| ArcSwap::from_pointee(Lane::Connecting)).take(lanes).collect(),
             retired: CancellationToken::new(),
             watchdogs: Mutex::default(),
         }
@@ -96,30 +98,31 @@ impl Endpoint {
     /// The least loaded channel that takes calls now.
     pub(crate) fn channel(&self) -> Option<Arc<Channel>> {
         if let [only] = &self.lanes[..] {
-            return usable(only);
+            return only.load().usable().cloned();
         }
-        self.lanes.iter().filter_map(usable).min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
+        let usable = self.lanes.iter().filter_map(|lane| lane.load().usable().cloned());
+        usable.min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
     }
 
     /// How the best of the lanes is doing.
     pub(crate) fn state(&self) -> EndpointState {
-        let states = self.lanes.iter().map(|lane| EndpointState::from(&*read(lane)));
+        let states = self.lanes.iter().map(|lane| EndpointState::from(&**lane.load()));
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
     }
 
     /// Whether there is a connection that takes calls, or will when its peer has answered or rested: one that is not dead yet.
     pub(crate) fn lives(&self) -> bool {
-        self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_open()))
+        self.lanes.iter().any(|lane| matches!(&**lane.load(), Lane::Connected(channel) if channel.is_open()))
     }
 
     /// Whether a connection is looked into, and will soon take calls again or be gone.
     pub(crate) fn is_silent(&self) -> bool {
-        self.lanes.iter().any(|lane| matches!(&*read(lane), Lane::Connected(channel) if channel.is_silent()))
+        self.lanes.iter().any(|lane| matches!(&**lane.load(), Lane::Connected(channel) if channel.is_silent()))
     }
 
     /// When the first of its connections that rest has rested.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
-        let rests = |lane: &RwLock<Lane>| match &*read(lane) {
+        let rests = |lane: &ArcSwap<Lane>| match &**lane.load() {
             Lane::Connected(channel) => channel.rests_until(),
             _ => None,
         };
@@ -139,7 +142,7 @@ impl Endpoint {
     pub(crate) fn retire(&self) {
         self.retired.cancel();
         for lane in &self.lanes {
-            if let Lane::Connected(channel) = &*read(lane) {
+            if let Lane::Connected(channel) = &**lane.load() {
                 channel.retire();
             }
         }
@@ -160,7 +163,17 @@ impl Endpoint {
     }
 
     pub(crate) fn enter(&self, lane: usize, state: Lane) {
-        *self.lanes[lane].write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.lanes[lane].store(Arc::new(state));
+    }
+}
+
+impl Lane {
+    /// The channel, if it takes calls now.
+    fn usable(&self) -> Option<&Arc<Channel>> {
+        match self {
+            Self::Connected(channel) if channel.is_usable() => Some(channel),
+            _ => None,
+        }
     }
 }
 
@@ -214,15 +227,4 @@ impl fmt::Display for EndpointState {
             Self::Retired => f.write_str("not listed any more"),
         }
     }
-}
-
-fn usable(lane: &RwLock<Lane>) -> Option<Arc<Channel>> {
-    match &*read(lane) {
-        Lane::Connected(channel) if channel.load().is_some() => Some(Arc::clone(channel)),
-        _ => None,
-    }
-}
-
-fn read(lane: &RwLock<Lane>) -> std::sync::RwLockReadGuard<'_, Lane> {
-    lane.read().unwrap_or_else(PoisonError::into_inner)
 }

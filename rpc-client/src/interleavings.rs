@@ -32,7 +32,7 @@ fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
 
 fn start(channel: &Channel) -> Result<Sent, Refused> {
     channel.start(Instant::now() + Duration::from_secs(60), None, true, Waker::noop(), |_, out| {
-        out.put_u8(1);
+        out.copied().put_u8(1);
         Ok(())
     })
 }
@@ -85,8 +85,8 @@ fn an_answer_reaches_a_caller_that_waits_and_finds_no_place_of_one_that_left() {
                 let channel = Arc::clone(&channel);
                 thread::spawn(move || channel.abandon(leaves.id))
             };
-            channel.deliver(leaves.id.as_u32(), response());
-            channel.deliver(stays.id.as_u32(), response());
+            channel.deliver(vec![(leaves.id.as_u32(), response())]);
+            channel.deliver(vec![(stays.id.as_u32(), response())]);
             waits.join().unwrap();
             leaver.join().unwrap();
             channel.retire();
@@ -118,7 +118,7 @@ fn whoever_waits_for_a_place_gets_it_or_learns_of_the_end() {
                 outbox.close();
                 channel.close(&Arc::new(CloseReason::PeerClosed));
             } else {
-                channel.deliver(first.id.as_u32(), response());
+                channel.deliver(vec![(first.id.as_u32(), response())]);
             }
             assert!(matches!(outcome(&channel, first), Outcome::Response(_) | Outcome::Closed(_)));
             next.join().unwrap();

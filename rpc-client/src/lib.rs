@@ -66,6 +66,7 @@
 
 mod addresses;
 mod answer;
+mod apart;
 mod backoff;
 mod balance;
 mod budgets;

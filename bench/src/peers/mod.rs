@@ -4,6 +4,7 @@
 //! many workers, with the same contract, in the types that its own generator makes of it.
 
 pub(crate) mod bare;
+mod msnb_bytes;
 #[cfg(feature = "compare")]
 pub(crate) mod tarpc;
 #[cfg(feature = "compare")]
@@ -18,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     Failure, callers, client,
+    echo::{EchoServer, Parrot},
     job::Job,
     link::{Link, Sample},
     process::Usage,
@@ -30,6 +32,8 @@ use crate::{
 pub(crate) enum Peer {
     /// Ours, with bincode.
     Msnb,
+    /// Ours, with the payload as `Bytes`: long ones are not copied.
+    MsnbBytes,
     /// tarpc with bincode.
     #[cfg(feature = "compare")]
     Tarpc,
@@ -52,16 +56,19 @@ pub(crate) type Held = Vec<Box<dyn Any + Send>>;
 impl Peer {
     /// Serves the echo at `address` until the process is killed.
     pub(crate) async fn serve(self, address: SocketAddr) -> Result<(), Failure> {
-        if self == Self::Msnb {
-            // All the connections of a comparison come from one address.
-            let config = ServerConfig::default();
-            let many = config.max_connections;
-            return server::serve_with(address, config.with_max_connections_per_ip(many)).await;
+        // All the connections of a comparison come from one address.
+        let config = ServerConfig::default();
+        let many = config.max_connections;
+        let config = config.with_max_connections_per_ip(many);
+        match self {
+            Self::Msnb => return server::serve_with(EchoServer::new(Parrot), address, config).await,
+            Self::MsnbBytes => return msnb_bytes::serve(address, config).await,
+            _ => {}
         }
         let listener = TcpListener::bind(address).await?;
         server::announce(&listener.local_addr()?.to_string())?;
         match self {
-            Self::Msnb => Ok(()),
+            Self::Msnb | Self::MsnbBytes => Ok(()),
             #[cfg(feature = "compare")]
             Self::Tarpc => tarpc::serve(listener).await,
             #[cfg(feature = "compare")]
@@ -79,6 +86,7 @@ impl Peer {
         let conns = job.conns.get();
         match self {
             Self::Msnb => callers::call(client::connect(address, conns).await?, job, usage).await,
+            Self::MsnbBytes => callers::call(msnb_bytes::connect(address, conns).await?, job, usage).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => callers::call(tarpc::connect(address, conns).await?, job, usage).await,
             #[cfg(feature = "compare")]
@@ -95,6 +103,7 @@ impl Peer {
     pub(crate) async fn open(self, address: SocketAddr, count: usize) -> Result<Held, Failure> {
         match self {
             Self::Msnb => used(client::connect(address, count).await?).await,
+            Self::MsnbBytes => used(msnb_bytes::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => used(tarpc::connect(address, count).await?).await,
             #[cfg(feature = "compare")]

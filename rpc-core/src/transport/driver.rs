@@ -48,6 +48,9 @@ pub trait Role: Send + Unpin + 'static {
     /// As [`handle_frame`](Self::handle_frame).
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation>;
 
+    /// Has taken all the frames that came at once; called also when there were none.
+    fn handle_read(&mut self) {}
+
     /// Looks at the time and at what was asked of the connection; called once a turn, before output is written.
     ///
     /// # Errors
@@ -274,6 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     fn turn(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Option<Poll<CloseReason>>, CloseReason> {
         let had_read = self.activity.last_read;
         let input = self.input(cx, now)?;
+        self.role.handle_read();
         let read = self.activity.last_read != had_read;
         // Those whom the input woke, and those who are about to speak, come first: then one write carries all of it.
         if !self.yielded && self.role.expects_more(read) {
