@@ -1,9 +1,9 @@
 //! What frames, heads and payloads cost, in time and in allocations.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use rpc_core::{
-    Codec, Compression, Message, Metadata,
+    Codec, Compression, Message, Metadata, WriteBuffer,
     frame::{FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     transport::FrameReader,
@@ -41,7 +41,7 @@ fn head(metadata: &Metadata) -> RequestHeadRef<'_> {
     RequestHeadRef { route: "bench.Echo:1.0/echo", timeout, flags, metadata, idempotency_key: None, repeat: false }
 }
 
-fn write_request(out: &mut BytesMut, id: u32, arguments: &Arguments) {
+fn write_request(out: &mut WriteBuffer, id: u32, arguments: &Arguments) {
     let message = Message {
         frame_type: FrameType::Request,
         id,
@@ -100,9 +100,10 @@ fn response_head_parse(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = PAYLOADS)]
 fn request_write(bencher: Bencher<'_, '_>, payload: usize) {
     let arguments = arguments(payload);
-    let mut out = BytesMut::with_capacity(payload + (1 << 10));
+    let mut out = WriteBuffer::new();
+    let start = out.mark();
     bencher.counter(BytesCount::new(payload)).bench_local(|| {
-        out.clear();
+        out.rewind(start);
         write_request(&mut out, 7, black_box(&arguments));
     });
 }
@@ -110,9 +111,10 @@ fn request_write(bencher: Bencher<'_, '_>, payload: usize) {
 /// 64 requests that came in one read: each is cut off and dropped.
 #[divan::bench(args = PAYLOADS)]
 fn frames_read(bencher: Bencher<'_, '_>, payload: usize) {
-    let mut bytes = BytesMut::new();
+    let mut bytes = WriteBuffer::new();
     let arguments = arguments(payload);
     (1..=64).for_each(|id| write_request(&mut bytes, id, &arguments));
+    let bytes = bytes.copy_to_bytes(bytes.len());
     let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         reader.read_buffer().put_slice(&bytes);

@@ -92,7 +92,8 @@ fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply
 mod tests {
     use std::{sync::Arc, task::Waker, time::Duration};
 
-    use bytes::{BufMut, BytesMut};
+    use bytes::BufMut;
+    use rpc_core::WriteBuffer;
     use rpc_core::transport::{CloseReason, Outbox};
     use tokio::time::Instant;
 
@@ -104,8 +105,8 @@ mod tests {
         let outbox = Arc::new(Outbox::new(100));
         let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10, Arc::default());
         channel.prove();
-        let write = |_, out: &mut BytesMut| {
-            out.put_u8(1);
+        let write = |_, out: &mut WriteBuffer| {
+            out.copied().put_u8(1);
             Ok(())
         };
         let sent = channel.start(Instant::now() + Duration::from_secs(1), None, false, Waker::noop(), write).unwrap();

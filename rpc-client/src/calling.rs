@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
 use futures_util::future::select_all;
 use rpc_core::{
     Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Once, Phase, Reply, Request,
-    Status,
+    Status, WriteBuffer,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
 };
@@ -220,7 +219,7 @@ impl<A: Serialize> Calling<A> {
             idempotency_key: key,
             repeat: self.may_have_run || !self.earlier.is_empty(),
         };
-        let encode = |id: CallId, out: &mut BytesMut| {
+        let encode = |id: CallId, out: &mut WriteBuffer| {
             let message = Message {
                 frame_type: FrameType::Request,
                 id: id.as_u32(),

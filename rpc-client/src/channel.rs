@@ -7,9 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
 use rpc_core::{
-    Status,
+    Status, WriteBuffer,
     frame::{FrameType, Header},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
     transport::{CloseReason, Outbox, Position, PushError},
@@ -172,7 +171,7 @@ impl Channel {
         nudge_at: Option<Instant>,
         has_waited: bool,
         waker: &Waker,
-        write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>,
+        write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<Sent, Refused> {
         if !self.is_open() {
             return Err(Refused::Closed);
@@ -189,14 +188,17 @@ impl Channel {
     }
 
     /// Lets `write` append a request that gets no answer.
-    pub(crate) fn send(&self, write: impl FnOnce(CallId, &mut BytesMut) -> Result<(), Status>) -> Result<(), Refused> {
+    pub(crate) fn send(
+        &self,
+        write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
+    ) -> Result<(), Refused> {
         if !self.is_open() {
             return Err(Refused::Closed);
         }
         self.write(|out| write(CallId::ONE_WAY, out)).map(drop)
     }
 
-    fn write(&self, write: impl FnOnce(&mut BytesMut) -> Result<(), Status>) -> Result<Position, Refused> {
+    fn write(&self, write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>) -> Result<Position, Refused> {
         match self.outbox.push_at(|position, out| write(out).map(|()| position)) {
             Ok(Ok(position)) => Ok(position),
             Ok(Err(status)) => Err(Refused::Unsendable(status)),
@@ -437,7 +439,7 @@ mod tests {
     fn start(channel: &Channel, has_waited: bool) -> Result<Sent, Refused> {
         let deadline = Instant::now() + Duration::from_secs(60);
         channel.start(deadline, None, has_waited, Waker::noop(), |_, out| {
-            out.put_u8(1);
+            out.copied().put_u8(1);
             Ok(())
         })
     }

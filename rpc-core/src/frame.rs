@@ -171,9 +171,7 @@ pub(crate) fn write_frame<E>(
     Ok(())
 }
 
-/// Where codec and compression stand in a header that was written already.
-pub(crate) const CODEC_AT: usize = 10;
-/// Where the id stands.
+/// Where the id stands in a header that was written already.
 pub(crate) const ID_AT: usize = 12;
 const LENGTH_AT: usize = 5;
 

@@ -21,14 +21,14 @@ fn what_an_outbox_takes_is_written_and_nothing_is_taken_after_its_close() {
     check_random(
         || {
             let outbox = Arc::new(Outbox::new(100));
-            let push = |outbox: Arc<Outbox>| move || outbox.push(|out| out.put_u8(1)).is_ok() as usize;
+            let push = |outbox: Arc<Outbox>| move || outbox.push(|out| out.copied().put_u8(1)).is_ok() as usize;
             let pushers = [0, 1].map(|_| thread::spawn(push(Arc::clone(&outbox))));
-            let mut taken = outbox.take(BytesMut::new()).len();
+            let mut taken = outbox.take(WriteBuffer::new()).len();
             outbox.close();
-            taken += outbox.take(BytesMut::new()).len();
+            taken += outbox.take(WriteBuffer::new()).len();
             let pushed: usize = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
             assert_eq!(pushed, taken);
-            assert!(outbox.take(BytesMut::new()).is_empty());
+            assert!(outbox.take(WriteBuffer::new()).is_empty());
         },
         SCHEDULES,
     );
@@ -39,12 +39,12 @@ fn a_sleeping_driver_is_woken_by_what_is_pushed() {
     check_random(
         || {
             let outbox = Arc::new(Outbox::new(100));
-            let push = |outbox: Arc<Outbox>| move || outbox.push(|out| out.put_u8(1)).unwrap();
+            let push = |outbox: Arc<Outbox>| move || outbox.push(|out| out.copied().put_u8(1)).unwrap();
             let pushers = [0, 1].map(|_| thread::spawn(push(Arc::clone(&outbox))));
             let mut taken = 0;
             block_on(poll_fn(|cx| {
                 loop {
-                    taken += outbox.take(BytesMut::new()).len();
+                    taken += outbox.take(WriteBuffer::new()).len();
                     if taken == 2 {
                         return Poll::Ready(());
                     }
@@ -64,13 +64,13 @@ fn whoever_waits_for_room_learns_of_it_and_of_the_end() {
     check_random(
         || {
             let outbox = Arc::new(Outbox::new(1));
-            outbox.push(|out| out.put_u8(1)).unwrap();
+            outbox.push(|out| out.copied().put_u8(1)).unwrap();
             let waits = |outbox: Arc<Outbox>| move || block_on(outbox.room());
             let waiters = [0, 1].map(|_| thread::spawn(waits(Arc::clone(&outbox))));
             if shuttle::rand::thread_rng().gen_bool(0.5) {
                 outbox.close();
             } else {
-                outbox.take(BytesMut::new());
+                outbox.take(WriteBuffer::new());
                 outbox.written(1);
             }
             waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
@@ -102,7 +102,7 @@ fn a_call_gets_one_answer_from_its_handler_or_its_deadline() {
             let (context, outbox) = (context(), Arc::new(Outbox::new(1)));
             let sink = WireSink { outbox: Arc::clone(&outbox), id: 1, codec: 2, compression: 0, max_frame: 1 << 20 };
             // No room at first, so the handler waits with its answer.
-            outbox.push(|out| out.put_u8(1)).unwrap();
+            outbox.push(|out| out.copied().put_u8(1)).unwrap();
             let responder = Responder::wire(context.clone(), sink.clone());
             let handler = thread::spawn(move || block_on(responder.result(7_u32)));
             let deadline = thread::spawn(move || {
@@ -111,11 +111,11 @@ fn a_call_gets_one_answer_from_its_handler_or_its_deadline() {
                     context.cancel();
                 }
             });
-            let mut written = BytesMut::new();
+            let mut written = Vec::new();
             let mut drive = || {
-                let taken = outbox.take(BytesMut::new());
+                let taken = outbox.take(WriteBuffer::new());
                 outbox.written(taken.len());
-                written.extend_from_slice(&taken);
+                written.extend_from_slice(&taken.into_bytes());
             };
             drive();
             deadline.join().unwrap();

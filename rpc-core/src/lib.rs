@@ -8,6 +8,7 @@
 //! | why did a call fail, and may it have run? | [`Error`], [`CallError`], [`Delivery`], [`Code`] |
 //! | what happened to a call on its way? | [`Explanation`] |
 //! | how are values serialized and compressed? | [`Codec`], [`Compression`] |
+//! | how do long bytes pass without a copy? | [`uncopied`] |
 //! | what does a registry do? | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | what sends calls, what takes them? | [`Caller`], [`Service`] |
 //! | what stands around all calls? | [`layer`] |
@@ -132,6 +133,8 @@ pub mod tls;
 mod token;
 mod token_bucket;
 pub mod transport;
+pub mod uncopied;
+mod write_buffer;
 
 use std::pin::Pin;
 
@@ -157,6 +160,7 @@ pub use service_id::ServiceId;
 pub use status::{Code, Status};
 pub use token::{AcceptedTokens, Token, Tokens};
 pub use token_bucket::TokenBucket;
+pub use write_buffer::{Mark, WriteBuffer};
 
 /// A future behind a pointer, where a trait must be usable as `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

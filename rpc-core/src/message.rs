@@ -1,11 +1,11 @@
 //! [`Message`]: a frame with a head and a value, written straight into a connection's outbox.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
 use crate::{
-    Code, Codec, Compression, Status,
-    frame::{CODEC_AT, FrameType, Header, write_frame},
+    Code, Codec, Compression, Mark, Status, WriteBuffer,
+    frame::{FrameType, HEADER_LEN, Header},
 };
 
 /// A request or a response before it is bytes.
@@ -31,30 +31,34 @@ impl<T: Serialize + ?Sized> Message<'_, T> {
     /// # Errors
     ///
     /// `InvalidArgument` for a value that does not serialize, `ResourceExhausted` for a frame over the limit.
-    pub fn write(&self, out: &mut BytesMut, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status> {
-        let frame_at = out.len();
-        let header = Header { codec: self.codec as u8, ..Header::empty(self.frame_type, self.id) };
-        let mut compressed = Compression::None;
-        write_frame(out, header, |out| {
-            write_head(out);
-            let payload_at = out.len();
-            self.codec.encode(self.value, out).map_err(|error| {
-                Status::new(
-                    Code::InvalidArgument,
-                    format!("the value does not encode as {}: {error}", self.codec.name()),
-                )
-            })?;
-            if self.compression != Compression::None {
-                compressed = self.compression.compress_tail(out, payload_at);
-            }
-            let length = out.len() - frame_at;
-            if length > self.max_frame {
-                let message = format!("the frame would have {length} bytes, over the limit of {}", self.max_frame);
-                return Err(Status::new(Code::ResourceExhausted, message));
-            }
-            Ok(())
-        })?;
-        out[frame_at + CODEC_AT + 1] = compressed as u8;
+    pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status> {
+        let start = out.mark();
+        // Room for the header, which tells of what follows it.
+        out.copied().put_slice(&[0; HEADER_LEN]);
+        write_head(out.copied());
+        let header = self.write_payload(out, start).inspect_err(|_| out.rewind(start))?;
+        out.copied_since(start)[..HEADER_LEN].copy_from_slice(&header.to_bytes());
         Ok(())
+    }
+
+    /// Appends the payload; gives the header of the frame that was begun at `start`.
+    fn write_payload(&self, out: &mut WriteBuffer, start: Mark) -> Result<Header, Status> {
+        let payload_at = out.copied().len();
+        let mut compression = self.compression;
+        // Who compresses needs it in one piece.
+        out.copy_all(compression != Compression::None);
+        self.codec.encode_into(self.value, out).map_err(|error| {
+            Status::new(Code::InvalidArgument, format!("the value does not encode as {}: {error}", self.codec.name()))
+        })?;
+        if compression != Compression::None {
+            compression = compression.compress_tail(out.copied(), payload_at);
+        }
+        let length = out.length_since(start);
+        if length > self.max_frame {
+            let message = format!("the frame would have {length} bytes, over the limit of {}", self.max_frame);
+            return Err(Status::new(Code::ResourceExhausted, message));
+        }
+        let (codec, compression) = (self.codec as u8, compression as u8);
+        Ok(Header { full_length: length as u32, frame_type: self.frame_type, codec, compression, id: self.id })
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{Code, Codec, Compression, Status};
+use crate::{Code, Codec, Compression, Status, uncopied};
 
 /// Arguments, a result or an error value in serialized form, and how to read it.
 ///
@@ -36,6 +36,7 @@ impl Payload {
             Compression::None => self.bytes,
             compression => compression.decompress(&self.bytes, self.max_decompressed)?,
         };
+        let _lent = uncopied::lend(&plain);
         codec.decode(&plain).map_err(|error| {
             Status::new(Code::InvalidArgument, format!("the {} payload does not decode: {error}", codec.name()))
         })

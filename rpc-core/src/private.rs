@@ -2,7 +2,7 @@
 
 use std::{fmt, future};
 
-use ::serde::{Serialize, de::DeserializeOwned};
+use ::serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use ::serde;
 
@@ -21,6 +21,41 @@ pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, Erro
 /// The outcome of a method that returns `Result<T, E>`.
 pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, CallError<E>> {
     reply?.fallible()
+}
+
+/// A `T` that passes uncopied if it is `Bytes`. The macro sees only that it is called so.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound(serialize = "T: Serialize + 'static", deserialize = "T: DeserializeOwned + 'static"))]
+pub struct Uncopied<T>(#[serde(with = "uncopied")] pub T);
+
+/// What [`Uncopied`] is made of, for fields.
+pub mod uncopied {
+    use std::any::Any;
+
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::uncopied;
+
+    pub fn serialize<T: Serialize + 'static, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        match (value as &dyn Any).downcast_ref() {
+            Some(bytes) => uncopied::serialize(bytes, serializer),
+            None => value.serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: Deserialize<'de> + 'static,
+        D: Deserializer<'de>,
+    {
+        let mut value = None::<T>;
+        match (&mut value as &mut dyn Any).downcast_mut::<Option<Bytes>>() {
+            Some(bytes) => *bytes = Some(uncopied::deserialize(deserializer)?),
+            None => return T::deserialize(deserializer),
+        }
+        Ok(value.expect("it was set just now"))
+    }
 }
 
 /// Answers with what a method that returns `Result<T, E>` returned.

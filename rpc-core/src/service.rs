@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    BoxFuture, Code, Codec, Compression, Context, Message, MethodInfo, Payload, ServiceId, Status,
+    BoxFuture, Code, Codec, Compression, Context, Message, MethodInfo, Payload, ServiceId, Status, WriteBuffer,
     frame::{FrameType, HEADER_LEN, Header, ID_AT, write_frame},
     head::ResponseHead,
     transport::{Outbox, PushError},
@@ -162,12 +162,12 @@ impl Responder {
                 }
             }
             Sink::Kept(sink, answer) => {
-                let mut frame = BytesMut::new();
+                let mut frame = WriteBuffer::new();
                 let code = sink.write(&mut frame, status, value);
                 if self.context.claim_answer(code)
                     && let Some(answer) = answer.take()
                 {
-                    let _ = answer.send(StoredAnswer(frame.freeze()));
+                    let _ = answer.send(StoredAnswer(frame.into_bytes()));
                 }
             }
             Sink::Wire(sink) => {
@@ -177,10 +177,10 @@ impl Responder {
                     if self.context.is_answered() {
                         return;
                     }
-                    let start = out.len();
+                    let start = out.mark();
                     let code = sink.write(out, status, value);
                     if !self.context.claim_answer(code) {
-                        out.truncate(start);
+                        out.rewind(start);
                     }
                 });
                 return pushed != Err(PushError::Full);
@@ -292,7 +292,7 @@ impl WireSink {
     }
 
     /// Writes a result or an error value; where that fails, why. Says the code of what was written.
-    fn write<T: Serialize + ?Sized>(&self, out: &mut BytesMut, status: &Status, value: &T) -> Code {
+    fn write<T: Serialize + ?Sized>(&self, out: &mut WriteBuffer, status: &Status, value: &T) -> Code {
         let written = Codec::from_u8(self.codec).and_then(|codec| {
             let compression = Compression::from_u8(self.compression)?;
             let (id, max_frame) = (self.id, self.max_frame);
@@ -302,7 +302,7 @@ impl WireSink {
         let Err(failed) = written else { return status.code() };
         // The handler ran, so what does not fit or encode is this end's fault, not the caller's.
         let code = if failed.code() == Code::InvalidArgument { Code::Internal } else { failed.code() };
-        self.write_status(out, &Status::new(code, failed.message().to_owned()), None);
+        self.write_status(out.copied(), &Status::new(code, failed.message().to_owned()), None);
         code
     }
 

@@ -11,6 +11,8 @@ pub(crate) struct Answer {
     pub(crate) written: Type,
     /// What it means for the call.
     pub(crate) kind: AnswerKind,
+    /// Whether its value is written `Bytes`.
+    pub(crate) is_bytes: bool,
 }
 
 /// How a call can end.
@@ -34,7 +36,7 @@ impl Answer {
             if !matches!(&written, Type::Tuple(tuple) if tuple.elems.is_empty()) {
                 mistakes.at(&written, "a one-way call has no answer: drop the return type, or `one_way`");
             }
-            return Self { written, kind: AnswerKind::Nothing };
+            return Self { written, kind: AnswerKind::Nothing, is_bytes: false };
         }
         travel::check(&written, mistakes);
         let kind = match result_arguments(&written).as_deref() {
@@ -47,7 +49,12 @@ impl Answer {
             }
             _ => AnswerKind::Plain,
         };
-        Self { written, kind }
+        let value = match &kind {
+            AnswerKind::Fallible(types) => &types[0],
+            _ => &written,
+        };
+        let is_bytes = travel::is_bytes(value);
+        Self { written, kind, is_bytes }
     }
 
     /// For code in which the compiler may find the type at fault, so that it says so there.

@@ -12,6 +12,11 @@ pub(crate) fn check(ty: &Type, mistakes: &mut Mistakes) {
     Checker { mistakes }.visit_type(ty);
 }
 
+/// Whether the type is written `Bytes`, which passes uncopied if it is `bytes::Bytes`.
+pub(crate) fn is_bytes(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Bytes" && last.arguments.is_none()))
+}
+
 struct Checker<'a> {
     mistakes: &'a mut Mistakes,
 }

@@ -40,7 +40,7 @@ pub mod shadows {
     }
     shadow!(
         Result Option String Vec Box Arc Ok Err Some None Send Sync Future Pin Call Caller Service Payload Responder Error
-        CallError Local Method MethodInfo ServiceId T C ImplArguments METHODS SERVICE_ID Context
+        CallError Bytes Local Method MethodInfo ServiceId T C ImplArguments METHODS SERVICE_ID Context
     );
 
     /// A contract.
@@ -50,6 +50,8 @@ pub mod shadows {
         async fn r#impl(&self, result: Result, caller: C, service: T, arguments: ImplArguments) -> Result;
         /// Gives another.
         async fn give(&self, methods: METHODS, id: SERVICE_ID) -> Option;
+        /// Gives what is called as what passes uncopied.
+        async fn bytes(&self, bytes: Bytes) -> Bytes;
         /// Has a body.
         async fn body(&self, ok: Ok) -> Ok {
             ok
@@ -69,6 +71,10 @@ pub mod shadows {
 
         async fn give(&self, _: METHODS, _: SERVICE_ID) -> Option {
             Option
+        }
+
+        async fn bytes(&self, bytes: Bytes) -> Bytes {
+            bytes
         }
 
         async fn fail(&self, _: Some) -> ::std::result::Result<Vec, Error> {
@@ -227,6 +233,7 @@ async fn in_a_function() {
 
 async fn run() {
     let shadows = shadows::ShadowsClient::local(shadows::Implementation);
+    ::std::assert!(shadows.bytes(shadows::Bytes).await.is_ok());
     ::std::assert!(shadows.body(shadows::Ok).await.is_ok());
     ::std::assert!(shadows.fail(shadows::Some).await.is_err());
     let parameters = parameters::ParametersClient::local(parameters::Implementation);

@@ -280,7 +280,7 @@ mod tests {
             let mut expected = BytesMut::from(&answer().as_bytes()[..]);
             expected[12..16].copy_from_slice(&sink.id.to_be_bytes());
             let mut written = BytesMut::new();
-            outbox.push(|out| written = out.clone()).unwrap();
+            outbox.push(|out| written = out.copied().clone()).unwrap();
             assert_eq!(written, expected);
         }
     }

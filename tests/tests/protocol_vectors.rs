@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use examples::{Good, GoodsError};
 use rpc_core::{
-    Code, Codec, Compression, Message, Metadata, Payload, Status, Token, Tokens,
+    Code, Codec, Compression, Message, Metadata, Payload, Status, Token, Tokens, WriteBuffer,
     frame::{Frame, FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     proof::{Challenge, Proof},
@@ -200,9 +200,9 @@ fn written<T: Serialize>(
 ) -> Bytes {
     let max_frame = FrameReader::MAX_FRAME as usize;
     let message = Message { frame_type, id, codec, compression: Compression::None, value, max_frame };
-    let mut out = BytesMut::new();
+    let mut out = WriteBuffer::new();
     message.write(&mut out, head).unwrap();
-    out.freeze()
+    out.copy_to_bytes(out.len())
 }
 
 #[track_caller]

@@ -5,11 +5,11 @@ mod raw;
 
 use std::{error::Error as StdError, io};
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::bounded::Budget;
-use crate::{Code, Status};
+use crate::{Code, Status, WriteBuffer};
 
 /// How a payload is serialized. The numbers are those of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -55,20 +55,33 @@ impl Codec {
         }
     }
 
-    /// Appends `value` to `out`. After an error, what was appended so far is for the caller to take back.
+    /// Appends `value` to `out`. After an error, what was appended so far is for the caller to take back; after a panic of the
+    /// value's `Serialize`, `out` is empty.
     ///
     /// # Errors
     ///
     /// What the codec's library says; [`Raw`](Self::Raw) refuses all but bytes and text.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut BytesMut) -> Result<(), CodecError> {
+        let mut buffer = WriteBuffer::copying(std::mem::take(out));
+        let encoded = self.encode_into(value, &mut buffer);
+        *out = std::mem::take(buffer.copied());
+        encoded
+    }
+
+    /// As [`encode`](Self::encode), but long bytes are held and not copied where [`uncopied`](crate::uncopied) says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_into<T: Serialize + ?Sized>(self, value: &T, out: &mut WriteBuffer) -> Result<(), CodecError> {
         match self {
             Self::Raw => value.serialize(raw::Serializer { out }).map_err(CodecError::new),
             Self::Bincode => bincode::serde::encode_into_writer(value, Output(out), bincode::config::legacy())
                 .map_err(CodecError::new),
-            Self::Json => serde_json::to_writer(out.writer(), value).map_err(CodecError::new),
-            Self::MessagePack => value
-                .serialize(&mut rmp_serde::Serializer::new(out.writer()).with_struct_map())
-                .map_err(CodecError::new),
+            Self::Json => serde_json::to_writer(Output(out), value).map_err(CodecError::new),
+            Self::MessagePack => {
+                value.serialize(&mut rmp_serde::Serializer::new(Output(out)).with_struct_map()).map_err(CodecError::new)
+            }
         }
     }
 
@@ -123,14 +136,26 @@ fn unknown(number: u8) -> Status {
     Status::new(Code::Unimplemented, format!("codec {number} is not known here, only {known}"))
 }
 
-/// Lets bincode write into a buffer that grows.
-struct Output<'a>(&'a mut BytesMut);
+/// Lets codecs write into a buffer that grows.
+struct Output<'a>(&'a mut WriteBuffer);
 
 impl bincode::enc::write::Writer for Output<'_> {
     // Inlined, because most of what is written are a few bytes whose number is known where they are written.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        self.0.extend_from_slice(bytes);
+        self.0.put(bytes);
+        Ok(())
+    }
+}
+
+impl io::Write for Output<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.put(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -139,7 +164,7 @@ impl bincode::enc::write::Writer for Output<'_> {
 mod tests {
     use std::collections::{BTreeMap, HashMap};
 
-    use bytes::Bytes;
+    use bytes::{BufMut, Bytes};
     use proptest::prelude::*;
     use serde::Deserialize;
 

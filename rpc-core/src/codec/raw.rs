@@ -1,10 +1,11 @@
 //! The raw codec: a value that is bytes or text, bare or as the only argument, travels as it is.
 
-use bytes::BytesMut;
 use serde::{
     de::{self, IntoDeserializer},
     ser::{self, Impossible, Serialize},
 };
+
+use crate::WriteBuffer;
 
 /// What is not bytes cannot travel raw.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ impl de::Error for RawError {
 }
 
 pub(super) struct Serializer<'a> {
-    pub(super) out: &'a mut BytesMut,
+    pub(super) out: &'a mut WriteBuffer,
 }
 
 macro_rules! refuse {
@@ -47,7 +48,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
     type SerializeStructVariant = Impossible<(), RawError>;
 
     fn serialize_bytes(self, bytes: &[u8]) -> Result<(), RawError> {
-        self.out.extend_from_slice(bytes);
+        self.out.put(bytes);
         Ok(())
     }
 
@@ -129,7 +130,7 @@ impl ser::SerializeStruct for OneField<'_> {
 }
 
 /// A `Vec<u8>`, which serde hands over element by element.
-pub(super) struct Bytewise<'a>(&'a mut BytesMut);
+pub(super) struct Bytewise<'a>(&'a mut WriteBuffer);
 
 impl ser::SerializeSeq for Bytewise<'_> {
     type Ok = ();
@@ -138,7 +139,7 @@ impl ser::SerializeSeq for Bytewise<'_> {
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RawError> {
         // Only a byte serializes into exactly one byte of bincode; a bool would too, and is as good as a byte here.
         let at = self.0.len();
-        super::Codec::Bincode.encode(value, self.0).map_err(|_| only_bytes())?;
+        super::Codec::Bincode.encode_into(value, self.0).map_err(|_| only_bytes())?;
         if self.0.len() == at + 1 { Ok(()) } else { Err(only_bytes()) }
     }
 

@@ -1,14 +1,14 @@
 //! [`Driver`]: the one task of a connection; and [`Role`], what it does with the frames.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{self, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::Buf;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::{FrameReader, Inbound, Outbox, Traffic, traffic::Uncounted};
 use crate::{
-    Code, Error,
+    Code, Error, WriteBuffer,
     frame::{Frame, Header, Violation},
     head,
 };
@@ -179,8 +179,7 @@ pub struct Driver<S, R: Role> {
     /// [`Role::backlog`].
     backlog: usize,
     reader: FrameReader,
-    writing: BytesMut,
-    written: usize,
+    writing: WriteBuffer,
     activity: Activity,
     traffic: Option<Arc<Traffic>>,
     uncounted: Uncounted,
@@ -230,8 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             backlog: R::backlog(&config),
             config,
             reader,
-            writing: BytesMut::new(),
-            written: 0,
+            writing: WriteBuffer::new(),
             activity,
             traffic: None,
             uncounted: Uncounted::new(now),
@@ -289,7 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         if let Some(traffic) = &self.traffic {
             self.uncounted.add_in_time(traffic, now);
         }
-        if turn.finish && self.written == self.writing.len() && self.outbox.is_empty() {
+        if turn.finish && self.writing.is_empty() && self.outbox.is_empty() {
             self.outbox.close();
             self.closing = Some(Closing { until: now + LINGER, shut_down: false });
             return Ok(None);
@@ -311,22 +309,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             cx.waker().wake_by_ref();
             return Ok(Some(Poll::Pending));
         }
-        let blocked = self.written < self.writing.len();
+        let blocked = !self.writing.is_empty();
         Ok(self.outbox.sleep(cx.waker(), blocked).then_some(Poll::Pending))
     }
 
     /// Gives the buffers back when nothing has been going on for a while; says when to look again.
     fn release_idle(&mut self, now: Instant) -> Option<Instant> {
         let idle_at = self.activity.last_read.max(self.activity.last_write) + BUFFERS_KEPT;
-        if !self.reader.holds_nothing() && self.writing.capacity() == 0 {
+        if !self.reader.holds_nothing() && !self.writing.holds_memory() {
             return None;
         }
         if now < idle_at {
             return Some(idle_at);
         }
         self.reader.release();
-        if self.written == self.writing.len() {
-            (self.writing, self.written) = (BytesMut::new(), 0);
+        if self.writing.is_empty() {
+            self.writing = WriteBuffer::new();
             self.outbox.release();
         }
         None
@@ -393,10 +391,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     /// Writes what waits until there is no more or the socket takes no more.
     fn output(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<(), CloseReason> {
         loop {
-            if self.written == self.writing.len() {
+            if self.writing.is_empty() {
                 let mut spare = std::mem::take(&mut self.writing);
                 spare.clear();
-                self.written = 0;
                 self.writing = self.outbox.take(spare);
                 if self.writing.is_empty() {
                     // Sockets do nothing here; what encrypts may hold something back.
@@ -410,10 +407,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     };
                 }
             }
-            match Pin::new(&mut self.io).poll_write(cx, &self.writing[self.written..]) {
+            match self.poll_write(cx) {
                 Poll::Ready(Ok(0)) => return Err(CloseReason::Io(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
-                    self.written += count;
+                    self.writing.advance(count);
                     self.outbox.written(count);
                     self.uncounted.written += count as u64;
                     self.activity.last_write = now;
@@ -423,6 +420,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Pending => return self.stall(now),
             }
         }
+    }
+
+    /// Hands as much to the socket as it takes.
+    fn poll_write(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<usize>> {
+        let io = Pin::new(&mut self.io);
+        if let Some(bytes) = self.writing.only_chunk() {
+            return io.poll_write(cx, bytes);
+        }
+        let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
+        let count = self.writing.chunks_vectored(&mut slices);
+        io.poll_write_vectored(cx, &slices[..count])
     }
 
     /// The socket takes nothing: for how long already?
@@ -441,7 +449,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
         let Some(closing) = &mut self.closing else { return Poll::Ready(CloseReason::Finished) };
         let until = closing.until;
-        if self.written == self.writing.len() && !closing.shut_down {
+        if self.writing.is_empty() && !closing.shut_down {
             closing.shut_down = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
         }
         if now >= until {
@@ -529,6 +537,8 @@ const FRAMES_A_TURN: usize = 256;
 /// How many bytes a connection reads before what they led to is written, and others get their turn: few enough to be in the
 /// processor's cache until then.
 const BYTES_A_TURN: usize = 64 << 10;
+/// How many pieces one write carries at most.
+const PIECES_A_WRITE: usize = 16;
 /// How long a connection on which nothing goes on keeps its buffers: over the pauses of one that is in use, and not so long that each
 /// of many that open one after the other has taken its own before the first gives back.
 const BUFFERS_KEPT: Duration = Duration::from_millis(100);

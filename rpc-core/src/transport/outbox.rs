@@ -8,7 +8,10 @@ use std::{
 use bytes::BytesMut;
 use tokio::sync::Notify;
 
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
+use crate::{
+    Mark, WriteBuffer,
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
+};
 
 /// The bytes that wait to be written to one connection. Everyone with something to say appends to it under a short lock; the
 /// connection's driver takes all of it at once, so that one write carries many frames.
@@ -26,7 +29,7 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    pending: BytesMut,
+    pending: WriteBuffer,
     /// Bytes that the driver took and has not written yet; they count against the limit.
     writing: usize,
     /// Bytes that were written since the beginning.
@@ -76,7 +79,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`PushError`], without calling `write`.
-    pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut BytesMut) -> R) -> Result<R, PushError> {
+    pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
         let state = self.lock();
         if state.waiting() >= self.limit {
             return Err(PushError::Full);
@@ -90,7 +93,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`PushError`], without calling `write`.
-    pub fn push<R>(&self, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
+    pub fn push<R>(&self, write: impl FnOnce(&mut WriteBuffer) -> R) -> Result<R, PushError> {
         self.push_at(|_, out| write(out))
     }
 
@@ -101,20 +104,20 @@ impl Outbox {
     ///
     /// [`PushError::Closed`], without calling `write`.
     pub fn push_control<R>(&self, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
-        self.append(self.lock(), write)
+        self.append(self.lock(), |out| write(out.copied()))
     }
 
     fn append<R>(
         &self,
         mut state: MutexGuard<'_, State>,
-        write: impl FnOnce(&mut BytesMut) -> R,
+        write: impl FnOnce(&mut WriteBuffer) -> R,
     ) -> Result<R, PushError> {
         // `close` sets the flag under the lock, so nothing is appended after it.
         if self.is_closed() {
             return Err(PushError::Closed);
         }
         let result = {
-            let frame = Rollback { start: state.pending.len(), pending: &mut state.pending };
+            let frame = Rollback { start: state.pending.mark(), pending: &mut state.pending };
             let result = write(frame.pending);
             std::mem::forget(frame);
             result
@@ -195,7 +198,7 @@ impl Outbox {
 
     /// Takes all that waits; `spare` is an empty buffer to go on with. The driver calls this, then
     /// [`written`](Self::written) as it gets on.
-    pub(crate) fn take(&self, spare: BytesMut) -> BytesMut {
+    pub(crate) fn take(&self, spare: WriteBuffer) -> WriteBuffer {
         debug_assert!(spare.is_empty());
         let mut state = self.lock();
         let taken = std::mem::replace(&mut state.pending, spare);
@@ -207,7 +210,7 @@ impl Outbox {
     pub(super) fn release(&self) {
         let mut state = self.lock();
         if state.pending.is_empty() {
-            state.pending = BytesMut::new();
+            state.pending = WriteBuffer::new();
         }
     }
 
@@ -255,13 +258,13 @@ impl Outbox {
 
 /// Takes half a frame back when a user's `Serialize` panics.
 struct Rollback<'a> {
-    start: usize,
-    pending: &'a mut BytesMut,
+    start: Mark,
+    pending: &'a mut WriteBuffer,
 }
 
 impl Drop for Rollback<'_> {
     fn drop(&mut self) {
-        self.pending.truncate(self.start);
+        self.pending.rewind(self.start);
     }
 }
 
@@ -279,21 +282,21 @@ mod tests {
     #[test]
     fn takes_frames_up_to_the_limit_and_one_more() {
         let outbox = Outbox::new(4);
-        outbox.push(|out| out.put_slice(b"123")).unwrap();
-        outbox.push(|out| out.put_slice(b"45")).unwrap();
-        assert_eq!(outbox.push(|out| out.put_slice(b"6")), Err(PushError::Full));
+        outbox.push(|out| out.copied().put_slice(b"123")).unwrap();
+        outbox.push(|out| out.copied().put_slice(b"45")).unwrap();
+        assert_eq!(outbox.push(|out| out.copied().put_slice(b"6")), Err(PushError::Full));
         outbox.push_control(|out| out.put_slice(b"pong")).unwrap();
-        assert_eq!(&outbox.take(BytesMut::new())[..], b"12345pong");
+        assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "12345pong");
         assert_eq!(outbox.push(|_| ()), Err(PushError::Full), "taken is not yet written");
         outbox.written(6);
         let position = outbox.push_at(|position, out| {
-            out.put_slice(b"7");
+            out.copied().put_slice(b"7");
             position
         });
         assert_eq!(position, Ok(Position(9)));
         outbox.written(3);
         assert!(!outbox.has_begun(Position(9)));
-        outbox.take(BytesMut::new());
+        outbox.take(WriteBuffer::new());
         outbox.written(1);
         assert!(outbox.has_begun(Position(9)));
     }
@@ -301,26 +304,26 @@ mod tests {
     #[test]
     fn a_closed_outbox_takes_nothing_but_gives_what_it_has() {
         let outbox = Outbox::new(4);
-        outbox.push(|out| out.put_slice(b"1")).unwrap();
+        outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         outbox.close();
         assert_eq!(outbox.push(|_| ()), Err(PushError::Closed));
         assert_eq!(outbox.push_control(|_| ()), Err(PushError::Closed));
-        assert_eq!(&outbox.take(BytesMut::new())[..], b"1");
+        assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "1");
     }
 
     #[test]
     fn a_panic_while_writing_takes_back_its_own_frame_only() {
         let outbox = Outbox::new(100);
-        outbox.push(|out| out.put_slice(b"before ")).unwrap();
+        outbox.push(|out| out.copied().put_slice(b"before ")).unwrap();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             outbox.push(|out| {
-                out.put_slice(b"half");
+                out.copied().put_slice(b"half");
                 panic!("a user's Serialize");
             })
         }));
         assert!(panicked.is_err());
-        outbox.push(|out| out.put_slice(b"after")).unwrap();
-        assert_eq!(&outbox.take(BytesMut::new())[..], b"before after");
+        outbox.push(|out| out.copied().put_slice(b"after")).unwrap();
+        assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "before after");
     }
 
     #[test]
@@ -337,7 +340,7 @@ mod tests {
         outbox.wake();
         assert!(!outbox.sleep(&waker, false), "woken before it lay down");
         assert!(outbox.sleep(&waker, false));
-        outbox.push(|out| out.put_slice(b"1")).unwrap();
+        outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         assert!(flag.0.load(Ordering::SeqCst));
         assert!(!outbox.sleep(&waker, false), "something waits");
         assert!(outbox.sleep(&waker, true), "something waits and cannot be written");
@@ -348,10 +351,10 @@ mod tests {
         let outbox = Outbox::new(100);
         assert!(outbox.sleep(Waker::noop(), false));
         outbox.rouse();
-        outbox.push(|out| out.put_slice(b"1")).unwrap();
+        outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         assert!(outbox.lock().driver.is_none());
         assert!(!outbox.sleep(Waker::noop(), false), "it finds by itself what waits");
-        outbox.take(BytesMut::new());
+        outbox.take(WriteBuffer::new());
         outbox.wake();
         assert!(!outbox.sleep(Waker::noop(), false), "and what it was told");
         assert!(outbox.sleep(Waker::noop(), false));
@@ -360,10 +363,10 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_room_gets_it_or_learns_of_the_end() {
         let outbox = Outbox::new(1);
-        outbox.push(|out| out.put_slice(b"12")).unwrap();
-        outbox.take(BytesMut::new());
+        outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
+        outbox.take(WriteBuffer::new());
         tokio::join!(outbox.room(), async { outbox.written(2) });
-        outbox.push(|out| out.put_slice(b"12")).unwrap();
+        outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
         tokio::join!(outbox.room(), async { outbox.close() });
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     answer::AnswerKind,
     method::Method,
     options::{Once, ServiceOptions},
+    travel,
 };
 
 impl Expansion<'_> {
@@ -52,10 +53,11 @@ impl Expansion<'_> {
     fn arguments_struct(&self, method: &Method) -> TokenStream {
         let (core, visibility) = (&self.contract.options.core, &self.contract.visibility);
         let arguments = self.arguments(method);
-        let serde = serde_path(core);
+        let [serde, uncopied] = ["serde", "uncopied"].map(|name| private_path(core, name));
         let fields = method.parameters.iter().map(|parameter| {
             let (name, ty) = (&parameter.ident, &parameter.ty);
-            quote!(#name: #ty)
+            let uncopied = travel::is_bytes(ty).then(|| quote!(#[serde(with = #uncopied)]));
+            quote!(#uncopied #name: #ty)
         });
         quote! {
             #[derive(#core::__private::serde::Serialize, #core::__private::serde::Deserialize)]
@@ -68,13 +70,21 @@ impl Expansion<'_> {
         let core = &self.contract.options.core;
         let (marker, arguments, methods) = (self.marker(method), self.arguments(method), &self.names.methods);
         let value = &method.answer.written;
+        let read_as = |value| match method.answer.is_bytes {
+            true => (quote!(#core::__private::Uncopied<#value>), Some(quote!(.map(|value| value.0)))),
+            false => (quote!(#value), None),
+        };
         let (outcome, read) = match &method.answer.kind {
-            AnswerKind::Nothing => (quote!(::core::result::Result<(), #core::Error>), quote!(nothing)),
-            AnswerKind::Plain => (quote!(::core::result::Result<#value, #core::Error>), quote!(plain::<#value>)),
+            AnswerKind::Nothing => (quote!(::core::result::Result<(), #core::Error>), quote!(nothing(reply))),
+            AnswerKind::Plain => {
+                let (read_as, bare) = read_as(value);
+                (quote!(::core::result::Result<#value, #core::Error>), quote!(plain::<#read_as>(reply)#bare))
+            }
             AnswerKind::Fallible(types) => {
                 let [value, error] = &**types;
                 let outcome = quote!(::core::result::Result<#value, #core::CallError<#error>>);
-                (outcome, quote!(fallible::<#value, #error>))
+                let (read_as, bare) = read_as(value);
+                (outcome, quote!(fallible::<#read_as, #error>(reply)#bare))
             }
         };
         quote! {
@@ -87,16 +97,16 @@ impl Expansion<'_> {
                 }
 
                 fn outcome(reply: ::core::result::Result<#core::Reply, #core::Error>) -> Self::Outcome {
-                    #core::__private::#read(reply)
+                    #core::__private::#read
                 }
             }
         }
     }
 }
 
-/// Where serde is found, as serde's derives want it: in a text.
-fn serde_path(core: &syn::Path) -> LitStr {
+/// Where `name` is found, as serde's derives want it: in a text.
+fn private_path(core: &syn::Path, name: &str) -> LitStr {
     let leading = core.leading_colon.map_or("", |_| "::");
     let segments: Vec<String> = core.segments.iter().map(|segment| segment.ident.to_string()).collect();
-    LitStr::new(&format!("{leading}{}::__private::serde", segments.join("::")), proc_macro2::Span::call_site())
+    LitStr::new(&format!("{leading}{}::__private::{name}", segments.join("::")), proc_macro2::Span::call_site())
 }

@@ -96,9 +96,13 @@ impl Expansion<'_> {
         let (implementation, arguments, ident) = (&self.names.implementation, self.arguments(method), &method.ident);
         let parameters = method.parameters.iter().map(|parameter| &parameter.ident);
         let span = method.answer.span();
-        let answer = match method.answer.kind {
-            AnswerKind::Nothing | AnswerKind::Plain => quote_spanned!(span=> responder.result(outcome)),
-            AnswerKind::Fallible(_) => quote_spanned!(span=> #core::__private::answer(responder, outcome)),
+        let answer = match (&method.answer.kind, method.answer.is_bytes) {
+            (AnswerKind::Fallible(_), false) => quote_spanned!(span=> #core::__private::answer(responder, outcome)),
+            (AnswerKind::Fallible(_), true) => {
+                quote_spanned!(span=> #core::__private::answer(responder, outcome.map(#core::__private::Uncopied)))
+            }
+            (_, false) => quote_spanned!(span=> responder.result(outcome)),
+            (_, true) => quote_spanned!(span=> responder.result(#core::__private::Uncopied(outcome))),
         };
         quote_spanned! {span=>
             ::std::boxed::Box::pin(async move {
