@@ -173,10 +173,7 @@ impl Edges {
 
     /// The number that a node has under this name in its metrics.
     pub async fn metric(&self, number: usize, name: &str) -> u64 {
-        let text = self.get(number, "/metrics").await;
-        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        let value = line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+        metric(&self.get(number, "/metrics").await, name)
     }
 
     /// Waits until a node has counted so many.
@@ -289,4 +286,15 @@ impl Visitor {
             }
         }
     }
+}
+
+/// The number that a node's metrics have under this name.
+///
+/// # Panics
+///
+/// Where there is none.
+pub(crate) fn metric(text: &str, name: &str) -> u64 {
+    let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+    let value = line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {text}"))
 }

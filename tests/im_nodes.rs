@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{in_time, process, redis::RedisServer, relay::free_address};
+use crate::{im_edge::metric, in_time, process, redis::RedisServer, relay::free_address};
 
 /// Who knows which user is where.
 pub enum Directory {
@@ -235,9 +235,7 @@ impl Nodes {
     /// The number that a node has under this name in its metrics.
     pub async fn metric(&self, number: usize, name: &str) -> u64 {
         let text = crate::nacos::get(self.nodes[number].listen.port(), "/metrics").await.expect("the node answers");
-        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        let value = line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+        metric(&text, name)
     }
 
     fn running(&self) -> impl Iterator<Item = usize> {

@@ -34,6 +34,10 @@ pub trait Probing {
     #[rpc(idempotent)]
     async fn hold_again(&self, key: u64) -> u64;
 
+    /// [`hold`](Self::hold), and runs once, however often it is sent.
+    #[rpc(once)]
+    async fn hold_once(&self, key: u64) -> u64;
+
     /// [`hold`](Self::hold), with a timeout of its own.
     #[rpc(timeout = "50ms")]
     async fn hold_briefly(&self, key: u64) -> u64;
@@ -232,6 +236,10 @@ impl Probing for Probe {
     }
 
     async fn hold_again(&self, key: u64) -> u64 {
+        self.held(key).await
+    }
+
+    async fn hold_once(&self, key: u64) -> u64 {
         self.held(key).await
     }
 

@@ -200,8 +200,10 @@ impl Known {
         // A provider that registers again says when it was started.
         let said_anew = entry.instance != *instance;
         entry.instance = instance.clone();
+        if said_anew && let Some(endpoint) = entry.standing.endpoint() {
+            endpoint.describe(instance);
+        }
         match &entry.standing {
-            Standing::Listed(endpoint) if said_anew => endpoint.describe(instance),
             Standing::Listed(_) => {}
             Standing::Delisted { endpoint, .. } => entry.standing = Standing::Listed(Arc::clone(endpoint)),
             Standing::Evicted { until } if said_anew || now >= *until => {
@@ -301,3 +303,34 @@ fn snapshot_differs(old: &Snapshot, new: &Snapshot) -> bool {
 
 /// How long an evicted address stays out while the registry goes on listing it.
 const EVICTED_FOR: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use rpc_core::transport::{Outbox, Tcp};
+
+    use super::*;
+    use crate::{config::ClientConfig, credentials::Credentials, endpoint::Lane};
+
+    /// What its next connection expects of a certificate is what the registry says, also after the registry was silent about it.
+    #[tokio::test]
+    async fn a_provider_that_is_listed_again_is_known_by_what_it_says_then() {
+        let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+        let channels = Channels::new(config, Arc::new(Tcp), credentials);
+        let mut known = Known { channels, entries: BTreeMap::new() };
+        let (address, now) = (SocketAddr::from(([127, 0, 0, 1], 1)), Instant::now());
+        let named = |name: &str| Instance::new(address).with_metadata(Instance::TLS_NAME, name);
+
+        known.update(Some(&[named("old")]), now);
+        let endpoint = Arc::clone(&known.snapshot(true, false).endpoints[0]);
+        let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default());
+        assert!(channel.prove());
+        endpoint.enter(0, Lane::Connected(Arc::new(channel)));
+        known.update(Some(&[]), now);
+        assert!(matches!(known.entries[&address].standing, Standing::Delisted { .. }));
+
+        known.update(Some(&[named("new")]), now);
+        assert_eq!(known.instances(), [(named("new"), true)]);
+        assert!(Arc::ptr_eq(&endpoint, &known.snapshot(true, false).endpoints[0]));
+        assert_eq!(endpoint.certificate_name().as_deref(), Some("new"));
+    }
+}

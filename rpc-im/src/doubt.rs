@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::{
     envelope::{Lagging, ServerFrame},
-    sessions::{Sessions, Sink},
+    sessions::Sessions,
 };
 
 /// Tells all clients of this node that they may have missed something: they ask for it, and have it then.
@@ -52,23 +52,13 @@ impl Doubt {
         loop {
             self.raised.notified().await;
             let begun = Instant::now();
-            let all = self.sessions.all();
-            info!(sessions = all.len(), "clients of this node may have missed something, and are told to ask for it");
-            let lagging = Arc::new(ServerFrame::Lagging(Lagging::default()));
-            for some in all.chunks((self.rate as usize / TICKS).max(1)) {
-                for local in some {
-                    if let Sink::Client(outbox) = &local.sink {
-                        outbox.push(Arc::clone(&lagging));
-                    }
-                }
-                sleep(Duration::from_secs(1) / TICKS as u32).await;
-            }
+            let sessions = self.sessions.len();
+            info!(sessions, "clients of this node may have missed something, and are told to ask for it");
+            self.sessions.tell_clients(ServerFrame::Lagging(Lagging::default()), self.rate).await;
             sleep(REST.saturating_sub(begun.elapsed())).await;
         }
     }
 }
 
-/// Parts of a second in which clients are told.
-const TICKS: usize = 10;
 /// All are told at most this often: each of them asks for what it missed.
 const REST: Duration = Duration::from_secs(1);

@@ -6,10 +6,12 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use crate::{
     directory::Entry,
@@ -138,6 +140,24 @@ impl Sessions {
         }
     }
 
+    /// Says something to all clients, so many a second, because each of them will ask for something then.
+    pub(crate) async fn tell_clients(&self, frame: ServerFrame, rate: u32) {
+        let frame = Arc::new(frame);
+        for some in self.all().chunks((rate as usize / TICKS).max(1)) {
+            for local in some {
+                if let Sink::Client(outbox) = &local.sink {
+                    outbox.push(Arc::clone(&frame));
+                }
+            }
+            sleep(Duration::from_secs(1) / TICKS as u32).await;
+        }
+    }
+
+    /// Ends all, without a reason.
+    pub(crate) fn close_all(&self) {
+        self.all().iter().for_each(|local| local.close(None));
+    }
+
     /// All, for who has something to say to each of them.
     pub(crate) fn all(&self) -> Vec<Arc<Local>> {
         self.read(|maps| maps.by_id.values().cloned().collect())
@@ -168,3 +188,6 @@ impl Local {
         }
     }
 }
+
+/// Parts of a second in which clients are told something.
+const TICKS: usize = 10;

@@ -22,9 +22,13 @@ use tracing::{debug, warn};
 
 use crate::Metrics;
 
-/// An HTTP port that answers `GET /metrics`, with [`Metrics::text`], and `GET /health`: 200 while all servers of
-/// [`Metrics::watch_server`] serve, 503 before they run and from the moment when one is asked to end. It asks nobody who he
-/// is: open it to those only who may know the names of your methods.
+/// An HTTP port that answers `GET /metrics`, with [`Metrics::text`], and `GET /health`. It asks nobody who he is: open it to
+/// those only who may know the names of your methods.
+///
+/// `/health` says whether calls should be sent here: 200 while there are servers of [`Metrics::watch_server`] and all of them
+/// serve; 503 before there is one and before they run, so that the port may be bound first, and from the moment when one is
+/// asked to end. That is what a load balancer and a readiness probe ask. A liveness probe asks `/metrics`, which is answered for as
+/// long as the process lives: a server that drains is not to be killed for it, and a process without servers is never ready.
 ///
 /// # Drop
 ///

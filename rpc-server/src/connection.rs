@@ -29,7 +29,7 @@ use crate::{
     counters::Counters,
     dispatcher::{Dispatcher, Target},
     entrance::{Entrance, goaway},
-    load::{Load, Permit},
+    load::{Load, Permit, Place},
     once::{Admission, Asker, OnceCalls, Refused},
     running::{Ended, Running},
 };
@@ -165,18 +165,13 @@ impl Connection {
 
     /// Lets a call wait until fewer handlers run; it is begun only if its caller still waits then.
     fn queue(&self, begin: impl FnOnce(Permit) -> Handling + Send + 'static, fate: Fate) {
-        let Some(place) = self.shared.load.place() else { return self.shared.refuse(&fate) };
+        let Some(place) = self.shared.load.place() else { return fate.refuse(self.shared.overload()) };
         let (shared, waiting) = (Arc::clone(&self.shared), fate.clone());
         let queued = async move {
-            let Ok(permit) = timeout(shared.config.queue_time, place.permit()).await else {
-                return shared.refuse(&waiting);
-            };
-            // Between the deadline and the sweep that finds it.
-            if Instant::now() >= waiting.deadline {
-                Counters::count(&shared.counters.late);
-                return waiting.refuse(&Status::new(Code::DeadlineExceeded, LATE), None);
+            match shared.turn(place, waiting.deadline).await {
+                Ok(permit) => begin(permit).await,
+                Err(refusal) => waiting.refuse(refusal),
             }
-            begin(permit).await;
         };
         self.spawn(queued, fate);
     }
@@ -196,16 +191,15 @@ impl Connection {
             Err(Refused { asker, status, retry_after }) => return asker.refuse(&status, retry_after),
             Ok(Admission::Run) => {}
         }
-        let Some(place) = self.shared.load.place() else {
-            Counters::count(&self.shared.counters.overloaded);
-            return calls.release(key, &self.shared.overload(), Some(OVERLOAD_REST));
-        };
+        let refuse =
+            move |shared: &Shared, Refusal { status, retry_after }| shared.once.release(key, &status, retry_after);
+        let Some(place) = self.shared.load.place() else { return refuse(&self.shared, self.shared.overload()) };
         let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, Some(key));
         let (shared, route) = (Arc::clone(&self.shared), head.route);
         self.shared.handlers.spawn(async move {
-            let Ok(permit) = timeout(shared.config.queue_time, place.permit()).await else {
-                Counters::count(&shared.counters.overloaded);
-                return shared.once.release(key, &shared.overload(), Some(OVERLOAD_REST));
+            let permit = match shared.turn(place, deadline).await {
+                Ok(permit) => permit,
+                Err(refusal) => return refuse(&shared, refusal),
             };
             let abort = shared.abort.clone();
             let overdue = context.clone();
@@ -302,15 +296,23 @@ impl Connection {
 }
 
 impl Shared {
-    /// Refuses a call because as many run as may.
-    fn refuse(&self, fate: &Fate) {
-        Counters::count(&self.counters.overloaded);
-        fate.refuse(&self.overload(), Some(OVERLOAD_REST));
+    /// Waits until a call may run, for as long as its caller waits and the queue's time is.
+    async fn turn(&self, place: Place, deadline: Instant) -> Result<Permit, Refusal> {
+        let patience = self.config.queue_time.min(deadline.saturating_duration_since(Instant::now()));
+        let permit = timeout(patience, place.permit()).await;
+        // With a permit too: it may have come between the deadline and the look at it.
+        if Instant::now() >= deadline {
+            Counters::count(&self.counters.late);
+            Err(Status::new(Code::DeadlineExceeded, LATE))?;
+        }
+        permit.map_err(|_| self.overload())
     }
 
-    fn overload(&self) -> Status {
+    /// Counts a call that is refused because as many run as may, and says so.
+    fn overload(&self) -> Refusal {
+        Counters::count(&self.counters.overloaded);
         let message = format!("{} calls run on this server, and others wait", self.config.max_running);
-        Status::new(Code::ResourceExhausted, message)
+        Refusal { status: Status::new(Code::ResourceExhausted, message), retry_after: Some(OVERLOAD_REST) }
     }
 }
 
@@ -325,12 +327,12 @@ struct Fate {
 
 impl Fate {
     /// Ends a call that was not begun, unless it has ended.
-    fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+    fn refuse(&self, Refusal { status, retry_after }: Refusal) {
         if self.one_way {
             debug!(%status, "a one-way call is refused and nobody is told");
             self.context.claim_answer(status.code());
         } else {
-            self.sink.refuse_once(&self.context, status, retry_after);
+            self.sink.refuse_once(&self.context, &status, retry_after);
         }
     }
 }

@@ -206,6 +206,7 @@ async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let port = MonitorPort::bind("127.0.0.1:0", metrics.clone()).await.expect("it binds");
     let address = port.local_address();
+    assert_eq!(page(address, "/health").await, (503, "starting\n".to_owned()), "there is no server yet");
     let server = Server::builder().service(probe.server()).layer(metrics.clone());
     let server = server.bind("127.0.0.1:0").await.expect("it binds");
     let at = server.local_address();
@@ -244,10 +245,10 @@ async fn as_many_connections_are_answered_at_once_as_may_and_not_for_longer_than
     for _ in 1..MonitorPort::MAX_CONNECTIONS {
         silent.push(TcpStream::connect(address).await.expect("the port is open"));
     }
-    assert_eq!(page(address, "/health").await.0, 200, "the last that may");
+    assert_eq!(page(address, "/metrics").await.0, 200, "the last that may");
     silent.push(TcpStream::connect(address).await.expect("the port is open"));
     // One over: it waits until one of the silent ones has had its time.
-    assert_eq!(page(address, "/health").await.0, 200);
+    assert_eq!(page(address, "/metrics").await.0, 200);
     let is_closed = |stream: TcpStream| stream.into_std().and_then(|stream| stream.peek(&mut [0])).is_ok();
     assert!(silent.into_iter().any(is_closed), "it waited for one to end");
 }

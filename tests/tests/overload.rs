@@ -101,6 +101,20 @@ async fn a_call_whose_deadline_passed_while_it_waited_is_never_begun() {
 }
 
 #[tokio::test]
+async fn a_call_that_runs_once_leaves_the_queue_at_its_deadline_and_is_never_begun() {
+    let probe = Probe::default();
+    // Only the deadline can end the wait in the time of a test.
+    let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_secs(3600))).await;
+    let _held = running(&probe, &serving, 0..1).await;
+    let error = client().hold_once(1).address(serving.address()).timeout(Duration::from_millis(50)).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    serving.until_counted(|counts| (counts.queued, counts.late, counts.overloaded) == (0, 1, 0)).await;
+    probe.release_all();
+    assert_eq!(hold(&serving, 2).end().await.expect("there is room again"), 2);
+    assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
+}
+
+#[tokio::test]
 async fn a_call_that_was_given_up_while_it_waited_is_never_begun() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 1)).await;

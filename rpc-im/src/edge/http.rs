@@ -16,7 +16,7 @@ use hyper::{
 use serde::{Deserialize, Serialize};
 
 use super::{Booked, Shared, gate, room, websocket};
-use crate::{auth::Claims, envelope::check_name};
+use crate::{auth::Claims, client::LoggedIn, envelope::check_name};
 
 /// An answer whose body is at hand.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -79,12 +79,6 @@ struct LoginRequest {
     platform: String,
 }
 
-#[derive(Serialize)]
-struct LoginAnswer {
-    token: String,
-    nodes: Vec<String>,
-}
-
 fn page() -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())));
     let headers = answer.headers_mut();
@@ -136,7 +130,7 @@ async fn login(shared: &Shared, request: Request<Incoming>) -> Answer {
         Ok(true) => {
             let LoginRequest { user, device, platform, .. } = login;
             let claims = Claims::lasting(user, device, platform, SystemTime::now());
-            json(StatusCode::OK, &LoginAnswer { token: claims.sign(&shared.secret), nodes: nodes(shared) })
+            json(StatusCode::OK, &LoggedIn { token: claims.sign(&shared.secret), nodes: nodes(shared) })
         }
         Ok(false) => refusal(StatusCode::UNAUTHORIZED, "no such user, or not the password"),
         Err(busy) => {

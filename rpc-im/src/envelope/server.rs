@@ -231,7 +231,10 @@ impl ServerFrame {
 
     /// The frame as `im.v1.pb`.
     pub fn to_protobuf(&self) -> Vec<u8> {
-        Envelope { frame: Some(self.clone()) }.encode_to_vec()
+        // The envelope has no other field, so these are its bytes.
+        let mut bytes = Vec::with_capacity(self.encoded_len());
+        self.encode(&mut bytes);
+        bytes
     }
 }
 

@@ -64,6 +64,13 @@ pub(super) struct Leading {
     pub(super) copies: Vec<NodeInfo>,
 }
 
+/// What users asked for meanwhile, and is done as one. Who wrote first has been answered when who reads is.
+#[derive(Default)]
+struct Batch {
+    appends: Vec<Append>,
+    readers: Vec<Reply<Option<Header>>>,
+}
+
 /// Something for all members.
 struct Pushing {
     members: Arc<[String]>,
@@ -75,6 +82,23 @@ impl Command {
     /// Whether a user waits for it, and may have more to ask for; else it is one of very many, after a node has come or gone.
     fn is_of_users(&self) -> bool {
         matches!(self, Self::Append(_) | Self::Create(..) | Self::Lead(_))
+    }
+}
+
+impl Batch {
+    /// A command and what waits right behind it; the first that is for no batch is given back.
+    fn take(first: Command, commands: &mut mpsc::Receiver<Command>) -> (Self, Option<Command>) {
+        let (mut batch, mut next) = (Self::default(), Some(first));
+        while let Some(command) = next {
+            match command {
+                Command::Append(append) => batch.appends.push(append),
+                Command::Lead(reader) => batch.readers.push(reader),
+                other => return (batch, Some(other)),
+            }
+            let is_full = batch.appends.len() + batch.readers.len() == MAX_BATCH;
+            next = if is_full { None } else { commands.try_recv().ok() };
+        }
+        (batch, None)
     }
 }
 
@@ -107,22 +131,17 @@ impl Conversation {
                 idle = IDLE;
             }
             match command {
-                Command::Append(first) => {
-                    let mut batch = vec![first];
-                    while batch.len() < MAX_BATCH {
-                        match commands.try_recv() {
-                            Ok(Command::Append(append)) => batch.push(append),
-                            Ok(other) => {
-                                kept = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
+                Command::Append(_) | Command::Lead(_) => {
+                    let (batch, other) = Batch::take(command, &mut commands);
+                    kept = other;
+                    if !batch.appends.is_empty() {
+                        this.append(batch.appends).await;
                     }
-                    this.append(batch).await;
+                    if !batch.readers.is_empty() {
+                        this.let_read(batch.readers).await;
+                    }
                 }
                 Command::Create(header, reply) => answer(reply, this.create(header).await),
-                Command::Lead(reply) => answer(reply, this.lead_for_sure().await.map(|()| this.header.clone())),
                 Command::Settle(reply) => answer(reply, this.lead().await),
                 Command::Promise(term, reply) => answer(reply, this.promise(term).await),
                 Command::Confirm(term, reply) => {
@@ -131,6 +150,12 @@ impl Conversation {
                 Command::Copy(change, reply) => answer(reply, this.copy(change).await),
             }
         }
+    }
+
+    /// Asks the copies once for all who wait to read. They asked before the copies are asked, so what these say is true for all.
+    async fn let_read(&mut self, readers: Vec<Reply<Option<Header>>>) {
+        let outcome = self.lead_for_sure().await.map(|()| self.header.clone());
+        readers.into_iter().for_each(|reply| answer(reply, outcome.clone()));
     }
 
     async fn append(&mut self, batch: Vec<Append>) {
@@ -303,9 +328,56 @@ fn answer<T>(reply: Reply<T>, outcome: Result<T, HomeError>) {
 const IDLE: Duration = Duration::from_secs(60);
 /// How long one stays that only nodes have asked for.
 const BRIEF: Duration = Duration::from_secs(1);
-/// Requests whose messages are stored as one.
+/// Requests of users that are done as one.
 const MAX_BATCH: usize = 256;
 /// Messages of a conversation that wait to be pushed; then storing waits.
 const MAX_PUSHES: usize = 1024;
 /// How much of a conversation goes to another node at once.
 pub(super) const PAGE: Limits = Limits { records: 256, bytes: 256 << 10 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append() -> Command {
+        let to = Address { conversation: "c".to_owned(), pair: None };
+        Command::Append(Append { to, messages: Vec::new(), reply: oneshot::channel().0 })
+    }
+
+    fn read() -> Command {
+        Command::Lead(oneshot::channel().0)
+    }
+
+    fn settle() -> Command {
+        Command::Settle(oneshot::channel().0)
+    }
+
+    /// How many appends and readers are in a batch, what is given back, and how many wait further on.
+    fn take(all: Vec<Command>) -> (usize, usize, Option<Command>, usize) {
+        let (sender, mut commands) = mpsc::channel(all.len());
+        all.into_iter().for_each(|command| assert!(sender.try_send(command).is_ok()));
+        let first = commands.try_recv().unwrap();
+        let (batch, other) = Batch::take(first, &mut commands);
+        (batch.appends.len(), batch.readers.len(), other, commands.len())
+    }
+
+    #[test]
+    fn all_who_write_and_read_at_the_same_time_are_one_batch() {
+        let (appends, readers, other, waiting) = take(vec![read(), append(), read(), append(), read()]);
+        assert_eq!((appends, readers, other.is_none(), waiting), (2, 3, true, 0));
+    }
+
+    #[test]
+    fn what_nodes_ask_for_ends_a_batch_and_is_not_overtaken() {
+        let (appends, readers, other, waiting) = take(vec![append(), read(), settle(), read()]);
+        assert_eq!((appends, readers, waiting), (1, 1, 1));
+        assert!(matches!(other, Some(Command::Settle(_))));
+    }
+
+    #[test]
+    fn a_batch_has_as_many_as_it_may() {
+        let (appends, readers, other, waiting) = take((0..=MAX_BATCH).map(|_| read()).collect());
+        assert_eq!((appends, readers, other.is_none(), waiting), (0, MAX_BATCH, true, 1));
+        assert_eq!(take((0..MAX_BATCH).map(|_| read()).collect()).3, 0);
+    }
+}

@@ -50,12 +50,6 @@ pub(crate) struct Working {
 /// Finds a conversation's home and asks it, wherever it is.
 pub(crate) struct Homes(pub(crate) Arc<Shared>);
 
-/// The search for a conversation's home: it asks again until it is there or the time is over. What is asked does no harm twice.
-struct Search {
-    begun: Instant,
-    pause: Duration,
-}
-
 /// The end of [`Home`] that other nodes call.
 pub(crate) struct HomeOf(pub(crate) Arc<Homes>);
 
@@ -87,36 +81,17 @@ impl Working {
 impl Homes {
     /// Stores messages; answers once they are safe.
     pub(crate) async fn append(&self, to: Address, messages: Vec<Message>) -> Result<Vec<Stored>, HomeError> {
-        let mut search = Search::begin();
-        loop {
-            let outcome = self.append_at_home(Hops::NONE, to.clone(), messages.clone()).await;
-            if let Some(outcome) = search.end(outcome).await {
-                return outcome;
-            }
-        }
+        search(|| self.append_at_home(Hops::NONE, to.clone(), messages.clone())).await
     }
 
     /// Begins a conversation, unless it is there.
     pub(crate) async fn create(&self, header: Header) -> Result<Header, HomeError> {
-        let mut search = Search::begin();
-        loop {
-            let outcome = self.create_at_home(Hops::NONE, header.clone()).await;
-            if let Some(outcome) = search.end(outcome).await {
-                return outcome;
-            }
-        }
+        search(|| self.create_at_home(Hops::NONE, header.clone())).await
     }
 
     /// A page of messages for one of a conversation's members.
     pub(crate) async fn read(&self, conversation: &str, user: &str, after: u64) -> Result<Page, HomeError> {
-        let (name, user) = (conversation.to_owned(), user.to_owned());
-        let mut search = Search::begin();
-        loop {
-            let outcome = self.read_at_home(Hops::NONE, name.clone(), user.clone(), after).await;
-            if let Some(outcome) = search.end(outcome).await {
-                return outcome;
-            }
-        }
+        search(|| self.read_at_home(Hops::NONE, conversation.to_owned(), user.to_owned(), after)).await
     }
 
     /// All conversations of a user, at most [`MAX_HELD`], as the nodes that have something of them know them.
@@ -305,25 +280,6 @@ impl Homes {
     }
 }
 
-impl Search {
-    fn begin() -> Self {
-        Self { begun: Instant::now(), pause: FIRST_PAUSE }
-    }
-
-    /// The outcome, unless it is worth while to ask again after the pause that this is.
-    async fn end<T>(&mut self, outcome: Result<T, HomeError>) -> Option<Result<T, HomeError>> {
-        match outcome {
-            Ok(_) | Err(HomeError::NotFound) => return Some(outcome),
-            Err(error) if self.begun.elapsed() + self.pause >= PATIENCE => return Some(Err(error)),
-            Err(error) => debug!(%error, "a conversation's home is looked for again"),
-        }
-        // Not all at once, so that two who are in each other's way do not meet again.
-        sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        None
-    }
-}
-
 impl Home for HomeOf {
     async fn append(&self, hops: Hops, to: Address, messages: Vec<Message>) -> Result<Vec<Stored>, HomeError> {
         self.0.append_at_home(hops, to, messages).await
@@ -362,6 +318,21 @@ impl Home for HomeOf {
 
     async fn records(&self, conversation: String, after: u64, to: u64) -> Result<Vec<Record>, HomeError> {
         self.0.0.store.records(conversation, after, to, PAGE).await.map_err(|error| self.0.fails(&error))
+    }
+}
+
+/// Asks a conversation's home until it is there or the time is over. What is asked does no harm twice.
+async fn search<T, F: Future<Output = Result<T, HomeError>>>(ask: impl Fn() -> F) -> Result<T, HomeError> {
+    let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        match ask().await {
+            outcome @ (Ok(_) | Err(HomeError::NotFound)) => return outcome,
+            Err(error) if begun.elapsed() + pause >= PATIENCE => return Err(error),
+            Err(error) => debug!(%error, "a conversation's home is looked for again"),
+        }
+        // Not all at once, so that two who are in each other's way do not meet again.
+        sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -1,15 +1,12 @@
 //! How a node leaves in order.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::Node;
-use crate::{
-    envelope::{Reconnect, ServerFrame},
-    sessions::Sink,
-};
+use crate::envelope::{Reconnect, ServerFrame};
 
 impl Node {
     /// Leaves in order: takes no more logins, sends its clients to other nodes, gives their conversations away, takes itself off
@@ -31,9 +28,7 @@ impl Node {
         while self.connections() > 0 && begun.elapsed() < LINGER {
             sleep(LOOK).await;
         }
-        for local in self.parts.sessions.all() {
-            local.close(None);
-        }
+        self.parts.sessions.close_all();
         self.parts.tasks.close();
         if timeout(LAST_WORDS, self.parts.tasks.wait()).await.is_err() {
             warn!(node = %self.key(), tasks = self.parts.tasks.len(), "not all that was asked of the node has ended");
@@ -61,18 +56,8 @@ impl Node {
     /// Tells clients to go elsewhere, so many a second.
     async fn send_away(&self) {
         let others = self.nodes().into_iter().filter(|node| !node.draining);
-        let nodes: Vec<_> = others.map(|node| node.websocket).collect();
-        let all = self.parts.sessions.all();
-        let a_tick = (self.drain_rate as usize / TICKS).max(1);
-        for some in all.chunks(a_tick) {
-            for local in some {
-                if let Sink::Client(outbox) = &local.sink {
-                    let reconnect = Reconnect { nodes: nodes.clone(), within_ms: WITHIN_MS };
-                    outbox.push(Arc::new(ServerFrame::Reconnect(reconnect)));
-                }
-            }
-            sleep(Duration::from_secs(1) / TICKS as u32).await;
-        }
+        let reconnect = Reconnect { nodes: others.map(|node| node.websocket).collect(), within_ms: WITHIN_MS };
+        self.parts.sessions.tell_clients(ServerFrame::Reconnect(reconnect), self.drain_rate).await;
     }
 }
 
@@ -80,8 +65,6 @@ impl Node {
 const NOTICE: Duration = Duration::from_secs(3);
 /// How long others have to ask it for its conversations.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Parts of a second in which clients are sent away.
-const TICKS: usize = 10;
 /// Within what time a client that is sent away goes.
 const WITHIN_MS: u32 = 1000;
 /// How long clients that were sent away may stay.

@@ -227,9 +227,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.parts.homes.0.working.stop();
-        for local in self.parts.sessions.all() {
-            local.close(None);
-        }
+        self.parts.sessions.close_all();
     }
 }
 

@@ -77,7 +77,8 @@ impl Metrics {
         text
     }
 
-    /// Why a load balancer should not send calls here: a server of [`watch_server`](Self::watch_server) that does not serve.
+    /// Why a load balancer should not send calls here: a server of [`watch_server`](Self::watch_server) that does not serve, or that
+    /// there is none yet.
     pub(crate) fn out_of_service(&self) -> Option<ServerState> {
         self.0.watched.out_of_service()
     }

@@ -33,7 +33,10 @@ impl Watched {
     }
 
     pub(super) fn out_of_service(&self) -> Option<ServerState> {
-        self.lock().servers.iter().map(ServerHandle::state).find(|state| *state != ServerState::Serving)
+        let servers = &self.lock().servers;
+        // Where there is no server yet, one is to come.
+        let none = servers.is_empty().then_some(ServerState::Starting);
+        none.or_else(|| servers.iter().map(ServerHandle::state).find(|state| *state != ServerState::Serving))
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {

@@ -203,9 +203,7 @@ impl RedisDirectory {
     async fn end_when_refused(&self) {
         loop {
             self.lease.refused().await;
-            for local in self.sessions.all() {
-                local.close(None);
-            }
+            self.sessions.close_all();
         }
     }
 
