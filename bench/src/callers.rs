@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     Failure,
-    job::{Job, Window},
+    job::{BULK, Job, Window},
     link::{Link, Sample},
     pace::Pace,
     process::Usage,
@@ -34,9 +34,18 @@ pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Res
             callers.spawn(caller.run(first_id));
         }
     }
+    let (bulk, failed) = (Arc::new(Sample::new(BULK)), Arc::new(Tallies::default()));
+    for (number, link) in links.iter().cycle().take(job.bulk).enumerate() {
+        let (sample, tallies, pace) = (Arc::clone(&bulk), Arc::clone(&failed), Pace::start(None, window.end));
+        let caller = Caller { link: link.clone(), sample, tallies, pace, window };
+        callers.spawn(caller.run((BULK as u64 + number as u64) << 40));
+    }
     let costs = usage.during(window).await?;
     while let Some(caller) = callers.join_next().await {
         caller?;
+    }
+    if let Some(error) = failed.sum().first_error {
+        return Err(format!("a call that was not to be counted failed: {error}").into());
     }
     Ok(Summary::new(&tallies.sum(), window.length(), costs))
 }

@@ -19,6 +19,9 @@ pub(crate) struct Job {
     /// How long to measure, after one second of warm-up.
     #[arg(long, value_name = "S", default_value = "5", value_parser = positive_seconds)]
     pub(crate) seconds: Duration,
+    /// How many tasks besides call over the same connections all the time, with payloads of 1 MiB; they are not counted.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) bulk: usize,
     /// Calls a second to begin, whether or not earlier ones have ended, as long as fewer than N are in flight; latencies then
     /// count from when a call was to begin. Without it, each call begins when the one before it ends.
     #[arg(long, value_name = "R")]
@@ -67,6 +70,8 @@ pub(crate) fn positive_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The payload of a call that is not counted.
+pub(crate) const BULK: usize = 1 << 20;
 const WARM_UP: Duration = Duration::from_secs(1);
 const A_DAY: f64 = 86_400.0;
 
@@ -78,7 +83,7 @@ mod tests {
     fn calls_are_split_evenly_over_the_connections() {
         let shares = |conns, inflight| {
             let [conns, inflight] = [conns, inflight].map(|number| NonZeroUsize::new(number).unwrap());
-            let job = Job { conns, inflight, payload: 0, seconds: Duration::from_secs(1), rate: None };
+            let job = Job { conns, inflight, payload: 0, seconds: Duration::from_secs(1), bulk: 0, rate: None };
             job.shares().collect::<Vec<_>>()
         };
         assert_eq!(shares(4, 64), [16; 4]);

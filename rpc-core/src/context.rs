@@ -91,6 +91,17 @@ impl Context {
         }))
     }
 
+    /// The same, in the place of a context that nobody holds any more.
+    pub fn renew(mut self, deadline: Option<Instant>, metadata: Metadata, idempotency_key: Option<[u8; 16]>) -> Self {
+        let Some(inner) = Arc::get_mut(&mut self.0) else {
+            return Self::new(Arc::clone(&self.0.peer), deadline, metadata, idempotency_key);
+        };
+        (inner.deadline, inner.metadata, inner.idempotency_key) = (deadline, metadata, idempotency_key);
+        (inner.outcome, inner.cancelled) = (AtomicU8::new(UNANSWERED), AtomicBool::new(false));
+        inner.cancellation = OnceLock::new();
+        self
+    }
+
     /// The context of the call that this task serves; `None` outside a handler, and in tasks that a handler spawned, which can
     /// be given a clone by [`scope`](Self::scope).
     pub fn current() -> Option<Self> {
@@ -238,6 +249,24 @@ mod tests {
         early.cancelled().await;
         let late = context();
         tokio::join!(late.cancelled(), async { late.cancel() });
+    }
+
+    #[test]
+    fn a_renewed_context_knows_nothing_of_the_call_before() {
+        let old = Context::new(Arc::default(), Some(Instant::now()), Metadata::default(), Some([7; 16]));
+        old.cancel();
+        assert!(old.claim_answer(Code::Ok));
+        let renewed = old.renew(None, Metadata::default(), None);
+        assert!(!renewed.is_cancelled() && renewed.outcome().is_none());
+        assert!(renewed.deadline().is_none() && renewed.idempotency_key().is_none());
+    }
+
+    #[test]
+    fn who_holds_a_context_keeps_it_when_it_is_renewed() {
+        let held = context();
+        held.cancel();
+        assert!(!held.clone().renew(None, Metadata::default(), None).is_cancelled());
+        assert!(held.is_cancelled());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! [`Frame`] and its 16-byte [`Header`]: the unit that connections exchange. docs/PROTOCOL.md has the layout.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"msnb";
@@ -149,8 +149,8 @@ impl Frame {
     /// Appends the frame to `out`, with the length that the body really has.
     pub fn write(&self, out: &mut BytesMut) {
         let full_length = (HEADER_LEN + self.body.len()) as u32;
-        out.put_slice(&Header { full_length, ..self.header }.to_bytes());
-        out.put_slice(&self.body);
+        out.extend_from_slice(&Header { full_length, ..self.header }.to_bytes());
+        out.extend_from_slice(&self.body);
     }
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn write_frame<E>(
     write_body: impl FnOnce(&mut BytesMut) -> Result<(), E>,
 ) -> Result<(), E> {
     let start = out.len();
-    out.put_slice(&header.to_bytes());
+    out.extend_from_slice(&header.to_bytes());
     if let Err(error) = write_body(out) {
         out.truncate(start);
         return Err(error);
@@ -268,7 +268,7 @@ mod tests {
     fn a_body_that_fails_leaves_nothing_behind() {
         let mut out = BytesMut::from(&b"before"[..]);
         let result = write_frame(&mut out, Header::empty(FrameType::Request, 1), |out| {
-            out.put_slice(b"half");
+            out.extend_from_slice(b"half");
             Err(())
         });
         assert_eq!((result, &out[..]), (Err(()), &b"before"[..]));

@@ -186,7 +186,7 @@ impl ResponseHead {
                 out.put_u8(STATUS);
                 out.put_u16(1 + message.len() as u16);
                 out.put_u8(self.status.code() as u8);
-                out.put_slice(message.as_bytes());
+                out.extend_from_slice(message.as_bytes());
             }
             put_metadata(out, &self.metadata);
             if let Some(wait) = self.retry_after {
@@ -227,7 +227,7 @@ impl RequestHeadRef<'_> {
                 small.put(CALL_FLAGS, [self.flags.0]);
             }
             if !self.metadata.is_empty() {
-                out.put_slice(small.take());
+                out.extend_from_slice(small.take());
                 put_metadata(out, self.metadata);
             }
             if let Some(key) = self.idempotency_key {
@@ -236,7 +236,7 @@ impl RequestHeadRef<'_> {
             if self.repeat {
                 small.put(REPEAT, [1]);
             }
-            out.put_slice(small.take());
+            out.extend_from_slice(small.take());
         });
     }
 }
@@ -347,8 +347,8 @@ fn put_metadata(out: &mut BytesMut, metadata: &Metadata) {
 
 fn put(out: &mut BytesMut, tag: u8, value: &[u8]) {
     let [l0, l1] = (value.len() as u16).to_be_bytes();
-    out.put_slice(&[tag, l0, l1]);
-    out.put_slice(value);
+    out.extend_from_slice(&[tag, l0, l1]);
+    out.extend_from_slice(value);
 }
 
 /// The entries of a request's head whose length is fixed.

@@ -1,6 +1,7 @@
 //! [`Connection`]: the server's part in a connection.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
@@ -61,12 +62,22 @@ pub(crate) struct Connection {
     pings: PingWindow,
     /// When this end said that it takes no new calls.
     goodbye: Option<Instant>,
+    /// The context of a call that is over, for the next one.
+    spare: Cell<Option<Context>>,
 }
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
         let pings = PingWindow::new(shared.config.max_pings, Instant::now());
-        Self { shared, outbox, peer: Arc::new(peer), running: Arc::default(), pings, goodbye: None }
+        Self {
+            shared,
+            outbox,
+            peer: Arc::new(peer),
+            running: Arc::default(),
+            pings,
+            goodbye: None,
+            spare: Cell::default(),
+        }
     }
 
     fn handle_request(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
@@ -137,7 +148,10 @@ impl Connection {
             let once = OnceRequest { key, head, sink: self.sink(header), arguments, deadline, now };
             return self.run_once(once, move |arguments, responder| service.call(method, arguments, responder));
         }
-        let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key);
+        let context = match self.spare.take() {
+            Some(spare) => spare.renew(Some(deadline), head.metadata, head.idempotency_key),
+            None => Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key),
+        };
         let responder = if one_way {
             Responder::nobody(context.clone())
         } else {
@@ -159,7 +173,13 @@ impl Connection {
         if Pin::new(&mut handling).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
             handling.permit = Some(self.shared.load.enter());
             let fate = fate(&handling.context);
-            self.spawn(handling, fate);
+            return self.spawn(handling, fate);
+        }
+        let Handling { context, call, .. } = handling;
+        drop(call);
+        // Kept with metadata, it would keep what was read alive.
+        if context.metadata().is_empty() {
+            self.spare.set(Some(context));
         }
     }
 

@@ -23,7 +23,8 @@ pub(crate) struct Compare {
     /// How long to measure each time, after one second of warm-up.
     #[arg(long, value_name = "S", default_value = "2", value_parser = positive_seconds)]
     seconds: Duration,
-    /// The jobs: CONNECTIONS/IN-FLIGHT/PAYLOAD; `half`, calls that begin at half of each program's own peak rate; `same`, at half of
+    /// The jobs: CONNECTIONS/IN-FLIGHT/PAYLOAD; `beside/CALLERS`, small calls, 8 in flight, while so many others each carry 1 MiB
+    /// over the same connection; `half`, calls that begin at half of each program's own peak rate; `same`, at half of
     /// the lowest peak rate; `idle`, or `idle/CONNECTIONS`, the memory for each connection on which nothing happens.
     #[arg(long, value_delimiter = ',', value_name = "JOB", default_values_t = Shape::USUAL)]
     jobs: Vec<Shape>,
@@ -111,7 +112,7 @@ impl Compare {
                         server.ask("peer-idle", &[format!("--peer={name}"), format!("--conns={conns}")])?;
                     Figures::of_idleness(footprint.server_bytes, footprint.client_bytes)
                 }
-                Shape::Closed { .. } | Shape::Half | Shape::Same => {
+                Shape::Closed { .. } | Shape::Beside { .. } | Shape::Half | Shape::Same => {
                     let job = [vec![format!("--peer={name}")], shape.arguments(self.seconds, rate)].concat();
                     Figures::of_work(&server.ask("peer-client", &job)?)
                 }

@@ -51,6 +51,7 @@ fn measure(shape: Shape) -> (&'static str, fn(&Figures) -> f64) {
     match shape {
         Shape::Closed { inflight: 1, .. } => ("p50 in µs (short is good)", |figures| figures.p50_us),
         Shape::Closed { .. } => ("calls/s (long is good)", |figures| figures.rate),
+        Shape::Beside { .. } => ("p99 in µs (short is good)", |figures| figures.p99_us),
         Shape::Half | Shape::Same => ("p99.9 in µs (short is good)", |figures| figures.p999_us),
         Shape::Idle { .. } => ("bytes each at the server (short is good)", |figures| figures.server_bytes),
     }

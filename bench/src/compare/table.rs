@@ -22,6 +22,7 @@ pub(crate) fn title(shape: Shape) -> String {
         Shape::Closed { conns, inflight, payload } => {
             format!("{conns} connection{}, {inflight} in flight, {}", if conns == 1 { "" } else { "s" }, bytes(payload))
         }
+        Shape::Beside { bulk } => format!("1 connection, 8 in flight, 32 B, beside {bulk} callers with 1 MiB each"),
         Shape::Half => "calls begun at half of each program's own peak rate".to_owned(),
         Shape::Same => "calls begun at half of the lowest peak rate".to_owned(),
         Shape::Idle { conns } => format!("{conns} idle connections"),

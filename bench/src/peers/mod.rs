@@ -56,28 +56,18 @@ pub(crate) type Held = Vec<Box<dyn Any + Send>>;
 impl Peer {
     /// Serves the echo at `address` until the process is killed.
     pub(crate) async fn serve(self, address: SocketAddr) -> Result<(), Failure> {
-        // All the connections of a comparison come from one address.
-        let config = ServerConfig::default();
-        let many = config.max_connections;
-        let config = config.with_max_connections_per_ip(many);
         match self {
-            Self::Msnb => return server::serve_with(EchoServer::new(Parrot), address, config).await,
-            Self::MsnbBytes => return msnb_bytes::serve(address, config).await,
-            _ => {}
-        }
-        let listener = TcpListener::bind(address).await?;
-        server::announce(&listener.local_addr()?.to_string())?;
-        match self {
-            Self::Msnb | Self::MsnbBytes => Ok(()),
+            Self::Msnb => server::serve_with(EchoServer::new(Parrot), address, many_connections()).await,
+            Self::MsnbBytes => msnb_bytes::serve(address, many_connections()).await,
             #[cfg(feature = "compare")]
-            Self::Tarpc => tarpc::serve(listener).await,
+            Self::Tarpc => tarpc::serve(listen(address).await?).await,
             #[cfg(feature = "compare")]
-            Self::Tonic => tonic::serve(listener).await,
+            Self::Tonic => tonic::serve(listen(address).await?).await,
             #[cfg(feature = "compare")]
-            Self::Volo => volo::serve(listener, volo::Connections::Shared).await,
+            Self::Volo => volo::serve(listen(address).await?, volo::Connections::Shared).await,
             #[cfg(feature = "compare")]
-            Self::VoloPool => volo::serve(listener, volo::Connections::Pooled).await,
-            Self::Bare => bare::serve(listener).await,
+            Self::VoloPool => volo::serve(listen(address).await?, volo::Connections::Pooled).await,
+            Self::Bare => bare::serve(listen(address).await?).await,
         }
     }
 
@@ -120,6 +110,20 @@ impl Peer {
     pub(crate) fn calls(self) -> bool {
         self != Self::Bare
     }
+}
+
+/// All the connections of a comparison come from one address.
+fn many_connections() -> ServerConfig {
+    let config = ServerConfig::default();
+    let many = config.max_connections;
+    config.with_max_connections_per_ip(many)
+}
+
+/// Listens, and says where.
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await?;
+    server::announce(&listener.local_addr()?.to_string())?;
+    Ok(listener)
 }
 
 /// Makes one call over each.
