@@ -74,7 +74,8 @@ use syn::parse_macro_input;
 /// | `T`, or nothing | `Result<T, rpc_core::Error>` |
 /// | `Result<T, E>` | `Result<T, rpc_core::CallError<E>>` |
 ///
-/// A macro sees no types: a `Result` is what is called `Result` and has two arguments. An alias by another name is a `T`.
+/// A macro sees no types: a `Result` is what is called `Result` and has two arguments. An alias by another name is a `T`. What is
+/// called `Bytes` and is `bytes::Bytes` passes uncopied, as `rpc_core::uncopied` says.
 ///
 /// A method with a body need not be implemented. The body runs at the provider.
 ///

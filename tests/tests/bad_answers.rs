@@ -217,6 +217,18 @@ async fn a_request_with_id_0_closes() {
 }
 
 #[tokio::test]
+async fn what_was_answered_before_the_protocol_is_broken_is_answered() {
+    let mut scene = Scene::new().await;
+    let (first, mut peer, id) = scene.called().await;
+    let second = scene.echo("second");
+    request(&mut peer).await;
+    let answer_and_garbage = [answer(id, "first").to_bytes(), b"no frame at all".to_vec()].concat();
+    peer.send(answer_and_garbage).await;
+    assert_eq!(first.outcome().await.unwrap(), "first");
+    assert_lost(&second.error().await, BROKEN);
+}
+
+#[tokio::test]
 async fn a_connection_that_ends_inside_a_frame_loses_the_call() {
     for cut in [0, 5, 20] {
         let mut scene = Scene::new().await;
