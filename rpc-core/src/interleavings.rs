@@ -2,11 +2,11 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use shuttle::{check_random, future::block_on, rand::Rng, thread};
 
 use crate::{
-    Code, Context, Metadata, Responder, Status, WireSink,
+    Code, Context, Metadata, Responder, Status, WireSink, WriteBuffer,
     transport::{FrameReader, Inbound, Outbox},
 };
 
