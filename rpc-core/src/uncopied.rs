@@ -23,7 +23,8 @@
 //!
 //! That holds for bytes from 16 KiB on, which cost more to copy than to share, uncompressed, with the codecs raw and bincode on both
 //! ends and with MessagePack for who sends. All others are copied. Bytes that were received share the memory of their payload, of
-//! which they are a quarter at least: who keeps them keeps at most about four times their length.
+//! which they are a quarter at least, and which may have room for as much again: who keeps them keeps at most about eight times their
+//! length.
 
 use std::{cell::RefCell, fmt};
 
