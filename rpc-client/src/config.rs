@@ -77,19 +77,8 @@ impl Default for ClientConfig {
     }
 }
 
-macro_rules! setters {
-    ($($setter:ident($field:ident: $type:ty))*) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-        #[must_use]
-        pub fn $setter(mut self, $field: $type) -> Self {
-            self.$field = $field;
-            self
-        }
-    )*};
-}
-
 impl ClientConfig {
-    setters! {
+    rpc_core::setters! {
         with_timeout(timeout: Duration)
         with_codec(codec: Codec)
         with_compression(compression: Compression)

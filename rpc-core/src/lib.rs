@@ -125,6 +125,7 @@ mod reloaded;
 mod reply;
 mod service;
 mod service_id;
+mod setters;
 mod status;
 #[doc(hidden)]
 pub mod sync;

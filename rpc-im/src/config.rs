@@ -84,21 +84,8 @@ impl NodeConfig {
     }
 }
 
-macro_rules! setters {
-    ($($setter:ident($field:ident: $type:ty))*) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-        #[must_use]
-        pub fn $setter(mut self, $field: $type) -> Self {
-            self.$field = $field;
-            self
-        }
-    )*};
-}
-
-pub(crate) use setters;
-
 impl NodeConfig {
-    setters! {
+    rpc_core::setters! {
         with_listen(listen: SocketAddr)
         with_advertise(advertise: Option<SocketAddr>)
         with_id(id: Option<NodeId>)

@@ -80,19 +80,8 @@ impl Default for ServerConfig {
     }
 }
 
-macro_rules! setters {
-    ($($setter:ident($field:ident: $type:ty))*) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-        #[must_use]
-        pub fn $setter(mut self, $field: $type) -> Self {
-            self.$field = $field;
-            self
-        }
-    )*};
-}
-
 impl ServerConfig {
-    setters! {
+    rpc_core::setters! {
         with_read_idle(read_idle: Duration)
         with_default_timeout(default_timeout: Duration)
         with_max_in_flight(max_in_flight: usize)

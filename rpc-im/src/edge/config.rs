@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::config::setters;
-
 /// What clients may do at a node, and for how long.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -46,7 +44,7 @@ impl Default for EdgeConfig {
 }
 
 impl EdgeConfig {
-    setters! {
+    rpc_core::setters! {
         with_idle(idle: Duration)
         with_login_time(login_time: Duration)
         with_write_stall(write_stall: Duration)
