@@ -93,8 +93,10 @@ mod tests {
     use std::{sync::Arc, task::Waker, time::Duration};
 
     use bytes::BufMut;
-    use rpc_core::WriteBuffer;
-    use rpc_core::transport::{CloseReason, Outbox};
+    use rpc_core::{
+        WriteBuffer,
+        transport::{CloseReason, Outbox},
+    };
     use tokio::time::Instant;
 
     use super::*;

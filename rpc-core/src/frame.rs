@@ -154,26 +154,8 @@ impl Frame {
     }
 }
 
-/// Writes one frame whose body `write_body` appends to `out`, and then its length; takes everything back when that fails.
-pub(crate) fn write_frame<E>(
-    out: &mut BytesMut,
-    header: Header,
-    write_body: impl FnOnce(&mut BytesMut) -> Result<(), E>,
-) -> Result<(), E> {
-    let start = out.len();
-    out.extend_from_slice(&header.to_bytes());
-    if let Err(error) = write_body(out) {
-        out.truncate(start);
-        return Err(error);
-    }
-    let full_length = (out.len() - start) as u32;
-    out[start + LENGTH_AT..start + LENGTH_AT + 4].copy_from_slice(&full_length.to_be_bytes());
-    Ok(())
-}
-
 /// Where the id stands in a header that was written already.
 pub(crate) const ID_AT: usize = 12;
-const LENGTH_AT: usize = 5;
 
 /// Something that a peer must never do: the connection cannot be trusted any more and is closed at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -262,15 +244,5 @@ mod tests {
         for ignored in [66, 127] {
             assert_eq!(with(9, ignored).unwrap().frame_type, FrameType::Extension(ignored));
         }
-    }
-
-    #[test]
-    fn a_body_that_fails_leaves_nothing_behind() {
-        let mut out = BytesMut::from(&b"before"[..]);
-        let result = write_frame(&mut out, Header::empty(FrameType::Request, 1), |out| {
-            out.extend_from_slice(b"half");
-            Err(())
-        });
-        assert_eq!((result, &out[..]), (Err(()), &b"before"[..]));
     }
 }

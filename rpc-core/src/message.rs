@@ -1,6 +1,6 @@
 //! [`Message`]: a frame with a head and a value, written straight into a connection's outbox.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use serde::Serialize;
 
 use crate::{
@@ -34,7 +34,7 @@ impl<T: Serialize + ?Sized> Message<'_, T> {
     pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status> {
         let start = out.mark();
         // Room for the header, which tells of what follows it.
-        out.copied().put_slice(&[0; HEADER_LEN]);
+        out.copied().extend_from_slice(&[0; HEADER_LEN]);
         write_head(out.copied());
         let header = self.write_payload(out, start).inspect_err(|_| out.rewind(start))?;
         out.copied_since(start)[..HEADER_LEN].copy_from_slice(&header.to_bytes());
@@ -60,5 +60,45 @@ impl<T: Serialize + ?Sized> Message<'_, T> {
         }
         let (codec, compression) = (self.codec as u8, compression as u8);
         Ok(Header { full_length: length as u32, frame_type: self.frame_type, codec, compression, id: self.id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde::{Serializer, ser::Error as _};
+
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Half {
+        #[serde(with = "crate::uncopied")]
+        long: Bytes,
+        #[serde(serialize_with = "fail")]
+        fails: (),
+    }
+
+    #[derive(Serialize)]
+    struct Long<'a>(#[serde(with = "crate::uncopied")] &'a Bytes);
+
+    fn fail<S: Serializer>(_: &(), _: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("it cannot be said"))
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_behind() {
+        let mut out = WriteBuffer::new();
+        out.copied().extend_from_slice(b"before");
+        let value = Half { long: vec![7; 20_000].into(), fails: () };
+        let (frame_type, id, codec) = (FrameType::Request, 1, Codec::Bincode);
+        for compression in [Compression::None, Compression::Zstd] {
+            let message = Message { frame_type, id, codec, compression, value: &value, max_frame: 1 << 20 };
+            let failed = message.write(&mut out, |out| out.extend_from_slice(b"head")).unwrap_err();
+            assert_eq!((failed.code(), out.only_chunk()), (Code::InvalidArgument, Some(&b"before"[..])));
+        }
+        let compression = Compression::None;
+        let message = Message { frame_type, id, codec, compression, value: &Long(&value.long), max_frame: 1000 };
+        let failed = message.write(&mut out, |out| out.extend_from_slice(b"head")).unwrap_err();
+        assert_eq!((failed.code(), out.into_bytes()), (Code::ResourceExhausted, Bytes::from_static(b"before")));
     }
 }

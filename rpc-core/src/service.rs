@@ -1,6 +1,6 @@
 //! [`Service`]: what a server dispatches calls to; and [`Responder`], through which each call gets its one answer.
 
-use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     BoxFuture, Code, Codec, Compression, Context, Message, MethodInfo, Payload, ServiceId, Status, WriteBuffer,
-    frame::{FrameType, HEADER_LEN, Header, ID_AT, write_frame},
+    frame::{Frame, FrameType, HEADER_LEN, Header, ID_AT},
     head::ResponseHead,
     transport::{Outbox, PushError},
 };
@@ -308,10 +308,9 @@ impl WireSink {
 
     fn write_status(&self, out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {
         let header = Header { codec: self.codec, ..Header::empty(FrameType::Response, self.id) };
-        let Ok(()) = write_frame::<Infallible>(out, header, |out| {
-            write_head(out, status, retry_after);
-            Ok(())
-        });
+        let mut body = BytesMut::new();
+        write_head(&mut body, status, retry_after);
+        Frame { header, body: body.freeze() }.write(out);
     }
 }
 
