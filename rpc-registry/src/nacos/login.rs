@@ -95,6 +95,11 @@ impl Login {
         self.ensure().await
     }
 
+    /// Drops the token. No login follows once the handle has been dropped.
+    pub(super) fn forget(&self) {
+        *self.lock() = None;
+    }
+
     /// Asks one server after another until one knows.
     async fn ask_all(&self, credentials: &Credentials) -> Result<Answer, Error> {
         let mut last = Error::new(Code::Unavailable, "no Nacos server answers a login");

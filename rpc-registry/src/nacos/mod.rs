@@ -7,6 +7,7 @@ mod listing;
 mod login;
 mod naming;
 mod registration;
+mod relay;
 mod subscription;
 mod url;
 
@@ -28,7 +29,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{login::Login, naming::Naming, registration::Registration, url::Config};
+use self::{login::Login, naming::Naming, registration::Registration, relay::Relay, url::Config};
 use crate::{address, throttle::Throttle, watches::Watches};
 
 /// A Nacos server, or a cluster of them.
@@ -77,6 +78,7 @@ struct Shared {
     config: Arc<Config>,
     url: String,
     login: Arc<Login>,
+    relay: Relay,
     watches: Watches,
     /// The connection of all watches.
     consumer: OnceCell<Naming>,
@@ -113,10 +115,13 @@ impl Nacos {
             // A server that is away may come.
             _ => {}
         }
+        let tasks = TaskTracker::new();
+        let servers = config.servers.iter().map(|server| config.grpc(server)).collect();
         let shared = Shared {
             url: config.to_string(),
             config,
             login,
+            relay: Relay::start(servers, &tasks).await?,
             watches: Watches::default(),
             consumer: OnceCell::new(),
             idle: Mutex::default(),
@@ -126,7 +131,7 @@ impl Nacos {
         Ok(Self {
             shared: Arc::new(shared),
             registrations: Mutex::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             runtime: Handle::current(),
             _stop_on_drop: stop.drop_guard(),
         })
@@ -220,12 +225,17 @@ impl Discovery for Nacos {
 }
 
 impl Shared {
+    /// Tries once to make a connection.
+    async fn connect(&self) -> Result<Naming, Error> {
+        Naming::connect(Arc::clone(&self.config), Arc::clone(&self.login), &self.relay).await
+    }
+
     /// The connection of the watches, made by the first that needs it, however long that takes.
     async fn connected(&self) -> &Naming {
         let connect = || async {
             let (mut failures, warnings) = (0, Throttle::default());
             loop {
-                match Naming::connect(Arc::clone(&self.config), Arc::clone(&self.login)).await {
+                match self.connect().await {
                     Ok(naming) => return naming,
                     Err(error) => {
                         failures += 1;
@@ -251,6 +261,13 @@ impl Shared {
 
     fn count_unlisted(&self) {
         self.unlisted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Shared {
+    /// The SDK goes on to connect to the relay's port, which may be another program's by then. That must not get a token.
+    fn drop(&mut self) {
+        self.login.forget();
     }
 }
 

@@ -1,30 +1,43 @@
 //! [`Naming`]: the SDK's naming service, with an end to every call and an error for every failure.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::{join_all, select_ok};
 use nacos_sdk::api::{
     error::Error as SdkError,
-    naming::{NamingEventListener, NamingService, NamingServiceBuilder, ServiceInstance},
+    naming::{NamingChangeEvent, NamingEventListener, NamingService, NamingServiceBuilder, ServiceInstance},
     plugin::AuthPlugin,
     props::ClientProps,
 };
 use rpc_core::{Code, Error, Instance, ServiceId};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{limits, listing, login::Login, url::Config};
+use super::{
+    limits, listing,
+    login::Login,
+    relay::{self, Relay},
+    url::Config,
+};
 use crate::user_directory;
 
 /// The longest that one call may take; the SDK's own calls wait for ever while the server is away.
 pub(super) const CALL: Duration = Duration::from_secs(3);
-/// The longest that a server may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(2);
-/// The longest that the SDK may take for each server until it has a connection. One that is away takes it 4.5 s and a pause.
+/// The longest that the SDK may take to set up a connection. A server that has just started takes it 4.5 s and a pause.
 const BUILD: Duration = Duration::from_secs(10);
+/// How long the SDK is left alone after a server does not know its connection. The SDK finds out by its health check, which it makes
+/// at most 10 s after the last answer to a call.
+const QUIET: Duration = Duration::from_secs(11);
+/// The service that each connection subscribes to, and that nobody provides.
+const STREAM_SERVICE: &str = "msnb.connection";
 
 /// One connection to Nacos.
 ///
-/// It stays open until the process ends, even if it is dropped: the SDK cannot close one, because its two ends of the stream to the
+/// It stays open until the [`Relay`] ends, even if it is dropped: the SDK cannot close one, because its two ends of the stream to the
 /// server hold each other. What is registered or subscribed through it goes on likewise until it is taken off. So few are made, and
 /// one that is idle is [used again](super::Shared::idle).
 #[derive(Clone)]
@@ -32,6 +45,15 @@ pub(super) struct Naming {
     service: NamingService,
     config: Arc<Config>,
     login: Arc<Login>,
+    /// When calls may be made again, after [`QUIET`].
+    quiet_until: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Takes the pushes for [`STREAM_SERVICE`], which say nothing.
+struct Ignored;
+
+impl NamingEventListener for Ignored {
+    fn event(&self, _: Arc<NamingChangeEvent>) {}
 }
 
 impl Naming {
@@ -40,22 +62,35 @@ impl Naming {
     /// # Errors
     ///
     /// `Unavailable` when no server accepts a connection, `Unauthenticated` when the user or the password is wrong.
-    pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>) -> Result<Self, Error> {
+    pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>, relay: &Relay) -> Result<Self, Error> {
         // Asked first, because each failed attempt of the SDK takes 4.5 s and leaves a sleeping task behind for ever.
         probe(&config).await?;
         login.ensure().await?;
-        let builder = NamingServiceBuilder::new(properties(&config));
+        let builder = NamingServiceBuilder::new(properties(&config, relay));
         let builder = match &config.credentials {
             Some(_) => builder.with_auth_plugin(Arc::clone(&login) as Arc<dyn AuthPlugin>),
             None => builder,
         };
-        let servers = u32::try_from(config.servers.len()).unwrap_or(u32::MAX);
-        let service = match timeout(BUILD * servers, builder.build()).await {
+        let service = match timeout(BUILD, builder.build()).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => return Err(translate(error, &config)),
             Err(_) => return Err(Error::new(Code::Unavailable, "Nacos accepts connections and does not answer")),
         };
-        Ok(Self { service, config, login })
+        let naming = Self { service, config, login, quiet_until: Arc::default() };
+        naming.open_stream().await?;
+        Ok(naming)
+    }
+
+    /// Makes the server send something on the stream of this connection, by subscribing to a service that nobody provides.
+    ///
+    /// An official server sends the headers of that stream with its first message, and has none for a connection that only registers. The
+    /// SDK does not notice the end of a stream whose headers have not arrived: it would go on using a connection that the server has
+    /// forgotten, and nothing would be listed again after a restart of the server.
+    async fn open_stream(&self) -> Result<(), Error> {
+        let listener: Arc<dyn NamingEventListener> = Arc::new(Ignored);
+        let subscribe =
+            || self.service.subscribe(STREAM_SERVICE.to_owned(), self.group(), Vec::new(), Arc::clone(&listener));
+        self.call(subscribe).await.map(drop)
     }
 
     /// Lists `instance`. It may be listed later although this fails: the SDK goes on by itself.
@@ -116,10 +151,24 @@ impl Naming {
     where
         F: Future<Output = Result<T, SdkError>>,
     {
+        if self.lock_quiet().is_some_and(|until| Instant::now() < until) {
+            return Err(Error::new(Code::Unavailable, format!("nacos-sdk connects to {} anew", self.config)));
+        }
         match timeout(CALL, call()).await {
-            Ok(done) => done.map_err(|error| translate(error, &self.config)),
+            Ok(done) => done.map_err(|error| {
+                // The connection was made anew below the SDK, which does not know; see `open_stream`. That helps unless the connection
+                // breaks in its first second.
+                if matches!(error, SdkError::ErrResponse(_, _, UNREGISTERED, _)) {
+                    *self.lock_quiet() = Some(Instant::now() + QUIET);
+                }
+                translate(error, &self.config)
+            }),
             Err(_) => Err(Error::new(Code::Unavailable, format!("{} does not answer", self.config))),
         }
+    }
+
+    fn lock_quiet(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn group(&self) -> Option<String> {
@@ -131,6 +180,9 @@ impl Naming {
     }
 }
 
+/// Nacos' error code for a connection that it does not know.
+const UNREGISTERED: i32 = 301;
+
 /// Whether Nacos said no to this caller, rather than nothing.
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.code(), Code::Unauthenticated | Code::PermissionDenied)
@@ -141,7 +193,7 @@ async fn probe(config: &Config) -> Result<(), Error> {
     let attempts = config.servers.iter().map(|server| {
         let server = config.grpc(server);
         Box::pin(async move {
-            match timeout(CONNECT, TcpStream::connect(server.to_string())).await {
+            match timeout(relay::CONNECT, TcpStream::connect(server.to_string())).await {
                 Ok(connected) => connected.map(drop),
                 Err(elapsed) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed)),
             }
@@ -153,10 +205,10 @@ async fn probe(config: &Config) -> Result<(), Error> {
         .map_err(|cause| Error::new(Code::Unavailable, format!("{config} cannot be reached")).with_source(cause))
 }
 
-fn properties(config: &Config) -> ClientProps {
-    let servers: Vec<_> = config.servers.iter().map(ToString::to_string).collect();
-    let mut properties = ClientProps::new()
-        .server_addr(servers.join(","))
+fn properties(config: &Config, relay: &Relay) -> ClientProps {
+    ClientProps::new()
+        .server_addr(relay.address().to_string())
+        .remote_grpc_port(relay.address().port())
         .namespace(&config.namespace)
         .app_name("msnb")
         // The URL is what counts, not variables that happen to be set.
@@ -164,12 +216,7 @@ fn properties(config: &Config) -> ClientProps {
         // Else an empty list would be swallowed.
         .naming_push_empty_protection(false)
         // It is written always and read never.
-        .cache_dir(cache_directory());
-    if let Some(port) = config.grpc_port {
-        properties = properties.remote_grpc_port(port);
-    }
-    #[expect(deprecated, reason = "without it the SDK tries one server only, at random")]
-    properties.max_retries(u32::try_from(config.servers.len()).unwrap_or(u32::MAX))
+        .cache_dir(cache_directory())
 }
 
 /// Where the SDK writes what it sees: in this user's own directory; and where that cannot be trusted, in one that nobody can guess.

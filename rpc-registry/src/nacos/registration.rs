@@ -152,8 +152,8 @@ impl Driver {
                     return self.start_what_is_due();
                 }
                 if *at <= now {
-                    let connect = Naming::connect(Arc::clone(&self.shared.config), Arc::clone(&self.shared.login));
-                    self.calls.push(connect.map(Done::Connected).boxed());
+                    let shared = Arc::clone(&self.shared);
+                    self.calls.push(async move { Done::Connected(shared.connect().await) }.boxed());
                     self.connection = Connection::Pending { failures: *failures };
                 }
             }

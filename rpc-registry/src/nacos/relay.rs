@@ -1,0 +1,267 @@
+//! [`Relay`]: the TCP path from nacos-sdk to the Nacos servers.
+//!
+//! nacos-sdk opens its sockets itself and has no settings for them. It connects to a [`Relay`] on the loopback interface instead, which
+//! forwards the bytes unchanged, in both directions, to one of the servers. This changes four things that matter:
+//!
+//! - **Reconnecting.** After an outage the SDK pauses for up to 64 s before its next attempt. The relay accepts that attempt at once and
+//!   holds it until a server accepts a connection, so an outage costs the SDK one short pause, however long it lasts.
+//! - **Latency.** The SDK leaves Nagle's algorithm on and writes a request in two parts, so each request waits 40 ms for a delayed
+//!   acknowledgement. The relay acknowledges at once (`TCP_QUICKACK`, Linux), and sets `TCP_NODELAY` towards the server.
+//! - **Choice of a server.** Each connection tries all servers, in random order, before it waits.
+//! - **Closing.** The SDK never closes a connection. When the relay ends, its connections do, and the servers remove their instances.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use rand::seq::SliceRandom as _;
+use rpc_core::{Code, Error};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::address::HostPort;
+
+/// The most connections at a time. The SDK opens one for each registered address, and one for all watches. Further ones wait in the
+/// listener's backlog.
+const MAX_CONNECTIONS: usize = 1024;
+/// The longest that a server may take to accept a connection.
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
+/// The pause after no server has accepted a connection.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest that one of several servers may take to send its first bytes; a gRPC server sends its settings at once. A single server
+/// has no limit, because there is no other to try.
+const FIRST_BYTES: Duration = Duration::from_secs(5);
+/// The size of the buffer for each direction of a connection, in bytes.
+const BUFFER: usize = 8 * 1024;
+
+/// A listener on a free loopback port which forwards connections to the first server that accepts one. It ends with this handle.
+pub(super) struct Relay {
+    address: SocketAddr,
+    _stop_on_drop: DropGuard,
+}
+
+impl Relay {
+    /// Starts a relay to the gRPC ports `servers`.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` when no loopback port can be opened.
+    pub(super) async fn start(servers: Vec<HostPort>, tasks: &TaskTracker) -> Result<Self, Error> {
+        let open = async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            Ok::<_, io::Error>((listener, address))
+        };
+        let (listener, address) = open.await.map_err(|cause| {
+            Error::new(Code::Internal, "no loopback port can be opened for the connections to Nacos").with_source(cause)
+        })?;
+        let stop = CancellationToken::new();
+        tasks.spawn(accept(listener, servers.into(), stop.clone()));
+        Ok(Self { address, _stop_on_drop: stop.drop_guard() })
+    }
+
+    /// Where the SDK connects to.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+async fn accept(listener: TcpListener, servers: Arc<[HostPort]>, stop: CancellationToken) {
+    // Dropped at the end, which aborts its tasks and closes their sockets.
+    let mut connections = JoinSet::new();
+    loop {
+        // All branches are cancel-safe.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((client, _)) => {
+                    connections.spawn(relay(client, Arc::clone(&servers)));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the relay to Nacos cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Forwards one connection until either side ends it.
+async fn relay(mut client: TcpStream, servers: Arc<[HostPort]>) {
+    let Some(mut server) = dial(&client, &servers).await else { return };
+    let first_bytes = (servers.len() > 1).then_some(FIRST_BYTES);
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    // A gRPC connection is of no use once one direction has ended.
+    let outcome = tokio::select! {
+        outcome = forward(from_client, to_server, None) => outcome,
+        outcome = forward(from_server, to_client, first_bytes) => outcome,
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection to Nacos broke");
+    }
+}
+
+/// Connects to one of the servers, however long that takes; `None` once the client has given up.
+async fn dial(client: &TcpStream, servers: &[HostPort]) -> Option<TcpStream> {
+    let mut order: Vec<_> = servers.iter().collect();
+    order.shuffle(&mut rand::rng());
+    loop {
+        for server in &order {
+            match timeout(CONNECT, connect(server)).await {
+                Ok(Ok(stream)) => return Some(stream),
+                Ok(Err(error)) => tracing::debug!(%server, %error, "a Nacos server accepts no connection"),
+                Err(_) => tracing::debug!(%server, "a Nacos server does not answer a connection attempt"),
+            }
+        }
+        sleep(PAUSE).await;
+        // The client has sent its first frames, so it is readable, and tells whether it is closed.
+        let readiness = client.ready(Interest::READABLE).now_or_never();
+        if readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+            return None;
+        }
+    }
+}
+
+async fn connect(server: &HostPort) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(server.to_string()).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn forward(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, first_bytes: Option<Duration>) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    let mut limit = first_bytes;
+    loop {
+        acknowledge_at_once(from.as_ref())?;
+        let read = from.read(&mut buffer);
+        let length = match limit.take() {
+            Some(limit) => timeout(limit, read).await??,
+            None => read.await?,
+        };
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length]).await?;
+    }
+}
+
+/// Acknowledges what arrives next without a delay. The kernel resets this by itself, so it is set before each read.
+#[cfg(target_os = "linux")]
+fn acknowledge_at_once(stream: &TcpStream) -> io::Result<()> {
+    stream.set_quickack(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn acknowledge_at_once(_: &TcpStream) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host_port(address: SocketAddr) -> HostPort {
+        HostPort { host: address.ip().to_string(), port: address.port() }
+    }
+
+    async fn listen() -> (TcpListener, HostPort) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, host_port(address))
+    }
+
+    async fn start(servers: Vec<HostPort>) -> (Relay, TcpStream) {
+        let relay = Relay::start(servers, &TaskTracker::new()).await.unwrap();
+        let client = TcpStream::connect(relay.address()).await.unwrap();
+        (relay, client)
+    }
+
+    async fn pass(from: &mut TcpStream, to: &mut TcpStream) {
+        from.write_all(b"bytes").await.unwrap();
+        let mut read = [0; 5];
+        to.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"bytes");
+    }
+
+    async fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
+        pass(client, server).await;
+        pass(server, client).await;
+    }
+
+    #[tokio::test]
+    async fn relay_forwards_both_directions_until_one_ends() {
+        let (listener, server) = listen().await;
+        let (_relay, mut client) = start(vec![server]).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        exchange(&mut client, &mut accepted).await;
+        drop(accepted);
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn relay_holds_a_connection_until_a_server_accepts() {
+        let (listener, server) = listen().await;
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let (_relay, mut client) = start(vec![server]).await;
+        client.write_all(b"early").await.unwrap();
+        // Longer than one round of attempts.
+        sleep(PAUSE * 2).await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut early = [0; 5];
+        accepted.read_exact(&mut early).await.unwrap();
+        assert_eq!(&early, b"early");
+        exchange(&mut client, &mut accepted).await;
+    }
+
+    #[tokio::test]
+    async fn relay_skips_servers_that_accept_no_connection() {
+        let (absent, absent_address) = listen().await;
+        drop(absent);
+        let (listener, server) = listen().await;
+        let (_relay, mut client) = start(vec![absent_address, server]).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        accepted.write_all(b"settings").await.unwrap();
+        client.read_exact(&mut [0; 8]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn relay_leaves_one_of_several_servers_that_is_silent() {
+        let (silent, one) = listen().await;
+        let (also_silent, other) = listen().await;
+        let (_relay, mut client) = start(vec![one, other]).await;
+        let begun = tokio::time::Instant::now();
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!(begun.elapsed() >= FIRST_BYTES);
+        drop((silent, also_silent));
+    }
+
+    #[tokio::test]
+    async fn relay_closes_its_connections_when_it_ends() {
+        let (listener, server) = listen().await;
+        let (relay, mut client) = start(vec![server]).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        exchange(&mut client, &mut accepted).await;
+        drop(relay);
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(accepted.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+}
