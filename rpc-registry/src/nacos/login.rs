@@ -2,25 +2,32 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nacos_sdk::api::plugin::{AuthContext, AuthPlugin, LoginIdentityContext, RequestResource};
 use rpc_core::{Code, Error};
 use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::url::{Config, Credentials};
-use crate::throttle::Throttle;
+use super::{
+    http::Http,
+    url::{Config, Credentials},
+};
+use crate::{address::HostPort, throttle::Throttle};
 
 /// Keeps the token of one user, shared by all the connections of a handle.
 ///
-/// It stands in for the SDK's own, which cannot tell a wrong password from a server that is away, asks one server at random and no
+/// It replaces the SDK's own login, which cannot distinguish a wrong password from a server that is away, asks one server at random and no
 /// other, and writes the password to its log.
+///
+/// No answer of an official server proves by itself that the user or the password is wrong: for the first 5 s after its start a server
+/// refuses every user in the same words. So a login counts as refused once the servers have refused it for [`SETTLE`].
 pub(super) struct Login {
     config: Arc<Config>,
-    http: reqwest::Client,
-    token: Mutex<Option<Token>>,
+    http: Arc<Http>,
+    state: Mutex<State>,
     /// One login at a time.
     turn: tokio::sync::Mutex<()>,
     warnings: Throttle,
@@ -28,132 +35,220 @@ pub(super) struct Login {
     stop: CancellationToken,
 }
 
+#[derive(Default)]
+struct State {
+    token: Option<Token>,
+    /// Since when the servers have refused the login, without a break.
+    refused_since: Option<Instant>,
+}
+
 #[derive(Clone)]
 struct Token {
     text: String,
+    since: Instant,
     renew: Instant,
 }
 
-/// What Nacos answers.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    access_token: String,
-    /// Seconds.
-    token_ttl: u64,
+/// How a server answers a login.
+enum Answer {
+    Accepted {
+        access_token: String,
+        ttl: Duration,
+    },
+    /// The user is unknown or the password is wrong, or the server has not yet read its users.
+    Refused,
+    /// The server has no such path.
+    NoSuchPath,
 }
 
-/// The longest that one server may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// The paths of version 3 and of earlier versions. Version 3 has both, but the earlier one answers every refusal with status 500.
+const PATHS: [&str; 2] = ["/nacos/v3/auth/user/login", "/nacos/v1/auth/login"];
 
-/// Nacos' path, and where it moved in version 3.
-const PATHS: [&str; 2] = ["/nacos/v1/auth/login", "/nacos/v3/auth/user/login"];
+/// The paths that answer 200 once a server of version 3 or earlier serves.
+const READINESS: [&str; 2] = ["/nacos/v3/admin/core/state/readiness", "/nacos/v1/console/health/readiness"];
 
-/// What r-nacos says, with the status of a wrong password, to one who logs in too often.
-const TOO_OFTEN: &str = "LOGIN_LIMITE_ERROR";
+/// How long servers must refuse a login until it counts as refused.
+const SETTLE: Duration = Duration::from_secs(8);
+
+/// The pause between two attempts to log in when the handle is made.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How young a token is that is not renewed: a server that refuses it refuses the operation.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How r-nacos answers, with the status of a wrong password, a client that logs in too often, and every client until it has a leader.
+const NOT_NOW: [&str; 2] = ["LOGIN_LIMITE_ERROR", "unknown the raft leader"];
 
 impl Login {
-    pub(super) fn new(config: Arc<Config>, stop: CancellationToken) -> Result<Self, Error> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            // A proxy of the environment must not see the password.
-            .no_proxy()
-            // It is used from our runtime and from the SDK's: a connection must not outlive the one that made it.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|cause| Error::new(Code::Internal, "no HTTP client can be made").with_source(cause))?;
-        Ok(Self {
+    pub(super) fn new(config: Arc<Config>, http: Arc<Http>, stop: CancellationToken) -> Self {
+        Self {
             config,
             http,
-            token: Mutex::default(),
+            state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             warnings: Throttle::default(),
             stop,
-        })
+        }
     }
 
-    /// Logs in, unless there is a token that is not yet to be renewed. Nothing to do without a user.
+    /// Logs in for the first time. Servers that do not answer within `patience` are no error: they may come.
     ///
     /// # Errors
     ///
-    /// `Unauthenticated` when a server says that the user or the password is wrong, `Unavailable` when none answers.
-    pub(super) async fn ensure(&self) -> Result<(), Error> {
-        let Some(credentials) = &self.config.credentials else { return Ok(()) };
-        let _turn = self.turn.lock().await;
-        if self.token().is_some_and(|token| Instant::now() < token.renew) {
-            return Ok(());
+    /// `Unauthenticated` when the servers refuse the user for [`SETTLE`].
+    pub(super) async fn begin(&self, patience: Duration) -> Result<(), Error> {
+        loop {
+            match timeout(patience, self.ensure()).await {
+                Ok(Err(error)) if error.code() == Code::Unauthenticated => return Err(error),
+                Ok(Err(_)) if self.lock().refused_since.is_some() => sleep(PAUSE).await,
+                _ => return Ok(()),
+            }
         }
-        let answer = self.ask_all(credentials).await?;
-        let renew = Instant::now() + Duration::from_secs(answer.token_ttl.clamp(2, 86_400)) / 2;
-        *self.lock() = Some(Token { text: answer.access_token, renew });
-        Ok(())
     }
 
-    /// Logs in anew, because a server does not know the token: it may have forgotten it in a restart.
+    /// Logs in, unless there is a token that is not yet to be renewed. Does nothing without a user.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthenticated` when the servers have refused the user for [`SETTLE`], `Unavailable` when none answers or they refuse for less time.
+    pub(super) async fn ensure(&self) -> Result<(), Error> {
+        self.log_in_unless(|token, now| now < token.renew).await
+    }
+
+    /// Logs in anew, because a server does not know the token: it may have forgotten it in a restart. Does nothing if another call has just
+    /// done so.
+    ///
+    /// # Errors
+    ///
+    /// As [`ensure`](Self::ensure).
     pub(super) async fn renew(&self) -> Result<(), Error> {
-        *self.lock() = None;
-        self.ensure().await
+        self.log_in_unless(|token, now| now < token.since + FRESH).await
+    }
+
+    /// The token, for requests over HTTP.
+    pub(super) fn access_token(&self) -> Option<String> {
+        self.lock().token.as_ref().map(|token| token.text.clone())
     }
 
     /// Drops the token. No login follows once the handle has been dropped.
     pub(super) fn forget(&self) {
-        *self.lock() = None;
+        self.lock().token = None;
     }
 
-    /// Asks one server after another until one knows.
-    async fn ask_all(&self, credentials: &Credentials) -> Result<Answer, Error> {
-        let mut last = Error::new(Code::Unavailable, "no Nacos server answers a login");
-        for server in &self.config.servers {
-            for path in PATHS {
-                match self.ask(&format!("http://{server}{path}"), credentials).await {
-                    Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => {}
-                    Err(error) if error.code() == Code::Unauthenticated => return Err(error),
-                    Err(error) => {
-                        last = error;
-                        break;
-                    }
-                }
+    async fn log_in_unless(&self, good: impl Fn(&Token, Instant) -> bool) -> Result<(), Error> {
+        let Some(credentials) = &self.config.credentials else { return Ok(()) };
+        let _turn = self.turn.lock().await;
+        if self.lock().token.as_ref().is_some_and(|token| good(token, Instant::now())) {
+            return Ok(());
+        }
+        let answer = self.ask_all(credentials).await;
+        let now = Instant::now();
+        let mut state = self.lock();
+        match answer? {
+            Answer::Accepted { access_token, ttl } => {
+                *state = State {
+                    token: Some(Token { text: access_token, since: now, renew: now + ttl / 2 }),
+                    refused_since: None,
+                };
+                Ok(())
+            }
+            Answer::Refused => {
+                let since = *state.refused_since.get_or_insert(now);
+                Err(refusal(&credentials.username, now - since))
+            }
+            Answer::NoSuchPath => {
+                state.refused_since = None;
+                Err(Error::new(Code::Unavailable, "no Nacos server has a path to log in"))
             }
         }
-        Err(last)
     }
 
-    /// Asks one server; it answers `None` when it has no such path.
-    async fn ask(&self, url: &str, credentials: &Credentials) -> Result<Option<Answer>, Error> {
-        let unavailable = |cause: reqwest::Error| {
-            Error::new(Code::Unavailable, "a Nacos server does not answer a login").with_source(cause.without_url())
-        };
-        // In the body, not in the URL, which servers write to their logs.
-        let form = [("username", &credentials.username), ("password", &credentials.password.0)];
-        let response = self.http.post(url).form(&form).send().await.map_err(unavailable)?;
-        let status = response.status().as_u16();
-        let text = response.text().await.map_err(unavailable)?;
-        read_answer(status, &text, &credentials.username)
+    /// Asks one server after another until one accepts. One that refuses counts more than one that is away.
+    async fn ask_all(&self, credentials: &Credentials) -> Result<Answer, Error> {
+        let mut outcome = Ok(Answer::NoSuchPath);
+        for server in &self.config.servers {
+            match self.ask_server(server, credentials).await {
+                Ok(Answer::Accepted { access_token, ttl }) => return Ok(Answer::Accepted { access_token, ttl }),
+                Ok(Answer::Refused) => outcome = Ok(Answer::Refused),
+                Ok(Answer::NoSuchPath) => {}
+                Err(error) if !matches!(outcome, Ok(Answer::Refused)) => outcome = Err(error),
+                Err(_) => {}
+            }
+        }
+        if outcome.is_err() {
+            self.lock().refused_since = None;
+        }
+        outcome
     }
 
-    fn token(&self) -> Option<Token> {
-        self.lock().clone()
+    async fn ask_server(&self, server: &HostPort, credentials: &Credentials) -> Result<Answer, Error> {
+        let form = [("username", &*credentials.username), ("password", &*credentials.password.0)];
+        for path in PATHS {
+            let response = self.http.post(&format!("http://{server}{path}"), &form).await?;
+            match read_answer(response.status, &response.text)? {
+                Answer::NoSuchPath => {}
+                // Servers answer a wrong password like a fault of their own.
+                Answer::Refused if response.status == 500 && !self.is_ready(server).await => {
+                    return Err(unavailable(response.status));
+                }
+                answer => return Ok(answer),
+            }
+        }
+        Ok(Answer::NoSuchPath)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Token>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn is_ready(&self, server: &HostPort) -> bool {
+        for path in READINESS {
+            let response = self.http.get(&format!("http://{server}{path}"), &[]).await;
+            if response.is_ok_and(|response| response.status == 200) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read_answer(status: u16, text: &str, username: &str) -> Result<Option<Answer>, Error> {
+fn read_answer(status: u16, text: &str) -> Result<Answer, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Accepted {
+        access_token: String,
+        /// Seconds.
+        token_ttl: u64,
+    }
     match status {
         200 => match serde_json::from_str(text) {
-            Ok(answer) => Ok(Some(answer)),
+            Ok(Accepted { access_token, token_ttl }) => {
+                Ok(Answer::Accepted { access_token, ttl: Duration::from_secs(token_ttl.clamp(2, 86_400)) })
+            }
             // Its text is not shown: it may be a token in another form.
             Err(_) => Err(Error::new(Code::Unavailable, "a Nacos server's answer to a login is not understood")),
         },
-        401 | 403 if !text.contains(TOO_OFTEN) => {
-            Err(Error::new(Code::Unauthenticated, format!("Nacos does not know the user `{username}` or its password")))
-        }
-        404 | 405 | 410 | 501 => Ok(None),
-        status => Err(Error::new(Code::Unavailable, format!("a Nacos server answers a login with status {status}"))),
+        401 | 403 if NOT_NOW.iter().any(|words| text.contains(words)) => Err(unavailable(status)),
+        401 | 403 | 500 => Ok(Answer::Refused),
+        404 | 405 | 410 | 501 => Ok(Answer::NoSuchPath),
+        status => Err(unavailable(status)),
     }
+}
+
+fn unavailable(status: u16) -> Error {
+    Error::new(Code::Unavailable, format!("a Nacos server answers a login with status {status}"))
+}
+
+/// The error of a login that servers have refused for this long.
+fn refusal(username: &str, length: Duration) -> Error {
+    if length >= SETTLE {
+        let message = format!("Nacos refuses the login of the user `{username}`: the user or the password is wrong");
+        return Error::new(Code::Unauthenticated, message);
+    }
+    let message = format!(
+        "Nacos refuses the login of the user `{username}`: the user or the password is wrong, or the server has just started"
+    );
+    Error::new(Code::Unavailable, message)
 }
 
 /// The SDK calls this every 30 seconds for each connection, and takes the token along with each request.
@@ -162,7 +257,7 @@ impl AuthPlugin for Login {
     async fn login(&self, _: Arc<Vec<String>>, _: Arc<AuthContext>) {
         if !self.stop.is_cancelled()
             && let Err(error) = self.ensure().await
-            && self.warnings.pass(Instant::now())
+            && self.warnings.pass(std::time::Instant::now())
         {
             let cause = std::error::Error::source(&error);
             tracing::warn!(registry = %self.config, %error, cause, "cannot log in to Nacos; trying again");
@@ -170,8 +265,8 @@ impl AuthPlugin for Login {
     }
 
     fn get_login_identity(&self, _: RequestResource) -> LoginIdentityContext {
-        match self.token() {
-            Some(token) => LoginIdentityContext::default().add_context("accessToken", token.text),
+        match self.access_token() {
+            Some(token) => LoginIdentityContext::default().add_context("accessToken", token),
             None => LoginIdentityContext::default(),
         }
     }
@@ -181,23 +276,39 @@ impl AuthPlugin for Login {
 mod tests {
     use super::*;
 
-    fn code(status: u16, text: &str) -> Result<bool, Code> {
-        read_answer(status, text, "bo").map(|answer| answer.is_some()).map_err(|error| error.code())
+    /// `true` for a token, `false` for a refusal, `None` for no such path.
+    fn read(status: u16, text: &str) -> Result<Option<bool>, Code> {
+        match read_answer(status, text) {
+            Ok(Answer::Accepted { .. }) => Ok(Some(true)),
+            Ok(Answer::Refused) => Ok(Some(false)),
+            Ok(Answer::NoSuchPath) => Ok(None),
+            Err(error) => Err(error.code()),
+        }
     }
 
     #[test]
-    fn an_answer_tells_wrong_from_away() {
-        assert_eq!(code(200, r#"{"accessToken":"t","tokenTtl":18000,"globalAdmin":true}"#), Ok(true));
-        assert_eq!(code(200, "<html>"), Err(Code::Unavailable));
-        assert_eq!(code(403, "unknown user!"), Err(Code::Unauthenticated));
-        assert_eq!(code(401, ""), Err(Code::Unauthenticated));
-        assert_eq!(code(403, "LOGIN_LIMITE_ERROR,Frequent login"), Err(Code::Unavailable));
-        assert_eq!(code(404, ""), Ok(false));
-        assert_eq!(code(500, ""), Err(Code::Unavailable));
+    fn answers_of_all_servers_are_understood() {
+        assert_eq!(read(200, r#"{"accessToken":"t","tokenTtl":18000,"globalAdmin":true}"#), Ok(Some(true)));
+        assert_eq!(read(200, "<html>"), Err(Code::Unavailable));
+        // A wrong password: r-nacos, 2.3.2, 3.1.0; an unknown user: 2.3.2, 3.1.0.
+        assert_eq!(read(403, "unknown user!"), Ok(Some(false)));
+        assert_eq!(read(403, "user not found!"), Ok(Some(false)));
+        assert_eq!(read(500, r#"{"message":"No message available"}"#), Ok(Some(false)));
+        assert_eq!(read(500, "caused: User nobody not found;"), Ok(Some(false)));
+        assert_eq!(read(403, r#"{"message":"Access Denied"}"#), Ok(Some(false)));
+        assert_eq!(read(403, "LOGIN_LIMITE_ERROR,Frequent login"), Err(Code::Unavailable));
+        assert_eq!(read(403, "unknown the raft leader addr!"), Err(Code::Unavailable));
+        assert_eq!(read(404, ""), Ok(None));
+        assert_eq!(read(503, ""), Err(Code::Unavailable));
     }
 
     #[test]
-    fn a_refusal_names_the_user() {
-        assert!(read_answer(403, "", "bo").err().unwrap().to_string().contains("`bo`"));
+    fn refusal_counts_once_it_has_lasted() {
+        for (length, code) in [(SETTLE - Duration::from_millis(1), Code::Unavailable), (SETTLE, Code::Unauthenticated)]
+        {
+            let error = refusal("bo", length);
+            assert_eq!(error.code(), code);
+            assert!(error.to_string().contains("`bo`"), "{error}");
+        }
     }
 }

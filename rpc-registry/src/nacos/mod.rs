@@ -2,6 +2,7 @@
 
 mod backoff;
 mod desired;
+mod http;
 mod limits;
 mod listing;
 mod login;
@@ -29,7 +30,9 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{login::Login, naming::Naming, registration::Registration, relay::Relay, url::Config};
+use self::{
+    http::Http, login::Login, naming::Naming, registration::Registration, relay::Relay, url::Config,
+};
 use crate::{address, throttle::Throttle, watches::Watches};
 
 /// A Nacos server, or a cluster of them.
@@ -109,12 +112,9 @@ impl Nacos {
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let config = Arc::new(Config::parse(url)?);
         let stop = CancellationToken::new();
-        let login = Arc::new(Login::new(Arc::clone(&config), stop.clone())?);
-        match timeout(START, login.ensure()).await {
-            Ok(Err(error)) if error.code() == Code::Unauthenticated => return Err(error),
-            // A server that is away may come.
-            _ => {}
-        }
+        let http = Arc::new(Http::new()?);
+        let login = Arc::new(Login::new(Arc::clone(&config), Arc::clone(&http), stop.clone()));
+        login.begin(START).await?;
         let tasks = TaskTracker::new();
         let servers = config.servers.iter().map(|server| config.grpc(server)).collect();
         let shared = Shared {
@@ -175,7 +175,11 @@ impl Registry for Nacos {
     ///
     /// `InvalidArgument` for a loopback address when Nacos is on another machine, and for metadata of more than 1024 characters in all,
     /// the `weight` that is added included.
-    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+    fn register<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        instance: Instance,
+    ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             address::check_connectable(&instance)?;
             limits::service(service)?;
