@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, Registry, ServiceId};
+use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use rpc_im::{
     Login, Node, NodeConfig, NodeId, Outbound, Refused, Session,
     envelope::{ClientFrame, Create, Push, Recipient, Send, SendAck, ServerFrame, Sync},
@@ -356,7 +356,11 @@ impl Discovery for Detours {
 }
 
 impl Registry for Detours {
-    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+    fn register<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        instance: Instance,
+    ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         self.registry.register(service, instance)
     }
 

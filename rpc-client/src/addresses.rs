@@ -43,8 +43,11 @@ pub(crate) struct Snapshot {
     pub(crate) answered: bool,
     /// Whether this is the list on disk, because it has not.
     pub(crate) stale: bool,
+    /// Those that may be called.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     weights: Weights,
+    /// Those that an operator has disabled in the registry.
+    pub(crate) disabled: Vec<SocketAddr>,
 }
 
 impl Providers {
@@ -180,7 +183,9 @@ impl Known {
         let channels = Arc::clone(&self.channels);
         // A list that would leave nobody to call is not believed.
         let leaves_somebody = self.entries.iter().any(|(address, entry)| {
-            listed.contains_key(address) && entry.standing.endpoint().is_some_and(|endpoint| endpoint.lives())
+            listed.contains_key(address)
+                && entry.instance.is_enabled()
+                && entry.standing.endpoint().is_some_and(|endpoint| endpoint.lives())
         });
         self.entries.retain(|address, entry| {
             let expires = |since| leaves_somebody && now >= since + grace;
@@ -214,9 +219,10 @@ impl Known {
         }
     }
 
-    /// The providers that are listed, and whether each of them answers now.
+    /// The providers that are listed and may be called, and whether each of them answers now.
     fn instances(&self) -> Vec<(Instance, bool)> {
         let listed = self.entries.values().filter(|entry| !matches!(entry.standing, Standing::Delisted { .. }));
+        let listed = listed.filter(|entry| entry.instance.is_enabled());
         listed
             .map(|entry| {
                 let answers = entry.standing.endpoint().is_some_and(|endpoint| endpoint.channel().is_some());
@@ -226,12 +232,14 @@ impl Known {
     }
 
     fn snapshot(&self, answered: bool, stale: bool) -> Snapshot {
-        let (endpoints, weights) = self
-            .entries
-            .values()
+        let (enabled, disabled): (Vec<_>, Vec<_>) =
+            self.entries.values().partition(|entry| entry.instance.is_enabled());
+        let disabled = disabled.into_iter().map(|entry| entry.instance.address()).collect();
+        let (endpoints, weights) = enabled
+            .into_iter()
             .filter_map(|entry| Some((Arc::clone(entry.standing.endpoint()?), entry.instance.weight())))
             .unzip();
-        Snapshot { answered, stale, endpoints, weights: Weights::new(weights) }
+        Snapshot { answered, stale, endpoints, weights: Weights::new(weights), disabled }
     }
 }
 
@@ -297,6 +305,7 @@ impl Drop for Known {
 fn snapshot_differs(old: &Snapshot, new: &Snapshot) -> bool {
     (old.answered, old.stale) != (new.answered, new.stale)
         || old.weights != new.weights
+        || old.disabled != new.disabled
         || old.endpoints.len() != new.endpoints.len()
         || old.endpoints.iter().zip(&new.endpoints).any(|(old, new)| !Arc::ptr_eq(old, new))
 }
@@ -310,6 +319,38 @@ mod tests {
 
     use super::*;
     use crate::{config::ClientConfig, credentials::Credentials, endpoint::Lane};
+
+    /// Also when the registry forgets it: it may have been restarted, and the provider lives.
+    #[tokio::test]
+    async fn disabled_provider_is_not_called_until_enabled() {
+        let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+        let channels = Channels::new(config, Arc::new(Tcp), credentials);
+        let mut known = Known { channels, entries: BTreeMap::new() };
+        let now = Instant::now();
+        let [one, other] = [1, 2].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
+        let disabled = one.clone().with_enabled(false);
+        known.update(Some(&[one.clone(), other.clone()]), now);
+        for endpoint in &known.snapshot(true, false).endpoints {
+            let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
+            assert!(channel.prove());
+            endpoint.enter(0, Lane::Connected(Arc::new(channel)));
+        }
+        let called = |known: &Known| {
+            let snapshot = known.snapshot(true, false);
+            (snapshot.endpoints.iter().map(|endpoint| endpoint.address()).collect::<Vec<_>>(), snapshot.disabled)
+        };
+
+        known.update(Some(&[disabled.clone(), other.clone()]), now);
+        assert_eq!(called(&known), (vec![other.address()], vec![one.address()]));
+        assert_eq!(known.instances(), [(other.clone(), true)]);
+        known.update(Some(&[]), now);
+        assert_eq!(called(&known), (vec![other.address()], vec![one.address()]));
+        // One that is disabled is no reason to give up the other.
+        known.update(Some(&[disabled]), now + Duration::from_secs(3600));
+        assert_eq!(called(&known), (vec![other.address()], vec![one.address()]));
+        known.update(Some(&[one.clone(), other.clone()]), now);
+        assert_eq!(called(&known), (vec![one.address(), other.address()], vec![]));
+    }
 
     /// What its next connection expects of a certificate is what the registry says, also after the registry was silent about it.
     #[tokio::test]

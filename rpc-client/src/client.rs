@@ -123,6 +123,10 @@ impl Client {
         let endpoints = self.endpoints_of(target);
         explanation.candidates =
             endpoints.iter().map(|endpoint| Candidate::new(endpoint.address(), endpoint.state().to_string())).collect();
+        if let Target::Service(providers) = target {
+            let disabled = providers.snapshot().disabled.clone().into_iter();
+            explanation.candidates.extend(disabled.map(|address| Candidate::new(address, DISABLED.to_owned())));
+        }
         explanation
     }
 
@@ -288,11 +292,16 @@ impl Client {
                 self.survey_endpoints(&format!("{address}"), &[endpoint], tried)
             }
             Target::Service(providers) => {
-                let Snapshot { answered, stale, endpoints, .. } = &**providers.snapshot();
+                let Snapshot { answered, stale, endpoints, disabled, .. } = &**providers.snapshot();
                 let (service, url) = (providers.service(), self.registry_url());
                 let unresolved = |message| Error::new(Code::Unavailable, message).with_phase(Phase::Resolve);
                 if !answered && !stale {
                     return Outlook::waiting(unresolved(format!("{url} has not said where {service} is")));
+                }
+                if endpoints.is_empty() && !disabled.is_empty() {
+                    let count = disabled.len();
+                    let message = format!("all {count} providers of {service} are disabled in {url}");
+                    return Outlook::hopeless(unresolved(message));
                 }
                 if endpoints.is_empty() {
                     return Outlook::hopeless(unresolved(format!("{url} lists no provider of {service} that answers")));
@@ -334,6 +343,9 @@ impl Client {
         self.0.discovery.as_ref().map_or("no registry", |discovery| discovery.url())
     }
 }
+
+/// The state of a provider that an operator has disabled.
+const DISABLED: &str = "disabled in the registry";
 
 /// What a call that found no provider is to do.
 struct Outlook {

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 pub struct Instance {
     address: SocketAddr,
     weight: f64,
+    enabled: bool,
     metadata: BTreeMap<String, String>,
 }
 
@@ -21,7 +22,7 @@ impl Instance {
 
     /// A provider at `address`, with weight 1 and no metadata.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: Self::DEFAULT_WEIGHT, metadata: BTreeMap::new() }
+        Self { address, weight: Self::DEFAULT_WEIGHT, enabled: true, metadata: BTreeMap::new() }
     }
 
     /// Sets the share of the load relative to other instances: 0 (none) to 10 000. What is out of range is brought
@@ -29,6 +30,13 @@ impl Instance {
     #[must_use]
     pub fn with_weight(mut self, weight: f64) -> Self {
         self.weight = if weight.is_nan() { Self::DEFAULT_WEIGHT } else { weight.clamp(0.0, Self::MAX_WEIGHT) };
+        self
+    }
+
+    /// Sets whether the instance may be called; `true` by default. An operator disables one in the registry.
+    #[must_use]
+    pub fn with_enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
         self
     }
 
@@ -47,6 +55,11 @@ impl Instance {
     /// The share of the load, relative to the other instances of the service.
     pub fn weight(&self) -> f64 {
         self.weight
+    }
+
+    /// Whether the instance may be called. One that an operator has disabled is never called, even if it is the only one.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// What the provider says of itself: `protocol`, `codecs`, `started`, and [`TLS_NAME`](Self::TLS_NAME) where it has one.

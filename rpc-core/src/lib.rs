@@ -153,7 +153,7 @@ pub use message::Message;
 pub use metadata::Metadata;
 pub use method::{Method, MethodInfo, Once};
 pub use payload::Payload;
-pub use registry::{Addresses, Discovery, Registry};
+pub use registry::{Addresses, Discovery, RegisterOutcome, Registry};
 pub use reply::Reply;
 pub use rpc_macros::rpc_service;
 pub use service::{Responder, Service, StoredAnswer, WireSink};

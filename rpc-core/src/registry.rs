@@ -16,6 +16,15 @@ use crate::{BoxFuture, Error, Instance, ServiceId};
 /// The sender stays alive as long as the backend watches; a receiver whose sender is gone keeps the last list.
 pub type Addresses = watch::Receiver<Option<Arc<[Instance]>>>;
 
+/// How far a registration has come when [`Registry::register`] returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegisterOutcome {
+    /// The registry has confirmed it.
+    Confirmed,
+    /// The registry is out of reach or has not answered in time. The backend goes on trying.
+    Pending,
+}
+
 /// Where a provider announces itself.
 pub trait Registry: Send + Sync + 'static {
     /// Lists `instance` as a provider of `service`, and keeps it listed until [`deregister`](Self::deregister), or until this
@@ -24,12 +33,17 @@ pub trait Registry: Send + Sync + 'static {
     /// # Errors
     ///
     /// `Unauthenticated` or `PermissionDenied` when the registry refuses the caller, `InvalidArgument` when it could never
-    /// list this instance. A registry that is merely out of reach is no error: the backend goes on trying.
+    /// list this instance. A registry that is merely out of reach is no error: the backend goes on trying, and the outcome is
+    /// [`Pending`](RegisterOutcome::Pending).
     ///
     /// # Cancel safety
     ///
     /// A dropped call may or may not have registered; deregister to be sure.
-    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>>;
+    fn register<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        instance: Instance,
+    ) -> BoxFuture<'a, Result<RegisterOutcome, Error>>;
 
     /// Takes the provider at `address` off the list. Taking off what is not listed succeeds.
     ///

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, Registry, ServiceId};
+use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use tokio::sync::watch;
 
 use crate::{address::HostPort, watches::Publisher};
@@ -42,8 +42,8 @@ impl Fixed {
 }
 
 impl Registry for Fixed {
-    fn register<'a>(&'a self, _: &'a ServiceId, _: Instance) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async { Ok(()) })
+    fn register<'a>(&'a self, _: &'a ServiceId, _: Instance) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
+        Box::pin(async { Ok(RegisterOutcome::Confirmed) })
     }
 
     fn deregister<'a>(&'a self, _: &'a ServiceId, _: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, Registry, ServiceId};
+use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use tokio::sync::watch;
 
 use crate::{
@@ -51,14 +51,18 @@ impl Memory {
 }
 
 impl Registry for Memory {
-    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+    fn register<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        instance: Instance,
+    ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
             address::check_connectable(&instance)?;
             self.change(service, |list| {
                 list.retain(|other| other.address() != instance.address());
                 list.push(instance);
             });
-            Ok(())
+            Ok(RegisterOutcome::Confirmed)
         })
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::{join_all, try_join_all};
-use rpc_core::{Code, Codec, Error, Instance, Registry, ServiceId};
+use rpc_core::{Code, Codec, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use tracing::{info, warn};
 
 /// What a server lists of itself in its registry.
@@ -29,9 +29,15 @@ impl Registration {
 
     /// Lists all services at once: one call to a registry takes longer than a hundred side by side.
     pub(crate) async fn register(&self) -> Result<(), Error> {
-        try_join_all(self.services.iter().map(|service| self.registry.register(service, self.instance.clone())))
-            .await?;
-        info!(address = %self.instance.address(), services = self.services.len(), "registered");
+        let registrations = self.services.iter().map(|service| self.registry.register(service, self.instance.clone()));
+        let outcomes = try_join_all(registrations).await?;
+        let pending = outcomes.iter().filter(|outcome| **outcome == RegisterOutcome::Pending).count();
+        let (address, services) = (self.instance.address(), outcomes.len() - pending);
+        if pending == 0 {
+            info!(%address, services, "registered");
+        } else {
+            warn!(%address, services, pending, "the registry has not confirmed all registrations; trying again in the background");
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, Registry, ServiceId};
+use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use tokio::sync::watch;
 
 use super::{
@@ -155,14 +155,18 @@ impl State {
 }
 
 impl Registry for FakeRegistry {
-    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+    fn register<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        instance: Instance,
+    ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
             // What a server says of itself holds the real time.
             let instance = Instance::new(instance.address()).with_metadata("started", format!("{:?}", now()));
             self.lock().change(now(), Which::named(service.name()), |list| {
                 list.insert(instance.address(), instance);
             });
-            Ok(())
+            Ok(RegisterOutcome::Confirmed)
         })
     }
 

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, Registry, ServiceId};
+use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use tokio::runtime::Handle;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -96,7 +96,11 @@ impl Local {
 
 impl Registry for Local {
     /// As the trait says; and `Unavailable` when the file cannot be written, or its file system has no locks.
-    fn register<'a>(&'a self, service: &'a ServiceId, instance: Instance) -> BoxFuture<'a, Result<(), Error>> {
+    fn register<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        instance: Instance,
+    ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
             address::check_connectable(&instance)?;
             let key = (service.clone(), instance.address());
@@ -106,7 +110,8 @@ impl Registry for Local {
                 .await
                 .map_err(|cause| failed("the provider cannot be announced", cause))?;
             let replaced = self.announced().insert(key, announcement);
-            remove(replaced).await
+            remove(replaced).await?;
+            Ok(RegisterOutcome::Confirmed)
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rpc_core::{Code, Error, Instance, ServiceId};
+use rpc_core::{Code, Error, Instance, RegisterOutcome, ServiceId};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{backoff, naming::is_refusal};
@@ -13,8 +13,13 @@ pub(super) const CHECK_ALL: Duration = Duration::from_secs(30);
 /// How often one of the services is, in turn: whatever takes all of them off is found after this time.
 pub(super) const CHECK_ONE: Duration = Duration::from_secs(5);
 
-/// Where the outcome of a wish is told.
-pub(super) type Reply = oneshot::Sender<Result<(), Error>>;
+/// After how many checks in a row that do not find a registered instance an operator is assumed to have disabled it.
+const DISABLED: u32 = 2;
+/// How many checks pass at most between two attempts to register such an instance again.
+const MAX_CHECKS: u32 = 8;
+
+/// Where the outcome of a wish is sent. A deregistration is always confirmed.
+pub(super) type Reply = oneshot::Sender<Result<RegisterOutcome, Error>>;
 
 /// The services of one address, each with what is wanted and how far it has come.
 #[derive(Default)]
@@ -23,8 +28,6 @@ pub(super) struct Desired {
     /// Whether the last call failed: then the next that succeeds means a new connection, after which all is compared.
     outage: bool,
     last_check: Option<Instant>,
-    /// How often something that should have been listed was not.
-    unlisted: u64,
 }
 
 struct Entry {
@@ -39,6 +42,10 @@ struct Entry {
     /// Nacos may know of this instance.
     told: bool,
     failures: u32,
+    /// How many checks in a row have not found it, although Nacos has confirmed its registration.
+    unlisted: u32,
+    /// The caller has been told that the registration is pending.
+    pending: bool,
     reply: Option<Reply>,
 }
 
@@ -74,8 +81,23 @@ pub(super) enum Action {
 pub(super) enum Outcome {
     /// It was told.
     Told(Result<(), Error>),
-    /// It was looked up.
-    Listed(Result<bool, Error>),
+    /// It was looked up: the weight under which it is listed, or `None` when it is not.
+    Listed(Result<Option<f64>, Error>),
+}
+
+/// What an operator should know of a service.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Event {
+    /// A registration that was pending has been confirmed; `pending` services of this address are not yet.
+    Registered { pending: usize },
+    /// It is not listed, and is registered again.
+    Lost,
+    /// It is still not listed although Nacos has confirmed its registration again: an operator may have disabled it.
+    Disabled,
+    /// It is listed again after [`Disabled`](Self::Disabled).
+    ListedAgain,
+    /// It is listed with another weight than it was registered with. That weight is kept.
+    Reweighted { weight: f64 },
 }
 
 impl Desired {
@@ -92,10 +114,15 @@ impl Desired {
             (Some(instance), _) => (Want::Listed, instance),
             (None, Some(listed)) if told => (Want::Gone, listed),
             // Nacos was never told, so there is nothing to take off.
-            (None, _) => return answer(reply, Ok(())),
+            (None, _) => {
+                answer(reply, Ok(RegisterOutcome::Confirmed));
+                return;
+            }
         };
         let step = Step::Tell(now);
-        self.services.insert(service, Entry { instance, want, step, busy, changed: busy, told, failures: 0, reply });
+        let entry =
+            Entry { instance, want, step, busy, changed: busy, told, failures: 0, unlisted: 0, pending: false, reply };
+        self.services.insert(service, entry);
     }
 
     /// Wants everything gone. Returns whether there is anything.
@@ -115,11 +142,6 @@ impl Desired {
     /// Whether everything that is to go has been told to, although not yet verified.
     pub(super) fn is_withdrawn(&self) -> bool {
         self.services.values().all(|entry| matches!((entry.want, entry.step), (Want::Gone, Step::Check(_))))
-    }
-
-    /// How often something that should have been listed was not.
-    pub(super) fn unlisted(&self) -> u64 {
-        self.unlisted
     }
 
     /// The next call that is due at `now`. Its outcome must come back through [`handle_outcome`](Self::handle_outcome).
@@ -163,33 +185,33 @@ impl Desired {
     }
 
     /// Takes note of how the call for `service` ended.
-    pub(super) fn handle_outcome(&mut self, now: Instant, service: &ServiceId, outcome: Outcome) {
+    pub(super) fn handle_outcome(&mut self, now: Instant, service: &ServiceId, outcome: Outcome) -> Option<Event> {
         let failed = matches!(outcome, Outcome::Told(Err(_)) | Outcome::Listed(Err(_)));
         let reconnected = self.outage && !failed;
         self.outage = failed;
         self.last_check.get_or_insert(now);
-        let Some(mut entry) = self.services.remove(service) else { return };
+        let mut entry = self.services.remove(service)?;
         entry.busy = false;
-        let mut lost = false;
-        let kept = if std::mem::take(&mut entry.changed) {
+        if reconnected {
+            // A restarted server has forgotten its registrations, whatever an operator did before.
+            entry.unlisted = 0;
+            self.services.values_mut().for_each(|entry| entry.unlisted = 0);
+        }
+        let (kept, mut event) = if std::mem::take(&mut entry.changed) {
             // What is wanted now has not been told yet, and `step` says so.
-            Some(entry)
+            (Some(entry), None)
         } else {
             match outcome {
                 Outcome::Told(told) => entry.handle_told(now, told),
-                Outcome::Listed(Ok(listed)) => {
-                    lost = !listed && entry.want == Want::Listed;
-                    entry.handle_listed(now, listed)
-                }
+                Outcome::Listed(Ok(weight)) => entry.handle_listed(now, weight),
                 Outcome::Listed(Err(_)) => {
                     entry.failures += 1;
                     entry.step = Step::Check(now + backoff::delay(entry.failures));
-                    Some(entry)
+                    (Some(entry), None)
                 }
             }
         };
-        self.unlisted += u64::from(lost);
-        if lost || reconnected {
+        if event == Some(Event::Lost) || reconnected {
             // What took this one off, or the new connection, may have taken off the others.
             for entry in self.services.values_mut() {
                 entry.check_now(now);
@@ -198,18 +220,24 @@ impl Desired {
         if let Some(entry) = kept {
             self.services.insert(service.clone(), entry);
         }
+        if let Some(Event::Registered { pending }) = &mut event {
+            *pending = self.services.values().filter(|entry| entry.pending).count();
+        }
+        event
     }
 
     /// Takes note that there is no connection.
     ///
-    /// Who registers is told that all is well, unless Nacos refuses the caller: the attempts go on. Who deregisters is not.
+    /// A caller that registers is told that the registration is pending, unless Nacos refuses the caller. One that deregisters gets the
+    /// error.
     pub(super) fn handle_no_connection(&mut self, now: Instant, error: impl Fn() -> Error) {
         self.outage = true;
         let refused = is_refusal(&error());
         self.services.retain(|_, entry| {
             let reply = entry.reply.take();
             let (registers, waits) = (entry.want == Want::Listed, reply.is_some());
-            answer(reply, if registers && !refused { Ok(()) } else { Err(error()) });
+            entry.pending |= registers;
+            answer(reply, if registers && !refused { Ok(RegisterOutcome::Pending) } else { Err(error()) });
             entry.step = Step::Tell(now);
             // An error means that it is not registered. Without a connection nothing is listed that could have to go.
             registers && !(refused && waits)
@@ -226,7 +254,7 @@ impl Entry {
 
     /// Whether it is listed as far as is known, and waits for its next check.
     fn rests(&self) -> bool {
-        !self.busy && matches!((self.want, self.step), (Want::Listed, Step::Check(_)))
+        !self.busy && self.unlisted < DISABLED && matches!((self.want, self.step), (Want::Listed, Step::Check(_)))
     }
 
     fn check_now(&mut self, now: Instant) {
@@ -235,45 +263,70 @@ impl Entry {
         }
     }
 
-    fn handle_told(mut self, now: Instant, told: Result<(), Error>) -> Option<Self> {
+    fn handle_told(mut self, now: Instant, told: Result<(), Error>) -> (Option<Self>, Option<Event>) {
         let listed = self.want == Want::Listed;
         match told {
             Ok(()) => {
                 self.failures = 0;
                 // One that is gone is looked for once more soon: the SDK may have listed it anew at the same moment.
                 self.step = Step::Check(now + if listed { CHECK_ALL } else { CHECK_ONE });
-                answer(self.reply.take(), Ok(()));
+                let waited = self.reply.is_some();
+                let heard = answer(self.reply.take(), Ok(RegisterOutcome::Confirmed));
+                let late = std::mem::take(&mut self.pending) || waited && !heard;
+                (Some(self), (listed && late).then_some(Event::Registered { pending: 0 }))
             }
             Err(error) => {
                 let hopeless = is_refusal(&error) || error.code() == Code::InvalidArgument;
                 if listed && hopeless && self.reply.is_some() {
                     answer(self.reply.take(), Err(error));
-                    return None;
+                    return (None, None);
                 }
-                answer(self.reply.take(), if listed { Ok(()) } else { Err(error) });
+                self.pending |= listed && self.reply.is_some();
+                answer(self.reply.take(), if listed { Ok(RegisterOutcome::Pending) } else { Err(error) });
                 self.failures += 1;
                 self.step = Step::Tell(now + backoff::delay(self.failures));
+                (Some(self), None)
             }
         }
-        Some(self)
     }
 
-    fn handle_listed(mut self, now: Instant, listed: bool) -> Option<Self> {
+    fn handle_listed(mut self, now: Instant, weight: Option<f64>) -> (Option<Self>, Option<Event>) {
         self.failures = 0;
-        match (self.want, listed) {
-            (Want::Gone, false) => return None,
-            (Want::Listed, true) => self.step = Step::Check(now + CHECK_ALL),
-            (Want::Listed, false) | (Want::Gone, true) => self.step = Step::Tell(now),
+        let mut event = None;
+        match (self.want, weight) {
+            (Want::Gone, None) => return (None, None),
+            (Want::Gone, Some(_)) => self.step = Step::Tell(now),
+            (Want::Listed, Some(weight)) => {
+                self.step = Step::Check(now + CHECK_ALL);
+                if std::mem::take(&mut self.unlisted) >= DISABLED {
+                    event = Some(Event::ListedAgain);
+                }
+                // An operator's weight outlives a new registration.
+                let known = self.instance.weight();
+                self.instance = self.instance.with_weight(weight);
+                if event.is_none() && self.instance.weight() != known {
+                    event = Some(Event::Reweighted { weight });
+                }
+            }
+            (Want::Listed, None) => {
+                self.unlisted += 1;
+                event = match self.unlisted {
+                    1 => Some(Event::Lost),
+                    DISABLED => Some(Event::Disabled),
+                    _ => None,
+                };
+                let again = self.unlisted.is_power_of_two() && self.unlisted < MAX_CHECKS
+                    || self.unlisted.is_multiple_of(MAX_CHECKS);
+                self.step = if again { Step::Tell(now) } else { Step::Check(now + CHECK_ALL) };
+            }
         }
-        Some(self)
+        (Some(self), event)
     }
 }
 
-fn answer(reply: Option<Reply>, outcome: Result<(), Error>) {
-    if let Some(reply) = reply {
-        // Who asked may have gone.
-        let _ = reply.send(outcome);
-    }
+/// Returns whether the caller still waits.
+fn answer(reply: Option<Reply>, outcome: Result<RegisterOutcome, Error>) -> bool {
+    reply.is_some_and(|reply| reply.send(outcome).is_ok())
 }
 
 #[cfg(test)]
@@ -315,7 +368,7 @@ mod tests {
         desired: &mut Desired,
         service: ServiceId,
         instance: Option<Instance>,
-    ) -> oneshot::Receiver<Result<(), Error>> {
+    ) -> oneshot::Receiver<Result<RegisterOutcome, Error>> {
         let (reply, told) = oneshot::channel();
         desired.want(Instant::now(), service, instance, Some(reply));
         told
@@ -328,10 +381,90 @@ mod tests {
         assert_eq!(desired.next_due(), Some(now));
         assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
         assert_eq!(desired.poll_action(now), None);
-        desired.handle_outcome(now, &A, Outcome::Listed(Ok(false)));
-        assert_eq!(desired.unlisted(), 1);
+        assert_eq!(desired.handle_outcome(now, &A, Outcome::Listed(Ok(None))), Some(Event::Lost));
         assert_eq!(desired.poll_action(now), Some((A, register())));
         assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
+    }
+
+    /// Lets the next check find `weight`, and answers what follows it; returns when it was, its event, and whether it registered again.
+    fn check(desired: &mut Desired, weight: Option<f64>) -> (Instant, Option<Event>, bool) {
+        let due = desired.next_due().unwrap();
+        let (service, action) = desired.poll_action(due).unwrap();
+        assert_eq!(action, Action::CheckListed);
+        let event = desired.handle_outcome(due, &service, Outcome::Listed(Ok(weight)));
+        let registers = desired.poll_action(due);
+        if registers.is_some() {
+            assert_eq!(desired.handle_outcome(due, &service, Outcome::Told(Ok(()))), None);
+        }
+        (due, event, registers.is_some())
+    }
+
+    #[test]
+    fn disabled_instance_is_reported_once_and_attempts_back_off() {
+        let (mut desired, start) = listed(&[A]);
+        let (found, event, registers) = check(&mut desired, None);
+        assert_eq!((event, registers), (Some(Event::Lost), true));
+        let (suspected, event, registers) = check(&mut desired, None);
+        assert_eq!((event, registers), (Some(Event::Disabled), true));
+        assert!(found <= start + CHECK_ONE && suspected <= found + CHECK_ONE);
+
+        let mut last = suspected;
+        let mut attempts = Vec::new();
+        for checks in 3..=24 {
+            let (due, event, registers) = check(&mut desired, None);
+            assert_eq!((due, event), (last + CHECK_ALL, None));
+            attempts.extend(registers.then_some(checks));
+            last = due;
+        }
+        assert_eq!(attempts, [4, 8, 16, 24]);
+
+        let (_, event, registers) = check(&mut desired, Some(1.0));
+        assert_eq!((event, registers), (Some(Event::ListedAgain), false));
+        assert_eq!(check(&mut desired, None).1, Some(Event::Lost));
+    }
+
+    #[test]
+    fn restart_of_the_registry_ends_the_suspicion() {
+        let (mut desired, _) = listed(&[A]);
+        check(&mut desired, None);
+        check(&mut desired, None);
+        check(&mut desired, None);
+        let due = desired.next_due().unwrap();
+        desired.poll_action(due).unwrap();
+        assert_eq!(desired.handle_outcome(due, &A, Outcome::Listed(Err(away()))), None);
+        assert_eq!(check(&mut desired, None).1, Some(Event::Lost));
+    }
+
+    #[test]
+    fn weight_set_by_an_operator_is_registered_again() {
+        let (mut desired, _) = listed(&[A]);
+        assert_eq!(check(&mut desired, Some(5.0)).1, Some(Event::Reweighted { weight: 5.0 }));
+        assert_eq!(check(&mut desired, Some(5.0)).1, None);
+        let due = desired.next_due().unwrap();
+        desired.poll_action(due).unwrap();
+        desired.handle_outcome(due, &A, Outcome::Listed(Ok(None)));
+        assert_eq!(desired.poll_action(due), Some((A, Action::Register(instance().with_weight(5.0)))));
+    }
+
+    #[test]
+    fn late_confirmations_are_reported_with_those_still_pending() {
+        let (mut desired, now) = (Desired::default(), Instant::now());
+        let (mut a, mut b) = (wait(&mut desired, A, Some(instance())), wait(&mut desired, B, Some(instance())));
+        desired.handle_no_connection(now, away);
+        for reply in [&mut a, &mut b] {
+            assert_eq!(reply.try_recv().unwrap().unwrap(), RegisterOutcome::Pending);
+        }
+        for (service, pending) in [(A, 1), (B, 0)] {
+            assert_eq!(desired.poll_action(now), Some((service.clone(), register())));
+            let event = desired.handle_outcome(now, &service, Outcome::Told(Ok(())));
+            assert_eq!(event, Some(Event::Registered { pending }));
+        }
+        // A caller that waits hears of it itself.
+        let mut c = wait(&mut desired, A, Some(instance()));
+        let now = Instant::now();
+        desired.poll_action(now).unwrap();
+        assert_eq!(desired.handle_outcome(now, &A, Outcome::Told(Ok(()))), None);
+        assert_eq!(c.try_recv().unwrap().unwrap(), RegisterOutcome::Confirmed);
     }
 
     #[test]
@@ -341,7 +474,7 @@ mod tests {
         while let Some(due) = desired.next_due().filter(|due| *due <= start + CHECK_ALL) {
             let (service, action) = desired.poll_action(due).unwrap();
             assert_eq!(action, Action::CheckListed);
-            desired.handle_outcome(due, &service, Outcome::Listed(Ok(true)));
+            desired.handle_outcome(due, &service, Outcome::Listed(Ok(Some(1.0))));
             seen.push((service, (due - start).as_secs()));
         }
         let expected = [(A, 5), (B, 10), (A, 15), (B, 20), (A, 25), (B, 30)];
@@ -357,7 +490,7 @@ mod tests {
         assert_eq!(desired.poll_action(now), None);
         let now = desired.next_due().unwrap();
         assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
-        desired.handle_outcome(now, &A, Outcome::Listed(Ok(true)));
+        desired.handle_outcome(now, &A, Outcome::Listed(Ok(Some(1.0))));
         assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
     }
 
@@ -377,12 +510,12 @@ mod tests {
         // The SDK had listed it again meanwhile.
         let now = desired.next_due().unwrap();
         assert_eq!(desired.poll_action(now), Some((A, Action::CheckGone(instance()))));
-        desired.handle_outcome(now, &A, Outcome::Listed(Ok(true)));
+        desired.handle_outcome(now, &A, Outcome::Listed(Ok(Some(1.0))));
         assert_eq!(desired.poll_action(now), Some((A, Action::Deregister)));
         desired.handle_outcome(now, &A, Outcome::Told(Ok(())));
         let now = desired.next_due().unwrap();
         desired.poll_action(now).unwrap();
-        desired.handle_outcome(now, &A, Outcome::Listed(Ok(false)));
+        desired.handle_outcome(now, &A, Outcome::Listed(Ok(None)));
         assert!(desired.is_empty());
     }
 

@@ -1,6 +1,7 @@
 //! Between an [`Instance`] and what Nacos lists.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, SocketAddr},
 };
@@ -12,6 +13,9 @@ use super::limits;
 
 /// The metadata entry that repeats the weight for consumers of other frameworks, which read it there.
 const WEIGHT: &str = "weight";
+
+/// The metadata entry in which an instance says when its process was started, in seconds since 1970.
+const STARTED: &str = "started";
 
 /// The metadata entry in which frameworks, Dubbo among them, say what their instances speak, and what ours say.
 const PROTOCOL: (&str, &str) = ("protocol", "msnb");
@@ -45,6 +49,9 @@ pub(super) fn place(address: SocketAddr, cluster: Option<&str>) -> ServiceInstan
 
 /// The instances that can be called, by address.
 ///
+/// An official server lists an address twice while two connections have registered it, as after the restart of a process whose earlier
+/// connection the server has not given up yet. The entry of the process that was started last counts.
+///
 /// Nacos was asked for these only, but r-nacos ignores the cluster, and what a server filters differs with its version. Instances
 /// that say that they speak another protocol are another framework's.
 pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) -> Vec<Instance> {
@@ -55,32 +62,37 @@ pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) ->
         .filter(|listed| listed.metadata.get(PROTOCOL.0).is_none_or(|protocol| protocol == PROTOCOL.1))
         .filter_map(|listed| {
             // Nacos' weight, not the metadata's: an operator may have changed it.
-            let instance = Instance::new(address(&listed)?).with_weight(listed.weight);
+            let instance = Instance::new(address(&listed.ip, listed.port)?).with_weight(listed.weight);
             let metadata = listed.metadata.into_iter().filter(|(key, _)| key != WEIGHT);
             Some(metadata.fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
         })
         .collect();
-    instances.sort_by_key(Instance::address);
+    instances.sort_by_key(|instance| (instance.address(), Reverse(started(instance.metadata().get(STARTED)))));
     instances.dedup_by_key(|instance| instance.address());
     instances
 }
 
-/// Whether something at this address is listed, in whatever state.
-pub(super) fn contains_address(listed: &[ServiceInstance], wanted: SocketAddr) -> bool {
-    listed.iter().any(|listed| address(listed) == Some(wanted))
+/// The weight under which this address is listed, in whatever state.
+pub(super) fn weight(listed: &[ServiceInstance], wanted: SocketAddr) -> Option<f64> {
+    let entries = listed.iter().filter(|listed| address(&listed.ip, listed.port) == Some(wanted));
+    entries.max_by_key(|listed| started(listed.metadata.get(STARTED))).map(|listed| listed.weight)
+}
+
+fn started(entry: Option<&String>) -> Option<u64> {
+    entry?.parse().ok()
 }
 
 /// Whether `instance` is listed rather than another at its address: its metadata tells, with the time at which it was started.
-pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool {
-    from_nacos(listed.to_vec(), None)
+pub(super) fn contains(listed: Vec<ServiceInstance>, instance: &Instance) -> bool {
+    from_nacos(listed, None)
         .iter()
         .any(|listed| listed.address() == instance.address() && listed.metadata() == instance.metadata())
 }
 
 /// Where an instance listens; none for a name, which Nacos takes in place of an address and msnb does not.
-fn address(listed: &ServiceInstance) -> Option<SocketAddr> {
-    let ip: IpAddr = listed.ip.parse().ok()?;
-    let port = u16::try_from(listed.port).ok().filter(|port| *port != 0)?;
+pub(super) fn address(ip: &str, port: i32) -> Option<SocketAddr> {
+    let ip: IpAddr = ip.parse().ok()?;
+    let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
     Some(SocketAddr::new(ip, port))
 }
 
@@ -95,9 +107,11 @@ mod tests {
     #[test]
     fn what_is_sent_comes_back() {
         let sent = to_nacos(&instance(1), Some("c")).unwrap();
-        let listed = std::slice::from_ref(&sent);
-        assert!(sent.ephemeral && contains_address(listed, instance(1).address()));
-        assert!(contains(listed, &instance(1)) && !contains(listed, &instance(1).with_metadata("started", "later")));
+        let listed = || vec![sent.clone()];
+        assert!(sent.ephemeral);
+        assert_eq!(weight(&listed(), instance(1).address()), Some(2.5));
+        assert_eq!(weight(&listed(), instance(2).address()), None);
+        assert!(contains(listed(), &instance(1)) && !contains(listed(), &instance(1).with_metadata("started", "9")));
         assert_eq!(sent.metadata[WEIGHT], "2.5");
         assert_eq!(from_nacos(vec![sent], Some("c")), [instance(1)]);
     }
@@ -123,6 +137,16 @@ mod tests {
         ];
         assert_eq!(from_nacos(listed.clone(), Some(DEFAULT_CLUSTER)), [instance(1)]);
         assert_eq!(from_nacos(listed, None).len(), 2);
+    }
+
+    #[test]
+    fn latest_of_two_entries_for_one_address_counts() {
+        let started = |at: &str| to_nacos(&instance(1).with_metadata(STARTED, at), None).unwrap();
+        for listed in [vec![started("99"), started("100")], vec![started("100"), started("99")]] {
+            assert_eq!(from_nacos(listed, None), [instance(1).with_metadata(STARTED, "100")]);
+        }
+        let unknown = to_nacos(&instance(1), None).unwrap();
+        assert_eq!(from_nacos(vec![unknown, started("1")], None), [instance(1).with_metadata(STARTED, "1")]);
     }
 
     #[test]

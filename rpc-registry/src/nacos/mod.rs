@@ -1,11 +1,13 @@
 //! [`Nacos`]: the registry for production.
 
 mod backoff;
+mod catalog;
 mod desired;
 mod http;
 mod limits;
 mod listing;
 mod login;
+mod missing;
 mod naming;
 mod registration;
 mod relay;
@@ -23,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, Registry, ServiceId};
+use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use tokio::{net::UdpSocket, runtime::Handle, sync::OnceCell, time::timeout};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -31,7 +33,7 @@ use tokio_util::{
 };
 
 use self::{
-    http::Http, login::Login, naming::Naming, registration::Registration, relay::Relay, url::Config,
+    catalog::Catalog, http::Http, login::Login, naming::Naming, registration::Registration, relay::Relay, url::Config,
 };
 use crate::{address, throttle::Throttle, watches::Watches};
 
@@ -82,6 +84,7 @@ struct Shared {
     url: String,
     login: Arc<Login>,
     relay: Relay,
+    catalog: Catalog,
     watches: Watches,
     /// The connection of all watches.
     consumer: OnceCell<Naming>,
@@ -119,6 +122,7 @@ impl Nacos {
         let servers = config.servers.iter().map(|server| config.grpc(server)).collect();
         let shared = Shared {
             url: config.to_string(),
+            catalog: Catalog::new(Arc::clone(&config), http, Arc::clone(&login)),
             config,
             login,
             relay: Relay::start(servers, &tasks).await?,
@@ -179,7 +183,7 @@ impl Registry for Nacos {
         &'a self,
         service: &'a ServiceId,
         instance: Instance,
-    ) -> BoxFuture<'a, Result<(), Error>> {
+    ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
             address::check_connectable(&instance)?;
             limits::service(service)?;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use rpc_core::{Code, Error, Instance, ServiceId};
+use rpc_core::{Code, Error, Instance, RegisterOutcome, ServiceId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     Shared, backoff,
-    desired::{Action, Desired, Outcome, Reply},
+    desired::{Action, Desired, Event, Outcome, Reply},
     listing,
     naming::{self, Naming},
 };
@@ -53,23 +53,23 @@ impl Registration {
     }
 
     /// Lists the address for `service`, and keeps it listed.
-    pub(super) async fn register(&self, service: ServiceId, instance: Instance) -> Result<(), Error> {
+    pub(super) async fn register(&self, service: ServiceId, instance: Instance) -> Result<RegisterOutcome, Error> {
         match timeout(ANSWER, self.ask(service, Some(instance))).await {
             Ok(answer) => answer,
             // The wish is with the task.
-            Err(_) => Ok(()),
+            Err(_) => Ok(RegisterOutcome::Pending),
         }
     }
 
     /// Takes the address off the list of `service`.
     pub(super) async fn deregister(&self, service: ServiceId) -> Result<(), Error> {
         match timeout(ANSWER, self.ask(service, None)).await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map(|_| ()),
             Err(_) => Err(Error::new(Code::Unavailable, "Nacos could not be told; it will be when it answers again")),
         }
     }
 
-    async fn ask(&self, service: ServiceId, instance: Option<Instance>) -> Result<(), Error> {
+    async fn ask(&self, service: ServiceId, instance: Option<Instance>) -> Result<RegisterOutcome, Error> {
         let (reply, answer) = oneshot::channel();
         let ended = |_| Error::new(Code::Unavailable, "the registry was closed");
         self.0.send(Wish { service, instance, reply }).await.map_err(|_| ended(()))?;
@@ -196,13 +196,28 @@ impl Driver {
                 if let Outcome::Told(Err(error)) | Outcome::Listed(Err(error)) = &outcome {
                     self.warn(error);
                 }
-                let before = self.desired.unlisted();
-                self.desired.handle_outcome(now, &service, outcome);
-                if self.desired.unlisted() > before {
-                    self.shared.count_unlisted();
-                    let (address, registry) = (self.address, &self.shared.config);
-                    tracing::warn!(%service, %address, %registry, "not listed though it should be; registering again");
+                if let Some(event) = self.desired.handle_outcome(now, &service, outcome) {
+                    self.report(&service, event);
                 }
+            }
+        }
+    }
+
+    fn report(&self, service: &ServiceId, event: Event) {
+        let (address, registry) = (self.address, &self.shared.config);
+        match event {
+            Event::Registered { pending } => tracing::info!(%service, %address, pending, "registered"),
+            Event::Lost => {
+                self.shared.count_unlisted();
+                tracing::warn!(%service, %address, %registry, "registered but not listed; registering again");
+            }
+            Event::Disabled => tracing::warn!(
+                %service, %address, %registry,
+                "registered again but still not listed: an operator may have disabled this instance"
+            ),
+            Event::ListedAgain => tracing::info!(%service, %address, %registry, "listed again"),
+            Event::Reweighted { weight } => {
+                tracing::info!(%service, %address, %registry, weight, "listed with another weight, which is kept");
             }
         }
     }
@@ -220,10 +235,11 @@ async fn call(naming: Naming, address: SocketAddr, service: ServiceId, action: A
         Action::Register(instance) => Outcome::Told(naming.register(&service, &instance).await),
         Action::Deregister => Outcome::Told(naming.deregister(&service, address).await),
         Action::CheckListed => {
-            Outcome::Listed(naming.list(&service).await.map(|listed| listing::contains_address(&listed, address)))
+            Outcome::Listed(naming.list(&service).await.map(|listed| listing::weight(&listed, address)))
         }
         Action::CheckGone(instance) => {
-            Outcome::Listed(naming.list(&service).await.map(|listed| listing::contains(&listed, &instance)))
+            let weight = |listed| listing::contains(listed, &instance).then_some(instance.weight());
+            Outcome::Listed(naming.list(&service).await.map(weight))
         }
     };
     Done::Called(service, outcome)

@@ -1,15 +1,15 @@
 //! The driver of one watch: asks Nacos for the list whenever it says that it changed.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use nacos_sdk::api::naming::{NamingChangeEvent, NamingEventListener};
 use rpc_core::{Error, ServiceId};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
-use super::{Shared, backoff, listing, naming::Naming};
+use super::{Shared, backoff, listing, missing::Missing, naming::Naming};
 use crate::{
     throttle::Throttle,
     watches::{Publisher, publish},
@@ -63,45 +63,63 @@ struct Watch {
 impl Watch {
     /// Works for ever.
     async fn work(&self) {
-        let warnings = Throttle::default();
-        let (mut failures, mut subscribed) = (0, false);
+        let (warnings, catalog_warnings) = (Throttle::default(), Throttle::default());
+        let (mut failures, mut subscribed, mut missing) = (0, false, Missing::default());
         loop {
             let naming = self.shared.connected().await;
-            match self.refresh(naming, &mut subscribed).await {
+            match self.refresh(naming, &mut subscribed, &mut missing).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
                     // The server may have forgotten us, whatever the SDK believes.
                     subscribed = false;
-                    if warnings.pass(Instant::now()) {
+                    if warnings.pass(std::time::Instant::now()) {
                         let (service, cause) = (&self.service, std::error::Error::source(&error));
                         tracing::warn!(%service, %error, cause, "the list may be old; trying again");
                     }
                 }
             }
+            if let Some(addresses) = missing.poll_question(Instant::now()) {
+                let states = self.shared.catalog.states(&self.service, &addresses).await;
+                if let Err(error) = &states
+                    && catalog_warnings.pass(std::time::Instant::now())
+                {
+                    let (service, cause) = (&self.service, std::error::Error::source(error));
+                    tracing::warn!(%service, %error, cause, "cannot read which providers an operator has disabled");
+                }
+                missing.handle_states(states.as_ref().ok());
+                self.publish(&missing);
+            }
             let pause = if failures == 0 { PERIOD } else { backoff::delay(failures) };
+            let next = [Some(Instant::now() + pause), missing.next_question()].into_iter().flatten().min();
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = sleep(pause) => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)) => {}
             }
         }
     }
 
-    /// Asks for the list and publishes it as it is, empty or shrunken: only the channels know who lives. An error publishes
-    /// nothing.
-    async fn refresh(&self, naming: &Naming, subscribed: &mut bool) -> Result<(), Error> {
+    /// Asks for the list and publishes it as it is, empty or shrunken: only the channels know which providers live. Instances that are
+    /// known to be disabled stay in it as such. An error publishes nothing.
+    async fn refresh(&self, naming: &Naming, subscribed: &mut bool, missing: &mut Missing) -> Result<(), Error> {
         if !*subscribed {
             // Subscribed before the list is asked for, so that no change falls in between.
             naming.subscribe(&self.service, Arc::clone(&self.listener)).await?;
             *subscribed = true;
         }
         let listed = naming.list(&self.service).await?;
-        let instances = listing::from_nacos(listed, self.shared.config.cluster.as_deref());
-        let providers = instances.len();
-        if publish(&self.publisher, instances) {
-            tracing::debug!(service = %self.service, providers, "the list of providers changed");
-        }
+        missing.handle_list(listing::from_nacos(listed, self.shared.config.cluster.as_deref()));
+        self.publish(missing);
         Ok(())
+    }
+
+    fn publish(&self, missing: &Missing) {
+        let instances = missing.instances();
+        let providers = instances.len();
+        let disabled = instances.iter().filter(|instance| !instance.is_enabled()).count();
+        if publish(&self.publisher, instances) {
+            tracing::debug!(service = %self.service, providers, disabled, "the list of providers changed");
+        }
     }
 
     async fn unsubscribe(&self) {

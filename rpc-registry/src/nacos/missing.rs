@@ -1,0 +1,176 @@
+//! [`Missing`]: instances that have left a list, and which of them an operator has disabled. No I/O: lists and states come in, questions go
+//! out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use rpc_core::Instance;
+use tokio::time::Instant;
+
+use super::catalog::States;
+
+/// The shortest time between two questions. An operator's change is noticed within this time and the server's own 0.6 s.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// How often the instances are asked for that are known to be disabled.
+const DISABLED_INTERVAL: Duration = Duration::from_secs(30);
+/// After how many questions without a clear answer an instance counts as gone.
+const MAX_QUESTIONS: u32 = 5;
+/// The most instances that are kept in mind; further ones count as gone.
+const MAX_INSTANCES: usize = 1024;
+
+/// The instances of one service that have left its list.
+#[derive(Default)]
+pub(super) struct Missing {
+    listed: Vec<Instance>,
+    missing: BTreeMap<SocketAddr, Entry>,
+    last_question: Option<Instant>,
+}
+
+struct Entry {
+    instance: Instance,
+    disabled: bool,
+    questions: u32,
+}
+
+impl Missing {
+    /// Takes a new list, in order of the addresses.
+    pub(super) fn handle_list(&mut self, listed: Vec<Instance>) {
+        let addresses: BTreeSet<_> = listed.iter().map(Instance::address).collect();
+        self.missing.retain(|address, _| !addresses.contains(address));
+        for instance in std::mem::replace(&mut self.listed, listed) {
+            let address = instance.address();
+            if !addresses.contains(&address) && self.missing.len() < MAX_INSTANCES {
+                self.missing.insert(address, Entry { instance, disabled: false, questions: 0 });
+            }
+        }
+    }
+
+    /// The instances to ask for at `now`. Their states must come back through [`handle_states`](Self::handle_states).
+    pub(super) fn poll_question(&mut self, now: Instant) -> Option<BTreeSet<SocketAddr>> {
+        if self.next_question()? > now {
+            return None;
+        }
+        self.last_question = Some(now);
+        Some(self.missing.keys().copied().collect())
+    }
+
+    /// When [`poll_question`](Self::poll_question) has something to ask.
+    pub(super) fn next_question(&self) -> Option<Instant> {
+        let interval = match self.missing.values().all(|entry| entry.disabled) {
+            _ if self.missing.is_empty() => return None,
+            true => DISABLED_INTERVAL,
+            false => INTERVAL,
+        };
+        // Nothing has been asked yet: at once, whenever that is.
+        Some(self.last_question.map_or_else(Instant::now, |last| last + interval))
+    }
+
+    /// Takes the states of the instances that were asked for; `None` when nobody could say.
+    pub(super) fn handle_states(&mut self, states: Option<&States>) {
+        self.missing.retain(|address, entry| {
+            match states.map(|states| states.get(address)) {
+                Some(None) => return false,
+                Some(Some(false)) => entry.disabled = true,
+                // It is enabled, so it is listed soon, or something else hides it.
+                Some(Some(true)) | None => entry.questions += 1,
+            }
+            // Nothing but a list enables an instance again.
+            entry.disabled || entry.questions < MAX_QUESTIONS
+        });
+    }
+
+    /// The list with the instances that an operator has disabled, in order of the addresses.
+    pub(super) fn instances(&self) -> Vec<Instance> {
+        let disabled = self.missing.values().filter(|entry| entry.disabled);
+        let disabled = disabled.map(|entry| entry.instance.clone().with_enabled(false));
+        let mut instances: Vec<_> = self.listed.iter().cloned().chain(disabled).collect();
+        instances.sort_by_key(Instance::address);
+        instances
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(port: u16) -> Instance {
+        Instance::new(([10, 0, 0, 1], port).into())
+    }
+
+    fn instances<const N: usize>(ports: [u16; N]) -> Vec<Instance> {
+        ports.map(instance).into()
+    }
+
+    fn states<const N: usize>(of: [(u16, bool); N]) -> States {
+        of.map(|(port, enabled)| (instance(port).address(), enabled)).into()
+    }
+
+    /// Instance 2 of 1 and 2 has left the list.
+    fn one_missing() -> (Missing, Instant) {
+        let (mut missing, now) = (Missing::default(), Instant::now());
+        missing.handle_list(instances([1, 2]));
+        assert_eq!(missing.next_question(), None);
+        missing.handle_list(instances([1]));
+        let now = now + INTERVAL;
+        assert_eq!(missing.poll_question(now), Some(BTreeSet::from([instance(2).address()])));
+        assert_eq!(missing.instances(), instances([1]));
+        (missing, now)
+    }
+
+    #[test]
+    fn a_disabled_instance_stays_disabled_until_it_is_listed() {
+        let (mut missing, now) = one_missing();
+        missing.handle_states(Some(&states([(2, false)])));
+        let with_disabled = [instance(1), instance(2).with_enabled(false)];
+        assert_eq!(missing.instances(), with_disabled);
+
+        // Through an outage, and an answer that is ahead of the list.
+        assert_eq!(missing.next_question(), Some(now + DISABLED_INTERVAL));
+        for _ in 0..=MAX_QUESTIONS {
+            missing.handle_states(None);
+            missing.handle_states(Some(&states([(2, true)])));
+        }
+        missing.handle_list(Vec::new());
+        assert_eq!(missing.instances(), with_disabled[1..]);
+        missing.handle_list(instances([1, 2]));
+        assert_eq!(missing.instances(), instances([1, 2]));
+        assert_eq!(missing.next_question(), None);
+    }
+
+    #[test]
+    fn an_instance_that_does_not_exist_is_gone() {
+        let (mut missing, _) = one_missing();
+        missing.handle_states(Some(&states([(1, true)])));
+        assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
+        // Also after it was disabled.
+        let (mut missing, _) = one_missing();
+        missing.handle_states(Some(&states([(2, false)])));
+        missing.handle_states(Some(&states([])));
+        assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
+    }
+
+    #[test]
+    fn questions_without_an_answer_end() {
+        let (mut missing, mut now) = one_missing();
+        for _ in 1..MAX_QUESTIONS {
+            missing.handle_states(None);
+            now += INTERVAL;
+            assert_eq!(missing.poll_question(now - Duration::from_millis(1)), None);
+            assert!(missing.poll_question(now).is_some());
+        }
+        missing.handle_states(None);
+        assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
+    }
+
+    #[test]
+    fn missing_instances_are_bounded() {
+        let mut missing = Missing::default();
+        let count = u16::try_from(MAX_INSTANCES).unwrap() + 1;
+        missing.handle_list((1..=count).map(instance).collect());
+        missing.handle_list(Vec::new());
+        assert_eq!(missing.poll_question(Instant::now() + INTERVAL).unwrap().len(), MAX_INSTANCES);
+    }
+}
