@@ -50,22 +50,20 @@ impl Missing {
 
     /// The instances to ask for at `now`. Their states must come back through [`handle_states`](Self::handle_states).
     pub(super) fn poll_question(&mut self, now: Instant) -> Option<BTreeSet<SocketAddr>> {
-        if self.next_question()? > now {
+        if self.missing.is_empty() || self.next_question().is_some_and(|next| now < next) {
             return None;
         }
         self.last_question = Some(now);
         Some(self.missing.keys().copied().collect())
     }
 
-    /// When [`poll_question`](Self::poll_question) has something to ask.
+    /// When [`poll_question`](Self::poll_question) has something to ask again.
     pub(super) fn next_question(&self) -> Option<Instant> {
-        let interval = match self.missing.values().all(|entry| entry.disabled) {
-            _ if self.missing.is_empty() => return None,
-            true => DISABLED_INTERVAL,
-            false => INTERVAL,
-        };
-        // Nothing has been asked yet: at once, whenever that is.
-        Some(self.last_question.map_or_else(Instant::now, |last| last + interval))
+        if self.missing.is_empty() {
+            return None;
+        }
+        let settled = self.missing.values().all(|entry| entry.disabled);
+        Some(self.last_question? + if settled { DISABLED_INTERVAL } else { INTERVAL })
     }
 
     /// Takes the states of the instances that were asked for; `None` when nobody could say.
@@ -114,7 +112,6 @@ mod tests {
         missing.handle_list(instances([1, 2]));
         assert_eq!(missing.next_question(), None);
         missing.handle_list(instances([1]));
-        let now = now + INTERVAL;
         assert_eq!(missing.poll_question(now), Some(BTreeSet::from([instance(2).address()])));
         assert_eq!(missing.instances(), instances([1]));
         (missing, now)
@@ -171,6 +168,6 @@ mod tests {
         let count = u16::try_from(MAX_INSTANCES).unwrap() + 1;
         missing.handle_list((1..=count).map(instance).collect());
         missing.handle_list(Vec::new());
-        assert_eq!(missing.poll_question(Instant::now() + INTERVAL).unwrap().len(), MAX_INSTANCES);
+        assert_eq!(missing.poll_question(Instant::now()).unwrap().len(), MAX_INSTANCES);
     }
 }
