@@ -32,9 +32,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{
-    catalog::Catalog, http::Http, login::Login, naming::Naming, registration::Registration, relay::Relay, url::Config,
-};
+use self::{catalog::Catalog, http::Http, login::Login, naming::Naming, registration::Registration, url::Config};
 use crate::{address, throttle::Throttle, watches::Watches};
 
 /// A Nacos server, or a cluster of them.
@@ -73,7 +71,6 @@ use crate::{address, throttle::Throttle, watches::Watches};
 pub struct Nacos {
     shared: Arc<Shared>,
     registrations: Mutex<HashMap<SocketAddr, Registration>>,
-    tasks: TaskTracker,
     runtime: Handle,
     _stop_on_drop: DropGuard,
 }
@@ -83,7 +80,6 @@ struct Shared {
     config: Arc<Config>,
     url: String,
     login: Arc<Login>,
-    relay: Relay,
     catalog: Catalog,
     watches: Watches,
     /// The connection of all watches.
@@ -91,6 +87,8 @@ struct Shared {
     /// Connections of addresses that are registered no more, for the next address. At most one for each address at a time.
     idle: Mutex<Vec<Naming>>,
     unlisted: AtomicU64,
+    /// The owner of all tasks of the handle.
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -118,24 +116,21 @@ impl Nacos {
         let http = Arc::new(Http::new()?);
         let login = Arc::new(Login::new(Arc::clone(&config), Arc::clone(&http), stop.clone()));
         login.begin(START).await?;
-        let tasks = TaskTracker::new();
-        let servers = config.servers.iter().map(|server| config.grpc(server)).collect();
         let shared = Shared {
             url: config.to_string(),
             catalog: Catalog::new(Arc::clone(&config), http, Arc::clone(&login)),
             config,
             login,
-            relay: Relay::start(servers, &tasks).await?,
             watches: Watches::default(),
             consumer: OnceCell::new(),
             idle: Mutex::default(),
             unlisted: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
         Ok(Self {
             shared: Arc::new(shared),
             registrations: Mutex::default(),
-            tasks,
             runtime: Handle::current(),
             _stop_on_drop: stop.drop_guard(),
         })
@@ -153,7 +148,7 @@ impl Nacos {
         let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let (registration, driver) = Registration::new(address, Arc::clone(&self.shared));
-            self.tasks.spawn_on(driver, &self.runtime);
+            self.shared.tasks.spawn_on(driver, &self.runtime);
             registration
         };
         registrations.entry(address).or_insert_with(new).clone()
@@ -222,7 +217,7 @@ impl Discovery for Nacos {
         let (receiver, publisher) = self.shared.watches.watch(service);
         if let Some(publisher) = publisher {
             let subscription = subscription::run(service.clone(), publisher, Arc::clone(&self.shared));
-            self.tasks.spawn_on(subscription, &self.runtime);
+            self.shared.tasks.spawn_on(subscription, &self.runtime);
         }
         receiver
     }
@@ -235,7 +230,7 @@ impl Discovery for Nacos {
 impl Shared {
     /// Tries once to make a connection.
     async fn connect(&self) -> Result<Naming, Error> {
-        Naming::connect(Arc::clone(&self.config), Arc::clone(&self.login), &self.relay).await
+        Naming::connect(Arc::clone(&self.config), Arc::clone(&self.login), &self.tasks).await
     }
 
     /// The connection of the watches, made by the first that needs it, however long that takes.
@@ -273,7 +268,7 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// The SDK goes on to connect to the relay's port, which may be another program's by then. That must not get a token.
+    /// The SDK goes on to connect to the ports of its relays, which may be another program's by then. That must not get a token.
     fn drop(&mut self) {
         self.login.forget();
     }

@@ -1,11 +1,6 @@
 //! [`Naming`]: the SDK's naming service, with an end to every call and an error for every failure.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, select_ok};
 use nacos_sdk::api::{
@@ -16,6 +11,7 @@ use nacos_sdk::api::{
 };
 use rpc_core::{Code, Error, Instance, ServiceId};
 use tokio::{net::TcpStream, time::timeout};
+use tokio_util::task::TaskTracker;
 
 use super::{
     limits, listing,
@@ -29,24 +25,20 @@ use crate::user_directory;
 pub(super) const CALL: Duration = Duration::from_secs(3);
 /// The longest that the SDK may take to set up a connection. A server that has just started takes it 4.5 s and a pause.
 const BUILD: Duration = Duration::from_secs(10);
-/// How long the SDK is left alone after a server does not know its connection. The SDK finds out by its health check, which it makes
-/// at most 10 s after the last answer to a call.
-const QUIET: Duration = Duration::from_secs(11);
 /// The service that each connection subscribes to, and that nobody provides.
 const STREAM_SERVICE: &str = "msnb.connection";
 
 /// One connection to Nacos.
 ///
-/// It stays open until the [`Relay`] ends, even if it is dropped: the SDK cannot close one, because its two ends of the stream to the
-/// server hold each other. What is registered or subscribed through it goes on likewise until it is taken off. So few are made, and
-/// one that is idle is [used again](super::Shared::idle).
+/// The last clone closes it: the server removes what was registered through it. The SDK's own tasks remain until the process ends, and
+/// try to connect to the ports of its [`Relay`] from time to time. So few are made, and one that is idle is
+/// [used again](super::Shared::idle).
 #[derive(Clone)]
 pub(super) struct Naming {
     service: NamingService,
     config: Arc<Config>,
     login: Arc<Login>,
-    /// When calls may be made again, after [`QUIET`].
-    quiet_until: Arc<Mutex<Option<Instant>>>,
+    _relay: Arc<Relay>,
 }
 
 /// Takes the pushes for [`STREAM_SERVICE`], which say nothing.
@@ -62,11 +54,12 @@ impl Naming {
     /// # Errors
     ///
     /// `Unavailable` when no server accepts a connection, `Unauthenticated` when the user or the password is wrong.
-    pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>, relay: &Relay) -> Result<Self, Error> {
+    pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>, tasks: &TaskTracker) -> Result<Self, Error> {
         // Asked first, because each failed attempt of the SDK takes 4.5 s and leaves a sleeping task behind for ever.
         probe(&config).await?;
         login.ensure().await?;
-        let builder = NamingServiceBuilder::new(properties(&config, relay));
+        let relay = Relay::start(config.servers.iter().map(|server| config.grpc(server)).collect(), tasks).await?;
+        let builder = NamingServiceBuilder::new(properties(&config, &relay));
         let builder = match &config.credentials {
             Some(_) => builder.with_auth_plugin(Arc::clone(&login) as Arc<dyn AuthPlugin>),
             None => builder,
@@ -76,7 +69,7 @@ impl Naming {
             Ok(Err(error)) => return Err(translate(error, &config)),
             Err(_) => return Err(Error::new(Code::Unavailable, "Nacos accepts connections and does not answer")),
         };
-        let naming = Self { service, config, login, quiet_until: Arc::default() };
+        let naming = Self { service, config, login, _relay: Arc::new(relay) };
         naming.open_stream().await?;
         Ok(naming)
     }
@@ -84,8 +77,7 @@ impl Naming {
     /// Makes the server send something on the stream of this connection, by subscribing to a service that nobody provides.
     ///
     /// An official server sends the headers of that stream with its first message, and has none for a connection that only registers. The
-    /// SDK does not notice the end of a stream whose headers have not arrived: it would go on using a connection that the server has
-    /// forgotten, and nothing would be listed again after a restart of the server.
+    /// SDK notices the end of a stream at once if its headers have arrived, and else only by the silence of the [`Relay`], after 16 to 26 s.
     async fn open_stream(&self) -> Result<(), Error> {
         let listener: Arc<dyn NamingEventListener> = Arc::new(Ignored);
         let subscribe =
@@ -151,24 +143,10 @@ impl Naming {
     where
         F: Future<Output = Result<T, SdkError>>,
     {
-        if self.lock_quiet().is_some_and(|until| Instant::now() < until) {
-            return Err(Error::new(Code::Unavailable, format!("nacos-sdk connects to {} anew", self.config)));
-        }
         match timeout(CALL, call()).await {
-            Ok(done) => done.map_err(|error| {
-                // The connection was made anew below the SDK, which does not know; see `open_stream`. That helps unless the connection
-                // breaks in its first second.
-                if matches!(error, SdkError::ErrResponse(_, _, UNREGISTERED, _)) {
-                    *self.lock_quiet() = Some(Instant::now() + QUIET);
-                }
-                translate(error, &self.config)
-            }),
+            Ok(done) => done.map_err(|error| translate(error, &self.config)),
             Err(_) => Err(Error::new(Code::Unavailable, format!("{} does not answer", self.config))),
         }
-    }
-
-    fn lock_quiet(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn group(&self) -> Option<String> {
@@ -179,9 +157,6 @@ impl Naming {
         self.config.cluster.iter().cloned().collect()
     }
 }
-
-/// Nacos' error code for a connection that it does not know.
-const UNREGISTERED: i32 = 301;
 
 /// Whether Nacos said no to this caller, rather than nothing.
 pub(super) fn is_refusal(error: &Error) -> bool {
@@ -207,8 +182,7 @@ async fn probe(config: &Config) -> Result<(), Error> {
 
 fn properties(config: &Config, relay: &Relay) -> ClientProps {
     ClientProps::new()
-        .server_addr(relay.address().to_string())
-        .remote_grpc_port(relay.address().port())
+        .server_addr(relay.servers())
         .namespace(&config.namespace)
         .app_name("msnb")
         // The URL is what counts, not variables that happen to be set.

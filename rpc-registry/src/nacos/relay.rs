@@ -1,21 +1,22 @@
-//! [`Relay`]: the TCP path from nacos-sdk to the Nacos servers.
+//! [`Relay`]: the TCP path from one connection of nacos-sdk to the Nacos servers.
 //!
 //! nacos-sdk opens its sockets itself and has no settings for them. It connects to a [`Relay`] on the loopback interface instead, which
-//! forwards the bytes unchanged, in both directions, to one of the servers. This changes four things that matter:
+//! forwards the bytes unchanged, in both directions, to one of the servers. This changes five things that matter:
 //!
+//! - **Noticing a restart.** Below the SDK, tonic connects again by itself, and the restarted server answers every call of a connection that it
+//!   does not know with an error. The SDK notices only if it has received something on its stream before, and an official server may send
+//!   nothing for long. The relay does not serve tonic's own attempts, so the SDK has to begin anew, which registers again.
 //! - **Reconnecting.** After an outage the SDK pauses for up to 64 s before its next attempt. The relay accepts that attempt at once and
 //!   holds it until a server accepts a connection, so an outage costs the SDK one short pause, however long it lasts.
 //! - **Latency.** The SDK leaves Nagle's algorithm on and writes a request in two parts, so each request waits 40 ms for a delayed
 //!   acknowledgement. The relay acknowledges at once (`TCP_QUICKACK`, Linux), and sets `TCP_NODELAY` towards the server.
 //! - **Choice of a server.** Each connection tries all servers, in random order, before it waits.
 //! - **Closing.** The SDK never closes a connection. When the relay ends, its connections do, and the servers remove their instances.
+//!
+//! How does the relay tell an attempt of the SDK from one of tonic? It listens on two ports, which the SDK is given as the addresses of two
+//! servers. Each time the SDK begins anew it takes the next of its servers, whereas tonic stays with the one it has.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use rand::seq::SliceRandom as _;
@@ -27,18 +28,18 @@ use tokio::{
         tcp::{ReadHalf, WriteHalf},
     },
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
+use super::url::GRPC_PORT_OFFSET;
 use crate::address::HostPort;
 
-/// The most connections at a time. The SDK opens one for each registered address, and one for all watches. Further ones wait in the
-/// listener's backlog.
-const MAX_CONNECTIONS: usize = 1024;
+/// The most connections at a time: the one in use, and those that are being given up. Further ones wait in the listeners' backlogs.
+const MAX_CONNECTIONS: usize = 8;
 /// The longest that a server may take to accept a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(2);
 /// The pause after no server has accepted a connection.
@@ -46,13 +47,48 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The longest that one of several servers may take to send its first bytes; a gRPC server sends its settings at once. A single server
 /// has no limit, because there is no other to try.
 const FIRST_BYTES: Duration = Duration::from_secs(5);
+/// How long after the end of a connection tonic's attempts are closed at once. While the SDK sets up a connection it waits for each failure,
+/// and begins anew after five of them, 4.5 s.
+const CLOSING: Duration = Duration::from_secs(6);
+/// How long each later attempt is left without an answer. Once the SDK has set up a connection it gives it up if three health checks fail,
+/// and makes them only after 5 s in which no call has ended, every 5 s.
+const SILENCE: Duration = Duration::from_secs(12);
 /// The size of the buffer for each direction of a connection, in bytes.
 const BUFFER: usize = 8 * 1024;
 
-/// A listener on a free loopback port which forwards connections to the first server that accepts one. It ends with this handle.
+/// Two listeners on free loopback ports which forward the connections of one `NamingService`. They end with this handle.
 pub(super) struct Relay {
-    address: SocketAddr,
+    ports: [u16; 2],
     _stop_on_drop: DropGuard,
+}
+
+/// What happens to an incoming connection.
+#[derive(Debug, PartialEq)]
+enum Admission {
+    Forward,
+    Close,
+    /// Kept open without an answer.
+    Silence,
+}
+
+/// Tells the SDK's connections from those that tonic makes in their place. No I/O.
+#[derive(Default)]
+struct Gate {
+    /// The port of the last connection that was forwarded.
+    port: Option<usize>,
+    /// When the first connection was refused since then.
+    refused: Option<Instant>,
+}
+
+impl Gate {
+    fn admit(&mut self, now: Instant, port: usize) -> Admission {
+        if self.port != Some(port) {
+            *self = Self { port: Some(port), refused: None };
+            return Admission::Forward;
+        }
+        let since = *self.refused.get_or_insert(now);
+        if now < since + CLOSING { Admission::Close } else { Admission::Silence }
+    }
 }
 
 impl Relay {
@@ -60,43 +96,61 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// `Internal` when no loopback port can be opened.
+    /// `Internal` when no loopback ports can be opened.
     pub(super) async fn start(servers: Vec<HostPort>, tasks: &TaskTracker) -> Result<Self, Error> {
-        let open = async {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            let address = listener.local_addr()?;
-            Ok::<_, io::Error>((listener, address))
+        let failed = |cause: io::Error| {
+            Error::new(Code::Internal, "no loopback port can be opened for a connection to Nacos").with_source(cause)
         };
-        let (listener, address) = open.await.map_err(|cause| {
-            Error::new(Code::Internal, "no loopback port can be opened for the connections to Nacos").with_source(cause)
-        })?;
+        let (one, other) = (listen().await.map_err(failed)?, listen().await.map_err(failed)?);
         let stop = CancellationToken::new();
-        tasks.spawn(accept(listener, servers.into(), stop.clone()));
-        Ok(Self { address, _stop_on_drop: stop.drop_guard() })
+        let ports = [one.1, other.1];
+        tasks.spawn(accept([one.0, other.0], servers.into(), stop.clone()));
+        Ok(Self { ports, _stop_on_drop: stop.drop_guard() })
     }
 
-    /// Where the SDK connects to.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    /// The server addresses for the SDK, which adds 1000 to each port.
+    pub(super) fn servers(&self) -> String {
+        self.ports.map(|port| format!("{}:{}", Ipv4Addr::LOCALHOST, port - GRPC_PORT_OFFSET)).join(",")
     }
 }
 
-async fn accept(listener: TcpListener, servers: Arc<[HostPort]>, stop: CancellationToken) {
+async fn listen() -> io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    match listener.local_addr()?.port() {
+        port if port > GRPC_PORT_OFFSET => Ok((listener, port)),
+        port => Err(io::Error::other(format!("the system chose port {port}, which is not above {GRPC_PORT_OFFSET}"))),
+    }
+}
+
+async fn accept([one, other]: [TcpListener; 2], servers: Arc<[HostPort]>, stop: CancellationToken) {
     // Dropped at the end, which aborts its tasks and closes their sockets.
     let mut connections = JoinSet::new();
+    let mut gate = Gate::default();
     loop {
+        let has_room = connections.len() < MAX_CONNECTIONS;
         // All branches are cancel-safe.
-        tokio::select! {
+        let (port, accepted) = tokio::select! {
             () = stop.cancelled() => return,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((client, _)) => {
-                    connections.spawn(relay(client, Arc::clone(&servers)));
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the relay to Nacos cannot accept a connection");
-                    sleep(PAUSE).await;
-                }
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = one.accept(), if has_room => (0, accepted),
+            accepted = other.accept(), if has_room => (1, accepted),
+        };
+        let client = match accepted {
+            Ok((client, _)) => client,
+            Err(error) => {
+                tracing::debug!(%error, "the relay to Nacos cannot accept a connection");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match gate.admit(Instant::now(), port) {
+            Admission::Forward => _ = connections.spawn(relay(client, Arc::clone(&servers))),
+            Admission::Close => {}
+            Admission::Silence => {
+                connections.spawn(async move {
+                    sleep(SILENCE).await;
+                    drop(client);
+                });
             }
         }
     }
@@ -175,6 +229,8 @@ fn acknowledge_at_once(_: &TcpStream) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn host_port(address: SocketAddr) -> HostPort {
@@ -189,8 +245,12 @@ mod tests {
 
     async fn start(servers: Vec<HostPort>) -> (Relay, TcpStream) {
         let relay = Relay::start(servers, &TaskTracker::new()).await.unwrap();
-        let client = TcpStream::connect(relay.address()).await.unwrap();
+        let client = connect_to(&relay, 0).await;
         (relay, client)
+    }
+
+    async fn connect_to(relay: &Relay, port: usize) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, relay.ports[port])).await.unwrap()
     }
 
     async fn pass(from: &mut TcpStream, to: &mut TcpStream) {
@@ -252,6 +312,32 @@ mod tests {
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
         assert!(begun.elapsed() >= FIRST_BYTES);
         drop((silent, also_silent));
+    }
+
+    #[tokio::test]
+    async fn relay_serves_only_attempts_of_the_sdk() {
+        let (listener, server) = listen().await;
+        let (relay, mut first) = start(vec![server]).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        exchange(&mut first, &mut accepted).await;
+        drop(accepted);
+        // What tonic does, and then what the SDK does.
+        assert_eq!(connect_to(&relay, 0).await.read(&mut [0; 1]).await.unwrap(), 0);
+        let mut second = connect_to(&relay, 1).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        exchange(&mut second, &mut accepted).await;
+    }
+
+    #[test]
+    fn gate_closes_then_silences_repeated_attempts() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        assert_eq!(gate.admit(now, 1), Admission::Forward);
+        assert_eq!(gate.admit(now, 1), Admission::Close);
+        assert_eq!(gate.admit(now + CLOSING - Duration::from_millis(1), 1), Admission::Close);
+        assert_eq!(gate.admit(now + CLOSING, 1), Admission::Silence);
+        assert_eq!(gate.admit(now + CLOSING, 0), Admission::Forward);
+        assert_eq!(gate.admit(now + CLOSING, 0), Admission::Close);
+        assert_eq!(gate.admit(now + CLOSING, 1), Admission::Forward);
     }
 
     #[tokio::test]

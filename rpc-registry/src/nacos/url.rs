@@ -42,7 +42,8 @@ impl fmt::Debug for Password {
 const FORM: &str = "`nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=`";
 const DEFAULT_PORT: u16 = 8848;
 const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
-const GRPC_PORT_OFFSET: u16 = 1000;
+/// How far the gRPC port is above the HTTP port.
+pub(super) const GRPC_PORT_OFFSET: u16 = 1000;
 
 impl Config {
     /// Reads a URL. Values are percent-decoded; a `+` is a plus.
