@@ -234,7 +234,8 @@ impl Nodes {
 
     /// The number that a node has under this name in its metrics.
     pub async fn metric(&self, number: usize, name: &str) -> u64 {
-        let text = crate::nacos::get(self.nodes[number].listen.port(), "/metrics").await.expect("the node answers");
+        let text =
+            crate::nacos::http::get(self.nodes[number].listen.port(), "/metrics").await.expect("the node answers");
         metric(&text, name)
     }
 

@@ -50,6 +50,14 @@ impl Provider {
         Self::listens(command("provider", &all).await).await
     }
 
+    /// Starts a provider on a free port of this machine which writes its log, at level info, to a file.
+    pub async fn start_logging(registry: &str, log: &Path) -> Self {
+        let mut command = command("provider", &["--listen", "127.0.0.1:0", "--registry", registry]).await;
+        command.env("RUST_LOG", "info,nacos_sdk=off").env("NO_COLOR", "1");
+        command.stderr(std::fs::File::create(log).expect("a log can be written"));
+        Self::listens(command).await
+    }
+
     /// Starts a provider on a free port of this machine, and says where it shows its metrics.
     pub async fn start_with_metrics(registry: &str) -> (Self, SocketAddr) {
         let arguments = ["--listen", "127.0.0.1:0", "--registry", registry, "--metrics", "127.0.0.1:0"];

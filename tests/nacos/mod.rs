@@ -1,10 +1,12 @@
-//! [`NacosServer`]: a real Nacos server for one test binary, which can be killed, restarted and paused.
-//!
-//! The server is r-nacos, which speaks Nacos' protocol and needs nothing but itself. It is the binary that `RNACOS_BIN` names, else
-//! `target/tools/bin/rnacos` of the workspace, which is built when it is not there: once, and that takes minutes.
+//! [`NacosServer`]: a real Nacos server for one test, which can be killed, restarted, paused and administered.
+
+mod cluster;
+pub(crate) mod http;
+mod official;
+mod r_nacos;
 
 use std::{
-    ffi::OsString,
+    collections::BTreeMap,
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -17,25 +19,38 @@ use rpc_core::ServiceId;
 use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{sleep, timeout},
 };
 
+pub use self::cluster::NacosCluster;
+use self::official::Line;
 use crate::process;
 
-/// A server on two free ports of this machine, with data of its own. It ends when this is dropped.
+/// A program that serves Nacos' protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// r-nacos, written in Rust. It needs only what the tests need, so it is always there.
+    RNacos,
+    /// The official server 2.3.2. It needs Java 17 and Maven.
+    Official2,
+    /// The official server 3.1.0. It needs Java 17 and Maven.
+    Official3,
+}
+
+/// A server on free ports of this machine, with data of its own. It ends when this is dropped.
 ///
 /// Every method panics when it fails: a test has nothing else to do then.
 pub struct NacosServer {
-    binary: PathBuf,
+    kind: Kind,
     http: u16,
     data: tempfile::TempDir,
-    environment: Vec<(String, String)>,
+    auth: bool,
+    members: Vec<u16>,
     process: Option<Child>,
 }
 
-/// An instance as the server's HTTP interface lists it.
+/// An instance as a server's HTTP interface lists it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Listed {
     /// Its IP address.
@@ -50,7 +65,7 @@ pub struct Listed {
     pub enabled: bool,
     /// What it says of itself.
     #[serde(default)]
-    pub metadata: std::collections::BTreeMap<String, String>,
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Listed {
@@ -60,70 +75,93 @@ impl Listed {
     }
 }
 
-/// The version that is built.
-const VERSION: &str = "0.8.8";
-
-/// The longest that a server may take to start, on a machine that is busy with other tests.
-const START: Duration = Duration::from_secs(30);
-
-/// The longest that one question over HTTP may take.
-const ANSWER: Duration = Duration::from_secs(10);
-
 /// How far the gRPC port is above the HTTP port. Nacos' clients take it for granted.
 const GRPC_OFFSET: u16 = 1000;
 
-impl NacosServer {
-    /// Starts a server, and returns once it serves.
-    pub async fn start() -> Self {
-        Self::start_with(&[]).await
+/// The ports of an official server relative to its HTTP port: raft, HTTP, gRPC for clients, gRPC for members. r-nacos uses two of them.
+const PORTS: [i32; 4] = [-1000, 0, 1000, 1001];
+
+impl Kind {
+    /// Whether such a server can run on this machine. If it cannot, prints a line that begins with `SKIPPED` and says why.
+    pub fn is_available(self) -> bool {
+        let missing = match self {
+            Self::RNacos => None,
+            Self::Official2 | Self::Official3 => official::unavailable(),
+        };
+        if let Some(missing) = &missing {
+            eprintln!("SKIPPED with {self:?}: {missing}; Debian has the packages openjdk-17-jdk-headless and maven");
+        }
+        missing.is_none()
     }
 
-    /// Starts a server which knows one user and serves nobody else.
-    pub async fn start_with_user(username: &str, password: &str) -> Self {
-        let server = Self::start_with(&[
-            ("RNACOS_ENABLE_OPEN_API_AUTH", "true"),
-            ("RNACOS_INIT_ADMIN_USERNAME", username),
-            ("RNACOS_INIT_ADMIN_PASSWORD", password),
-            // Asking whether the user is there yet counts.
-            ("RNACOS_API_LOGIN_ONE_MINUTE_LIMIT", "100000"),
-        ])
-        .await;
-        // It makes its first user some time after it began to serve.
-        let login = format!("/nacos/v1/auth/login?username={username}&password={password}");
-        let known = async {
-            while get(server.http, &login).await.is_err() {
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(START, known).await.expect("the server makes its user");
-        server
+    fn line(self) -> Option<Line> {
+        match self {
+            Self::RNacos => None,
+            Self::Official2 => Some(Line::Two),
+            Self::Official3 => Some(Line::Three),
+        }
+    }
+
+    /// The longest that a server may take to start, on a machine that is busy with other tests.
+    fn start(self) -> Duration {
+        Duration::from_secs(if self == Self::RNacos { 30 } else { 240 })
+    }
+
+    /// The name and password of the user that a server with authentication knows.
+    fn user(self) -> (&'static str, &'static str) {
+        match self {
+            Self::RNacos => ("bo", "hunter2"),
+            // Line 2 has this user from the start, and line 3 takes no other name for its first one.
+            Self::Official2 | Self::Official3 => ("nacos", "nacos"),
+        }
+    }
+}
+
+impl NacosServer {
+    /// Starts an r-nacos server, and returns once it serves.
+    pub async fn start() -> Self {
+        Self::start_kind(Kind::RNacos).await
+    }
+
+    /// Starts a server of this kind, which must be [available](Kind::is_available), and returns once it serves.
+    pub async fn start_kind(kind: Kind) -> Self {
+        Self::start_with(kind, false).await
+    }
+
+    /// Starts a server which serves nobody but the user of [`credentials`](Self::credentials).
+    pub async fn start_with_user(kind: Kind) -> Self {
+        Self::start_with(kind, true).await
     }
 
     /// Chooses ports and a directory, without a process on them: a server that is [`restart`](Self::restart)ed later.
-    pub async fn absent() -> Self {
-        let binary = tokio::task::spawn_blocking(binary).await.expect("finding the server does not panic");
+    pub fn absent(kind: Kind) -> Self {
         let data = tempfile::tempdir().expect("a directory for the server's data can be made");
-        Self { binary, http: free_ports(), data, environment: Vec::new(), process: None }
+        Self { kind, http: free_ports(), data, auth: false, members: Vec::new(), process: None }
     }
 
-    async fn start_with(environment: &[(&str, &str)]) -> Self {
-        let mut server = Self::absent().await;
-        server.environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    async fn start_with(kind: Kind, auth: bool) -> Self {
+        let mut server = Self::absent(kind);
+        server.auth = auth;
         // Ports that were free may have been taken meanwhile.
         for _ in 0..5 {
             match server.launch().await {
                 Ok(()) => return server,
-                Err(error) => eprintln!("r-nacos did not start on port {}: {error}", server.http),
+                Err(error) => eprintln!("{kind:?} did not start on port {}: {error}", server.http),
             }
             server.kill();
             server.http = free_ports();
         }
-        panic!("r-nacos did not start");
+        panic!("{kind:?} did not start");
     }
 
     /// The URL for `rpc_registry::connect`, without parameters.
     pub fn url(&self) -> String {
         format!("nacos://127.0.0.1:{}", self.http)
+    }
+
+    /// The name and password of the one user whom a server that was [started with a user](Self::start_with_user) serves.
+    pub fn credentials(&self) -> (&'static str, &'static str) {
+        self.kind.user()
     }
 
     /// Ends the process as a crash would. It may be [`restart`](Self::restart)ed.
@@ -153,9 +191,9 @@ impl NacosServer {
         struct List {
             hosts: Vec<Listed>,
         }
-        let service = service.to_string().replace(':', "%3A");
-        let path = format!("/nacos/v1/ns/instance/list?serviceName={service}&groupName=DEFAULT_GROUP&healthyOnly=true");
-        let body = timeout(ANSWER, get(self.http, &path)).await.expect("the server answers in time");
+        let service = service.to_string();
+        let parameters = [("serviceName", &*service), ("groupName", GROUP), ("healthyOnly", "true")];
+        let body = http::request("GET", self.http, "/nacos/v1/ns/instance/list", &parameters).await;
         let body = body.expect("the server answers");
         let List { mut hosts } = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
         hosts.retain(|host| host.healthy && host.enabled);
@@ -170,8 +208,33 @@ impl NacosServer {
             if wanted(&listed) {
                 return listed;
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(POLL).await;
         }
+    }
+
+    /// Changes an instance as an operator does in the console: its weight, its metadata, and whether it may be called.
+    pub async fn administer(&self, service: &ServiceId, instance: &Listed) {
+        let service = service.to_string();
+        let port = instance.port.to_string();
+        let weight = instance.weight.to_string();
+        let enabled = instance.enabled.to_string();
+        let metadata = serde_json::to_string(&instance.metadata).expect("text is JSON");
+        let path = match self.kind {
+            Kind::RNacos | Kind::Official2 => "/nacos/v1/ns/instance",
+            Kind::Official3 => "/nacos/v3/admin/ns/instance",
+        };
+        let parameters = [
+            ("serviceName", &*service),
+            ("groupName", GROUP),
+            ("clusterName", "DEFAULT"),
+            ("ip", &instance.ip),
+            ("port", &port),
+            ("weight", &weight),
+            ("enabled", &enabled),
+            ("metadata", &metadata),
+            ("ephemeral", "true"),
+        ];
+        http::request("PUT", self.http, path, &parameters).await.expect("the server takes the change");
     }
 
     fn signal(&self, signal: Signal) {
@@ -179,40 +242,51 @@ impl NacosServer {
     }
 
     async fn launch(&mut self) -> io::Result<()> {
+        let (kind, http, directory) = (self.kind, self.http, self.data.path().to_owned());
+        let (auth, members) = (self.auth, self.members.clone());
+        // Finding the program may build or fetch it.
+        let command = tokio::task::spawn_blocking(move || match kind.line() {
+            None => r_nacos::command(http, &directory, auth.then(|| kind.user())),
+            Some(line) => official::command(line, http, &directory, auth, &members),
+        });
+        let mut command: Command = command.await.expect("finding the server does not panic");
         let log = File::create(self.data.path().join("log"))?;
-        let mut command = Command::new(&self.binary);
-        command
-            .env_clear()
-            .env("RNACOS_HTTP_PORT", self.http.to_string())
-            .env("RNACOS_GRPC_PORT", (self.http + GRPC_OFFSET).to_string())
-            .env("RNACOS_HTTP_CONSOLE_PORT", "0")
-            .env("RNACOS_SDK_HOST", "127.0.0.1")
-            .env("RNACOS_DATA_DIR", self.data.path().join("data"))
-            // Else the first metadata of an address sticks for ever.
-            .env("RNACOS_NAMING_INSTANCE_METADATA_PERSISTENCE_ENABLE", "false")
-            .env("RUST_LOG", "warn")
-            .envs(self.environment.iter().cloned())
-            .current_dir(self.data.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.current_dir(self.data.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn()?);
-        timeout(START, self.serves()).await.map_err(|_| self.failure("it does not serve"))?
+        timeout(kind.start(), self.serves()).await.map_err(|_| self.failure("it does not serve"))?
     }
 
     /// Returns once the server serves, or fails once the process has ended.
     async fn serves(&mut self) -> io::Result<()> {
-        let grpc = SocketAddr::from((Ipv4Addr::LOCALHOST, self.http + GRPC_OFFSET));
         loop {
             let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
             if let Some(status) = ended {
                 return Err(self.failure(&format!("it ended with {status}")));
             }
-            if get(self.http, "/health").await.is_ok() && TcpStream::connect(grpc).await.is_ok() {
+            if self.is_ready().await {
                 return Ok(());
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(POLL).await;
         }
+    }
+
+    async fn is_ready(&self) -> bool {
+        let grpc = SocketAddr::from((Ipv4Addr::LOCALHOST, self.http + GRPC_OFFSET));
+        let readiness = self.kind.line().map_or("/health", Line::readiness);
+        if http::get(self.http, readiness).await.is_err() || TcpStream::connect(grpc).await.is_err() {
+            return false;
+        }
+        if !self.auth {
+            return true;
+        }
+        let (username, password) = self.credentials();
+        if self.kind == Kind::Official3 {
+            // It has no user until it is given one. It has one after a restart, and says so.
+            let _ = http::request("POST", self.http, "/nacos/v3/auth/user/admin", &[("password", password)]).await;
+        }
+        let login = self.kind.line().map_or("/nacos/v1/auth/login", Line::login);
+        // Servers know their users some time after they began to serve.
+        http::request("POST", self.http, login, &[("username", username), ("password", password)]).await.is_ok()
     }
 
     fn failure(&self, what: &str) -> io::Error {
@@ -227,66 +301,27 @@ impl Drop for NacosServer {
     }
 }
 
-/// The body of a successful answer.
-pub(crate) async fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    // Version 1.0, so that the answer is in one piece and ends with the connection.
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        _ => Err(io::Error::other(format!("the answer is {head}"))),
-    }
-}
+/// The group that services are in unless a URL says otherwise.
+const GROUP: &str = "DEFAULT_GROUP";
 
-/// An HTTP port that is free together with its gRPC port.
+/// The pause between two questions to a server.
+const POLL: Duration = Duration::from_millis(50);
+
+/// An HTTP port that is free together with the other ports of a server.
 ///
 /// Below the range from which systems choose by themselves, so that no client's socket takes one before the server does.
 fn free_ports() -> u16 {
-    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let free = |port: i32| u16::try_from(port).is_ok_and(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
     (0..1000)
         .map(|_| rand::random_range(12_000..31_000))
-        .find(|port| free(*port) && free(port + GRPC_OFFSET))
-        .expect("two ports are free")
+        .find(|http| PORTS.iter().all(|offset| free(i32::from(*http) + offset)))
+        .expect("the ports of a server are free")
 }
 
-/// Finds the server, or builds it.
-fn binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("RNACOS_BIN") {
-        return named.into();
-    }
+/// The directory for the programs that tests fetch or build.
+fn tools() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in the workspace");
     let tools = workspace.join("target/tools");
-    let binary = tools.join("bin/rnacos");
-    if !binary.is_file() {
-        fs::create_dir_all(&tools).expect("a directory for tools can be made");
-        // Other test binaries may want it at the same time; one builds it and the others wait.
-        let lock = File::create(tools.join("rnacos.lock")).expect("a file to lock can be made");
-        lock.lock().expect("a file can be locked");
-        if !binary.is_file() {
-            build(&tools);
-        }
-    }
-    binary
-}
-
-/// Builds the server into `tools`/bin.
-fn build(tools: &Path) {
-    eprintln!("building r-nacos {VERSION} into {}: this takes minutes, once", tools.display());
-    let scratch = tools.join("build");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let status = Command::new(cargo)
-        .args(["install", "rnacos", "--version", VERSION, "--locked", "--debug", "--root"])
-        .arg(tools)
-        .env("CARGO_TARGET_DIR", &scratch)
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_PROFILE_DEV_STRIP", "symbols")
-        .stdin(Stdio::null())
-        .status()
-        .expect("cargo runs");
-    // It is large, and not needed again.
-    let _ = fs::remove_dir_all(&scratch);
-    assert!(status.success(), "r-nacos cannot be built; RNACOS_BIN may name a binary instead");
+    fs::create_dir_all(&tools).expect("a directory for tools can be made");
+    tools
 }

@@ -18,7 +18,7 @@ use tests::{
     branch::Branch,
     ledger::{LEDGER, LedgerClient},
     load::{Kind, Load, seconds, until_endpoints, until_ready},
-    nacos::{Listed, NacosServer},
+    nacos::{self, Listed, NacosServer},
     process::Provider,
     relay::free_address,
 };
@@ -176,7 +176,7 @@ async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_starts_while_the_registry_is_down_and_knows_nothing_says_so_and_recovers() {
     let directory = tempfile::tempdir().unwrap();
-    let mut nacos = NacosServer::absent().await;
+    let mut nacos = NacosServer::absent(nacos::Kind::RNacos);
     let client = client(&nacos, None).await;
     let ledger = LedgerClient::new(client.clone());
     for patient in [false, true] {

@@ -1,0 +1,226 @@
+//! The official Nacos server, written in Java: its jars, which Maven fetches once, and how a process of it is started.
+//!
+//! Alibaba publishes no jars of the server. Two groups publish builds of Alibaba's source; docs/NACOS.md says how they were compared with
+//! the source.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::tools;
+
+/// A line of releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Two,
+    Three,
+}
+
+/// The oldest Java that runs both lines.
+const JAVA: u32 = 17;
+
+/// How the first line of the class path is chosen: this jar has classes of the same names as `com.alipay.sofa:hessian`, which is needed
+/// too. In the other order the server fails at start, and without the second no push is ever acknowledged.
+const FIRST_JAR: &str = "/com/caucho/";
+
+/// The options of each process: a small heap, and quick starts instead of peak speed.
+const JVM: [&str; 4] = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+/// Why no official server can run here; `None` where it can.
+pub(super) fn unavailable() -> Option<String> {
+    let output = |program: &str| Command::new(program).arg("-version").stdin(Stdio::null()).output();
+    let java = match output("java") {
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => return Some(format!("`java` does not start ({error})")),
+    };
+    // openjdk version "17.0.15" 2025-04-15
+    let major = java.split('"').nth(1).and_then(|version| version.split(['.', '-']).next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major < JAVA) {
+        return Some(format!("Java {JAVA} is needed, and this is {}", java.lines().next().unwrap_or("something else")));
+    }
+    ["javac", "mvn"]
+        .into_iter()
+        .find_map(|program| Some(format!("`{program}` does not start ({})", output(program).err()?)))
+}
+
+/// The command that serves on `http` and keeps its data below `directory`. The server is one of `members`, or stands alone if there are
+/// none.
+pub(super) fn command(line: Line, http: u16, directory: &Path, auth: bool, members: &[u16]) -> Command {
+    let class_path = line.class_path();
+    write_configuration(http, directory, auth, members);
+    let display = |path: &Path| path.display().to_string();
+    let mut command = Command::new("java");
+    command
+        .args(JVM)
+        .arg(format!("-Dnacos.standalone={}", members.is_empty()))
+        .arg(format!("-DembeddedStorage={}", !members.is_empty()))
+        .arg("-Dnacos.deployment.type=server")
+        .arg(format!("-Dnacos.home={}", display(directory)))
+        .arg(format!("-Dnacos.logs.path={}", display(&directory.join("logs"))))
+        .args(["-cp", &class_path, line.main_class()])
+        .arg(format!("--spring.config.additional-location=file:{}/", display(&directory.join("conf"))));
+    command
+}
+
+impl Line {
+    fn number(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Three => 3,
+        }
+    }
+
+    fn main_class(self) -> &'static str {
+        match self {
+            Self::Two => "com.alibaba.nacos.Nacos",
+            Self::Three => "Start",
+        }
+    }
+
+    /// The path that answers 200 once the server serves.
+    pub(super) fn readiness(self) -> &'static str {
+        match self {
+            Self::Two => "/nacos/v1/console/health/readiness",
+            Self::Three => "/nacos/v3/admin/core/state/readiness",
+        }
+    }
+
+    pub(super) fn login(self) -> &'static str {
+        match self {
+            Self::Two => "/nacos/v1/auth/login",
+            Self::Three => "/nacos/v3/auth/user/login",
+        }
+    }
+
+    fn dependencies(self) -> &'static [[&'static str; 3]] {
+        match self {
+            Self::Two => &[["org.jeecgframework.nacos", "nacos-console", "2.3.2"]],
+            Self::Three => &[
+                ["io.github.pig-mesh.nacos", "nacos-console", "3.1.0-bugfix"],
+                ["io.github.pig-mesh.nacos", "nacos-server", "3.1.0-bugfix"],
+            ],
+        }
+    }
+
+    /// Where this line's class path and classes are kept.
+    fn directory(self) -> PathBuf {
+        tools().join(format!("nacos-{}", self.number()))
+    }
+
+    /// The class path, whose jars are fetched if they do not exist.
+    fn class_path(self) -> String {
+        let directory = self.directory();
+        fs::create_dir_all(&directory).expect("a directory for tools can be made");
+        // Several test binaries may need it at the same time: one fetches, the others wait.
+        let lock = File::create(directory.join("lock")).expect("a file to lock can be made");
+        lock.lock().expect("a file can be locked");
+        let file = directory.join("classpath");
+        let complete = |path: &String| path.split(':').all(|entry| Path::new(entry).exists());
+        if let Some(known) = fs::read_to_string(&file).ok().filter(complete) {
+            return known;
+        }
+        let mut class_path = self.fetch(&directory);
+        if self == Self::Three {
+            class_path = compile_start(&directory, &class_path);
+        }
+        fs::write(&file, &class_path).expect("the class path can be written");
+        class_path
+    }
+
+    fn fetch(self, directory: &Path) -> String {
+        eprintln!("fetching the jars of Nacos {}: this takes a minute, once", self.dependencies()[0][2]);
+        let pom = directory.join("pom.xml");
+        fs::write(&pom, self.pom()).expect("a project for Maven can be written");
+        let output = directory.join("dependencies");
+        let status = Command::new("mvn")
+            .args(["-B", "-q", "-f"])
+            .arg(&pom)
+            .arg(format!("-Dmaven.repo.local={}", tools().join("maven").display()))
+            .args(["dependency:build-classpath", "-DincludeScope=runtime"])
+            .arg(format!("-Dmdep.outputFile={}", output.display()))
+            .stdin(Stdio::null())
+            // Standard output is where tests report.
+            .stdout(Stdio::null())
+            .status()
+            .expect("Maven starts");
+        assert!(status.success(), "Maven cannot fetch the jars of Nacos; its messages are above");
+        let jars = fs::read_to_string(output).expect("Maven has written the class path");
+        let (first, others): (Vec<_>, Vec<_>) = jars.trim().split(':').partition(|jar| jar.contains(FIRST_JAR));
+        [first, others].concat().join(":")
+    }
+
+    fn pom(self) -> String {
+        let dependencies = self.dependencies().iter().map(|[group, artifact, version]| {
+            format!(
+                "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+                 <version>{version}</version></dependency>"
+            )
+        });
+        format!(
+            "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+             <groupId>local</groupId><artifactId>nacos-{}</artifactId><version>1</version><packaging>pom</packaging>\
+             <dependencies>{}</dependencies></project>\n",
+            self.number(),
+            dependencies.collect::<String>()
+        )
+    }
+}
+
+/// Compiles the main class of line 3, whose own is in a jar that is not published. Returns the class path with it.
+fn compile_start(directory: &Path, class_path: &str) -> String {
+    let (source, classes) = (directory.join("Start.java"), directory.join("classes"));
+    fs::write(&source, include_str!("Start.java")).expect("a source file can be written");
+    let status = Command::new("javac")
+        .args(["-cp", class_path, "-d"])
+        .arg(&classes)
+        .arg(&source)
+        .stdin(Stdio::null())
+        .status()
+        .expect("javac starts");
+    assert!(status.success(), "the main class of Nacos 3 does not compile");
+    format!("{}:{class_path}", classes.display())
+}
+
+/// Writes the settings of a distribution, except for addresses and for the database, which a busy machine does not create within the
+/// default of 3 s.
+fn write_configuration(http: u16, directory: &Path, auth: bool, members: &[u16]) {
+    let conf = directory.join("conf");
+    fs::create_dir_all(&conf).expect("a directory for the server's settings can be made");
+    let key: [u8; 48] = std::array::from_fn(|_| rand::random());
+    let key = data_encoding::BASE64.encode(&key);
+    let mut settings = format!(
+        "server.address=127.0.0.1\n\
+         server.port={http}\n\
+         nacos.server.main.port={http}\n\
+         nacos.inetutils.ip-address=127.0.0.1\n\
+         server.error.include-message=ALWAYS\n\
+         server.tomcat.basedir=file:.\n\
+         server.tomcat.accesslog.enabled=false\n\
+         db.pool.config.connectionTimeout=60000\n\
+         nacos.core.auth.system.type=nacos\n\
+         nacos.core.auth.enabled={auth}\n\
+         nacos.core.auth.admin.enabled={auth}\n\
+         nacos.core.auth.server.identity.key=peer\n\
+         nacos.core.auth.server.identity.value=peer\n\
+         nacos.core.auth.plugin.nacos.token.secret.key={key}\n"
+    );
+    if !members.is_empty() {
+        // The first makes nodes that start together exchange their instances after 1 s instead of 30. Without the others, nodes of line 3
+        // that start together end before they have elected a leader.
+        settings.push_str(
+            "nacos.core.protocol.distro.data.load.retryDelayMs=1000\n\
+             nacos.config.namespace.compatible.mode=false\n\
+             nacos.namespace.migrate.retry.times=60\n",
+        );
+    }
+    fs::write(conf.join("application.properties"), settings).expect("the server's settings can be written");
+    if !members.is_empty() {
+        let mut file = File::create(conf.join("cluster.conf")).expect("the list of members can be written");
+        for port in members {
+            writeln!(file, "127.0.0.1:{port}").expect("the list of members can be written");
+        }
+    }
+}

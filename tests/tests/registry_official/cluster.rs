@@ -1,0 +1,52 @@
+//! A cluster of three official servers, one of which is killed, then the leader.
+
+use std::time::Instant;
+
+use tests::{
+    nacos::{Kind, NacosCluster},
+    process::Provider,
+};
+
+use crate::{client, end, ledger, load, on_servers, until_listed};
+
+async fn killed_nodes_fail_no_call(kind: Kind) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = NacosCluster::start(kind).await;
+    let mut providers: Vec<Provider> = Vec::new();
+    for _ in 0..3 {
+        providers.push(ledger(&cluster.url(), directory.path()).await);
+    }
+    let mut addresses: Vec<_> = providers.iter().map(Provider::address).collect();
+    let client = client(&cluster.url()).await;
+    let load = load(&client, &addresses).await;
+
+    let leader = cluster.leader().await;
+    for victim in [Some((leader + 1) % 3), None] {
+        let victim = match victim {
+            Some(follower) => follower,
+            None => cluster.leader().await,
+        };
+        cluster.kill(victim);
+        let killed = Instant::now();
+        // It is found through the nodes that are left, and so are the others.
+        let new = ledger(&cluster.url(), directory.path()).await;
+        addresses.push(new.address());
+        providers.push(new);
+        for node in cluster.alive() {
+            until_listed(node, &addresses).await;
+        }
+        eprintln!("{kind:?}: all listed {:?} after node {victim} was killed", killed.elapsed());
+        load.until_answers(&addresses, 100).await;
+        cluster.restart(victim).await;
+        for node in cluster.alive() {
+            until_listed(node, &addresses).await;
+        }
+        load.until_answers(&addresses, 100).await;
+    }
+    end(load).await;
+}
+
+on_servers! { killed_nodes_fail_no_call:
+    killed_nodes_of_official_2_fail_no_call Official2,
+    killed_nodes_of_official_3_fail_no_call Official3
+}

@@ -1,0 +1,198 @@
+//! An operator's changes to an instance, as the walk-through of docs/NACOS.md describes them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use examples::GreeterClient;
+use rpc_client::Client;
+use rpc_core::ServiceId;
+use tests::{
+    in_time,
+    nacos::{Kind, Listed, NacosServer},
+    process::Provider,
+};
+
+use crate::{LONG, client, on_servers};
+
+static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
+
+/// A server, two providers that write logs, and a consumer.
+struct Scene {
+    server: NacosServer,
+    providers: [Provider; 2],
+    logs: tempfile::TempDir,
+    greeter: GreeterClient<Client>,
+    client: Client,
+}
+
+impl Scene {
+    async fn new(kind: Kind) -> Self {
+        let server = NacosServer::start_kind(kind).await;
+        let logs = tempfile::tempdir().unwrap();
+        let [one, other] = ["0", "1"].map(|name| logs.path().join(name));
+        let url = server.url();
+        let providers = [Provider::start_logging(&url, &one).await, Provider::start_logging(&url, &other).await];
+        let client = client(&url).await;
+        let scene = Self { server, providers, logs, greeter: GreeterClient::new(client.clone()), client };
+        scene.until_called([true, true]).await;
+        scene
+    }
+
+    fn address(&self, provider: usize) -> SocketAddr {
+        self.providers[provider].address()
+    }
+
+    /// How many of `calls` each provider answers.
+    async fn shares(&self, calls: usize) -> [usize; 2] {
+        let mut shares = [0; 2];
+        for _ in 0..calls {
+            let greeting = self.greeter.hello("Bo".to_owned()).wait_for_ready(true).await.unwrap();
+            let answered = (0..2).find(|provider| greeting.ends_with(&self.address(*provider).to_string()));
+            shares[answered.unwrap()] += 1;
+        }
+        shares
+    }
+
+    /// Waits until calls reach exactly these providers, and returns how long that takes.
+    async fn until_called(&self, wanted: [bool; 2]) -> Duration {
+        let begun = Instant::now();
+        let reached = async {
+            while self.shares(100).await.map(|share| share > 0) != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LONG, reached).await.unwrap_or_else(|_| panic!("{}", self.client.explain(&GREETER)));
+        begun.elapsed()
+    }
+
+    /// Changes the first provider's instance as an operator does.
+    async fn change(&self, change: impl FnOnce(&mut Listed)) -> Listed {
+        let listed = self.listed().await;
+        let mut instance = listed.unwrap_or_else(|| Listed {
+            ip: self.address(0).ip().to_string(),
+            port: self.address(0).port(),
+            weight: 1.0,
+            healthy: true,
+            enabled: true,
+            metadata: BTreeMap::new(),
+        });
+        change(&mut instance);
+        self.server.administer(&GREETER, &instance).await;
+        instance
+    }
+
+    /// The first provider's instance as the server lists it.
+    async fn listed(&self) -> Option<Listed> {
+        self.server.instances(&GREETER).await.into_iter().find(|listed| listed.address() == self.address(0))
+    }
+
+    async fn until_listed(&self, wanted: impl Fn(Option<&Listed>) -> bool) {
+        in_time(async {
+            while !wanted(self.listed().await.as_ref()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
+    /// How often the log of the first provider has these words about the service.
+    fn logged(&self, words: &str) -> usize {
+        let log = std::fs::read_to_string(self.log()).unwrap();
+        log.lines().filter(|line| line.contains(words) && line.contains("demo.Greeter:1.0")).count()
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        Path::new(self.logs.path()).join("0")
+    }
+
+    async fn until_logged(&self, words: &str, times: usize) {
+        let logged = async {
+            while self.logged(words) < times {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let waited = tokio::time::timeout(LONG, logged).await;
+        waited.unwrap_or_else(|_| panic!("{words:?} is not logged: {}", std::fs::read_to_string(self.log()).unwrap()));
+    }
+}
+
+async fn operator_changes_are_honoured(kind: Kind) {
+    let scene = Scene::new(kind).await;
+    let started = scene.listed().await.unwrap().metadata["started"].clone();
+
+    // Disabled: no calls, although the connection answers. Its provider says so once.
+    let disabled = scene.change(|instance| instance.enabled = false).await;
+    let ended = scene.until_called([false, true]).await;
+    scene.until_logged("an operator may have disabled this instance", 1).await;
+    scene.until_listed(|listed| listed.is_none()).await;
+    assert_eq!(scene.shares(500).await, [0, 500]);
+    assert!(scene.client.explain(&GREETER).to_string().contains("disabled in the registry"));
+    assert_eq!(scene.logged("registered but not listed"), 1);
+
+    // Enabled: called again.
+    let enabled = Listed { enabled: true, ..disabled };
+    scene.server.administer(&GREETER, &enabled).await;
+    let resumed = scene.until_called([true, true]).await;
+    scene.until_logged("listed again", 1).await;
+    assert_eq!(scene.logged("an operator may have disabled this instance"), 1);
+
+    // Weight 0: no calls, and still listed.
+    scene.change(|instance| instance.weight = 0.0).await;
+    let drained = scene.until_called([false, true]).await;
+    scene.until_listed(|listed| listed.is_some_and(|listed| listed.weight == 0.0)).await;
+
+    // Weight 5: five of six calls. Its provider says that it keeps the weight.
+    scene.change(|instance| instance.weight = 5.0).await;
+    scene.until_called([true, true]).await;
+    scene.until_logged("listed with another weight, which is kept", 1).await;
+    let [heavy, light] = scene.shares(1200).await;
+    assert!((850..=1100).contains(&heavy), "{heavy} and {light}");
+
+    // Metadata: listed with the provider's own, and it goes on being called.
+    scene.change(|instance| _ = instance.metadata.insert("zone".to_owned(), "b".to_owned())).await;
+    let merged = |listed: &Listed| listed.metadata.get("zone").is_some_and(|zone| zone == "b");
+    scene.until_listed(|listed| listed.is_some_and(merged)).await;
+    assert_eq!(scene.listed().await.unwrap().metadata["started"], started);
+    scene.until_called([true, true]).await;
+
+    eprintln!(
+        "{kind:?}: calls ended {ended:?} after disabling, came back {resumed:?} after enabling, ended {drained:?} after weight 0"
+    );
+}
+
+/// One that is the only provider too.
+async fn disabled_providers_are_not_called(kind: Kind) {
+    let scene = Scene::new(kind).await;
+    for provider in &scene.providers {
+        let mut listed = scene.server.instances(&GREETER).await;
+        listed.retain(|listed| listed.address() == provider.address());
+        listed[0].enabled = false;
+        scene.server.administer(&GREETER, &listed[0]).await;
+    }
+    let error = tests::until_error(
+        async || {
+            // One call after the other, without a loop that takes all of the processor.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            scene.greeter.hello("Bo".to_owned()).await.map_err(|error| error.to_string())
+        },
+        |error: &String| error.contains("are disabled in"),
+    );
+    let error = error.await;
+    assert!(error.contains(&scene.server.url()) && error.contains("Unavailable"), "{error}");
+}
+
+on_servers! { operator_changes_are_honoured:
+    operator_of_r_nacos_is_honoured RNacos,
+    operator_of_official_2_is_honoured Official2,
+    operator_of_official_3_is_honoured Official3
+}
+
+on_servers! { disabled_providers_are_not_called:
+    only_providers_disabled_in_r_nacos_are_not_called RNacos,
+    only_providers_disabled_in_official_2_are_not_called Official2,
+    only_providers_disabled_in_official_3_are_not_called Official3
+}

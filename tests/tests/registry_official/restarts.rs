@@ -1,0 +1,47 @@
+//! A server that is killed and started again under load.
+
+use std::time::Instant;
+
+use tests::{
+    load::seconds,
+    nacos::{Kind, NacosServer},
+    process::Provider,
+};
+
+use crate::{client, end, ledger, load, on_servers, until_listed};
+
+/// How often the server is killed.
+const RESTARTS: usize = 3;
+
+async fn restarts_fail_no_call(kind: Kind) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = NacosServer::start_kind(kind).await;
+    let mut providers: Vec<Provider> = Vec::new();
+    for _ in 0..2 {
+        providers.push(ledger(&server.url(), directory.path()).await);
+    }
+    let addresses: Vec<_> = providers.iter().map(Provider::address).collect();
+    let client = client(&server.url()).await;
+    let load = load(&client, &addresses).await;
+
+    for restart in 1..=RESTARTS {
+        server.kill();
+        tokio::time::sleep(seconds("MSNB_OUTAGE_SECONDS", 0)).await;
+        server.restart().await;
+        let ready = Instant::now();
+        until_listed(&server, &addresses).await;
+        eprintln!("{kind:?}, restart {restart}: all listed {:?} after the server was ready", ready.elapsed());
+        load.until_answers(&addresses, 1000).await;
+    }
+    // A provider that starts now is found, and nobody is listed twice.
+    let new = ledger(&server.url(), directory.path()).await;
+    load.until_answers(&[new.address()], 100).await;
+    until_listed(&server, &[addresses, vec![new.address()]].concat()).await;
+    end(load).await;
+}
+
+on_servers! { restarts_fail_no_call:
+    restarts_of_r_nacos_fail_no_call RNacos,
+    restarts_of_official_2_fail_no_call Official2,
+    restarts_of_official_3_fail_no_call Official3
+}
