@@ -7,8 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 6] =
-    ["README.md", "README.zh-CN.md", "docs/ARCHITECTURE.md", "docs/IM.md", "docs/SECURITY.md", "docs/STYLE.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "README.zh-CN.md",
+    "docs/ARCHITECTURE.md",
+    "docs/IM.md",
+    "docs/NACOS.md",
+    "docs/SECURITY.md",
+    "docs/STYLE.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

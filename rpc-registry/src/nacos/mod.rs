@@ -41,33 +41,34 @@ use crate::{address, throttle::Throttle, watches::Watches};
 /// metadata and a metadata entry `weight`.
 ///
 /// **Registering.** Every address that is registered has a connection of its own to Nacos. What should be listed is compared with
-/// what is: one service every 5 s in turn, every service each 30 s, and all of them after an outage; what is missing is registered again,
-/// with a warning, and [counted](Self::unlisted_count). So an instance that an operator disables comes back; set its weight to 0
-/// instead. What is deregistered while Nacos is away is taken off once it is back.
+/// what is: one service every 5 s in turn, every service each 30 s, and all of them after an outage. Missing instances are registered again,
+/// with a warning, and [counted](Self::unlisted_count). An instance that is still missing after that is assumed to be disabled by an
+/// operator: a warning says so once, and attempts back off to one in 4 minutes. An instance that is listed with another weight is registered
+/// with that weight from then on. A deregistration while Nacos is away is carried out once it is back.
 ///
-/// **Watching.** Lists are passed on as Nacos gives them, without what is unhealthy or disabled. After its restart Nacos gives empty and
-/// partial lists for a while (4 to 17 s were seen, and up to a minute after a long outage): whoever reads them must keep providers
-/// whose channels answer. An error is never passed on as a list.
+/// **Watching.** Lists are passed on as Nacos gives them, without unhealthy instances. An instance that has left the list is looked up over
+/// HTTP. If an operator has disabled it, it stays in the list as [disabled](Instance::is_enabled) until Nacos lists it again or says that it
+/// does not exist. After its restart Nacos gives empty and partial lists for some seconds: readers must keep providers whose connections
+/// answer. An error is never passed on as a list.
 ///
-/// **Outages.** Nothing here waits for ever: a call ends after 3 s, and the attempts go on in the background with a pause of at
-/// most 8 s. The SDK has a pause of its own before it connects again, which grows to 64 s. Of several servers it takes one at
-/// random and moves on to the next when that fails.
+/// **Outages.** A call to Nacos ends after 3 s, and attempts go on in the background with a pause of at most 8 s. Each connection tries
+/// all servers, in random order. The file `docs/NACOS.md` has measurements.
 ///
-/// **Security.** The user and the password go over HTTP, and everything else over gRPC, without TLS.
+/// **Security.** User and password go over HTTP, and everything else over gRPC and HTTP, without TLS. The connections go through loopback ports
+/// of this process.
 ///
 /// **Logging.** The SDK logs whole lists at level info and each attempt of an outage at level error, with the target `nacos_sdk`.
-/// Filter it in the subscriber, with `EnvFilter` for instance by `info,nacos_sdk=off`: what matters is said here again.
+/// Filter it in the subscriber, with `EnvFilter` for instance by `info,nacos_sdk=off`: this crate logs what an operator needs.
 ///
 /// **Files.** The SDK writes the lists that it sees to a directory `nacos` in the one that [`Local`](crate::Local) uses by default.
 /// Nothing reads them.
 ///
 /// # Drop
 ///
-/// Takes off what was registered through this handle and ends its watches, in the background, within some seconds. A process that
-/// ends sooner is taken off when Nacos finds the connection closed. If Nacos is away in these seconds, what was registered comes
-/// back with it and stays until the process ends: deregister, and drop the handle after that.
+/// Deregisters everything that was registered through this handle, ends its watches and closes its connections, in the background, within
+/// some seconds. Nacos removes the instances of a connection that is closed, also if the process ends sooner.
 ///
-/// The SDK cannot close a connection: those of a dropped handle stay open and idle until the process ends. Make one handle, and share it.
+/// The SDK's own tasks remain until the process ends, idle. Create one handle, and share it.
 pub struct Nacos {
     shared: Arc<Shared>,
     registrations: Mutex<HashMap<SocketAddr, Registration>>,
@@ -100,12 +101,12 @@ impl Nacos {
     /// percent-encoded. The port is 8848 unless given, gRPC's 1000 more; `grpc_port` is for servers where it is not.
     /// `cluster` is where instances are registered and the only one that is watched.
     ///
-    /// It waits up to 3 s to find out whether the password is right, and else for nothing: connections are made when they are needed.
+    /// It waits up to 3 s for a login, and up to 8 s more while the servers refuse it, because servers refuse every user in the first seconds
+    /// after their start. It waits for nothing else: connections are made when they are needed.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` when the URL is not understood, `Unauthenticated` when a server says that the user or the password is
-    /// wrong.
+    /// `InvalidArgument` when the URL is not understood, `Unauthenticated` when the servers refuse the user.
     ///
     /// # Panics
     ///
