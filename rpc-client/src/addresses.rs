@@ -130,7 +130,12 @@ pub(crate) async fn follow(
             channels.changes().tell_outside();
         }
         if answer.is_some() {
-            snapshots.keep(known.instances()).await;
+            let instances = known.instances();
+            if instances.is_empty() && known.has_disabled() {
+                snapshots.remove().await;
+            } else {
+                snapshots.keep(instances).await;
+            }
         }
         let patience_ends = (answer.is_none() && from_disk.is_none()).then_some(patience_ends);
         let next = [next, patience_ends, snapshots.due()].into_iter().flatten().min();
@@ -229,6 +234,10 @@ impl Known {
                 (entry.instance.clone(), answers)
             })
             .collect()
+    }
+
+    fn has_disabled(&self) -> bool {
+        self.entries.values().any(|entry| !entry.instance.is_enabled())
     }
 
     fn snapshot(&self, answered: bool, stale: bool) -> Snapshot {

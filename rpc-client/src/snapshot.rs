@@ -25,6 +25,8 @@ pub(crate) struct Snapshots {
     written: Vec<Instance>,
     next_write: Instant,
     waits: bool,
+    /// The list was removed, and none written since.
+    removed: bool,
 }
 
 /// The file: a checked envelope around the list.
@@ -68,6 +70,7 @@ impl Snapshots {
             written: Vec::new(),
             next_write: Instant::now(),
             waits: false,
+            removed: false,
         }
     }
 
@@ -96,11 +99,19 @@ impl Snapshots {
         let providers = list.iter().take(MAX_PROVIDERS).map(provider).collect();
         let (registry, service) = (self.registry.clone(), self.service.to_string());
         let content = List { registry, service, written: seconds, providers };
-        self.written = list;
+        (self.written, self.removed) = (list, false);
         let outcome = tokio::task::spawn_blocking(move || write(&file, &content)).await;
         if let Ok(Err(error)) = outcome {
             debug!(%error, service = %self.service, "could not keep the list of providers");
         }
+    }
+
+    /// Removes the list: an operator has disabled all providers, and the one on disk has them as they were before.
+    pub(crate) async fn remove(&mut self) {
+        let Some(file) = self.file.clone().filter(|_| !self.removed) else { return };
+        (self.written, self.waits, self.removed) = (Vec::new(), false, true);
+        // A file that does not exist is as good.
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
     }
 
     /// When a list that was not written yet is to be.
@@ -193,6 +204,19 @@ mod tests {
         let damaged = std::fs::read_to_string(&file).unwrap().replace("7788", "7789");
         std::fs::write(&file, damaged).unwrap();
         assert!(kept.load().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn removed_list_is_not_used_and_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let instance = Instance::new(([127, 0, 0, 1], 7788).into());
+        let mut kept = snapshots(directory.path(), "nacos://a");
+        kept.keep(vec![(instance.clone(), true)]).await;
+        kept.remove().await;
+        assert!(kept.load().await.is_empty());
+        kept.next_write = Instant::now();
+        kept.keep(vec![(instance.clone(), true)]).await;
+        assert_eq!(*kept.load().await, [instance]);
     }
 
     #[tokio::test]
