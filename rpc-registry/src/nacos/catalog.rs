@@ -7,10 +7,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use rand::seq::SliceRandom as _;
 use rpc_core::{Code, Error, ServiceId};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{
     http::{Http, Response},
@@ -33,6 +37,12 @@ pub(super) type States = BTreeMap<SocketAddr, bool>;
 /// The most instances that are asked for one by one, of a server which offers nothing else.
 const MAX_SINGLE: usize = 64;
 
+/// How many of them are asked for at once.
+const AT_ONCE: usize = 8;
+
+/// The longest that all servers together may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// The size of the one page that is asked for. Servers take larger ones than a service has instances.
 const PAGE: &str = "100000";
 
@@ -41,14 +51,21 @@ impl Catalog {
         Self { config, http, login }
     }
 
-    /// Asks one server after another for the states of these instances. Those that do not exist are left out.
+    /// Asks one server after another, in random order, for the states of these instances. Those that do not exist are left out.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` when the user may not read them, `Unavailable` when no server answers.
+    /// `PermissionDenied` when the user may not read them, `Unavailable` when no server answers within 3 s.
     pub(super) async fn states(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
-        let mut last = Error::new(Code::Unavailable, "no Nacos server says over HTTP which instances exist");
-        for server in &self.config.servers {
+        let unanswered = || Error::new(Code::Unavailable, "no Nacos server says over HTTP which instances exist");
+        timeout(ANSWER, self.ask_all(service, addresses)).await.unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    async fn ask_all(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
+        let mut last = Error::new(Code::Unavailable, "no Nacos server has a path that says which instances exist");
+        let mut servers: Vec<_> = self.config.servers.iter().collect();
+        servers.shuffle(&mut rand::rng());
+        for server in servers {
             match self.ask(server, service, addresses).await {
                 Ok(Some(mut states)) => {
                     states.retain(|address, _| addresses.contains(address));
@@ -84,18 +101,30 @@ impl Catalog {
             return Ok(Some(states));
         }
         // r-nacos.
+        let single: Vec<_> = addresses.iter().take(MAX_SINGLE).copied().collect();
+        let single = single.into_iter().map(|address| self.ask_single(server, &name, address));
+        let answers: Vec<_> = stream::iter(single).buffer_unordered(AT_ONCE).try_collect().await?;
         let mut states = States::new();
-        for address in addresses.iter().take(MAX_SINGLE) {
-            let (ip, port) = (address.ip().to_string(), address.port().to_string());
-            let parameters = [("groupName", group), ("serviceName", &name), ("ip", &ip), ("port", &port)];
-            let response = self.get(server, "/nacos/v1/ns/instance", &parameters).await?;
-            match read_one(&response) {
-                Ok(Some(enabled)) => _ = states.insert(*address, enabled),
+        for (address, answer) in answers {
+            match answer {
+                Ok(Some(enabled)) => _ = states.insert(address, enabled),
                 Ok(None) => {}
                 Err(NoSuchPath) => return Ok(None),
             }
         }
         Ok(Some(states))
+    }
+
+    async fn ask_single(
+        &self,
+        server: &HostPort,
+        name: &str,
+        address: SocketAddr,
+    ) -> Result<(SocketAddr, Result<Option<bool>, NoSuchPath>), Error> {
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        let parameters = [("groupName", &*self.config.group), ("serviceName", name), ("ip", &ip), ("port", &port)];
+        let response = self.get(server, "/nacos/v1/ns/instance", &parameters).await?;
+        Ok((address, read_one(&response)))
     }
 
     async fn get(&self, server: &HostPort, path: &str, parameters: &[(&str, &str)]) -> Result<Response, Error> {
@@ -123,7 +152,12 @@ impl Catalog {
                 let cluster = self.config.cluster.as_deref();
                 let in_cluster = |entry: &&Entry| cluster.is_none() || entry.cluster_name.as_deref() == cluster;
                 let state = |entry: &Entry| Some((listing::address(&entry.ip, entry.port)?, entry.enabled));
-                Ok(Some(instances.iter().filter(in_cluster).filter_map(state).collect()))
+                let mut states = States::new();
+                // An address that is listed twice is called if either entry may be.
+                for (address, enabled) in instances.iter().filter(in_cluster).filter_map(state) {
+                    *states.entry(address).or_default() |= enabled;
+                }
+                Ok(Some(states))
             }
             // With a code it is an answer: there is no such service.
             (404, Ok(All { code: Some(_), .. })) => Ok(Some(States::new())),
@@ -195,7 +229,7 @@ mod tests {
     fn catalog() -> Catalog {
         let config = Arc::new(Config::parse("nacos://a").unwrap());
         let http = Arc::new(Http::new().unwrap());
-        let login = Login::new(Arc::clone(&config), Arc::clone(&http), tokio_util::sync::CancellationToken::new());
+        let login = Login::new(Arc::clone(&config), Arc::clone(&http));
         Catalog::new(config, http, Arc::new(login))
     }
 

@@ -44,6 +44,8 @@ struct Entry {
     failures: u32,
     /// How many checks in a row have not found it, although Nacos has confirmed its registration.
     unlisted: u32,
+    /// It was reported that an operator may have disabled it, and it has not been listed since.
+    suspected: bool,
     /// The caller has been told that the registration is pending.
     pending: bool,
     reply: Option<Reply>,
@@ -120,8 +122,19 @@ impl Desired {
             }
         };
         let step = Step::Tell(now);
-        let entry =
-            Entry { instance, want, step, busy, changed: busy, told, failures: 0, unlisted: 0, pending: false, reply };
+        let entry = Entry {
+            instance,
+            want,
+            step,
+            busy,
+            changed: busy,
+            told,
+            failures: 0,
+            unlisted: 0,
+            suspected: false,
+            pending: false,
+            reply,
+        };
         self.services.insert(service, entry);
     }
 
@@ -186,14 +199,23 @@ impl Desired {
 
     /// Takes note of how the call for `service` ended.
     pub(super) fn handle_outcome(&mut self, now: Instant, service: &ServiceId, outcome: Outcome) -> Option<Event> {
-        let failed = matches!(outcome, Outcome::Told(Err(_)) | Outcome::Listed(Err(_)));
+        let error = match &outcome {
+            Outcome::Told(told) => told.as_ref().err(),
+            Outcome::Listed(listed) => listed.as_ref().err(),
+        };
+        // A refusal of one service says nothing of the connection.
+        let failed = error.is_some_and(|error| error.code() == Code::Unavailable);
         let reconnected = self.outage && !failed;
         self.outage = failed;
-        self.last_check.get_or_insert(now);
+        match outcome {
+            // A list may be as old as a second, so it is not compared with a registration that is younger.
+            Outcome::Told(Ok(())) => self.last_check = Some(now),
+            _ => _ = self.last_check.get_or_insert(now),
+        }
         let mut entry = self.services.remove(service)?;
         entry.busy = false;
         if reconnected {
-            // A restarted server has forgotten its registrations, whatever an operator did before.
+            // A restarted server has forgotten its registrations, so they are made at once, also of instances that were disabled before.
             entry.unlisted = 0;
             self.services.values_mut().for_each(|entry| entry.unlisted = 0);
         }
@@ -298,7 +320,8 @@ impl Entry {
             (Want::Gone, Some(_)) => self.step = Step::Tell(now),
             (Want::Listed, Some(weight)) => {
                 self.step = Step::Check(now + CHECK_ALL);
-                if std::mem::take(&mut self.unlisted) >= DISABLED {
+                self.unlisted = 0;
+                if std::mem::take(&mut self.suspected) {
                     event = Some(Event::ListedAgain);
                 }
                 // An operator's weight outlives a new registration.
@@ -311,10 +334,11 @@ impl Entry {
             (Want::Listed, None) => {
                 self.unlisted += 1;
                 event = match self.unlisted {
+                    _ if self.suspected => None,
                     1 => Some(Event::Lost),
-                    DISABLED => Some(Event::Disabled),
-                    _ => None,
+                    _ => Some(Event::Disabled),
                 };
+                self.suspected |= self.unlisted >= DISABLED;
                 let again = self.unlisted.is_power_of_two() && self.unlisted < MAX_CHECKS
                     || self.unlisted.is_multiple_of(MAX_CHECKS);
                 self.step = if again { Step::Tell(now) } else { Step::Check(now + CHECK_ALL) };
@@ -375,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_registered_again_and_the_others_are_checked() {
+    fn lost_instance_is_registered_again_and_others_are_checked() {
         let (mut desired, start) = listed(&[A, B]);
         let now = start + CHECK_ONE;
         assert_eq!(desired.next_due(), Some(now));
@@ -424,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn restart_of_the_registry_ends_the_suspicion() {
+    fn disabled_instance_is_registered_again_after_an_outage() {
         let (mut desired, _) = listed(&[A]);
         check(&mut desired, None);
         check(&mut desired, None);
@@ -432,7 +456,10 @@ mod tests {
         let due = desired.next_due().unwrap();
         desired.poll_action(due).unwrap();
         assert_eq!(desired.handle_outcome(due, &A, Outcome::Listed(Err(away()))), None);
-        assert_eq!(check(&mut desired, None).1, Some(Event::Lost));
+        // It is not reported anew.
+        let (_, event, registers) = check(&mut desired, None);
+        assert_eq!((event, registers), (None, true));
+        assert_eq!(check(&mut desired, Some(1.0)).1, Some(Event::ListedAgain));
     }
 
     #[test]

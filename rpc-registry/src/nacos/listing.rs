@@ -82,11 +82,17 @@ fn started(entry: Option<&String>) -> Option<u64> {
     entry?.parse().ok()
 }
 
-/// Whether `instance` is listed rather than another at its address: its metadata tells, with the time at which it was started.
-pub(super) fn contains(listed: Vec<ServiceInstance>, instance: &Instance) -> bool {
-    from_nacos(listed, None)
-        .iter()
-        .any(|listed| listed.address() == instance.address() && listed.metadata() == instance.metadata())
+/// Whether `instance` is listed, and not another process's at its address: both have the same start, and the same metadata but for entries
+/// that an operator has added.
+pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool {
+    let same = |listed: &ServiceInstance| match instance.metadata().get(STARTED) {
+        Some(started) => listed.metadata.get(STARTED) == Some(started),
+        None => {
+            !listed.metadata.contains_key(STARTED)
+                && instance.metadata().iter().all(|(key, value)| listed.metadata.get(key) == Some(value))
+        }
+    };
+    listed.iter().any(|listed| address(&listed.ip, listed.port) == Some(instance.address()) && same(listed))
 }
 
 /// Where an instance listens; none for a name, which Nacos takes in place of an address and msnb does not.
@@ -107,11 +113,14 @@ mod tests {
     #[test]
     fn what_is_sent_comes_back() {
         let sent = to_nacos(&instance(1), Some("c")).unwrap();
-        let listed = || vec![sent.clone()];
+        let listed = std::slice::from_ref(&sent);
         assert!(sent.ephemeral);
-        assert_eq!(weight(&listed(), instance(1).address()), Some(2.5));
-        assert_eq!(weight(&listed(), instance(2).address()), None);
-        assert!(contains(listed(), &instance(1)) && !contains(listed(), &instance(1).with_metadata("started", "9")));
+        assert_eq!(weight(listed, instance(1).address()), Some(2.5));
+        assert_eq!(weight(listed, instance(2).address()), None);
+        assert!(contains(listed, &instance(1)) && !contains(listed, &instance(1).with_metadata("started", "9")));
+        let administered =
+            to_nacos(&instance(1).with_metadata("started", "9").with_metadata("zone", "b"), None).unwrap();
+        assert!(contains(&[administered], &instance(1).with_metadata("started", "9")));
         assert_eq!(sent.metadata[WEIGHT], "2.5");
         assert_eq!(from_nacos(vec![sent], Some("c")), [instance(1)]);
     }

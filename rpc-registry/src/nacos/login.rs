@@ -1,4 +1,4 @@
-//! [`Login`]: proves to Nacos who calls.
+//! [`Login`]: logs in to Nacos, and keeps the token.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -31,8 +31,6 @@ pub(super) struct Login {
     /// One login at a time.
     turn: tokio::sync::Mutex<()>,
     warnings: Throttle,
-    /// The SDK goes on to log in for as long as the process lives; with the handle's end this makes it do nothing.
-    stop: CancellationToken,
 }
 
 #[derive(Default)]
@@ -40,6 +38,8 @@ struct State {
     token: Option<Token>,
     /// Since when the servers have refused the login, without a break.
     refused_since: Option<Instant>,
+    /// The last failure, which is also the outcome of attempts within [`PAUSE`] after it.
+    failure: Option<(Instant, Code, String)>,
 }
 
 #[derive(Clone)]
@@ -59,6 +59,8 @@ enum Answer {
     Refused,
     /// The server has no such path.
     NoSuchPath,
+    /// The server does not check logins now.
+    NotNow,
 }
 
 /// The paths of version 3 and of earlier versions. Version 3 has both, but the earlier one answers every refusal with status 500.
@@ -70,8 +72,8 @@ const READINESS: [&str; 2] = ["/nacos/v3/admin/core/state/readiness", "/nacos/v1
 /// How long servers must refuse a login until it counts as refused.
 const SETTLE: Duration = Duration::from_secs(8);
 
-/// The pause between two attempts to log in when the handle is made.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The pause after an attempt that failed. r-nacos takes 100 attempts a minute from all clients of one user.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// How young a token is that is not renewed: a server that refuses it refuses the operation.
 const FRESH: Duration = Duration::from_secs(5);
@@ -80,14 +82,13 @@ const FRESH: Duration = Duration::from_secs(5);
 const NOT_NOW: [&str; 2] = ["LOGIN_LIMITE_ERROR", "unknown the raft leader"];
 
 impl Login {
-    pub(super) fn new(config: Arc<Config>, http: Arc<Http>, stop: CancellationToken) -> Self {
+    pub(super) fn new(config: Arc<Config>, http: Arc<Http>) -> Self {
         Self {
             config,
             http,
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             warnings: Throttle::default(),
-            stop,
         }
     }
 
@@ -97,10 +98,11 @@ impl Login {
     ///
     /// `Unauthenticated` when the servers refuse the user for [`SETTLE`].
     pub(super) async fn begin(&self, patience: Duration) -> Result<(), Error> {
+        let end = Instant::now() + patience + SETTLE;
         loop {
             match timeout(patience, self.ensure()).await {
                 Ok(Err(error)) if error.code() == Code::Unauthenticated => return Err(error),
-                Ok(Err(_)) if self.lock().refused_since.is_some() => sleep(PAUSE).await,
+                Ok(Err(_)) if self.lock().refused_since.is_some() && Instant::now() < end => sleep(PAUSE).await,
                 _ => return Ok(()),
             }
         }
@@ -130,36 +132,47 @@ impl Login {
         self.lock().token.as_ref().map(|token| token.text.clone())
     }
 
-    /// Drops the token. No login follows once the handle has been dropped.
-    pub(super) fn forget(&self) {
-        self.lock().token = None;
-    }
-
     async fn log_in_unless(&self, good: impl Fn(&Token, Instant) -> bool) -> Result<(), Error> {
         let Some(credentials) = &self.config.credentials else { return Ok(()) };
         let _turn = self.turn.lock().await;
-        if self.lock().token.as_ref().is_some_and(|token| good(token, Instant::now())) {
-            return Ok(());
+        {
+            let (state, now) = (self.lock(), Instant::now());
+            if state.token.as_ref().is_some_and(|token| good(token, now)) {
+                return Ok(());
+            }
+            if let Some((at, code, message)) = &state.failure
+                && now < *at + PAUSE
+            {
+                return Err(Error::new(*code, message.clone()));
+            }
         }
-        let answer = self.ask_all(credentials).await;
-        let now = Instant::now();
+        let outcome = self.ask_all(credentials).await;
+        let outcome = self.handle_answer(Instant::now(), outcome, &credentials.username);
+        if let Err(error) = &outcome {
+            self.lock().failure = Some((Instant::now(), error.code(), error.message().to_owned()));
+        }
+        outcome
+    }
+
+    fn handle_answer(&self, now: Instant, answer: Result<Answer, Error>, username: &str) -> Result<(), Error> {
         let mut state = self.lock();
-        match answer? {
+        match answer.inspect_err(|_| state.refused_since = None)? {
             Answer::Accepted { access_token, ttl } => {
                 *state = State {
                     token: Some(Token { text: access_token, since: now, renew: now + ttl / 2 }),
-                    refused_since: None,
+                    ..State::default()
                 };
                 Ok(())
             }
             Answer::Refused => {
                 let since = *state.refused_since.get_or_insert(now);
-                Err(refusal(&credentials.username, now - since))
+                Err(refusal(username, now - since))
             }
             Answer::NoSuchPath => {
                 state.refused_since = None;
                 Err(Error::new(Code::Unavailable, "no Nacos server has a path to log in"))
             }
+            Answer::NotNow => Err(Error::new(Code::Unavailable, "Nacos checks no logins of this user now")),
         }
     }
 
@@ -171,12 +184,9 @@ impl Login {
                 Ok(Answer::Accepted { access_token, ttl }) => return Ok(Answer::Accepted { access_token, ttl }),
                 Ok(Answer::Refused) => outcome = Ok(Answer::Refused),
                 Ok(Answer::NoSuchPath) => {}
-                Err(error) if !matches!(outcome, Ok(Answer::Refused)) => outcome = Err(error),
-                Err(_) => {}
+                other if !matches!(outcome, Ok(Answer::Refused)) => outcome = other,
+                _ => {}
             }
-        }
-        if outcome.is_err() {
-            self.lock().refused_since = None;
         }
         outcome
     }
@@ -225,10 +235,10 @@ fn read_answer(status: u16, text: &str) -> Result<Answer, Error> {
             Ok(Accepted { access_token, token_ttl }) => {
                 Ok(Answer::Accepted { access_token, ttl: Duration::from_secs(token_ttl.clamp(2, 86_400)) })
             }
-            // Its text is not shown: it may be a token in another form.
+            // The text is not shown: it may be a token in another form.
             Err(_) => Err(Error::new(Code::Unavailable, "a Nacos server's answer to a login is not understood")),
         },
-        401 | 403 if NOT_NOW.iter().any(|words| text.contains(words)) => Err(unavailable(status)),
+        401 | 403 if NOT_NOW.iter().any(|words| text.contains(words)) => Ok(Answer::NotNow),
         401 | 403 | 500 => Ok(Answer::Refused),
         404 | 405 | 410 | 501 => Ok(Answer::NoSuchPath),
         status => Err(unavailable(status)),
@@ -251,23 +261,38 @@ fn refusal(username: &str, length: Duration) -> Error {
     Error::new(Code::Unavailable, message)
 }
 
-/// The SDK calls this every 30 seconds for each connection, and takes the token along with each request.
+/// The login of one connection of the SDK, which goes on to ask for it and to send the token for as long as the process lives. It ends with
+/// the connection's relay: the relay's ports may be another program's by then, and that must not get a token.
+pub(super) struct ConnectionLogin {
+    login: Arc<Login>,
+    ended: CancellationToken,
+}
+
+impl ConnectionLogin {
+    pub(super) fn new(login: Arc<Login>, ended: CancellationToken) -> Self {
+        Self { login, ended }
+    }
+}
+
+/// The SDK calls this every 30 seconds, and takes the token along with each request.
 #[async_trait::async_trait]
-impl AuthPlugin for Login {
+impl AuthPlugin for ConnectionLogin {
     async fn login(&self, _: Arc<Vec<String>>, _: Arc<AuthContext>) {
-        if !self.stop.is_cancelled()
-            && let Err(error) = self.ensure().await
-            && self.warnings.pass(std::time::Instant::now())
+        if !self.ended.is_cancelled()
+            && let Err(error) = self.login.ensure().await
+            && self.login.warnings.pass(std::time::Instant::now())
         {
             let cause = std::error::Error::source(&error);
-            tracing::warn!(registry = %self.config, %error, cause, "cannot log in to Nacos; trying again");
+            tracing::warn!(registry = %self.login.config, %error, cause, "cannot log in to Nacos; trying again");
         }
     }
 
     fn get_login_identity(&self, _: RequestResource) -> LoginIdentityContext {
-        match self.access_token() {
-            Some(token) => LoginIdentityContext::default().add_context("accessToken", token),
-            None => LoginIdentityContext::default(),
+        match self.login.access_token() {
+            Some(token) if !self.ended.is_cancelled() => {
+                LoginIdentityContext::default().add_context("accessToken", token)
+            }
+            _ => LoginIdentityContext::default(),
         }
     }
 }
@@ -276,12 +301,13 @@ impl AuthPlugin for Login {
 mod tests {
     use super::*;
 
-    /// `true` for a token, `false` for a refusal, `None` for no such path.
+    /// `true` for a token, `false` for a refusal, `None` for no such path; `Aborted` for not now.
     fn read(status: u16, text: &str) -> Result<Option<bool>, Code> {
         match read_answer(status, text) {
             Ok(Answer::Accepted { .. }) => Ok(Some(true)),
             Ok(Answer::Refused) => Ok(Some(false)),
             Ok(Answer::NoSuchPath) => Ok(None),
+            Ok(Answer::NotNow) => Err(Code::Aborted),
             Err(error) => Err(error.code()),
         }
     }
@@ -296,8 +322,8 @@ mod tests {
         assert_eq!(read(500, r#"{"message":"No message available"}"#), Ok(Some(false)));
         assert_eq!(read(500, "caused: User nobody not found;"), Ok(Some(false)));
         assert_eq!(read(403, r#"{"message":"Access Denied"}"#), Ok(Some(false)));
-        assert_eq!(read(403, "LOGIN_LIMITE_ERROR,Frequent login"), Err(Code::Unavailable));
-        assert_eq!(read(403, "unknown the raft leader addr!"), Err(Code::Unavailable));
+        assert_eq!(read(403, "LOGIN_LIMITE_ERROR,Frequent login"), Err(Code::Aborted));
+        assert_eq!(read(403, "unknown the raft leader addr!"), Err(Code::Aborted));
         assert_eq!(read(404, ""), Ok(None));
         assert_eq!(read(503, ""), Err(Code::Unavailable));
     }

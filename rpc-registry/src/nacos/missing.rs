@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use super::catalog::States;
 
-/// The shortest time between two questions. An operator's change is noticed within this time and the server's own 0.6 s.
+/// The longest that the first question waits. Consumers wait different times, so that they do not all ask at once.
+pub(super) const SPREAD: Duration = Duration::from_secs(1);
+/// The time between two questions about an instance whose state is not known.
 const INTERVAL: Duration = Duration::from_secs(3);
 /// How often the instances are asked for that are known to be disabled.
 const DISABLED_INTERVAL: Duration = Duration::from_secs(30);
@@ -27,6 +29,7 @@ pub(super) struct Missing {
     listed: Vec<Instance>,
     missing: BTreeMap<SocketAddr, Entry>,
     last_question: Option<Instant>,
+    next_question: Option<Instant>,
 }
 
 struct Entry {
@@ -36,38 +39,37 @@ struct Entry {
 }
 
 impl Missing {
-    /// Takes a new list, in order of the addresses.
-    pub(super) fn handle_list(&mut self, listed: Vec<Instance>) {
+    /// Takes a new list, in order of the addresses. Instances that have left it are asked for at `at`, or later if a question was asked
+    /// shortly before.
+    pub(super) fn handle_list(&mut self, at: Instant, listed: Vec<Instance>) {
         let addresses: BTreeSet<_> = listed.iter().map(Instance::address).collect();
         self.missing.retain(|address, _| !addresses.contains(address));
         for instance in std::mem::replace(&mut self.listed, listed) {
             let address = instance.address();
             if !addresses.contains(&address) && self.missing.len() < MAX_INSTANCES {
                 self.missing.insert(address, Entry { instance, disabled: false, questions: 0 });
+                let at = self.last_question.map_or(at, |last| at.max(last + INTERVAL));
+                self.next_question = Some(self.next_question.map_or(at, |next| next.min(at)));
             }
         }
     }
 
     /// The instances to ask for at `now`. Their states must come back through [`handle_states`](Self::handle_states).
     pub(super) fn poll_question(&mut self, now: Instant) -> Option<BTreeSet<SocketAddr>> {
-        if self.missing.is_empty() || self.next_question().is_some_and(|next| now < next) {
+        if self.next_question()? > now {
             return None;
         }
-        self.last_question = Some(now);
+        (self.last_question, self.next_question) = (Some(now), None);
         Some(self.missing.keys().copied().collect())
     }
 
-    /// When [`poll_question`](Self::poll_question) has something to ask again.
+    /// When [`poll_question`](Self::poll_question) has something to ask, if nothing else happens.
     pub(super) fn next_question(&self) -> Option<Instant> {
-        if self.missing.is_empty() {
-            return None;
-        }
-        let settled = self.missing.values().all(|entry| entry.disabled);
-        Some(self.last_question? + if settled { DISABLED_INTERVAL } else { INTERVAL })
+        self.next_question.filter(|_| !self.missing.is_empty())
     }
 
     /// Takes the states of the instances that were asked for; `None` when nobody could say.
-    pub(super) fn handle_states(&mut self, states: Option<&States>) {
+    pub(super) fn handle_states(&mut self, now: Instant, states: Option<&States>) {
         self.missing.retain(|address, entry| {
             match states.map(|states| states.get(address)) {
                 Some(None) => return false,
@@ -78,6 +80,8 @@ impl Missing {
             // Nothing but a list enables an instance again.
             entry.disabled || entry.questions < MAX_QUESTIONS
         });
+        let settled = self.missing.values().all(|entry| entry.disabled);
+        self.next_question = Some(now + if settled { DISABLED_INTERVAL } else { INTERVAL });
     }
 
     /// The list with the instances that an operator has disabled, in order of the addresses.
@@ -109,9 +113,12 @@ mod tests {
     /// Instance 2 of 1 and 2 has left the list.
     fn one_missing() -> (Missing, Instant) {
         let (mut missing, now) = (Missing::default(), Instant::now());
-        missing.handle_list(instances([1, 2]));
+        missing.handle_list(now, instances([1, 2]));
         assert_eq!(missing.next_question(), None);
-        missing.handle_list(instances([1]));
+        let asked = now + SPREAD;
+        missing.handle_list(asked, instances([1]));
+        assert_eq!((missing.poll_question(now), missing.next_question()), (None, Some(asked)));
+        let now = asked;
         assert_eq!(missing.poll_question(now), Some(BTreeSet::from([instance(2).address()])));
         assert_eq!(missing.instances(), instances([1]));
         (missing, now)
@@ -120,32 +127,32 @@ mod tests {
     #[test]
     fn a_disabled_instance_stays_disabled_until_it_is_listed() {
         let (mut missing, now) = one_missing();
-        missing.handle_states(Some(&states([(2, false)])));
+        missing.handle_states(now, Some(&states([(2, false)])));
         let with_disabled = [instance(1), instance(2).with_enabled(false)];
         assert_eq!(missing.instances(), with_disabled);
 
         // Through an outage, and an answer that is ahead of the list.
         assert_eq!(missing.next_question(), Some(now + DISABLED_INTERVAL));
         for _ in 0..=MAX_QUESTIONS {
-            missing.handle_states(None);
-            missing.handle_states(Some(&states([(2, true)])));
+            missing.handle_states(now, None);
+            missing.handle_states(now, Some(&states([(2, true)])));
         }
-        missing.handle_list(Vec::new());
+        missing.handle_list(now, Vec::new());
         assert_eq!(missing.instances(), with_disabled[1..]);
-        missing.handle_list(instances([1, 2]));
+        missing.handle_list(now, instances([1, 2]));
         assert_eq!(missing.instances(), instances([1, 2]));
         assert_eq!(missing.next_question(), None);
     }
 
     #[test]
     fn an_instance_that_does_not_exist_is_gone() {
-        let (mut missing, _) = one_missing();
-        missing.handle_states(Some(&states([(1, true)])));
+        let (mut missing, now) = one_missing();
+        missing.handle_states(now, Some(&states([(1, true)])));
         assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
         // Also after it was disabled.
-        let (mut missing, _) = one_missing();
-        missing.handle_states(Some(&states([(2, false)])));
-        missing.handle_states(Some(&states([])));
+        let (mut missing, now) = one_missing();
+        missing.handle_states(now, Some(&states([(2, false)])));
+        missing.handle_states(now, Some(&states([])));
         assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
     }
 
@@ -153,21 +160,21 @@ mod tests {
     fn questions_without_an_answer_end() {
         let (mut missing, mut now) = one_missing();
         for _ in 1..MAX_QUESTIONS {
-            missing.handle_states(None);
+            missing.handle_states(now, None);
             now += INTERVAL;
             assert_eq!(missing.poll_question(now - Duration::from_millis(1)), None);
             assert!(missing.poll_question(now).is_some());
         }
-        missing.handle_states(None);
+        missing.handle_states(now, None);
         assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
     }
 
     #[test]
     fn missing_instances_are_bounded() {
-        let mut missing = Missing::default();
+        let (mut missing, now) = (Missing::default(), Instant::now());
         let count = u16::try_from(MAX_INSTANCES).unwrap() + 1;
-        missing.handle_list((1..=count).map(instance).collect());
-        missing.handle_list(Vec::new());
-        assert_eq!(missing.poll_question(Instant::now()).unwrap().len(), MAX_INSTANCES);
+        missing.handle_list(now, (1..=count).map(instance).collect());
+        missing.handle_list(now, Vec::new());
+        assert_eq!(missing.poll_question(now).unwrap().len(), MAX_INSTANCES);
     }
 }

@@ -68,7 +68,8 @@ use crate::{address, throttle::Throttle, watches::Watches};
 /// Deregisters everything that was registered through this handle, ends its watches and closes its connections, in the background, within
 /// some seconds. Nacos removes the instances of a connection that is closed, also if the process ends sooner.
 ///
-/// The SDK's own tasks remain until the process ends, idle. Create one handle, and share it.
+/// The SDK's own tasks remain until the process ends, and try to connect to ports that are closed, at most once a minute each. Create one
+/// handle, and share it.
 pub struct Nacos {
     shared: Arc<Shared>,
     registrations: Mutex<HashMap<SocketAddr, Registration>>,
@@ -115,7 +116,7 @@ impl Nacos {
         let config = Arc::new(Config::parse(url)?);
         let stop = CancellationToken::new();
         let http = Arc::new(Http::new()?);
-        let login = Arc::new(Login::new(Arc::clone(&config), Arc::clone(&http), stop.clone()));
+        let login = Arc::new(Login::new(Arc::clone(&config), Arc::clone(&http)));
         login.begin(START).await?;
         let shared = Shared {
             url: config.to_string(),
@@ -265,13 +266,6 @@ impl Shared {
 
     fn count_unlisted(&self) {
         self.unlisted.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Shared {
-    /// The SDK goes on to connect to the ports of its relays, which may be another program's by then. That must not get a token.
-    fn drop(&mut self) {
-        self.login.forget();
     }
 }
 

@@ -6,7 +6,6 @@ use futures_util::future::{join_all, select_ok};
 use nacos_sdk::api::{
     error::Error as SdkError,
     naming::{NamingChangeEvent, NamingEventListener, NamingService, NamingServiceBuilder, ServiceInstance},
-    plugin::AuthPlugin,
     props::ClientProps,
 };
 use rpc_core::{Code, Error, Instance, ServiceId};
@@ -15,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     limits, listing,
-    login::Login,
+    login::{ConnectionLogin, Login},
     relay::{self, Relay},
     url::Config,
 };
@@ -61,7 +60,7 @@ impl Naming {
         let relay = Relay::start(config.servers.iter().map(|server| config.grpc(server)).collect(), tasks).await?;
         let builder = NamingServiceBuilder::new(properties(&config, &relay));
         let builder = match &config.credentials {
-            Some(_) => builder.with_auth_plugin(Arc::clone(&login) as Arc<dyn AuthPlugin>),
+            Some(_) => builder.with_auth_plugin(Arc::new(ConnectionLogin::new(Arc::clone(&login), relay.ended()))),
             None => builder,
         };
         let service = match timeout(BUILD, builder.build()).await {
@@ -70,7 +69,10 @@ impl Naming {
             Err(_) => return Err(Error::new(Code::Unavailable, "Nacos accepts connections and does not answer")),
         };
         let naming = Self { service, config, login, _relay: Arc::new(relay) };
-        naming.open_stream().await?;
+        // The SDK repeats it by itself, and what matters is refused elsewhere.
+        if let Err(error) = naming.open_stream().await {
+            tracing::debug!(%error, "the stream of a connection to Nacos is not opened yet");
+        }
         Ok(naming)
     }
 

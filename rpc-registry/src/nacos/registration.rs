@@ -238,8 +238,8 @@ async fn call(naming: Naming, address: SocketAddr, service: ServiceId, action: A
             Outcome::Listed(naming.list(&service).await.map(|listed| listing::weight(&listed, address)))
         }
         Action::CheckGone(instance) => {
-            let weight = |listed| listing::contains(listed, &instance).then_some(instance.weight());
-            Outcome::Listed(naming.list(&service).await.map(weight))
+            let listed = naming.list(&service).await;
+            Outcome::Listed(listed.map(|listed| listing::contains(&listed, &instance).then_some(instance.weight())))
         }
     };
     Done::Called(service, outcome)

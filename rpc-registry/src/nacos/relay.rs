@@ -13,8 +13,9 @@
 //! - **Choice of a server.** Each connection tries all servers, in random order, before it waits.
 //! - **Closing.** The SDK never closes a connection. When the relay ends, its connections do, and the servers remove their instances.
 //!
-//! How does the relay tell an attempt of the SDK from one of tonic? It listens on two ports, which the SDK is given as the addresses of two
-//! servers. Each time the SDK begins anew it takes the next of its servers, whereas tonic stays with the one it has.
+//! The relay distinguishes attempts of the SDK from those of tonic by the port. It listens on two, which the SDK is given as the addresses of
+//! two servers. Each time the SDK begins anew it takes the next of its servers, whereas tonic stays with the one it has. The connection
+//! before is closed then: the SDK has given it up, but keeps it open, and the server would list what both have registered.
 
 use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -44,9 +45,16 @@ const MAX_CONNECTIONS: usize = 8;
 pub(super) const CONNECT: Duration = Duration::from_secs(2);
 /// The pause after no server has accepted a connection.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The longest that one of several servers may take to send its first bytes; a gRPC server sends its settings at once. A single server
-/// has no limit, because there is no other to try.
+/// The longest that a client may take to send its first bytes. The SDK sends them at once; port scanners do not.
+const PREFACE: Duration = Duration::from_secs(1);
+/// How every HTTP/2 connection begins.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0";
+/// How long a new connection to a server is watched: proxies accept connections for a server that does not run, and close them.
+const PROOF: Duration = Duration::from_millis(500);
+/// The longest that one of several servers may take to send its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(5);
+/// The longest that a single server may take, as there is no other to try.
+const FIRST_BYTES_OF_ONE: Duration = Duration::from_secs(30);
 /// How long after the end of a connection tonic's attempts are closed at once. While the SDK sets up a connection it waits for each failure,
 /// and begins anew after five of them, 4.5 s.
 const CLOSING: Duration = Duration::from_secs(6);
@@ -59,6 +67,7 @@ const BUFFER: usize = 8 * 1024;
 /// Two listeners on free loopback ports which forward the connections of one `NamingService`. They end with this handle.
 pub(super) struct Relay {
     ports: [u16; 2],
+    ended: CancellationToken,
     _stop_on_drop: DropGuard,
 }
 
@@ -105,7 +114,12 @@ impl Relay {
         let stop = CancellationToken::new();
         let ports = [one.1, other.1];
         tasks.spawn(accept([one.0, other.0], servers.into(), stop.clone()));
-        Ok(Self { ports, _stop_on_drop: stop.drop_guard() })
+        Ok(Self { ports, ended: stop.clone(), _stop_on_drop: stop.drop_guard() })
+    }
+
+    /// Is cancelled once the relay has ended. Its ports may be another program's then.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// The server addresses for the SDK, which adds 1000 to each port.
@@ -123,35 +137,66 @@ async fn listen() -> io::Result<(TcpListener, u16)> {
 }
 
 async fn accept([one, other]: [TcpListener; 2], servers: Arc<[HostPort]>, stop: CancellationToken) {
-    // Dropped at the end, which aborts its tasks and closes their sockets.
-    let mut connections = JoinSet::new();
+    // Both are dropped at the end, which aborts their tasks and closes their sockets.
+    let (mut incoming, mut connections) = (JoinSet::new(), JoinSet::new());
     let mut gate = Gate::default();
     loop {
-        let has_room = connections.len() < MAX_CONNECTIONS;
+        let has_room = incoming.len() + connections.len() < MAX_CONNECTIONS;
         // All branches are cancel-safe.
         let (port, accepted) = tokio::select! {
             () = stop.cancelled() => return,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            Some(greeted) = incoming.join_next(), if !incoming.is_empty() => {
+                if let Ok(Some((port, client))) = greeted {
+                    admit(gate.admit(Instant::now(), port), client, &servers, &mut connections);
+                }
+                continue;
+            }
             accepted = one.accept(), if has_room => (0, accepted),
             accepted = other.accept(), if has_room => (1, accepted),
         };
-        let client = match accepted {
-            Ok((client, _)) => client,
+        match accepted {
+            Ok((client, _)) => _ = incoming.spawn(async move { is_http2(&client).await.then_some((port, client)) }),
             Err(error) => {
                 tracing::debug!(%error, "the relay to Nacos cannot accept a connection");
                 sleep(PAUSE).await;
-                continue;
             }
-        };
-        match gate.admit(Instant::now(), port) {
-            Admission::Forward => _ = connections.spawn(relay(client, Arc::clone(&servers))),
-            Admission::Close => {}
-            Admission::Silence => {
-                connections.spawn(async move {
-                    sleep(SILENCE).await;
-                    drop(client);
-                });
+        }
+    }
+}
+
+/// Whether the client sends what an HTTP/2 client sends first.
+async fn is_http2(client: &TcpStream) -> bool {
+    let first = async {
+        let mut first = [0; HTTP2.len()];
+        loop {
+            match client.peek(&mut first).await {
+                Ok(length) if length > 0 && HTTP2.starts_with(&first[..length]) => {
+                    if length == HTTP2.len() {
+                        return true;
+                    }
+                    // A part of it stays readable, so there is nothing to wait for but time.
+                    sleep(Duration::from_millis(1)).await;
+                }
+                _ => return false,
             }
+        }
+    };
+    timeout(PREFACE, first).await.unwrap_or(false)
+}
+
+fn admit(admission: Admission, client: TcpStream, servers: &Arc<[HostPort]>, connections: &mut JoinSet<()>) {
+    match admission {
+        Admission::Forward => {
+            connections.abort_all();
+            connections.spawn(relay(client, Arc::clone(servers)));
+        }
+        Admission::Close => {}
+        Admission::Silence => {
+            connections.spawn(async move {
+                sleep(SILENCE).await;
+                drop(client);
+            });
         }
     }
 }
@@ -159,13 +204,13 @@ async fn accept([one, other]: [TcpListener; 2], servers: Arc<[HostPort]>, stop: 
 /// Forwards one connection until either side ends it.
 async fn relay(mut client: TcpStream, servers: Arc<[HostPort]>) {
     let Some(mut server) = dial(&client, &servers).await else { return };
-    let first_bytes = (servers.len() > 1).then_some(FIRST_BYTES);
+    let first_bytes = if servers.len() > 1 { FIRST_BYTES } else { FIRST_BYTES_OF_ONE };
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     // A gRPC connection is of no use once one direction has ended.
     let outcome = tokio::select! {
         outcome = forward(from_client, to_server, None) => outcome,
-        outcome = forward(from_server, to_client, first_bytes) => outcome,
+        outcome = forward(from_server, to_client, Some(first_bytes)) => outcome,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection to Nacos broke");
@@ -196,7 +241,12 @@ async fn dial(client: &TcpStream, servers: &[HostPort]) -> Option<TcpStream> {
 async fn connect(server: &HostPort) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(server.to_string()).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    // A gRPC server sends its settings at once; one that waits for the client's is given the benefit of the doubt.
+    match timeout(PROOF, stream.peek(&mut [0; 1])).await {
+        Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(stream),
+    }
 }
 
 async fn forward(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, first_bytes: Option<Duration>) -> io::Result<()> {
@@ -249,8 +299,20 @@ mod tests {
         (relay, client)
     }
 
+    /// Connects and sends the first bytes of an HTTP/2 client.
     async fn connect_to(relay: &Relay, port: usize) -> TcpStream {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, relay.ports[port])).await.unwrap()
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.ports[port])).await.unwrap();
+        client.write_all(HTTP2).await.unwrap();
+        client
+    }
+
+    /// Accepts a connection and reads its first bytes.
+    async fn accept_from(listener: &TcpListener) -> TcpStream {
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut first = [0; HTTP2.len()];
+        accepted.read_exact(&mut first).await.unwrap();
+        assert_eq!(first, HTTP2);
+        accepted
     }
 
     async fn pass(from: &mut TcpStream, to: &mut TcpStream) {
@@ -269,7 +331,7 @@ mod tests {
     async fn relay_forwards_both_directions_until_one_ends() {
         let (listener, server) = listen().await;
         let (_relay, mut client) = start(vec![server]).await;
-        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut accepted = accept_from(&listener).await;
         exchange(&mut client, &mut accepted).await;
         drop(accepted);
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
@@ -282,10 +344,10 @@ mod tests {
         drop(listener);
         let (_relay, mut client) = start(vec![server]).await;
         client.write_all(b"early").await.unwrap();
-        // Longer than one round of attempts.
+        // The first round of attempts fails.
         sleep(PAUSE * 2).await;
         let listener = TcpListener::bind(address).await.unwrap();
-        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut accepted = accept_from(&listener).await;
         let mut early = [0; 5];
         accepted.read_exact(&mut early).await.unwrap();
         assert_eq!(&early, b"early");
@@ -303,28 +365,60 @@ mod tests {
         client.read_exact(&mut [0; 8]).await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn relay_leaves_one_of_several_servers_that_is_silent() {
         let (silent, one) = listen().await;
         let (also_silent, other) = listen().await;
         let (_relay, mut client) = start(vec![one, other]).await;
-        let begun = tokio::time::Instant::now();
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
-        assert!(begun.elapsed() >= FIRST_BYTES);
         drop((silent, also_silent));
+    }
+
+    #[tokio::test]
+    async fn relay_skips_proxies_that_close_at_once() {
+        let (proxy, address) = listen().await;
+        let (_relay, mut client) = start(vec![address]).await;
+        drop(proxy.accept().await.unwrap());
+        let mut accepted = accept_from(&proxy).await;
+        exchange(&mut client, &mut accepted).await;
+    }
+
+    #[tokio::test]
+    async fn relay_closes_the_connection_that_the_sdk_gave_up() {
+        let (listener, server) = listen().await;
+        let (relay, mut first) = start(vec![server]).await;
+        let mut superseded = accept_from(&listener).await;
+        exchange(&mut first, &mut superseded).await;
+        let mut second = connect_to(&relay, 1).await;
+        let mut accepted = accept_from(&listener).await;
+        exchange(&mut second, &mut accepted).await;
+        assert_eq!(superseded.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(first.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn relay_ignores_clients_that_do_not_speak_http2() {
+        let (listener, server) = listen().await;
+        let (relay, mut first) = start(vec![server]).await;
+        let mut accepted = accept_from(&listener).await;
+        let mut scanner = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.ports[1])).await.unwrap();
+        scanner.write_all(b"PRI * HTTP/1.1\r\n").await.unwrap();
+        // A reset, as its bytes were not read.
+        assert!(!matches!(scanner.read(&mut [0; 1]).await, Ok(1..)));
+        exchange(&mut first, &mut accepted).await;
     }
 
     #[tokio::test]
     async fn relay_serves_only_attempts_of_the_sdk() {
         let (listener, server) = listen().await;
         let (relay, mut first) = start(vec![server]).await;
-        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut accepted = accept_from(&listener).await;
         exchange(&mut first, &mut accepted).await;
         drop(accepted);
         // What tonic does, and then what the SDK does.
-        assert_eq!(connect_to(&relay, 0).await.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!(!matches!(connect_to(&relay, 0).await.read(&mut [0; 1]).await, Ok(1..)));
         let mut second = connect_to(&relay, 1).await;
-        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut accepted = accept_from(&listener).await;
         exchange(&mut second, &mut accepted).await;
     }
 
@@ -344,7 +438,7 @@ mod tests {
     async fn relay_closes_its_connections_when_it_ends() {
         let (listener, server) = listen().await;
         let (relay, mut client) = start(vec![server]).await;
-        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut accepted = accept_from(&listener).await;
         exchange(&mut client, &mut accepted).await;
         drop(relay);
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use nacos_sdk::api::naming::{NamingChangeEvent, NamingEventListener};
 use rpc_core::{Error, ServiceId};
 use tokio::{
@@ -9,7 +10,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Shared, backoff, listing, missing::Missing, naming::Naming};
+use super::{
+    Shared, backoff,
+    catalog::States,
+    listing,
+    missing::{Missing, SPREAD},
+    naming::Naming,
+};
 use crate::{
     throttle::Throttle,
     watches::{Publisher, publish},
@@ -30,17 +37,26 @@ impl NamingEventListener for Changed {
     }
 }
 
+/// Waits for a future that there may be.
+async fn ready<T>(future: Option<&mut BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Publishes the list of `service` until nobody receives it, or the handle is dropped.
 pub(super) async fn run(service: ServiceId, publisher: Arc<Publisher>, shared: Arc<Shared>) {
     let changed = Arc::new(Notify::new());
     let listener: Arc<dyn NamingEventListener> = Arc::new(Changed(Arc::clone(&changed)));
     let watch = Watch { service, publisher, changed, listener, shared };
+    let mut missing = Missing::default();
     loop {
         // Dropping the work at any of its awaits is fine: what it may have subscribed is ended below.
         tokio::select! {
             () = watch.shared.stop.cancelled() => break,
             () = watch.publisher.closed() => {}
-            () = watch.work() => {}
+            () = watch.work(&mut missing) => {}
         }
         // Before the watch ends, because a new one would begin at once, and this must not undo its subscription.
         watch.unsubscribe().await;
@@ -62,12 +78,14 @@ struct Watch {
 
 impl Watch {
     /// Works for ever.
-    async fn work(&self) {
+    async fn work(&self, missing: &mut Missing) {
         let (warnings, catalog_warnings) = (Throttle::default(), Throttle::default());
-        let (mut failures, mut subscribed, mut missing) = (0, false, Missing::default());
+        let (mut failures, mut subscribed) = (0, false);
+        // The question about missing instances that is under way, beside which lists are read.
+        let mut question: Option<BoxFuture<'_, Result<States, Error>>> = None;
         loop {
             let naming = self.shared.connected().await;
-            match self.refresh(naming, &mut subscribed, &mut missing).await {
+            match self.refresh(naming, &mut subscribed, missing).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
@@ -79,22 +97,32 @@ impl Watch {
                     }
                 }
             }
-            if let Some(addresses) = missing.poll_question(Instant::now()) {
-                let states = self.shared.catalog.states(&self.service, &addresses).await;
-                if let Err(error) = &states
-                    && catalog_warnings.pass(std::time::Instant::now())
+            let next = Instant::now() + if failures == 0 { PERIOD } else { backoff::delay(failures) };
+            loop {
+                if question.is_none()
+                    && let Some(addresses) = missing.poll_question(Instant::now())
                 {
-                    let (service, cause) = (&self.service, std::error::Error::source(error));
-                    tracing::warn!(%service, %error, cause, "cannot read which providers an operator has disabled");
+                    let states = async move { self.shared.catalog.states(&self.service, &addresses).await };
+                    question = Some(Box::pin(states));
                 }
-                missing.handle_states(states.as_ref().ok());
-                self.publish(&missing);
-            }
-            let pause = if failures == 0 { PERIOD } else { backoff::delay(failures) };
-            let next = [Some(Instant::now() + pause), missing.next_question()].into_iter().flatten().min();
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = sleep_until(next.unwrap_or_else(Instant::now)) => {}
+                let next_question = missing.next_question().filter(|_| question.is_none());
+                // All are cancel-safe: the question is kept.
+                tokio::select! {
+                    () = self.changed.notified() => break,
+                    () = sleep_until(next) => break,
+                    states = ready(question.as_mut()) => {
+                        question = None;
+                        if let Err(error) = &states
+                            && catalog_warnings.pass(std::time::Instant::now())
+                        {
+                            let (service, cause) = (&self.service, std::error::Error::source(error));
+                            tracing::warn!(%service, %error, cause, "cannot read which providers an operator has disabled");
+                        }
+                        missing.handle_states(Instant::now(), states.as_ref().ok());
+                        self.publish(missing);
+                    }
+                    () = sleep_until(next_question.unwrap_or(next)), if next_question.is_some() => {}
+                }
             }
         }
     }
@@ -108,7 +136,8 @@ impl Watch {
             *subscribed = true;
         }
         let listed = naming.list(&self.service).await?;
-        missing.handle_list(listing::from_nacos(listed, self.shared.config.cluster.as_deref()));
+        let at = Instant::now() + SPREAD.mul_f64(rand::random());
+        missing.handle_list(at, listing::from_nacos(listed, self.shared.config.cluster.as_deref()));
         self.publish(missing);
         Ok(())
     }
