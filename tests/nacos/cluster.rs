@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{sleep, timeout},
+};
 
 use super::{Kind, NacosServer, POLL, PORTS, free_ports, http, official::Line};
 
@@ -13,7 +16,11 @@ use super::{Kind, NacosServer, POLL, PORTS, free_ports, http, official::Line};
 /// Every method panics when it fails: a test has nothing else to do then.
 pub struct NacosCluster {
     nodes: Vec<NacosServer>,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One cluster at a time in a test process: nodes that start slowly elect no leader in time.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// How many nodes there are: the fewest that keep a majority when one dies.
 const NODES: usize = 3;
@@ -30,6 +37,7 @@ const GROUP: &str = "naming_persistent_service_v2";
 impl NacosCluster {
     /// Starts the nodes, and returns once each serves and knows the others and a leader.
     pub async fn start(kind: Kind) -> Self {
+        let turn = TURN.lock().await;
         let mut members: Vec<u16> = Vec::new();
         while members.len() < NODES {
             let http = free_ports();
@@ -43,7 +51,7 @@ impl NacosCluster {
             (node.http, node.members) = (*http, members.clone());
             node
         };
-        let mut cluster = Self { nodes: members.iter().map(node).collect() };
+        let mut cluster = Self { nodes: members.iter().map(node).collect(), _turn: turn };
         join_all(cluster.nodes.iter_mut().map(start)).await;
         cluster.agree().await;
         cluster

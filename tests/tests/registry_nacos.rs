@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_core::{Addresses, Code, Discovery as _, Instance, Registry as _, ServiceId};
+use rpc_core::{Addresses, Code, Discovery as _, Instance, RegisterOutcome, Registry as _, ServiceId};
 use rpc_registry::{Nacos, connect};
 use tests::nacos::{Kind, Listed, NacosServer};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 static OTHER: ServiceId = ServiceId::from_static("demo.Other", "1.0");
@@ -46,6 +46,7 @@ on_every_server! {
     one_live_server_of_several_is_enough,
     a_deregistration_during_an_outage_is_honoured,
     a_paused_server_delays_no_call_without_end,
+    a_long_pause_leaves_one_registration,
     a_refused_login_fails_at_start,
 }
 
@@ -237,6 +238,29 @@ async fn a_paused_server_delays_no_call_without_end(kind: Kind) {
     server.resume();
     expect_listed(&server, &GREETER, &[instance(7002).address()]).await;
     expect(&mut addresses, &[instance(7002)]).await;
+}
+
+/// Longer than nacos-sdk takes to give up its connection, which the server still knows.
+async fn a_long_pause_leaves_one_registration(kind: Kind) {
+    let server = NacosServer::start_kind(kind).await;
+    let registry = connect(&server.url()).await.unwrap();
+    in_time(registry.register(&GREETER, instance(7001))).await.unwrap();
+    expect_listed(&server, &GREETER, &[instance(7001).address()]).await;
+
+    server.pause();
+    sleep(Duration::from_secs(30)).await;
+    server.resume();
+    // Another service is registered through the new connection.
+    while in_time(registry.register(&OTHER, instance(7001))).await.unwrap() != RegisterOutcome::Confirmed {}
+    expect_listed(&server, &OTHER, &[instance(7001).address()]).await;
+    expect_listed(&server, &GREETER, &[instance(7001).address()]).await;
+    while in_time(registry.deregister(&GREETER, instance(7001).address())).await.is_err() {}
+    expect_listed(&server, &GREETER, &[]).await;
+    in_time(registry.deregister(&OTHER, instance(7001).address())).await.unwrap();
+    expect_listed(&server, &OTHER, &[]).await;
+    // The server has heard from every connection since, and nothing is registered through any.
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((server.instances(&GREETER).await, server.instances(&OTHER).await), (vec![], vec![]));
 }
 
 async fn a_refused_login_fails_at_start(kind: Kind) {

@@ -131,7 +131,7 @@ async fn operator_changes_are_honoured(kind: Kind) {
     scene.until_listed(|listed| listed.is_none()).await;
     assert_eq!(scene.shares(500).await, [0, 500]);
     assert!(scene.client.explain(&GREETER).to_string().contains("disabled in the registry"));
-    assert_eq!(scene.logged("registered but not listed"), 1);
+    assert!(scene.logged("registered but not listed") >= 1);
 
     // Enabled: called again.
     let enabled = Listed { enabled: true, ..disabled };
