@@ -63,7 +63,7 @@ pub struct Listed {
     pub healthy: bool,
     /// Whether an operator allows it to be called.
     pub enabled: bool,
-    /// What it says of itself.
+    /// Its metadata.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
 }

@@ -87,7 +87,7 @@ pub(super) enum Outcome {
     Listed(Result<Option<f64>, Error>),
 }
 
-/// What an operator should know of a service.
+/// A change of a service's state that is logged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Event {
     /// A registration that was pending has been confirmed; `pending` services of this address are not yet.
@@ -234,7 +234,7 @@ impl Desired {
             }
         };
         if event == Some(Event::Lost) || reconnected {
-            // What took this one off, or the new connection, may have taken off the others.
+            // The cause of this loss, or the new connection, may have removed the others.
             for entry in self.services.values_mut() {
                 entry.check_now(now);
             }

@@ -102,7 +102,7 @@ impl Nacos {
     /// percent-encoded. The port is 8848 unless given, gRPC's 1000 more; `grpc_port` is for servers where it is not.
     /// `cluster` is where instances are registered and the only one that is watched.
     ///
-    /// It waits up to 3 s for a login, and up to 8 s more while the servers refuse it, because servers refuse every user in the first seconds
+    /// It waits up to 3 s for a login, and for some 10 s while the servers refuse it, because servers refuse every user in the first seconds
     /// after their start. It waits for nothing else: connections are made when they are needed.
     ///
     /// # Errors

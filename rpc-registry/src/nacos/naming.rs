@@ -209,19 +209,19 @@ fn translate(error: SdkError, config: &Config) -> Error {
     let code = match &error {
         SdkError::InvalidParam(..) | SdkError::WrongServerAddress(_) => Code::InvalidArgument,
         SdkError::ErrResponse(_, _, 401 | 403, _) => refused(config),
-        // The SDK puts what a server answered into words; only they tell.
+        // The SDK puts the server's answer into a text, in which the code has to be looked for.
         SdkError::ErrResult(words) if words.contains("error_code=403") || words.contains("error_code=401") => {
             refused(config)
         }
         _ => Code::Unavailable,
     };
     let message = match (code, config.username()) {
-        (Code::InvalidArgument, _) => "Nacos does not take this".to_owned(),
+        (Code::InvalidArgument, _) => "Nacos rejects this request as invalid".to_owned(),
         (Code::PermissionDenied, Some(user)) => format!("Nacos does not allow this to the user `{user}`"),
         (Code::Unauthenticated, _) => {
-            "Nacos asks who calls: give `username` and `password` as parameters of its URL".to_owned()
+            "Nacos requires a login: add the parameters `username` and `password` to its URL".to_owned()
         }
-        _ => format!("{config} cannot do it now"),
+        _ => format!("a request to {config} failed"),
     };
     Error::new(code, message).with_source(error)
 }

@@ -71,7 +71,7 @@ pub(super) struct Relay {
     _stop_on_drop: DropGuard,
 }
 
-/// What happens to an incoming connection.
+/// The treatment of an incoming connection.
 #[derive(Debug, PartialEq)]
 enum Admission {
     Forward,
@@ -415,7 +415,7 @@ mod tests {
         let mut accepted = accept_from(&listener).await;
         exchange(&mut first, &mut accepted).await;
         drop(accepted);
-        // What tonic does, and then what the SDK does.
+        // First an attempt of tonic, then one of the SDK.
         assert!(!matches!(connect_to(&relay, 0).await.read(&mut [0; 1]).await, Ok(1..)));
         let mut second = connect_to(&relay, 1).await;
         let mut accepted = accept_from(&listener).await;
