@@ -19,10 +19,10 @@ pub struct RegistryArgs {
     pub url: String,
 }
 
-/// Logs to stderr what `RUST_LOG` says, else `default` and of the Nacos SDK only warnings: its own log prints whole lists.
+/// Logs to stderr what `RUST_LOG` says, else `default` and nothing of the Nacos SDK: it logs attempts to connect as errors, and whole lists.
 pub fn log_to_stderr(default: &str) {
     let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},nacos_sdk=warn")));
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},nacos_sdk=off")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 

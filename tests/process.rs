@@ -218,7 +218,7 @@ pub(crate) async fn command(name: &str, arguments: &[&str]) -> Command {
 fn prepared(mut command: Command) -> Command {
     command.env_remove("MSNB_REGISTRY").stdin(Stdio::null()).stdout(Stdio::piped());
     if std::env::var_os("RUST_LOG").is_none() {
-        command.env("RUST_LOG", "error");
+        command.env("RUST_LOG", "error,nacos_sdk=off");
     }
     command
 }
