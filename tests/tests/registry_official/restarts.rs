@@ -1,6 +1,6 @@
 //! A server that is killed and started again under load.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tests::{
     load::seconds,
@@ -38,6 +38,33 @@ async fn restarts_fail_no_call(kind: Kind) {
     load.until_answers(&[new.address()], 100).await;
     until_listed(&server, &[addresses, vec![new.address()]].concat()).await;
     end(load).await;
+}
+
+/// `registered` means that the registry has confirmed it.
+#[tokio::test]
+async fn late_registrations_are_logged_when_confirmed() {
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
+    let mut server = NacosServer::absent(Kind::RNacos);
+    let _provider = Provider::start_logging(&server.url(), &log).await;
+    let until_logged = async |words: &str, more: &str| {
+        let logged = async {
+            loop {
+                let text = std::fs::read_to_string(&log).unwrap();
+                if text.lines().any(|line| line.contains(words) && line.contains(more)) {
+                    return text;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tests::in_time(logged).await
+    };
+    let text = until_logged("the registry has not confirmed all registrations", "pending=2").await;
+    assert!(!text.contains(" registered "), "{text}");
+
+    server.restart().await;
+    until_logged(" registered ", "pending=1").await;
+    until_logged(" registered ", "pending=0").await;
 }
 
 on_servers! { restarts_fail_no_call:
