@@ -35,6 +35,8 @@ pub(super) struct Missing {
 struct Entry {
     instance: Instance,
     disabled: bool,
+    /// The question under way is about it too.
+    asked: bool,
     questions: u32,
 }
 
@@ -47,19 +49,21 @@ impl Missing {
         for instance in std::mem::replace(&mut self.listed, listed) {
             let address = instance.address();
             if !addresses.contains(&address) && self.missing.len() < MAX_INSTANCES {
-                self.missing.insert(address, Entry { instance, disabled: false, questions: 0 });
+                self.missing.insert(address, Entry { instance, disabled: false, asked: false, questions: 0 });
                 let at = self.last_question.map_or(at, |last| at.max(last + INTERVAL));
                 self.next_question = Some(self.next_question.map_or(at, |next| next.min(at)));
             }
         }
     }
 
-    /// The instances to ask for at `now`. Their states must come back through [`handle_states`](Self::handle_states).
+    /// The instances to ask for at `now`. Their states come back through [`handle_states`](Self::handle_states). If they do not, the question
+    /// is due again.
     pub(super) fn poll_question(&mut self, now: Instant) -> Option<BTreeSet<SocketAddr>> {
         if self.next_question()? > now {
             return None;
         }
-        (self.last_question, self.next_question) = (Some(now), None);
+        (self.last_question, self.next_question) = (Some(now), Some(now + INTERVAL));
+        self.missing.values_mut().for_each(|entry| entry.asked = true);
         Some(self.missing.keys().copied().collect())
     }
 
@@ -71,6 +75,10 @@ impl Missing {
     /// Takes the states of the instances that were asked for; `None` when nobody could say.
     pub(super) fn handle_states(&mut self, now: Instant, states: Option<&States>) {
         self.missing.retain(|address, entry| {
+            // One that has left the list since the question is asked for next time.
+            if !std::mem::take(&mut entry.asked) {
+                return true;
+            }
             match states.map(|states| states.get(address)) {
                 Some(None) => return false,
                 Some(Some(false)) => entry.disabled = true,
@@ -133,9 +141,13 @@ mod tests {
 
         // Through an outage, and an answer that is ahead of the list.
         assert_eq!(missing.next_question(), Some(now + DISABLED_INTERVAL));
+        let mut now = now;
         for _ in 0..=MAX_QUESTIONS {
-            missing.handle_states(now, None);
-            missing.handle_states(now, Some(&states([(2, true)])));
+            for answer in [None, Some(&states([(2, true)]))] {
+                now += DISABLED_INTERVAL;
+                assert!(missing.poll_question(now).is_some());
+                missing.handle_states(now, answer);
+            }
         }
         missing.handle_list(now, Vec::new());
         assert_eq!(missing.instances(), with_disabled[1..]);
@@ -152,8 +164,27 @@ mod tests {
         // Also after it was disabled.
         let (mut missing, now) = one_missing();
         missing.handle_states(now, Some(&states([(2, false)])));
+        let now = now + DISABLED_INTERVAL;
+        assert!(missing.poll_question(now).is_some());
         missing.handle_states(now, Some(&states([])));
         assert_eq!((missing.instances(), missing.next_question()), (instances([1]), None));
+    }
+
+    #[test]
+    fn answer_does_not_count_for_instances_that_left_after_the_question() {
+        let (mut missing, now) = one_missing();
+        missing.handle_list(now, Vec::new());
+        missing.handle_states(now, Some(&states([(2, false)])));
+        assert_eq!(missing.instances(), [instance(2).with_enabled(false)]);
+        let both = BTreeSet::from([instance(1).address(), instance(2).address()]);
+        assert_eq!(missing.poll_question(now + INTERVAL), Some(both));
+    }
+
+    #[test]
+    fn question_without_an_answer_is_due_again() {
+        let (mut missing, now) = one_missing();
+        assert_eq!(missing.poll_question(now), None);
+        assert!(missing.poll_question(now + INTERVAL).is_some());
     }
 
     #[test]

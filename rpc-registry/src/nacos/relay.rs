@@ -55,7 +55,7 @@ const PROOF: Duration = Duration::from_millis(500);
 const FIRST_BYTES: Duration = Duration::from_secs(5);
 /// The longest that a single server may take, as there is no other to try.
 const FIRST_BYTES_OF_ONE: Duration = Duration::from_secs(30);
-/// How long after the end of a connection tonic's attempts are closed at once. While the SDK sets up a connection it waits for each failure,
+/// How long tonic's attempts are closed at once, from the first of them on. While the SDK sets up a connection it waits for each failure,
 /// and begins anew after five of them, 4.5 s.
 const CLOSING: Duration = Duration::from_secs(6);
 /// How long each later attempt is left without an answer. Once the SDK has set up a connection it gives it up if three health checks fail,
