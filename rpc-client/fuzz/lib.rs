@@ -62,7 +62,7 @@ async fn calls(client: &Client) {
 fn own_error(error: CallError<Failure>) -> Error {
     match error {
         CallError::Rpc(error) => error,
-        CallError::Service(_) => Error::new(Code::Application, "the service's own"),
+        CallError::Service(_) => Error::not_executed(Code::Application, "the service's own"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use rpc_core::{
-    Code, Codec, Compression, Delivery, Error, Payload, Phase, Reply,
+    Code, Codec, Compression, Error, Payload, Phase, Reply,
     frame::Frame,
     head::{HeadError, ResponseHead},
 };
@@ -26,35 +26,28 @@ pub(crate) fn conclude(
         Outcome::Response(frame) => read(frame, peer, max_decompressed),
         Outcome::Overlong { length, limit } => {
             let message = format!("the response has {length} bytes, over the limit of {limit}");
-            let error = Error::new(Code::ResourceExhausted, message);
-            Err(error.with_peer(peer).with_phase(Phase::Decode).with_delivery(Delivery::Answered))
+            Err(Error::answered(Code::ResourceExhausted, message).with_peer(peer).with_phase(Phase::Decode))
         }
         Outcome::Overdue => {
             // What was not written yet will be, and its cancellation after it may come too late.
             let phase = if channel.has_begun(sent) { Phase::Wait } else { Phase::Send };
-            Err(overdue().with_peer(peer).with_phase(phase).with_delivery(Delivery::Unknown))
+            Err(Error::unknown(Code::DeadlineExceeded, OVERDUE).with_peer(peer).with_phase(phase))
         }
         Outcome::Closed(reason) => {
-            let error = Error::new(Code::Unavailable, format!("the connection was lost: {reason}"));
-            Err(lost(error.with_source(reason), channel, sent))
+            let message = format!("the connection was lost: {reason}");
+            // The outbox of a closed connection writes nothing more: a request that it has not begun never executes.
+            let error = if channel.has_begun(sent) {
+                Error::unknown(Code::Unavailable, message).with_phase(Phase::Wait)
+            } else {
+                Error::not_executed(Code::Unavailable, message).with_phase(Phase::Send)
+            };
+            Err(error.with_peer(peer).with_source(reason))
         }
     }
 }
 
-/// A request of which nothing was handed to the socket before its connection closed never ran: it is not written any more.
-fn lost(error: Error, channel: &Channel, sent: Sent) -> Error {
-    let error = error.with_peer(channel.address());
-    if channel.has_begun(sent) {
-        error.with_phase(Phase::Wait).with_delivery(Delivery::Unknown)
-    } else {
-        error.with_phase(Phase::Send).with_delivery(Delivery::NotSent)
-    }
-}
-
-/// The deadline passed.
-pub(crate) fn overdue() -> Error {
-    Error::new(Code::DeadlineExceeded, "the deadline passed")
-}
+/// The message of every error that a deadline causes.
+pub(crate) const OVERDUE: &str = "the deadline passed";
 
 /// The reply to a call that gets none.
 pub(crate) fn nothing(peer: SocketAddr) -> Reply {
@@ -76,8 +69,7 @@ fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply
                 (code, format!("the response's head is not understood: {}", status.message()))
             }
         };
-        let error = Error::new(code, message).with_phase(Phase::Decode);
-        error.with_delivery(Delivery::Answered).with_peer(peer)
+        Error::answered(code, message).with_phase(Phase::Decode).with_peer(peer)
     })?;
     let is_application_error = match head.status.code() {
         Code::Ok => false,
@@ -94,7 +86,7 @@ mod tests {
 
     use bytes::BufMut;
     use rpc_core::{
-        WriteBuffer,
+        Delivery, WriteBuffer,
         transport::{CloseReason, Outbox},
     };
     use tokio::time::Instant;
@@ -114,6 +106,6 @@ mod tests {
         let sent = channel.start(Instant::now() + Duration::from_secs(1), None, false, Waker::noop(), write).unwrap();
         let delivery = |outcome| conclude(outcome, &channel, sent, 0).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Overdue), Delivery::Unknown);
-        assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotSent);
+        assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotExecuted);
     }
 }

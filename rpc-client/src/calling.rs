@@ -127,7 +127,7 @@ impl<A: Serialize> Calling<A> {
             }
             let channel = match &mut self.stage {
                 Stage::Waiting => return Poll::Pending,
-                Stage::Done => return Poll::Ready(Err(Error::new(Code::Internal, "polled after its end"))),
+                Stage::Done => return Poll::Ready(Err(Error::unknown(Code::Internal, "polled after its end"))),
                 Stage::Choosing => self.choose().transpose(),
                 Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
             };
@@ -166,7 +166,7 @@ impl<A: Serialize> Calling<A> {
         let at = Instant::now();
         let deadline = options.deadline_from(at, method, self.client.config().timeout);
         if deadline <= at {
-            return Err(overdue(Phase::Send, Delivery::NotSent));
+            return Err(overdue());
         }
         self.client.count_call();
         let key = method.run_once().map(|_| self.client.chance().key());
@@ -224,7 +224,7 @@ impl<A: Serialize> Calling<A> {
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             channel.pass_on();
-            let error = overdue(Phase::Send, Delivery::NotSent).with_peer(channel.address());
+            let error = overdue().with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
         let (metadata, flags) = (&options.metadata, flags(method));
@@ -340,7 +340,7 @@ impl<A: Serialize> Calling<A> {
         if let Some(time) = error.retry_after() {
             self.client.rest(&live.channel, time);
         }
-        if error.code() == Code::Unimplemented && error.delivery() == Delivery::Answered {
+        if error.code() == Code::Unimplemented && error.delivery() == Delivery::NotExecuted {
             return self.ask_who_knows(live, error);
         }
         let final_word = error.delivery() == Delivery::Answered || error.is_timeout();
@@ -386,14 +386,14 @@ impl<A: Serialize> Calling<A> {
     /// A call that did not run is sent to another provider; one that may have run only where that does no harm.
     fn may_try_again(&self, error: &Error) -> bool {
         let harmless = match error.delivery() {
-            Delivery::NotSent => error.is_retryable(),
+            Delivery::NotExecuted => error.is_retryable(),
             Delivery::Unknown => {
                 error.code() == Code::Unavailable && (self.may_repeat() || self.request.method.run_once().is_some())
             }
             Delivery::Answered => false,
         };
         // What never reached a server has not loaded one.
-        let free = error.delivery() == Delivery::NotSent && error.phase() == Some(Phase::Send);
+        let free = error.delivery() == Delivery::NotExecuted && error.phase() == Some(Phase::Send);
         harmless && self.may_send_again() && (free || self.client.take_retry())
     }
 
@@ -485,7 +485,8 @@ async fn until_room(channels: Vec<Arc<Channel>>, deadline: Instant) -> Result<Ar
         }
     };
     let first = waited.map_err(|_| {
-        let error = Error::new(Code::ResourceExhausted, "no connection had room for another call until the deadline");
+        let error =
+            Error::not_executed(Code::ResourceExhausted, "no connection had room for another call until the deadline");
         let error = error.with_phase(Phase::Send).with_retry_after(Duration::ZERO);
         match &channels[..] {
             [only] => error.with_peer(only.address()),
@@ -501,11 +502,11 @@ fn flags(method: &MethodInfo) -> CallFlags {
 }
 
 fn unsendable(status: Status) -> Error {
-    Error::new(status.code(), status.message().to_owned()).with_phase(Phase::Send)
+    Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send)
 }
 
-fn overdue(phase: Phase, delivery: Delivery) -> Error {
-    answer::overdue().with_phase(phase).with_delivery(delivery)
+fn overdue() -> Error {
+    Error::not_executed(Code::DeadlineExceeded, answer::OVERDUE).with_phase(Phase::Send)
 }
 
 /// How often a call is sent again after its first attempt.

@@ -6,7 +6,7 @@ use dashmap::DashMap;
 #[cfg(feature = "tls")]
 use rpc_core::tls::ClientTls;
 use rpc_core::{
-    CallOptions, Caller, Candidate, Code, Delivery, Discovery, Error, Explanation, Phase, Request, ServiceId, Token,
+    CallOptions, Caller, Candidate, Code, Discovery, Error, Explanation, Phase, Request, ServiceId, Token,
     transport::{Connect, Tcp},
 };
 use serde::Serialize;
@@ -190,7 +190,7 @@ impl Client {
             return Err(closed());
         }
         let discovery = self.0.discovery.as_ref().ok_or_else(|| {
-            Error::new(Code::FailedPrecondition, "the client has no registry and the call names no address")
+            Error::not_executed(Code::FailedPrecondition, "the client has no registry and the call names no address")
                 .with_phase(Phase::Resolve)
         })?;
         let entry = self.0.services.entry(service.clone()).or_insert_with(|| {
@@ -294,7 +294,7 @@ impl Client {
             Target::Service(providers) => {
                 let Snapshot { answered, stale, endpoints, disabled, .. } = &**providers.snapshot();
                 let (service, url) = (providers.service(), self.registry_url());
-                let unresolved = |message| Error::new(Code::Unavailable, message).with_phase(Phase::Resolve);
+                let unresolved = |message| Error::not_executed(Code::Unavailable, message).with_phase(Phase::Resolve);
                 if !answered && !stale {
                     return Outlook::waiting(unresolved(format!("{url} has not said where {service} is")));
                 }
@@ -335,7 +335,7 @@ impl Client {
             if rejections.len() > shown { format!(" and {} more", rejections.len() - shown) } else { String::new() };
         let message = format!("no provider of {what} takes calls: {}{more}", rejections[..shown].join("; "));
         let code = if unproved { Code::Unauthenticated } else { Code::Unavailable };
-        let error = Error::new(code, message).with_phase(Phase::Connect).with_delivery(Delivery::NotSent);
+        let error = Error::not_executed(code, message).with_phase(Phase::Connect);
         Outlook { refusal: error, hope }
     }
 
@@ -459,7 +459,7 @@ fn is_untried(channel: &Arc<Channel>, tried: &[Tried]) -> bool {
 }
 
 fn closed() -> Error {
-    Error::new(Code::Unavailable, "the client was closed").with_phase(Phase::Resolve)
+    Error::not_executed(Code::Unavailable, "the client was closed").with_phase(Phase::Resolve)
 }
 
 /// An error names this many providers at most.

@@ -99,7 +99,7 @@ impl ClientConfig {
 
     /// Refuses numbers with which no call could ever succeed.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let refuse = |what: &str| Err(Error::new(Code::InvalidArgument, format!("the client's {what}")));
+        let refuse = |what: &str| Err(Error::not_executed(Code::InvalidArgument, format!("the client's {what}")));
         match () {
             () if self.timeout.is_zero() => refuse("timeout must not be 0"),
             () if self.connect_timeout.is_zero() => refuse("connect_timeout must not be 0"),

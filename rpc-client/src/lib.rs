@@ -57,7 +57,7 @@
 //! // A port of this machine at which nobody listens.
 //! let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
 //! let error = greeter.hello("Bo".into()).address(nobody).await.unwrap_err();
-//! assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent));
+//! assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted));
 //! assert!(error.is_retryable());
 //!
 //! client.close().await;

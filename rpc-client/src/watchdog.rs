@@ -84,11 +84,11 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
 async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) -> (Error, bool) {
     let (address, config, counters) = (endpoint.address(), &surroundings.config, &surroundings.counters);
     let unavailable =
-        |message: String| Error::new(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
+        |message: String| Error::not_executed(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
     let connected = async {
         surroundings.connects.permit().await;
         timeout(config.connect_timeout, connect(endpoint, surroundings)).await.unwrap_or_else(|_| {
-            Err(Error::new(Code::Unavailable, format!("cannot connect within {:?}", config.connect_timeout)))
+            Err(Error::not_executed(Code::Unavailable, format!("cannot connect within {:?}", config.connect_timeout)))
         })
     };
     let (stream, papers) = tokio::select! {
@@ -117,7 +117,7 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
     let reason = driver.await;
     debug!(%address, %reason, "connection over");
     let unauthenticated =
-        |why: String| Error::new(Code::Unauthenticated, why).with_peer(address).with_phase(Phase::Connect);
+        |why: String| Error::not_executed(Code::Unauthenticated, why).with_peer(address).with_phase(Phase::Connect);
     let error = match (channel.goodbye(), refused_certificate(&reason)) {
         (Some(status), _) if status.code() == Code::Unauthenticated => unauthenticated(status.message().to_owned()),
         (Some(status), _) => unavailable(format!("it said goodbye: {}", status.message())),
@@ -130,11 +130,9 @@ async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) 
 /// Connects, and makes the connection safe.
 async fn connect(endpoint: &Endpoint, surroundings: &Surroundings) -> Result<(Box<dyn Io>, Papers), Error> {
     let address = endpoint.address();
-    let io = surroundings
-        .connector
-        .connect(address)
-        .await
-        .map_err(|error| Error::new(Code::Unavailable, format!("cannot connect: {error}")).with_source(error))?;
+    let io = surroundings.connector.connect(address).await.map_err(|error| {
+        Error::not_executed(Code::Unavailable, format!("cannot connect: {error}")).with_source(error)
+    })?;
     surroundings.credentials.secure(io, address, endpoint.certificate_name().as_deref()).await
 }
 

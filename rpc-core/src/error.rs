@@ -35,46 +35,55 @@ pub enum Phase {
     Decode,
 }
 
-/// Whether the call may have run: the promise that retries rest on.
+/// Whether the handler of a failed call may have executed. Retries depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// Not a byte of the request was handed to a socket, or the server refused it before the handler ran. Safe to send again.
-    NotSent,
-    /// It was sent, and how it ended is not known.
+    /// The handler did not execute: no byte of the request reached a socket, or the server rejected the call before it ran the
+    /// handler. Another attempt cannot execute the call twice.
+    NotExecuted,
+    /// The request was sent, or may have been, and the outcome is not known: the handler may have executed.
     Unknown,
-    /// The server answered; sending it again gives the same.
+    /// The server answered the call with an error. Another attempt would get the same answer.
     Answered,
 }
 
 impl Error {
-    /// An error that no request had a part in: [`Delivery::NotSent`], no phase, no peer.
-    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner {
-            code,
-            message: message.into(),
-            phase: None,
-            delivery: Delivery::NotSent,
-            peer: None,
-            retry_after: None,
-            source: None,
-        }))
+    /// Creates the error of a call whose handler did not execute ([`Delivery::NotExecuted`]), or of an operation that is not a
+    /// call, such as binding a server.
+    pub fn not_executed(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Delivery::NotExecuted, code, message.into())
     }
 
-    /// What a peer's answer says: [`Phase::Wait`] and [`Delivery::Answered`], unless the status says that the handler did not
-    /// run, which is [`Delivery::NotSent`].
+    /// Creates the error of a call whose handler may have executed ([`Delivery::Unknown`]).
+    pub fn unknown(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Delivery::Unknown, code, message.into())
+    }
+
+    /// Creates the error of a call that the server has answered ([`Delivery::Answered`]).
+    pub fn answered(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Delivery::Answered, code, message.into())
+    }
+
+    /// Creates the error that a RESPONSE reports, with [`Phase::Wait`].
     ///
-    /// A server says so by `Unavailable`, by `Unauthenticated`, and by `ResourceExhausted` together with a time to wait.
+    /// The delivery is [`Delivery::NotExecuted`] for the codes with which a server rejects a call before its handler executes:
+    /// `Unavailable`, `Unimplemented`, `Unauthenticated`, `PermissionDenied`, and `ResourceExhausted` with a `retry_after`. It is
+    /// [`Delivery::Answered`] for all other codes.
     pub fn from_status(status: Status, retry_after: Option<Duration>) -> Self {
-        let refused = match status.code() {
-            Code::Unavailable | Code::Unauthenticated => true,
-            Code::ResourceExhausted => retry_after.is_some(),
-            _ => false,
+        let delivery = match status.code() {
+            Code::Unavailable | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
+                Delivery::NotExecuted
+            }
+            Code::ResourceExhausted if retry_after.is_some() => Delivery::NotExecuted,
+            _ => Delivery::Answered,
         };
-        let mut error = Self::new(status.code(), status.message().to_owned())
-            .with_phase(Phase::Wait)
-            .with_delivery(if refused { Delivery::NotSent } else { Delivery::Answered });
+        let mut error = Self::new(delivery, status.code(), status.message().to_owned().into()).with_phase(Phase::Wait);
         error.0.retry_after = retry_after;
         error
+    }
+
+    fn new(delivery: Delivery, code: Code, message: Cow<'static, str>) -> Self {
+        Self(Box::new(Inner { code, message, phase: None, delivery, peer: None, retry_after: None, source: None }))
     }
 
     /// Sets how far the call had come.
@@ -84,7 +93,7 @@ impl Error {
         self
     }
 
-    /// Sets whether the call may have run.
+    /// Replaces the delivery that the constructor stated, for example because an earlier attempt may have executed.
     #[must_use]
     pub fn with_delivery(mut self, delivery: Delivery) -> Self {
         self.0.delivery = delivery;
@@ -158,7 +167,7 @@ impl Error {
             Code::ResourceExhausted => self.0.retry_after.is_some(),
             _ => false,
         };
-        may_pass && self.0.delivery == Delivery::NotSent
+        may_pass && self.0.delivery == Delivery::NotExecuted
     }
 }
 
@@ -254,8 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn from_status_maps_codes_to_delivery() {
+        let delivery = |code, after| Error::from_status(Status::new(code, ""), after).delivery();
+        for code in [Code::Unavailable, Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied] {
+            assert_eq!(delivery(code, None), Delivery::NotExecuted, "{code}");
+        }
+        assert_eq!(delivery(Code::ResourceExhausted, Some(Duration::ZERO)), Delivery::NotExecuted);
+        for code in
+            [Code::ResourceExhausted, Code::InvalidArgument, Code::Internal, Code::DeadlineExceeded, Code::Aborted]
+        {
+            assert_eq!(delivery(code, None), Delivery::Answered, "{code}");
+        }
+    }
+
+    #[test]
     fn display_tells_one_level_and_the_source_the_next() {
-        let error = Error::new(Code::Unavailable, "connect failed")
+        let error = Error::not_executed(Code::Unavailable, "connect failed")
             .with_peer(([127, 0, 0, 1], 7788).into())
             .with_source(std::io::Error::other("refused"));
         assert_eq!(error.to_string(), "Unavailable from 127.0.0.1:7788: connect failed");

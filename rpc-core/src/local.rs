@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Delivery, Error, Explain, Explanation, Payload,
-    Phase, Reply, Request, Responder, Service, Status, service::LocalReply,
+    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Payload, Phase,
+    Reply, Request, Responder, Service, Status, service::LocalReply,
 };
 
 /// Calls a service in this process: the stand-in for a client in tests, and a short cut where both ends live together.
@@ -51,18 +51,17 @@ impl<S: Service> Caller for Local<S> {
         let encoded = Codec::Bincode.encode(&arguments, &mut bytes);
         LocalCall(Box::pin(async move {
             if let Some(status) = options.invalid {
-                return Err(Error::from_status(status, None).with_phase(Phase::Send).with_delivery(Delivery::NotSent));
+                return Err(Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send));
             }
             encoded.map_err(|error| {
-                Error::new(Code::InvalidArgument, "the arguments do not encode")
+                Error::not_executed(Code::InvalidArgument, "the arguments do not encode")
                     .with_phase(Phase::Send)
                     .with_source(error)
             })?;
-            let number = service
-                .methods()
-                .iter()
-                .position(|known| known.route() == method.route())
-                .ok_or_else(|| Error::new(Code::Unimplemented, format!("{} is not served here", method.route())))?;
+            let number =
+                service.methods().iter().position(|known| known.route() == method.route()).ok_or_else(|| {
+                    Error::not_executed(Code::Unimplemented, format!("{} is not served here", method.route()))
+                })?;
             let deadline = options.deadline_from(Instant::now(), method, CallOptions::DEFAULT_TIMEOUT);
             let context = Context::new(Arc::default(), Some(deadline), options.metadata, None);
             let (sender, receiver) = oneshot::channel();
@@ -75,15 +74,13 @@ impl<S: Service> Caller for Local<S> {
             let _cancel = CancelOnDrop(context.clone());
             let handled = service.call(number, payload(bytes), responder);
             if timeout_at(deadline, context.scope(handled)).await.is_err() {
-                return Err(Error::new(Code::DeadlineExceeded, "the deadline passed")
-                    .with_phase(Phase::Wait)
-                    .with_delivery(Delivery::Unknown));
+                return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
             }
             if method.is_one_way() {
                 return Ok(reply(LocalReply { status: Status::OK, payload: BytesMut::new() }));
             }
             let answer =
-                receiver.await.map_err(|_| Error::new(Code::Internal, "the handler ended without an answer"))?;
+                receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
             match answer.status.code() {
                 Code::Ok | Code::Application => Ok(reply(answer)),
                 _ => Err(Error::from_status(answer.status, None)),

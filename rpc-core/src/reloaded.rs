@@ -130,7 +130,7 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
     let named = |path: &PathBuf| {
         read(path).map_err(|error| {
             let message = format!("cannot read {}: {error}", path.display());
-            Error::new(Code::InvalidArgument, message).with_source(error)
+            Error::not_executed(Code::InvalidArgument, message).with_source(error)
         })
     };
     files.iter().map(named).collect()
@@ -163,7 +163,7 @@ mod tests {
         write("1");
         let make = |contents: &[Vec<u8>]| {
             let text = String::from_utf8_lossy(&contents[0]).into_owned();
-            text.parse::<u8>().map_err(|_| Error::new(Code::InvalidArgument, "no number"))
+            text.parse::<u8>().map_err(|_| Error::not_executed(Code::InvalidArgument, "no number"))
         };
         let number = Reloaded::load(vec![path.clone()], Box::new(make)).unwrap();
         write("2");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::de::DeserializeOwned;
 
-use crate::{CallError, Code, Delivery, Error, Metadata, Payload, Phase, Status};
+use crate::{CallError, Code, Error, Metadata, Payload, Phase, Status};
 
 /// A call's answer: its result, or the service's own error.
 #[derive(Debug, Clone)]
@@ -50,9 +50,8 @@ impl Reply {
 /// A response that is not understood is the callee's fault, unlike a request.
 fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {
     let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
-    let error = Error::new(code, format!("the response does not decode: {}", status.message()))
-        .with_phase(Phase::Decode)
-        .with_delivery(Delivery::Answered);
+    let message = format!("the response does not decode: {}", status.message());
+    let error = Error::answered(code, message).with_phase(Phase::Decode);
     match peer {
         Some(peer) => error.with_peer(peer),
         None => error,

@@ -34,7 +34,7 @@ impl ServiceId {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
         if !legal(&name) || !legal(&version) || name.len() + 1 + version.len() > Self::MAX_LEN {
-            return Err(Error::new(
+            return Err(Error::not_executed(
                 Code::InvalidArgument,
                 format!(
                     "a service is named `name:version` with letters, digits, `.`, `_` and `-`, at most {} bytes; got `{name}:{version}`",

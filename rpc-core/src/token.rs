@@ -115,7 +115,10 @@ impl Tokens {
         let Self { given, file } = self;
         let Some(path) = file else {
             if given.is_empty() {
-                return Err(Error::new(Code::InvalidArgument, "a server that requires a token must accept one"));
+                return Err(Error::not_executed(
+                    Code::InvalidArgument,
+                    "a server that requires a token must accept one",
+                ));
             }
             return Ok(AcceptedTokens(Source::Given(Arc::new(given))));
         };
@@ -159,7 +162,7 @@ impl<T: Send + Sync + 'static> Source<T> {
 
 impl Pair {
     pub(crate) fn new(name: &str, secret: &[u8]) -> Result<Self, Error> {
-        let refuse = |message: String| Err(Error::new(Code::InvalidArgument, message));
+        let refuse = |message: String| Err(Error::not_executed(Code::InvalidArgument, message));
         let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if !(1..=Token::MAX_NAME).contains(&name.len()) || !name.bytes().all(known) {
             return refuse(format!("a token's name has 1 to {} of A-Z a-z 0-9 . _ -", Token::MAX_NAME));
@@ -173,7 +176,7 @@ impl Pair {
 
 /// The tokens of a file, one at least.
 fn parse(path: &std::path::Path, contents: &[Vec<u8>]) -> Result<Vec<Pair>, Error> {
-    let fail = |what: String| Error::new(Code::InvalidArgument, format!("{}: {what}", path.display()));
+    let fail = |what: String| Error::not_executed(Code::InvalidArgument, format!("{}: {what}", path.display()));
     let text = contents.first().map(|content| std::str::from_utf8(content)).transpose();
     let text = text.map_err(|_| fail("a file of tokens is UTF-8".to_owned()))?.unwrap_or_default();
     let mut pairs = Vec::new();

@@ -252,5 +252,5 @@ async fn another_contracts_call_is_not_served() {
     let relay = RelayClient::new(Local::new(GreeterServer::new(Polite::default())));
     let error = relay.tenant().await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
-    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert_eq!(error.delivery(), Delivery::NotExecuted);
 }

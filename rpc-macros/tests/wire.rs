@@ -60,7 +60,7 @@ impl Caller for Wire {
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A> {
         let arguments = serde_json::to_value(&request.arguments).expect("all types here are JSON's too");
         self.0.lock().expect("no test panics with the lock").push(json!([request.method.route(), arguments]));
-        ready(Err(Error::new(Code::Unavailable, "nobody is there")))
+        ready(Err(Error::not_executed(Code::Unavailable, "nobody is there")))
     }
 }
 

@@ -18,7 +18,8 @@ impl HostPort {
     ///
     /// `InvalidArgument`, which repeats the text: it must hold no secret.
     pub(crate) fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Error> {
-        let wrong = |why: &str| Error::new(Code::InvalidArgument, format!("`{text}` is not an address: {why}"));
+        let wrong =
+            |why: &str| Error::not_executed(Code::InvalidArgument, format!("`{text}` is not an address: {why}"));
         let (host, port) = match text.rfind(']') {
             Some(end) => text.split_at(end + 1),
             None => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -68,7 +69,7 @@ impl fmt::Display for HostPort {
 pub(crate) fn check_connectable(instance: &Instance) -> Result<(), Error> {
     let address = instance.address();
     if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
-        return Err(Error::new(
+        return Err(Error::not_executed(
             Code::InvalidArgument,
             format!("{address} cannot be announced: no consumer can connect to it; advertise another address"),
         ));

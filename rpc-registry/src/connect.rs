@@ -53,7 +53,7 @@ async fn nacos(url: &str) -> Result<Arc<dyn Backend>, Error> {
 
 #[cfg(not(feature = "nacos"))]
 async fn nacos(_: &str) -> Result<Arc<dyn Backend>, Error> {
-    Err(Error::new(Code::Unimplemented, "rpc-registry was built without its feature `nacos`"))
+    Err(Error::not_executed(Code::Unimplemented, "rpc-registry was built without its feature `nacos`"))
 }
 
 /// What follows a scheme that has no parameters and no `//`.
@@ -73,7 +73,7 @@ fn local_directory(rest: &str) -> Result<Option<std::path::PathBuf>, Error> {
 }
 
 fn invalid(message: String) -> Error {
-    Error::new(Code::InvalidArgument, message)
+    Error::not_executed(Code::InvalidArgument, message)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Fixed {
         let mut found: Vec<SocketAddr> = Vec::new();
         for host in &hosts {
             found.extend(host.resolve().await.map_err(|cause| {
-                Error::new(Code::Unavailable, format!("`{host}` cannot be resolved")).with_source(cause)
+                Error::not_executed(Code::Unavailable, format!("`{host}` cannot be resolved")).with_source(cause)
             })?);
         }
         found.sort();

@@ -102,7 +102,8 @@ impl ServerConfig {
 
     /// Refuses numbers with which no call could ever be served.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let refuse = |what: &str| Err(Error::new(Code::InvalidArgument, format!("the server's {what} must not be 0")));
+        let refuse =
+            |what: &str| Err(Error::not_executed(Code::InvalidArgument, format!("the server's {what} must not be 0")));
         match () {
             () if self.read_idle.is_zero() => refuse("read_idle"),
             () if self.default_timeout.is_zero() => refuse("default_timeout"),

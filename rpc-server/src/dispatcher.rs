@@ -39,7 +39,7 @@ impl Dispatcher {
         for (method, info) in service.methods().iter().enumerate() {
             let target = Target { service: Arc::clone(&service), method, allowed: None };
             if self.routes.insert(info.route().into(), target).is_some() {
-                return Err(Error::new(Code::AlreadyExists, format!("{} is served twice", info.route())));
+                return Err(Error::not_executed(Code::AlreadyExists, format!("{} is served twice", info.route())));
             }
         }
         self.services.push(service);
@@ -57,7 +57,7 @@ impl Dispatcher {
             let is_known = self.routes.contains_key(whom.as_bytes()) || self.ids().any(|id| id.to_string() == whom);
             if !is_known {
                 let message = format!("who may call {whom} is said, but it is neither a service nor a method here");
-                return Err(Error::new(Code::InvalidArgument, message));
+                return Err(Error::not_executed(Code::InvalidArgument, message));
             }
             allowed.entry(whom).or_default().extend(names);
         }

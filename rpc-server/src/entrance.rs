@@ -170,7 +170,7 @@ impl Visitor<'_> {
 }
 
 fn refused(message: &'static str) -> TurnedAway {
-    TurnedAway::Refused(rpc_core::Error::new(Code::Unauthenticated, message))
+    TurnedAway::Refused(rpc_core::Error::not_executed(Code::Unauthenticated, message))
 }
 
 /// The answer to a call of somebody who has proved nothing.

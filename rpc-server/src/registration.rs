@@ -63,7 +63,7 @@ pub(crate) async fn advertised(registry: &dyn Registry, listen: SocketAddr) -> R
         && let Ok(ip) = reachable.await
         && !ip.is_loopback()
     {
-        return Err(Error::new(Code::FailedPrecondition, unreachable_from_elsewhere(listen, ip)));
+        return Err(Error::not_executed(Code::FailedPrecondition, unreachable_from_elsewhere(listen, ip)));
     }
     Ok(listen)
 }

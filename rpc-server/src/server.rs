@@ -269,11 +269,11 @@ impl ServerBuilder {
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
         if !self.rules.is_empty() && self.tokens.is_none() && !self.requires_certificate() {
             let message = "who may call is said, but clients prove neither a token nor a certificate";
-            return Err(Error::new(Code::InvalidArgument, message));
+            return Err(Error::not_executed(Code::InvalidArgument, message));
         }
-        let listener = listen(address)
-            .await
-            .map_err(|error| Error::new(Code::Unavailable, format!("cannot listen: {error}")).with_source(error))?;
+        let listener = listen(address).await.map_err(|error| {
+            Error::not_executed(Code::Unavailable, format!("cannot listen: {error}")).with_source(error)
+        })?;
         self.listen(listener).await
     }
 
@@ -292,7 +292,7 @@ impl ServerBuilder {
     pub async fn listen(self, listener: impl Accept) -> Result<Server, Error> {
         self.config.validate()?;
         if self.services.is_empty() {
-            return Err(Error::new(Code::InvalidArgument, "a server needs a service"));
+            return Err(Error::not_executed(Code::InvalidArgument, "a server needs a service"));
         }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
@@ -301,7 +301,7 @@ impl ServerBuilder {
         dispatcher.allow(self.rules)?;
         let address = listener
             .local_address()
-            .map_err(|error| Error::new(Code::Internal, "the listener has no address").with_source(error))?;
+            .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;
         let advertised = match (self.advertise, &self.registry) {
             (Some(advertise), _) => advertise,
             (None, Some(registry)) => advertised(registry.as_ref(), address).await?,

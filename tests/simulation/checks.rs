@@ -56,7 +56,7 @@ fn call_is_right(nonce: u64, call: &Called, runs: &[&Execution]) -> Vec<&'static
             claim(done || call.kind == Kind::OneWay, "it was answered and did not run");
         }
         Ending::Failed { code, delivery, .. } => {
-            claim(*delivery != Delivery::NotSent || runs.is_empty(), "it was said not to be sent, and it ran");
+            claim(*delivery != Delivery::NotExecuted || runs.is_empty(), "it was said not to be sent, and it ran");
             let expected = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted].contains(code);
             claim(expected, "it failed in a way that nothing here explains");
             claim(!call.must_succeed, "nothing stood in its way, and it failed");

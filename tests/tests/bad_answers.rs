@@ -345,7 +345,7 @@ async fn an_entry_of_the_wrong_shape_is_the_servers_fault() {
 async fn a_status_says_whether_the_call_ran() {
     let refused = |code: u8| Scene::fails(move |id| refusal(id, code, "why"));
     let error = refused(14).await;
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent));
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted));
     assert_answered(&refused(8).await, Code::ResourceExhausted, Phase::Wait);
     assert_answered(&refused(13).await, Code::Internal, Phase::Wait);
     assert_answered(&refused(1).await, Code::Cancelled, Phase::Wait);
@@ -355,7 +355,7 @@ async fn a_status_says_whether_the_call_ran() {
     let (call, mut peer, id) = scene.called().await;
     peer.send(RawFrame::response(id, &later, "").to_bytes()).await;
     let error = call.error().await;
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent));
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted));
     assert_eq!(error.retry_after(), Some(Duration::from_millis(50)));
     assert_eq!(error.message(), "why");
 }

@@ -60,7 +60,7 @@ async fn a_value_that_the_codec_cannot_carry_fails_its_call_only() {
     let error = client.hold(1).address(serving.address()).codec(Codec::Raw).await.unwrap_err();
     assert_eq!(
         (error.code(), error.phase(), error.delivery()),
-        (Code::InvalidArgument, Some(Phase::Send), Delivery::NotSent)
+        (Code::InvalidArgument, Some(Phase::Send), Delivery::NotExecuted)
     );
     let error = client.context().address(serving.address()).codec(Codec::Raw).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Internal, Delivery::Answered));
@@ -113,10 +113,10 @@ async fn metadata_that_may_not_travel_fails_the_call_before_it_is_sent() {
     let (probe, serving) = probe().await;
     let client = client();
     let illegal = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
-    assert_eq!((illegal.code(), illegal.delivery()), (Code::InvalidArgument, Delivery::NotSent));
+    assert_eq!((illegal.code(), illegal.delivery()), (Code::InvalidArgument, Delivery::NotExecuted));
     let too_much = client.echo("x".to_owned()).address(serving.address()).metadata("k", vec![0; 17 << 10]).await;
     let too_much = too_much.unwrap_err();
-    assert_eq!((too_much.code(), too_much.delivery()), (Code::ResourceExhausted, Delivery::NotSent));
+    assert_eq!((too_much.code(), too_much.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted));
     assert_eq!(probe.events(), []);
 }
 
@@ -184,7 +184,7 @@ async fn what_is_not_served_is_unimplemented_and_named() {
     let (_, serving) = probe().await;
     let client = Client::builder().build().unwrap();
     let error = NobodyClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::Unimplemented, Delivery::Answered));
+    assert_eq!((error.code(), error.delivery()), (Code::Unimplemented, Delivery::NotExecuted));
     assert!(error.message().contains("service") && error.message().contains("test.Nobody:1.0/nothing"), "{error}");
     let error = later::LaterClient::new(client).brand_new().address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
@@ -269,7 +269,7 @@ async fn a_result_that_is_too_large_fails_its_call_only() {
     assert_eq!((error.code(), error.phase()), (Code::ResourceExhausted, Some(Phase::Decode)), "{error}");
     // Nor does it send it.
     let error = narrow.echo("x".repeat(64 << 10)).address(serving.address()).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error}");
     narrow.echo("x".to_owned()).address(serving.address()).await.unwrap();
 }
 
@@ -393,5 +393,5 @@ async fn a_client_that_is_closed_calls_no_more() {
     assert_eq!(held.end().await.unwrap(), 1, "what was in flight gets its answer");
     closing.end().await;
     let error = in_time(probing.echo("x".to_owned()).address(serving.address())).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error}");
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error}");
 }

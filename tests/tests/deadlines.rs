@@ -98,7 +98,7 @@ async fn a_call_whose_time_is_over_when_it_arrives_does_not_run() {
 async fn a_call_without_time_is_not_sent() {
     let (probe, serving) = probe().await;
     let error = client().hold(1).address(serving.address()).timeout(Duration::ZERO).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::NotExecuted), "{error:?}");
     assert_eq!(probe.events(), []);
 }
 
@@ -200,7 +200,7 @@ async fn connecting_to_a_black_hole_ends_at_the_deadline() {
     // Less than the time of an attempt to connect.
     let error = in_time(client().hold(1).address(address).timeout(SHORT)).await.unwrap_err();
     assert!(matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded), "{error:?}");
-    assert_eq!((error.phase(), error.delivery()), (Some(Phase::Connect), Delivery::NotSent), "{error:?}");
+    assert_eq!((error.phase(), error.delivery()), (Some(Phase::Connect), Delivery::NotExecuted), "{error:?}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 
@@ -213,7 +213,7 @@ async fn connecting_to_a_black_hole_ends_when_the_attempt_does() {
     // Far more time than this test has.
     let call = client.hold(1).address(address).timeout(Duration::from_secs(3600));
     let error = in_time(call).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
 }
 
 /// A registry that says what a test lets it say.
@@ -298,7 +298,7 @@ async fn wait_for_ready_waits_for_a_provider_to_the_deadline() {
     let begun = Instant::now();
     let error = in_time(client.hold(1).timeout(SHORT)).await.unwrap_err();
     assert!(begun.elapsed() >= SHORT, "somebody might have come still");
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
 
     let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
     assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
@@ -313,5 +313,5 @@ async fn a_one_way_call_has_its_deadline_too() {
     let (listener, _waiting) = black_hole().await;
     let address = listener.local_addr().expect("it has an address");
     let error = in_time(client().tell("x".to_owned()).address(address).timeout(SHORT)).await.unwrap_err();
-    assert_eq!(error.delivery(), Delivery::NotSent, "{error:?}");
+    assert_eq!(error.delivery(), Delivery::NotExecuted, "{error:?}");
 }

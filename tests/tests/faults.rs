@@ -84,7 +84,7 @@ impl Scene {
         assert!(twice.is_empty(), "these ran more than once: {twice:?}");
         let answered = tally.answered(Kind::Plain) + tally.answered(Kind::Once);
         assert!(executions.len() as u64 >= answered, "{answered} were answered and {} ran", executions.len());
-        for failure in tally.failures.iter().filter(|failure| failure.delivery == Delivery::NotSent) {
+        for failure in tally.failures.iter().filter(|failure| failure.delivery == Delivery::NotExecuted) {
             assert!(!executions.contains_key(&failure.nonce), "it ran: {failure:#?}");
         }
         assert!(tally.late < Duration::from_secs(3), "a call outlived its deadline by {:?}", tally.late);

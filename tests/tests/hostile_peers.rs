@@ -253,6 +253,6 @@ async fn a_client_over_the_connection_limit_knows_that_its_call_did_not_run() {
     for _ in 0..20 {
         let client = CountingClient::new(Client::builder().build().unwrap());
         let error = client.large(1).address(serving.address()).await.unwrap_err();
-        assert_eq!((error.code(), error.delivery()), (Code::Unavailable, rpc_core::Delivery::NotSent), "{error:?}");
+        assert_eq!((error.code(), error.delivery()), (Code::Unavailable, rpc_core::Delivery::NotExecuted), "{error:?}");
     }
 }

@@ -95,7 +95,7 @@ async fn a_caller_without_a_good_token_learns_why_and_nothing_runs() {
         (token("eve", ANN), not_accepted),
     ] {
         let error = client(token).echo("x".to_owned()).address(serving.address()).await.unwrap_err();
-        assert_eq!((error.code(), error.delivery()), (Code::Unauthenticated, Delivery::NotSent), "{error:?}");
+        assert_eq!((error.code(), error.delivery()), (Code::Unauthenticated, Delivery::NotExecuted), "{error:?}");
         assert_eq!(error.phase(), Some(Phase::Connect));
         assert!(error.message().contains(why), "{error}");
         assert!(!error.is_retryable());
@@ -116,7 +116,7 @@ async fn who_waits_for_a_provider_is_told_at_the_deadline_why_there_was_none() {
     until_ok(async || {
         let call = probing.echo("x".to_owned()).wait_for_ready(true).timeout(Duration::from_millis(300));
         let error = call.await.unwrap_err();
-        assert_eq!(error.delivery(), Delivery::NotSent);
+        assert_eq!(error.delivery(), Delivery::NotExecuted);
         if error.message().contains("the token is not accepted here") { Ok(()) } else { Err(error) }
     })
     .await;

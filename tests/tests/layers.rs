@@ -190,7 +190,7 @@ async fn a_layer_may_refuse_before_the_handler_runs() {
     let rest = Duration::from_millis(1);
     for (guard, code, delivery) in [
         (Guard(None), Code::PermissionDenied, Delivery::Answered),
-        (Guard(Some(rest)), Code::ResourceExhausted, Delivery::NotSent),
+        (Guard(Some(rest)), Code::ResourceExhausted, Delivery::NotExecuted),
     ] {
         let (scribe, probe) = (Scribe::default(), Probe::default());
         let serving = Serving::start(layered(&scribe, &probe).layer(guard)).await;
@@ -338,7 +338,7 @@ impl ClientLayer for Slow {
 async fn a_call_ends_by_its_deadline_in_a_layer_too() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
-    for (before, delivery, ran) in [(true, Delivery::NotSent, 0), (false, Delivery::Unknown, 1)] {
+    for (before, delivery, ran) in [(true, Delivery::NotExecuted, 0), (false, Delivery::Unknown, 1)] {
         let probing = ProbingClient::new(Layered::new(caller()).layer(Slow { before }));
         let text = format!("before: {before}");
         let call = probing.echo(text.clone()).address(serving.address()).timeout(Duration::from_millis(200));
@@ -386,7 +386,7 @@ async fn a_peer_that_calls_too_often_is_refused_and_told_when_to_come_back() {
         probing.echo(number.to_string()).address(address).await.expect("it is answered");
     }
     let error = ProbingClient::new(caller()).echo("over".to_owned()).address(address).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(600)), "{error:?}");
     assert_eq!(probe.events().len(), 3, "it did not run");
     // Another address has its own allowance.

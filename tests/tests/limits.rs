@@ -49,7 +49,7 @@ async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_
     probe.until_all(&[Event::Began(0), Event::Began(1)]).await;
 
     let error = client.hold(2).address(serving.address()).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
     assert!(error.is_retryable() && error.peer() == Some(serving.address()));
     assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "it did not run");
@@ -79,7 +79,7 @@ async fn a_full_provider_of_a_registry_says_so_too() {
     let _held = Task::begin(client.hold(0).timeout(LONG));
     probe.until(Event::Began(0)).await;
     let error = client.hold(1).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.retry_after().is_some());
 }
 
@@ -111,7 +111,7 @@ async fn a_client_with_as_many_calls_as_may_be_in_flight_waits_with_the_next() {
     // To its deadline where no place comes free.
     let short = Duration::from_millis(100);
     let error = client.hold(2).address(serving.address()).timeout(short).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert_eq!((error.phase(), error.peer()), (Some(Phase::Send), Some(serving.address())));
     assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "it was not sent");
 
@@ -170,7 +170,7 @@ async fn a_call_is_sent_three_times_and_not_once_more() {
     .await;
     let before = refusing.0.load(Ordering::Relaxed);
     let error = probing.echo("x".to_owned()).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
     assert_eq!(refusing.0.load(Ordering::Relaxed) - before, 3);
 }
 

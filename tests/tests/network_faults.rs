@@ -61,7 +61,7 @@ async fn ill_treat(mode: Mode) -> Tally {
     assert!(executions.values().all(|times| *times == 1), "something ran twice");
     for failure in &tally.failures {
         match failure.delivery {
-            Delivery::NotSent => assert!(!executions.contains_key(&failure.nonce), "it ran: {failure:#?}"),
+            Delivery::NotExecuted => assert!(!executions.contains_key(&failure.nonce), "it ran: {failure:#?}"),
             Delivery::Unknown => {}
             Delivery::Answered => panic!("nobody answered so: {failure:#?}"),
         }
@@ -151,7 +151,7 @@ async fn what_is_said_not_to_have_been_sent_does_not_run_later() {
     }
     let error = probing.echo("late".to_owned()).timeout(ms(500)).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
-    let promised = error.delivery() == Delivery::NotSent;
+    let promised = error.delivery() == Delivery::NotExecuted;
     relay.set(Mode::Pass).await;
     for outcome in clogged.join_all().await {
         outcome.unwrap();
@@ -229,7 +229,7 @@ async fn a_call_that_waits_for_a_resting_provider_is_sent_when_the_rest_is_over(
     let held = Task::begin(probing.hold(1).timeout(Duration::from_secs(30)));
     probe.until(Event::Began(1)).await;
     let refused = probing.echo("x".to_owned()).await.unwrap_err();
-    assert_eq!((refused.code(), refused.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{refused}");
+    assert_eq!((refused.code(), refused.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{refused}");
     let patient = Task::begin(probing.echo("y".to_owned()).wait_for_ready(true).timeout(Duration::from_secs(30)));
     probe.release(1);
     held.end().await.unwrap();

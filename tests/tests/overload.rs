@@ -60,7 +60,7 @@ async fn as_many_calls_run_as_may_whatever_their_connections_and_as_many_wait() 
 
     // One over: also for a handler that would be done at once.
     let error = client().echo("x".to_owned()).address(serving.address()).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.is_retryable() && error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
     assert_eq!(probe.events(), [Event::Began(0), Event::Began(1)], "no other ran");
 
@@ -139,7 +139,7 @@ async fn a_call_that_waited_its_time_may_go_elsewhere() {
     let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_millis(20))).await;
     let _held = running(&probe, &serving, 0..1).await;
     let error = client().hold(1).address(serving.address()).timeout(LONG).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.is_retryable());
     assert_eq!(serving.handle().counts().queued, 0);
 }
@@ -207,7 +207,7 @@ async fn calls_that_run_once_count_and_are_refused_like_others() {
         other.once_released().address(listening.address()).await.unwrap_err(),
         other.echo("x".to_owned()).address(listening.address()).await.unwrap_err(),
     ] {
-        assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotSent), "{error:?}");
+        assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
         assert!(error.retry_after().is_some());
     }
     listening.release();
@@ -273,7 +273,7 @@ async fn of_more_load_than_may_be_served_what_is_served_runs_and_the_rest_is_ref
                         Ok(()) => served += 1,
                         Err(error) => {
                             assert_eq!(error.code(), Code::ResourceExhausted, "{error:?}");
-                            assert_eq!(error.delivery(), Delivery::NotSent, "{error:?}");
+                            assert_eq!(error.delivery(), Delivery::NotExecuted, "{error:?}");
                         }
                     }
                 }

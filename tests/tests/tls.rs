@@ -49,7 +49,7 @@ async fn refused(client: &ProbingClient<Client>, address: SocketAddr, why: &str)
 
 async fn fails(client: &ProbingClient<Client>, address: SocketAddr, code: Code, why: &str) {
     let error = client.echo("x".to_owned()).address(address).await.unwrap_err();
-    assert_eq!((error.code(), error.delivery()), (code, Delivery::NotSent), "{error:?}");
+    assert_eq!((error.code(), error.delivery()), (code, Delivery::NotExecuted), "{error:?}");
     assert!(error.message().contains(why), "{error}");
 }
 
@@ -97,7 +97,7 @@ async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_tha
     let other = by_registry(trusting().server_name("other.test"));
     let call = async || other.echo("x".to_owned()).wait_for_ready(false).await;
     let error = until_error(call, |error: &Error| error.message().contains(wrong)).await;
-    assert_eq!(error.delivery(), Delivery::NotSent);
+    assert_eq!(error.delivery(), Delivery::NotExecuted);
     assert!(Client::builder().tls(trusting().server_name("no name")).build().is_err());
 }
 

@@ -190,14 +190,14 @@ impl Future for LayeredCall {
             return Poll::Ready(outcome);
         }
         let delivery = match place.stage.load(Ordering::Relaxed) {
-            Place::BEFORE => Delivery::NotSent,
+            Place::BEFORE => Delivery::NotExecuted,
             // It keeps the deadline itself, and knows better what became of the request.
             Place::BELOW => return Poll::Pending,
             _ => Delivery::Unknown,
         };
         let overdue = overdue.get_or_insert_with(|| Box::pin(sleep_until(*deadline)));
         overdue.as_mut().poll(cx).map(|()| {
-            let error = Error::new(Code::DeadlineExceeded, "the deadline passed while a layer had the call");
+            let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed while a layer had the call");
             Err(error.with_phase(Phase::Send).with_delivery(delivery))
         })
     }

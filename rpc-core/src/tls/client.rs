@@ -69,7 +69,7 @@ impl ClientTls {
     pub fn load(self) -> Result<LoadedClientTls, Error> {
         let name = self.name.clone().map(ServerName::try_from).transpose();
         let name = name.map_err(|error| {
-            Error::new(Code::InvalidArgument, "the server's name is neither a DNS name nor an IP address")
+            Error::not_executed(Code::InvalidArgument, "the server's name is neither a DNS name nor an IP address")
                 .with_source(error)
         })?;
         let mut files = vec![self.ca.clone()];
@@ -116,7 +116,7 @@ impl LoadedClientTls {
         self.config.refresh().await;
         let failed = |error: io::Error| {
             let message = format!("the TLS handshake failed: {}", describe(&error));
-            Error::new(Code::Unavailable, message).with_phase(Phase::Connect).with_source(error)
+            Error::not_executed(Code::Unavailable, message).with_phase(Phase::Connect).with_source(error)
         };
         let name = self.name_of(address, listed_name).map_err(|error| failed(io::Error::other(error)))?;
         let stream = TlsConnector::from(self.config.current()).connect(name, io).await.map_err(failed)?;

@@ -30,7 +30,7 @@ impl KeyPair {
     pub(crate) fn parse(&self, certificate: &[u8], key: &[u8]) -> Result<Chain, Error> {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
             pem::Error::NoItemsFound => {
-                Error::new(Code::InvalidArgument, format!("{} holds no private key", self.key.display()))
+                Error::not_executed(Code::InvalidArgument, format!("{} holds no private key", self.key.display()))
             }
             error => unusable(&self.key, error),
         })?;
@@ -40,7 +40,7 @@ impl KeyPair {
     /// The error of two that do not fit each other.
     pub(crate) fn unusable(&self, error: rustls::Error) -> Error {
         let message = format!("cannot use {} with {}: {error}", self.certificate.display(), self.key.display());
-        Error::new(Code::InvalidArgument, message).with_source(error)
+        Error::not_executed(Code::InvalidArgument, message).with_source(error)
     }
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn authorities(path: &Path, content: &[u8]) -> Result<Arc<RootCertSto
 
 /// The error of a file that cannot be used.
 pub(crate) fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Code::InvalidArgument, format!("cannot use {}: {error}", path.display())).with_source(error)
+    Error::not_executed(Code::InvalidArgument, format!("cannot use {}: {error}", path.display())).with_source(error)
 }
 
 /// What encrypts: of this process's choice, whatever else a program sets for itself.
@@ -67,7 +67,7 @@ fn certificates(path: &Path, content: &[u8]) -> Result<Vec<CertificateDer<'stati
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
     let found = found.map_err(|error| unusable(path, error))?;
     if found.is_empty() {
-        return Err(Error::new(Code::InvalidArgument, format!("{} holds no certificate", path.display())));
+        return Err(Error::not_executed(Code::InvalidArgument, format!("{} holds no certificate", path.display())));
     }
     Ok(found)
 }

@@ -121,7 +121,7 @@ impl LoadedServerTls {
         let acceptor = TlsAcceptor::from(self.0.current());
         let refused = |error: io::Error| {
             let message = format!("the TLS handshake failed: {}", describe(&error));
-            Error::new(Code::Unauthenticated, message).with_source(error)
+            Error::not_executed(Code::Unauthenticated, message).with_source(error)
         };
         let stream = match acceptor.accept(io).into_fallible().await {
             Ok(stream) => stream,

@@ -157,7 +157,7 @@ impl TransportConfig {
     ///
     /// `InvalidArgument`, naming the field.
     pub fn validate(&self) -> Result<(), Error> {
-        let refuse = |what: &str| Err(Error::new(Code::InvalidArgument, format!("the transport's {what}")));
+        let refuse = |what: &str| Err(Error::not_executed(Code::InvalidArgument, format!("the transport's {what}")));
         match () {
             () if self.max_frame < MIN_MAX_FRAME => refuse("max_frame must be at least 64 KiB"),
             () if self.max_frame > MAX_MAX_FRAME => refuse("max_frame must be at most 128 MiB"),

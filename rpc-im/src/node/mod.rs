@@ -95,14 +95,15 @@ impl Node {
     pub async fn start(config: NodeConfig) -> Result<Self, Error> {
         if config.copies == 0 || config.lease < MIN_LEASE || config.beat > config.lease / 2 {
             let message = "a node needs 1 copy at least, a lease of 300 ms at least, and two beats in it";
-            return Err(Error::new(Code::InvalidArgument, message));
+            return Err(Error::not_executed(Code::InvalidArgument, message));
         }
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            Error::new(Code::Unavailable, format!("cannot listen on {}: {error}", config.listen)).with_source(error)
+            Error::not_executed(Code::Unavailable, format!("cannot listen on {}: {error}", config.listen))
+                .with_source(error)
         })?;
         let local = listener
             .local_addr()
-            .map_err(|error| Error::new(Code::Internal, "the listener has no address").with_source(error))?;
+            .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;
         let address = match config.advertise {
             Some(address) => address,
             None if local.ip().is_unspecified() => (config.registry.reachable_ip().await?, local.port()).into(),
@@ -249,7 +250,7 @@ fn now() -> Epoch {
 }
 
 fn store_error(error: StoreError) -> Error {
-    Error::new(Code::Unavailable, error.to_string()).with_source(error)
+    Error::not_executed(Code::Unavailable, error.to_string()).with_source(error)
 }
 
 /// The shortest lease: three hellos have to fit in, on a machine that is busy.

@@ -62,7 +62,7 @@ impl Local {
     /// Outside a Tokio runtime with its time driver enabled.
     pub async fn open(directory: Option<PathBuf>) -> Result<Self, Error> {
         if !cfg!(unix) {
-            return Err(Error::new(Code::Unimplemented, "`local:` works on Unix only"));
+            return Err(Error::not_executed(Code::Unimplemented, "`local:` works on Unix only"));
         }
         let url = directory.as_ref().map_or_else(|| "local:".to_owned(), |path| format!("local:{}", path.display()));
         let directory = blocking(move || {
@@ -171,5 +171,5 @@ fn failed(what: &'static str, cause: io::Error) -> Error {
         io::ErrorKind::PermissionDenied => Code::PermissionDenied,
         _ => Code::Unavailable,
     };
-    Error::new(code, what).with_source(cause)
+    Error::not_executed(code, what).with_source(cause)
 }

@@ -57,12 +57,14 @@ impl Catalog {
     ///
     /// `PermissionDenied` when the user may not read them, `Unavailable` when no server answers within 3 s.
     pub(super) async fn states(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
-        let unanswered = || Error::new(Code::Unavailable, "no Nacos server says over HTTP which instances exist");
+        let unanswered =
+            || Error::not_executed(Code::Unavailable, "no Nacos server says over HTTP which instances exist");
         timeout(ANSWER, self.ask_all(service, addresses)).await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     async fn ask_all(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
-        let mut last = Error::new(Code::Unavailable, "no Nacos server has a path that says which instances exist");
+        let mut last =
+            Error::not_executed(Code::Unavailable, "no Nacos server has a path that says which instances exist");
         let mut servers: Vec<_> = self.config.servers.iter().collect();
         servers.shuffle(&mut rand::rng());
         for server in servers {
@@ -138,7 +140,7 @@ impl Catalog {
                 let user = self.config.username().unwrap_or("(none)");
                 let message =
                     format!("Nacos does not allow the user `{user}` to read the instances of a service over HTTP");
-                Err(Error::new(Code::PermissionDenied, message))
+                Err(Error::not_executed(Code::PermissionDenied, message))
             }
             _ => Ok(response),
         }
@@ -165,7 +167,7 @@ impl Catalog {
             (status, _) => {
                 let message =
                     format!("a Nacos server answers a query for the instances of a service with status {status}");
-                Err(Error::new(Code::Unavailable, message))
+                Err(Error::not_executed(Code::Unavailable, message))
             }
         }
     }

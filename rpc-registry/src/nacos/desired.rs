@@ -108,7 +108,7 @@ impl Desired {
         let known = self.services.remove(&service);
         let (busy, told) = known.as_ref().map_or((false, false), |entry| (entry.busy, entry.told));
         let listed = known.map(|mut entry| {
-            let superseded = || Error::new(Code::Aborted, "another registration took its place");
+            let superseded = || Error::not_executed(Code::Aborted, "another registration took its place");
             answer(entry.reply.take(), Err(superseded()));
             entry.instance
         });
@@ -369,11 +369,11 @@ mod tests {
     }
 
     fn away() -> Error {
-        Error::new(Code::Unavailable, "away")
+        Error::not_executed(Code::Unavailable, "away")
     }
 
     fn refused() -> Error {
-        Error::new(Code::PermissionDenied, "no")
+        Error::not_executed(Code::PermissionDenied, "no")
     }
 
     /// A `Desired` whose services are listed, and the time.

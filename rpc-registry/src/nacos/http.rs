@@ -29,7 +29,7 @@ impl Http {
             .pool_max_idle_per_host(0)
             .build()
             .map(Self)
-            .map_err(|cause| Error::new(Code::Internal, "no HTTP client can be made").with_source(cause))
+            .map_err(|cause| Error::not_executed(Code::Internal, "no HTTP client can be made").with_source(cause))
     }
 
     /// Sends `parameters` in the query.
@@ -53,7 +53,8 @@ impl Http {
 
 async fn read(request: reqwest::RequestBuilder) -> Result<Response, Error> {
     let unavailable = |cause: reqwest::Error| {
-        Error::new(Code::Unavailable, "a Nacos server does not answer over HTTP").with_source(cause.without_url())
+        Error::not_executed(Code::Unavailable, "a Nacos server does not answer over HTTP")
+            .with_source(cause.without_url())
     };
     let mut response = request.send().await.map_err(unavailable)?;
     let status = response.status().as_u16();
@@ -61,7 +62,7 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Response, Error> {
     while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
         if body.len() + chunk.len() > MAX_BODY {
             let message = format!("a Nacos server answers with more than {MAX_BODY} bytes over HTTP");
-            return Err(Error::new(Code::Unavailable, message));
+            return Err(Error::not_executed(Code::Unavailable, message));
         }
         body.extend_from_slice(&chunk);
     }

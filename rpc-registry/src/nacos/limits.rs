@@ -54,7 +54,7 @@ fn name<'a>(what: &str, name: &'a str, besides: &str) -> Result<&'a str, Error> 
 }
 
 fn invalid(what: String) -> Error {
-    Error::new(Code::InvalidArgument, format!("Nacos does not take this: {what}"))
+    Error::not_executed(Code::InvalidArgument, format!("Nacos does not take this: {what}"))
 }
 
 #[cfg(test)]

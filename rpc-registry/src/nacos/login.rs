@@ -143,7 +143,7 @@ impl Login {
             if let Some((at, code, message)) = &state.failure
                 && now < *at + PAUSE
             {
-                return Err(Error::new(*code, message.clone()));
+                return Err(Error::not_executed(*code, message.clone()));
             }
         }
         let outcome = self.ask_all(credentials).await;
@@ -170,9 +170,9 @@ impl Login {
             }
             Answer::NoSuchPath => {
                 state.refused_since = None;
-                Err(Error::new(Code::Unavailable, "no Nacos server has a path to log in"))
+                Err(Error::not_executed(Code::Unavailable, "no Nacos server has a path to log in"))
             }
-            Answer::NotNow => Err(Error::new(Code::Unavailable, "Nacos checks no logins of this user now")),
+            Answer::NotNow => Err(Error::not_executed(Code::Unavailable, "Nacos checks no logins of this user now")),
         }
     }
 
@@ -236,7 +236,9 @@ fn read_answer(status: u16, text: &str) -> Result<Answer, Error> {
                 Ok(Answer::Accepted { access_token, ttl: Duration::from_secs(token_ttl.clamp(2, 86_400)) })
             }
             // The text is not shown: it may be a token in another form.
-            Err(_) => Err(Error::new(Code::Unavailable, "a Nacos server's answer to a login is not understood")),
+            Err(_) => {
+                Err(Error::not_executed(Code::Unavailable, "a Nacos server's answer to a login is not understood"))
+            }
         },
         401 | 403 if NOT_NOW.iter().any(|words| text.contains(words)) => Ok(Answer::NotNow),
         401 | 403 | 500 => Ok(Answer::Refused),
@@ -246,19 +248,19 @@ fn read_answer(status: u16, text: &str) -> Result<Answer, Error> {
 }
 
 fn unavailable(status: u16) -> Error {
-    Error::new(Code::Unavailable, format!("a Nacos server answers a login with status {status}"))
+    Error::not_executed(Code::Unavailable, format!("a Nacos server answers a login with status {status}"))
 }
 
 /// The error of a login that servers have refused for this long.
 fn refusal(username: &str, length: Duration) -> Error {
     if length >= SETTLE {
         let message = format!("Nacos refuses the login of the user `{username}`: the user or the password is wrong");
-        return Error::new(Code::Unauthenticated, message);
+        return Error::not_executed(Code::Unauthenticated, message);
     }
     let message = format!(
         "Nacos refuses the login of the user `{username}`: the user or the password is wrong, or the server has just started"
     );
-    Error::new(Code::Unavailable, message)
+    Error::not_executed(Code::Unavailable, message)
 }
 
 /// The login of one connection of the SDK, which goes on to ask for it and to send the token for as long as the process lives. It ends with

@@ -162,7 +162,7 @@ impl Nacos {
             return Ok(());
         }
         match self.reachable_ip().await {
-            Ok(ip) if !ip.is_loopback() => Err(Error::new(
+            Ok(ip) if !ip.is_loopback() => Err(Error::not_executed(
                 Code::InvalidArgument,
                 format!("{address} means another machine to each consumer of {}; advertise {ip}", self.shared.url),
             )),
@@ -209,7 +209,7 @@ impl Registry for Nacos {
                     return Ok(ip);
                 }
             }
-            Err(Error::new(Code::Unavailable, format!("this machine has no route to {}", self.shared.url)))
+            Err(Error::not_executed(Code::Unavailable, format!("this machine has no route to {}", self.shared.url)))
         })
     }
 }

@@ -66,7 +66,9 @@ impl Naming {
         let service = match timeout(BUILD, builder.build()).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => return Err(translate(error, &config)),
-            Err(_) => return Err(Error::new(Code::Unavailable, "Nacos accepts connections and does not answer")),
+            Err(_) => {
+                return Err(Error::not_executed(Code::Unavailable, "Nacos accepts connections and does not answer"));
+            }
         };
         let naming = Self { service, config, login, _relay: Arc::new(relay) };
         // The SDK repeats it by itself, and what matters is refused elsewhere.
@@ -147,7 +149,7 @@ impl Naming {
     {
         match timeout(CALL, call()).await {
             Ok(done) => done.map_err(|error| translate(error, &self.config)),
-            Err(_) => Err(Error::new(Code::Unavailable, format!("{} does not answer", self.config))),
+            Err(_) => Err(Error::not_executed(Code::Unavailable, format!("{} does not answer", self.config))),
         }
     }
 
@@ -176,10 +178,9 @@ async fn probe(config: &Config) -> Result<(), Error> {
             }
         })
     });
-    select_ok(attempts)
-        .await
-        .map(|_| ())
-        .map_err(|cause| Error::new(Code::Unavailable, format!("{config} cannot be reached")).with_source(cause))
+    select_ok(attempts).await.map(|_| ()).map_err(|cause| {
+        Error::not_executed(Code::Unavailable, format!("{config} cannot be reached")).with_source(cause)
+    })
 }
 
 fn properties(config: &Config, relay: &Relay) -> ClientProps {
@@ -223,7 +224,7 @@ fn translate(error: SdkError, config: &Config) -> Error {
         }
         _ => format!("a request to {config} failed"),
     };
-    Error::new(code, message).with_source(error)
+    Error::not_executed(code, message).with_source(error)
 }
 
 fn refused(config: &Config) -> Code {

@@ -65,13 +65,15 @@ impl Registration {
     pub(super) async fn deregister(&self, service: ServiceId) -> Result<(), Error> {
         match timeout(ANSWER, self.ask(service, None)).await {
             Ok(answer) => answer.map(|_| ()),
-            Err(_) => Err(Error::new(Code::Unavailable, "Nacos could not be told; it will be when it answers again")),
+            Err(_) => {
+                Err(Error::not_executed(Code::Unavailable, "Nacos could not be told; it will be when it answers again"))
+            }
         }
     }
 
     async fn ask(&self, service: ServiceId, instance: Option<Instance>) -> Result<RegisterOutcome, Error> {
         let (reply, answer) = oneshot::channel();
-        let ended = |_| Error::new(Code::Unavailable, "the registry was closed");
+        let ended = |_| Error::not_executed(Code::Unavailable, "the registry was closed");
         self.0.send(Wish { service, instance, reply }).await.map_err(|_| ended(()))?;
         answer.await.unwrap_or_else(|_| Err(ended(())))
     }
@@ -184,7 +186,7 @@ impl Driver {
             Done::Connected(Ok(naming)) => self.connection = Connection::Open(naming),
             Done::Connected(Err(error)) => {
                 self.warn(&error);
-                let again = || Error::new(error.code(), error.message().to_owned());
+                let again = || Error::not_executed(error.code(), error.message().to_owned());
                 self.desired.handle_no_connection(now, again);
                 let failures = match self.connection {
                     Connection::Pending { failures } => failures.saturating_add(1),

@@ -108,7 +108,8 @@ impl Relay {
     /// `Internal` when no loopback ports can be opened.
     pub(super) async fn start(servers: Vec<HostPort>, tasks: &TaskTracker) -> Result<Self, Error> {
         let failed = |cause: io::Error| {
-            Error::new(Code::Internal, "no loopback port can be opened for a connection to Nacos").with_source(cause)
+            Error::not_executed(Code::Internal, "no loopback port can be opened for a connection to Nacos")
+                .with_source(cause)
         };
         let (one, other) = (listen().await.map_err(failed)?, listen().await.map_err(failed)?);
         let stop = CancellationToken::new();

@@ -148,7 +148,7 @@ impl fmt::Display for Config {
 }
 
 fn invalid(what: &str) -> Error {
-    Error::new(Code::InvalidArgument, format!("the URL of Nacos is not understood: {what}; write {FORM}"))
+    Error::not_executed(Code::InvalidArgument, format!("the URL of Nacos is not understood: {what}; write {FORM}"))
 }
 
 #[cfg(test)]

@@ -77,11 +77,14 @@ impl Lease {
                 Ok(Held::Refused { .. }) if wanted.is_some() && begun.elapsed() <= times.1 => sleep(AGAIN).await,
                 Ok(Held::Refused { address, .. }) => {
                     let message = format!("another node, on {address}, holds the number {} in redis", node.id);
-                    return Err(Error::new(Code::AlreadyExists, message));
+                    return Err(Error::not_executed(Code::AlreadyExists, message));
                 }
                 Err(Away) if begun.elapsed() <= START => sleep(AGAIN).await,
                 Err(Away) => {
-                    return Err(Error::new(Code::Unavailable, format!("no redis answers on {}", server.address())));
+                    return Err(Error::not_executed(
+                        Code::Unavailable,
+                        format!("no redis answers on {}", server.address()),
+                    ));
                 }
             }
         }

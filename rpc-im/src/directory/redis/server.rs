@@ -91,7 +91,7 @@ impl Server {
     pub(super) fn new(url: &RedisUrl) -> Result<Self, Error> {
         // What the error says of a URL does not have the URL in it.
         let client = Client::open(url.as_str()).map_err(|error| {
-            Error::new(Code::InvalidArgument, format!("the URL of the redis is not understood: {error}"))
+            Error::not_executed(Code::InvalidArgument, format!("the URL of the redis is not understood: {error}"))
         })?;
         Ok(Self {
             client,
