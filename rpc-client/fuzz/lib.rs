@@ -1,7 +1,7 @@
 //! What the bytes of whole connections may do to a client: nothing but answer its calls, fail them, or end that connection.
 //!
 //! The function takes any bytes and panics when something does not hold that must. `cargo fuzz` calls it with libFuzzer's input
-//! (`fuzz_targets/`), and `tests/tests/fuzz.rs` with input of its own, on every toolchain.
+//! (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs` with input of its own, on every toolchain.
 
 mod provider;
 

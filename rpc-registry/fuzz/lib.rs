@@ -1,7 +1,7 @@
 //! What a registry may list: whatever is in it, a client reads instances or passes it over.
 //!
 //! The function takes any bytes and panics when something does not hold that must. `cargo fuzz` calls it with libFuzzer's input
-//! (`fuzz_targets/`), and `tests/tests/fuzz.rs` with input of its own, on every toolchain.
+//! (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs` with input of its own, on every toolchain.
 
 use rpc_core::{Instance, ServiceId};
 use rpc_registry::fuzzing;

@@ -1,10 +1,10 @@
 //! What the bytes of a whole connection may do to a server: nothing but be answered, be refused, or end that connection.
 //!
 //! The function takes any bytes and panics when something does not hold that must. `cargo fuzz` calls it with libFuzzer's input
-//! (`fuzz_targets/`), and `tests/tests/fuzz.rs` with input of its own, on every toolchain.
+//! (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs` with input of its own, on every toolchain.
 
 mod expected;
-mod listener;
+pub mod listener;
 mod service;
 
 use std::{collections::BTreeMap, future::pending, io, time::Duration};

@@ -1,6 +1,6 @@
 //! Every bound holds at its number and one over, and who meets it is told what to do.
 
-#[path = "../../rpc-server/fuzz/listener.rs"]
+#[path = "../../../rpc-server/fuzz/listener.rs"]
 mod listener;
 
 use std::{

@@ -7,7 +7,7 @@ use tests::{
     process::Provider,
 };
 
-use crate::{client, end, ledger, load, on_servers, until_listed};
+use super::{client, end, ledger, load, on_servers, until_listed};
 
 async fn killed_nodes_fail_no_call(kind: Kind) {
     let directory = tempfile::tempdir().unwrap();

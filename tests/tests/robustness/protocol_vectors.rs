@@ -16,7 +16,7 @@ use rpc_core::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
+const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The vectors once more, so that document and code cannot change together unseen. They are the protocol: other peers rely on
 /// them, and none may ever change.

@@ -6,18 +6,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-#[path = "../../rpc-client/fuzz/lib.rs"]
+#[path = "../../../rpc-client/fuzz/lib.rs"]
 #[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
 mod rpc_client_fuzz;
-#[path = "../../rpc-core/fuzz/lib.rs"]
+#[path = "../../../rpc-core/fuzz/lib.rs"]
 #[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
 mod rpc_core_fuzz;
-#[path = "../../rpc-registry/fuzz/lib.rs"]
+#[path = "../../../rpc-registry/fuzz/lib.rs"]
 #[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
 mod rpc_registry_fuzz;
-#[path = "../../rpc-server/fuzz/lib.rs"]
+#[path = "../../../rpc-server/fuzz/lib.rs"]
 #[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
-mod rpc_server_fuzz;
+pub(crate) mod rpc_server_fuzz;
 
 use std::{
     env, fs,
@@ -54,7 +54,7 @@ fn survives(name: &str, function: fn(&[u8]), input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| function(input))) {
         let file = env::temp_dir().join(format!("msnb-fuzz-{name}-{}", std::process::id()));
         fs::write(&file, input).unwrap();
-        eprintln!("again: MSNB_FUZZ_INPUT={} cargo test -p tests --test fuzz {name}", file.display());
+        eprintln!("again: MSNB_FUZZ_INPUT={} cargo test -p tests --test robustness {name}", file.display());
         resume_unwind(panic);
     }
 }

@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-#[path = "../../rpc-server/fuzz/listener.rs"]
-mod listener;
-
 use std::{
     future::pending,
     io,
@@ -33,7 +30,7 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 
-use self::listener::{ADDRESS, Door, Listener};
+use crate::fuzz::rpc_server_fuzz::listener::{ADDRESS, Door, Listener};
 
 /// Plays `scene` with a server whose numbers are the defaults.
 async fn with_a_server(scene: impl AsyncFnOnce(Door)) {

@@ -16,7 +16,7 @@ use tests::{
     process::Provider,
 };
 
-use crate::{LONG, client, on_servers};
+use super::{LONG, client, on_servers};
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 

@@ -8,7 +8,7 @@ use tests::{
     process::Provider,
 };
 
-use crate::{client, end, ledger, load, on_servers, until_listed};
+use super::{client, end, ledger, load, on_servers, until_listed};
 
 /// How often the server is killed.
 const RESTARTS: usize = 3;

@@ -13,7 +13,7 @@ fn simulation_seeds() {
         println!("seed {}: {} of {} calls answered", report.seed, report.answered, report.calls);
         report.violations.iter().take(5).for_each(|violation| println!("  {violation}"));
         println!(
-            "  replay: MSNB_SEED={} cargo test -p tests --test simulation simulation_seeds -- --nocapture",
+            "  replay: MSNB_SEED={} cargo test -p tests --test robustness simulation_seeds -- --nocapture",
             report.seed
         );
     }

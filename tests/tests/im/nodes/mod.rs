@@ -3,7 +3,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | a node dies, stands still, leaves, cannot reach another one? | `nodes.rs` |
+//! | a node dies, stands still, leaves, cannot reach another one? | `node_faults.rs` |
 //! | the registry dies, or Redis? | `services.rs` |
 //! | two logins exclude each other? | `logins.rs` |
 //! | a message is sent again, or not read? | `messages.rs` |
@@ -12,5 +12,5 @@
 
 mod logins;
 mod messages;
-mod nodes;
+mod node_faults;
 mod services;

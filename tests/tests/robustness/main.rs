@@ -1,0 +1,15 @@
+//! Behaviour under invalid input, hostile or slow peers, and faults of the network and of processes.
+
+mod attack_mix;
+mod bad_answers;
+mod bad_frames;
+mod bincode_bytes;
+mod clocks;
+mod fuzz;
+mod hostile_payloads;
+mod hostile_peers;
+mod network_faults;
+mod protocol_vectors;
+mod provider_faults;
+mod python_client;
+mod simulation;
