@@ -1,19 +1,16 @@
-//! What the examples share: two contracts with their implementations, and how a binary logs and is stopped.
+//! Code that the example binaries share: registry and security options, logging, signals.
 //!
-//! | question | file |
+//! | topic | file |
 //! |---|---|
-//! | what does a contract look like? | `greeter.rs`, `goods.rs` |
-//! | how is it served? | `provider/main.rs` |
-//! | how is it called? | `consumer/main.rs` |
-//! | how is it encrypted, and who may call? | `security.rs`, certificates to try it with `certificates/main.rs` |
-//! | all of it in one process? | `quickstart/main.rs` |
+//! | contracts | `contracts/` |
+//! | serving them | `provider/` |
+//! | calling them | `consumer/` |
+//! | both in one process, self-contained | `quickstart/main.rs` |
+//! | TLS and tokens | `security.rs`; certificates to try them with: `certificates/main.rs` |
+//! | the IM cluster | `im/` |
 
-mod goods;
-mod greeter;
 mod process;
 mod security;
 
-pub use goods::{Good, Goods, GoodsClient, GoodsError, GoodsServer, Shelf};
-pub use greeter::{GreetError, Greeter, GreeterClient, GreeterServer, PoliteGreeter};
 pub use process::{Failure, RegistryArgs, log_to_stderr, stopped_by_signal};
 pub use security::{ClientSecurity, ServerSecurity};

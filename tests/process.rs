@@ -269,7 +269,7 @@ fn build() -> BTreeMap<String, PathBuf> {
     of_this_test.for_each(|name| _ = cargo.env_remove(name));
     let output = cargo
         // With a test among it, so that the dependencies are those of `cargo test --workspace`, which has built them.
-        .args(["build", "--workspace", "--bins", "--test", "processes", "--message-format", "json-render-diagnostics"])
+        .args(["build", "--workspace", "--bins", "--test", "calls", "--message-format", "json-render-diagnostics"])
         .args(["--profile", profile, "--target-dir"])
         .arg(directory.parent().expect("a profile lies in a target directory"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))

@@ -13,7 +13,8 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{ClientSecurity, Failure, GoodsClient, GreeterClient, RegistryArgs, log_to_stderr, stopped_by_signal};
+use contracts::{GoodsClient, GreeterClient};
+use examples::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, stopped_by_signal};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_client::{Client, ClientConfig};
 use tokio::task::JoinSet;

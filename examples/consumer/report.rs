@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use examples::GreeterClient;
+use contracts::GreeterClient;
 use hdrhistogram::Histogram;
 use rpc_core::{CallError, Caller};
 use serde::Serialize;

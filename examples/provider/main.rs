@@ -1,14 +1,17 @@
 //! Serves `demo.Greeter:1.0` and `shop.Goods:1.0` until Ctrl-C or SIGTERM, then drains.
 
+mod greeter;
+mod shelf;
+
 use std::net::SocketAddr;
 
 use clap::Parser;
-use examples::{
-    Failure, GoodsServer, GreeterServer, PoliteGreeter, RegistryArgs, ServerSecurity, Shelf, log_to_stderr,
-    stopped_by_signal,
-};
+use contracts::{GoodsServer, GreeterServer};
+use examples::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, stopped_by_signal};
 use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::Server;
+
+use crate::{greeter::PoliteGreeter, shelf::Shelf};
 
 /// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
 #[derive(Debug, Parser)]

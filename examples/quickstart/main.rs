@@ -1,15 +1,46 @@
 //! Two providers and a consumer that find each other without any server to start; one provider is stopped and started again
 //! while calls go on.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use examples::{Failure, GreetError, GreeterClient, GreeterServer, PoliteGreeter, log_to_stderr};
 use rpc_client::{Client, ClientConfig};
-use rpc_core::CallError;
+use rpc_core::{CallError, Context, rpc_service};
 use rpc_server::Server;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
+
+/// The contract: the macro generates `GreeterServer` and `GreeterClient`.
+#[rpc_service(name = "demo.Greeter", version = "1.0")]
+trait Greeter {
+    /// Greets `name`; the greeting ends with the address of the provider.
+    #[rpc(idempotent)]
+    async fn hello(&self, name: String) -> Result<String, GreetError>;
+}
+
+/// The error that the service itself returns.
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+enum GreetError {
+    #[error("the name is empty")]
+    EmptyName,
+}
+
+/// The implementation that the providers serve.
+struct PoliteGreeter;
+
+impl Greeter for PoliteGreeter {
+    async fn hello(&self, name: String) -> Result<String, GreetError> {
+        if name.is_empty() {
+            return Err(GreetError::EmptyName);
+        }
+        let context = Context::current().expect("a handler has a context");
+        let address = context.peer().local_address.expect("the call arrived over a connection");
+        Ok(format!("Hello {name}, from {address}"))
+    }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Two providers and a consumer on one machine: calls, a provider that stops and comes back, and not one call lost.
 #[derive(Debug, Parser)]
@@ -50,7 +81,10 @@ impl Provider {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let Args { calls } = Args::parse();
-    log_to_stderr("warn");
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .init();
     let tasks = TaskTracker::new();
     let directory = tempfile::tempdir()?;
     let registry = format!("local:{}", directory.path().display());

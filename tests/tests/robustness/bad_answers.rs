@@ -443,7 +443,7 @@ async fn after_a_goaway_calls_in_flight_finish_and_new_ones_go_elsewhere() {
 
 #[tokio::test]
 async fn an_application_error_is_the_services_own() {
-    use examples::{GreetError, GreeterClient};
+    use contracts::{GreetError, GreeterClient};
     let scene = Scene::new().await;
     let client = Client::builder().config(ClientConfig::default().with_codec(Codec::Json)).build().unwrap();
     let mut calls: JoinSet<_> = JoinSet::new();

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use examples::{Good, GoodsError};
+use contracts::{Good, GoodsError};
 use rpc_core::{
     Code, Codec, Compression, Message, Metadata, Payload, Status, Token, Tokens, WriteBuffer,
     frame::{Frame, FrameType, HEADER_LEN, Header},

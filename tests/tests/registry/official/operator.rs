@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use examples::GreeterClient;
+use contracts::GreeterClient;
 use rpc_client::Client;
 use rpc_core::ServiceId;
 use tests::{

@@ -1,0 +1,7 @@
+//! The contracts that provider and consumer share. A contract crate depends on rpc-core alone.
+
+mod goods;
+mod greeter;
+
+pub use goods::{Good, Goods, GoodsClient, GoodsError, GoodsServer};
+pub use greeter::{GreetError, Greeter, GreeterClient, GreeterServer};

@@ -1,0 +1,19 @@
+//! The implementation of `demo.Greeter:1.0`.
+
+use contracts::{GreetError, Greeter};
+use rpc_core::Context;
+
+/// Greets callers by name; an empty name is an error.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PoliteGreeter;
+
+impl Greeter for PoliteGreeter {
+    async fn hello(&self, name: String) -> Result<String, GreetError> {
+        if name.is_empty() {
+            return Err(GreetError::EmptyName);
+        }
+        let address = Context::current().and_then(|context| context.peer().local_address);
+        let from = address.map_or_else(|| "this process".to_owned(), |address| address.to_string());
+        Ok(format!("Hello {name}, from {from}"))
+    }
+}

@@ -1,0 +1,18 @@
+//! The implementation of `shop.Goods:1.0`.
+
+use contracts::{Good, Goods, GoodsError};
+
+/// A shelf with a few goods: 1 to 5.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf;
+
+impl Goods for Shelf {
+    async fn find_goods(&self, id: u64) -> Result<Good, GoodsError> {
+        let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
+        let (name, price) = index.and_then(|index| GOODS.get(index)).ok_or(GoodsError::NotFound { id })?;
+        Ok(Good { id, name: (*name).to_owned(), price: *price })
+    }
+}
+
+const GOODS: [(&str, u64); 5] =
+    [("teapot", 2_499), ("lantern", 3_950), ("compass", 1_275), ("notebook", 650), ("umbrella", 1_899)];
