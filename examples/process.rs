@@ -1,8 +1,8 @@
 //! What every binary needs: its registry, its log, its end.
 
-use std::{error::Error, fmt};
+use std::{env, error::Error, fmt};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Where services find each other.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,9 +21,12 @@ pub struct RegistryArgs {
 
 /// Logs to stderr what `RUST_LOG` says, else `default` and nothing of the Nacos SDK: it logs attempts to connect as errors, and whole lists.
 pub fn log_to_stderr(default: &str) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},nacos_sdk=off")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let from_environment = env::var("RUST_LOG").ok().and_then(|directives| directives.parse::<Targets>().ok());
+    let filter = from_environment.unwrap_or_else(|| {
+        format!("{default},nacos_sdk=off").parse().expect("the default level is one that tracing has")
+    });
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(stderr).with(filter).init();
 }
 
 /// Resolves when the process is asked to end: by Ctrl-C or, on Unix, SIGTERM.

@@ -51,7 +51,7 @@ async fn main() -> Result<(), Failure> {
         println!("  node {}: {}", node.name(), node.url());
     }
     if let Some(node) = cluster.nodes().first() {
-        println!("In a terminal: cargo run --bin im-chat -- --user ann --gate {}", node.url());
+        println!("In a terminal: cargo run -p im --bin im-chat -- --user ann --gate {}", node.url());
     }
     println!("Ctrl-C ends all of them.");
     stopped_by_signal().await;
