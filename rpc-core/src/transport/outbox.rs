@@ -231,7 +231,7 @@ impl Outbox {
     }
 
     /// Says that the driver is awake: what is appended now it will find by itself before it lies down.
-    pub(super) fn rouse(&self) {
+    pub(super) fn mark_awake(&self) {
         self.lock().driver = None;
     }
 
@@ -350,7 +350,7 @@ mod tests {
     fn a_driver_that_is_awake_is_not_woken() {
         let outbox = Outbox::new(100);
         assert!(outbox.sleep(Waker::noop(), false));
-        outbox.rouse();
+        outbox.mark_awake();
         outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         assert!(outbox.lock().driver.is_none());
         assert!(!outbox.sleep(Waker::noop(), false), "it finds by itself what waits");

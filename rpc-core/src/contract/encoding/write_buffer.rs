@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::uncopied;
+use super::uncopied;
 
 /// Bytes that are to be written: short pieces, copied one behind the other, and between them long ones, which are held as they are
 /// and never copied.

@@ -1,16 +1,14 @@
-//! A serde adapter that bounds depth and elements, whatever format stands below it.
+//! A serde adapter that limits depth and number of elements, for any format.
 //!
-//! bincode's own limit counts bytes: nesting costs none and a zero-sized element costs none, so ten bytes could exhaust the
-//! stack or loop for hours. Here every container is counted when it is entered, every element of a sequence or map when it
-//! is read. Fields of structs and tuples are not: their number is the type's, not the input's.
+//! bincode's own limit counts bytes. Nesting and zero-sized elements take none, so ten bytes could exhaust the stack or loop for
+//! hours. This adapter counts every container when it is entered, and every element of a sequence or map when it is read. It does
+//! not count fields of structs and tuples: the type determines their number, not the input.
 
 use std::{cell::Cell, fmt, marker::PhantomData};
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::Codec;
-
-/// What one payload may still cost.
+/// The remaining depth and number of elements of one payload.
 pub(super) struct Budget {
     depth: Cell<usize>,
     elements: Cell<usize>,
@@ -18,7 +16,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn for_payload(length: usize) -> Self {
-        Self { depth: Cell::new(Codec::MAX_DEPTH), elements: Cell::new(length + Codec::FREE_ELEMENTS) }
+        Self { depth: Cell::new(MAX_DEPTH), elements: Cell::new(length + FREE_ELEMENTS) }
     }
 
     pub(super) fn bound<D>(&self, inner: D) -> Bounded<'_, D> {
@@ -32,7 +30,7 @@ impl Budget {
     fn descend<T, E: Error>(&self, inside: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let left = self.depth.get();
         if left == 0 {
-            return Err(E::custom(format_args!("nested deeper than {}", Codec::MAX_DEPTH)));
+            return Err(E::custom(format_args!("nested deeper than {}", MAX_DEPTH)));
         }
         self.depth.set(left - 1);
         let result = inside();
@@ -42,20 +40,20 @@ impl Budget {
 
     fn count<E: Error>(&self) -> Result<(), E> {
         let left = self.elements.get().checked_sub(1);
-        self.elements.set(left.ok_or_else(|| E::custom("more elements than the payload has bytes"))?);
+        self.elements.set(left.ok_or_else(|| E::custom("more elements than the payload's bytes allow"))?);
         Ok(())
     }
 }
 
-/// A deserializer, visitor, seed or access under a [`Budget`].
+/// A deserializer, visitor, seed or access that is limited by a [`Budget`].
 pub(super) struct Bounded<'b, I> {
     inner: I,
     budget: &'b Budget,
-    /// Whether the elements of what is visited are counted.
+    /// Whether the elements of the visited container are counted.
     counted: bool,
 }
 
-/// Scalars hold nothing: their visitors go through as they are.
+/// Scalars contain nothing, so their visitors are passed on unchanged.
 macro_rules! scalars {
     ($($method:ident)*) => {$(
         #[inline]
@@ -100,8 +98,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         self.inner.deserialize_unit_struct(name, visitor)
     }
 
-    // bincode allocates what the prefix of an owned string or buffer says before it looks whether it is there; borrowed
-    // ones it takes from the input.
+    // bincode allocates the length in the prefix of an owned string or buffer before it checks that the input has as many bytes.
+    // Borrowed ones are slices of the input.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.inner.deserialize_str(visitor)
     }
@@ -254,3 +252,8 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
         self.inner.struct_variant(fields, self.budget.bound(visitor))
     }
 }
+
+/// The deepest nesting.
+pub(super) const MAX_DEPTH: usize = 128;
+/// The number of elements in addition to one for each byte.
+pub(super) const FREE_ELEMENTS: usize = 16;

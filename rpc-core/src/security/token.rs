@@ -2,7 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use crate::{Code, Error, reloaded::Reloaded};
+use super::reloadable::Reloadable;
+use crate::{Code, Error};
 
 /// A name and the secret that proves it: what a client has. Cheap to clone.
 ///
@@ -26,7 +27,7 @@ pub struct AcceptedTokens(Source<Vec<Pair>>);
 #[derive(Debug, Clone)]
 enum Source<T> {
     Given(Arc<T>),
-    File(Arc<Reloaded<T>>),
+    File(Arc<Reloadable<T>>),
 }
 
 /// A name and one of its secrets.
@@ -65,7 +66,7 @@ impl Token {
             let path = path.clone();
             move |contents: &[Vec<u8>]| Ok(first(parse(&path, contents)?).expect("`parse` gives one at least"))
         };
-        Ok(Self(Source::File(Reloaded::load(vec![path], Box::new(make))?)))
+        Ok(Self(Source::File(Reloadable::load(vec![path], Box::new(make))?)))
     }
 
     /// Reads its file, if it has one that was not looked at for a second. A client does so before it connects.
@@ -126,7 +127,7 @@ impl Tokens {
             let path = path.clone();
             move |contents: &[Vec<u8>]| Ok([&given[..], &parse(&path, contents)?].concat())
         };
-        Ok(AcceptedTokens(Source::File(Reloaded::load(vec![path], Box::new(make))?)))
+        Ok(AcceptedTokens(Source::File(Reloadable::load(vec![path], Box::new(make))?)))
     }
 }
 

@@ -1,13 +1,13 @@
-//! The raw codec: a value that is bytes or text, bare or as the only argument, travels as it is.
+//! The raw codec: a value that is bytes or text, bare or as the only argument, is sent unchanged.
 
 use serde::{
     de::{self, IntoDeserializer},
     ser::{self, Impossible, Serialize},
 };
 
-use crate::WriteBuffer;
+use super::{output, write_buffer::WriteBuffer};
 
-/// What is not bytes cannot travel raw.
+/// The value is not bytes or text, or the payload is not such a value.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct RawError(String);
@@ -28,7 +28,7 @@ pub(super) struct Serializer<'a> {
     pub(super) out: &'a mut WriteBuffer,
 }
 
-macro_rules! refuse {
+macro_rules! reject {
     ($($method:ident($($type:ty),*) -> $ok:ty;)*) => {$(
         fn $method(self, $(_: $type),*) -> Result<$ok, RawError> {
             Err(only_bytes())
@@ -90,7 +90,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
         Err(only_bytes())
     }
 
-    refuse! {
+    reject! {
         serialize_bool(bool) -> ();
         serialize_i8(i8) -> ();
         serialize_i16(i16) -> ();
@@ -113,7 +113,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
     }
 }
 
-/// The struct of a method's arguments, when there is one argument or none.
+/// The struct of a method's arguments, if it has at most one field.
 pub(super) struct OneField<'a>(Serializer<'a>);
 
 impl ser::SerializeStruct for OneField<'_> {
@@ -129,7 +129,7 @@ impl ser::SerializeStruct for OneField<'_> {
     }
 }
 
-/// A `Vec<u8>`, which serde hands over element by element.
+/// A `Vec<u8>`, which serde serializes element by element.
 pub(super) struct Bytewise<'a>(&'a mut WriteBuffer);
 
 impl ser::SerializeSeq for Bytewise<'_> {
@@ -137,9 +137,9 @@ impl ser::SerializeSeq for Bytewise<'_> {
     type Error = RawError;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RawError> {
-        // Only a byte serializes into exactly one byte of bincode; a bool would too, and is as good as a byte here.
+        // bincode writes a `u8` as exactly one byte. It does the same for `i8`, `bool` and `None`, which are accepted as that byte.
         let at = self.0.len();
-        super::Codec::Bincode.encode_into(value, self.0).map_err(|_| only_bytes())?;
+        output::encode_bincode(value, self.0).map_err(|_| only_bytes())?;
         if self.0.len() == at + 1 { Ok(()) } else { Err(only_bytes()) }
     }
 
@@ -157,8 +157,8 @@ impl<'de> Deserializer<'de> {
         std::str::from_utf8(self.bytes).map_err(|_| RawError("the payload is not UTF-8".to_owned()))
     }
 
-    fn nothing(&self) -> Result<(), RawError> {
-        if self.bytes.is_empty() { Ok(()) } else { Err(RawError("the payload should be empty".to_owned())) }
+    fn check_empty(&self) -> Result<(), RawError> {
+        if self.bytes.is_empty() { Ok(()) } else { Err(RawError("the payload is not empty".to_owned())) }
     }
 }
 
@@ -186,7 +186,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'de> {
     }
 
     fn deserialize_unit<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, RawError> {
-        self.nothing()?;
+        self.check_empty()?;
         visitor.visit_unit()
     }
 
@@ -210,7 +210,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'de> {
     ) -> Result<V::Value, RawError> {
         match fields {
             [] => {
-                self.nothing()?;
+                self.check_empty()?;
                 visitor.visit_map(Argument { name: None, bytes: self.bytes })
             }
             [name] => visitor.visit_map(Argument { name: Some(name), bytes: self.bytes }),
@@ -224,7 +224,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'de> {
     }
 }
 
-/// The whole payload as the only field of a struct.
+/// The payload as the only field of a struct.
 struct Argument<'de> {
     name: Option<&'static str>,
     bytes: &'de [u8],
@@ -243,5 +243,5 @@ impl<'de> de::MapAccess<'de> for Argument<'de> {
 }
 
 fn only_bytes() -> RawError {
-    RawError("codec raw carries bytes or text, as the only argument or as the result".to_owned())
+    RawError("codec raw encodes only bytes or text, as the only argument or as the result".to_owned())
 }

@@ -1,25 +1,27 @@
-//! [`Codec`]: how a payload is serialized.
-
-mod bounded;
-mod raw;
+//! [`Codec`]: the serialization of a payload.
 
 use std::{error::Error as StdError, io};
 
 use bytes::BytesMut;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::bounded::Budget;
-use crate::{Code, Status, WriteBuffer};
+use super::{
+    budget::{self, Budget},
+    output::{self, Output},
+    raw,
+    write_buffer::WriteBuffer,
+};
+use crate::{Code, Status};
 
-/// How a payload is serialized. The numbers are those of the header.
+/// The serialization of a payload. The discriminants are the numbers in the frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Codec {
-    /// Opaque bytes: the one argument, and the result, are bytes or text and travel as they are.
+    /// Opaque bytes: the only argument, and the result, are bytes or text and are sent unchanged.
     Raw = 0,
-    /// bincode 2 with fixed-width little-endian integers, the bytes of bincode 1 and of wincode. Not self-describing: both
-    /// ends must have the same fields in the same order.
+    /// bincode 2 with fixed-width little-endian integers, byte-compatible with bincode 1 and wincode. Not self-describing: both ends
+    /// must declare the same fields in the same order.
     #[default]
     Bincode = 2,
     /// JSON. Arguments are an object keyed by parameter name.
@@ -31,21 +33,23 @@ pub enum Codec {
 impl Codec {
     /// All codecs of this version.
     pub const ALL: [Self; 4] = [Self::Raw, Self::Bincode, Self::Json, Self::MessagePack];
-    /// The deepest nesting that is decoded. Each struct, tuple, sequence, map, enum, newtype and option counts one.
-    pub const MAX_DEPTH: usize = 128;
-    /// How many more elements than bytes a payload may decode to, all its sequences and maps together.
-    pub const FREE_ELEMENTS: usize = 16;
+    /// The deepest nesting that is decoded: 128. Each struct, tuple, sequence, map, enum, newtype and option counts as one
+    /// level.
+    pub const MAX_DEPTH: usize = budget::MAX_DEPTH;
+    /// How many elements a payload may decode to in addition to one for each of its bytes: 16. All its sequences and maps count
+    /// together.
+    pub const FREE_ELEMENTS: usize = budget::FREE_ELEMENTS;
 
-    /// The codec with this number on the wire.
+    /// Returns the codec with this number on the wire.
     ///
     /// # Errors
     ///
-    /// `Unimplemented`, naming those that are known.
+    /// `Unimplemented` for an unknown number, listing the supported codecs.
     pub fn from_u8(number: u8) -> Result<Self, Status> {
         Self::ALL.into_iter().find(|codec| *codec as u8 == number).ok_or_else(|| unknown(number))
     }
 
-    /// The name that registries list: `raw`, `bincode`, `json`, `messagepack`.
+    /// Returns the name that registries list: `raw`, `bincode`, `json`, `messagepack`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -55,12 +59,12 @@ impl Codec {
         }
     }
 
-    /// Appends `value` to `out`. After an error, what was appended so far is for the caller to take back; after a panic of the
-    /// value's `Serialize`, `out` is empty.
+    /// Appends `value` to `out`. After an error, `out` may end with a part of the value, which the caller must truncate. After a panic
+    /// of the value's `Serialize`, `out` is empty.
     ///
     /// # Errors
     ///
-    /// What the codec's library says; [`Raw`](Self::Raw) refuses all but bytes and text.
+    /// The error of the codec's library. [`Raw`](Self::Raw) rejects everything except bytes and text.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut BytesMut) -> Result<(), CodecError> {
         let mut buffer = WriteBuffer::copying(std::mem::take(out));
         let encoded = self.encode_into(value, &mut buffer);
@@ -68,7 +72,7 @@ impl Codec {
         encoded
     }
 
-    /// As [`encode`](Self::encode), but long bytes are held and not copied where [`uncopied`](crate::uncopied) says so.
+    /// As [`encode`](Self::encode), but shares long bytes instead of copying them, as described in [`uncopied`](crate::uncopied).
     ///
     /// # Errors
     ///
@@ -76,8 +80,7 @@ impl Codec {
     pub fn encode_into<T: Serialize + ?Sized>(self, value: &T, out: &mut WriteBuffer) -> Result<(), CodecError> {
         match self {
             Self::Raw => value.serialize(raw::Serializer { out }).map_err(CodecError::new),
-            Self::Bincode => bincode::serde::encode_into_writer(value, Output(out), bincode::config::legacy())
-                .map_err(CodecError::new),
+            Self::Bincode => output::encode_bincode(value, out).map_err(CodecError::new),
             Self::Json => serde_json::to_writer(Output(out), value).map_err(CodecError::new),
             Self::MessagePack => {
                 value.serialize(&mut rmp_serde::Serializer::new(Output(out)).with_struct_map()).map_err(CodecError::new)
@@ -85,14 +88,14 @@ impl Codec {
         }
     }
 
-    /// Reads a value out of the whole of `bytes`.
+    /// Decodes a value from all of `bytes`.
     ///
-    /// The cost is bounded by the input whatever it says: see [`MAX_DEPTH`](Self::MAX_DEPTH) and
+    /// The length of the input bounds time and memory, whatever its content: see [`MAX_DEPTH`](Self::MAX_DEPTH) and
     /// [`FREE_ELEMENTS`](Self::FREE_ELEMENTS).
     ///
     /// # Errors
     ///
-    /// Input that is not such a value, that has bytes left over, or that is past a bound.
+    /// An error if the input is not such a value, has trailing bytes, or exceeds a limit.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
         let budget = Budget::for_payload(bytes.len());
         let (value, used) = match self {
@@ -111,11 +114,11 @@ impl Codec {
                 (value, deserializer.position() as usize)
             }
         };
-        if used == bytes.len() { Ok(value) } else { Err(CodecError::new(LeftOver(bytes.len() - used))) }
+        if used == bytes.len() { Ok(value) } else { Err(CodecError::new(TrailingBytes(bytes.len() - used))) }
     }
 }
 
-/// Why a value could not be serialized, or bytes not be understood.
+/// Why a value could not be encoded, or bytes not be decoded.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct CodecError(Box<dyn StdError + Send + Sync>);
@@ -127,37 +130,13 @@ impl CodecError {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0} bytes are left over after the value")]
-struct LeftOver(usize);
+#[error("{0} trailing bytes after the value")]
+struct TrailingBytes(usize);
 
 #[cold]
 fn unknown(number: u8) -> Status {
     let known = Codec::ALL.map(|codec| format!("{} ({})", codec.name(), codec as u8)).join(", ");
-    Status::new(Code::Unimplemented, format!("codec {number} is not known here, only {known}"))
-}
-
-/// Lets codecs write into a buffer that grows.
-struct Output<'a>(&'a mut WriteBuffer);
-
-impl bincode::enc::write::Writer for Output<'_> {
-    // Inlined, because most of what is written are a few bytes whose number is known where they are written.
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        self.0.put(bytes);
-        Ok(())
-    }
-}
-
-impl io::Write for Output<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.put(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Status::new(Code::Unimplemented, format!("codec {number} is not supported, supported are {known}"))
 }
 
 #[cfg(test)]
@@ -187,7 +166,7 @@ mod tests {
     const STRUCTURED: [Codec; 3] = [Codec::Bincode, Codec::Json, Codec::MessagePack];
 
     #[test]
-    fn every_shape_round_trips_and_every_truncation_fails() {
+    fn values_round_trip_and_truncations_fail() {
         let shape = Shape::Struct {
             some: Some(1.5),
             none: None,
@@ -202,38 +181,38 @@ mod tests {
             }
             let mut longer = bytes.clone();
             longer.put_u8(b'0');
-            assert!(codec.decode::<Shape>(&longer).is_err(), "{codec:?} with a byte left over");
+            assert!(codec.decode::<Shape>(&longer).is_err(), "{codec:?} with a trailing byte");
         }
     }
 
     proptest! {
         #[test]
-        fn every_number_arrives_as_it_was(bits: u64) {
+        fn every_f64_round_trips(bits: u64) {
             let number = f64::from_bits(bits);
-            // JSON has no others.
+            // JSON cannot represent other numbers.
             prop_assume!(number.is_finite());
             for codec in STRUCTURED {
                 let arrived: f64 = codec.decode(&encoded(codec, &number)).unwrap();
-                prop_assert_eq!(arrived.to_bits(), bits, "{:?} makes {:e} of {:e}", codec, arrived, number);
+                prop_assert_eq!(arrived.to_bits(), bits, "{:?} decodes {:e} as {:e}", codec, number, arrived);
             }
         }
     }
 
     #[test]
-    fn bincode_has_the_bytes_of_bincode_1() {
+    fn bincode_writes_the_bytes_of_bincode_1() {
         let bytes = encoded(Codec::Bincode, &(258_u16, "Bo", Some(true)));
         assert_eq!(&bytes[..], b"\x02\x01\x02\0\0\0\0\0\0\0Bo\x01\x01");
     }
 
     #[test]
-    fn a_length_prefix_of_2_to_the_40_costs_nothing() {
+    fn huge_length_prefixes_allocate_nothing() {
         let mut bincode = BytesMut::new();
         bincode.put_u64_le(1 << 40);
         assert!(Codec::Bincode.decode::<Vec<u64>>(&bincode).is_err());
         assert!(Codec::Bincode.decode::<String>(&bincode).is_err());
         assert!(Codec::Bincode.decode::<Bytes>(&bincode).is_err());
         assert!(Codec::Bincode.decode::<HashMap<u64, u64>>(&bincode).is_err());
-        // MessagePack's prefixes end at 2^32.
+        // The longest prefix of MessagePack is 32 bits.
         assert!(Codec::MessagePack.decode::<Vec<u64>>(b"\xdd\xff\xff\xff\xff").is_err());
         assert!(Codec::MessagePack.decode::<HashMap<u64, u64>>(b"\xdf\xff\xff\xff\xff").is_err());
         assert!(Codec::MessagePack.decode::<String>(b"\xdb\xff\xff\xff\xff").is_err());
@@ -245,10 +224,10 @@ mod tests {
         let mut bytes = BytesMut::new();
         bytes.put_u64_le(1 << 33);
         assert!(Codec::Bincode.decode::<Vec<()>>(&bytes).is_err());
-        // At the bound, the 8 bytes of the prefix and the free ones, and one over.
-        let bound = 8 + Codec::FREE_ELEMENTS;
-        assert_eq!(Codec::Bincode.decode::<Vec<()>>(&encoded(Codec::Bincode, &vec![(); bound])).unwrap().len(), bound);
-        assert!(Codec::Bincode.decode::<Vec<()>>(&encoded(Codec::Bincode, &vec![(); bound + 1])).is_err());
+        // At the limit, which is the 8 bytes of the prefix plus FREE_ELEMENTS, and one above.
+        let limit = 8 + Codec::FREE_ELEMENTS;
+        assert_eq!(Codec::Bincode.decode::<Vec<()>>(&encoded(Codec::Bincode, &vec![(); limit])).unwrap().len(), limit);
+        assert!(Codec::Bincode.decode::<Vec<()>>(&encoded(Codec::Bincode, &vec![(); limit + 1])).is_err());
         assert!(Codec::MessagePack.decode::<Vec<()>>(b"\xdd\xff\xff\xff\xff\xc0").is_err());
     }
 
@@ -262,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_of_100_000_costs_no_stack() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         const DEEP: usize = 100_000;
         let ones: Vec<u8> = [1, 0, 0, 0, 0, 0, 0, 0].repeat(DEEP);
         assert!(Codec::Bincode.decode::<Nest>(&ones).is_err());
@@ -270,7 +249,7 @@ mod tests {
         assert!(Codec::Json.decode::<Nest>("[".repeat(DEEP).as_bytes()).is_err());
         assert!(Codec::Json.decode::<Chain>(r#"{"Link":"#.repeat(DEEP).as_bytes()).is_err());
         assert!(Codec::MessagePack.decode::<Nest>(&vec![0x91; DEEP]).is_err());
-        // What a struct does not know, it skips: that must not nest either.
+        // Unknown fields are skipped; skipping must not recurse without a limit either.
         #[derive(Debug, Deserialize)]
         struct Known {}
         for (codec, start, level) in
@@ -282,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn depth_holds_at_the_bound_and_one_over() {
-        // Each level is a newtype and a sequence.
+    fn depth_limit_holds_at_and_above_the_limit() {
+        // Each `Nest` counts two levels: a newtype and a sequence.
         let nest = |levels: usize| (1..levels).fold(Nest(vec![]), |inner, _| Nest(vec![inner]));
         for codec in STRUCTURED {
             let levels = Codec::MAX_DEPTH / 2;
@@ -293,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_takes_bytes_and_text_only() {
+    fn raw_accepts_only_bytes_and_text() {
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
         struct Arguments {
             data: Bytes,
@@ -313,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codecs_name_the_known_ones() {
+    fn unknown_codec_error_lists_supported_codecs() {
         let status = Codec::from_u8(4).unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);
         assert!(status.message().contains("bincode (2)"), "{status}");

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{Code, Codec, Compression, Status, uncopied};
+use super::{codec::Codec, compression::Compression, uncopied};
+use crate::{Code, Status};
 
 /// Arguments, a result or an error value in serialized form, and how to read it.
 ///

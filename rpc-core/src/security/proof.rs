@@ -4,11 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::{
-    Token,
-    frame::{Frame, FrameType, Header},
-    token::{AcceptedTokens, Pair},
-};
+use super::token::{AcceptedTokens, Pair, Token};
+use crate::frame::{Frame, FrameType, Header};
 
 /// What a server that requires a token says first: a number that it never says again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

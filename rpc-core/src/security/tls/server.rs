@@ -18,10 +18,11 @@ use tokio_rustls::{
 use webpki::EndEntityCert;
 
 use super::{
+    super::reloadable::Reloadable,
     ALPN, EXPORTER, Secured, check_protocol, describe,
     pem::{self, KeyPair},
 };
-use crate::{Code, Error, Identity, reloaded::Reloaded, transport::Io};
+use crate::{Code, Error, Identity, transport::Io};
 
 /// With which certificate a server speaks TLS, and whose certificates it asks for.
 ///
@@ -39,7 +40,7 @@ pub struct ServerTls {
 
 /// [`ServerTls`] whose files were read.
 #[derive(Debug, Clone)]
-pub struct LoadedServerTls(Arc<Reloaded<ServerConfig>>);
+pub struct LoadedServerTls(Arc<Reloadable<ServerConfig>>);
 
 impl ServerTls {
     /// TLS with the certificate of a PEM file, in which those may follow that lead from it to its authority, and the private key of
@@ -81,7 +82,7 @@ impl ServerTls {
         let mut files = vec![self.own.certificate.clone(), self.own.key.clone()];
         files.extend(self.client_ca.clone());
         let make = move |contents: &[Vec<u8>]| self.configure(contents);
-        Ok(LoadedServerTls(Reloaded::load(files, Box::new(make))?))
+        Ok(LoadedServerTls(Reloadable::load(files, Box::new(make))?))
     }
 
     fn configure(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, Error> {

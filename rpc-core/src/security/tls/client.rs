@@ -13,10 +13,11 @@ use tokio_rustls::{
 };
 
 use super::{
+    super::reloadable::Reloadable,
     ALPN, EXPORTER, Secured, check_protocol, describe,
     pem::{self, KeyPair},
 };
-use crate::{Code, Error, Identity, Phase, reloaded::Reloaded, transport::Io};
+use crate::{Code, Error, Identity, Phase, transport::Io};
 
 /// Whose certificates a client trusts, and which it shows itself.
 ///
@@ -35,7 +36,7 @@ pub struct ClientTls {
 /// [`ClientTls`] whose files were read.
 #[derive(Debug, Clone)]
 pub struct LoadedClientTls {
-    config: Arc<Reloaded<ClientConfig>>,
+    config: Arc<Reloadable<ClientConfig>>,
     name: Option<ServerName<'static>>,
 }
 
@@ -75,7 +76,7 @@ impl ClientTls {
         let mut files = vec![self.ca.clone()];
         files.extend(self.own.iter().flat_map(|own| [own.certificate.clone(), own.key.clone()]));
         let make = move |contents: &[Vec<u8>]| self.configure(contents);
-        Ok(LoadedClientTls { config: Reloaded::load(files, Box::new(make))?, name })
+        Ok(LoadedClientTls { config: Reloadable::load(files, Box::new(make))?, name })
     }
 
     fn configure(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, Error> {

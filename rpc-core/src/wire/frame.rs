@@ -171,7 +171,7 @@ pub enum Violation {
     #[error("a full length of {0} is less than a header")]
     TooShort(u32),
     /// A length so far over the limit that skipping it is not worth it.
-    #[error("a full length of {length} is more than {FORGIVEN} times the limit of {limit}")]
+    #[error("a full length of {length} is more than {MAX_SKIPPED_FRAMES_RATIO} times the limit of {limit}")]
     TooLong {
         /// What the header says, in bytes.
         length: u32,
@@ -208,7 +208,7 @@ fn other_protocol(magic: &[u8; 4]) -> &'static str {
 }
 
 /// A frame over the limit is skipped as it arrives up to this many times the limit; beyond, the connection closes.
-pub(crate) const FORGIVEN: u32 = 16;
+pub(crate) const MAX_SKIPPED_FRAMES_RATIO: u32 = 16;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{self, Poll},
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Code, Identity, Metadata,
+    Code, Metadata, Peer,
     sync::{AtomicBool, AtomicU8, OnceLock, fence},
 };
 
@@ -31,45 +30,6 @@ struct Inner {
     cancelled: AtomicBool,
     /// Made only for who waits for it.
     cancellation: OnceLock<CancellationToken>,
-}
-
-/// The two ends of the connection that a call came over, and who the caller is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Peer {
-    /// The caller's address; `None` in process.
-    pub address: Option<SocketAddr>,
-    /// The address at which the caller reached this server; `None` in process.
-    pub local_address: Option<SocketAddr>,
-    identity: Identity,
-}
-
-impl Peer {
-    /// The ends of a connection.
-    pub fn new(address: SocketAddr, local_address: SocketAddr) -> Self {
-        Self { address: Some(address), local_address: Some(local_address), identity: Identity::ANONYMOUS }
-    }
-
-    /// Sets who the caller has proved to be.
-    #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
-        self.identity = identity;
-        self
-    }
-
-    /// Whose address it is, as far as that can be told: the IPv4 address, or the first 64 bits of an IPv6 one, of which a host has
-    /// as many as it likes. `None` in process.
-    pub fn network(&self) -> Option<IpAddr> {
-        self.address.map(|address| match address.ip().to_canonical() {
-            IpAddr::V4(ip) => IpAddr::V4(ip),
-            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-        })
-    }
-
-    /// Who the caller has proved to be; anonymous where the server asks for no proof, and in process.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
 }
 
 impl Context {

@@ -1,4 +1,4 @@
-//! [`Reloaded`]: something made of files, and made anew when they change.
+//! [`Reloadable`]: something made of files, and made anew when they change.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{Code, Error};
 
 /// Something made of files, which is made anew when their content has changed. What cannot be used is told, once, and the former
 /// stays in use.
-pub(crate) struct Reloaded<T> {
+pub(crate) struct Reloadable<T> {
     files: Vec<PathBuf>,
     make: Make<T>,
     state: Mutex<State<T>>,
@@ -34,7 +34,7 @@ struct State<T> {
     unreadable: bool,
 }
 
-impl<T: Send + Sync + 'static> Reloaded<T> {
+impl<T: Send + Sync + 'static> Reloadable<T> {
     /// Makes it for the first time.
     ///
     /// # Errors
@@ -112,9 +112,9 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 }
 
-impl<T> fmt::Debug for Reloaded<T> {
+impl<T> fmt::Debug for Reloadable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reloaded").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Reloadable").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
             let text = String::from_utf8_lossy(&contents[0]).into_owned();
             text.parse::<u8>().map_err(|_| Error::not_executed(Code::InvalidArgument, "no number"))
         };
-        let number = Reloaded::load(vec![path.clone()], Box::new(make)).unwrap();
+        let number = Reloadable::load(vec![path.clone()], Box::new(make)).unwrap();
         write("2");
         number.refresh().await;
         assert_eq!(*number.current(), 1, "looked at a moment ago");

@@ -13,9 +13,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::responder::LocalReply;
 use crate::{
     BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Payload, Phase,
-    Reply, Request, Responder, Service, Status, service::LocalReply,
+    Reply, Request, Responder, Service, Status,
 };
 
 /// Calls a service in this process: the stand-in for a client in tests, and a short cut where both ends live together.

@@ -1,53 +1,69 @@
-//! [`Message`]: a frame with a head and a value, written straight into a connection's outbox.
+//! [`Message`]: a frame that consists of a head and a value.
 
 use bytes::BytesMut;
 use serde::Serialize;
 
-use crate::{
-    Code, Codec, Compression, Mark, Status, WriteBuffer,
-    frame::{FrameType, HEADER_LEN, Header},
-};
+use super::frame::{FrameType, HEADER_LEN, Header};
+use crate::{Code, Codec, CodecError, Compression, Mark, Status, WriteBuffer};
 
-/// A request or a response before it is bytes.
+/// A request or a response that is not encoded yet.
 #[derive(Debug)]
 pub struct Message<'a, T: ?Sized> {
     /// Request or response.
     pub frame_type: FrameType,
-    /// The call that it belongs to.
+    /// The id of the call.
     pub id: u32,
-    /// How the value is serialized.
+    /// The codec of the value.
     pub codec: Codec,
-    /// How the value is compressed, if it is long enough and becomes smaller.
+    /// The compression of the value, applied if the value is long enough and becomes shorter.
     pub compression: Compression,
-    /// Arguments, result or error value.
+    /// The arguments, the result or the error value.
     pub value: &'a T,
-    /// The longest frame that may come of it, in bytes.
+    /// The longest frame that may be written, in bytes.
     pub max_frame: usize,
 }
 
-impl<T: Serialize + ?Sized> Message<'_, T> {
-    /// Appends the frame to `out`; `write_head` appends its head. After an error, `out` is as before.
+impl<T: ?Sized> Message<'_, T> {
+    /// Appends the frame to `out`; `write_head` appends its head. After an error, `out` is unchanged.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a value that does not serialize, `ResourceExhausted` for a frame over the limit.
-    pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status> {
+    /// `InvalidArgument` if the value does not serialize, `ResourceExhausted` if the frame is longer than the limit.
+    pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status>
+    where
+        T: Serialize,
+    {
+        self.write_encoded(out, write_head, |out| self.codec.encode_into(self.value, out))
+    }
+
+    /// As [`write`](Self::write); `encode` appends the value in this message's codec.
+    pub(crate) fn write_encoded(
+        &self,
+        out: &mut WriteBuffer,
+        write_head: impl FnOnce(&mut BytesMut),
+        encode: impl FnOnce(&mut WriteBuffer) -> Result<(), CodecError>,
+    ) -> Result<(), Status> {
         let start = out.mark();
-        // Room for the header, which tells of what follows it.
+        // Reserve the header, which is written last because it contains the length.
         out.copied().extend_from_slice(&[0; HEADER_LEN]);
         write_head(out.copied());
-        let header = self.write_payload(out, start).inspect_err(|_| out.rewind(start))?;
+        let header = self.write_payload(out, start, encode).inspect_err(|_| out.rewind(start))?;
         out.copied_since(start)[..HEADER_LEN].copy_from_slice(&header.to_bytes());
         Ok(())
     }
 
-    /// Appends the payload; gives the header of the frame that was begun at `start`.
-    fn write_payload(&self, out: &mut WriteBuffer, start: Mark) -> Result<Header, Status> {
+    /// Appends the payload. Returns the header of the frame that starts at `start`.
+    fn write_payload(
+        &self,
+        out: &mut WriteBuffer,
+        start: Mark,
+        encode: impl FnOnce(&mut WriteBuffer) -> Result<(), CodecError>,
+    ) -> Result<Header, Status> {
         let payload_at = out.copied().len();
         let mut compression = self.compression;
-        // Who compresses needs it in one piece.
+        // Compression needs the payload as one contiguous slice.
         out.copy_all(compression != Compression::None);
-        self.codec.encode_into(self.value, out).map_err(|error| {
+        encode(out).map_err(|error| {
             Status::new(Code::InvalidArgument, format!("the value does not encode as {}: {error}", self.codec.name()))
         })?;
         if compression != Compression::None {
@@ -55,7 +71,7 @@ impl<T: Serialize + ?Sized> Message<'_, T> {
         }
         let length = out.length_since(start);
         if length > self.max_frame {
-            let message = format!("the frame would have {length} bytes, over the limit of {}", self.max_frame);
+            let message = format!("frame is {length} bytes, limit is {} (TransportConfig::max_frame)", self.max_frame);
             return Err(Status::new(Code::ResourceExhausted, message));
         }
         let (codec, compression) = (self.codec as u8, compression as u8);
@@ -82,11 +98,11 @@ mod tests {
     struct Long<'a>(#[serde(with = "crate::uncopied")] &'a Bytes);
 
     fn fail<S: Serializer>(_: &(), _: S) -> Result<S::Ok, S::Error> {
-        Err(S::Error::custom("it cannot be said"))
+        Err(S::Error::custom("this field never serializes"))
     }
 
     #[test]
-    fn what_fails_leaves_nothing_behind() {
+    fn failed_write_leaves_buffer_unchanged() {
         let mut out = WriteBuffer::new();
         out.copied().extend_from_slice(b"before");
         let value = Half { long: vec![7; 20_000].into(), fails: () };
