@@ -1,4 +1,4 @@
-//! [`Call`]: a call that is being prepared, and [`CallFuture`], one that is on its way.
+//! [`Call`]: a call before it is sent; [`CallFuture`]: a call in progress.
 
 use std::{
     fmt,
@@ -11,11 +11,11 @@ use std::{
 
 use crate::{CallOptions, Caller, Codec, Compression, Explain, Explanation, Method, Request};
 
-/// A call that is being prepared: options chain on it, `.await` sends it.
+/// A call before it is sent. Its methods set options; `.await` sends it.
 ///
 /// # Drop
 ///
-/// Dropping the future gives the call up: the peer is told, and drops the handler's future.
+/// Dropping the future of a call that was sent cancels the call: the client notifies the peer, which drops the handler's future.
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<C, M: Method> {
     caller: C,
@@ -23,19 +23,19 @@ pub struct Call<C, M: Method> {
 }
 
 impl<C: Caller, M: Method> Call<C, M> {
-    /// A call of `M` with these arguments through `caller`. Proxies call this.
+    /// Creates a call of method `M` through `caller`. Generated proxies call this.
     pub fn new(caller: C, arguments: M::Arguments) -> Self {
         Self { caller, request: Request { method: M::info(), arguments, options: CallOptions::inherited() } }
     }
 
-    /// Sets the longest that the call may take, from `.await` to its end, retries included. At most 49 days.
+    /// Limits the duration of the call, from `.await` to its end and including retries. At most 49 days.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.request.options.timeout = Some(timeout);
         self
     }
 
-    /// Adds a pair for the handler, which finds it in its context. Illegal keys and too many pairs fail the call with
-    /// `InvalidArgument` or `ResourceExhausted` before it is sent.
+    /// Adds a metadata entry, which the handler reads from its context. An invalid key fails the call with `InvalidArgument` before
+    /// it is sent, and exceeding the limits of [`Metadata`](crate::Metadata) fails it with `ResourceExhausted`.
     pub fn metadata(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
         if let Err(status) = self.request.options.metadata.insert(key, value) {
             self.request.options.invalid.get_or_insert(status);
@@ -43,39 +43,39 @@ impl<C: Caller, M: Method> Call<C, M> {
         self
     }
 
-    /// Sets how the arguments, and so the result, are serialized.
+    /// Sets the codec of the arguments, and thereby of the result.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.request.options.codec = Some(codec);
         self
     }
 
-    /// Sets how the arguments and the result are compressed, each if it is long enough and becomes smaller.
+    /// Sets the compression of the arguments and the result. Each is compressed if it is long enough and becomes shorter.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.request.options.compression = Some(compression);
         self
     }
 
-    /// Sends calls with the same key to the same provider as long as the providers stay the same; when one comes or goes, only
-    /// its share of the keys moves (rendezvous hashing, Thaler and Ravishankar, 1998).
+    /// Routes calls with the same key to the same provider while the set of providers is unchanged. When a provider joins or leaves,
+    /// only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar, 1998).
     pub fn affinity(mut self, key: impl Hash) -> Self {
-        // Without a random seed: clients in other processes must choose alike.
+        // The seed is fixed because clients in all processes must choose the same provider.
         self.request.options.affinity = Some(foldhash::quality::FixedState::default().hash_one(key));
         self
     }
 
-    /// Sets whether the call waits, to its deadline, for a provider that answers when there is none, or fails at once.
+    /// Sets whether the call waits for an available provider until its deadline (`true`) or fails at once if there is none (`false`).
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.request.options.wait_for_ready = Some(wait);
         self
     }
 
-    /// Awaiting it then gives, beside the outcome, what happened to the call on its way.
+    /// Returns a future that resolves to the outcome and an [`Explanation`] of how the client handled the call.
     pub fn explain(mut self) -> Explained<C, M> {
         self.request.options.explain = true;
         Explained { call: self.into_future() }
     }
 
-    /// Calls the provider at `address`, whatever the registry says.
+    /// Calls the provider at `address` instead of one from the registry.
     pub fn address(mut self, address: SocketAddr) -> Self {
         self.request.options.address = Some(address);
         self
@@ -91,7 +91,7 @@ impl<C: Caller, M: Method> IntoFuture for Call<C, M> {
     }
 }
 
-/// A call on its way that tells afterwards what happened to it.
+/// A call in progress whose output includes an [`Explanation`]. Created by [`Call::explain`].
 ///
 /// # Cancel safety
 ///
@@ -125,11 +125,11 @@ impl<C, M: Method> fmt::Debug for Call<C, M> {
     }
 }
 
-/// A call on its way.
+/// A call in progress.
 ///
 /// # Cancel safety
 ///
-/// Dropping it gives the call up; whether the handler ran is then unknown.
+/// Dropping the future cancels the call; whether the handler executed is then unknown.
 #[must_use = "futures do nothing unless polled"]
 pub struct CallFuture<C: Caller, M: Method> {
     calling: C::Calling<M::Arguments>,

@@ -1,4 +1,4 @@
-//! [`Caller`]: what can send a call; and [`Request`], the call to be sent.
+//! [`Caller`]: sends calls; [`Request`]: the call to send.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,72 +9,72 @@ use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, R
 
 /// Sends calls: a client, or a service in this process.
 pub trait Caller: Clone + Send + Sync + 'static {
-    /// One call on its way. Dropping it gives the call up.
+    /// A call in progress. Dropping it cancels the call.
     type Calling<A: Serialize + Send + 'static>: Future<Output = Result<Reply, Error>> + Explain + Send + Unpin;
 
-    /// Prepares a call; polling the future sends it.
+    /// Creates the future of a call. The first poll sends the call.
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
 
-    /// As [`call`](Self::call), by who makes no other call through this clone, which can then go with the call.
+    /// As [`call`](Self::call), but consumes the caller, so that the future can own it instead of a clone.
     fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
         self.call(request)
     }
 
-    /// The timeout of a call when neither its caller nor its method names one.
+    /// Returns the timeout of calls for which neither the call nor the method sets one.
     fn default_timeout(&self) -> Duration {
         CallOptions::DEFAULT_TIMEOUT
     }
 }
 
-/// One call to be sent.
+/// A call to send.
 #[derive(Debug)]
 pub struct Request<A> {
-    /// Which method.
+    /// The method.
     pub method: &'static MethodInfo,
-    /// The parameters by name.
+    /// The arguments by parameter name.
     pub arguments: A,
-    /// What the caller asked for.
+    /// The options of the call.
     pub options: CallOptions,
 }
 
-/// What a caller may ask for, for one call.
+/// The options of one call.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CallOptions {
-    /// The longest that the call may take; else the method's own, else the client's.
+    /// The limit on the call's duration. Defaults to the method's timeout, then to the client's.
     pub timeout: Option<Duration>,
-    /// A point in time by which the call ends whatever the timeout says; inside a handler, the handler's own deadline.
+    /// The time at which the call ends even if its timeout is longer. Inside a handler, this is the handler's deadline.
     pub deadline: Option<Instant>,
-    /// Pairs for the handler.
+    /// Metadata for the handler.
     pub metadata: Metadata,
-    /// How the arguments are serialized; else the client's.
+    /// The codec of the arguments. Defaults to the client's.
     pub codec: Option<Codec>,
-    /// How the arguments are compressed; else the client's.
+    /// The compression of the arguments. Defaults to the client's.
     pub compression: Option<Compression>,
-    /// The one provider to be called, instead of a choice.
+    /// The provider to call, instead of one from the registry.
     pub address: Option<SocketAddr>,
-    /// A key for which the same provider is chosen as long as the providers stay the same.
+    /// The hash of a key that selects the same provider while the set of providers is unchanged.
     pub affinity: Option<u64>,
-    /// Whether the call waits, to its deadline, for a provider that answers when there is none; else the client's.
+    /// Whether the call waits for an available provider until its deadline. Defaults to the client's setting.
     pub wait_for_ready: Option<bool>,
-    /// Whether what happens to the call is written down.
+    /// Whether the client records an [`Explanation`](crate::Explanation) of the call.
     pub explain: bool,
-    /// Why the call cannot be sent as it was asked for.
+    /// The error of an invalid option, with which the call fails before it is sent.
     pub invalid: Option<Status>,
 }
 
 impl CallOptions {
-    /// The timeout of a call when neither its caller nor its method names one.
+    /// The timeout of calls for which neither the call, the method nor the client sets one.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// The options of a call made here: inside a handler, its deadline and trace.
+    /// Returns the default options of a call. Inside a handler, they contain the handler's deadline and trace context.
     pub fn inherited() -> Self {
         let mut options = Self::default();
         if let Some(context) = Context::current() {
             options.deadline = context.deadline();
             for key in TRACE_KEYS {
                 if let Some(value) = context.metadata().get_bytes(key) {
-                    // What came in within the bounds goes out within them.
+                    // Cannot fail: these entries satisfied the limits when they were received.
                     let _ = options.metadata.insert(key, value);
                 }
             }
@@ -82,17 +82,17 @@ impl CallOptions {
         options
     }
 
-    /// When a call that is sent now must end: the earlier of the deadline, and the caller's, the method's or the given
-    /// timeout.
+    /// Returns the deadline of a call that is sent at `now`: the earlier of the option `deadline`, and `now` plus the timeout of the
+    /// call, the method or `default`, in this order.
     pub fn deadline_from(&self, now: Instant, method: &MethodInfo, default: Duration) -> Instant {
-        let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(FAR);
+        let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(MAX_TIMEOUT);
         let by_timeout = now + timeout;
         self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout))
     }
 }
 
-/// W3C trace context, which calls made inside a handler carry on.
+/// The metadata keys of the W3C trace context, which calls within a handler inherit.
 const TRACE_KEYS: [&str; 2] = ["traceparent", "tracestate"];
 
-/// The wire cannot say more than 49 days, and a sum of times must not overflow.
-const FAR: Duration = Duration::from_millis(u32::MAX as u64);
+/// The longest timeout: the wire format ends at 49 days, and adding to an `Instant` must not overflow.
+const MAX_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);

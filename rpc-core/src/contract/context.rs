@@ -1,4 +1,4 @@
-//! [`Context`]: what a handler may know of the call it serves.
+//! [`Context`]: the call that a handler serves.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use crate::{
     sync::{AtomicBool, AtomicU8, OnceLock, fence},
 };
 
-/// What a handler may know of the call it serves: deadline, metadata, peer, cancellation. Cheap to clone.
+/// The call that a handler serves: its deadline, metadata, peer and cancellation. Cheap to clone.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -25,15 +25,15 @@ struct Inner {
     deadline: Option<Instant>,
     metadata: Metadata,
     idempotency_key: Option<[u8; 16]>,
-    /// The code, set once by whoever answers the call: the handler, its deadline, its caller's cancellation.
+    /// The code of the answer, or [`UNANSWERED`]. The first of handler, deadline and cancellation to answer sets it.
     outcome: AtomicU8,
     cancelled: AtomicBool,
-    /// Made only for who waits for it.
+    /// Created by the first call of [`Context::cancelled`].
     cancellation: OnceLock<CancellationToken>,
 }
 
 impl Context {
-    /// A context for a call that came from `peer`.
+    /// Creates the context of a call from `peer`.
     pub fn new(
         peer: Arc<Peer>,
         deadline: Option<Instant>,
@@ -51,7 +51,7 @@ impl Context {
         }))
     }
 
-    /// The same, in the place of a context that nobody holds any more.
+    /// Returns the context of another call from the same peer. Reuses the allocation if this is the only handle to it.
     pub fn renew(mut self, deadline: Option<Instant>, metadata: Metadata, idempotency_key: Option<[u8; 16]>) -> Self {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return Self::new(Arc::clone(&self.0.peer), deadline, metadata, idempotency_key);
@@ -62,70 +62,70 @@ impl Context {
         self
     }
 
-    /// The context of the call that this task serves; `None` outside a handler, and in tasks that a handler spawned, which can
-    /// be given a clone by [`scope`](Self::scope).
+    /// Returns the context of the call that this task serves. `None` outside a handler and in tasks that a handler spawned; use
+    /// [`scope`](Self::scope) to pass a clone to those.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// When the caller stops waiting; the handler's future is dropped then.
+    /// Returns when the caller stops waiting. The server drops the handler's future at that time.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
     }
 
-    /// How long the caller goes on waiting; zero when it has stopped.
+    /// Returns how long the caller still waits; zero after the deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The pairs that the caller sent.
+    /// Returns the metadata that the caller sent.
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
     }
 
-    /// Who calls.
+    /// Returns the caller's address and identity.
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }
 
-    /// The key under which a repeat of this call would come.
+    /// Returns the key that identifies this call across attempts.
     pub fn idempotency_key(&self) -> Option<[u8; 16]> {
         self.0.idempotency_key
     }
 
-    /// Whether nobody waits for the answer any more: the caller gave up, went away, or the deadline passed.
+    /// Returns whether no caller waits for the answer: the caller cancelled or disconnected, or the deadline passed.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Waits until nobody waits for the answer any more. The handler's own future is dropped then, so this is for work that
-    /// the handler spawned.
+    /// Waits until no caller waits for the answer. The server drops the handler's own future at that time, so this serves tasks
+    /// that the handler spawned.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time.
     pub async fn cancelled(&self) {
         let token = self.0.cancellation.get_or_init(CancellationToken::new);
-        // `cancel` sets the flag before it looks for the token, and here the token stands before the flag is read: one of the
-        // two sees the other. The fences keep each from looking before it has set; a look into a `OnceLock` alone may come
-        // first on processors that let a load pass a store.
+        // `cancel` stores the flag before it loads the token. This method initializes the token before it loads the flag. So at least
+        // one of the two sees the other's store. The fences order each load after the store before it: processors may otherwise let
+        // the load of a `OnceLock` pass an earlier store.
         fence(Ordering::SeqCst);
         if !self.is_cancelled() {
             token.cancelled().await;
         }
     }
 
-    /// Runs `future` so that [`current`](Self::current) gives this context.
+    /// Runs `future` with this context as [`current`](Self::current).
     pub fn scope<F: Future>(self, future: F) -> Scoped<F> {
         Scoped { context: self, future: Box::pin(future) }
     }
 
-    /// Runs `run` so that [`current`](Self::current) gives this context.
+    /// Calls `run` with this context as [`current`](Self::current).
     pub fn sync_scope<R>(&self, run: impl FnOnce() -> R) -> R {
         CURRENT.sync_scope(self.clone(), run)
     }
 
-    /// Tells the handler's helpers that nobody waits any more.
+    /// Notifies tasks that wait in [`cancelled`](Self::cancelled) that no caller waits for the answer.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -134,17 +134,17 @@ impl Context {
         }
     }
 
-    /// Whether the caller of this is the one who answers, with `code`; the second and later ones are not.
+    /// Claims the answer of the call with `code`. Returns `true` for the first claim and `false` for later ones.
     pub fn claim_answer(&self, code: Code) -> bool {
         self.0.outcome.compare_exchange(UNANSWERED, code as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whether the call has its answer.
+    /// Returns whether the answer of the call was claimed.
     pub fn is_answered(&self) -> bool {
         self.0.outcome.load(Ordering::Acquire) != UNANSWERED
     }
 
-    /// How the call was answered; `None` while it is not.
+    /// Returns the code of the answer; `None` until the answer is claimed.
     pub fn outcome(&self) -> Option<Code> {
         match self.0.outcome.load(Ordering::Acquire) {
             UNANSWERED => None,
@@ -184,7 +184,7 @@ tokio::task_local! {
     static CURRENT: Context;
 }
 
-/// The number of no code.
+/// The number of no [`Code`].
 const UNANSWERED: u8 = u8::MAX;
 
 #[cfg(test)]
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn current_is_there_inside_a_scope_only() {
+    async fn current_returns_context_only_inside_a_scope() {
         assert!(Context::current().is_none());
         context().scope(async { assert!(Context::current().is_some()) }).await;
         assert!(Context::current().is_none());
     }
 
     #[tokio::test]
-    async fn cancellation_is_seen_whether_it_comes_before_or_after_the_wait() {
+    async fn cancellation_is_seen_before_and_during_the_wait() {
         let early = context();
         early.cancel();
         early.cancelled().await;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_context_knows_nothing_of_the_call_before() {
+    fn renewed_context_resets_the_previous_call() {
         let old = Context::new(Arc::default(), Some(Instant::now()), Metadata::default(), Some([7; 16]));
         old.cancel();
         assert!(old.claim_answer(Code::Ok));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_a_context_keeps_it_when_it_is_renewed() {
+    fn renew_leaves_other_handles_unchanged() {
         let held = context();
         held.cancel();
         assert!(!held.clone().renew(None, Metadata::default(), None).is_cancelled());
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_is_claimed() {
+    fn answer_is_claimed_once() {
         let context = context();
         assert!(!context.is_answered());
         assert!(context.claim_answer(Code::Ok));

@@ -1,12 +1,12 @@
-//! [`Error`] and [`CallError`]: what a caller is told when a call has no answer.
+//! [`Error`] and [`CallError`]: the failures of a call.
 
 use std::{borrow::Cow, error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
 use crate::{Code, Status};
 
-/// Why a call, or a step on its way, failed.
+/// The failure of a call or of another operation.
 ///
-/// Display tells this level only; the causes are in [`source`](StdError::source).
+/// `Display` describes this level only; [`source`](StdError::source) returns the cause.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -19,19 +19,19 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// How far a call had come when it failed.
+/// The phase of a call in which it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Looking for providers in the registry.
+    /// Finding providers in the registry.
     Resolve,
     /// Connecting to a provider.
     Connect,
-    /// Waiting for room on the connection, encoding, handing over to the socket.
+    /// Waiting for capacity on the connection, encoding the request, writing it to the socket.
     Send,
     /// Waiting for the answer.
     Wait,
-    /// Understanding the answer.
+    /// Decoding the answer.
     Decode,
 }
 
@@ -86,7 +86,7 @@ impl Error {
         Self(Box::new(Inner { code, message, phase: None, delivery, peer: None, retry_after: None, source: None }))
     }
 
-    /// Sets how far the call had come.
+    /// Sets the phase in which the call failed.
     #[must_use]
     pub fn with_phase(mut self, phase: Phase) -> Self {
         self.0.phase = Some(phase);
@@ -100,7 +100,7 @@ impl Error {
         self
     }
 
-    /// Sets the address of the other end.
+    /// Sets the address of the peer.
     #[must_use]
     pub fn with_peer(mut self, peer: SocketAddr) -> Self {
         self.0.peer = Some(peer);
@@ -121,53 +121,52 @@ impl Error {
         self
     }
 
-    /// The outcome.
+    /// Returns the code.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// The words for a person.
+    /// Returns the message, without code, peer and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// How far the call had come, where a call was on its way.
+    /// Returns the phase in which the call failed; `None` if the operation was not a call.
     pub fn phase(&self) -> Option<Phase> {
         self.0.phase
     }
 
-    /// Whether the call may have run.
+    /// Returns whether the handler may have executed.
     pub fn delivery(&self) -> Delivery {
         self.0.delivery
     }
 
-    /// The address of the other end, once one was chosen.
+    /// Returns the address of the peer; `None` if the operation failed before a peer was chosen.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.peer
     }
 
-    /// How long the peer asks to be left alone before a retry.
+    /// Returns how long the caller should wait before a retry, if the peer sent it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether the deadline was what ended the call.
+    /// Returns whether the call failed because its deadline passed.
     pub fn is_timeout(&self) -> bool {
         self.0.code == Code::DeadlineExceeded
     }
 
-    /// Whether sending the call again is safe for any method and may help: it did not run, and the reason may pass.
+    /// Returns whether a retry is safe for any method and may succeed: the handler did not execute, and the cause is temporary.
     ///
-    /// An [`Unknown`](Delivery::Unknown) delivery is not retryable in this sense; only the caller knows whether the method may
-    /// run twice.
+    /// Returns `false` for an [`Unknown`](Delivery::Unknown) delivery: only the caller can decide whether the handler may execute twice.
     pub fn is_retryable(&self) -> bool {
-        let may_pass = match self.0.code {
+        let is_temporary = match self.0.code {
             Code::Unavailable => true,
-            // A bound that other calls have reached, unlike one that this call is over by itself.
+            // With a retry-after, other calls have used up the limit. Without, this call exceeds it by itself.
             Code::ResourceExhausted => self.0.retry_after.is_some(),
             _ => false,
         };
-        may_pass && self.0.delivery == Delivery::NotExecuted
+        is_temporary && self.0.delivery == Delivery::NotExecuted
     }
 }
 
@@ -205,17 +204,17 @@ impl StdError for Error {
     }
 }
 
-/// What a method that returns `Result<T, E>` gives its caller instead of `E`.
+/// The failure of a call to a method that returns `Result<T, E>`.
 #[derive(Debug)]
 pub enum CallError<E> {
-    /// The service's own error: the handler ran and returned it.
+    /// The service's own error, which the handler returned.
     Service(E),
-    /// The framework's: see [`Error::delivery`] for whether the handler may have run.
+    /// The framework's error. [`Error::delivery`] states whether the handler may have executed.
     Rpc(Error),
 }
 
 impl<E> CallError<E> {
-    /// The framework's error, if it is one.
+    /// Returns the framework's error, if this is one.
     pub fn rpc(&self) -> Option<&Error> {
         match self {
             Self::Service(_) => None,
@@ -253,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_before_the_handler_may_be_sent_again() {
+    fn rejection_before_the_handler_is_retryable() {
         let wait = Some(Duration::from_millis(5));
         let retryable = |code, after| Error::from_status(Status::new(code, ""), after).is_retryable();
         assert!(retryable(Code::Unavailable, None));
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn display_tells_one_level_and_the_source_the_next() {
+    fn display_omits_the_source() {
         let error = Error::not_executed(Code::Unavailable, "connect failed")
             .with_peer(([127, 0, 0, 1], 7788).into())
             .with_source(std::io::Error::other("refused"));

@@ -1,66 +1,67 @@
-//! [`Explanation`]: what happened to one call, for a person who wonders.
+//! [`Explanation`]: how a client handled one call.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::BoxFuture;
 
-/// What happened to one call: whom it could have gone to, whom it went to, and when. Get one with
+/// How a client handled one call: the candidates and the attempts with their times. Returned by
 /// [`Call::explain`](crate::Call::explain).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// What is called, `service:version/method`.
+    /// The called method, `service:version/method`.
     pub route: String,
-    /// The registry's address; empty where no registry was asked.
+    /// The registry's address; empty without a registry.
     pub registry: String,
-    /// Whether the list of providers is an old one from disk, because the registry has not answered.
+    /// Whether the list of providers comes from the cache on disk because the registry has not answered.
     pub stale: bool,
-    /// The providers known at the end, and how each of them is doing.
+    /// The known providers when the call ended, with the state of each.
     pub candidates: Vec<Candidate>,
-    /// Whom the call was sent to, in order.
+    /// The attempts, in order.
     pub attempts: Vec<Attempt>,
-    /// From the first poll to the end.
+    /// The time from the first poll to the end.
     pub took: Duration,
 }
 
-/// One provider that a call could have gone to.
+/// A provider that the client could have chosen.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Where it is.
+    /// The address of the provider.
     pub address: SocketAddr,
-    /// Why it can or cannot be called.
+    /// The state of its endpoint, and why the client can or cannot choose it.
     pub state: String,
 }
 
-/// One time that a call was sent. Times count from the call's first poll.
+/// One attempt of a call. Times count from the call's first poll.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// To whom.
+    /// The address of the provider.
     pub address: SocketAddr,
-    /// When the request was handed to the connection: until then, providers were looked for, connected to, or had no room.
+    /// When the request was appended to the connection's outbox. Before, the client waited for the registry, a connection or
+    /// capacity.
     pub sent: Duration,
-    /// When it ended; `None` when another attempt won.
+    /// When the attempt ended; `None` if another attempt won.
     pub ended: Option<Duration>,
-    /// How it ended, if not with an answer.
+    /// The error with which it ended; `None` if it was answered.
     pub error: Option<String>,
 }
 
-/// A call in flight that can tell what has happened to it.
+/// A call in progress that can report how it was handled.
 pub trait Explain {
-    /// What has happened so far.
+    /// Returns how the call was handled until now.
     fn explanation(&self) -> Explanation;
 }
 
-/// A reply that is there already, from a caller of your own.
+/// The explanation of a custom caller's reply that is ready at once is empty.
 impl<T> Explain for std::future::Ready<T> {
     fn explanation(&self) -> Explanation {
         Explanation::default()
     }
 }
 
-/// Any future that tells nothing, from a caller of your own.
+/// The explanation of a custom caller's boxed future is empty.
 impl<T> Explain for BoxFuture<'_, T> {
     fn explanation(&self) -> Explanation {
         Explanation::default()
@@ -68,14 +69,14 @@ impl<T> Explain for BoxFuture<'_, T> {
 }
 
 impl Candidate {
-    /// A provider and its state.
+    /// Creates a candidate.
     pub fn new(address: SocketAddr, state: impl Into<String>) -> Self {
         Self { address, state: state.into() }
     }
 }
 
 impl Attempt {
-    /// An attempt that was sent and has not ended.
+    /// Creates an attempt that was sent and has not ended.
     pub fn new(address: SocketAddr, sent: Duration) -> Self {
         Self { address, sent, ended: None, error: None }
     }
@@ -84,8 +85,8 @@ impl Attempt {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} took {:?}", self.route, self.took)?;
-        let stale = if self.stale { ", which has not answered: the list is an old one" } else { "" };
-        writeln!(f, "providers by {}{stale}:", self.registry)?;
+        let stale = if self.stale { ", which has not answered: cached list" } else { "" };
+        writeln!(f, "providers from {}{stale}:", self.registry)?;
         for Candidate { address, state } in &self.candidates {
             writeln!(f, "  {address}: {state}")?;
         }

@@ -1,10 +1,10 @@
-//! [`Identity`]: who a peer has proved to be.
+//! [`Identity`]: the proved identity of a peer.
 
 use std::{fmt, sync::Arc};
 
-/// Who a peer has proved to be when it connected: by a token, by a certificate, by both, or not at all. Cheap to clone.
+/// The identity that a peer proved when it connected: by a token, by a certificate, by both, or not at all. Cheap to clone.
 ///
-/// Nothing but proof leads here: what a caller says of itself in metadata is no identity.
+/// An identity contains only names that the peer proved; metadata of a call does not affect it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     token: Option<Arc<str>>,
@@ -12,46 +12,46 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Somebody who has proved nothing.
+    /// The identity of a peer that has proved nothing.
     pub const ANONYMOUS: Self = Self { token: None, certificate: None };
 
-    /// Adds the name of the token whose secret the peer knows.
+    /// Sets the name of the token whose secret the peer has proved to have.
     #[must_use]
     pub fn with_token(mut self, name: impl Into<Arc<str>>) -> Self {
         self.token = Some(name.into());
         self
     }
 
-    /// Adds the names in the certificate whose key the peer has.
+    /// Sets the names in the certificate whose private key the peer has proved to have.
     #[must_use]
     pub fn with_certificate(mut self, names: impl Into<Arc<[String]>>) -> Self {
         self.certificate = Some(names.into());
         self
     }
 
-    /// The name of the token whose secret the peer knows.
+    /// Returns the name of the token whose secret the peer has proved to have.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// The DNS names and URIs in the subject alternative name of the certificate whose key the peer has, which may be none;
-    /// `None` where it showed no certificate.
+    /// Returns the DNS names and URIs in the subject alternative name of the peer's certificate, which may be empty; `None` if the
+    /// peer presented no certificate.
     pub fn certificate(&self) -> Option<&[String]> {
         self.certificate.as_deref()
     }
 
-    /// Every name that was proved, the token's first.
+    /// Returns every proved name, the token's first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.token().into_iter().chain(self.certificate().unwrap_or_default().iter().map(String::as_str))
     }
 
-    /// Whether nothing was proved.
+    /// Returns whether the peer has proved nothing.
     pub fn is_anonymous(&self) -> bool {
         *self == Self::ANONYMOUS
     }
 }
 
-/// The names with commas between them; of somebody without one, what is known instead.
+/// Formats the names separated by commas, or a description if there is no name.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = self.names();
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_was_proved() {
+    fn display_lists_proved_names() {
         let certificate = vec!["shop.internal".to_owned(), "spiffe://shop".to_owned()];
         let both = Identity::ANONYMOUS.with_token("ann").with_certificate(certificate);
         assert_eq!(both.to_string(), "ann, shop.internal, spiffe://shop");

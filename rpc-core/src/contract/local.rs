@@ -1,4 +1,4 @@
-//! [`Local`]: a service called in its own process, without a wire.
+//! [`Local`]: calls of a service within one process, without a connection.
 
 use std::{
     pin::Pin,
@@ -19,17 +19,17 @@ use crate::{
     Reply, Request, Responder, Service, Status,
 };
 
-/// Calls a service in this process: the stand-in for a client in tests, and a short cut where both ends live together.
+/// A caller of a service in the same process. It replaces a client in tests, and where caller and service share a process.
 ///
-/// Arguments and results are encoded and decoded as on a wire, deadlines and cancellation hold, handlers have a context; a
-/// panic of the handler is the caller's.
+/// As over a connection, arguments and results are encoded and decoded, deadlines and cancellation apply, and handlers have a
+/// context. A panic of the handler unwinds into the caller.
 #[derive(Debug)]
 pub struct Local<S> {
     service: Arc<S>,
 }
 
 impl<S: Service> Local<S> {
-    /// Calls `service`.
+    /// Creates a caller of `service`.
     pub fn new(service: S) -> Self {
         Self { service: Arc::new(service) }
     }
@@ -47,7 +47,7 @@ impl<S: Service> Caller for Local<S> {
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LocalCall {
         let service = Arc::clone(&self.service);
         let Request { method, arguments, options } = request;
-        // Encoded here, so that the future needs neither the arguments nor their type.
+        // Encode before the future is created, so that it contains neither the arguments nor their type.
         let mut bytes = BytesMut::new();
         let encoded = Codec::Bincode.encode(&arguments, &mut bytes);
         LocalCall(Box::pin(async move {
@@ -61,7 +61,7 @@ impl<S: Service> Caller for Local<S> {
             })?;
             let number =
                 service.methods().iter().position(|known| known.route() == method.route()).ok_or_else(|| {
-                    Error::not_executed(Code::Unimplemented, format!("{} is not served here", method.route()))
+                    Error::not_executed(Code::Unimplemented, format!("method {} is not served", method.route()))
                 })?;
             let deadline = options.deadline_from(Instant::now(), method, CallOptions::DEFAULT_TIMEOUT);
             let context = Context::new(Arc::default(), Some(deadline), options.metadata, None);
@@ -90,7 +90,7 @@ impl<S: Service> Caller for Local<S> {
     }
 }
 
-/// A call in this process on its way.
+/// A call in progress within this process.
 #[must_use = "futures do nothing unless polled"]
 pub struct LocalCall(BoxFuture<'static, Result<Reply, Error>>);
 
@@ -102,7 +102,7 @@ impl Future for LocalCall {
     }
 }
 
-/// There is nobody to choose between.
+/// A local call has no candidates and no attempts.
 impl Explain for LocalCall {
     fn explanation(&self) -> Explanation {
         Explanation::default()

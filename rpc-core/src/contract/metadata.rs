@@ -1,4 +1,4 @@
-//! [`Metadata`]: small key-value pairs that travel with a call beside its arguments.
+//! [`Metadata`]: key-value pairs that are sent with a call.
 
 use std::fmt;
 
@@ -6,37 +6,37 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{Code, Status};
 
-/// Small key-value pairs beside a call's arguments: tenant, trace, locale.
+/// Key-value pairs that are sent with a call in addition to its arguments, such as tenant, trace or locale.
 ///
-/// Kept in the form in which they travel, so that taking them over costs nothing.
+/// Stored in wire format, so that receiving and sending them needs no conversion.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     wire: Bytes,
 }
 
 impl Metadata {
-    /// The most entries.
+    /// The largest number of entries.
     pub const MAX_ENTRIES: usize = 64;
-    /// The most bytes on the wire, all entries together.
+    /// The largest length of all entries together, in bytes on the wire.
     pub const MAX_LEN: usize = 16 * 1024;
 
-    /// Adds an entry. The same key may stand more than once; [`get`](Self::get) finds the last.
+    /// Adds an entry. A key may occur more than once; [`get`](Self::get) returns the last.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a key that is empty, longer than 255 bytes or not made of lower-case letters, digits, `-`, `_` and
-    /// `.`; `ResourceExhausted` when the bounds of this type would be passed.
+    /// `InvalidArgument` for a key that is empty, longer than 255 bytes, or contains characters other than lower-case ASCII letters,
+    /// digits, `-`, `_` and `.`; `ResourceExhausted` if the entry would exceed the limits of this type.
     pub fn insert(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Status> {
         let value = value.as_ref();
         if !legal_key(key.as_bytes()) {
             return Err(Status::new(
                 Code::InvalidArgument,
-                format!("a metadata key is 1 to 255 of `a-z 0-9 - _ .`, got {key:?}"),
+                format!("metadata key {key:?} is invalid: expected 1 to 255 of `a-z 0-9 - _ .`"),
             ));
         }
         let length = self.wire.len() + 3 + key.len() + value.len();
         if length > Self::MAX_LEN || self.iter().count() == Self::MAX_ENTRIES {
-            return Err(over_bounds());
+            return Err(over_limit());
         }
         let mut wire = BytesMut::from(std::mem::take(&mut self.wire));
         wire.put_u8(key.len() as u8);
@@ -47,11 +47,11 @@ impl Metadata {
         Ok(())
     }
 
-    /// Adds an entry in place of all that have this key.
+    /// Replaces all entries with this key by one.
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert); what was there under the key is then gone.
+    /// As [`insert`](Self::insert). The previous entries with this key are then removed.
     pub fn set(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Status> {
         if self.get_bytes(key).is_some() {
             let mut others = Self::default();
@@ -63,17 +63,17 @@ impl Metadata {
         self.insert(key, value)
     }
 
-    /// The last value under `key`, if it is text.
+    /// Returns the last value of `key`, if it is UTF-8.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.get_bytes(key).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The last value under `key`.
+    /// Returns the last value of `key`.
     pub fn get_bytes(&self, key: &str) -> Option<&[u8]> {
         self.iter().filter(|(k, _)| *k == key).last().map(|(_, value)| value)
     }
 
-    /// All entries, in the order they were added.
+    /// Returns all entries in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut rest = &self.wire[..];
         std::iter::from_fn(move || {
@@ -82,20 +82,20 @@ impl Metadata {
         })
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.wire.is_empty()
     }
 
-    /// The value of the METADATA tag.
+    /// Returns the value of the METADATA entry.
     pub(crate) fn as_wire(&self) -> &[u8] {
         &self.wire
     }
 
-    /// Takes over the value of a METADATA tag.
+    /// Reads the value of a METADATA entry.
     pub(crate) fn from_wire(wire: Bytes) -> Result<Self, Status> {
         if wire.len() > Self::MAX_LEN {
-            return Err(over_bounds());
+            return Err(over_limit());
         }
         let (mut rest, mut entries) = (&wire[..], 0);
         while !rest.is_empty() {
@@ -105,13 +105,13 @@ impl Metadata {
             }
             entries += 1;
         }
-        if entries > Self::MAX_ENTRIES { Err(over_bounds()) } else { Ok(Self { wire }) }
+        if entries > Self::MAX_ENTRIES { Err(over_limit()) } else { Ok(Self { wire }) }
     }
 }
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Keys only: values may be secrets.
+        // Values may be secrets.
         f.debug_list().entries(self.iter().map(|(key, _)| key)).finish()
     }
 }
@@ -130,10 +130,14 @@ fn legal_key(key: &[u8]) -> bool {
         && key.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn over_bounds() -> Status {
+fn over_limit() -> Status {
     Status::new(
         Code::ResourceExhausted,
-        format!("metadata is bounded to {} entries and {} bytes", Metadata::MAX_ENTRIES, Metadata::MAX_LEN),
+        format!(
+            "metadata exceeds {} entries (Metadata::MAX_ENTRIES) or {} bytes (Metadata::MAX_LEN)",
+            Metadata::MAX_ENTRIES,
+            Metadata::MAX_LEN
+        ),
     )
 }
 
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_round_trip_and_the_last_wins() {
+    fn entries_round_trip_and_last_value_wins() {
         let mut metadata = Metadata::default();
         for (key, value) in [("tenant", "a"), ("trace-id", "7"), ("tenant", "b")] {
             metadata.insert(key, value).unwrap();
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_replaces_what_was_there() {
+    fn set_replaces_previous_entries() {
         let mut metadata = Metadata::default();
         for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
             metadata.insert(key, value).unwrap();
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold_at_and_one_over() {
+    fn limits_hold_at_and_above_the_limit() {
         let mut metadata = Metadata::default();
         for _ in 0..Metadata::MAX_ENTRIES {
             metadata.insert("k", "").unwrap();
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_entries_are_refused() {
+    fn malformed_entries_are_rejected() {
         for bad in [&b"\x01"[..], b"\x01k", b"\x01k\0", b"\x01k\0\x02v", b"\0\0\0", b"\x01K\0\0"] {
             assert_eq!(Metadata::from_wire(Bytes::from_static(bad)).unwrap_err().code(), Code::InvalidArgument);
         }

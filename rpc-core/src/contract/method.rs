@@ -1,4 +1,4 @@
-//! [`Method`]: one method of a contract, as its proxies and servers know it.
+//! [`Method`]: one method of a contract; [`MethodInfo`]: its properties.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use crate::{Error, Reply, ServiceId};
 
-/// One method of a contract at the type level; `#[rpc_service]` makes one for each method of the trait.
+/// One method of a contract as a type. `#[rpc_service]` generates one for each method of the trait.
 pub trait Method: 'static {
-    /// The parameters by name: one struct, so that JSON peers send an object and fields can be added.
+    /// The arguments by parameter name. This is a struct, so that JSON peers send an object and later versions can add fields.
     type Arguments: Serialize + Send + 'static;
-    /// What awaiting a call gives: `Result<T, Error>`, or `Result<T, CallError<E>>` when the method returns `Result<T, E>`.
+    /// The output of a call: `Result<T, Error>`, or `Result<T, CallError<E>>` when the method returns `Result<T, E>`.
     type Outcome;
 
-    /// What is known of the method without calling it.
+    /// Returns the properties of the method.
     fn info() -> &'static MethodInfo;
 
-    /// Reads the outcome out of a reply.
+    /// Decodes the outcome from a reply.
     fn outcome(reply: Result<Reply, Error>) -> Self::Outcome;
 }
 
-/// What is known of a method without calling it.
+/// The properties of a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodInfo {
     service: ServiceId,
@@ -33,18 +33,18 @@ pub struct MethodInfo {
 }
 
 impl MethodInfo {
-    /// A method by constants. `route` is `service:version/name` with the service's own name and version.
+    /// Creates a method from constants. `route` is `service:version/name` with the name and version of `service`.
     ///
     /// # Panics
     ///
-    /// When `route` ends without a slash and a name, which for a constant is an error of compilation.
+    /// Panics if `route` does not end with a slash and a name. In a constant, this is a compile error.
     pub const fn from_static(service: ServiceId, route: &'static str) -> Self {
         let bytes = route.as_bytes();
         let mut at = bytes.len();
         while at > 0 && bytes[at - 1] != b'/' {
             at -= 1;
         }
-        assert!(at > 0 && at < bytes.len(), "a route is `service:version/method`");
+        assert!(at > 0 && at < bytes.len(), "a route must be `service:version/method`");
         Self {
             service,
             route: Cow::Borrowed(route),
@@ -56,85 +56,85 @@ impl MethodInfo {
         }
     }
 
-    /// A method whose name is known at run time only, as for a gateway.
+    /// Creates a method whose name is known only at run time, for example in a gateway.
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
         Self { service, route, name_at, idempotent: false, once: None, one_way: false, timeout: None }
     }
 
-    /// Says that the method may run twice without harm, so a client may send it again.
+    /// Marks the method as idempotent: its handler may execute twice without harm, so a client may retry after an unknown outcome.
     #[must_use]
     pub const fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self
     }
 
-    /// Says that each call is to run at most once, however often it is sent.
+    /// Marks the calls of the method as once calls: the handler executes at most once, regardless of the number of attempts.
     #[must_use]
     pub const fn once(mut self, once: Once) -> Self {
         self.once = Some(once);
         self
     }
 
-    /// Says that no response is sent.
+    /// Marks the method as one-way: the server sends no response.
     #[must_use]
     pub const fn one_way(mut self) -> Self {
         self.one_way = true;
         self
     }
 
-    /// Sets the timeout of calls whose caller names none.
+    /// Sets the timeout of calls that do not set one.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The service that the method belongs to.
+    /// Returns the service of the method.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }
 
-    /// `service:version/method`, as it travels.
+    /// Returns the route, `service:version/method`.
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// The method's own name on the wire.
+    /// Returns the name of the method on the wire.
     pub fn name(&self) -> &str {
         &self.route[self.name_at..]
     }
 
-    /// Whether the method may run twice without harm.
+    /// Returns whether the handler may execute twice without harm.
     pub fn is_idempotent(&self) -> bool {
         self.idempotent
     }
 
-    /// Whether, and where, each call is to run at most once, however often it is sent.
+    /// Returns the scope in which the handler executes at most once for each call; `None` if calls are not once calls.
     pub fn run_once(&self) -> Option<Once> {
         self.once
     }
 
-    /// Whether no response is sent.
+    /// Returns whether the server sends no response.
     pub fn is_one_way(&self) -> bool {
         self.one_way
     }
 
-    /// The timeout of calls whose caller names none.
+    /// Returns the timeout of calls that do not set one.
     pub fn default_timeout(&self) -> Option<Duration> {
         self.timeout
     }
 }
 
-/// Where a call that may be sent again is to run at most once. The client sends a key with it; a repeat with the same key is
-/// answered with the answer that was given before.
+/// The scope in which the handler of a once call executes at most once. The client sends a key with the call. A server that receives
+/// the same key again answers with the stored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Once {
-    /// On one server, which remembers its answers: the call is sent again to that server only.
+    /// One server, which stores its answers: the client retries the call only on that server.
     Server,
-    /// On all servers together, which share a store of answers: the call may be sent again to any of them.
+    /// All servers, which share a store of answers: the client may retry the call on any of them.
     Cluster,
 }
 
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constant_and_computed_agree() {
+    fn static_and_dynamic_infos_are_equal() {
         const INFO: MethodInfo =
             MethodInfo::from_static(ServiceId::from_static("demo.Greeter", "1.0"), "demo.Greeter:1.0/hello");
         assert_eq!(INFO.name(), "hello");

@@ -1,4 +1,4 @@
-//! [`Reply`]: what came back from a call that was answered.
+//! [`Reply`]: the answer to a call.
 
 use std::net::SocketAddr;
 
@@ -6,38 +6,38 @@ use serde::de::DeserializeOwned;
 
 use crate::{CallError, Code, Error, Metadata, Payload, Phase, Status};
 
-/// A call's answer: its result, or the service's own error.
+/// The answer to a call: its result, or the service's own error.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// Whether the payload is the service's own error instead of the result.
+    /// Whether the payload is the service's own error and not the result.
     pub is_application_error: bool,
-    /// Pairs that came with it.
+    /// Metadata of the answer.
     pub metadata: Metadata,
     /// The result or error value.
     pub payload: Payload,
-    /// Who answered; `None` in process.
+    /// The address of the provider that answered; `None` in process.
     pub peer: Option<SocketAddr>,
 }
 
 impl Reply {
-    /// Reads the result of a method that returns a plain `T`.
+    /// Decodes the result of a method that returns `T`.
     ///
     /// # Errors
     ///
-    /// `Internal` when the payload is no `T`, or an error value that this method cannot have.
+    /// `Internal` if the payload is not a `T`, or is the service's own error, which this method cannot return.
     pub fn result<T: DeserializeOwned>(self) -> Result<T, Error> {
         if self.is_application_error {
-            let status = Status::new(Code::Internal, "the peer answered with an error value that this method has not");
+            let status = Status::new(Code::Internal, "it is an application error, which this method cannot return");
             return Err(undecodable(status, self.peer));
         }
         self.payload.decode().map_err(|status| undecodable(status, self.peer))
     }
 
-    /// Reads the result of a method that returns `Result<T, E>`.
+    /// Decodes the result of a method that returns `Result<T, E>`.
     ///
     /// # Errors
     ///
-    /// The service's own error, or `Internal` when the payload is neither.
+    /// The service's own error, or `Internal` if the payload is neither `T` nor `E`.
     pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
         if self.is_application_error {
             let error = self.payload.decode().map_err(|status| undecodable(status, self.peer))?;
@@ -47,7 +47,7 @@ impl Reply {
     }
 }
 
-/// A response that is not understood is the callee's fault, unlike a request.
+/// Maps `InvalidArgument`, which blames the sender of a request, to `Internal`: a response that does not decode is the callee's fault.
 fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {
     let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
     let message = format!("the response does not decode: {}", status.message());

@@ -1,52 +1,52 @@
-//! [`Code`] and [`Status`]: how a call ended, as it travels on the wire.
+//! [`Code`] and [`Status`]: the outcome of a call on the wire.
 
 use std::{borrow::Cow, fmt};
 
-/// The outcome of a call. The numbers are gRPC's, and one of our own: [`Application`](Self::Application).
+/// The outcome of a call. The numbers are those of gRPC, with [`Application`](Self::Application) added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Code {
-    /// The call was answered.
+    /// The call succeeded.
     Ok = 0,
-    /// The caller gave the call up.
+    /// The caller cancelled the call.
     Cancelled = 1,
-    /// The peer sent a code that this version does not know.
+    /// The peer sent a code that this version does not support.
     Unknown = 2,
-    /// The request could not be understood; sending it again cannot help.
+    /// The request is invalid; a retry cannot succeed.
     InvalidArgument = 3,
     /// The deadline passed.
     DeadlineExceeded = 4,
-    /// Something that the call names does not exist.
+    /// An entity that the call names does not exist.
     NotFound = 5,
-    /// Something that the call would create exists.
+    /// An entity that the call would create exists.
     AlreadyExists = 6,
-    /// The caller is known and may not do this.
+    /// The caller is authenticated and not permitted to make this call.
     PermissionDenied = 7,
-    /// A bound was reached: a size, a number of calls.
+    /// A limit was reached, such as a size or a number of calls.
     ResourceExhausted = 8,
-    /// The system is not in the state that the call needs.
+    /// The system is not in the state that the call requires.
     FailedPrecondition = 9,
-    /// The call lost against another.
+    /// The call lost a conflict with another call.
     Aborted = 10,
-    /// A position past the end.
+    /// The call names a position past the end.
     OutOfRange = 11,
-    /// No such service, method, codec, compression or feature here.
+    /// The callee does not support the service, method, codec, compression or feature.
     Unimplemented = 12,
-    /// The callee is at fault.
+    /// The callee failed.
     Internal = 13,
-    /// Nobody could be reached, or the connection broke.
+    /// No provider was reachable, or the connection was lost.
     Unavailable = 14,
     /// Data was lost or corrupted.
     DataLoss = 15,
-    /// The caller has not proved who it is.
+    /// The caller has not proved its identity.
     Unauthenticated = 16,
-    /// The service's own error, whose value is the payload.
+    /// The service returned its own error, which is the payload.
     Application = 32,
 }
 
 impl Code {
-    /// The code with this number on the wire; [`Unknown`](Self::Unknown) when there is none.
+    /// Returns the code with this number on the wire; [`Unknown`](Self::Unknown) if there is none.
     pub fn from_u8(number: u8) -> Self {
         Self::ALL.into_iter().find(|code| *code as u8 == number).unwrap_or(Self::Unknown)
     }
@@ -79,7 +79,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// A [`Code`] and the words that go with it.
+/// A [`Code`] with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     code: Code,
@@ -87,28 +87,28 @@ pub struct Status {
 }
 
 impl Status {
-    /// The longest message on the wire in bytes; a longer one is cut.
+    /// The longest message on the wire, in bytes. Longer messages are truncated.
     pub const MAX_MESSAGE: usize = 4096;
 
-    /// The call was answered.
+    /// The status of a successful call.
     pub const OK: Self = Self { code: Code::Ok, message: Cow::Borrowed("") };
 
-    /// A status with words for a person.
+    /// Creates a status.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// The outcome.
+    /// Returns the code.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The words; may be empty.
+    /// Returns the message, which may be empty.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The words, cut to [`MAX_MESSAGE`](Self::MAX_MESSAGE) at a character's boundary.
+    /// Returns the message, truncated to [`MAX_MESSAGE`](Self::MAX_MESSAGE) at a character boundary.
     pub(crate) fn wire_message(&self) -> &str {
         &self.message[..self.message.floor_char_boundary(Self::MAX_MESSAGE)]
     }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_found_by_its_number() {
+    fn every_code_round_trips_by_number() {
         for code in Code::ALL {
             assert_eq!(Code::from_u8(code as u8), code);
         }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_characters() {
+    fn long_message_is_truncated_between_characters() {
         let status = Status::new(Code::Internal, "é".repeat(Status::MAX_MESSAGE));
         assert!(status.wire_message().len() <= Status::MAX_MESSAGE);
     }

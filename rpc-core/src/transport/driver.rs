@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let turn = self.role.handle_turn(&self.activity, now)?;
         self.output(cx, now)?;
         if let Some(traffic) = &self.traffic {
-            self.uncounted.add_in_time(traffic, now);
+            self.uncounted.add_if_due(traffic, now);
         }
         if turn.finish && self.writing.is_empty() && self.outbox.is_empty() {
             self.outbox.close();

@@ -1,60 +1,60 @@
-//! [`FrameReader`]: bytes to frames.
+//! [`FrameReader`]: splits a byte stream into frames.
 
 use bytes::{Buf, BytesMut};
 
 use crate::frame::{Frame, FrameType, HEADER_LEN, Header, MAGIC, MAX_SKIPPED_FRAMES_RATIO, VERSION, Violation};
 
-/// Cuts a stream of bytes into frames, however they were split on the way. Does no I/O.
+/// Splits a byte stream into frames, regardless of how the stream arrives in pieces. Does no I/O.
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: BytesMut,
-    /// Bytes of an overlong frame's body that are still to be skipped.
+    /// The number of bytes of an overlong frame's body that remain to be skipped.
     skip: usize,
-    /// That frame's full length: what is left of it must not shorten its deadline.
+    /// The full length of the skipped frame, which determines its deadline while the remainder shrinks.
     skipped_length: usize,
     max_frame: u32,
-    /// How much room the next read gets.
+    /// The capacity of the next read, in bytes.
     chunk: usize,
 }
 
-/// What a [`FrameReader`] finds.
+/// The output of a [`FrameReader`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inbound {
-    /// A whole frame.
+    /// A complete frame.
     Frame(Frame),
-    /// The header of a frame over the limit, whose body is skipped as it arrives.
+    /// The header of a frame longer than the limit. The reader skips its body as it arrives.
     Overlong(Header),
 }
 
 impl FrameReader {
-    /// The default of the longest frame taken: 8 MiB.
+    /// The default limit of a frame's length: 8 MiB.
     pub const MAX_FRAME: u32 = 8 << 20;
-    /// The longest body of a ping that is forgiven, in bytes. Ours have none.
+    /// The longest accepted body of a ping, in bytes. Pings of msnb have none.
     pub const MAX_PING_BODY: usize = 1024;
 
-    /// A reader that takes frames of at most `max_frame` bytes, header included.
+    /// Creates a reader of frames of at most `max_frame` bytes, including the header.
     pub fn new(max_frame: u32) -> Self {
         Self { buffer: BytesMut::new(), skip: 0, skipped_length: 0, max_frame, chunk: MIN_CHUNK }
     }
 
-    /// The same reader with what it has read, and another limit for the frames that come.
+    /// Changes the limit for the following frames and keeps the buffered bytes.
     #[must_use]
     pub fn with_max_frame(mut self, max_frame: u32) -> Self {
         self.max_frame = max_frame;
         self
     }
 
-    /// The next frame of what was read so far; `None` when more must be read first.
+    /// Returns the next frame of the buffered bytes; `None` if more bytes must be read first.
     ///
     /// # Errors
     ///
-    /// A [`Violation`], after which the reader is of no further use.
+    /// A [`Violation`], after which the reader must not be used.
     pub fn next_frame(&mut self) -> Result<Option<Inbound>, Violation> {
         let skipped = self.skip.min(self.buffer.len());
         self.buffer.advance(skipped);
         self.skip -= skipped;
         let Some(header) = self.buffer.first_chunk::<HEADER_LEN>() else {
-            return self.check_beginning().map(|()| None);
+            return self.check_partial_header().map(|()| None);
         };
         let header = Header::parse(header)?;
         if header.frame_type == FrameType::Ping && header.body_length() > Self::MAX_PING_BODY {
@@ -80,19 +80,19 @@ impl FrameReader {
         Ok(Some(Inbound::Frame(Frame { header, body })))
     }
 
-    /// The buffer to read into, with room. What is read must be told to [`filled`](Self::filled).
+    /// Returns the buffer to read into, with spare capacity. The caller reports the number of bytes read to [`filled`](Self::filled).
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        // What a long frame lacks is read straight into its place, and little after it, so that next to nothing is moved when the
-        // next one needs a place of its own. But a header may promise much and deliver nothing: past the first room, it gets as much
-        // again as really came.
+        // Reserve the remainder of a long frame and little more, so that few bytes move when the next frame needs a new allocation.
+        // But a header may announce a long frame that never arrives: beyond UNPROVED, the capacity at most doubles with the bytes that
+        // have arrived.
         let length = self.frame_length();
         let missing = length.saturating_sub(self.buffer.len()) + MIN_CHUNK;
-        let room = if length > self.chunk { missing.min(self.buffer.len().max(UNPROVED)) } else { self.chunk };
-        self.buffer.reserve(room);
+        let capacity = if length > self.chunk { missing.min(self.buffer.len().max(UNPROVED)) } else { self.chunk };
+        self.buffer.reserve(capacity);
         &mut self.buffer
     }
 
-    /// Says how many bytes one read brought, which the room for the next follows.
+    /// Records the number of bytes of one read, which adapts the capacity of the next.
     pub fn filled(&mut self, count: usize) {
         if self.buffer.spare_capacity_mut().is_empty() {
             self.chunk = (self.chunk * 2).min(MAX_CHUNK);
@@ -101,12 +101,12 @@ impl FrameReader {
         }
     }
 
-    /// Whether a frame was begun and is not complete.
+    /// Returns whether an incomplete frame is buffered or being skipped.
     pub fn is_mid_frame(&self) -> bool {
         self.skip > 0 || !self.buffer.is_empty()
     }
 
-    /// The length of the frame that was begun, as far as it is known, in bytes.
+    /// Returns the length of the incomplete frame in bytes; 0 if it is not known yet.
     pub fn frame_length(&self) -> usize {
         if self.skip > 0 {
             return self.skipped_length;
@@ -115,7 +115,7 @@ impl FrameReader {
         header.map_or(0, |header| header.full_length as usize)
     }
 
-    /// Gives the buffer back while nothing is in it: an idle connection holds none.
+    /// Releases the buffer if it is empty, so that an idle connection holds no memory.
     pub fn release(&mut self) {
         if self.holds_nothing() {
             self.buffer = BytesMut::new();
@@ -123,13 +123,13 @@ impl FrameReader {
         }
     }
 
-    /// Whether there is a buffer with nothing in it.
+    /// Returns whether the reader holds an empty buffer.
     pub fn holds_nothing(&self) -> bool {
         self.buffer.is_empty() && self.buffer.capacity() > 0
     }
 
-    /// A peer that speaks another protocol is found by its first byte, not when it has said sixteen.
-    fn check_beginning(&self) -> Result<(), Violation> {
+    /// Checks an incomplete header, so that a peer with another protocol is detected by its first byte.
+    fn check_partial_header(&self) -> Result<(), Violation> {
         let begun = self.buffer.len().min(MAGIC.len());
         if self.buffer[..begun] != MAGIC[..begun] {
             let mut magic = [0; MAGIC.len()];
@@ -143,10 +143,10 @@ impl FrameReader {
     }
 }
 
-/// The room for a read on a connection that brings little, and on one that brings much.
+/// The smallest and the largest capacity of a read, in bytes.
 const MIN_CHUNK: usize = 4 << 10;
 const MAX_CHUNK: usize = 32 << 10;
-/// The room that a frame's header gets before any of its body came.
+/// The capacity that is reserved for a frame before any of its body has arrived, in bytes.
 const UNPROVED: usize = 256 << 10;
 
 #[cfg(test)]
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_over_the_limit_is_skipped_and_the_next_is_read() {
+    fn overlong_frame_is_skipped() {
         let mut reader = FrameReader::new(100);
         let mut bytes = BytesMut::new();
         let (at, over) = (frame(FrameType::Request, 1, &[7; 84]), frame(FrameType::Request, 2, &[7; 85]));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_skipped_keeps_its_length_to_its_end() {
+    fn skipped_frame_keeps_its_length() {
         let mut reader = FrameReader::new(100);
         let over = frame(FrameType::Request, 1, &[7; 1000]);
         over.write(&mut reader.buffer);
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(reader.next_frame(), Ok(Some(Inbound::Overlong(over.header))));
         assert_eq!(reader.next_frame(), Ok(None));
         assert!(reader.is_mid_frame());
-        assert_eq!(reader.frame_length(), 1016, "its deadline rests on it");
+        assert_eq!(reader.frame_length(), 1016, "the deadline depends on it");
         reader.buffer.put_slice(&[7; 100]);
         assert_eq!(reader.next_frame(), Ok(None));
         assert!(!reader.is_mid_frame());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_far_over_the_limit_breaks_the_connection() {
+    fn length_above_16_limits_is_a_violation() {
         let with_length = |full_length| {
             let mut reader = FrameReader::new(100);
             let header = Header { full_length, ..Header::empty(FrameType::Request, 1) };
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_may_carry_1_kib() {
+    fn ping_body_is_limited_to_1_kib() {
         let with_body = |length| {
             let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
             frame(FrameType::Ping, 1, &vec![0; length]).write(&mut reader.buffer);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_is_found_by_its_first_bytes() {
+    fn other_protocol_is_detected_by_first_byte() {
         let begun = |bytes: &[u8]| {
             let mut reader = FrameReader::new(100);
             reader.buffer.put_slice(bytes);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn room_does_not_follow_promises() {
+    fn announced_length_does_not_allocate() {
         let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
         let header = Header { full_length: FrameReader::MAX_FRAME, ..Header::empty(FrameType::Request, 1) };
         reader.buffer.put_slice(&header.to_bytes());
@@ -244,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_split_of_any_sequence_reads_alike(
+        fn any_split_yields_the_same_frames(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..8),
             cuts in proptest::collection::vec(1..200_usize, 0..40),
         ) {

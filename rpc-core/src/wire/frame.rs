@@ -1,28 +1,28 @@
-//! [`Frame`] and its 16-byte [`Header`]: the unit that connections exchange. docs/PROTOCOL.md has the layout.
+//! [`Frame`] and its 16-byte [`Header`]: the unit that connections exchange. docs/PROTOCOL.md specifies the layout.
 
 use bytes::{Bytes, BytesMut};
 
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"msnb";
-/// The version of the protocol that this crate speaks.
+/// The protocol version of this crate.
 pub const VERSION: u8 = 1;
 /// The length of a header in bytes.
 pub const HEADER_LEN: usize = 16;
 
-/// What a frame is for.
+/// The type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FrameType {
-    /// A call; caller to callee.
+    /// A request of a call; caller to callee.
     Request,
-    /// The answer to a call; callee to caller.
+    /// The answer to a request; callee to caller.
     Response,
-    /// Asks for a pong; either way.
+    /// Requests a pong; both directions.
     Ping,
-    /// Answers a ping and echoes its id; either way.
+    /// Answers a ping and echoes its id; both directions.
     Pong,
-    /// Gives a call up; caller to callee.
+    /// Cancels a call; caller to callee.
     Cancel,
-    /// No new calls on this connection, those in flight finish; callee to caller.
+    /// Announces that the callee accepts no new calls on this connection and finishes those in flight; callee to caller.
     Goaway,
     /// Reserved: one item of a stream.
     Item,
@@ -30,16 +30,16 @@ pub enum FrameType {
     End,
     /// Reserved: permission to send items.
     Credit,
-    /// Asks who the peer is, by a [`Challenge`](crate::proof::Challenge); server to client.
+    /// Requests a proof of identity, with a [`Challenge`](crate::proof::Challenge); server to client.
     Challenge,
-    /// Answers a challenge by a [`Proof`](crate::proof::Proof); client to server.
+    /// Answers a challenge with a [`Proof`](crate::proof::Proof); client to server.
     Proof,
-    /// Others of 64 to 127: ignored by who does not know it.
+    /// Another type from 64 to 127. A peer that does not support it ignores the frame.
     Extension(u8),
 }
 
 impl FrameType {
-    /// The type with this number; `None` for a number that breaks the protocol.
+    /// Returns the type with this number; `None` for a number that violates the protocol.
     pub fn from_u8(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Request,
@@ -58,7 +58,7 @@ impl FrameType {
         })
     }
 
-    /// The number on the wire.
+    /// Returns the number on the wire.
     pub fn as_u8(self) -> u8 {
         match self {
             Self::Request => 1,
@@ -79,32 +79,32 @@ impl FrameType {
 
 /// The first 16 bytes of a frame.
 ///
-/// Codec and compression stay numbers here: an unknown one fails its call and not the connection.
+/// Codec and compression are numbers: an unknown one fails its call and not the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Header and body together, in bytes.
+    /// The length of header and body together, in bytes.
     pub full_length: u32,
-    /// What the frame is for.
+    /// The type of the frame.
     pub frame_type: FrameType,
-    /// How the payload is serialized.
+    /// The codec of the payload.
     pub codec: u8,
-    /// How the payload is compressed.
+    /// The compression of the payload.
     pub compression: u8,
-    /// The call that the frame belongs to; 0 for none.
+    /// The id of the call to which the frame belongs; 0 for none.
     pub id: u32,
 }
 
 impl Header {
-    /// The header of a frame without a body.
+    /// Creates the header of a frame without a body.
     pub fn empty(frame_type: FrameType, id: u32) -> Self {
         Self { full_length: HEADER_LEN as u32, frame_type, codec: 0, compression: 0, id }
     }
 
-    /// Reads a header.
+    /// Parses a header.
     ///
     /// # Errors
     ///
-    /// The [`Violation`] that makes the connection unusable.
+    /// The [`Violation`] for which the connection must close.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, Violation> {
         let [m0, m1, m2, m3, version, l0, l1, l2, l3, frame_type, codec, compression, i0, i1, i2, i3] = *bytes;
         if [m0, m1, m2, m3] != MAGIC {
@@ -121,7 +121,7 @@ impl Header {
         Ok(Self { full_length, frame_type, codec, compression, id: u32::from_be_bytes([i0, i1, i2, i3]) })
     }
 
-    /// The 16 bytes on the wire.
+    /// Returns the 16 bytes on the wire.
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let [m0, m1, m2, m3] = MAGIC;
         let [l0, l1, l2, l3] = self.full_length.to_be_bytes();
@@ -130,7 +130,7 @@ impl Header {
         [m0, m1, m2, m3, VERSION, l0, l1, l2, l3, frame_type, self.codec, self.compression, i0, i1, i2, i3]
     }
 
-    /// The length of what follows the header, in bytes.
+    /// Returns the length of the body, in bytes.
     pub fn body_length(&self) -> usize {
         self.full_length as usize - HEADER_LEN
     }
@@ -141,12 +141,12 @@ impl Header {
 pub struct Frame {
     /// The first 16 bytes.
     pub header: Header,
-    /// The rest.
+    /// The head and the payload.
     pub body: Bytes,
 }
 
 impl Frame {
-    /// Appends the frame to `out`, with the length that the body really has.
+    /// Appends the frame to `out`. The length is computed from the body, whatever the header contains.
     pub fn write(&self, out: &mut BytesMut) {
         let full_length = (HEADER_LEN + self.body.len()) as u32;
         out.extend_from_slice(&Header { full_length, ..self.header }.to_bytes());
@@ -154,60 +154,66 @@ impl Frame {
     }
 }
 
-/// Where the id stands in a header that was written already.
+/// The offset of the id in an encoded header.
 pub(crate) const ID_AT: usize = 12;
 
-/// Something that a peer must never do: the connection cannot be trusted any more and is closed at once.
+/// A violation of the protocol by the peer, for which the connection closes at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
     /// The first four bytes are not "msnb".
-    #[error("the magic is {0:02x?} instead of \"msnb\"; does the peer speak {another}?", another = other_protocol(.0))]
+    #[error("magic is {0:02x?}, expected \"msnb\": {hint}", hint = protocol_hint(.0))]
     WrongMagic([u8; 4]),
-    /// A version that this crate does not speak.
-    #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
+    /// The protocol version is not supported.
+    #[error("protocol version is {0}, expected {VERSION}")]
     WrongVersion(u8),
-    /// A length that does not even hold the header.
-    #[error("a full length of {0} is less than a header")]
+    /// The length is less than that of a header.
+    #[error("frame length is {0} bytes, minimum is {HEADER_LEN}")]
     TooShort(u32),
-    /// A length so far over the limit that skipping it is not worth it.
-    #[error("a full length of {length} is more than {MAX_SKIPPED_FRAMES_RATIO} times the limit of {limit}")]
+    /// The length exceeds the limit so far that the frame is not skipped.
+    #[error(
+        "frame length is {length} bytes, more than {MAX_SKIPPED_FRAMES_RATIO} times the limit of {limit} (TransportConfig::max_frame)"
+    )]
     TooLong {
-        /// What the header says, in bytes.
+        /// The length in the header, in bytes.
         length: u32,
-        /// The largest frame taken, in bytes.
+        /// The longest accepted frame, in bytes.
         limit: u32,
     },
-    /// A type that is neither known nor ignorable.
-    #[error("type {0} is neither known nor one to be ignored")]
+    /// The frame type is not supported and must not be ignored.
+    #[error("frame type {0} is not supported")]
     UnknownType(u8),
-    /// The head does not fit into the body, or an entry not into the head.
-    #[error("the head is longer than what holds it")]
+    /// The head exceeds the body, or an entry exceeds the head.
+    #[error("the head exceeds the body, or an entry exceeds the head")]
     HeadOverrun,
-    /// A ping's body is longer than can be forgiven.
-    #[error("a ping with a body of {0} bytes")]
+    /// The body of a ping exceeds the limit.
+    #[error("ping body is {0} bytes, limit is 1024")]
     PingBody(usize),
-    /// More pings a second than anyone needs.
-    #[error("more than {0} pings in a second")]
+    /// The rate of pings exceeds the limit.
+    #[error("more than {0} pings in one second")]
     PingFlood(u32),
-    /// A call without an id.
-    #[error("a call with id 0")]
+    /// The id of a request is 0.
+    #[error("request id is 0")]
     ZeroId,
-    /// A call with the id of another that is still in flight.
-    #[error("a second request with id {0} while the first is in flight")]
+    /// The id of a request is that of another call in flight.
+    #[error("request id {0} is already in flight")]
     DuplicateId(u32),
-    /// A frame was begun and not finished in time.
-    #[error("a frame of {0} bytes was begun and not finished in time")]
+    /// An incomplete frame was not completed in time.
+    #[error("frame of {0} bytes did not arrive in time (TransportConfig::frame_time)")]
     SlowFrame(usize),
 }
 
-/// What a peer seems to speak whose bytes are not this protocol's.
-fn other_protocol(magic: &[u8; 4]) -> &'static str {
-    // TLS begins with a record of a handshake or an alert; a reader tells as soon as it has one byte of it.
-    if matches!(magic, [0x15 | 0x16, 0x03 | 0, ..]) { "TLS, and this end not" } else { "another protocol" }
+/// Returns the probable cause of a wrong magic.
+fn protocol_hint(magic: &[u8; 4]) -> &'static str {
+    // TLS starts with a handshake or an alert record. The reader may have received only its first byte; the others are then 0.
+    if matches!(magic, [0x15 | 0x16, 0x03 | 0, ..]) {
+        "the peer uses TLS and this end does not"
+    } else {
+        "the peer uses another protocol"
+    }
 }
 
-/// A frame over the limit is skipped as it arrives up to this many times the limit; beyond, the connection closes.
+/// The largest ratio of a frame's length to the limit up to which an overlong frame is skipped. A longer frame closes the connection.
 pub(crate) const MAX_SKIPPED_FRAMES_RATIO: u32 = 16;
 
 #[cfg(test)]
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_cannot_be_trusted() {
+    fn invalid_headers_are_violations() {
         let with = |at: usize, value: u8| {
             let mut bytes = Header::empty(FrameType::Ping, 1).to_bytes();
             bytes[at] = value;

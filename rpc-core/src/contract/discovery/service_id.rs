@@ -1,12 +1,12 @@
-//! [`ServiceId`]: which service is meant.
+//! [`ServiceId`]: the name and version of a service.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use crate::{Code, Error};
 
-/// The name and version that providers and consumers of one contract agree on, written `demo.Greeter:1.0`.
+/// The name and version of a service, written `demo.Greeter:1.0`.
 ///
-/// This is also the service's name in the registry, and the part of a route before the slash.
+/// This text is also the service's name in the registry, and the part of a route before the slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId {
     name: Cow<'static, str>,
@@ -14,20 +14,20 @@ pub struct ServiceId {
 }
 
 impl ServiceId {
-    /// The longest `name:version` in bytes.
+    /// The longest `name:version`, in bytes.
     pub const MAX_LEN: usize = 256;
 
-    /// Names a service by constants, as `#[rpc_service]` does after it checked them.
+    /// Creates an id from constants without checking them; `#[rpc_service]` checks them at compile time.
     pub const fn from_static(name: &'static str, version: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), version: Cow::Borrowed(version) }
     }
 
-    /// Names a service.
+    /// Creates an id.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` when either part is empty, is not made of ASCII letters, digits, `.`, `_` and `-`, or both
-    /// together are longer than [`MAX_LEN`](Self::MAX_LEN).
+    /// `InvalidArgument` if either part is empty or contains characters other than ASCII letters, digits, `.`, `_` and `-`, or if
+    /// `name:version` is longer than [`MAX_LEN`](Self::MAX_LEN).
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Result<Self, Error> {
         let (name, version) = (name.into(), version.into());
         let legal = |part: &str| {
@@ -37,7 +37,7 @@ impl ServiceId {
             return Err(Error::not_executed(
                 Code::InvalidArgument,
                 format!(
-                    "a service is named `name:version` with letters, digits, `.`, `_` and `-`, at most {} bytes; got `{name}:{version}`",
+                    "service id `{name}:{version}` is invalid: expected `name:version` of letters, digits, `.`, `_` and `-`, at most {} bytes",
                     Self::MAX_LEN
                 ),
             ));
@@ -45,12 +45,12 @@ impl ServiceId {
         Ok(Self { name: Cow::Owned(name), version: Cow::Owned(version) })
     }
 
-    /// The name without the version, `demo.Greeter`.
+    /// Returns the name without the version, `demo.Greeter`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The version, `1.0`.
+    /// Returns the version, `1.0`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -76,14 +76,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn display_and_parse_round_trip() {
         let id: ServiceId = "demo.Greeter:1.0".parse().unwrap();
         assert_eq!(id, ServiceId::from_static("demo.Greeter", "1.0"));
         assert_eq!(id.to_string(), "demo.Greeter:1.0");
     }
 
     #[test]
-    fn refuses_what_a_registry_would() {
+    fn invalid_ids_are_rejected() {
         for bad in ["", "demo", "demo:", ":1.0", "de mo:1", "demo@@x:1", "a/b:1", "a:b:1"] {
             assert!(bad.parse::<ServiceId>().is_err(), "{bad}");
         }

@@ -1,43 +1,42 @@
-//! [`Compression`]: how a payload is compressed.
-
-use std::io::{self, Read, Write};
+//! [`Compression`]: the compression of a payload.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::algorithms;
 use crate::{Code, Status};
 
-/// How a payload is compressed. The numbers are those of the header.
+/// The compression of a payload. The discriminants are the numbers in the frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Compression {
-    /// As it is.
+    /// No compression.
     #[default]
     None = 0,
-    /// RFC 1952, one member or more.
+    /// RFC 1952, one or more members.
     Gzip = 1,
-    /// RFC 8878, one frame or more, each with a window of at most 16 MiB.
+    /// RFC 8878, one or more frames, each with a window of at most 16 MiB.
     Zstd = 2,
     /// The LZ4 frame format, one frame.
     Lz4 = 3,
 }
 
 impl Compression {
-    /// All of this version.
+    /// All compressions of this version.
     pub const ALL: [Self; 4] = [Self::None, Self::Gzip, Self::Zstd, Self::Lz4];
-    /// A payload shorter than this many bytes is never compressed.
+    /// The length in bytes below which a payload is never compressed: 1 KiB.
     pub const THRESHOLD: usize = 1024;
 
-    /// The compression with this number on the wire.
+    /// Returns the compression with this number on the wire.
     ///
     /// # Errors
     ///
-    /// `Unimplemented`, naming those that are known.
+    /// `Unimplemented` for an unknown number, listing the supported compressions.
     pub fn from_u8(number: u8) -> Result<Self, Status> {
         Self::ALL.into_iter().find(|compression| *compression as u8 == number).ok_or_else(|| unknown(number))
     }
 
-    /// The name: `none`, `gzip`, `zstd`, `lz4`.
+    /// Returns the name: `none`, `gzip`, `zstd`, `lz4`.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -47,99 +46,48 @@ impl Compression {
         }
     }
 
-    /// Compresses what `out` holds from `start` on in its place, if it is long enough and becomes smaller by that; says which
-    /// compression the payload has now.
+    /// Compresses the bytes of `out` from `start` on in place, if they are long enough and become shorter. Returns the compression that
+    /// was applied.
     pub(crate) fn compress_tail(self, out: &mut BytesMut, start: usize) -> Self {
         let plain = &out[start..];
         if plain.len() < Self::THRESHOLD {
             return Self::None;
         }
-        match self.compress(plain) {
+        match algorithms::compress(self, plain) {
             Ok(packed) if packed.len() < plain.len() => {
                 out.truncate(start);
                 out.put_slice(&packed);
                 self
             }
-            // Writing into memory does not fail; if a library does nevertheless, the plain payload is always right.
+            // Compressing into memory does not fail. If a library fails nevertheless, the plain payload is valid.
             Ok(_) | Err(_) => Self::None,
         }
     }
 
-    fn compress(self, plain: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::None => Ok(plain.to_vec()),
-            Self::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                encoder.write_all(plain)?;
-                encoder.finish()
-            }
-            Self::Zstd => zstd::bulk::compress(plain, zstd::DEFAULT_COMPRESSION_LEVEL),
-            Self::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                encoder.write_all(plain)?;
-                encoder.finish().map_err(io::Error::other)
-            }
-        }
-    }
-
-    /// Decompresses a payload of at most `limit` bytes. Memory stays below the limit and a constant, whatever the input.
+    /// Decompresses a payload to at most `limit` bytes. Memory stays below the limit plus a constant for any input.
     ///
     /// # Errors
     ///
-    /// `ResourceExhausted` for a payload that grows over the limit; `InvalidArgument` for one that is not so compressed.
+    /// `ResourceExhausted` if the decompressed payload exceeds the limit; `InvalidArgument` if the payload is not in this format.
     pub fn decompress(self, packed: &Bytes, limit: usize) -> Result<Bytes, Status> {
-        let reader = &packed[..];
-        let plain = match self {
-            Self::None if packed.len() > limit => return Err(over(limit)),
-            Self::None => return Ok(packed.clone()),
-            Self::Gzip => read_bounded(flate2::bufread::MultiGzDecoder::new(reader), limit),
-            Self::Zstd => zstd::Decoder::with_buffer(reader).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                read_bounded(decoder, limit)
-            }),
-            Self::Lz4 => lz4(reader, limit),
-        };
-        let plain = plain.map_err(|error| {
+        if self == Self::None {
+            return if packed.len() > limit { Err(over_limit(limit)) } else { Ok(packed.clone()) };
+        }
+        let plain = algorithms::decompress(self, packed, limit).map_err(|error| {
             Status::new(Code::InvalidArgument, format!("the payload is not {}: {error}", self.name()))
         })?;
-        if plain.len() > limit { Err(over(limit)) } else { Ok(plain.into()) }
+        if plain.len() > limit { Err(over_limit(limit)) } else { Ok(plain.into()) }
     }
 }
 
-/// Reads to the end, or one byte past the limit.
-fn read_bounded(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
-    let mut plain = Vec::new();
-    reader.take(limit as u64 + 1).read_to_end(&mut plain)?;
-    Ok(plain)
+fn over_limit(limit: usize) -> Status {
+    Status::new(Code::ResourceExhausted, format!("decompressed payload exceeds the limit of {limit} bytes"))
 }
-
-/// Reads one whole LZ4 frame.
-///
-/// The library takes an end of the input for the end of the frame, and does not look at what follows a frame. With one end
-/// mark more than there should be after the input, exactly that is left over of a payload that is one frame.
-fn lz4(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
-    let mut decoder = lz4_flex::frame::FrameDecoder::new(packed.chain(&LZ4_END_MARK[..]));
-    let plain = read_bounded(&mut decoder, limit)?;
-    let (rest, mark) = decoder.get_ref().get_ref();
-    if plain.len() > limit || (rest.is_empty() && mark.len() == LZ4_END_MARK.len()) {
-        return Ok(plain);
-    }
-    let what = if rest.is_empty() { "the end mark is missing" } else { "bytes are left over after the frame" };
-    Err(io::Error::new(io::ErrorKind::InvalidData, what))
-}
-
-fn over(limit: usize) -> Status {
-    Status::new(Code::ResourceExhausted, format!("the payload is over the limit of {limit} bytes once decompressed"))
-}
-
-const LZ4_END_MARK: [u8; 4] = [0; 4];
-/// A zstd frame names the window it needs; 2^24 bytes is the most granted.
-const ZSTD_WINDOW_LOG: u32 = 24;
 
 #[cold]
 fn unknown(number: u8) -> Status {
     let known = Compression::ALL.map(|c| format!("{} ({})", c.name(), c as u8)).join(", ");
-    Status::new(Code::Unimplemented, format!("compression {number} is not known here, only {known}"))
+    Status::new(Code::Unimplemented, format!("compression {number} is not supported, supported are {known}"))
 }
 
 #[cfg(test)]
@@ -149,7 +97,7 @@ mod tests {
     const PACKED: [Compression; 3] = [Compression::Gzip, Compression::Zstd, Compression::Lz4];
 
     #[test]
-    fn payloads_round_trip_and_neither_less_nor_more_is_taken() {
+    fn payloads_round_trip_and_other_lengths_fail() {
         let plain: Vec<u8> = (0..5000_u32).map(|i| (i / 100) as u8).collect();
         for compression in PACKED {
             let mut out = BytesMut::from(&b"head"[..]);
@@ -169,14 +117,14 @@ mod tests {
                 let longer = [&packed, more].concat().into();
                 assert!(
                     compression.decompress(&longer, plain.len()).is_err(),
-                    "{compression:?} with {more:?} after it"
+                    "{compression:?} with {more:?} appended"
                 );
             }
         }
     }
 
     #[test]
-    fn short_and_incompressible_payloads_stay_as_they_are() {
+    fn short_or_incompressible_payloads_stay_plain() {
         let mut noise = 1_u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -196,16 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn bombs_stop_at_the_limit() {
+    fn decompression_bombs_stop_at_the_limit() {
         const LIMIT: usize = 1 << 20;
         for compression in PACKED {
-            let bomb: Bytes = compression.compress(&vec![0; 64 << 20]).unwrap().into();
+            let bomb: Bytes = algorithms::compress(compression, &vec![0; 64 << 20]).unwrap().into();
             assert_eq!(compression.decompress(&bomb, LIMIT).unwrap_err().code(), Code::ResourceExhausted);
         }
     }
 
     #[test]
-    fn garbage_is_refused() {
+    fn garbage_is_rejected() {
         for compression in PACKED {
             let status = compression.decompress(&Bytes::from_static(b"garbage"), 100).unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | serialization formats | `codec`, of which `raw` is one |
 //! | limits for decoding | `budget` |
-//! | compression formats | `compression` |
+//! | compression formats | `compression`, `algorithms` |
 //! | a value in serialized form | `payload` |
 //! | the buffer into which frames are written | `write_buffer` |
 //! | zero-copy transfer of long `Bytes` | `uncopied` |
 //! | encoding through a `dyn` object | `encode` |
 
+mod algorithms;
 mod budget;
 mod codec;
 mod compression;

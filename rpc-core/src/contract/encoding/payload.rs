@@ -1,4 +1,4 @@
-//! [`Payload`]: arguments or a result in serialized form.
+//! [`Payload`]: a serialized value.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -6,18 +6,18 @@ use serde::de::DeserializeOwned;
 use super::{codec::Codec, compression::Compression, uncopied};
 use crate::{Code, Status};
 
-/// Arguments, a result or an error value in serialized form, and how to read it.
+/// Serialized arguments, a serialized result or a serialized error value, with their format.
 ///
-/// Codec and compression stay numbers until the payload is read: who only forwards it needs neither.
+/// Codec and compression stay numbers until the payload is decoded, so that a gateway can forward formats that it does not support.
 #[derive(Debug, Clone)]
 pub struct Payload {
-    /// The header's codec.
+    /// The number of the codec in the frame header.
     pub codec: u8,
-    /// The header's compression.
+    /// The number of the compression in the frame header.
     pub compression: u8,
     /// The serialized value.
     pub bytes: Bytes,
-    /// The most bytes that [`decode`](Self::decode) decompresses to.
+    /// The limit to which [`decode`](Self::decode) decompresses, in bytes.
     pub max_decompressed: usize,
 }
 
@@ -25,12 +25,12 @@ impl Payload {
     /// The default of [`max_decompressed`](Self::max_decompressed): 16 MiB.
     pub const MAX_DECOMPRESSED: usize = 16 << 20;
 
-    /// Decompresses and reads the value.
+    /// Decompresses and decodes the value.
     ///
     /// # Errors
     ///
-    /// `Unimplemented` for an unknown codec or compression, `ResourceExhausted` for a payload that grows over the limit,
-    /// `InvalidArgument` for one that is no such value.
+    /// `Unimplemented` for an unknown codec or compression, `ResourceExhausted` if the decompressed payload exceeds the limit,
+    /// `InvalidArgument` if the payload is not such a value.
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, Status> {
         let codec = Codec::from_u8(self.codec)?;
         let plain = match Compression::from_u8(self.compression)? {

@@ -1,7 +1,7 @@
-//! Long [`Bytes`] that are passed on as they are: from the arguments into the socket, and out of what was read into the handler.
+//! Zero-copy transfer of long [`Bytes`]: from the arguments to the socket, and from the received payload to the handler.
 //!
-//! A parameter or result whose type is written `Bytes` is passed so by itself. A field of one's own struct is with
-//! `#[serde(with = "rpc_core::uncopied")]`, which changes nothing on the wire:
+//! Parameters and results of type `Bytes` are transferred this way. For a field of a struct, add
+//! `#[serde(with = "rpc_core::uncopied")]`, which does not change the wire format:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -21,10 +21,10 @@
 //! }
 //! ```
 //!
-//! That holds for bytes from 16 KiB on, which cost more to copy than to share, uncompressed, with the codecs raw and bincode on both
-//! ends and with MessagePack for who sends. All others are copied. Bytes that were received share the memory of their payload, of
-//! which they are a quarter at least, and which may have room for as much again: who keeps them keeps at most about eight times their
-//! length.
+//! Only bytes of at least 16 KiB are shared, because shorter ones cost less to copy, and only without compression: with the codecs raw
+//! and bincode on both ends, and with MessagePack on the sending end. All others are copied. Received bytes share the memory of their
+//! payload if they are at least a quarter of it. The allocation may be twice as long as the payload, so a handler that keeps such
+//! bytes keeps at most about eight times their length.
 
 use std::{cell::RefCell, fmt};
 
@@ -34,21 +34,21 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-/// Serializes bytes like [`Bytes`] does; long ones are not copied.
+/// Serializes bytes in the format of [`Bytes`], without copying long ones.
 ///
 /// # Errors
 ///
-/// The serializer's.
+/// The error of the serializer.
 pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     let _lent = lend(bytes);
     serializer.serialize_bytes(bytes)
 }
 
-/// Reads bytes like [`Bytes`] does; long ones are not copied.
+/// Deserializes bytes in the format of [`Bytes`], without copying long ones.
 ///
 /// # Errors
 ///
-/// The deserializer's.
+/// The error of the deserializer.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     deserializer.deserialize_bytes(BytesVisitor)
 }
@@ -84,17 +84,17 @@ impl<'de> Visitor<'de> for BytesVisitor {
 }
 
 thread_local! {
-    /// Serde passes slices on. This is whose slices they may be: the bytes that are being serialized, or the payload that is being
-    /// read.
+    /// The owner of the slices that serde passes on this thread: the bytes that are being serialized, or the payload that is being
+    /// deserialized. Serde's interfaces carry only slices.
     static LENT: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
-/// Lends `bytes` until the guard is dropped, to who serializes or reads on this thread.
+/// Lends `bytes` to [`lent`] on this thread until the guard is dropped. Returns `None` for short bytes.
 pub(crate) fn lend(bytes: &Bytes) -> Option<Lent> {
-    (bytes.len() >= LEAST).then(|| Lent { before: LENT.replace(Some(bytes.clone())) })
+    (bytes.len() >= MIN_SHARED).then(|| Lent { before: LENT.replace(Some(bytes.clone())) })
 }
 
-/// Restores on drop what was lent before.
+/// Restores the previously lent bytes on drop.
 pub(crate) struct Lent {
     before: Option<Bytes>,
 }
@@ -105,21 +105,21 @@ impl Drop for Lent {
     }
 }
 
-/// The same bytes as their owner has them, if they are lent and long enough.
+/// Returns `bytes` as a part of the lent [`Bytes`], if they are such a part and long enough.
 pub(crate) fn lent(bytes: &[u8]) -> Option<Bytes> {
     LENT.with_borrow(|lent| {
         let lent = lent.as_ref()?;
         let (whole, part) = (lent.as_ptr_range(), bytes.as_ptr_range());
         let is_part = whole.start <= part.start && part.end <= whole.end;
-        let is_long = bytes.len() >= LEAST.max(lent.len() / MOST_KEPT);
+        let is_long = bytes.len() >= MIN_SHARED.max(lent.len() / MAX_KEPT_RATIO);
         (is_part && is_long).then(|| lent.slice_ref(bytes))
     })
 }
 
-/// The fewest bytes that are worth more than a copy.
-pub(crate) const LEAST: usize = 16 << 10;
-/// How many times its own length a part may keep alive.
-const MOST_KEPT: usize = 4;
+/// The shortest bytes that are shared and not copied.
+pub(crate) const MIN_SHARED: usize = 16 << 10;
+/// The largest ratio of the length of a payload to the length of a part that shares its memory.
+const MAX_KEPT_RATIO: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_on_the_wire_are_those_of_serde_bytes() {
+    fn wire_format_equals_that_of_serde_bytes() {
         #[derive(Serialize)]
         struct Copied<'a> {
             title: &'a str,
@@ -160,13 +160,17 @@ mod tests {
         }
         for (codec, length) in [Codec::Bincode, Codec::Json, Codec::MessagePack]
             .into_iter()
-            .flat_map(|codec| [0, 1, LEAST - 1, LEAST, 3 * LEAST].map(|length| (codec, length)))
+            .flat_map(|codec| [0, 1, MIN_SHARED - 1, MIN_SHARED, 3 * MIN_SHARED].map(|length| (codec, length)))
         {
             let picture = picture(length);
             let mut expected = bytes::BytesMut::new();
             codec.encode(&Copied { title: &picture.title, pixels: &picture.pixels }, &mut expected).unwrap();
             let found = written(codec, &picture);
-            assert_eq!(found.only_chunk().is_none(), length >= LEAST && codec != Codec::Json, "{codec:?} {length}");
+            assert_eq!(
+                found.only_chunk().is_none(),
+                length >= MIN_SHARED && codec != Codec::Json,
+                "{codec:?} {length}"
+            );
             let found = found.into_bytes();
             assert_eq!(found, expected);
             assert_eq!(read(codec, &found), picture);
@@ -174,21 +178,21 @@ mod tests {
     }
 
     #[test]
-    fn long_bytes_are_parts_of_what_was_read_and_short_ones_are_not() {
-        for length in [LEAST - 1, LEAST] {
+    fn long_bytes_share_the_payload() {
+        for length in [MIN_SHARED - 1, MIN_SHARED] {
             let payload = written(Codec::Bincode, &picture(length)).into_bytes();
             let pixels = read(Codec::Bincode, &payload).pixels;
             let whole = payload.as_ptr_range();
-            assert_eq!(whole.contains(&pixels.as_ptr()), length >= LEAST);
+            assert_eq!(whole.contains(&pixels.as_ptr()), length >= MIN_SHARED);
         }
         assert!(LENT.take().is_none());
     }
 
     #[test]
-    fn a_small_part_does_not_keep_the_whole() {
+    fn small_part_does_not_share_the_payload() {
         #[derive(Serialize, Deserialize)]
         struct Parts(#[serde(with = "super")] Bytes, #[serde(with = "super")] Bytes);
-        let parts = Parts(vec![1; LEAST].into(), vec![2; 4 * LEAST].into());
+        let parts = Parts(vec![1; MIN_SHARED].into(), vec![2; 4 * MIN_SHARED].into());
         let mut out = WriteBuffer::new();
         Codec::Bincode.encode_into(&parts, &mut out).unwrap();
         let bytes = out.into_bytes();

@@ -1,4 +1,4 @@
-//! [`WriteBuffer`]: bytes that are to be written.
+//! [`WriteBuffer`]: a buffer of bytes to be written.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -6,32 +6,31 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::uncopied;
 
-/// Bytes that are to be written: short pieces, copied one behind the other, and between them long ones, which are held as they are
-/// and never copied.
+/// A buffer of bytes to be written. It copies short chunks into one allocation, and holds long chunks between them without copying.
 ///
-/// As a [`Buf`] it gives them in the order in which they came.
+/// Its [`Buf`] implementation returns the bytes in the order in which they were appended.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
     copied: BytesMut,
-    /// How much of `copied` was consumed.
+    /// The number of consumed bytes of `copied`.
     consumed: usize,
-    /// What was not consumed of the long pieces. None is empty.
+    /// The unconsumed parts of the long chunks. None is empty.
     held: VecDeque<Held>,
-    /// Their bytes in all.
+    /// The length of all of `held`, in bytes.
     held_length: usize,
-    /// Whether long pieces are copied too.
+    /// Whether long chunks are copied as well.
     copies_all: bool,
 }
 
-/// A long piece.
+/// A long chunk.
 #[derive(Debug)]
 struct Held {
-    /// The place in `copied` before which it comes.
+    /// The offset in `copied` before which the chunk is inserted.
     at: usize,
     bytes: Bytes,
 }
 
-/// A place in a [`WriteBuffer`].
+/// A position in a [`WriteBuffer`].
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     copied: usize,
@@ -40,42 +39,42 @@ pub struct Mark {
 }
 
 impl WriteBuffer {
-    /// An empty buffer.
+    /// Creates an empty buffer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A buffer behind `bytes` that copies long pieces too.
+    /// Creates a buffer that appends to `bytes` and copies long chunks as well.
     pub(crate) fn copying(bytes: BytesMut) -> Self {
         Self { copied: bytes, copies_all: true, ..Self::default() }
     }
 
-    /// The short pieces: what is appended to them comes last of all. What stands there already may be written over, not taken away.
+    /// Returns the buffer of the copied chunks, to which callers append. Callers may overwrite existing bytes but not remove them.
     pub fn copied(&mut self) -> &mut BytesMut {
         &mut self.copied
     }
 
-    /// How many bytes were not consumed.
+    /// Returns the number of unconsumed bytes.
     pub fn len(&self) -> usize {
         self.copied.len() - self.consumed + self.held_length
     }
 
-    /// Whether all bytes were consumed, or there were none.
+    /// Returns whether there are no unconsumed bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where the next byte comes. Good until something is consumed.
+    /// Returns the position of the next byte. The mark is valid until bytes are consumed.
     pub fn mark(&self) -> Mark {
         Mark { copied: self.copied.len(), held: self.held.len(), length: self.len() }
     }
 
-    /// How many bytes came after `mark`.
+    /// Returns the number of bytes after `mark`.
     pub fn length_since(&self, mark: Mark) -> usize {
         self.len() - mark.length
     }
 
-    /// Takes back what came after `mark`.
+    /// Removes the bytes after `mark`.
     pub fn rewind(&mut self, mark: Mark) {
         self.copied.truncate(mark.copied);
         while self.held.len() > mark.held {
@@ -83,33 +82,33 @@ impl WriteBuffer {
         }
     }
 
-    /// The short pieces that came after `mark`.
+    /// Returns the copied chunks after `mark`.
     pub(crate) fn copied_since(&mut self, mark: Mark) -> &mut [u8] {
         &mut self.copied[mark.copied..]
     }
 
-    /// Forgets all, but for the room.
+    /// Removes all bytes and keeps the allocations.
     pub(crate) fn clear(&mut self) {
         self.copied.clear();
         self.held.clear();
         (self.consumed, self.held_length) = (0, 0);
     }
 
-    /// Whether it has room, or anything else worth giving back.
+    /// Returns whether the buffer has an allocation.
     pub(crate) fn holds_memory(&self) -> bool {
         self.copied.capacity() > 0 || self.held.capacity() > 0
     }
 
-    /// Says whether long pieces are copied from now on, like short ones.
+    /// Sets whether long chunks are copied from now on.
     pub(crate) fn copy_all(&mut self, copies_all: bool) {
         self.copies_all = copies_all;
     }
 
-    /// Appends `bytes`, uncopied if they are lent.
+    /// Appends `bytes`, without copying them if they are long and lent (see [`uncopied`]).
     #[inline]
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        // What is mostly written are a few bytes whose number is known where they are written.
-        if bytes.len() >= uncopied::LEAST && !self.copies_all && self.hold(bytes) {
+        // The length is compared first: most writes are a few bytes whose number is a constant at the inlined call site.
+        if bytes.len() >= uncopied::MIN_SHARED && !self.copies_all && self.hold(bytes) {
             return;
         }
         self.copied.extend_from_slice(bytes);
@@ -122,7 +121,7 @@ impl WriteBuffer {
         true
     }
 
-    /// All of it in one piece.
+    /// Returns the unconsumed bytes as one contiguous chunk.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         if self.held.is_empty() {
             self.copied.advance(self.consumed);
@@ -131,7 +130,7 @@ impl WriteBuffer {
         self.copy_to_bytes(self.len())
     }
 
-    /// The one piece that it is, if it is one.
+    /// Returns the unconsumed bytes if they are contiguous.
     pub(crate) fn only_chunk(&self) -> Option<&[u8]> {
         self.held.is_empty().then(|| &self.copied[self.consumed..])
     }
@@ -152,17 +151,17 @@ impl Buf for WriteBuffer {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut from = self.consumed;
-        let pieces = self.held.iter().flat_map(|held| {
+        let chunks = self.held.iter().flat_map(|held| {
             let before = &self.copied[std::mem::replace(&mut from, held.at)..held.at];
             [before, &held.bytes[..]]
         });
         let last = self.held.back().map_or(self.consumed, |held| held.at);
-        let pieces = pieces.chain([&self.copied[last..]]).filter(|piece| !piece.is_empty());
-        slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
+        let chunks = chunks.chain([&self.copied[last..]]).filter(|chunk| !chunk.is_empty());
+        slices.iter_mut().zip(chunks).map(|(slice, chunk)| *slice = IoSlice::new(chunk)).count()
     }
 
     fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.len(), "more is consumed than there is");
+        assert!(count <= self.len(), "cannot advance past the end of the buffer");
         while count > 0 {
             let step = count.min(self.chunk().len());
             count -= step;
@@ -192,8 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn long_pieces_are_held_in_their_place_and_short_ones_copied() {
-        let (short, long) = (Bytes::from_static(b"short"), Bytes::from(vec![7; uncopied::LEAST]));
+    fn long_chunks_are_held_and_short_chunks_copied() {
+        let (short, long) = (Bytes::from_static(b"short"), Bytes::from(vec![7; uncopied::MIN_SHARED]));
         let mut buffer = WriteBuffer::new();
         put(&mut buffer, &short);
         put(&mut buffer, &long);
@@ -201,42 +200,42 @@ mod tests {
         assert_eq!(buffer.copied.len(), 10);
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(buffer.chunks_vectored(&mut slices), 3);
-        assert_eq!(slices[1].as_ptr(), long.as_ptr(), "the very same bytes");
+        assert_eq!(slices[1].as_ptr(), long.as_ptr(), "the same allocation");
         assert_eq!(buffer.into_bytes(), [&short, &long, &short].map(|piece| &piece[..]).concat());
     }
 
     #[test]
-    fn what_nobody_lends_is_copied_and_so_is_all_where_it_must_be() {
-        let long = Bytes::from(vec![7; uncopied::LEAST]);
+    fn bytes_are_copied_if_not_lent_or_copying_is_set() {
+        let long = Bytes::from(vec![7; uncopied::MIN_SHARED]);
         let mut buffer = WriteBuffer::new();
         buffer.put(&long);
         buffer.copy_all(true);
         put(&mut buffer, &long);
-        assert_eq!(buffer.only_chunk().map(<[u8]>::len), Some(2 * uncopied::LEAST));
+        assert_eq!(buffer.only_chunk().map(<[u8]>::len), Some(2 * uncopied::MIN_SHARED));
     }
 
     #[test]
-    fn what_is_taken_back_leaves_what_came_before() {
-        let long = Bytes::from(vec![7; uncopied::LEAST]);
+    fn rewind_keeps_bytes_before_the_mark() {
+        let long = Bytes::from(vec![7; uncopied::MIN_SHARED]);
         let mut buffer = WriteBuffer::new();
         put(&mut buffer, &long);
         let mark = buffer.mark();
         buffer.put(b"half");
         put(&mut buffer, &long);
-        assert_eq!(buffer.length_since(mark), 4 + uncopied::LEAST);
+        assert_eq!(buffer.length_since(mark), 4 + uncopied::MIN_SHARED);
         buffer.rewind(mark);
         assert_eq!(buffer.into_bytes(), long);
     }
 
     proptest! {
         #[test]
-        fn all_comes_out_in_order_however_it_is_consumed(
+        fn bytes_come_out_in_order_for_any_steps(
             pieces in proptest::collection::vec((any::<u8>(), any::<bool>(), 0..40_usize), 0..12),
             steps in proptest::collection::vec(1..30_000_usize, 0..20),
         ) {
             let (mut buffer, mut expected) = (WriteBuffer::new(), Vec::new());
             for (byte, long, length) in pieces {
-                let piece = Bytes::from(vec![byte; if long { uncopied::LEAST + length } else { length }]);
+                let piece = Bytes::from(vec![byte; if long { uncopied::MIN_SHARED + length } else { length }]);
                 put(&mut buffer, &piece);
                 expected.extend_from_slice(&piece);
             }

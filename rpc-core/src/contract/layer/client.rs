@@ -1,4 +1,4 @@
-//! [`ClientLayer`]: what stands between a program and its client; and [`Layered`], a caller behind such layers.
+//! [`ClientLayer`]: middleware between a program and its client; [`Layered`]: a caller with such layers.
 
 use std::{
     fmt,
@@ -17,15 +17,14 @@ use crate::{
     BoxFuture, CallOptions, Caller, Code, Delivery, Error, Explain, Explanation, MethodInfo, Phase, Reply, Request,
 };
 
-/// What stands between a program and its client: it sees each call before it is sent, may change its options or refuse it,
-/// and gets its reply, which it may replace.
+/// Middleware between a program and its client. A layer receives each call before it is sent, and may change its options or reject
+/// it. It receives the reply and may replace it.
 ///
-/// A call passes a layer once, however often the client sends it. The time that layers take counts: a call ends by its
-/// deadline wherever it stands.
+/// A call passes a layer once, regardless of the number of attempts. A call's deadline includes the time that layers take.
 ///
 /// # Cancel safety
 ///
-/// A layer's future is dropped when the program drops the call, or its deadline passes while it is in the layer's hands.
+/// The future of a layer is dropped when the program drops the call, and when the deadline passes while a layer executes.
 ///
 /// # Examples
 ///
@@ -67,44 +66,44 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub trait ClientLayer: Send + Sync + 'static {
-    /// Takes a call to its reply: by [`ClientNext::run`], or not.
+    /// Handles a call: sends it with [`ClientNext::run`], or returns an outcome without sending it.
     fn call(&self, call: Outgoing, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send;
 }
 
-/// A call on its way out, without its arguments.
+/// A call before it is sent, without its arguments.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outgoing {
-    /// What is called.
+    /// The called method.
     pub method: &'static MethodInfo,
-    /// What the caller asked for.
+    /// The options of the call.
     pub options: CallOptions,
 }
 
-/// The rest of a call's way: further layers, then the caller behind them.
+/// The remaining layers of a call and the caller behind them.
 #[must_use = "a call is sent when it is run"]
 pub struct ClientNext<'a> {
-    layers: &'a [Arc<dyn Boxed>],
+    layers: &'a [Arc<dyn DynLayer>],
     send: SendCall,
 }
 
-/// A caller behind layers, which is a caller again.
+/// A caller with layers.
 #[derive(Clone)]
 pub struct Layered<C> {
     caller: C,
-    layers: Arc<[Arc<dyn Boxed>]>,
+    layers: Arc<[Arc<dyn DynLayer>]>,
 }
 
 impl ClientNext<'_> {
-    /// Goes on; resolves with the reply.
+    /// Passes the call to the next layer or sends it, and returns the reply.
     ///
     /// # Errors
     ///
-    /// Those of the call.
+    /// The error of the call.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the call is given up.
+    /// Dropping the future cancels the call.
     pub async fn run(self, call: Outgoing) -> Result<Reply, Error> {
         let Self { layers, send } = self;
         match layers.split_first() {
@@ -115,19 +114,19 @@ impl ClientNext<'_> {
 }
 
 impl<C: Caller> Layered<C> {
-    /// Puts `caller` behind no layers yet.
+    /// Wraps `caller` without layers.
     pub fn new(caller: C) -> Self {
         Self { caller, layers: Arc::default() }
     }
 
-    /// Adds a layer behind those that are there: the first one sees a call first.
+    /// Adds a layer after the existing ones. The layer that was added first receives a call first.
     #[must_use]
     pub fn layer(mut self, layer: impl ClientLayer) -> Self {
-        self.layers = self.layers.iter().cloned().chain([Arc::new(layer) as Arc<dyn Boxed>]).collect();
+        self.layers = self.layers.iter().cloned().chain([Arc::new(layer) as Arc<dyn DynLayer>]).collect();
         self
     }
 
-    /// The caller behind the layers.
+    /// Returns the caller behind the layers.
     pub fn caller(&self) -> &C {
         &self.caller
     }
@@ -137,21 +136,21 @@ impl<C: Caller> Caller for Layered<C> {
     type Calling<A: Serialize + Send + 'static> = LayeredCall;
 
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LayeredCall {
-        let (caller, layers, place) = (self.caller.clone(), Arc::clone(&self.layers), Arc::new(Place::default()));
+        let (caller, layers, progress) = (self.caller.clone(), Arc::clone(&self.layers), Arc::new(Progress::default()));
         let Request { method, arguments, mut options } = request;
         let deadline = options.deadline_from(Instant::now(), method, caller.default_timeout());
         options.deadline = Some(deadline);
-        let within = Arc::clone(&place);
+        let below = Arc::clone(&progress);
         let send: SendCall = Box::new(move |options: CallOptions| {
             let explain = options.explain;
-            within.enter(Place::BELOW);
+            below.enter(Progress::BELOW);
             let mut calling = caller.call(Request { method, arguments, options });
             Box::pin(async move {
                 let outcome = (&mut calling).await;
                 if explain {
-                    *within.explanation.lock().unwrap_or_else(PoisonError::into_inner) = calling.explanation();
+                    *below.explanation.lock().unwrap_or_else(PoisonError::into_inner) = calling.explanation();
                 }
-                within.enter(Place::AFTER);
+                below.enter(Progress::AFTER);
                 outcome
             })
         });
@@ -159,7 +158,7 @@ impl<C: Caller> Caller for Layered<C> {
             let next = ClientNext { layers: &layers, send };
             next.run(Outgoing { method, options }).await
         });
-        LayeredCall { call, place, deadline, overdue: None }
+        LayeredCall { call, progress, deadline, overdue: None }
     }
 
     fn default_timeout(&self) -> std::time::Duration {
@@ -167,17 +166,17 @@ impl<C: Caller> Caller for Layered<C> {
     }
 }
 
-/// A call through layers on its way.
+/// A call in progress through layers.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the call is given up.
+/// Dropping the future cancels the call.
 #[must_use = "futures do nothing unless polled"]
 pub struct LayeredCall {
     call: BoxFuture<'static, Result<Reply, Error>>,
-    place: Arc<Place>,
+    progress: Arc<Progress>,
     deadline: Instant,
-    /// Made when a layer waits for something.
+    /// Created when a layer first waits.
     overdue: Option<Pin<Box<Sleep>>>,
 }
 
@@ -185,19 +184,19 @@ impl Future for LayeredCall {
     type Output = Result<Reply, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let Self { call, place, deadline, overdue } = &mut *self;
+        let Self { call, progress, deadline, overdue } = &mut *self;
         if let Poll::Ready(outcome) = call.as_mut().poll(cx) {
             return Poll::Ready(outcome);
         }
-        let delivery = match place.stage.load(Ordering::Relaxed) {
-            Place::BEFORE => Delivery::NotExecuted,
-            // It keeps the deadline itself, and knows better what became of the request.
-            Place::BELOW => return Poll::Pending,
+        let delivery = match progress.stage.load(Ordering::Relaxed) {
+            Progress::BEFORE => Delivery::NotExecuted,
+            // The caller enforces the deadline itself and knows whether the request was sent.
+            Progress::BELOW => return Poll::Pending,
             _ => Delivery::Unknown,
         };
         let overdue = overdue.get_or_insert_with(|| Box::pin(sleep_until(*deadline)));
         overdue.as_mut().poll(cx).map(|()| {
-            let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed while a layer had the call");
+            let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed in a client layer");
             Err(error.with_phase(Phase::Send).with_delivery(delivery))
         })
     }
@@ -205,40 +204,40 @@ impl Future for LayeredCall {
 
 impl Explain for LayeredCall {
     fn explanation(&self) -> Explanation {
-        self.place.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Where a call is, for who polls it from outside.
+/// The progress of a call, shared between its future and the layers.
 #[derive(Debug, Default)]
-struct Place {
+struct Progress {
     stage: AtomicU8,
     explanation: Mutex<Explanation>,
 }
 
-impl Place {
-    /// A layer has the call, and it was not sent.
+impl Progress {
+    /// A layer executes and has not sent the call.
     const BEFORE: u8 = 0;
-    /// The caller behind the layers has it.
+    /// The caller behind the layers executes the call.
     const BELOW: u8 = 1;
-    /// It has its reply.
+    /// The call has its reply.
     const AFTER: u8 = 2;
 
-    /// Set and read while the call is polled, so by one thread at a time.
+    /// Only polls of the call store and load the stage, so only one thread at a time.
     fn enter(&self, stage: u8) {
         self.stage.store(stage, Ordering::Relaxed);
     }
 }
 
-/// Hands a call with these options to the caller behind the layers.
+/// Passes a call with the given options to the caller behind the layers.
 type SendCall = Box<dyn FnOnce(CallOptions) -> BoxFuture<'static, Result<Reply, Error>> + Send>;
 
-/// A [`ClientLayer`] behind a pointer.
-trait Boxed: Send + Sync {
+/// A `dyn`-compatible [`ClientLayer`].
+trait DynLayer: Send + Sync {
     fn call_boxed<'a>(&'a self, call: Outgoing, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>>;
 }
 
-impl<L: ClientLayer> Boxed for L {
+impl<L: ClientLayer> DynLayer for L {
     fn call_boxed<'a>(&'a self, call: Outgoing, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(self.call(call, next))
     }

@@ -1,7 +1,7 @@
-//! Layers: what stands around all calls of a client or a server.
+//! Layers: middleware for all calls of a client or a server.
 //!
-//! A layer is an `async fn` around the rest of the call's way: what stands before its `next.run(…).await` happens before the
-//! call, what stands behind it afterwards.
+//! A layer is an `async fn` around the remaining layers and the call itself: code before its `next.run(…).await` executes before the
+//! call, code after it when the call has ended.
 
 mod client;
 mod server;

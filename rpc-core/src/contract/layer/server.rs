@@ -1,27 +1,27 @@
-//! [`ServerLayer`]: what stands between a server and the handlers of its services; and [`LayeredService`], a service behind
-//! such layers.
+//! [`ServerLayer`]: middleware between a server and its handlers; [`LayeredService`]: a service with such layers.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, ServiceId, Status};
 
-/// What stands between a server and the handlers of its services: it sees each call before its handler and learns how it
-/// ended, and may refuse it.
+/// Middleware between a server and the handlers of its services. A layer receives each call before its handler, may reject it, and
+/// receives its code when it has ended.
 ///
-/// Calls get here once their service and method are known. Those that the server refuses itself do not: unknown methods,
-/// more calls than may run, what is malformed. Nor do repeats of a call that runs once, which get the answer that was kept.
+/// The server passes a call to its layers after it has found the service and the method. Layers do not receive calls that the server
+/// itself rejects, such as calls of unknown methods, calls above the limit and malformed requests, nor repeats of a once call, which
+/// receive the stored answer.
 ///
-/// An answer is written into the connection's buffer where it is given, so a layer learns its code, and cannot change it.
+/// The handler writes its answer directly into the connection's outbox, so a layer receives the code but cannot change the answer.
 ///
 /// # Cancel safety
 ///
-/// A layer's future is dropped at its `next.run().await` when the caller gives up, the connection ends or the deadline
-/// passes. What must happen at the end of every call belongs into the `Drop` of a value that is made before it, where
-/// [`Context::outcome`] tells how the call ended.
+/// The future of a layer is dropped at its `next.run().await` when the caller cancels, the connection ends or the deadline passes.
+/// Code that must execute at the end of every call belongs into the `Drop` of a value created before `run`, where
+/// [`Context::outcome`] returns the code of the call.
 ///
 /// # Examples
 ///
-/// Only callers who know a secret get to the handler:
+/// A layer that rejects callers without the secret:
 ///
 /// ```
 /// use rpc_core::{
@@ -34,10 +34,10 @@ use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, S
 /// impl ServerLayer for Token {
 ///     async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
 ///         let token = arrival.context().metadata().get_bytes("token").unwrap_or_default();
-///         // Looks at every byte whatever the first ones are: the time it takes tells nothing.
+///         // Compare in constant time, so that the duration reveals nothing about the secret.
 ///         let differences = token.iter().zip(self.0.as_bytes()).fold(0, |all, (one, other)| all | (one ^ other));
 ///         if token.len() != self.0.len() || differences != 0 {
-///             return next.refuse(Status::new(Code::Unauthenticated, "the caller's token is not known"));
+///             return next.refuse(Status::new(Code::Unauthenticated, "the token is not accepted"));
 ///         }
 ///         let served = next.run().await;
 ///         println!("{} ended with {}", arrival.method().route(), served.code());
@@ -55,7 +55,7 @@ use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, S
 /// # }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
-/// // All services of a server: `Server::builder().layer(Token("open sesame"))`.
+/// // For all services of a server: `Server::builder().layer(Token("open sesame"))`.
 /// let service = LayeredService::new(GreeterServer::new(MyGreeter)).layer(Token("open sesame"));
 /// let greeter = GreeterClient::new(Local::new(service));
 /// assert_eq!(greeter.hello("Bo".into()).metadata("token", "open sesame").await?, "Hello Bo");
@@ -63,82 +63,82 @@ use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, S
 /// # Ok(()) }
 /// ```
 pub trait ServerLayer: Send + Sync + 'static {
-    /// Serves a call: by [`ServerNext::run`], or not, by [`ServerNext::refuse`].
+    /// Serves a call with [`ServerNext::run`], or rejects it with [`ServerNext::refuse`].
     fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> impl Future<Output = Served> + Send;
 }
 
-/// A call that has arrived.
+/// A received call.
 pub struct Arrival {
     service: Arc<dyn Service>,
     method: usize,
     context: Context,
 }
 
-/// The rest of a call's way: further layers, then the handler.
+/// The remaining layers of a call and its handler.
 ///
 /// # Drop
 ///
-/// Dropped, it answers `Internal`.
-#[must_use = "a call that is neither run nor refused fails"]
+/// Dropping this value answers the call with `Internal`.
+#[must_use = "a call that is neither run nor rejected fails"]
 pub struct ServerNext<'a> {
-    layers: &'a [Arc<dyn Boxed>],
+    layers: &'a [Arc<dyn DynLayer>],
     arrival: &'a Arrival,
     arguments: Payload,
     responder: Responder,
 }
 
-/// How a call ended. Only running or refusing it makes one.
+/// The code of a call that has ended. Only [`ServerNext`] creates it, by running or rejecting the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served(Code);
 
-/// A service behind layers, which is a service again.
+/// A service with layers.
 #[derive(Clone)]
 pub struct LayeredService {
     service: Arc<dyn Service>,
     layers: ServerLayers,
 }
 
-/// Layers for several services: what a server keeps until it knows its services.
+/// A list of layers that can be applied to several services.
 #[derive(Clone, Default)]
-pub struct ServerLayers(Arc<[Arc<dyn Boxed>]>);
+pub struct ServerLayers(Arc<[Arc<dyn DynLayer>]>);
 
 impl Arrival {
-    /// What is called; one of the service's own methods.
+    /// Returns the called method, which is one of the service's methods.
     pub fn method(&self) -> &MethodInfo {
         &self.service.methods()[self.method]
     }
 
-    /// What is known of the call. It is `Context::current()` as well.
+    /// Returns the context of the call, which [`Context::current`] returns as well.
     pub fn context(&self) -> &Context {
         &self.context
     }
 }
 
 impl ServerNext<'_> {
-    /// Goes on; resolves when the handler has ended.
+    /// Passes the call to the next layer or the handler, and returns when the handler has ended.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the handler is dropped.
+    /// Dropping the future drops the handler.
     pub async fn run(self) -> Served {
         let Self { layers, arrival, arguments, responder } = self;
         if let Some((layer, layers)) = layers.split_first() {
             return layer.serve_boxed(arrival, ServerNext { layers, arrival, arguments, responder }).await;
         }
         arrival.service.call(arrival.method, arguments, responder).await;
-        // Without an answer when the connection was gone by then.
+        // There is no answer if the connection has closed.
         Served(arrival.context.outcome().unwrap_or(Code::Cancelled))
     }
 
-    /// Answers in place of the handler. `Unavailable` tells a client that it may call another server.
+    /// Rejects the call without running the handler. A client that receives `Unavailable` may call another server.
     pub fn refuse(self, status: Status) -> Served {
         let served = Served(status.code());
         self.responder.status(status);
         served
     }
 
-    /// Answers in place of the handler, and says when to come back. With it, `ResourceExhausted` tells a client to leave this
-    /// server alone for as long, at most a minute, and to call another.
+    /// Rejects the call without running the handler, and states when the caller may retry. A client that receives
+    /// `ResourceExhausted` with a retry-after sends this server no calls for that time, at most one minute, and calls another.
     pub fn refuse_until(self, status: Status, retry_after: Duration) -> Served {
         let served = Served(status.code());
         self.responder.refuse_until(status, retry_after);
@@ -147,19 +147,19 @@ impl ServerNext<'_> {
 }
 
 impl Served {
-    /// The code of the answer; `Cancelled` when there was nobody left to get one.
+    /// Returns the code of the answer; `Cancelled` if the call ended without one.
     pub fn code(self) -> Code {
         self.0
     }
 }
 
 impl LayeredService {
-    /// Puts `service` behind no layers yet.
+    /// Wraps `service` without layers.
     pub fn new(service: impl Service) -> Self {
         Self { service: Arc::new(service), layers: ServerLayers::default() }
     }
 
-    /// Adds a layer behind those that are there: the first one sees a call first.
+    /// Adds a layer after the existing ones. The layer that was added first receives a call first.
     #[must_use]
     pub fn layer(self, layer: impl ServerLayer) -> Self {
         Self { layers: self.layers.and(layer), ..self }
@@ -167,13 +167,13 @@ impl LayeredService {
 }
 
 impl ServerLayers {
-    /// Adds a layer behind those that are there: the first one sees a call first.
+    /// Adds a layer after the existing ones. The layer that was added first receives a call first.
     #[must_use]
     pub fn and(self, layer: impl ServerLayer) -> Self {
-        Self(self.0.iter().cloned().chain([Arc::new(layer) as Arc<dyn Boxed>]).collect())
+        Self(self.0.iter().cloned().chain([Arc::new(layer) as Arc<dyn DynLayer>]).collect())
     }
 
-    /// Puts a service behind these layers; without any it stays as it is, and costs what it did.
+    /// Wraps a service in these layers. Returns it unchanged if there are none.
     pub fn around(&self, service: Arc<dyn Service>) -> Arc<dyn Service> {
         if self.0.is_empty() { service } else { Arc::new(LayeredService { service, layers: self.clone() }) }
     }
@@ -200,12 +200,12 @@ impl Service for LayeredService {
     }
 }
 
-/// A [`ServerLayer`] behind a pointer.
-trait Boxed: Send + Sync {
+/// A `dyn`-compatible [`ServerLayer`].
+trait DynLayer: Send + Sync {
     fn serve_boxed<'a>(&'a self, arrival: &'a Arrival, next: ServerNext<'a>) -> BoxFuture<'a, Served>;
 }
 
-impl<L: ServerLayer> Boxed for L {
+impl<L: ServerLayer> DynLayer for L {
     fn serve_boxed<'a>(&'a self, arrival: &'a Arrival, next: ServerNext<'a>) -> BoxFuture<'a, Served> {
         Box::pin(self.serve(arrival, next))
     }
