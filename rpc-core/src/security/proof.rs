@@ -1,4 +1,4 @@
-//! [`Challenge`] and [`Proof`]: how a caller proves that it has a token. docs/PROTOCOL.md has the layout.
+//! [`Challenge`] and [`Proof`]: the proof of a caller that it has a token. docs/PROTOCOL.md specifies the layout.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -7,7 +7,7 @@ use sha2::Sha256;
 use super::token::{AcceptedTokens, Pair, Token};
 use crate::frame::{Frame, FrameType, Header};
 
-/// What a server that requires a token says first: a number that it never says again.
+/// The first frame of a server that requires a token: a random number that is used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Challenge([u8; 32]);
 
@@ -19,39 +19,39 @@ pub struct Proof {
     name: String,
 }
 
-/// What ties a proof to its connection, so that nobody can hand it on to another: 32 bytes that only the two ends of a TLS
-/// connection know; zeros in plain text.
+/// The channel binding of a proof, which prevents relaying the proof to another connection: 32 bytes that only the two ends of a TLS
+/// connection have; zeros without TLS.
 pub type Binding = [u8; 32];
 
-/// In plain text there is nothing to tie a proof to.
+/// The channel binding of a connection without TLS.
 pub const PLAIN: Binding = [0; 32];
 
 impl Challenge {
-    /// A fresh one.
+    /// Creates a random challenge.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// The one in a CHALLENGE's body; `None` for what is none.
+    /// Reads the body of a CHALLENGE; `None` if it is malformed.
     pub fn read(body: &[u8]) -> Option<Self> {
         body.try_into().ok().map(Self)
     }
 
-    /// The frame that says it.
+    /// Returns the frame to send.
     pub fn to_frame(self) -> Frame {
         frame(FrameType::Challenge, Bytes::copy_from_slice(&self.0))
     }
 }
 
 impl Proof {
-    /// Answers `challenge` on a connection with this `binding`. `nonce` is a random number of the caller's own.
+    /// Creates the answer to `challenge` on a connection with this `binding`. `nonce` is a random number that the caller chooses.
     pub fn new(token: &Token, challenge: Challenge, binding: &Binding, nonce: [u8; 32]) -> Self {
         let pair = token.current();
         let mac = authenticator(&pair, challenge, binding, &nonce).finalize().into_bytes().into();
         Self { nonce, mac, name: pair.name.to_string() }
     }
 
-    /// The one in a PROOF's body; `None` for what is none.
+    /// Reads the body of a PROOF; `None` if it is malformed.
     pub fn read(body: &[u8]) -> Option<Self> {
         let (nonce, rest) = body.split_first_chunk()?;
         let (mac, name) = rest.split_first_chunk()?;
@@ -59,7 +59,7 @@ impl Proof {
         Some(Self { nonce: *nonce, mac: *mac, name: name.to_owned() })
     }
 
-    /// The frame that says it.
+    /// Returns the frame to send.
     pub fn to_frame(&self) -> Frame {
         let mut body = BytesMut::new();
         body.put_slice(&self.nonce);
@@ -68,22 +68,22 @@ impl Proof {
         frame(FrameType::Proof, body.freeze())
     }
 
-    /// The name that is proved; `None` when no accepted token proves it. Macs are compared in constant time.
+    /// Returns the proved name; `None` if the proof matches no accepted token. MACs are compared in constant time.
     pub fn verify(&self, tokens: &AcceptedTokens, challenge: Challenge, binding: &Binding) -> Option<String> {
         let accepted = tokens.current();
         let of_name = accepted.iter().filter(|pair| *pair.name == *self.name);
         let proves = |pair: &Pair| authenticator(pair, challenge, binding, &self.nonce).verify_slice(&self.mac).is_ok();
-        // All of them, whichever proves it.
+        // Check all of them, so that the duration does not depend on which one matches.
         of_name.fold(false, |proved, pair| proved | proves(pair)).then(|| self.name.clone())
     }
 }
 
 fn frame(frame_type: FrameType, body: Bytes) -> Frame {
-    // Its length is written with it.
+    // `Frame::write` sets the length.
     Frame { header: Header::empty(frame_type, 0), body }
 }
 
-/// HMAC-SHA256 over all that the two ends have to agree on. Every part but the last has a fixed length.
+/// Returns the HMAC-SHA256 over the values on which the two ends must agree. Every part except the last has a fixed length.
 fn authenticator(pair: &Pair, Challenge(challenge): Challenge, binding: &Binding, nonce: &[u8; 32]) -> Hmac<Sha256> {
     let mut mac = Hmac::new_from_slice(&pair.secret).expect("HMAC takes keys of any length");
     for part in [LABEL, binding, &challenge, nonce, pair.name.as_bytes()] {
@@ -92,7 +92,7 @@ fn authenticator(pair: &Pair, Challenge(challenge): Challenge, binding: &Binding
     mac
 }
 
-/// So that no other use of the secret can make a proof.
+/// The domain separator: no other use of the secret yields a proof.
 const LABEL: &[u8] = b"msnb/1 proof";
 
 #[cfg(test)]
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_good_for_its_challenge_its_connection_and_its_secret_only() {
+    fn proof_is_bound_to_challenge_connection_and_secret() {
         let token = Token::new("ann", "a secret of ann's").unwrap();
         let challenge = Challenge::random();
         let proof = Proof::new(&token, challenge, &PLAIN, [1; 32]);
         let proof = Proof::read(&proof.to_frame().body).unwrap();
         let ann = Some("ann".to_owned());
         assert_eq!(accepted(&proof, challenge, &PLAIN, &["a secret of ann's"]), ann);
-        assert_eq!(accepted(&proof, challenge, &PLAIN, &["her next secret is", "a secret of ann's"]), ann);
+        assert_eq!(accepted(&proof, challenge, &PLAIN, &["the next secret of ann", "a secret of ann's"]), ann);
         assert_eq!(accepted(&proof, Challenge::random(), &PLAIN, &["a secret of ann's"]), None);
         assert_eq!(accepted(&proof, challenge, &[1; 32], &["a secret of ann's"]), None);
         assert_eq!(accepted(&proof, challenge, &PLAIN, &["a secret of bob's"]), None);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_challenge_and_no_proof_is_none() {
+    fn malformed_challenges_and_proofs_are_rejected() {
         assert_eq!(Challenge::read(&[0; 31]), None);
         assert_eq!(Challenge::read(&[0; 33]), None);
         assert_eq!(Proof::read(&[b'a'; 63]), None);

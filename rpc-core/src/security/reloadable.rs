@@ -1,4 +1,4 @@
-//! [`Reloadable`]: something made of files, and made anew when they change.
+//! [`Reloadable`]: a value that is rebuilt when its files change.
 
 use std::{
     fmt,
@@ -15,76 +15,76 @@ use tracing::{info, warn};
 
 use crate::{Code, Error};
 
-/// Something made of files, which is made anew when their content has changed. What cannot be used is told, once, and the former
-/// stays in use.
+/// A value that is built from files, and rebuilt when their content changes. If the new content is unusable, a warning is logged once
+/// and the previous value stays in use.
 pub(crate) struct Reloadable<T> {
     files: Vec<PathBuf>,
-    make: Make<T>,
+    build: Build<T>,
     state: Mutex<State<T>>,
 }
 
-/// Makes it of the files' contents, in their order.
-pub(crate) type Make<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, Error> + Send + Sync>;
+/// Builds the value from the contents of the files, in the order of the files.
+pub(crate) type Build<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, Error> + Send + Sync>;
 
 struct State<T> {
     current: Arc<T>,
     content: [u8; 32],
-    look_at: Instant,
-    /// Whether it was told that a file cannot be read.
+    check_at: Instant,
+    /// Whether a warning was logged that a file cannot be read.
     unreadable: bool,
 }
 
 impl<T: Send + Sync + 'static> Reloadable<T> {
-    /// Makes it for the first time.
+    /// Builds the value for the first time.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, naming the file that cannot be read, or what `make` says.
-    pub(crate) fn load(files: Vec<PathBuf>, make: Make<T>) -> Result<Arc<Self>, Error> {
+    /// `InvalidArgument`, naming the file that cannot be read; or the error of `build`.
+    pub(crate) fn load(files: Vec<PathBuf>, build: Build<T>) -> Result<Arc<Self>, Error> {
         let contents = read_all(&files)?;
         let state = State {
-            current: Arc::new(make(&contents)?),
+            current: Arc::new(build(&contents)?),
             content: hash(&contents),
-            look_at: Instant::now() + LOOK_EVERY,
+            check_at: Instant::now() + CHECK_INTERVAL,
             unreadable: false,
         };
-        Ok(Arc::new(Self { files, make, state: Mutex::new(state) }))
+        Ok(Arc::new(Self { files, build, state: Mutex::new(state) }))
     }
 
-    /// What was made last.
+    /// Returns the latest value.
     pub(crate) fn current(&self) -> Arc<T> {
         Arc::clone(&self.lock().current)
     }
 
-    /// Looks at the files, unless somebody did less than [`LOOK_EVERY`] ago.
+    /// Checks the files, unless they were checked within the last [`CHECK_INTERVAL`].
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time; the files are looked at nevertheless.
+    /// Safe to drop at any time; the check then completes in the background.
     pub(crate) async fn refresh(self: &Arc<Self>) {
         if self.is_due() {
             let this = Arc::clone(self);
-            // A panic in there is told by the panic hook, and leaves what there was.
-            let _ = tokio::task::spawn_blocking(move || this.look()).await;
+            // The panic hook reports a panic of `build`; the previous value stays in use.
+            let _ = tokio::task::spawn_blocking(move || this.check()).await;
         }
     }
 
-    /// Of many who ask at once, one looks; the others take what there is.
+    /// Returns whether this caller must check the files. Concurrent callers use the current value.
     fn is_due(&self) -> bool {
         let (mut state, now) = (self.lock(), Instant::now());
-        let due = now >= state.look_at;
+        let due = now >= state.check_at;
         if due {
-            state.look_at = now + LOOK_EVERY;
+            state.check_at = now + CHECK_INTERVAL;
         }
         due
     }
 
-    fn look(&self) {
+    fn check(&self) {
         let contents = match read_all(&self.files) {
             Ok(contents) => contents,
             Err(error) => {
                 if !std::mem::replace(&mut self.lock().unreadable, true) {
-                    warn!(%error, "what was read before stays in use");
+                    warn!(%error, "cannot read a changed file, the previous content stays in use");
                 }
                 return;
             }
@@ -97,13 +97,15 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
                 return;
             }
         }
-        match (self.make)(&contents) {
-            Ok(made) => {
-                self.lock().current = Arc::new(made);
-                info!(files = ?self.files, "read anew");
+        match (self.build)(&contents) {
+            Ok(value) => {
+                self.lock().current = Arc::new(value);
+                info!(files = ?self.files, "files were reloaded");
             }
-            // A key may be written a moment after its certificate: the next change is looked at again.
-            Err(error) => warn!(%error, files = ?self.files, "what was read before stays in use"),
+            // A key may be written shortly after its certificate: the next change is checked again.
+            Err(error) => {
+                warn!(%error, files = ?self.files, "changed files are unusable, the previous content stays in use")
+            }
         }
     }
 
@@ -123,7 +125,7 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
         let mut content = Vec::new();
         File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
         if content.len() as u64 > MAX_FILE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_FILE} bytes")));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("file is longer than {MAX_FILE} bytes")));
         }
         Ok(content)
     };
@@ -136,7 +138,7 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
     files.iter().map(named).collect()
 }
 
-/// Kept instead of the contents, which may be secret.
+/// Returns the hash that is kept instead of the contents, which may be secret.
 fn hash(contents: &[Vec<u8>]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for content in contents {
@@ -146,9 +148,9 @@ fn hash(contents: &[Vec<u8>]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// How often files are looked at, at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The longest file that is read, in bytes.
+/// The shortest time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest accepted file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 #[cfg(test)]
@@ -156,33 +158,33 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn is_made_anew_when_the_content_changes_and_not_for_what_is_no_use() {
+    async fn changed_files_are_reloaded_if_usable() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("number");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write("1");
-        let make = |contents: &[Vec<u8>]| {
+        let build = |contents: &[Vec<u8>]| {
             let text = String::from_utf8_lossy(&contents[0]).into_owned();
-            text.parse::<u8>().map_err(|_| Error::not_executed(Code::InvalidArgument, "no number"))
+            text.parse::<u8>().map_err(|_| Error::not_executed(Code::InvalidArgument, "not a number"))
         };
-        let number = Reloadable::load(vec![path.clone()], Box::new(make)).unwrap();
+        let number = Reloadable::load(vec![path.clone()], Box::new(build)).unwrap();
         write("2");
         number.refresh().await;
-        assert_eq!(*number.current(), 1, "looked at a moment ago");
+        assert_eq!(*number.current(), 1, "checked within the interval");
         for (content, expected) in [("2", 2), ("two", 2), ("3", 3)] {
             write(content);
-            tokio::time::advance(LOOK_EVERY).await;
+            tokio::time::advance(CHECK_INTERVAL).await;
             number.refresh().await;
             assert_eq!(*number.current(), expected);
         }
         std::fs::remove_file(&path).unwrap();
-        tokio::time::advance(LOOK_EVERY).await;
+        tokio::time::advance(CHECK_INTERVAL).await;
         number.refresh().await;
         assert_eq!(*number.current(), 3);
     }
 
     #[test]
-    fn a_file_may_have_1_mib() {
+    fn files_are_limited_to_1_mib() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("large");
         for (length, fits) in [(MAX_FILE, true), (MAX_FILE + 1, false)] {

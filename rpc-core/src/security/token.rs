@@ -1,32 +1,33 @@
-//! [`Token`] and [`Tokens`]: shared secrets by which callers prove who they are.
+//! [`Token`] and [`Tokens`]: shared secrets with which callers prove their identity.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use super::reloadable::Reloadable;
 use crate::{Code, Error};
 
-/// A name and the secret that proves it: what a client has. Cheap to clone.
+/// The token of a client: a name and the secret that proves it. Cheap to clone.
 ///
-/// The secret never travels, and is in no log and no `Debug`. docs/PROTOCOL.md says how it is proved.
+/// The secret is never sent, logged or formatted. docs/PROTOCOL.md specifies the proof.
 #[derive(Clone)]
 pub struct Token(Source<Pair>);
 
-/// The names and secrets that a server accepts. Cheap to clone.
+/// The tokens that a server accepts. Cheap to clone.
 ///
-/// A name may have several secrets: a new one is added at the servers, given to the clients, and then the old one is taken away.
+/// A name may have several secrets. To rotate a secret, add the new one to the servers, then give it to the clients, then remove the
+/// old one from the servers.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
     given: Vec<Pair>,
     file: Option<PathBuf>,
 }
 
-/// The accepted tokens, as a server uses them.
+/// The accepted tokens of a running server.
 #[derive(Debug, Clone)]
 pub struct AcceptedTokens(Source<Vec<Pair>>);
 
 #[derive(Debug, Clone)]
 enum Source<T> {
-    Given(Arc<T>),
+    Fixed(Arc<T>),
     File(Arc<Reloadable<T>>),
 }
 
@@ -38,38 +39,37 @@ pub(crate) struct Pair {
 }
 
 impl Token {
-    /// The longest name, in bytes.
+    /// The longest name in bytes: 64.
     pub const MAX_NAME: usize = 64;
-    /// The shortest secret, in bytes: what is shorter can be guessed by whoever sees it used.
+    /// The shortest secret in bytes: 16. An attacker who observes a proof could find a shorter secret by search.
     pub const MIN_SECRET: usize = 16;
 
-    /// A token by its values.
+    /// Creates a token from its values.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a name that is not 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, and for a secret of fewer than 16
-    /// bytes.
+    /// `InvalidArgument` if the name is not 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, or if the secret has fewer than 16 bytes.
     pub fn new(name: &str, secret: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Ok(Self(Source::Given(Arc::new(Pair::new(name, secret.as_ref())?))))
+        Ok(Self(Source::Fixed(Arc::new(Pair::new(name, secret.as_ref())?))))
     }
 
-    /// The first token of a file of lines `name:secret`, which is read anew when it has changed, before a connection is made. Lines
-    /// that are empty or begin with `#` mean nothing.
+    /// Reads the first token of a file with lines `name:secret`. A client reads a changed file again before it connects. Empty lines and
+    /// lines that start with `#` are ignored.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a file that cannot be read, has no token, or a line that is none.
+    /// `InvalidArgument` if the file cannot be read, contains no token, or contains an invalid line.
     pub fn file(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let first = |pairs: Vec<Pair>| pairs.into_iter().next();
-        let make = {
+        let build = {
             let path = path.clone();
-            move |contents: &[Vec<u8>]| Ok(first(parse(&path, contents)?).expect("`parse` gives one at least"))
+            move |contents: &[Vec<u8>]| Ok(first(parse(&path, contents)?).expect("`parse` returns at least one token"))
         };
-        Ok(Self(Source::File(Reloadable::load(vec![path], Box::new(make))?)))
+        Ok(Self(Source::File(Reloadable::load(vec![path], Box::new(build))?)))
     }
 
-    /// Reads its file, if it has one that was not looked at for a second. A client does so before it connects.
+    /// Reads the file again if the token has one and it was not checked within the last second. A client calls this before it connects.
     ///
     /// # Cancel safety
     ///
@@ -84,12 +84,12 @@ impl Token {
 }
 
 impl Tokens {
-    /// No token yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Accepts `secret` for `name`, besides others for the same name.
+    /// Accepts `secret` for `name`, in addition to other secrets for the same name.
     ///
     /// # Errors
     ///
@@ -99,40 +99,37 @@ impl Tokens {
         Ok(self)
     }
 
-    /// Accepts, besides, what a file of lines `name:secret` says, which is read anew when it has changed, before a connection is
-    /// accepted. Connections that there are stay.
+    /// Accepts in addition the tokens of a file with lines `name:secret`. The server reads a changed file again before it accepts a
+    /// connection. Existing connections stay open.
     #[must_use]
     pub fn with_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// Makes them ready for use. A server does so when it is bound.
+    /// Reads the file, if there is one. A server calls this when it is bound.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` when there is no token, and as [`Token::file`].
+    /// `InvalidArgument` if there is no token; otherwise as [`Token::file`].
     pub fn load(self) -> Result<AcceptedTokens, Error> {
         let Self { given, file } = self;
         let Some(path) = file else {
             if given.is_empty() {
-                return Err(Error::not_executed(
-                    Code::InvalidArgument,
-                    "a server that requires a token must accept one",
-                ));
+                return Err(Error::not_executed(Code::InvalidArgument, "the list of accepted tokens is empty"));
             }
-            return Ok(AcceptedTokens(Source::Given(Arc::new(given))));
+            return Ok(AcceptedTokens(Source::Fixed(Arc::new(given))));
         };
-        let make = {
+        let build = {
             let path = path.clone();
             move |contents: &[Vec<u8>]| Ok([&given[..], &parse(&path, contents)?].concat())
         };
-        Ok(AcceptedTokens(Source::File(Reloadable::load(vec![path], Box::new(make))?)))
+        Ok(AcceptedTokens(Source::File(Reloadable::load(vec![path], Box::new(build))?)))
     }
 }
 
 impl AcceptedTokens {
-    /// Reads their file, if they have one that was not looked at for a second. A server does so for each connection.
+    /// Reads the file again if there is one and it was not checked within the last second. A server calls this for each connection.
     ///
     /// # Cancel safety
     ///
@@ -149,7 +146,7 @@ impl AcceptedTokens {
 impl<T: Send + Sync + 'static> Source<T> {
     fn current(&self) -> Arc<T> {
         match self {
-            Self::Given(value) => Arc::clone(value),
+            Self::Fixed(value) => Arc::clone(value),
             Self::File(reloaded) => reloaded.current(),
         }
     }
@@ -163,35 +160,39 @@ impl<T: Send + Sync + 'static> Source<T> {
 
 impl Pair {
     pub(crate) fn new(name: &str, secret: &[u8]) -> Result<Self, Error> {
-        let refuse = |message: String| Err(Error::not_executed(Code::InvalidArgument, message));
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if !(1..=Token::MAX_NAME).contains(&name.len()) || !name.bytes().all(known) {
-            return refuse(format!("a token's name has 1 to {} of A-Z a-z 0-9 . _ -", Token::MAX_NAME));
+        let reject = |message: String| Err(Error::not_executed(Code::InvalidArgument, message));
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !(1..=Token::MAX_NAME).contains(&name.len()) || !name.bytes().all(legal) {
+            return reject(format!("a token's name must be 1 to {} of A-Z a-z 0-9 . _ -", Token::MAX_NAME));
         }
         if secret.len() < Token::MIN_SECRET {
-            return refuse(format!("the secret of {name} must have at least {} bytes", Token::MIN_SECRET));
+            return reject(format!(
+                "the secret of token {name} is {} bytes, minimum is {}",
+                secret.len(),
+                Token::MIN_SECRET
+            ));
         }
         Ok(Self { name: name.into(), secret: secret.into() })
     }
 }
 
-/// The tokens of a file, one at least.
+/// Parses the tokens of a file. Returns at least one.
 fn parse(path: &std::path::Path, contents: &[Vec<u8>]) -> Result<Vec<Pair>, Error> {
-    let fail = |what: String| Error::not_executed(Code::InvalidArgument, format!("{}: {what}", path.display()));
+    let fail = |problem: String| Error::not_executed(Code::InvalidArgument, format!("{}: {problem}", path.display()));
     let text = contents.first().map(|content| std::str::from_utf8(content)).transpose();
-    let text = text.map_err(|_| fail("a file of tokens is UTF-8".to_owned()))?.unwrap_or_default();
+    let text = text.map_err(|_| fail("the file is not UTF-8".to_owned()))?.unwrap_or_default();
     let mut pairs = Vec::new();
     for (index, line) in text.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // Never the line itself: it may be a secret.
-        let at = |what: &str| fail(format!("line {}: {what}", index + 1));
-        let (name, secret) = line.split_once(':').ok_or_else(|| at("a token is written `name:secret`"))?;
+        // The message must not contain the line, which may be a secret.
+        let at = |problem: &str| fail(format!("line {}: {problem}", index + 1));
+        let (name, secret) = line.split_once(':').ok_or_else(|| at("expected `name:secret`"))?;
         let pair = Pair::new(name.trim(), secret.trim().as_bytes());
         pairs.push(pair.map_err(|error| at(error.message()))?);
     }
-    if pairs.is_empty() { Err(fail("there is no token in it".to_owned())) } else { Ok(pairs) }
+    if pairs.is_empty() { Err(fail("the file contains no token".to_owned())) } else { Ok(pairs) }
 }
 
 impl fmt::Debug for Token {
@@ -200,7 +201,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Tells the name only.
+/// Formats only the name.
 impl fmt::Debug for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pair").field(&self.name).finish()
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_up_to_64_characters_and_a_secret_16_bytes_at_least() {
+    fn name_and_secret_lengths_are_limited() {
         let secret = [b'x'; Token::MIN_SECRET];
         assert!(Token::new(&"n".repeat(64), secret).is_ok());
         for name in ["", "a b", "a:b", "é", &"n".repeat(65)] {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_has_lines_of_a_name_and_a_secret() {
+    async fn file_contains_lines_of_name_and_secret() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokens");
         let tokens = |text: &str| {
@@ -244,8 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn debug_tells_no_secret() {
-        let secret = "a secret that nobody sees";
+    fn debug_contains_no_secret() {
+        let secret = "a secret that is not printed";
         let token = format!("{:?}", Token::new("ann", secret).unwrap());
         let tokens = format!("{:?}", Tokens::new().with("ann", secret).unwrap());
         let accepted = format!("{:?}", Tokens::new().with("ann", secret).unwrap().load().unwrap());

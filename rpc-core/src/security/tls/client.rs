@@ -1,4 +1,4 @@
-//! [`ClientTls`]: a client's part in TLS.
+//! [`ClientTls`]: TLS of a client.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Code, Error, Identity, Phase, transport::Io};
 
-/// Whose certificates a client trusts, and which it shows itself.
+/// The TLS settings of a client: the authorities that it trusts and the certificate that it presents.
 ///
 /// ```
 /// # use rpc_core::tls::ClientTls;
@@ -33,7 +33,7 @@ pub struct ClientTls {
     name: Option<String>,
 }
 
-/// [`ClientTls`] whose files were read.
+/// [`ClientTls`] with loaded files.
 #[derive(Debug, Clone)]
 pub struct LoadedClientTls {
     config: Arc<Reloadable<ClientConfig>>,
@@ -41,49 +41,48 @@ pub struct LoadedClientTls {
 }
 
 impl ClientTls {
-    /// TLS with servers whose certificates are by an authority of this PEM file; no other is trusted. A certificate must have the
-    /// [`server_name`](Self::server_name), or else the name that the instance tells in its metadata as
-    /// [`Instance::TLS_NAME`](crate::Instance::TLS_NAME), or else the IP address that is connected to.
+    /// Trusts only servers with a certificate issued by an authority in this PEM file. The certificate must contain the
+    /// [`server_name`](Self::server_name) if it is set; otherwise the name under [`Instance::TLS_NAME`](crate::Instance::TLS_NAME) in the
+    /// metadata of the instance if there is one; otherwise the IP address of the connection.
     pub fn new(ca: impl Into<PathBuf>) -> Self {
         Self { ca: ca.into(), own: None, name: None }
     }
 
-    /// Shows the certificate of a PEM file, in which those may follow that lead from it to its authority, and proves it by the
-    /// private key of another.
+    /// Presents the certificate in a PEM file, which intermediate certificates may follow, with the private key in another PEM file.
     pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.own = Some(KeyPair { certificate: certificate.into(), key: key.into() });
         self
     }
 
-    /// Asks every server for this name, whatever its instance says: who may write to the registry could otherwise name any
-    /// server that the authority knows.
+    /// Requires this name in the certificate of every server, and ignores the metadata of instances. Otherwise, a party with write
+    /// access to the registry could direct the client to any server with a certificate of the authority.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Reads the files. A client does so when it is built.
+    /// Reads the files. A client calls this when it is built.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, naming the file or the name that cannot be used.
+    /// `InvalidArgument`, naming the unusable file; also if the server name is invalid.
     pub fn load(self) -> Result<LoadedClientTls, Error> {
         let name = self.name.clone().map(ServerName::try_from).transpose();
         let name = name.map_err(|error| {
-            Error::not_executed(Code::InvalidArgument, "the server's name is neither a DNS name nor an IP address")
+            Error::not_executed(Code::InvalidArgument, "the server name is neither a DNS name nor an IP address")
                 .with_source(error)
         })?;
         let mut files = vec![self.ca.clone()];
         files.extend(self.own.iter().flat_map(|own| [own.certificate.clone(), own.key.clone()]));
-        let make = move |contents: &[Vec<u8>]| self.configure(contents);
-        Ok(LoadedClientTls { config: Reloadable::load(files, Box::new(make))?, name })
+        let build = move |contents: &[Vec<u8>]| self.configure(contents);
+        Ok(LoadedClientTls { config: Reloadable::load(files, Box::new(build))?, name })
     }
 
     fn configure(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, Error> {
-        let [ca, own @ ..] = contents else { unreachable!("a file is always read") };
+        let [ca, own @ ..] = contents else { unreachable!("`load` lists at least one file") };
         let config = ClientConfig::builder_with_provider(pem::provider())
             .with_protocol_versions(&[&TLS13])
-            .expect("the provider speaks TLS 1.3")
+            .expect("the crypto provider supports TLS 1.3")
             .with_root_certificates(pem::authorities(&self.ca, ca)?);
         let mut config = match (&self.own, own) {
             (Some(own), [certificate, key]) => {
@@ -99,15 +98,16 @@ impl ClientTls {
 }
 
 impl LoadedClientTls {
-    /// Encrypts a connection to `address`, whose instance tells this `listed_name`. The caller bounds the time.
+    /// Performs the handshake on a connection to `address`. `listed_name` is the [`Instance::TLS_NAME`](crate::Instance::TLS_NAME) of the
+    /// instance. The caller limits the duration.
     ///
     /// # Errors
     ///
-    /// `Unavailable`, saying what is wrong with the server or its certificate.
+    /// `Unavailable`, describing the problem with the server or its certificate.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is closed.
+    /// Dropping the future closes the connection.
     pub async fn connect(
         &self,
         io: Box<dyn Io>,
@@ -119,7 +119,7 @@ impl LoadedClientTls {
             let message = format!("the TLS handshake failed: {}", describe(&error));
             Error::not_executed(Code::Unavailable, message).with_phase(Phase::Connect).with_source(error)
         };
-        let name = self.name_of(address, listed_name).map_err(|error| failed(io::Error::other(error)))?;
+        let name = self.server_name_for(address, listed_name).map_err(|error| failed(io::Error::other(error)))?;
         let stream = TlsConnector::from(self.config.current()).connect(name, io).await.map_err(failed)?;
         let (_, connection) = stream.get_ref();
         check_protocol(connection.alpn_protocol()).map_err(failed)?;
@@ -128,7 +128,11 @@ impl LoadedClientTls {
         Ok(Secured { io: Box::new(stream), binding, identity: Identity::ANONYMOUS })
     }
 
-    fn name_of(&self, address: SocketAddr, listed: Option<&str>) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    fn server_name_for(
+        &self,
+        address: SocketAddr,
+        listed: Option<&str>,
+    ) -> Result<ServerName<'static>, InvalidDnsNameError> {
         match (&self.name, listed) {
             (Some(name), _) => Ok(name.clone()),
             (None, Some(listed)) => ServerName::try_from(listed.to_owned()),

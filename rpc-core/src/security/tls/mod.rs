@@ -1,11 +1,11 @@
 //! [`ServerTls`] and [`ClientTls`]: encryption and certificates, by rustls.
 //!
-//! TLS 1.3 alone, with ALPN `msnb/1`, which both ends insist on. There is no falling back to plain text, and no session is resumed:
-//! certificates are checked on each connection. The files are PEM. They are looked at when a connection is made, at most once a
-//! second, and read anew when they have changed; connections that there are stay. Files that cannot be used are told by a
-//! warning, and those read before stay in use.
+//! Only TLS 1.3 is supported, with ALPN `msnb/1`, which both ends require. There is no fallback to plain text. Sessions are not resumed,
+//! so that both ends check certificates on each connection. The files are PEM. Both ends check them when a connection is opened, at most
+//! once a second, and reload them if they have changed. Existing connections stay open. If changed files are unusable, a warning is logged
+//! and the previous content stays in use.
 //!
-//! Revocation lists are not looked at: give certificates a short life instead.
+//! Revocation lists are not supported: issue certificates with a short lifetime instead.
 
 mod client;
 mod pem;
@@ -22,11 +22,11 @@ use crate::{Identity, proof::Binding, transport::Io};
 /// An encrypted connection.
 #[non_exhaustive]
 pub struct Secured {
-    /// What goes in is encrypted.
+    /// The stream, which encrypts and decrypts.
     pub io: Box<dyn Io>,
-    /// Ties what is proved on the connection to it: RFC 9266's `tls-exporter`.
+    /// The channel binding `tls-exporter` of RFC 9266, to which a proof on this connection is bound.
     pub binding: Binding,
-    /// Who the peer is by its certificate: of clients only.
+    /// The identity in the peer's certificate. Anonymous for servers.
     pub identity: Identity,
 }
 
@@ -36,13 +36,13 @@ impl std::fmt::Debug for Secured {
     }
 }
 
-/// Why a server parts with a client for its certificate's sake, if that is what broke a connection: in TLS 1.3 a client's handshake
-/// has ended by then.
+/// Returns why a server rejected the client's certificate, if that ended the connection. In TLS 1.3, the alert arrives after the
+/// client's handshake has completed.
 pub fn refused_certificate(error: &io::Error) -> Option<String> {
     use AlertDescription as Alert;
     match cause(error)? {
         rustls::Error::AlertReceived(Alert::CertificateRequired) => {
-            Some("it requires a certificate, and this client has none".to_owned())
+            Some("the server requires a certificate, and this client has none".to_owned())
         }
         rustls::Error::AlertReceived(
             alert @ (Alert::BadCertificate
@@ -53,20 +53,20 @@ pub fn refused_certificate(error: &io::Error) -> Option<String> {
             | Alert::UnknownCA
             | Alert::DecryptError
             | Alert::AccessDenied),
-        ) => Some(format!("this client's certificate is not accepted here: {alert:?}")),
+        ) => Some(format!("the server rejected this client's certificate: {alert:?}")),
         _ => None,
     }
 }
 
-/// What went wrong with a handshake, and whose fault it probably is.
+/// Describes the failure of a handshake and its probable cause.
 fn describe(error: &io::Error) -> String {
     match (cause(error), error.kind()) {
         (Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)), _) => {
-            "the peer does not speak TLS".to_owned()
+            "the peer does not use TLS".to_owned()
         }
         (Some(cause), _) => cause.to_string(),
         (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-            "the peer closed the connection; it may not speak TLS, or take no more connections".to_owned()
+            "the peer closed the connection: it may not use TLS, or accept no more connections".to_owned()
         }
         (None, _) => error.to_string(),
     }
@@ -76,15 +76,15 @@ fn cause(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Refuses a peer that speaks TLS and did not say that it speaks msnb in it.
+/// Rejects a peer that uses TLS without the ALPN protocol of msnb.
 fn check_protocol(agreed: Option<&[u8]>) -> io::Result<()> {
     if agreed == Some(ALPN) {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the peer speaks TLS, but not msnb/1 in it"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the peer uses TLS without the ALPN protocol msnb/1"))
 }
 
-/// The protocol's name in TLS.
+/// The ALPN protocol of msnb.
 const ALPN: &[u8] = b"msnb/1";
-/// RFC 9266.
+/// The exporter label of RFC 9266.
 const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";

@@ -1,4 +1,4 @@
-//! [`ServerTls`]: a server's part in TLS.
+//! [`ServerTls`]: TLS of a server.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{Code, Error, Identity, transport::Io};
 
-/// With which certificate a server speaks TLS, and whose certificates it asks for.
+/// The TLS settings of a server: its certificate and the authorities of its clients.
 ///
 /// ```
 /// # use rpc_core::tls::ServerTls;
@@ -38,59 +38,59 @@ pub struct ServerTls {
     name: Option<String>,
 }
 
-/// [`ServerTls`] whose files were read.
+/// [`ServerTls`] with loaded files.
 #[derive(Debug, Clone)]
 pub struct LoadedServerTls(Arc<Reloadable<ServerConfig>>);
 
 impl ServerTls {
-    /// TLS with the certificate of a PEM file, in which those may follow that lead from it to its authority, and the private key of
-    /// another. Its subject alternative name must have the server's IP address, or the [`name`](Self::name).
+    /// Presents the certificate in a PEM file, which intermediate certificates may follow, with the private key in another PEM file. The
+    /// subject alternative name of the certificate must contain the server's IP address or the [`name`](Self::name).
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self { own: KeyPair { certificate: certificate.into(), key: key.into() }, client_ca: None, name: None }
     }
 
-    /// Takes only clients that show a certificate by an authority of this PEM file. Who they are is in
-    /// [`Peer::identity`](crate::Peer::identity).
+    /// Accepts only clients with a certificate issued by an authority in this PEM file. [`Peer::identity`](crate::Peer::identity) returns
+    /// the names in it.
     pub fn client_ca(mut self, certificates: impl Into<PathBuf>) -> Self {
         self.client_ca = Some(certificates.into());
         self
     }
 
-    /// Sets the name in the certificate, where that has not the address: the server tells it to clients in the metadata of its
-    /// instance, as [`Instance::TLS_NAME`](crate::Instance::TLS_NAME).
+    /// Sets the name that clients require in the certificate instead of the IP address. The server publishes it in the metadata of its
+    /// instance, under [`Instance::TLS_NAME`](crate::Instance::TLS_NAME).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The name that clients are to look for in the certificate.
+    /// Returns the name that clients require in the certificate.
     pub fn certificate_name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Whether clients must show a certificate.
+    /// Returns whether clients must present a certificate.
     pub fn requires_certificate(&self) -> bool {
         self.client_ca.is_some()
     }
 
-    /// Reads the files. A server does so when it is bound.
+    /// Reads the files. A server calls this when it is bound.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, naming the file that cannot be used.
+    /// `InvalidArgument`, naming the unusable file.
     pub fn load(self) -> Result<LoadedServerTls, Error> {
         let mut files = vec![self.own.certificate.clone(), self.own.key.clone()];
         files.extend(self.client_ca.clone());
-        let make = move |contents: &[Vec<u8>]| self.configure(contents);
-        Ok(LoadedServerTls(Reloadable::load(files, Box::new(make))?))
+        let build = move |contents: &[Vec<u8>]| self.configure(contents);
+        Ok(LoadedServerTls(Reloadable::load(files, Box::new(build))?))
     }
 
     fn configure(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, Error> {
-        let [certificate, key, client_ca @ ..] = contents else { unreachable!("two files are always read") };
+        let [certificate, key, client_ca @ ..] = contents else { unreachable!("`load` lists at least two files") };
         let (chain, key) = self.own.parse(certificate, key)?;
         let config = ServerConfig::builder_with_provider(pem::provider())
             .with_protocol_versions(&[&TLS13])
-            .expect("the provider speaks TLS 1.3");
+            .expect("the crypto provider supports TLS 1.3");
         let config = match (&self.client_ca, client_ca) {
             (Some(path), [content]) => {
                 let roots = pem::authorities(path, content)?;
@@ -108,19 +108,20 @@ impl ServerTls {
 }
 
 impl LoadedServerTls {
-    /// Encrypts a connection that a client has made. The caller bounds the time.
+    /// Performs the handshake on a connection of a client. The caller limits the duration.
     ///
     /// # Errors
     ///
-    /// `Unauthenticated`, saying what is wrong with the client or its certificate. It was told; the connection is closed.
+    /// `Unauthenticated`, describing the problem with the client or its certificate. The client has received an alert, and the connection
+    /// is closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is closed.
+    /// Dropping the future closes the connection.
     pub async fn accept(&self, io: Box<dyn Io>) -> Result<Secured, Error> {
         self.0.refresh().await;
         let acceptor = TlsAcceptor::from(self.0.current());
-        let refused = |error: io::Error| {
+        let failed = |error: io::Error| {
             let message = format!("the TLS handshake failed: {}", describe(&error));
             Error::not_executed(Code::Unauthenticated, message).with_source(error)
         };
@@ -128,13 +129,13 @@ impl LoadedServerTls {
             Ok(stream) => stream,
             Err((error, io)) => {
                 linger(io).await;
-                return Err(refused(error));
+                return Err(failed(error));
             }
         };
         let (_, connection) = stream.get_ref();
-        check_protocol(connection.alpn_protocol()).map_err(refused)?;
+        check_protocol(connection.alpn_protocol()).map_err(failed)?;
         let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
-        let binding = binding.map_err(|error| refused(io::Error::other(error)))?;
+        let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
         let identity = match connection.peer_certificates() {
             Some([certificate, ..]) => Identity::ANONYMOUS.with_certificate(names(certificate)),
             _ => Identity::ANONYMOUS,
@@ -143,13 +144,14 @@ impl LoadedServerTls {
     }
 }
 
-/// The names in a certificate that was verified.
+/// Returns the names in a verified certificate.
 fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
 }
 
-/// Closes a connection so that the peer reads what it was told: bytes of its own that nobody reads would reset it.
+/// Closes a connection so that the peer can read the alert. Unread bytes from the peer would reset the connection, so they are read and
+/// discarded.
 async fn linger(mut io: Box<dyn Io>) {
     let mut discarded = [0; 1024];
     let closed = async {
@@ -159,5 +161,5 @@ async fn linger(mut io: Box<dyn Io>) {
     let _ = timeout(LINGER, closed).await;
 }
 
-/// How long a peer that was refused may take to close its side.
+/// How long a rejected peer may take to close its side.
 const LINGER: Duration = Duration::from_secs(1);
