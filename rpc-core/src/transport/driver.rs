@@ -382,3 +382,302 @@ const CHUNKS_PER_WRITE: usize = 16;
 const BUFFERS_KEPT: Duration = Duration::from_millis(100);
 /// How long the peer may take to close its side in an orderly close.
 const LINGER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use bytes::{BufMut, BytesMut};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        task::JoinSet,
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::{
+        frame::{Frame, FrameType, Header},
+        transport::{PingWindow, Turn},
+    };
+
+    #[derive(Debug, PartialEq)]
+    enum Event {
+        Frame(u32),
+        Overlong(u32),
+        Closed(String),
+    }
+
+    type Events = Arc<Mutex<Vec<Event>>>;
+
+    /// Records the calls of the driver. A request with id 0 violates the protocol; a GOAWAY finishes the connection.
+    struct Recorder {
+        events: Events,
+        outbox: Arc<Outbox>,
+        pings: PingWindow,
+        wake_at: Option<Instant>,
+        finish: bool,
+    }
+
+    impl Recorder {
+        fn record(&self, event: Event) {
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        }
+    }
+
+    impl Role for Recorder {
+        fn expects_more(&self, _: bool) -> bool {
+            false
+        }
+
+        fn backlog(config: &TransportConfig) -> usize {
+            config.outbox
+        }
+
+        fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+            let Header { frame_type, id, .. } = frame.header;
+            match frame_type {
+                FrameType::Request if id == 0 => return Err(Violation::ZeroId),
+                FrameType::Ping => {
+                    self.pings.count(now)?;
+                    let pong = Header::empty(FrameType::Pong, id).to_bytes();
+                    let _ = self.outbox.push_control(|out| out.put_slice(&pong));
+                }
+                FrameType::Goaway => self.finish = true,
+                _ => {}
+            }
+            self.record(Event::Frame(id));
+            Ok(())
+        }
+
+        fn handle_overlong(&mut self, header: Header, _: u32) -> Result<(), Violation> {
+            self.record(Event::Overlong(header.id));
+            Ok(())
+        }
+
+        fn handle_turn(&mut self, _: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+            match self.wake_at {
+                Some(wake_at) if now >= wake_at => Err(CloseReason::Idle(Duration::from_secs(3))),
+                wake_at => Ok(Turn { wake_at, finish: self.finish }),
+            }
+        }
+
+        fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+            self.record(Event::Closed(reason.to_string()));
+        }
+    }
+
+    /// A driver on its own task, and the other end of its stream.
+    struct Scene {
+        peer: DuplexStream,
+        outbox: Arc<Outbox>,
+        events: Events,
+        task: JoinSet<Arc<CloseReason>>,
+    }
+
+    impl Scene {
+        fn new(config: TransportConfig) -> Self {
+            Self::with(config, |driver| driver)
+        }
+
+        fn with(
+            config: TransportConfig,
+            adjust: impl FnOnce(Driver<DuplexStream, Recorder>) -> Driver<DuplexStream, Recorder>,
+        ) -> Self {
+            let (driver, peer, outbox, events) = connect(config);
+            let mut task = JoinSet::new();
+            task.spawn(adjust(driver));
+            Self { peer, outbox, events, task }
+        }
+
+        async fn send(&mut self, frame_type: FrameType, id: u32, body: &'static [u8]) {
+            self.peer.write_all(&encoded(frame_type, id, body)).await.unwrap();
+        }
+
+        async fn end(&mut self) -> Arc<CloseReason> {
+            self.task.join_next().await.unwrap().unwrap()
+        }
+
+        fn events(&self) -> Vec<Event> {
+            std::mem::take(&mut self.events.lock().unwrap())
+        }
+    }
+
+    fn connect(config: TransportConfig) -> (Driver<DuplexStream, Recorder>, DuplexStream, Arc<Outbox>, Events) {
+        let (io, peer) = duplex(PIPE);
+        let (outbox, events) = (Arc::new(Outbox::new(config.outbox)), Events::default());
+        let role = Recorder {
+            events: Arc::clone(&events),
+            outbox: Arc::clone(&outbox),
+            pings: PingWindow::new(PingWindow::LIMIT, Instant::now()),
+            wake_at: None,
+            finish: false,
+        };
+        (Driver::new(io, role, Arc::clone(&outbox), config), peer, outbox, events)
+    }
+
+    fn encoded(frame_type: FrameType, id: u32, body: &'static [u8]) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        Frame { header: Header::empty(frame_type, id), body: body.into() }.write(&mut bytes);
+        bytes
+    }
+
+    fn closed(reason: &CloseReason) -> Vec<Event> {
+        vec![Event::Closed(reason.to_string())]
+    }
+
+    /// The capacity of the stream in each direction, in bytes.
+    const PIPE: usize = 64;
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_reach_the_role_in_order() {
+        let mut scene = Scene::new(TransportConfig { max_frame: 100, ..TransportConfig::default() });
+        scene.send(FrameType::Request, 1, b"").await;
+        scene.send(FrameType::Request, 2, &[7; 85]).await;
+        scene.send(FrameType::Request, 3, &[7; 84]).await;
+        scene.send(FrameType::Cancel, 1, b"").await;
+        sleep(Duration::from_secs(1)).await;
+        let expected = [Event::Frame(1), Event::Overlong(2), Event::Frame(3), Event::Frame(1)];
+        assert_eq!(scene.events(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn violation_closes_the_connection_once() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.send(FrameType::Request, 0, b"").await;
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::ZeroId)), "{reason:?}");
+        assert!(scene.outbox.is_closed());
+        assert_eq!(scene.events(), closed(&reason), "the task has dropped the driver too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn malformed_response_head_is_a_violation() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.send(FrameType::Response, 1, b"\0\x01").await;
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::HeadOverrun)), "{reason:?}");
+        assert_eq!(scene.events(), closed(&reason));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropped_driver_notifies_the_role_once() {
+        let (driver, _peer, outbox, events) = connect(TransportConfig::default());
+        drop(driver);
+        assert!(outbox.is_closed());
+        assert_eq!(*events.lock().unwrap(), closed(&CloseReason::Dropped));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stalled_write_closes_the_connection() {
+        let start = Instant::now();
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.outbox.push(|out| out.copied().put_bytes(7, 10 * PIPE)).unwrap();
+        // Progress restarts the period.
+        sleep(Duration::from_secs(9)).await;
+        scene.peer.read_exact(&mut [0; PIPE]).await.unwrap();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::WriteStalled(_)), "{reason:?}");
+        assert_eq!(start.elapsed().as_secs(), 19);
+        assert_eq!(scene.events(), closed(&reason));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_frame_is_a_violation() {
+        let start = Instant::now();
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.peer.write_all(&encoded(FrameType::Request, 1, &[7; 100])[..50]).await.unwrap();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::SlowFrame(116))), "{reason:?}");
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_above_the_limit_close_the_connection() {
+        let mut scene = Scene::new(TransportConfig::default());
+        for id in 1..=PingWindow::LIMIT {
+            scene.send(FrameType::Ping, id, b"").await;
+            scene.peer.read_exact(&mut [0; 16]).await.unwrap();
+        }
+        scene.send(FrameType::Ping, PingWindow::LIMIT + 1, b"").await;
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::PingFlood(PingWindow::LIMIT))), "{reason:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_backlog_pauses_reading() {
+        let mut scene = Scene::new(TransportConfig { outbox: 2 * PIPE, ..TransportConfig::default() });
+        scene.outbox.push(|out| out.copied().put_bytes(7, 4 * PIPE)).unwrap();
+        sleep(Duration::from_secs(1)).await;
+        scene.send(FrameType::Request, 1, b"").await;
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), []);
+        scene.peer.read_exact(&mut [0; 4 * PIPE]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), [Event::Frame(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn role_is_called_at_its_wake_time() {
+        let start = Instant::now();
+        let mut scene = Scene::with(TransportConfig::default(), |mut driver| {
+            driver.role.wake_at = Some(start + Duration::from_secs(3));
+            driver
+        });
+        assert!(matches!(*scene.end().await, CloseReason::Idle(_)));
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn push_is_written_by_a_sleeping_driver() {
+        let mut scene = Scene::new(TransportConfig::default());
+        sleep(Duration::from_secs(1)).await;
+        scene.outbox.push(|out| out.copied().put_slice(b"frame")).unwrap();
+        let mut written = [0; 5];
+        scene.peer.read_exact(&mut written).await.unwrap();
+        assert_eq!(&written, b"frame");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn finish_writes_all_output_before_closing() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.outbox.push(|out| out.copied().put_bytes(7, 4 * PIPE)).unwrap();
+        scene.send(FrameType::Goaway, 0, b"\0\0").await;
+        let mut written = Vec::new();
+        scene.peer.read_to_end(&mut written).await.unwrap();
+        assert_eq!(written.len(), 4 * PIPE);
+        let start = Instant::now();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Finished), "{reason:?}");
+        assert_eq!(start.elapsed(), LINGER, "the peer keeps its side open");
+        assert_eq!(scene.events(), [Event::Frame(0), Event::Closed(reason.to_string())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_closes_within_a_frame_ends_the_connection() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.peer.write_all(b"msnb").await.unwrap();
+        scene.peer.shutdown().await.unwrap();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::PeerClosed), "{reason:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn buffered_bytes_of_the_reader_are_handled() {
+        let mut reader = FrameReader::new(1000);
+        reader.read_buffer().put_slice(&encoded(FrameType::Request, 1, b""));
+        let scene = Scene::with(TransportConfig::default(), |driver| driver.with_reader(reader));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), [Event::Frame(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn traffic_counts_all_bytes() {
+        let traffic = Arc::new(Traffic::default());
+        let mut scene = Scene::with(TransportConfig::default(), |driver| driver.counted_in(Arc::clone(&traffic)));
+        scene.send(FrameType::Ping, 1, b"").await;
+        scene.peer.read_exact(&mut [0; 16]).await.unwrap();
+        scene.send(FrameType::Request, 0, b"").await;
+        scene.end().await;
+        assert_eq!(traffic.bytes(), (32, 16));
+    }
+}
