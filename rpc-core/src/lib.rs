@@ -76,7 +76,7 @@
 //!         if name.is_empty() {
 //!             return Err(GreetError::EmptyName);
 //!         }
-//!         if name == "nobody" {
+//!         if name == "slow" {
 //!             std::future::pending::<()>().await; // dropped when the deadline passes
 //!         }
 //!         let context = Context::current().expect("a handler has a context");
@@ -92,7 +92,7 @@
 //! let error = greeter.hello(String::new()).await.unwrap_err();
 //! assert!(matches!(error, CallError::Service(GreetError::EmptyName)));
 //!
-//! let error = greeter.hello("nobody".into()).timeout(Duration::from_millis(20)).await.unwrap_err();
+//! let error = greeter.hello("slow".into()).timeout(Duration::from_millis(20)).await.unwrap_err();
 //! let error = error.rpc().expect("the framework's error");
 //! assert!(error.is_timeout());
 //! assert_eq!(error.delivery(), Delivery::Unknown);

@@ -95,7 +95,7 @@ impl fmt::Display for Explanation {
             match (ended, error) {
                 (Some(ended), Some(error)) => writeln!(f, ", failed after {ended:?}: {error}")?,
                 (Some(ended), None) => writeln!(f, ", answered after {ended:?}")?,
-                (None, _) => writeln!(f, ", given up")?,
+                (None, _) => writeln!(f, ", abandoned")?,
             }
         }
         Ok(())

@@ -1,50 +1,38 @@
-//! The compression algorithms.
+//! The compression algorithms. Each decompresses at most `limit` bytes and one more, which shows that the payload exceeds the limit.
 
 use std::io::{self, Read, Write};
 
-use super::compression::Compression;
-
-pub(super) fn compress(compression: Compression, plain: &[u8]) -> io::Result<Vec<u8>> {
-    match compression {
-        Compression::None => Ok(plain.to_vec()),
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(plain)?;
-            encoder.finish()
-        }
-        Compression::Zstd => zstd::bulk::compress(plain, zstd::DEFAULT_COMPRESSION_LEVEL),
-        Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            encoder.write_all(plain)?;
-            encoder.finish().map_err(io::Error::other)
-        }
-    }
+pub(super) fn compress_gzip(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(plain)?;
+    encoder.finish()
 }
 
-/// Decompresses at most `limit` bytes and one more, which shows that the payload exceeds the limit.
-pub(super) fn decompress(compression: Compression, packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
-    match compression {
-        Compression::None => read_limited(packed, limit),
-        Compression::Gzip => read_limited(flate2::bufread::MultiGzDecoder::new(packed), limit),
-        Compression::Zstd => zstd::Decoder::with_buffer(packed).and_then(|mut decoder| {
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            read_limited(decoder, limit)
-        }),
-        Compression::Lz4 => decompress_lz4(packed, limit),
-    }
+pub(super) fn compress_zstd(plain: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(plain, zstd::DEFAULT_COMPRESSION_LEVEL)
 }
 
-fn read_limited(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
-    let mut plain = Vec::new();
-    reader.take(limit as u64 + 1).read_to_end(&mut plain)?;
-    Ok(plain)
+pub(super) fn compress_lz4(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(plain)?;
+    encoder.finish().map_err(io::Error::other)
+}
+
+pub(super) fn decompress_gzip(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    read_limited(flate2::bufread::MultiGzDecoder::new(packed), limit)
+}
+
+pub(super) fn decompress_zstd(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    let mut decoder = zstd::Decoder::with_buffer(packed)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    read_limited(decoder, limit)
 }
 
 /// Decompresses one complete LZ4 frame.
 ///
 /// The library treats the end of the input as the end of the frame, and ignores bytes after a frame. With one additional end mark
 /// appended to the input, a payload that is exactly one frame leaves exactly that mark unread.
-fn decompress_lz4(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+pub(super) fn decompress_lz4(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let mut decoder = lz4_flex::frame::FrameDecoder::new(packed.chain(&LZ4_END_MARK[..]));
     let plain = read_limited(&mut decoder, limit)?;
     let (rest, mark) = decoder.get_ref().get_ref();
@@ -53,6 +41,12 @@ fn decompress_lz4(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     }
     let problem = if rest.is_empty() { "the end mark is missing" } else { "trailing bytes after the frame" };
     Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+fn read_limited(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    reader.take(limit as u64 + 1).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 const LZ4_END_MARK: [u8; 4] = [0; 4];

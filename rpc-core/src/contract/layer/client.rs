@@ -190,7 +190,7 @@ impl Future for LayeredCall {
         }
         let delivery = match progress.stage.load(Ordering::Relaxed) {
             Progress::BEFORE => Delivery::NotExecuted,
-            // The caller enforces the deadline itself and knows whether the request was sent.
+            // The caller enforces the deadline itself, and its error states whether the request was sent.
             Progress::BELOW => return Poll::Pending,
             _ => Delivery::Unknown,
         };
