@@ -10,7 +10,9 @@ use rpc_core::{
     transport::{FrameReader, Inbound},
 };
 
-/// Checks a header, the heads of a request and a response, and a stored answer: decoded values encode to the same bytes.
+/// Checks a header, the heads of a request and a response, and a stored answer.
+///
+/// Decoded values encode to the same bytes.
 pub fn frame(input: &[u8]) {
     let Some((header, body)) = input.split_first_chunk::<HEADER_LEN>() else { return };
     if let Ok(parsed) = Header::parse(header) {
@@ -62,8 +64,10 @@ fn response(mut body: Bytes) {
     }
 }
 
-/// Checks a stream of frames: every split, which the first two bytes determine, yields the same frames; and the buffer's capacity follows
-/// the received bytes, not the announced lengths.
+/// Checks that every split of a stream yields the same frames.
+///
+/// The first two bytes determine the split. The buffer's capacity follows the received bytes, not the announced
+/// lengths.
 pub fn frame_stream(input: &[u8]) {
     let Some((&[count, seed], stream)) = input.split_first_chunk::<2>() else { return };
     let at_once = read(stream, std::iter::empty());
@@ -81,7 +85,9 @@ pub fn frame_stream(input: &[u8]) {
     }
 }
 
-/// Returns all frames of a stream that arrives in pieces of the lengths `cuts`; then whether it ends within a frame, or its violation.
+/// Returns all frames of a stream that arrives in pieces of the lengths `cuts`.
+///
+/// Also returns whether the stream ends within a frame, or its violation.
 fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inbound>, Result<bool, Violation>) {
     let (mut reader, mut found) = (FrameReader::new(MAX_FRAME), Vec::new());
     let mut received = 0;
@@ -119,5 +125,7 @@ fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inboun
     }
 }
 
-/// The frame limit: so short that small inputs contain frames longer than it, and longer than 16 times it.
+/// The frame limit.
+///
+/// It is so short that small inputs contain frames longer than it, and longer than 16 times it.
 const MAX_FRAME: u32 = 1024;

@@ -1,7 +1,7 @@
 //! Fuzz checks of frames, heads and payloads: any input is either decoded or rejected.
 //!
-//! Each function takes arbitrary bytes and panics if a property does not hold. `cargo fuzz` calls them with the input of libFuzzer
-//! (`fuzz_targets/`); `tests/tests/fuzz.rs` calls them with generated input on every toolchain.
+//! Each function takes arbitrary bytes and panics if a property does not hold. `cargo fuzz` calls them with the input
+//! of libFuzzer (`fuzz_targets/`); `tests/tests/fuzz.rs` calls them with generated input on every toolchain.
 
 mod frames;
 mod payloads;

@@ -60,7 +60,9 @@ fn payload(codec: Codec, input: &[u8]) {
     }
 }
 
-/// Checks that a decoded value encodes and decodes to itself. Compares the encoded bytes, because NaN does not equal itself.
+/// Checks that a decoded value encodes and decodes to itself.
+///
+/// Compares the encoded bytes, because NaN does not equal itself.
 fn check_round_trip<T: Serialize + DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Option<T> {
     let value: T = codec.decode(bytes).ok()?;
     let written = write(codec, &value)?;

@@ -19,14 +19,14 @@
 //! | TLS | [`tls`] |
 //! | authentication | [`Identity`], [`Token`], [`Tokens`], [`proof`] |
 //!
-//! A call ends exactly once, at its deadline at the latest: with its answer, or with an [`Error`] that states whether the handler
-//! may have executed. Timeouts are [`Duration`](std::time::Duration)s of at most 49 days, sent in whole milliseconds and rounded
-//! up. Sizes are in bytes.
+//! A call ends exactly once, at its deadline at the latest: with its answer, or with an [`Error`] that states whether
+//! the handler may have executed. Timeouts are [`Duration`](std::time::Duration)s of at most 49 days, sent in whole
+//! milliseconds and rounded up. Sizes are in bytes.
 //!
 //! # Errors
 //!
-//! msnb gives calls the codes of this table. [`Code`] has further codes, which only hand-written [`Service`]s return. Constructors
-//! and builders of servers, clients and registries document their own errors.
+//! msnb gives calls the codes of this table. [`Code`] has further codes, which only hand-written [`Service`]s return.
+//! Constructors and builders of servers, clients and registries document their own errors.
 //!
 //! | code | cause |
 //! |---|---|
@@ -46,12 +46,13 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping a call's future cancels the call: the client notifies the peer, which drops the handler's future. Whether the handler
-//! executed is then unknown.
+//! Dropping a call's future cancels the call: the client notifies the peer, which drops the handler's future. Whether
+//! the handler executed is then unknown.
 //!
 //! # Examples
 //!
-//! A contract, and calls of it within one process. To call over a network, create the proxy from a client of rpc-client.
+//! A contract, and calls of it within one process. To call over a network, create the proxy from a client of
+//! rpc-client.
 //!
 //! ```
 //! use std::time::Duration;

@@ -23,7 +23,9 @@ pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(reply: Result<Reply, E
     reply?.fallible()
 }
 
-/// A `T` that is transferred without copying if it is `bytes::Bytes`. The macro only sees the name `Bytes`, which may be another type.
+/// A `T` that is transferred without copying if it is `bytes::Bytes`.
+///
+/// The macro only sees the name `Bytes`, which may be another type.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound(serialize = "T: Serialize + 'static", deserialize = "T: DeserializeOwned + 'static"))]
 pub struct Uncopied<T>(#[serde(with = "uncopied")] pub T);

@@ -1,7 +1,8 @@
 //! [`setters!`](crate::setters): setters of configs.
 
-/// Generates a setter for each listed field inside the `impl` of a config. Configs are `#[non_exhaustive]`, so other crates cannot
-/// create them with a struct expression.
+/// Generates a setter for each listed field inside the `impl` of a config.
+///
+/// Configs are `#[non_exhaustive]`, so other crates cannot create them with a struct expression.
 ///
 /// ```
 /// #[derive(Default)]

@@ -1,5 +1,5 @@
-//! Synchronization primitives for code whose correctness depends on their ordering: those of the standard library, or those of shuttle,
-//! which tests many schedules (`--cfg shuttle`, see docs/TESTING.md).
+//! Synchronization primitives for code whose correctness depends on their ordering: those of the standard library, or
+//! those of shuttle, which tests many schedules (`--cfg shuttle`, see docs/TESTING.md).
 
 #[cfg(not(shuttle))]
 pub use std::sync::{

@@ -6,11 +6,12 @@ use crate::{BoxFuture, Context, Encode, Status};
 
 /// The destination of the answers to calls, such as the outbox of a connection.
 ///
-/// One sink serves all calls of a connection, so that a [`Responder`](crate::Responder) costs no allocation. An [`AnswerTarget`]
-/// tells the calls apart.
+/// One sink serves all calls of a connection, so that a [`Responder`](crate::Responder) costs no allocation. An
+/// [`AnswerTarget`] tells the calls apart.
 pub(crate) trait AnswerSink: Send + Sync {
-    /// Answers with a status and a value, unless the call has an answer. Returns `false` without an effect if the sink has no
-    /// capacity.
+    /// Answers with a status and a value, unless the call has an answer.
+    ///
+    /// Returns `false` without an effect if the sink has no capacity.
     fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool;
 
     /// Waits until [`try_answer`](Self::try_answer) may succeed.
@@ -20,7 +21,9 @@ pub(crate) trait AnswerSink: Send + Sync {
     /// Safe to drop at any time.
     fn capacity(&self) -> BoxFuture<'_, ()>;
 
-    /// Answers with a status and no value, unless the call has an answer. The sink always has capacity for this.
+    /// Answers with a status and no value, unless the call has an answer.
+    ///
+    /// The sink always has capacity for this.
     fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, retry_after: Option<Duration>);
 }
 

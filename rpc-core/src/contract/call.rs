@@ -15,7 +15,8 @@ use crate::{CallOptions, Caller, Codec, Compression, Explain, Explanation, Metho
 ///
 /// # Drop
 ///
-/// Dropping the future of a call that was sent cancels the call: the client notifies the peer, which drops the handler's future.
+/// Dropping the future of a call that was sent cancels the call: the client notifies the peer, which drops the
+/// handler's future.
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<C, M: Method> {
     caller: C,
@@ -34,8 +35,10 @@ impl<C: Caller, M: Method> Call<C, M> {
         self
     }
 
-    /// Adds a metadata entry, which the handler reads from its context. An invalid key fails the call with `InvalidArgument` before
-    /// it is sent, and exceeding the limits of [`Metadata`](crate::Metadata) fails it with `ResourceExhausted`.
+    /// Adds a metadata entry, which the handler reads from its context.
+    ///
+    /// An invalid key fails the call with `InvalidArgument` before it is sent, and exceeding the limits of
+    /// [`Metadata`](crate::Metadata) fails it with `ResourceExhausted`.
     pub fn metadata(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
         if let Err(status) = self.request.options.metadata.insert(key, value) {
             self.request.options.invalid.get_or_insert(status);
@@ -49,27 +52,33 @@ impl<C: Caller, M: Method> Call<C, M> {
         self
     }
 
-    /// Sets the compression of the arguments and the result. Each is compressed if it is long enough and becomes shorter.
+    /// Sets the compression of the arguments and the result.
+    ///
+    /// Each is compressed if it is long enough and becomes shorter.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.request.options.compression = Some(compression);
         self
     }
 
-    /// Routes calls with the same key to the same provider while the set of providers is unchanged. When a provider joins or leaves,
-    /// only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar, 1998).
+    /// Routes calls with the same key to the same provider while the set of providers is unchanged.
+    ///
+    /// When a provider joins or leaves, only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar,
+    /// 1998).
     pub fn affinity(mut self, key: impl Hash) -> Self {
         // The seed is fixed because clients in all processes must choose the same provider.
         self.request.options.affinity = Some(foldhash::quality::FixedState::default().hash_one(key));
         self
     }
 
-    /// Sets whether the call waits for an available provider until its deadline (`true`) or fails at once if there is none (`false`).
+    /// Sets whether the call waits for an available provider if there is none.
+    ///
+    /// With `true`, the call waits until its deadline. With `false`, it fails at once.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.request.options.wait_for_ready = Some(wait);
         self
     }
 
-    /// Returns a future that resolves to the outcome and an [`Explanation`] of how the client handled the call.
+    /// Returns a future that resolves to the outcome and an [`Explanation`] of the call.
     pub fn explain(mut self) -> Explained<C, M> {
         self.request.options.explain = true;
         Explained { call: self.into_future() }

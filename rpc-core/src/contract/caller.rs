@@ -43,7 +43,9 @@ pub struct Request<A> {
 pub struct CallOptions {
     /// The limit on the call's duration. Defaults to the method's timeout, then to the client's.
     pub timeout: Option<Duration>,
-    /// The time at which the call ends even if its timeout is longer. Inside a handler, this is the handler's deadline.
+    /// The time at which the call ends even if its timeout is longer.
+    ///
+    /// Inside a handler, this is the handler's deadline.
     pub deadline: Option<Instant>,
     /// Metadata for the handler.
     pub metadata: Metadata,
@@ -55,7 +57,9 @@ pub struct CallOptions {
     pub address: Option<SocketAddr>,
     /// The hash of a key that selects the same provider while the set of providers is unchanged.
     pub affinity: Option<u64>,
-    /// Whether the call waits for an available provider until its deadline. Defaults to the client's setting.
+    /// Whether the call waits for an available provider until its deadline.
+    ///
+    /// Defaults to the client's setting.
     pub wait_for_ready: Option<bool>,
     /// Whether the client records an [`Explanation`](crate::Explanation) of the call.
     pub explain: bool,
@@ -67,7 +71,9 @@ impl CallOptions {
     /// The timeout of calls for which neither the call, the method nor the client sets one.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Returns the default options of a call. Inside a handler, they contain the handler's deadline and trace context.
+    /// Returns the default options of a call.
+    ///
+    /// Inside a handler, they contain the handler's deadline and trace context.
     pub fn inherited() -> Self {
         let mut options = Self::default();
         if let Some(context) = Context::current() {
@@ -82,8 +88,10 @@ impl CallOptions {
         options
     }
 
-    /// Returns the deadline of a call that is sent at `now`: the earlier of the option `deadline`, and `now` plus the timeout of the
-    /// call, the method or `default`, in this order.
+    /// Returns the deadline of a call that is sent at `now`.
+    ///
+    /// This is the earlier of the option `deadline`, and of `now` plus the timeout: that of the call, the method's, or
+    /// `default`, in this order.
     pub fn deadline_from(&self, now: Instant, method: &MethodInfo, default: Duration) -> Instant {
         let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(MAX_TIMEOUT);
         let by_timeout = now + timeout;

@@ -25,7 +25,9 @@ struct Inner {
     deadline: Option<Instant>,
     metadata: Metadata,
     idempotency_key: Option<[u8; 16]>,
-    /// The code of the answer, or [`UNANSWERED`]. The first of handler, deadline and cancellation to answer sets it.
+    /// The code of the answer, or [`UNANSWERED`].
+    ///
+    /// The first of handler, deadline and cancellation to answer sets it.
     outcome: AtomicU8,
     cancelled: AtomicBool,
     /// Created by the first call of [`Context::cancelled`].
@@ -51,7 +53,9 @@ impl Context {
         }))
     }
 
-    /// Returns the context of another call from the same peer. Reuses the allocation if this is the only handle to it.
+    /// Returns the context of another call from the same peer.
+    ///
+    /// Reuses the allocation if this is the only handle to it.
     pub fn renew(mut self, deadline: Option<Instant>, metadata: Metadata, idempotency_key: Option<[u8; 16]>) -> Self {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return Self::new(Arc::clone(&self.0.peer), deadline, metadata, idempotency_key);
@@ -62,8 +66,10 @@ impl Context {
         self
     }
 
-    /// Returns the context of the call that this task serves. `None` outside a handler and in tasks that a handler spawned; use
-    /// [`scope`](Self::scope) to pass a clone to those.
+    /// Returns the context of the call that this task serves.
+    ///
+    /// `None` outside a handler and in tasks that a handler spawned; use [`scope`](Self::scope) to pass a clone to
+    /// those.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
@@ -93,22 +99,25 @@ impl Context {
         self.0.idempotency_key
     }
 
-    /// Returns whether no caller waits for the answer: the caller cancelled or disconnected, or the deadline passed.
+    /// Returns whether no caller waits for the answer.
+    ///
+    /// This is so if the caller cancelled or disconnected, or the deadline passed.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Waits until no caller waits for the answer. The server drops the handler's own future at that time, so this serves tasks
-    /// that the handler spawned.
+    /// Waits until no caller waits for the answer.
+    ///
+    /// The server drops the handler's own future at that time, so this serves tasks that the handler spawned.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time.
     pub async fn cancelled(&self) {
         let token = self.0.cancellation.get_or_init(CancellationToken::new);
-        // `cancel` stores the flag before it loads the token. This method initializes the token before it loads the flag. So at least
-        // one of the two sees the other's store. The fences order each load after the store before it: processors may otherwise let
-        // the load of a `OnceLock` pass an earlier store.
+        // `cancel` stores the flag before it loads the token. This method initializes the token before it loads the
+        // flag. So at least one of the two sees the other's store. The fences order each load after the store before
+        // it: processors may otherwise let the load of a `OnceLock` pass an earlier store.
         fence(Ordering::SeqCst);
         if !self.is_cancelled() {
             token.cancelled().await;
@@ -134,7 +143,9 @@ impl Context {
         }
     }
 
-    /// Claims the answer of the call with `code`. Returns `true` for the first claim and `false` for later ones.
+    /// Claims the answer of the call with `code`.
+    ///
+    /// Returns `true` for the first claim and `false` for later ones.
     pub fn claim_answer(&self, code: Code) -> bool {
         self.0.outcome.compare_exchange(UNANSWERED, code as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

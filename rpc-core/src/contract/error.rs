@@ -38,8 +38,10 @@ pub enum Phase {
 /// Whether the handler of a failed call may have executed. Retries depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// The handler did not execute: no byte of the request reached a socket, or the server rejected the call before it ran the
-    /// handler. Another attempt cannot execute the call twice.
+    /// The handler did not execute.
+    ///
+    /// No byte of the request reached a socket, or the server rejected the call before it ran the handler. Another
+    /// attempt cannot execute the call twice.
     NotExecuted,
     /// The request was sent, or may have been, and the outcome is not known: the handler may have executed.
     Unknown,
@@ -48,8 +50,9 @@ pub enum Delivery {
 }
 
 impl Error {
-    /// Creates the error of a call whose handler did not execute ([`Delivery::NotExecuted`]), or of an operation that is not a
-    /// call, such as binding a server.
+    /// Creates the error of a call whose handler did not execute ([`Delivery::NotExecuted`]).
+    ///
+    /// Also creates the error of an operation that is not a call, such as binding a server.
     pub fn not_executed(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Delivery::NotExecuted, code, message.into())
     }
@@ -66,9 +69,9 @@ impl Error {
 
     /// Creates the error that a RESPONSE reports, with [`Phase::Wait`].
     ///
-    /// The delivery is [`Delivery::NotExecuted`] for the codes with which a server rejects a call before its handler executes:
-    /// `Unavailable`, `Unimplemented`, `Unauthenticated`, `PermissionDenied`, and `ResourceExhausted` with a `retry_after`. It is
-    /// [`Delivery::Answered`] for all other codes.
+    /// The delivery is [`Delivery::NotExecuted`] for the codes with which a server rejects a call before its handler
+    /// executes: `Unavailable`, `Unimplemented`, `Unauthenticated`, `PermissionDenied`, and `ResourceExhausted` with a
+    /// `retry_after`. It is [`Delivery::Answered`] for all other codes.
     pub fn from_status(status: Status, retry_after: Option<Duration>) -> Self {
         let delivery = match status.code() {
             Code::Unavailable | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
@@ -93,7 +96,7 @@ impl Error {
         self
     }
 
-    /// Replaces the delivery that the constructor stated, for example because an earlier attempt may have executed.
+    /// Replaces the delivery, for example because an earlier attempt may have executed.
     #[must_use]
     pub fn with_delivery(mut self, delivery: Delivery) -> Self {
         self.0.delivery = delivery;
@@ -156,9 +159,10 @@ impl Error {
         self.0.code == Code::DeadlineExceeded
     }
 
-    /// Returns whether a retry is safe for any method and may succeed: the handler did not execute, and the cause is temporary.
+    /// Returns whether a retry is safe for any method and may succeed.
     ///
-    /// Returns `false` for an [`Unknown`](Delivery::Unknown) delivery: only the caller can decide whether the handler may execute twice.
+    /// This is so if the handler did not execute and the cause is temporary. Returns `false` for an
+    /// [`Unknown`](Delivery::Unknown) delivery: only the caller can decide whether the handler may execute twice.
     pub fn is_retryable(&self) -> bool {
         let is_temporary = match self.0.code {
             Code::Unavailable => true,

@@ -4,8 +4,9 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::BoxFuture;
 
-/// How a client handled one call: the candidates and the attempts with their times. Returned by
-/// [`Call::explain`](crate::Call::explain).
+/// How a client handled one call: the candidates and the attempts with their times.
+///
+/// Returned by [`Call::explain`](crate::Call::explain).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -39,8 +40,9 @@ pub struct Candidate {
 pub struct Attempt {
     /// The address of the provider.
     pub address: SocketAddr,
-    /// When the request was appended to the connection's outbox. Before, the client waited for the registry, a connection or
-    /// capacity.
+    /// When the request was appended to the connection's outbox.
+    ///
+    /// Before, the client waited for the registry, a connection or capacity.
     pub sent: Duration,
     /// When the attempt ended; `None` if another attempt won.
     pub ended: Option<Duration>,

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-/// The identity that a peer proved when it connected: by a token, by a certificate, by both, or not at all. Cheap to clone.
+/// The identity that a peer proved when it connected. Cheap to clone.
+///
+/// Proofs are a token, a certificate, or both; a peer without a proof is anonymous.
 ///
 /// An identity contains only names that the peer proved; metadata of a call does not affect it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +36,9 @@ impl Identity {
         self.token.as_deref()
     }
 
-    /// Returns the DNS names and URIs in the subject alternative name of the peer's certificate, which may be empty; `None` if the
-    /// peer presented no certificate.
+    /// Returns the DNS names and URIs in the subject alternative name of the peer's certificate.
+    ///
+    /// The list may be empty. `None` if the peer presented no certificate.
     pub fn certificate(&self) -> Option<&[String]> {
         self.certificate.as_deref()
     }

@@ -19,10 +19,12 @@ use crate::{
     Reply, Request, Responder, Service, Status,
 };
 
-/// A caller of a service in the same process. It replaces a client in tests, and where caller and service share a process.
+/// A caller of a service in the same process.
 ///
-/// As over a connection, arguments and results are encoded and decoded, deadlines and cancellation apply, and handlers have a
-/// context. A panic of the handler unwinds into the caller.
+/// It replaces a client in tests, and where caller and service share a process.
+///
+/// As over a connection, arguments and results are encoded and decoded, deadlines and cancellation apply, and handlers
+/// have a context. A panic of the handler unwinds into the caller.
 #[derive(Debug)]
 pub struct Local<S> {
     service: Arc<S>,

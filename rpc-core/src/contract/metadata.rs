@@ -6,9 +6,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{Code, Status};
 
-/// Key-value pairs that are sent with a call in addition to its arguments, such as tenant, trace or locale.
+/// Key-value pairs that are sent with a call in addition to its arguments.
 ///
-/// Stored in wire format, so that receiving and sending them needs no conversion.
+/// Examples are tenant, trace context and locale. Stored in wire format, so that receiving and sending them needs no
+/// conversion.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     wire: Bytes,
@@ -24,8 +25,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a key that is empty, longer than 255 bytes, or contains characters other than lower-case ASCII letters,
-    /// digits, `-`, `_` and `.`; `ResourceExhausted` if the entry would exceed the limits of this type.
+    /// `InvalidArgument` for a key that is empty, longer than 255 bytes, or contains characters other than lower-case
+    /// ASCII letters, digits, `-`, `_` and `.`; `ResourceExhausted` if the entry would exceed the limits of this type.
     pub fn insert(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Status> {
         let value = value.as_ref();
         if !legal_key(key.as_bytes()) {

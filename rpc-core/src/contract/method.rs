@@ -8,9 +8,14 @@ use crate::{Error, Reply, ServiceId};
 
 /// One method of a contract as a type. `#[rpc_service]` generates one for each method of the trait.
 pub trait Method: 'static {
-    /// The arguments by parameter name. This is a struct, so that JSON peers send an object and later versions can add fields.
+    /// The arguments by parameter name.
+    ///
+    /// This is a struct, so that JSON peers send an object and later versions can add fields.
     type Arguments: Serialize + Send + 'static;
-    /// The output of a call: `Result<T, Error>`, or `Result<T, CallError<E>>` when the method returns `Result<T, E>`.
+    /// The output of a call.
+    ///
+    /// `Result<T, CallError<E>>` for a method that returns `Result<T, E>`; `Result<T, Error>` for one that returns
+    /// another `T`.
     type Outcome;
 
     /// Returns the properties of the method.
@@ -33,7 +38,9 @@ pub struct MethodInfo {
 }
 
 impl MethodInfo {
-    /// Creates a method from constants. `route` is `service:version/name` with the name and version of `service`.
+    /// Creates a method from constants.
+    ///
+    /// `route` is `service:version/name` with the name and version of `service`.
     ///
     /// # Panics
     ///
@@ -63,14 +70,18 @@ impl MethodInfo {
         Self { service, route, name_at, idempotent: false, once: None, one_way: false, timeout: None }
     }
 
-    /// Marks the method as idempotent: its handler may execute twice without harm, so a client may retry after an unknown outcome.
+    /// Marks the method as idempotent: its handler may execute twice without harm.
+    ///
+    /// A client may then retry a call after an unknown outcome.
     #[must_use]
     pub const fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self
     }
 
-    /// Marks the calls of the method as once calls: the handler executes at most once, regardless of the number of attempts.
+    /// Marks the calls of the method as once calls.
+    ///
+    /// The handler executes at most once for each call, regardless of the number of attempts.
     #[must_use]
     pub const fn once(mut self, once: Once) -> Self {
         self.once = Some(once);
@@ -111,7 +122,7 @@ impl MethodInfo {
         self.idempotent
     }
 
-    /// Returns the scope in which the handler executes at most once for each call; `None` if calls are not once calls.
+    /// Returns the scope of the method's once calls; `None` if its calls are not once calls.
     pub fn run_once(&self) -> Option<Once> {
         self.once
     }
@@ -127,8 +138,9 @@ impl MethodInfo {
     }
 }
 
-/// The scope in which the handler of a once call executes at most once. The client sends a key with the call. A server that receives
-/// the same key again answers with the stored answer.
+/// The scope in which the handler of a once call executes at most once.
+///
+/// The client sends a key with the call. A server that receives the same key again answers with the stored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Once {

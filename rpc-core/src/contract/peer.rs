@@ -28,8 +28,12 @@ impl Peer {
         self
     }
 
-    /// Returns the address under which limits per client count the peer: the IPv4 address, or the first 64 bits of the IPv6 address,
-    /// because a host can choose the other 64 freely. `None` in process.
+    /// Returns the address under which limits per client count the peer.
+    ///
+    /// This is the IPv4 address, or the first 64 bits of the IPv6 address, because a host can choose the other 64
+    /// freely.
+    ///
+    /// `None` in process.
     pub fn network(&self) -> Option<IpAddr> {
         self.address.map(|address| match address.ip().to_canonical() {
             IpAddr::V4(ip) => IpAddr::V4(ip),
@@ -37,7 +41,9 @@ impl Peer {
         })
     }
 
-    /// Returns the identity that the peer has proved. It is anonymous in process and where the server requires no proof.
+    /// Returns the identity that the peer has proved.
+    ///
+    /// It is anonymous in process and where the server requires no proof.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }

@@ -47,7 +47,9 @@ impl Reply {
     }
 }
 
-/// Maps `InvalidArgument`, which blames the sender of a request, to `Internal`: a response that does not decode is the callee's fault.
+/// Maps `InvalidArgument`, which blames the caller, to `Internal`.
+///
+/// A response that does not decode is the callee's fault.
 fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {
     let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
     let message = format!("the response does not decode: {}", status.message());

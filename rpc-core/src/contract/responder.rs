@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, Status};
 
-/// Sends the one answer to one call. The first answer that is claimed is sent; later ones are discarded.
+/// Sends the one answer to one call.
+///
+/// The first answer that is claimed is sent; later ones are discarded.
 ///
 /// # Drop
 ///

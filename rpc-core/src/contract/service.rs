@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::{BoxFuture, MethodInfo, Payload, Responder, ServiceId};
 
-/// A service to which a server dispatches calls. `#[rpc_service]` implements this trait; a gateway may implement it by hand.
+/// A service to which a server dispatches calls.
+///
+/// `#[rpc_service]` implements this trait; a gateway may implement it by hand.
 pub trait Service: Send + Sync + 'static {
     /// Returns the name and version under which clients find the service.
     fn id(&self) -> &ServiceId;
@@ -12,8 +14,9 @@ pub trait Service: Send + Sync + 'static {
     /// Returns all methods. [`call`](Self::call) identifies a method by its index in this slice.
     fn methods(&self) -> &[MethodInfo];
 
-    /// Serves one call of the method at index `method`. The future ends when the handler has ended. The answer is sent through
-    /// `responder`.
+    /// Serves one call of the method at index `method`.
+    ///
+    /// The future ends when the handler has ended. The answer is sent through `responder`.
     fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()>;
 }
 

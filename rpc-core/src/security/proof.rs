@@ -19,8 +19,9 @@ pub struct Proof {
     name: String,
 }
 
-/// The channel binding of a proof, which prevents relaying the proof to another connection: 32 bytes that only the two ends of a TLS
-/// connection have; zeros without TLS.
+/// The channel binding of a proof, which prevents relaying the proof to another connection.
+///
+/// 32 bytes that only the two ends of a TLS connection have; zeros without TLS.
 pub type Binding = [u8; 32];
 
 /// The channel binding of a connection without TLS.
@@ -44,7 +45,9 @@ impl Challenge {
 }
 
 impl Proof {
-    /// Creates the answer to `challenge` on a connection with this `binding`. `nonce` is a random number that the caller chooses.
+    /// Creates the answer to `challenge` on a connection with this `binding`.
+    ///
+    /// `nonce` is a random number that the caller chooses.
     pub fn new(token: &Token, challenge: Challenge, binding: &Binding, nonce: [u8; 32]) -> Self {
         let pair = token.current();
         let mac = authenticator(&pair, challenge, binding, &nonce).finalize().into_bytes().into();
@@ -68,7 +71,9 @@ impl Proof {
         frame(FrameType::Proof, body.freeze())
     }
 
-    /// Returns the proved name; `None` if the proof matches no accepted token. MACs are compared in constant time.
+    /// Returns the proved name; `None` if the proof matches no accepted token.
+    ///
+    /// MACs are compared in constant time.
     pub fn verify(&self, tokens: &AcceptedTokens, challenge: Challenge, binding: &Binding) -> Option<String> {
         let accepted = tokens.current();
         let of_name = accepted.iter().filter(|pair| *pair.name == *self.name);
@@ -83,7 +88,9 @@ fn frame(frame_type: FrameType, body: Bytes) -> Frame {
     Frame { header: Header::empty(frame_type, 0), body }
 }
 
-/// Returns the HMAC-SHA256 over the values on which the two ends must agree. Every part except the last has a fixed length.
+/// Returns the HMAC-SHA256 over the values on which the two ends must agree.
+///
+/// Every part except the last has a fixed length.
 fn authenticator(pair: &Pair, Challenge(challenge): Challenge, binding: &Binding, nonce: &[u8; 32]) -> Hmac<Sha256> {
     let mut mac = Hmac::new_from_slice(&pair.secret).expect("HMAC takes keys of any length");
     for part in [LABEL, binding, &challenge, nonce, pair.name.as_bytes()] {

@@ -15,8 +15,9 @@ use tracing::{info, warn};
 
 use crate::{Code, Error};
 
-/// A value that is built from files, and rebuilt when their content changes. If the new content is unusable, a warning is logged once
-/// and the previous value stays in use.
+/// A value that is built from files, and rebuilt when their content changes.
+///
+/// If the new content is unusable, a warning is logged once and the previous value stays in use.
 pub(crate) struct Reloadable<T> {
     files: Vec<PathBuf>,
     build: Build<T>,

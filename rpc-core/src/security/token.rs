@@ -13,8 +13,8 @@ pub struct Token(Source<Pair>);
 
 /// The tokens that a server accepts. Cheap to clone.
 ///
-/// A name may have several secrets. To rotate a secret, add the new one to the servers, then give it to the clients, then remove the
-/// old one from the servers.
+/// A name may have several secrets. To rotate a secret, add the new one to the servers, then give it to the clients,
+/// then remove the old one from the servers.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
     given: Vec<Pair>,
@@ -41,20 +41,24 @@ pub(crate) struct Pair {
 impl Token {
     /// The longest name in bytes: 64.
     pub const MAX_NAME: usize = 64;
-    /// The shortest secret in bytes: 16. An attacker who observes a proof could find a shorter secret by search.
+    /// The shortest secret in bytes: 16.
+    ///
+    /// An attacker who observes a proof could find a shorter secret by search.
     pub const MIN_SECRET: usize = 16;
 
     /// Creates a token from its values.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the name is not 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, or if the secret has fewer than 16 bytes.
+    /// `InvalidArgument` if the name is not 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, or if the secret has fewer
+    /// than 16 bytes.
     pub fn new(name: &str, secret: impl AsRef<[u8]>) -> Result<Self, Error> {
         Ok(Self(Source::Fixed(Arc::new(Pair::new(name, secret.as_ref())?))))
     }
 
-    /// Reads the first token of a file with lines `name:secret`. A client reads a changed file again before it connects. Empty lines and
-    /// lines that start with `#` are ignored.
+    /// Reads the first token of a file with lines `name:secret`.
+    ///
+    /// A client reads a changed file again before it connects. Empty lines and lines that start with `#` are ignored.
     ///
     /// # Errors
     ///
@@ -69,7 +73,9 @@ impl Token {
         Ok(Self(Source::File(Reloadable::load(vec![path], Box::new(build))?)))
     }
 
-    /// Reads the file again if the token has one and it was not checked within the last second. A client calls this before it connects.
+    /// Reads the file again if the token has one and it was not checked within the last second.
+    ///
+    /// A client calls this before it connects.
     ///
     /// # Cancel safety
     ///
@@ -99,8 +105,9 @@ impl Tokens {
         Ok(self)
     }
 
-    /// Accepts in addition the tokens of a file with lines `name:secret`. The server reads a changed file again before it accepts a
-    /// connection. Existing connections stay open.
+    /// Accepts in addition the tokens of a file with lines `name:secret`.
+    ///
+    /// The server reads a changed file again before it accepts a connection. Existing connections stay open.
     #[must_use]
     pub fn with_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
@@ -129,7 +136,9 @@ impl Tokens {
 }
 
 impl AcceptedTokens {
-    /// Reads the file again if there is one and it was not checked within the last second. A server calls this for each connection.
+    /// Reads the file again if there is one and it was not checked within the last second.
+    ///
+    /// A server calls this for each connection.
     ///
     /// # Cancel safety
     ///

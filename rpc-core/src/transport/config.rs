@@ -9,17 +9,22 @@ use crate::{Code, Error};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TransportConfig {
-    /// The longest frame sent and received, in bytes and including the header: 64 KiB to 128 MiB, default 8 MiB. A higher value
-    /// lets one peer occupy more memory.
+    /// The longest frame that is sent or accepted, in bytes, including the header; default 8 MiB.
+    ///
+    /// The range is 64 KiB to 128 MiB. A higher value lets one peer occupy more memory.
     pub max_frame: u32,
-    /// The number of bytes waiting to be written at which the outbox is full; default 1 MiB. A higher value lets a peer that reads
-    /// slowly occupy more memory.
+    /// The number of bytes waiting to be written at which the outbox is full; default 1 MiB.
+    ///
+    /// A higher value lets a peer that reads slowly occupy more memory.
     pub outbox: usize,
-    /// The time in which a frame must arrive once its first byte has, extended by one second for each 64 KiB; default 5 s. A higher
-    /// value lets a peer that sends slowly hold its connection longer.
+    /// The time in which a frame must arrive after its first byte; default 5 s.
+    ///
+    /// The time is extended by one second for each 64 KiB of the frame. A higher value lets a peer that sends slowly
+    /// hold its connection longer.
     pub frame_time: Duration,
-    /// The time for which a write may make no progress; default 10 s. A higher value delays the detection of a peer that does not
-    /// read.
+    /// The time for which a write may make no progress; default 10 s.
+    ///
+    /// A higher value delays the detection of a peer that does not read.
     pub write_stall: Duration,
 }
 
@@ -61,7 +66,9 @@ impl TransportConfig {
 
 /// A frame must have capacity for any head.
 const MIN_MAX_FRAME: u32 = 64 << 10;
-/// 16 times the limit, up to which overlong frames are skipped, must fit into the 32-bit length of a header.
+/// 16 times the limit must fit into the 32-bit length of a header.
+///
+/// Overlong frames are skipped up to that length.
 const MAX_MAX_FRAME: u32 = 128 << 20;
 
 #[cfg(test)]

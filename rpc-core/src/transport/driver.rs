@@ -21,9 +21,10 @@ use super::{
 };
 use crate::{WriteBuffer, frame::Violation, head};
 
-/// The task of a connection: it reads, hands frames to its role, and writes the outbox, many frames in one write.
+/// The task of a connection.
 ///
-/// The future resolves when the connection has ended.
+/// It reads, hands frames to its role, and writes the outbox, many frames in one write. The future resolves when the
+/// connection has ended.
 ///
 /// # Drop
 ///
@@ -167,7 +168,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Ok(self.outbox.sleep(cx.waker(), blocked).then_some(Poll::Pending))
     }
 
-    /// Releases the buffers of a connection that has been idle for [`BUFFERS_KEPT`]. Returns when to check again.
+    /// Releases the buffers of a connection that has been idle for [`BUFFERS_KEPT`].
+    ///
+    /// Returns when to check again.
     fn release_idle(&mut self, now: Instant) -> Option<Instant> {
         let idle_at = self.activity.last_read.max(self.activity.last_write) + BUFFERS_KEPT;
         if !self.reader.holds_nothing() && !self.writing.holds_memory() {
@@ -184,11 +187,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         None
     }
 
-    /// Hands frames to the role until there are no more, the turn's budget is used up, or too much output waits.
+    /// Hands frames to the role.
+    ///
+    /// Stops when there are no more frames, the turn's budget is used up, or too much output waits.
     fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
         let (mut frames, mut bytes) = (0, 0);
         let input = loop {
-            // Checked for each frame: answers must not accumulate for a peer that sends many requests and reads nothing.
+            // Checked for each frame: answers must not accumulate for a peer that sends many requests and reads
+            // nothing.
             if self.outbox.waiting() >= self.backlog {
                 // A frame's deadline does not count while the driver does not read.
                 self.activity.paused = true;
@@ -300,8 +306,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Ok(())
     }
 
-    /// Writes the remaining output, shuts down the sending side, and waits up to [`LINGER`] for the peer to close, so that the peer
-    /// can read all of it.
+    /// Writes the remaining output, shuts down the sending side, and waits for the peer to close.
+    ///
+    /// The wait of up to [`LINGER`] lets the peer read all of the output.
     fn poll_closing(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Poll<CloseReason> {
         if let Err(reason) = self.output(cx, now) {
             return Poll::Ready(reason);
@@ -353,8 +360,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Future for Driver<S, R> {
 impl<S, R: Role> Driver<S, R> {
     fn close(&mut self, reason: &Arc<CloseReason>) {
         if !std::mem::replace(&mut self.closed, true) {
-            // Close the outbox before notifying the role: a call that is registered in between then fails to push, and no call is
-            // left waiting.
+            // Close the outbox before notifying the role: a call that is registered in between then fails to push, and
+            // no call is left waiting.
             self.outbox.close();
             self.role.handle_close(reason);
             if let Some(traffic) = &self.traffic {
@@ -372,13 +379,16 @@ impl<S, R: Role> Drop for Driver<S, R> {
 
 /// The number of frames that a driver handles before it yields to other tasks.
 const FRAMES_PER_TURN: usize = 256;
-/// The number of bytes that a driver reads before it writes the resulting output and yields to other tasks: few enough to stay in
-/// the processor's cache until then.
+/// The number of bytes that a driver reads before it writes output and yields to other tasks.
+///
+/// They are few enough to stay in the processor's cache until then.
 const BYTES_PER_TURN: usize = 64 << 10;
 /// The largest number of chunks in one vectored write.
 const CHUNKS_PER_WRITE: usize = 16;
-/// How long an idle connection keeps its buffers: longer than the pauses of a connection in use, and short enough that of many
-/// connections opened one after another the first releases its buffers before the last allocates its own.
+/// How long an idle connection keeps its buffers.
+///
+/// Longer than the pauses of a connection in use. Short enough that, of many connections opened one after another, the
+/// first releases its buffers before the last allocates its own.
 const BUFFERS_KEPT: Duration = Duration::from_millis(100);
 /// How long the peer may take to close its side in an orderly close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -409,7 +419,9 @@ mod tests {
 
     type Events = Arc<Mutex<Vec<Event>>>;
 
-    /// Records the calls of the driver. A request with id 0 violates the protocol; a GOAWAY finishes the connection.
+    /// Records the calls of the driver.
+    ///
+    /// A request with id 0 violates the protocol; a GOAWAY finishes the connection.
     struct Recorder {
         events: Events,
         outbox: Arc<Outbox>,

@@ -80,11 +80,13 @@ impl FrameReader {
         Ok(Some(Inbound::Frame(Frame { header, body })))
     }
 
-    /// Returns the buffer to read into, with spare capacity. The caller reports the number of bytes read to [`filled`](Self::filled).
+    /// Returns the buffer to read into, with spare capacity.
+    ///
+    /// The caller reports the number of bytes read to [`filled`](Self::filled).
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        // Reserve the remainder of a long frame and little more, so that few bytes move when the next frame needs a new allocation.
-        // But a header may announce a long frame that never arrives: beyond UNPROVED, the capacity at most doubles with the bytes that
-        // have arrived.
+        // Reserve the remainder of a long frame and little more, so that few bytes move when the next frame needs a new
+        // allocation. But a header may announce a long frame that never arrives: beyond UNPROVED, the capacity at most
+        // doubles with the bytes that have arrived.
         let length = self.frame_length();
         let missing = length.saturating_sub(self.buffer.len()) + MIN_CHUNK;
         let capacity = if length > self.chunk { missing.min(self.buffer.len().max(UNPROVED)) } else { self.chunk };

@@ -34,8 +34,8 @@ pub trait Accept: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any error that prevents this; the server continues to accept. It waits before the next attempt unless the peer caused the error
-    /// (`ConnectionAborted`, `ConnectionReset`).
+    /// Any error that prevents this; the server continues to accept. It waits before the next attempt unless the peer
+    /// caused the error (`ConnectionAborted`, `ConnectionReset`).
     ///
     /// # Cancel safety
     ///

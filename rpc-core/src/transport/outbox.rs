@@ -13,8 +13,10 @@ use crate::{
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
 };
 
-/// The bytes that wait to be written to one connection. Tasks append frames under a short lock; the connection's driver takes all of
-/// them at once, so that one write carries many frames.
+/// The bytes that wait to be written to one connection.
+///
+/// Tasks append frames under a short lock; the connection's driver takes all of them at once, so that one write carries
+/// many frames.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
@@ -62,8 +64,9 @@ pub enum PushError {
 }
 
 impl Outbox {
-    /// Creates an outbox that accepts frames while fewer than `limit` bytes wait. At most `limit` bytes plus one frame plus control
-    /// frames wait at a time.
+    /// Creates an outbox that accepts frames while fewer than `limit` bytes wait.
+    ///
+    /// At most `limit` bytes plus one frame plus control frames wait at a time.
     pub fn new(limit: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -97,8 +100,10 @@ impl Outbox {
         self.push_at(|_, out| write(out))
     }
 
-    /// Calls `write` to append a frame even if the outbox is full. Only for short frames whose number has another limit: the driver does
-    /// not read from a peer whose outbox is full, and each call has one answer.
+    /// Calls `write` to append a frame even if the outbox is full.
+    ///
+    /// Only for short frames whose number has another limit: the driver does not read from a peer whose outbox is full,
+    /// and each call has one answer.
     ///
     /// # Errors
     ///
@@ -131,7 +136,9 @@ impl Outbox {
         Ok(result)
     }
 
-    /// Waits until the outbox has capacity or is closed. [`push`](Self::push) may find it full again if other tasks were faster.
+    /// Waits until the outbox has capacity or is closed.
+    ///
+    /// [`push`](Self::push) may find it full again if other tasks were faster.
     ///
     /// # Cancel safety
     ///
@@ -153,8 +160,9 @@ impl Outbox {
         }
     }
 
-    /// Returns the number of waiting bytes without locking. The driver's own writes are always included; concurrent appends of other
-    /// tasks may be missing.
+    /// Returns the number of waiting bytes without locking.
+    ///
+    /// The driver's own writes are always included; concurrent appends of other tasks may be missing.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -165,8 +173,9 @@ impl Outbox {
         state.pending.is_empty() && state.writing == 0
     }
 
-    /// Returns whether any byte of the frame at `position` was written to the socket. After the driver has ended, a frame for which this
-    /// returns `false` is never written.
+    /// Returns whether any byte of the frame at `position` was written to the socket.
+    ///
+    /// After the driver has ended, a frame for which this returns `false` is never written.
     pub fn has_begun(&self, position: Position) -> bool {
         self.lock().written > position.0
     }
@@ -176,7 +185,9 @@ impl Outbox {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Closes the outbox to new frames, and wakes the driver and all waiting tasks. Waiting bytes may still be written.
+    /// Closes the outbox to new frames, and wakes the driver and all waiting tasks.
+    ///
+    /// Waiting bytes may still be written.
     pub fn close(&self) {
         let state = self.lock();
         self.closed.store(true, Ordering::Release);
@@ -196,8 +207,9 @@ impl Outbox {
         }
     }
 
-    /// Takes all waiting bytes and leaves the empty buffer `spare`. The driver calls this, then [`written`](Self::written) for each
-    /// write.
+    /// Takes all waiting bytes and leaves the empty buffer `spare`.
+    ///
+    /// The driver calls this, then [`written`](Self::written) for each write.
     pub(crate) fn take(&self, spare: WriteBuffer) -> WriteBuffer {
         debug_assert!(spare.is_empty());
         let mut state = self.lock();
@@ -230,13 +242,17 @@ impl Outbox {
         }
     }
 
-    /// Records that the driver is awake: it checks for appended frames before it sleeps, so appending need not wake it.
+    /// Records that the driver is awake.
+    ///
+    /// It checks for appended frames before it sleeps, so appending need not wake it.
     pub(super) fn mark_awake(&self) {
         self.lock().driver = None;
     }
 
-    /// Registers the driver to be woken by the next append or [`wake`](Self::wake). Returns `false` if either has happened since it last
-    /// slept. A driver that is `blocked` because its socket accepts no bytes sleeps although bytes wait: the socket wakes it.
+    /// Registers the driver to be woken by the next append or [`wake`](Self::wake).
+    ///
+    /// Returns `false` if either has happened since it last slept. A driver that is `blocked` because its socket
+    /// accepts no bytes sleeps although bytes wait: the socket wakes it.
     pub(crate) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
         let mut state = self.lock();
         if std::mem::take(&mut state.woken) || !(blocked || state.pending.is_empty()) {

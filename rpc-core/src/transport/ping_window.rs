@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use crate::frame::Violation;
 
-/// Counts a peer's pings in windows of one second. Each ping is answered, so a flood of them would occupy both ends.
+/// Counts a peer's pings in windows of one second.
+///
+/// Each ping is answered, so a flood of them would occupy both ends.
 #[derive(Debug)]
 pub struct PingWindow {
     limit: u32,

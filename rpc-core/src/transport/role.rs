@@ -7,16 +7,20 @@ use tokio::time::Instant;
 use super::{CloseReason, TransportConfig};
 use crate::frame::{Frame, Header, Violation};
 
-/// The state machine of one end of a connection. It receives frames and the time as arguments, writes output to the connection's
-/// [`Outbox`](super::Outbox), and does no I/O.
+/// The state machine of one end of a connection.
+///
+/// It receives frames and the time as arguments, writes output to the connection's [`Outbox`](super::Outbox), and does
+/// no I/O.
 pub trait Role: Send + Unpin + 'static {
-    /// Returns whether other tasks of this process are about to append output, because of frames that were `read` in this turn or
-    /// for another reason. The driver then yields once before it writes.
+    /// Returns whether other tasks of this process are about to append output.
+    ///
+    /// The cause may be frames that were `read` in this turn. The driver then yields once before it writes.
     fn expects_more(&self, read: bool) -> bool;
 
     /// Returns the number of bytes waiting to be written at which the driver stops reading.
     ///
-    /// The two ends return different values: if both stopped reading while their own output waits, neither would drain the other.
+    /// The two ends return different values: if both stopped reading while their own output waits, neither would drain
+    /// the other.
     fn backlog(config: &TransportConfig) -> usize;
 
     /// Handles a complete frame.
@@ -33,10 +37,14 @@ pub trait Role: Send + Unpin + 'static {
     /// As [`handle_frame`](Self::handle_frame).
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation>;
 
-    /// Ends a batch of frames, which may be empty. The driver calls this once after it has handed over the frames of a turn.
+    /// Ends a batch of frames, which may be empty.
+    ///
+    /// The driver calls this once after it has handed over the frames of a turn.
     fn handle_read(&mut self) {}
 
-    /// Handles the passage of time and requests of the program. The driver calls this once in each turn, before it writes.
+    /// Handles the passage of time and requests of the program.
+    ///
+    /// The driver calls this once in each turn, before it writes.
     ///
     /// # Errors
     ///
@@ -75,6 +83,8 @@ impl Activity {
 pub struct Turn {
     /// The latest time of the next turn.
     pub wake_at: Option<Instant>,
-    /// Whether the role will append no more output: the driver writes what waits, then closes the connection.
+    /// Whether the role will append no more output.
+    ///
+    /// The driver then writes the waiting output and closes the connection.
     pub finish: bool,
 }

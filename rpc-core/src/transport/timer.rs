@@ -18,8 +18,9 @@ struct Armed {
 }
 
 impl Timer {
-    /// Ensures that the task of `cx` is polled at `at` or earlier. A timer that fires early enough stays as it is: resetting one
-    /// costs more than a spurious wake-up.
+    /// Ensures that the task of `cx` is polled at `at` or earlier.
+    ///
+    /// A timer that fires early enough stays as it is: resetting one costs more than a spurious wake-up.
     pub(super) fn arm(&mut self, cx: &mut task::Context<'_>, at: Instant) {
         if let Some(armed) = &self.0
             && !armed.sleep.is_elapsed()

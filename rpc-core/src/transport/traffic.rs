@@ -7,7 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The byte counters of many connections together. Each connection adds its own at intervals, which avoids contention.
+/// The byte counters of many connections together.
+///
+/// Each connection adds its own at intervals, which avoids contention.
 #[derive(Debug, Default)]
 pub struct Traffic {
     read: AtomicU64,

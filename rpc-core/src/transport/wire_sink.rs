@@ -26,8 +26,10 @@ pub struct WireSink {
 }
 
 impl WireSink {
-    /// Answers with a stored answer, unless the call has an answer. Does not wait for capacity: the frame limit bounds the length of
-    /// the answer, and each request receives at most one.
+    /// Answers with a stored answer, unless the call has an answer.
+    ///
+    /// Does not wait for capacity: the frame limit bounds the length of the answer, and each request receives at most
+    /// one.
     pub fn give(&self, context: &Context, answer: &StoredAnswer) {
         claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.id));
     }
@@ -51,8 +53,8 @@ impl WireSink {
 
 impl AnswerSink for Outbox {
     fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool {
-        // The answer is claimed under the outbox's lock and after the capacity check, so a claimed answer is sent. It is claimed after
-        // the value is encoded: if `Serialize` panics, dropping the responder still answers.
+        // The answer is claimed under the outbox's lock and after the capacity check, so a claimed answer is sent. It
+        // is claimed after the value is encoded: if `Serialize` panics, dropping the responder still answers.
         let pushed = self.push(|out| {
             if context.is_answered() {
                 return;
@@ -77,7 +79,8 @@ impl AnswerSink for Outbox {
 
 /// Claims the answer of a call, and appends it if the call had none.
 fn claim(outbox: &Outbox, context: &Context, code: Code, write: impl FnOnce(&mut BytesMut)) {
-    // Claimed under the outbox's lock: a connection that waits for its last answer must not find it claimed but not appended.
+    // Claimed under the outbox's lock: a connection that waits for its last answer must not find it claimed but not
+    // appended.
     let _ = outbox.push_control(|out| {
         if context.claim_answer(code) {
             write(out);
@@ -92,7 +95,9 @@ impl Responder {
         Self::new(context, sink.outbox, target)
     }
 
-    /// Creates a responder that passes the answer on instead of sending it. Of `sink`, only the format is used.
+    /// Creates a responder that passes the answer on instead of sending it.
+    ///
+    /// Of `sink`, only the format is used.
     pub fn kept(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
         Self::new(context, Arc::new(AnswerStore::new(answer)), sink.target())
     }

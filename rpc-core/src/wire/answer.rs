@@ -11,8 +11,10 @@ use super::{
 };
 use crate::{AnswerTarget, Code, Codec, Compression, Encode, Status, WriteBuffer};
 
-/// Appends a result or an error value. If the value does not encode or exceeds the frame limit, appends the status of that failure
-/// instead. Returns the code of the answer that was appended.
+/// Appends a result or an error value.
+///
+/// If the value does not encode or exceeds the frame limit, appends the status of that failure instead. Returns the
+/// code of the answer that was appended.
 pub(crate) fn write(out: &mut WriteBuffer, target: &AnswerTarget, status: &Status, value: &dyn Encode) -> Code {
     let written = Codec::from_u8(target.codec).and_then(|codec| {
         let compression = Compression::from_u8(target.compression)?;
@@ -43,5 +45,5 @@ fn write_head(out: &mut BytesMut, status: &Status, retry_after: Option<Duration>
     ResponseHead { status: status.clone(), metadata: Default::default(), retry_after }.write(out);
 }
 
-/// A response that consists of a header and a status with the longest message fits into every frame limit.
+/// A response with only a status of the longest message fits into every frame limit.
 const _: () = assert!(HEADER_LEN + 2 + 4 + Status::MAX_MESSAGE < u16::MAX as usize);

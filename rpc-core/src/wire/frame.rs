@@ -22,7 +22,9 @@ pub enum FrameType {
     Pong,
     /// Cancels a call; caller to callee.
     Cancel,
-    /// Announces that the callee accepts no new calls on this connection and finishes those in flight; callee to caller.
+    /// Announces that the callee accepts no new calls on this connection; callee to caller.
+    ///
+    /// Calls in flight continue.
     Goaway,
     /// Reserved: one item of a stream.
     Item,
@@ -205,7 +207,8 @@ pub enum Violation {
 
 /// Returns the probable cause of a wrong magic.
 fn protocol_hint(magic: &[u8; 4]) -> &'static str {
-    // TLS starts with a handshake or an alert record. The reader may have received only its first byte; the others are then 0.
+    // TLS starts with a handshake or an alert record. The reader may have received only its first byte; the others are
+    // then 0.
     if matches!(magic, [0x15 | 0x16, 0x03 | 0, ..]) {
         "the peer uses TLS and this end does not"
     } else {
@@ -213,7 +216,9 @@ fn protocol_hint(magic: &[u8; 4]) -> &'static str {
     }
 }
 
-/// The largest ratio of a frame's length to the limit up to which an overlong frame is skipped. A longer frame closes the connection.
+/// The largest ratio of a frame's length to the limit up to which an overlong frame is skipped.
+///
+/// A longer frame closes the connection.
 pub(crate) const MAX_SKIPPED_FRAMES_RATIO: u32 = 16;
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ impl Instance {
     /// The largest weight, which is that of Nacos.
     pub const MAX_WEIGHT: f64 = 10_000.0;
 
-    /// The metadata key of the name in a provider's certificate, for certificates that do not contain the provider's IP address.
+    /// The metadata key of the name in a provider's certificate.
+    ///
+    /// A provider sets it if its certificate does not contain its IP address.
     pub const TLS_NAME: &str = "tls-name";
 
     /// Creates an enabled instance at `address`, with weight 1 and no metadata.
@@ -25,15 +27,18 @@ impl Instance {
         Self { address, weight: Self::DEFAULT_WEIGHT, enabled: true, metadata: BTreeMap::new() }
     }
 
-    /// Sets the share of the load relative to other instances, from 0 (no load) to 10 000. Values outside this range are clamped and
-    /// NaN becomes 1, because operators enter weights by hand.
+    /// Sets the share of the load relative to other instances, from 0 (no load) to 10 000.
+    ///
+    /// Values outside this range are clamped and NaN becomes 1, because operators enter weights by hand.
     #[must_use]
     pub fn with_weight(mut self, weight: f64) -> Self {
         self.weight = if weight.is_nan() { Self::DEFAULT_WEIGHT } else { weight.clamp(0.0, Self::MAX_WEIGHT) };
         self
     }
 
-    /// Sets whether clients may call the instance; default `true`. Operators disable instances in the registry.
+    /// Sets whether clients may call the instance; default `true`.
+    ///
+    /// Operators disable instances in the registry.
     #[must_use]
     pub fn with_enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -57,13 +62,16 @@ impl Instance {
         self.weight
     }
 
-    /// Returns whether clients may call the instance. Clients never call a disabled instance, even if it is the only one.
+    /// Returns whether clients may call the instance.
+    ///
+    /// Clients never call a disabled instance, even if it is the only one.
     pub fn is_enabled(&self) -> bool {
         self.enabled
     }
 
-    /// Returns the metadata that the provider registered: `protocol`, `codecs`, `started`, and optionally
-    /// [`TLS_NAME`](Self::TLS_NAME).
+    /// Returns the metadata that the provider registered.
+    ///
+    /// The keys are `protocol`, `codecs`, `started`, and optionally [`TLS_NAME`](Self::TLS_NAME).
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

@@ -1,4 +1,5 @@
-//! The interfaces of a registry: [`Registry`] for providers, [`Discovery`] for consumers. The crate `rpc-registry` implements them.
+//! The interfaces of a registry: [`Registry`] for providers, [`Discovery`] for consumers. The crate `rpc-registry`
+//! implements them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -25,18 +26,21 @@ pub enum RegisterOutcome {
 
 /// Registers providers.
 pub trait Registry: Send + Sync + 'static {
-    /// Registers `instance` as a provider of `service`. The backend keeps it registered until [`deregister`](Self::deregister) or the
-    /// end of this process, across restarts and outages of the registry.
+    /// Registers `instance` as a provider of `service`.
+    ///
+    /// The backend keeps it registered until [`deregister`](Self::deregister) or the end of this process, across
+    /// restarts and outages of the registry.
     ///
     /// # Errors
     ///
-    /// `Unauthenticated` or `PermissionDenied` if the registry rejects this process, `InvalidArgument` if it cannot represent this
-    /// instance. An unreachable registry is not an error: the backend keeps trying, and the outcome is
+    /// `Unauthenticated` or `PermissionDenied` if the registry rejects this process, `InvalidArgument` if it cannot
+    /// represent this instance. An unreachable registry is not an error: the backend keeps trying, and the outcome is
     /// [`Pending`](RegisterOutcome::Pending).
     ///
     /// # Cancel safety
     ///
-    /// After the future is dropped, the instance may or may not be registered. Call [`deregister`](Self::deregister) to remove it.
+    /// After the future is dropped, the instance may or may not be registered. Call [`deregister`](Self::deregister) to
+    /// remove it.
     fn register<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -50,8 +54,10 @@ pub trait Registry: Send + Sync + 'static {
     /// `Unavailable` if the registry did not confirm within the backend's time limit; the backend keeps trying.
     fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Returns the IP address under which consumers of this registry reach this machine: the local address of the route to the
-    /// registry. The default implementation returns loopback, for a registry that serves only one machine.
+    /// Returns the IP address under which consumers of this registry reach this machine.
+    ///
+    /// This is the local address of the route to the registry. The default implementation returns loopback, for a
+    /// registry that serves only one machine.
     ///
     /// # Errors
     ///
@@ -63,8 +69,9 @@ pub trait Registry: Send + Sync + 'static {
 
 /// Finds providers.
 pub trait Discovery: Send + Sync + 'static {
-    /// Watches the providers of `service`. Watches of the same service share one subscription, which ends when every receiver is
-    /// dropped.
+    /// Watches the providers of `service`.
+    ///
+    /// Watches of the same service share one subscription, which ends when every receiver is dropped.
     ///
     /// Never fails and never waits: while the registry is unreachable, the list stays `None`.
     fn watch(&self, service: &ServiceId) -> Addresses;

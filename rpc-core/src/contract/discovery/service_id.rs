@@ -26,8 +26,8 @@ impl ServiceId {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if either part is empty or contains characters other than ASCII letters, digits, `.`, `_` and `-`, or if
-    /// `name:version` is longer than [`MAX_LEN`](Self::MAX_LEN).
+    /// `InvalidArgument` if either part is empty or contains characters other than ASCII letters, digits, `.`, `_` and
+    /// `-`, or if `name:version` is longer than [`MAX_LEN`](Self::MAX_LEN).
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Result<Self, Error> {
         let (name, version) = (name.into(), version.into());
         let legal = |part: &str| {
@@ -37,7 +37,8 @@ impl ServiceId {
             return Err(Error::not_executed(
                 Code::InvalidArgument,
                 format!(
-                    "service id `{name}:{version}` is invalid: expected `name:version` of letters, digits, `.`, `_` and `-`, at most {} bytes",
+                    "service id `{name}:{version}` is invalid: expected `name:version` of letters, digits, `.`, `_` and `-`, \
+                     at most {} bytes",
                     Self::MAX_LEN
                 ),
             ));

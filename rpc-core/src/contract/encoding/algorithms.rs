@@ -1,4 +1,5 @@
-//! The compression algorithms. Each decompresses at most `limit` bytes and one more, which shows that the payload exceeds the limit.
+//! The compression algorithms. Each decompresses at most `limit` bytes and one more, which shows that the payload
+//! exceeds the limit.
 
 use std::io::{self, Read, Write};
 
@@ -30,8 +31,8 @@ pub(super) fn decompress_zstd(packed: &[u8], limit: usize) -> io::Result<Vec<u8>
 
 /// Decompresses one complete LZ4 frame.
 ///
-/// The library treats the end of the input as the end of the frame, and ignores bytes after a frame. With one additional end mark
-/// appended to the input, a payload that is exactly one frame leaves exactly that mark unread.
+/// The library treats the end of the input as the end of the frame, and ignores bytes after a frame. With one
+/// additional end mark appended to the input, a payload that is exactly one frame leaves exactly that mark unread.
 pub(super) fn decompress_lz4(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let mut decoder = lz4_flex::frame::FrameDecoder::new(packed.chain(&LZ4_END_MARK[..]));
     let plain = read_limited(&mut decoder, limit)?;

@@ -1,8 +1,8 @@
 //! A serde adapter that limits depth and number of elements, for any format.
 //!
-//! bincode's own limit counts bytes. Nesting and zero-sized elements take none, so ten bytes could exhaust the stack or loop for
-//! hours. This adapter counts every container when it is entered, and every element of a sequence or map when it is read. It does
-//! not count fields of structs and tuples: the type determines their number, not the input.
+//! bincode's own limit counts bytes. Nesting and zero-sized elements take none, so ten bytes could exhaust the stack or
+//! loop for hours. This adapter counts every container when it is entered, and every element of a sequence or map when
+//! it is read. It does not count fields of structs and tuples: the type determines their number, not the input.
 
 use std::{cell::Cell, fmt, marker::PhantomData};
 
@@ -98,8 +98,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         self.inner.deserialize_unit_struct(name, visitor)
     }
 
-    // bincode allocates the length in the prefix of an owned string or buffer before it checks that the input has as many bytes.
-    // Borrowed ones are slices of the input.
+    // bincode allocates the length in the prefix of an owned string or buffer before it checks that the input has as
+    // many bytes. Borrowed ones are slices of the input.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.inner.deserialize_str(visitor)
     }

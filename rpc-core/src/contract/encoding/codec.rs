@@ -20,8 +20,9 @@ use crate::{Code, Status};
 pub enum Codec {
     /// Opaque bytes: the only argument, and the result, are bytes or text and are sent unchanged.
     Raw = 0,
-    /// bincode 2 with fixed-width little-endian integers, byte-compatible with bincode 1 and wincode. Not self-describing: both ends
-    /// must declare the same fields in the same order.
+    /// bincode 2 with fixed-width little-endian integers, byte-compatible with bincode 1 and wincode.
+    ///
+    /// Not self-describing: both ends must declare the same fields in the same order.
     #[default]
     Bincode = 2,
     /// JSON. Arguments are an object keyed by parameter name.
@@ -33,11 +34,13 @@ pub enum Codec {
 impl Codec {
     /// All codecs of this version.
     pub const ALL: [Self; 4] = [Self::Raw, Self::Bincode, Self::Json, Self::MessagePack];
-    /// The deepest nesting that is decoded: 128. Each struct, tuple, sequence, map, enum, newtype and option counts as one
-    /// level.
+    /// The deepest nesting that is decoded: 128.
+    ///
+    /// Each struct, tuple, sequence, map, enum, newtype and option counts as one level.
     pub const MAX_DEPTH: usize = budget::MAX_DEPTH;
-    /// How many elements a payload may decode to in addition to one for each of its bytes: 16. All its sequences and maps count
-    /// together.
+    /// How many elements a payload may decode to in addition to one for each of its bytes: 16.
+    ///
+    /// All its sequences and maps count together.
     pub const FREE_ELEMENTS: usize = budget::FREE_ELEMENTS;
 
     /// Returns the codec with this number on the wire.
@@ -59,8 +62,10 @@ impl Codec {
         }
     }
 
-    /// Appends `value` to `out`. After an error, `out` may end with a part of the value, which the caller must truncate. After a panic
-    /// of the value's `Serialize`, `out` is empty.
+    /// Appends `value` to `out`.
+    ///
+    /// After an error, `out` may end with a part of the value, which the caller must truncate. After a panic of the
+    /// value's `Serialize`, `out` is empty.
     ///
     /// # Errors
     ///
@@ -72,7 +77,7 @@ impl Codec {
         encoded
     }
 
-    /// As [`encode`](Self::encode), but shares long bytes instead of copying them, as described in [`uncopied`](crate::uncopied).
+    /// As [`encode`](Self::encode), but shares long bytes as [`uncopied`](crate::uncopied) describes.
     ///
     /// # Errors
     ///

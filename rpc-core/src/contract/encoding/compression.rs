@@ -48,8 +48,9 @@ impl Compression {
         }
     }
 
-    /// Compresses the bytes of `out` from `start` on in place, if they are long enough and become shorter. Returns the compression that
-    /// was applied.
+    /// Compresses the bytes of `out` from `start` on in place, if they are long enough and become shorter.
+    ///
+    /// Returns the compression that was applied.
     pub(crate) fn compress_tail(self, out: &mut BytesMut, start: usize) -> Self {
         let plain = &out[start..];
         if plain.len() < Self::THRESHOLD {
@@ -75,11 +76,14 @@ impl Compression {
         }
     }
 
-    /// Decompresses a payload to at most `limit` bytes. Memory stays below the limit plus a constant for any input.
+    /// Decompresses a payload to at most `limit` bytes.
+    ///
+    /// Memory stays below the limit plus a constant for any input.
     ///
     /// # Errors
     ///
-    /// `ResourceExhausted` if the decompressed payload exceeds the limit; `InvalidArgument` if the payload is not in this format.
+    /// `ResourceExhausted` if the decompressed payload exceeds the limit; `InvalidArgument` if the payload is not in
+    /// this format.
     pub fn decompress(self, packed: &Bytes, limit: usize) -> Result<Bytes, Status> {
         let plain = match self {
             Self::None if packed.len() > limit => return Err(over_limit(limit)),

@@ -8,7 +8,8 @@ use crate::{Code, Status};
 
 /// Serialized arguments, a serialized result or a serialized error value, with their format.
 ///
-/// Codec and compression stay numbers until the payload is decoded, so that a gateway can forward formats that it does not support.
+/// Codec and compression stay numbers until the payload is decoded, so that a gateway can forward formats that it does
+/// not support.
 #[derive(Debug, Clone)]
 pub struct Payload {
     /// The number of the codec in the frame header.
@@ -29,8 +30,8 @@ impl Payload {
     ///
     /// # Errors
     ///
-    /// `Unimplemented` for an unknown codec or compression, `ResourceExhausted` if the decompressed payload exceeds the limit,
-    /// `InvalidArgument` if the payload is not such a value.
+    /// `Unimplemented` for an unknown codec or compression, `ResourceExhausted` if the decompressed payload exceeds the
+    /// limit, `InvalidArgument` if the payload is not such a value.
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, Status> {
         let codec = Codec::from_u8(self.codec)?;
         let plain = match Compression::from_u8(self.compression)? {

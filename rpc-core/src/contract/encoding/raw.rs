@@ -137,7 +137,8 @@ impl ser::SerializeSeq for Bytewise<'_> {
     type Error = RawError;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RawError> {
-        // bincode writes a `u8` as exactly one byte. It does the same for `i8`, `bool` and `None`, which are accepted as that byte.
+        // bincode writes a `u8` as exactly one byte. It does the same for `i8`, `bool` and `None`, which are accepted
+        // as that byte.
         let at = self.0.len();
         output::encode_bincode(value, self.0).map_err(|_| only_bytes())?;
         if self.0.len() == at + 1 { Ok(()) } else { Err(only_bytes()) }

@@ -1,4 +1,5 @@
-//! Zero-copy transfer of long [`Bytes`]: from the arguments to the socket, and from the received payload to the handler.
+//! Zero-copy transfer of long [`Bytes`]: from the arguments to the socket, and from the received payload to the
+//! handler.
 //!
 //! Parameters and results of type `Bytes` are transferred this way. For a field of a struct, add
 //! `#[serde(with = "rpc_core::uncopied")]`, which does not change the wire format:
@@ -21,10 +22,10 @@
 //! }
 //! ```
 //!
-//! Only bytes of at least 16 KiB are shared, because shorter ones cost less to copy, and only without compression: with the codecs raw
-//! and bincode on both ends, and with MessagePack on the sending end. All others are copied. Received bytes share the memory of their
-//! payload if they are at least a quarter of it. The allocation may be twice as long as the payload, so a handler that keeps such
-//! bytes keeps at most about eight times their length.
+//! Only bytes of at least 16 KiB are shared, because shorter ones cost less to copy, and only without compression: with
+//! the codecs raw and bincode on both ends, and with MessagePack on the sending end. All others are copied. Received
+//! bytes share the memory of their payload if they are at least a quarter of it. The allocation may be twice as long as
+//! the payload, so a handler that keeps such bytes keeps at most about eight times their length.
 
 use std::{cell::RefCell, fmt};
 
@@ -84,8 +85,10 @@ impl<'de> Visitor<'de> for BytesVisitor {
 }
 
 thread_local! {
-    /// The owner of the slices that serde passes on this thread: the bytes that are being serialized, or the payload that is being
-    /// deserialized. Serde's interfaces carry only slices.
+    /// The owner of the slices that serde passes on this thread.
+    ///
+    /// It is the bytes that are being serialized, or the payload that is being deserialized. Serde's interfaces carry
+    /// only slices.
     static LENT: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 

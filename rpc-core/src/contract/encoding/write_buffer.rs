@@ -6,7 +6,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::uncopied;
 
-/// A buffer of bytes to be written. It copies short chunks into one allocation, and holds long chunks between them without copying.
+/// A buffer of bytes to be written.
+///
+/// It copies short chunks into one allocation, and holds long chunks between them without copying.
 ///
 /// Its [`Buf`] implementation returns the bytes in the order in which they were appended.
 #[derive(Debug, Default)]
@@ -49,7 +51,9 @@ impl WriteBuffer {
         Self { copied: bytes, copies_all: true, ..Self::default() }
     }
 
-    /// Returns the buffer of the copied chunks, to which callers append. Callers may overwrite existing bytes but not remove them.
+    /// Returns the buffer of the copied chunks, to which callers append.
+    ///
+    /// Callers may overwrite existing bytes but not remove them.
     pub fn copied(&mut self) -> &mut BytesMut {
         &mut self.copied
     }
@@ -107,7 +111,8 @@ impl WriteBuffer {
     /// Appends `bytes`, without copying them if they are long and lent (see [`uncopied`]).
     #[inline]
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        // The length is compared first: most writes are a few bytes whose number is a constant at the inlined call site.
+        // The length is compared first: most writes are a few bytes whose number is a constant at the inlined call
+        // site.
         if bytes.len() >= uncopied::MIN_SHARED && !self.copies_all && self.hold(bytes) {
             return;
         }

@@ -17,14 +17,18 @@ use crate::{
     BoxFuture, CallOptions, Caller, Code, Delivery, Error, Explain, Explanation, MethodInfo, Phase, Reply, Request,
 };
 
-/// Middleware between a program and its client. A layer receives each call before it is sent, and may change its options or reject
-/// it. It receives the reply and may replace it.
+/// Middleware between a program and its client.
 ///
-/// A call passes a layer once, regardless of the number of attempts. A call's deadline includes the time that layers take.
+/// A layer receives each call before it is sent, and may change its options or reject it. It receives the reply and may
+/// replace it.
+///
+/// A call passes a layer once, regardless of the number of attempts. A call's deadline includes the time that layers
+/// take.
 ///
 /// # Cancel safety
 ///
-/// The future of a layer is dropped when the program drops the call, and when the deadline passes while a layer executes.
+/// The future of a layer is dropped when the program drops the call, and when the deadline passes while a layer
+/// executes.
 ///
 /// # Examples
 ///

@@ -1,7 +1,7 @@
 //! Layers: middleware for all calls of a client or a server.
 //!
-//! A layer is an `async fn` around the remaining layers and the call itself: code before its `next.run(…).await` executes before the
-//! call, code after it when the call has ended.
+//! A layer is an `async fn` around the remaining layers and the call itself: code before its `next.run(…).await`
+//! executes before the call, code after it when the call has ended.
 
 mod client;
 mod server;

@@ -4,20 +4,22 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, ServiceId, Status};
 
-/// Middleware between a server and the handlers of its services. A layer receives each call before its handler, may reject it, and
-/// receives its code when it has ended.
+/// Middleware between a server and the handlers of its services.
 ///
-/// The server passes a call to its layers after it has found the service and the method. Layers do not receive calls that the server
-/// itself rejects, such as calls of unknown methods, calls above the limit and malformed requests, nor repeats of a once call, which
-/// receive the stored answer.
+/// A layer receives each call before its handler, may reject it, and receives its code when it has ended.
 ///
-/// The handler writes its answer directly into the connection's outbox, so a layer receives the code but cannot change the answer.
+/// The server passes a call to its layers after it has found the service and the method. Layers do not receive calls
+/// that the server itself rejects, such as calls of unknown methods, calls above the limit and malformed requests, nor
+/// repeats of a once call, which receive the stored answer.
+///
+/// The handler writes its answer directly into the connection's outbox, so a layer receives the code but cannot change
+/// the answer.
 ///
 /// # Cancel safety
 ///
-/// The future of a layer is dropped at its `next.run().await` when the caller cancels, the connection ends or the deadline passes.
-/// Code that must execute at the end of every call belongs into the `Drop` of a value created before `run`, where
-/// [`Context::outcome`] returns the code of the call.
+/// The future of a layer is dropped at its `next.run().await` when the caller cancels, the connection ends or the
+/// deadline passes. Code that must execute at the end of every call belongs into the `Drop` of a value created before
+/// `run`, where [`Context::outcome`] returns the code of the call.
 ///
 /// # Examples
 ///
@@ -130,15 +132,19 @@ impl ServerNext<'_> {
         Served(arrival.context.outcome().unwrap_or(Code::Cancelled))
     }
 
-    /// Rejects the call without running the handler. A client that receives `Unavailable` may call another server.
+    /// Rejects the call without running the handler.
+    ///
+    /// A client that receives `Unavailable` may call another server.
     pub fn refuse(self, status: Status) -> Served {
         let served = Served(status.code());
         self.responder.status(status);
         served
     }
 
-    /// Rejects the call without running the handler, and states when the caller may retry. A client that receives
-    /// `ResourceExhausted` with a retry-after sends this server no calls for that time, at most one minute, and calls another.
+    /// Rejects the call without running the handler, and states when the caller may retry.
+    ///
+    /// A client that receives `ResourceExhausted` with a retry-after sends this server no calls for that time, at most
+    /// one minute, and calls another.
     pub fn refuse_until(self, status: Status, retry_after: Duration) -> Served {
         let served = Served(status.code());
         self.responder.refuse_until(status, retry_after);

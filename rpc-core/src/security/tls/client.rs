@@ -41,21 +41,27 @@ pub struct LoadedClientTls {
 }
 
 impl ClientTls {
-    /// Trusts only servers with a certificate issued by an authority in this PEM file. The certificate must contain the
-    /// [`server_name`](Self::server_name) if it is set; otherwise the name under [`Instance::TLS_NAME`](crate::Instance::TLS_NAME) in the
-    /// metadata of the instance if there is one; otherwise the IP address of the connection.
+    /// Trusts only servers with a certificate issued by an authority in this PEM file.
+    ///
+    /// The certificate must contain the [`server_name`](Self::server_name) if it is set; otherwise the name under
+    /// [`Instance::TLS_NAME`](crate::Instance::TLS_NAME) in the metadata of the instance if there is one; otherwise the
+    /// IP address of the connection.
     pub fn new(ca: impl Into<PathBuf>) -> Self {
         Self { ca: ca.into(), own: None, name: None }
     }
 
-    /// Presents the certificate in a PEM file, which intermediate certificates may follow, with the private key in another PEM file.
+    /// Presents the certificate in a PEM file, with the private key in another PEM file.
+    ///
+    /// Intermediate certificates may follow the certificate in its file.
     pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.own = Some(KeyPair { certificate: certificate.into(), key: key.into() });
         self
     }
 
-    /// Requires this name in the certificate of every server, and ignores the metadata of instances. Otherwise, a party with write
-    /// access to the registry could direct the client to any server with a certificate of the authority.
+    /// Requires this name in the certificate of every server, and ignores the metadata of instances.
+    ///
+    /// Otherwise, a party with write access to the registry could direct the client to any server with a certificate of
+    /// the authority.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -98,8 +104,10 @@ impl ClientTls {
 }
 
 impl LoadedClientTls {
-    /// Performs the handshake on a connection to `address`. `listed_name` is the [`Instance::TLS_NAME`](crate::Instance::TLS_NAME) of the
-    /// instance. The caller limits the duration.
+    /// Performs the handshake on a connection to `address`.
+    ///
+    /// `listed_name` is the [`Instance::TLS_NAME`](crate::Instance::TLS_NAME) of the instance. The caller limits the
+    /// duration.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! [`ServerTls`] and [`ClientTls`]: encryption and certificates, by rustls.
 //!
-//! Only TLS 1.3 is supported, with ALPN `msnb/1`, which both ends require. There is no fallback to plain text. Sessions are not resumed,
-//! so that both ends check certificates on each connection. The files are PEM. Both ends check them when a connection is opened, at most
-//! once a second, and reload them if they have changed. Existing connections stay open. If changed files are unusable, a warning is logged
-//! and the previous content stays in use.
+//! Only TLS 1.3 is supported, with ALPN `msnb/1`, which both ends require. There is no fallback to plain text. Sessions
+//! are not resumed, so that both ends check certificates on each connection. The files are PEM. Both ends check them
+//! when a connection is opened, at most once a second, and reload them if they have changed. Existing connections stay
+//! open. If changed files are unusable, a warning is logged and the previous content stays in use.
 //!
 //! Revocation lists are not supported: issue certificates with a short lifetime instead.
 
@@ -36,8 +36,9 @@ impl std::fmt::Debug for Secured {
     }
 }
 
-/// Returns why a server rejected the client's certificate, if that ended the connection. In TLS 1.3, the alert arrives after the
-/// client's handshake has completed.
+/// Returns why a server rejected the client's certificate, if that ended the connection.
+///
+/// In TLS 1.3, the alert arrives after the client's handshake has completed.
 pub fn refused_certificate(error: &io::Error) -> Option<String> {
     use AlertDescription as Alert;
     match cause(error)? {

@@ -43,21 +43,26 @@ pub struct ServerTls {
 pub struct LoadedServerTls(Arc<Reloadable<ServerConfig>>);
 
 impl ServerTls {
-    /// Presents the certificate in a PEM file, which intermediate certificates may follow, with the private key in another PEM file. The
-    /// subject alternative name of the certificate must contain the server's IP address or the [`name`](Self::name).
+    /// Presents the certificate in a PEM file, with the private key in another PEM file.
+    ///
+    /// Intermediate certificates may follow the certificate in its file. The subject alternative name of the
+    /// certificate must contain the server's IP address or the [`name`](Self::name).
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self { own: KeyPair { certificate: certificate.into(), key: key.into() }, client_ca: None, name: None }
     }
 
-    /// Accepts only clients with a certificate issued by an authority in this PEM file. [`Peer::identity`](crate::Peer::identity) returns
-    /// the names in it.
+    /// Accepts only clients with a certificate issued by an authority in this PEM file.
+    ///
+    /// [`Peer::identity`](crate::Peer::identity) returns the names in it.
     pub fn client_ca(mut self, certificates: impl Into<PathBuf>) -> Self {
         self.client_ca = Some(certificates.into());
         self
     }
 
-    /// Sets the name that clients require in the certificate instead of the IP address. The server publishes it in the metadata of its
-    /// instance, under [`Instance::TLS_NAME`](crate::Instance::TLS_NAME).
+    /// Sets the name that clients require in the certificate instead of the IP address.
+    ///
+    /// The server publishes it in the metadata of its instance, under
+    /// [`Instance::TLS_NAME`](crate::Instance::TLS_NAME).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -112,8 +117,8 @@ impl LoadedServerTls {
     ///
     /// # Errors
     ///
-    /// `Unauthenticated`, describing the problem with the client or its certificate. The client has received an alert, and the connection
-    /// is closed.
+    /// `Unauthenticated`, describing the problem with the client or its certificate. The client has received an alert,
+    /// and the connection is closed.
     ///
     /// # Cancel safety
     ///
@@ -150,8 +155,9 @@ fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
 }
 
-/// Closes a connection so that the peer can read the alert. Unread bytes from the peer would reset the connection, so they are read and
-/// discarded.
+/// Closes a connection so that the peer can read the alert.
+///
+/// Unread bytes from the peer would reset the connection, so they are read and discarded.
 async fn linger(mut io: Box<dyn Io>) {
     let mut discarded = [0; 1024];
     let closed = async {

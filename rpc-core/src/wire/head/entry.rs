@@ -79,8 +79,9 @@ pub(super) fn millis(value: &[u8], name: &str) -> Result<Duration, Status> {
     Ok(Duration::from_millis(u32::from_be_bytes(fixed(value, name)?).into()))
 }
 
-/// Returns a time in milliseconds: rounded up, so that a callee never gives up before its caller, and at most `u32::MAX`, which is
-/// 49 days.
+/// Returns a time in milliseconds, rounded up and at most `u32::MAX`, which is 49 days.
+///
+/// Rounding up ensures that a callee never gives up before its caller.
 pub(super) fn wire_millis(time: Duration) -> u32 {
     let millis = time.as_secs().saturating_mul(1_000).saturating_add(time.subsec_nanos().div_ceil(1_000_000).into());
     millis.try_into().unwrap_or(u32::MAX)

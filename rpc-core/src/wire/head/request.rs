@@ -46,8 +46,8 @@ impl RequestHead {
     ///
     /// # Errors
     ///
-    /// A [`Violation`](crate::frame::Violation) if a length exceeds its container; a [`Status`] for this call if an entry is
-    /// malformed or not supported.
+    /// A [`Violation`](crate::frame::Violation) if a length exceeds its container; a [`Status`] for this call if an
+    /// entry is malformed or not supported.
     pub fn take(body: &mut Bytes) -> Result<Self, HeadError> {
         let (mut head, mut rejected, mut routed) = (Self::default(), None, false);
         entry::for_each(body, |tag, value| {

@@ -63,8 +63,8 @@ impl ResponseHead {
 
 /// Checks that every entry in the head of a RESPONSE or GOAWAY fits into its frame.
 ///
-/// The driver checks these heads because their reader may no longer own the connection and could not close it. The server reads
-/// the head of a REQUEST at once, with [`RequestHead::take`](super::RequestHead::take).
+/// The driver checks these heads because their reader may no longer own the connection and could not close it. The
+/// server reads the head of a REQUEST at once, with [`RequestHead::take`](super::RequestHead::take).
 pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
     match frame.header.frame_type {
         FrameType::Response | FrameType::Goaway => entry::walk(&frame.body, |_, _| ()).map(drop),
