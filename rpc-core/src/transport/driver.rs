@@ -205,14 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 self.activity.last_read = now;
             }
             if let Some(inbound) = self.reader.next_frame()? {
-                self.frame_begun = None;
-                match inbound {
-                    Inbound::Frame(frame) => {
-                        head::check(&frame)?;
-                        self.role.handle_frame(frame, now)?;
-                    }
-                    Inbound::Overlong(header) => self.role.handle_overlong(header, self.config.max_frame)?,
-                }
+                self.hand_over(inbound, now)?;
                 frames += 1;
                 if frames == FRAMES_PER_TURN {
                     return Ok(Input::More);
@@ -238,14 +231,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 }
             }
         };
+        self.check_frame_deadline(now)?;
+        Ok(input)
+    }
+
+    /// Hands one frame to the role.
+    fn hand_over(&mut self, inbound: Inbound, now: Instant) -> Result<(), Violation> {
+        self.frame_begun = None;
+        match inbound {
+            Inbound::Frame(frame) => {
+                head::check(&frame)?;
+                self.role.handle_frame(frame, now)
+            }
+            Inbound::Overlong(header) => self.role.handle_overlong(header, self.config.max_frame),
+        }
+    }
+
+    /// Starts or checks the deadline of an incomplete frame.
+    fn check_frame_deadline(&mut self, now: Instant) -> Result<(), Violation> {
         self.activity.mid_frame = self.reader.is_mid_frame();
         if self.activity.mid_frame {
             self.frame_begun.get_or_insert(now);
             if self.frame_deadline().is_some_and(|deadline| now >= deadline) {
-                return Err(Violation::SlowFrame(self.reader.frame_length()).into());
+                return Err(Violation::SlowFrame(self.reader.frame_length()));
             }
         }
-        Ok(input)
+        Ok(())
     }
 
     /// Writes the outbox until it is empty or the socket accepts no more bytes.
