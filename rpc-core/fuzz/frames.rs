@@ -1,4 +1,4 @@
-//! Frames and heads.
+//! Checks of frames and heads.
 
 use std::mem::discriminant;
 
@@ -10,7 +10,9 @@ use rpc_core::{
     transport::{FrameReader, Inbound},
 };
 
-/// A header, the heads of a request and of a response, and an answer that a store kept: what is read is written alike.
+/// Checks a header, the heads of a request and a response, and a stored answer.
+///
+/// Decoded values encode to the same bytes.
 pub fn frame(input: &[u8]) {
     let Some((header, body)) = input.split_first_chunk::<HEADER_LEN>() else { return };
     if let Ok(parsed) = Header::parse(header) {
@@ -27,8 +29,8 @@ pub fn frame(input: &[u8]) {
 fn request(mut body: Bytes) {
     let length = body.len();
     let Ok(head) = RequestHead::take(&mut body) else { return };
-    assert!(body.len() < length, "a head has a length at least");
-    // A route that is no text is refused by the dispatcher; it cannot be written.
+    assert!(body.len() < length, "a head contains at least its length");
+    // The dispatcher rejects a route that is not UTF-8, and it cannot be written.
     if std::str::from_utf8(head.route.as_bytes()).is_err() {
         return;
     }
@@ -54,16 +56,18 @@ fn response(mut body: Bytes) {
         Ok(again) => {
             assert_eq!((again.status.code(), &again.metadata), (head.status.code(), &head.metadata));
             assert_eq!(again.retry_after, head.retry_after);
-            // A message that is too long is cut when it is written.
+            // A message that is too long is truncated when it is written.
             assert!(head.status.message().starts_with(again.status.message()));
         }
-        Err(HeadError::Violation(violation)) => panic!("a head that was written does not fit: {violation}"),
-        Err(HeadError::Refused(status)) => panic!("a head that was written is refused: {status}"),
+        Err(HeadError::Violation(violation)) => panic!("a written head violates the protocol: {violation}"),
+        Err(HeadError::Refused(status)) => panic!("a written head is rejected: {status}"),
     }
 }
 
-/// A stream of frames: the first bytes say how it is split, and however it is, it reads alike; and what is held follows what
-/// came, not what was promised.
+/// Checks that every split of a stream yields the same frames.
+///
+/// The first two bytes determine the split. The buffer's capacity follows the received bytes, not the announced
+/// lengths.
 pub fn frame_stream(input: &[u8]) {
     let Some((&[count, seed], stream)) = input.split_first_chunk::<2>() else { return };
     let at_once = read(stream, std::iter::empty());
@@ -75,16 +79,18 @@ pub fn frame_stream(input: &[u8]) {
     let in_pieces = read(stream, cuts.take(usize::from(count) * 8));
     assert_eq!(at_once.0, in_pieces.0);
     match (at_once.1, in_pieces.1) {
-        // Another protocol is found by as many of its bytes as there are.
+        // The error of another protocol contains the bytes that had arrived, which differ.
         (Err(at_once), Err(in_pieces)) => assert_eq!(discriminant(&at_once), discriminant(&in_pieces)),
         (at_once, in_pieces) => assert_eq!(at_once, in_pieces),
     }
 }
 
-/// All frames of a stream that comes in pieces of these lengths, and how it ends.
+/// Returns all frames of a stream that arrives in pieces of the lengths `cuts`.
+///
+/// Also returns whether the stream ends within a frame, or its violation.
 fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inbound>, Result<bool, Violation>) {
     let (mut reader, mut found) = (FrameReader::new(MAX_FRAME), Vec::new());
-    let mut came = 0;
+    let mut received = 0;
     loop {
         loop {
             match reader.next_frame() {
@@ -103,17 +109,23 @@ fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inboun
             return (found, Ok(reader.is_mid_frame()));
         }
         let buffer = reader.read_buffer();
-        let room = buffer.capacity() - buffer.len();
-        assert!(room > 0, "without room nothing is ever read");
-        // Twice what came, the least and the most that is granted in advance.
-        assert!(buffer.capacity() <= 4 * came + (1 << 20), "{} bytes of room for {came}", buffer.capacity());
-        let (piece, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()).min(room));
+        let spare = buffer.capacity() - buffer.len();
+        assert!(spare > 0, "the reader provides no capacity");
+        // At most twice the received bytes, plus the capacity that the reader grants in advance.
+        assert!(
+            buffer.capacity() <= 4 * received + (1 << 20),
+            "{} bytes of capacity for {received}",
+            buffer.capacity()
+        );
+        let (piece, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()).min(spare));
         buffer.put_slice(piece);
         reader.filled(piece.len());
-        came += piece.len();
+        received += piece.len();
         stream = rest;
     }
 }
 
-/// So short that small input has frames over it, and over 16 times it.
+/// The frame limit.
+///
+/// It is so short that small inputs contain frames longer than it, and longer than 16 times it.
 const MAX_FRAME: u32 = 1024;

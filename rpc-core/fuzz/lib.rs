@@ -1,7 +1,7 @@
-//! What bytes from the wire may do to frames, heads and payloads: nothing but be read or be refused.
+//! Fuzz checks of frames, heads and payloads: any input is either decoded or rejected.
 //!
-//! Each function takes any bytes and panics when something does not hold that must. `cargo fuzz` calls them with libFuzzer's input
-//! (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs` with input of its own, on every toolchain.
+//! Each function takes arbitrary bytes and panics if a property does not hold. `cargo fuzz` calls them with the input
+//! of libFuzzer (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls them with generated input on every toolchain.
 
 mod frames;
 mod payloads;

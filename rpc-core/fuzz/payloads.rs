@@ -1,4 +1,4 @@
-//! Payloads: what unpacks and decodes them costs no more than the payload and a constant.
+//! Checks of payloads: the cost of decompressing and decoding is at most proportional to the payload, plus a constant.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rpc_core::{Codec, Compression};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// A compressed payload, the first byte says how: it stops at the limit.
+/// Checks that decompression stops at the limit. The first byte selects the compression.
 pub fn packed(input: &[u8]) {
     let Some((&number, packed)) = input.split_first() else { return };
     let compressions = [Compression::Gzip, Compression::Zstd, Compression::Lz4];
@@ -14,7 +14,7 @@ pub fn packed(input: &[u8]) {
     let packed = Bytes::copy_from_slice(packed);
     if let Ok(plain) = compression.decompress(&packed, MAX_PLAIN) {
         assert!(plain.len() <= MAX_PLAIN);
-        // At its own length it passes, and one under it does not.
+        // A limit equal to the length suffices; a limit one below does not.
         assert_eq!(compression.decompress(&packed, plain.len()).as_ref(), Ok(&plain));
         if let Some(less) = plain.len().checked_sub(1) {
             assert!(compression.decompress(&packed, less).is_err());
@@ -22,63 +22,65 @@ pub fn packed(input: &[u8]) {
     }
 }
 
-/// A payload in bincode.
+/// Checks a payload in bincode.
 pub fn bincode(input: &[u8]) {
     payload(Codec::Bincode, input);
 }
 
-/// A payload in MessagePack.
+/// Checks a payload in MessagePack.
 pub fn messagepack(input: &[u8]) {
     payload(Codec::MessagePack, input);
 }
 
-/// A payload in JSON.
+/// Checks a payload in JSON.
 pub fn json(input: &[u8]) {
     payload(Codec::Json, input);
 }
 
-/// The first byte chooses what it is taken for.
+/// Decodes the payload as the type that the first byte selects.
 fn payload(codec: Codec, input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else { return };
     match kind % 8 {
-        0 => drop(reads_alike::<Value>(codec, bytes)),
-        1 => drop(reads_alike::<Wide>(codec, bytes)),
-        2 => drop(reads_alike::<Nest>(codec, bytes)),
+        0 => drop(check_round_trip::<Value>(codec, bytes)),
+        1 => drop(check_round_trip::<Wide>(codec, bytes)),
+        2 => drop(check_round_trip::<Nest>(codec, bytes)),
         3 => {
-            let Some(nothings) = reads_alike::<Vec<()>>(codec, bytes) else { return };
-            assert!(nothings.len() <= bytes.len() + Codec::FREE_ELEMENTS, "{} of no size", nothings.len());
+            let Some(nothings) = check_round_trip::<Vec<()>>(codec, bytes) else { return };
+            assert!(nothings.len() <= bytes.len() + Codec::FREE_ELEMENTS, "{} zero-sized elements", nothings.len());
         }
         4 => {
-            let Some(lists) = reads_alike::<Vec<Vec<Empty>>>(codec, bytes) else { return };
+            let Some(lists) = check_round_trip::<Vec<Vec<Empty>>>(codec, bytes) else { return };
             let elements = lists.len() + lists.iter().map(Vec::len).sum::<usize>();
             assert!(elements <= bytes.len() + Codec::FREE_ELEMENTS, "{elements} elements");
         }
-        5 => drop(reads_alike::<BTreeMap<u64, Option<Box<Chain>>>>(codec, bytes)),
-        6 => drop(reads_alike::<(Bytes, String, char, Vec<u64>)>(codec, bytes)),
-        // What is not known is skipped.
-        _ => drop(reads_alike::<Known>(codec, bytes)),
+        5 => drop(check_round_trip::<BTreeMap<u64, Option<Box<Chain>>>>(codec, bytes)),
+        6 => drop(check_round_trip::<(Bytes, String, char, Vec<u64>)>(codec, bytes)),
+        // Unknown fields are skipped.
+        _ => drop(check_round_trip::<Known>(codec, bytes)),
     }
 }
 
-/// What is read and written again reads and writes alike: compared as bytes, because not every number equals itself.
-fn reads_alike<T: Serialize + DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Option<T> {
+/// Checks that a decoded value encodes and decodes to itself.
+///
+/// Compares the encoded bytes, because NaN does not equal itself.
+fn check_round_trip<T: Serialize + DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Option<T> {
     let value: T = codec.decode(bytes).ok()?;
     let written = write(codec, &value)?;
     match codec.decode::<T>(&written) {
         Ok(again) => assert_eq!(write(codec, &again).as_ref(), Some(&written)),
-        Err(error) => panic!("what was written does not read: {error}"),
+        Err(error) => panic!("an encoded value does not decode: {error}"),
     }
     Some(value)
 }
 
-/// `None` for what the codec has no bytes for.
+/// Returns `None` for a value that the codec cannot represent.
 fn write<T: Serialize>(codec: Codec, value: &T) -> Option<BytesMut> {
     let mut out = BytesMut::new();
     codec.encode(value, &mut out).ok()?;
     Some(out)
 }
 
-/// Every shape that serde knows, nested in itself.
+/// A recursive type with every shape of serde's data model.
 #[derive(Debug, Serialize, Deserialize)]
 enum Value {
     Unit,
@@ -92,7 +94,7 @@ enum Value {
     Maybe { value: Option<Box<Value>>, nothing: () },
 }
 
-/// Many fields of many types.
+/// A struct with many fields of different types.
 #[derive(Debug, Serialize, Deserialize)]
 struct Wide {
     a: u8,
@@ -144,5 +146,5 @@ struct Known {
     known: Option<f64>,
 }
 
-/// So small that bombs are cheap.
+/// The decompression limit: small, so that decompression bombs are cheap to check.
 const MAX_PLAIN: usize = 256 << 10;

@@ -1,4 +1,4 @@
-//! The arguments about order, tried in many orders by shuttle: a wake-up that is lost shows as a deadlock.
+//! Concurrency tests that shuttle runs under many schedules. A lost wake-up shows as a deadlock.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
@@ -17,7 +17,7 @@ fn context() -> Context {
 }
 
 #[test]
-fn what_an_outbox_takes_is_written_and_nothing_is_taken_after_its_close() {
+fn outbox_accepts_nothing_after_close() {
     check_random(
         || {
             let outbox = Arc::new(Outbox::new(100));
@@ -35,7 +35,7 @@ fn what_an_outbox_takes_is_written_and_nothing_is_taken_after_its_close() {
 }
 
 #[test]
-fn a_sleeping_driver_is_woken_by_what_is_pushed() {
+fn push_wakes_sleeping_driver() {
     check_random(
         || {
             let outbox = Arc::new(Outbox::new(100));
@@ -60,7 +60,7 @@ fn a_sleeping_driver_is_woken_by_what_is_pushed() {
 }
 
 #[test]
-fn whoever_waits_for_room_learns_of_it_and_of_the_end() {
+fn waiters_see_capacity_and_close() {
     check_random(
         || {
             let outbox = Arc::new(Outbox::new(1));
@@ -80,7 +80,7 @@ fn whoever_waits_for_room_learns_of_it_and_of_the_end() {
 }
 
 #[test]
-fn cancellation_reaches_whoever_waits_for_it() {
+fn cancellation_reaches_all_waiters() {
     check_random(
         || {
             let context = context();
@@ -96,12 +96,12 @@ fn cancellation_reaches_whoever_waits_for_it() {
 }
 
 #[test]
-fn a_call_gets_one_answer_from_its_handler_or_its_deadline() {
+fn call_is_answered_once_by_handler_or_deadline() {
     check_random(
         || {
             let (context, outbox) = (context(), Arc::new(Outbox::new(1)));
             let sink = WireSink { outbox: Arc::clone(&outbox), id: 1, codec: 2, compression: 0, max_frame: 1 << 20 };
-            // No room at first, so the handler waits with its answer.
+            // The outbox is full at first, so the handler waits for capacity.
             outbox.push(|out| out.copied().put_u8(1)).unwrap();
             let responder = Responder::wire(context.clone(), sink.clone());
             let handler = thread::spawn(move || block_on(responder.result(7_u32)));

@@ -1,4 +1,4 @@
-//! What the code that `#[rpc_service]` generates needs. No part of the API: it changes together with the macro.
+//! Items for the code that `#[rpc_service]` generates. They are not part of the API and change together with the macro.
 
 use std::{fmt, future};
 
@@ -8,27 +8,29 @@ pub use ::serde;
 
 use crate::{BoxFuture, CallError, Code, Error, Reply, Responder, ServiceId, Status};
 
-/// The outcome of a one-way call: it was sent.
+/// Returns the outcome of a one-way call, which is that it was sent.
 pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
     reply.map(drop)
 }
 
-/// The outcome of a method that returns a plain `T`.
+/// Returns the outcome of a method that returns `T`.
 pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, Error> {
     reply?.result()
 }
 
-/// The outcome of a method that returns `Result<T, E>`.
+/// Returns the outcome of a method that returns `Result<T, E>`.
 pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, CallError<E>> {
     reply?.fallible()
 }
 
-/// A `T` that passes uncopied if it is `Bytes`. The macro sees only that it is called so.
+/// A `T` that is transferred without copying if it is `bytes::Bytes`.
+///
+/// The macro only sees the name `Bytes`, which may be another type.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound(serialize = "T: Serialize + 'static", deserialize = "T: DeserializeOwned + 'static"))]
 pub struct Uncopied<T>(#[serde(with = "uncopied")] pub T);
 
-/// What [`Uncopied`] is made of, for fields.
+/// The implementation of [`Uncopied`], for fields.
 pub mod uncopied {
     use std::any::Any;
 
@@ -54,11 +56,11 @@ pub mod uncopied {
             Some(bytes) => *bytes = Some(uncopied::deserialize(deserializer)?),
             None => return T::deserialize(deserializer),
         }
-        Ok(value.expect("it was set just now"))
+        Ok(value.expect("`value` was set by the branch above"))
     }
 }
 
-/// Answers with what a method that returns `Result<T, E>` returned.
+/// Answers with the outcome of a method that returns `Result<T, E>`.
 pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: Result<T, E>) {
     match outcome {
         Ok(value) => responder.result(value).await,
@@ -66,13 +68,13 @@ pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: R
     }
 }
 
-/// Answers a call of a method that has no number here.
+/// Answers a call whose method index is out of range.
 pub fn no_such_method(responder: Responder) -> BoxFuture<'static, ()> {
     responder.status(Status::new(Code::Unimplemented, "the service has no such method"));
     Box::pin(future::ready(()))
 }
 
-/// Shows a server by what it serves.
+/// Formats a generated server with the id of its service.
 pub fn debug_server(formatter: &mut fmt::Formatter<'_>, name: &str, service: &ServiceId) -> fmt::Result {
     formatter.debug_struct(name).field("service", service).finish_non_exhaustive()
 }

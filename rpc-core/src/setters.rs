@@ -1,13 +1,14 @@
-//! [`setters!`](crate::setters): what a config is changed by.
+//! [`setters!`](crate::setters): setters of configs.
 
-/// Makes a setter for each field of a config that is named, inside its `impl`: what is `#[non_exhaustive]` cannot be written as a
-/// struct by others.
+/// Generates a setter for each listed field inside the `impl` of a config.
+///
+/// Configs are `#[non_exhaustive]`, so other crates cannot create them with a struct expression.
 ///
 /// ```
 /// #[derive(Default)]
 /// #[non_exhaustive]
 /// pub struct Config {
-///     /// How often.
+///     /// The number of repetitions.
 ///     pub times: u32,
 /// }
 ///

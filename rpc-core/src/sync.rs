@@ -1,5 +1,5 @@
-//! The locks and flags on whose order arguments rest: the standard library's, or shuttle's while it looks for an order in which
-//! an argument fails (`--cfg shuttle`, see docs/TESTING.md).
+//! Synchronization primitives for code whose correctness depends on their ordering: those of the standard library, or
+//! those of shuttle, which tests many schedules (`--cfg shuttle`, see docs/TESTING.md).
 
 #[cfg(not(shuttle))]
 pub use std::sync::{
@@ -13,25 +13,25 @@ pub use shuttle::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
 };
 
-/// The standard library's, but others may run before each look.
+/// The `OnceLock` of the standard library, with a scheduling point before each access.
 #[cfg(shuttle)]
 #[derive(Debug)]
 pub struct OnceLock<T>(std::sync::OnceLock<T>);
 
 #[cfg(shuttle)]
 impl<T> OnceLock<T> {
-    /// An empty one.
+    /// Creates an empty cell.
     pub const fn new() -> Self {
         Self(std::sync::OnceLock::new())
     }
 
-    /// What is in it.
+    /// Returns the value, if it was initialized.
     pub fn get(&self) -> Option<&T> {
         shuttle::thread::yield_now();
         self.0.get()
     }
 
-    /// What is in it, after it was put there.
+    /// Returns the value, after initializing it if necessary.
     pub fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
         shuttle::thread::yield_now();
         self.0.get_or_init(init)

@@ -1,42 +1,42 @@
-//! [`TokenBucket`]: a rate with a bound on what can be saved up.
+//! [`TokenBucket`]: a rate limit with a burst.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Tokens that come at a steady rate and are saved up to a bound. Has no clock of its own.
+/// A token bucket: tokens accrue at a constant rate up to a capacity. The caller passes the time.
 #[derive(Debug)]
 pub struct TokenBucket {
-    most: f64,
-    a_second: f64,
+    capacity: f64,
+    per_second: f64,
     tokens: f64,
     at: Instant,
 }
 
 impl TokenBucket {
-    /// A full bucket.
-    pub fn new(most: f64, a_second: f64, now: Instant) -> Self {
-        Self { most, a_second, tokens: most, at: now }
+    /// Creates a full bucket that holds up to `capacity` tokens and gains `per_second` tokens each second.
+    pub fn new(capacity: f64, per_second: f64, now: Instant) -> Self {
+        Self { capacity, per_second, tokens: capacity, at: now }
     }
 
-    /// Adds what was earned otherwise than by time.
+    /// Adds tokens in addition to those that accrue with time.
     pub fn earn(&mut self, tokens: f64) {
-        self.tokens = (self.tokens + tokens).min(self.most);
+        self.tokens = (self.tokens + tokens).min(self.capacity);
     }
 
-    /// Takes a token, if there is one.
+    /// Takes one token.
     ///
     /// # Errors
     ///
-    /// The time until there is one.
+    /// The time until a token is available, if there is none.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        self.earn(now.saturating_duration_since(self.at).as_secs_f64() * self.a_second);
+        self.earn(now.saturating_duration_since(self.at).as_secs_f64() * self.per_second);
         self.at = now;
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
         }
-        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.a_second))
+        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.per_second))
     }
 }
 
@@ -49,13 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn gives_what_was_saved_and_then_the_rate() {
+    fn bucket_gives_burst_then_rate() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(5.0, 2.0, start);
         assert_eq!(spend(&mut bucket, start), 5);
         assert_eq!(bucket.take(start), Err(Duration::from_millis(500)));
         assert_eq!(spend(&mut bucket, start + Duration::from_secs(1)), 2);
-        assert_eq!(spend(&mut bucket, start + Duration::from_secs(100)), 5, "no more than the bound");
+        assert_eq!(spend(&mut bucket, start + Duration::from_secs(100)), 5, "no more than the capacity");
         bucket.earn(3.0);
         assert_eq!(spend(&mut bucket, start + Duration::from_secs(100)), 3);
     }

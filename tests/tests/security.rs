@@ -54,7 +54,7 @@ fn every_number_of_a_config_has_its_row() {
     for (file, config) in [
         ("rpc-server/src/config.rs", "ServerConfig"),
         ("rpc-client/src/config.rs", "ClientConfig"),
-        ("rpc-core/src/transport/driver.rs", "TransportConfig"),
+        ("rpc-core/src/transport/config.rs", "TransportConfig"),
     ] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         let (_, fields) = text.split_once(&format!("pub struct {config} {{")).unwrap();

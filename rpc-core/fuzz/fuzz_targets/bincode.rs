@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_core_fuzz::bincode`].
+//! The libFuzzer target of [`rpc_core_fuzz::bincode`].
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_core_fuzz::frame`].
+//! The libFuzzer target of [`rpc_core_fuzz::frame`].
 
 #![no_main]
 

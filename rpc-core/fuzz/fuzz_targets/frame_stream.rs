@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_core_fuzz::frame_stream`].
+//! The libFuzzer target of [`rpc_core_fuzz::frame_stream`].
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_core_fuzz::json`].
+//! The libFuzzer target of [`rpc_core_fuzz::json`].
 
 #![no_main]
 

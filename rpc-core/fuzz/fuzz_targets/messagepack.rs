@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_core_fuzz::messagepack`].
+//! The libFuzzer target of [`rpc_core_fuzz::messagepack`].
 
 #![no_main]
 

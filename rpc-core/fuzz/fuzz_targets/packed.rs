@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_core_fuzz::packed`].
+//! The libFuzzer target of [`rpc_core_fuzz::packed`].
 
 #![no_main]
 

@@ -1,177 +1,34 @@
-//! [`Driver`]: the one task of a connection; and [`Role`], what it does with the frames.
+//! [`Driver`]: the task of a connection.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{self, Poll, Waker, ready},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
 use bytes::Buf;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{FrameReader, Inbound, Outbox, Traffic, traffic::Uncounted};
-use crate::{
-    Code, Error, WriteBuffer,
-    frame::{Frame, Header, Violation},
-    head,
+use super::{
+    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, Traffic, TransportConfig, timer::Timer,
+    traffic::Uncounted,
 };
+use crate::{WriteBuffer, frame::Violation, head};
 
-/// One end's part in a connection: a state machine that takes frames and time as arguments and says what it has to say
-/// through the connection's [`Outbox`]. Does no I/O.
-pub trait Role: Send + Unpin + 'static {
-    /// Whether others of this process are likely to speak right now, because of the frames that were `read` or otherwise: then
-    /// the driver lets them before it writes.
-    fn expects_more(&self, read: bool) -> bool;
-
-    /// How many bytes may wait to be written before nothing more is read.
-    ///
-    /// Of two ends that both stop reading when they have much to say, each would wait for the other. So one of them reads on.
-    fn backlog(config: &TransportConfig) -> usize;
-
-    /// Takes a whole frame.
-    ///
-    /// # Errors
-    ///
-    /// The [`Violation`] for which the connection is closed.
-    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation>;
-
-    /// Takes the header of a frame over the limit, whose body is skipped.
-    ///
-    /// # Errors
-    ///
-    /// As [`handle_frame`](Self::handle_frame).
-    fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation>;
-
-    /// Has taken all the frames that came at once; called also when there were none.
-    fn handle_read(&mut self) {}
-
-    /// Looks at the time and at what was asked of the connection; called once a turn, before output is written.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection is to be closed at once.
-    fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason>;
-
-    /// Learns that the connection is over. Called exactly once, also when the driver is dropped.
-    fn handle_close(&mut self, reason: &Arc<CloseReason>);
-}
-
-/// What happened on a connection, and when.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Activity {
-    /// When any byte was last read.
-    pub last_read: Instant,
-    /// When any byte was last written.
-    pub last_write: Instant,
-    /// Whether a frame was begun, which has a deadline of its own.
-    pub mid_frame: bool,
-    /// Whether reading pauses because the peer does not read what it is sent.
-    pub paused: bool,
-    /// Whether the peer has closed its sending side.
-    pub peer_closed: bool,
-}
-
-impl Activity {
-    /// The activity of a connection that begins at `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { last_read: now, last_write: now, mid_frame: false, paused: false, peer_closed: false }
-    }
-}
-
-/// What a [`Role`] wants next.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Turn {
-    /// When to be called again at the latest.
-    pub wake_at: Option<Instant>,
-    /// Whether nothing more will come: what was said is written, then the connection closes.
-    pub finish: bool,
-}
-
-/// Why a connection is over.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// Both ends had nothing more to say.
-    #[error("the connection was closed in order")]
-    Finished,
-    /// The peer closed it.
-    #[error("the peer closed the connection")]
-    PeerClosed,
-    /// The socket failed.
-    #[error("the connection broke")]
-    Io(#[source] io::Error),
-    /// The peer broke the protocol.
-    #[error("the peer broke the protocol")]
-    Violation(#[from] Violation),
-    /// Nothing was read for too long.
-    #[error("nothing was read for {0:?}")]
-    Idle(Duration),
-    /// The peer did not answer a ping.
-    #[error("no answer to a ping for {0:?}")]
-    PongOverdue(Duration),
-    /// The peer did not read for too long.
-    #[error("nothing could be written for {0:?}")]
-    WriteStalled(Duration),
-    /// The task was ended.
-    #[error("the connection was dropped")]
-    Dropped,
-}
-
-/// The bounds of one connection's transport.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TransportConfig {
-    /// The longest frame, header included, taken and sent; default 8 MiB. Raised, one peer can make this process hold more.
-    pub max_frame: u32,
-    /// The most bytes that wait to be written; default 1 MiB. Raised, a peer that reads slowly holds more memory.
-    pub outbox: usize,
-    /// How long a frame may take to arrive once begun, to which a second is added for each 64 KiB; default 5 s. Raised, a peer
-    /// that drips holds its connection longer.
-    pub frame_time: Duration,
-    /// How long a write may make no progress; default 10 s. Raised, a peer that does not read is found later.
-    pub write_stall: Duration,
-}
-
-impl Default for TransportConfig {
-    fn default() -> Self {
-        Self {
-            max_frame: FrameReader::MAX_FRAME,
-            outbox: 1 << 20,
-            frame_time: Duration::from_secs(5),
-            write_stall: Duration::from_secs(10),
-        }
-    }
-}
-
-impl TransportConfig {
-    /// Refuses numbers with which no frame could ever pass.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument`, naming the field.
-    pub fn validate(&self) -> Result<(), Error> {
-        let refuse = |what: &str| Err(Error::not_executed(Code::InvalidArgument, format!("the transport's {what}")));
-        match () {
-            () if self.max_frame < MIN_MAX_FRAME => refuse("max_frame must be at least 64 KiB"),
-            () if self.max_frame > MAX_MAX_FRAME => refuse("max_frame must be at most 128 MiB"),
-            () if self.outbox == 0 => refuse("outbox must not be 0"),
-            () if self.frame_time.is_zero() => refuse("frame_time must not be 0"),
-            () if self.write_stall.is_zero() => refuse("write_stall must not be 0"),
-            () => Ok(()),
-        }
-    }
-}
-
-/// The one task of a connection: it reads, hands frames to its role, and writes what the outbox holds, many frames at once.
+/// The task of a connection.
 ///
-/// Resolves when the connection is over. Dropped, it closes the connection and tells its role.
+/// It reads, hands frames to its role, and writes the outbox, many frames in one write. The future resolves when the
+/// connection has ended.
+///
+/// # Drop
+///
+/// Dropping the driver closes the connection and notifies the role.
 #[must_use = "a connection does nothing unless its driver is polled"]
 #[derive(Debug)]
 pub struct Driver<S, R: Role> {
@@ -179,48 +36,42 @@ pub struct Driver<S, R: Role> {
     role: R,
     outbox: Arc<Outbox>,
     config: TransportConfig,
-    /// [`Role::backlog`].
+    /// The result of [`Role::backlog`].
     backlog: usize,
     reader: FrameReader,
     writing: WriteBuffer,
     activity: Activity,
     traffic: Option<Arc<Traffic>>,
     uncounted: Uncounted,
-    /// When the frame that is incomplete was begun.
+    /// When the first byte of the incomplete frame was read.
     frame_begun: Option<Instant>,
-    /// Since when the socket takes nothing.
+    /// When the socket stopped accepting bytes.
     stalled: Option<Instant>,
-    /// Whether this turn already went behind those who are ready to speak.
+    /// Whether this turn has already yielded to tasks that are about to append output.
     yielded: bool,
-    timer: Option<Timer>,
+    timer: Timer,
     closing: Option<Closing>,
     closed: bool,
 }
 
-#[derive(Debug)]
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    waker: Waker,
-}
-
-/// The last steps of a connection that ends in order.
+/// The orderly close of a connection.
 #[derive(Debug)]
 struct Closing {
-    /// How long the peer may take to close its side.
+    /// When the driver stops waiting for the peer to close its side.
     until: Instant,
     shut_down: bool,
 }
 
 #[derive(PartialEq, Eq)]
 enum Input {
-    /// There is nothing to be read now.
+    /// The socket has no more bytes at present.
     Drained,
-    /// There may be more, and others had to wait long enough.
+    /// The turn's budget is used up; the socket may have more bytes.
     More,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
-    /// Drives `io` in the part of `role`, which speaks through `outbox`.
+    /// Creates the driver of `io`. `role` handles its frames and appends output to `outbox`.
     pub fn new(io: S, role: R, outbox: Arc<Outbox>, config: TransportConfig) -> Self {
         let now = Instant::now();
         let reader = FrameReader::new(config.max_frame);
@@ -239,27 +90,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             frame_begun: None,
             stalled: None,
             yielded: false,
-            timer: None,
+            timer: Timer::default(),
             closing: None,
             closed: false,
         }
     }
 
-    /// Goes on with what `reader` has read, on a connection that was spoken on before.
+    /// Continues with the bytes that `reader` holds, on a connection that has already exchanged frames.
     pub fn with_reader(mut self, reader: FrameReader) -> Self {
         self.reader = reader.with_max_frame(self.config.max_frame);
         self
     }
 
-    /// Adds the bytes that it reads and writes to `traffic`.
+    /// Adds the bytes read and written to `traffic`.
     pub fn counted_in(mut self, traffic: Arc<Traffic>) -> Self {
         self.traffic = Some(traffic);
         self
     }
 
     fn drive(&mut self, cx: &mut task::Context<'_>) -> Poll<CloseReason> {
-        // What its own role says must not wake it once more.
-        self.outbox.rouse();
+        // Output that the role appends during this poll must not wake this task again.
+        self.outbox.mark_awake();
         loop {
             let now = Instant::now();
             if self.closing.is_some() {
@@ -273,13 +124,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
     }
 
-    /// Reads, lets the role look, writes; `None` to be called again at once.
+    /// Performs one turn: reads, calls the role, writes. Returns `None` when the next turn is due at once.
     fn turn(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Option<Poll<CloseReason>>, CloseReason> {
         let had_read = self.activity.last_read;
         let input = self.input(cx, now)?;
         self.role.handle_read();
         let read = self.activity.last_read != had_read;
-        // Those whom the input woke, and those who are about to speak, come first: then one write carries all of it.
+        // Let tasks append that the input woke or that are about to send: one write then carries all of their output.
         if !self.yielded && self.role.expects_more(read) {
             self.yielded = true;
             cx.waker().wake_by_ref();
@@ -289,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let turn = self.role.handle_turn(&self.activity, now)?;
         self.output(cx, now)?;
         if let Some(traffic) = &self.traffic {
-            self.uncounted.add_in_time(traffic, now);
+            self.uncounted.add_if_due(traffic, now);
         }
         if turn.finish && self.writing.is_empty() && self.outbox.is_empty() {
             self.outbox.close();
@@ -307,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             self.stalled.map(|since| since + self.config.write_stall),
         ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
-            self.arm(cx, wake_at);
+            self.timer.arm(cx, wake_at);
         }
         if input == Input::More {
             cx.waker().wake_by_ref();
@@ -317,7 +168,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Ok(self.outbox.sleep(cx.waker(), blocked).then_some(Poll::Pending))
     }
 
-    /// Gives the buffers back when nothing has been going on for a while; says when to look again.
+    /// Releases the buffers of a connection that has been idle for [`BUFFERS_KEPT`].
+    ///
+    /// Returns when to check again.
     fn release_idle(&mut self, now: Instant) -> Option<Instant> {
         let idle_at = self.activity.last_read.max(self.activity.last_write) + BUFFERS_KEPT;
         if !self.reader.holds_nothing() && !self.writing.holds_memory() {
@@ -334,13 +187,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         None
     }
 
-    /// Takes frames until there are no more, or enough for one turn, or too much waits to be written.
+    /// Hands frames to the role.
+    ///
+    /// Stops when there are no more frames, the turn's budget is used up, or too much output waits.
     fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
         let (mut frames, mut bytes) = (0, 0);
         let input = loop {
-            // Looked at for each frame: answers must not pile up for a peer that has sent many and reads none.
+            // Checked for each frame: answers must not accumulate for a peer that sends many requests and reads
+            // nothing.
             if self.outbox.waiting() >= self.backlog {
-                // Its own clocks stand still meanwhile.
+                // A frame's deadline does not count while the driver does not read.
                 self.activity.paused = true;
                 self.frame_begun = None;
                 return Ok(Input::Drained);
@@ -349,16 +205,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 self.activity.last_read = now;
             }
             if let Some(inbound) = self.reader.next_frame()? {
-                self.frame_begun = None;
-                match inbound {
-                    Inbound::Frame(frame) => {
-                        head::check(&frame)?;
-                        self.role.handle_frame(frame, now)?;
-                    }
-                    Inbound::Overlong(header) => self.role.handle_overlong(header, self.config.max_frame)?,
-                }
+                self.hand_over(inbound, now)?;
                 frames += 1;
-                if frames == FRAMES_A_TURN {
+                if frames == FRAMES_PER_TURN {
                     return Ok(Input::More);
                 }
                 continue;
@@ -366,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if self.activity.peer_closed {
                 break Input::Drained;
             }
-            if bytes >= BYTES_A_TURN {
+            if bytes >= BYTES_PER_TURN {
                 break Input::More;
             }
             match poll_read_buf(Pin::new(&mut self.io), cx, self.reader.read_buffer()) {
@@ -382,17 +231,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 }
             }
         };
+        self.check_frame_deadline(now)?;
+        Ok(input)
+    }
+
+    /// Hands one frame to the role.
+    fn hand_over(&mut self, inbound: Inbound, now: Instant) -> Result<(), Violation> {
+        self.frame_begun = None;
+        match inbound {
+            Inbound::Frame(frame) => {
+                head::check(&frame)?;
+                self.role.handle_frame(frame, now)
+            }
+            Inbound::Overlong(header) => self.role.handle_overlong(header, self.config.max_frame),
+        }
+    }
+
+    /// Starts or checks the deadline of an incomplete frame.
+    fn check_frame_deadline(&mut self, now: Instant) -> Result<(), Violation> {
         self.activity.mid_frame = self.reader.is_mid_frame();
         if self.activity.mid_frame {
             self.frame_begun.get_or_insert(now);
             if self.frame_deadline().is_some_and(|deadline| now >= deadline) {
-                return Err(Violation::SlowFrame(self.reader.frame_length()).into());
+                return Err(Violation::SlowFrame(self.reader.frame_length()));
             }
         }
-        Ok(input)
+        Ok(())
     }
 
-    /// Writes what waits until there is no more or the socket takes no more.
+    /// Writes the outbox until it is empty or the socket accepts no more bytes.
     fn output(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<(), CloseReason> {
         loop {
             if self.writing.is_empty() {
@@ -400,7 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 spare.clear();
                 self.writing = self.outbox.take(spare);
                 if self.writing.is_empty() {
-                    // Sockets do nothing here; what encrypts may hold something back.
+                    // A TLS stream may hold bytes back; for a socket this does nothing.
                     return match Pin::new(&mut self.io).poll_flush(cx) {
                         Poll::Ready(Err(error)) => Err(CloseReason::Io(error)),
                         Poll::Ready(Ok(())) => {
@@ -426,18 +293,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
     }
 
-    /// Hands as much to the socket as it takes.
+    /// Writes as many bytes as the socket accepts in one call.
     fn poll_write(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<usize>> {
         let io = Pin::new(&mut self.io);
         if let Some(bytes) = self.writing.only_chunk() {
             return io.poll_write(cx, bytes);
         }
-        let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
+        let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
         let count = self.writing.chunks_vectored(&mut slices);
         io.poll_write_vectored(cx, &slices[..count])
     }
 
-    /// The socket takes nothing: for how long already?
+    /// Records that the socket accepts no bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseReason::WriteStalled`] after [`TransportConfig::write_stall`] without progress.
     fn stall(&mut self, now: Instant) -> Result<(), CloseReason> {
         let since = *self.stalled.get_or_insert(now);
         if now >= since + self.config.write_stall {
@@ -446,7 +317,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Ok(())
     }
 
-    /// Writes the last of it, says that no more will come, and waits a while for the peer to close, so that it can read all.
+    /// Writes the remaining output, shuts down the sending side, and waits for the peer to close.
+    ///
+    /// The wait of up to [`LINGER`] lets the peer read all of the output.
     fn poll_closing(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Poll<CloseReason> {
         if let Err(reason) = self.output(cx, now) {
             return Poll::Ready(reason);
@@ -459,7 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         if now >= until {
             return Poll::Ready(CloseReason::Finished);
         }
-        self.arm(cx, until);
+        self.timer.arm(cx, until);
         if self.activity.peer_closed {
             return if self.closing.as_ref().is_some_and(|c| c.shut_down) {
                 Poll::Ready(CloseReason::Finished)
@@ -468,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             };
         }
         let mut discarded = [0; 1024];
-        for _ in 0..FRAMES_A_TURN {
+        for _ in 0..FRAMES_PER_TURN {
             let mut buffer = ReadBuf::new(&mut discarded);
             let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
@@ -482,25 +355,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     fn frame_deadline(&self) -> Option<Instant> {
         let begun = self.frame_begun?;
         Some(begun + self.config.frame_time + Duration::from_secs((self.reader.frame_length() >> 16) as u64))
-    }
-
-    /// Makes sure that this task is polled at `at`, or earlier: a timer that is set early enough is left alone, because moving
-    /// one costs more than being woken once too often.
-    fn arm(&mut self, cx: &mut task::Context<'_>, at: Instant) {
-        if let Some(timer) = &self.timer
-            && !timer.sleep.is_elapsed()
-            && timer.sleep.deadline() <= at
-            && timer.waker.will_wake(cx.waker())
-        {
-            return;
-        }
-        let timer =
-            self.timer.get_or_insert_with(|| Timer { sleep: Box::pin(sleep_until(at)), waker: cx.waker().clone() });
-        timer.waker.clone_from(cx.waker());
-        timer.sleep.as_mut().reset(at);
-        if timer.sleep.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
     }
 }
 
@@ -517,7 +371,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Future for Driver<S, R> {
 impl<S, R: Role> Driver<S, R> {
     fn close(&mut self, reason: &Arc<CloseReason>) {
         if !std::mem::replace(&mut self.closed, true) {
-            // First nothing more is taken, then those who wait are told: a call that is entered in between fails to push.
+            // Close the outbox before notifying the role: a call that is registered in between then fails to push, and
+            // no call is left waiting.
             self.outbox.close();
             self.role.handle_close(reason);
             if let Some(traffic) = &self.traffic {
@@ -533,18 +388,319 @@ impl<S, R: Role> Drop for Driver<S, R> {
     }
 }
 
-/// Heads have to pass, and lengths up to 16 times the limit have to fit into the header's 32 bits.
-const MIN_MAX_FRAME: u32 = 64 << 10;
-const MAX_MAX_FRAME: u32 = 128 << 20;
-/// How many frames a connection handles before others get their turn.
-const FRAMES_A_TURN: usize = 256;
-/// How many bytes a connection reads before what they led to is written, and others get their turn: few enough to be in the
-/// processor's cache until then.
-const BYTES_A_TURN: usize = 64 << 10;
-/// How many pieces one write carries at most.
-const PIECES_A_WRITE: usize = 16;
-/// How long a connection on which nothing goes on keeps its buffers: over the pauses of one that is in use, and not so long that each
-/// of many that open one after the other has taken its own before the first gives back.
+/// The number of frames that a driver handles before it yields to other tasks.
+const FRAMES_PER_TURN: usize = 256;
+/// The number of bytes that a driver reads before it writes output and yields to other tasks.
+///
+/// They are few enough to stay in the processor's cache until then.
+const BYTES_PER_TURN: usize = 64 << 10;
+/// The largest number of chunks in one vectored write.
+const CHUNKS_PER_WRITE: usize = 16;
+/// How long an idle connection keeps its buffers.
+///
+/// Longer than the pauses of a connection in use. Short enough that, of many connections opened one after another, the
+/// first releases its buffers before the last allocates its own.
 const BUFFERS_KEPT: Duration = Duration::from_millis(100);
-/// How long the peer may take to close its side of a connection that ends in order.
+/// How long the peer may take to close its side in an orderly close.
 const LINGER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use bytes::{BufMut, BytesMut};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        task::JoinSet,
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::{
+        frame::{Frame, FrameType, Header},
+        transport::{PingWindow, Turn},
+    };
+
+    #[derive(Debug, PartialEq)]
+    enum Event {
+        Frame(u32),
+        Overlong(u32),
+        Closed(String),
+    }
+
+    type Events = Arc<Mutex<Vec<Event>>>;
+
+    /// Records the calls of the driver.
+    ///
+    /// A request with id 0 violates the protocol; a GOAWAY finishes the connection.
+    struct Recorder {
+        events: Events,
+        outbox: Arc<Outbox>,
+        pings: PingWindow,
+        wake_at: Option<Instant>,
+        finish: bool,
+    }
+
+    impl Recorder {
+        fn record(&self, event: Event) {
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        }
+    }
+
+    impl Role for Recorder {
+        fn expects_more(&self, _: bool) -> bool {
+            false
+        }
+
+        fn backlog(config: &TransportConfig) -> usize {
+            config.outbox
+        }
+
+        fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+            let Header { frame_type, id, .. } = frame.header;
+            match frame_type {
+                FrameType::Request if id == 0 => return Err(Violation::ZeroId),
+                FrameType::Ping => {
+                    self.pings.count(now)?;
+                    let pong = Header::empty(FrameType::Pong, id).to_bytes();
+                    let _ = self.outbox.push_control(|out| out.put_slice(&pong));
+                }
+                FrameType::Goaway => self.finish = true,
+                _ => {}
+            }
+            self.record(Event::Frame(id));
+            Ok(())
+        }
+
+        fn handle_overlong(&mut self, header: Header, _: u32) -> Result<(), Violation> {
+            self.record(Event::Overlong(header.id));
+            Ok(())
+        }
+
+        fn handle_turn(&mut self, _: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+            match self.wake_at {
+                Some(wake_at) if now >= wake_at => Err(CloseReason::Idle(Duration::from_secs(3))),
+                wake_at => Ok(Turn { wake_at, finish: self.finish }),
+            }
+        }
+
+        fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+            self.record(Event::Closed(reason.to_string()));
+        }
+    }
+
+    /// A driver on its own task, and the other end of its stream.
+    struct Scene {
+        peer: DuplexStream,
+        outbox: Arc<Outbox>,
+        events: Events,
+        task: JoinSet<Arc<CloseReason>>,
+    }
+
+    impl Scene {
+        fn new(config: TransportConfig) -> Self {
+            Self::with(config, |driver| driver)
+        }
+
+        fn with(
+            config: TransportConfig,
+            adjust: impl FnOnce(Driver<DuplexStream, Recorder>) -> Driver<DuplexStream, Recorder>,
+        ) -> Self {
+            let (driver, peer, outbox, events) = connect(config);
+            let mut task = JoinSet::new();
+            task.spawn(adjust(driver));
+            Self { peer, outbox, events, task }
+        }
+
+        async fn send(&mut self, frame_type: FrameType, id: u32, body: &'static [u8]) {
+            self.peer.write_all(&encoded(frame_type, id, body)).await.unwrap();
+        }
+
+        async fn end(&mut self) -> Arc<CloseReason> {
+            self.task.join_next().await.unwrap().unwrap()
+        }
+
+        fn events(&self) -> Vec<Event> {
+            std::mem::take(&mut self.events.lock().unwrap())
+        }
+    }
+
+    fn connect(config: TransportConfig) -> (Driver<DuplexStream, Recorder>, DuplexStream, Arc<Outbox>, Events) {
+        let (io, peer) = duplex(PIPE);
+        let (outbox, events) = (Arc::new(Outbox::new(config.outbox)), Events::default());
+        let role = Recorder {
+            events: Arc::clone(&events),
+            outbox: Arc::clone(&outbox),
+            pings: PingWindow::new(PingWindow::LIMIT, Instant::now()),
+            wake_at: None,
+            finish: false,
+        };
+        (Driver::new(io, role, Arc::clone(&outbox), config), peer, outbox, events)
+    }
+
+    fn encoded(frame_type: FrameType, id: u32, body: &'static [u8]) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        Frame { header: Header::empty(frame_type, id), body: body.into() }.write(&mut bytes);
+        bytes
+    }
+
+    fn closed(reason: &CloseReason) -> Vec<Event> {
+        vec![Event::Closed(reason.to_string())]
+    }
+
+    /// The capacity of the stream in each direction, in bytes.
+    const PIPE: usize = 64;
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_reach_the_role_in_order() {
+        let mut scene = Scene::new(TransportConfig { max_frame: 100, ..TransportConfig::default() });
+        scene.send(FrameType::Request, 1, b"").await;
+        scene.send(FrameType::Request, 2, &[7; 85]).await;
+        scene.send(FrameType::Request, 3, &[7; 84]).await;
+        scene.send(FrameType::Cancel, 1, b"").await;
+        sleep(Duration::from_secs(1)).await;
+        let expected = [Event::Frame(1), Event::Overlong(2), Event::Frame(3), Event::Frame(1)];
+        assert_eq!(scene.events(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn violation_closes_the_connection_once() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.send(FrameType::Request, 0, b"").await;
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::ZeroId)), "{reason:?}");
+        assert!(scene.outbox.is_closed());
+        assert_eq!(scene.events(), closed(&reason), "the task has dropped the driver too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn malformed_response_head_is_a_violation() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.send(FrameType::Response, 1, b"\0\x01").await;
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::HeadOverrun)), "{reason:?}");
+        assert_eq!(scene.events(), closed(&reason));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropped_driver_notifies_the_role_once() {
+        let (driver, _peer, outbox, events) = connect(TransportConfig::default());
+        drop(driver);
+        assert!(outbox.is_closed());
+        assert_eq!(*events.lock().unwrap(), closed(&CloseReason::Dropped));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stalled_write_closes_the_connection() {
+        let start = Instant::now();
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.outbox.push(|out| out.copied().put_bytes(7, 10 * PIPE)).unwrap();
+        // Progress restarts the period.
+        sleep(Duration::from_secs(9)).await;
+        scene.peer.read_exact(&mut [0; PIPE]).await.unwrap();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::WriteStalled(_)), "{reason:?}");
+        assert_eq!(start.elapsed().as_secs(), 19);
+        assert_eq!(scene.events(), closed(&reason));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_frame_is_a_violation() {
+        let start = Instant::now();
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.peer.write_all(&encoded(FrameType::Request, 1, &[7; 100])[..50]).await.unwrap();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::SlowFrame(116))), "{reason:?}");
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_above_the_limit_close_the_connection() {
+        let mut scene = Scene::new(TransportConfig::default());
+        for id in 1..=PingWindow::LIMIT {
+            scene.send(FrameType::Ping, id, b"").await;
+            scene.peer.read_exact(&mut [0; 16]).await.unwrap();
+        }
+        scene.send(FrameType::Ping, PingWindow::LIMIT + 1, b"").await;
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Violation(Violation::PingFlood(PingWindow::LIMIT))), "{reason:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_backlog_pauses_reading() {
+        let mut scene = Scene::new(TransportConfig { outbox: 2 * PIPE, ..TransportConfig::default() });
+        scene.outbox.push(|out| out.copied().put_bytes(7, 4 * PIPE)).unwrap();
+        sleep(Duration::from_secs(1)).await;
+        scene.send(FrameType::Request, 1, b"").await;
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), []);
+        scene.peer.read_exact(&mut [0; 4 * PIPE]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), [Event::Frame(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn role_is_called_at_its_wake_time() {
+        let start = Instant::now();
+        let mut scene = Scene::with(TransportConfig::default(), |mut driver| {
+            driver.role.wake_at = Some(start + Duration::from_secs(3));
+            driver
+        });
+        assert!(matches!(*scene.end().await, CloseReason::Idle(_)));
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn push_is_written_by_a_sleeping_driver() {
+        let mut scene = Scene::new(TransportConfig::default());
+        sleep(Duration::from_secs(1)).await;
+        scene.outbox.push(|out| out.copied().put_slice(b"frame")).unwrap();
+        let mut written = [0; 5];
+        scene.peer.read_exact(&mut written).await.unwrap();
+        assert_eq!(&written, b"frame");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn finish_writes_all_output_before_closing() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.outbox.push(|out| out.copied().put_bytes(7, 4 * PIPE)).unwrap();
+        scene.send(FrameType::Goaway, 0, b"\0\0").await;
+        let mut written = Vec::new();
+        scene.peer.read_to_end(&mut written).await.unwrap();
+        assert_eq!(written.len(), 4 * PIPE);
+        let start = Instant::now();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::Finished), "{reason:?}");
+        assert_eq!(start.elapsed(), LINGER, "the peer keeps its side open");
+        assert_eq!(scene.events(), [Event::Frame(0), Event::Closed(reason.to_string())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_closes_within_a_frame_ends_the_connection() {
+        let mut scene = Scene::new(TransportConfig::default());
+        scene.peer.write_all(b"msnb").await.unwrap();
+        scene.peer.shutdown().await.unwrap();
+        let reason = scene.end().await;
+        assert!(matches!(*reason, CloseReason::PeerClosed), "{reason:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn buffered_bytes_of_the_reader_are_handled() {
+        let mut reader = FrameReader::new(1000);
+        reader.read_buffer().put_slice(&encoded(FrameType::Request, 1, b""));
+        let scene = Scene::with(TransportConfig::default(), |driver| driver.with_reader(reader));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), [Event::Frame(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn traffic_counts_all_bytes() {
+        let traffic = Arc::new(Traffic::default());
+        let mut scene = Scene::with(TransportConfig::default(), |driver| driver.counted_in(Arc::clone(&traffic)));
+        scene.send(FrameType::Ping, 1, b"").await;
+        scene.peer.read_exact(&mut [0; 16]).await.unwrap();
+        scene.send(FrameType::Request, 0, b"").await;
+        scene.end().await;
+        assert_eq!(traffic.bytes(), (32, 16));
+    }
+}

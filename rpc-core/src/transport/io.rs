@@ -1,4 +1,4 @@
-//! [`Connect`] and [`Accept`]: where connections come from.
+//! [`Connect`] and [`Accept`]: the sources of connections.
 
 use std::{io, net::SocketAddr};
 
@@ -9,48 +9,48 @@ use tokio::{
 
 use crate::{BoxFuture, Peer};
 
-/// A stream of bytes in both directions: TCP, something over TCP, or a simulation of it.
+/// A bidirectional byte stream: TCP, a protocol over TCP, or a simulation.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
-/// Makes connections for a client.
+/// Opens connections for a client.
 pub trait Connect: Send + Sync + 'static {
-    /// Connects to `address`. The client bounds the time.
+    /// Connects to `address`. The client limits the duration.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the connection from being made; the client tries again later.
+    /// Any error that prevents the connection; the client retries later.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is not made or is closed.
+    /// Dropping the future closes the connection if it was opened.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>>;
 }
 
-/// Takes connections for a server.
+/// Accepts connections for a server.
 pub trait Accept: Send + Sync + 'static {
-    /// Takes the next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from being taken; the server goes on accepting, after a rest unless the fault was the peer's
-    /// (`ConnectionAborted`, `ConnectionReset`).
+    /// Any error that prevents this; the server continues to accept. It waits before the next attempt unless the peer
+    /// caused the error (`ConnectionAborted`, `ConnectionReset`).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no connection is lost.
+    /// Dropping the future loses no connection.
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, Peer)>>;
 
-    /// The address that is listened on.
+    /// Returns the address of the listener.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the operating system.
     fn local_address(&self) -> io::Result<SocketAddr>;
 }
 
-/// Connections by TCP, without delay for small writes.
+/// Connections by TCP, with `TCP_NODELAY`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tcp;
 
@@ -68,10 +68,10 @@ impl Accept for TcpListener {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, Peer)>> {
         Box::pin(async move {
             let (stream, peer) = TcpListener::accept(self).await?;
-            // A peer that is gone again by now is no fault of the listener.
-            let gone = |error: io::Error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
-            stream.set_nodelay(true).map_err(gone)?;
-            let peer = Peer::new(peer, stream.local_addr().map_err(gone)?);
+            // These calls fail if the peer has already disconnected, which is not an error of the listener.
+            let aborted = |error: io::Error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
+            stream.set_nodelay(true).map_err(aborted)?;
+            let peer = Peer::new(peer, stream.local_addr().map_err(aborted)?);
             Ok((Box::new(stream) as Box<dyn Io>, peer))
         })
     }

@@ -1,15 +1,36 @@
-//! What both ends of a connection share: frames to bytes and back, within limits.
+//! The transport that both ends of a connection share: bytes to frames and back, within limits.
+//!
+//! | topic | item |
+//! |---|---|
+//! | the task of a connection | [`Driver`] |
+//! | the state machine of one end | [`Role`], [`Activity`], [`Turn`] |
+//! | limits | [`TransportConfig`], [`PingWindow`] |
+//! | the end of a connection | [`CloseReason`] |
+//! | output queue | [`Outbox`], [`Position`], [`PushError`] |
+//! | input: bytes to frames | [`FrameReader`], [`Inbound`] |
+//! | answers to calls of a connection | [`WireSink`] |
+//! | sources of connections | [`Connect`], [`Accept`], [`Io`], [`Tcp`] |
+//! | byte counters | [`Traffic`] |
 
+mod close_reason;
+mod config;
 mod driver;
+mod frame_reader;
 mod io;
 mod outbox;
 mod ping_window;
-mod reader;
+mod role;
+mod timer;
 mod traffic;
+mod wire_sink;
 
-pub use driver::{Activity, CloseReason, Driver, Role, TransportConfig, Turn};
+pub use close_reason::CloseReason;
+pub use config::TransportConfig;
+pub use driver::Driver;
+pub use frame_reader::{FrameReader, Inbound};
 pub use io::{Accept, Connect, Io, Tcp};
 pub use outbox::{Outbox, Position, PushError};
 pub use ping_window::PingWindow;
-pub use reader::{FrameReader, Inbound};
+pub use role::{Activity, Role, Turn};
 pub use traffic::Traffic;
+pub use wire_sink::WireSink;

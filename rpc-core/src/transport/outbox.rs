@@ -1,4 +1,4 @@
-//! [`Outbox`]: the bytes that wait to be written to one connection.
+//! [`Outbox`]: the output queue of a connection.
 
 use std::{
     sync::{PoisonError, atomic::Ordering},
@@ -13,32 +13,34 @@ use crate::{
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
 };
 
-/// The bytes that wait to be written to one connection. Everyone with something to say appends to it under a short lock; the
-/// connection's driver takes all of it at once, so that one write carries many frames.
+/// The bytes that wait to be written to one connection.
+///
+/// Tasks append frames under a short lock; the connection's driver takes all of them at once, so that one write carries
+/// many frames.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    /// Told whenever bytes were written while someone waited for room.
-    room: Notify,
+    /// Notifies tasks in [`Outbox::room`] when bytes were written or the outbox was closed.
+    capacity: Notify,
     limit: usize,
-    /// Beside the lock so that a look at it is cheap.
+    /// Stored outside the lock so that reading it is cheap.
     closed: AtomicBool,
-    /// The bytes that wait; stored under the lock, beside it for the same reason.
+    /// The number of waiting bytes. Updated under the lock, stored outside it for the same reason.
     waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     pending: WriteBuffer,
-    /// Bytes that the driver took and has not written yet; they count against the limit.
+    /// The number of bytes that the driver has taken and not written yet. They count towards the limit.
     writing: usize,
-    /// Bytes that were written since the beginning.
+    /// The number of bytes written since the connection was opened.
     written: u64,
-    /// Whether somebody waits for room.
+    /// Whether a task waits for capacity.
     awaited: bool,
-    /// The driver, when it sleeps.
+    /// The waker of the driver while it sleeps.
     driver: Option<Waker>,
-    /// The driver was to be woken while it was awake, so it must not lie down.
+    /// Whether the driver was woken while it was awake, so that it must not sleep.
     woken: bool,
 }
 
@@ -48,33 +50,34 @@ impl State {
     }
 }
 
-/// Where a frame stands in all that is written to a connection.
+/// The offset of a frame in the output of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position(u64);
 
-/// Why nothing was appended.
+/// The reason why no frame was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
-    /// As much waits as may: wait for [`room`](Outbox::room).
+    /// The outbox is full. [`room`](Outbox::room) waits for capacity.
     Full,
-    /// The connection is closing; nothing more will be written.
+    /// The connection is closing and accepts no more output.
     Closed,
 }
 
 impl Outbox {
-    /// An outbox that takes new frames while fewer than `limit` bytes wait. So at most `limit` bytes and one frame wait, and
-    /// those that must be sent.
+    /// Creates an outbox that accepts frames while fewer than `limit` bytes wait.
+    ///
+    /// At most `limit` bytes plus one frame plus control frames wait at a time.
     pub fn new(limit: usize) -> Self {
         Self {
             state: Mutex::default(),
-            room: Notify::new(),
+            capacity: Notify::new(),
             limit,
             closed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
         }
     }
 
-    /// Lets `write` append a frame, whose [`Position`] it is told.
+    /// Calls `write` to append a frame, and passes it the frame's [`Position`].
     ///
     /// # Errors
     ///
@@ -88,7 +91,7 @@ impl Outbox {
         self.append(state, |out| write(position, out))
     }
 
-    /// Lets `write` append a frame.
+    /// Calls `write` to append a frame.
     ///
     /// # Errors
     ///
@@ -97,8 +100,10 @@ impl Outbox {
         self.push_at(|_, out| write(out))
     }
 
-    /// Lets `write` append a frame even when the outbox is full: for small frames whose number is bounded otherwise, because
-    /// nothing is read from a peer whose outbox is full, and each call has one answer.
+    /// Calls `write` to append a frame even if the outbox is full.
+    ///
+    /// Only for short frames whose number has another limit: the driver does not read from a peer whose outbox is full,
+    /// and each call has one answer.
     ///
     /// # Errors
     ///
@@ -112,7 +117,7 @@ impl Outbox {
         mut state: MutexGuard<'_, State>,
         write: impl FnOnce(&mut WriteBuffer) -> R,
     ) -> Result<R, PushError> {
-        // `close` sets the flag under the lock, so nothing is appended after it.
+        // `close` sets the flag under the lock, so no frame is appended after it.
         if self.is_closed() {
             return Err(PushError::Closed);
         }
@@ -131,16 +136,18 @@ impl Outbox {
         Ok(result)
     }
 
-    /// Waits until a [`push`](Self::push) may succeed, or will fail with [`PushError::Closed`].
+    /// Waits until the outbox has capacity or is closed.
+    ///
+    /// [`push`](Self::push) may find it full again if other tasks were faster.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time.
     pub async fn room(&self) {
         loop {
-            let notified = self.room.notified();
+            let notified = self.capacity.notified();
             tokio::pin!(notified);
-            // Registered before the look, so that room made in between is not missed.
+            // Register before checking, so that capacity that becomes available in between is not missed.
             notified.as_mut().enable();
             {
                 let mut state = self.lock();
@@ -153,39 +160,43 @@ impl Outbox {
         }
     }
 
-    /// How many bytes wait to be written, as the driver sees it: what it wrote itself counts no more, what others append at this
-    /// moment may not count yet.
+    /// Returns the number of waiting bytes without locking.
+    ///
+    /// The driver's own writes are always included; concurrent appends of other tasks may be missing.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether all that was appended was written.
+    /// Returns whether all appended bytes were written.
     pub fn is_empty(&self) -> bool {
         let state = self.lock();
         state.pending.is_empty() && state.writing == 0
     }
 
-    /// Whether any byte of the frame at `position` was handed to the socket. What was not never will be once the driver is
-    /// gone.
+    /// Returns whether any byte of the frame at `position` was written to the socket.
+    ///
+    /// After the driver has ended, a frame for which this returns `false` is never written.
     pub fn has_begun(&self, position: Position) -> bool {
         self.lock().written > position.0
     }
 
-    /// Whether nothing more is taken.
+    /// Returns whether the outbox accepts no more frames.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Takes nothing more, and wakes everyone who waits. What waits already may still be written.
+    /// Closes the outbox to new frames, and wakes the driver and all waiting tasks.
+    ///
+    /// Waiting bytes may still be written.
     pub fn close(&self) {
         let state = self.lock();
         self.closed.store(true, Ordering::Release);
         drop(state);
-        self.room.notify_waiters();
+        self.capacity.notify_waiters();
         self.wake();
     }
 
-    /// Makes the driver look again at what surrounds the outbox.
+    /// Wakes the driver, so that its role performs a turn.
     pub fn wake(&self) {
         let mut state = self.lock();
         let driver = state.driver.take();
@@ -196,8 +207,9 @@ impl Outbox {
         }
     }
 
-    /// Takes all that waits; `spare` is an empty buffer to go on with. The driver calls this, then
-    /// [`written`](Self::written) as it gets on.
+    /// Takes all waiting bytes and leaves the empty buffer `spare`.
+    ///
+    /// The driver calls this, then [`written`](Self::written) for each write.
     pub(crate) fn take(&self, spare: WriteBuffer) -> WriteBuffer {
         debug_assert!(spare.is_empty());
         let mut state = self.lock();
@@ -206,7 +218,7 @@ impl Outbox {
         taken
     }
 
-    /// Gives the buffer back while nothing is in it: an idle connection holds none.
+    /// Releases the buffer if it is empty, so that an idle connection holds no memory.
     pub(super) fn release(&self) {
         let mut state = self.lock();
         if state.pending.is_empty() {
@@ -214,49 +226,52 @@ impl Outbox {
         }
     }
 
-    /// Says that `count` of the bytes taken were written.
+    /// Records that `count` of the taken bytes were written.
     pub(crate) fn written(&self, count: usize) {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
         self.waiting.store(state.waiting(), Ordering::Relaxed);
-        let tell = state.awaited && state.waiting() < self.limit;
-        if tell {
+        let notify = state.awaited && state.waiting() < self.limit;
+        if notify {
             state.awaited = false;
         }
         drop(state);
-        if tell {
-            self.room.notify_waiters();
+        if notify {
+            self.capacity.notify_waiters();
         }
     }
 
-    /// Says that the driver is awake: what is appended now it will find by itself before it lies down.
-    pub(super) fn rouse(&self) {
+    /// Records that the driver is awake.
+    ///
+    /// It checks for appended frames before it sleeps, so appending need not wake it.
+    pub(super) fn mark_awake(&self) {
         self.lock().driver = None;
     }
 
-    /// Lays the driver to sleep until something is appended or [`wake`](Self::wake) is called; `false` when that has happened
-    /// since it last lay down. A driver that is `blocked`, because its socket takes nothing, sleeps although something waits:
-    /// the socket wakes it.
+    /// Registers the driver to be woken by the next append or [`wake`](Self::wake).
+    ///
+    /// Returns `false` if either has happened since it last slept. A driver that is `blocked` because its socket
+    /// accepts no bytes sleeps although bytes wait: the socket wakes it.
     pub(crate) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
         let mut state = self.lock();
         if std::mem::take(&mut state.woken) || !(blocked || state.pending.is_empty()) {
             return false;
         }
         match &mut state.driver {
-            Some(known) => known.clone_from(driver),
+            Some(registered) => registered.clone_from(driver),
             none => *none = Some(driver.clone()),
         }
         true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Only `write` can panic under the lock, and Rollback takes back what it did.
+        // Only `write` can panic under the lock, and `Rollback` removes its partial frame.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes half a frame back when a user's `Serialize` panics.
+/// Removes a partial frame if a user's `Serialize` panics.
 struct Rollback<'a> {
     start: Mark,
     pending: &'a mut WriteBuffer,
@@ -280,14 +295,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_frames_up_to_the_limit_and_one_more() {
+    fn outbox_accepts_frames_up_to_its_limit() {
         let outbox = Outbox::new(4);
         outbox.push(|out| out.copied().put_slice(b"123")).unwrap();
         outbox.push(|out| out.copied().put_slice(b"45")).unwrap();
         assert_eq!(outbox.push(|out| out.copied().put_slice(b"6")), Err(PushError::Full));
         outbox.push_control(|out| out.put_slice(b"pong")).unwrap();
         assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "12345pong");
-        assert_eq!(outbox.push(|_| ()), Err(PushError::Full), "taken is not yet written");
+        assert_eq!(outbox.push(|_| ()), Err(PushError::Full), "taken bytes count until they are written");
         outbox.written(6);
         let position = outbox.push_at(|position, out| {
             out.copied().put_slice(b"7");
@@ -302,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_outbox_takes_nothing_but_gives_what_it_has() {
+    fn closed_outbox_rejects_frames_and_keeps_bytes() {
         let outbox = Outbox::new(4);
         outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         outbox.close();
@@ -312,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_writing_takes_back_its_own_frame_only() {
+    fn panic_while_writing_removes_only_its_frame() {
         let outbox = Outbox::new(100);
         outbox.push(|out| out.copied().put_slice(b"before ")).unwrap();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -327,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_sleeps_only_when_there_is_nothing_new() {
+    fn driver_sleeps_only_without_new_frames() {
         struct Flag(AtomicBool);
         impl Wake for Flag {
             fn wake(self: std::sync::Arc<Self>) {
@@ -338,30 +353,30 @@ mod tests {
         let waker = Waker::from(flag.clone());
         let outbox = Outbox::new(100);
         outbox.wake();
-        assert!(!outbox.sleep(&waker, false), "woken before it lay down");
+        assert!(!outbox.sleep(&waker, false), "woken before it slept");
         assert!(outbox.sleep(&waker, false));
         outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         assert!(flag.0.load(Ordering::SeqCst));
-        assert!(!outbox.sleep(&waker, false), "something waits");
-        assert!(outbox.sleep(&waker, true), "something waits and cannot be written");
+        assert!(!outbox.sleep(&waker, false), "bytes wait");
+        assert!(outbox.sleep(&waker, true), "bytes wait and the socket is blocked");
     }
 
     #[test]
-    fn a_driver_that_is_awake_is_not_woken() {
+    fn push_does_not_wake_an_awake_driver() {
         let outbox = Outbox::new(100);
         assert!(outbox.sleep(Waker::noop(), false));
-        outbox.rouse();
+        outbox.mark_awake();
         outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         assert!(outbox.lock().driver.is_none());
-        assert!(!outbox.sleep(Waker::noop(), false), "it finds by itself what waits");
+        assert!(!outbox.sleep(Waker::noop(), false), "the driver finds waiting bytes by itself");
         outbox.take(WriteBuffer::new());
         outbox.wake();
-        assert!(!outbox.sleep(Waker::noop(), false), "and what it was told");
+        assert!(!outbox.sleep(Waker::noop(), false), "the driver finds the wake-up by itself");
         assert!(outbox.sleep(Waker::noop(), false));
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_room_gets_it_or_learns_of_the_end() {
+    async fn waiters_see_capacity_and_close() {
         let outbox = Outbox::new(1);
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
         outbox.take(WriteBuffer::new());

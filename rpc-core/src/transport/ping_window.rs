@@ -1,4 +1,4 @@
-//! [`PingWindow`]: how many pings come in a second.
+//! [`PingWindow`]: the rate limit of pings.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use crate::frame::Violation;
 
-/// Counts a peer's pings, second for second: each is answered, so a flood of them costs both ends.
+/// Counts a peer's pings in windows of one second.
+///
+/// Each ping is answered, so a flood of them would occupy both ends.
 #[derive(Debug)]
 pub struct PingWindow {
     limit: u32,
@@ -15,10 +17,10 @@ pub struct PingWindow {
 }
 
 impl PingWindow {
-    /// The default of the most pings in a second.
+    /// The default number of pings in a second.
     pub const LIMIT: u32 = 100;
 
-    /// A window for a connection that begins at `now`.
+    /// Creates the window of a connection that starts at `now`.
     pub fn new(limit: u32, now: Instant) -> Self {
         Self { limit, since: now, count: 0 }
     }
@@ -27,7 +29,7 @@ impl PingWindow {
     ///
     /// # Errors
     ///
-    /// [`Violation::PingFlood`] for one too many.
+    /// [`Violation::PingFlood`] for a ping above the limit.
     pub fn count(&mut self, now: Instant) -> Result<(), Violation> {
         if now.duration_since(self.since) >= Duration::from_secs(1) {
             self.since = now;
@@ -43,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_limit_each_second_and_not_one_more() {
+    fn pings_above_the_limit_are_a_violation() {
         let start = Instant::now();
         let mut window = PingWindow::new(2, start);
         assert_eq!([window.count(start), window.count(start)], [Ok(()), Ok(())]);

@@ -1,4 +1,4 @@
-//! [`Traffic`]: the bytes of many connections.
+//! [`Traffic`]: the byte counters of many connections.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -7,14 +7,16 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The bytes of many connections together. Each adds its own now and then, so that they do not get into each other's way.
+/// The byte counters of many connections together.
+///
+/// Each connection adds its own at intervals, which avoids contention.
 #[derive(Debug, Default)]
 pub struct Traffic {
     read: AtomicU64,
     written: AtomicU64,
 }
 
-/// What one connection has not added yet.
+/// The bytes that one connection has not added yet.
 #[derive(Debug)]
 pub(super) struct Uncounted {
     pub(super) read: u64,
@@ -23,13 +25,13 @@ pub(super) struct Uncounted {
 }
 
 impl Traffic {
-    /// Adds bytes that were read and written.
+    /// Adds numbers of bytes read and written.
     pub fn add(&self, read: u64, written: u64) {
         self.read.fetch_add(read, Relaxed);
         self.written.fetch_add(written, Relaxed);
     }
 
-    /// Bytes that were read and written.
+    /// Returns the numbers of bytes read and written.
     pub fn bytes(&self) -> (u64, u64) {
         (self.read.load(Relaxed), self.written.load(Relaxed))
     }
@@ -40,18 +42,19 @@ impl Uncounted {
         Self { read: 0, written: 0, since: now }
     }
 
-    /// Adds what is due.
-    pub(super) fn add_in_time(&mut self, traffic: &Traffic, now: Instant) {
-        if now.duration_since(self.since) >= EVERY {
+    /// Adds the bytes if the interval has passed.
+    pub(super) fn add_if_due(&mut self, traffic: &Traffic, now: Instant) {
+        if now.duration_since(self.since) >= INTERVAL {
             self.since = now;
             self.add(traffic);
         }
     }
 
-    /// Adds all.
+    /// Adds the bytes.
     pub(super) fn add(&mut self, traffic: &Traffic) {
         traffic.add(std::mem::take(&mut self.read), std::mem::take(&mut self.written));
     }
 }
 
-const EVERY: Duration = Duration::from_millis(100);
+/// The interval between two additions of a connection.
+const INTERVAL: Duration = Duration::from_millis(100);

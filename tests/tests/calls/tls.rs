@@ -137,9 +137,9 @@ async fn a_client_without_a_good_certificate_learns_why_and_nothing_runs() {
     let expired = authority.issue("expired", &["shop.test"]);
     authority.write(&expired, &["shop.test"], Validity::Expired);
     for (tls, why) in [
-        (ClientTls::new(authority.ca()), "it requires a certificate, and this client has none"),
-        (stranger.client(&authority), "this client's certificate is not accepted here: UnknownCA"),
-        (expired.client(&authority), "this client's certificate is not accepted here: CertificateExpired"),
+        (ClientTls::new(authority.ca()), "the server requires a certificate, and this client has none"),
+        (stranger.client(&authority), "the server rejected this client's certificate: UnknownCA"),
+        (expired.client(&authority), "the server rejected this client's certificate: CertificateExpired"),
     ] {
         fails(&client(tls), serving.address(), Code::Unauthenticated, why).await;
     }
@@ -153,9 +153,9 @@ async fn plain_text_meets_tls_and_both_say_so() {
     let plain = Serving::probe(&probe, ServerConfig::default()).await;
     let speaks_plain = ProbingClient::new(Client::builder().build().unwrap());
     let speaks_tls = client(ClientTls::new(authority.ca()));
-    refused(&speaks_plain, encrypted.address(), "does the peer speak TLS, and this end not").await;
+    refused(&speaks_plain, encrypted.address(), "the peer uses TLS and this end does not").await;
     encrypted.until_counted(|counts| counts.unproved >= 1).await;
-    refused(&speaks_tls, plain.address(), "it may not speak TLS").await;
+    refused(&speaks_tls, plain.address(), "it may not use TLS").await;
     // Others are served.
     speaks_tls.echo("x".to_owned()).address(encrypted.address()).await.unwrap();
     speaks_plain.echo("x".to_owned()).address(plain.address()).await.unwrap();
@@ -171,7 +171,7 @@ async fn plain_text_meets_tls_and_both_say_so() {
             stream.write_all(&RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await.unwrap();
         }
     });
-    refused(&speaks_tls, address, "the peer does not speak TLS").await;
+    refused(&speaks_tls, address, "the peer does not use TLS").await;
     answering.drop_it().await;
 }
 
@@ -272,10 +272,10 @@ async fn files_that_cannot_be_used_are_named() {
     let cases = [
         (ServerTls::new(&missing, &one.key), "missing.pem"),
         (ServerTls::new(&one.certificate, &missing), "missing.pem"),
-        (ServerTls::new(&one.key, &one.key), "one.key holds no certificate"),
-        (ServerTls::new(&one.certificate, &one.certificate), "one.pem holds no private key"),
+        (ServerTls::new(&one.key, &one.key), "one.key contains no certificate"),
+        (ServerTls::new(&one.certificate, &one.certificate), "one.pem contains no private key"),
         (ServerTls::new(&one.certificate, &other.key), "other.key: keys may not be consistent"),
-        (one.server().client_ca(&one.key), "one.key holds no certificate"),
+        (one.server().client_ca(&one.key), "one.key contains no certificate"),
     ];
     for (tls, named) in cases {
         let error = encrypted(&probe, tls).bind((HERE, 0)).await.unwrap_err();

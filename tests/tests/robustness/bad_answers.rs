@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 const MAX_FRAME: u32 = 8 << 20;
 
 /// What a client says of a connection that it closed for the peer's fault.
-const BROKEN: &str = "the peer broke the protocol";
+const BROKEN: &str = "the peer violated the protocol";
 
 /// A client, and the server that it believes to call.
 struct Scene {

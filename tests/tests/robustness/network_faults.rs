@@ -403,7 +403,7 @@ async fn a_silent_provider_costs_a_third_of_the_timeout_and_no_failure() {
         assert!(first.ended.is_none() && second.error.is_none(), "{explanation}");
         assert!(second.sent >= TIMEOUT / 3 && explanation.took < TIMEOUT, "{explanation}");
         let text = explanation.to_string();
-        assert!(text.contains("given up") && text.contains("answered after"), "{text}");
+        assert!(text.contains("abandoned") && text.contains("answered after"), "{text}");
     }
     assert!(hedged > 0);
     // Nobody is sent there while it is silent.

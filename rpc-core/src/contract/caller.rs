@@ -1,0 +1,106 @@
+//! [`Caller`]: sends calls; [`Request`]: the call to send.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, Reply, Status};
+
+/// Sends calls: a client, or a service in this process.
+pub trait Caller: Clone + Send + Sync + 'static {
+    /// A call in progress. Dropping it cancels the call.
+    type Calling<A: Serialize + Send + 'static>: Future<Output = Result<Reply, Error>> + Explain + Send + Unpin;
+
+    /// Creates the future of a call. The first poll sends the call.
+    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
+
+    /// As [`call`](Self::call), but consumes the caller, so that the future can own it instead of a clone.
+    fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
+        self.call(request)
+    }
+
+    /// Returns the timeout of calls for which neither the call nor the method sets one.
+    fn default_timeout(&self) -> Duration {
+        CallOptions::DEFAULT_TIMEOUT
+    }
+}
+
+/// A call to send.
+#[derive(Debug)]
+pub struct Request<A> {
+    /// The method.
+    pub method: &'static MethodInfo,
+    /// The arguments by parameter name.
+    pub arguments: A,
+    /// The options of the call.
+    pub options: CallOptions,
+}
+
+/// The options of one call.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CallOptions {
+    /// The limit on the call's duration. Defaults to the method's timeout, then to the client's.
+    pub timeout: Option<Duration>,
+    /// The time at which the call ends even if its timeout is longer.
+    ///
+    /// Inside a handler, this is the handler's deadline.
+    pub deadline: Option<Instant>,
+    /// Metadata for the handler.
+    pub metadata: Metadata,
+    /// The codec of the arguments. Defaults to the client's.
+    pub codec: Option<Codec>,
+    /// The compression of the arguments. Defaults to the client's.
+    pub compression: Option<Compression>,
+    /// The provider to call, instead of one from the registry.
+    pub address: Option<SocketAddr>,
+    /// The hash of a key that selects the same provider while the set of providers is unchanged.
+    pub affinity: Option<u64>,
+    /// Whether the call waits for an available provider until its deadline.
+    ///
+    /// Defaults to the client's setting.
+    pub wait_for_ready: Option<bool>,
+    /// Whether the client records an [`Explanation`](crate::Explanation) of the call.
+    pub explain: bool,
+    /// The error of an invalid option, with which the call fails before it is sent.
+    pub invalid: Option<Status>,
+}
+
+impl CallOptions {
+    /// The timeout of calls for which neither the call, the method nor the client sets one.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Returns the default options of a call.
+    ///
+    /// Inside a handler, they contain the handler's deadline and trace context.
+    pub fn inherited() -> Self {
+        let mut options = Self::default();
+        if let Some(context) = Context::current() {
+            options.deadline = context.deadline();
+            for key in TRACE_KEYS {
+                if let Some(value) = context.metadata().get_bytes(key) {
+                    // Cannot fail: these entries satisfied the limits when they were received.
+                    let _ = options.metadata.insert(key, value);
+                }
+            }
+        }
+        options
+    }
+
+    /// Returns the deadline of a call that is sent at `now`.
+    ///
+    /// This is the earlier of the option `deadline`, and of `now` plus the timeout: that of the call, the method's, or
+    /// `default`, in this order.
+    pub fn deadline_from(&self, now: Instant, method: &MethodInfo, default: Duration) -> Instant {
+        let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(MAX_TIMEOUT);
+        let by_timeout = now + timeout;
+        self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout))
+    }
+}
+
+/// The metadata keys of the W3C trace context, which calls within a handler inherit.
+const TRACE_KEYS: [&str; 2] = ["traceparent", "tracestate"];
+
+/// The longest timeout: the wire format ends at 49 days, and adding to an `Instant` must not overflow.
+const MAX_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);

@@ -1,0 +1,95 @@
+//! [`ServiceId`]: the name and version of a service.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use crate::{Code, Error};
+
+/// The name and version of a service, written `demo.Greeter:1.0`.
+///
+/// This text is also the service's name in the registry, and the part of a route before the slash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId {
+    name: Cow<'static, str>,
+    version: Cow<'static, str>,
+}
+
+impl ServiceId {
+    /// The longest `name:version`, in bytes.
+    pub const MAX_LEN: usize = 256;
+
+    /// Creates an id from constants without checking them; `#[rpc_service]` checks them at compile time.
+    pub const fn from_static(name: &'static str, version: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), version: Cow::Borrowed(version) }
+    }
+
+    /// Creates an id.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if either part is empty or contains characters other than ASCII letters, digits, `.`, `_` and
+    /// `-`, or if `name:version` is longer than [`MAX_LEN`](Self::MAX_LEN).
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Result<Self, Error> {
+        let (name, version) = (name.into(), version.into());
+        let legal = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        if !legal(&name) || !legal(&version) || name.len() + 1 + version.len() > Self::MAX_LEN {
+            return Err(Error::not_executed(
+                Code::InvalidArgument,
+                format!(
+                    "service id `{name}:{version}` is invalid: expected `name:version` of letters, digits, `.`, `_` and `-`, \
+                     at most {} bytes",
+                    Self::MAX_LEN
+                ),
+            ));
+        }
+        Ok(Self { name: Cow::Owned(name), version: Cow::Owned(version) })
+    }
+
+    /// Returns the name without the version, `demo.Greeter`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the version, `1.0`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.version)
+    }
+}
+
+impl FromStr for ServiceId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (name, version) = text.split_once(':').unwrap_or((text, ""));
+        Self::new(name, version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_and_parse_round_trip() {
+        let id: ServiceId = "demo.Greeter:1.0".parse().unwrap();
+        assert_eq!(id, ServiceId::from_static("demo.Greeter", "1.0"));
+        assert_eq!(id.to_string(), "demo.Greeter:1.0");
+    }
+
+    #[test]
+    fn invalid_ids_are_rejected() {
+        for bad in ["", "demo", "demo:", ":1.0", "de mo:1", "demo@@x:1", "a/b:1", "a:b:1"] {
+            assert!(bad.parse::<ServiceId>().is_err(), "{bad}");
+        }
+        let longest = "n".repeat(ServiceId::MAX_LEN - 2);
+        assert!(ServiceId::new(longest.clone(), "1").is_ok());
+        assert!(ServiceId::new(longest + "n", "1").is_err());
+    }
+}

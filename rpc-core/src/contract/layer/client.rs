@@ -1,0 +1,272 @@
+//! [`ClientLayer`]: middleware between a program and its client; [`Layered`]: a caller with such layers.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{self, Poll},
+};
+
+use serde::Serialize;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    BoxFuture, CallOptions, Caller, Code, Delivery, Error, Explain, Explanation, MethodInfo, Phase, Reply, Request,
+};
+
+/// Middleware between a program and its client.
+///
+/// A layer receives each call before it is sent, and may change its options or reject it. It receives the reply and may
+/// replace it.
+///
+/// A call passes a layer once, regardless of the number of attempts. A call's deadline includes the time that layers
+/// take.
+///
+/// # Cancel safety
+///
+/// The future of a layer is dropped when the program drops the call, and when the deadline passes while a layer
+/// executes.
+///
+/// # Examples
+///
+/// ```
+/// use rpc_core::{
+///     Context, Error, Local, Reply, rpc_service,
+///     layer::{ClientLayer, ClientNext, Layered, Outgoing},
+/// };
+///
+/// struct Token(String);
+///
+/// impl ClientLayer for Token {
+///     async fn call(&self, mut call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+///         call.options.metadata.set("token", &self.0).map_err(|status| Error::from_status(status, None))?;
+///         let outcome = next.run(call).await;
+///         if let Err(error) = &outcome {
+///             println!("{error}");
+///         }
+///         outcome
+///     }
+/// }
+///
+/// #[rpc_service(name = "demo.Greeter", version = "1.0")]
+/// trait Greeter {
+///     async fn hello(&self) -> String;
+/// }
+/// # struct MyGreeter;
+/// # impl Greeter for MyGreeter {
+/// #     async fn hello(&self) -> String {
+/// #         let context = Context::current().expect("a handler has a context");
+/// #         context.metadata().get("token").unwrap_or_default().to_owned()
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let client = Local::new(GreeterServer::new(MyGreeter));
+/// let greeter = GreeterClient::new(Layered::new(client).layer(Token("open sesame".into())));
+/// assert_eq!(greeter.hello().await?, "open sesame");
+/// # Ok(()) }
+/// ```
+pub trait ClientLayer: Send + Sync + 'static {
+    /// Handles a call: sends it with [`ClientNext::run`], or returns an outcome without sending it.
+    fn call(&self, call: Outgoing, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send;
+}
+
+/// A call before it is sent, without its arguments.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outgoing {
+    /// The called method.
+    pub method: &'static MethodInfo,
+    /// The options of the call.
+    pub options: CallOptions,
+}
+
+/// The remaining layers of a call and the caller behind them.
+#[must_use = "a call is sent when it is run"]
+pub struct ClientNext<'a> {
+    layers: &'a [Arc<dyn DynLayer>],
+    send: SendCall,
+}
+
+/// A caller with layers.
+#[derive(Clone)]
+pub struct Layered<C> {
+    caller: C,
+    layers: Arc<[Arc<dyn DynLayer>]>,
+}
+
+impl ClientNext<'_> {
+    /// Passes the call to the next layer or sends it, and returns the reply.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub async fn run(self, call: Outgoing) -> Result<Reply, Error> {
+        let Self { layers, send } = self;
+        match layers.split_first() {
+            Some((layer, layers)) => layer.call_boxed(call, ClientNext { layers, send }).await,
+            None => send(call.options).await,
+        }
+    }
+}
+
+impl<C: Caller> Layered<C> {
+    /// Wraps `caller` without layers.
+    pub fn new(caller: C) -> Self {
+        Self { caller, layers: Arc::default() }
+    }
+
+    /// Adds a layer after the existing ones. The layer that was added first receives a call first.
+    #[must_use]
+    pub fn layer(mut self, layer: impl ClientLayer) -> Self {
+        self.layers = self.layers.iter().cloned().chain([Arc::new(layer) as Arc<dyn DynLayer>]).collect();
+        self
+    }
+
+    /// Returns the caller behind the layers.
+    pub fn caller(&self) -> &C {
+        &self.caller
+    }
+}
+
+impl<C: Caller> Caller for Layered<C> {
+    type Calling<A: Serialize + Send + 'static> = LayeredCall;
+
+    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LayeredCall {
+        let (caller, layers, progress) = (self.caller.clone(), Arc::clone(&self.layers), Arc::new(Progress::default()));
+        let Request { method, arguments, mut options } = request;
+        let deadline = options.deadline_from(Instant::now(), method, caller.default_timeout());
+        options.deadline = Some(deadline);
+        let below = Arc::clone(&progress);
+        let send: SendCall = Box::new(move |options: CallOptions| {
+            let explain = options.explain;
+            below.enter(Progress::BELOW);
+            let mut calling = caller.call(Request { method, arguments, options });
+            Box::pin(async move {
+                let outcome = (&mut calling).await;
+                if explain {
+                    *below.explanation.lock().unwrap_or_else(PoisonError::into_inner) = calling.explanation();
+                }
+                below.enter(Progress::AFTER);
+                outcome
+            })
+        });
+        let call = Box::pin(async move {
+            let next = ClientNext { layers: &layers, send };
+            next.run(Outgoing { method, options }).await
+        });
+        LayeredCall { call, progress, deadline, overdue: None }
+    }
+
+    fn default_timeout(&self) -> std::time::Duration {
+        self.caller.default_timeout()
+    }
+}
+
+/// A call in progress through layers.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the call.
+#[must_use = "futures do nothing unless polled"]
+pub struct LayeredCall {
+    call: BoxFuture<'static, Result<Reply, Error>>,
+    progress: Arc<Progress>,
+    deadline: Instant,
+    /// Created when a layer first waits.
+    overdue: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for LayeredCall {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Self { call, progress, deadline, overdue } = &mut *self;
+        if let Poll::Ready(outcome) = call.as_mut().poll(cx) {
+            return Poll::Ready(outcome);
+        }
+        let delivery = match progress.stage.load(Ordering::Relaxed) {
+            Progress::BEFORE => Delivery::NotExecuted,
+            // The caller enforces the deadline itself, and its error states whether the request was sent.
+            Progress::BELOW => return Poll::Pending,
+            _ => Delivery::Unknown,
+        };
+        let overdue = overdue.get_or_insert_with(|| Box::pin(sleep_until(*deadline)));
+        overdue.as_mut().poll(cx).map(|()| {
+            let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed in a client layer");
+            Err(error.with_phase(Phase::Send).with_delivery(delivery))
+        })
+    }
+}
+
+impl Explain for LayeredCall {
+    fn explanation(&self) -> Explanation {
+        self.progress.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The progress of a call, shared between its future and the layers.
+#[derive(Debug, Default)]
+struct Progress {
+    stage: AtomicU8,
+    explanation: Mutex<Explanation>,
+}
+
+impl Progress {
+    /// A layer executes and has not sent the call.
+    const BEFORE: u8 = 0;
+    /// The caller behind the layers executes the call.
+    const BELOW: u8 = 1;
+    /// The call has its reply.
+    const AFTER: u8 = 2;
+
+    /// Only polls of the call store and load the stage, so only one thread at a time.
+    fn enter(&self, stage: u8) {
+        self.stage.store(stage, Ordering::Relaxed);
+    }
+}
+
+/// Passes a call with the given options to the caller behind the layers.
+type SendCall = Box<dyn FnOnce(CallOptions) -> BoxFuture<'static, Result<Reply, Error>> + Send>;
+
+/// A `dyn`-compatible [`ClientLayer`].
+trait DynLayer: Send + Sync {
+    fn call_boxed<'a>(&'a self, call: Outgoing, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>>;
+}
+
+impl<L: ClientLayer> DynLayer for L {
+    fn call_boxed<'a>(&'a self, call: Outgoing, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>> {
+        Box::pin(self.call(call, next))
+    }
+}
+
+impl<L: ClientLayer> ClientLayer for Arc<L> {
+    fn call(&self, call: Outgoing, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send {
+        (**self).call(call, next)
+    }
+}
+
+impl fmt::Debug for ClientNext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientNext").field("layers", &self.layers.len()).finish_non_exhaustive()
+    }
+}
+
+impl<C: fmt::Debug> fmt::Debug for Layered<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layered").field("caller", &self.caller).field("layers", &self.layers.len()).finish()
+    }
+}
+
+impl fmt::Debug for LayeredCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayeredCall").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}

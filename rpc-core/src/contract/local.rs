@@ -1,0 +1,140 @@
+//! [`Local`]: calls of a service within one process, without a connection.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use bytes::BytesMut;
+use serde::Serialize;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::responder::LocalReply;
+use crate::{
+    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Payload, Phase,
+    Reply, Request, Responder, Service, Status,
+};
+
+/// A caller of a service in the same process.
+///
+/// It replaces a client in tests, and where caller and service share a process.
+///
+/// As over a connection, arguments and results are encoded and decoded, deadlines and cancellation apply, and handlers
+/// have a context. A panic of the handler unwinds into the caller.
+#[derive(Debug)]
+pub struct Local<S> {
+    service: Arc<S>,
+}
+
+impl<S: Service> Local<S> {
+    /// Creates a caller of `service`.
+    pub fn new(service: S) -> Self {
+        Self { service: Arc::new(service) }
+    }
+}
+
+impl<S> Clone for Local<S> {
+    fn clone(&self) -> Self {
+        Self { service: Arc::clone(&self.service) }
+    }
+}
+
+impl<S: Service> Caller for Local<S> {
+    type Calling<A: Serialize + Send + 'static> = LocalCall;
+
+    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LocalCall {
+        let service = Arc::clone(&self.service);
+        let Request { method, arguments, options } = request;
+        // Encode before the future is created, so that it contains neither the arguments nor their type.
+        let mut bytes = BytesMut::new();
+        let encoded = Codec::Bincode.encode(&arguments, &mut bytes);
+        LocalCall(Box::pin(async move {
+            if let Some(status) = options.invalid {
+                return Err(Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send));
+            }
+            encoded.map_err(|error| {
+                Error::not_executed(Code::InvalidArgument, "the arguments do not encode")
+                    .with_phase(Phase::Send)
+                    .with_source(error)
+            })?;
+            let number =
+                service.methods().iter().position(|known| known.route() == method.route()).ok_or_else(|| {
+                    Error::not_executed(Code::Unimplemented, format!("method {} is not served", method.route()))
+                })?;
+            let deadline = options.deadline_from(Instant::now(), method, CallOptions::DEFAULT_TIMEOUT);
+            let context = Context::new(Arc::default(), Some(deadline), options.metadata, None);
+            let (sender, receiver) = oneshot::channel();
+            let responder = if method.is_one_way() {
+                drop(sender);
+                Responder::nobody(context.clone())
+            } else {
+                Responder::local(context.clone(), sender)
+            };
+            let _cancel = CancelOnDrop(context.clone());
+            let handled = service.call(number, payload(bytes), responder);
+            if timeout_at(deadline, context.scope(handled)).await.is_err() {
+                return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
+            }
+            if method.is_one_way() {
+                return Ok(reply(LocalReply { status: Status::OK, payload: BytesMut::new() }));
+            }
+            let answer =
+                receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
+            match answer.status.code() {
+                Code::Ok | Code::Application => Ok(reply(answer)),
+                _ => Err(Error::from_status(answer.status, None)),
+            }
+        }))
+    }
+}
+
+/// A call in progress within this process.
+#[must_use = "futures do nothing unless polled"]
+pub struct LocalCall(BoxFuture<'static, Result<Reply, Error>>);
+
+impl Future for LocalCall {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// A local call has no candidates and no attempts.
+impl Explain for LocalCall {
+    fn explanation(&self) -> Explanation {
+        Explanation::default()
+    }
+}
+
+struct CancelOnDrop(Context);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if !self.0.is_answered() {
+            self.0.cancel();
+        }
+    }
+}
+
+fn payload(bytes: BytesMut) -> Payload {
+    Payload {
+        codec: Codec::Bincode as u8,
+        compression: Compression::None as u8,
+        bytes: bytes.freeze(),
+        max_decompressed: Payload::MAX_DECOMPRESSED,
+    }
+}
+
+fn reply(answer: LocalReply) -> Reply {
+    Reply {
+        is_application_error: answer.status.code() == Code::Application,
+        metadata: Default::default(),
+        payload: payload(answer.payload),
+        peer: None,
+    }
+}

@@ -1,0 +1,164 @@
+//! [`Method`]: one method of a contract; [`MethodInfo`]: its properties.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::Serialize;
+
+use crate::{Error, Reply, ServiceId};
+
+/// One method of a contract as a type. `#[rpc_service]` generates one for each method of the trait.
+pub trait Method: 'static {
+    /// The arguments by parameter name.
+    ///
+    /// This is a struct, so that JSON peers send an object and later versions can add fields.
+    type Arguments: Serialize + Send + 'static;
+    /// The output of a call.
+    ///
+    /// `Result<T, CallError<E>>` for a method that returns `Result<T, E>`; `Result<T, Error>` for one that returns
+    /// another `T`.
+    type Outcome;
+
+    /// Returns the properties of the method.
+    fn info() -> &'static MethodInfo;
+
+    /// Decodes the outcome from a reply.
+    fn outcome(reply: Result<Reply, Error>) -> Self::Outcome;
+}
+
+/// The properties of a method.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MethodInfo {
+    service: ServiceId,
+    route: Cow<'static, str>,
+    name_at: usize,
+    idempotent: bool,
+    once: Option<Once>,
+    one_way: bool,
+    timeout: Option<Duration>,
+}
+
+impl MethodInfo {
+    /// Creates a method from constants.
+    ///
+    /// `route` is `service:version/name` with the name and version of `service`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `route` does not end with a slash and a name. In a constant, this is a compile error.
+    pub const fn from_static(service: ServiceId, route: &'static str) -> Self {
+        let bytes = route.as_bytes();
+        let mut at = bytes.len();
+        while at > 0 && bytes[at - 1] != b'/' {
+            at -= 1;
+        }
+        assert!(at > 0 && at < bytes.len(), "a route must be `service:version/method`");
+        Self {
+            service,
+            route: Cow::Borrowed(route),
+            name_at: at,
+            idempotent: false,
+            once: None,
+            one_way: false,
+            timeout: None,
+        }
+    }
+
+    /// Creates a method whose name is known only at run time, for example in a gateway.
+    pub fn new(service: ServiceId, name: &str) -> Self {
+        let prefix = format!("{service}/");
+        let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
+        Self { service, route, name_at, idempotent: false, once: None, one_way: false, timeout: None }
+    }
+
+    /// Marks the method as idempotent: its handler may execute twice without harm.
+    ///
+    /// A client may then retry a call after an unknown outcome.
+    #[must_use]
+    pub const fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Marks the calls of the method as once calls.
+    ///
+    /// The handler executes at most once for each call, regardless of the number of attempts.
+    #[must_use]
+    pub const fn once(mut self, once: Once) -> Self {
+        self.once = Some(once);
+        self
+    }
+
+    /// Marks the method as one-way: the server sends no response.
+    #[must_use]
+    pub const fn one_way(mut self) -> Self {
+        self.one_way = true;
+        self
+    }
+
+    /// Sets the timeout of calls that do not set one.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Returns the service of the method.
+    pub fn service(&self) -> &ServiceId {
+        &self.service
+    }
+
+    /// Returns the route, `service:version/method`.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Returns the name of the method on the wire.
+    pub fn name(&self) -> &str {
+        &self.route[self.name_at..]
+    }
+
+    /// Returns whether the handler may execute twice without harm.
+    pub fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// Returns the scope of the method's once calls; `None` if its calls are not once calls.
+    pub fn run_once(&self) -> Option<Once> {
+        self.once
+    }
+
+    /// Returns whether the server sends no response.
+    pub fn is_one_way(&self) -> bool {
+        self.one_way
+    }
+
+    /// Returns the timeout of calls that do not set one.
+    pub fn default_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+}
+
+/// The scope in which the handler of a once call executes at most once.
+///
+/// The client sends a key with the call. A server that receives the same key again answers with the stored answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Once {
+    /// One server, which stores its answers: the client retries the call only on that server.
+    Server,
+    /// All servers, which share a store of answers: the client may retry the call on any of them.
+    Cluster,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn static_and_dynamic_infos_are_equal() {
+        const INFO: MethodInfo =
+            MethodInfo::from_static(ServiceId::from_static("demo.Greeter", "1.0"), "demo.Greeter:1.0/hello");
+        assert_eq!(INFO.name(), "hello");
+        assert_eq!(INFO, MethodInfo::new(INFO.service().clone(), "hello"));
+    }
+}

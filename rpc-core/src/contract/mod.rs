@@ -1,0 +1,56 @@
+//! Calls and services, their values and their outcomes: the modules that a contract crate needs. They do not refer to
+//! connections, TLS or tokens.
+//!
+//! | topic | module |
+//! |---|---|
+//! | a call, its options and its cancellation | `call`, `caller` |
+//! | the methods of a contract | `method` |
+//! | services and their answers | `service`, `responder`, `answer_sink` |
+//! | a handler's context, its peer and the peer's identity | `context`, `peer`, `identity` |
+//! | metadata of a call | `metadata` |
+//! | outcomes | `status`, `error`, `reply` |
+//! | the trace of a call | `explain` |
+//! | calls within one process | `local` |
+//! | values to payloads and back | `encoding` |
+//! | middleware | `layer` |
+//! | registries | `discovery` |
+
+mod answer_sink;
+mod boxed;
+mod call;
+mod caller;
+mod context;
+mod discovery;
+mod encoding;
+mod error;
+mod explain;
+mod identity;
+pub mod layer;
+mod local;
+mod metadata;
+mod method;
+mod peer;
+mod reply;
+mod responder;
+mod service;
+mod status;
+
+pub(crate) use answer_sink::{AnswerSink, AnswerTarget};
+pub use boxed::BoxFuture;
+pub use call::{Call, CallFuture, Explained};
+pub use caller::{CallOptions, Caller, Request};
+pub use context::{Context, Scoped};
+pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
+pub(crate) use encoding::Encode;
+pub use encoding::{Codec, CodecError, Compression, Mark, Payload, WriteBuffer, uncopied};
+pub use error::{CallError, Delivery, Error, Phase};
+pub use explain::{Attempt, Candidate, Explain, Explanation};
+pub use identity::Identity;
+pub use local::{Local, LocalCall};
+pub use metadata::Metadata;
+pub use method::{Method, MethodInfo, Once};
+pub use peer::Peer;
+pub use reply::Reply;
+pub use responder::Responder;
+pub use service::Service;
+pub use status::{Code, Status};

@@ -1,0 +1,61 @@
+//! [`Reply`]: the answer to a call.
+
+use std::net::SocketAddr;
+
+use serde::de::DeserializeOwned;
+
+use crate::{CallError, Code, Error, Metadata, Payload, Phase, Status};
+
+/// The answer to a call: its result, or the service's own error.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// Whether the payload is the service's own error and not the result.
+    pub is_application_error: bool,
+    /// Metadata of the answer.
+    pub metadata: Metadata,
+    /// The result or error value.
+    pub payload: Payload,
+    /// The address of the provider that answered; `None` in process.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Reply {
+    /// Decodes the result of a method that returns `T`.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` if the payload is not a `T`, or is the service's own error, which this method cannot return.
+    pub fn result<T: DeserializeOwned>(self) -> Result<T, Error> {
+        if self.is_application_error {
+            let status = Status::new(Code::Internal, "it is an application error, which this method cannot return");
+            return Err(undecodable(status, self.peer));
+        }
+        self.payload.decode().map_err(|status| undecodable(status, self.peer))
+    }
+
+    /// Decodes the result of a method that returns `Result<T, E>`.
+    ///
+    /// # Errors
+    ///
+    /// The service's own error, or `Internal` if the payload is neither `T` nor `E`.
+    pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
+        if self.is_application_error {
+            let error = self.payload.decode().map_err(|status| undecodable(status, self.peer))?;
+            return Err(CallError::Service(error));
+        }
+        Ok(self.result()?)
+    }
+}
+
+/// Maps `InvalidArgument`, which blames the caller, to `Internal`.
+///
+/// A response that does not decode is the callee's fault.
+fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {
+    let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
+    let message = format!("the response does not decode: {}", status.message());
+    let error = Error::answered(code, message).with_phase(Phase::Decode);
+    match peer {
+        Some(peer) => error.with_peer(peer),
+        None => error,
+    }
+}

@@ -1,0 +1,151 @@
+//! [`Responder`]: the answer to one call.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, Status};
+
+/// Sends the one answer to one call.
+///
+/// The first answer that is claimed is sent; later ones are discarded.
+///
+/// # Drop
+///
+/// Dropping a responder without an answer answers `Internal`, so that no caller waits for its deadline.
+#[must_use = "dropping a responder answers the call with an error"]
+pub struct Responder {
+    context: Context,
+    destination: Destination,
+}
+
+enum Destination {
+    Sink(Arc<dyn AnswerSink>, AnswerTarget),
+    Local(Option<oneshot::Sender<LocalReply>>),
+    /// The destination of a one-way call.
+    Discard,
+}
+
+/// An answer within this process.
+pub(crate) struct LocalReply {
+    pub(crate) status: Status,
+    pub(crate) payload: BytesMut,
+}
+
+impl Responder {
+    /// Creates the responder of a one-way call, which discards the answer.
+    pub fn nobody(context: Context) -> Self {
+        Self { context, destination: Destination::Discard }
+    }
+
+    pub(crate) fn new(context: Context, sink: Arc<dyn AnswerSink>, target: AnswerTarget) -> Self {
+        Self { context, destination: Destination::Sink(sink, target) }
+    }
+
+    pub(crate) fn local(context: Context, reply: oneshot::Sender<LocalReply>) -> Self {
+        Self { context, destination: Destination::Local(Some(reply)) }
+    }
+
+    /// Returns the context of the call.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Answers with a result. Waits for capacity on the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future while it waits for capacity answers `Internal`.
+    pub async fn result<T: Serialize>(self, value: T) {
+        self.send(Status::OK, value).await;
+    }
+
+    /// Answers with the service's own error. Waits for capacity on the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`result`](Self::result).
+    pub async fn error<E: Serialize>(self, error: E) {
+        self.send(Status::new(Code::Application, ""), error).await;
+    }
+
+    /// Answers with a status and no value.
+    pub fn status(mut self, status: Status) {
+        self.reject(&status, None);
+    }
+
+    /// Rejects the call and states when the caller may send it again.
+    pub fn refuse_until(mut self, status: Status, retry_after: Duration) {
+        self.reject(&status, Some(retry_after));
+    }
+
+    async fn send<T: Serialize>(mut self, status: Status, value: T) {
+        while !self.try_send(&status, &value) {
+            let Destination::Sink(sink, _) = &self.destination else { return };
+            let sink = Arc::clone(sink);
+            // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
+            sink.capacity().await;
+        }
+    }
+
+    /// Answers if the destination has capacity, and returns whether it had.
+    fn try_send<T: Serialize>(&mut self, status: &Status, value: &T) -> bool {
+        match &mut self.destination {
+            Destination::Discard => {
+                self.context.claim_answer(status.code());
+            }
+            Destination::Local(reply) => {
+                let mut payload = BytesMut::new();
+                let encoded = Codec::Bincode.encode(value, &mut payload);
+                let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
+                if self.context.claim_answer(status.code())
+                    && let Some(reply) = reply.take()
+                {
+                    // Sending fails if the caller has dropped the call.
+                    let _ = reply.send(LocalReply { status, payload });
+                }
+            }
+            Destination::Sink(sink, target) => return sink.try_answer(target, &self.context, status, value),
+        }
+        true
+    }
+
+    fn reject(&mut self, status: &Status, retry_after: Option<Duration>) {
+        // Most responders have answered before they are dropped.
+        if self.context.is_answered() {
+            return;
+        }
+        match &mut self.destination {
+            Destination::Sink(sink, target) => sink.reject(target, &self.context, status, retry_after),
+            Destination::Discard => {
+                self.context.claim_answer(status.code());
+            }
+            Destination::Local(reply) => {
+                if self.context.claim_answer(status.code())
+                    && let Some(reply) = reply.take()
+                {
+                    let _ = reply.send(LocalReply { status: status.clone(), payload: BytesMut::new() });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        let how = if std::thread::panicking() { "the handler panicked" } else { "the handler ended without an answer" };
+        self.reject(&Status::new(Code::Internal, how), None);
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+fn unencodable(error: &crate::CodecError) -> Status {
+    Status::new(Code::Internal, format!("the result does not encode: {error}"))
+}

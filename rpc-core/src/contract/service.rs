@@ -1,0 +1,35 @@
+//! [`Service`]: the target of a server's calls.
+
+use std::sync::Arc;
+
+use crate::{BoxFuture, MethodInfo, Payload, Responder, ServiceId};
+
+/// A service to which a server dispatches calls.
+///
+/// `#[rpc_service]` implements this trait; a gateway may implement it by hand.
+pub trait Service: Send + Sync + 'static {
+    /// Returns the name and version under which clients find the service.
+    fn id(&self) -> &ServiceId;
+
+    /// Returns all methods. [`call`](Self::call) identifies a method by its index in this slice.
+    fn methods(&self) -> &[MethodInfo];
+
+    /// Serves one call of the method at index `method`.
+    ///
+    /// The future ends when the handler has ended. The answer is sent through `responder`.
+    fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()>;
+}
+
+impl<S: Service + ?Sized> Service for Arc<S> {
+    fn id(&self) -> &ServiceId {
+        (**self).id()
+    }
+
+    fn methods(&self) -> &[MethodInfo] {
+        (**self).methods()
+    }
+
+    fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()> {
+        (**self).call(method, arguments, responder)
+    }
+}

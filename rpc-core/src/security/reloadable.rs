@@ -1,0 +1,196 @@
+//! [`Reloadable`]: a value that is rebuilt when its files change.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{Code, Error};
+
+/// A value that is built from files, and rebuilt when their content changes.
+///
+/// If the new content is unusable, a warning is logged once and the previous value stays in use.
+pub(crate) struct Reloadable<T> {
+    files: Vec<PathBuf>,
+    build: Build<T>,
+    state: Mutex<State<T>>,
+}
+
+/// Builds the value from the contents of the files, in the order of the files.
+pub(crate) type Build<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, Error> + Send + Sync>;
+
+struct State<T> {
+    current: Arc<T>,
+    content: [u8; 32],
+    check_at: Instant,
+    /// Whether a warning was logged that a file cannot be read.
+    unreadable: bool,
+}
+
+impl<T: Send + Sync + 'static> Reloadable<T> {
+    /// Builds the value for the first time.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, naming the file that cannot be read; or the error of `build`.
+    pub(crate) fn load(files: Vec<PathBuf>, build: Build<T>) -> Result<Arc<Self>, Error> {
+        let contents = read_all(&files)?;
+        let state = State {
+            current: Arc::new(build(&contents)?),
+            content: hash(&contents),
+            check_at: Instant::now() + CHECK_INTERVAL,
+            unreadable: false,
+        };
+        Ok(Arc::new(Self { files, build, state: Mutex::new(state) }))
+    }
+
+    /// Returns the latest value.
+    pub(crate) fn current(&self) -> Arc<T> {
+        Arc::clone(&self.lock().current)
+    }
+
+    /// Checks the files, unless they were checked within the last [`CHECK_INTERVAL`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time; the check then completes in the background.
+    pub(crate) async fn refresh(self: &Arc<Self>) {
+        if self.is_due() {
+            let this = Arc::clone(self);
+            // The panic hook reports a panic of `build`; the previous value stays in use.
+            let _ = tokio::task::spawn_blocking(move || this.check()).await;
+        }
+    }
+
+    /// Returns whether this caller must check the files. Concurrent callers use the current value.
+    fn is_due(&self) -> bool {
+        let (mut state, now) = (self.lock(), Instant::now());
+        let due = now >= state.check_at;
+        if due {
+            state.check_at = now + CHECK_INTERVAL;
+        }
+        due
+    }
+
+    fn check(&self) {
+        let contents = match read_all(&self.files) {
+            Ok(contents) => contents,
+            Err(error) => {
+                if !std::mem::replace(&mut self.lock().unreadable, true) {
+                    warn!(%error, "cannot read a changed file, the previous content stays in use");
+                }
+                return;
+            }
+        };
+        let content = hash(&contents);
+        {
+            let mut state = self.lock();
+            state.unreadable = false;
+            if std::mem::replace(&mut state.content, content) == content {
+                return;
+            }
+        }
+        match (self.build)(&contents) {
+            Ok(value) => {
+                self.lock().current = Arc::new(value);
+                info!(files = ?self.files, "files were reloaded");
+            }
+            // A key may be written shortly after its certificate: the next change is checked again.
+            Err(error) => {
+                warn!(%error, files = ?self.files, "changed files are unusable, the previous content stays in use")
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Reloadable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloadable").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
+    let read = |path: &PathBuf| -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_FILE {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("file is longer than {MAX_FILE} bytes")));
+        }
+        Ok(content)
+    };
+    let named = |path: &PathBuf| {
+        read(path).map_err(|error| {
+            let message = format!("cannot read {}: {error}", path.display());
+            Error::not_executed(Code::InvalidArgument, message).with_source(error)
+        })
+    };
+    files.iter().map(named).collect()
+}
+
+/// Returns the hash that is kept instead of the contents, which may be secret.
+fn hash(contents: &[Vec<u8>]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for content in contents {
+        hash.update((content.len() as u64).to_be_bytes());
+        hash.update(content);
+    }
+    hash.finalize().into()
+}
+
+/// The shortest time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest accepted file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_files_are_reloaded_if_usable() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("number");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write("1");
+        let build = |contents: &[Vec<u8>]| {
+            let text = String::from_utf8_lossy(&contents[0]).into_owned();
+            text.parse::<u8>().map_err(|_| Error::not_executed(Code::InvalidArgument, "not a number"))
+        };
+        let number = Reloadable::load(vec![path.clone()], Box::new(build)).unwrap();
+        write("2");
+        number.refresh().await;
+        assert_eq!(*number.current(), 1, "checked within the interval");
+        for (content, expected) in [("2", 2), ("two", 2), ("3", 3)] {
+            write(content);
+            tokio::time::advance(CHECK_INTERVAL).await;
+            number.refresh().await;
+            assert_eq!(*number.current(), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::advance(CHECK_INTERVAL).await;
+        number.refresh().await;
+        assert_eq!(*number.current(), 3);
+    }
+
+    #[test]
+    fn files_are_limited_to_1_mib() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("large");
+        for (length, fits) in [(MAX_FILE, true), (MAX_FILE + 1, false)] {
+            std::fs::write(&path, vec![0; length as usize]).unwrap();
+            assert_eq!(read_all(std::slice::from_ref(&path)).is_ok(), fits);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! [`ServerTls`]: TLS of a server.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::CertificateDer,
+        server::{NoServerSessionStorage, WebPkiClientVerifier},
+        version::TLS13,
+    },
+};
+use webpki::EndEntityCert;
+
+use super::{
+    super::reloadable::Reloadable,
+    ALPN, EXPORTER, Secured, check_protocol, describe,
+    pem::{self, KeyPair},
+};
+use crate::{Code, Error, Identity, transport::Io};
+
+/// The TLS settings of a server: its certificate and the authorities of its clients.
+///
+/// ```
+/// # use rpc_core::tls::ServerTls;
+/// let tls = ServerTls::new("server.pem", "server.key").name("greeter.internal").client_ca("clients.pem");
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ServerTls {
+    own: KeyPair,
+    client_ca: Option<PathBuf>,
+    name: Option<String>,
+}
+
+/// [`ServerTls`] with loaded files.
+#[derive(Debug, Clone)]
+pub struct LoadedServerTls(Arc<Reloadable<ServerConfig>>);
+
+impl ServerTls {
+    /// Presents the certificate in a PEM file, with the private key in another PEM file.
+    ///
+    /// Intermediate certificates may follow the certificate in its file. The subject alternative name of the
+    /// certificate must contain the server's IP address or the [`name`](Self::name).
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { own: KeyPair { certificate: certificate.into(), key: key.into() }, client_ca: None, name: None }
+    }
+
+    /// Accepts only clients with a certificate issued by an authority in this PEM file.
+    ///
+    /// [`Peer::identity`](crate::Peer::identity) returns the names in it.
+    pub fn client_ca(mut self, certificates: impl Into<PathBuf>) -> Self {
+        self.client_ca = Some(certificates.into());
+        self
+    }
+
+    /// Sets the name that clients require in the certificate instead of the IP address.
+    ///
+    /// The server publishes it in the metadata of its instance, under
+    /// [`Instance::TLS_NAME`](crate::Instance::TLS_NAME).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Returns the name that clients require in the certificate.
+    pub fn certificate_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Returns whether clients must present a certificate.
+    pub fn requires_certificate(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
+    /// Reads the files. A server calls this when it is bound.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, naming the unusable file.
+    pub fn load(self) -> Result<LoadedServerTls, Error> {
+        let mut files = vec![self.own.certificate.clone(), self.own.key.clone()];
+        files.extend(self.client_ca.clone());
+        let build = move |contents: &[Vec<u8>]| self.configure(contents);
+        Ok(LoadedServerTls(Reloadable::load(files, Box::new(build))?))
+    }
+
+    fn configure(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, Error> {
+        let [certificate, key, client_ca @ ..] = contents else { unreachable!("`load` lists at least two files") };
+        let (chain, key) = self.own.parse(certificate, key)?;
+        let config = ServerConfig::builder_with_provider(pem::provider())
+            .with_protocol_versions(&[&TLS13])
+            .expect("the crypto provider supports TLS 1.3");
+        let config = match (&self.client_ca, client_ca) {
+            (Some(path), [content]) => {
+                let roots = pem::authorities(path, content)?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, pem::provider()).build();
+                config.with_client_cert_verifier(verifier.map_err(|error| pem::unusable(path, error))?)
+            }
+            _ => config.with_no_client_auth(),
+        };
+        let mut config = config.with_single_cert(chain, key).map_err(|error| self.own.unusable(error))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+}
+
+impl LoadedServerTls {
+    /// Performs the handshake on a connection of a client. The caller limits the duration.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthenticated`, describing the problem with the client or its certificate. The client has received an alert,
+    /// and the connection is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn accept(&self, io: Box<dyn Io>) -> Result<Secured, Error> {
+        self.0.refresh().await;
+        let acceptor = TlsAcceptor::from(self.0.current());
+        let failed = |error: io::Error| {
+            let message = format!("the TLS handshake failed: {}", describe(&error));
+            Error::not_executed(Code::Unauthenticated, message).with_source(error)
+        };
+        let stream = match acceptor.accept(io).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, io)) => {
+                linger(io).await;
+                return Err(failed(error));
+            }
+        };
+        let (_, connection) = stream.get_ref();
+        check_protocol(connection.alpn_protocol()).map_err(failed)?;
+        let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
+        let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
+        let identity = match connection.peer_certificates() {
+            Some([certificate, ..]) => Identity::ANONYMOUS.with_certificate(names(certificate)),
+            _ => Identity::ANONYMOUS,
+        };
+        Ok(Secured { io: Box::new(stream), binding, identity })
+    }
+}
+
+/// Returns the names in a verified certificate.
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
+    certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
+}
+
+/// Closes a connection so that the peer can read the alert.
+///
+/// Unread bytes from the peer would reset the connection, so they are read and discarded.
+async fn linger(mut io: Box<dyn Io>) {
+    let mut discarded = [0; 1024];
+    let closed = async {
+        let _ = io.shutdown().await;
+        while io.read(&mut discarded).await.is_ok_and(|count| count > 0) {}
+    };
+    let _ = timeout(LINGER, closed).await;
+}
+
+/// How long a rejected peer may take to close its side.
+const LINGER: Duration = Duration::from_secs(1);

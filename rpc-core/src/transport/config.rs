@@ -1,0 +1,98 @@
+//! [`TransportConfig`]: the limits of one connection's transport.
+
+use std::{fmt, time::Duration};
+
+use super::FrameReader;
+use crate::{Code, Error};
+
+/// The limits of one connection's transport.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TransportConfig {
+    /// The longest frame that is sent or accepted, in bytes, including the header; default 8 MiB.
+    ///
+    /// The range is 64 KiB to 128 MiB. A higher value lets one peer occupy more memory.
+    pub max_frame: u32,
+    /// The number of bytes waiting to be written at which the outbox is full; default 1 MiB.
+    ///
+    /// A higher value lets a peer that reads slowly occupy more memory.
+    pub outbox: usize,
+    /// The time in which a frame must arrive after its first byte; default 5 s.
+    ///
+    /// The time is extended by one second for each 64 KiB of the frame. A higher value lets a peer that sends slowly
+    /// hold its connection longer.
+    pub frame_time: Duration,
+    /// The time for which a write may make no progress; default 10 s.
+    ///
+    /// A higher value delays the detection of a peer that does not read.
+    pub write_stall: Duration,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            max_frame: FrameReader::MAX_FRAME,
+            outbox: 1 << 20,
+            frame_time: Duration::from_secs(5),
+            write_stall: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TransportConfig {
+    /// Rejects values with which no frame could pass.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, naming the field, its value and its limit.
+    pub fn validate(&self) -> Result<(), Error> {
+        let reject = |problem: fmt::Arguments<'_>| {
+            Err(Error::not_executed(Code::InvalidArgument, format!("TransportConfig::{problem}")))
+        };
+        match self {
+            Self { max_frame, .. } if *max_frame < MIN_MAX_FRAME => {
+                reject(format_args!("max_frame is {max_frame}, minimum is {MIN_MAX_FRAME}"))
+            }
+            Self { max_frame, .. } if *max_frame > MAX_MAX_FRAME => {
+                reject(format_args!("max_frame is {max_frame}, maximum is {MAX_MAX_FRAME}"))
+            }
+            Self { outbox: 0, .. } => reject(format_args!("outbox must not be 0")),
+            Self { frame_time: Duration::ZERO, .. } => reject(format_args!("frame_time must not be 0")),
+            Self { write_stall: Duration::ZERO, .. } => reject(format_args!("write_stall must not be 0")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A frame must have capacity for any head.
+const MIN_MAX_FRAME: u32 = 64 << 10;
+/// 16 times the limit must fit into the 32-bit length of a header.
+///
+/// Overlong frames are skipped up to that length.
+const MAX_MAX_FRAME: u32 = 128 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_frame_is_limited_at_both_ends() {
+        let with = |max_frame| TransportConfig { max_frame, ..TransportConfig::default() }.validate();
+        assert!(with(MIN_MAX_FRAME).is_ok() && with(MAX_MAX_FRAME).is_ok());
+        let error = with(MIN_MAX_FRAME - 1).unwrap_err();
+        assert_eq!(error.message(), "TransportConfig::max_frame is 65535, minimum is 65536");
+        assert!(with(MAX_MAX_FRAME + 1).is_err());
+    }
+
+    #[test]
+    fn zero_limits_are_rejected() {
+        let default = TransportConfig::default;
+        for config in [
+            TransportConfig { outbox: 0, ..default() },
+            TransportConfig { frame_time: Duration::ZERO, ..default() },
+            TransportConfig { write_stall: Duration::ZERO, ..default() },
+        ] {
+            assert!(config.validate().is_err(), "{config:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! [`WireSink`]: answers to the calls of a connection.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::sync::oneshot;
+
+use super::{Outbox, PushError};
+use crate::{
+    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Responder, Status, StoredAnswer, answer,
+};
+
+/// The destination of the answer to one call of a connection, and the format of that answer.
+#[derive(Debug, Clone)]
+pub struct WireSink {
+    /// The outbox of the connection.
+    pub outbox: Arc<Outbox>,
+    /// The id of the request.
+    pub id: u32,
+    /// The codec of the request.
+    pub codec: u8,
+    /// The compression of the request.
+    pub compression: u8,
+    /// The longest frame that may be sent, in bytes.
+    pub max_frame: usize,
+}
+
+impl WireSink {
+    /// Answers with a stored answer, unless the call has an answer.
+    ///
+    /// Does not wait for capacity: the frame limit bounds the length of the answer, and each request receives at most
+    /// one.
+    pub fn give(&self, context: &Context, answer: &StoredAnswer) {
+        claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.id));
+    }
+
+    /// Answers with a status and no value, unless the call has an answer.
+    pub fn refuse_once(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
+        self.outbox.reject(&self.target(), context, status, retry_after);
+    }
+
+    /// Answers with a status and no value without claiming the answer of the call.
+    pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+        // On a closed connection the caller receives the connection's error instead.
+        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target(), status, retry_after));
+    }
+
+    fn target(&self) -> AnswerTarget {
+        let Self { outbox: _, id, codec, compression, max_frame } = *self;
+        AnswerTarget { id, codec, compression, max_frame }
+    }
+}
+
+impl AnswerSink for Outbox {
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool {
+        // The answer is claimed under the outbox's lock and after the capacity check, so a claimed answer is sent. It
+        // is claimed after the value is encoded: if `Serialize` panics, dropping the responder still answers.
+        let pushed = self.push(|out| {
+            if context.is_answered() {
+                return;
+            }
+            let start = out.mark();
+            let code = answer::write(out, target, status, value);
+            if !context.claim_answer(code) {
+                out.rewind(start);
+            }
+        });
+        pushed != Err(PushError::Full)
+    }
+
+    fn capacity(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.room())
+    }
+
+    fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, retry_after: Option<Duration>) {
+        claim(self, context, status.code(), |out| answer::write_status(out, target, status, retry_after));
+    }
+}
+
+/// Claims the answer of a call, and appends it if the call had none.
+fn claim(outbox: &Outbox, context: &Context, code: Code, write: impl FnOnce(&mut BytesMut)) {
+    // Claimed under the outbox's lock: a connection that waits for its last answer must not find it claimed but not
+    // appended.
+    let _ = outbox.push_control(|out| {
+        if context.claim_answer(code) {
+            write(out);
+        }
+    });
+}
+
+impl Responder {
+    /// Creates a responder that answers over a connection.
+    pub fn wire(context: Context, sink: WireSink) -> Self {
+        let target = sink.target();
+        Self::new(context, sink.outbox, target)
+    }
+
+    /// Creates a responder that passes the answer on instead of sending it.
+    ///
+    /// Of `sink`, only the format is used.
+    pub fn kept(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
+        Self::new(context, Arc::new(AnswerStore::new(answer)), sink.target())
+    }
+}
+
+impl StoredAnswer {
+    /// Creates an answer that consists of a status, in the format of `sink`.
+    pub fn status(sink: &WireSink, status: &Status) -> Self {
+        Self::from_status(&sink.target(), status)
+    }
+}

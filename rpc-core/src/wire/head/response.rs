@@ -1,0 +1,96 @@
+//! [`ResponseHead`]: the head of a RESPONSE or GOAWAY.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{HeadError, entry, tag};
+use crate::{
+    Code, Metadata, Status,
+    frame::{Frame, FrameType, Violation},
+};
+
+/// The head of a RESPONSE or GOAWAY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The outcome of the call.
+    pub status: Status,
+    /// Metadata for the caller.
+    pub metadata: Metadata,
+    /// How long the caller should wait before a retry.
+    pub retry_after: Option<Duration>,
+}
+
+impl ResponseHead {
+    /// Reads the head of a RESPONSE's or GOAWAY's body and advances `body` to the payload.
+    ///
+    /// # Errors
+    ///
+    /// As [`RequestHead::take`](super::RequestHead::take).
+    pub fn take(body: &mut Bytes) -> Result<Self, HeadError> {
+        // Most answers have an empty head: `Status::OK` and empty metadata allocate nothing.
+        let mut head = Self { status: Status::OK, metadata: Metadata::default(), retry_after: None };
+        let mut rejected = None;
+        entry::for_each(body, |tag, value| {
+            let outcome = match tag {
+                tag::STATUS => parse_status(&value).map(|status| head.status = status),
+                tag::METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
+                tag::RETRY_AFTER => entry::millis(&value, "RETRY AFTER").map(|wait| head.retry_after = Some(wait)),
+                other => entry::check_unknown(other),
+            };
+            rejected = rejected.take().or(outcome.err());
+        })?;
+        rejected.map_or(Ok(head), |status| Err(status.into()))
+    }
+
+    /// Appends the length of the head and the head.
+    pub fn write(&self, out: &mut BytesMut) {
+        entry::write_all(out, |out| {
+            if self.status != Status::OK {
+                let message = self.status.wire_message();
+                out.put_u8(tag::STATUS);
+                out.put_u16(1 + message.len() as u16);
+                out.put_u8(self.status.code() as u8);
+                out.extend_from_slice(message.as_bytes());
+            }
+            entry::put_metadata(out, &self.metadata);
+            if let Some(wait) = self.retry_after {
+                entry::put(out, tag::RETRY_AFTER, &entry::wire_millis(wait).to_be_bytes());
+            }
+        });
+    }
+}
+
+/// Checks that every entry in the head of a RESPONSE or GOAWAY fits into its frame.
+///
+/// The driver checks these heads because their reader may no longer own the connection and could not close it. The
+/// server reads the head of a REQUEST at once, with [`RequestHead::take`](super::RequestHead::take).
+pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
+    match frame.header.frame_type {
+        FrameType::Response | FrameType::Goaway => entry::walk(&frame.body, |_, _| ()).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn parse_status(value: &[u8]) -> Result<Status, Status> {
+    let (code, message) =
+        value.split_first().ok_or_else(|| Status::new(Code::InvalidArgument, "STATUS in the head is empty"))?;
+    Ok(Status::new(Code::from_u8(*code), String::from_utf8_lossy(message).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_response_head_round_trips() {
+        let head = ResponseHead {
+            status: Status::new(Code::ResourceExhausted, "later"),
+            metadata: Metadata::default(),
+            retry_after: Some(Duration::from_millis(50)),
+        };
+        let mut out = BytesMut::new();
+        head.write(&mut out);
+        assert_eq!(ResponseHead::take(&mut out.freeze()), Ok(head));
+    }
+}

@@ -1,0 +1,88 @@
+//! [`StoredAnswer`]: an answer that a server keeps for repeated requests.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::oneshot;
+
+use super::{
+    answer,
+    frame::{FrameType, HEADER_LEN, Header, ID_AT},
+};
+use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Context, Encode, Status, WriteBuffer};
+
+/// An encoded answer, kept so that repeated requests of a once call receive the same answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer(Bytes);
+
+impl StoredAnswer {
+    /// Reads an answer from the bytes in a store.
+    ///
+    /// # Errors
+    ///
+    /// `DataLoss` if the bytes are not an answer.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, Status> {
+        let header = bytes.first_chunk().and_then(|header| Header::parse(header).ok());
+        let complete = header
+            .filter(|header| header.frame_type == FrameType::Response && header.full_length as usize == bytes.len());
+        complete.map(|_| Self(bytes)).ok_or_else(|| Status::new(Code::DataLoss, "the stored answer is damaged"))
+    }
+
+    /// Returns the answer as bytes for a store: a RESPONSE frame of docs/PROTOCOL.md with id 0.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    pub(crate) fn from_status(target: &AnswerTarget, status: &Status) -> Self {
+        let mut frame = BytesMut::new();
+        answer::write_status(&mut frame, target, status, None);
+        Self(frame.freeze())
+    }
+
+    /// Appends the answer with the id of another request.
+    pub(crate) fn write(&self, out: &mut BytesMut, id: u32) {
+        let start = out.len();
+        out.put_slice(&self.0);
+        out[start + ID_AT..start + HEADER_LEN].copy_from_slice(&id.to_be_bytes());
+    }
+}
+
+/// Receives the answer to one call and passes it on as a [`StoredAnswer`].
+pub(crate) struct AnswerStore(Mutex<Option<oneshot::Sender<StoredAnswer>>>);
+
+impl AnswerStore {
+    pub(crate) fn new(sender: oneshot::Sender<StoredAnswer>) -> Self {
+        Self(Mutex::new(Some(sender)))
+    }
+
+    fn store(&self, answer: StoredAnswer) {
+        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Sending fails if the server has dropped the receiver.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+impl AnswerSink for AnswerStore {
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool {
+        let mut frame = WriteBuffer::new();
+        let code = answer::write(&mut frame, target, status, value);
+        if context.claim_answer(code) {
+            self.store(StoredAnswer(frame.into_bytes()));
+        }
+        true
+    }
+
+    fn capacity(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, _: Option<Duration>) {
+        if context.claim_answer(status.code()) {
+            self.store(StoredAnswer::from_status(target, status));
+        }
+    }
+}
