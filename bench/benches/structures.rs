@@ -22,13 +22,13 @@ use self::{
 };
 
 #[allow(dead_code, unreachable_pub, unused_imports)]
-#[path = "../../rpc-client/src/balance.rs"]
+#[path = "../../rpc-client/src/discovery/balance.rs"]
 mod balance;
 #[allow(dead_code, unused_imports)]
 #[path = "../../rpc-server/src/dispatcher.rs"]
 mod dispatcher;
 #[allow(dead_code, unused_imports)]
-#[path = "../../rpc-client/src/in_flight.rs"]
+#[path = "../../rpc-client/src/connection/in_flight/mod.rs"]
 mod in_flight;
 
 /// No mistake is made on purpose here.

@@ -17,18 +17,18 @@ use tokio::{
 };
 
 use crate::{
-    addresses::{Providers, Snapshot, follow},
-    budgets::RetryBudget,
-    calling::{Calling, Tried},
-    chance::Chance,
-    channel::Channel,
-    channels::Channels,
+    call::future::{Calling, Tried},
     config::ClientConfig,
+    connection::channel::Channel,
+    connection::credentials::Credentials,
     counters::{ClientCounts, Counters},
-    credentials::Credentials,
+    discovery::providers::{Providers, Snapshot, follow},
+    discovery::snapshot::Snapshots,
+    endpoint::pool::Channels,
     endpoint::{Endpoint, EndpointState},
     planted::{Bug, planted},
-    snapshot::Snapshots,
+    retry_budget::RetryBudget,
+    rng::Chance,
 };
 
 /// Calls services. Cheap to clone; clones share addresses and connections. When the last clone and the last call are gone, the

@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, time::Duration};
 
 use rpc_core::{CallOptions, Code, Codec, Compression, Error, Payload, transport::TransportConfig};
 
-use crate::{balance::Balance, in_flight::InFlight};
+use crate::{connection::in_flight::InFlight, discovery::balance::Balance};
 
 /// The numbers of a client. All have defaults that suit most; build one with `ClientConfig::default().with_…`.
 #[derive(Debug, Clone)]

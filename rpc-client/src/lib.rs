@@ -64,37 +64,25 @@
 //! # Ok(()) }
 //! ```
 
-mod addresses;
-mod answer;
-mod apart;
-mod backoff;
-mod balance;
-mod budgets;
-mod calling;
-mod chance;
+mod cache_padded;
+mod call;
 mod changes;
-mod channel;
-mod channels;
 mod client;
 mod config;
 mod connection;
 mod counters;
-mod credentials;
+mod discovery;
 mod endpoint;
-mod heartbeat;
-mod in_flight;
-#[cfg(all(test, shuttle))]
-mod interleavings;
 #[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
 mod planted;
-mod snapshot;
-mod watchdog;
+mod retry_budget;
+mod rng;
 
-pub use balance::Balance;
-pub use calling::Calling;
+pub use call::future::Calling;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
 pub use counters::ClientCounts;
+pub use discovery::balance::Balance;
 pub use endpoint::EndpointState;
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};

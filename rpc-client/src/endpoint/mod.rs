@@ -1,5 +1,9 @@
 //! [`Endpoint`]: one address, and what its watchdogs know of it.
 
+pub(crate) mod backoff;
+pub(crate) mod pool;
+pub(crate) mod watchdog;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -12,7 +16,7 @@ use rpc_core::{Error, Instance};
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use crate::channel::Channel;
+use crate::connection::channel::Channel;
 
 /// One address, with its lanes: as many connections as were asked for, usually one.
 #[derive(Debug)]
@@ -222,7 +226,7 @@ impl fmt::Display for EndpointState {
             Self::Passed => f.write_str("connected, takes no calls for now"),
             Self::Backoff(error) => write!(f, "will be tried again: {error}"),
             Self::Evicted(error) => {
-                write!(f, "left alone after {} failures: {error}", crate::backoff::Backoff::MAX_FAILURES)
+                write!(f, "left alone after {} failures: {error}", crate::endpoint::backoff::Backoff::MAX_FAILURES)
             }
             Self::Retired => f.write_str("not listed any more"),
         }

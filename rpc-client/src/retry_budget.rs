@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use rpc_core::TokenBucket;
 use tokio::time::{Instant, sleep};
 
-use crate::apart::Tally;
+use crate::cache_padded::Tally;
 
 /// How much of the load may be retries: a fifth of the calls and ten a second, saved up to a bound. When everything fails,
 /// retries then add a fifth to the load, instead of tripling it.

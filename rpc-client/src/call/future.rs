@@ -19,11 +19,11 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    answer,
-    channel::{Channel, Refused, Sent},
+    call::outcome as answer,
     client::{Client, Target},
+    connection::channel::{Channel, Refused, Sent},
+    connection::in_flight::{CallId, Look, Outcome},
     counters::Counters,
-    in_flight::{CallId, Look, Outcome},
 };
 
 /// One call on its way. It ends by its deadline, with an answer or an error that says whether the call may have run.

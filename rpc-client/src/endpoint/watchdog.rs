@@ -10,17 +10,17 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::{
-    backoff::Backoff,
-    budgets::ConnectBudget,
-    chance::Chance,
     changes::Changes,
-    channel::Channel,
     config::ClientConfig,
-    connection::Connection,
+    connection::channel::Channel,
+    connection::credentials::{Credentials, Papers, refused_certificate},
+    connection::role::Connection,
     counters::Counters,
-    credentials::{Credentials, Papers, refused_certificate},
+    endpoint::backoff::Backoff,
     endpoint::{Endpoint, Lane},
     planted::{Bug, planted},
+    retry_budget::ConnectBudget,
+    rng::Chance,
 };
 
 /// What a watchdog needs of its client.

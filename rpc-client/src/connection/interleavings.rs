@@ -16,8 +16,8 @@ use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use tokio::time::Instant;
 
 use crate::{
-    channel::{Channel, Refused, Sent},
-    in_flight::{Look, Outcome},
+    connection::channel::{Channel, Refused, Sent},
+    connection::in_flight::{Look, Outcome},
 };
 
 const SCHEDULES: usize = 5_000;

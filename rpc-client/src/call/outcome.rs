@@ -10,8 +10,8 @@ use rpc_core::{
 };
 
 use crate::{
-    channel::{Channel, Sent},
-    in_flight::Outcome,
+    connection::channel::{Channel, Sent},
+    connection::in_flight::Outcome,
 };
 
 /// Reads the reply or the error out of an outcome.

@@ -17,12 +17,12 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    balance::{Balance, Weights},
-    chance::Chance,
-    channel::Channel,
-    channels::Channels,
+    connection::channel::Channel,
+    discovery::balance::{Balance, Weights},
+    discovery::snapshot::Snapshots,
+    endpoint::pool::Channels,
     endpoint::{Endpoint, EndpointState},
-    snapshot::Snapshots,
+    rng::Chance,
 };
 
 /// The providers of one service.
@@ -327,7 +327,7 @@ mod tests {
     use rpc_core::transport::{Outbox, Tcp};
 
     use super::*;
-    use crate::{config::ClientConfig, credentials::Credentials, endpoint::Lane};
+    use crate::{config::ClientConfig, connection::credentials::Credentials, endpoint::Lane};
 
     /// Also when the registry forgets it: it may have been restarted, and the provider lives.
     #[tokio::test]

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    changes::Changes, channel::Channel, config::ClientConfig, credentials::Papers, heartbeat::Heartbeat,
-    in_flight::Outcome,
+    changes::Changes, config::ClientConfig, connection::channel::Channel, connection::credentials::Papers,
+    connection::heartbeat::Heartbeat, connection::in_flight::Outcome,
 };
 
 /// The client's part in a connection.

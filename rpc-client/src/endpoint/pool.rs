@@ -8,15 +8,15 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    budgets::ConnectBudget,
-    chance::Chance,
     changes::Changes,
     config::ClientConfig,
+    connection::credentials::Credentials,
     counters::Counters,
-    credentials::Credentials,
     endpoint::Endpoint,
+    endpoint::watchdog::{Surroundings, watch},
     planted::{Bug, planted},
-    watchdog::{Surroundings, watch},
+    retry_budget::ConnectBudget,
+    rng::Chance,
 };
 
 /// One endpoint for each socket address, and so at most one connect at a time and one channel. Owns their watchdogs.

@@ -16,9 +16,9 @@ use rpc_core::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    apart::Apart,
+    cache_padded::Apart,
+    connection::in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     counters::Counters,
-    in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     planted::{Bug, planted},
 };
 
