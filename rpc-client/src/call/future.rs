@@ -1,4 +1,4 @@
-//! [`Calling`]: one call on its way, from the choice of a provider to its answer.
+//! [`ClientCall`]: the future of one call, from the pick of a provider to the answer.
 
 use std::{
     fmt,
@@ -8,432 +8,343 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::select_all;
-use rpc_core::{
-    Attempt, BoxFuture, Code, Delivery, Error, Explain, Explanation, Message, MethodInfo, Once, Phase, Reply, Request,
-    Status, WriteBuffer,
-    frame::FrameType,
-    head::{CallFlags, RequestHeadRef},
-};
+use rpc_core::{BoxFuture, Code, Delivery, Error, Explain, Explanation, Reply, Request, WriteBuffer};
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::{
+    acquire::acquire,
+    attempts::{Attempts, LiveAttempt, NewestStatus},
+    capacity::{FullChannel, until_capacity},
+    encode::RequestEncoder,
+    error::{deadline_passed, invalid_request},
+    outcome,
+    pick::{ExcludedChannel, pick, pick_first},
+    retry::{self, CallFacts, Verdict},
+    target::Target,
+};
 use crate::{
-    call::outcome as answer,
-    client::{Client, Target},
-    connection::channel::{Channel, Refused, Sent},
-    connection::in_flight::{CallId, Look, Outcome},
+    client_core::ClientCore,
+    connection::{
+        channel::{Channel, SendError},
+        in_flight::{CallId, NewCall, Outcome},
+    },
     counters::Counters,
 };
 
-/// One call on its way. It ends by its deadline, with an answer or an error that says whether the call may have run.
+/// The future of one call. It resolves by the call's deadline, with an answer or with an error that states whether the handler may
+/// have executed.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the call is given up, and the peer is told.
+/// A drop abandons the call, and the peer receives CANCEL if its handler may be executing. The handler may execute all the same.
 #[must_use = "futures do nothing unless polled"]
-pub struct Calling<A> {
-    client: Client,
+pub struct ClientCall<A> {
+    /// Declared first, so that a drop abandons the attempts before it drops the client.
+    attempts: Attempts,
+    core: Arc<ClientCore>,
     request: Request<A>,
-    begun: Option<Begun>,
+    /// `None` until the first poll.
+    started: Option<Started>,
     stage: Stage,
-    /// The attempt that was sent last, if it has not ended.
-    newest: Option<Live>,
-    /// Attempts that were silent for too long and may still be answered.
-    earlier: Vec<Live>,
-    tried: Vec<Tried>,
-    /// Those that had no room for the call when it was last looked around.
-    full: Vec<Arc<Channel>>,
-    /// Whether one of them has room now, for which this call has waited.
+    excluded: Vec<ExcludedChannel>,
+    /// The channels that rejected the call because of a limit since the last wait.
+    full: Vec<FullChannel>,
+    /// Whether the call has waited for a slot of the channel that it tries next.
     has_waited: bool,
-    /// How many times the request was sent.
-    sent: usize,
-    /// Whether an attempt ended without telling whether it ran: then the call may have run, however the last attempt ended.
-    may_have_run: bool,
-    /// How the last attempt that failed did.
+    /// Whether an attempt ended with [`Delivery::Unknown`]: then the handler may have executed, however the last attempt ended.
+    may_have_executed: bool,
+    /// The error of the attempt that failed last.
     last_error: Option<Error>,
-    /// For who asked for an explanation.
-    log: Vec<Attempt>,
 }
 
-/// What is settled when the call is first polled.
-struct Begun {
+/// What the first poll determines.
+struct Started {
     at: Instant,
     deadline: Instant,
-    /// Whom it is for, once that must be kept: a call that is sent to the first choice does without.
+    /// The target, unless the first pick succeeded without it.
     target: Option<Target>,
-    /// The same for every attempt, when the server is to run the call at most once.
-    key: Option<[u8; 16]>,
-}
-
-/// A connection on which the call failed or was silent, and how. It is not chosen again for this call; a new one to the same
-/// address may be. One whose peer asked for a rest is none of them.
-#[derive(Debug, Clone)]
-pub(crate) struct Tried {
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) why: Arc<str>,
-}
-
-/// An attempt that was sent and has not ended.
-struct Live {
-    channel: Arc<Channel>,
-    sent: Sent,
-    at: Instant,
-    /// Its place in the log.
-    number: usize,
+    /// The key of all attempts of a `once` call.
+    idempotency_key: Option<[u8; 16]>,
 }
 
 enum Stage {
-    /// A provider is to be chosen.
-    Choosing,
-    /// There is none that takes calls now, or the chosen one has no room.
+    /// The call picks a channel.
+    Picking,
+    /// The call waits for a provider that accepts calls or for capacity.
     Acquiring(BoxFuture<'static, Result<Arc<Channel>, Error>>),
-    /// Whatever can be done was done; the answer is awaited.
+    /// The call waits for its attempts.
     Waiting,
     Done,
 }
 
-impl<A> Calling<A> {
-    pub(crate) fn new(client: Client, request: Request<A>) -> Self {
+impl<A> ClientCall<A> {
+    pub(crate) fn new(core: Arc<ClientCore>, request: Request<A>) -> Self {
         Self {
-            client,
+            attempts: Attempts::default(),
+            core,
             request,
-            begun: None,
-            stage: Stage::Choosing,
-            newest: None,
-            earlier: Vec::new(),
-            tried: Vec::new(),
+            started: None,
+            stage: Stage::Picking,
+            excluded: Vec::new(),
             full: Vec::new(),
             has_waited: false,
-            sent: 0,
-            may_have_run: false,
+            may_have_executed: false,
             last_error: None,
-            log: Vec::new(),
         }
+    }
+
+    fn started(&self) -> &Started {
+        self.started.as_ref().expect("the first poll starts the call before it does anything else")
+    }
+
+    fn started_mut(&mut self) -> &mut Started {
+        self.started.as_mut().expect("the first poll starts the call before it does anything else")
+    }
+
+    fn facts(&self) -> CallFacts {
+        let pinned = self.request.options.address.is_some();
+        CallFacts::new(self.request.method, self.attempts.sent(), pinned, self.attempts.any_live())
     }
 }
 
-impl<A: Serialize> Calling<A> {
+/// The steps of a call.
+impl<A: Serialize> ClientCall<A> {
     fn poll_call(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
-        if self.begun.is_none() {
-            // Who calls in a loop what fails at once must let others run.
-            let cooperates = ready!(tokio::task::coop::poll_proceed(cx));
-            self.begun = Some(self.begin()?);
-            cooperates.made_progress();
+        if self.started.is_none() {
+            // Consume coop budget so that a loop of calls that fail at once cannot starve other tasks.
+            let coop = ready!(tokio::task::coop::poll_proceed(cx));
+            self.started = Some(self.begin()?);
+            coop.made_progress();
         }
         loop {
-            if let Some(ended) = self.look(cx) {
-                return Poll::Ready(ended);
+            if let Some(result) = self.poll_attempts(cx) {
+                return Poll::Ready(result);
             }
             let channel = match &mut self.stage {
                 Stage::Waiting => return Poll::Pending,
-                Stage::Done => return Poll::Ready(Err(Error::unknown(Code::Internal, "polled after its end"))),
-                Stage::Choosing => self.choose().transpose(),
+                Stage::Done => return Poll::Ready(Err(Error::unknown(Code::Internal, "call polled after completion"))),
+                Stage::Picking => self.pick().transpose(),
                 Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
             };
             let channel = match channel {
                 Some(Ok(channel)) => channel,
-                None if !self.full.is_empty() => {
-                    self.wait_for_room();
-                    continue;
-                }
                 None => {
                     self.acquire();
                     continue;
                 }
-                // Nobody else can be asked, but somebody was and may still answer.
-                Some(Err(_)) if self.is_live() => {
+                // No other provider accepts the call, but an earlier attempt may still be answered.
+                Some(Err(_)) if self.attempts.any_live() => {
                     self.stage = Stage::Waiting;
                     continue;
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
             };
-            if let Some(ended) = self.start(channel, cx) {
-                return Poll::Ready(ended);
+            if let Some(result) = self.start_attempt(channel, cx) {
+                return Poll::Ready(result);
             }
-            // What was sent just now wakes this task when there is something to look at.
-            if matches!(self.stage, Stage::Waiting) && self.earlier.is_empty() {
+            // The attempt has this task's waker, so there is nothing to poll now.
+            if matches!(self.stage, Stage::Waiting) && !self.attempts.has_earlier() {
                 return Poll::Pending;
             }
         }
     }
 
-    fn begin(&mut self) -> Result<Begun, Error> {
+    fn begin(&mut self) -> Result<Started, Error> {
         let Request { method, options, .. } = &mut self.request;
         if let Some(status) = options.invalid.take() {
-            return Err(unsendable(status));
+            return Err(invalid_request(status));
         }
         let at = Instant::now();
-        let deadline = options.deadline_from(at, method, self.client.config().timeout);
+        let deadline = options.deadline_from(at, method, self.core.config().timeout);
         if deadline <= at {
-            return Err(overdue());
+            return Err(deadline_passed());
         }
-        self.client.count_call();
-        let key = method.run_once().map(|_| self.client.chance().key());
-        Ok(Begun { at, deadline, target: None, key })
+        self.core.count_call();
+        let idempotency_key = method.run_once().map(|_| self.core.rng().idempotency_key());
+        Ok(Started { at, deadline, target: None, idempotency_key })
     }
 
-    fn begun(&self) -> &Begun {
-        self.begun.as_ref().expect("a call is begun before anything else happens to it")
-    }
-
-    fn begun_mut(&mut self) -> &mut Begun {
-        self.begun.as_mut().expect("a call is begun before anything else happens to it")
-    }
-
-    fn choose(&mut self) -> Result<Option<Arc<Channel>>, Error> {
+    /// Picks a channel. Returns `None` when no provider accepts the call now.
+    fn pick(&mut self) -> Result<Option<Arc<Channel>>, Error> {
         let Request { method, options, .. } = &self.request;
-        if self.begun().target.is_none()
-            && self.tried.is_empty()
-            && self.full.is_empty()
-            && let Some(channel) = self.client.choose_at_once(method.service(), options)
-        {
+        let is_first = self.started().target.is_none() && self.excluded.is_empty() && self.full.is_empty();
+        if is_first && let Some(channel) = pick_first(&self.core, method.service(), options) {
             return Ok(Some(channel));
         }
-        let target = match self.begun_mut().target.take() {
+        let target = match self.started_mut().target.take() {
             Some(target) => target,
-            None => self.client.target(self.request.method.service(), self.request.options.address)?,
+            None => Target::resolve(&self.core, self.request.method.service(), self.request.options.address)?,
         };
-        let channel = self.client.choose(&target, &self.request.options, &self.tried, &self.full);
-        self.begun_mut().target = Some(target);
+        let channel = pick(&self.core, &target, &self.request.options, &self.excluded, &self.full);
+        self.started_mut().target = Some(target);
         Ok(channel)
     }
 
-    fn wait_for_room(&mut self) {
-        let (full, deadline) = (std::mem::take(&mut self.full), self.begun().deadline);
-        self.has_waited = true;
-        self.stage = Stage::Acquiring(Box::pin(until_room(full, deadline)));
-    }
-
+    /// Starts to wait: for capacity if a channel was full, otherwise for a provider.
     fn acquire(&mut self) {
-        let Begun { target, deadline, .. } = self.begun();
-        let (target, deadline) = (target.clone().expect("there was nothing to choose of it"), *deadline);
-        let acquire = self.client.clone().acquire(target, self.request.options.clone(), self.tried.clone(), deadline);
-        self.stage = Stage::Acquiring(Box::pin(acquire));
+        let Started { target, deadline, .. } = self.started();
+        let (core, deadline) = (Arc::clone(&self.core), *deadline);
+        self.stage = Stage::Acquiring(if self.full.is_empty() {
+            let target = target.clone().expect("a pick without a channel resolves the target");
+            Box::pin(acquire(core, target, self.request.options.clone(), self.excluded.clone(), deadline))
+        } else {
+            self.has_waited = true;
+            Box::pin(until_capacity(core, std::mem::take(&mut self.full), deadline))
+        });
     }
 
-    /// Hands the request to a channel; `Some` when the call ends with that.
-    fn start(&mut self, channel: Arc<Channel>, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
-        let Begun { deadline, key, .. } = *self.begun();
+    /// Sends an attempt on a channel. Returns the result if it ends the call.
+    fn start_attempt(&mut self, channel: Arc<Channel>, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+        let Started { at, deadline, idempotency_key, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
-        let Request { method, arguments, options } = &self.request;
-        let config = self.client.config();
-        // The first attempt goes at once, and looking at the clock is not free.
-        let now =
-            if self.sent == 0 && matches!(self.stage, Stage::Choosing) { self.begun().at } else { Instant::now() };
+        // The first attempt starts at once, and a read of the clock has a cost.
+        let is_immediate = self.attempts.sent() == 0 && matches!(self.stage, Stage::Picking);
+        let now = if is_immediate { at } else { Instant::now() };
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             channel.pass_on();
-            let error = overdue().with_peer(channel.address());
+            let error = deadline_passed().with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
-        let (metadata, flags) = (&options.metadata, flags(method));
-        let head = RequestHeadRef {
-            route: method.route(),
-            timeout: Some(timeout),
-            flags,
-            metadata,
-            idempotency_key: key,
-            repeat: self.may_have_run || !self.earlier.is_empty(),
+        let encoder = RequestEncoder {
+            request: &self.request,
+            config: self.core.config(),
+            timeout,
+            idempotency_key,
+            repeat: self.may_have_executed || self.attempts.has_earlier(),
         };
-        let encode = |id: CallId, out: &mut WriteBuffer| {
-            let message = Message {
-                frame_type: FrameType::Request,
-                id: id.as_u32(),
-                codec: options.codec.unwrap_or(config.codec),
-                compression: options.compression.unwrap_or(config.compression),
-                value: arguments,
-                max_frame: config.transport.max_frame as usize,
+        let encode = |id: CallId, out: &mut WriteBuffer| encoder.encode(id, out);
+        if self.request.method.is_one_way() {
+            return match channel.send(encode) {
+                Ok(()) => Some(Ok(outcome::no_answer(channel.address()))),
+                Err(error) => self.handle_send_error(channel, error),
             };
-            message.write(out, |out| head.write(out))
-        };
-        let refused = if method.is_one_way() {
-            match channel.send(encode) {
-                Ok(()) => return Some(Ok(answer::nothing(channel.address()))),
-                Err(refused) => refused,
-            }
-        } else {
-            let nudge_at = self.may_repeat().then(|| now + timeout / ATTEMPTS_A_TIMEOUT);
-            match channel.start(deadline, nudge_at, has_waited, cx.waker(), encode) {
-                Ok(sent) => {
-                    if self.sent > 0 {
-                        Counters::count(&self.client.counters().repeated);
-                    }
-                    self.sent += 1;
-                    let number = self.log_attempt(&channel, now);
-                    self.newest = Some(Live { channel, sent, at: now, number });
-                    self.stage = Stage::Waiting;
-                    return None;
+        }
+        let hedge_at = self.facts().may_repeat().then(|| now + timeout / ATTEMPTS_PER_TIMEOUT);
+        match channel.start(NewCall { deadline, hedge_at, has_waited, waker: cx.waker() }, encode) {
+            Ok(sent) => {
+                if self.attempts.sent() > 0 {
+                    Counters::count(&self.core.counters().retries);
                 }
-                Err(refused) => refused,
+                self.attempts.add(channel, sent, now, self.request.options.explain.then_some(at));
+                self.stage = Stage::Waiting;
+                None
             }
-        };
-        match refused {
-            Refused::Unsendable(status) => return Some(Err(unsendable(status))),
-            Refused::Full => {
-                self.full.push(channel);
-                self.stage = Stage::Choosing;
-                if options.affinity.is_some() {
-                    // Its key belongs to this provider, full or not.
-                    self.wait_for_room();
+            Err(error) => self.handle_send_error(channel, error),
+        }
+    }
+
+    /// Handles a channel that did not accept the call. Returns the error if it ends the call.
+    fn handle_send_error(&mut self, channel: Arc<Channel>, error: SendError) -> Option<Result<Reply, Error>> {
+        match error {
+            SendError::Encode(status) => return Some(Err(invalid_request(status))),
+            SendError::Full(limit) => {
+                self.full.push(FullChannel { channel, limit });
+                self.stage = Stage::Picking;
+                if self.request.options.affinity.is_some() {
+                    // The key belongs to this provider even while it is full.
+                    self.acquire();
                 }
             }
-            // It closed between the choice and now, and is not chosen again.
-            Refused::Closed => self.stage = Stage::Choosing,
+            // The channel closed after the pick, so the next pick skips it.
+            SendError::Closed => self.stage = Stage::Picking,
         }
         None
     }
 
-    /// Looks for answers; `Some` when the call ends.
-    fn look(&mut self, cx: &mut task::Context<'_>) -> Option<Result<Reply, Error>> {
-        if let Some(live) = self.newest.take() {
-            match live.channel.look(live.sent.id, cx.waker()) {
-                Look::Pending => self.newest = Some(live),
-                Look::Silent => self.give_time_up(live),
-                Look::Ended(outcome) => {
-                    if let Some(ended) = self.settle(live, outcome) {
-                        return Some(ended);
-                    }
+    /// Polls the attempts in flight. Returns the result if one of them ends the call.
+    fn poll_attempts(&mut self, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+        match self.attempts.poll_newest(cx) {
+            NewestStatus::Pending => {}
+            NewestStatus::HedgeDue(attempt) => self.hedge(attempt),
+            NewestStatus::Ended(attempt, outcome) => {
+                if let Some(result) = self.settle(attempt, outcome) {
+                    return Some(result);
                 }
             }
         }
         let mut index = 0;
-        while let Some(live) = self.earlier.get(index) {
-            if let Look::Ended(outcome) = live.channel.look(live.sent.id, cx.waker()) {
-                let live = self.earlier.swap_remove(index);
-                if let Some(ended) = self.settle(live, outcome) {
-                    return Some(ended);
-                }
-            } else {
-                index += 1;
+        while let Some((attempt, outcome)) = self.attempts.poll_earlier(&mut index, cx) {
+            if let Some(result) = self.settle(attempt, outcome) {
+                return Some(result);
             }
         }
         None
     }
 
-    /// An attempt has had its time: its peer is looked into, and another provider is tried while it may still answer.
-    fn give_time_up(&mut self, live: Live) {
-        // What was read just after the call was sent says nothing: a peer that stops under load has always answered somebody
-        // since. A ping that was not needed costs a round trip.
-        live.channel.suspect(live.at + live.at.elapsed() / 2);
-        if !self.may_send_again() || !self.client.take_retry() {
-            self.newest = Some(live);
+    /// Handles an attempt that exceeded its hedge time: probes its peer, and picks another provider if a hedge is permitted.
+    fn hedge(&mut self, attempt: LiveAttempt) {
+        // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have answered
+        // other calls just after this one was sent. An unnecessary probe costs one round trip.
+        attempt.channel.request_probe(attempt.sent_at + attempt.sent_at.elapsed() / 2);
+        if !self.facts().permits_attempt() || !self.core.take_retry() {
+            self.attempts.keep_newest(attempt);
             return;
         }
-        let why = format!("{} has not answered within {:?}", live.channel.address(), live.at.elapsed());
-        self.tried.push(Tried { channel: Arc::clone(&live.channel), why: why.into() });
-        self.earlier.push(live);
-        self.stage = Stage::Choosing;
+        let reason = format!("{} has not answered within {:?}", attempt.channel.address(), attempt.sent_at.elapsed());
+        self.excluded.push(ExcludedChannel { channel: Arc::clone(&attempt.channel), reason: reason.into() });
+        self.attempts.keep_earlier(attempt);
+        self.stage = Stage::Picking;
     }
 
-    /// Takes in how an attempt ended; `Some` when the call ends with it.
-    fn settle(&mut self, live: Live, outcome: Outcome) -> Option<Result<Reply, Error>> {
-        let limit = self.client.config().max_decompressed;
-        let concluded = answer::conclude(outcome, &live.channel, live.sent, limit);
-        self.log_end(&live, concluded.as_ref().err());
-        let error = match concluded {
+    /// Handles the outcome of an attempt. Returns the result if it ends the call.
+    fn settle(&mut self, attempt: LiveAttempt, outcome: Outcome) -> Option<Result<Reply, Error>> {
+        let max_decompressed = self.core.config().max_decompressed;
+        let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, max_decompressed);
+        let started_at = self.started().at;
+        self.attempts.log_end(&attempt, started_at, result.as_ref().err());
+        let error = match result {
             Ok(reply) => return Some(Ok(reply)),
             Err(error) => error,
         };
-        self.may_have_run |= error.delivery() == Delivery::Unknown;
-        let asked_to_wait = error.retry_after().is_some();
+        self.may_have_executed |= error.delivery() == Delivery::Unknown;
         if let Some(time) = error.retry_after() {
-            self.client.rest(&live.channel, time);
+            self.core.start_cooldown(&attempt.channel, time);
         }
-        if error.code() == Code::Unimplemented && error.delivery() == Delivery::NotExecuted {
-            return self.ask_who_knows(live, error);
+        let facts = self.facts();
+        let verdict = retry::decide(&error, &facts);
+        match verdict {
+            Verdict::Fail => return Some(Err(error)),
+            Verdict::Retry { budgeted: true } if !self.core.take_retry() => return Some(Err(error)),
+            Verdict::Retry { .. } | Verdict::RetryElsewhere | Verdict::AwaitOthers => {}
         }
-        let final_word = error.delivery() == Delivery::Answered || error.is_timeout();
-        if final_word || !(self.is_live() || self.may_try_again(&error)) {
-            return Some(Err(error));
+        if retry::pins_address(&error, &facts) {
+            self.pin(&attempt.channel);
         }
-        if error.delivery() == Delivery::Unknown && self.request.method.run_once() == Some(Once::Server) {
-            self.pin(&live.channel);
+        if retry::excludes_channel(&error) {
+            let reason = error.to_string().into();
+            self.excluded.push(ExcludedChannel { channel: attempt.channel, reason });
         }
-        // Who asked to be left alone for a while is asked again after it, if nobody else is.
-        if !asked_to_wait {
-            self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
-        }
-        self.last_error = Some(error);
-        if !self.is_live() && matches!(self.stage, Stage::Waiting) {
-            self.stage = Stage::Choosing;
-        }
-        None
-    }
-
-    /// A peer that does not know the method has not run it: it took the port of one that did, or is of another version. If
-    /// nobody else can be asked now, that is the answer. It costs no retry of the budget: it was no load.
-    fn ask_who_knows(&mut self, live: Live, error: Error) -> Option<Result<Reply, Error>> {
-        self.tried.push(Tried { channel: live.channel, why: error.to_string().into() });
-        if !self.is_live() {
-            if !self.may_send_again() || !matches!(self.choose(), Ok(Some(_))) {
-                return Some(Err(error));
+        match verdict {
+            Verdict::RetryElsewhere => {
+                if !matches!(self.pick(), Ok(Some(_))) {
+                    return Some(Err(error));
+                }
+                self.stage = Stage::Picking;
             }
-            self.stage = Stage::Choosing;
+            Verdict::Retry { .. } if matches!(self.stage, Stage::Waiting) => self.stage = Stage::Picking,
+            Verdict::Retry { .. } | Verdict::AwaitOthers | Verdict::Fail => {}
         }
         self.last_error = Some(error);
         None
     }
 
-    /// The server that may have run the call is the only one that knows: the call waits for it to come back.
+    /// Restricts the call to the server that may have stored its answer, and waits for that server if it restarts.
     fn pin(&mut self, channel: &Channel) {
         self.request.options.wait_for_ready = Some(true);
-        if let Some(begun) = &mut self.begun {
-            begun.target = Some(Target::Address(channel.address()));
-        }
-    }
-
-    /// A call that did not run is sent to another provider; one that may have run only where that does no harm.
-    fn may_try_again(&self, error: &Error) -> bool {
-        let harmless = match error.delivery() {
-            Delivery::NotExecuted => error.is_retryable(),
-            Delivery::Unknown => {
-                error.code() == Code::Unavailable && (self.may_repeat() || self.request.method.run_once().is_some())
-            }
-            Delivery::Answered => false,
-        };
-        // What never reached a server has not loaded one.
-        let free = error.delivery() == Delivery::NotExecuted && error.phase() == Some(Phase::Send);
-        harmless && self.may_send_again() && (free || self.client.take_retry())
-    }
-
-    fn may_send_again(&self) -> bool {
-        self.sent <= MAX_RETRIES && self.request.options.address.is_none()
-    }
-
-    /// Whether the method may be sent to another provider although it may have run.
-    fn may_repeat(&self) -> bool {
-        self.request.method.is_idempotent() || self.request.method.run_once() == Some(Once::Cluster)
-    }
-
-    fn is_live(&self) -> bool {
-        self.newest.is_some() || !self.earlier.is_empty()
-    }
-
-    fn log_attempt(&mut self, channel: &Channel, now: Instant) -> usize {
-        if self.request.options.explain {
-            let sent = now.saturating_duration_since(self.begun().at);
-            self.log.push(Attempt::new(channel.address(), sent));
-        }
-        self.log.len().saturating_sub(1)
-    }
-
-    fn log_end(&mut self, live: &Live, error: Option<&Error>) {
-        if let Some(attempt) = self.log.get_mut(live.number) {
-            attempt.ended = self.begun.as_ref().map(|begun| begun.at.elapsed());
-            attempt.error = error.map(ToString::to_string);
-        }
+        self.started_mut().target = Some(Target::Address(channel.address()));
     }
 }
 
-impl<A: Serialize + Send + 'static> Future for Calling<A> {
+impl<A: Serialize + Send + 'static> Future for ClientCall<A> {
     type Output = Result<Reply, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut reply = ready!(self.poll_call(cx));
         self.stage = Stage::Done;
-        // An attempt that has not ended may run, whatever became of the last one.
-        if (self.may_have_run || self.is_live())
+        // A handler may have executed, or may execute, whatever the last error was.
+        if (self.may_have_executed || self.attempts.any_live())
             && let Err(error) = reply
         {
             reply = Err(error.with_delivery(Delivery::Unknown));
@@ -442,74 +353,28 @@ impl<A: Serialize + Send + 'static> Future for Calling<A> {
     }
 }
 
-impl<A: Serialize + Send + 'static> Explain for Calling<A> {
+impl<A: Serialize + Send + 'static> Explain for ClientCall<A> {
     fn explanation(&self) -> Explanation {
-        let mut explanation = match &self.begun {
-            Some(begun) => begun.target.as_ref().map_or_else(Explanation::default, |t| self.client.explain_target(t)),
-            None => Explanation::default(),
-        };
+        let target = self.started.as_ref().and_then(|started| started.target.as_ref());
+        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core));
         explanation.route = self.request.method.route().to_owned();
-        explanation.attempts.clone_from(&self.log);
-        explanation.took = self.begun.as_ref().map_or(Duration::ZERO, |begun| begun.at.elapsed());
+        explanation.attempts = self.attempts.log().to_vec();
+        explanation.took = self.started.as_ref().map_or(Duration::ZERO, |started| started.at.elapsed());
         explanation
     }
 }
 
 /// The arguments are never pinned.
-impl<A> Unpin for Calling<A> {}
+impl<A> Unpin for ClientCall<A> {}
 
-impl<A> Drop for Calling<A> {
-    fn drop(&mut self) {
-        for live in self.newest.iter().chain(&self.earlier) {
-            live.channel.abandon(live.sent.id);
-        }
-    }
-}
-
-impl<A> fmt::Debug for Calling<A> {
+impl<A> fmt::Debug for ClientCall<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calling")
+        f.debug_struct("ClientCall")
             .field("route", &self.request.method.route())
-            .field("tried", &self.tried)
+            .field("excluded", &self.excluded)
             .finish_non_exhaustive()
     }
 }
 
-/// Waits until the first of these channels has room: one whose peer reads nothing must not hold up what others could take.
-async fn until_room(channels: Vec<Arc<Channel>>, deadline: Instant) -> Result<Arc<Channel>, Error> {
-    let waited = match &channels[..] {
-        [only] => timeout_at(deadline, only.room()).await.map(|()| 0),
-        _ => {
-            let rooms = channels.iter().map(|channel| Box::pin(channel.room()));
-            timeout_at(deadline, select_all(rooms)).await.map(|(_, first, _)| first)
-        }
-    };
-    let first = waited.map_err(|_| {
-        let error =
-            Error::not_executed(Code::ResourceExhausted, "no connection had room for another call until the deadline");
-        let error = error.with_phase(Phase::Send).with_retry_after(Duration::ZERO);
-        match &channels[..] {
-            [only] => error.with_peer(only.address()),
-            _ => error,
-        }
-    })?;
-    Ok(Arc::clone(&channels[first]))
-}
-
-fn flags(method: &MethodInfo) -> CallFlags {
-    let one_way = if method.is_one_way() { CallFlags::ONE_WAY } else { CallFlags::default() };
-    if method.is_idempotent() { one_way.union(CallFlags::IDEMPOTENT) } else { one_way }
-}
-
-fn unsendable(status: Status) -> Error {
-    Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send)
-}
-
-fn overdue() -> Error {
-    Error::not_executed(Code::DeadlineExceeded, answer::OVERDUE).with_phase(Phase::Send)
-}
-
-/// How often a call is sent again after its first attempt.
-const MAX_RETRIES: usize = 2;
-/// An attempt of a call that may be repeated has a third of the time that the call has left.
-const ATTEMPTS_A_TIMEOUT: u32 = 3;
+/// The number of attempts that fit into the timeout of a call that may be hedged: the first hedge follows after a third of it.
+const ATTEMPTS_PER_TIMEOUT: u32 = 3;

@@ -1,99 +1,83 @@
-//! [`Channel`]: one connection to a provider, as its callers see it.
+//! [`Channel`]: the callers' view of one connection to a provider.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError, atomic::Ordering},
-    task::Waker,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, task::Waker, time::Duration};
 
 use rpc_core::{
     Status, WriteBuffer,
     frame::{FrameType, Header},
-    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
+    sync::OnceLock,
     transport::{CloseReason, Outbox, Position, PushError},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
+use super::{
+    calls::{Calls, Expiry},
+    health::Health,
+    in_flight::{CallId, CallStatus, NewCall, Outcome},
+    state::{ChannelState, StateCell},
+};
 use crate::{
-    cache_padded::Apart,
-    connection::in_flight::{CallId, Delivered, InFlight, Look, Outcome},
     counters::Counters,
     planted::{Bug, planted},
 };
 
-/// One connection to a provider, over which many calls go at once. Its callers write into its outbox and wait in its table;
-/// its driver does the rest.
+/// The callers' view of one connection to a provider, which multiplexes many calls.
 ///
-/// Callers on several threads read its flags all the time: what all of them write, the table and who holds the channel, is kept on
-/// other cache lines.
+/// Callers append requests to the outbox and wait in the in-flight table; the connection's driver does the I/O.
+///
+/// Callers on several threads read the state and the health all the time, so the fields that all of them write (the table, and
+/// the reference count before this struct) are on other cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Channel {
     address: SocketAddr,
     outbox: Arc<Outbox>,
-    calls: Apart<Calls>,
-    /// Told when there is a place in the table again.
-    place: Notify,
-    /// Whether new calls are taken: from the first sign of life to the goodbye or the end.
-    open: AtomicBool,
-    /// Whether a call was given no answer in its time, and nothing else was read either: not chosen until something is.
-    silent: AtomicBool,
-    /// Since when a caller has had no answer, for the driver to look into.
-    suspected: Mutex<Option<Instant>>,
-    /// Until when the peer asked to be left alone.
-    resting: Mutex<Option<Instant>>,
-    rests: AtomicBool,
-    /// Whether the connection is to end once nothing is in flight.
-    retiring: AtomicBool,
-    /// Why no new calls are taken, where the peer said it.
-    goodbye: Mutex<Option<Status>>,
-    /// Whether the peer has answered anything at all.
-    proved: AtomicBool,
+    calls: Calls,
+    state: StateCell,
+    health: Health,
+    /// The status of the peer's GOAWAY.
+    goaway: OnceLock<Status>,
     counters: Arc<Counters>,
 }
 
-#[derive(Debug)]
-struct Calls {
-    table: Mutex<InFlight>,
-    /// Callers that wait for an answer, as the table has them; beside it so that choosing a provider needs no lock.
-    load: AtomicUsize,
-}
-
-/// A call that was handed to a channel.
+/// A call whose request is in the outbox.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
+pub(crate) struct SentCall {
     pub(crate) id: CallId,
-    /// Where its request stands in what is written.
+    /// The position of the request in the output.
     pub(crate) position: Position,
 }
 
-/// Why a call was not handed to a channel.
+/// Why a channel did not accept a call.
 #[derive(Debug)]
-pub(crate) enum Refused {
-    /// The channel takes no new calls.
+pub(crate) enum SendError {
+    /// The channel accepts no calls.
     Closed,
-    /// As many calls are in flight, or as many bytes wait, as may: see [`Channel::room`].
-    Full,
-    /// The call itself cannot be sent.
-    Unsendable(Status),
+    /// A limit is reached; [`Channel::capacity`] waits until the channel is below it.
+    Full(Limit),
+    /// The request cannot be encoded.
+    Encode(Status),
 }
 
+/// A limit of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// The number of calls in flight.
+    InFlight,
+    /// The number of bytes in the outbox.
+    Outbox,
+}
+
+/// The part of a channel that its callers use.
 impl Channel {
     pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize, counters: Arc<Counters>) -> Self {
         Self {
             address,
             outbox,
-            calls: Apart(Calls { table: Mutex::new(InFlight::new(max_in_flight)), load: AtomicUsize::new(0) }),
-            place: Notify::new(),
-            open: AtomicBool::new(false),
-            silent: AtomicBool::new(false),
-            suspected: Mutex::new(None),
-            resting: Mutex::new(None),
-            rests: AtomicBool::new(false),
-            retiring: AtomicBool::new(false),
-            goodbye: Mutex::new(None),
-            proved: AtomicBool::new(false),
+            calls: Calls::new(max_in_flight),
+            state: StateCell::new(),
+            health: Health::new(),
+            goaway: OnceLock::new(),
             counters,
         }
     }
@@ -102,340 +86,219 @@ impl Channel {
         self.address
     }
 
-    /// Callers that wait for an answer; `None` when no new calls are to be made here.
+    /// Returns the number of callers that wait for an answer, or `None` when the channel is not eligible for new calls.
     pub(crate) fn load(&self) -> Option<usize> {
-        self.is_usable().then(|| self.calls.0.load.load(Ordering::Relaxed))
+        self.is_eligible().then(|| self.calls.load())
     }
 
-    /// Whether new calls are to be made here.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.is_open() && !self.silent.load(Ordering::Relaxed) && !self.rests()
+    /// Returns whether callers may pick this channel for new calls.
+    pub(crate) fn is_eligible(&self) -> bool {
+        self.is_open() && self.health.is_eligible()
     }
 
-    /// Whether more than one call waits for an answer.
-    pub(crate) fn has_several(&self) -> bool {
-        self.calls.0.load.load(Ordering::Relaxed) > 1
-    }
-
+    /// Returns whether the channel accepts calls, whatever its health is.
     pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire) && !self.retiring.load(Ordering::Acquire)
+        self.state.is_open()
     }
 
-    /// Whether the peer was pinged because a call had no answer, and has neither answered nor been given up yet.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.is_open() && self.silent.load(Ordering::Relaxed)
+    /// Returns whether the peer has ever sent a pong or a response.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.state.is_proven()
     }
 
-    /// Leaves the peer alone for a while, as it asked; says whether it took calls until now.
-    pub(crate) fn rest(&self, time: Duration) -> bool {
-        let until = Instant::now() + time.min(LONGEST_REST);
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        *resting = Some(until);
-        // Stored under the lock, like its opposite.
-        !self.rests.swap(true, Ordering::AcqRel)
+    /// Returns whether the driver probed the peer, which neither answered nor was declared dead yet.
+    pub(crate) fn is_unresponsive(&self) -> bool {
+        self.is_open() && self.health.is_unresponsive()
     }
 
-    /// When the peer may be called again, if it asked to be left alone until then.
-    pub(crate) fn rests_until(&self) -> Option<Instant> {
-        if !self.rests.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        *resting = resting.filter(|until| Instant::now() < *until);
-        if resting.is_none() {
-            self.rests.store(false, Ordering::Release);
-        }
-        *resting
+    /// Returns when the peer's cooldown ends, if it is in one.
+    pub(crate) fn cooldown_until(&self) -> Option<Instant> {
+        self.health.cooldown_until()
     }
 
-    fn rests(&self) -> bool {
-        self.rests_until().is_some()
+    /// Starts the cooldown that the peer requested. Returns whether the peer was in none until now.
+    pub(crate) fn start_cooldown(&self, time: Duration) -> bool {
+        self.health.start_cooldown(time)
     }
 
-    /// A call that was sent some time ago has no answer yet: if nothing was read after `since` either, the peer is pinged at
-    /// once, and not chosen until it answers.
-    pub(crate) fn suspect(&self, since: Instant) {
-        let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of many at once, the one that asks for the latest sign of life knows best.
-        *suspected = (*suspected).max(Some(since));
-        drop(suspected);
+    /// Requests a probe of the peer unless the driver has read something after `since`. Callers do not pick the channel until the
+    /// peer responds.
+    pub(crate) fn request_probe(&self, since: Instant) {
+        self.health.request_probe(since);
         self.outbox.wake();
     }
 
-    /// Whether the peer has answered anything at all.
-    pub(crate) fn is_proved(&self) -> bool {
-        self.proved.load(Ordering::Relaxed)
-    }
-
-    /// Takes no new calls; those in flight finish, and then the connection ends.
+    /// Starts to drain: the channel accepts no new calls, and the connection ends after the calls in flight.
     pub(crate) fn retire(&self) {
-        self.open.store(false, Ordering::Release);
-        self.retiring.store(true, Ordering::Release);
-        self.place.notify_waiters();
+        self.drain();
         self.outbox.wake();
     }
 
-    /// Enters a call and lets `write` append its request: first the place, then the bytes, so that an answer always finds its
-    /// call, and the one who waits for it. The caller is woken when it is to [`look`](Self::look), and may
-    /// [`abandon`](Self::abandon) it before.
+    /// Inserts a call into the in-flight table, then lets `write` append its request. In this order an answer always finds its
+    /// call. The caller must [`poll`](Self::poll) the call when it is woken, and may [`abandon`](Self::abandon) it before its end.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; the table is then unchanged.
     pub(crate) fn start(
         &self,
-        deadline: Instant,
-        nudge_at: Option<Instant>,
-        has_waited: bool,
-        waker: &Waker,
+        call: NewCall<'_>,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
-    ) -> Result<Sent, Refused> {
+    ) -> Result<SentCall, SendError> {
         if !self.is_open() {
-            return Err(Refused::Closed);
+            return Err(SendError::Closed);
         }
-        let mut table = self.lock();
-        let id = table.enter(deadline, nudge_at, has_waited, waker).ok_or(Refused::Full)?;
-        self.tell_of_load(&table);
-        drop(table);
-        // Taken back unless it is sent, also when the user's `Serialize` panics.
-        let place = Place { channel: self, id };
-        let position = self.write(|out| write(id, out))?;
-        std::mem::forget(place);
-        Ok(Sent { id, position })
+        // The guard removes the call unless it is sent, also when the user's `Serialize` panics.
+        let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
+        let position = self.write(|out| write(slot.id(), out))?;
+        Ok(SentCall { id: slot.keep(), position })
     }
 
     /// Lets `write` append a request that gets no answer.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]
     pub(crate) fn send(
         &self,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), SendError> {
         if !self.is_open() {
-            return Err(Refused::Closed);
+            return Err(SendError::Closed);
         }
         self.write(|out| write(CallId::ONE_WAY, out)).map(drop)
     }
 
-    fn write(&self, write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>) -> Result<Position, Refused> {
+    fn write(&self, write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>) -> Result<Position, SendError> {
         match self.outbox.push_at(|position, out| write(out).map(|()| position)) {
             Ok(Ok(position)) => Ok(position),
-            Ok(Err(status)) => Err(Refused::Unsendable(status)),
-            Err(PushError::Full) => Err(Refused::Full),
+            Ok(Err(status)) => Err(SendError::Encode(status)),
+            Err(PushError::Full) => Err(SendError::Full(Limit::Outbox)),
             Err(PushError::Closed) => {
-                // The driver is about to say so itself; nobody should choose this channel meanwhile.
-                self.open.store(false, Ordering::Release);
-                Err(Refused::Closed)
+                // The driver is about to close the channel. Close it now so that no other caller picks it meanwhile.
+                self.state.close();
+                Err(SendError::Closed)
             }
         }
     }
 
-    /// The outcome of a call, once there is one.
-    pub(crate) fn look(&self, id: CallId, waker: &Waker) -> Look {
-        let mut table = self.lock();
-        let look = table.look(id, waker);
-        if matches!(look, Look::Ended(_)) {
-            self.tell_of_load(&table);
-            self.tell_of_place(table);
-        }
-        look
+    /// Takes the outcome of a call, or stores the waker.
+    pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> CallStatus {
+        self.calls.poll(id, waker)
     }
 
-    /// Gives a call up, and tells the peer if it may still be at it.
+    /// Abandons a call, and sends CANCEL if the peer may still be executing it.
     pub(crate) fn abandon(&self, id: CallId) {
-        let mut table = self.lock();
-        let running = table.abandon(id);
-        self.tell_of_load(&table);
-        self.tell_of_place(table);
-        if running {
+        if self.calls.abandon(id) {
             self.cancel(id);
         }
     }
 
-    /// Whether any byte of the request was handed to the socket.
-    pub(crate) fn has_begun(&self, sent: Sent) -> bool {
+    /// Returns whether the driver has handed any byte of the request to the socket.
+    pub(crate) fn has_begun(&self, sent: SentCall) -> bool {
         self.outbox.has_begun(sent.position)
     }
 
-    /// Waits until a refused call may be taken, or the channel takes no more. Whoever waits longest comes first; who then makes no
-    /// use of the place must [`pass_on`](Self::pass_on).
+    /// Waits until the channel is below both limits, or accepts no more calls. Callers proceed in the order in which they started
+    /// to wait; a caller that then starts no call must [`pass_on`](Self::pass_on) its slot.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time: a notification that is not taken goes to the next who waits.
-    pub(crate) async fn room(&self) {
+    /// Safe to drop at any time: an unused notification reaches the next waiter.
+    pub(crate) async fn capacity(&self) {
         self.outbox.room().await;
-        let mut queued = None;
-        loop {
-            let place = self.place.notified();
-            tokio::pin!(place);
-            // Registered before the look, so that a place that is freed in between is not missed.
-            place.as_mut().enable();
-            {
-                let mut table = self.lock();
-                let is_next = queued.is_some() || !table.is_awaited();
-                if !self.is_open() || is_next && table.places() > 0 {
-                    return;
-                }
-                if queued.is_none() {
-                    table.join_queue();
-                    queued = Some(Queued { channel: self });
-                }
-            }
-            place.await;
-        }
+        self.calls.wait_for_slot(|| self.is_open()).await;
     }
 
-    /// Tells the next who waits of a place that is not used.
+    /// Notifies the next waiter of a slot that this caller does not use.
     pub(crate) fn pass_on(&self) {
-        let table = self.lock();
-        if table.is_awaited() && table.places() > 0 {
-            drop(table);
-            self.place.notify_one();
-        }
+        self.calls.pass_on_slot();
     }
 
-    // What follows is for the channel's own driver.
-
-    /// Hands answers to their callers.
-    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>) {
-        let mut wakers = Vec::with_capacity(answers.len());
-        let mut table = self.lock();
-        for (id, outcome) in answers {
-            match table.deliver(id, outcome) {
-                Delivered::Woken(waker) => wakers.extend(waker),
-                Delivered::Unwanted => {}
-                Delivered::Stray => self.stray(),
-            }
-        }
-        self.tell_of_place(table);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Takes a pong or a response: the peer is alive. Says whether the channel takes calls because of it.
-    pub(crate) fn prove(&self) -> bool {
-        // Looked at first, because most frames prove nothing new.
-        if self.is_proved() || self.proved.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        self.open.store(true, Ordering::Release);
-        self.is_open()
-    }
-
-    /// Looks into what callers suspect; `true` when the peer is to be pinged.
-    pub(crate) fn look_into(&self, last_read: Instant) -> bool {
-        let suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let silent = suspected.is_some_and(|since| last_read < since);
-        if silent {
-            self.silent.store(true, Ordering::Release);
-        }
-        silent
-    }
-
-    /// Something was read: a peer that was silent is not; says whether it was.
-    pub(crate) fn heard(&self) -> bool {
-        self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::AcqRel)
-    }
-
-    /// Counts a frame that came for no call.
-    pub(crate) fn stray(&self) {
-        Counters::count(&self.counters.strays);
-    }
-
-    /// Takes no new calls: the peer said goodbye, and why.
-    pub(crate) fn drain(&self, why: Status) {
-        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.open.store(false, Ordering::Release);
-        self.retiring.store(true, Ordering::Release);
-        self.place.notify_waiters();
-    }
-
-    /// Why the peer said goodbye, if it did.
-    pub(crate) fn goodbye(&self) -> Option<Status> {
-        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Ends the calls that are overdue; says when the next is, and whether any are in flight.
-    pub(crate) fn expire(&self, now: Instant) -> (Option<Instant>, bool) {
-        let mut overdue = Vec::new();
-        let mut table = self.lock();
-        table.expire(now, |id, waker| overdue.push((id, waker)));
-        let state = (table.next_due(), table.len() > 0);
-        drop(table);
-        for (id, waker) in overdue {
-            id.into_iter().for_each(|id| self.cancel(id));
-            waker.into_iter().for_each(Waker::wake);
-        }
-        state
-    }
-
-    /// Whether the connection is to end now: it was asked to, and nothing is in flight.
-    pub(crate) fn is_done(&self) -> bool {
-        self.retiring.load(Ordering::Acquire) && self.lock().len() == 0
-    }
-
-    /// Ends every call; nothing more comes.
-    pub(crate) fn close(&self, reason: &Arc<CloseReason>) {
-        self.open.store(false, Ordering::Release);
-        let mut wakers = Vec::new();
-        if !planted(Bug::PendingNotFailedOnClose) {
-            self.lock().close(reason, |waker| wakers.push(waker));
-        }
-        wakers.into_iter().for_each(Waker::wake);
-        self.place.notify_waiters();
+    /// Returns the number of occupied slots in the in-flight table.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.calls.len()
     }
 
     fn cancel(&self, id: CallId) {
         let header = Header::empty(FrameType::Cancel, id.as_u32());
-        // On a connection that is over there is nobody to be told.
+        // A closed outbox needs no CANCEL: the connection's end cancels its calls.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&header.to_bytes()));
     }
 
-    fn tell_of_load(&self, table: &InFlight) {
-        // Only ever stored under the table's lock, so a plain store does what two counting ones would.
-        self.calls.0.load.store(table.callers(), Ordering::Relaxed);
-    }
-
-    fn tell_of_place(&self, mut table: MutexGuard<'_, InFlight>) {
-        let untold = table.take_untold();
-        drop(table);
-        (0..untold).for_each(|_| self.place.notify_one());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, InFlight> {
-        self.calls.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn drain(&self) {
+        self.state.drain();
+        self.calls.release_waiters();
     }
 }
 
-/// A call that was entered and is not sent yet.
-struct Place<'a> {
-    channel: &'a Channel,
-    id: CallId,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut table = self.channel.lock();
-        table.withdraw(self.id);
-        self.channel.tell_of_load(&table);
-        self.channel.tell_of_place(table);
+/// The part of a channel that its driver uses.
+impl Channel {
+    /// Returns whether more than one caller waits for an answer.
+    pub(super) fn has_several_callers(&self) -> bool {
+        self.calls.load() > 1
     }
-}
 
-/// Somebody who waits for a place.
-struct Queued<'a> {
-    channel: &'a Channel,
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        let mut table = self.channel.lock();
-        table.leave_queue();
-        // One place is for who leaves; those who came meanwhile may have waited for nothing but its turn.
-        let more = table.is_awaited() && table.places() > 1;
-        drop(table);
-        if more {
-            self.channel.place.notify_one();
+    /// Delivers answers to their callers.
+    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>) {
+        for _ in 0..self.calls.deliver(answers) {
+            self.count_stray();
         }
     }
-}
 
-/// A peer cannot ask to be left alone for longer.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+    /// Counts a frame that matches no call.
+    pub(super) fn count_stray(&self) {
+        Counters::count(&self.counters.strays);
+    }
+
+    /// Records a pong or a response: the peer is alive. Returns whether the channel became open.
+    pub(crate) fn prove(&self) -> bool {
+        self.state.prove()
+    }
+
+    /// Records that the driver read something. Returns whether the peer was unresponsive until now.
+    pub(super) fn mark_responsive(&self) -> bool {
+        self.health.mark_responsive()
+    }
+
+    /// Returns whether the driver must probe the peer now.
+    pub(super) fn take_probe(&self, last_read: Instant) -> bool {
+        self.health.take_probe(last_read)
+    }
+
+    /// Starts to drain because the peer sent GOAWAY.
+    pub(super) fn handle_goaway(&self, status: Status) {
+        self.goaway.get_or_init(|| status);
+        self.drain();
+    }
+
+    /// Returns the status of the peer's GOAWAY, if it sent one.
+    pub(crate) fn goaway(&self) -> Option<&Status> {
+        self.goaway.get()
+    }
+
+    /// Ends the calls whose deadline has passed.
+    pub(super) fn expire(&self, now: Instant) -> Expiry {
+        self.calls.expire(now, |id| self.cancel(id))
+    }
+
+    /// Returns whether the channel drains and no call is in flight, so that the connection can end.
+    pub(super) fn is_drained(&self) -> bool {
+        match self.state.get() {
+            ChannelState::Unproven | ChannelState::Open => false,
+            ChannelState::Draining | ChannelState::Closed => self.calls.len() == 0,
+        }
+    }
+
+    /// Ends every call; the connection is closed.
+    pub(super) fn close(&self, reason: &Arc<CloseReason>) {
+        self.state.close();
+        if !planted(Bug::PendingNotFailedOnClose) {
+            self.calls.close(reason);
+        }
+        self.calls.release_waiters();
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -453,28 +316,28 @@ mod tests {
         channel
     }
 
-    fn start(channel: &Channel, has_waited: bool) -> Result<Sent, Refused> {
+    fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        channel.start(deadline, None, has_waited, Waker::noop(), |_, out| {
+        channel.start(NewCall { deadline, hedge_at: None, has_waited, waker: Waker::noop() }, |_, out| {
             out.copied().put_u8(1);
             Ok(())
         })
     }
 
-    fn finish(channel: &Channel, sent: Sent) {
+    fn finish(channel: &Channel, sent: SentCall) {
         let header = Header::empty(FrameType::Response, 0);
         channel.deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))]);
-        assert!(matches!(channel.look(sent.id, Waker::noop()), Look::Ended(_)));
+        assert!(matches!(channel.poll(sent.id, Waker::noop()), CallStatus::Ended(_)));
     }
 
     #[test]
-    fn a_place_goes_to_who_waits_longest() {
+    fn slot_goes_to_the_longest_waiter() {
         let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
         let first = start(&channel, false).unwrap();
-        let (mut second, mut third) = (pin!(channel.room()), pin!(channel.room()));
+        let (mut second, mut third) = (pin!(channel.capacity()), pin!(channel.capacity()));
         assert!(second.as_mut().poll(cx).is_pending() && third.as_mut().poll(cx).is_pending());
         finish(&channel, first);
-        assert!(matches!(start(&channel, false), Err(Refused::Full)), "it has not waited");
+        assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::InFlight))), "it has not waited");
         assert!(third.as_mut().poll(cx).is_pending());
         assert!(second.as_mut().poll(cx).is_ready());
         let second = start(&channel, true).unwrap();
@@ -483,15 +346,15 @@ mod tests {
         assert!(third.as_mut().poll(cx).is_ready());
         let third = start(&channel, true).unwrap();
         finish(&channel, third);
-        assert!(start(&channel, false).is_ok(), "nobody waits");
+        assert!(start(&channel, false).is_ok(), "no caller waits");
     }
 
     #[test]
-    fn a_place_that_is_not_used_goes_to_the_next() {
+    fn unused_slot_goes_to_the_next_waiter() {
         let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
         let first = start(&channel, false).unwrap();
-        let (mut dropped, mut late) = (Box::pin(channel.room()), Box::pin(channel.room()));
-        let mut last = pin!(channel.room());
+        let (mut dropped, mut late) = (Box::pin(channel.capacity()), Box::pin(channel.capacity()));
+        let mut last = pin!(channel.capacity());
         assert!(dropped.as_mut().poll(cx).is_pending() && late.as_mut().poll(cx).is_pending());
         assert!(last.as_mut().poll(cx).is_pending());
         finish(&channel, first);
@@ -499,5 +362,17 @@ mod tests {
         assert!(late.as_mut().poll(cx).is_ready());
         channel.pass_on();
         assert!(last.as_mut().poll(cx).is_ready());
+    }
+
+    #[test]
+    fn send_error_names_the_limit() {
+        let outbox = Arc::new(Outbox::new(1));
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 2, Arc::default());
+        assert!(matches!(start(&channel, false), Err(SendError::Closed)), "the peer is not proven");
+        channel.prove();
+        let first = start(&channel, false).unwrap();
+        assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::Outbox))));
+        assert_eq!(channel.in_flight(), 1, "the rejected call left the table");
+        channel.abandon(first.id);
     }
 }

@@ -1,4 +1,4 @@
-//! [`Connection`]: the client's part in a connection.
+//! [`ClientRole`]: the client's role on a connection.
 
 use std::sync::Arc;
 
@@ -13,37 +13,35 @@ use rpc_core::{
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{
-    changes::Changes, config::ClientConfig, connection::channel::Channel, connection::credentials::Papers,
-    connection::heartbeat::Heartbeat, connection::in_flight::Outcome,
-};
+use super::{channel::Channel, credentials::HandshakeCredentials, heartbeat::Heartbeat, in_flight::Outcome};
+use crate::{changes::ChangeNotifier, config::ClientConfig};
 
-/// The client's part in a connection.
+/// The client's role on a connection: handles the peer's frames and keeps the connection alive.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ClientRole {
     channel: Arc<Channel>,
     outbox: Arc<Outbox>,
     heartbeat: Heartbeat,
     pings: PingWindow,
-    /// Told when the channel takes no new calls any more.
-    changes: Arc<Changes>,
-    /// What the peer is shown when it asks, once.
-    papers: Option<Papers>,
+    /// Notified when the channel starts or stops to accept calls.
+    changes: Arc<ChangeNotifier>,
+    /// The answer to the peer's challenge; used once.
+    credentials: Option<HandshakeCredentials>,
     max_frame: usize,
-    /// Whether the peer was asked for its first sign of life.
+    /// Whether the role has sent the first ping, whose pong proves the peer.
     greeted: bool,
-    /// Answers that were read and not yet handed to their callers: a lock that callers share is taken once for many.
+    /// Answers that were read and not delivered yet: one lock of the in-flight table delivers many.
     answers: Vec<(u32, Outcome)>,
     last_read: Option<Instant>,
 }
 
-impl Connection {
+impl ClientRole {
     pub(crate) fn new(
         channel: Arc<Channel>,
         outbox: Arc<Outbox>,
         config: &ClientConfig,
-        changes: Arc<Changes>,
-        papers: Papers,
+        changes: Arc<ChangeNotifier>,
+        credentials: HandshakeCredentials,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
         let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
@@ -53,7 +51,7 @@ impl Connection {
             heartbeat,
             pings,
             changes,
-            papers: Some(papers),
+            credentials: Some(credentials),
             max_frame: config.transport.max_frame as usize,
             greeted: false,
             answers: Vec::new(),
@@ -61,57 +59,58 @@ impl Connection {
         }
     }
 
-    fn answer(&mut self, id: u32, outcome: Outcome) {
+    fn queue_answer(&mut self, id: u32, outcome: Outcome) {
         self.answers.push((id, outcome));
-        if self.answers.len() == ANSWERS_AT_ONCE {
-            self.hand_out();
+        if self.answers.len() == MAX_ANSWERS_PER_DELIVERY {
+            self.deliver_answers();
         }
     }
 
-    fn hand_out(&mut self) {
+    fn deliver_answers(&mut self) {
         if !self.answers.is_empty() {
             self.channel.deliver(std::mem::take(&mut self.answers));
         }
     }
 
-    fn say(&self, frame_type: FrameType, id: u32) {
-        // On a connection that is over there is nobody to be told.
+    fn send_empty(&self, frame_type: FrameType, id: u32) {
+        // A closed outbox means that the connection is over, so the peer needs no frame.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&Header::empty(frame_type, id).to_bytes()));
     }
 
-    fn prove(&self) {
+    fn prove_peer(&self) {
         if self.channel.prove() {
-            self.changes.tell();
+            self.changes.notify();
         }
     }
 
-    /// The peer asks for a token. It answers no ping before it has one, so it is asked anew for its first sign of life.
+    /// Answers the challenge of a server that requires a token. The server answers no ping before it has accepted the proof, so the
+    /// role sends another first ping behind it.
     fn handle_challenge(&mut self, body: &[u8]) {
         let Some(challenge) = Challenge::read(body) else { return };
-        let Some(Papers { token, binding }) = self.papers.take() else { return };
+        let Some(HandshakeCredentials { token, binding }) = self.credentials.take() else { return };
         let Some(token) = token else {
-            return self.part(Status::new(Code::Unauthenticated, "it requires a token, and this client has none"));
+            return self.drain(Status::new(Code::Unauthenticated, NO_TOKEN));
         };
         let mut proof = BytesMut::new();
         Proof::new(&token, challenge, &binding, rand::random()).to_frame().write(&mut proof);
-        // On a connection that is over there is nobody to be told.
+        // As in `send_empty`.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
-        self.say(FrameType::Ping, 0);
+        self.send_empty(FrameType::Ping, 0);
     }
 
     fn handle_goaway(&self, mut body: Bytes) {
         let status = ResponseHead::take(&mut body).map(|head| head.status);
-        self.part(status.unwrap_or_else(|_| Status::new(Code::Unavailable, "")));
+        self.drain(status.unwrap_or_else(|_| Status::new(Code::Unavailable, "")));
     }
 
-    fn part(&self, why: Status) {
-        debug!(peer = %self.channel.address(), %why, "goodbye");
-        self.channel.drain(why);
-        self.changes.tell();
+    fn drain(&self, status: Status) {
+        debug!(peer = %self.channel.address(), %status, "connection drains");
+        self.channel.handle_goaway(status);
+        self.changes.notify();
     }
 
-    /// The protocol lets either end call; this one serves nothing.
-    fn refuse(&self, header: Header) -> Result<(), Violation> {
+    /// Rejects a request: the protocol lets either end call, and this end serves no methods.
+    fn reject(&self, header: Header) -> Result<(), Violation> {
         if header.id == 0 {
             return Err(Violation::ZeroId);
         }
@@ -122,39 +121,39 @@ impl Connection {
             compression: header.compression,
             max_frame: self.max_frame,
         };
-        sink.refuse(&Status::new(Code::Unimplemented, "this end serves nothing"), None);
+        sink.refuse(&Status::new(Code::Unimplemented, "client serves no methods"), None);
         Ok(())
     }
 }
 
-impl Role for Connection {
+impl Role for ClientRole {
     fn backlog(config: &TransportConfig) -> usize {
-        // A client reads on while its calls wait, which are this many bytes at most: the server may only wait for its answers to be
-        // read. What it says to frames of the server's own accord comes on top, and has a bound too.
+        // A client continues to read while its own requests wait, which are at most `outbox` bytes and a frame: the server may be
+        // unable to write until this end reads. The second `outbox` bounds the control frames that this end owes the server.
         config.outbox + config.max_frame as usize + config.outbox
     }
 
     fn expects_more(&self, _read: bool) -> bool {
-        // Callers who get their answers make their next calls; one alone has made its own.
-        self.channel.has_several()
+        // Callers that receive their answers soon make their next calls; a single caller has made its call already.
+        self.channel.has_several_callers()
     }
 
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let header = frame.header;
         match header.frame_type {
             FrameType::Response => {
-                self.prove();
-                self.answer(header.id, Outcome::Response(frame));
+                self.prove_peer();
+                self.queue_answer(header.id, Outcome::Response(frame));
             }
-            FrameType::Pong => self.prove(),
+            FrameType::Pong => self.prove_peer(),
             FrameType::Ping => {
                 self.pings.count(now)?;
-                self.say(FrameType::Pong, header.id);
+                self.send_empty(FrameType::Pong, header.id);
             }
             FrameType::Goaway => self.handle_goaway(frame.body),
             FrameType::Challenge => self.handle_challenge(&frame.body),
-            FrameType::Request => self.refuse(header)?,
-            FrameType::Item | FrameType::End | FrameType::Credit => self.channel.stray(),
+            FrameType::Request => self.reject(header)?,
+            FrameType::Item | FrameType::End | FrameType::Credit => self.channel.count_stray(),
             FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
         }
         Ok(())
@@ -163,51 +162,52 @@ impl Role for Connection {
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
         match header.frame_type {
             FrameType::Response => {
-                self.answer(header.id, Outcome::Overlong { length: header.full_length, limit });
+                self.queue_answer(header.id, Outcome::TooLong { length: header.full_length, limit });
             }
-            FrameType::Request => self.refuse(header)?,
-            _ => self.channel.stray(),
+            FrameType::Request => self.reject(header)?,
+            _ => self.channel.count_stray(),
         }
         Ok(())
     }
 
     fn handle_read(&mut self) {
-        self.hand_out();
+        self.deliver_answers();
     }
 
     fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
-        if self.channel.is_done() {
+        if self.channel.is_drained() {
             return Ok(Turn { wake_at: None, finish: true });
         }
         if activity.peer_closed {
             return Err(CloseReason::PeerClosed);
         }
-        if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.heard() {
-            self.changes.tell();
+        if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.mark_responsive() {
+            self.changes.notify();
         }
-        let (overdue_at, awaits) = self.channel.expire(now);
-        // A channel is chosen only once its peer has answered: whoever merely accepts connections may be paused, or somebody
-        // else who took the port.
-        let silent = self.channel.look_into(activity.last_read);
-        if silent {
-            self.changes.tell();
+        let expiry = self.channel.expire(now);
+        let probe = self.channel.take_probe(activity.last_read);
+        if probe {
+            self.changes.notify();
         }
-        let urgent = silent | !std::mem::replace(&mut self.greeted, true);
-        let beat = self.heartbeat.beat(activity, awaits, urgent, now)?;
+        // The first ping proves the peer: a process that accepts connections may be paused, or another program on the port.
+        let ping_now = probe | !std::mem::replace(&mut self.greeted, true);
+        let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
         if beat.ping {
-            self.say(FrameType::Ping, 0);
+            self.send_empty(FrameType::Ping, 0);
         }
-        let wake_at = overdue_at.map_or(beat.wake_at, |at| at.min(beat.wake_at));
+        let wake_at = expiry.next_due.map_or(beat.wake_at, |at| at.min(beat.wake_at));
         Ok(Turn { wake_at: Some(wake_at), finish: false })
     }
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
-        // What was answered before the end is answered.
-        self.hand_out();
+        // Answers that were read before the close still count.
+        self.deliver_answers();
         self.channel.close(reason);
-        self.changes.tell();
+        self.changes.notify();
     }
 }
 
-/// How many answers are handed out at once.
-const ANSWERS_AT_ONCE: usize = 32;
+/// The message of a client that a server challenges and that has no token.
+const NO_TOKEN: &str = "server requires a token, client has none (ClientBuilder::token)";
+/// The largest number of answers that one lock of the in-flight table delivers.
+const MAX_ANSWERS_PER_DELIVERY: usize = 32;

@@ -1,38 +1,40 @@
-//! [`Backoff`]: when a lost connection is tried again, and when no more.
+//! [`Backoff`]: the delays between connects, and their number.
 
 use std::time::Duration;
 
 use crate::planted::{Bug, planted};
 
-/// Counts the failed attempts for one address. Knows neither clock nor chance: both are given to it.
+/// The consecutive failures of one lane. Has neither a clock nor a random number generator.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Attempts that may fail in a row; the address is evicted with the last of them.
+    /// The number of consecutive failures that evicts the address.
     pub(crate) const MAX_FAILURES: u32 = 12;
 
-    /// Counts a failed attempt; `false` when it was the last.
+    /// Counts a failure. Returns false when the address is to be evicted.
     #[must_use]
-    pub(crate) fn failed(&mut self) -> bool {
+    pub(crate) fn count_failure(&mut self) -> bool {
         self.failures += 1;
         self.failures < Self::MAX_FAILURES + u32::from(planted(Bug::ThirteenthAttempt))
     }
 
-    /// A pong or a response came on the connection: the peer is alive. A bare connect is no proof, else a peer that accepts
-    /// and closes would be called every 4 ms.
-    pub(crate) fn proved(&mut self) {
+    /// Forgets the failures, because the peer sent a pong or a response. A bare connect must not reset them: the client would
+    /// otherwise connect every 4 ms to a peer that accepts and closes.
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How long to wait before the next attempt: `2 << n` ms before the n-th, from 4 ms to 8192 ms, 16.4 s in all, half of it
-    /// fixed and half by `chance` in 0 to 1, so that clients of a provider that died do not come back all at once.
-    pub(crate) fn delay(&self, chance: f64) -> Duration {
+    /// Returns the delay before the next connect: `2 << n` ms before the n-th, from 4 ms to 8192 ms, 16.4 s in total.
+    ///
+    /// Half of the delay is fixed and half is scaled by `jitter` (0 to 1), so that the clients of a restarted provider do not all
+    /// connect at once.
+    pub(crate) fn delay(&self, jitter: f64) -> Duration {
         let attempt = (self.failures + 1).min(Self::MAX_FAILURES);
         let full = f64::from(2_u32 << attempt) / 1000.0;
-        Duration::from_secs_f64(full / 2.0 + full / 2.0 * chance.clamp(0.0, 1.0))
+        Duration::from_secs_f64(full / 2.0 + full / 2.0 * jitter.clamp(0.0, 1.0))
     }
 
     pub(crate) fn failures(&self) -> u32 {
@@ -45,13 +47,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_to_8192_ms_and_the_twelfth_failure_is_the_last() {
+    fn delays_double_to_8192_ms_and_twelfth_failure_evicts() {
         let mut backoff = Backoff::default();
         let (mut delays, mut attempts) = (Vec::new(), 0);
         loop {
             delays.push(backoff.delay(1.0).as_millis());
             attempts += 1;
-            if !backoff.failed() {
+            if !backoff.count_failure() {
                 break;
             }
         }
@@ -61,20 +63,20 @@ mod tests {
     }
 
     #[test]
-    fn half_is_fixed_and_half_is_chance() {
+    fn half_of_the_delay_is_jitter() {
         let mut backoff = Backoff::default();
-        assert!(backoff.failed());
-        let millis = |chance| backoff.delay(chance).as_micros();
+        assert!(backoff.count_failure());
+        let millis = |jitter| backoff.delay(jitter).as_micros();
         assert_eq!([millis(0.0), millis(0.5), millis(1.0)], [4000, 6000, 8000]);
     }
 
     #[test]
-    fn proof_starts_it_anew() {
+    fn proof_resets_the_failures() {
         let mut backoff = Backoff::default();
         for _ in 1..Backoff::MAX_FAILURES {
-            assert!(backoff.failed());
+            assert!(backoff.count_failure());
         }
-        backoff.proved();
+        backoff.reset();
         assert_eq!(backoff, Backoff::default());
     }
 }

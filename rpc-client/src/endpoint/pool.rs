@@ -1,4 +1,4 @@
-//! [`Channels`]: the channel cache.
+//! [`EndpointPool`]: the endpoints of a client.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,160 +7,164 @@ use rpc_core::{Instance, transport::Connect};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::{
+    Endpoint,
+    connect_budget::ConnectBudget,
+    watchdog::{WatchdogContext, watch},
+};
 use crate::{
-    changes::Changes,
+    changes::ChangeNotifier,
     config::ClientConfig,
     connection::credentials::Credentials,
     counters::Counters,
-    endpoint::Endpoint,
-    endpoint::watchdog::{Surroundings, watch},
     planted::{Bug, planted},
-    retry_budget::ConnectBudget,
-    rng::Chance,
+    rng::RngSource,
 };
 
-/// One endpoint for each socket address, and so at most one connect at a time and one channel. Owns their watchdogs.
-pub(crate) struct Channels {
-    endpoints: DashMap<SocketAddr, Listed, foldhash::fast::RandomState>,
+/// The endpoints of a client, one for each socket address, so that one address has at most one connection for each lane.
+///
+/// The pool owns the endpoints' watchdogs.
+pub(crate) struct EndpointPool {
+    endpoints: DashMap<SocketAddr, PooledEndpoint, foldhash::fast::RandomState>,
     watchdogs: TaskTracker,
-    surroundings: Surroundings,
+    context: WatchdogContext,
 }
 
 #[derive(Debug)]
-struct Listed {
+struct PooledEndpoint {
     endpoint: Arc<Endpoint>,
-    /// How many services list the address.
-    services: usize,
+    /// The number of services that list the address.
+    references: usize,
 }
 
-impl Channels {
+impl EndpointPool {
     pub(crate) fn new(config: Arc<ClientConfig>, connector: Arc<dyn Connect>, credentials: Credentials) -> Arc<Self> {
         let connects = match config.seed {
             None => ConnectBudget::of_process(),
             Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
         };
-        let chance = Arc::new(Chance::new(config.seed));
+        let rng = Arc::new(RngSource::new(config.seed));
         let (changes, counters) = Default::default();
-        let surroundings = Surroundings { config, connector, credentials, connects, chance, changes, counters };
-        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), surroundings })
+        let context = WatchdogContext { config, connector, credentials, connects, rng, changes, counters };
+        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), context })
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
-        &self.surroundings.config
+        &self.context.config
     }
 
-    pub(crate) fn chance(&self) -> &Chance {
-        &self.surroundings.chance
+    pub(crate) fn rng(&self) -> &RngSource {
+        &self.context.rng
     }
 
-    /// Told whenever an endpoint or a list of providers changed.
-    pub(crate) fn changes(&self) -> &Changes {
-        &self.surroundings.changes
+    /// Returns the notifier of changes of endpoints and provider lists.
+    pub(crate) fn changes(&self) -> &ChangeNotifier {
+        &self.context.changes
     }
 
     pub(crate) fn counters(&self) -> &Counters {
-        &self.surroundings.counters
+        &self.context.counters
     }
 
-    /// The endpoint of an instance that a service lists. It stays until as many calls of [`unlist`](Self::unlist).
-    pub(crate) fn list(self: &Arc<Self>, instance: &Instance) -> Arc<Endpoint> {
-        self.enter(instance.address(), Some(instance))
+    /// Returns the endpoint of an instance that a service lists. It stays in the pool until the matching
+    /// [`release`](Self::release).
+    pub(crate) fn reference(self: &Arc<Self>, instance: &Instance) -> Arc<Endpoint> {
+        self.insert(instance.address(), Some(instance))
     }
 
-    /// The endpoint of an address that a caller names. It stays while a service lists it too, or until it is evicted or the
-    /// client is closed.
-    pub(crate) fn named(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
-        // The map's lock is let go before the endpoint is entered.
-        let known = self.endpoints.get(&address).map(|listed| Arc::clone(&listed.endpoint));
-        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.enter(address, None))
+    /// Returns the endpoint of an address that a caller names. It stays while a service references it too, or until it is evicted
+    /// or the client closes.
+    pub(crate) fn get_or_insert(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
+        // The map's lock is released before `insert` takes it again.
+        let known = self.endpoints.get(&address).map(|pooled| Arc::clone(&pooled.endpoint));
+        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.insert(address, None))
     }
 
-    /// One service lists the endpoint no more; the last one ends it.
-    pub(crate) fn unlist(&self, endpoint: &Arc<Endpoint>) {
+    /// Releases one reference of a service; the last one retires the endpoint.
+    pub(crate) fn release(&self, endpoint: &Arc<Endpoint>) {
         let mut key = endpoint.address();
         if planted(Bug::EvictionKeyDiffers) {
             key.set_port(0);
         }
-        // Compared by identity: another endpoint may stand at the address by now.
-        let removed = self.endpoints.remove_if_mut(&key, |_, listed| {
-            let same = Arc::ptr_eq(&listed.endpoint, endpoint);
+        // Compare identities: another endpoint may have taken the address meanwhile.
+        let removed = self.endpoints.remove_if_mut(&key, |_, pooled| {
+            let same = Arc::ptr_eq(&pooled.endpoint, endpoint);
             if same {
-                listed.services = listed.services.saturating_sub(1);
+                pooled.references = pooled.references.saturating_sub(1);
             }
-            same && listed.services == 0
+            same && pooled.references == 0
         });
         if removed.is_some() {
             endpoint.retire();
         }
     }
 
-    /// Every endpoint there is, by address.
+    /// Returns all endpoints, sorted by address.
     pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
-        let mut all: Vec<_> = self.endpoints.iter().map(|listed| Arc::clone(&listed.endpoint)).collect();
+        let mut all: Vec<_> = self.endpoints.iter().map(|pooled| Arc::clone(&pooled.endpoint)).collect();
         all.sort_unstable_by_key(|endpoint| endpoint.address());
         all
     }
 
-    /// Whether no more connections are made.
+    /// Returns whether the pool makes no more connections.
     pub(crate) fn is_closed(&self) -> bool {
         self.watchdogs.is_closed()
     }
 
-    /// Lets every connection finish what is in flight, and waits for that.
+    /// Retires every endpoint and waits until the calls in flight have ended.
     pub(crate) async fn close(&self) {
         self.watchdogs.close();
-        self.changes().tell();
+        self.changes().notify();
         self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
 
-    fn enter(self: &Arc<Self>, address: SocketAddr, listed: Option<&Instance>) -> Arc<Endpoint> {
-        let services = usize::from(listed.is_some());
-        // The entry is locked: of many callers at once, one makes the endpoint.
+    fn insert(self: &Arc<Self>, address: SocketAddr, instance: Option<&Instance>) -> Arc<Endpoint> {
+        let references = usize::from(instance.is_some());
+        // The entry holds the map's lock: of many concurrent callers one creates the endpoint.
         let entry = self.endpoints.entry(address);
-        // `close` says so before it goes through the entries: either it finds this one, or it is known here.
+        // `close` sets its flag before it visits the entries: either it visits this one, or this check sees the flag.
         if self.is_closed() {
             return Arc::new(Endpoint::closed(address));
         }
         if let Entry::Occupied(mut occupied) = entry {
             if !occupied.get().endpoint.is_retired() && !planted(Bug::TwoConnectsForOneAddress) {
-                occupied.get_mut().services += services;
-                listed.into_iter().for_each(|instance| occupied.get().endpoint.describe(instance));
+                occupied.get_mut().references += references;
+                instance.into_iter().for_each(|instance| occupied.get().endpoint.update_metadata(instance));
                 return Arc::clone(&occupied.get().endpoint);
             }
-            let endpoint = self.start(address, listed);
-            occupied.insert(Listed { endpoint: Arc::clone(&endpoint), services });
+            let endpoint = self.spawn_endpoint(address, instance);
+            occupied.insert(PooledEndpoint { endpoint: Arc::clone(&endpoint), references });
             return endpoint;
         }
-        let endpoint = self.start(address, listed);
-        entry.insert(Listed { endpoint: Arc::clone(&endpoint), services });
+        let endpoint = self.spawn_endpoint(address, instance);
+        entry.insert(PooledEndpoint { endpoint: Arc::clone(&endpoint), references });
         endpoint
     }
 
-    fn start(self: &Arc<Self>, address: SocketAddr, listed: Option<&Instance>) -> Arc<Endpoint> {
+    fn spawn_endpoint(self: &Arc<Self>, address: SocketAddr, instance: Option<&Instance>) -> Arc<Endpoint> {
         let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
-        // Before there is a watchdog that asks.
-        listed.into_iter().for_each(|instance| endpoint.describe(instance));
+        // The watchdogs read the metadata, so it precedes them.
+        instance.into_iter().for_each(|instance| endpoint.update_metadata(instance));
         for lane in 0..endpoint.lanes() {
-            let (watched, surroundings, channels) =
-                (Arc::clone(&endpoint), self.surroundings.clone(), Arc::downgrade(self));
+            let (watched, context, pool) = (Arc::clone(&endpoint), self.context.clone(), Arc::downgrade(self));
             let task = self.watchdogs.spawn(async move {
-                watch(Arc::clone(&watched), lane, surroundings).await;
-                // However it ended, a new endpoint is made when the address is wanted again.
-                if let Some(channels) = channels.upgrade() {
+                watch(Arc::clone(&watched), lane, context).await;
+                // The watchdog has ended, so the next caller of this address needs a new endpoint.
+                if let Some(pool) = pool.upgrade() {
                     let any = planted(Bug::FreshChannelRemoved);
-                    channels.endpoints.remove_if(&address, |_, listed| any || Arc::ptr_eq(&listed.endpoint, &watched));
+                    pool.endpoints.remove_if(&address, |_, pooled| any || Arc::ptr_eq(&pooled.endpoint, &watched));
                 }
             });
-            endpoint.watched_by(task.abort_handle());
+            endpoint.add_watchdog(task.abort_handle());
         }
         endpoint
     }
 }
 
-impl Drop for Channels {
+impl Drop for EndpointPool {
     fn drop(&mut self) {
-        self.endpoints.iter().for_each(|listed| listed.endpoint.abort());
+        self.endpoints.iter().for_each(|pooled| pooled.endpoint.abort());
     }
 }
 
@@ -177,26 +181,26 @@ mod tests {
 
     use super::*;
 
-    /// Connects never succeed, and are counted.
+    /// A connector whose connects never finish; it counts them.
     #[derive(Clone, Default)]
-    struct Nowhere(Arc<AtomicUsize>);
+    struct NeverConnects(Arc<AtomicUsize>);
 
-    impl Connect for Nowhere {
+    impl Connect for NeverConnects {
         fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Box::pin(std::future::pending())
         }
     }
 
-    fn channels() -> (Arc<Channels>, Nowhere) {
-        let nowhere = Nowhere::default();
+    fn pool() -> (Arc<EndpointPool>, NeverConnects) {
+        let connector = NeverConnects::default();
         (
-            Channels::new(
+            EndpointPool::new(
                 Arc::new(ClientConfig::default().with_seed(Some(1))),
-                Arc::new(nowhere.clone()),
+                Arc::new(connector.clone()),
                 Credentials::default(),
             ),
-            nowhere,
+            connector,
         )
     }
 
@@ -205,64 +209,64 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_hundred_first_calls_to_an_address_make_one_connection() {
+    async fn hundred_concurrent_first_calls_connect_once() {
         for _ in 0..200 {
-            let ((channels, nowhere), barrier) = (channels(), Arc::new(Barrier::new(100)));
+            let ((pool, connector), barrier) = (pool(), Arc::new(Barrier::new(100)));
             let mut callers = JoinSet::new();
             for _ in 0..100 {
-                let (channels, barrier) = (Arc::clone(&channels), Arc::clone(&barrier));
+                let (pool, barrier) = (Arc::clone(&pool), Arc::clone(&barrier));
                 callers.spawn(async move {
                     barrier.wait().await;
-                    channels.named(address(1))
+                    pool.get_or_insert(address(1))
                 });
             }
             let endpoints = callers.join_all().await;
             assert!(endpoints.iter().all(|endpoint| Arc::ptr_eq(endpoint, &endpoints[0])));
-            timeout(Duration::from_secs(10), channels.close()).await.unwrap();
-            assert!(nowhere.0.load(Ordering::SeqCst) <= 1);
+            timeout(Duration::from_secs(10), pool.close()).await.unwrap();
+            assert!(connector.0.load(Ordering::SeqCst) <= 1);
         }
     }
 
-    /// Whoever lists an address has a living endpoint, the one that everybody finds, until it unlists it, whatever others do
-    /// meanwhile; and afterwards nothing is left.
+    /// A service that references an address holds the endpoint that every caller finds, and the endpoint is not retired until the
+    /// service releases it, whatever other services do. After the last release the pool is empty.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_listed_endpoint_lives_while_others_come_and_go() {
-        let (channels, _) = channels();
+    async fn referenced_endpoint_survives_other_services() {
+        let (pool, _) = pool();
         let mut services = JoinSet::new();
         for service in 0..8_u16 {
-            let channels = Arc::clone(&channels);
+            let pool = Arc::clone(&pool);
             services.spawn(async move {
                 for round in 0..3_000_u16 {
                     let address = address(1 + (service + round) % 2);
-                    let endpoint = channels.list(&Instance::new(address));
+                    let endpoint = pool.reference(&Instance::new(address));
                     if round % 3 == 0 {
                         tokio::task::yield_now().await;
                     }
                     assert!(!endpoint.is_retired());
-                    assert!(Arc::ptr_eq(&endpoint, &channels.named(address)));
-                    channels.unlist(&endpoint);
+                    assert!(Arc::ptr_eq(&endpoint, &pool.get_or_insert(address)));
+                    pool.release(&endpoint);
                 }
             });
         }
         services.join_all().await;
-        assert!(channels.all().is_empty());
-        timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+        assert!(pool.all().is_empty());
+        timeout(Duration::from_secs(10), pool.close()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_close_ends_what_is_made_at_the_same_time() {
+    async fn close_retires_endpoints_created_concurrently() {
         for _ in 0..500 {
-            let (channels, _) = channels();
+            let (pool, _) = pool();
             let mut callers = JoinSet::new();
             for port in 1..5 {
-                let channels = Arc::clone(&channels);
-                callers.spawn(async move { channels.named(address(port)) });
+                let pool = Arc::clone(&pool);
+                callers.spawn(async move { pool.get_or_insert(address(port)) });
             }
-            timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+            timeout(Duration::from_secs(10), pool.close()).await.unwrap();
             for endpoint in callers.join_all().await {
                 assert!(endpoint.is_retired());
             }
-            timeout(Duration::from_secs(10), channels.close()).await.unwrap();
+            timeout(Duration::from_secs(10), pool.close()).await.unwrap();
         }
     }
 }

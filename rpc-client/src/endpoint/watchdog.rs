@@ -1,77 +1,76 @@
-//! The watchdog: one task for each lane of an endpoint, which keeps a living channel to its address.
+//! [`watch`]: the watchdog, a task that keeps one lane of an endpoint connected.
 
 use std::sync::Arc;
 
 use rpc_core::{
     Code, Error, Phase,
-    transport::{Connect, Driver, Io, Outbox},
+    transport::{CloseReason, Connect, Driver, Io, Outbox},
 };
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::{Endpoint, backoff::Backoff, connect_budget::ConnectBudget, lane::LaneState};
 use crate::{
-    changes::Changes,
+    changes::ChangeNotifier,
     config::ClientConfig,
-    connection::channel::Channel,
-    connection::credentials::{Credentials, Papers, refused_certificate},
-    connection::role::Connection,
+    connection::{
+        channel::Channel,
+        credentials::{Credentials, HandshakeCredentials, rejected_certificate},
+        role::ClientRole,
+    },
     counters::Counters,
-    endpoint::backoff::Backoff,
-    endpoint::{Endpoint, Lane},
     planted::{Bug, planted},
-    retry_budget::ConnectBudget,
-    rng::Chance,
+    rng::RngSource,
 };
 
-/// What a watchdog needs of its client.
+/// The parts of a client that its watchdogs use.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct WatchdogContext {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) credentials: Credentials,
-    /// Bounds the connects.
     pub(crate) connects: Arc<ConnectBudget>,
-    pub(crate) chance: Arc<Chance>,
-    /// Told whenever the state of an endpoint changes.
-    pub(crate) changes: Arc<Changes>,
+    pub(crate) rng: Arc<RngSource>,
+    /// Notified when the state of an endpoint changes.
+    pub(crate) changes: Arc<ChangeNotifier>,
     pub(crate) counters: Arc<Counters>,
 }
 
-/// Connects, and connects again with growing delays, until the address is not wanted any more or has failed too often.
-pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Surroundings) {
+/// Connects, and reconnects with growing delays, until the endpoint is retired or has failed too often.
+pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, context: WatchdogContext) {
     let mut backoff = Backoff::default();
-    let enter = |state| {
-        endpoint.enter(lane, state);
-        surroundings.changes.tell();
+    let set_lane = |state| {
+        endpoint.set_lane(lane, state);
+        context.changes.notify();
     };
     loop {
         if endpoint.is_retired() {
-            return enter(Lane::Retired);
+            return set_lane(LaneState::Retired);
         }
-        enter(Lane::Connecting);
-        let (error, proved) = attempt(&endpoint, lane, &surroundings).await;
+        set_lane(LaneState::Connecting);
+        let Ended { error, proven } = run_connection(&endpoint, lane, &context).await;
         if endpoint.is_retired() {
-            return enter(Lane::Retired);
+            return set_lane(LaneState::Retired);
         }
-        let (address, failed_before) = (endpoint.address(), backoff.failures());
+        let (address, failures_before) = (endpoint.address(), backoff.failures());
         let error = Arc::new(error);
-        if proved {
-            backoff.proved();
-        } else if !backoff.failed() {
-            warn!(%address, %error, failures = backoff.failures(), "evicted");
-            Counters::count(&surroundings.counters.evicted);
-            enter(Lane::Evicted(error));
-            // One lane's failures are the address's.
+        if proven {
+            backoff.reset();
+        } else if !backoff.count_failure() {
+            warn!(%address, %error, failures = backoff.failures(), "endpoint evicted");
+            Counters::count(&context.counters.evictions);
+            set_lane(LaneState::Evicted(error));
+            // The failures of one lane evict the whole address.
             return endpoint.retire();
         }
-        let delay = backoff.delay(surroundings.chance.fraction());
-        if failed_before == 0 {
-            info!(%address, %error, "lost; will connect again");
+        let delay = backoff.delay(context.rng.fraction());
+        if failures_before == 0 {
+            info!(%address, %error, "connection lost, will reconnect");
         } else {
-            debug!(%address, %error, failures = backoff.failures(), ?delay, "will connect again");
+            debug!(%address, %error, failures = backoff.failures(), ?delay, "connect failed, will retry");
         }
-        enter(Lane::Backoff(error));
-        // Both are safe to drop.
+        set_lane(LaneState::Backoff(error));
+        // Cancel-safe: both branches only wait.
         tokio::select! {
             biased;
             () = endpoint.retired() => {}
@@ -80,64 +79,91 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, surroundings: Su
     }
 }
 
-/// Connects and stays until the connection is over; says why, and whether the peer had proved to be alive.
-async fn attempt(endpoint: &Endpoint, lane: usize, surroundings: &Surroundings) -> (Error, bool) {
-    let (address, config, counters) = (endpoint.address(), &surroundings.config, &surroundings.counters);
-    let unavailable =
-        |message: String| Error::not_executed(Code::Unavailable, message).with_peer(address).with_phase(Phase::Connect);
-    let connected = async {
-        surroundings.connects.permit().await;
-        timeout(config.connect_timeout, connect(endpoint, surroundings)).await.unwrap_or_else(|_| {
-            Err(Error::not_executed(Code::Unavailable, format!("cannot connect within {:?}", config.connect_timeout)))
-        })
-    };
-    let (stream, papers) = tokio::select! {
+/// The end of a connection or of an attempt to connect.
+struct Ended {
+    error: Error,
+    /// Whether the peer had sent a pong or a response.
+    proven: bool,
+}
+
+/// Connects and drives the connection until it ends.
+async fn run_connection(endpoint: &Endpoint, lane: usize, context: &WatchdogContext) -> Ended {
+    let (address, config, counters) = (endpoint.address(), &context.config, &context.counters);
+    let (stream, credentials) = tokio::select! {
         biased;
-        // Nothing was sent on a connection that is not there yet.
-        () = endpoint.retired() => return (unavailable("not wanted any more".to_owned()), false),
-        connected = connected => match connected {
+        // Cancel-safe: a connection that is not established yet carries no call.
+        () = endpoint.retired() => {
+            let error = Error::not_executed(Code::Unavailable, "the endpoint was retired");
+            return Ended { error: at_peer(error, endpoint), proven: false };
+        }
+        connected = connect_in_time(endpoint, context) => match connected {
             Ok(connected) => connected,
             Err(error) => {
-                Counters::count(&counters.not_connected);
-                return (error.with_peer(address).with_phase(Phase::Connect), false);
+                Counters::count(&counters.connect_failures);
+                return Ended { error: at_peer(error, endpoint), proven: false };
             }
         },
     };
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
     let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight, Arc::clone(counters)));
     let role =
-        Connection::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&surroundings.changes), papers);
-    Counters::count(&counters.connected);
+        ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&context.changes), credentials);
+    Counters::count(&counters.connects);
     let driver = Driver::new(stream, role, outbox, config.transport.clone()).counted_in(Arc::clone(&counters.traffic));
-    endpoint.enter(lane, Lane::Connected(Arc::clone(&channel)));
+    endpoint.set_lane(lane, LaneState::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {
-        // `retire` looked for a channel before there was this one.
+        // `Endpoint::retire` may have visited the lane before it had this channel.
         channel.retire();
     }
     let reason = driver.await;
-    debug!(%address, %reason, "connection over");
-    let unauthenticated =
-        |why: String| Error::not_executed(Code::Unauthenticated, why).with_peer(address).with_phase(Phase::Connect);
-    let error = match (channel.goodbye(), refused_certificate(&reason)) {
-        (Some(status), _) if status.code() == Code::Unauthenticated => unauthenticated(status.message().to_owned()),
-        (Some(status), _) => unavailable(format!("it said goodbye: {}", status.message())),
-        (None, Some(why)) => unauthenticated(why).with_source(reason),
-        (None, None) => unavailable(format!("the connection was lost: {}", told(&reason))).with_source(reason),
-    };
-    (error, channel.is_proved() || planted(Bug::AttemptsResetByConnect))
+    debug!(%address, %reason, "connection closed");
+    let proven = channel.is_proven() || planted(Bug::AttemptsResetByConnect);
+    Ended { error: at_peer(closed_error(&channel, reason), endpoint), proven }
 }
 
-/// Connects, and makes the connection safe.
-async fn connect(endpoint: &Endpoint, surroundings: &Surroundings) -> Result<(Box<dyn Io>, Papers), Error> {
+/// Connects within the connect budget and `connect_timeout`.
+async fn connect_in_time(
+    endpoint: &Endpoint,
+    context: &WatchdogContext,
+) -> Result<(Box<dyn Io>, HandshakeCredentials), Error> {
+    context.connects.permit().await;
+    let limit = context.config.connect_timeout;
+    timeout(limit, connect(endpoint, context)).await.unwrap_or_else(|_| {
+        let message = format!("cannot connect within {limit:?} (ClientConfig::connect_timeout)");
+        Err(Error::not_executed(Code::Unavailable, message))
+    })
+}
+
+/// Connects and performs the TLS handshake.
+async fn connect(endpoint: &Endpoint, context: &WatchdogContext) -> Result<(Box<dyn Io>, HandshakeCredentials), Error> {
     let address = endpoint.address();
-    let io = surroundings.connector.connect(address).await.map_err(|error| {
+    let io = context.connector.connect(address).await.map_err(|error| {
         Error::not_executed(Code::Unavailable, format!("cannot connect: {error}")).with_source(error)
     })?;
-    surroundings.credentials.secure(io, address, endpoint.certificate_name().as_deref()).await
+    context.credentials.secure(io, address, endpoint.certificate_name().as_deref()).await
 }
 
-/// An error and its causes: who is told that a provider takes no calls sees nothing but the text.
-fn told(error: &dyn std::error::Error) -> String {
+/// Returns why a connection ended: the peer's GOAWAY, a rejected certificate, or the reason of the driver.
+fn closed_error(channel: &Channel, reason: Arc<CloseReason>) -> Error {
+    match (channel.goaway(), rejected_certificate(&reason)) {
+        (Some(status), _) if status.code() == Code::Unauthenticated => {
+            Error::not_executed(Code::Unauthenticated, status.message().to_owned())
+        }
+        (Some(status), _) => Error::not_executed(Code::Unavailable, format!("peer sent GOAWAY: {}", status.message())),
+        (None, Some(why)) => Error::not_executed(Code::Unauthenticated, why).with_source(reason),
+        (None, None) => {
+            let message = format!("connection lost: {}", with_causes(&reason));
+            Error::not_executed(Code::Unavailable, message).with_source(reason)
+        }
+    }
+}
+
+fn at_peer(error: Error, endpoint: &Endpoint) -> Error {
+    error.with_peer(endpoint.address()).with_phase(Phase::Connect)
+}
+
+/// Formats an error with its causes, because callers of a provider that accepts no calls receive only the text.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,90 +1,89 @@
-//! [`InFlight`]: the calls of one connection that wait for their answers.
+//! [`InFlightTable`]: the calls of one connection that await their answers.
 
 use std::{sync::Arc, task::Waker};
 
-use rpc_core::{frame::Frame, transport::CloseReason};
+use rpc_core::transport::CloseReason;
 use tokio::time::Instant;
 
+use super::{
+    call_id::{CallId, GENERATIONS},
+    receiver::{Outcome, Receiver},
+};
 use crate::planted::{Bug, planted};
 
-/// The calls of one connection that wait for their answers. A plain table: it does no I/O and has no clock.
+/// The calls of one connection that await their answers. A plain table without I/O and without a clock.
 ///
-/// A request id is a place in the table and a generation of that place. A place is free again when both the caller and the
-/// peer are done with it, so a late answer finds either its own call or nobody, and an answer that comes twice finds another
-/// generation.
+/// A request id consists of a slot's index and the slot's generation. A slot becomes free when both the caller and the peer
+/// have finished with it. So a late answer matches its own call or none, and a second answer finds another generation.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct InFlightTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Places whose caller will still look for the outcome.
+    /// The number of slots whose caller has not taken the outcome yet.
     callers: usize,
     limit: usize,
     first_generation: u32,
-    /// Nothing is due before this.
+    /// No deadline and no hedge time is earlier than this.
     next_due: Option<Instant>,
     closed: Option<Arc<CloseReason>>,
-    /// How many wait for a place.
-    waiting: usize,
-    /// Places that were freed and that nobody who waits was told of.
-    untold: usize,
+    /// The number of callers that wait for a free slot.
+    waiters: usize,
+    /// The number of slots that were freed and for which no waiter was notified yet.
+    freed: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
     deadline: Instant,
-    /// When the caller wants to be told that there is no answer yet.
-    nudge_at: Option<Instant>,
-    nudged: bool,
-    /// Whether the caller will still look for the outcome.
+    /// When the caller wants to learn that there is no answer yet.
+    hedge_at: Option<Instant>,
+    /// Whether that time has passed and the caller has not polled since.
+    hedge_due: bool,
+    /// Whether the caller has yet to take the outcome.
     caller: bool,
     /// Whether the peer may still answer.
     peer: bool,
-    outcome: Option<Outcome>,
-    waker: Option<Waker>,
+    receiver: Receiver,
 }
 
-/// A request id in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct CallId(u32);
-
-/// How a call ended, as far as its connection knows.
-#[derive(Debug, Clone)]
-pub(crate) enum Outcome {
-    /// The peer answered.
-    Response(Frame),
-    /// The peer's answer is longer than may be taken.
-    Overlong { length: u32, limit: u32 },
-    /// The deadline passed.
-    Overdue,
-    /// The connection is over.
-    Closed(Arc<CloseReason>),
+/// A call to insert into the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewCall<'a> {
+    /// When the call ends without an answer.
+    pub(crate) deadline: Instant,
+    /// When the caller is woken because there is no answer yet.
+    pub(crate) hedge_at: Option<Instant>,
+    /// Whether the caller has waited for a free slot; other callers do not overtake those that wait.
+    pub(crate) has_waited: bool,
+    /// Wakes the caller when its call has an outcome or its hedge time passes.
+    pub(crate) waker: &'a Waker,
 }
 
-/// What a caller finds when it looks.
+/// The state of a call when its caller polls it.
 #[derive(Debug)]
-pub(crate) enum Look {
-    /// Nothing yet; the waker is kept.
+pub(crate) enum CallStatus {
+    /// There is no outcome yet; the table stored the waker.
     Pending,
-    /// Nothing yet, though as much time has passed as the caller set for this attempt; the waker is kept.
-    Silent,
-    /// The outcome, which frees the caller's part of the place.
+    /// There is no outcome yet, and the hedge time of this attempt has passed; the table stored the waker.
+    HedgeDue,
+    /// The call ended, and the caller's half of the slot is free.
     Ended(Outcome),
 }
 
-/// What became of an answer.
+/// The result of delivering an answer.
 #[derive(Debug)]
 pub(crate) enum Delivered {
-    /// The caller has it; this wakes it.
-    Woken(Option<Waker>),
-    /// The caller had given up.
-    Unwanted,
+    /// The caller can take the answer; this waker wakes it.
+    Accepted(Option<Waker>),
+    /// The caller has abandoned the call.
+    Abandoned,
     /// No call has this id.
     Stray,
 }
 
-impl InFlight {
-    /// The most calls in flight that can be configured.
+impl InFlightTable {
+    /// The highest configurable number of calls in flight.
     pub(crate) const MAX: usize = 1_000_000;
 
     pub(crate) fn new(limit: usize) -> Self {
@@ -101,149 +100,141 @@ impl InFlight {
             first_generation,
             next_due: None,
             closed: None,
-            waiting: 0,
-            untold: 0,
+            waiters: 0,
+            freed: 0,
         }
     }
 
-    /// Enters a call, whose caller is woken when there is something to look at. `None` when as many are in flight as may be, or
-    /// when others wait for a place and this caller has not.
-    pub(crate) fn enter(
-        &mut self,
-        deadline: Instant,
-        nudge_at: Option<Instant>,
-        has_waited: bool,
-        waker: &Waker,
-    ) -> Option<CallId> {
-        if self.waiting > 0 && !has_waited {
+    /// Inserts a call. Returns `None` when the table is full, or when other callers wait for a slot and this one has not waited.
+    pub(crate) fn insert(&mut self, call: NewCall<'_>) -> Option<CallId> {
+        if self.waiters > 0 && !call.has_waited {
             return None;
         }
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None if self.slots.len() < self.limit => {
-                self.slots.push(Slot {
-                    generation: self.first_generation.wrapping_sub(1) & GENERATIONS,
-                    deadline,
-                    nudge_at: None,
-                    nudged: false,
-                    caller: false,
-                    peer: false,
-                    outcome: None,
-                    waker: None,
-                });
-                (self.slots.len() - 1) as u32
-            }
-            None => return None,
-        };
+        let index = self.take_free_slot(call.deadline)?;
         let slot = &mut self.slots[index as usize];
         slot.generation = (slot.generation + u32::from(!planted(Bug::TimedOutIdReused))) & GENERATIONS;
         if slot.generation == 0 && index == 0 {
-            // Id 0 is never a call.
+            // The wire reserves id 0.
             slot.generation = 1;
         }
-        slot.deadline = deadline;
-        slot.nudge_at = nudge_at;
-        slot.nudged = false;
+        slot.deadline = call.deadline;
+        slot.hedge_at = call.hedge_at;
+        slot.hedge_due = false;
         slot.caller = true;
         slot.peer = true;
-        slot.waker = Some(waker.clone());
+        slot.receiver.set_waker(call.waker);
         self.callers += 1;
-        let id = CallId(slot.generation << INDEX_BITS | index);
+        let id = CallId::new(index, slot.generation);
         let due = slot.due();
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         if let Some(reason) = &self.closed {
-            // Entered while the connection was closing: nothing will be sent, so nobody would answer.
+            // The connection closed before this insertion. The outbox sends nothing more, so the peer cannot answer.
             slot.peer = false;
-            slot.outcome = Some(Outcome::Closed(Arc::clone(reason)));
+            slot.receiver.put(Outcome::Closed(Arc::clone(reason)));
         }
         Some(id)
     }
 
-    /// Gives the caller its outcome, or keeps its waker.
-    pub(crate) fn look(&mut self, id: CallId, waker: &Waker) -> Look {
+    fn take_free_slot(&mut self, deadline: Instant) -> Option<u32> {
+        if let Some(index) = self.free.pop() {
+            return Some(index);
+        }
+        if self.slots.len() == self.limit {
+            return None;
+        }
+        self.slots.push(Slot {
+            generation: self.first_generation.wrapping_sub(1) & GENERATIONS,
+            deadline,
+            hedge_at: None,
+            hedge_due: false,
+            caller: false,
+            peer: false,
+            receiver: Receiver::default(),
+        });
+        Some((self.slots.len() - 1) as u32)
+    }
+
+    /// Takes the outcome of a call, or stores the caller's waker.
+    pub(crate) fn poll(&mut self, id: CallId, waker: &Waker) -> CallStatus {
         let slot = &mut self.slots[id.index()];
         debug_assert!(slot.caller && slot.generation == id.generation());
-        if let Some(outcome) = slot.outcome.take() {
+        if let Some(outcome) = slot.receiver.take() {
             slot.caller = false;
             self.callers -= 1;
             self.free_if_done(id);
-            return Look::Ended(outcome);
+            return CallStatus::Ended(outcome);
         }
-        match &mut slot.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        if std::mem::take(&mut slot.nudged) { Look::Silent } else { Look::Pending }
+        slot.receiver.set_waker(waker);
+        if std::mem::take(&mut slot.hedge_due) { CallStatus::HedgeDue } else { CallStatus::Pending }
     }
 
-    /// The caller gives the call up; says whether the peer may still be at it.
+    /// Removes the caller of a call. Returns whether the peer may still be executing it.
     pub(crate) fn abandon(&mut self, id: CallId) -> bool {
         let slot = &mut self.slots[id.index()];
         debug_assert!(slot.caller && slot.generation == id.generation());
         slot.caller = false;
         self.callers -= 1;
-        slot.outcome = None;
-        slot.waker = None;
-        let running = slot.peer;
+        slot.receiver.clear();
+        let may_execute = slot.peer;
         self.free_if_done(id);
-        running
+        may_execute
     }
 
-    /// Takes back a call that was entered and not sent.
-    pub(crate) fn withdraw(&mut self, id: CallId) {
+    /// Removes a call that was inserted and not sent.
+    pub(crate) fn roll_back(&mut self, id: CallId) {
         self.slots[id.index()].peer = false;
         self.abandon(id);
     }
 
-    /// The peer is done with a call.
+    /// Stores the outcome that the peer gave to a call.
     pub(crate) fn deliver(&mut self, id: u32, outcome: Outcome) -> Delivered {
-        let id = CallId(id);
-        let is_its = |slot: &Slot| slot.generation == id.generation() || planted(Bug::AnswerToAnotherCall);
-        let known = self.slots.get_mut(id.index()).filter(|slot| slot.peer && is_its(slot));
-        let Some(slot) = known else { return Delivered::Stray };
+        let id = CallId::from_wire(id);
+        let matches = |slot: &Slot| slot.generation == id.generation() || planted(Bug::AnswerToAnotherCall);
+        let slot = self.slots.get_mut(id.index()).filter(|slot| slot.peer && matches(slot));
+        let Some(slot) = slot else { return Delivered::Stray };
         slot.peer = false;
         if !slot.caller {
             self.free_if_done(id);
-            return Delivered::Unwanted;
+            return Delivered::Abandoned;
         }
-        // What came after the deadline and before the caller looked is still the answer.
-        slot.outcome = Some(outcome);
-        Delivered::Woken(slot.waker.take())
+        slot.receiver.put(outcome);
+        Delivered::Accepted(slot.receiver.take_waker())
     }
 
-    /// Ends the calls whose deadline has passed, calling `each` with their ids and wakers; nudges those that asked for it,
-    /// calling `each` without an id.
+    /// Ends the calls whose deadline has passed, and marks those whose hedge time has passed.
+    ///
+    /// Calls `each` with the waker of every such call, and with its id when the call ended.
     pub(crate) fn expire(&mut self, now: Instant, mut each: impl FnMut(Option<CallId>, Option<Waker>)) {
         if self.next_due.is_none_or(|due| now < due) {
             return;
         }
         self.next_due = None;
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if !slot.caller || slot.outcome.is_some() {
+            if !slot.caller || slot.receiver.has_outcome() {
                 continue;
             }
             if slot.deadline <= now {
-                slot.outcome = Some(Outcome::Overdue);
+                slot.receiver.put(Outcome::Expired);
                 slot.peer &= !planted(Bug::TimedOutIdReused);
-                each(Some(CallId(slot.generation << INDEX_BITS | index as u32)), slot.waker.take());
+                each(Some(CallId::new(index as u32, slot.generation)), slot.receiver.take_waker());
                 continue;
             }
-            if slot.nudge_at.is_some_and(|at| at <= now) {
-                slot.nudge_at = None;
-                slot.nudged = true;
-                each(None, slot.waker.take());
+            if slot.hedge_at.is_some_and(|at| at <= now) {
+                slot.hedge_at = None;
+                slot.hedge_due = true;
+                each(None, slot.receiver.take_waker());
             }
             let due = slot.due();
             self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         }
     }
 
-    /// When [`expire`](Self::expire) has something to do at the earliest.
+    /// Returns the earliest time at which [`expire`](Self::expire) may have an effect.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.next_due
     }
 
-    /// Ends all calls, calling `each` with their wakers; calls entered later end at once.
+    /// Ends all calls and calls `each` with their wakers. Calls inserted later end at once.
     pub(crate) fn close(&mut self, reason: &Arc<CloseReason>, mut each: impl FnMut(Waker)) {
         self.closed = Some(Arc::clone(reason));
         for index in 0..self.slots.len() {
@@ -252,87 +243,66 @@ impl InFlight {
                 continue;
             }
             if slot.caller {
-                slot.outcome.get_or_insert_with(|| Outcome::Closed(Arc::clone(reason)));
-                slot.waker.take().into_iter().for_each(&mut each);
+                slot.receiver.put_if_empty(|| Outcome::Closed(Arc::clone(reason)));
+                slot.receiver.take_waker().into_iter().for_each(&mut each);
             } else {
                 self.free.push(index as u32);
             }
         }
     }
 
-    /// How many callers will still look for an outcome.
+    /// Returns the number of callers that have not taken their outcome yet.
     pub(crate) fn callers(&self) -> usize {
         self.callers
     }
 
-    /// How many places are free.
-    pub(crate) fn places(&self) -> usize {
+    /// Returns the number of free slots.
+    pub(crate) fn free_slots(&self) -> usize {
         self.limit - self.len()
     }
 
-    /// How many places are taken.
+    /// Returns the number of occupied slots.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether others wait for a place.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.waiting > 0
+    /// Returns whether callers wait for a slot.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.waiters > 0
     }
 
-    /// Somebody waits for a place from now on, until as many calls of [`leave_queue`](Self::leave_queue).
+    /// Registers a caller that waits for a slot, until the matching [`leave_queue`](Self::leave_queue).
     pub(crate) fn join_queue(&mut self) {
-        self.waiting += 1;
+        self.waiters += 1;
     }
 
-    /// Somebody waits no more.
+    /// Removes a caller that waited for a slot.
     pub(crate) fn leave_queue(&mut self) {
-        self.waiting -= 1;
+        self.waiters -= 1;
     }
 
-    /// How many of those who wait are to be told that there is a place: one for each that was freed.
-    pub(crate) fn take_untold(&mut self) -> usize {
-        std::mem::take(&mut self.untold).min(self.waiting)
+    /// Returns how many waiters to notify: one for each slot that was freed since the last time.
+    pub(crate) fn take_notifications(&mut self) -> usize {
+        std::mem::take(&mut self.freed).min(self.waiters)
     }
 
     fn free_if_done(&mut self, id: CallId) {
         let slot = &mut self.slots[id.index()];
         if !slot.caller && !slot.peer {
-            slot.waker = None;
+            slot.receiver.clear();
             self.free.push(id.index() as u32);
-            self.untold += 1;
+            self.freed += 1;
         }
     }
 }
 
 impl Slot {
     fn due(&self) -> Instant {
-        self.nudge_at.map_or(self.deadline, |at| at.min(self.deadline))
+        self.hedge_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 }
 
-impl CallId {
-    /// The id of every call that gets no answer: a place that no table has, so an answer to it finds nobody.
-    pub(crate) const ONE_WAY: Self = Self(1 << INDEX_BITS | INDICES);
-
-    /// The number on the wire.
-    pub(crate) fn as_u32(self) -> u32 {
-        self.0
-    }
-
-    fn index(self) -> usize {
-        (self.0 & INDICES) as usize
-    }
-
-    fn generation(self) -> u32 {
-        self.0 >> INDEX_BITS
-    }
-}
-
-const INDEX_BITS: u32 = 20;
-const INDICES: u32 = (1 << INDEX_BITS) - 1;
-const GENERATIONS: u32 = (1 << (32 - INDEX_BITS)) - 1;
-const _: () = assert!(InFlight::MAX <= INDICES as usize, "the last index belongs to one-way calls");
+const _: () = assert!(InFlightTable::MAX <= CallId::MAX_SLOTS, "the last index belongs to one-way calls");
 
 #[cfg(test)]
 mod tests {
@@ -340,113 +310,113 @@ mod tests {
 
     use bytes::Bytes;
     use proptest::prelude::*;
-    use rpc_core::frame::{FrameType, Header};
+    use rpc_core::frame::{Frame, FrameType, Header};
 
     use super::*;
+
+    fn call(deadline: Instant) -> NewCall<'static> {
+        NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() }
+    }
 
     fn response(nonce: u32) -> Outcome {
         let body = Bytes::copy_from_slice(&nonce.to_be_bytes());
         Outcome::Response(Frame { header: Header::empty(FrameType::Response, 0), body })
     }
 
-    fn nonce(look: Look) -> u32 {
-        match look {
-            Look::Ended(Outcome::Response(frame)) => u32::from_be_bytes(frame.body[..].try_into().unwrap()),
-            other => panic!("no response: {other:?}"),
+    fn nonce(status: CallStatus) -> u32 {
+        match status {
+            CallStatus::Ended(Outcome::Response(frame)) => u32::from_be_bytes(frame.body[..].try_into().unwrap()),
+            other => panic!("expected a response, got {other:?}"),
         }
     }
 
     #[test]
-    fn an_id_is_taken_until_both_ends_are_done_with_it() {
-        let mut table = InFlight::new(1);
-        let id = table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
-        assert!(table.abandon(id), "the peer may be at it");
-        assert!(table.enter(Instant::now(), None, false, Waker::noop()).is_none());
+    fn id_stays_taken_until_both_ends_are_done() {
+        let mut table = InFlightTable::new(1);
+        let id = table.insert(call(Instant::now())).unwrap();
+        assert!(table.abandon(id), "the peer may execute it");
+        assert!(table.insert(call(Instant::now())).is_none());
         table.join_queue();
-        assert_eq!(table.take_untold(), 0);
-        assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Unwanted));
-        assert_eq!(table.take_untold(), 1);
-        assert!(table.enter(Instant::now(), None, false, Waker::noop()).is_none(), "it is for who waits");
+        assert_eq!(table.take_notifications(), 0);
+        assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Abandoned));
+        assert_eq!(table.take_notifications(), 1);
+        assert!(table.insert(call(Instant::now())).is_none(), "the slot is reserved for the waiter");
         table.leave_queue();
-        let next = table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
+        let next = table.insert(call(Instant::now())).unwrap();
         assert_ne!(next, id);
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Stray), "a second answer");
-        assert!(matches!(table.look(next, Waker::noop()), Look::Pending));
+        assert!(matches!(table.poll(next, Waker::noop()), CallStatus::Pending));
     }
 
     #[test]
-    fn a_call_past_its_deadline_ends_and_keeps_its_id() {
-        let mut table = InFlight::new(2);
+    fn expired_call_ends_and_keeps_its_id() {
+        let mut table = InFlightTable::new(2);
         let now = Instant::now();
-        let (early, late) = (
-            table.enter(now, None, false, Waker::noop()).unwrap(),
-            table.enter(now + Duration::from_secs(1), None, false, Waker::noop()).unwrap(),
-        );
+        let (early, late) =
+            (table.insert(call(now)).unwrap(), table.insert(call(now + Duration::from_secs(1))).unwrap());
         let mut expired = Vec::new();
         table.expire(now, |id, _| expired.push(id));
         assert_eq!((expired, table.next_due()), (vec![Some(early)], Some(now + Duration::from_secs(1))));
-        assert!(matches!(table.look(early, Waker::noop()), Look::Ended(Outcome::Overdue)));
-        assert_eq!(table.len(), 2, "the peer has yet to answer");
+        assert!(matches!(table.poll(early, Waker::noop()), CallStatus::Ended(Outcome::Expired)));
+        assert_eq!(table.len(), 2, "the peer has not answered yet");
         table.deliver(early.as_u32(), response(1));
         assert_eq!(table.len(), 1);
-        assert!(matches!(table.look(late, Waker::noop()), Look::Pending));
+        assert!(matches!(table.poll(late, Waker::noop()), CallStatus::Pending));
     }
 
     #[test]
-    fn a_silent_attempt_is_told_once_and_may_still_be_answered() {
-        let mut table = InFlight::new(1);
+    fn hedge_time_is_reported_once_and_answer_still_counts() {
+        let mut table = InFlightTable::new(1);
         let now = Instant::now();
         let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(3));
-        let id = table.enter(later, Some(soon), false, Waker::noop()).unwrap();
+        let id = table.insert(NewCall { hedge_at: Some(soon), ..call(later) }).unwrap();
         assert_eq!(table.next_due(), Some(soon));
         table.expire(soon, |ended, _| assert_eq!(ended, None));
         assert_eq!(table.next_due(), Some(later));
-        assert!(matches!(table.look(id, Waker::noop()), Look::Silent));
-        assert!(matches!(table.look(id, Waker::noop()), Look::Pending));
+        assert!(matches!(table.poll(id, Waker::noop()), CallStatus::HedgeDue));
+        assert!(matches!(table.poll(id, Waker::noop()), CallStatus::Pending));
         table.deliver(id.as_u32(), response(7));
-        assert_eq!(nonce(table.look(id, Waker::noop())), 7);
+        assert_eq!(nonce(table.poll(id, Waker::noop())), 7);
     }
 
     #[test]
-    fn closing_ends_every_call_and_those_that_come_too_late() {
-        let mut table = InFlight::new(3);
-        let (waits, gone) = (
-            table.enter(Instant::now(), None, false, Waker::noop()).unwrap(),
-            table.enter(Instant::now(), None, false, Waker::noop()).unwrap(),
-        );
-        table.abandon(gone);
+    fn close_ends_present_and_later_calls() {
+        let mut table = InFlightTable::new(3);
+        let (kept, abandoned) =
+            (table.insert(call(Instant::now())).unwrap(), table.insert(call(Instant::now())).unwrap());
+        table.abandon(abandoned);
         table.close(&Arc::new(CloseReason::PeerClosed), |_| ());
-        assert!(matches!(table.look(waits, Waker::noop()), Look::Ended(Outcome::Closed(_))));
+        assert!(matches!(table.poll(kept, Waker::noop()), CallStatus::Ended(Outcome::Closed(_))));
         assert_eq!(table.len(), 0);
-        let late = table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
-        assert!(matches!(table.look(late, Waker::noop()), Look::Ended(Outcome::Closed(_))));
+        let late = table.insert(call(Instant::now())).unwrap();
+        assert!(matches!(table.poll(late, Waker::noop()), CallStatus::Ended(Outcome::Closed(_))));
     }
 
     #[test]
-    fn answers_to_one_way_calls_find_nobody() {
-        let mut table = InFlight::new(1);
-        table.enter(Instant::now(), None, false, Waker::noop()).unwrap();
+    fn answers_to_one_way_calls_match_no_call() {
+        let mut table = InFlightTable::new(1);
+        table.insert(call(Instant::now())).unwrap();
         assert!(matches!(table.deliver(CallId::ONE_WAY.as_u32(), response(1)), Delivered::Stray));
         assert!(matches!(table.deliver(0, response(1)), Delivered::Stray));
     }
 
     proptest! {
-        /// Against a model: what a caller gets is what was sent for its call, ids in flight are unique and never 0, wherever the
-        /// generations start: the last of them puts ids right below 2^32.
+        /// Compares the table with a map: each caller receives the answer to its own call, and ids in flight are unique and
+        /// never 0. The highest first generation yields ids just below 2^32.
         #[test]
-        fn behaves_like_a_map(
+        fn table_behaves_like_a_map(
             steps in proptest::collection::vec((0..5_u8, any::<proptest::sample::Index>()), 1..400),
             first_generation in prop_oneof![Just(1), Just(GENERATIONS)],
         ) {
-            let mut table = InFlight::starting_at(8, first_generation);
-            // id → (the caller is there, the answer that was given)
+            let mut table = InFlightTable::starting_at(8, first_generation);
+            // id → (whether the caller is present, the delivered answer)
             let mut model: HashMap<u32, (bool, Option<u32>)> = HashMap::new();
             for (nonce_sent, (step, pick)) in steps.into_iter().enumerate() {
                 let nonce_sent = nonce_sent as u32;
                 let mut ids: Vec<u32> = model.keys().copied().collect();
                 ids.sort_unstable();
                 if step == 0 || ids.is_empty() {
-                    match table.enter(Instant::now(), None, false, Waker::noop()) {
+                    match table.insert(call(Instant::now())) {
                         Some(id) => {
                             prop_assert_ne!(id.as_u32(), 0);
                             prop_assert!(model.insert(id.as_u32(), (true, None)).is_none(), "id in flight");
@@ -463,28 +433,28 @@ mod tests {
                         match (caller, answer) {
                             (_, Some(_)) => prop_assert!(matches!(delivered, Delivered::Stray)),
                             (true, None) => {
-                                prop_assert!(matches!(delivered, Delivered::Woken(_)));
+                                prop_assert!(matches!(delivered, Delivered::Accepted(_)));
                                 model.insert(id, (true, Some(nonce_sent)));
                             }
                             (false, None) => {
-                                prop_assert!(matches!(delivered, Delivered::Unwanted));
+                                prop_assert!(matches!(delivered, Delivered::Abandoned));
                                 model.remove(&id);
                             }
                         }
                     }
                     2 if caller => {
-                        prop_assert_eq!(table.abandon(CallId(id)), answer.is_none());
+                        prop_assert_eq!(table.abandon(CallId::from_wire(id)), answer.is_none());
                         if answer.is_some() { model.remove(&id); } else { model.insert(id, (false, None)); }
                     }
                     3 if caller => match answer {
                         Some(expected) => {
-                            prop_assert_eq!(nonce(table.look(CallId(id), Waker::noop())), expected);
+                            prop_assert_eq!(nonce(table.poll(CallId::from_wire(id), Waker::noop())), expected);
                             model.remove(&id);
                         }
-                        None => prop_assert!(matches!(table.look(CallId(id), Waker::noop()), Look::Pending)),
+                        None => prop_assert!(matches!(table.poll(CallId::from_wire(id), Waker::noop()), CallStatus::Pending)),
                     },
                     4 if caller && answer.is_none() => {
-                        table.withdraw(CallId(id));
+                        table.roll_back(CallId::from_wire(id));
                         model.remove(&id);
                     }
                     _ => {}

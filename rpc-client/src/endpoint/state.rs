@@ -1,0 +1,79 @@
+//! [`EndpointState`]: the state of an endpoint, for programs.
+
+use std::{fmt, sync::Arc};
+
+use rpc_core::Error;
+
+use super::{backoff::Backoff, lane::LaneState};
+
+/// The state of the connections to one address: the best of its lanes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum EndpointState {
+    /// The client connects, or the peer has not answered the first ping yet.
+    Connecting,
+    /// The peer answers, and the client may pick it for calls.
+    Ready {
+        /// Calls that wait for an answer of this peer.
+        in_flight: usize,
+    },
+    /// A connection exists, but the client picks it for no calls: the peer is unresponsive, in cooldown, or draining.
+    Suspended,
+    /// The connection was lost or the connect failed; the client waits before it connects again.
+    Backoff(Arc<Error>),
+    /// Too many connects failed in a row; the client does not connect again unless the registry lists the address anew.
+    Evicted(Arc<Error>),
+    /// No service lists the address any more, or the client is closed.
+    Retired,
+}
+
+impl EndpointState {
+    /// Returns why the connection was lost or the connect failed.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        match self {
+            Self::Backoff(error) | Self::Evicted(error) => Some(error),
+            Self::Connecting | Self::Ready { .. } | Self::Suspended | Self::Retired => None,
+        }
+    }
+
+    /// Orders the states; the best state has rank 0.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Ready { .. } => 0,
+            Self::Connecting => 1,
+            Self::Suspended => 2,
+            Self::Backoff(_) => 3,
+            Self::Evicted(_) => 4,
+            Self::Retired => 5,
+        }
+    }
+}
+
+impl From<&LaneState> for EndpointState {
+    fn from(lane: &LaneState) -> Self {
+        match lane {
+            LaneState::Connecting => Self::Connecting,
+            LaneState::Connected(channel) => match channel.load() {
+                Some(in_flight) => Self::Ready { in_flight },
+                None if channel.is_proven() => Self::Suspended,
+                None => Self::Connecting,
+            },
+            LaneState::Backoff(error) => Self::Backoff(Arc::clone(error)),
+            LaneState::Evicted(error) => Self::Evicted(Arc::clone(error)),
+            LaneState::Retired => Self::Retired,
+        }
+    }
+}
+
+impl fmt::Display for EndpointState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Ready { in_flight } => write!(f, "ready, {in_flight} calls in flight"),
+            Self::Suspended => f.write_str("connected, suspended (unresponsive, in cooldown, or draining)"),
+            Self::Backoff(error) => write!(f, "backing off: {error}"),
+            Self::Evicted(error) => write!(f, "evicted after {} failures: {error}", Backoff::MAX_FAILURES),
+            Self::Retired => f.write_str("retired"),
+        }
+    }
+}
