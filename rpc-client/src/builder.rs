@@ -36,7 +36,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Uses TLS on every connection. The client does not call servers that have no TLS or whose certificate it does not trust.
+    /// Uses TLS on every connection.
+    ///
+    /// The client does not call servers that have no TLS or whose certificate it does not trust.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ClientTls) -> Self {
         self.tls = Some(tls);

@@ -15,8 +15,8 @@ use crate::{
 
 /// Calls services.
 ///
-/// A client is cheap to clone, and its clones share provider lists, connections and the retry budget. The connections close when the
-/// last clone and the last call are dropped.
+/// A client is cheap to clone, and its clones share provider lists, connections and the retry budget. The connections
+/// close when the last clone and the last call are dropped.
 #[derive(Clone)]
 pub struct Client(Arc<ClientCore>);
 
@@ -27,7 +27,8 @@ impl Client {
 
     /// Closes the client after its calls in flight have ended.
     ///
-    /// The client makes no new connections, and new calls fail with `Unavailable`. Every call has a deadline, so this resolves.
+    /// The client makes no new connections, and new calls fail with `Unavailable`. Every call has a deadline, so this
+    /// resolves.
     ///
     /// # Cancel safety
     ///
@@ -45,8 +46,8 @@ impl Client {
 
     /// Returns a receiver that is notified when an address changes its state or a provider list changes.
     ///
-    /// The current state is in [`endpoints`](Self::endpoints) and [`explain`](Self::explain). One notification may stand for
-    /// several changes.
+    /// The current state is in [`endpoints`](Self::endpoints) and [`explain`](Self::explain). One notification may
+    /// stand for several changes.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.pool().changes().subscribe()
     }

@@ -71,7 +71,9 @@ impl ClientCore {
         self.retries.count_call();
     }
 
-    /// Takes a retry or a hedge from the retry budget. Returns false, and counts that, when the budget is spent.
+    /// Takes a retry or a hedge from the retry budget.
+    ///
+    /// Returns false, and counts that, when the budget is spent.
     pub(crate) fn take_retry(&self) -> bool {
         let taken = self.retries.take(Instant::now());
         if !taken {

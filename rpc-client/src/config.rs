@@ -8,14 +8,15 @@ use crate::{connection::in_flight::InFlightTable, discovery::balance::Balance};
 
 /// The settings of a client.
 ///
-/// The defaults suit most programs. Build one with `ClientConfig::default().with_…`; `ClientBuilder::build` validates it.
+/// The defaults suit most programs. Build one with `ClientConfig::default().with_…`; `ClientBuilder::build` validates
+/// it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientConfig {
     /// The timeout of a call when neither the caller nor the method sets one; default 5 s.
     ///
-    /// A higher value lets callers wait longer for providers that hang. It also delays the hedges of idempotent methods, because
-    /// an attempt has a third of the time that its call has left.
+    /// A higher value lets callers wait longer for providers that hang. It also delays the hedges of idempotent
+    /// methods, because an attempt has a third of the time that its call has left.
     pub timeout: Duration,
     /// The codec of arguments when the caller sets none; default bincode.
     pub codec: Codec,
@@ -23,7 +24,9 @@ pub struct ClientConfig {
     pub compression: Compression,
     /// The load-balancing policy; default power of two choices.
     pub balance: Balance,
-    /// Whether a call waits until its deadline for a provider when none is ready; default false: the call fails at once.
+    /// Whether a call waits until its deadline for a provider when none is ready; default false.
+    ///
+    /// Otherwise the call fails at once.
     pub wait_for_ready: bool,
     /// The timeout of one connect, the TLS handshake included; default 3 s.
     ///
@@ -39,13 +42,14 @@ pub struct ClientConfig {
     pub pong_timeout: Duration,
     /// How long a provider stays in use after the registry stopped to list it; default 60 s.
     ///
-    /// It applies to a provider that answers and has sent no GOAWAY, and only while a listed provider answers too. With a higher
-    /// value a registry that lost its data costs no capacity for longer; with a lower one clients leave removed providers sooner.
+    /// It applies to a provider that answers and has sent no GOAWAY, and only while a listed provider answers too. With
+    /// a higher value a registry that lost its data costs no capacity for longer; with a lower one clients leave
+    /// removed providers sooner.
     pub delisted_grace: Duration,
-    /// The largest number of calls in flight on one connection; default 1024 as at the server, at most 1 000 000.
+    /// The largest number of calls in flight on one connection; default 1024, at most 1 000 000.
     ///
-    /// Further calls wait until their deadline for a free slot and then fail with `ResourceExhausted`. A server rejects the calls
-    /// that exceed its own limit.
+    /// Further calls wait until their deadline for a free slot and then fail with `ResourceExhausted`. A server rejects
+    /// the calls that exceed its own limit, which has the same default.
     pub max_in_flight: usize,
     /// The number of connections to one address; default 1, at most 64.
     ///
@@ -55,20 +59,21 @@ pub struct ClientConfig {
     ///
     /// It limits the memory that one answer takes.
     pub max_decompressed: usize,
-    /// The directory of the provider lists on disk, for a start while the registry is down; default `$XDG_CACHE_HOME/msnb`, or
-    /// `~/.cache/msnb`. `None` stores none.
+    /// The directory of the provider lists on disk, for a start while the registry is down.
+    ///
+    /// Default `$XDG_CACHE_HOME/msnb`, or `~/.cache/msnb`. `None` stores no lists.
     ///
     /// A list that the client cannot write or read causes no error; it is only missing when the registry is down.
     pub cache_directory: Option<PathBuf>,
-    /// How long the client waits for the first answer of the registry before it uses the list on disk; default 500 ms.
+    /// How long the client waits for the registry before it uses the list on disk; default 500 ms.
     ///
-    /// A higher value delays the first calls while the registry is down; with a lower one a merely slow registry causes the use of
-    /// an old list.
+    /// A higher value delays the first calls while the registry is down; with a lower one a merely slow registry causes
+    /// the use of an old list.
     pub registry_patience: Duration,
     /// The seed of the client's random numbers, for repeatable simulations; default none.
     ///
-    /// A client with a seed also limits its connects by itself instead of sharing the limit of the process. Clients with the same
-    /// seed back off and pick providers in step, so production must not set it.
+    /// A client with a seed also limits its connects by itself instead of sharing the limit of the process. Clients
+    /// with the same seed back off and pick providers in step, so production must not set it.
     pub seed: Option<u64>,
     /// The limits of each connection's transport.
     pub transport: TransportConfig,

@@ -7,7 +7,9 @@ use std::sync::{
 
 use rpc_core::transport::Traffic;
 
-/// The counters of a client. A call that succeeds at the first attempt touches none of them; the retry budget counts the calls.
+/// The counters of a client.
+///
+/// A call that succeeds at the first attempt touches none of them; the retry budget counts the calls.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,

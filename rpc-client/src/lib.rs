@@ -1,12 +1,15 @@
-//! The client of msnb: finds providers in a registry, keeps a connection to each, balances calls among the providers that
-//! answer, and ends every call by its deadline.
+//! The client of msnb.
 //!
-//! Build one [`Client`] and clone it: clones share provider lists, connections and the retry budget. Code that applies to all
-//! calls belongs in a layer: `rpc_core::layer::Layered::new(client).layer(…)`; the crate rpc-layers provides several.
+//! It finds providers in a registry, keeps a connection to each, balances calls among the providers that answer, and
+//! ends every call by its deadline.
 //!
-//! With [`ClientBuilder::tls`] the client uses TLS only; with [`ClientBuilder::token`] it proves its identity to servers that
-//! require a token. The client treats a server that it does not trust, or that rejects its credentials, like an unreachable one:
-//! it reconnects with growing delays, and calls report the cause.
+//! Build one [`Client`] and clone it: clones share provider lists, connections and the retry budget. Code that applies
+//! to all calls belongs in a layer: `rpc_core::layer::Layered::new(client).layer(…)`; the crate rpc-layers provides
+//! several.
+//!
+//! With [`ClientBuilder::tls`] the client uses TLS only; with [`ClientBuilder::token`] it proves its identity to
+//! servers that require a token. The client treats a server that it does not trust, or that rejects its credentials,
+//! like an unreachable one: it reconnects with growing delays, and calls report the cause.
 //!
 //! # Map
 //!
@@ -22,14 +25,15 @@
 //! | one connection: channel, in-flight table, driver role | `connection` |
 //! | [`ClientConfig`], [`ClientCounts`] | `config`, `counters` |
 //! | the retry budget | `retry_budget` |
-//! | notifications about changes, random numbers, cache-line layout | `changes`, `rng`, `cache_padded`, `sharded_counter` |
+//! | notifications about changes, random numbers | `changes`, `rng` |
+//! | cache-line layout | `cache_padded`, `sharded_counter` |
 //! | deliberate bugs for tests | `planted` |
 //!
 //! # Errors
 //!
-//! A call fails with an `rpc_core::Error`, whose `delivery()` states whether the handler may have executed. The client retries a
-//! call that did not execute, and a call that may have executed if its method is `idempotent` or `once`. So an error remains after
-//! at most three attempts, or when the deadline or the retry budget permits no other attempt.
+//! A call fails with an `rpc_core::Error`, whose `delivery()` states whether the handler may have executed. The client
+//! retries a call that did not execute, and a call that may have executed if its method is `idempotent` or `once`. So
+//! an error remains after at most three attempts, or when the deadline or the retry budget permits no other attempt.
 //!
 //! # Cancel safety
 //!

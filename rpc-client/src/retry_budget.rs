@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use crate::sharded_counter::ShardedCounter;
 
-/// A limit on the retries and hedges of a client: one for every five calls and ten per second, accumulated up to 1024.
+/// A limit on the retries and hedges of a client.
+///
+/// It earns one for every five calls and ten per second, and accumulates up to 1024.
 ///
 /// When every call fails, retries add a fifth to the load instead of tripling it.
 #[derive(Debug)]

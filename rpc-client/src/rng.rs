@@ -7,7 +7,7 @@ use std::{
 
 use rand::{Rng, RngExt, SeedableRng, TryRng, rngs::SmallRng};
 
-/// The source of a client's random numbers: the system's generator, or a seed where a run must be repeatable.
+/// The source of a client's random numbers: the system's generator, or a seed for repeatable runs.
 #[derive(Debug)]
 pub(crate) enum RngSource {
     System,

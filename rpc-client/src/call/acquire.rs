@@ -17,8 +17,8 @@ use crate::{client_core::ClientCore, connection::channel::Channel};
 ///
 /// # Errors
 ///
-/// Why no provider accepts calls: when no pending event can change that, or when the deadline passes. With `wait_for_ready` only
-/// the deadline ends the wait.
+/// Why no provider accepts calls: when no pending event can change that, or when the deadline passes. With
+/// `wait_for_ready` only the deadline ends the wait.
 pub(super) async fn acquire(
     core: Arc<ClientCore>,
     target: Target,
@@ -33,8 +33,8 @@ pub(super) async fn acquire(
         if core.pool().is_closed() {
             return Err(client_closed());
         }
-        // No notification reports the end of a cooldown, so a timer does. Read before the pick: the pick notices a cooldown that
-        // ends in between, and a notification reports one that starts in between.
+        // No notification reports the end of a cooldown, so a timer does. Read before the pick: the pick notices a
+        // cooldown that ends in between, and a notification reports one that starts in between.
         let cooldown = target.endpoints(&core).iter().filter_map(|endpoint| endpoint.cooldown_until()).min();
         if let Some(channel) = pick(&core, &target, &options, &excluded, &[]) {
             return Ok(channel);
@@ -50,7 +50,7 @@ pub(super) async fn acquire(
     }
 }
 
-/// Returns a future that resolves with the first change after this call, even before the first poll, that may provide a channel.
+/// Returns a future that resolves with the first change after this call that may provide a channel.
 fn next_change<'a>(core: &'a ClientCore, target: &'a Target) -> impl Future<Output = ()> + 'a {
     let endpoint = core.pool().changes().next();
     let list = match target {

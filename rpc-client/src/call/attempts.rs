@@ -32,7 +32,7 @@ pub(super) struct LiveAttempt {
     log_index: usize,
 }
 
-/// What a poll of the newest attempt found.
+/// The result of a poll of the newest attempt.
 pub(super) enum NewestStatus {
     /// There is no newest attempt, or it has no outcome.
     Pending,
@@ -62,7 +62,9 @@ impl Attempts {
         !self.earlier.is_empty()
     }
 
-    /// Adds an attempt that was just sent. `started_at` is the start of the call if the attempt is to be logged.
+    /// Adds an attempt that was just sent.
+    ///
+    /// `started_at` is the start of the call if the attempt is to be logged.
     pub(super) fn add(&mut self, channel: Arc<Channel>, sent: SentCall, sent_at: Instant, started_at: Option<Instant>) {
         debug_assert!(self.newest.is_none(), "a hedge is sent only after its predecessor became an earlier attempt");
         if let Some(started_at) = started_at {
@@ -79,7 +81,7 @@ impl Attempts {
         self.newest = Some(attempt);
     }
 
-    /// Keeps an attempt that [`poll_newest`](Self::poll_newest) returned as an earlier one: a hedge follows.
+    /// Keeps an attempt that [`poll_newest`](Self::poll_newest) returned; a hedge follows.
     pub(super) fn keep_earlier(&mut self, attempt: LiveAttempt) {
         self.earlier.push(attempt);
     }

@@ -20,8 +20,9 @@ pub(super) struct FullChannel {
     pub(super) limit: Limit,
 }
 
-/// Waits until the first of these channels is below its limits. Waiting for all of them keeps one peer that reads nothing from
-/// delaying a call that others could take.
+/// Waits until the first of these channels is below its limits.
+///
+/// Waiting for all of them keeps one peer that reads nothing from delaying a call that others could take.
 ///
 /// # Errors
 ///

@@ -32,12 +32,15 @@ use crate::{
     counters::Counters,
 };
 
-/// The future of one call. It resolves by the call's deadline, with an answer or with an error that states whether the handler may
-/// have executed.
+/// The future of one call.
+///
+/// It resolves by the call's deadline, with an answer or with an error that states whether the handler may have
+/// executed.
 ///
 /// # Cancel safety
 ///
-/// A drop abandons the call, and the peer receives CANCEL if its handler may be executing. The handler may execute all the same.
+/// A drop abandons the call, and the peer receives CANCEL if its handler may be executing. The handler may execute all
+/// the same.
 #[must_use = "futures do nothing unless polled"]
 pub struct ClientCall<A> {
     /// Declared first, so that a drop abandons the attempts before it drops the client.
@@ -52,13 +55,13 @@ pub struct ClientCall<A> {
     full: Vec<FullChannel>,
     /// Whether the call has waited for a slot of the channel that it tries next.
     has_waited: bool,
-    /// Whether an attempt ended with [`Delivery::Unknown`]: then the handler may have executed, however the last attempt ended.
+    /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
     may_have_executed: bool,
     /// The error of the attempt that failed last.
     last_error: Option<Error>,
 }
 
-/// What the first poll determines.
+/// The values that the first poll determines.
 struct Started {
     at: Instant,
     deadline: Instant,
@@ -273,10 +276,12 @@ impl<A: Serialize> ClientCall<A> {
         None
     }
 
-    /// Handles an attempt that exceeded its hedge time: probes its peer, and picks another provider if a hedge is permitted.
+    /// Handles an attempt that exceeded its hedge time.
+    ///
+    /// The call probes the peer, and picks another provider if a hedge is permitted.
     fn hedge(&mut self, attempt: LiveAttempt) {
-        // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have answered
-        // other calls just after this one was sent. An unnecessary probe costs one round trip.
+        // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have
+        // answered other calls just after this one was sent. An unnecessary probe costs one round trip.
         attempt.channel.request_probe(attempt.sent_at + attempt.sent_at.elapsed() / 2);
         if !self.facts().permits_attempt() || !self.core.take_retry() {
             self.attempts.keep_newest(attempt);
@@ -330,7 +335,7 @@ impl<A: Serialize> ClientCall<A> {
         None
     }
 
-    /// Restricts the call to the server that may have stored its answer, and waits for that server if it restarts.
+    /// Restricts the call to the server that may have stored its answer, even while it restarts.
     fn pin(&mut self, channel: &Channel) {
         self.request.options.wait_for_ready = Some(true);
         self.started_mut().target = Some(Target::Address(channel.address()));
@@ -376,5 +381,5 @@ impl<A> fmt::Debug for ClientCall<A> {
     }
 }
 
-/// The number of attempts that fit into the timeout of a call that may be hedged: the first hedge follows after a third of it.
+/// The divisor of the time left that yields the hedge time: an attempt has a third of it.
 const ATTEMPTS_PER_TIMEOUT: u32 = 3;

@@ -57,8 +57,8 @@ impl NoProvider {
         let mut reasons = Vec::new();
         for endpoint in endpoints {
             let (address, state) = (endpoint.address(), endpoint.state());
-            // An endpoint may have become ready since the pick; its notification is pending, and the next pick finds it. An
-            // unresponsive peer may only run a slow handler: it is ready again when its pong arrives.
+            // An endpoint may have become ready since the pick; its notification is pending, and the next pick finds
+            // it. An unresponsive peer may only run a slow handler: it is ready again when its pong arrives.
             let ready = endpoint.eligible_channel().is_some_and(|channel| !is_excluded(&channel, excluded));
             may_change |= ready || matches!(state, EndpointState::Connecting) || endpoint.is_unresponsive();
             all_unauthenticated &= state.failure().is_some_and(|error| error.code() == Code::Unauthenticated);

@@ -60,7 +60,8 @@ fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Res
         let (code, message) = match error {
             HeadError::Violation(violation) => (Code::Internal, format!("response head is malformed: {violation}")),
             HeadError::Refused(status) => {
-                // A malformed entry is the fault of the peer. An unsupported entry is not: the peer may have a newer version.
+                // A malformed entry is the fault of the peer. An unsupported entry is not: the peer may have a newer
+                // version.
                 let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
                 (code, format!("response head is invalid: {}", status.message()))
             }
@@ -90,7 +91,9 @@ mod tests {
     use super::*;
     use crate::connection::in_flight::NewCall;
 
-    /// A request that is not written yet may still be, and a server polls its handler before it reads the CANCEL behind the request.
+    /// An open connection still writes a pending request.
+    ///
+    /// The server then polls its handler before it reads the CANCEL behind the request.
     #[test]
     fn unwritten_request_is_not_executed_only_after_a_close() {
         let outbox = Arc::new(Outbox::new(100));

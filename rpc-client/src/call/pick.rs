@@ -11,7 +11,7 @@ use crate::{
     planted::{Bug, planted},
 };
 
-/// A channel that a call does not pick again, because an attempt on it failed or exceeded its hedge time.
+/// A channel that a call does not pick again: an attempt on it failed or exceeded its hedge time.
 ///
 /// A new connection to the same address may be picked. A channel whose peer requested a cooldown is not excluded.
 #[derive(Debug, Clone)]
@@ -21,10 +21,10 @@ pub(super) struct ExcludedChannel {
     pub(super) reason: Arc<str>,
 }
 
-/// Picks a channel for the first attempt of a call to a followed service, or returns `None` if the call needs the full
-/// [`pick`].
+/// Picks a channel for the first attempt, or returns `None` if the call needs the full [`pick`].
 ///
-/// It clones no shared reference count: threads that contend for one are slow, and most calls need no more than this.
+/// It serves calls to a followed service, which are most calls, and increments no reference count that other threads
+/// share except the channel's.
 pub(super) fn pick_first(core: &ClientCore, service: &ServiceId, options: &CallOptions) -> Option<Arc<Channel>> {
     let needs_target = options.address.is_some() || options.explain;
     if needs_target || core.pool().is_closed() || planted(Bug::OneListForAllServices) {

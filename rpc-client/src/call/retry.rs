@@ -46,12 +46,13 @@ impl CallFacts {
 
 /// Decides what follows from the error of an attempt.
 ///
-/// - A method that the peer does not implement did not execute: another program took the port of a provider, or the provider has
-///   another version. The retry adds no load, so it is not budgeted.
+/// - A method that the peer does not implement did not execute: another program took the port of a provider, or the
+///   provider has another version. The retry adds no load, so it is not budgeted.
 /// - An answer of the handler and a passed deadline are final.
-/// - A handler that did not execute is retried if the error is retryable. An attempt that never reached a server is not budgeted.
-/// - A handler that may have executed is retried only after a lost connection, and only if the method is idempotent or executes
-///   once.
+/// - A handler that did not execute is retried if the error is retryable. An attempt that never reached a server is not
+///   budgeted.
+/// - A handler that may have executed is retried only after a lost connection, and only if the method is idempotent or
+///   executes once.
 pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
     if is_unimplemented(error) {
         return match call {
@@ -78,14 +79,16 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
     Verdict::Retry { budgeted: !unsent }
 }
 
-/// Returns whether later attempts must not use the channel of a failed attempt. A peer that requested a cooldown may be called
-/// again after it.
+/// Returns whether later attempts must not use the channel of a failed attempt.
+///
+/// A peer that requested a cooldown may be called again after it.
 pub(super) fn excludes_channel(error: &Error) -> bool {
     is_unimplemented(error) || error.retry_after().is_none()
 }
 
-/// Returns whether later attempts must use the same address: only the server that may have executed a call of a `once` method has
-/// the stored answer.
+/// Returns whether later attempts must use the same address.
+///
+/// Only the server that may have executed the call of a `once` method has the stored answer.
 pub(super) fn pins_address(error: &Error, call: &CallFacts) -> bool {
     error.delivery() == Delivery::Unknown && call.once == Some(Once::Server)
 }

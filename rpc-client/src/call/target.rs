@@ -17,11 +17,12 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Returns the target of a call of `service`, and starts to follow the service if the call names no address.
+    /// Returns the target of a call, and starts to follow its service if it names no address.
     ///
     /// # Errors
     ///
-    /// `Unavailable` when the client is closed; `FailedPrecondition` when it has no registry and the call names no address.
+    /// `Unavailable` when the client is closed; `FailedPrecondition` when it has no registry and the call names no
+    /// address.
     pub(crate) fn resolve(core: &ClientCore, service: &ServiceId, address: Option<SocketAddr>) -> Result<Self, Error> {
         if core.pool().is_closed() {
             return Err(client_closed());

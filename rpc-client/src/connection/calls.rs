@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::in_flight::{CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome};
 use crate::cache_padded::CachePadded;
 
-/// The in-flight table of a channel behind a lock, with its load and the queue of callers that wait for a free slot.
+/// The in-flight table of a channel behind a lock, with its load and the queue for a free slot.
 #[derive(Debug)]
 pub(super) struct Calls {
     shared: CachePadded<Shared>,
@@ -30,7 +30,7 @@ struct Shared {
     load: AtomicUsize,
 }
 
-/// What the driver learns when it expires calls.
+/// The result of expiring calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expiry {
     /// When the next call is due.
@@ -61,7 +61,9 @@ impl Calls {
         self.lock().len()
     }
 
-    /// Inserts a call. Returns `None` when the table is full or other callers wait for a slot before this one.
+    /// Inserts a call.
+    ///
+    /// Returns `None` when the table is full or other callers wait for a slot before this one.
     pub(super) fn insert(&self, call: NewCall<'_>) -> Option<SlotGuard<'_>> {
         let mut table = self.lock();
         let id = table.insert(call)?;
@@ -126,7 +128,9 @@ impl Calls {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until a slot is free or `is_open` returns false. Callers proceed in the order in which they started to wait.
+    /// Waits until a slot is free or `is_open` returns false.
+    ///
+    /// Callers proceed in the order in which they started to wait.
     ///
     /// A caller that does not use the slot must call [`pass_on_slot`](Self::pass_on_slot).
     ///

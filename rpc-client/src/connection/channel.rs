@@ -25,8 +25,8 @@ use crate::{
 ///
 /// Callers append requests to the outbox and wait in the in-flight table; the connection's driver does the I/O.
 ///
-/// Callers on several threads read the state and the health all the time, so the fields that all of them write (the table, and
-/// the reference count before this struct) are on other cache lines.
+/// Callers on several threads read the state and the health all the time, so the fields that all of them write (the
+/// table, and the reference count before this struct) are on other cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Channel {
@@ -86,7 +86,7 @@ impl Channel {
         self.address
     }
 
-    /// Returns the number of callers that wait for an answer, or `None` when the channel is not eligible for new calls.
+    /// Returns the number of callers that wait for an answer, or `None` if the channel is not eligible.
     pub(crate) fn load(&self) -> Option<usize> {
         self.is_eligible().then(|| self.calls.load())
     }
@@ -121,21 +121,24 @@ impl Channel {
         self.health.start_cooldown(time)
     }
 
-    /// Requests a probe of the peer unless the driver has read something after `since`. Callers do not pick the channel until the
-    /// peer responds.
+    /// Requests a probe of the peer unless the driver has read something after `since`.
+    ///
+    /// Callers do not pick the channel until the peer responds.
     pub(crate) fn request_probe(&self, since: Instant) {
         self.health.request_probe(since);
         self.outbox.wake();
     }
 
-    /// Starts to drain: the channel accepts no new calls, and the connection ends after the calls in flight.
+    /// Starts to drain: accepts no new calls, and ends the connection after the calls in flight.
     pub(crate) fn retire(&self) {
         self.drain();
         self.outbox.wake();
     }
 
-    /// Inserts a call into the in-flight table, then lets `write` append its request. In this order an answer always finds its
-    /// call. The caller must [`poll`](Self::poll) the call when it is woken, and may [`abandon`](Self::abandon) it before its end.
+    /// Inserts a call into the in-flight table, then lets `write` append its request.
+    ///
+    /// In this order an answer always finds its call. The caller must [`poll`](Self::poll) the call when it is woken,
+    /// and may [`abandon`](Self::abandon) it before its end.
     ///
     /// # Errors
     ///
@@ -199,8 +202,10 @@ impl Channel {
         self.outbox.has_begun(sent.position)
     }
 
-    /// Waits until the channel is below both limits, or accepts no more calls. Callers proceed in the order in which they started
-    /// to wait; a caller that then starts no call must [`pass_on`](Self::pass_on) its slot.
+    /// Waits until the channel is below both limits, or accepts no more calls.
+    ///
+    /// Callers proceed in the order in which they started to wait; a caller that then starts no call must
+    /// [`pass_on`](Self::pass_on) its slot.
     ///
     /// # Cancel safety
     ///

@@ -8,13 +8,12 @@ use std::{
 use rpc_core::sync::{AtomicBool, Mutex};
 use tokio::time::Instant;
 
-/// The health of a connection: the probe of an unresponsive peer, and the cooldown that a peer requested with RETRY AFTER.
+/// The health of a connection: the probe of an unresponsive peer, and the cooldown after RETRY AFTER.
 ///
 /// A caller that picks a channel reads two flags. It takes the lock of the cooldown only while a cooldown is set.
 #[derive(Debug)]
 pub(super) struct Health {
-    /// Whether a call exceeded its hedge time and the driver read nothing since: callers do not pick the channel until the driver
-    /// reads a byte.
+    /// Whether the driver probed the peer and has read nothing since; callers do not pick the channel.
     unresponsive: AtomicBool,
     /// The driver probes the peer if it has read nothing since this time.
     probe_since: Mutex<Option<Instant>>,
@@ -50,7 +49,9 @@ impl Health {
         *probe_since = (*probe_since).max(Some(since));
     }
 
-    /// Takes the request for a probe. Returns whether the driver must probe the peer, and then marks it as unresponsive.
+    /// Takes the request for a probe.
+    ///
+    /// Returns whether the driver must probe the peer, and then marks it as unresponsive.
     pub(super) fn take_probe(&self, last_read: Instant) -> bool {
         let requested = self.probe_since.lock().unwrap_or_else(PoisonError::into_inner).take();
         let probe = requested.is_some_and(|since| last_read < since);
@@ -65,7 +66,9 @@ impl Health {
         self.is_unresponsive() && self.unresponsive.swap(false, Ordering::AcqRel)
     }
 
-    /// Starts a cooldown of `time`, at most [`MAX_COOLDOWN`]. Returns whether the peer was in none until now.
+    /// Starts a cooldown of `time`, at most [`MAX_COOLDOWN`].
+    ///
+    /// Returns whether the peer was in none until now.
     pub(super) fn start_cooldown(&self, time: Duration) -> bool {
         let until = Instant::now() + time.min(MAX_COOLDOWN);
         let mut cooldown = self.cooldown_until.lock().unwrap_or_else(PoisonError::into_inner);

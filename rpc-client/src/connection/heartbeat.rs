@@ -30,9 +30,9 @@ impl Heartbeat {
 
     /// Returns the action that is due after the given activity of the connection.
     ///
-    /// A ping is due when the driver has written nothing for `after`. It is also due when the driver has read nothing for
-    /// `after` while calls are in flight: otherwise a peer that receives all the time and never answers would stay unnoticed.
-    /// `urgent` makes a ping due at once.
+    /// A ping is due when the driver has written nothing for `after`. It is also due when the driver has read nothing
+    /// for `after` while calls are in flight: otherwise a peer that receives all the time and never answers would stay
+    /// unnoticed. `urgent` makes a ping due at once.
     ///
     /// # Errors
     ///

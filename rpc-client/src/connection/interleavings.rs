@@ -1,4 +1,4 @@
-//! Shuttle tests of the channel: each runs under many random schedules, and a lost wake-up shows as a deadlock.
+//! Shuttle tests of the channel under many random schedules; a lost wake-up shows as a deadlock.
 
 use std::{
     future::poll_fn,

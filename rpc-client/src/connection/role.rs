@@ -83,8 +83,9 @@ impl ClientRole {
         }
     }
 
-    /// Answers the challenge of a server that requires a token. The server answers no ping before it has accepted the proof, so the
-    /// role sends another first ping behind it.
+    /// Answers the challenge of a server that requires a token.
+    ///
+    /// The server answers no ping before it has accepted the proof, so the role sends another first ping behind it.
     fn handle_challenge(&mut self, body: &[u8]) {
         let Some(challenge) = Challenge::read(body) else { return };
         let Some(HandshakeCredentials { token, binding }) = self.credentials.take() else { return };
@@ -128,8 +129,9 @@ impl ClientRole {
 
 impl Role for ClientRole {
     fn backlog(config: &TransportConfig) -> usize {
-        // A client continues to read while its own requests wait, which are at most `outbox` bytes and a frame: the server may be
-        // unable to write until this end reads. The second `outbox` bounds the control frames that this end owes the server.
+        // A client continues to read while its own requests wait, which are at most `outbox` bytes and a frame: the
+        // server may be unable to write until this end reads. The second `outbox` bounds the control frames that this
+        // end owes the server.
         config.outbox + config.max_frame as usize + config.outbox
     }
 
@@ -189,7 +191,8 @@ impl Role for ClientRole {
         if probe {
             self.changes.notify();
         }
-        // The first ping proves the peer: a process that accepts connections may be paused, or another program on the port.
+        // The first ping proves the peer: a process that accepts connections may be paused, or another program on the
+        // port.
         let ping_now = probe | !std::mem::replace(&mut self.greeted, true);
         let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
         if beat.ping {

@@ -15,7 +15,9 @@ use rpc_core::sync::AtomicU8;
 /// No other transition exists: a channel never returns to an earlier state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChannelState {
-    /// The peer has sent neither a pong nor a response. A bare connect does not prove that the peer is alive.
+    /// The peer has sent neither a pong nor a response.
+    ///
+    /// A bare connect does not prove that the peer is alive.
     Unproven,
     /// The channel accepts calls.
     Open,
@@ -56,7 +58,8 @@ impl StateCell {
 
     /// Records a pong or a response. Returns whether the channel became open.
     pub(super) fn prove(&self) -> bool {
-        // Load first: all frames but the first find the bit set, and a load does not take the cache line from the callers.
+        // Load first: all frames but the first find the bit set, and a load does not take the cache line from the
+        // callers.
         !self.is_proven() && self.0.fetch_or(PROVEN, Ordering::AcqRel) == 0
     }
 

@@ -14,7 +14,7 @@ pub enum Balance {
     Random,
     /// Picks in turn, regardless of the weights; a provider of weight 0 gets no calls.
     RoundRobin,
-    /// Draws two providers in proportion to the weights and picks the one with fewer calls in flight relative to its weight.
+    /// Draws two providers by weight and picks the one with fewer calls in flight relative to its weight.
     ///
     /// It keeps load off a slow provider without a stampede to the fastest one (Mitzenmacher, 2001).
     #[default]
@@ -30,7 +30,9 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Prepares the weights. Providers of weight 0 get no calls, unless all weights are 0: then all count as 1.
+    /// Prepares the weights.
+    ///
+    /// Providers of weight 0 get no calls, unless all weights are 0: then all count as 1.
     pub(crate) fn new(each: Vec<f64>) -> Self {
         let each = if each.iter().all(|weight| *weight <= 0.0) { vec![1.0; each.len()] } else { each };
         let equal = each.windows(2).all(|pair| pair[0] == pair[1]);
@@ -60,7 +62,7 @@ impl Weights {
         }
     }
 
-    /// Returns the owner of a key: the provider with the highest score among those that are usable and have a weight above 0.
+    /// Returns the owner of a key: the usable provider of weight above 0 with the highest score.
     ///
     /// Weighted rendezvous hashing: the score is `-weight / ln(hash)`, so a heavier provider owns more keys.
     pub(crate) fn rendezvous(&self, hash: impl Fn(usize) -> u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
@@ -73,7 +75,7 @@ impl Weights {
             .max_by(|one, other| score(*one).total_cmp(&score(*other)))
     }
 
-    /// Returns the first usable provider with a weight above 0, searching the list from `start` and wrapping around.
+    /// Returns the first usable provider of weight above 0 from `start` on, wrapping around.
     fn from(&self, start: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.each.len();
         (0..count).map(|step| (start + step) % count).find(|index| self.each[*index] > 0.0 && usable(*index))

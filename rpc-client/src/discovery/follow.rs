@@ -9,7 +9,9 @@ use tracing::debug;
 use super::{providers::ServiceProviders, snapshot::SnapshotFile, tracker::Tracker};
 use crate::endpoint::pool::EndpointPool;
 
-/// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it. Runs until it is dropped.
+/// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
+///
+/// Runs until it is dropped.
 pub(crate) async fn follow(
     providers: Arc<ServiceProviders>,
     mut addresses: Addresses,
@@ -52,7 +54,9 @@ pub(crate) async fn follow(
     }
 }
 
-/// Stores the providers on disk. When an operator has disabled all of them, removes the file: it lists them as enabled.
+/// Stores the providers on disk.
+///
+/// When an operator has disabled all of them, removes the file: it lists them as enabled.
 async fn store(tracker: &Tracker, snapshot: &mut SnapshotFile) {
     let instances = tracker.enabled_instances();
     if instances.is_empty() && tracker.has_disabled() {

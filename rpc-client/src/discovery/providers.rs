@@ -13,7 +13,9 @@ use tokio::sync::{Notify, futures::Notified};
 use super::balance::{Balance, Weights};
 use crate::{connection::channel::Channel, endpoint::Endpoint, rng::RngSource};
 
-/// The current provider list of one service. The follower publishes lists; callers pick from them without a lock.
+/// The current provider list of one service.
+///
+/// The follower publishes lists; callers pick from them without a lock.
 #[derive(Debug)]
 pub(crate) struct ServiceProviders {
     service: ServiceId,
@@ -79,7 +81,7 @@ impl ServiceProviders {
         channel(index)
     }
 
-    /// Returns a future that resolves with the first list published after this call, even before the first poll.
+    /// Returns a future that resolves with the first list published after this call, not its first poll.
     pub(crate) fn next(&self) -> Notified<'_> {
         self.published.notified()
     }

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-/// The provider list of one service in a small file. The follower saves it after answers of the registry, and loads it when the
-/// registry does not answer.
+/// The provider list of one service in a small file.
+///
+/// The follower saves it after answers of the registry, and loads it when the registry does not answer.
 #[derive(Debug)]
 pub(crate) struct SnapshotFile {
     file: Option<PathBuf>,
@@ -61,7 +62,9 @@ struct SavedProvider {
 }
 
 impl SnapshotFile {
-    /// Uses one file below `directory` for the list of `service` in `registry`. Without a directory, all operations do nothing.
+    /// Uses one file below `directory` for the list of `service` in `registry`.
+    ///
+    /// Without a directory, all operations do nothing.
     pub(crate) fn new(directory: Option<&Path>, registry: &str, service: &ServiceId) -> Self {
         let name = |directory: &Path| {
             let registry = foldhash::fast::FixedState::default().hash_one(registry);
@@ -79,8 +82,9 @@ impl SnapshotFile {
         }
     }
 
-    /// Saves the list, at most once per second; [`due`](Self::due) then returns when to call this again. An empty list is not saved,
-    /// because the previous one is of more use.
+    /// Saves the list, at most once per second; [`due`](Self::due) then returns when to call this again.
+    ///
+    /// An empty list is not saved, because the previous one is of more use.
     pub(crate) async fn save(&mut self, instances: Vec<(Instance, bool)>) {
         let (Some(file), now) = (self.file.clone(), Instant::now()) else { return };
         let seconds = unix_seconds();
@@ -124,7 +128,9 @@ impl SnapshotFile {
         self.pending.then_some(self.next_write)
     }
 
-    /// Loads the list. Returns an empty one when the file is missing, damaged, or of another registry or service.
+    /// Loads the list.
+    ///
+    /// Returns an empty one when the file is missing, damaged, or of another registry or service.
     pub(crate) async fn load(&self) -> Arc<[Instance]> {
         let Some(file) = self.file.clone() else { return Arc::default() };
         let (registry, service) = (self.registry.clone(), self.service.to_string());
@@ -132,7 +138,8 @@ impl SnapshotFile {
         match read {
             Ok(Ok(list)) => {
                 let age = Duration::from_secs(unix_seconds().saturating_sub(list.written));
-                warn!(service = %self.service, registry = self.registry, ?age, "registry has not answered, using an old provider list");
+                let (service, registry) = (&self.service, &self.registry);
+                warn!(%service, registry, ?age, "registry has not answered, using an old provider list");
                 list.providers.iter().map(|p| Instance::new(p.address).with_weight(p.weight)).collect()
             }
             Ok(Err(error)) => {

@@ -14,7 +14,9 @@ use tracing::info;
 use super::{balance::Weights, providers::ProviderList};
 use crate::endpoint::{Endpoint, pool::EndpointPool, state::EndpointState};
 
-/// The providers of one service, from one list of the registry to the next. It holds a pool reference for each endpoint.
+/// The providers of one service, from one list of the registry to the next.
+///
+/// It holds a pool reference for each endpoint.
 pub(crate) struct Tracker {
     pool: Arc<EndpointPool>,
     /// Sorted by address, so that a seed repeats the order of events.
@@ -29,14 +31,17 @@ struct TrackedProvider {
 /// Whether the registry lists a provider, and whether the client uses it.
 enum Listing {
     Listed(Arc<Endpoint>),
-    /// The registry stopped to list the provider, but its connection is open. The client keeps using it for a grace period, because
-    /// a restarted registry lists nothing for a while. An unresponsive peer or one in cooldown stays too: if it is dead, its
-    /// connection closes soon.
+    /// The registry stopped to list the provider, but its connection is open.
+    ///
+    /// The client keeps using it for a grace period, because a restarted registry lists nothing for a while. An
+    /// unresponsive peer or one in cooldown stays too: if it is dead, its connection closes soon.
     Delisted {
         endpoint: Arc<Endpoint>,
         since: Instant,
     },
-    /// Too many connects failed. The client connects again after this time if the registry still lists the provider.
+    /// Too many connects failed.
+    ///
+    /// The client connects again after this time if the registry still lists the provider.
     Evicted {
         until: Instant,
     },
@@ -47,7 +52,9 @@ impl Tracker {
         Self { pool, providers: BTreeMap::new() }
     }
 
-    /// Applies the registry's list and the endpoints' states. Returns when to call this again at the latest.
+    /// Applies the registry's list and the endpoints' states.
+    ///
+    /// Returns when to call this again at the latest.
     pub(crate) fn update(&mut self, listed: Option<&[Instance]>, now: Instant) -> Option<Instant> {
         let listed = listed?;
         for instance in listed {
@@ -127,7 +134,9 @@ impl Tracker {
 }
 
 impl TrackedProvider {
-    /// Applies whether the registry lists the provider, and its endpoint's state. Returns false when the provider is to be removed.
+    /// Applies whether the registry lists the provider, and its endpoint's state.
+    ///
+    /// Returns false when the provider is to be removed.
     fn advance(
         &mut self,
         listed: bool,
@@ -229,7 +238,9 @@ mod tests {
         assert_eq!(called(&tracker), (vec![one.address(), other.address()], vec![]));
     }
 
-    /// The next connection expects the certificate name of the latest listing, also after the registry stopped to list the provider.
+    /// The next connection expects the certificate name of the latest listing.
+    ///
+    /// This holds also when the registry listed nothing in between.
     #[tokio::test]
     async fn relisted_provider_has_its_new_metadata() {
         let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());

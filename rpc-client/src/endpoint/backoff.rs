@@ -21,16 +21,20 @@ impl Backoff {
         self.failures < Self::MAX_FAILURES + u32::from(planted(Bug::ThirteenthAttempt))
     }
 
-    /// Forgets the failures, because the peer sent a pong or a response. A bare connect must not reset them: the client would
-    /// otherwise connect every 4 ms to a peer that accepts and closes.
+    /// Forgets the failures, because the peer sent a pong or a response.
+    ///
+    /// A bare connect must not reset them: the client would otherwise connect every 4 ms to a peer that accepts and
+    /// closes.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Returns the delay before the next connect: `2 << n` ms before the n-th, from 4 ms to 8192 ms, 16.4 s in total.
+    /// Returns the delay before the next connect.
     ///
-    /// Half of the delay is fixed and half is scaled by `jitter` (0 to 1), so that the clients of a restarted provider do not all
-    /// connect at once.
+    /// It is `2 << n` ms before the n-th, from 4 ms to 8192 ms, 16.4 s in total.
+    ///
+    /// Half of the delay is fixed and half is scaled by `jitter` (0 to 1), so that the clients of a restarted provider
+    /// do not all connect at once.
     pub(crate) fn delay(&self, jitter: f64) -> Duration {
         let attempt = (self.failures + 1).min(Self::MAX_FAILURES);
         let full = f64::from(2_u32 << attempt) / 1000.0;

@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use rpc_core::TokenBucket;
 use tokio::time::{Instant, sleep};
 
-/// A limit on connects: 256 per second, accumulated up to 1024, so that a thousand flapping peers cause no connect storm.
+/// A limit on connects: 256 per second, accumulated up to 1024.
+///
+/// It keeps a thousand flapping peers from causing a connect storm.
 #[derive(Debug)]
 pub(crate) struct ConnectBudget(Mutex<TokenBucket>);
 

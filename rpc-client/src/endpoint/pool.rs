@@ -21,7 +21,9 @@ use crate::{
     rng::RngSource,
 };
 
-/// The endpoints of a client, one for each socket address, so that one address has at most one connection for each lane.
+/// The endpoints of a client, one for each socket address.
+///
+/// So an address has at most one connection for each lane.
 ///
 /// The pool owns the endpoints' watchdogs.
 pub(crate) struct EndpointPool {
@@ -66,14 +68,16 @@ impl EndpointPool {
         &self.context.counters
     }
 
-    /// Returns the endpoint of an instance that a service lists. It stays in the pool until the matching
-    /// [`release`](Self::release).
+    /// Returns the endpoint of an instance that a service lists.
+    ///
+    /// It stays in the pool until the matching [`release`](Self::release).
     pub(crate) fn reference(self: &Arc<Self>, instance: &Instance) -> Arc<Endpoint> {
         self.insert(instance.address(), Some(instance))
     }
 
-    /// Returns the endpoint of an address that a caller names. It stays while a service references it too, or until it is evicted
-    /// or the client closes.
+    /// Returns the endpoint of an address that a caller names.
+    ///
+    /// It stays while a service references it too, or until it is evicted or the client closes.
     pub(crate) fn get_or_insert(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
         // The map's lock is released before `insert` takes it again.
         let known = self.endpoints.get(&address).map(|pooled| Arc::clone(&pooled.endpoint));
@@ -227,8 +231,9 @@ mod tests {
         }
     }
 
-    /// A service that references an address holds the endpoint that every caller finds, and the endpoint is not retired until the
-    /// service releases it, whatever other services do. After the last release the pool is empty.
+    /// A referenced endpoint is the one that every caller finds, and is not retired before its release.
+    ///
+    /// This holds whatever other services do. After the last release the pool is empty.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn referenced_endpoint_survives_other_services() {
         let (pool, _) = pool();

@@ -17,11 +17,13 @@ pub enum EndpointState {
         /// Calls that wait for an answer of this peer.
         in_flight: usize,
     },
-    /// A connection exists, but the client picks it for no calls: the peer is unresponsive, in cooldown, or draining.
+    /// Connected, but not eligible for calls: the peer is unresponsive, in cooldown, or draining.
     Suspended,
     /// The connection was lost or the connect failed; the client waits before it connects again.
     Backoff(Arc<Error>),
-    /// Too many connects failed in a row; the client does not connect again unless the registry lists the address anew.
+    /// Too many connects failed in a row.
+    ///
+    /// The client connects again after 30 s if the registry still lists the address, or when its listing changes.
     Evicted(Arc<Error>),
     /// No service lists the address any more, or the client is closed.
     Retired,

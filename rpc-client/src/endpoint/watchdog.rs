@@ -143,7 +143,7 @@ async fn connect(endpoint: &Endpoint, context: &WatchdogContext) -> Result<(Box<
     context.credentials.secure(io, address, endpoint.certificate_name().as_deref()).await
 }
 
-/// Returns why a connection ended: the peer's GOAWAY, a rejected certificate, or the reason of the driver.
+/// Returns why a connection ended: a GOAWAY, a rejected certificate, or the driver's reason.
 fn closed_error(channel: &Channel, reason: Arc<CloseReason>) -> Error {
     match (channel.goaway(), rejected_certificate(&reason)) {
         (Some(status), _) if status.code() == Code::Unauthenticated => {
@@ -162,7 +162,7 @@ fn at_peer(error: Error, endpoint: &Endpoint) -> Error {
     error.with_peer(endpoint.address()).with_phase(Phase::Connect)
 }
 
-/// Formats an error with its causes, because callers of a provider that accepts no calls receive only the text.
+/// Formats an error with its causes, because callers receive only the text.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -7,7 +7,9 @@
 pub(crate) struct CallId(u32);
 
 impl CallId {
-    /// The id of every one-way call. No table has a slot with this index, so a response to it matches no call.
+    /// The id of every one-way call.
+    ///
+    /// No table has a slot with this index, so a response to it matches no call.
     pub(crate) const ONE_WAY: Self = Self(1 << INDEX_BITS | INDICES);
 
     /// The largest number of slots that ids can address; the last index belongs to one-way calls.

@@ -19,10 +19,10 @@ pub(crate) enum Outcome {
 
 /// The caller's end of a call: the outcome that the caller has not taken yet, and the caller's waker.
 ///
-/// A unary call receives one outcome, which ends the call, so an `Option` stores it. This type is the extension point for
-/// streamed calls: the table accesses outcomes only through these methods, so a queue bounded by the stream's credit can replace
-/// the `Option` without a change to callers. `InFlightTable::deliver` must then release the peer's half of the slot only for the final
-/// frame of the peer.
+/// A unary call receives one outcome, which ends the call, so an `Option` stores it. This type is the extension point
+/// for streamed calls: the table accesses outcomes only through these methods, so a queue bounded by the stream's
+/// credit can replace the `Option` without a change to callers. `InFlightTable::deliver` must then release the peer's
+/// half of the slot only for the final frame of the peer.
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
     outcome: Option<Outcome>,
@@ -35,8 +35,9 @@ impl Receiver {
         self.outcome.is_some()
     }
 
-    /// Stores an outcome in place of an earlier one that the caller has not taken: a response that arrives after the deadline and
-    /// before the caller polls is still the answer.
+    /// Stores an outcome in place of an earlier one that the caller has not taken.
+    ///
+    /// A response that arrives after the deadline and before the caller polls is still the answer.
     pub(super) fn put(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }

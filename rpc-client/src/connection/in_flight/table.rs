@@ -13,8 +13,9 @@ use crate::planted::{Bug, planted};
 
 /// The calls of one connection that await their answers. A plain table without I/O and without a clock.
 ///
-/// A request id consists of a slot's index and the slot's generation. A slot becomes free when both the caller and the peer
-/// have finished with it. So a late answer matches its own call or none, and a second answer finds another generation.
+/// A request id consists of a slot's index and the slot's generation. A slot becomes free when both the caller and the
+/// peer have finished with it. So a late answer matches its own call or none, and a second answer finds another
+/// generation.
 #[derive(Debug)]
 pub(crate) struct InFlightTable {
     slots: Vec<Slot>,
@@ -105,7 +106,9 @@ impl InFlightTable {
         }
     }
 
-    /// Inserts a call. Returns `None` when the table is full, or when other callers wait for a slot and this one has not waited.
+    /// Inserts a call.
+    ///
+    /// Returns `None` when the table is full, or when other callers wait for a slot and this one has not waited.
     pub(crate) fn insert(&mut self, call: NewCall<'_>) -> Option<CallId> {
         if self.waiters > 0 && !call.has_waited {
             return None;
@@ -401,8 +404,10 @@ mod tests {
     }
 
     proptest! {
-        /// Compares the table with a map: each caller receives the answer to its own call, and ids in flight are unique and
-        /// never 0. The highest first generation yields ids just below 2^32.
+        /// Compares the table with a map.
+        ///
+        /// Each caller receives the answer to its own call, and ids in flight are unique and never 0. The highest first
+        /// generation yields ids just below 2^32.
         #[test]
         fn table_behaves_like_a_map(
             steps in proptest::collection::vec((0..5_u8, any::<proptest::sample::Index>()), 1..400),
