@@ -1,4 +1,6 @@
-//! Fuzz targets of the client: bytes from a server may only answer calls, fail them, or close the connection.
+//! Fuzz targets of the client.
+//!
+//! Bytes from a server may only answer calls, fail them, or close the connection.
 //!
 //! The function accepts any bytes and panics when an invariant is violated. `cargo fuzz` calls it with libFuzzer's
 //! input (`fuzz_targets/`), and `tests/tests/fuzz.rs` with its own input on every toolchain.

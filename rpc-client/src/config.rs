@@ -40,7 +40,7 @@ pub struct ClientConfig {
     ///
     /// A higher value delays the detection of a dead provider; with a lower one a busy provider counts as dead.
     pub pong_timeout: Duration,
-    /// How long a provider stays in use after the registry stopped to list it; default 60 s.
+    /// How long a provider stays in use after the registry stopped listing it; default 60 s.
     ///
     /// It applies to a provider that answers and has sent no GOAWAY, and only while a listed provider answers too. With
     /// a higher value a registry that lost its data costs no capacity for longer; with a lower one clients leave

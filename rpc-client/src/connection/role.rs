@@ -23,7 +23,7 @@ pub(crate) struct ClientRole {
     outbox: Arc<Outbox>,
     heartbeat: Heartbeat,
     pings: PingWindow,
-    /// Notified when the channel starts or stops to accept calls.
+    /// Notified when the channel starts or stops accepting calls.
     changes: Arc<ChangeNotifier>,
     /// The answer to the peer's challenge; used once.
     credentials: Option<HandshakeCredentials>,

@@ -31,7 +31,7 @@ struct TrackedProvider {
 /// Whether the registry lists a provider, and whether the client uses it.
 enum Listing {
     Listed(Arc<Endpoint>),
-    /// The registry stopped to list the provider, but its connection is open.
+    /// The registry stopped listing the provider, but its connection is open.
     ///
     /// The client keeps using it for a grace period, because a restarted registry lists nothing for a while. An
     /// unresponsive peer or one in cooldown stays too: if it is dead, its connection closes soon.
