@@ -203,7 +203,7 @@ mod tests {
     use crate::{
         config::ClientConfig,
         connection::{channel::Channel, credentials::Credentials},
-        endpoint::lane::LaneState,
+        endpoint::connection_state::ConnectionState,
     };
 
     /// A restarted registry that lists nothing for a while does not enable a disabled provider.
@@ -219,7 +219,7 @@ mod tests {
         for endpoint in &tracker.list(true, false).endpoints {
             let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
             assert!(channel.prove());
-            endpoint.set_lane(0, LaneState::Connected(Arc::new(channel)));
+            endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
         }
         let called = |tracker: &Tracker| {
             let list = tracker.list(true, false);
@@ -253,7 +253,7 @@ mod tests {
         let endpoint = Arc::clone(&tracker.list(true, false).endpoints[0]);
         let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default());
         assert!(channel.prove());
-        endpoint.set_lane(0, LaneState::Connected(Arc::new(channel)));
+        endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
         tracker.update(Some(&[]), now);
         assert!(matches!(tracker.providers[&address].listing, Listing::Delisted { .. }));
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::planted::{Bug, planted};
 
-/// The consecutive failures of one lane. Has neither a clock nor a random number generator.
+/// The consecutive failures of one connection of an endpoint.
+///
+/// Has neither a clock nor a random number generator.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Backoff {
     failures: u32,

@@ -3,13 +3,13 @@
 //! | topic | module |
 //! |---|---|
 //! | all endpoints of a client | `pool` |
-//! | the state of one connection of an endpoint | `lane` |
+//! | the state of one connection of an endpoint | `connection_state` |
 //! | the state of an endpoint, for programs | `state` |
 //! | connecting and reconnecting | `watchdog`, its delays `backoff`, its rate `connect_budget` |
 
 mod backoff;
 mod connect_budget;
-pub(crate) mod lane;
+pub(crate) mod connection_state;
 pub(crate) mod pool;
 pub(crate) mod state;
 mod watchdog;
@@ -24,26 +24,28 @@ use rpc_core::Instance;
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use self::{lane::LaneState, state::EndpointState};
+use self::{connection_state::ConnectionState, state::EndpointState};
 use crate::connection::channel::Channel;
 
-/// One socket address with its lanes: `ClientConfig::lanes` connections, usually one.
+/// One socket address with its connections: `ClientConfig::lanes`, usually one.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: SocketAddr,
     /// The name in the provider's certificate, if its instance states one.
     certificate_name: RwLock<Option<Arc<str>>>,
-    lanes: Vec<ArcSwap<LaneState>>,
+    connections: Vec<ArcSwap<ConnectionState>>,
     retired: CancellationToken,
     watchdogs: Mutex<Vec<AbortHandle>>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(address: SocketAddr, lanes: usize) -> Self {
+    pub(crate) fn new(address: SocketAddr, connections: usize) -> Self {
         Self {
             address,
             certificate_name: RwLock::default(),
-            lanes: std::iter::repeat_with(|| ArcSwap::from_pointee(LaneState::Connecting)).take(lanes).collect(),
+            connections: std::iter::repeat_with(|| ArcSwap::from_pointee(ConnectionState::Connecting))
+                .take(connections)
+                .collect(),
             retired: CancellationToken::new(),
             watchdogs: Mutex::default(),
         }
@@ -52,7 +54,7 @@ impl Endpoint {
     /// Creates the endpoint of a closed client, which never connects.
     pub(crate) fn closed(address: SocketAddr) -> Self {
         let endpoint = Self::new(address, 1);
-        endpoint.set_lane(0, LaneState::Retired);
+        endpoint.set_connection(0, ConnectionState::Retired);
         endpoint.retire();
         endpoint
     }
@@ -74,16 +76,16 @@ impl Endpoint {
 
     /// Returns the least loaded channel that is eligible for calls.
     pub(crate) fn eligible_channel(&self) -> Option<Arc<Channel>> {
-        if let [only] = &self.lanes[..] {
+        if let [only] = &self.connections[..] {
             return only.load().eligible_channel().cloned();
         }
-        let eligible = self.lanes.iter().filter_map(|lane| lane.load().eligible_channel().cloned());
+        let eligible = self.connections.iter().filter_map(|connection| connection.load().eligible_channel().cloned());
         eligible.min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
     }
 
-    /// Returns the best state of the lanes.
+    /// Returns the best state of the connections.
     pub(crate) fn state(&self) -> EndpointState {
-        let states = self.lanes.iter().map(|lane| EndpointState::from(&**lane.load()));
+        let states = self.connections.iter().map(|connection| EndpointState::from(&**connection.load()));
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
     }
 
@@ -99,8 +101,10 @@ impl Endpoint {
 
     /// Returns when the first cooldown of a connection ends.
     pub(crate) fn cooldown_until(&self) -> Option<Instant> {
-        let cooldown = |lane: &ArcSwap<LaneState>| lane.load().channel().and_then(|channel| channel.cooldown_until());
-        self.lanes.iter().filter_map(cooldown).min()
+        let cooldown = |connection: &ArcSwap<ConnectionState>| {
+            connection.load().channel().and_then(|channel| channel.cooldown_until())
+        };
+        self.connections.iter().filter_map(cooldown).min()
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -115,8 +119,8 @@ impl Endpoint {
     /// Makes no new connections, and ends the present ones when no call is in flight on them.
     pub(crate) fn retire(&self) {
         self.retired.cancel();
-        for lane in &self.lanes {
-            if let Some(channel) = lane.load().channel() {
+        for connection in &self.connections {
+            if let Some(channel) = connection.load().channel() {
                 channel.retire();
             }
         }
@@ -132,16 +136,16 @@ impl Endpoint {
         self.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
     }
 
-    /// Returns the number of lanes.
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes.len()
+    /// Returns the number of connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
     }
 
-    pub(crate) fn set_lane(&self, lane: usize, state: LaneState) {
-        self.lanes[lane].store(Arc::new(state));
+    pub(crate) fn set_connection(&self, index: usize, state: ConnectionState) {
+        self.connections[index].store(Arc::new(state));
     }
 
     fn any_channel(&self, condition: impl Fn(&Channel) -> bool) -> bool {
-        self.lanes.iter().any(|lane| lane.load().channel().is_some_and(|channel| condition(channel)))
+        self.connections.iter().any(|connection| connection.load().channel().is_some_and(|channel| condition(channel)))
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// The endpoints of a client, one for each socket address.
 ///
-/// So an address has at most one connection for each lane.
+/// So an address has at most `ClientConfig::lanes` connections.
 ///
 /// The pool owns the endpoints' watchdogs.
 pub(crate) struct EndpointPool {
@@ -150,10 +150,10 @@ impl EndpointPool {
         let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
         // The watchdogs read the metadata, so it precedes them.
         instance.into_iter().for_each(|instance| endpoint.update_metadata(instance));
-        for lane in 0..endpoint.lanes() {
+        for index in 0..endpoint.connections() {
             let (watched, context, pool) = (Arc::clone(&endpoint), self.context.clone(), Arc::downgrade(self));
             let task = self.watchdogs.spawn(async move {
-                watch(Arc::clone(&watched), lane, context).await;
+                watch(Arc::clone(&watched), index, context).await;
                 // The watchdog has ended, so the next caller of this address needs a new endpoint.
                 if let Some(pool) = pool.upgrade() {
                     let any = planted(Bug::FreshChannelRemoved);

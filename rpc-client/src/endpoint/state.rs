@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc};
 
 use rpc_core::Error;
 
-use super::{backoff::Backoff, lane::LaneState};
+use super::{backoff::Backoff, connection_state::ConnectionState};
 
-/// The state of the connections to one address: the best of its lanes.
+/// The state of an address: the best of the states of its connections.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EndpointState {
@@ -51,18 +51,18 @@ impl EndpointState {
     }
 }
 
-impl From<&LaneState> for EndpointState {
-    fn from(lane: &LaneState) -> Self {
-        match lane {
-            LaneState::Connecting => Self::Connecting,
-            LaneState::Connected(channel) => match channel.load() {
+impl From<&ConnectionState> for EndpointState {
+    fn from(connection: &ConnectionState) -> Self {
+        match connection {
+            ConnectionState::Connecting => Self::Connecting,
+            ConnectionState::Connected(channel) => match channel.load() {
                 Some(in_flight) => Self::Ready { in_flight },
                 None if channel.is_proven() => Self::Suspended,
                 None => Self::Connecting,
             },
-            LaneState::Backoff(error) => Self::Backoff(Arc::clone(error)),
-            LaneState::Evicted(error) => Self::Evicted(Arc::clone(error)),
-            LaneState::Retired => Self::Retired,
+            ConnectionState::Backoff(error) => Self::Backoff(Arc::clone(error)),
+            ConnectionState::Evicted(error) => Self::Evicted(Arc::clone(error)),
+            ConnectionState::Retired => Self::Retired,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`watch`]: the watchdog, a task that keeps one lane of an endpoint connected.
+//! [`watch`]: the watchdog, a task that keeps one connection of an endpoint established.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rpc_core::{
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::{Endpoint, backoff::Backoff, connect_budget::ConnectBudget, lane::LaneState};
+use super::{Endpoint, backoff::Backoff, connect_budget::ConnectBudget, connection_state::ConnectionState};
 use crate::{
     changes::ChangeNotifier,
     config::ClientConfig,
@@ -37,20 +37,20 @@ pub(crate) struct WatchdogContext {
 }
 
 /// Connects, and reconnects with growing delays, until the endpoint is retired or has failed too often.
-pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, context: WatchdogContext) {
+pub(crate) async fn watch(endpoint: Arc<Endpoint>, index: usize, context: WatchdogContext) {
     let mut backoff = Backoff::default();
-    let set_lane = |state| {
-        endpoint.set_lane(lane, state);
+    let set_state = |state| {
+        endpoint.set_connection(index, state);
         context.changes.notify();
     };
     loop {
         if endpoint.is_retired() {
-            return set_lane(LaneState::Retired);
+            return set_state(ConnectionState::Retired);
         }
-        set_lane(LaneState::Connecting);
-        let Ended { error, proven } = run_connection(&endpoint, lane, &context).await;
+        set_state(ConnectionState::Connecting);
+        let Ended { error, proven } = run_connection(&endpoint, index, &context).await;
         if endpoint.is_retired() {
-            return set_lane(LaneState::Retired);
+            return set_state(ConnectionState::Retired);
         }
         let (address, failures_before) = (endpoint.address(), backoff.failures());
         let error = Arc::new(error);
@@ -59,8 +59,8 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, context: Watchdo
         } else if !backoff.count_failure() {
             warn!(%address, %error, failures = backoff.failures(), "endpoint evicted");
             Counters::count(&context.counters.evictions);
-            set_lane(LaneState::Evicted(error));
-            // The failures of one lane evict the whole address.
+            set_state(ConnectionState::Evicted(error));
+            // The failures of one connection evict the whole address.
             return endpoint.retire();
         }
         let delay = backoff.delay(context.rng.fraction());
@@ -69,7 +69,7 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, lane: usize, context: Watchdo
         } else {
             debug!(%address, %error, failures = backoff.failures(), ?delay, "connect failed, will retry");
         }
-        set_lane(LaneState::Backoff(error));
+        set_state(ConnectionState::Backoff(error));
         // Cancel-safe: both branches only wait.
         tokio::select! {
             biased;
@@ -87,7 +87,7 @@ struct Ended {
 }
 
 /// Connects and drives the connection until it ends.
-async fn run_connection(endpoint: &Endpoint, lane: usize, context: &WatchdogContext) -> Ended {
+async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogContext) -> Ended {
     let (address, config, counters) = (endpoint.address(), &context.config, &context.counters);
     let (stream, credentials) = tokio::select! {
         biased;
@@ -110,9 +110,9 @@ async fn run_connection(endpoint: &Endpoint, lane: usize, context: &WatchdogCont
         ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&context.changes), credentials);
     Counters::count(&counters.connects);
     let driver = Driver::new(stream, role, outbox, config.transport.clone()).counted_in(Arc::clone(&counters.traffic));
-    endpoint.set_lane(lane, LaneState::Connected(Arc::clone(&channel)));
+    endpoint.set_connection(index, ConnectionState::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {
-        // `Endpoint::retire` may have visited the lane before it had this channel.
+        // `Endpoint::retire` may have run before the endpoint had this channel.
         channel.retire();
     }
     let reason = driver.await;

@@ -1,4 +1,4 @@
-//! [`LaneState`]: the state of one of the connections to an address.
+//! [`ConnectionState`]: the state of one of the connections to an address.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::connection::channel::Channel;
 
 /// The state of one of the connections to an address.
 #[derive(Debug, Clone)]
-pub(crate) enum LaneState {
+pub(crate) enum ConnectionState {
     /// The watchdog connects.
     Connecting,
     /// A connection exists; its channel has a state of its own.
@@ -21,7 +21,7 @@ pub(crate) enum LaneState {
     Retired,
 }
 
-impl LaneState {
+impl ConnectionState {
     /// Returns the channel of the connection, if one exists.
     pub(crate) fn channel(&self) -> Option<&Arc<Channel>> {
         match self {
