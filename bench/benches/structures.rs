@@ -18,17 +18,17 @@ use tokio::time::Instant;
 use self::{
     balance::{Balance, Weights},
     dispatcher::Dispatcher,
-    in_flight::{InFlight, Outcome},
+    in_flight::{InFlightTable, NewCall, Outcome},
 };
 
 #[allow(dead_code, unreachable_pub, unused_imports)]
-#[path = "../../rpc-client/src/balance.rs"]
+#[path = "../../rpc-client/src/discovery/balance.rs"]
 mod balance;
 #[allow(dead_code, unused_imports)]
 #[path = "../../rpc-server/src/dispatcher.rs"]
 mod dispatcher;
 #[allow(dead_code, unused_imports)]
-#[path = "../../rpc-client/src/in_flight.rs"]
+#[path = "../../rpc-client/src/connection/in_flight/mod.rs"]
 mod in_flight;
 
 /// No mistake is made on purpose here.
@@ -53,10 +53,14 @@ const PROVIDERS: [usize; 4] = [1, 10, 100, 1_000];
 const ROUTES: [usize; 3] = [1, 100, 10_000];
 
 /// Calls that wait and are never answered.
-fn fill(table: &mut InFlight, calls: usize) {
+fn fill(table: &mut InFlightTable, calls: usize) {
     for _ in 0..calls {
-        table.enter(far(), None, false, Waker::noop()).expect("there is a place");
+        table.insert(call(far())).expect("the table has a free slot");
     }
+}
+
+fn call(deadline: Instant) -> NewCall<'static> {
+    NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() }
 }
 
 fn far() -> Instant {
@@ -66,21 +70,21 @@ fn far() -> Instant {
 /// A call from its place to its outcome, among others that wait.
 #[divan::bench(args = IN_FLIGHT)]
 fn in_flight_call(bencher: Bencher<'_, '_>, others: usize) {
-    let mut table = InFlight::new(InFlight::MAX);
+    let mut table = InFlightTable::new(InFlightTable::MAX);
     fill(&mut table, others);
     let deadline = far();
     let frame = Frame { header: Header::empty(FrameType::Response, 0), body: Bytes::from_static(&[0, 0]) };
     bencher.bench_local(|| {
-        let id = table.enter(deadline, None, false, Waker::noop()).expect("there is a place");
+        let id = table.insert(call(deadline)).expect("the table has a free slot");
         black_box(table.deliver(id.as_u32(), Outcome::Response(frame.clone())));
-        black_box(table.look(id, Waker::noop()))
+        black_box(table.poll(id, Waker::noop()))
     });
 }
 
 /// A look at the clock when nothing is due, which each turn of a connection takes.
 #[divan::bench(args = IN_FLIGHT)]
 fn in_flight_expire(bencher: Bencher<'_, '_>, others: usize) {
-    let mut table = InFlight::new(InFlight::MAX);
+    let mut table = InFlightTable::new(InFlightTable::MAX);
     fill(&mut table, others);
     let now = Instant::now();
     bencher.bench_local(|| table.expire(black_box(now), |_, _| unreachable!("nothing is due")));
@@ -89,7 +93,7 @@ fn in_flight_expire(bencher: Bencher<'_, '_>, others: usize) {
 fn balance(bencher: Bencher<'_, '_>, balance: Balance, weights: Vec<f64>) {
     let (weights, turn) = (Weights::new(weights), AtomicUsize::new(0));
     let mut random = SmallRng::seed_from_u64(7);
-    bencher.bench_local(|| balance.choose(&weights, &turn, &mut random, |index| Some(black_box(index))));
+    bencher.bench_local(|| balance.pick(&weights, &turn, &mut random, |index| Some(black_box(index))));
 }
 
 #[divan::bench(args = PROVIDERS)]

@@ -1,7 +1,9 @@
-//! What the bytes of whole connections may do to a client: nothing but answer its calls, fail them, or end that connection.
+//! Fuzz targets of the client.
 //!
-//! The function takes any bytes and panics when something does not hold that must. `cargo fuzz` calls it with libFuzzer's input
-//! (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs` with input of its own, on every toolchain.
+//! Bytes from a server may only answer calls, fail them, or close the connection.
+//!
+//! The function accepts any bytes and panics when an invariant is violated. `cargo fuzz` calls it with libFuzzer's
+//! input (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs` with its own input on every toolchain.
 
 mod provider;
 
@@ -14,28 +16,31 @@ use tokio::time::{Instant, timeout};
 
 use self::provider::Provider;
 
-/// Plays the bytes to a client as the answers of a server, in simulated time. The first byte says how the server behaves and
-/// whether the client has a token, the second into which pieces the rest is split; `----` in it ends a connection, and what follows is played to the next one.
+/// Sends the bytes to a client as the output of a server, in simulated time.
 ///
-/// Whatever they are: every call ends once, by its deadline, and the client closes.
+/// The first byte sets the server's behaviour and whether the client has a token. The second byte sets the size of the
+/// pieces in which the server writes the remaining bytes. `----` in them ends the output of a connection; the bytes
+/// behind it belong to the next connection.
+///
+/// For any bytes, every call ends exactly once by its deadline, and the client closes.
 pub fn client_session(input: &[u8]) {
-    let Some((&[how, pieces], session)) = input.split_first_chunk::<2>() else { return };
+    let Some((&[flags, pieces], session)) = input.split_first_chunk::<2>() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime can be made").block_on(async {
-        let provider = Provider::new(how, pieces, session);
+    runtime.expect("the runtime settings are valid").block_on(async {
+        let provider = Provider::new(flags, pieces, session);
         let mut client = Client::builder().connector(provider).config(config());
-        if how & 64 != 0 {
+        if flags & 64 != 0 {
             client = client.token(Token::new("ann", "the secret of ann, the caller").expect("a valid token"));
         }
         let client = client.build().expect("the config is valid");
         timeout(LONG, calls(&client)).await.expect("every call ends");
-        // Another round meets what the first has left behind.
+        // The second round starts in the state that the first one left.
         timeout(LONG, calls(&client)).await.expect("every call ends");
         timeout(LONG, client.close()).await.expect("a client closes");
     });
 }
 
-/// Small numbers, so that small input meets them.
+/// Low limits, so that short inputs reach them.
 fn config() -> ClientConfig {
     let mut transport = TransportConfig::default();
     transport.max_frame = 64 << 10;
@@ -62,14 +67,14 @@ async fn calls(client: &Client) {
 fn own_error(error: CallError<Failure>) -> Error {
     match error {
         CallError::Rpc(error) => error,
-        CallError::Service(_) => Error::not_executed(Code::Application, "the service's own"),
+        CallError::Service(_) => Error::not_executed(Code::Application, "service error"),
     }
 }
 
 async fn by_its_deadline<T>(call: impl IntoFuture<Output = Result<T, Error>>) {
     let began = Instant::now();
     let outcome = call.await;
-    // Overdue calls are looked for once in a while, and a timer has whole milliseconds.
+    // The driver expires calls in intervals, and timers have a resolution of one millisecond.
     assert!(began.elapsed() <= TIMEOUT + Duration::from_millis(100), "{:?} after {:?}", outcome.err(), began.elapsed());
     if let Err(error) = outcome {
         assert!(!(error.is_retryable() && error.delivery() == Delivery::Answered), "{error:?}");

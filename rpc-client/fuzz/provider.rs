@@ -1,4 +1,4 @@
-//! [`Provider`]: the server that a client believes to call.
+//! [`Provider`]: the scripted server that a fuzzed client connects to.
 
 use std::{
     collections::VecDeque,
@@ -18,51 +18,51 @@ use tokio::{
     time::sleep,
 };
 
-/// Says to one connection after the other what it was given, and takes no more connections then.
+/// Sends one recorded output to each connection in order, and refuses further connections.
 pub(crate) struct Provider {
-    how: How,
+    behaviour: Behaviour,
     connections: Mutex<Connections>,
 }
 
 struct Connections {
-    to_say: VecDeque<Vec<u8>>,
-    /// Those that were made. Dropped with the client.
-    made: JoinSet<()>,
+    outputs: VecDeque<Vec<u8>>,
+    /// The tasks of the accepted connections; dropped with the client.
+    tasks: JoinSet<()>,
 }
 
-/// How a server behaves.
+/// The behaviour of the server.
 #[derive(Clone, Copy)]
-struct How {
-    /// Whether it says first that it lives.
+struct Behaviour {
+    /// Whether it sends a pong first.
     proves: bool,
-    /// Whether it reads what it is sent.
+    /// Whether it reads.
     reads: bool,
-    /// Whether it closes when it has said all.
+    /// Whether it closes the connection after its output.
     closes: bool,
-    /// How much finds room on the way.
-    room: usize,
-    /// How much it says at once.
+    /// The capacity of the connection's buffers, in bytes.
+    capacity: usize,
+    /// The size of its writes, in bytes.
     piece: usize,
 }
 
 impl Provider {
-    pub(crate) fn new(how: u8, pieces: u8, session: &[u8]) -> Self {
-        let how = How {
-            proves: how & 1 == 0,
-            reads: how & 2 == 0,
-            closes: how & 4 == 0,
-            room: 64 << (how >> 3 & 7),
+    pub(crate) fn new(flags: u8, pieces: u8, session: &[u8]) -> Self {
+        let behaviour = Behaviour {
+            proves: flags & 1 == 0,
+            reads: flags & 2 == 0,
+            closes: flags & 4 == 0,
+            capacity: 64 << (flags >> 3 & 7),
             piece: usize::from(pieces).max(1) * 16,
         };
-        let mut to_say = VecDeque::new();
-        let mut rest = session;
-        while to_say.len() < MOST {
-            let Some(end) = rest.windows(SEPARATOR.len()).position(|window| window == SEPARATOR) else { break };
-            to_say.push_back(rest[..end].to_vec());
-            rest = &rest[end + SEPARATOR.len()..];
+        let mut outputs = VecDeque::new();
+        let mut remaining = session;
+        while outputs.len() < MAX_EXTRA_CONNECTIONS {
+            let Some(end) = remaining.windows(SEPARATOR.len()).position(|window| window == SEPARATOR) else { break };
+            outputs.push_back(remaining[..end].to_vec());
+            remaining = &remaining[end + SEPARATOR.len()..];
         }
-        to_say.push_back(rest.to_vec());
-        Self { how, connections: Mutex::new(Connections { to_say, made: JoinSet::new() }) }
+        outputs.push_back(remaining.to_vec());
+        Self { behaviour, connections: Mutex::new(Connections { outputs, tasks: JoinSet::new() }) }
     }
 }
 
@@ -70,27 +70,27 @@ impl Connect for Provider {
     fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
         Box::pin(async {
             let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-            let session = connections.to_say.pop_front().ok_or(io::ErrorKind::ConnectionRefused)?;
-            let (ours, theirs) = tokio::io::duplex(self.how.room);
-            connections.made.spawn(self.how.play(ours, session));
+            let session = connections.outputs.pop_front().ok_or(io::ErrorKind::ConnectionRefused)?;
+            let (ours, theirs) = tokio::io::duplex(self.behaviour.capacity);
+            connections.tasks.spawn(self.behaviour.play(ours, session));
             Ok(Box::new(theirs) as Box<dyn Io>)
         })
     }
 }
 
-impl How {
+impl Behaviour {
     async fn play(self, stream: DuplexStream, session: Vec<u8>) {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let hears = async {
+        let reading = async {
             if self.reads {
                 let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
             }
         };
-        let says = async {
+        let writing = async {
             if self.proves && writer.write_all(PONG).await.is_err() {
                 return;
             }
-            // Time passes only when nobody has anything to do: by then the calls are in flight.
+            // Paused time advances only when all tasks wait: by then the calls are in flight.
             sleep(Duration::from_millis(1)).await;
             for piece in session.chunks(self.piece) {
                 if writer.write_all(piece).await.is_err() {
@@ -104,15 +104,15 @@ impl How {
                 sleep(LONG).await;
             }
         };
-        tokio::join!(hears, says);
-        // What the client sends to one who does not read stays on the way.
-        let mut rest = [0; 64];
-        while !self.reads && reader.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+        tokio::join!(reading, writing);
+        // A server that does not read leaves the client's output in the buffer until the client closes.
+        let mut buffer = [0; 64];
+        while !self.reads && reader.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
     }
 }
 
 const PONG: &[u8] = b"msnb\x01\0\0\0\x10\x04\0\0\0\0\0\0";
 const SEPARATOR: &[u8] = b"----";
-/// Connections besides the last.
-const MOST: usize = 3;
+/// The largest number of connections besides the last.
+const MAX_EXTRA_CONNECTIONS: usize = 3;
 const LONG: Duration = Duration::from_secs(60);

@@ -1,38 +1,42 @@
-//! [`Changes`]: tells whoever waits that an endpoint is not as it was.
+//! [`ChangeNotifier`]: notifications about endpoints and provider lists.
 
 use tokio::sync::{Notify, futures::Notified, watch};
 
-/// Tells whoever waits that an endpoint is not as it was, and programs that a list of providers is not.
+/// Notifies tasks of the client about endpoints, and subscribers also about provider lists.
 ///
-/// The client's own tasks and callers wait on a `Notify`, which wakes them in the order in which they came: who waited longest
-/// for a provider is first. A `watch` wakes in random order, which suits those outside who merely look.
+/// The client's own tasks and callers wait on a `Notify`, which wakes them in order: the caller that has waited longest
+/// for a provider proceeds first. Subscribers use a `watch`, which wakes in random order; that suffices because they
+/// only read state.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
-    inside: Notify,
-    outside: watch::Sender<()>,
+pub(crate) struct ChangeNotifier {
+    endpoints: Notify,
+    subscribers: watch::Sender<()>,
 }
 
-impl Changes {
-    /// Says that an endpoint changed.
-    pub(crate) fn tell(&self) {
-        self.inside.notify_waiters();
-        self.outside.send_replace(());
+impl ChangeNotifier {
+    /// Reports a change of an endpoint.
+    pub(crate) fn notify(&self) {
+        self.endpoints.notify_waiters();
+        self.subscribers.send_replace(());
     }
 
-    /// Says that the list of a service changed, to programs alone: its callers wait for it at the list. Told of each other's lists,
-    /// the followers of many services had work that grew with their square.
-    pub(crate) fn tell_outside(&self) {
-        self.outside.send_replace(());
+    /// Reports a change of a provider list, to subscribers only.
+    ///
+    /// Callers wait for the list itself, and followers do not depend on the lists of other services: waking all of them
+    /// would cost work that grows with the square of the number of services.
+    pub(crate) fn notify_subscribers(&self) {
+        self.subscribers.send_replace(());
     }
 
-    /// Resolves with the first change after this call, not after the first poll: call it, look, and then wait, and nothing is
-    /// missed.
+    /// Returns a future that resolves with the first endpoint change after this call.
+    ///
+    /// It also counts changes before the first poll: a task that calls this, checks its condition and then awaits the
+    /// future misses none.
     pub(crate) fn next(&self) -> Notified<'_> {
-        self.inside.notified()
+        self.endpoints.notified()
     }
 
-    /// For programs.
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
-        self.outside.subscribe()
+        self.subscribers.subscribe()
     }
 }

@@ -1,56 +1,81 @@
-//! [`ClientConfig`]: the numbers of a client.
+//! [`ClientConfig`]: the settings of a client.
 
 use std::{env, path::PathBuf, time::Duration};
 
 use rpc_core::{CallOptions, Code, Codec, Compression, Error, Payload, transport::TransportConfig};
 
-use crate::{balance::Balance, in_flight::InFlight};
+use crate::{connection::in_flight::InFlightTable, discovery::balance::Balance};
 
-/// The numbers of a client. All have defaults that suit most; build one with `ClientConfig::default().with_…`.
+/// The settings of a client.
+///
+/// The defaults suit most programs. Build one with `ClientConfig::default().with_…`; `ClientBuilder::build` validates
+/// it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// The time of a call when neither the caller nor its method says; default 5 s. Raised, callers wait longer for providers that
-    /// hang, and idempotent methods try another provider later, as an attempt has a third of the time.
+    /// The timeout of a call when neither the caller nor the method sets one; default 5 s.
+    ///
+    /// A higher value lets callers wait longer for providers that hang. It also delays the hedges of idempotent
+    /// methods, because an attempt has a third of the time that its call has left.
     pub timeout: Duration,
-    /// How arguments are serialized when the caller does not say; default bincode.
+    /// The codec of arguments when the caller sets none; default bincode.
     pub codec: Codec,
-    /// How arguments are compressed when the caller does not say; default not at all.
+    /// The compression of arguments when the caller sets none; default none.
     pub compression: Compression,
-    /// How one of several providers is chosen; default power of two choices.
+    /// The load-balancing policy; default power of two choices.
     pub balance: Balance,
-    /// Whether a call waits, to its deadline, for a provider that answers when there is none; default false: it fails at once.
+    /// Whether a call waits until its deadline for a provider when none is ready; default false.
+    ///
+    /// Otherwise the call fails at once.
     pub wait_for_ready: bool,
-    /// The time of one attempt to connect; default 3 s. Raised, a black hole holds the calls that wait for it longer.
+    /// The timeout of one connect, the TLS handshake included; default 3 s.
+    ///
+    /// A higher value delays calls that wait for an address which drops packets.
     pub connect_timeout: Duration,
-    /// A ping is sent when nothing was written for this long; default 3 s. It must stay well below the servers' read idle of
-    /// 10 s, or idle connections are closed.
+    /// How long a connection may write nothing before it sends a ping; default 3 s.
+    ///
+    /// It must stay well below the servers' read idle time of 10 s, or servers close idle connections.
     pub ping_after: Duration,
-    /// A connection is dead when a ping is unanswered for this long and nothing else was read; default 5 s. Raised, a dead
-    /// provider is found later; lowered, a busy one is taken for dead.
+    /// How long a peer may send nothing after a ping before the client closes the connection; default 5 s.
+    ///
+    /// A higher value delays the detection of a dead provider; with a lower one a busy provider counts as dead.
     pub pong_timeout: Duration,
-    /// How long a provider that has left the registry's list without a goodbye stays in use while it answers, where one that is
-    /// listed answers too; default 60 s. Raised, a registry that lost its memory loses no capacity for longer; lowered,
-    /// providers that were taken off are left sooner.
+    /// How long a provider stays in use after the registry stopped listing it; default 60 s.
+    ///
+    /// It applies to a provider that answers and has sent no GOAWAY, and only while a listed provider answers too. With
+    /// a higher value a registry that lost its data costs no capacity for longer; with a lower one clients leave
+    /// removed providers sooner.
     pub delisted_grace: Duration,
-    /// Calls in flight on one connection; default 1024, as at the server, at most 1 000 000. More wait for a place until their
-    /// deadline, and then fail with `ResourceExhausted`. Raised over the server's own bound, it refuses what is over that.
+    /// The largest number of calls in flight on one connection; default 1024, at most 1 000 000.
+    ///
+    /// Further calls wait until their deadline for a free slot and then fail with `ResourceExhausted`. A server rejects
+    /// the calls that exceed its own limit, which has the same default.
     pub max_in_flight: usize,
-    /// Connections to one address; default 1, at most 64. Raised, a slow connection holds up fewer calls, and more memory and
-    /// file descriptors are held on both ends.
+    /// The number of connections to one address; default 1, at most 64.
+    ///
+    /// With a higher value a slow connection delays fewer calls, and both ends hold more memory and file descriptors.
     pub lanes: usize,
-    /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one answer can make this process hold more.
+    /// The largest decompressed payload in bytes; default 16 MiB.
+    ///
+    /// It limits the memory that one answer takes.
     pub max_decompressed: usize,
-    /// Where lists of providers are kept for a start while the registry is down; default `$XDG_CACHE_HOME/msnb`, else
-    /// `~/.cache/msnb`. `None` keeps none. A list that cannot be written or read is no error; it is missing when it is needed.
+    /// The directory of the provider lists on disk, for a start while the registry is down.
+    ///
+    /// Default `$XDG_CACHE_HOME/msnb`, or `~/.cache/msnb`. `None` stores no lists.
+    ///
+    /// A list that the client cannot write or read causes no error; it is only missing when the registry is down.
     pub cache_directory: Option<PathBuf>,
-    /// How long the registry may take for its first answer before the list on disk is used; default 500 ms. Raised, the first
-    /// calls wait longer while the registry is down; lowered, an old list is used when it is merely slow.
+    /// How long the client waits for the registry before it uses the list on disk; default 500 ms.
+    ///
+    /// A higher value delays the first calls while the registry is down; with a lower one a merely slow registry causes
+    /// the use of an old list.
     pub registry_patience: Duration,
-    /// Makes what the client does repeatable, for simulations: its random numbers come from this seed, and its connects count
-    /// for itself and not for the process; default none. Set in production, clients back off and choose in step.
+    /// The seed of the client's random numbers, for repeatable simulations; default none.
+    ///
+    /// A client with a seed also limits its connects by itself instead of sharing the limit of the process. Clients
+    /// with the same seed back off and pick providers in step, so production must not set it.
     pub seed: Option<u64>,
-    /// The bounds of each connection's transport.
+    /// The limits of each connection's transport.
     pub transport: TransportConfig,
 }
 
@@ -97,18 +122,27 @@ impl ClientConfig {
         with_transport(transport: TransportConfig)
     }
 
-    /// Refuses numbers with which no call could ever succeed.
+    /// Rejects settings with which no call can succeed.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let refuse = |what: &str| Err(Error::not_executed(Code::InvalidArgument, format!("the client's {what}")));
-        match () {
-            () if self.timeout.is_zero() => refuse("timeout must not be 0"),
-            () if self.connect_timeout.is_zero() => refuse("connect_timeout must not be 0"),
-            () if self.ping_after.is_zero() => refuse("ping_after must not be 0"),
-            () if self.pong_timeout.is_zero() => refuse("pong_timeout must not be 0"),
-            () if !(1..=InFlight::MAX).contains(&self.max_in_flight) => refuse("max_in_flight must be 1 to 1 000 000"),
-            () if !(1..=MAX_LANES).contains(&self.lanes) => refuse("lanes must be 1 to 64"),
-            () if self.max_decompressed == 0 => refuse("max_decompressed must not be 0"),
-            () => self.transport.validate(),
+        let invalid = |setting: &str, value: &dyn std::fmt::Debug, range: &str| {
+            let message = format!("ClientConfig::{setting} is {value:?}, must be {range}");
+            Err(Error::not_executed(Code::InvalidArgument, message))
+        };
+        match self {
+            Self { timeout, .. } if timeout.is_zero() => invalid("timeout", timeout, POSITIVE),
+            Self { connect_timeout, .. } if connect_timeout.is_zero() => {
+                invalid("connect_timeout", connect_timeout, POSITIVE)
+            }
+            Self { ping_after, .. } if ping_after.is_zero() => invalid("ping_after", ping_after, POSITIVE),
+            Self { pong_timeout, .. } if pong_timeout.is_zero() => invalid("pong_timeout", pong_timeout, POSITIVE),
+            Self { max_in_flight, .. } if !(1..=InFlightTable::MAX).contains(max_in_flight) => {
+                invalid("max_in_flight", max_in_flight, &format!("1 to {}", InFlightTable::MAX))
+            }
+            Self { lanes, .. } if !(1..=MAX_LANES).contains(lanes) => {
+                invalid("lanes", lanes, &format!("1 to {MAX_LANES}"))
+            }
+            Self { max_decompressed: 0, .. } => invalid("max_decompressed", &0, POSITIVE),
+            _ => self.transport.validate(),
         }
     }
 }
@@ -120,3 +154,26 @@ fn default_cache_directory() -> Option<PathBuf> {
 }
 
 const MAX_LANES: usize = 64;
+const POSITIVE: &str = "greater than 0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_names_setting_value_and_range() {
+        let message = |config: ClientConfig| config.validate().unwrap_err().message().to_owned();
+        let config = ClientConfig::default;
+        assert!(config().validate().is_ok());
+        assert!(config().with_lanes(64).with_max_in_flight(1_000_000).validate().is_ok());
+        assert_eq!(message(config().with_lanes(65)), "ClientConfig::lanes is 65, must be 1 to 64");
+        assert_eq!(
+            message(config().with_max_in_flight(1_000_001)),
+            "ClientConfig::max_in_flight is 1000001, must be 1 to 1000000"
+        );
+        assert_eq!(
+            message(config().with_timeout(Duration::ZERO)),
+            "ClientConfig::timeout is 0ns, must be greater than 0"
+        );
+    }
+}

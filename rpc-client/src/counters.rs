@@ -1,4 +1,4 @@
-//! [`Counters`]: what a client counts; and [`ClientCounts`], what it tells of that.
+//! [`Counters`], which a client increments, and [`ClientCounts`], a copy of their values.
 
 use std::sync::{
     Arc,
@@ -7,41 +7,41 @@ use std::sync::{
 
 use rpc_core::transport::Traffic;
 
-/// What a client counts. Nothing of it is counted for a call that is answered at once; the calls themselves are counted by
-/// the budget of retries.
+/// The counters of a client.
+///
+/// A call that succeeds at the first attempt touches none of them; the retry budget counts the calls.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) repeated: AtomicU64,
-    pub(crate) not_repeated: AtomicU64,
-    pub(crate) connected: AtomicU64,
-    pub(crate) not_connected: AtomicU64,
-    pub(crate) evicted: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) retries_denied: AtomicU64,
+    pub(crate) connects: AtomicU64,
+    pub(crate) connect_failures: AtomicU64,
+    pub(crate) evictions: AtomicU64,
     pub(crate) strays: AtomicU64,
     pub(crate) traffic: Arc<Traffic>,
 }
 
-/// What a client has counted since it was made, all its clones together.
+/// The counts of a client and all its clones since its creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientCounts {
-    /// Calls that were begun.
+    /// Calls started.
     pub calls: u64,
-    /// Requests that were sent again, because an earlier attempt failed or was silent.
-    pub repeated: u64,
-    /// Requests that were not sent again, because the budget for that was spent.
-    pub not_repeated: u64,
-    /// Connections that were made.
-    pub connected: u64,
-    /// Attempts to connect that failed.
-    pub not_connected: u64,
-    /// Addresses that were given up after failing too often.
-    pub evicted: u64,
-    /// Frames that came for no call.
+    /// Retries and hedges sent: requests beyond the first attempt of their call.
+    pub retries: u64,
+    /// Retries and hedges not sent because the retry budget was spent.
+    pub retries_denied: u64,
+    /// Connections established.
+    pub connects: u64,
+    /// Connects that failed.
+    pub connect_failures: u64,
+    /// Addresses evicted after too many failures in a row.
+    pub evictions: u64,
+    /// Frames received that matched no call.
     pub strays: u64,
-    /// Bytes that were read. Each connection adds what it read when something happens on it, a tenth of a second after it did
-    /// so before at the earliest.
+    /// Bytes read. A connection adds its bytes when it is active, at most once every 100 ms.
     pub bytes_read: u64,
-    /// Bytes that were written, as exact as `bytes_read`.
+    /// Bytes written, with the same delay as `bytes_read`.
     pub bytes_written: u64,
 }
 
@@ -54,11 +54,11 @@ impl Counters {
         let (bytes_read, bytes_written) = self.traffic.bytes();
         ClientCounts {
             calls,
-            repeated: self.repeated.load(Relaxed),
-            not_repeated: self.not_repeated.load(Relaxed),
-            connected: self.connected.load(Relaxed),
-            not_connected: self.not_connected.load(Relaxed),
-            evicted: self.evicted.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            retries_denied: self.retries_denied.load(Relaxed),
+            connects: self.connects.load(Relaxed),
+            connect_failures: self.connect_failures.load(Relaxed),
+            evictions: self.evictions.load(Relaxed),
             strays: self.strays.load(Relaxed),
             bytes_read,
             bytes_written,

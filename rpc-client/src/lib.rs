@@ -1,40 +1,43 @@
-//! The client side of msnb: it finds providers in a registry, keeps one living channel to each, chooses among those that
-//! answer, and ends every call by its deadline.
+//! The client of msnb.
 //!
-//! | question | file |
+//! It finds providers in a registry, keeps a connection to each, balances calls among the providers that answer, and
+//! ends every call by its deadline.
+//!
+//! Build one [`Client`] and clone it: clones share provider lists, connections and the retry budget. Code that applies
+//! to all calls belongs in a layer: `rpc_core::layer::Layered::new(client).layer(…)`; the crate rpc-layers provides
+//! several.
+//!
+//! With [`ClientBuilder::tls`] the client uses TLS only; with [`ClientBuilder::token`] it proves its identity to
+//! servers that require a token. The client treats a server that it does not trust, or that rejects its credentials,
+//! like an unreachable one: it reconnects with growing delays, and calls report the cause.
+//!
+//! # Map
+//!
+//! The modules follow the path of a call: each folder uses only the folders below it in this table.
+//!
+//! | topic | module |
 //! |---|---|
-//! | how is a client made and closed? | `client.rs` |
-//! | which numbers can be changed? | `config.rs` |
-//! | what happens to a call, step by step? | `calling.rs`, and to its answer `answer.rs` |
-//! | which providers has a service? | `addresses.rs`, on disk `snapshot.rs` |
-//! | which of them is called? | `balance.rs` |
-//! | which connections are there? | `channels.rs`, to one address `endpoint.rs` |
-//! | how is a connection made safe, and what is proved on it? | `credentials.rs` |
-//! | who connects, and reconnects? | `watchdog.rs`, its delays `backoff.rs` |
-//! | who is told when something changed? | `changes.rs` |
-//! | what is counted? | `counters.rs` |
-//! | where do random numbers come from? | `chance.rs` |
-//! | what bounds retries and connects? | `budgets.rs` |
-//! | how is a call sent on a connection? | `channel.rs`, its calls `in_flight.rs` |
-//! | which mistakes can be made on purpose, for tests? | `planted.rs` |
-//! | what happens to a frame? | `connection.rs`, its pings `heartbeat.rs` |
-//!
-//! Make one [`Client`] and clone it: clones share addresses, connections and the retry budget. What should stand around all
-//! its calls is a layer: `rpc_core::layer::Layered::new(client).layer(…)`. The crate rpc-layers has some.
-//!
-//! With [`ClientBuilder::tls`] it speaks TLS only; with [`ClientBuilder::token`] it proves who it is to servers that ask. A server
-//! that it does not trust, or that does not accept it, is connected to again with growing delays like one that is out of
-//! reach; calls name what was wrong.
+//! | [`Client`], [`ClientBuilder`] | `client`, `builder` |
+//! | one call: target, pick, attempts, retries, outcome ([`ClientCall`]) | `call` |
+//! | the state that clones and calls share | `client_core` |
+//! | provider lists, load balancing ([`Balance`]) | `discovery` |
+//! | addresses, connects, reconnects ([`EndpointState`]) | `endpoint` |
+//! | one connection: channel, in-flight table, driver role | `connection` |
+//! | [`ClientConfig`], [`ClientCounts`] | `config`, `counters` |
+//! | the retry budget | `retry_budget` |
+//! | notifications about changes, random numbers | `changes`, `rng` |
+//! | cache-line layout | `cache_padded`, `sharded_counter` |
+//! | deliberate bugs for tests | `planted` |
 //!
 //! # Errors
 //!
-//! A call fails with an `rpc_core::Error`. Its `delivery()` says whether the handler may have run. What did not run is sent again
-//! by the client itself; what may have run only for methods that are `idempotent` or run `once`. So an error is what was left
-//! after at most three attempts, or what could not be tried again in time.
+//! A call fails with an `rpc_core::Error`, whose `delivery()` states whether the handler may have executed. The client
+//! retries a call that did not execute, and a call that may have executed if its method is `idempotent` or `once`. So
+//! an error remains after at most three attempts, or when the deadline or the retry budget permits no other attempt.
 //!
 //! # Cancel safety
 //!
-//! Dropping a call's future gives the call up, frees its place and tells the peer.
+//! Dropping a call's future abandons the call, frees its slot in the in-flight table, and sends CANCEL to the peer.
 //!
 //! # Examples
 //!
@@ -50,13 +53,13 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // With `.registry(…)` providers are found by name; without one, each call says whom it is for.
+//! // With `.registry(…)` the client finds providers by service name; without it, each call states an address.
 //! let client = Client::builder().config(ClientConfig::default().with_lanes(2)).build()?;
 //! let greeter = GreeterClient::new(client.clone());
 //!
-//! // A port of this machine at which nobody listens.
-//! let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-//! let error = greeter.hello("Bo".into()).address(nobody).await.unwrap_err();
+//! // A port of this machine without a listener.
+//! let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+//! let error = greeter.hello("Bo".into()).address(unused).await.unwrap_err();
 //! assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted));
 //! assert!(error.is_retryable());
 //!
@@ -64,37 +67,29 @@
 //! # Ok(()) }
 //! ```
 
-mod addresses;
-mod answer;
-mod apart;
-mod backoff;
-mod balance;
-mod budgets;
-mod calling;
-mod chance;
+mod builder;
+mod cache_padded;
+mod call;
 mod changes;
-mod channel;
-mod channels;
 mod client;
+mod client_core;
 mod config;
 mod connection;
 mod counters;
-mod credentials;
+mod discovery;
 mod endpoint;
-mod heartbeat;
-mod in_flight;
-#[cfg(all(test, shuttle))]
-mod interleavings;
 #[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
 mod planted;
-mod snapshot;
-mod watchdog;
+mod retry_budget;
+mod rng;
+mod sharded_counter;
 
-pub use balance::Balance;
-pub use calling::Calling;
-pub use client::{Client, ClientBuilder};
+pub use builder::ClientBuilder;
+pub use call::future::ClientCall;
+pub use client::Client;
 pub use config::ClientConfig;
 pub use counters::ClientCounts;
-pub use endpoint::EndpointState;
+pub use discovery::balance::Balance;
+pub use endpoint::state::EndpointState;
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};

@@ -1,29 +1,29 @@
-//! [`Bug`]: mistakes that are made on purpose, to show that the tests find them.
+//! [`Bug`]: deliberate bugs, which show that the tests detect them.
 //!
-//! Without the feature `planted-bugs`, which is for msnb's own tests, none is ever made and nothing of this is compiled in.
+//! Only the feature `planted-bugs`, which serves msnb's own tests, compiles them in.
 
-/// A mistake that a client can be told to make.
+/// A deliberate bug of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// The list of providers is not kept for each service: all use the first.
+    /// All services share the provider list of the first one.
     OneListForAllServices,
-    /// The last provider of a list is never chosen.
+    /// The client never picks the last provider of a list.
     LastProviderNeverChosen,
-    /// An address is taken out of the channel cache under another key than it was put in.
+    /// The pool removes an endpoint under another key than it inserted it.
     EvictionKeyDiffers,
-    /// There is an attempt more than there may be.
+    /// The watchdog makes one connect attempt too many.
     ThirteenthAttempt,
-    /// A bare connect counts as a sign of life.
+    /// A bare connect counts as a proof that the peer is alive.
     AttemptsResetByConnect,
-    /// Who lists an address again connects to it again.
+    /// A second reference to an address opens a second connection.
     TwoConnectsForOneAddress,
-    /// A watchdog that ends takes whatever stands at its address out of the cache.
+    /// A watchdog that ends removes whichever endpoint the pool has at its address.
     FreshChannelRemoved,
-    /// Calls in flight are not told that their connection is over.
+    /// A closed connection does not end its calls in flight.
     PendingNotFailedOnClose,
-    /// The id of a call that timed out is given to the next.
+    /// The next call reuses the id of a call that timed out.
     TimedOutIdReused,
-    /// An answer is given to whoever has its place in the table.
+    /// A call receives any answer for its slot, whatever the generation.
     AnswerToAnotherCall,
 }
 
@@ -35,7 +35,7 @@ mod chosen {
 
     static CHOSEN: Mutex<Option<Bug>> = Mutex::new(None);
 
-    /// Lets all clients of this process make a mistake, or none.
+    /// Activates a bug in all clients of this process, or none.
     pub fn plant(bug: Option<Bug>) {
         *CHOSEN.lock().unwrap_or_else(PoisonError::into_inner) = bug;
     }
@@ -45,7 +45,7 @@ mod chosen {
     }
 
     impl Bug {
-        /// All of them.
+        /// All bugs.
         pub const ALL: [Self; 10] = [
             Self::OneListForAllServices,
             Self::LastProviderNeverChosen,
@@ -66,7 +66,7 @@ pub use chosen::plant;
 #[cfg(feature = "planted-bugs")]
 pub(crate) use chosen::planted;
 
-/// Whether this mistake is to be made.
+/// Returns whether this bug is active.
 #[cfg(not(feature = "planted-bugs"))]
 pub(crate) const fn planted(_: Bug) -> bool {
     false

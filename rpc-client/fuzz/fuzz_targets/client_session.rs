@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_client_fuzz::client_session`].
+//! The libFuzzer entry point of [`rpc_client_fuzz::client_session`].
 
 #![no_main]
 

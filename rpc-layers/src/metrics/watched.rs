@@ -91,14 +91,14 @@ impl Page<'_, '_> {
 
     fn clients(&mut self, all: &[ClientCounts]) -> fmt::Result {
         let sum = |of: fn(&ClientCounts) -> u64| all.iter().map(of).sum::<u64>();
-        let repeated = sum(|counts| counts.repeated);
+        let repeated = sum(|counts| counts.retries);
         self.counter("msnb_client_requests_repeated", "Requests that were sent again", repeated)?;
-        let not_repeated = sum(|counts| counts.not_repeated);
+        let not_repeated = sum(|counts| counts.retries_denied);
         self.counter("msnb_client_requests_not_repeated", "Requests for which no retry was left", not_repeated)?;
-        self.counter("msnb_client_connected", "Connections that were made", sum(|counts| counts.connected))?;
-        let not_connected = sum(|counts| counts.not_connected);
+        self.counter("msnb_client_connected", "Connections that were made", sum(|counts| counts.connects))?;
+        let not_connected = sum(|counts| counts.connect_failures);
         self.counter("msnb_client_not_connected", "Attempts to connect that failed", not_connected)?;
-        self.counter("msnb_client_evicted", "Addresses that were given up", sum(|counts| counts.evicted))?;
+        self.counter("msnb_client_evicted", "Addresses that were given up", sum(|counts| counts.evictions))?;
         self.counter("msnb_client_strays", "Frames that came for no call", sum(|counts| counts.strays))?;
         self.counter("msnb_client_bytes_read", "Bytes that were read", sum(|counts| counts.bytes_read))?;
         self.counter("msnb_client_bytes_written", "Bytes that were written", sum(|counts| counts.bytes_written))
@@ -142,7 +142,7 @@ fn state_name(state: &EndpointState) -> &'static str {
     match state {
         EndpointState::Connecting => "connecting",
         EndpointState::Ready { .. } => "ready",
-        EndpointState::Passed => "passed",
+        EndpointState::Suspended => "passed",
         EndpointState::Backoff(_) => "backoff",
         EndpointState::Evicted(_) => "evicted",
         EndpointState::Retired => "retired",

@@ -90,7 +90,7 @@ async fn a_caller_without_a_good_token_learns_why_and_nothing_runs() {
     let serving = Serving::start(guarded(&probe)).await;
     let not_accepted = "the token is not accepted here";
     for (token, why) in [
-        (None, "it requires a token, and this client has none"),
+        (None, "server requires a token, client has none"),
         (token("ann", BOB), not_accepted),
         (token("eve", ANN), not_accepted),
     ] {

@@ -186,7 +186,7 @@ async fn a_program_is_told_when_an_address_falls_silent_and_when_it_speaks_again
     let probing = ProbingClient::new(client.clone());
     relay.set(Mode::BlackHole).await;
     let call = Task::begin(probing.again("x".to_owned()).timeout(Duration::from_secs(6)));
-    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Passed))).await;
+    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Suspended))).await;
     relay.set(Mode::Pass).await;
     until_ready(&client, &[relay.address()]).await;
     assert_eq!(call.end().await.unwrap(), "x");
@@ -200,7 +200,7 @@ async fn an_attempt_that_has_had_its_time_finds_a_silence_that_began_after_it() 
     probe.until(Event::Began(1)).await;
     probing.echo("heard after the call was sent".to_owned()).await.unwrap();
     relay.set(Mode::BlackHole).await;
-    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Passed))).await;
+    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Suspended))).await;
     relay.set(Mode::Pass).await;
     probe.release(1);
     assert_eq!(held.end().await.unwrap(), 1);
@@ -212,7 +212,7 @@ async fn a_provider_that_may_only_be_slow_is_waited_for_where_there_is_no_other(
     let probing = ProbingClient::new(client.clone());
     relay.set(Mode::BlackHole).await;
     let slow = Task::begin(probing.again("x".to_owned()).timeout(Duration::from_secs(6)));
-    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Passed))).await;
+    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Suspended))).await;
     let next = Task::begin(probing.echo("y".to_owned()).timeout(Duration::from_secs(30)));
     tokio::task::yield_now().await;
     relay.set(Mode::Pass).await;
@@ -285,7 +285,7 @@ async fn a_provider_that_is_silent_for_a_moment_outlives_a_registry_that_forgot_
 
     relay.set(Mode::BlackHole).await;
     let call = Task::begin(probing.again("x".to_owned()).timeout(Duration::from_secs(4)));
-    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Passed))).await;
+    until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Suspended))).await;
     let mut changes = client.changes();
     changes.borrow_and_update();
     rpc_core::Registry::deregister(&*registry, service, relay.address()).await.unwrap();

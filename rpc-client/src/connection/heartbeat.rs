@@ -1,24 +1,25 @@
-//! [`Heartbeat`]: when to ping, and when a peer that does not answer is dead.
+//! [`Heartbeat`]: when a client pings a peer, and when it declares a peer dead.
 
 use std::time::Duration;
 
 use rpc_core::transport::{Activity, CloseReason};
 use tokio::time::Instant;
 
-/// The pings of one connection. Does no I/O and has no clock of its own.
+/// The pings of one connection. Does no I/O and has no clock.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     after: Duration,
     timeout: Duration,
-    /// When the ping was sent that nothing has answered yet.
+    /// When the ping was sent that is still unanswered.
     unanswered: Option<Instant>,
 }
 
-/// What is to be done now.
+/// The action that is due now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Beat {
+    /// Whether to send a ping.
     pub(crate) ping: bool,
-    /// When to look again at the latest.
+    /// When to call [`Heartbeat::beat`] again at the latest.
     pub(crate) wake_at: Instant,
 }
 
@@ -27,17 +28,23 @@ impl Heartbeat {
         Self { after, timeout, unanswered: None }
     }
 
-    /// Looks at what happened on the connection. A ping is due when nothing was written for a while, and also when nothing was
-    /// read although answers are awaited: a peer that is written to without end but never answers must be found too.
-    /// `urgent` asks for a ping at once.
+    /// Returns the action that is due after the given activity of the connection.
+    ///
+    /// A ping is due when the driver has written nothing for `after`. It is also due when the driver has read nothing
+    /// for `after` while calls are in flight: otherwise a peer that receives all the time and never answers would stay
+    /// unnoticed. `urgent` makes a ping due at once.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseReason::PongOverdue`] when the driver has read nothing for `timeout` after a ping.
     pub(crate) fn beat(
         &mut self,
         activity: &Activity,
-        awaits: bool,
+        calls_in_flight: bool,
         urgent: bool,
         now: Instant,
     ) -> Result<Beat, CloseReason> {
-        // Any byte is a sign of life.
+        // Any byte proves that the peer is alive.
         if self.unanswered.is_some_and(|sent| activity.last_read > sent) {
             self.unanswered = None;
         }
@@ -48,8 +55,8 @@ impl Heartbeat {
             }
             return Ok(Beat { ping: false, wake_at: dead_at });
         }
-        let quiet_at = activity.last_write + self.after;
-        let due_at = if awaits { quiet_at.min(activity.last_read + self.after) } else { quiet_at };
+        let idle_at = activity.last_write + self.after;
+        let due_at = if calls_in_flight { idle_at.min(activity.last_read + self.after) } else { idle_at };
         if now < due_at && !urgent {
             return Ok(Beat { ping: false, wake_at: due_at });
         }
@@ -76,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_after_3_s_of_silence_and_gives_up_5_s_later() {
+    fn idle_connection_is_pinged_after_3_s_and_closed_5_s_later() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
         let quiet = activity(start, start);
@@ -94,11 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn an_urgent_ping_goes_at_once() {
+    fn urgent_ping_is_sent_at_once() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
         assert!(heartbeat.beat(&activity(start, start), false, true, start).unwrap().ping);
-        assert!(!heartbeat.beat(&activity(start, start), false, true, second(start, 1)).unwrap().ping, "one at a time");
+        assert!(
+            !heartbeat.beat(&activity(start, start), false, true, second(start, 1)).unwrap().ping,
+            "one ping at a time"
+        );
     }
 
     #[test]
@@ -107,11 +117,11 @@ mod tests {
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
         assert!(heartbeat.beat(&activity(start, start), false, false, second(start, 3)).unwrap().ping);
         let heard = activity(second(start, 4), second(start, 3));
-        assert!(heartbeat.beat(&heard, false, false, second(start, 9)).unwrap().ping, "silence again");
+        assert!(heartbeat.beat(&heard, false, false, second(start, 9)).unwrap().ping, "the connection is idle again");
     }
 
     #[test]
-    fn a_peer_that_is_written_to_and_never_answers_is_pinged_too() {
+    fn peer_that_only_receives_is_pinged() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(AFTER, TIMEOUT);
         let busy = |now| activity(start, now);

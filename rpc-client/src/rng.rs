@@ -1,4 +1,4 @@
-//! [`Chance`]: where a client's random numbers come from.
+//! [`RngSource`]: the source of a client's random numbers.
 
 use std::{
     convert::Infallible,
@@ -7,34 +7,34 @@ use std::{
 
 use rand::{Rng, RngExt, SeedableRng, TryRng, rngs::SmallRng};
 
-/// Where a client's random numbers come from: the system, or a seed where a run must be repeatable.
+/// The source of a client's random numbers: the system's generator, or a seed for repeatable runs.
 #[derive(Debug)]
-pub(crate) enum Chance {
+pub(crate) enum RngSource {
     System,
     Seeded(Mutex<SmallRng>),
 }
 
-/// A generator of random numbers that draws on a client's [`Chance`].
+/// A random number generator that draws from an [`RngSource`].
 #[derive(Debug)]
-pub(crate) struct Draws<'a>(&'a Chance);
+pub(crate) struct SourceRng<'a>(&'a RngSource);
 
-impl Chance {
+impl RngSource {
     pub(crate) fn new(seed: Option<u64>) -> Self {
         seed.map_or(Self::System, |seed| Self::Seeded(Mutex::new(SmallRng::seed_from_u64(seed))))
     }
 
-    pub(crate) fn draws(&self) -> Draws<'_> {
-        Draws(self)
+    pub(crate) fn rng(&self) -> SourceRng<'_> {
+        SourceRng(self)
     }
 
-    /// A number from 0 to 1.
+    /// Returns a number from 0 to 1.
     pub(crate) fn fraction(&self) -> f64 {
-        self.draws().random()
+        self.rng().random()
     }
 
-    /// A key that no other call has.
-    pub(crate) fn key(&self) -> [u8; 16] {
-        self.draws().random()
+    /// Returns a new idempotency key.
+    pub(crate) fn idempotency_key(&self) -> [u8; 16] {
+        self.rng().random()
     }
 
     fn with<T>(&self, draw: impl FnOnce(&mut dyn Rng) -> T) -> T {
@@ -45,7 +45,7 @@ impl Chance {
     }
 }
 
-impl TryRng for Draws<'_> {
+impl TryRng for SourceRng<'_> {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -67,10 +67,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_repeats_itself_and_the_system_does_not() {
+    fn seed_repeats_its_numbers_and_the_system_does_not() {
         let keys = |seed| {
-            let chance = Chance::new(seed);
-            (chance.key(), chance.key())
+            let source = RngSource::new(seed);
+            (source.idempotency_key(), source.idempotency_key())
         };
         assert_eq!(keys(Some(7)), keys(Some(7)));
         assert_ne!(keys(Some(7)), keys(Some(8)));

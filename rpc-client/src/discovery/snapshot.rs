@@ -1,4 +1,4 @@
-//! [`Snapshots`]: the list of a service's providers on disk, for a start while the registry is down.
+//! [`SnapshotFile`]: the provider list of a service on disk, for a start while the registry is down.
 
 use std::{
     collections::HashMap,
@@ -15,23 +15,29 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-/// Keeps the list of one service's providers in a small file, and reads it when the registry does not answer.
+/// The provider list of one service in a small file.
+///
+/// The follower saves it after answers of the registry, and loads it when the registry does not answer.
 #[derive(Debug)]
-pub(crate) struct Snapshots {
+pub(crate) struct SnapshotFile {
     file: Option<PathBuf>,
     registry: String,
     service: ServiceId,
+    /// When each provider last answered, in seconds since 1970.
     answered: HashMap<SocketAddr, u64>,
+    /// The list as last written.
     written: Vec<Instance>,
+    /// The earliest time of the next write.
     next_write: Instant,
-    waits: bool,
-    /// The list was removed, and none written since.
+    /// Whether a changed list waits for `next_write`.
+    pending: bool,
+    /// Whether the file was removed and not written since.
     removed: bool,
 }
 
-/// The file: a checked envelope around the list.
+/// The content of the file: the list as text, with its checksum.
 #[derive(Debug, Serialize, Deserialize)]
-struct Envelope {
+struct Checked {
     format: u32,
     /// CRC-32 of `list`.
     check: u32,
@@ -39,24 +45,26 @@ struct Envelope {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct List {
+struct SavedList {
     registry: String,
     service: String,
     /// Seconds since 1970.
     written: u64,
-    providers: Vec<Provider>,
+    providers: Vec<SavedProvider>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Provider {
+struct SavedProvider {
     address: SocketAddr,
     weight: f64,
-    /// When it last answered, in seconds since 1970; 0 if it never did.
+    /// When the provider last answered, in seconds since 1970; 0 if it never did.
     answered: u64,
 }
 
-impl Snapshots {
-    /// The list of `service` as `registry` tells it, in a file of its own below `directory`.
+impl SnapshotFile {
+    /// Uses one file below `directory` for the list of `service` in `registry`.
+    ///
+    /// Without a directory, all operations do nothing.
     pub(crate) fn new(directory: Option<&Path>, registry: &str, service: &ServiceId) -> Self {
         let name = |directory: &Path| {
             let registry = foldhash::fast::FixedState::default().hash_one(registry);
@@ -69,14 +77,15 @@ impl Snapshots {
             answered: HashMap::new(),
             written: Vec::new(),
             next_write: Instant::now(),
-            waits: false,
+            pending: false,
             removed: false,
         }
     }
 
-    /// Keeps the list, at most once in a while; `due` then says when to come again. An empty list is not kept: it would help
-    /// nobody.
-    pub(crate) async fn keep(&mut self, instances: Vec<(Instance, bool)>) {
+    /// Saves the list, at most once per second; [`due`](Self::due) then returns when to call this again.
+    ///
+    /// An empty list is not saved, because the previous one is of more use.
+    pub(crate) async fn save(&mut self, instances: Vec<(Instance, bool)>) {
         let (Some(file), now) = (self.file.clone(), Instant::now()) else { return };
         let seconds = unix_seconds();
         self.answered.retain(|address, _| instances.iter().any(|(instance, _)| instance.address() == *address));
@@ -86,40 +95,42 @@ impl Snapshots {
         let mut list: Vec<Instance> = instances.into_iter().map(|(instance, _)| instance).collect();
         list.sort_by_key(Instance::address);
         let changed = list != self.written || list.iter().any(|i| !self.answered.contains_key(&i.address()));
-        self.waits = changed && now < self.next_write;
-        if list.is_empty() || list == self.written || self.waits {
+        self.pending = changed && now < self.next_write;
+        if list.is_empty() || list == self.written || self.pending {
             return;
         }
         self.next_write = now + WRITE_INTERVAL;
-        let provider = |instance: &Instance| Provider {
+        let provider = |instance: &Instance| SavedProvider {
             address: instance.address(),
             weight: instance.weight(),
             answered: self.answered.get(&instance.address()).copied().unwrap_or(0),
         };
         let providers = list.iter().take(MAX_PROVIDERS).map(provider).collect();
         let (registry, service) = (self.registry.clone(), self.service.to_string());
-        let content = List { registry, service, written: seconds, providers };
+        let content = SavedList { registry, service, written: seconds, providers };
         (self.written, self.removed) = (list, false);
         let outcome = tokio::task::spawn_blocking(move || write(&file, &content)).await;
         if let Ok(Err(error)) = outcome {
-            debug!(%error, service = %self.service, "could not keep the list of providers");
+            debug!(%error, service = %self.service, "cannot save the provider list");
         }
     }
 
-    /// Removes the list: an operator has disabled all providers, and the one on disk has them as they were before.
+    /// Removes the file: an operator has disabled all providers, and the file lists them as enabled.
     pub(crate) async fn remove(&mut self) {
         let Some(file) = self.file.clone().filter(|_| !self.removed) else { return };
-        (self.written, self.waits, self.removed) = (Vec::new(), false, true);
-        // A file that does not exist is as good.
+        (self.written, self.pending, self.removed) = (Vec::new(), false, true);
+        // A missing file needs no removal.
         let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
     }
 
-    /// When a list that was not written yet is to be.
+    /// Returns when to save a list that was not written yet.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.waits.then_some(self.next_write)
+        self.pending.then_some(self.next_write)
     }
 
-    /// The list on disk; empty when there is none that can be trusted.
+    /// Loads the list.
+    ///
+    /// Returns an empty one when the file is missing, damaged, or of another registry or service.
     pub(crate) async fn load(&self) -> Arc<[Instance]> {
         let Some(file) = self.file.clone() else { return Arc::default() };
         let (registry, service) = (self.registry.clone(), self.service.to_string());
@@ -127,11 +138,12 @@ impl Snapshots {
         match read {
             Ok(Ok(list)) => {
                 let age = Duration::from_secs(unix_seconds().saturating_sub(list.written));
-                warn!(service = %self.service, registry = self.registry, ?age, "the registry has not answered; using an old list of providers");
+                let (service, registry) = (&self.service, &self.registry);
+                warn!(%service, registry, ?age, "registry has not answered, using an old provider list");
                 list.providers.iter().map(|p| Instance::new(p.address).with_weight(p.weight)).collect()
             }
             Ok(Err(error)) => {
-                debug!(%error, service = %self.service, "no list of providers on disk");
+                debug!(%error, service = %self.service, "no usable provider list on disk");
                 Arc::default()
             }
             Err(_) => Arc::default(),
@@ -139,29 +151,29 @@ impl Snapshots {
     }
 }
 
-fn write(file: &Path, list: &List) -> io::Result<()> {
+fn write(file: &Path, list: &SavedList) -> io::Result<()> {
     let directory = file.parent().ok_or(io::ErrorKind::NotFound)?;
     std::fs::create_dir_all(directory)?;
     let list = serde_json::to_string(list)?;
-    let envelope = serde_json::to_vec(&Envelope { format: FORMAT, check: checksum(&list), list })?;
-    // Other processes read and write the same file: each sees a whole one.
-    let mut whole = tempfile::NamedTempFile::new_in(directory)?;
-    io::Write::write_all(&mut whole, &envelope)?;
-    whole.persist(file).map_err(|error| error.error)?;
+    let checked = serde_json::to_vec(&Checked { format: FORMAT, check: checksum(&list), list })?;
+    // Other processes read and write the same file; the rename lets each see a complete one.
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    io::Write::write_all(&mut temporary, &checked)?;
+    temporary.persist(file).map_err(|error| error.error)?;
     Ok(())
 }
 
-fn read(file: &Path, registry: &str, service: &str) -> io::Result<List> {
+fn read(file: &Path, registry: &str, service: &str) -> io::Result<SavedList> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(file)?, MAX_FILE), &mut bytes)?;
-    let envelope: Envelope = serde_json::from_slice(&bytes)?;
-    if envelope.format != FORMAT || envelope.check != checksum(&envelope.list) {
-        return Err(invalid("the file is damaged or of another version"));
+    let checked: Checked = serde_json::from_slice(&bytes)?;
+    if checked.format != FORMAT || checked.check != checksum(&checked.list) {
+        return Err(invalid("the file is damaged or has another format version"));
     }
-    let list: List = serde_json::from_str(&envelope.list)?;
+    let list: SavedList = serde_json::from_str(&checked.list)?;
     if list.registry != registry || list.service != service {
-        return Err(invalid("the file is another registry's or service's"));
+        return Err(invalid("the file belongs to another registry or service"));
     }
     Ok(list)
 }
@@ -187,18 +199,18 @@ mod tests {
 
     const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 
-    fn snapshots(directory: &Path, registry: &str) -> Snapshots {
-        Snapshots::new(Some(directory), registry, &SERVICE)
+    fn snapshot(directory: &Path, registry: &str) -> SnapshotFile {
+        SnapshotFile::new(Some(directory), registry, &SERVICE)
     }
 
     #[tokio::test]
-    async fn a_list_is_found_again_and_damage_is_noticed() {
+    async fn list_is_loaded_again_and_damage_is_detected() {
         let directory = tempfile::tempdir().unwrap();
         let instance = Instance::new(([127, 0, 0, 1], 7788).into()).with_weight(2.0);
-        let mut kept = snapshots(directory.path(), "nacos://a");
-        kept.keep(vec![(instance.clone(), true)]).await;
-        assert_eq!(*snapshots(directory.path(), "nacos://a").load().await, [instance]);
-        assert!(snapshots(directory.path(), "nacos://b").load().await.is_empty());
+        let mut kept = snapshot(directory.path(), "nacos://a");
+        kept.save(vec![(instance.clone(), true)]).await;
+        assert_eq!(*snapshot(directory.path(), "nacos://a").load().await, [instance]);
+        assert!(snapshot(directory.path(), "nacos://b").load().await.is_empty());
 
         let file = kept.file.clone().unwrap();
         let damaged = std::fs::read_to_string(&file).unwrap().replace("7788", "7789");
@@ -210,22 +222,22 @@ mod tests {
     async fn removed_list_is_not_used_and_is_written_anew() {
         let directory = tempfile::tempdir().unwrap();
         let instance = Instance::new(([127, 0, 0, 1], 7788).into());
-        let mut kept = snapshots(directory.path(), "nacos://a");
-        kept.keep(vec![(instance.clone(), true)]).await;
+        let mut kept = snapshot(directory.path(), "nacos://a");
+        kept.save(vec![(instance.clone(), true)]).await;
         kept.remove().await;
         assert!(kept.load().await.is_empty());
         kept.next_write = Instant::now();
-        kept.keep(vec![(instance.clone(), true)]).await;
+        kept.save(vec![(instance.clone(), true)]).await;
         assert_eq!(*kept.load().await, [instance]);
     }
 
     #[tokio::test]
-    async fn an_empty_list_does_not_replace_a_good_one() {
+    async fn empty_list_does_not_replace_a_saved_one() {
         let directory = tempfile::tempdir().unwrap();
         let instance = Instance::new(([127, 0, 0, 1], 7788).into());
-        let mut kept = snapshots(directory.path(), "nacos://a");
-        kept.keep(vec![(instance, true)]).await;
-        kept.keep(vec![]).await;
+        let mut kept = snapshot(directory.path(), "nacos://a");
+        kept.save(vec![(instance, true)]).await;
+        kept.save(vec![]).await;
         assert_eq!(kept.load().await.len(), 1);
     }
 }

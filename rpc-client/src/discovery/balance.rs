@@ -1,4 +1,4 @@
-//! [`Balance`]: which of several providers is called.
+//! [`Balance`]: the load-balancing policies.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,38 +6,41 @@ use rand::Rng;
 
 use crate::planted::{Bug, planted};
 
-/// How one of the providers that answer is chosen.
+/// A policy that picks one of the providers that answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Balance {
-    /// By chance, in proportion to the weights.
+    /// Picks at random, in proportion to the weights.
     Random,
-    /// One after the other, whatever they weigh, unless that is nothing.
+    /// Picks in turn, regardless of the weights; a provider of weight 0 gets no calls.
     RoundRobin,
-    /// Two by chance in proportion to the weights, and of these the one with fewer calls in flight for its weight. Keeps load
-    /// off a provider that is slow, without everyone running to the same fast one (Mitzenmacher, 2001).
+    /// Draws two providers by weight and picks the one with fewer calls in flight relative to its weight.
+    ///
+    /// It keeps load off a slow provider without a stampede to the fastest one (Mitzenmacher, 2001).
     #[default]
     PowerOfTwoChoices,
 }
 
-/// The weights of a list of providers, prepared for choosing.
+/// The weights of a provider list, prepared for picks.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Weights {
     each: Vec<f64>,
-    /// Sums up to and including each; empty when all weights are alike.
+    /// The cumulative sums; empty when all weights are equal.
     sums: Vec<f64>,
 }
 
 impl Weights {
-    /// Providers that want no load get none, unless all want none.
+    /// Prepares the weights.
+    ///
+    /// Providers of weight 0 get no calls, unless all weights are 0: then all count as 1.
     pub(crate) fn new(each: Vec<f64>) -> Self {
         let each = if each.iter().all(|weight| *weight <= 0.0) { vec![1.0; each.len()] } else { each };
-        let alike = each.windows(2).all(|pair| pair[0] == pair[1]);
+        let equal = each.windows(2).all(|pair| pair[0] == pair[1]);
         let sum = |total: &mut f64, weight: &f64| {
             *total += weight;
             Some(*total)
         };
-        let sums = if alike { Vec::new() } else { each.iter().scan(0.0, sum).collect() };
+        let sums = if equal { Vec::new() } else { each.iter().scan(0.0, sum).collect() };
         Self { each, sums }
     }
 
@@ -59,8 +62,9 @@ impl Weights {
         }
     }
 
-    /// The provider that `key` belongs to: the one with the highest score of those that want load and are usable. A heavier one
-    /// wins more keys (weighted rendezvous hashing: score `-weight / ln(hash)`).
+    /// Returns the owner of a key: the usable provider of weight above 0 with the highest score.
+    ///
+    /// Weighted rendezvous hashing: the score is `-weight / ln(hash)`, so a heavier provider owns more keys.
     pub(crate) fn rendezvous(&self, hash: impl Fn(usize) -> u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let score = |index: usize| {
             let uniform = (hash(index) >> 11) as f64 / (1_u64 << 53) as f64;
@@ -71,7 +75,7 @@ impl Weights {
             .max_by(|one, other| score(*one).total_cmp(&score(*other)))
     }
 
-    /// The first provider from `start` on, around the list, that wants load and is `usable`.
+    /// Returns the first usable provider of weight above 0 from `start` on, wrapping around.
     fn from(&self, start: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.each.len();
         (0..count).map(|step| (start + step) % count).find(|index| self.each[*index] > 0.0 && usable(*index))
@@ -79,8 +83,8 @@ impl Weights {
 }
 
 impl Balance {
-    /// Chooses one of the providers for which `load` gives a number of calls in flight.
-    pub(crate) fn choose(
+    /// Picks one of the providers for which `load` returns a number of calls in flight.
+    pub(crate) fn pick(
         self,
         weights: &Weights,
         turn: &AtomicUsize,
@@ -98,9 +102,9 @@ impl Balance {
                     let first = weights.from(weights.random(random), usable)?;
                     let drawn = weights.random(random);
                     let second = weights.from(if drawn == first { (drawn + 1) % count } else { drawn }, usable)?;
-                    // Two that are idle are alike: the draw has weighed them already, and the first is taken.
+                    // The draw has accounted for the weights already, so a tie of idle providers goes to the first.
                     let relative = |index| Some(load(index)? as f64 / weights.of(index));
-                    // A provider may go between two looks; the other is then the choice.
+                    // A provider may become unusable between two reads of its load; the other one is then the pick.
                     match (relative(first), relative(second)) {
                         (Some(one), Some(other)) if other < one => Some(second),
                         (Some(_), _) => Some(first),
@@ -126,13 +130,13 @@ mod tests {
         let mut random = SmallRng::seed_from_u64(7);
         let mut counts = vec![0; weights.len()];
         for _ in 0..12_000 {
-            counts[balance.choose(&prepared, &turn, &mut random, &load).unwrap()] += 1;
+            counts[balance.pick(&prepared, &turn, &mut random, &load).unwrap()] += 1;
         }
         counts
     }
 
     #[test]
-    fn every_provider_is_chosen_and_the_last_as_often_as_the_first() {
+    fn every_provider_gets_an_equal_share() {
         for balance in POLICIES {
             for count in 1..=5 {
                 let counts = spread(balance, &vec![1.0; count], |_| Some(0));
@@ -143,17 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn providers_that_do_not_answer_are_never_chosen() {
+    fn unusable_providers_are_never_picked() {
         for balance in POLICIES {
             let counts = spread(balance, &[1.0; 4], |index| (index % 2 == 1).then_some(0));
             assert_eq!((counts[0], counts[2]), (0, 0), "{balance:?}");
-            let none = balance.choose(&Weights::new(vec![1.0; 4]), &AtomicUsize::new(0), &mut rand::rng(), |_| None);
+            let none = balance.pick(&Weights::new(vec![1.0; 4]), &AtomicUsize::new(0), &mut rand::rng(), |_| None);
             assert_eq!(none, None);
         }
     }
 
     #[test]
-    fn weights_share_the_load_and_zero_means_none() {
+    fn load_follows_weights_and_zero_means_none() {
         for balance in [Balance::Random, Balance::PowerOfTwoChoices] {
             let counts = spread(balance, &[1.0, 3.0, 0.0], |_| Some(0));
             assert!(counts[1].abs_diff(9_000) < 300, "{balance:?}: {counts:?}");
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_moves_only_when_its_own_provider_goes() {
+    fn key_moves_only_when_its_provider_leaves() {
         use std::hash::BuildHasher;
         let weights = Weights::new(vec![1.0, 1.0, 2.0, 1.0]);
         let owner = |key: u64, gone: Option<usize>| {
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn two_choices_avoid_the_loaded_one() {
+    fn two_choices_avoid_the_loaded_provider() {
         let counts = spread(Balance::PowerOfTwoChoices, &[1.0; 3], |index| Some(if index == 1 { 100 } else { 0 }));
         assert_eq!(counts[1], 0, "{counts:?}");
     }

@@ -1,4 +1,4 @@
-//! [`Credentials`]: how a client makes its connections safe, and proves who it is on them.
+//! [`Credentials`]: the TLS settings and the token of a client.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use rpc_core::{
     transport::{CloseReason, Io},
 };
 
-/// How a client makes its connections safe, and proves who it is on them.
+/// The TLS settings and the token of a client, which all its connections use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Credentials {
     #[cfg(feature = "tls")]
@@ -16,26 +16,26 @@ pub(crate) struct Credentials {
     pub(crate) token: Option<Token>,
 }
 
-/// What a connection proves when it is asked to.
+/// The answer of one connection to a server's challenge: a token, and the binding to the TLS session.
 #[derive(Debug)]
-pub(crate) struct Papers {
+pub(crate) struct HandshakeCredentials {
     pub(crate) token: Option<Token>,
     pub(crate) binding: Binding,
 }
 
 impl Credentials {
-    /// Makes a new connection safe, if that was asked for. The caller bounds the time.
+    /// Performs the TLS handshake on a new connection if the client uses TLS. The caller bounds the time.
     pub(crate) async fn secure(
         &self,
         io: Box<dyn Io>,
         address: SocketAddr,
         certificate_name: Option<&str>,
-    ) -> Result<(Box<dyn Io>, Papers), Error> {
+    ) -> Result<(Box<dyn Io>, HandshakeCredentials), Error> {
         if let Some(token) = &self.token {
             token.refresh().await;
         }
         let (io, binding) = self.encrypt(io, address, certificate_name).await?;
-        Ok((io, Papers { token: self.token.clone(), binding }))
+        Ok((io, HandshakeCredentials { token: self.token.clone(), binding }))
     }
 
     #[cfg(feature = "tls")]
@@ -46,7 +46,7 @@ impl Credentials {
         certificate_name: Option<&str>,
     ) -> Result<(Box<dyn Io>, Binding), Error> {
         let Some(tls) = &self.tls else { return Ok((io, PLAIN)) };
-        // Boxed, because what a handshake takes is not needed as long as the connection lives.
+        // Boxed so that the connection's task does not keep the size of the handshake's future.
         let secured = Box::pin(tls.connect(io, address, certificate_name)).await?;
         Ok((secured.io, secured.binding))
     }
@@ -57,8 +57,8 @@ impl Credentials {
     }
 }
 
-/// Why the server parted with this client for its certificate's sake, if it did.
-pub(crate) fn refused_certificate(reason: &CloseReason) -> Option<String> {
+/// Returns why the server rejected the client's certificate, if that closed the connection.
+pub(crate) fn rejected_certificate(reason: &CloseReason) -> Option<String> {
     match reason {
         #[cfg(feature = "tls")]
         CloseReason::Io(error) => rpc_core::tls::refused_certificate(error),

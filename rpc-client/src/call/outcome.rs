@@ -1,4 +1,4 @@
-//! What a call's outcome on its connection means to its caller.
+//! The reply or the error in the outcome of an attempt.
 
 use std::net::SocketAddr;
 
@@ -9,32 +9,33 @@ use rpc_core::{
     head::{HeadError, ResponseHead},
 };
 
-use crate::{
-    channel::{Channel, Sent},
+use super::error::DEADLINE_PASSED;
+use crate::connection::{
+    channel::{Channel, SentCall},
     in_flight::Outcome,
 };
 
-/// Reads the reply or the error out of an outcome.
-pub(crate) fn conclude(
+/// Returns the reply or the error of an attempt that ended.
+pub(super) fn into_result(
     outcome: Outcome,
     channel: &Channel,
-    sent: Sent,
+    sent: SentCall,
     max_decompressed: usize,
 ) -> Result<Reply, Error> {
     let peer = channel.address();
     match outcome {
-        Outcome::Response(frame) => read(frame, peer, max_decompressed),
-        Outcome::Overlong { length, limit } => {
-            let message = format!("the response has {length} bytes, over the limit of {limit}");
+        Outcome::Response(frame) => read_response(frame, peer, max_decompressed),
+        Outcome::TooLong { length, limit } => {
+            let message = format!("response frame is {length} bytes, limit is {limit} (TransportConfig::max_frame)");
             Err(Error::answered(Code::ResourceExhausted, message).with_peer(peer).with_phase(Phase::Decode))
         }
-        Outcome::Overdue => {
-            // What was not written yet will be, and its cancellation after it may come too late.
+        Outcome::Expired => {
+            // The driver still writes a request that it has not begun, and the CANCEL behind it may arrive too late.
             let phase = if channel.has_begun(sent) { Phase::Wait } else { Phase::Send };
-            Err(Error::unknown(Code::DeadlineExceeded, OVERDUE).with_peer(peer).with_phase(phase))
+            Err(Error::unknown(Code::DeadlineExceeded, DEADLINE_PASSED).with_peer(peer).with_phase(phase))
         }
         Outcome::Closed(reason) => {
-            let message = format!("the connection was lost: {reason}");
+            let message = format!("connection lost: {reason}");
             // The outbox of a closed connection writes nothing more: a request that it has not begun never executes.
             let error = if channel.has_begun(sent) {
                 Error::unknown(Code::Unavailable, message).with_phase(Phase::Wait)
@@ -46,27 +47,23 @@ pub(crate) fn conclude(
     }
 }
 
-/// The message of every error that a deadline causes.
-pub(crate) const OVERDUE: &str = "the deadline passed";
-
-/// The reply to a call that gets none.
-pub(crate) fn nothing(peer: SocketAddr) -> Reply {
+/// Returns the reply of a one-way call, which has no answer.
+pub(super) fn no_answer(peer: SocketAddr) -> Reply {
     let (codec, compression) = (Codec::Raw as u8, Compression::None as u8);
     let payload = Payload { codec, compression, bytes: Bytes::new(), max_decompressed: 0 };
     Reply { is_application_error: false, metadata: Default::default(), payload, peer: Some(peer) }
 }
 
-fn read(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply, Error> {
+fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply, Error> {
     let Frame { header, mut body } = frame;
     let head = ResponseHead::take(&mut body).map_err(|error| {
         let (code, message) = match error {
-            HeadError::Violation(violation) => {
-                (Code::Internal, format!("the response's head is malformed: {violation}"))
-            }
-            // A head of the wrong shape is the peer's fault; one that says more than is known here is nobody's.
+            HeadError::Violation(violation) => (Code::Internal, format!("response head is malformed: {violation}")),
             HeadError::Refused(status) => {
+                // A malformed entry is the fault of the peer. An unsupported entry is not: the peer may have a newer
+                // version.
                 let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
-                (code, format!("the response's head is not understood: {}", status.message()))
+                (code, format!("response head is invalid: {}", status.message()))
             }
         };
         Error::answered(code, message).with_phase(Phase::Decode).with_peer(peer)
@@ -92,10 +89,13 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::connection::in_flight::NewCall;
 
-    /// A server polls a handler before it reads the cancellation behind the request.
+    /// An open connection still writes a pending request.
+    ///
+    /// The server then polls its handler before it reads the CANCEL behind the request.
     #[test]
-    fn what_is_not_written_yet_may_still_run_unless_the_connection_is_over() {
+    fn unwritten_request_is_not_executed_only_after_a_close() {
         let outbox = Arc::new(Outbox::new(100));
         let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10, Arc::default());
         channel.prove();
@@ -103,9 +103,11 @@ mod tests {
             out.copied().put_u8(1);
             Ok(())
         };
-        let sent = channel.start(Instant::now() + Duration::from_secs(1), None, false, Waker::noop(), write).unwrap();
-        let delivery = |outcome| conclude(outcome, &channel, sent, 0).unwrap_err().delivery();
-        assert_eq!(delivery(Outcome::Overdue), Delivery::Unknown);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let call = NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() };
+        let sent = channel.start(call, write).unwrap();
+        let delivery = |outcome| into_result(outcome, &channel, sent, 0).unwrap_err().delivery();
+        assert_eq!(delivery(Outcome::Expired), Delivery::Unknown);
         assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotExecuted);
     }
 }

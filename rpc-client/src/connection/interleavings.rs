@@ -1,4 +1,4 @@
-//! The arguments about order, tried in many orders by shuttle: a wake-up that is lost shows as a deadlock.
+//! Shuttle tests of the channel under many random schedules; a lost wake-up shows as a deadlock.
 
 use std::{
     future::poll_fn,
@@ -15,9 +15,9 @@ use rpc_core::{
 use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use tokio::time::Instant;
 
-use crate::{
-    channel::{Channel, Refused, Sent},
-    in_flight::{Look, Outcome},
+use super::{
+    channel::{Channel, SendError, SentCall},
+    in_flight::{CallStatus, NewCall, Outcome},
 };
 
 const SCHEDULES: usize = 5_000;
@@ -30,17 +30,18 @@ fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
     (channel, outbox)
 }
 
-fn start(channel: &Channel) -> Result<Sent, Refused> {
-    channel.start(Instant::now() + Duration::from_secs(60), None, true, Waker::noop(), |_, out| {
+fn start(channel: &Channel) -> Result<SentCall, SendError> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    channel.start(NewCall { deadline, hedge_at: None, has_waited: true, waker: Waker::noop() }, |_, out| {
         out.copied().put_u8(1);
         Ok(())
     })
 }
 
-fn outcome(channel: &Channel, sent: Sent) -> Outcome {
-    block_on(poll_fn(|cx| match channel.look(sent.id, cx.waker()) {
-        Look::Ended(outcome) => Poll::Ready(outcome),
-        Look::Pending | Look::Silent => Poll::Pending,
+fn outcome(channel: &Channel, sent: SentCall) -> Outcome {
+    block_on(poll_fn(|cx| match channel.poll(sent.id, cx.waker()) {
+        CallStatus::Ended(outcome) => Poll::Ready(outcome),
+        CallStatus::Pending | CallStatus::HedgeDue => Poll::Pending,
     }))
 }
 
@@ -49,7 +50,7 @@ fn response() -> Outcome {
 }
 
 #[test]
-fn every_call_that_is_taken_learns_of_the_close() {
+fn close_ends_every_accepted_call() {
     check_random(
         || {
             let (channel, outbox) = channel(10);
@@ -57,47 +58,47 @@ fn every_call_that_is_taken_learns_of_the_close() {
                 let channel = Arc::clone(&channel);
                 thread::spawn(move || match start(&channel) {
                     Ok(sent) => assert!(matches!(outcome(&channel, sent), Outcome::Closed(_))),
-                    Err(refused) => assert!(matches!(refused, Refused::Closed)),
+                    Err(error) => assert!(matches!(error, SendError::Closed)),
                 })
             });
-            // As the driver does it.
+            // The driver closes both in this order.
             outbox.close();
             channel.close(&Arc::new(CloseReason::PeerClosed));
             callers.into_iter().for_each(|caller| caller.join().unwrap());
             channel.retire();
-            assert!(channel.is_done(), "something is left in flight");
+            assert!(channel.is_drained(), "a call is still in flight");
         },
         SCHEDULES,
     );
 }
 
 #[test]
-fn an_answer_reaches_a_caller_that_waits_and_finds_no_place_of_one_that_left() {
+fn answer_reaches_only_a_caller_that_is_present() {
     check_random(
         || {
             let (channel, _outbox) = channel(10);
             let (stays, leaves) = (start(&channel).unwrap(), start(&channel).unwrap());
-            let waits = {
+            let waiting = {
                 let channel = Arc::clone(&channel);
                 thread::spawn(move || assert!(matches!(outcome(&channel, stays), Outcome::Response(_))))
             };
-            let leaver = {
+            let leaving = {
                 let channel = Arc::clone(&channel);
                 thread::spawn(move || channel.abandon(leaves.id))
             };
             channel.deliver(vec![(leaves.id.as_u32(), response())]);
             channel.deliver(vec![(stays.id.as_u32(), response())]);
-            waits.join().unwrap();
-            leaver.join().unwrap();
+            waiting.join().unwrap();
+            leaving.join().unwrap();
             channel.retire();
-            assert!(channel.is_done(), "something is left in flight");
+            assert!(channel.is_drained(), "a call is still in flight");
         },
         SCHEDULES,
     );
 }
 
 #[test]
-fn whoever_waits_for_a_place_gets_it_or_learns_of_the_end() {
+fn slot_waiter_gets_the_slot_or_the_close() {
     check_random(
         || {
             let (channel, outbox) = channel(1);
@@ -108,8 +109,8 @@ fn whoever_waits_for_a_place_gets_it_or_learns_of_the_end() {
                     loop {
                         match start(&channel) {
                             Ok(sent) => return channel.abandon(sent.id),
-                            Err(Refused::Closed) => return,
-                            Err(_) => block_on(channel.room()),
+                            Err(SendError::Closed) => return,
+                            Err(_) => block_on(channel.capacity()),
                         }
                     }
                 })

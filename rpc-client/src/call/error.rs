@@ -1,0 +1,44 @@
+//! The errors that several steps of a call create.
+
+use rpc_core::{Code, Error, Phase, Status};
+
+/// The message of every error that a deadline causes.
+pub(super) const DEADLINE_PASSED: &str = "the deadline passed";
+
+/// Returns the error of a call on a closed client.
+pub(super) fn client_closed() -> Error {
+    Error::not_executed(Code::Unavailable, "the client is closed").with_phase(Phase::Resolve)
+}
+
+/// Returns the error of a call whose deadline passed before its request was written.
+pub(super) fn deadline_passed() -> Error {
+    Error::not_executed(Code::DeadlineExceeded, DEADLINE_PASSED).with_phase(Phase::Send)
+}
+
+/// Returns the error of a call whose options or arguments cannot be sent.
+pub(super) fn invalid_request(status: Status) -> Error {
+    Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send)
+}
+
+/// Joins the first [`MAX_NAMED`] parts and states the number of the others.
+pub(super) fn join_parts(parts: &[String]) -> String {
+    match parts.len().saturating_sub(MAX_NAMED) {
+        0 => parts.join("; "),
+        more => format!("{} and {more} more", parts[..MAX_NAMED].join("; ")),
+    }
+}
+
+/// The largest number of providers that an error names.
+const MAX_NAMED: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_names_at_most_eight_parts() {
+        let parts: Vec<String> = (1..=9).map(|number| number.to_string()).collect();
+        assert_eq!(join_parts(&parts[..8]), "1; 2; 3; 4; 5; 6; 7; 8");
+        assert_eq!(join_parts(&parts), "1; 2; 3; 4; 5; 6; 7; 8 and 1 more");
+    }
+}

@@ -1,0 +1,385 @@
+//! [`ClientCall`]: the future of one call, from the pick of a provider to the answer.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use rpc_core::{BoxFuture, Code, Delivery, Error, Explain, Explanation, Reply, Request, WriteBuffer};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{
+    acquire::acquire,
+    attempts::{Attempts, LiveAttempt, NewestStatus},
+    capacity::{FullChannel, until_capacity},
+    encode::RequestEncoder,
+    error::{deadline_passed, invalid_request},
+    outcome,
+    pick::{ExcludedChannel, pick, pick_first},
+    retry::{self, CallFacts, Verdict},
+    target::Target,
+};
+use crate::{
+    client_core::ClientCore,
+    connection::{
+        channel::{Channel, SendError},
+        in_flight::{CallId, NewCall, Outcome},
+    },
+    counters::Counters,
+};
+
+/// The future of one call.
+///
+/// It resolves by the call's deadline, with an answer or with an error that states whether the handler may have
+/// executed.
+///
+/// # Cancel safety
+///
+/// A drop abandons the call, and the peer receives CANCEL if its handler may be executing. The handler may execute all
+/// the same.
+#[must_use = "futures do nothing unless polled"]
+pub struct ClientCall<A> {
+    /// Declared first, so that a drop abandons the attempts before it drops the client.
+    attempts: Attempts,
+    core: Arc<ClientCore>,
+    request: Request<A>,
+    /// `None` until the first poll.
+    started: Option<Started>,
+    stage: Stage,
+    excluded: Vec<ExcludedChannel>,
+    /// The channels that rejected the call because of a limit since the last wait.
+    full: Vec<FullChannel>,
+    /// Whether the call has waited for a slot of the channel that it tries next.
+    has_waited: bool,
+    /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
+    may_have_executed: bool,
+    /// The error of the attempt that failed last.
+    last_error: Option<Error>,
+}
+
+/// The values that the first poll determines.
+struct Started {
+    at: Instant,
+    deadline: Instant,
+    /// The target, unless the first pick succeeded without it.
+    target: Option<Target>,
+    /// The key of all attempts of a `once` call.
+    idempotency_key: Option<[u8; 16]>,
+}
+
+enum Stage {
+    /// The call picks a channel.
+    Picking,
+    /// The call waits for a provider that accepts calls or for capacity.
+    Acquiring(BoxFuture<'static, Result<Arc<Channel>, Error>>),
+    /// The call waits for its attempts.
+    Waiting,
+    Done,
+}
+
+impl<A> ClientCall<A> {
+    pub(crate) fn new(core: Arc<ClientCore>, request: Request<A>) -> Self {
+        Self {
+            attempts: Attempts::default(),
+            core,
+            request,
+            started: None,
+            stage: Stage::Picking,
+            excluded: Vec::new(),
+            full: Vec::new(),
+            has_waited: false,
+            may_have_executed: false,
+            last_error: None,
+        }
+    }
+
+    fn started(&self) -> &Started {
+        self.started.as_ref().expect("the first poll starts the call before it does anything else")
+    }
+
+    fn started_mut(&mut self) -> &mut Started {
+        self.started.as_mut().expect("the first poll starts the call before it does anything else")
+    }
+
+    fn facts(&self) -> CallFacts {
+        let pinned = self.request.options.address.is_some();
+        CallFacts::new(self.request.method, self.attempts.sent(), pinned, self.attempts.any_live())
+    }
+}
+
+/// The steps of a call.
+impl<A: Serialize> ClientCall<A> {
+    fn poll_call(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
+        if self.started.is_none() {
+            // Consume coop budget so that a loop of calls that fail at once cannot starve other tasks.
+            let coop = ready!(tokio::task::coop::poll_proceed(cx));
+            self.started = Some(self.begin()?);
+            coop.made_progress();
+        }
+        loop {
+            if let Some(result) = self.poll_attempts(cx) {
+                return Poll::Ready(result);
+            }
+            let channel = match &mut self.stage {
+                Stage::Waiting => return Poll::Pending,
+                Stage::Done => return Poll::Ready(Err(Error::unknown(Code::Internal, "call polled after completion"))),
+                Stage::Picking => self.pick().transpose(),
+                Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
+            };
+            let channel = match channel {
+                Some(Ok(channel)) => channel,
+                None => {
+                    self.acquire();
+                    continue;
+                }
+                // No other provider accepts the call, but an earlier attempt may still be answered.
+                Some(Err(_)) if self.attempts.any_live() => {
+                    self.stage = Stage::Waiting;
+                    continue;
+                }
+                Some(Err(error)) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
+            };
+            if let Some(result) = self.start_attempt(channel, cx) {
+                return Poll::Ready(result);
+            }
+            // The attempt has this task's waker, so there is nothing to poll now.
+            if matches!(self.stage, Stage::Waiting) && !self.attempts.has_earlier() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<Started, Error> {
+        let Request { method, options, .. } = &mut self.request;
+        if let Some(status) = options.invalid.take() {
+            return Err(invalid_request(status));
+        }
+        let at = Instant::now();
+        let deadline = options.deadline_from(at, method, self.core.config().timeout);
+        if deadline <= at {
+            return Err(deadline_passed());
+        }
+        self.core.count_call();
+        let idempotency_key = method.run_once().map(|_| self.core.rng().idempotency_key());
+        Ok(Started { at, deadline, target: None, idempotency_key })
+    }
+
+    /// Picks a channel. Returns `None` when no provider accepts the call now.
+    fn pick(&mut self) -> Result<Option<Arc<Channel>>, Error> {
+        let Request { method, options, .. } = &self.request;
+        let is_first = self.started().target.is_none() && self.excluded.is_empty() && self.full.is_empty();
+        if is_first && let Some(channel) = pick_first(&self.core, method.service(), options) {
+            return Ok(Some(channel));
+        }
+        let target = match self.started_mut().target.take() {
+            Some(target) => target,
+            None => Target::resolve(&self.core, self.request.method.service(), self.request.options.address)?,
+        };
+        let channel = pick(&self.core, &target, &self.request.options, &self.excluded, &self.full);
+        self.started_mut().target = Some(target);
+        Ok(channel)
+    }
+
+    /// Starts to wait: for capacity if a channel was full, otherwise for a provider.
+    fn acquire(&mut self) {
+        let Started { target, deadline, .. } = self.started();
+        let (core, deadline) = (Arc::clone(&self.core), *deadline);
+        self.stage = Stage::Acquiring(if self.full.is_empty() {
+            let target = target.clone().expect("a pick without a channel resolves the target");
+            Box::pin(acquire(core, target, self.request.options.clone(), self.excluded.clone(), deadline))
+        } else {
+            self.has_waited = true;
+            Box::pin(until_capacity(core, std::mem::take(&mut self.full), deadline))
+        });
+    }
+
+    /// Sends an attempt on a channel. Returns the result if it ends the call.
+    fn start_attempt(&mut self, channel: Arc<Channel>, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+        let Started { at, deadline, idempotency_key, .. } = *self.started();
+        let has_waited = std::mem::take(&mut self.has_waited);
+        // The first attempt starts at once, and a read of the clock has a cost.
+        let is_immediate = self.attempts.sent() == 0 && matches!(self.stage, Stage::Picking);
+        let now = if is_immediate { at } else { Instant::now() };
+        let timeout = deadline.saturating_duration_since(now);
+        if timeout.is_zero() {
+            channel.pass_on();
+            let error = deadline_passed().with_peer(channel.address());
+            return Some(Err(self.last_error.take().unwrap_or(error)));
+        }
+        let encoder = RequestEncoder {
+            request: &self.request,
+            config: self.core.config(),
+            timeout,
+            idempotency_key,
+            repeat: self.may_have_executed || self.attempts.has_earlier(),
+        };
+        let encode = |id: CallId, out: &mut WriteBuffer| encoder.encode(id, out);
+        if self.request.method.is_one_way() {
+            return match channel.send(encode) {
+                Ok(()) => Some(Ok(outcome::no_answer(channel.address()))),
+                Err(error) => self.handle_send_error(channel, error),
+            };
+        }
+        let hedge_at = self.facts().may_repeat().then(|| now + timeout / ATTEMPTS_PER_TIMEOUT);
+        match channel.start(NewCall { deadline, hedge_at, has_waited, waker: cx.waker() }, encode) {
+            Ok(sent) => {
+                if self.attempts.sent() > 0 {
+                    Counters::count(&self.core.counters().retries);
+                }
+                self.attempts.add(channel, sent, now, self.request.options.explain.then_some(at));
+                self.stage = Stage::Waiting;
+                None
+            }
+            Err(error) => self.handle_send_error(channel, error),
+        }
+    }
+
+    /// Handles a channel that did not accept the call. Returns the error if it ends the call.
+    fn handle_send_error(&mut self, channel: Arc<Channel>, error: SendError) -> Option<Result<Reply, Error>> {
+        match error {
+            SendError::Encode(status) => return Some(Err(invalid_request(status))),
+            SendError::Full(limit) => {
+                self.full.push(FullChannel { channel, limit });
+                self.stage = Stage::Picking;
+                if self.request.options.affinity.is_some() {
+                    // The key belongs to this provider even while it is full.
+                    self.acquire();
+                }
+            }
+            // The channel closed after the pick, so the next pick skips it.
+            SendError::Closed => self.stage = Stage::Picking,
+        }
+        None
+    }
+
+    /// Polls the attempts in flight. Returns the result if one of them ends the call.
+    fn poll_attempts(&mut self, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+        match self.attempts.poll_newest(cx) {
+            NewestStatus::Pending => {}
+            NewestStatus::HedgeDue(attempt) => self.hedge(attempt),
+            NewestStatus::Ended(attempt, outcome) => {
+                if let Some(result) = self.settle(attempt, outcome) {
+                    return Some(result);
+                }
+            }
+        }
+        let mut index = 0;
+        while let Some((attempt, outcome)) = self.attempts.poll_earlier(&mut index, cx) {
+            if let Some(result) = self.settle(attempt, outcome) {
+                return Some(result);
+            }
+        }
+        None
+    }
+
+    /// Handles an attempt that exceeded its hedge time.
+    ///
+    /// The call probes the peer, and picks another provider if a hedge is permitted.
+    fn hedge(&mut self, attempt: LiveAttempt) {
+        // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have
+        // answered other calls just after this one was sent. An unnecessary probe costs one round trip.
+        attempt.channel.request_probe(attempt.sent_at + attempt.sent_at.elapsed() / 2);
+        if !self.facts().permits_attempt() || !self.core.take_retry() {
+            self.attempts.keep_newest(attempt);
+            return;
+        }
+        let reason = format!("{} has not answered within {:?}", attempt.channel.address(), attempt.sent_at.elapsed());
+        self.excluded.push(ExcludedChannel { channel: Arc::clone(&attempt.channel), reason: reason.into() });
+        self.attempts.keep_earlier(attempt);
+        self.stage = Stage::Picking;
+    }
+
+    /// Handles the outcome of an attempt. Returns the result if it ends the call.
+    fn settle(&mut self, attempt: LiveAttempt, outcome: Outcome) -> Option<Result<Reply, Error>> {
+        let max_decompressed = self.core.config().max_decompressed;
+        let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, max_decompressed);
+        let started_at = self.started().at;
+        self.attempts.log_end(&attempt, started_at, result.as_ref().err());
+        let error = match result {
+            Ok(reply) => return Some(Ok(reply)),
+            Err(error) => error,
+        };
+        self.may_have_executed |= error.delivery() == Delivery::Unknown;
+        if let Some(time) = error.retry_after() {
+            self.core.start_cooldown(&attempt.channel, time);
+        }
+        let facts = self.facts();
+        let verdict = retry::decide(&error, &facts);
+        match verdict {
+            Verdict::Fail => return Some(Err(error)),
+            Verdict::Retry { budgeted: true } if !self.core.take_retry() => return Some(Err(error)),
+            Verdict::Retry { .. } | Verdict::RetryElsewhere | Verdict::AwaitOthers => {}
+        }
+        if retry::pins_address(&error, &facts) {
+            self.pin(&attempt.channel);
+        }
+        if retry::excludes_channel(&error) {
+            let reason = error.to_string().into();
+            self.excluded.push(ExcludedChannel { channel: attempt.channel, reason });
+        }
+        match verdict {
+            Verdict::RetryElsewhere => {
+                if !matches!(self.pick(), Ok(Some(_))) {
+                    return Some(Err(error));
+                }
+                self.stage = Stage::Picking;
+            }
+            Verdict::Retry { .. } if matches!(self.stage, Stage::Waiting) => self.stage = Stage::Picking,
+            Verdict::Retry { .. } | Verdict::AwaitOthers | Verdict::Fail => {}
+        }
+        self.last_error = Some(error);
+        None
+    }
+
+    /// Restricts the call to the server that may have stored its answer, even while it restarts.
+    fn pin(&mut self, channel: &Channel) {
+        self.request.options.wait_for_ready = Some(true);
+        self.started_mut().target = Some(Target::Address(channel.address()));
+    }
+}
+
+impl<A: Serialize + Send + 'static> Future for ClientCall<A> {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut reply = ready!(self.poll_call(cx));
+        self.stage = Stage::Done;
+        // A handler may have executed, or may execute, whatever the last error was.
+        if (self.may_have_executed || self.attempts.any_live())
+            && let Err(error) = reply
+        {
+            reply = Err(error.with_delivery(Delivery::Unknown));
+        }
+        Poll::Ready(reply)
+    }
+}
+
+impl<A: Serialize + Send + 'static> Explain for ClientCall<A> {
+    fn explanation(&self) -> Explanation {
+        let target = self.started.as_ref().and_then(|started| started.target.as_ref());
+        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core));
+        explanation.route = self.request.method.route().to_owned();
+        explanation.attempts = self.attempts.log().to_vec();
+        explanation.took = self.started.as_ref().map_or(Duration::ZERO, |started| started.at.elapsed());
+        explanation
+    }
+}
+
+/// The arguments are never pinned.
+impl<A> Unpin for ClientCall<A> {}
+
+impl<A> fmt::Debug for ClientCall<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCall")
+            .field("route", &self.request.method.route())
+            .field("excluded", &self.excluded)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The divisor of the time left that yields the hedge time: an attempt has a third of it.
+const ATTEMPTS_PER_TIMEOUT: u32 = 3;

@@ -1,0 +1,26 @@
+//! One call, from its options to its answer.
+//!
+//! | topic | module |
+//! |---|---|
+//! | the call's future, a state machine | `future` |
+//! | the target of a call: a service or an address | `target` |
+//! | the pick of a channel | `pick` |
+//! | waiting for a provider, and why none accepts calls | `acquire`, `no_provider` |
+//! | waiting for capacity on a channel | `capacity` |
+//! | the bytes of a request | `encode` |
+//! | the attempts in flight | `attempts` |
+//! | the decision to retry | `retry` |
+//! | the reply or error in an outcome | `outcome` |
+//! | errors that several modules create | `error` |
+
+mod acquire;
+mod attempts;
+mod capacity;
+mod encode;
+mod error;
+pub(crate) mod future;
+mod no_provider;
+mod outcome;
+mod pick;
+mod retry;
+pub(crate) mod target;

@@ -1,0 +1,56 @@
+//! The pick of a channel for an attempt.
+
+use std::sync::Arc;
+
+use rpc_core::{CallOptions, ServiceId};
+
+use super::{capacity::FullChannel, target::Target};
+use crate::{
+    client_core::ClientCore,
+    connection::channel::Channel,
+    planted::{Bug, planted},
+};
+
+/// A channel that a call does not pick again: an attempt on it failed or exceeded its hedge time.
+///
+/// A new connection to the same address may be picked. A channel whose peer requested a cooldown is not excluded.
+#[derive(Debug, Clone)]
+pub(super) struct ExcludedChannel {
+    pub(super) channel: Arc<Channel>,
+    /// How the attempt failed.
+    pub(super) reason: Arc<str>,
+}
+
+/// Picks a channel for the first attempt, or returns `None` if the call needs the full [`pick`].
+///
+/// It serves calls to a followed service, which are most calls, and increments no reference count that other threads
+/// share except the channel's.
+pub(super) fn pick_first(core: &ClientCore, service: &ServiceId, options: &CallOptions) -> Option<Arc<Channel>> {
+    let needs_target = options.address.is_some() || options.explain;
+    if needs_target || core.pool().is_closed() || planted(Bug::OneListForAllServices) {
+        return None;
+    }
+    let providers = core.services().get(service)?;
+    providers.pick(core.config().balance, options.affinity, core.rng(), |_| true)
+}
+
+/// Picks a channel that is eligible for calls and neither excluded nor full.
+pub(super) fn pick(
+    core: &ClientCore,
+    target: &Target,
+    options: &CallOptions,
+    excluded: &[ExcludedChannel],
+    full: &[FullChannel],
+) -> Option<Arc<Channel>> {
+    let usable = |channel: &Arc<Channel>| {
+        !is_excluded(channel, excluded) && full.iter().all(|full| !Arc::ptr_eq(&full.channel, channel))
+    };
+    match target {
+        Target::Service(providers) => providers.pick(core.config().balance, options.affinity, core.rng(), usable),
+        Target::Address(address) => core.pool().get_or_insert(*address).eligible_channel().filter(usable),
+    }
+}
+
+pub(super) fn is_excluded(channel: &Arc<Channel>, excluded: &[ExcludedChannel]) -> bool {
+    excluded.iter().any(|excluded| Arc::ptr_eq(&excluded.channel, channel))
+}

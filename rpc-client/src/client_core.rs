@@ -1,0 +1,91 @@
+//! [`ClientCore`]: the state that a client's clones and calls share.
+
+use std::{sync::Arc, time::Duration};
+
+use rpc_core::{Discovery, transport::Connect};
+use tokio::time::Instant;
+
+use crate::{
+    config::ClientConfig,
+    connection::{channel::Channel, credentials::Credentials},
+    counters::{ClientCounts, Counters},
+    discovery::services::Services,
+    endpoint::pool::EndpointPool,
+    retry_budget::RetryBudget,
+    rng::RngSource,
+};
+
+/// The state that a client's clones and calls share.
+///
+/// All threads read it, so it shares no cache line with the reference count before it.
+#[repr(align(128))]
+pub(crate) struct ClientCore {
+    config: Arc<ClientConfig>,
+    services: Services,
+    pool: Arc<EndpointPool>,
+    retries: RetryBudget,
+}
+
+impl ClientCore {
+    pub(crate) fn new(
+        config: ClientConfig,
+        discovery: Option<Arc<dyn Discovery>>,
+        connector: Arc<dyn Connect>,
+        credentials: Credentials,
+    ) -> Self {
+        let config = Arc::new(config);
+        Self {
+            services: Services::new(discovery, config.cache_directory.clone()),
+            pool: EndpointPool::new(Arc::clone(&config), connector, credentials),
+            retries: RetryBudget::new(Instant::now()),
+            config,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<EndpointPool> {
+        &self.pool
+    }
+
+    pub(crate) fn rng(&self) -> &RngSource {
+        self.pool.rng()
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.pool.counters()
+    }
+
+    pub(crate) fn counts(&self) -> ClientCounts {
+        self.counters().counts(self.retries.calls())
+    }
+
+    /// Counts the start of a call.
+    pub(crate) fn count_call(&self) {
+        self.retries.count_call();
+    }
+
+    /// Takes a retry or a hedge from the retry budget.
+    ///
+    /// Returns false, and counts that, when the budget is spent.
+    pub(crate) fn take_retry(&self) -> bool {
+        let taken = self.retries.take(Instant::now());
+        if !taken {
+            Counters::count(&self.counters().retries_denied);
+        }
+        taken
+    }
+
+    /// Starts the cooldown that the peer of `channel` requested.
+    pub(crate) fn start_cooldown(&self, channel: &Channel, time: Duration) {
+        if channel.start_cooldown(time) {
+            self.pool.changes().notify();
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! [`Channel`]: the callers' view of one connection to a provider.
+
+use std::{net::SocketAddr, sync::Arc, task::Waker, time::Duration};
+
+use rpc_core::{
+    Status, WriteBuffer,
+    frame::{FrameType, Header},
+    sync::OnceLock,
+    transport::{CloseReason, Outbox, Position, PushError},
+};
+use tokio::time::Instant;
+
+use super::{
+    calls::{Calls, Expiry},
+    health::Health,
+    in_flight::{CallId, CallStatus, NewCall, Outcome},
+    state::{ChannelState, StateCell},
+};
+use crate::{
+    counters::Counters,
+    planted::{Bug, planted},
+};
+
+/// The callers' view of one connection to a provider, which multiplexes many calls.
+///
+/// Callers append requests to the outbox and wait in the in-flight table; the connection's driver does the I/O.
+///
+/// Callers on several threads read the state and the health all the time, so the fields that all of them write (the
+/// table, and the reference count before this struct) are on other cache lines.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Channel {
+    address: SocketAddr,
+    outbox: Arc<Outbox>,
+    calls: Calls,
+    state: StateCell,
+    health: Health,
+    /// The status of the peer's GOAWAY.
+    goaway: OnceLock<Status>,
+    counters: Arc<Counters>,
+}
+
+/// A call whose request is in the outbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentCall {
+    pub(crate) id: CallId,
+    /// The position of the request in the output.
+    pub(crate) position: Position,
+}
+
+/// Why a channel did not accept a call.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The channel accepts no calls.
+    Closed,
+    /// A limit is reached; [`Channel::capacity`] waits until the channel is below it.
+    Full(Limit),
+    /// The request cannot be encoded.
+    Encode(Status),
+}
+
+/// A limit of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// The number of calls in flight.
+    InFlight,
+    /// The number of bytes in the outbox.
+    Outbox,
+}
+
+/// The part of a channel that its callers use.
+impl Channel {
+    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize, counters: Arc<Counters>) -> Self {
+        Self {
+            address,
+            outbox,
+            calls: Calls::new(max_in_flight),
+            state: StateCell::new(),
+            health: Health::new(),
+            goaway: OnceLock::new(),
+            counters,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the number of callers that wait for an answer, or `None` if the channel is not eligible.
+    pub(crate) fn load(&self) -> Option<usize> {
+        self.is_eligible().then(|| self.calls.load())
+    }
+
+    /// Returns whether callers may pick this channel for new calls.
+    pub(crate) fn is_eligible(&self) -> bool {
+        self.is_open() && self.health.is_eligible()
+    }
+
+    /// Returns whether the channel accepts calls, whatever its health is.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.is_open()
+    }
+
+    /// Returns whether the peer has ever sent a pong or a response.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.state.is_proven()
+    }
+
+    /// Returns whether the driver probed the peer, which neither answered nor was declared dead yet.
+    pub(crate) fn is_unresponsive(&self) -> bool {
+        self.is_open() && self.health.is_unresponsive()
+    }
+
+    /// Returns when the peer's cooldown ends, if it is in one.
+    pub(crate) fn cooldown_until(&self) -> Option<Instant> {
+        self.health.cooldown_until()
+    }
+
+    /// Starts the cooldown that the peer requested. Returns whether the peer was in none until now.
+    pub(crate) fn start_cooldown(&self, time: Duration) -> bool {
+        self.health.start_cooldown(time)
+    }
+
+    /// Requests a probe of the peer unless the driver has read something after `since`.
+    ///
+    /// Callers do not pick the channel until the peer responds.
+    pub(crate) fn request_probe(&self, since: Instant) {
+        self.health.request_probe(since);
+        self.outbox.wake();
+    }
+
+    /// Starts to drain: accepts no new calls, and ends the connection after the calls in flight.
+    pub(crate) fn retire(&self) {
+        self.drain();
+        self.outbox.wake();
+    }
+
+    /// Inserts a call into the in-flight table, then lets `write` append its request.
+    ///
+    /// In this order an answer always finds its call. The caller must [`poll`](Self::poll) the call when it is woken,
+    /// and may [`abandon`](Self::abandon) it before its end.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; the table is then unchanged.
+    pub(crate) fn start(
+        &self,
+        call: NewCall<'_>,
+        write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
+    ) -> Result<SentCall, SendError> {
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
+        // The guard removes the call unless it is sent, also when the user's `Serialize` panics.
+        let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
+        let position = self.write(|out| write(slot.id(), out))?;
+        Ok(SentCall { id: slot.keep(), position })
+    }
+
+    /// Lets `write` append a request that gets no answer.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]
+    pub(crate) fn send(
+        &self,
+        write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
+    ) -> Result<(), SendError> {
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
+        self.write(|out| write(CallId::ONE_WAY, out)).map(drop)
+    }
+
+    fn write(&self, write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>) -> Result<Position, SendError> {
+        match self.outbox.push_at(|position, out| write(out).map(|()| position)) {
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(status)) => Err(SendError::Encode(status)),
+            Err(PushError::Full) => Err(SendError::Full(Limit::Outbox)),
+            Err(PushError::Closed) => {
+                // The driver is about to close the channel. Close it now so that no other caller picks it meanwhile.
+                self.state.close();
+                Err(SendError::Closed)
+            }
+        }
+    }
+
+    /// Takes the outcome of a call, or stores the waker.
+    pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> CallStatus {
+        self.calls.poll(id, waker)
+    }
+
+    /// Abandons a call, and sends CANCEL if the peer may still be executing it.
+    pub(crate) fn abandon(&self, id: CallId) {
+        if self.calls.abandon(id) {
+            self.cancel(id);
+        }
+    }
+
+    /// Returns whether the driver has handed any byte of the request to the socket.
+    pub(crate) fn has_begun(&self, sent: SentCall) -> bool {
+        self.outbox.has_begun(sent.position)
+    }
+
+    /// Waits until the channel is below both limits, or accepts no more calls.
+    ///
+    /// Callers proceed in the order in which they started to wait; a caller that then starts no call must
+    /// [`pass_on`](Self::pass_on) its slot.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time: an unused notification reaches the next waiter.
+    pub(crate) async fn capacity(&self) {
+        self.outbox.room().await;
+        self.calls.wait_for_slot(|| self.is_open()).await;
+    }
+
+    /// Notifies the next waiter of a slot that this caller does not use.
+    pub(crate) fn pass_on(&self) {
+        self.calls.pass_on_slot();
+    }
+
+    /// Returns the number of occupied slots in the in-flight table.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    fn cancel(&self, id: CallId) {
+        let header = Header::empty(FrameType::Cancel, id.as_u32());
+        // A closed outbox needs no CANCEL: the connection's end cancels its calls.
+        let _ = self.outbox.push_control(|out| out.extend_from_slice(&header.to_bytes()));
+    }
+
+    fn drain(&self) {
+        self.state.drain();
+        self.calls.release_waiters();
+    }
+}
+
+/// The part of a channel that its driver uses.
+impl Channel {
+    /// Returns whether more than one caller waits for an answer.
+    pub(super) fn has_several_callers(&self) -> bool {
+        self.calls.load() > 1
+    }
+
+    /// Delivers answers to their callers.
+    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>) {
+        for _ in 0..self.calls.deliver(answers) {
+            self.count_stray();
+        }
+    }
+
+    /// Counts a frame that matches no call.
+    pub(super) fn count_stray(&self) {
+        Counters::count(&self.counters.strays);
+    }
+
+    /// Records a pong or a response: the peer is alive. Returns whether the channel became open.
+    pub(crate) fn prove(&self) -> bool {
+        self.state.prove()
+    }
+
+    /// Records that the driver read something. Returns whether the peer was unresponsive until now.
+    pub(super) fn mark_responsive(&self) -> bool {
+        self.health.mark_responsive()
+    }
+
+    /// Returns whether the driver must probe the peer now.
+    pub(super) fn take_probe(&self, last_read: Instant) -> bool {
+        self.health.take_probe(last_read)
+    }
+
+    /// Starts to drain because the peer sent GOAWAY.
+    pub(super) fn handle_goaway(&self, status: Status) {
+        self.goaway.get_or_init(|| status);
+        self.drain();
+    }
+
+    /// Returns the status of the peer's GOAWAY, if it sent one.
+    pub(crate) fn goaway(&self) -> Option<&Status> {
+        self.goaway.get()
+    }
+
+    /// Ends the calls whose deadline has passed.
+    pub(super) fn expire(&self, now: Instant) -> Expiry {
+        self.calls.expire(now, |id| self.cancel(id))
+    }
+
+    /// Returns whether the channel drains and no call is in flight, so that the connection can end.
+    pub(super) fn is_drained(&self) -> bool {
+        match self.state.get() {
+            ChannelState::Unproven | ChannelState::Open => false,
+            ChannelState::Draining | ChannelState::Closed => self.calls.len() == 0,
+        }
+    }
+
+    /// Ends every call; the connection is closed.
+    pub(super) fn close(&self, reason: &Arc<CloseReason>) {
+        self.state.close();
+        if !planted(Bug::PendingNotFailedOnClose) {
+            self.calls.close(reason);
+        }
+        self.calls.release_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task};
+
+    use bytes::{BufMut, Bytes};
+    use rpc_core::frame::Frame;
+
+    use super::*;
+
+    fn channel() -> Channel {
+        let outbox = Arc::new(Outbox::new(1000));
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 1, Arc::default());
+        channel.prove();
+        channel
+    }
+
+    fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        channel.start(NewCall { deadline, hedge_at: None, has_waited, waker: Waker::noop() }, |_, out| {
+            out.copied().put_u8(1);
+            Ok(())
+        })
+    }
+
+    fn finish(channel: &Channel, sent: SentCall) {
+        let header = Header::empty(FrameType::Response, 0);
+        channel.deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))]);
+        assert!(matches!(channel.poll(sent.id, Waker::noop()), CallStatus::Ended(_)));
+    }
+
+    #[test]
+    fn slot_goes_to_the_longest_waiter() {
+        let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+        let first = start(&channel, false).unwrap();
+        let (mut second, mut third) = (pin!(channel.capacity()), pin!(channel.capacity()));
+        assert!(second.as_mut().poll(cx).is_pending() && third.as_mut().poll(cx).is_pending());
+        finish(&channel, first);
+        assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::InFlight))), "it has not waited");
+        assert!(third.as_mut().poll(cx).is_pending());
+        assert!(second.as_mut().poll(cx).is_ready());
+        let second = start(&channel, true).unwrap();
+        assert!(third.as_mut().poll(cx).is_pending());
+        finish(&channel, second);
+        assert!(third.as_mut().poll(cx).is_ready());
+        let third = start(&channel, true).unwrap();
+        finish(&channel, third);
+        assert!(start(&channel, false).is_ok(), "no caller waits");
+    }
+
+    #[test]
+    fn unused_slot_goes_to_the_next_waiter() {
+        let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+        let first = start(&channel, false).unwrap();
+        let (mut dropped, mut late) = (Box::pin(channel.capacity()), Box::pin(channel.capacity()));
+        let mut last = pin!(channel.capacity());
+        assert!(dropped.as_mut().poll(cx).is_pending() && late.as_mut().poll(cx).is_pending());
+        assert!(last.as_mut().poll(cx).is_pending());
+        finish(&channel, first);
+        drop(dropped);
+        assert!(late.as_mut().poll(cx).is_ready());
+        channel.pass_on();
+        assert!(last.as_mut().poll(cx).is_ready());
+    }
+
+    #[test]
+    fn send_error_names_the_limit() {
+        let outbox = Arc::new(Outbox::new(1));
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 2, Arc::default());
+        assert!(matches!(start(&channel, false), Err(SendError::Closed)), "the peer is not proven");
+        channel.prove();
+        let first = start(&channel, false).unwrap();
+        assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::Outbox))));
+        assert_eq!(channel.in_flight(), 1, "the rejected call left the table");
+        channel.abandon(first.id);
+    }
+}

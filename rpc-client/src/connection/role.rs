@@ -1,0 +1,216 @@
+//! [`ClientRole`]: the client's role on a connection.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rpc_core::{
+    Code, Status, WireSink,
+    frame::{Frame, FrameType, Header, Violation},
+    head::ResponseHead,
+    proof::{Challenge, Proof},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
+};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{channel::Channel, credentials::HandshakeCredentials, heartbeat::Heartbeat, in_flight::Outcome};
+use crate::{changes::ChangeNotifier, config::ClientConfig};
+
+/// The client's role on a connection: handles the peer's frames and keeps the connection alive.
+#[derive(Debug)]
+pub(crate) struct ClientRole {
+    channel: Arc<Channel>,
+    outbox: Arc<Outbox>,
+    heartbeat: Heartbeat,
+    pings: PingWindow,
+    /// Notified when the channel starts or stops accepting calls.
+    changes: Arc<ChangeNotifier>,
+    /// The answer to the peer's challenge; used once.
+    credentials: Option<HandshakeCredentials>,
+    max_frame: usize,
+    /// Whether the role has sent the first ping, whose pong proves the peer.
+    greeted: bool,
+    /// Answers that were read and not delivered yet: one lock of the in-flight table delivers many.
+    answers: Vec<(u32, Outcome)>,
+    last_read: Option<Instant>,
+}
+
+impl ClientRole {
+    pub(crate) fn new(
+        channel: Arc<Channel>,
+        outbox: Arc<Outbox>,
+        config: &ClientConfig,
+        changes: Arc<ChangeNotifier>,
+        credentials: HandshakeCredentials,
+    ) -> Self {
+        let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
+        let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
+        Self {
+            channel,
+            outbox,
+            heartbeat,
+            pings,
+            changes,
+            credentials: Some(credentials),
+            max_frame: config.transport.max_frame as usize,
+            greeted: false,
+            answers: Vec::new(),
+            last_read: None,
+        }
+    }
+
+    fn queue_answer(&mut self, id: u32, outcome: Outcome) {
+        self.answers.push((id, outcome));
+        if self.answers.len() == MAX_ANSWERS_PER_DELIVERY {
+            self.deliver_answers();
+        }
+    }
+
+    fn deliver_answers(&mut self) {
+        if !self.answers.is_empty() {
+            self.channel.deliver(std::mem::take(&mut self.answers));
+        }
+    }
+
+    fn send_empty(&self, frame_type: FrameType, id: u32) {
+        // A closed outbox means that the connection is over, so the peer needs no frame.
+        let _ = self.outbox.push_control(|out| out.extend_from_slice(&Header::empty(frame_type, id).to_bytes()));
+    }
+
+    fn prove_peer(&self) {
+        if self.channel.prove() {
+            self.changes.notify();
+        }
+    }
+
+    /// Answers the challenge of a server that requires a token.
+    ///
+    /// The server answers no ping before it has accepted the proof, so the role sends another first ping behind it.
+    fn handle_challenge(&mut self, body: &[u8]) {
+        let Some(challenge) = Challenge::read(body) else { return };
+        let Some(HandshakeCredentials { token, binding }) = self.credentials.take() else { return };
+        let Some(token) = token else {
+            return self.drain(Status::new(Code::Unauthenticated, NO_TOKEN));
+        };
+        let mut proof = BytesMut::new();
+        Proof::new(&token, challenge, &binding, rand::random()).to_frame().write(&mut proof);
+        // As in `send_empty`.
+        let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
+        self.send_empty(FrameType::Ping, 0);
+    }
+
+    fn handle_goaway(&self, mut body: Bytes) {
+        let status = ResponseHead::take(&mut body).map(|head| head.status);
+        self.drain(status.unwrap_or_else(|_| Status::new(Code::Unavailable, "")));
+    }
+
+    fn drain(&self, status: Status) {
+        debug!(peer = %self.channel.address(), %status, "connection drains");
+        self.channel.handle_goaway(status);
+        self.changes.notify();
+    }
+
+    /// Rejects a request: the protocol lets either end call, and this end serves no methods.
+    fn reject(&self, header: Header) -> Result<(), Violation> {
+        if header.id == 0 {
+            return Err(Violation::ZeroId);
+        }
+        let sink = WireSink {
+            outbox: Arc::clone(&self.outbox),
+            id: header.id,
+            codec: header.codec,
+            compression: header.compression,
+            max_frame: self.max_frame,
+        };
+        sink.refuse(&Status::new(Code::Unimplemented, "client serves no methods"), None);
+        Ok(())
+    }
+}
+
+impl Role for ClientRole {
+    fn backlog(config: &TransportConfig) -> usize {
+        // A client continues to read while its own requests wait, which are at most `outbox` bytes and a frame: the
+        // server may be unable to write until this end reads. The second `outbox` bounds the control frames that this
+        // end owes the server.
+        config.outbox + config.max_frame as usize + config.outbox
+    }
+
+    fn expects_more(&self, _read: bool) -> bool {
+        // Callers that receive their answers soon make their next calls; a single caller has made its call already.
+        self.channel.has_several_callers()
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let header = frame.header;
+        match header.frame_type {
+            FrameType::Response => {
+                self.prove_peer();
+                self.queue_answer(header.id, Outcome::Response(frame));
+            }
+            FrameType::Pong => self.prove_peer(),
+            FrameType::Ping => {
+                self.pings.count(now)?;
+                self.send_empty(FrameType::Pong, header.id);
+            }
+            FrameType::Goaway => self.handle_goaway(frame.body),
+            FrameType::Challenge => self.handle_challenge(&frame.body),
+            FrameType::Request => self.reject(header)?,
+            FrameType::Item | FrameType::End | FrameType::Credit => self.channel.count_stray(),
+            FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
+        match header.frame_type {
+            FrameType::Response => {
+                self.queue_answer(header.id, Outcome::TooLong { length: header.full_length, limit });
+            }
+            FrameType::Request => self.reject(header)?,
+            _ => self.channel.count_stray(),
+        }
+        Ok(())
+    }
+
+    fn handle_read(&mut self) {
+        self.deliver_answers();
+    }
+
+    fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+        if self.channel.is_drained() {
+            return Ok(Turn { wake_at: None, finish: true });
+        }
+        if activity.peer_closed {
+            return Err(CloseReason::PeerClosed);
+        }
+        if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.mark_responsive() {
+            self.changes.notify();
+        }
+        let expiry = self.channel.expire(now);
+        let probe = self.channel.take_probe(activity.last_read);
+        if probe {
+            self.changes.notify();
+        }
+        // The first ping proves the peer: a process that accepts connections may be paused, or another program on the
+        // port.
+        let ping_now = probe | !std::mem::replace(&mut self.greeted, true);
+        let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
+        if beat.ping {
+            self.send_empty(FrameType::Ping, 0);
+        }
+        let wake_at = expiry.next_due.map_or(beat.wake_at, |at| at.min(beat.wake_at));
+        Ok(Turn { wake_at: Some(wake_at), finish: false })
+    }
+
+    fn handle_close(&mut self, reason: &Arc<CloseReason>) {
+        // Answers that were read before the close still count.
+        self.deliver_answers();
+        self.channel.close(reason);
+        self.changes.notify();
+    }
+}
+
+/// The message of a client that a server challenges and that has no token.
+const NO_TOKEN: &str = "server requires a token, client has none (ClientBuilder::token)";
+/// The largest number of answers that one lock of the in-flight table delivers.
+const MAX_ANSWERS_PER_DELIVERY: usize = 32;

@@ -1,0 +1,67 @@
+//! [`follow`]: the task that keeps the provider list of one service up to date.
+
+use std::sync::Arc;
+
+use rpc_core::{Addresses, Instance};
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use super::{providers::ServiceProviders, snapshot::SnapshotFile, tracker::Tracker};
+use crate::endpoint::pool::EndpointPool;
+
+/// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
+///
+/// Runs until it is dropped.
+pub(crate) async fn follow(
+    providers: Arc<ServiceProviders>,
+    mut addresses: Addresses,
+    pool: Arc<EndpointPool>,
+    mut snapshot: SnapshotFile,
+) {
+    let mut tracker = Tracker::new(Arc::clone(&pool));
+    let mut registry_open = true;
+    let patience_ends = Instant::now() + pool.config().registry_patience;
+    let mut from_disk: Option<Arc<[Instance]>> = None;
+    loop {
+        // Created before the states are read, so that a change after the read is not missed.
+        let changed = pool.changes().next();
+        let now = Instant::now();
+        let answer = addresses.borrow_and_update().clone();
+        if answer.is_none() && from_disk.is_none() && now >= patience_ends {
+            from_disk = Some(snapshot.load().await);
+        }
+        let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
+        let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
+        let next = tracker.update(listed.map(|list| &**list), now);
+        let list = tracker.list(answer.is_some(), stale);
+        if list.differs_from(&providers.list()) {
+            debug!(service = %providers.service(), providers = list.endpoints.len(), stale, "provider list changed");
+            providers.publish(list);
+            pool.changes().notify_subscribers();
+        }
+        if answer.is_some() {
+            store(&tracker, &mut snapshot).await;
+        }
+        let patience_ends = (answer.is_none() && from_disk.is_none()).then_some(patience_ends);
+        let next = [next, patience_ends, snapshot.due()].into_iter().flatten().min();
+        // Cancel-safe: the next round reads whatever a dropped branch would have reported.
+        tokio::select! {
+            biased;
+            changed = addresses.changed(), if registry_open => registry_open = changed.is_ok(),
+            () = changed => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+    }
+}
+
+/// Stores the providers on disk.
+///
+/// When an operator has disabled all of them, removes the file: it lists them as enabled.
+async fn store(tracker: &Tracker, snapshot: &mut SnapshotFile) {
+    let instances = tracker.enabled_instances();
+    if instances.is_empty() && tracker.has_disabled() {
+        snapshot.remove().await;
+    } else {
+        snapshot.save(instances).await;
+    }
+}

@@ -1,0 +1,15 @@
+//! The providers of the services that a client calls.
+//!
+//! | topic | module |
+//! |---|---|
+//! | the called services, each with a follower task | `services` |
+//! | the provider list of one service, and the pick of a provider | `providers`, by policy `balance` |
+//! | the follower, which merges the registry's list with the endpoints' states | `follow`, over `tracker` |
+//! | the provider list on disk | `snapshot` |
+
+pub(crate) mod balance;
+mod follow;
+pub(crate) mod providers;
+pub(crate) mod services;
+mod snapshot;
+mod tracker;

@@ -1,0 +1,265 @@
+//! [`Tracker`]: what the follower of a service keeps about each provider between two lists.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use rpc_core::Instance;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{balance::Weights, providers::ProviderList};
+use crate::endpoint::{Endpoint, pool::EndpointPool, state::EndpointState};
+
+/// The providers of one service, from one list of the registry to the next.
+///
+/// It holds a pool reference for each endpoint.
+pub(crate) struct Tracker {
+    pool: Arc<EndpointPool>,
+    /// Sorted by address, so that a seed repeats the order of events.
+    providers: BTreeMap<SocketAddr, TrackedProvider>,
+}
+
+struct TrackedProvider {
+    instance: Instance,
+    listing: Listing,
+}
+
+/// Whether the registry lists a provider, and whether the client uses it.
+enum Listing {
+    Listed(Arc<Endpoint>),
+    /// The registry stopped listing the provider, but its connection is open.
+    ///
+    /// The client keeps using it for a grace period, because a restarted registry lists nothing for a while. An
+    /// unresponsive peer or one in cooldown stays too: if it is dead, its connection closes soon.
+    Delisted {
+        endpoint: Arc<Endpoint>,
+        since: Instant,
+    },
+    /// Too many connects failed.
+    ///
+    /// The client connects again after this time if the registry still lists the provider.
+    Evicted {
+        until: Instant,
+    },
+}
+
+impl Tracker {
+    pub(crate) fn new(pool: Arc<EndpointPool>) -> Self {
+        Self { pool, providers: BTreeMap::new() }
+    }
+
+    /// Applies the registry's list and the endpoints' states.
+    ///
+    /// Returns when to call this again at the latest.
+    pub(crate) fn update(&mut self, listed: Option<&[Instance]>, now: Instant) -> Option<Instant> {
+        let listed = listed?;
+        for instance in listed {
+            self.apply(instance, now);
+        }
+        let listed: HashMap<SocketAddr, &Instance> =
+            listed.iter().map(|instance| (instance.address(), instance)).collect();
+        let grace = self.pool.config().delisted_grace;
+        let pool = Arc::clone(&self.pool);
+        // Ignore a list that would remove every provider that answers.
+        let any_listed_alive = self.providers.iter().any(|(address, provider)| {
+            listed.contains_key(address)
+                && provider.instance.is_enabled()
+                && provider.listing.endpoint().is_some_and(|endpoint| endpoint.is_alive())
+        });
+        self.providers.retain(|address, provider| {
+            let expires = |since| any_listed_alive && now >= since + grace;
+            provider.advance(listed.contains_key(address), expires, now, &pool)
+        });
+        // A provider that outlasts its grace period needs no timer: a list or a state change triggers the next update.
+        self.providers.values().filter_map(|provider| provider.next_check(grace)).filter(|at| *at > now).min()
+    }
+
+    /// Applies one instance of the registry's list.
+    fn apply(&mut self, instance: &Instance, now: Instant) {
+        let address = instance.address();
+        let Some(provider) = self.providers.get_mut(&address) else {
+            let listing = Listing::Listed(self.pool.reference(instance));
+            self.providers.insert(address, TrackedProvider { instance: instance.clone(), listing });
+            return;
+        };
+        // A provider that registers again has a new start time in its metadata.
+        let registered_anew = provider.instance != *instance;
+        provider.instance = instance.clone();
+        if registered_anew && let Some(endpoint) = provider.listing.endpoint() {
+            endpoint.update_metadata(instance);
+        }
+        match &provider.listing {
+            Listing::Listed(_) => {}
+            Listing::Delisted { endpoint, .. } => provider.listing = Listing::Listed(Arc::clone(endpoint)),
+            Listing::Evicted { until } if registered_anew || now >= *until => {
+                info!(%address, "reconnecting to an evicted provider that the registry still lists");
+                provider.listing = Listing::Listed(self.pool.reference(instance));
+            }
+            Listing::Evicted { .. } => {}
+        }
+    }
+
+    /// Returns the listed and enabled providers, each with whether it answers now.
+    pub(crate) fn enabled_instances(&self) -> Vec<(Instance, bool)> {
+        let listed = self.providers.values().filter(|provider| !matches!(provider.listing, Listing::Delisted { .. }));
+        let enabled = listed.filter(|provider| provider.instance.is_enabled());
+        enabled
+            .map(|provider| {
+                let answers = provider.listing.endpoint().is_some_and(|endpoint| endpoint.eligible_channel().is_some());
+                (provider.instance.clone(), answers)
+            })
+            .collect()
+    }
+
+    /// Returns whether an operator has disabled any provider.
+    pub(crate) fn has_disabled(&self) -> bool {
+        self.providers.values().any(|provider| !provider.instance.is_enabled())
+    }
+
+    /// Returns the list to publish.
+    pub(crate) fn list(&self, answered: bool, stale: bool) -> ProviderList {
+        let (enabled, disabled): (Vec<_>, Vec<_>) =
+            self.providers.values().partition(|provider| provider.instance.is_enabled());
+        let disabled = disabled.into_iter().map(|provider| provider.instance.address()).collect();
+        let (endpoints, weights) = enabled
+            .into_iter()
+            .filter_map(|provider| Some((Arc::clone(provider.listing.endpoint()?), provider.instance.weight())))
+            .unzip();
+        ProviderList { answered, stale, endpoints, weights: Weights::new(weights), disabled }
+    }
+}
+
+impl TrackedProvider {
+    /// Applies whether the registry lists the provider, and its endpoint's state.
+    ///
+    /// Returns false when the provider is to be removed.
+    fn advance(
+        &mut self,
+        listed: bool,
+        expires: impl FnOnce(Instant) -> bool,
+        now: Instant,
+        pool: &EndpointPool,
+    ) -> bool {
+        let Some(endpoint) = self.listing.endpoint().cloned() else { return listed };
+        if listed {
+            if matches!(endpoint.state(), EndpointState::Evicted(_)) {
+                pool.release(&endpoint);
+                self.listing = Listing::Evicted { until: now + EVICTED_FOR };
+            }
+            return true;
+        }
+        let since = match self.listing {
+            Listing::Delisted { since, .. } => since,
+            Listing::Listed(_) | Listing::Evicted { .. } => now,
+        };
+        let keep = endpoint.is_alive() && !expires(since);
+        if keep {
+            self.listing = Listing::Delisted { endpoint, since };
+        } else {
+            pool.release(&endpoint);
+        }
+        keep
+    }
+
+    /// Returns when the passage of time alone may change the provider.
+    fn next_check(&self, grace: Duration) -> Option<Instant> {
+        match self.listing {
+            Listing::Listed(_) => None,
+            Listing::Delisted { since, .. } => Some(since + grace),
+            Listing::Evicted { until } => Some(until),
+        }
+    }
+}
+
+impl Listing {
+    fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Listed(endpoint) | Self::Delisted { endpoint, .. } => Some(endpoint),
+            Self::Evicted { .. } => None,
+        }
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        for provider in self.providers.values() {
+            provider.listing.endpoint().into_iter().for_each(|endpoint| self.pool.release(endpoint));
+        }
+    }
+}
+
+/// How long an evicted address stays out of use while the registry continues to list it.
+const EVICTED_FOR: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use rpc_core::transport::{Outbox, Tcp};
+
+    use super::*;
+    use crate::{
+        config::ClientConfig,
+        connection::{channel::Channel, credentials::Credentials},
+        endpoint::connection_state::ConnectionState,
+    };
+
+    /// A restarted registry that lists nothing for a while does not enable a disabled provider.
+    #[tokio::test]
+    async fn disabled_provider_is_not_called_until_enabled() {
+        let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+        let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
+        let mut tracker = Tracker::new(pool);
+        let now = Instant::now();
+        let [one, other] = [1, 2].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
+        let disabled = one.clone().with_enabled(false);
+        tracker.update(Some(&[one.clone(), other.clone()]), now);
+        for endpoint in &tracker.list(true, false).endpoints {
+            let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
+            assert!(channel.prove());
+            endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
+        }
+        let called = |tracker: &Tracker| {
+            let list = tracker.list(true, false);
+            (list.endpoints.iter().map(|endpoint| endpoint.address()).collect::<Vec<_>>(), list.disabled)
+        };
+
+        tracker.update(Some(&[disabled.clone(), other.clone()]), now);
+        assert_eq!(called(&tracker), (vec![other.address()], vec![one.address()]));
+        assert_eq!(tracker.enabled_instances(), [(other.clone(), true)]);
+        tracker.update(Some(&[]), now);
+        assert_eq!(called(&tracker), (vec![other.address()], vec![one.address()]));
+        // A list with only a disabled provider does not remove the other one.
+        tracker.update(Some(&[disabled]), now + Duration::from_secs(3600));
+        assert_eq!(called(&tracker), (vec![other.address()], vec![one.address()]));
+        tracker.update(Some(&[one.clone(), other.clone()]), now);
+        assert_eq!(called(&tracker), (vec![one.address(), other.address()], vec![]));
+    }
+
+    /// The next connection expects the certificate name of the latest listing.
+    ///
+    /// This holds also when the registry listed nothing in between.
+    #[tokio::test]
+    async fn relisted_provider_has_its_new_metadata() {
+        let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+        let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
+        let mut tracker = Tracker::new(pool);
+        let (address, now) = (SocketAddr::from(([127, 0, 0, 1], 1)), Instant::now());
+        let named = |name: &str| Instance::new(address).with_metadata(Instance::TLS_NAME, name);
+
+        tracker.update(Some(&[named("old")]), now);
+        let endpoint = Arc::clone(&tracker.list(true, false).endpoints[0]);
+        let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default());
+        assert!(channel.prove());
+        endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
+        tracker.update(Some(&[]), now);
+        assert!(matches!(tracker.providers[&address].listing, Listing::Delisted { .. }));
+
+        tracker.update(Some(&[named("new")]), now);
+        assert_eq!(tracker.enabled_instances(), [(named("new"), true)]);
+        assert!(Arc::ptr_eq(&endpoint, &tracker.list(true, false).endpoints[0]));
+        assert_eq!(endpoint.certificate_name().as_deref(), Some("new"));
+    }
+}
