@@ -1,4 +1,4 @@
-//! The service that is attacked: a part of the tests' `test.Wire:1.0`, so that their attacks are seeds here.
+//! The service under attack: a part of the `test.Wire:1.0` of the tests, so that their attacks serve as seeds.
 
 use std::{collections::HashMap, future::pending};
 

@@ -33,10 +33,10 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 
-use self::listener::{ADDRESS, Door, Listener};
+use self::listener::{ADDRESS, Connector, Listener};
 
 /// Plays `scene` with a server whose numbers are the defaults.
-async fn with_a_server(scene: impl AsyncFnOnce(Door)) {
+async fn with_a_server(scene: impl AsyncFnOnce(Connector)) {
     let (door, listener) = Listener::new();
     let server = Server::builder().service(WireServer::new(Wired::default())).config(ServerConfig::default());
     let server = server.listen(listener).await.unwrap();
