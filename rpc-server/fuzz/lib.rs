@@ -1,7 +1,8 @@
-//! Fuzzes a server with the bytes of a whole connection, which the server may answer, reject, or end the connection for.
+//! Fuzzes a server with the bytes of a whole connection.
 //!
-//! The function takes any bytes and panics when an invariant is violated. `cargo fuzz` calls it with the input of libFuzzer
-//! (`fuzz_targets/`), `tests/tests/fuzz.rs` with generated input on every toolchain.
+//! The server may answer the bytes, reject them or close the connection. The function takes any bytes and panics when
+//! an invariant is violated. `cargo fuzz` calls it with the input of libFuzzer (`fuzz_targets/`), `tests/tests/fuzz.rs`
+//! with generated input on every toolchain.
 
 mod expected;
 mod listener;
@@ -31,13 +32,13 @@ use self::{
 
 /// Sends the bytes to a server as one connection, in simulated time.
 ///
-/// The first byte sets the buffer of the connection, whether the peer reads the answers, and whether the server requires a token;
-/// the second byte sets the size of the pieces in which the remaining bytes are sent.
+/// The first byte sets the buffer of the connection, whether the peer reads the answers, and whether the server
+/// requires a token; the second byte sets the size of the pieces in which the remaining bytes are sent.
 ///
 /// # Panics
 ///
-/// When a call has more than one answer, when a session that follows the protocol lacks an answer, or when another connection is
-/// not served in the meantime and afterwards.
+/// When a call has more than one answer, when a session that follows the protocol lacks an answer, or when another
+/// connection is not served in the meantime and afterwards.
 pub fn server_session(input: &[u8]) {
     let Some((&[how, pieces], session)) = input.split_first_chunk::<2>() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

@@ -1,4 +1,6 @@
-//! The service under attack: a part of the `test.Wire:1.0` of the tests, so that their attacks serve as seeds.
+//! The service under attack: a part of `test.Wire:1.0`.
+//!
+//! The attacks of the tests therefore serve as seeds.
 
 use std::{collections::HashMap, future::pending};
 

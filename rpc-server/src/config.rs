@@ -24,7 +24,9 @@ pub struct ServerConfig {
     ///
     /// A higher value lets one client use more of the server.
     pub max_in_flight: usize,
-    /// The most running handlers of the server; default 10 000. Handlers that finish in their first poll are not counted.
+    /// The most running handlers of the server; default 10 000.
+    ///
+    /// Handlers that finish in their first poll are not counted.
     ///
     /// Calls above the limit are queued. Set it to the number of calls that the slowest resource of the handlers
     /// completes within the callers' timeouts: with a higher value, handlers work for callers that have timed out; with
@@ -39,8 +41,9 @@ pub struct ServerConfig {
     ///
     /// With a higher value, a call waits here although another server may have capacity.
     pub queue_time: Duration,
-    /// The longest timeout of one-way calls and once calls, whose handlers outlive the connection; default 5 minutes. A
-    /// longer timeout of the method itself takes precedence.
+    /// The longest timeout of one-way calls and once calls; default 5 minutes.
+    ///
+    /// The handlers of these calls outlive their connection. A longer timeout of the method itself takes precedence.
     ///
     /// A higher value lets callers leave work behind that runs longer.
     pub max_unattended: Duration,
@@ -68,7 +71,9 @@ pub struct ServerConfig {
     ///
     /// A higher value allows later retries and uses more memory, at most 100 000 calls and 64 MiB.
     pub once_kept: Duration,
-    /// How long a draining server waits after its deregistration for consumers to receive the change; default 1 s.
+    /// How long a server waits between deregistration and GOAWAY; default 1 s.
+    ///
+    /// Consumers receive the change of the registry in this time.
     ///
     /// A higher value prolongs every shutdown.
     pub drain_notice: Duration,

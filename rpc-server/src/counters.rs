@@ -21,7 +21,9 @@ pub enum ServerState {
     Ended,
 }
 
-/// The counters of a server. Only connections and rejections are counted: a served call updates no counter.
+/// The counters of a server.
+///
+/// Only connections and rejections are counted: a served call updates no counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     state: AtomicU8,

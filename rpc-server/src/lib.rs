@@ -1,4 +1,4 @@
-//! The server side of msnb: accepts connections, dispatches their calls to services, registers in a registry, and drains.
+//! The server side of msnb: accepts connections, dispatches calls to services, registers and drains.
 //!
 //! | topic | item |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The calls of a server: their routes, the capacity that they share, the handlers that run, and the answers of once calls.
+//! The calls of a server: routes, shared capacity, running handlers, and stored answers.
 //!
 //! | topic | module |
 //! |---|---|

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rpc_core::Status;
 
-/// The status of a call that the server does not execute, and the time after which the caller may try again.
+/// The status of a call that the server does not execute, and its retry-after.
 #[derive(Debug)]
 pub(crate) struct Rejection {
     pub(crate) status: Status,

@@ -15,8 +15,9 @@ pub(crate) struct RunningCalls(Mutex<State>);
 #[derive(Default)]
 struct State {
     by_id: HashMap<u32, RunningCall, foldhash::fast::RandomState>,
-    /// Handlers that still run although `by_id` has no call for them: their call was ended, or is one-way. They count
-    /// towards the limit of the connection.
+    /// Handlers that still run although `by_id` has no call for them: their call was ended, or is one-way.
+    ///
+    /// They count towards the limit of the connection.
     detached: usize,
     next_serial: u64,
     /// A lower bound of the deadlines in `by_id`.
@@ -106,7 +107,7 @@ impl RunningCalls {
         RunningGuard { running: Arc::clone(self), id: 0, serial: 0 }
     }
 
-    /// Ends the call with this id by `status`. Returns `false` when there is none or it is answered already.
+    /// Ends a call with `status`; returns `false` if no unanswered call has this id.
     pub(crate) fn end(&self, id: u32, status: &Status) -> bool {
         let mut state = self.lock();
         let Some(call) = state.by_id.remove(&id) else { return false };

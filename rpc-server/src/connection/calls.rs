@@ -87,8 +87,9 @@ impl ConnectionCalls {
         }
     }
 
-    /// Handles a frame of a stream. It ends a running call, which cannot be a stream; without one, the call was
-    /// rejected or has ended.
+    /// Handles a frame of a stream.
+    ///
+    /// It ends a running call, which cannot be a stream; without one, the call was rejected or has ended.
     pub(super) fn handle_stream(&self, id: u32) {
         if !self.running.end(id, &Status::new(Code::Unimplemented, "streaming calls are not implemented")) {
             self.count_stray();
@@ -190,7 +191,9 @@ impl ConnectionCalls {
         }
     }
 
-    /// Queues a call until the server has capacity. The handler starts only if the call has not ended by then.
+    /// Queues a call until the server has capacity.
+    ///
+    /// The handler starts only if the call has not ended by then.
     fn queue(&self, start: impl FnOnce(Permit) -> HandlerFuture + Send + 'static, pending: PendingCall) {
         let Some(reservation) = self.shared.concurrency.reserve() else {
             return pending.reject(self.shared.queue_full());
@@ -205,8 +208,9 @@ impl ConnectionCalls {
         self.spawn(work, pending);
     }
 
-    /// Spawns a task for a handler that did not finish in its first poll or is queued; the task polls it with a waker
-    /// of its own.
+    /// Spawns a task for a handler that is pending or queued.
+    ///
+    /// The task polls the handler with a waker of its own.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, pending: PendingCall) {
         let PendingCall { context, sink, one_way, deadline } = pending;
         if one_way {

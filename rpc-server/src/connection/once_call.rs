@@ -1,4 +1,6 @@
-//! The execution of a once call: only its deadline ends its handler, because other requests may wait for its answer.
+//! The execution of a once call.
+//!
+//! Only the deadline ends its handler, because other requests may wait for the answer.
 
 use std::{pin::pin, sync::Arc};
 
@@ -29,7 +31,7 @@ pub(super) struct OnceRequest {
     pub(super) deadline: Instant,
 }
 
-/// Answers a request with the stored answer, lets it wait for a running handler, or starts the handler on a task.
+/// Serves a request: with the stored answer, with the answer of a running handler, or by a new handler.
 pub(super) fn serve(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,

@@ -16,8 +16,9 @@ pub(super) struct PendingCall {
 }
 
 impl PendingCall {
-    /// Ends a call whose handler was not started, unless it has an answer. One-way calls have no response, so their
-    /// rejection is only logged.
+    /// Ends a call whose handler was not started, unless it has an answer.
+    ///
+    /// One-way calls have no response, so their rejection is only logged.
     pub(super) fn reject(&self, Rejection { status, retry_after }: Rejection) {
         if self.one_way {
             debug!(%status, "one-way call rejected");

@@ -80,7 +80,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the address to register, for a server behind a NAT or a proxy. Default: the address that the server listens on.
+    /// Sets the address to register, for a server behind a NAT or a proxy.
+    ///
+    /// Default: the address that the server listens on.
     pub fn advertise(mut self, address: SocketAddr) -> Self {
         self.advertise = Some(address);
         self
@@ -92,7 +94,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds metadata to the entry in the registry, for gateways, operators and programs that watch the registry.
+    /// Adds metadata to the entry in the registry.
+    ///
+    /// Gateways, operators and programs that watch the registry can read it.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.push((key.into(), value.into()));
         self

@@ -41,8 +41,9 @@ pub struct ServerCounts {
     pub late: u64,
     /// Frames for unknown calls.
     pub strays: u64,
-    /// Bytes read; with TLS, bytes after decryption. Each connection adds its bytes when it is active, at most every
-    /// 100 ms.
+    /// Bytes read; with TLS, bytes after decryption.
+    ///
+    /// Each connection adds its bytes when it is active, at most every 100 ms.
     pub bytes_read: u64,
     /// Bytes written, as exact as `bytes_read`.
     pub bytes_written: u64,

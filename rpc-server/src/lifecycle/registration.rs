@@ -27,8 +27,9 @@ impl Registration {
         Self { registry, services, instance }
     }
 
-    /// Registers all services concurrently: a hundred concurrent requests take a registry less time than two sequential
-    /// ones.
+    /// Registers all services concurrently.
+    ///
+    /// A registry serves a hundred concurrent requests in less time than a hundred sequential ones.
     pub(super) async fn register(&self) -> Result<(), Error> {
         let registrations = self.services.iter().map(|service| self.registry.register(service, self.instance.clone()));
         let outcomes = try_join_all(registrations).await?;
@@ -42,8 +43,10 @@ impl Registration {
         Ok(())
     }
 
-    /// Deregisters all services. An error is only logged, because it must not keep the server from draining: the
-    /// registry removes the entry by itself later.
+    /// Deregisters all services.
+    ///
+    /// An error is only logged, because it must not keep the server from draining: the registry removes the entry by
+    /// itself later.
     pub(super) async fn deregister(&self) {
         let address = self.instance.address();
         let outcomes = join_all(self.services.iter().map(|service| self.registry.deregister(service, address))).await;
@@ -54,7 +57,7 @@ impl Registration {
     }
 }
 
-/// Returns the address to register for a server that listens on `listen`: one that consumers of this registry can reach.
+/// Returns an address of a server that listens on `listen` which consumers of the registry can reach.
 ///
 /// # Errors
 ///

@@ -150,8 +150,9 @@ impl Acceptor {
         }
     }
 
-    /// Pauses after an error that repeats at once, such as a lack of file descriptors; errors of a single peer need no
-    /// pause.
+    /// Pauses after an error that would repeat at once, such as a lack of file descriptors.
+    ///
+    /// Errors of a single peer need no pause.
     async fn pause_after(&mut self, error: io::Error) {
         match error.kind() {
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
@@ -224,7 +225,9 @@ async fn serve_after_handshake(
     }
 }
 
-/// Writes GOAWAY without waiting. The buffer of a new socket has capacity for it; otherwise the peer sees only the close.
+/// Writes GOAWAY without waiting.
+///
+/// The buffer of a new socket has capacity for it; otherwise the peer sees only the close.
 fn write_goaway(mut io: Box<dyn Io>, message: String) {
     let mut bytes = BytesMut::new();
     goaway(Code::ResourceExhausted, message).write(&mut bytes);
@@ -233,5 +236,5 @@ fn write_goaway(mut io: Box<dyn Io>, message: String) {
 
 /// The pause of the accept loop when the system lacks file descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-/// The least time between two warnings of a server about rejected or failed connections; the counters count all of them.
+/// The least time between two warnings of a server about rejected or failed connections.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);

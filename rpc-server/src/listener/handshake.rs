@@ -161,8 +161,9 @@ impl TokenExchange<'_> {
         self.io.flush().await.map_err(HandshakeError::Io)
     }
 
-    /// Sends the reason, and reads until the peer closes: unread bytes would reset the connection before the peer has
-    /// read GOAWAY.
+    /// Sends the reason, and reads until the peer closes.
+    ///
+    /// Unread bytes would reset the connection before the peer has read GOAWAY.
     async fn send_goaway(&mut self, error: &HandshakeError) {
         let message = match error {
             HandshakeError::Timeout(time) => {

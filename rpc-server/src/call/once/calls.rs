@@ -41,8 +41,9 @@ enum Progress {
 
 /// The decision about a request with a key.
 pub(crate) enum OnceAdmission {
-    /// The request is the first one with its key: the caller executes it, then calls [`answer`](OnceCalls::answer) or
-    /// [`release`](OnceCalls::release).
+    /// The request is the first one with its key, so the caller executes it.
+    ///
+    /// The caller then calls [`answer`](OnceCalls::answer) or [`release`](OnceCalls::release).
     Execute,
     /// The request received the stored answer, or waits for the answer of the running call.
     Joined,
@@ -53,8 +54,10 @@ impl OnceCalls {
         Self { state: Mutex::default(), keep_for, store }
     }
 
-    /// Admits a request. `is_retry` marks a request whose call may have been executed by an earlier attempt: it is
-    /// rejected if neither this server nor a store can tell.
+    /// Admits a request.
+    ///
+    /// `is_retry` marks a request whose call an earlier attempt may have executed. Without a store, the server rejects
+    /// it unless it knows the key.
     ///
     /// # Errors
     ///
@@ -120,7 +123,9 @@ impl OnceCalls {
         }
     }
 
-    /// Forgets an admitted call that was not executed, so that a retry may execute it, and rejects all waiters.
+    /// Forgets an admitted call that was not executed, and rejects its waiters.
+    ///
+    /// A retry may then execute it.
     pub(crate) fn release(&self, key: [u8; 16], rejection: &Rejection) {
         let removed = self.lock().calls.remove(&key);
         if let Some(OnceCall { progress: Progress::Running(waiters), .. }) = removed {

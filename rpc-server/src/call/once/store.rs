@@ -12,7 +12,9 @@ use tokio::time::sleep;
 /// well, so it claims a key only for the first request that it receives with this key, and again while another server
 /// executes the call.
 pub trait OnceStore: Send + Sync + 'static {
-    /// Claims a key for this server, atomically: exactly one of all claims of a key returns [`Claim::First`].
+    /// Claims a key for this server, atomically.
+    ///
+    /// Exactly one of all claims of a key returns [`Claim::First`].
     ///
     /// # Errors
     ///
@@ -38,7 +40,9 @@ pub enum Claim {
     Answered(Bytes),
 }
 
-/// Claims a key in the store, and waits while another server executes the call. `None`: this server executes it.
+/// Claims a key in the store, and waits while another server executes the call.
+///
+/// Returns `None` if this server must execute it.
 pub(crate) async fn claim(store: &dyn OnceStore, key: [u8; 16], route: &str) -> Result<Option<StoredAnswer>, Status> {
     let unavailable = |error: Error| Status::new(Code::Unavailable, format!("OnceStore::claim failed: {error}"));
     loop {
