@@ -86,15 +86,15 @@ impl Page<'_, '_> {
         self.counter(
             "msnb_server_turned_away",
             "Connections rejected because of a connection limit",
-            sum(|counts| counts.turned_away),
+            sum(|counts| counts.connections_rejected),
         )?;
         let (name, help) = ("msnb_server_unproved", "Connections whose TLS handshake or token proof failed");
-        self.counter(name, help, sum(|counts| counts.unproved))?;
+        self.counter(name, help, sum(|counts| counts.handshakes_failed))?;
         let reasons = [
             ("malformed", sum(|counts| counts.malformed)),
             ("unknown", sum(|counts| counts.unknown)),
             ("denied", sum(|counts| counts.denied)),
-            ("connection full", sum(|counts| counts.crowded)),
+            ("connection full", sum(|counts| counts.connection_full)),
             ("server full", sum(|counts| counts.overloaded)),
             ("late", sum(|counts| counts.late)),
         ];

@@ -118,7 +118,7 @@ impl ConnectionCalls {
         let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
         target.check(self.peer.identity()).inspect_err(|_| Counters::count(&counters.denied))?;
         if !has_capacity {
-            Counters::count(&counters.crowded);
+            Counters::count(&counters.connection_full);
             let message = format!(
                 "calls in flight on this connection reached the limit of {} (ServerConfig::max_in_flight)",
                 config.max_in_flight

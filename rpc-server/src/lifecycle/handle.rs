@@ -20,9 +20,9 @@ pub struct ServerCounts {
     /// Accepted connections, including those whose handshake failed.
     pub accepted: u64,
     /// Connections rejected because of a connection limit.
-    pub turned_away: u64,
+    pub connections_rejected: u64,
     /// Connections whose TLS handshake or token proof failed.
-    pub unproved: u64,
+    pub handshakes_failed: u64,
     /// Handlers that run or wait for something. Handlers that finish in their first poll are not counted.
     pub running: usize,
     /// Calls queued because the limit of running handlers is reached.
@@ -34,7 +34,7 @@ pub struct ServerCounts {
     /// Requests rejected because their caller may not call the method.
     pub denied: u64,
     /// Requests rejected because of the limit of calls on one connection.
-    pub crowded: u64,
+    pub connection_full: u64,
     /// Requests rejected because of the limits of running and queued calls of the server.
     pub overloaded: u64,
     /// Requests whose deadline passed before their handler started.
@@ -66,14 +66,14 @@ impl ServerHandle {
         ServerCounts {
             connections: counters.open.load(Relaxed),
             accepted: counters.accepted.load(Relaxed),
-            turned_away: counters.turned_away.load(Relaxed),
-            unproved: counters.unproved.load(Relaxed),
+            connections_rejected: counters.connections_rejected.load(Relaxed),
+            handshakes_failed: counters.handshakes_failed.load(Relaxed),
             running: concurrency.running(),
             queued: concurrency.queued(),
             malformed: counters.malformed.load(Relaxed),
             unknown: counters.unknown.load(Relaxed),
             denied: counters.denied.load(Relaxed),
-            crowded: counters.crowded.load(Relaxed),
+            connection_full: counters.connection_full.load(Relaxed),
             overloaded: counters.overloaded.load(Relaxed),
             late: counters.late.load(Relaxed),
             strays: counters.strays.load(Relaxed),

@@ -141,7 +141,7 @@ impl Acceptor {
 
     /// Closes a connection above a limit. Without TLS, the peer receives GOAWAY with the limit.
     fn reject(&mut self, io: Box<dyn Io>, ip: Option<IpAddr>, limit: String) {
-        Counters::count(&self.shared.counters.turned_away);
+        Counters::count(&self.shared.counters.connections_rejected);
         if self.may_warn() {
             warn!(?ip, open = self.open.len(), limit, "rejecting connections above the limit");
         }
@@ -219,7 +219,7 @@ async fn serve_after_handshake(
             drop(driver(&shared, &outbox, io, peer).with_reader(reader).await);
         }
         Err(error) => {
-            Counters::count(&counters.unproved);
+            Counters::count(&counters.handshakes_failed);
             debug!(peer = ?address, %error, "handshake failed");
         }
     }
