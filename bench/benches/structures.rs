@@ -25,7 +25,7 @@ use self::{
 #[path = "../../rpc-client/src/discovery/balance.rs"]
 mod balance;
 #[allow(dead_code, unused_imports)]
-#[path = "../../rpc-server/src/dispatcher.rs"]
+#[path = "../../rpc-server/src/call/dispatcher.rs"]
 mod dispatcher;
 #[allow(dead_code, unused_imports)]
 #[path = "../../rpc-client/src/connection/in_flight/mod.rs"]

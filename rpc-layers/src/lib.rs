@@ -1,14 +1,14 @@
-//! Layers for msnb's clients and servers, made of what `rpc_core::layer` gives to everyone.
+//! Layers for the clients and servers of msnb, built on the public traits of `rpc_core::layer`.
 //!
-//! | question | item |
+//! | topic | item |
 //! |---|---|
-//! | how often may a peer call? | [`RateLimit`] |
-//! | which calls were there? | [`Log`] |
-//! | what did a call cause, across processes? | [`Trace`], [`TraceContext`] |
-//! | how many calls, how long, how are client and server doing? | [`Metrics`] |
-//! | where does one look? | [`MonitorPort`] |
+//! | limiting the call rate of a peer | [`RateLimit`] |
+//! | logging each call | [`Log`] |
+//! | tracing a call across processes | [`Trace`], [`TraceContext`] |
+//! | counts and durations of calls, state of clients and servers | [`Metrics`] |
+//! | an HTTP port for metrics and health | [`MonitorPort`] |
 //!
-//! A program that does not use them pays nothing, and depends on nothing of this crate.
+//! The other crates of msnb do not depend on this one, so programs without layers pay nothing for them.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! [`MonitorPort`]: an HTTP port that shows the metrics, and whether calls should be sent here.
+//! [`MonitorPort`]: an HTTP port for metrics and health.
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
@@ -22,17 +22,21 @@ use tracing::{debug, warn};
 
 use crate::Metrics;
 
-/// An HTTP port that answers `GET /metrics`, with [`Metrics::text`], and `GET /health`. It asks nobody who he is: open it to
-/// those only who may know the names of your methods.
+/// An HTTP port that answers `GET /metrics` and `GET /health`.
 ///
-/// `/health` says whether calls should be sent here: 200 while there are servers of [`Metrics::watch_server`] and all of them
-/// serve; 503 before there is one and before they run, so that the port may be bound first, and from the moment when one is
-/// asked to end. That is what a load balancer and a readiness probe ask. A liveness probe asks `/metrics`, which is answered for as
-/// long as the process lives: a server that drains is not to be killed for it, and a process without servers is never ready.
+/// The port authenticates no client: expose it only to networks that may learn the names of your methods.
+///
+/// `/metrics` returns [`Metrics::text`]. `/health` reports whether the servers of [`Metrics::watch_server`] accept
+/// calls: it returns 200 while there is at least one and all of them serve. It returns 503 before the first server is
+/// added and before the servers run, so that the port can be bound first, and 503 as soon as the shutdown of one is
+/// requested.
+///
+/// Use `/health` for load balancers and readiness probes, and `/metrics` for liveness probes: a draining server must
+/// not be killed, and a process without servers is never ready.
 ///
 /// # Drop
 ///
-/// Dropped, it closes. Keep it for as long as it should answer, beyond the end of the server.
+/// Dropping the port closes it. Keep it beyond the end of the server, so that it reports the drain.
 #[derive(Debug)]
 #[must_use = "the port closes when this is dropped"]
 pub struct MonitorPort {
@@ -41,17 +45,17 @@ pub struct MonitorPort {
 }
 
 impl MonitorPort {
-    /// Connections that are answered at once; more wait for these to end.
+    /// The most connections that are served at a time; further connections wait.
     pub const MAX_CONNECTIONS: usize = 32;
 
-    /// The longest that a connection may take for its one request and its answer.
+    /// The longest time of a connection, for its one request and its response.
     pub const MAX_TIME: Duration = Duration::from_secs(5);
 
-    /// Answers at `address`; port 0 lets the system choose.
+    /// Listens on `address`. For port 0 the system chooses a port.
     ///
     /// # Errors
     ///
-    /// What the system says when the port cannot be bound.
+    /// The error of the system when the address cannot be bound.
     pub async fn bind(address: impl ToSocketAddrs, metrics: Metrics) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -60,7 +64,7 @@ impl MonitorPort {
         Ok(Self { address, _accepting: accepting })
     }
 
-    /// Where it listens.
+    /// Returns the address that the port listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
@@ -69,7 +73,7 @@ impl MonitorPort {
 async fn accept(listener: TcpListener, metrics: Metrics) {
     let mut connections = JoinSet::new();
     loop {
-        // Both are cancel-safe: what is not taken now is taken next.
+        // Both futures are cancel safe: the next iteration takes the ended task or the connection.
         tokio::select! {
             biased;
             Some(_) = connections.join_next() => {}
@@ -78,13 +82,13 @@ async fn accept(listener: TcpListener, metrics: Metrics) {
                     let metrics = metrics.clone();
                     connections.spawn(async move {
                         if timeout(MonitorPort::MAX_TIME, serve(stream, metrics)).await.is_err() {
-                            debug!("a connection took too long");
+                            debug!("monitor connection exceeded {:?} (MonitorPort::MAX_TIME)", MonitorPort::MAX_TIME);
                         }
                     });
                 }
                 Err(error) => {
-                    warn!(%error, "the port for metrics cannot accept connections; trying again in {ACCEPT_REST:?}");
-                    sleep(ACCEPT_REST).await;
+                    warn!(%error, "monitor port failed to accept a connection; retrying in {ACCEPT_RETRY_DELAY:?}");
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
         }
@@ -101,15 +105,15 @@ async fn serve(stream: TcpStream, metrics: Metrics) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        debug!(%error, "a connection to the port for metrics failed");
+        debug!(%error, "monitor connection failed");
     }
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
-        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
-        refusal.headers_mut().insert(ALLOW, const { hyper::header::HeaderValue::from_static("GET") });
-        return refusal;
+        let mut rejection = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
+        rejection.headers_mut().insert(ALLOW, const { hyper::header::HeaderValue::from_static("GET") });
+        return rejection;
     }
     match request.uri().path() {
         "/metrics" => {
@@ -123,7 +127,7 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes
             Some(ServerState::Draining) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             Some(_) => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n"),
         },
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics and /health\n"),
+        _ => text(StatusCode::NOT_FOUND, "available paths: /metrics, /health\n"),
     }
 }
 
@@ -134,6 +138,6 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The longest head of a request, in bytes; hyper takes no less.
+/// The longest head of a request, in bytes; the smallest limit that hyper accepts.
 const MAX_HEAD: usize = 8 << 10;
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);

@@ -1,13 +1,13 @@
-//! How a call ended, in one word.
+//! The outcome of a call as a code.
 
 use rpc_core::{Code, Context, Error, Reply};
 
-/// How a call ended that came here; nobody was left to be answered where it has no answer.
+/// Returns the outcome of a served call. A call without an answer was cancelled.
 pub(crate) fn served(context: &Context) -> Code {
     context.outcome().unwrap_or(Code::Cancelled)
 }
 
-/// How a call ended that was made here.
+/// Returns the outcome of a call to a server.
 pub(crate) fn called(outcome: &Result<Reply, Error>) -> Code {
     match outcome {
         Ok(reply) if reply.is_application_error => Code::Application,

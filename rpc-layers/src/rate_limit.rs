@@ -1,4 +1,4 @@
-//! [`RateLimit`]: how often a peer may call.
+//! [`RateLimit`]: limits the call rate of each peer.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,24 @@ use rpc_core::{
 };
 use tokio::time::Instant;
 
-/// Refuses calls of peers who call too often, before the handler runs, with `ResourceExhausted` and the time to wait.
+/// Limits the call rate of each peer.
 ///
-/// A peer is what [`Peer::network`](rpc_core::Peer::network) says: an IPv4 address, or the first 64 bits of an IPv6 one. All methods
-/// count together, all connections of a peer too. Callers in this process are one peer.
+/// The layer rejects calls above the rate with `ResourceExhausted` and a retry-after, before their handler runs.
+///
+/// [`Peer::network`](rpc_core::Peer::network) identifies a peer: an IPv4 address, or the first 64 bits of an IPv6
+/// address. The calls of all methods and all connections of a peer count together. All callers in this process are one
+/// peer.
 ///
 /// # Examples
 ///
 /// ```
 /// # use rpc_layers::RateLimit;
-/// // A hundred calls a second each; who was quiet may make 500 at once.
+/// // Each peer may make 100 calls per second, and 500 calls at once after it was idle.
 /// let limit = RateLimit::per_peer(100.0, 500.0).with_max_peers(1_000);
 /// ```
 #[derive(Debug)]
 pub struct RateLimit {
-    a_second: f64,
+    rate: f64,
     burst: f64,
     max_peers: usize,
     peers: Mutex<Peers>,
@@ -36,9 +39,9 @@ pub struct RateLimit {
 #[derive(Debug)]
 struct Peers {
     known: HashMap<Option<IpAddr>, Bucket>,
-    /// Of all for whom there is no room in the table.
+    /// Shared by all peers that are not in `known`.
     others: TokenBucket,
-    /// When peers were last forgotten.
+    /// When idle peers were last removed.
     swept: Instant,
 }
 
@@ -49,32 +52,35 @@ struct Bucket {
 }
 
 impl RateLimit {
-    /// How many peers are told apart by default.
+    /// The default of the most peers that have a bucket of their own.
     pub const MAX_PEERS: usize = 10_000;
 
-    /// Lets each peer make `a_second` calls a second, and saves up to `burst` of them, at least one. Numbers that are not over
-    /// 0 let nobody call more than once.
-    pub fn per_peer(a_second: f64, burst: f64) -> Self {
-        // A rate of 0 has no time to wait.
-        let (a_second, burst, now) = (a_second.max(LEAST_RATE), burst.max(1.0), Instant::now());
-        let others = TokenBucket::new(burst, a_second, now);
+    /// Limits each peer to `rate` calls per second, with bursts of up to `burst` calls, at least 1.
+    ///
+    /// A `rate` that is not positive allows a peer one burst, and then one call per day.
+    pub fn per_peer(rate: f64, burst: f64) -> Self {
+        // A rate of 0 would have no finite retry-after.
+        let (rate, burst, now) = (rate.max(MIN_RATE), burst.max(1.0), Instant::now());
+        let others = TokenBucket::new(burst, rate, now);
         let peers = Mutex::new(Peers { known: HashMap::new(), others, swept: now });
-        Self { a_second, burst, max_peers: Self::MAX_PEERS, peers }
+        Self { rate, burst, max_peers: Self::MAX_PEERS, peers }
     }
 
-    /// Sets how many peers are told apart; default 10 000. Those over it share one allowance, until others have been quiet for
-    /// so long that theirs is full again. Raised, more memory is held, about 100 bytes for each.
+    /// Sets the most peers that have a bucket of their own; default 10 000.
+    ///
+    /// Peers above the limit share one bucket, until another peer has been idle for so long that its bucket is full
+    /// again. A higher value uses more memory, about 100 bytes per peer.
     #[must_use]
     pub fn with_max_peers(mut self, max_peers: usize) -> Self {
         self.max_peers = max_peers;
         self
     }
 
-    /// Takes one call of a peer, or says how long to wait.
+    /// Takes one token of a peer, or returns the time until one is available.
     fn take(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let peers = &mut *self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if !peers.known.contains_key(&peer) && peers.known.len() >= self.max_peers {
-            peers.forget_quiet(now, Duration::from_secs_f64((self.burst / self.a_second).min(LONGEST)));
+            peers.remove_idle(now, Duration::from_secs_f64((self.burst / self.rate).min(SECONDS_PER_DAY)));
             if peers.known.len() >= self.max_peers {
                 return peers.others.take(now);
             }
@@ -82,16 +88,18 @@ impl RateLimit {
         let bucket = peers
             .known
             .entry(peer)
-            .or_insert_with(|| Bucket { tokens: TokenBucket::new(self.burst, self.a_second, now), used: now });
+            .or_insert_with(|| Bucket { tokens: TokenBucket::new(self.burst, self.rate, now), used: now });
         bucket.used = now;
         bucket.tokens.take(now)
     }
 }
 
 impl Peers {
-    /// Forgets who was quiet for so long that forgetting makes no difference; once a second, because it looks at all.
-    fn forget_quiet(&mut self, now: Instant, full_after: Duration) {
-        if now.duration_since(self.swept) >= SWEEP {
+    /// Removes peers whose bucket is full again; at most once per second, because it scans all peers.
+    ///
+    /// Scans all peers, so at most once a second.
+    fn remove_idle(&mut self, now: Instant, full_after: Duration) {
+        if now.duration_since(self.swept) >= SWEEP_INTERVAL {
             self.swept = now;
             self.known.retain(|_, bucket| now.duration_since(bucket.used) < full_after);
         }
@@ -103,17 +111,20 @@ impl ServerLayer for RateLimit {
         match self.take(arrival.context().peer().network(), Instant::now()) {
             Ok(()) => next.run().await,
             Err(wait) => {
-                let message = format!("the caller makes more than {} calls a second", self.a_second);
+                let message = format!(
+                    "call rate of this peer is above {} per second with bursts of {} (RateLimit::per_peer)",
+                    self.rate, self.burst
+                );
                 next.refuse_until(Status::new(Code::ResourceExhausted, message), wait)
             }
         }
     }
 }
 
-const SWEEP: Duration = Duration::from_secs(1);
-/// One call in a day, and how many seconds that is.
-const LEAST_RATE: f64 = 1.0 / LONGEST;
-const LONGEST: f64 = 86_400.0;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// The lowest rate: one call per day.
+const MIN_RATE: f64 = 1.0 / SECONDS_PER_DAY;
+const SECONDS_PER_DAY: f64 = 86_400.0;
 
 #[cfg(test)]
 mod tests {
@@ -133,27 +144,27 @@ mod tests {
     }
 
     #[test]
-    fn each_peer_has_its_own_allowance() {
+    fn each_peer_has_its_own_bucket() {
         let (limit, now) = (RateLimit::per_peer(2.0, 5.0), Instant::now());
         assert_eq!(allowed(&limit, ip("10.0.0.1"), now), 5);
-        assert_eq!(allowed(&limit, ip("::ffff:10.0.0.1"), now), 0, "the same in other words");
+        assert_eq!(allowed(&limit, ip("::ffff:10.0.0.1"), now), 0, "the same address, mapped to IPv6");
         assert_eq!(allowed(&limit, ip("10.0.0.2"), now), 5);
         assert_eq!(limit.take(ip("10.0.0.1"), now), Err(Duration::from_millis(500)));
         assert_eq!(allowed(&limit, ip("10.0.0.1"), now + Duration::from_secs(1)), 2);
         assert_eq!(allowed(&limit, ip("2001:db8::1"), now), 5);
-        assert_eq!(allowed(&limit, ip("2001:db8::2"), now), 0, "the same network");
+        assert_eq!(allowed(&limit, ip("2001:db8::2"), now), 0, "the same network of 64 bits");
     }
 
     #[test]
-    fn as_many_peers_are_told_apart_as_may_and_others_share() {
+    fn peers_above_the_limit_share_one_bucket() {
         let start = Instant::now();
         let limit = RateLimit::per_peer(1.0, 3.0).with_max_peers(2);
         for peer in ["10.0.0.1", "10.0.0.2"] {
             assert_eq!(allowed(&limit, ip(peer), start), 3);
         }
         assert_eq!(allowed(&limit, ip("10.0.0.3"), start), 3);
-        assert_eq!(allowed(&limit, ip("10.0.0.4"), start), 0, "shared with the third");
-        // One that is still known keeps what it has used; one that was quiet makes room.
+        assert_eq!(allowed(&limit, ip("10.0.0.4"), start), 0, "shares the bucket of the third peer");
+        // A known peer keeps its used bucket; an idle peer is removed for a new one.
         let later = start + Duration::from_secs(2);
         assert_eq!(allowed(&limit, ip("10.0.0.1"), later), 2);
         let later = start + Duration::from_secs(3);
@@ -162,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_without_sense_do_not_panic() {
+    fn invalid_rates_do_not_panic() {
         for number in [0.0, -1.0, f64::NAN] {
             let limit = RateLimit::per_peer(number, number);
             let now = Instant::now();

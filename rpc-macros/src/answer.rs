@@ -1,50 +1,52 @@
-//! [`Answer`]: what a method gives back.
+//! [`Answer`]: the return type of a method.
 
 use proc_macro2::Span;
 use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type, parse_quote_spanned, spanned::Spanned};
 
-use crate::{mistakes::Mistakes, travel};
+use crate::{diagnostics::Diagnostics, wire_type};
 
-/// What a method gives back.
+/// The parsed and checked return type of a method.
 pub(crate) struct Answer {
-    /// The return type as it is written.
+    /// The return type as written.
     pub(crate) written: Type,
-    /// What it means for the call.
     pub(crate) kind: AnswerKind,
-    /// Whether its value is written `Bytes`.
+    /// Whether the result type is written as `Bytes`.
     pub(crate) is_bytes: bool,
 }
 
-/// How a call can end.
+/// The outcomes of a call.
 pub(crate) enum AnswerKind {
-    /// No response is sent.
+    /// The server sends no response.
     Nothing,
-    /// With a value; the call fails for the framework's reasons only.
+    /// A result; only the framework reports errors.
     Plain,
-    /// With the `T` or the `E` of a `Result<T, E>`.
+    /// A result `T`, or an error `E` of the service.
     Fallible(Box<[Type; 2]>),
 }
 
 impl Answer {
-    /// Reads a return type. What is a `Result` is seen by its name and its two arguments, as a macro sees no types.
-    pub(crate) fn parse(signature: &Signature, one_way: bool, mistakes: &mut Mistakes) -> Self {
+    /// Parses a return type.
+    ///
+    /// A macro sees no types, so it recognizes a `Result` by its name and its two type arguments.
+    pub(crate) fn parse(signature: &Signature, one_way: bool, diagnostics: &mut Diagnostics) -> Self {
         let written = match &signature.output {
             ReturnType::Default => parse_quote_spanned!(signature.ident.span()=> ()),
             ReturnType::Type(_, ty) => bare(ty).clone(),
         };
         if one_way {
             if !matches!(&written, Type::Tuple(tuple) if tuple.elems.is_empty()) {
-                mistakes.at(&written, "a one-way call has no answer: drop the return type, or `one_way`");
+                diagnostics
+                    .error(&written, "one-way methods cannot return a value: remove the return type or `one_way`");
             }
             return Self { written, kind: AnswerKind::Nothing, is_bytes: false };
         }
-        travel::check(&written, mistakes);
+        wire_type::check(&written, diagnostics);
         let kind = match result_arguments(&written).as_deref() {
             Some([value, error]) => AnswerKind::Fallible(Box::new([value.clone(), error.clone()])),
             Some([_]) => {
-                let message = "the client must know the error's type, which this alias hides: \
+                let message = "the client must know the error type, which this alias hides: \
                                write `Result<T, E>` with both types";
-                mistakes.at(&written, message);
+                diagnostics.error(&written, message);
                 AnswerKind::Plain
             }
             _ => AnswerKind::Plain,
@@ -53,17 +55,19 @@ impl Answer {
             AnswerKind::Fallible(types) => &types[0],
             _ => &written,
         };
-        let is_bytes = travel::is_bytes(value);
+        let is_bytes = wire_type::is_bytes(value);
         Self { written, kind, is_bytes }
     }
 
-    /// For code in which the compiler may find the type at fault, so that it says so there.
+    /// Returns the span for generated code.
+    ///
+    /// The compiler then reports errors about the type at the return type.
     pub(crate) fn span(&self) -> Span {
         Span::call_site().located_at(self.written.span())
     }
 }
 
-/// The type without parentheses and the invisible groups that macros leave.
+/// Returns the type without parentheses and without the invisible groups of macros.
 fn bare(ty: &Type) -> &Type {
     match ty {
         Type::Paren(inner) => bare(&inner.elem),
@@ -72,7 +76,7 @@ fn bare(ty: &Type) -> &Type {
     }
 }
 
-/// The type arguments, if the path ends in `Result`.
+/// Returns the type arguments of a path that ends in `Result`.
 fn result_arguments(ty: &Type) -> Option<Vec<Type>> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last().filter(|last| last.ident == "Result")?;

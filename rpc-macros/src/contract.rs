@@ -1,4 +1,4 @@
-//! [`Contract`]: a trait, read and checked.
+//! [`Contract`]: a parsed and checked trait.
 
 use std::collections::HashMap;
 
@@ -10,54 +10,52 @@ use syn::{
 };
 
 use crate::{
+    diagnostics::Diagnostics,
     ident::Fresh,
     method::Method,
-    mistakes::Mistakes,
     options::{MethodOptions, ServiceOptions},
 };
 
-/// A trait that both ends agree on.
+/// A parsed and checked trait, on which client and server agree.
 pub(crate) struct Contract {
-    /// What the user wrote above it.
+    /// The attributes and doc comments of the trait.
     pub(crate) attributes: Vec<Attribute>,
-    /// Who may use it.
     pub(crate) visibility: Visibility,
-    /// Its name.
     pub(crate) ident: Ident,
-    /// What else its implementations implement.
     pub(crate) supertraits: Punctuated<TypeParamBound, Token![+]>,
-    /// What `#[rpc_service(…)]` says.
+    /// The options of `#[rpc_service(…)]`.
     pub(crate) options: ServiceOptions,
-    /// Its methods, in the order of their numbers.
+    /// The methods, by their number.
     pub(crate) methods: Vec<Method>,
-    /// Names that nothing in it has.
+    /// Creates identifiers that do not occur in the trait.
     pub(crate) fresh: Fresh,
 }
 
 impl Contract {
-    /// Reads a trait and what its attribute says.
+    /// Parses a trait and the tokens of its attribute.
     ///
     /// # Errors
     ///
-    /// All mistakes at once.
-    pub(crate) fn parse(attribute: TokenStream, item: &ItemTrait) -> Result<Self, Mistakes> {
-        let mut mistakes = Mistakes::default();
-        let options = ServiceOptions::parse(attribute, &item.ident, &mut mistakes);
-        check_head(item, &mut mistakes);
+    /// All errors of the trait at once.
+    pub(crate) fn parse(attribute: TokenStream, item: &ItemTrait) -> Result<Self, Diagnostics> {
+        let mut diagnostics = Diagnostics::default();
+        let options = ServiceOptions::parse(attribute, &item.ident, &mut diagnostics);
+        check_head(item, &mut diagnostics);
         let methods: Vec<Method> = item
             .items
             .iter()
             .filter_map(|item| match item {
-                TraitItem::Fn(method) => Some(Method::parse(method, &mut mistakes)),
+                TraitItem::Fn(method) => Some(Method::parse(method, &mut diagnostics)),
                 other => {
-                    mistakes.at(other, "a contract has methods only: move this to another trait");
+                    diagnostics
+                        .error(other, "service traits can only contain methods: move this item to another trait");
                     None
                 }
             })
             .collect();
-        check_names(&methods, &mut mistakes);
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+        check_names(&methods, &mut diagnostics);
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
         }
         Ok(Self {
             attributes: item.attrs.clone(),
@@ -71,14 +69,16 @@ impl Contract {
     }
 }
 
-/// The trait without what only this macro understands and what it told of already: a mistake makes nothing else unknown, and
-/// is told once.
-pub(crate) fn without_mistakes(mut item: ItemTrait) -> ItemTrait {
+/// Returns the trait without the syntax of this macro and without the reported errors.
+///
+/// Emitting it next to the errors keeps its name and methods known to the compiler, which would report further errors
+/// otherwise.
+pub(crate) fn recovered(mut item: ItemTrait) -> ItemTrait {
     item.attrs.push(parse_quote!(#[allow(async_fn_in_trait)]));
     item.supertraits.push(parse_quote!(::core::marker::Sized));
     for item in &mut item.items {
         let TraitItem::Fn(method) = item else { continue };
-        MethodOptions::take(&mut method.attrs, &mut Mistakes::default());
+        MethodOptions::take(&mut method.attrs, &mut Diagnostics::default());
         if method.default.is_none() {
             for argument in &mut method.sig.inputs {
                 if let FnArg::Typed(argument) = argument {
@@ -90,33 +90,36 @@ pub(crate) fn without_mistakes(mut item: ItemTrait) -> ItemTrait {
     item
 }
 
-fn check_head(item: &ItemTrait, mistakes: &mut Mistakes) {
+fn check_head(item: &ItemTrait, diagnostics: &mut Diagnostics) {
     if let Some(unsafety) = &item.unsafety {
-        mistakes.at(unsafety, "a caller far away can promise nothing: drop `unsafe`");
+        diagnostics.error(unsafety, "service traits cannot be `unsafe`");
     }
     if let Some(auto) = &item.modifiers.auto_token {
-        mistakes.at(auto, "a contract is implemented by hand: drop `auto`");
+        diagnostics.error(auto, "service traits cannot be `auto`");
     }
     if !item.generics.params.is_empty() {
-        mistakes.at(&item.generics, "both ends of a contract must know all types: write them instead of generics");
+        diagnostics.error(&item.generics, "service traits cannot be generic: use concrete types");
     }
     if let Some(clause) = &item.generics.where_clause {
-        mistakes.at(clause, "both ends of a contract must know all types: drop the `where`");
+        diagnostics.error(clause, "service traits cannot have a `where` clause");
     }
 }
 
-fn check_names(methods: &[Method], mistakes: &mut Mistakes) {
+fn check_names(methods: &[Method], diagnostics: &mut Diagnostics) {
     let (mut wire_names, mut markers) = (HashMap::new(), HashMap::new());
     for method in methods {
         if let Some(earlier) = wire_names.insert(&method.wire_name, &method.ident) {
             let message = format!(
-                "`{earlier}` has the name `{}` on the wire already: write another `#[rpc(name = \"…\")]`",
+                "the wire name `{}` is already used by `{earlier}`: set another name with `#[rpc(name = \"…\")]`",
                 method.wire_name
             );
-            mistakes.at(&method.wire_name_at, message);
+            diagnostics.error(&method.wire_name_at, message);
         } else if let Some(earlier) = markers.insert(&method.marker, &method.ident) {
-            let message = format!("as a type, this method and `{earlier}` are both `{}`: rename one", method.marker);
-            mistakes.at(&method.ident, message);
+            let message = format!(
+                "the generated type `{}` is already used by the method `{earlier}`: rename one of the methods",
+                method.marker
+            );
+            diagnostics.error(&method.ident, message);
         }
     }
 }

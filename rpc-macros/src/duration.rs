@@ -1,25 +1,28 @@
-//! Durations as attributes write them: `500ms`.
+//! Durations in attributes, such as `500ms`.
 
 use std::time::Duration;
 
-/// How a duration is written, for messages.
-pub(crate) const FORM: &str = "a whole number and a unit, one of ns, us, ms, s, m: `\"500ms\"`";
+/// The syntax of a duration, for errors.
+const SYNTAX: &str = "an integer and a unit, one of ns, us, ms, s, m, such as `\"500ms\"`";
 
-/// The longest timeout that the wire can say, in milliseconds: 49 days.
+/// The longest timeout that the wire format can express: 2^32 - 1 milliseconds, which is 49 days.
 const LONGEST: Duration = Duration::from_millis(u32::MAX as u64);
 
-/// Reads a timeout: more than nothing, and no more than the wire can say.
+/// Parses a timeout, which must be positive and at most 49 days.
 ///
 /// # Errors
 ///
-/// What to write instead.
+/// A message for the user.
 pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = parse(text).ok_or_else(|| format!("a timeout is {FORM}"))?;
+    let timeout = parse(text).ok_or_else(|| format!("a timeout must be {SYNTAX}"))?;
     if timeout.is_zero() {
-        return Err("a call with no time always fails: write a longer timeout, or none for the client's".to_owned());
+        return Err(
+            "a timeout of zero always fails: use a longer timeout, or remove it to use the timeout of the client"
+                .to_owned(),
+        );
     }
     if timeout > LONGEST {
-        return Err("a timeout is at most 49 days (4294967295ms)".to_owned());
+        return Err("a timeout must be at most 49 days (4294967295ms)".to_owned());
     }
     Ok(timeout)
 }
@@ -42,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn parse_timeout_accepts_every_unit() {
         assert_eq!(parse_timeout("7ns"), Ok(Duration::from_nanos(7)));
         assert_eq!(parse_timeout("7us"), Ok(Duration::from_micros(7)));
         assert_eq!(parse_timeout("500ms"), Ok(Duration::from_millis(500)));
@@ -51,18 +54,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn parse_timeout_rejects_invalid_syntax() {
         for bad in ["", "5", "ms", "5 ms", "-5ms", "+5ms", "1.5s", "5h", "5MS", "5msx", "99999999999999999999ms"] {
-            assert!(parse_timeout(bad).unwrap_err().contains("a whole number and a unit"), "{bad}");
+            assert!(parse_timeout(bad).unwrap_err().contains("an integer and a unit"), "{bad}");
         }
     }
 
     #[test]
-    fn the_bounds_hold_at_them_and_one_over() {
+    fn parse_timeout_enforces_both_limits() {
         assert!(parse_timeout("0s").unwrap_err().contains("always fails"));
         assert!(parse_timeout("1ns").is_ok());
         assert!(parse_timeout("4294967295ms").is_ok());
         assert!(parse_timeout("4294967296ms").unwrap_err().contains("49 days"));
-        assert!(parse_timeout("307445734561825861m").unwrap_err().contains("a whole number and a unit"));
+        assert!(parse_timeout("307445734561825861m").unwrap_err().contains("an integer and a unit"));
     }
 }

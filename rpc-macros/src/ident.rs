@@ -1,11 +1,11 @@
-//! Identifiers for generated items, made from the user's.
+//! Identifiers of generated items.
 
 use std::collections::HashSet;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 
-/// `say_hello` as the name of a type: `SayHello`.
+/// Converts `say_hello` to the name of a type, `SayHello`.
 pub(crate) fn camel(ident: &Ident) -> Ident {
     let mut name = String::new();
     for word in ident.unraw().to_string().split('_') {
@@ -13,7 +13,7 @@ pub(crate) fn camel(ident: &Ident) -> Ident {
         name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
         name.extend(letters);
     }
-    // `_` and `self_` leave nothing, or a keyword.
+    // `_` would become an empty name, `self_` a keyword.
     if name == "Self" || !name.starts_with(char::is_alphabetic) {
         name.insert(0, '_');
     }
@@ -23,7 +23,7 @@ pub(crate) fn camel(ident: &Ident) -> Ident {
     Ident::new(&name, ident.span())
 }
 
-/// `HTTPGreeter` as the beginning of a module's name: `http_greeter`.
+/// Converts `HTTPGreeter` to the prefix of a module name, `http_greeter`.
 pub(crate) fn snake(ident: &Ident) -> String {
     let letters: Vec<char> = ident.unraw().to_string().chars().collect();
     let mut name = String::new();
@@ -39,18 +39,20 @@ pub(crate) fn snake(ident: &Ident) -> String {
     name
 }
 
-/// Makes identifiers that the user's own code does not mention, so that what it says keeps its meaning among generated items.
+/// Creates identifiers that do not occur in the user's code.
+///
+/// Generated items with these names cannot shadow items of the user.
 pub(crate) struct Fresh(HashSet<String>);
 
 impl Fresh {
-    /// Identifiers that are not in `tokens`.
+    /// Collects the identifiers of `tokens`, to avoid them.
     pub(crate) fn new(tokens: TokenStream) -> Self {
         let mut taken = HashSet::new();
         collect(tokens, &mut taken);
         Self(taken)
     }
 
-    /// `wanted`, with as many `_` appended as it takes.
+    /// Returns `wanted`, with `_` appended until it is unique.
     pub(crate) fn ident(&self, wanted: &str) -> Ident {
         let mut name = wanted.to_owned();
         while self.0.contains(&name) {
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn methods_become_types() {
+    fn camel_converts_method_names() {
         for (method, name) in [
             ("hello", "Hello"),
             ("say_hello", "SayHello"),
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn traits_become_modules() {
+    fn snake_converts_trait_names() {
         for (name, module) in [
             ("Greeter", "greeter"),
             ("UserStore", "user_store"),
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_is_fresh_in_groups_too() {
+    fn fresh_avoids_identifiers_in_groups() {
         let fresh = Fresh::new(quote!(
             fn f(x: [C; 2], y: C_) {}
         ));

@@ -1,24 +1,31 @@
-//! `#[rpc_service]`: makes a server and a client of a trait. Users find it as `rpc_core::rpc_service`.
+//! `#[rpc_service]` generates a server and a client for a trait.
 //!
-//! A trait is read (`contract`, and under it `method`, `parameter`, `answer`, `options`), all its `mistakes` are told at once, and
-//! what has none is expanded (`expand`).
+//! Users import it as `rpc_core::rpc_service`.
+//!
+//! | topic | module |
+//! |---|---|
+//! | parsing and checking a trait | `contract`, with `method`, `parameter`, `answer`, `options` |
+//! | types that cannot be sent | `wire_type` |
+//! | names and durations in options | `wire_name`, `duration` |
+//! | collecting all compile errors of a trait | `diagnostics` |
+//! | generating code for a valid trait | `expand` |
 
 mod answer;
 mod contract;
+mod diagnostics;
 mod duration;
 mod expand;
 mod ident;
 mod method;
-mod mistakes;
 mod options;
 mod parameter;
-mod travel;
 mod wire_name;
+mod wire_type;
 
 use proc_macro::TokenStream;
 use syn::parse_macro_input;
 
-/// Makes a contract of a trait: what a provider implements, the server that takes calls to it, and the client that makes them.
+/// Generates a server and a client for a trait, the contract between provider and caller.
 ///
 /// ```
 /// use rpc_core::{CallError, rpc_service};
@@ -52,51 +59,54 @@ use syn::parse_macro_input;
 /// # }
 /// ```
 ///
-/// # What there is then
+/// # Generated items
 ///
-/// For a trait `Greeter`, beside it and as visible:
+/// For a trait `Greeter`, the macro generates next to it, with the same visibility:
 ///
-/// | item | what it is |
+/// | item | description |
 /// |---|---|
-/// | `Greeter` | the trait, whose futures are `Send` and whose implementations are `Send + Sync + 'static`; they are written with `async fn` |
+/// | `Greeter` | the trait, with `Send` futures and the supertraits `Send + Sync + 'static`; implementations use `async fn` |
 /// | `GreeterServer<T>` | an `rpc_core::Service`: `new(T)`, `from_arc(Arc<T>)` |
-/// | `GreeterClient<C>` | `new(C)` for an `rpc_core::Caller`, `local(T)` for a `Greeter` in this process, and the trait's methods, which give an `rpc_core::Call` |
-/// | `greeter_methods` | a module of the methods as types: `hello` is `greeter_methods::Hello`, a call of it `Call<C, greeter_methods::Hello>` |
+/// | `GreeterClient<C>` | `new(C)` for an `rpc_core::Caller`, `local(T)` for a `Greeter` in this process, and the methods of the trait, which return an `rpc_core::Call` |
+/// | `greeter_methods` | a module with a type for each method: `hello` is `greeter_methods::Hello`, its call `Call<C, greeter_methods::Hello>` |
 ///
 /// # Methods
 ///
-/// All are `async fn` of `&self` and named parameters, which own what they hold. Arguments travel as a struct with the
-/// parameters' names, in their order, so a JSON peer sends `{"name":"Bo"}`; it may leave out an `Option`. The types of arguments,
-/// results and errors are serde's `Serialize` and `DeserializeOwned`, and `Send`.
+/// Every method is an `async fn` with `&self` and named parameters of owned types. The client encodes the arguments as
+/// a struct with the names and the order of the parameters, so a JSON peer sends `{"name":"Bo"}`, and may omit an
+/// `Option`. The types of arguments, results and errors implement `serde::Serialize`, `serde::de::DeserializeOwned` and
+/// `Send`.
 ///
-/// | a method that returns | gives its caller |
+/// | return type of the method | result of the call |
 /// |---|---|
 /// | `T`, or nothing | `Result<T, rpc_core::Error>` |
 /// | `Result<T, E>` | `Result<T, rpc_core::CallError<E>>` |
 ///
-/// A macro sees no types: a `Result` is what is called `Result` and has two arguments. An alias by another name is a `T`. What is
-/// called `Bytes` and is `bytes::Bytes` passes uncopied, as `rpc_core::uncopied` says.
+/// A macro sees names, not types: a `Result` is a path that ends in `Result` and has two type arguments. An alias with
+/// another name counts as a `T`. A `bytes::Bytes` that is written as `Bytes` is encoded without copying, see
+/// `rpc_core::uncopied`.
 ///
-/// A method with a body need not be implemented. The body runs at the provider.
+/// Implementations may omit a method with a default body, which the provider executes.
 ///
 /// # Options
 ///
 /// | `#[rpc_service(…)]` | |
 /// |---|---|
-/// | `name = "demo.Greeter"` | the service's name; else the trait's |
-/// | `version = "2.0"` | the service's version; else `1.0` |
-/// | `crate = "path::to::rpc_core"` | where the generated code finds rpc-core; else `::rpc_core` |
+/// | `name = "demo.Greeter"` | the name of the service; default: the name of the trait |
+/// | `version = "2.0"` | the version of the service; default: `1.0` |
+/// | `crate = "path::to::rpc_core"` | the path of rpc-core in the generated code; default: `::rpc_core` |
 ///
 /// | `#[rpc(…)]` | |
 /// |---|---|
-/// | `idempotent` | the method may run twice without harm, so a client may send a call again |
-/// | `once` | each call runs at most once on a server: the client sends a key with it, and sends it again to that server only |
-/// | `once = "cluster"` | the same for all servers together, which share a store of answers |
-/// | `one_way` | no response is sent; the call ends when it is sent |
-/// | `timeout = "500ms"` | of calls whose caller names none: a whole number of `ns`, `us`, `ms`, `s` or `m`, up to 49 days; else the client's |
-/// | `name = "sayHello"` | the method's name on the wire; else its own |
+/// | `idempotent` | the method may be executed twice without harm, so a client may retry a call |
+/// | `once` | a server executes each call at most once: the client sends a key with it, and retries on that server only |
+/// | `once = "cluster"` | the same for all servers of a cluster, which share a store of answers |
+/// | `one_way` | the server sends no response; the call ends when its request is sent |
+/// | `timeout = "500ms"` | the timeout of calls without one: an integer with a unit `ns`, `us`, `ms`, `s` or `m`, at most 49 days; default: the timeout of the client |
+/// | `name = "sayHello"` | the name of the method on the wire; default: its name in Rust |
 ///
-/// Names are made of ASCII letters, digits, `.`, `_` and `-`. `name:version`, and a method's name, have at most 256 bytes.
+/// Names consist of ASCII letters, digits, `.`, `_` and `-`. `name:version` and the name of a method have at most 256
+/// bytes each.
 #[proc_macro_attribute]
 pub fn rpc_service(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand::rpc_service(attribute.into(), parse_macro_input!(item)).into()

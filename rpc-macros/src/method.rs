@@ -1,4 +1,4 @@
-//! [`Method`]: one method of a contract.
+//! [`Method`]: a parsed and checked method of a contract.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -6,54 +6,55 @@ use syn::{Attribute, Block, Ident, Safety, Signature, Token, TraitItemFn, ext::I
 
 use crate::{
     answer::Answer,
+    diagnostics::Diagnostics,
     ident,
-    mistakes::Mistakes,
     options::MethodOptions,
     parameter::{self, Parameter},
     wire_name,
 };
 
-/// Names that the client has for itself.
+/// The associated functions of every client.
 const CLIENT_NAMES: [&str; 2] = ["new", "local"];
 
-/// One method of a contract.
+/// A parsed and checked method of a contract.
 pub(crate) struct Method {
-    /// What the user wrote above it, without `#[rpc(…)]`.
+    /// The attributes and doc comments, without `#[rpc(…)]`.
     pub(crate) attributes: Vec<Attribute>,
-    /// `fn`, for its place.
+    /// The `fn` keyword, for its span.
     pub(crate) fn_token: Token![fn],
     /// The name in Rust.
     pub(crate) ident: Ident,
-    /// The name as a type.
+    /// The name of the generated type.
     pub(crate) marker: Ident,
     /// The name on the wire.
     pub(crate) wire_name: String,
-    /// Where the wire name was written.
+    /// The tokens of the wire name, for errors.
     pub(crate) wire_name_at: TokenStream,
-    /// What it is given, besides `&self`.
+    /// The parameters after `&self`.
     pub(crate) parameters: Vec<Parameter>,
-    /// What it gives back.
     pub(crate) answer: Answer,
-    /// What `#[rpc(…)]` says.
+    /// The options of `#[rpc(…)]`.
     pub(crate) options: MethodOptions,
     /// The default body.
     pub(crate) body: Option<Block>,
 }
 
 impl Method {
-    /// Reads a method of a trait. What comes back is whole enough for the reading to go on after a mistake.
-    pub(crate) fn parse(item: &TraitItemFn, mistakes: &mut Mistakes) -> Self {
+    /// Parses a method of a trait.
+    ///
+    /// After an error, the result is complete enough to check the rest of the trait.
+    pub(crate) fn parse(item: &TraitItemFn, diagnostics: &mut Diagnostics) -> Self {
         let signature = &item.sig;
         let mut attributes = item.attrs.clone();
-        let options = MethodOptions::take(&mut attributes, mistakes);
+        let options = MethodOptions::take(&mut attributes, diagnostics);
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")) {
-            mistakes.at(attribute, "both ends of a contract have the same methods: put the condition on the trait");
+            diagnostics.error(attribute, "service methods cannot be conditional: put the `cfg` on the trait");
         }
-        check_signature(signature, mistakes);
+        check_signature(signature, diagnostics);
         if let Some(defaultness) = &item.modifiers.defaultness {
-            mistakes.at(defaultness, "specialization is not known here: drop `default`");
+            diagnostics.error(defaultness, "service methods cannot be `default`");
         }
-        let (wire_name, wire_name_at) = wire_name_of(&signature.ident, &options, mistakes);
+        let (wire_name, wire_name_at) = wire_name_of(&signature.ident, &options, diagnostics);
         Self {
             attributes,
             fn_token: signature.fn_token,
@@ -62,61 +63,64 @@ impl Method {
             wire_name,
             wire_name_at,
             parameters: parameter::typed(&signature.inputs)
-                .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), mistakes))
+                .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), diagnostics))
                 .collect(),
-            answer: Answer::parse(signature, options.one_way, mistakes),
+            answer: Answer::parse(signature, options.one_way, diagnostics),
             options,
             body: item.default.clone(),
         }
     }
 
-    /// The user's words, or `otherwise`.
+    /// Returns the doc comment of the method, or `otherwise`.
     pub(crate) fn docs(&self, otherwise: &str) -> TokenStream {
         let mut docs = self.attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).peekable();
         if docs.peek().is_some() { quote!(#(#docs)*) } else { quote!(#[doc = #otherwise]) }
     }
 }
 
-fn wire_name_of(ident: &Ident, options: &MethodOptions, mistakes: &mut Mistakes) -> (String, TokenStream) {
+fn wire_name_of(ident: &Ident, options: &MethodOptions, diagnostics: &mut Diagnostics) -> (String, TokenStream) {
     if let Some(name) = &options.name {
         return (name.value(), name.to_token_stream());
     }
     let name = ident.unraw().to_string();
-    if let Some(fault) = wire_name::fault("a method's name on the wire", &name) {
-        mistakes.at(ident, format!("{fault}: write `#[rpc(name = \"…\")]`"));
+    if let Some(fault) = wire_name::fault("method name", &name) {
+        diagnostics.error(ident, format!("{fault}: set a wire name with `#[rpc(name = \"…\")]`"));
     }
     (name, ident.to_token_stream())
 }
 
-fn check_signature(signature: &Signature, mistakes: &mut Mistakes) {
+fn check_signature(signature: &Signature, diagnostics: &mut Diagnostics) {
     let name = &signature.ident;
     if CLIENT_NAMES.iter().any(|taken| name == taken) {
         let message = format!(
-            "the client has a `{name}` of its own: call the method otherwise, and write `#[rpc(name = \"{name}\")]` for the wire"
+            "the generated client already has a function `{name}`: \
+             rename the method and keep its wire name with `#[rpc(name = \"{name}\")]`"
         );
-        mistakes.at(name, message);
+        diagnostics.error(name, message);
     }
     if let Some(constness) = &signature.constness {
-        mistakes.at(constness, "a call is never constant: drop `const`");
+        diagnostics.error(constness, "service methods cannot be `const`");
     }
     if let Safety::Unsafe(unsafety) = &signature.safety {
-        mistakes.at(unsafety, "a caller far away can promise nothing: drop `unsafe`");
+        diagnostics.error(unsafety, "service methods cannot be `unsafe`");
     }
     if let Some(abi) = &signature.abi {
-        mistakes.at(abi, "calls have a protocol of their own: drop `extern`");
+        diagnostics.error(abi, "service methods cannot have an ABI: remove `extern`");
     }
     if signature.asyncness.is_none() {
-        mistakes.at(signature.fn_token, format!("a call takes time: write `async fn {name}`"));
+        diagnostics.error(signature.fn_token, format!("service methods must be `async`: write `async fn {name}`"));
     }
     if !signature.generics.params.is_empty() {
-        let message = "both ends of a contract must know all types: write them instead of generics and lifetimes";
-        mistakes.at(&signature.generics, message);
+        let message = "service methods cannot be generic: use concrete types without lifetimes";
+        diagnostics.error(&signature.generics, message);
     }
     if let Some(clause) = &signature.generics.where_clause {
-        mistakes.at(clause, "both ends of a contract must know all types: drop the `where`");
+        diagnostics.error(clause, "service methods cannot have a `where` clause");
     }
     match signature.receiver() {
-        Some(receiver) => parameter::check_receiver(receiver, mistakes),
-        None => mistakes.at(name, format!("a call goes to a service: write `async fn {name}(&self, …)`")),
+        Some(receiver) => parameter::check_receiver(receiver, diagnostics),
+        None => {
+            diagnostics.error(name, format!("service methods must take `&self`: write `async fn {name}(&self, …)`"))
+        }
     }
 }

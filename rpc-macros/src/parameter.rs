@@ -1,34 +1,36 @@
-//! [`Parameter`]: one thing that a method is given.
+//! [`Parameter`]: a parsed and checked parameter of a method.
 
 use syn::{Attribute, FnArg, Ident, Pat, PatType, Receiver, ReceiverKind, Token, Type};
 
-use crate::{mistakes::Mistakes, travel};
+use crate::{diagnostics::Diagnostics, wire_type};
 
-/// One parameter besides `&self`.
+/// A parsed and checked parameter, other than `&self`.
 pub(crate) struct Parameter {
-    /// Lints for the trait's method.
+    /// The attributes, such as lint levels.
     pub(crate) attributes: Vec<Attribute>,
-    /// In a method with a body only.
+    /// `mut`; only methods with a default body may have it.
     pub(crate) mutability: Option<Token![mut]>,
-    /// The name, under which the value travels.
+    /// The name, also on the wire.
     pub(crate) ident: Ident,
-    /// The value's type.
     pub(crate) ty: Type,
 }
 
 impl Parameter {
-    /// Reads a parameter of a method, which may have a body; `None` when it has no name.
-    pub(crate) fn parse(argument: &PatType, has_body: bool, mistakes: &mut Mistakes) -> Option<Self> {
-        travel::check(&argument.ty, mistakes);
+    /// Parses a parameter; `None` if it has no name.
+    pub(crate) fn parse(argument: &PatType, has_body: bool, diagnostics: &mut Diagnostics) -> Option<Self> {
+        wire_type::check(&argument.ty, diagnostics);
         for attribute in &argument.attrs {
             if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
-                mistakes.at(attribute, "both ends of a contract have the same parameters: drop the condition");
+                diagnostics.error(attribute, "parameters of service methods cannot be conditional: remove the `cfg`");
             }
         }
         match &*argument.pat {
             Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
                 if let (Some(mutability), false) = (&name.mutability, has_body) {
-                    mistakes.at(mutability, "the trait only names the parameter: write `mut` in the impl");
+                    diagnostics.error(
+                        mutability,
+                        "parameters of methods without a body cannot be `mut`: write `mut` in the impl",
+                    );
                 }
                 Some(Self {
                     attributes: argument.attrs.clone(),
@@ -38,22 +40,25 @@ impl Parameter {
                 })
             }
             pattern => {
-                mistakes.at(pattern, "a parameter travels under its name: write a name instead of a pattern");
+                let message = "parameters of service methods need a name, which is their name on the wire: \
+                               replace the pattern by a name";
+                diagnostics.error(pattern, message);
                 None
             }
         }
     }
 }
 
-/// Notes what is wrong with the receiver, unless it is `&self`.
-pub(crate) fn check_receiver(receiver: &Receiver, mistakes: &mut Mistakes) {
+/// Reports a receiver other than `&self`.
+pub(crate) fn check_receiver(receiver: &Receiver, diagnostics: &mut Diagnostics) {
     if !matches!(receiver.kind, ReceiverKind::Reference(_, None, None)) {
-        mistakes
-            .at(receiver, "calls share the service: write `&self`, and keep what changes behind a lock or a channel");
+        let message = "service methods must take `&self`, because calls share the service: \
+                       keep mutable state behind a lock or a channel";
+        diagnostics.error(receiver, message);
     }
 }
 
-/// The parameters besides `&self`.
+/// Returns the parameters other than `&self`.
 pub(crate) fn typed<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> impl Iterator<Item = &'a PatType> {
     inputs.into_iter().filter_map(|argument| match argument {
         FnArg::Typed(argument) => Some(argument),

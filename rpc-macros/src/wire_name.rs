@@ -1,20 +1,21 @@
-//! Names as they travel: of services, versions and methods.
+//! The names of services, versions and methods on the wire.
 
 /// The longest `name:version`, and the longest name of a method, in bytes.
 pub(crate) const MAX_LEN: usize = 256;
 
-/// Says what is wrong with a name of `what`, if anything: it is made of ASCII letters, digits, `.`, `_` and `-`, and is
-/// neither empty nor too long.
-pub(crate) fn fault(what: &str, name: &str) -> Option<String> {
+/// Checks a name, and returns a message for the user if it is invalid.
+///
+/// A name consists of 1 to 256 ASCII letters, digits, `.`, `_` and `-`. `kind` names it in the message.
+pub(crate) fn fault(kind: &str, name: &str) -> Option<String> {
     if name.is_empty() {
-        return Some(format!("{what} is not empty"));
+        return Some(format!("{kind} must not be empty"));
     }
-    if let Some(strange) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+    if let Some(invalid) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
         return Some(format!(
-            "{what} is made of the letters a to z and A to Z, digits, `.`, `_` and `-`; {strange:?} is none of them"
+            "{kind} must consist of ASCII letters, digits, `.`, `_` and `-`, but contains {invalid:?}"
         ));
     }
-    (name.len() > MAX_LEN).then(|| format!("{what} has at most {MAX_LEN} bytes; this one has {}", name.len()))
+    (name.len() > MAX_LEN).then(|| format!("{kind} is {} bytes, limit is {MAX_LEN}", name.len()))
 }
 
 #[cfg(test)]
@@ -22,23 +23,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_registry_takes_is_legal() {
+    fn fault_accepts_valid_names() {
         for name in ["a", "demo.Greeter", "1.0", "say_hello", "a-b", "0"] {
             assert_eq!(fault("a name", name), None);
         }
     }
 
     #[test]
-    fn what_it_would_not_take_is_named() {
-        assert_eq!(fault("a name", "").unwrap(), "a name is not empty");
-        for (name, strange) in [("de mo", "' '"), ("a/b", "'/'"), ("a:b", "':'"), ("grüß", "'ü'")] {
-            assert!(fault("a name", name).unwrap().contains(strange), "{name}");
+    fn fault_names_the_invalid_character() {
+        assert_eq!(fault("a name", "").unwrap(), "a name must not be empty");
+        for (name, invalid) in [("de mo", "' '"), ("a/b", "'/'"), ("a:b", "':'"), ("grüß", "'ü'")] {
+            assert!(fault("a name", name).unwrap().contains(invalid), "{name}");
         }
     }
 
     #[test]
-    fn length_is_bounded_at_the_bound_and_one_over() {
+    fn fault_enforces_the_length_limit() {
         assert_eq!(fault("a name", &"n".repeat(MAX_LEN)), None);
-        assert!(fault("a name", &"n".repeat(MAX_LEN + 1)).unwrap().contains("has 257"));
+        assert!(fault("a name", &"n".repeat(MAX_LEN + 1)).unwrap().contains("is 257 bytes"));
     }
 }

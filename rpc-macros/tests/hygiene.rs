@@ -1,4 +1,4 @@
-//! Generated code means what it says wherever the trait stands and whatever is called alike there.
+//! Generated code keeps its meaning in any scope, with any names around it.
 
 #![no_implicit_prelude]
 #![deny(missing_docs, unsafe_code, warnings)]
@@ -21,7 +21,7 @@ extern crate rpc_core as renamed;
 
 use ::std::assert_eq;
 
-/// Types with the names of what the prelude has, and a contract that mentions them.
+/// Types with names of the prelude and of generated code, and a contract that uses them.
 pub mod shadows {
     use ::std::{clone::Clone, fmt::Debug};
 
@@ -30,7 +30,7 @@ pub mod shadows {
     macro_rules! shadow {
         ($($name:ident)*) => {
             $(
-                /// In the way.
+                /// Shadows a name.
                 #[allow(non_camel_case_types)]
                 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
                 #[serde(crate = "::rpc_core::__private::serde")]
@@ -46,17 +46,17 @@ pub mod shadows {
     /// A contract.
     #[rpc_service(crate = "::rpc_core")]
     pub trait Shadows {
-        /// Takes what is in the way.
+        /// Takes shadowing types.
         async fn r#impl(&self, result: Result, caller: C, service: T, arguments: ImplArguments) -> Result;
-        /// Gives another.
+        /// Returns a shadowing type.
         async fn give(&self, methods: METHODS, id: SERVICE_ID) -> Option;
-        /// Gives what is called as what passes uncopied.
+        /// Takes and returns a type with the name of `bytes::Bytes`.
         async fn bytes(&self, bytes: Bytes) -> Bytes;
-        /// Has a body.
+        /// Has a default body.
         async fn body(&self, ok: Ok) -> Ok {
             ok
         }
-        /// Fails.
+        /// Returns an error.
         async fn fail(&self, some: Some) -> ::std::result::Result<Vec, Error>;
     }
 
@@ -83,7 +83,7 @@ pub mod shadows {
     }
 }
 
-/// Parameters that are called as the generated code's own variables might be.
+/// Parameters with the names of local variables of the generated code.
 pub mod parameters {
     use ::rpc_core::rpc_service;
     use ::std::primitive::u8;
@@ -91,7 +91,7 @@ pub mod parameters {
     /// A contract.
     #[rpc_service(crate = "::renamed")]
     pub trait Parameters {
-        /// Adds.
+        /// Returns the sum.
         #[expect(clippy::too_many_arguments)]
         async fn add(
             &self,
@@ -131,7 +131,7 @@ pub mod parameters {
     }
 }
 
-/// Traits that not everybody may use, with types that not everybody may use.
+/// Traits and types with restricted visibility.
 #[allow(clippy::needless_pub_self)]
 mod visibilities {
     macro_rules! contract {
@@ -164,7 +164,7 @@ mod visibilities {
 #[::rpc_core::rpc_service(crate = "::renamed")]
 pub trait Empty {}
 
-/// A contract by macro, whose tokens come in invisible groups.
+/// A contract from a macro, whose tokens are in invisible groups.
 macro_rules! contract {
     ($(#[$attribute:meta])* $name:ident { $method:ident($argument:ident: $type:ty) -> $output:ty }) => {
         $(#[$attribute])*
@@ -181,14 +181,14 @@ contract! {
     ByMacro { length(text: ::std::string::String) -> ::std::result::Result<::std::primitive::usize, ()> }
 }
 
-/// A contract that is not there.
+/// A contract that `cfg` removes.
 #[::rpc_core::rpc_service]
 #[cfg(any())]
 pub trait Absent {
     async fn method(&self);
 }
 
-/// A contract in another style.
+/// A contract with unconventional names.
 #[::rpc_core::rpc_service(crate = "::rpc_core")]
 #[expect(non_camel_case_types)]
 pub trait other_style {
@@ -197,11 +197,11 @@ pub trait other_style {
     async fn doIt(&self, inThisWay: ::std::string::String);
 }
 
-/// An old contract.
+/// A deprecated contract.
 #[deprecated]
 #[::rpc_core::rpc_service(crate = "::rpc_core")]
 pub trait Old {
-    /// An older method.
+    /// A deprecated method.
     #[deprecated]
     async fn older(&self);
 }
@@ -226,7 +226,7 @@ async fn in_a_function() {
         }
     }
 
-    let things = InnerClient::local(Implementation).twice(Thing(7)).await.expect("a service in this process");
+    let things = InnerClient::local(Implementation).twice(Thing(7)).await.expect("a local call succeeds");
     assert_eq!(things.len(), 2);
     assert_eq!(things[0].0, 7);
 }
@@ -242,5 +242,5 @@ async fn run() {
 }
 
 fn main() {
-    ::tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(run());
+    ::tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime builds").block_on(run());
 }

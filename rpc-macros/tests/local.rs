@@ -1,4 +1,4 @@
-//! What a contract promises, kept through `GreeterClient::local`.
+//! The guarantees of a contract, tested with `GreeterClient::local`.
 
 use std::{
     future,
@@ -88,7 +88,7 @@ fn shared() -> (Arc<Polite>, GreeterClient<Local<GreeterServer<Polite>>>) {
 }
 
 #[tokio::test]
-async fn results_come_back() {
+async fn call_returns_the_result() {
     let greeter = GreeterClient::local(Polite::default());
     assert_eq!(greeter.hello("Bo".into()).await.unwrap(), "hello, Bo");
     let sum: Result<u32, Error> = greeter.add(1, 2).await;
@@ -98,14 +98,14 @@ async fn results_come_back() {
 }
 
 #[tokio::test]
-async fn the_services_own_error_comes_back() {
+async fn call_returns_the_error_of_the_service() {
     let greeter = GreeterClient::local(Polite::default());
     let error = greeter.hello(String::new()).await.unwrap_err();
     assert!(matches!(error, CallError::Service(GreetError::EmptyName)), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_body_in_the_trait_is_served() {
+async fn default_body_is_executed() {
     let greeter = GreeterClient::local(Polite::default());
     assert_eq!(greeter.shout("Bo".into()).await.unwrap(), "hello, BO!");
     let error = greeter.shout(String::new()).await.unwrap_err();
@@ -113,7 +113,7 @@ async fn a_body_in_the_trait_is_served() {
 }
 
 #[tokio::test]
-async fn a_one_way_call_is_served_and_has_no_answer() {
+async fn one_way_call_is_executed_without_answer() {
     let (polite, greeter) = shared();
     let sent: Result<(), Error> = greeter.count(3).await;
     sent.unwrap();
@@ -121,7 +121,7 @@ async fn a_one_way_call_is_served_and_has_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_methods_timeout_holds_and_the_calls_own_goes_before_it() {
+async fn timeout_of_the_call_overrides_that_of_the_method() {
     let (polite, greeter) = shared();
     for (call, time) in [(greeter.hang(), 200), (greeter.hang().timeout(Duration::from_secs(3)), 3000)] {
         let start = Instant::now();
@@ -130,26 +130,26 @@ async fn the_methods_timeout_holds_and_the_calls_own_goes_before_it() {
         assert_eq!(error.delivery(), Delivery::Unknown);
         assert_eq!(start.elapsed().as_millis(), time);
     }
-    assert_eq!(polite.dropped.load(Ordering::SeqCst), 2, "the handlers are dropped");
+    assert_eq!(polite.dropped.load(Ordering::SeqCst), 2, "both handlers are dropped");
     assert!(greeter.hang_one_way().await.unwrap_err().is_timeout());
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_a_call_drops_the_handler() {
+async fn dropped_call_drops_its_handler() {
     let (polite, greeter) = shared();
     tokio::time::timeout(Duration::from_millis(10), greeter.hang()).await.unwrap_err();
     assert_eq!(polite.dropped.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_awaited_is_not_sent() {
+async fn call_that_is_not_awaited_is_not_sent() {
     let (polite, greeter) = shared();
     drop(greeter.count(1));
     assert_eq!(polite.count.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn clones_share_the_service_and_work_from_any_task() {
+async fn clones_share_the_service_across_tasks() {
     let (polite, greeter) = shared();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -162,13 +162,13 @@ async fn clones_share_the_service_and_work_from_any_task() {
     assert_eq!(polite.count.load(Ordering::SeqCst), 8);
 }
 
-/// A type in which a call is named.
+/// A struct with a field of the type of a call.
 struct Waiting<C: rpc_core::Caller> {
     call: Call<C, greeter_methods::Add>,
 }
 
 #[tokio::test]
-async fn calls_have_types_with_names() {
+async fn call_types_can_be_named() {
     let greeter = GreeterClient::local(Polite::default());
     let waiting = Waiting { call: greeter.add(20, 22) };
     assert_eq!(waiting.call.await.unwrap(), 42);
@@ -182,18 +182,18 @@ trait Relay {
     async fn trace(&self) -> Option<String>;
 }
 
-/// Asks another service, as a client would.
-struct Asks<C>(C);
+/// Forwards calls to another service.
+struct Forwarder<C>(C);
 
-struct Answers;
+struct Backend;
 
-impl<C: rpc_core::Caller> Relay for Asks<C> {
+impl<C: rpc_core::Caller> Relay for Forwarder<C> {
     async fn remaining(&self) -> Option<Duration> {
         Context::current()?.remaining()
     }
 
     async fn relay(&self) -> Option<Duration> {
-        // It would have five seconds of its own.
+        // Without inheritance, this call would have the default timeout of five seconds.
         RelayClient::new(self.0.clone()).remaining().await.ok()?
     }
 
@@ -206,7 +206,7 @@ impl<C: rpc_core::Caller> Relay for Asks<C> {
     }
 }
 
-impl Relay for Answers {
+impl Relay for Backend {
     async fn remaining(&self) -> Option<Duration> {
         Context::current()?.remaining()
     }
@@ -221,17 +221,17 @@ impl Relay for Answers {
 
     async fn trace(&self) -> Option<String> {
         let context = Context::current()?;
-        assert_eq!(context.metadata().get("tenant"), None, "only the trace is inherited");
+        assert_eq!(context.metadata().get("tenant"), None, "handlers inherit only the trace");
         context.metadata().get("traceparent").map(str::to_owned)
     }
 }
 
 fn relay() -> RelayClient<impl rpc_core::Caller> {
-    RelayClient::local(Asks(Local::new(RelayServer::new(Answers))))
+    RelayClient::local(Forwarder(Local::new(RelayServer::new(Backend))))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_has_a_context_and_its_calls_inherit_the_deadline() {
+async fn calls_of_a_handler_inherit_its_deadline() {
     let relay = relay();
     let second = Duration::from_secs(1);
     assert_eq!(relay.remaining().timeout(second).await.unwrap(), Some(second));
@@ -240,7 +240,7 @@ async fn a_handler_has_a_context_and_its_calls_inherit_the_deadline() {
 }
 
 #[tokio::test]
-async fn metadata_reaches_the_handler_and_the_trace_goes_on() {
+async fn calls_of_a_handler_inherit_its_trace() {
     let relay = relay();
     assert_eq!(relay.tenant().metadata("tenant", "a").await.unwrap().as_deref(), Some("a"));
     let trace = relay.trace().metadata("tenant", "a").metadata("traceparent", "00-1-2-03").await.unwrap();
@@ -248,7 +248,7 @@ async fn metadata_reaches_the_handler_and_the_trace_goes_on() {
 }
 
 #[tokio::test]
-async fn another_contracts_call_is_not_served() {
+async fn call_of_another_contract_is_unimplemented() {
     let relay = RelayClient::new(Local::new(GreeterServer::new(Polite::default())));
     let error = relay.tenant().await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);

@@ -1,8 +1,8 @@
-//! What the compiler says of mistakes: one file a mistake in `ui/`, and beside it what is said.
+//! Compile errors of `#[rpc_service]`: each file in `ui/` has an error, and the expected output next to it.
 //!
-//! `TRYBUILD=overwrite` writes anew what is said.
+//! `TRYBUILD=overwrite` regenerates the expected outputs.
 
 #[test]
-fn mistakes_are_told_where_they_are() {
+fn errors_point_to_the_faulty_token() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

@@ -1,4 +1,4 @@
-//! What travels, and under which names.
+//! The encoding of calls: names, arguments and results.
 
 use std::{
     future::{Ready, ready},
@@ -32,9 +32,9 @@ trait Defaults {
 }
 
 #[derive(Default)]
-struct Noted(Mutex<Vec<(Person, u8, Option<u32>)>>);
+struct Recorder(Mutex<Vec<(Person, u8, Option<u32>)>>);
 
-impl Names for Noted {
+impl Names for Recorder {
     async fn plain(&self, person: Person, r#type: u8, times: Option<u32>) {
         self.0.lock().expect("no test panics with the lock").push((person, r#type, times));
     }
@@ -46,11 +46,11 @@ impl Names for Noted {
     }
 }
 
-impl Defaults for Noted {
+impl Defaults for Recorder {
     async fn method(&self) {}
 }
 
-/// Notes what would be sent, and says that nobody is there.
+/// Records the requests, and fails each call with `Unavailable`.
 #[derive(Clone, Default)]
 struct Wire(Arc<Mutex<Vec<serde_json::Value>>>);
 
@@ -58,14 +58,14 @@ impl Caller for Wire {
     type Calling<A: Serialize + Send + 'static> = Ready<Result<Reply, Error>>;
 
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A> {
-        let arguments = serde_json::to_value(&request.arguments).expect("all types here are JSON's too");
+        let arguments = serde_json::to_value(&request.arguments).expect("all types here encode as JSON");
         self.0.lock().expect("no test panics with the lock").push(json!([request.method.route(), arguments]));
-        ready(Err(Error::not_executed(Code::Unavailable, "nobody is there")))
+        ready(Err(Error::not_executed(Code::Unavailable, "the recorder does not send calls")))
     }
 }
 
 #[tokio::test]
-async fn arguments_travel_under_the_parameters_names() {
+async fn arguments_are_encoded_by_parameter_name() {
     let wire = Wire::default();
     let names = NamesClient::new(wire.clone());
     let error = names.plain(Person { name: "Bo".into() }, 7, None).await.unwrap_err();
@@ -101,31 +101,31 @@ async fn serve(server: &impl Service, method: usize, arguments: &serde_json::Val
 }
 
 #[tokio::test]
-async fn what_an_older_or_newer_peer_sends_is_understood() {
-    let noted = Arc::new(Noted::default());
-    let server = NamesServer::from_arc(Arc::clone(&noted));
+async fn requests_of_older_and_newer_peers_decode() {
+    let recorder = Arc::new(Recorder::default());
+    let server = NamesServer::from_arc(Arc::clone(&recorder));
     let newer = json!({"unknown": [1], "type": 7, "person": {"name": "Bo"}, "times": 2});
     assert!(serve(&server, 0, &newer).await.is_answered());
     let older = json!({"person": {"name": "Bo"}, "type": 7});
     assert!(serve(&server, 0, &older).await.is_answered());
     let bo = || Person { name: "Bo".into() };
-    assert_eq!(*noted.0.lock().unwrap(), [(bo(), 7, Some(2)), (bo(), 7, None)]);
+    assert_eq!(*recorder.0.lock().unwrap(), [(bo(), 7, Some(2)), (bo(), 7, None)]);
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_answered_and_not_served() {
-    let noted = Arc::new(Noted::default());
-    let server = NamesServer::from_arc(Arc::clone(&noted));
+async fn malformed_requests_are_answered_but_not_executed() {
+    let recorder = Arc::new(Recorder::default());
+    let server = NamesServer::from_arc(Arc::clone(&recorder));
     assert!(serve(&server, 0, &json!({"person": 1})).await.is_answered());
     assert!(serve(&server, 3, &json!({})).await.is_answered());
     assert!(serve(&server, usize::MAX, &json!({})).await.is_answered());
-    assert!(noted.0.lock().unwrap().is_empty());
+    assert!(recorder.0.lock().unwrap().is_empty());
 }
 
 #[test]
-fn methods_are_known_in_their_order_with_what_was_said_of_them() {
+fn service_lists_methods_in_order_with_their_options() {
     let id = || ServiceId::from_static("demo.Names", "2.1-rc");
-    let server = NamesServer::new(Noted::default());
+    let server = NamesServer::new(Recorder::default());
     assert_eq!(*server.id(), id());
     let expected = [
         MethodInfo::from_static(id(), "demo.Names:2.1-rc/plain"),
@@ -140,15 +140,15 @@ fn methods_are_known_in_their_order_with_what_was_said_of_them() {
 }
 
 #[test]
-fn the_name_is_the_traits_and_the_version_1_0_unless_said() {
-    let server = DefaultsServer::new(Noted::default());
+fn service_defaults_to_trait_name_and_version_1_0() {
+    let server = DefaultsServer::new(Recorder::default());
     assert_eq!(*server.id(), ServiceId::from_static("Defaults", "1.0"));
     assert_eq!(server.methods()[0].route(), "Defaults:1.0/method");
 }
 
 #[test]
-fn both_ends_show_themselves() {
-    let server = DefaultsServer::new(Noted::default());
+fn server_and_client_implement_debug() {
+    let server = DefaultsServer::new(Recorder::default());
     let shown = format!("{:?}", server.clone());
     assert!(shown.starts_with("DefaultsServer") && shown.contains("\"1.0\""), "{shown}");
     let client = DefaultsClient::new(Local::new(server));
@@ -156,7 +156,7 @@ fn both_ends_show_themselves() {
     assert!(format!("{:?}", client.method()).contains("Defaults:1.0/method"));
 }
 
-/// The contract at which the other end stayed.
+/// The older version of a contract, which the server still has.
 mod older {
     #[rpc_core::rpc_service(name = "demo.Drift")]
     pub(crate) trait Drift {
@@ -165,9 +165,9 @@ mod older {
         async fn error(&self) -> Result<u8, String>;
     }
 
-    pub(crate) struct Stayed;
+    pub(crate) struct OldProvider;
 
-    impl Drift for Stayed {
+    impl Drift for OldProvider {
         async fn arguments(&self, number: u8) -> u8 {
             number
         }
@@ -191,8 +191,8 @@ trait Drift {
 }
 
 #[tokio::test]
-async fn ends_that_drifted_apart_are_told_so() {
-    let drift = DriftClient::new(Local::new(older::DriftServer::new(older::Stayed)));
+async fn incompatible_contracts_fail_with_clear_codes() {
+    let drift = DriftClient::new(Local::new(older::DriftServer::new(older::OldProvider)));
     let error = drift.arguments("seven".into()).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::InvalidArgument, Some(Phase::Wait)), "{error:?}");
     let error = drift.result().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! [`Expected`]: what a server owes for a session.
+//! [`Expected`]: the answers that the protocol requires for a session.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use rpc_core::{
     transport::{FrameReader, Inbound, PingWindow},
 };
 
-/// What a server owes for a session, by the protocol.
+/// The answers that the protocol requires for a session.
 pub(crate) struct Expected {
-    /// How many requests have which id.
+    /// The number of requests by their id.
     requests: BTreeMap<u32, usize>,
     /// The ids of calls that are not one-way.
     answered: Vec<u32>,
-    /// Whether the session keeps the protocol to its end, in whatever order its calls are done.
+    /// Whether the session follows the protocol to its end, in whatever order its calls finish.
     sound: bool,
 }
 
@@ -51,10 +51,10 @@ impl Expected {
         match header.frame_type {
             FrameType::Request => match RequestHead::take(&mut body) {
                 Ok(head) => self.request(header.id, !head.flags.contains(CallFlags::ONE_WAY)),
-                // A head that is refused may have said that it wants no answer: nobody has understood that.
+                // The server cannot know whether a malformed head meant a one-way call, so it answers.
                 Err(HeadError::Refused(_)) => self.request(header.id, true),
                 Err(HeadError::Violation(_)) => {
-                    // Before a proof it is refused unread.
+                    // Before a token proof, the server rejects the request without parsing its head.
                     self.request(header.id, false);
                     self.sound = false;
                 }
@@ -69,19 +69,19 @@ impl Expected {
     fn request(&mut self, id: u32, answered: bool) {
         let count = self.requests.entry(id).or_default();
         *count += 1;
-        // Whether an id that comes again is still in flight is a matter of time.
+        // Whether a repeated id is still in flight depends on timing.
         self.sound &= id != 0 && *count == 1;
         if answered {
             self.answered.push(id);
         }
     }
 
-    /// How many requests have this id.
+    /// Returns the number of requests with this id.
     pub(crate) fn requests(&self, id: u32) -> usize {
         self.requests.get(&id).copied().unwrap_or(0)
     }
 
-    /// The calls that must be answered, where that can be said.
+    /// Returns the ids of the calls that the server must answer, if the session follows the protocol.
     pub(crate) fn answered(&self) -> Option<&[u32]> {
         self.sound.then_some(&self.answered[..])
     }

@@ -1,4 +1,4 @@
-//! [`Listener`] and its [`Door`]: connections in memory.
+//! [`Listener`] and its [`Connector`]: connections in memory.
 
 use std::{io, net::SocketAddr};
 
@@ -11,24 +11,24 @@ use tokio::{
     sync::{Mutex, mpsc},
 };
 
-/// The server's side.
+/// The server's end: accepts the connections of its [`Connector`].
 pub(crate) struct Listener(Mutex<mpsc::Receiver<(DuplexStream, SocketAddr)>>);
 
-/// The peers' side.
-pub(crate) struct Door(mpsc::Sender<(DuplexStream, SocketAddr)>);
+/// The peers' end: opens connections to its [`Listener`].
+pub(crate) struct Connector(mpsc::Sender<(DuplexStream, SocketAddr)>);
 
 impl Listener {
-    pub(crate) fn new() -> (Door, Self) {
-        let (door, listener) = mpsc::channel(1);
-        (Door(door), Self(Mutex::new(listener)))
+    pub(crate) fn new() -> (Connector, Self) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Connector(sender), Self(Mutex::new(receiver)))
     }
 }
 
-impl Door {
-    /// A connection from this address, on whose way this many bytes find room in each direction.
-    pub(crate) async fn connect(&self, from: SocketAddr, room: usize) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(room);
-        self.0.send((theirs, from)).await.expect("the server listens");
+impl Connector {
+    /// Opens a connection from the address `from` that buffers `capacity` bytes in each direction.
+    pub(crate) async fn connect(&self, from: SocketAddr, capacity: usize) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(capacity);
+        self.0.send((theirs, from)).await.expect("the listener is alive");
         ours
     }
 }
@@ -46,5 +46,5 @@ impl Accept for Listener {
     }
 }
 
-/// The server's, and that of whoever has no other.
+/// The address of the server, and of peers whose address does not matter.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7788));

@@ -1,4 +1,6 @@
-//! The service that is attacked: a part of the tests' `test.Wire:1.0`, so that their attacks are seeds here.
+//! The service under attack: a part of `test.Wire:1.0`.
+//!
+//! The attacks of the tests therefore serve as seeds.
 
 use std::{collections::HashMap, future::pending};
 

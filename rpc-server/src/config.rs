@@ -1,4 +1,4 @@
-//! [`ServerConfig`]: the numbers of a server.
+//! [`ServerConfig`]: the limits and times of a server.
 
 use std::time::Duration;
 
@@ -7,53 +7,81 @@ use rpc_core::{
     transport::{PingWindow, TransportConfig},
 };
 
-/// The numbers of a server. All have defaults that suit most; build one with `ServerConfig::default().with_…`.
+/// Limits and times of a server. Build one with `ServerConfig::default().with_…`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// A connection is closed when nothing was read on it for this long; default 10 s. Raised, dead clients hold their
-    /// connections longer; it must stay well above the clients' ping interval of 3 s.
+    /// The server closes a connection on which it has read nothing for this long; default 10 s.
+    ///
+    /// A higher value lets dead clients hold their connections longer. Keep it well above the clients' ping interval of
+    /// 3 s.
     pub read_idle: Duration,
-    /// The time that a handler has when neither the caller nor its method says; default 5 s. Raised, calls of careless clients
-    /// run longer.
+    /// The timeout of a call for which neither the caller nor the method sets one; default 5 s.
+    ///
+    /// A higher value lets calls without a timeout run longer.
     pub default_timeout: Duration,
-    /// Calls that run at once on one connection; default 1024. Raised, one client can take more of the server.
+    /// The most calls in flight on one connection; default 1024.
+    ///
+    /// A higher value lets one client use more of the server.
     pub max_in_flight: usize,
-    /// Handlers that run at once in the whole server, those that were done at once not counted; default 10 000. Calls over it
-    /// wait in a queue. It should be what the handlers' slowest resource can do within their callers' timeouts: raised over
-    /// that, calls get late and work is done for callers who have left; lowered, less is done at once.
+    /// The most running handlers of the server; default 10 000.
+    ///
+    /// Handlers that finish in their first poll are not counted.
+    ///
+    /// Calls above the limit are queued. Set it to the number of calls that the slowest resource of the handlers
+    /// completes within the callers' timeouts: with a higher value, handlers work for callers that have timed out; with
+    /// a lower value, fewer calls run concurrently.
     pub max_running: usize,
-    /// Calls that wait at once for others to end; default 256. Calls over it are refused at once with `ResourceExhausted`, and
-    /// may be sent to another server. Raised, a burst is taken in, and calls wait longer; 0 refuses at once.
+    /// The most queued calls of the server; default 256.
+    ///
+    /// The server rejects calls above the limit at once with `ResourceExhausted`; the client may send them to another
+    /// server. A higher value absorbs larger bursts, and calls wait longer; 0 disables the queue.
     pub max_queued: usize,
-    /// How long a call waits for others to end before it is refused; default 100 ms. Raised, a call that another server could
-    /// take waits here.
+    /// The longest time that a call waits in the queue before the server rejects it; default 100 ms.
+    ///
+    /// With a higher value, a call waits here although another server may have capacity.
     pub queue_time: Duration,
-    /// The longest that a handler may run which its connection does not end, of a one-way call or one that runs once, unless its
-    /// method's own timeout is longer; default 5 minutes. Raised, callers can leave work behind that runs longer.
+    /// The longest timeout of one-way calls and once calls; default 5 minutes.
+    ///
+    /// The handlers of these calls outlive their connection. A longer timeout of the method itself takes precedence.
+    ///
+    /// A higher value lets callers leave work behind that runs longer.
     pub max_unattended: Duration,
-    /// Connections in all; default 10 000. Raised, more memory and file descriptors may be held.
+    /// The most connections of the server; default 10 000.
+    ///
+    /// A higher value allows more memory and file descriptors to be used.
     pub max_connections: usize,
-    /// Connections from one host, as far as its address tells ([`Peer::network`](rpc_core::Peer::network)); default 1 000. Raised, one
-    /// host can take more of `max_connections`.
+    /// The most connections from one host, by [`Peer::network`](rpc_core::Peer::network); default 1 000.
+    ///
+    /// A higher value lets one host use more of `max_connections`.
     pub max_connections_per_ip: usize,
-    /// How long a connection may take to prove itself: the TLS handshake and the proof of a token; default 2 s. Raised, who
-    /// proves nothing holds one of `max_connections` longer.
+    /// The longest time for a handshake, which is TLS and the token proof; default 2 s.
+    ///
+    /// A higher value lets peers that prove nothing hold one of `max_connections` longer.
     pub handshake_time: Duration,
-    /// Pings a second on one connection, at more of which it is closed; default 100. Raised, one client can make the server
-    /// answer more of them.
+    /// The most pings per second on one connection; default 100. The server closes a connection with more.
+    ///
+    /// A higher value lets one client cause more answers.
     pub max_pings: u32,
-    /// The longest payload once decompressed, in bytes; default 16 MiB. Raised, one call can make the server hold more.
+    /// The longest payload after decompression, in bytes; default 16 MiB.
+    ///
+    /// A higher value lets one call use more memory.
     pub max_decompressed: usize,
-    /// How long the answers of methods that run once are remembered; default 10 minutes. Raised, a repeat may come later, and
-    /// more memory is held, at most 100 000 calls and 64 MiB.
+    /// The retention of the answers of once calls; default 10 minutes.
+    ///
+    /// A higher value allows later retries and uses more memory, at most 100 000 calls and 64 MiB.
     pub once_kept: Duration,
-    /// How long a draining server waits, once it is off the registry's list, for consumers to learn of it; default 1 s. Raised,
-    /// a shutdown takes longer.
+    /// How long a server waits between deregistration and GOAWAY; default 1 s.
+    ///
+    /// Consumers receive the change of the registry in this time.
+    ///
+    /// A higher value prolongs every shutdown.
     pub drain_notice: Duration,
-    /// How long a draining server lets calls finish; default 30 s. Raised, a shutdown may take longer.
+    /// How long a draining server waits for running calls; default 30 s.
+    ///
+    /// A higher value may prolong a shutdown.
     pub drain_timeout: Duration,
-    /// The bounds of each connection's transport.
+    /// The limits of the transport of each connection.
     pub transport: TransportConfig,
 }
 
@@ -100,21 +128,22 @@ impl ServerConfig {
         with_transport(transport: TransportConfig)
     }
 
-    /// Refuses numbers with which no call could ever be served.
+    /// Rejects a config with which the server could not serve any call.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let refuse =
-            |what: &str| Err(Error::not_executed(Code::InvalidArgument, format!("the server's {what} must not be 0")));
+        let reject = |setting: &str| {
+            Err(Error::not_executed(Code::InvalidArgument, format!("ServerConfig::{setting} must not be 0")))
+        };
         match () {
-            () if self.read_idle.is_zero() => refuse("read_idle"),
-            () if self.default_timeout.is_zero() => refuse("default_timeout"),
-            () if self.max_in_flight == 0 => refuse("max_in_flight"),
-            () if self.max_running == 0 => refuse("max_running"),
-            () if self.max_unattended.is_zero() => refuse("max_unattended"),
-            () if self.max_connections == 0 => refuse("max_connections"),
-            () if self.max_connections_per_ip == 0 => refuse("max_connections_per_ip"),
-            () if self.handshake_time.is_zero() => refuse("handshake_time"),
-            () if self.max_pings == 0 => refuse("max_pings"),
-            () if self.max_decompressed == 0 => refuse("max_decompressed"),
+            () if self.read_idle.is_zero() => reject("read_idle"),
+            () if self.default_timeout.is_zero() => reject("default_timeout"),
+            () if self.max_in_flight == 0 => reject("max_in_flight"),
+            () if self.max_running == 0 => reject("max_running"),
+            () if self.max_unattended.is_zero() => reject("max_unattended"),
+            () if self.max_connections == 0 => reject("max_connections"),
+            () if self.max_connections_per_ip == 0 => reject("max_connections_per_ip"),
+            () if self.handshake_time.is_zero() => reject("handshake_time"),
+            () if self.max_pings == 0 => reject("max_pings"),
+            () if self.max_decompressed == 0 => reject("max_decompressed"),
             () => self.transport.validate(),
         }
     }

@@ -1,27 +1,23 @@
-//! The server side of msnb: it accepts connections, dispatches their calls to services, announces itself in a registry, and
-//! leaves in order.
+//! The server side of msnb: accepts connections, dispatches calls to services, registers and drains.
 //!
-//! | question | file |
+//! | topic | item |
 //! |---|---|
-//! | how is a server made, run and ended? | `server.rs` |
-//! | which numbers can be changed? | `config.rs` |
-//! | who may connect? | `acceptor.rs` |
-//! | what must they prove first? | `entrance.rs` |
-//! | what happens to a frame? | `connection.rs` |
-//! | which calls run on a connection? | `running.rs` |
-//! | how many run in all, and what waits? | `load.rs` |
-//! | what is counted, and who is told? | `counters.rs` |
-//! | how does a call run once? | `once.rs` |
-//! | which service is a route, and who may call it? | `dispatcher.rs` |
-//! | how is it found? | `registration.rs` |
+//! | building, running and ending a server | [`ServerBuilder`], [`Server`] |
+//! | limits and times | [`ServerConfig`] |
+//! | state and counts | [`ServerHandle`], [`ServerState`], [`ServerCounts`] |
+//! | once calls in a cluster | [`OnceStore`], [`Claim`] |
 //!
-//! Several services share a port. A handler is first polled where its frame is read, and gets a task of its own when it has to
-//! wait: what computes for long before its first await belongs into `tokio::task::spawn_blocking`, else it holds up the other
-//! calls of its connection. It is dropped when its caller gives up or its deadline passes; what it spawned learns of that by
+//! The modules follow the path of a call: `listener` accepts a connection and runs its handshake, `connection` handles
+//! its frames, `call` finds the method and its capacity. `lifecycle` builds, registers and drains the server.
+//!
+//! Several services share a port. The connection polls a handler once when it has read the request, and spawns a task
+//! only for a handler that is still pending then. Computation before the first await therefore delays the other calls
+//! of the connection: long computations belong into `tokio::task::spawn_blocking`. A handler is dropped when its caller
+//! cancels the call or its deadline passes; tasks that the handler has spawned observe this by
 //! `rpc_core::Context::cancelled`.
 //!
-//! What stands between the server and all its handlers, to refuse, to measure or to trace, is a layer:
-//! [`ServerBuilder::layer`]. The crate rpc-layers has some.
+//! A layer stands between the server and all its handlers, to reject, measure or trace calls: [`ServerBuilder::layer`].
+//! The crate rpc-layers has several.
 //!
 //! # Panics
 //!
@@ -49,19 +45,19 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), rpc_core::Error> {
 //! let server = Server::builder()
-//!     .service(GreeterServer::new(MyGreeter)) // and `.registry(…)`, to be found by name
+//!     .service(GreeterServer::new(MyGreeter)) // and `.registry(…)`, for clients that find the service by name
 //!     .config(ServerConfig::default().with_max_connections(100))
 //!     .bind("127.0.0.1:0")
 //!     .await?;
 //! println!("listening on {}", server.local_address());
 //! # let stopped = std::future::ready(());
-//! // `stopped` is any future: a signal, a channel. Then the server drains.
+//! // The server drains when `stopped` resolves: any future, such as a signal or a channel.
 //! server.run_until(stopped).await
 //! # }
 //! ```
 //!
-//! A server that takes only callers with a token, and lets one of them call more than the others. With `.tls(…)` besides, nobody
-//! on the way can read or change anything: docs/SECURITY.md says what each is worth.
+//! A server that requires a token and lets one caller call more than the others. With `.tls(…)` as well, no one on the
+//! network path can read or change the data; docs/SECURITY.md compares the two protections.
 //!
 //! ```
 //! # use rpc_core::{Code, Tokens, rpc_service};
@@ -81,30 +77,25 @@
 //! let tokens = Tokens::new().with("ann", "a long secret of ann's")?.with("bob", "a long secret of bob's")?;
 //! let server = Server::builder()
 //!     .service(GreeterServer::new(MyGreeter))
-//!     .require_token(tokens) // or `.with_file(path)`, which is read anew when it changes
+//!     .require_token(tokens) // or `.with_file(path)`, which is reloaded when it changes
 //!     .allow("demo.Greeter:1.0/hello", ["ann"]);
 //! # server.bind("127.0.0.1:0").await?;
 //!
-//! // A rule for what is not served is a mistake.
+//! // A rule for an unknown method is an error.
 //! # let server = Server::builder().service(GreeterServer::new(MyGreeter)).require_token(Tokens::new().with("ann", "a long secret of ann's")?);
 //! let error = server.allow("demo.Greeter:1.0/goodbye", ["ann"]).bind("127.0.0.1:0").await.unwrap_err();
 //! assert_eq!(error.code(), Code::InvalidArgument);
 //! # Ok(()) }
 //! ```
 
-mod acceptor;
+mod call;
 mod config;
 mod connection;
 mod counters;
-mod dispatcher;
-mod entrance;
-mod load;
-mod once;
-mod registration;
-mod running;
-mod server;
+mod lifecycle;
+mod listener;
 
+pub use call::once::{Claim, OnceStore};
 pub use config::ServerConfig;
-pub use counters::{ServerCounts, ServerHandle, ServerState};
-pub use once::{Claim, OnceStore};
-pub use server::{Server, ServerBuilder};
+pub use counters::ServerState;
+pub use lifecycle::{Server, ServerBuilder, ServerCounts, ServerHandle};

@@ -1,4 +1,4 @@
-//! [`Calls`]: how many calls of each method, how they ended, how long they took.
+//! [`Calls`]: counts, outcomes and durations of calls by method.
 
 use std::{
     borrow::Cow,
@@ -15,13 +15,13 @@ use tokio::time::Instant;
 
 use crate::outcome;
 
-/// The calls of one side.
+/// The metrics of the calls of one side, client or server.
 #[derive(Debug)]
 pub(super) struct Calls {
     ended: Family<[Label; 2], Counter>,
     seconds: Family<[Label; 1], Histogram, fn() -> Histogram>,
     in_flight: Family<[Label; 1], Gauge>,
-    /// So that a call looks one name up, and makes none.
+    /// Caches the metrics by route, so that a call needs one lookup and creates no labels.
     routes: RwLock<HashMap<String, Arc<Route>>>,
 }
 
@@ -35,40 +35,41 @@ struct Route {
     in_flight: Gauge,
 }
 
-/// A call that has begun. When it is dropped, the call has ended.
-pub(super) struct Begun<'a> {
+/// A call in flight. Dropping it records the end of the call.
+pub(super) struct InFlight<'a> {
     calls: &'a Calls,
     route: Arc<Route>,
     pub(super) outcome: Outcome<'a>,
-    at: Instant,
+    started: Instant,
 }
 
-/// How a call will have ended when it is dropped.
+/// The outcome to record when a call is dropped.
 pub(super) enum Outcome<'a> {
-    /// As its context says then.
+    /// The outcome that the context has by then.
     Of(&'a Context),
+    /// A known code.
     Known(Code),
 }
 
 impl Calls {
-    pub(super) fn register(registry: &mut Registry, what: &str) -> Self {
+    pub(super) fn register(registry: &mut Registry, verb: &str) -> Self {
         let calls = Self {
             ended: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             in_flight: Family::default(),
             routes: RwLock::default(),
         };
-        registry.register("calls", format!("Calls that were {what}, by how they ended"), calls.ended.clone());
-        registry.register_with_unit("call", "How long they took", Unit::Seconds, calls.seconds.clone());
-        registry.register("in_flight", format!("Calls that are being {what}"), calls.in_flight.clone());
+        registry.register("calls", format!("Calls that were {verb}, by outcome"), calls.ended.clone());
+        registry.register_with_unit("call", "Duration of the calls", Unit::Seconds, calls.seconds.clone());
+        registry.register("in_flight", format!("Calls that are being {verb}"), calls.in_flight.clone());
         calls
     }
 
-    /// Counts a call. `route` is one of a contract, not what a peer sent.
-    pub(super) fn begin<'a>(&'a self, route: &str, outcome: Outcome<'a>) -> Begun<'a> {
+    /// Counts a call. `route` must come from a contract, not from a peer.
+    pub(super) fn start<'a>(&'a self, route: &str, outcome: Outcome<'a>) -> InFlight<'a> {
         let route = self.route(route);
         route.in_flight.inc();
-        Begun { calls: self, route, outcome, at: Instant::now() }
+        InFlight { calls: self, route, outcome, started: Instant::now() }
     }
 
     fn route(&self, name: &str) -> Arc<Route> {
@@ -93,9 +94,9 @@ impl Calls {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let Self { calls, route, outcome, at } = self;
+        let Self { calls, route, outcome, started } = self;
         let code = match outcome {
             Outcome::Of(context) => outcome::served(context),
             Outcome::Known(code) => *code,
@@ -105,17 +106,19 @@ impl Drop for Begun<'_> {
             calls.ended.get_or_create(&labels).clone()
         });
         counter.inc();
-        route.seconds.observe(at.elapsed().as_secs_f64());
+        route.seconds.observe(started.elapsed().as_secs_f64());
         route.in_flight.dec();
     }
 }
 
-/// One more than the highest number of a code.
+/// The highest number of a code, plus one.
 const CODES: usize = Code::Application as usize + 1;
-/// The upper ends of the histogram's buckets, in seconds: from a call in the same rack to the default timeout and beyond.
+/// The upper bounds of the buckets, in seconds: from a call in a rack to twice the default timeout.
 const SECONDS: [f64; 16] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Routes that are told apart. A contract has a few; a gateway may make up any number.
+/// The most routes with metrics of their own.
+///
+/// A contract has a few, but a gateway may create any number.
 const MAX_ROUTES: usize = 1_000;
 const OTHER: &str = "other";
 
@@ -126,13 +129,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_routes_are_told_apart_as_may_and_others_are_one() {
+    fn routes_above_the_limit_are_counted_as_other() {
         let mut registry = Registry::default();
         let calls = Calls::register(&mut registry, "made");
         for number in 0..MAX_ROUTES + 2 {
-            drop(calls.begin(&format!("s:1/{number}"), Outcome::Known(Code::Ok)));
+            drop(calls.start(&format!("s:1/{number}"), Outcome::Known(Code::Ok)));
         }
-        drop(calls.begin("s:1/0", Outcome::Known(Code::Internal)));
+        drop(calls.start("s:1/0", Outcome::Known(Code::Internal)));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert!(text.contains("\ncalls_total{route=\"s:1/999\",code=\"Ok\"} 1\n"), "{text}");

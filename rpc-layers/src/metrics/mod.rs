@@ -1,4 +1,4 @@
-//! [`Metrics`]: numbers for Prometheus.
+//! [`Metrics`]: metrics for Prometheus.
 
 mod calls;
 mod watched;
@@ -19,18 +19,19 @@ use self::{
 };
 use crate::outcome;
 
-/// Numbers for Prometheus about calls, servers and clients, in the text format of
-/// [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/). Clones are the same.
+/// Metrics of calls, servers and clients for Prometheus.
 ///
-/// | metric | of what |
+/// The text format is [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/). Clones share the same metrics.
+///
+/// | metric | scope |
 /// |---|---|
-/// | `msnb_server_calls_total{route,code}`, `msnb_server_call_seconds{route}`, `msnb_server_in_flight{route}` | the handlers of a server with this as a layer; the time is that of the handler and of the layers behind this one |
-/// | `msnb_client_calls_total{route,code}`, `msnb_client_call_seconds{route}`, `msnb_client_in_flight{route}` | the calls of a client with this as a layer, each counted once however often it was sent |
-/// | `msnb_server_connections`, `_running`, `_queued`, `_accepted_total`, `_turned_away_total`, `_unproved_total`, `_refused_total{reason}`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the servers of [`watch_server`](Self::watch_server), together |
-/// | `msnb_client_channels{state}`, `_requests_repeated_total`, `_requests_not_repeated_total`, `_connected_total`, `_not_connected_total`, `_evicted_total`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the clients of [`watch_client`](Self::watch_client), together |
+/// | `msnb_server_calls_total{route,code}`, `msnb_server_call_seconds{route}`, `msnb_server_in_flight{route}` | the handlers of a server with this layer; the duration includes the layers inside of this one |
+/// | `msnb_client_calls_total{route,code}`, `msnb_client_call_seconds{route}`, `msnb_client_in_flight{route}` | the calls of a client with this layer; a call counts once, whatever its number of attempts |
+/// | `msnb_server_connections`, `_running`, `_queued`, `_accepted_total`, `_turned_away_total`, `_unproved_total`, `_refused_total{reason}`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the sum of the servers of [`watch_server`](Self::watch_server) |
+/// | `msnb_client_channels{state}`, `_requests_repeated_total`, `_requests_not_repeated_total`, `_connected_total`, `_not_connected_total`, `_evicted_total`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the sum of the clients of [`watch_client`](Self::watch_client) |
 ///
-/// A `route` is one of a registered service or of a contract that is called, and never what a peer sent: calls of methods
-/// that nobody serves are in `msnb_server_refused_total{reason="unknown"}`. Beyond 1 000 of them a route is called `other`.
+/// A `route` comes from a served or called contract, never from a peer: requests for unknown methods count in
+/// `msnb_server_refused_total{reason="unknown"}`. Routes beyond the first 1 000 count as `other`.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -43,7 +44,7 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Counts nothing yet.
+    /// Creates metrics without any servers or clients.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let served = Calls::register(registry.sub_registry_with_prefix("msnb_server"), "served");
@@ -53,32 +54,32 @@ impl Metrics {
         Self(Arc::new(Inner { registry: Mutex::new(registry), served, called, watched }))
     }
 
-    /// Shows what this server counts, and whether it drains. It is shown for as long as these metrics live.
+    /// Adds the counts and the state of a server, for as long as these metrics exist.
     pub fn watch_server(&self, server: ServerHandle) {
         self.0.watched.add_server(server);
     }
 
-    /// Shows what this client counts. These metrics keep it open: a client whose last clone they hold is closed by
-    /// `Client::close`.
+    /// Adds the counts of a client.
+    ///
+    /// The metrics hold a clone of the client, so dropping the other clones does not close it: use `Client::close`.
     pub fn watch_client(&self, client: Client) {
         self.0.watched.add_client(client);
     }
 
-    /// Lets `register` add metrics of your own.
+    /// Adds metrics of the program through `register`.
     pub fn register<R>(&self, register: impl FnOnce(&mut Registry) -> R) -> R {
         register(&mut self.registry())
     }
 
-    /// All numbers, as Prometheus reads them.
+    /// Returns all metrics in the text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail; a collector of somebody's own may, and what stands before it is shown.
+        // Only a collector of the program can fail. The text then ends with the metrics before it.
         let _ = encode(&mut text, &self.registry());
         text
     }
 
-    /// Why a load balancer should not send calls here: a server of [`watch_server`](Self::watch_server) that does not serve, or that
-    /// there is none yet.
+    /// Returns the state of a server that does not serve, or `Starting` if there is no server yet.
     pub(crate) fn out_of_service(&self) -> Option<ServerState> {
         self.0.watched.out_of_service()
     }
@@ -96,16 +97,16 @@ impl Default for Metrics {
 
 impl ServerLayer for Metrics {
     async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
-        let _call = self.0.served.begin(arrival.method().route(), Outcome::Of(arrival.context()));
+        let _call = self.0.served.start(arrival.method().route(), Outcome::Of(arrival.context()));
         next.run().await
     }
 }
 
 impl ClientLayer for Metrics {
     async fn call(&self, call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
-        let mut begun = self.0.called.begin(call.method.route(), Outcome::Known(Code::Cancelled));
+        let mut in_flight = self.0.called.start(call.method.route(), Outcome::Known(Code::Cancelled));
         let outcome = next.run(call).await;
-        begun.outcome = Outcome::Known(outcome::called(&outcome));
+        in_flight.outcome = Outcome::Known(outcome::called(&outcome));
         outcome
     }
 }

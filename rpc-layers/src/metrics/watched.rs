@@ -1,4 +1,4 @@
-//! [`Watched`]: what servers and clients count themselves, read when somebody asks.
+//! [`Watched`]: exports the counts of servers and clients at each scrape.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use prometheus_client::{
 use rpc_client::{Client, ClientCounts, EndpointState};
 use rpc_server::{ServerCounts, ServerHandle, ServerState};
 
-/// Servers and clients whose own counts are shown.
+/// The servers and clients whose counts are exported.
 #[derive(Debug, Default)]
 pub(super) struct Watched(Mutex<Sources>);
 
@@ -34,7 +34,7 @@ impl Watched {
 
     pub(super) fn out_of_service(&self) -> Option<ServerState> {
         let servers = &self.lock().servers;
-        // Where there is no server yet, one is to come.
+        // Without a server, the process is still starting.
         let none = servers.is_empty().then_some(ServerState::Starting);
         none.or_else(|| servers.iter().map(ServerHandle::state).find(|state| *state != ServerState::Serving))
     }
@@ -60,53 +60,69 @@ impl Collector for Watched {
     }
 }
 
-/// What is written for one who asks.
+/// Writes the metrics of one scrape.
 struct Page<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 
 impl Page<'_, '_> {
     fn servers(&mut self, all: &[ServerCounts]) -> fmt::Result {
         let sum = |of: fn(&ServerCounts) -> u64| all.iter().map(of).sum::<u64>();
-        let now = |of: fn(&ServerCounts) -> usize| all.iter().map(of).sum::<usize>();
-        self.gauge("msnb_server_connections", "Connections that are open", now(|counts| counts.connections))?;
-        self.gauge("msnb_server_running", "Handlers that wait for something", now(|counts| counts.running))?;
-        self.gauge("msnb_server_queued", "Calls that wait for others to end", now(|counts| counts.queued))?;
-        self.counter("msnb_server_accepted", "Connections that were let in", sum(|counts| counts.accepted))?;
-        self.counter("msnb_server_turned_away", "Connections over a bound", sum(|counts| counts.turned_away))?;
-        let (name, help) = ("msnb_server_unproved", "Connections that did not prove themselves");
-        self.counter(name, help, sum(|counts| counts.unproved))?;
+        let current = |of: fn(&ServerCounts) -> usize| all.iter().map(of).sum::<usize>();
+        self.gauge("msnb_server_connections", "Open connections", current(|counts| counts.connections))?;
+        self.gauge(
+            "msnb_server_running",
+            "Running handlers that did not finish in their first poll",
+            current(|counts| counts.running),
+        )?;
+        self.gauge(
+            "msnb_server_queued",
+            "Calls queued for the limit of running handlers",
+            current(|counts| counts.queued),
+        )?;
+        self.counter(
+            "msnb_server_accepted",
+            "Accepted connections, including those whose handshake failed",
+            sum(|counts| counts.accepted),
+        )?;
+        self.counter(
+            "msnb_server_turned_away",
+            "Connections rejected because of a connection limit",
+            sum(|counts| counts.connections_rejected),
+        )?;
+        let (name, help) = ("msnb_server_unproved", "Connections whose TLS handshake or token proof failed");
+        self.counter(name, help, sum(|counts| counts.handshakes_failed))?;
         let reasons = [
             ("malformed", sum(|counts| counts.malformed)),
             ("unknown", sum(|counts| counts.unknown)),
             ("denied", sum(|counts| counts.denied)),
-            ("connection full", sum(|counts| counts.crowded)),
+            ("connection full", sum(|counts| counts.connection_full)),
             ("server full", sum(|counts| counts.overloaded)),
             ("late", sum(|counts| counts.late)),
         ];
-        let (name, help) = ("msnb_server_refused", "Requests that were refused before a handler or a layer saw them");
+        let (name, help) = ("msnb_server_refused", "Requests rejected before any layer or handler");
         self.labelled(name, help, MetricType::Counter, "reason", &reasons)?;
-        self.counter("msnb_server_strays", "Frames that came for no call", sum(|counts| counts.strays))?;
-        self.counter("msnb_server_bytes_read", "Bytes that were read", sum(|counts| counts.bytes_read))?;
-        self.counter("msnb_server_bytes_written", "Bytes that were written", sum(|counts| counts.bytes_written))
+        self.counter("msnb_server_strays", "Frames for unknown calls", sum(|counts| counts.strays))?;
+        self.counter("msnb_server_bytes_read", "Bytes read", sum(|counts| counts.bytes_read))?;
+        self.counter("msnb_server_bytes_written", "Bytes written", sum(|counts| counts.bytes_written))
     }
 
     fn clients(&mut self, all: &[ClientCounts]) -> fmt::Result {
         let sum = |of: fn(&ClientCounts) -> u64| all.iter().map(of).sum::<u64>();
         let repeated = sum(|counts| counts.retries);
-        self.counter("msnb_client_requests_repeated", "Requests that were sent again", repeated)?;
+        self.counter("msnb_client_requests_repeated", "Retries that were sent", repeated)?;
         let not_repeated = sum(|counts| counts.retries_denied);
-        self.counter("msnb_client_requests_not_repeated", "Requests for which no retry was left", not_repeated)?;
-        self.counter("msnb_client_connected", "Connections that were made", sum(|counts| counts.connects))?;
+        self.counter("msnb_client_requests_not_repeated", "Retries that the retry budget prevented", not_repeated)?;
+        self.counter("msnb_client_connected", "Established connections", sum(|counts| counts.connects))?;
         let not_connected = sum(|counts| counts.connect_failures);
-        self.counter("msnb_client_not_connected", "Attempts to connect that failed", not_connected)?;
-        self.counter("msnb_client_evicted", "Addresses that were given up", sum(|counts| counts.evictions))?;
-        self.counter("msnb_client_strays", "Frames that came for no call", sum(|counts| counts.strays))?;
-        self.counter("msnb_client_bytes_read", "Bytes that were read", sum(|counts| counts.bytes_read))?;
-        self.counter("msnb_client_bytes_written", "Bytes that were written", sum(|counts| counts.bytes_written))
+        self.counter("msnb_client_not_connected", "Failed connection attempts", not_connected)?;
+        self.counter("msnb_client_evicted", "Evicted endpoints", sum(|counts| counts.evictions))?;
+        self.counter("msnb_client_strays", "Frames for unknown calls", sum(|counts| counts.strays))?;
+        self.counter("msnb_client_bytes_read", "Bytes read", sum(|counts| counts.bytes_read))?;
+        self.counter("msnb_client_bytes_written", "Bytes written", sum(|counts| counts.bytes_written))
     }
 
     fn channels(&mut self, states: &[&str]) -> fmt::Result {
         let counts = STATES.map(|name| (name, states.iter().filter(|state| **state == name).count() as u64));
-        self.labelled("msnb_client_channels", "Addresses by how they are doing", MetricType::Gauge, "state", &counts)
+        self.labelled("msnb_client_channels", "Endpoints by state", MetricType::Gauge, "state", &counts)
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

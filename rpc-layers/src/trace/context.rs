@@ -1,49 +1,55 @@
-//! [`TraceContext`]: which trace and span a call belongs to, as W3C writes it down.
+//! [`TraceContext`]: the trace and the span of a call, in the W3C format.
 
 use std::fmt;
 
 use rpc_core::Metadata;
 
-/// Which trace and span a call belongs to: the `traceparent` and `tracestate` of
-/// [W3C trace context](https://www.w3.org/TR/trace-context/), which travel in a call's metadata.
+/// The trace and the span that a call belongs to.
+///
+/// The metadata of a call carries them as the `traceparent` and `tracestate` of
+/// [W3C trace context](https://www.w3.org/TR/trace-context/).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace: u128,
     span: u64,
     flags: u8,
-    /// For other systems; carried on as it came.
+    /// Data of other tracing systems, passed on unchanged.
     state: Option<String>,
 }
 
 impl TraceContext {
-    /// That of the handler that this task runs, behind a [`Trace`](crate::Trace) layer.
+    /// Returns the trace context of the handler that this task runs.
+    ///
+    /// `None` without a [`Trace`](crate::Trace) layer.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// Runs `future` so that [`current`](Self::current) gives this one.
+    /// Runs `future` with this trace context as [`current`](Self::current).
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
     }
 
-    /// 32 hexadecimal digits.
+    /// Returns the id of the trace as 32 hexadecimal digits.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
     }
 
-    /// 16 hexadecimal digits.
+    /// Returns the id of the span as 16 hexadecimal digits.
     pub fn span_id(&self) -> String {
         format!("{:016x}", self.span)
     }
 
-    /// What came with a call, if it is well-formed.
+    /// Reads the trace context of a call; `None` if it is missing or malformed.
     pub(super) fn from_metadata(metadata: &Metadata) -> Option<Self> {
         let mut context = Self::parse(metadata.get(PARENT)?)?;
         context.state = metadata.get(STATE).map(str::to_owned);
         Some(context)
     }
 
-    /// Sends it with a call, in place of what is there. Where there is no room for it the call goes without.
+    /// Replaces the trace context in the metadata of a call.
+    ///
+    /// If the metadata is full, the call is sent without one.
     pub(super) fn to_metadata(&self, metadata: &mut Metadata) {
         let _ = metadata.set(PARENT, self.to_string());
         if let Some(state) = &self.state {
@@ -51,7 +57,7 @@ impl TraceContext {
         }
     }
 
-    /// A new span of the parent's trace, or of a new one.
+    /// Returns a new span in the trace of the parent, or in a new trace without a parent.
     pub(super) fn child_of(parent: Option<&Self>) -> Self {
         let span = rand::random::<u64>() | 1;
         match parent {
@@ -72,9 +78,9 @@ impl TraceContext {
             legal.then(|| u128::from_str_radix(part, 16).ok()).flatten()
         };
         let (version, trace, span, flags) = (number(2)?, number(32)?, number(16)?, number(2)?);
-        // A later version may say more behind; this one does not.
-        let more_than_known = version == 0 && parts.next().is_some();
-        if version == 0xff || more_than_known || trace == 0 || span == 0 {
+        // Later versions may append fields; version 0 has exactly four.
+        let has_extra = version == 0 && parts.next().is_some();
+        if version == 0xff || has_extra || trace == 0 || span == 0 {
             return None;
         }
         Some(Self { trace, span: span as u64, flags: flags as u8, state: None })
@@ -92,10 +98,10 @@ impl TraceContext {
     }
 }
 
-/// A `traceparent`.
+/// Writes the `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of the flags, only those are passed on that are known.
+        // Unknown flags are not passed on, as the specification requires.
         write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags & (SAMPLED | RANDOM))
     }
 }
@@ -106,9 +112,9 @@ tokio::task_local! {
 
 const PARENT: &str = "traceparent";
 const STATE: &str = "tracestate";
-/// Somebody may be recording the trace.
+/// The caller may have recorded the trace.
 const SAMPLED: u8 = 1;
-/// The trace's id is random.
+/// The id of the trace is random.
 const RANDOM: u8 = 2;
 
 #[cfg(test)]
@@ -121,7 +127,7 @@ mod tests {
     const EXAMPLE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn it_is_written_as_it_was_read() {
+    fn traceparent_round_trips_and_children_keep_the_trace() {
         let context = TraceContext::parse(EXAMPLE).unwrap();
         assert_eq!(context.trace_id(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(context.span_id(), "b7ad6b7169203331");
@@ -134,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_ignored_and_later_versions_are_not() {
+    fn malformed_traceparent_is_ignored_but_later_versions_parse() {
         for bad in [
             "",
             "00",
@@ -154,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_panic(text in "\\PC*") {
+        fn parse_accepts_any_text_without_panic(text in "\\PC*") {
             TraceContext::parse(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! OpenTelemetry's ids instead of our own.
+//! The ids of OpenTelemetry spans, which replace the ids of this crate.
 
 use opentelemetry::{
     Context,
@@ -9,18 +9,18 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::TraceContext;
 
-/// Makes what came from another process the parent of a span that was just opened; without it, that is the span around it.
+/// Sets the remote parent of a new span. Without one, the enclosing span stays the parent.
 pub(super) fn set_parent(span: &Span, parent: Option<&TraceContext>) {
     let Some(parent) = parent else { return };
     let (trace, id, flags, state) = parent.parts();
     let state = state.and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
     let (trace, id) = (TraceId::from_bytes(trace.to_be_bytes()), SpanId::from_bytes(id.to_be_bytes()));
     let remote = SpanContext::new(trace, id, TraceFlags::new(flags), true, state);
-    // It fails where no layer of tracing-opentelemetry listens.
+    // Fails only if the subscriber has no tracing-opentelemetry layer.
     let _ = span.set_parent(Context::new().with_remote_span_context(remote));
 }
 
-/// The ids that OpenTelemetry gave a span, where it listens.
+/// Returns the ids that OpenTelemetry gave a span; `None` without a tracing-opentelemetry layer.
 pub(super) fn context_of(span: &Span) -> Option<TraceContext> {
     let context = span.context();
     let span = context.span();

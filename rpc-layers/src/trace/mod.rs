@@ -1,4 +1,4 @@
-//! [`Trace`]: spans that go on from process to process.
+//! [`Trace`]: spans that continue across processes.
 
 mod context;
 #[cfg(feature = "opentelemetry")]
@@ -14,21 +14,22 @@ pub use context::TraceContext;
 
 use crate::outcome;
 
-/// Opens a span for each call, at the client and at the server, and carries its ids between them as
-/// [W3C trace context](https://www.w3.org/TR/trace-context/): the server's span has the client's as its parent, and calls
-/// that a handler makes have the handler's.
+/// Opens a span for each call at the client and at the server.
 ///
-/// The spans, `call` and `serve`, are on info, with the fields `rpc.service`, `rpc.method`, `code`, and `trace_id`,
-/// `span_id`, `parent_id`. Where nothing listens to them, ids that came in are passed on as they are. A handler that spawns
-/// a task gives it the span, by `tracing::Instrument`, and the ids, by [`TraceContext::scope`].
+/// The layer sends the ids of the span as [W3C trace context](https://www.w3.org/TR/trace-context/): the span of the
+/// client is the parent of the span of the server, which is the parent of the calls that its handler makes.
 ///
-/// What comes in is believed: a caller says by its `sampled` flag whether OpenTelemetry's usual samplers record its trace. Where
-/// callers are not trusted, take a sampler that does not ask the parent.
+/// The spans `call` and `serve` have level info and the fields `rpc.service`, `rpc.method`, `code`, `trace_id`,
+/// `span_id` and `parent_id`. If the subscriber disables them, received ids are passed on unchanged. A handler that
+/// spawns a task passes the span by `tracing::Instrument` and the ids by [`TraceContext::scope`].
+///
+/// The server trusts received ids and flags: by its `sampled` flag, a caller decides whether the usual samplers of
+/// OpenTelemetry record its trace. For untrusted callers, use a sampler that ignores the parent.
 ///
 /// # OpenTelemetry
 ///
-/// With the feature `opentelemetry`, and a subscriber that has a layer of the crate `tracing-opentelemetry`, the ids are
-/// those of OpenTelemetry's spans, and these are exported by whatever the layer's tracer exports to:
+/// With the feature `opentelemetry` and a subscriber with a layer of the crate `tracing-opentelemetry`, the ids are
+/// those of the OpenTelemetry spans, which the tracer of that layer exports:
 ///
 /// ```ignore
 /// let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
@@ -72,7 +73,8 @@ impl ClientLayer for Trace {
     async fn call(&self, mut call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
         let method: &'static MethodInfo = call.method;
         let (given, current) = (TraceContext::from_metadata(&call.options.metadata), TraceContext::current());
-        // What the handler's own call came with is inherited by every call; what is of another trace was given on purpose.
+        // Every call of a handler inherits the trace of the handler's own call. Only a different trace was set by the
+        // program.
         let is_inherited = |given: &TraceContext| current.as_ref().is_some_and(|current| current.is_of_trace(given));
         let given = given.filter(|given| !is_inherited(given));
         let span = info_span!(
@@ -100,7 +102,7 @@ impl ClientLayer for Trace {
     }
 }
 
-/// The ids of a span that was just opened, which are noted in it.
+/// Returns the ids of a new span, and records them in the span.
 fn begin(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
     if span.is_disabled() {
         return parent;
@@ -117,7 +119,7 @@ fn begin(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
     Some(own)
 }
 
-/// Notes how a call ended, also when its handler is dropped.
+/// Records the outcome of a served call, also when its handler is dropped.
 struct ServedEnd<'a> {
     span: &'a Span,
     context: &'a Context,
@@ -126,8 +128,8 @@ struct ServedEnd<'a> {
 impl Drop for ServedEnd<'_> {
     fn drop(&mut self) {
         let code = outcome::served(self.context);
-        // As OpenTelemetry's conventions for gRPC have it: what is the caller's own fault is no error of the server.
-        let is_ours = matches!(
+        // The OpenTelemetry conventions for gRPC: an error of the caller is no error of the server span.
+        let is_server_error = matches!(
             code,
             Code::Unknown
                 | Code::DeadlineExceeded
@@ -136,11 +138,11 @@ impl Drop for ServedEnd<'_> {
                 | Code::Unavailable
                 | Code::DataLoss
         );
-        note(self.span, code, is_ours);
+        record(self.span, code, is_server_error);
     }
 }
 
-/// As [`ServedEnd`]; a call that its caller drops is `Cancelled`.
+/// Records the outcome of a call to a server; a call that its caller drops is `Cancelled`.
 struct CallEnd {
     span: Span,
     code: Code,
@@ -148,11 +150,11 @@ struct CallEnd {
 
 impl Drop for CallEnd {
     fn drop(&mut self) {
-        note(&self.span, self.code, !matches!(self.code, Code::Ok | Code::Application));
+        record(&self.span, self.code, !matches!(self.code, Code::Ok | Code::Application));
     }
 }
 
-fn note(span: &Span, code: Code, is_error: bool) {
+fn record(span: &Span, code: Code, is_error: bool) {
     span.record("code", tracing::field::display(code));
     if is_error {
         span.record("otel.status_code", "ERROR");

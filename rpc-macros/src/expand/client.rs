@@ -1,4 +1,4 @@
-//! The client: the trait's methods as calls.
+//! The generated client.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -7,11 +7,11 @@ use super::{Expansion, Names};
 use crate::method::Method;
 
 impl Expansion<'_> {
-    /// The client's struct.
+    /// Generates the struct of the client.
     pub(super) fn client(&self) -> TokenStream {
         let (visibility, name) = (&self.contract.visibility, &self.contract.ident);
         let Names { client, caller, .. } = &self.names;
-        let about = format!("Calls a [`{name}`]. As cheap to clone as its caller.");
+        let about = format!("A client of [`{name}`]. Cloning it clones its caller.");
         quote! {
             #[doc = #about]
             #[allow(dead_code, non_camel_case_types)]
@@ -22,14 +22,14 @@ impl Expansion<'_> {
         }
     }
 
-    /// What the client can do.
+    /// Generates the methods of the client.
     pub(super) fn client_impls(&self) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let Names { client, server, caller, implementation, .. } = &self.names;
         let methods = self.contract.methods.iter().map(|method| self.proxy(method));
         quote! {
             impl<#caller: #core::Caller> #client<#caller> {
-                /// Calls through `caller`.
+                /// Creates a client that calls through `caller`.
                 pub fn new(caller: #caller) -> Self {
                     Self { caller }
                 }
@@ -38,7 +38,7 @@ impl Expansion<'_> {
             }
 
             impl<#implementation: #name> #client<#core::Local<#server<#implementation>>> {
-                /// Calls `service` in this process, without a wire.
+                /// Creates a client that calls `service` within this process.
                 pub fn local(service: #implementation) -> Self {
                     Self { caller: #core::Local::new(#server::new(service)) }
                 }

@@ -1,4 +1,4 @@
-//! The trait itself: the same methods, with futures that are `Send`.
+//! The trait itself, with `Send` futures instead of `async fn`.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -7,7 +7,7 @@ use super::Expansion;
 use crate::{contract::Contract, method::Method, parameter::Parameter};
 
 impl Expansion<'_> {
-    /// The trait.
+    /// Generates the trait.
     pub(super) fn contract(&self) -> TokenStream {
         let Contract { attributes, visibility, ident, supertraits, methods, .. } = self.contract;
         let supertraits = supertraits.iter();

@@ -1,4 +1,4 @@
-//! The methods as types, for who must name the type of a call.
+//! The types of the methods, for programs that must name the type of a call.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -7,17 +7,17 @@ use syn::Visibility;
 use super::Expansion;
 
 impl Expansion<'_> {
-    /// The module of the methods as types.
+    /// Generates the module with a type for each method.
     pub(super) fn markers(&self) -> TokenStream {
         let (visibility, module) = (&self.contract.visibility, &self.names.module);
         let inner = one_deeper(visibility);
         let (name, client) = (&self.contract.ident, &self.names.client);
         let about = format!(
-            "The methods of [`{name}`](super::{name}) as types: a [`{client}`](super::{client}) gives calls of them."
+            "The types of the methods of [`{name}`](super::{name}), for the calls of a [`{client}`](super::{client})."
         );
         let markers = self.contract.methods.iter().map(|method| {
             let (method, marker) = (&method.ident, &method.marker);
-            let about = format!("[`{name}::{method}`](super::{name}::{method}) as a type.");
+            let about = format!("The type of [`{name}::{method}`](super::{name}::{method}).");
             quote! {
                 #[doc = #about]
                 #[derive(::core::fmt::Debug)]
@@ -34,7 +34,7 @@ impl Expansion<'_> {
     }
 }
 
-/// What `visibility` is called in a module inside.
+/// Returns the same visibility, as written in a child module.
 fn one_deeper(visibility: &Visibility) -> TokenStream {
     let restricted = match visibility {
         Visibility::Public(_) => return quote!(pub),
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn visibility_reaches_as_far_from_inside() {
+    fn one_deeper_keeps_the_reach_of_a_visibility() {
         let cases: [(Visibility, TokenStream); 7] = [
             (parse_quote!(pub), quote!(pub)),
             (Visibility::Inherited, quote!(pub(super))),

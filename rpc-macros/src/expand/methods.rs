@@ -1,4 +1,4 @@
-//! What both ends know of each method: its number, its arguments, its outcome.
+//! The metadata of each method for client and server: number, arguments, outcome.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -9,11 +9,11 @@ use crate::{
     answer::AnswerKind,
     method::Method,
     options::{Once, ServiceOptions},
-    travel,
+    wire_type,
 };
 
 impl Expansion<'_> {
-    /// The service's id, the table of its methods, and each method's arguments and outcome.
+    /// Generates the service id, the method table, and the arguments and outcomes of the methods.
     pub(super) fn methods(&self) -> TokenStream {
         let ServiceOptions { name, version, core } = &self.contract.options;
         let (service_id, methods) = (&self.names.service_id, &self.names.methods);
@@ -56,7 +56,7 @@ impl Expansion<'_> {
         let [serde, uncopied] = ["serde", "uncopied"].map(|name| private_path(core, name));
         let fields = method.parameters.iter().map(|parameter| {
             let (name, ty) = (&parameter.ident, &parameter.ty);
-            let uncopied = travel::is_bytes(ty).then(|| quote!(#[serde(with = #uncopied)]));
+            let uncopied = wire_type::is_bytes(ty).then(|| quote!(#[serde(with = #uncopied)]));
             quote!(#uncopied #name: #ty)
         });
         quote! {
@@ -104,7 +104,7 @@ impl Expansion<'_> {
     }
 }
 
-/// Where `name` is found, as serde's derives want it: in a text.
+/// Returns the path of `name` as a string literal, which the derives of serde require.
 fn private_path(core: &syn::Path, name: &str) -> LitStr {
     let leading = core.leading_colon.map_or("", |_| "::");
     let segments: Vec<String> = core.segments.iter().map(|segment| segment.ident.to_string()).collect();

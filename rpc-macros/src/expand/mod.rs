@@ -1,4 +1,4 @@
-//! What a contract becomes.
+//! Code generation.
 
 mod client;
 mod contract;
@@ -11,33 +11,33 @@ use quote::{format_ident, quote};
 use syn::Item;
 
 use crate::{
-    contract::{Contract, without_mistakes},
+    contract::{Contract, recovered},
+    diagnostics::Diagnostics,
     ident,
     method::Method,
-    mistakes::Mistakes,
 };
 
-/// What `#[rpc_service]` makes of the item below it.
+/// Expands `#[rpc_service]` on an item.
 pub(crate) fn rpc_service(attribute: TokenStream, item: Item) -> TokenStream {
     match item {
         Item::Trait(item) => match Contract::parse(attribute, &item) {
             Ok(contract) => expand(&contract),
-            Err(mistakes) => mistakes.and(without_mistakes(item)),
+            Err(diagnostics) => diagnostics.into_tokens_with(recovered(item)),
         },
         other => {
-            let mut mistakes = Mistakes::default();
-            mistakes.at(&other, "a contract is a trait: put `#[rpc_service]` above one");
-            mistakes.and(other)
+            let mut diagnostics = Diagnostics::default();
+            diagnostics.error(&other, "`#[rpc_service]` can only be applied to a trait");
+            diagnostics.into_tokens_with(other)
         }
     }
 }
 
-/// The trait, its server, its client, and its methods as types.
+/// Generates the trait, its server, its client, and the types of its methods.
 ///
-/// What nobody need name stands in an anonymous constant: there it can mention the user's types wherever the trait stands,
-/// which a module inside a function could not.
+/// Items that users do not name are inside an anonymous constant. Unlike in a module, they can refer to types of an
+/// enclosing function there.
 ///
-/// The lints that are allowed tell the user what the trait itself tells, or nothing that a user could mend.
+/// The allowed lints would repeat a warning about the trait itself, or report code that the user cannot change.
 fn expand(contract: &Contract) -> TokenStream {
     let names = Names::new(contract);
     let expansion = Expansion { contract, names };
@@ -64,33 +64,33 @@ fn expand(contract: &Contract) -> TokenStream {
     }
 }
 
-/// A contract, and what its parts are called.
+/// A contract, and the names of its generated items.
 struct Expansion<'a> {
     contract: &'a Contract,
     names: Names,
 }
 
 impl Expansion<'_> {
-    /// The path of a method as a type.
+    /// Returns the path of the type of a method.
     fn marker(&self, method: &Method) -> TokenStream {
         let (module, marker) = (&self.names.module, &method.marker);
         quote!(#module::#marker)
     }
 
-    /// The struct of a method's arguments.
+    /// Returns the name of the arguments struct of a method.
     fn arguments(&self, method: &Method) -> Ident {
         self.contract.fresh.ident(&format!("{}Arguments", method.marker))
     }
 }
 
-/// Names of generated items. Those that stand beside the user's types in one scope are made fresh.
+/// The names of generated items. Names in a scope with the user's types are unique among them.
 struct Names {
     server: Ident,
     client: Ident,
     module: Ident,
-    /// The server's type parameter.
+    /// The type parameter of the server.
     implementation: Ident,
-    /// The client's type parameter.
+    /// The type parameter of the client.
     caller: Ident,
     service_id: Ident,
     methods: Ident,
@@ -125,12 +125,12 @@ mod tests {
                 async fn one_way(&self);
             }
         };
-        let Ok(contract) = Contract::parse(attribute, &item) else { panic!("the contract has no mistakes") };
+        let Ok(contract) = Contract::parse(attribute, &item) else { panic!("the contract is valid") };
         expand(&contract).to_string()
     }
 
     #[test]
-    fn generated_code_names_one_crate() {
+    fn generated_code_refers_to_one_crate_only() {
         assert!(expanded(quote!()).contains(":: rpc_core :: Service "));
         let renamed = expanded(quote!(crate = "crate::vendored::rpc"));
         assert!(renamed.contains("crate :: vendored :: rpc :: Service "));

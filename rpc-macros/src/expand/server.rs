@@ -1,4 +1,4 @@
-//! The server: takes calls to an implementation of the trait.
+//! The generated server.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -7,12 +7,12 @@ use super::{Expansion, Names};
 use crate::{answer::AnswerKind, method::Method};
 
 impl Expansion<'_> {
-    /// The server's struct.
+    /// Generates the struct of the server.
     pub(super) fn server(&self) -> TokenStream {
         let (visibility, name) = (&self.contract.visibility, &self.contract.ident);
         let Names { server, implementation, .. } = &self.names;
         let about =
-            format!("Serves a [`{name}`]: takes calls from the wire to it. Cheap to clone; the clones share it.");
+            format!("Serves a [`{name}`]: decodes its calls and encodes its results. Cheap to clone; clones share it.");
         quote! {
             #[doc = #about]
             #[allow(dead_code, non_camel_case_types)]
@@ -22,19 +22,19 @@ impl Expansion<'_> {
         }
     }
 
-    /// What the server can do.
+    /// Generates the methods and traits of the server.
     pub(super) fn server_impls(&self) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let Names { server, implementation, service_id, .. } = &self.names;
         let (service_impl, title) = (self.service_impl(), server.to_string());
         quote! {
             impl<#implementation: #name> #server<#implementation> {
-                /// Serves `service`.
+                /// Creates a server for `service`.
                 pub fn new(service: #implementation) -> Self {
                     Self::from_arc(::std::sync::Arc::new(service))
                 }
 
-                /// Serves `service`, which others hold too.
+                /// Creates a server for a shared `service`.
                 pub fn from_arc(service: ::std::sync::Arc<#implementation>) -> Self {
                     Self { service }
                 }
@@ -89,8 +89,9 @@ impl Expansion<'_> {
         }
     }
 
-    /// Decodes, calls and answers. What was decoded is moved into the handler before it is first awaited, so the future does
-    /// not keep room for it.
+    /// Generates the code that decodes, calls and answers.
+    ///
+    /// The arguments are moved into the handler before the first await, so the future has no fields for them.
     fn handling(&self, method: &Method) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let (implementation, arguments, ident) = (&self.names.implementation, self.arguments(method), &method.ident);

@@ -1,4 +1,4 @@
-//! [`MethodOptions`]: what `#[rpc(…)]` says.
+//! [`MethodOptions`]: the options of `#[rpc(…)]`.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use proc_macro2::TokenStream;
 use syn::{Attribute, LitStr, Meta};
 
 use super::{Setting, settings};
-use crate::{duration, mistakes::Mistakes, wire_name};
+use crate::{diagnostics::Diagnostics, duration, wire_name};
 
 const KNOWN: &str =
-    "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"` and `name = \"sayHello\"`";
+    "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `name = \"sayHello\"`";
 
-/// What the `#[rpc(…)]` of a method says, or the defaults.
+/// The options of `#[rpc(…)]`, or their defaults.
 #[derive(Default)]
 pub(crate) struct MethodOptions {
-    /// The method may run twice without harm.
+    /// The method may be executed twice without harm.
     pub(crate) idempotent: bool,
-    /// Each call runs at most once, however often it is sent.
+    /// Each call is executed at most once, whatever its number of attempts.
     pub(crate) once: Option<Once>,
-    /// No response is sent.
+    /// The server sends no response.
     pub(crate) one_way: bool,
-    /// The timeout of calls whose caller names none.
+    /// The timeout of calls without one.
     pub(crate) timeout: Option<Duration>,
-    /// The name on the wire; else the method's own.
+    /// The name on the wire; default: the name of the method.
     pub(crate) name: Option<LitStr>,
 }
 
-/// Where each call runs at most once.
+/// The scope in which each call is executed at most once.
 #[derive(Clone, Copy)]
 pub(crate) enum Once {
     Server,
@@ -34,71 +34,71 @@ pub(crate) enum Once {
 }
 
 impl MethodOptions {
-    /// Takes the `#[rpc(…)]` out of a method's attributes and reads it.
-    pub(crate) fn take(attributes: &mut Vec<Attribute>, mistakes: &mut Mistakes) -> Self {
+    /// Removes `#[rpc(…)]` from the attributes of a method, and parses it.
+    pub(crate) fn take(attributes: &mut Vec<Attribute>, diagnostics: &mut Diagnostics) -> Self {
         let mut found = attributes.extract_if(.., |attribute| attribute.path().is_ident("rpc"));
         let first = found.next();
         for more in found {
-            mistakes.at(more, "a method has one `#[rpc(…)]`: put the options into the first, with commas");
+            diagnostics.error(more, "duplicate `#[rpc(…)]`: list all options in the first one, separated by commas");
         }
         let mut options = Self::default();
         match first.map(|attribute| attribute.meta) {
             None => {}
-            Some(Meta::List(list)) => options.read(list.tokens, mistakes),
-            Some(meta) => mistakes.at(meta, format!("`rpc` takes options in parentheses: {KNOWN}")),
+            Some(Meta::List(list)) => options.read(list.tokens, diagnostics),
+            Some(meta) => diagnostics.error(meta, format!("`#[rpc(…)]` needs options in parentheses: {KNOWN}")),
         }
         options
     }
 
-    fn read(&mut self, tokens: TokenStream, mistakes: &mut Mistakes) {
-        for setting in settings(tokens, mistakes) {
+    fn read(&mut self, tokens: TokenStream, diagnostics: &mut Diagnostics) {
+        for setting in settings(tokens, diagnostics) {
             match setting.option.as_str() {
                 "once" => {
-                    self.once = once(&setting, mistakes);
+                    self.once = once(&setting, diagnostics);
                     if self.idempotent || self.one_way {
-                        mistakes.at(&setting.meta, CONTRADICTION);
+                        diagnostics.error(&setting.meta, CONTRADICTION);
                     }
                 }
-                "idempotent" | "one_way" if self.once.is_some() => mistakes.at(&setting.meta, CONTRADICTION),
-                "idempotent" => self.idempotent = setting.flag(mistakes),
-                "one_way" => self.one_way = setting.flag(mistakes),
+                "idempotent" | "one_way" if self.once.is_some() => diagnostics.error(&setting.meta, CONTRADICTION),
+                "idempotent" => self.idempotent = setting.flag(diagnostics),
+                "one_way" => self.one_way = setting.flag(diagnostics),
                 "timeout" => {
-                    let text = setting.text("500ms", mistakes);
-                    self.timeout = text.and_then(|text| timeout(&text, mistakes));
+                    let text = setting.text("500ms", diagnostics);
+                    self.timeout = text.and_then(|text| timeout(&text, diagnostics));
                 }
                 "name" => {
-                    self.name = setting.text("sayHello", mistakes);
+                    self.name = setting.text("sayHello", diagnostics);
                     if let Some(name) = &self.name
-                        && let Some(fault) = wire_name::fault("a method's name", &name.value())
+                        && let Some(fault) = wire_name::fault("method name", &name.value())
                     {
-                        mistakes.at(name, fault);
+                        diagnostics.error(name, fault);
                     }
                 }
-                _ => setting.unknown(KNOWN, mistakes),
+                _ => setting.unknown(KNOWN, diagnostics),
             }
         }
     }
 }
 
-/// `once` alone, or where.
-fn once(setting: &Setting, mistakes: &mut Mistakes) -> Option<Once> {
+/// Parses `once` or `once = "scope"`.
+fn once(setting: &Setting, diagnostics: &mut Diagnostics) -> Option<Once> {
     if matches!(setting.meta, Meta::Path(_)) {
         return Some(Once::Server);
     }
-    let place = setting.text("cluster", mistakes)?;
-    match place.value().as_str() {
+    let scope = setting.text("cluster", diagnostics)?;
+    match scope.value().as_str() {
         "server" => Some(Once::Server),
         "cluster" => Some(Once::Cluster),
         _ => {
-            mistakes.at(place, "calls run once on a server or in a cluster: write `once` or `once = \"cluster\"`");
+            diagnostics.error(scope, "unknown scope, expected `once` or `once = \"cluster\"`");
             None
         }
     }
 }
 
-/// What may run twice need not run once, and what is not answered cannot be answered again.
-const CONTRADICTION: &str = "`once` stands alone: a method that is `idempotent` or `one_way` is not run once";
+/// An idempotent method needs no at-most-once execution, and a one-way method has no answer to store.
+const CONTRADICTION: &str = "`once` cannot be combined with `idempotent` or `one_way`";
 
-fn timeout(text: &LitStr, mistakes: &mut Mistakes) -> Option<Duration> {
-    duration::parse_timeout(&text.value()).map_err(|message| mistakes.at(text, message)).ok()
+fn timeout(text: &LitStr, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    duration::parse_timeout(&text.value()).map_err(|message| diagnostics.error(text, message)).ok()
 }

@@ -1,4 +1,4 @@
-//! What the attributes say in their parentheses.
+//! The options in the parentheses of the attributes.
 
 mod method;
 mod service;
@@ -10,23 +10,23 @@ pub(crate) use self::{
     method::{MethodOptions, Once},
     service::ServiceOptions,
 };
-use crate::mistakes::Mistakes;
+use crate::diagnostics::Diagnostics;
 
-/// Reads `option, option = "value"`, each option at most once.
-fn settings(tokens: TokenStream, mistakes: &mut Mistakes) -> Vec<Setting> {
+/// Parses `option, option = "value"`, each option at most once.
+fn settings(tokens: TokenStream, diagnostics: &mut Diagnostics) -> Vec<Setting> {
     let metas = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens) {
         Ok(metas) => metas,
         Err(error) => {
-            mistakes.add(error);
+            diagnostics.push(error);
             return Vec::new();
         }
     };
     let mut settings: Vec<Setting> = Vec::new();
     for meta in metas {
-        // A path of several parts is no option, and is told so as one that is not known.
+        // A path of several segments has no name here, and is reported as an unknown option.
         let option = meta.path().get_ident().map(ToString::to_string).unwrap_or_default();
         if settings.iter().any(|earlier| earlier.option == option && !option.is_empty()) {
-            mistakes.at(&meta, format!("`{option}` is given twice: keep one"));
+            diagnostics.error(&meta, format!("duplicate option `{option}`"));
         } else {
             settings.push(Setting { option, meta });
         }
@@ -41,27 +41,28 @@ struct Setting {
 }
 
 impl Setting {
-    /// The text of `option = "text"`; `example` is one that would do.
-    fn text(&self, example: &str, mistakes: &mut Mistakes) -> Option<LitStr> {
+    /// Returns the text of `option = "text"`; the error suggests `example`.
+    fn text(&self, example: &str, diagnostics: &mut Diagnostics) -> Option<LitStr> {
         if let Meta::NameValue(pair) = &self.meta
             && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &pair.value
         {
             return Some(text.clone());
         }
-        mistakes.at(&self.meta, format!("`{}` takes a text: write `{} = \"{example}\"`", self.option, self.option));
+        diagnostics
+            .error(&self.meta, format!("`{}` needs a string: write `{} = \"{example}\"`", self.option, self.option));
         None
     }
 
-    /// Whether `option` stands alone, as it must.
-    fn flag(&self, mistakes: &mut Mistakes) -> bool {
-        let alone = matches!(self.meta, Meta::Path(_));
-        if !alone {
-            mistakes.at(&self.meta, format!("`{}` takes no value: write `{}`", self.option, self.option));
+    /// Checks that `option` has no value.
+    fn flag(&self, diagnostics: &mut Diagnostics) -> bool {
+        let is_flag = matches!(self.meta, Meta::Path(_));
+        if !is_flag {
+            diagnostics.error(&self.meta, format!("`{}` takes no value", self.option));
         }
-        alone
+        is_flag
     }
 
-    fn unknown(&self, known: &str, mistakes: &mut Mistakes) {
-        mistakes.at(&self.meta, format!("unknown option; known are {known}"));
+    fn unknown(&self, known: &str, diagnostics: &mut Diagnostics) {
+        diagnostics.error(&self.meta, format!("unknown option, expected one of {known}"));
     }
 }

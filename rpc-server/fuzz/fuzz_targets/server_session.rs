@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_server_fuzz::server_session`].
+//! Runs [`rpc_server_fuzz::server_session`] under libFuzzer.
 
 #![no_main]
 

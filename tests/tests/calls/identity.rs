@@ -241,7 +241,7 @@ async fn a_wrong_proof_is_told_and_closed() {
         assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, UNAUTHENTICATED));
         peer.expect_end().await;
     }
-    serving.until_counted(|counts| counts.unproved == 4).await;
+    serving.until_counted(|counts| counts.handshakes_failed == 4).await;
     // A proof is good for its own connection.
     let (mut replayed, _) = challenged(serving.address()).await;
     assert_eq!(replayed.ask(&good).await.status().0, UNAUTHENTICATED);
@@ -372,7 +372,7 @@ async fn a_method_is_called_by_those_on_its_list() {
     probe.until_all(&[Event::Told(text("ann's")), Event::Told(text("bob's"))]).await;
     assert_eq!(probe.events().len(), 4, "{:?}", probe.events());
     let counts = serving.handle().counts();
-    assert_eq!((counts.denied, counts.unproved), (3, 0));
+    assert_eq!((counts.denied, counts.handshakes_failed), (3, 0));
 }
 
 #[tokio::test]

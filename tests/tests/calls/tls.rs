@@ -154,7 +154,7 @@ async fn plain_text_meets_tls_and_both_say_so() {
     let speaks_plain = ProbingClient::new(Client::builder().build().unwrap());
     let speaks_tls = client(ClientTls::new(authority.ca()));
     refused(&speaks_plain, encrypted.address(), "the peer uses TLS and this end does not").await;
-    encrypted.until_counted(|counts| counts.unproved >= 1).await;
+    encrypted.until_counted(|counts| counts.handshakes_failed >= 1).await;
     refused(&speaks_tls, plain.address(), "it may not use TLS").await;
     // Others are served.
     speaks_tls.echo("x".to_owned()).address(encrypted.address()).await.unwrap();

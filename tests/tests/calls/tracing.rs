@@ -242,6 +242,6 @@ async fn who_comes_too_often_does_not_fill_the_log() {
     for _ in 0..20 {
         RawPeer::connect(serving.address()).await.try_receive().await;
     }
-    serving.until_counted(|counts| counts.turned_away == 20).await;
-    seen.one("connections over the limit are refused", "ip", "Some(127.0.0.1)");
+    serving.until_counted(|counts| counts.connections_rejected == 20).await;
+    seen.one("rejecting connections above the limit", "ip", "Some(127.0.0.1)");
 }

@@ -30,10 +30,10 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 
-use crate::fuzz::rpc_server_fuzz::listener::{ADDRESS, Door, Listener};
+use crate::fuzz::rpc_server_fuzz::listener::{ADDRESS, Connector, Listener};
 
 /// Plays `scene` with a server whose numbers are the defaults.
-async fn with_a_server(scene: impl AsyncFnOnce(Door)) {
+async fn with_a_server(scene: impl AsyncFnOnce(Connector)) {
     let (door, listener) = Listener::new();
     let server = Server::builder().service(WireServer::new(Wired::default())).config(ServerConfig::default());
     let server = server.listen(listener).await.unwrap();

@@ -8,7 +8,7 @@ pub trait Greeter {
 
 struct Polite;
 
-// Neither the trait nor its method is unknown because of the mistakes.
+// The errors above must not make the trait or its method unknown to the compiler.
 impl Greeter for Polite {
     fn hello(&mut self, name: &str) -> std::io::Result<String> {
         Ok(name.to_owned())

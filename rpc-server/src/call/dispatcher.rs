@@ -1,4 +1,4 @@
-//! [`Dispatcher`]: from a route to the method that serves it.
+//! [`Dispatcher`]: resolves a route to the method that serves it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,25 +7,25 @@ use std::{
 
 use rpc_core::{Code, Error, Identity, MethodInfo, Service, ServiceId, Status, head::Route};
 
-/// All services of a server. Immutable once the server runs.
+/// The routing table of a server. Immutable once the server runs.
 #[derive(Default)]
 pub(crate) struct Dispatcher {
     services: Vec<Arc<dyn Service>>,
     routes: HashMap<Vec<u8>, Target, foldhash::fast::RandomState>,
 }
 
-/// A method of a service.
+/// A method of a service, with the callers that it accepts.
 pub(crate) struct Target {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) method: usize,
-    /// Who may call it, where not everybody may.
+    /// The names of the permitted callers; `None` permits every caller.
     allowed: Option<Arc<HashSet<String>>>,
 }
 
-/// Who may call a method, or the methods of a service that have no rule of their own.
-pub(crate) struct Rule {
+/// The callers that may call a method, or the methods of a service that have no rule of their own.
+pub(crate) struct AccessRule {
     /// `service:version/method` or `service:version`.
-    pub(crate) whom: String,
+    pub(crate) target: String,
     pub(crate) names: HashSet<String>,
 }
 
@@ -34,34 +34,35 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` when one of its routes is served already.
+    /// `AlreadyExists` when another service has one of its routes.
     pub(crate) fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         for (method, info) in service.methods().iter().enumerate() {
             let target = Target { service: Arc::clone(&service), method, allowed: None };
             if self.routes.insert(info.route().into(), target).is_some() {
-                return Err(Error::not_executed(Code::AlreadyExists, format!("{} is served twice", info.route())));
+                let message = format!("two services have the route {}", info.route());
+                return Err(Error::not_executed(Code::AlreadyExists, message));
             }
         }
         self.services.push(service);
         Ok(())
     }
 
-    /// Lets only the callers of the `rules` call what these are for. Names for the same add up.
+    /// Applies access rules. The names of several rules for the same target add up.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for what is not served here.
-    pub(crate) fn allow(&mut self, rules: Vec<Rule>) -> Result<(), Error> {
+    /// `InvalidArgument` for a target that this server does not serve.
+    pub(crate) fn allow(&mut self, rules: Vec<AccessRule>) -> Result<(), Error> {
         let mut allowed = HashMap::<String, HashSet<String>>::new();
-        for Rule { whom, names } in rules {
-            let is_known = self.routes.contains_key(whom.as_bytes()) || self.ids().any(|id| id.to_string() == whom);
+        for AccessRule { target, names } in rules {
+            let is_known = self.routes.contains_key(target.as_bytes()) || self.ids().any(|id| id.to_string() == target);
             if !is_known {
-                let message = format!("who may call {whom} is said, but it is neither a service nor a method here");
+                let message = format!("access rule for {target}: this server has no such service or method");
                 return Err(Error::not_executed(Code::InvalidArgument, message));
             }
-            allowed.entry(whom).or_default().extend(names);
+            allowed.entry(target).or_default().extend(names);
         }
-        let allowed: HashMap<_, _> = allowed.into_iter().map(|(whom, names)| (whom, Arc::new(names))).collect();
+        let allowed: HashMap<_, _> = allowed.into_iter().map(|(target, names)| (target, Arc::new(names))).collect();
         for target in self.routes.values_mut() {
             let (route, service) = (target.info().route(), target.info().service().to_string());
             target.allowed = allowed.get(route).or_else(|| allowed.get(&service)).map(Arc::clone);
@@ -69,11 +70,11 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// The method that serves `route`.
+    /// Returns the method that serves `route`.
     ///
     /// # Errors
     ///
-    /// `Unimplemented`, naming the route and what of it is unknown; `InvalidArgument` for what is no text.
+    /// `Unimplemented` for an unknown service or method, with the route; `InvalidArgument` for a route that is not UTF-8.
     pub(crate) fn find(&self, route: &Route) -> Result<&Target, Status> {
         self.routes.get(route.as_bytes()).ok_or_else(|| self.unknown(route))
     }
@@ -83,9 +84,9 @@ impl Dispatcher {
             return Status::new(Code::InvalidArgument, "the route is not UTF-8");
         };
         let service = route.split('/').next().unwrap_or_default();
-        let known = self.services.iter().any(|known| known.id().to_string() == service);
-        let what = if known { "method" } else { "service" };
-        Status::new(Code::Unimplemented, format!("no such {what} here: {route}"))
+        let is_served = self.services.iter().any(|served| served.id().to_string() == service);
+        let unknown = if is_served { "method" } else { "service" };
+        Status::new(Code::Unimplemented, format!("no such {unknown} here: {route}"))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = &ServiceId> {
@@ -98,11 +99,11 @@ impl Target {
         &self.service.methods()[self.method]
     }
 
-    /// Whether this caller may call it.
+    /// Checks that `caller` may call this method.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied`.
+    /// `PermissionDenied` when no name of the caller is permitted.
     pub(crate) fn check(&self, caller: &Identity) -> Result<(), Status> {
         match &self.allowed {
             Some(allowed) if !caller.names().any(|name| allowed.contains(name)) => {

@@ -1,0 +1,66 @@
+//! Types that cannot be sent to another process.
+//!
+//! The compiler would report them in the generated code; this module reports them at the user's token, with the type to
+//! use instead.
+
+use syn::{
+    Path, Type, TypeImplTrait, TypeInfer, TypeNever, TypePtr, TypeReference,
+    visit::{self, Visit},
+};
+
+use crate::diagnostics::Diagnostics;
+
+/// Reports every part of `ty` that cannot be sent to another process.
+pub(crate) fn check(ty: &Type, diagnostics: &mut Diagnostics) {
+    Checker { diagnostics }.visit_type(ty);
+}
+
+/// Returns whether the type is written as `Bytes`. A `bytes::Bytes` is encoded without copying.
+pub(crate) fn is_bytes(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Bytes" && last.arguments.is_none()))
+}
+
+struct Checker<'a> {
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl<'ast> Visit<'ast> for Checker<'_> {
+    fn visit_type_reference(&mut self, ty: &'ast TypeReference) {
+        let owned = match &*ty.elem {
+            Type::Path(path) if path.path.is_ident("str") => "`String`".to_owned(),
+            Type::Slice(_) => "a `Vec`".to_owned(),
+            _ => "an owned type".to_owned(),
+        };
+        self.diagnostics.error(ty, format!("references cannot be sent to another process: use {owned}"));
+    }
+
+    fn visit_type_ptr(&mut self, ty: &'ast TypePtr) {
+        self.diagnostics.error(ty, "pointers cannot be sent to another process: use an owned type");
+    }
+
+    fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
+        self.diagnostics.error(ty, "client and server must know the concrete type: replace `impl Trait`");
+    }
+
+    fn visit_type_infer(&mut self, ty: &'ast TypeInfer) {
+        self.diagnostics.error(ty, "client and server must know the concrete type: replace `_`");
+    }
+
+    fn visit_type_never(&mut self, ty: &'ast TypeNever) {
+        self.diagnostics.error(ty, "service methods must return: replace `!` by the type of the result");
+    }
+
+    fn visit_path(&mut self, path: &'ast Path) {
+        if path.segments.first().is_some_and(|first| first.ident == "Self") {
+            self.diagnostics
+                .error(path, "the client does not know the type of the provider: replace `Self` by a concrete type");
+        } else {
+            visit::visit_path(self, path);
+        }
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
+        self.diagnostics
+            .error(lifetime, "borrowed data cannot be sent to another process: use an owned type without lifetimes");
+    }
+}

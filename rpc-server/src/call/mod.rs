@@ -1,0 +1,15 @@
+//! The calls of a server: routes, shared capacity, running handlers, and stored answers.
+//!
+//! | topic | module |
+//! |---|---|
+//! | routes, methods and access rules | `dispatcher` |
+//! | the limit of running handlers and the queue behind it | `concurrency` |
+//! | the status of a rejected call | `rejection` |
+//! | the running calls of one connection | `running` |
+//! | at-most-once execution: the store of a cluster, the waiting requests, the answers of this server | `once` |
+
+pub(crate) mod concurrency;
+pub(crate) mod dispatcher;
+pub(crate) mod once;
+pub(crate) mod rejection;
+pub(crate) mod running;

@@ -1,0 +1,294 @@
+//! [`OnceCalls`]: the once calls of one server, and their answers for retries.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rpc_core::{Code, Status, StoredAnswer};
+use tokio::time::Instant;
+
+use super::{OnceStore, Waiter};
+use crate::call::rejection::Rejection;
+
+/// The once calls of one server, by key: those that run, and the stored answers of those that ended.
+pub(crate) struct OnceCalls {
+    state: Mutex<State>,
+    keep_for: Duration,
+    /// The answers that the servers of a cluster share.
+    pub(crate) store: Option<Arc<dyn OnceStore>>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: HashMap<[u8; 16], OnceCall, foldhash::fast::RandomState>,
+    /// The keys of the answered calls and the time of their answers, oldest first.
+    answered: VecDeque<([u8; 16], Instant)>,
+    answer_bytes: usize,
+}
+
+struct OnceCall {
+    route: String,
+    progress: Progress,
+}
+
+enum Progress {
+    /// The handler runs; the waiters receive its answer.
+    Running(Vec<Waiter>),
+    Answered(StoredAnswer),
+}
+
+/// The decision about a request with a key.
+pub(crate) enum OnceAdmission {
+    /// The request is the first one with its key, so the caller executes it.
+    ///
+    /// The caller then calls [`answer`](OnceCalls::answer) or [`release`](OnceCalls::release).
+    Execute,
+    /// The request received the stored answer, or waits for the answer of the running call.
+    Joined,
+}
+
+impl OnceCalls {
+    pub(crate) fn new(keep_for: Duration, store: Option<Arc<dyn OnceStore>>) -> Self {
+        Self { state: Mutex::default(), keep_for, store }
+    }
+
+    /// Admits a request.
+    ///
+    /// `is_retry` marks a request whose call an earlier attempt may have executed. Without a store, the server rejects
+    /// it unless it knows the key.
+    ///
+    /// # Errors
+    ///
+    /// The request is rejected; the caller passes the rejection to the waiter.
+    pub(crate) fn admit(
+        &self,
+        key: [u8; 16],
+        route: &str,
+        is_retry: bool,
+        waiter: Waiter,
+        now: Instant,
+    ) -> Result<OnceAdmission, (Waiter, Rejection)> {
+        let mut state = self.lock();
+        state.forget_expired(now, self.keep_for);
+        if let Some(call) = state.calls.get_mut(&key) {
+            if call.route != route {
+                return Err((waiter, Status::new(Code::InvalidArgument, "the key was used for another method").into()));
+            }
+            match &mut call.progress {
+                Progress::Running(waiters) if waiters.len() == MAX_WAITERS => {
+                    let message =
+                        format!("requests that wait for this once call reached the limit of {MAX_WAITERS} (fixed)");
+                    return Err((waiter, Status::new(Code::ResourceExhausted, message).into()));
+                }
+                Progress::Running(waiters) => waiters.push(waiter),
+                Progress::Answered(answer) => {
+                    let answer = answer.clone();
+                    drop(state);
+                    waiter.answer(&answer);
+                }
+            }
+            return Ok(OnceAdmission::Joined);
+        }
+        if is_retry && self.store.is_none() {
+            // The server was started, or forgot the key, after the first attempt may have arrived.
+            let message = "this server does not know whether an earlier attempt of the once call was executed";
+            return Err((waiter, Status::new(Code::Aborted, message).into()));
+        }
+        if state.calls.len() >= MAX_CALLS && !state.forget_oldest() {
+            let message = format!("running once calls of this server reached the limit of {MAX_CALLS} (fixed)");
+            let status = Status::new(Code::ResourceExhausted, message);
+            return Err((waiter, Rejection { status, retry_after: Some(RETRY_AFTER) }));
+        }
+        let progress = Progress::Running(vec![waiter]);
+        state.calls.insert(key, OnceCall { route: route.to_owned(), progress });
+        Ok(OnceAdmission::Execute)
+    }
+
+    /// Stores an answer, and answers all waiters with it.
+    pub(crate) fn answer(&self, key: [u8; 16], answer: StoredAnswer, now: Instant) {
+        let mut state = self.lock();
+        let Some(call) = state.calls.get_mut(&key) else { return };
+        let Progress::Running(waiters) = std::mem::replace(&mut call.progress, Progress::Answered(answer.clone()))
+        else {
+            return;
+        };
+        state.answer_bytes += answer.as_bytes().len();
+        state.answered.push_back((key, now));
+        while state.answer_bytes > MAX_BYTES && state.forget_oldest() {}
+        drop(state);
+        for waiter in waiters {
+            waiter.answer(&answer);
+        }
+    }
+
+    /// Forgets an admitted call that was not executed, and rejects its waiters.
+    ///
+    /// A retry may then execute it.
+    pub(crate) fn release(&self, key: [u8; 16], rejection: &Rejection) {
+        let removed = self.lock().calls.remove(&key);
+        if let Some(OnceCall { progress: Progress::Running(waiters), .. }) = removed {
+            waiters.iter().for_each(|waiter| waiter.reject(rejection));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget_expired(&mut self, now: Instant, keep_for: Duration) {
+        while self.answered.front().is_some_and(|(_, at)| now.duration_since(*at) >= keep_for) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets the oldest answer. Returns `false` when no call is answered.
+    fn forget_oldest(&mut self) -> bool {
+        let Some((key, _)) = self.answered.pop_front() else { return false };
+        if let Some(OnceCall { progress: Progress::Answered(answer), .. }) = self.calls.remove(&key) {
+            self.answer_bytes -= answer.as_bytes().len();
+        }
+        true
+    }
+}
+
+/// The most calls that a server remembers at a time.
+const MAX_CALLS: usize = 100_000;
+/// The most bytes of stored answers, in total.
+const MAX_BYTES: usize = 64 << 20;
+/// The most requests that wait for the answer of one call.
+const MAX_WAITERS: usize = 16;
+/// The retry-after of a request that `MAX_CALLS` rejects.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use rpc_core::{
+        Context, Metadata, WireSink,
+        frame::{FrameType, HEADER_LEN, Header},
+        transport::Outbox,
+    };
+
+    use super::*;
+
+    const KEY: [u8; 16] = [7; 16];
+
+    fn sink(id: u32) -> (WireSink, Arc<Outbox>) {
+        let outbox = Arc::new(Outbox::new(1 << 20));
+        let sink = WireSink { outbox: Arc::clone(&outbox), id, codec: 2, compression: 0, max_frame: 1 << 20 };
+        (sink, outbox)
+    }
+
+    fn waiter(sink: &WireSink) -> Waiter {
+        let context = Context::new(Arc::default(), None, Metadata::default(), None);
+        Waiter::new(&Arc::default(), context, sink.clone())
+    }
+
+    fn answer() -> StoredAnswer {
+        StoredAnswer::status(&sink(0).0, &Status::new(Code::NotFound, "x"))
+    }
+
+    fn calls() -> OnceCalls {
+        OnceCalls::new(Duration::from_secs(600), None)
+    }
+
+    /// The code of a rejection without a retry-after.
+    fn code(admitted: Result<OnceAdmission, (Waiter, Rejection)>) -> Code {
+        match admitted {
+            Err((_, Rejection { status, retry_after: None })) => status.code(),
+            _ => panic!("expected a rejection without a retry-after"),
+        }
+    }
+
+    #[test]
+    fn once_call_executes_once_and_answers_every_request() {
+        let (calls, now) = (calls(), Instant::now());
+        let sinks = [sink(1), sink(2), sink(3)];
+        let admit = |index: usize, repeat| calls.admit(KEY, "r", repeat, waiter(&sinks[index].0), now);
+        assert!(matches!(admit(0, false), Ok(OnceAdmission::Execute)));
+        assert!(matches!(admit(1, true), Ok(OnceAdmission::Joined)), "the call runs");
+        calls.answer(KEY, answer(), now);
+        assert!(matches!(admit(2, true), Ok(OnceAdmission::Joined)), "the call is answered");
+        for (sink, outbox) in &sinks {
+            let mut expected = BytesMut::from(&answer().as_bytes()[..]);
+            expected[12..16].copy_from_slice(&sink.id.to_be_bytes());
+            let mut written = BytesMut::new();
+            outbox.push(|out| written = out.copied().clone()).unwrap();
+            assert_eq!(written, expected);
+        }
+    }
+
+    #[test]
+    fn retry_of_an_unknown_key_is_rejected() {
+        let rejected = calls().admit(KEY, "r", true, waiter(&sink(1).0), Instant::now());
+        assert_eq!(code(rejected), Code::Aborted);
+    }
+
+    #[test]
+    fn answers_expire_after_their_retention() {
+        let (calls, now) = (calls(), Instant::now());
+        let admit = |repeat, after| calls.admit(KEY, "r", repeat, waiter(&sink(1).0), now + Duration::from_secs(after));
+        assert!(matches!(admit(false, 0), Ok(OnceAdmission::Execute)));
+        calls.answer(KEY, answer(), now);
+        assert!(matches!(admit(true, 599), Ok(OnceAdmission::Joined)));
+        assert_eq!(code(admit(true, 600)), Code::Aborted);
+    }
+
+    #[test]
+    fn key_is_bound_to_one_method() {
+        let (calls, now) = (calls(), Instant::now());
+        assert!(calls.admit(KEY, "one", false, waiter(&sink(1).0), now).is_ok());
+        let rejected = calls.admit(KEY, "other", false, waiter(&sink(2).0), now);
+        assert_eq!(code(rejected), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn one_call_takes_sixteen_waiters_at_most() {
+        let (calls, now) = (calls(), Instant::now());
+        let admit = || calls.admit(KEY, "r", false, waiter(&sink(1).0), now);
+        assert!(matches!(admit(), Ok(OnceAdmission::Execute)));
+        for _ in 1..MAX_WAITERS {
+            assert!(matches!(admit(), Ok(OnceAdmission::Joined)));
+        }
+        assert_eq!(code(admit()), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn server_remembers_100_000_calls_at_most() {
+        let (calls, now, sink) = (calls(), Instant::now(), sink(1).0);
+        let key = |number: usize| (number as u128).to_be_bytes();
+        let admit = |number| calls.admit(key(number), "r", false, waiter(&sink), now);
+        for number in 0..MAX_CALLS {
+            assert!(matches!(admit(number), Ok(OnceAdmission::Execute)));
+        }
+        // All of them run, so none may be forgotten.
+        let Err((_, rejection)) = admit(MAX_CALLS) else { panic!("expected a rejection") };
+        assert_eq!((rejection.status.code(), rejection.retry_after), (Code::ResourceExhausted, Some(RETRY_AFTER)));
+        calls.answer(key(7), answer(), now);
+        assert!(matches!(admit(MAX_CALLS), Ok(OnceAdmission::Execute)));
+        assert_eq!(calls.lock().calls.len(), MAX_CALLS);
+        assert!(!calls.lock().calls.contains_key(&key(7)), "the oldest answer is forgotten");
+    }
+
+    #[test]
+    fn server_remembers_64_mib_of_answers_at_most() {
+        let (calls, now, sink) = (calls(), Instant::now(), sink(1).0);
+        let key = |number: usize| (number as u128).to_be_bytes();
+        let mut large = BytesMut::zeroed(MAX_BYTES / 4);
+        let header = Header { full_length: large.len() as u32, ..Header::empty(FrameType::Response, 0) };
+        large[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        let large = StoredAnswer::from_bytes(large.freeze()).unwrap();
+        let keep = |number, answer: &StoredAnswer| {
+            assert!(matches!(calls.admit(key(number), "r", false, waiter(&sink), now), Ok(OnceAdmission::Execute)));
+            calls.answer(key(number), answer.clone(), now);
+            calls.lock().calls.len()
+        };
+        assert_eq!((0..4).map(|number| keep(number, &large)).last(), Some(4));
+        assert_eq!(keep(4, &answer()), 4, "the oldest answer is forgotten");
+        assert!(!calls.lock().calls.contains_key(&key(0)));
+    }
+}

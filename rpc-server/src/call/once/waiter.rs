@@ -1,0 +1,37 @@
+//! [`Waiter`]: a request that waits for the answer of a once call.
+
+use std::sync::Arc;
+
+use rpc_core::{Context, StoredAnswer, WireSink};
+
+use crate::call::{
+    rejection::Rejection,
+    running::{RunningCalls, RunningGuard},
+};
+
+/// A request that waits for the answer of a once call.
+///
+/// Its connection counts it like any other running call. When its caller cancels it or its own deadline passes, the
+/// request is answered, and the handler keeps running for the other waiters.
+pub(crate) struct Waiter {
+    context: Context,
+    sink: WireSink,
+    _guard: RunningGuard,
+}
+
+impl Waiter {
+    pub(crate) fn new(running: &Arc<RunningCalls>, context: Context, sink: WireSink) -> Self {
+        let guard = running.add_waiter(sink.clone(), context.clone());
+        Self { context, sink, _guard: guard }
+    }
+
+    /// Answers with the stored answer, unless the request is answered already.
+    pub(crate) fn answer(&self, answer: &StoredAnswer) {
+        self.sink.give(&self.context, answer);
+    }
+
+    /// Answers that the call was not executed, unless the request is answered already.
+    pub(crate) fn reject(&self, rejection: &Rejection) {
+        self.sink.refuse_once(&self.context, &rejection.status, rejection.retry_after);
+    }
+}

@@ -1,0 +1,192 @@
+//! [`RunningCalls`]: the calls of one connection whose handlers did not finish in their first poll.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rpc_core::{Code, Context, Status, WireSink, frame::Violation};
+use tokio::{task::AbortHandle, time::Instant};
+
+/// The calls of one connection whose handlers run on tasks of their own.
+#[derive(Default)]
+pub(crate) struct RunningCalls(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    by_id: HashMap<u32, RunningCall, foldhash::fast::RandomState>,
+    /// Handlers that still run although `by_id` has no call for them: their call was ended, or is one-way.
+    ///
+    /// They count towards the limit of the connection.
+    detached: usize,
+    next_serial: u64,
+    /// A lower bound of the deadlines in `by_id`.
+    next_deadline: Option<Instant>,
+}
+
+struct RunningCall {
+    /// Distinguishes calls that use the same id one after the other, and orders calls by arrival.
+    serial: u64,
+    context: Context,
+    sink: WireSink,
+    /// The task of the handler; `None` for a once call, whose handler other requests wait for too.
+    handler: Option<AbortHandle>,
+}
+
+/// Counts a handler as running until the guard is dropped; the task of the handler holds it.
+pub(crate) struct RunningGuard {
+    running: Arc<RunningCalls>,
+    id: u32,
+    serial: u64,
+}
+
+impl RunningCalls {
+    /// Returns whether fewer than `limit` handlers run.
+    ///
+    /// # Errors
+    ///
+    /// `DuplicateId` when an unanswered call has this id.
+    pub(crate) fn check(&self, id: u32, limit: usize) -> Result<bool, Violation> {
+        let state = self.lock();
+        if state.by_id.get(&id).is_some_and(|call| !call.context.is_answered()) {
+            return Err(Violation::DuplicateId(id));
+        }
+        let count = state.by_id.len() + state.detached;
+        // An answered call stays in the map until its task ends. It must not count against a new call.
+        let answered = || state.by_id.values().filter(|call| call.context.is_answered()).count();
+        Ok(count < limit || count - answered() < limit)
+    }
+
+    /// Returns whether more than one call runs.
+    pub(crate) fn has_several(&self) -> bool {
+        self.lock().by_id.len() > 1
+    }
+
+    /// Returns whether every call is answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().by_id.values().all(|call| call.context.is_answered())
+    }
+
+    /// Adds a call. `spawn` receives the guard that the task of the handler must hold until it ends.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        sink: WireSink,
+        context: Context,
+        spawn: impl FnOnce(RunningGuard) -> AbortHandle,
+    ) {
+        self.insert(sink, context, |guard| (Some(spawn(guard)), ()));
+    }
+
+    /// Adds a request that waits for a once call, whose handler other requests wait for too.
+    pub(crate) fn add_waiter(self: &Arc<Self>, sink: WireSink, context: Context) -> RunningGuard {
+        self.insert(sink, context, |guard| (None, guard))
+    }
+
+    fn insert<T>(
+        self: &Arc<Self>,
+        sink: WireSink,
+        context: Context,
+        start: impl FnOnce(RunningGuard) -> (Option<AbortHandle>, T),
+    ) -> T {
+        // The lock covers the spawn, so a handler that ends at once cannot remove its call before the call is inserted.
+        let mut state = self.lock();
+        state.next_serial += 1;
+        let (id, serial) = (sink.id, state.next_serial);
+        let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial });
+        state.next_deadline = state.next_deadline.into_iter().chain(context.deadline()).min();
+        if state.by_id.insert(id, RunningCall { serial, context, sink, handler }).is_some() {
+            // `check` rejects the id of an unanswered call, so the replaced call is answered and its task is about to end.
+            state.detached += 1;
+        }
+        started
+    }
+
+    /// Counts the handler of a one-way call.
+    pub(crate) fn add_one_way(self: &Arc<Self>) -> RunningGuard {
+        self.lock().detached += 1;
+        RunningGuard { running: Arc::clone(self), id: 0, serial: 0 }
+    }
+
+    /// Ends a call with `status`; returns `false` if no unanswered call has this id.
+    pub(crate) fn end(&self, id: u32, status: &Status) -> bool {
+        let mut state = self.lock();
+        let Some(call) = state.by_id.remove(&id) else { return false };
+        state.detached += 1;
+        drop(state);
+        call.end(status)
+    }
+
+    /// Ends the calls whose deadline has passed. Returns a lower bound of the remaining deadlines.
+    pub(crate) fn end_overdue(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.lock();
+        if state.next_deadline.is_none_or(|due| now < due) {
+            return state.next_deadline;
+        }
+        let mut overdue: Vec<RunningCall> = state
+            .by_id
+            .extract_if(|_, call| call.context.deadline().is_some_and(|deadline| now >= deadline))
+            .map(|(_, call)| call)
+            .collect();
+        // Answer in arrival order, independent of the order of the map.
+        overdue.sort_unstable_by_key(|call| call.serial);
+        state.detached += overdue.len();
+        state.next_deadline = state.by_id.values().filter_map(|call| call.context.deadline()).min();
+        let next = state.next_deadline;
+        drop(state);
+        let status = Status::new(Code::DeadlineExceeded, OVERDUE);
+        for call in overdue {
+            call.end(&status);
+        }
+        next
+    }
+
+    /// Drops all handlers. The connection is closed, so no answer is written.
+    pub(crate) fn end_all(&self) {
+        let mut state = self.lock();
+        let mut calls: Vec<RunningCall> = state.by_id.drain().map(|(_, call)| call).collect();
+        calls.sort_unstable_by_key(|call| call.serial);
+        state.detached += calls.len();
+        drop(state);
+        for call in calls {
+            call.context.claim_answer(Code::Cancelled);
+            call.abort();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningCall {
+    /// Answers with `status` unless the handler has answered, and drops the handler.
+    fn end(self, status: &Status) -> bool {
+        let first = self.context.claim_answer(status.code());
+        if first {
+            self.sink.refuse(status, None);
+            self.abort();
+        }
+        first
+    }
+
+    fn abort(self) {
+        self.context.cancel();
+        if let Some(handler) = self.handler {
+            handler.abort();
+        }
+    }
+}
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        let mut state = self.running.lock();
+        if state.by_id.get(&self.id).is_some_and(|call| call.serial == self.serial) {
+            state.by_id.remove(&self.id);
+        } else {
+            state.detached -= 1;
+        }
+    }
+}
+
+/// The message of a call whose deadline passed while its handler ran or waited to run.
+pub(crate) const OVERDUE: &str = "the deadline passed before the handler ended";

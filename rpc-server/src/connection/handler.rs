@@ -1,0 +1,43 @@
+//! [`HandlerFuture`]: the future of a handler, within its context.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{self, Poll},
+};
+
+use rpc_core::{BoxFuture, Context, head::Route};
+use tracing::error;
+
+use crate::call::{concurrency::Permit, running::RunningGuard};
+
+/// The future of a handler, within its context.
+///
+/// A panic ends this handler and nothing else: the dropped responder answers the caller.
+pub(super) struct HandlerFuture {
+    pub(super) context: Context,
+    pub(super) call: BoxFuture<'static, ()>,
+    pub(super) route: Route,
+    /// The last field, so that the permit is released after the whole handler is dropped.
+    pub(super) permit: Option<Permit>,
+}
+
+impl Future for HandlerFuture {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let Self { context, call, route, .. } = &mut *self;
+        // Unwind safe: after a panic, the future is dropped and never polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| context.sync_scope(|| call.as_mut().poll(cx))));
+        polled.unwrap_or_else(|_| {
+            error!(route = route.as_str(), "handler panicked");
+            Poll::Ready(())
+        })
+    }
+}
+
+/// Runs the work of a handler, and drops `guard` after the whole handler is dropped.
+pub(super) async fn run_guarded(work: impl Future<Output = ()>, guard: RunningGuard) {
+    work.await;
+    drop(guard);
+}

@@ -1,0 +1,102 @@
+//! The execution of a once call.
+//!
+//! Only the deadline ends its handler, because other requests may wait for the answer.
+
+use std::{pin::pin, sync::Arc};
+
+use rpc_core::{
+    Code, Context, Metadata, Payload, Peer, Responder, Service, Status, StoredAnswer, WireSink, head::RequestHead,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use tracing::warn;
+
+use super::{handler::HandlerFuture, shared::Shared};
+use crate::call::{
+    concurrency::{Permit, Reservation},
+    once::{self, OnceAdmission, Waiter},
+    running::{OVERDUE, RunningCalls},
+};
+
+/// A request for a once call.
+pub(super) struct OnceRequest {
+    pub(super) key: [u8; 16],
+    pub(super) service: Arc<dyn Service>,
+    pub(super) method: usize,
+    pub(super) head: RequestHead,
+    pub(super) sink: WireSink,
+    pub(super) arguments: Payload,
+    pub(super) deadline: Instant,
+}
+
+/// Serves a request: with the stored answer, with the answer of a running handler, or by a new handler.
+pub(super) fn serve(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    running: &Arc<RunningCalls>,
+    mut request: OnceRequest,
+    now: Instant,
+) {
+    let (key, head) = (request.key, &mut request.head);
+    let context = |metadata| Context::new(Arc::clone(peer), Some(request.deadline), metadata, Some(key));
+    let waiter = Waiter::new(running, context(Metadata::default()), request.sink.clone());
+    match shared.once.admit(key, head.route.as_str(), head.repeat, waiter, now) {
+        Ok(OnceAdmission::Joined) => return,
+        Err((waiter, rejection)) => return waiter.reject(&rejection),
+        Ok(OnceAdmission::Execute) => {}
+    }
+    let Some(reservation) = shared.concurrency.reserve() else {
+        return shared.once.release(key, &shared.queue_full());
+    };
+    let context = context(std::mem::take(&mut head.metadata));
+    shared.handlers.spawn(execute(Arc::clone(shared), context, request, reservation));
+}
+
+/// Executes a call, and answers all requests that wait for it.
+async fn execute(shared: Arc<Shared>, context: Context, request: OnceRequest, reservation: Reservation) {
+    let (key, sink, deadline) = (request.key, request.sink.clone(), request.deadline);
+    let permit = match shared.acquire(reservation, deadline).await {
+        Ok(permit) => permit,
+        Err(rejection) => return shared.once.release(key, &rejection),
+    };
+    let mut answer = pin!(run(&shared, context.clone(), request, permit));
+    let outcome = shared.abort.run_until_cancelled(timeout_at(deadline, answer.as_mut())).await;
+    // Claimed before the handler is dropped, so that layers see the code.
+    context.claim_answer(Code::DeadlineExceeded);
+    match outcome {
+        Some(Ok(Ok(answer))) => shared.once.answer(key, answer, Instant::now()),
+        Some(Ok(Err(status))) => shared.once.release(key, &status.into()),
+        Some(Err(_)) | None => {
+            let status = Status::new(Code::DeadlineExceeded, OVERDUE);
+            shared.once.answer(key, StoredAnswer::status(&sink, &status), Instant::now());
+        }
+    }
+}
+
+/// Returns the answer that the store has for the key, or runs the handler and stores its answer.
+///
+/// # Errors
+///
+/// The store failed, and the handler was not executed.
+async fn run(shared: &Shared, context: Context, request: OnceRequest, permit: Permit) -> Result<StoredAnswer, Status> {
+    let OnceRequest { key, service, method, head, sink, arguments, .. } = request;
+    let store = shared.once.store.as_deref();
+    if let Some(store) = store
+        && let Some(answer) = once::claim(store, key, head.route.as_str()).await?
+    {
+        return Ok(answer);
+    }
+    let (sender, answer) = oneshot::channel();
+    let call = service.call(method, arguments, Responder::kept(context.clone(), sink.clone(), sender));
+    HandlerFuture { context, call, route: head.route, permit: Some(permit) }.await;
+    let missing = || StoredAnswer::status(&sink, &Status::new(Code::Internal, "the handler ended without an answer"));
+    let answer = answer.await.unwrap_or_else(|_| missing());
+    if let Some(store) = store
+        && let Err(error) = store.keep(key, answer.as_bytes().clone()).await
+    {
+        warn!(%error, "OnceStore::keep failed; retries that reach other servers find no answer");
+    }
+    Ok(answer)
+}

@@ -1,0 +1,30 @@
+//! [`PendingCall`]: a call without an answer.
+
+use rpc_core::{Context, WireSink};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::call::rejection::Rejection;
+
+/// A call without an answer: the data that its end needs while the handler runs or waits to run.
+#[derive(Clone)]
+pub(super) struct PendingCall {
+    pub(super) context: Context,
+    pub(super) sink: WireSink,
+    pub(super) one_way: bool,
+    pub(super) deadline: Instant,
+}
+
+impl PendingCall {
+    /// Ends a call whose handler was not started, unless it has an answer.
+    ///
+    /// One-way calls have no response, so their rejection is only logged.
+    pub(super) fn reject(&self, Rejection { status, retry_after }: Rejection) {
+        if self.one_way {
+            debug!(%status, "one-way call rejected");
+            self.context.claim_answer(status.code());
+        } else {
+            self.sink.refuse_once(&self.context, &status, retry_after);
+        }
+    }
+}

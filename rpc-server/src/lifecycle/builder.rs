@@ -1,0 +1,239 @@
+//! [`ServerBuilder`]: the options of a server, and binding it.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+#[cfg(feature = "tls")]
+use rpc_core::tls::ServerTls;
+use rpc_core::{
+    Code, Error, Instance, Registry, Service, Tokens,
+    layer::{ServerLayer, ServerLayers},
+    transport::Accept,
+};
+use tokio::net::ToSocketAddrs;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    registration::{Registration, advertised},
+    server::Server,
+    tcp,
+};
+use crate::{
+    call::{
+        concurrency::ConcurrencyLimit,
+        dispatcher::{AccessRule, Dispatcher},
+        once::{OnceCalls, OnceStore},
+    },
+    config::ServerConfig,
+    connection::Shared,
+    counters::Counters,
+    listener::Handshake,
+};
+
+/// Builds a [`Server`] from its services and options.
+#[must_use]
+#[derive(Default)]
+pub struct ServerBuilder {
+    registry: Option<Arc<dyn Registry>>,
+    services: Vec<Arc<dyn Service>>,
+    layers: ServerLayers,
+    advertise: Option<SocketAddr>,
+    weight: Option<f64>,
+    metadata: Vec<(String, String)>,
+    once_store: Option<Arc<dyn OnceStore>>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
+    tokens: Option<Tokens>,
+    rules: Vec<AccessRule>,
+    config: ServerConfig,
+}
+
+impl Server {
+    /// Returns a builder with default options.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+}
+
+impl ServerBuilder {
+    /// Sets the registry in which the server registers. Default: none; clients then need the address.
+    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Adds a service.
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Adds a layer around all services, including those added later.
+    ///
+    /// The layer added first is the outermost: it sees a call first. `rpc_core::layer::LayeredService` adds a layer
+    /// around a single service.
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.and(layer);
+        self
+    }
+
+    /// Sets the address to register, for a server behind a NAT or a proxy.
+    ///
+    /// Default: the address that the server listens on.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertise = Some(address);
+        self
+    }
+
+    /// Sets the weight of this server in load balancing, relative to other servers: 0 to 10 000, default 1.
+    pub fn weight(mut self, weight: f64) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Adds metadata to the entry in the registry.
+    ///
+    /// Gateways, operators and programs that watch the registry can read it.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
+
+    /// Sets the store in which all servers of a cluster share the answers of once calls.
+    ///
+    /// Every server of a service with a `#[rpc(once = "cluster")]` method needs the same store. A server without a
+    /// store remembers only its own answers, and rejects a retry with `Aborted` when another server may have executed
+    /// the call.
+    pub fn once_store(mut self, store: impl OnceStore) -> Self {
+        self.once_store = Some(Arc::new(store));
+        self
+    }
+
+    /// Requires TLS: the server closes plain text connections.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Requires every client to prove one of these tokens.
+    ///
+    /// Handlers find the name of the token in `Context::peer().identity()`. The proof does not send the secret, but
+    /// without TLS all other data on the connection can be read and changed on its way.
+    pub fn require_token(mut self, tokens: Tokens) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// Restricts a method or a service to callers with one of these names.
+    ///
+    /// `target` is a method such as `"demo.Greeter:1.0/hello"`, or a service such as `"demo.Greeter:1.0"`, whose rule
+    /// applies to its methods without a rule of their own. Other callers receive `PermissionDenied`, and the handler is
+    /// not executed. Every connected client may call methods without a rule.
+    ///
+    /// A name is the name of a proved token, or a name in a proved client certificate: see `rpc_core::Identity::names`.
+    /// The names of several rules for the same target add up; a rule without names denies every caller.
+    pub fn allow(mut self, target: impl Into<String>, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.rules.push(AccessRule { target: target.into(), names: names.into_iter().map(Into::into).collect() });
+        self
+    }
+
+    /// Sets the limits and times of the server.
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens on a TCP address. For port 0 the system chooses a port.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for an invalid config, a server without a service, unusable certificate or token files, access
+    /// rules for methods that the server does not have, and access rules without tokens or client certificates;
+    /// `AlreadyExists` for a route of two services; `FailedPrecondition` for an address that consumers of the registry
+    /// cannot reach; `Unavailable` when the address cannot be bound.
+    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        if !self.rules.is_empty() && self.tokens.is_none() && !self.requires_certificate() {
+            let message = "access rules (ServerBuilder::allow) require a proof, but clients prove neither a token nor a \
+                           certificate";
+            return Err(Error::not_executed(Code::InvalidArgument, message));
+        }
+        let listener = tcp::listen(address).await.map_err(|error| {
+            Error::not_executed(Code::Unavailable, format!("cannot listen: {error}")).with_source(error)
+        })?;
+        self.listen(listener).await
+    }
+
+    fn requires_certificate(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(ServerTls::requires_certificate);
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Accepts connections from `listener`, for transports other than plain TCP.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub async fn listen(self, listener: impl Accept) -> Result<Server, Error> {
+        self.config.validate()?;
+        if self.services.is_empty() {
+            return Err(Error::not_executed(
+                Code::InvalidArgument,
+                "the server has no service (ServerBuilder::service)",
+            ));
+        }
+        let mut dispatcher = Dispatcher::default();
+        for service in self.services {
+            dispatcher.add(self.layers.around(service))?;
+        }
+        dispatcher.allow(self.rules)?;
+        let address = listener
+            .local_address()
+            .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;
+        let advertised = match (self.advertise, &self.registry) {
+            (Some(advertise), _) => advertise,
+            (None, Some(registry)) => advertised(registry.as_ref(), address).await?,
+            (None, None) => address,
+        };
+        let instance = Instance::new(advertised).with_weight(self.weight.unwrap_or(Instance::DEFAULT_WEIGHT));
+        let instance =
+            self.metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
+        #[cfg(feature = "tls")]
+        let instance = match self.tls.as_ref().and_then(ServerTls::certificate_name) {
+            Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
+            None => instance,
+        };
+        let services = dispatcher.ids().cloned().collect();
+        let registration = self.registry.map(|registry| Registration::new(registry, services, instance));
+        let handshake = Arc::new(Handshake {
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(ServerTls::load).transpose()?,
+            tokens: self.tokens.map(Tokens::load).transpose()?,
+        });
+        let shared = Arc::new(Shared {
+            dispatcher,
+            draining: AtomicBool::new(false),
+            handlers: TaskTracker::new(),
+            abort: CancellationToken::new(),
+            once: OnceCalls::new(self.config.once_kept, self.once_store),
+            concurrency: ConcurrencyLimit::new(self.config.max_running, self.config.max_queued),
+            counters: Counters::default(),
+            config: self.config,
+        });
+        Ok(Server { listener: Box::new(listener), handshake, shared, registration, address, advertised })
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("services", &self.services.len())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

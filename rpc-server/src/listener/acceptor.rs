@@ -1,0 +1,240 @@
+//! [`Acceptor`]: accepts connections within limits, and owns their tasks.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{self, Waker},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use rpc_core::{
+    Code, Peer,
+    transport::{Accept, Driver, Io, Outbox},
+};
+use tokio::{
+    io::AsyncWrite,
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+use tracing::{debug, error, warn};
+
+use super::handshake::{Established, Handshake};
+use crate::{
+    connection::{Connection, Shared, goaway},
+    counters::Counters,
+};
+
+/// Accepts connections within limits, and owns their tasks: dropping the acceptor ends them.
+pub(crate) struct Acceptor {
+    shared: Arc<Shared>,
+    handshake: Arc<Handshake>,
+    tasks: JoinSet<()>,
+    /// In the order of their acceptance.
+    open: BTreeMap<Id, OpenConnection>,
+    /// The number of open connections by [`Peer::network`].
+    per_ip: HashMap<Option<IpAddr>, usize>,
+    last_warning: Option<Instant>,
+}
+
+struct OpenConnection {
+    outbox: Arc<Outbox>,
+    ip: Option<IpAddr>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(shared: Arc<Shared>, handshake: Arc<Handshake>) -> Self {
+        let (open, per_ip) = (BTreeMap::new(), HashMap::new());
+        Self { shared, handshake, tasks: JoinSet::new(), open, per_ip, last_warning: None }
+    }
+
+    /// Accepts connections forever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn accept_from(&mut self, listener: &dyn Accept) {
+        loop {
+            tokio::select! {
+                // Ended tasks come first, because they free capacity.
+                biased;
+                // Both futures are cancel safe: the next iteration takes the connection or the ended task.
+                Some(ended) = self.tasks.join_next_with_id() => self.remove(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((io, peer)) => self.admit(io, peer),
+                    Err(error) => self.pause_after(error).await,
+                },
+            }
+        }
+    }
+
+    /// Starts the drain: every connection sends GOAWAY.
+    pub(crate) fn send_goaway(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+        for open in self.open.values() {
+            open.outbox.wake();
+        }
+    }
+
+    /// Waits until every connection has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time; open connections stay open.
+    pub(crate) async fn until_empty(&mut self) {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.remove(ended);
+        }
+    }
+
+    /// Aborts the remaining tasks, and waits until they have ended.
+    pub(crate) async fn abort(&mut self) {
+        self.tasks.abort_all();
+        self.until_empty().await;
+    }
+
+    fn admit(&mut self, io: Box<dyn Io>, peer: Peer) {
+        let ip = peer.network();
+        if let Err(limit) = self.check_limits(ip) {
+            return self.reject(io, ip, limit);
+        }
+        debug!(peer = ?peer.address, "connection opened");
+        let counters = &self.shared.counters;
+        Counters::count(&counters.accepted);
+        let outbox = Arc::new(Outbox::new(self.shared.config.transport.outbox));
+        let (shared, connection_outbox) = (Arc::clone(&self.shared), Arc::clone(&outbox));
+        let task = if self.handshake.is_empty() {
+            // The driver is created inside the block: an async block stores a future that is moved into it twice.
+            self.tasks.spawn(async move { drop(driver(&shared, &connection_outbox, io, peer).await) })
+        } else {
+            self.tasks.spawn(serve_after_handshake(shared, Arc::clone(&self.handshake), connection_outbox, io, peer))
+        };
+        *self.per_ip.entry(ip).or_default() += 1;
+        self.open.insert(task.id(), OpenConnection { outbox, ip });
+        counters.open.store(self.open.len(), Ordering::Relaxed);
+    }
+
+    /// Checks the limits of connections.
+    ///
+    /// # Errors
+    ///
+    /// A message with the limit that another connection would exceed.
+    fn check_limits(&self, ip: Option<IpAddr>) -> Result<(), String> {
+        let config = &self.shared.config;
+        let (open, from_ip) = (self.open.len(), self.per_ip.get(&ip).copied().unwrap_or(0));
+        if open >= config.max_connections {
+            let limit = config.max_connections;
+            return Err(format!("server has {open} connections, limit is {limit} (ServerConfig::max_connections)"));
+        }
+        if from_ip >= config.max_connections_per_ip {
+            let limit = config.max_connections_per_ip;
+            return Err(format!(
+                "server has {from_ip} connections from this address, limit is {limit} \
+                 (ServerConfig::max_connections_per_ip)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Closes a connection above a limit. Without TLS, the peer receives GOAWAY with the limit.
+    fn reject(&mut self, io: Box<dyn Io>, ip: Option<IpAddr>, limit: String) {
+        Counters::count(&self.shared.counters.connections_rejected);
+        if self.may_warn() {
+            warn!(?ip, open = self.open.len(), limit, "rejecting connections above the limit");
+        }
+        if !self.handshake.is_encrypted() {
+            write_goaway(io, limit);
+        }
+    }
+
+    /// Pauses after an error that would repeat at once, such as a lack of file descriptors.
+    ///
+    /// Errors of a single peer need no pause.
+    async fn pause_after(&mut self, error: io::Error) {
+        match error.kind() {
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
+                debug!(%error, "accept failed");
+            }
+            _ => {
+                if self.may_warn() {
+                    warn!(%error, "accept failed; retrying every {ACCEPT_RETRY_DELAY:?}");
+                }
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+
+    /// Limits the rate of warnings, so that peers cannot fill the log.
+    fn may_warn(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.last_warning.is_none_or(|at| now.duration_since(at) >= WARNING_INTERVAL);
+        if may {
+            self.last_warning = Some(now);
+        }
+        may
+    }
+
+    fn remove(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(failed) => {
+                if failed.is_panic() {
+                    error!(%failed, "the task of a connection panicked, which is a bug in msnb");
+                }
+                failed.id()
+            }
+        };
+        let Some(OpenConnection { ip, .. }) = self.open.remove(&id) else { return };
+        self.shared.counters.open.store(self.open.len(), Ordering::Relaxed);
+        if let Some(count) = self.per_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+fn driver(shared: &Arc<Shared>, outbox: &Arc<Outbox>, io: Box<dyn Io>, peer: Peer) -> Driver<Box<dyn Io>, Connection> {
+    let connection = Connection::new(Arc::clone(shared), Arc::clone(outbox), peer);
+    Driver::new(io, connection, Arc::clone(outbox), shared.config.transport.clone())
+        .counted_in(Arc::clone(&shared.counters.traffic))
+}
+
+async fn serve_after_handshake(
+    shared: Arc<Shared>,
+    handshake: Arc<Handshake>,
+    outbox: Arc<Outbox>,
+    io: Box<dyn Io>,
+    peer: Peer,
+) {
+    let (address, counters) = (peer.address, &shared.counters);
+    // Boxed, so that the connection does not keep the memory of its handshake.
+    match Box::pin(handshake.run(io, peer, shared.config.handshake_time, &counters.traffic)).await {
+        Ok(Established { io, peer, reader }) => {
+            debug!(peer = ?address, identity = %peer.identity(), "handshake finished");
+            drop(driver(&shared, &outbox, io, peer).with_reader(reader).await);
+        }
+        Err(error) => {
+            Counters::count(&counters.handshakes_failed);
+            debug!(peer = ?address, %error, "handshake failed");
+        }
+    }
+}
+
+/// Writes GOAWAY without waiting.
+///
+/// The buffer of a new socket has capacity for it; otherwise the peer sees only the close.
+fn write_goaway(mut io: Box<dyn Io>, message: String) {
+    let mut bytes = BytesMut::new();
+    goaway(Code::ResourceExhausted, message).write(&mut bytes);
+    let _ = Pin::new(&mut io).poll_write(&mut task::Context::from_waker(Waker::noop()), &bytes);
+}
+
+/// The pause of the accept loop when the system lacks file descriptors or memory.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The least time between two warnings of a server about rejected or failed connections.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,202 @@
+//! [`Handshake`]: TLS and the token proof, before a connection serves.
+
+use std::{fmt, io, time::Duration};
+
+use bytes::BytesMut;
+use rpc_core::{
+    AcceptedTokens, Code, Peer, Status,
+    frame::{Frame, FrameType, Violation},
+    proof::{Binding, Challenge, PLAIN, Proof},
+    transport::{FrameReader, Inbound, Io, Traffic},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::connection::{goaway, response};
+
+/// The proofs that a server requires from a peer before it serves the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Handshake {
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<rpc_core::tls::LoadedServerTls>,
+    pub(crate) tokens: Option<AcceptedTokens>,
+}
+
+/// A connection after its handshake.
+pub(crate) struct Established {
+    pub(crate) io: Box<dyn Io>,
+    pub(crate) peer: Peer,
+    /// Holds the bytes that the handshake has read beyond its own frames.
+    pub(crate) reader: FrameReader,
+}
+
+/// The reason why a handshake failed. The server has sent it to the peer where that is possible.
+#[derive(Debug)]
+pub(crate) enum HandshakeError {
+    /// The handshake did not finish within this time.
+    Timeout(Duration),
+    /// The certificate or the token is not accepted.
+    Rejected(rpc_core::Error),
+    /// The peer violated the protocol.
+    Violation(Violation),
+    /// The connection failed.
+    Io(io::Error),
+}
+
+impl Handshake {
+    /// Returns whether the server requires neither TLS nor a token.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tokens.is_none() && !self.is_encrypted()
+    }
+
+    /// Returns whether the server requires TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Runs the handshake within `time`, and adds the bytes that it reads and writes to `traffic`.
+    pub(crate) async fn run(
+        &self,
+        io: Box<dyn Io>,
+        peer: Peer,
+        time: Duration,
+        traffic: &Traffic,
+    ) -> Result<Established, HandshakeError> {
+        let deadline = Instant::now() + time;
+        let secured = timeout_at(deadline, self.secure(io, peer));
+        let (mut io, peer, binding) = secured.await.map_err(|_| HandshakeError::Timeout(time))??;
+        let reader = FrameReader::new(MAX_HANDSHAKE_FRAME);
+        let Some(tokens) = &self.tokens else { return Ok(Established { io, peer, reader }) };
+        let mut exchange = TokenExchange { io: &mut io, reader, traffic };
+        let proved = timeout_at(deadline, exchange.verify(tokens, &binding));
+        match proved.await.unwrap_or(Err(HandshakeError::Timeout(time))) {
+            Ok(name) => {
+                let reader = exchange.reader;
+                let identity = peer.identity().clone().with_token(name);
+                Ok(Established { io, peer: peer.with_identity(identity), reader })
+            }
+            Err(error) => {
+                // Limited separately, so that a peer that reads nothing does not hold its connection.
+                let _ = timeout(LINGER, exchange.send_goaway(&error)).await;
+                Err(error)
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, io: Box<dyn Io>, peer: Peer) -> Result<(Box<dyn Io>, Peer, Binding), HandshakeError> {
+        let Some(tls) = &self.tls else { return Ok((io, peer, PLAIN)) };
+        let secured = tls.accept(io).await.map_err(HandshakeError::Rejected)?;
+        Ok((secured.io, peer.with_identity(secured.identity), secured.binding))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn secure(&self, io: Box<dyn Io>, peer: Peer) -> Result<(Box<dyn Io>, Peer, Binding), HandshakeError> {
+        Ok((io, peer, PLAIN))
+    }
+}
+
+/// The exchange of a challenge and a token proof with a peer.
+struct TokenExchange<'a> {
+    io: &'a mut Box<dyn Io>,
+    reader: FrameReader,
+    traffic: &'a Traffic,
+}
+
+impl TokenExchange<'_> {
+    /// Sends a challenge, and returns the name of the token that the peer proves.
+    async fn verify(&mut self, tokens: &AcceptedTokens, binding: &Binding) -> Result<String, HandshakeError> {
+        tokens.refresh().await;
+        let challenge = Challenge::random();
+        self.send(&challenge.to_frame()).await?;
+        for _ in 0..MAX_HANDSHAKE_FRAMES {
+            let frame = self.receive().await?;
+            match frame.header.frame_type {
+                FrameType::Proof => {
+                    let name = Proof::read(&frame.body).and_then(|proof| proof.verify(tokens, challenge, binding));
+                    return name.ok_or_else(|| rejected("the token is not accepted here"));
+                }
+                FrameType::Request if frame.header.id == 0 => return Err(HandshakeError::Violation(Violation::ZeroId)),
+                FrameType::Request => {
+                    let status =
+                        Status::new(Code::Unauthenticated, "the connection must prove a token before it calls");
+                    self.send(&response(frame.header, status)).await?;
+                }
+                // Pings get no pong, because a pong proves to a client that the server serves its calls.
+                _ => {}
+            }
+        }
+        Err(rejected("too many frames arrived before the token proof"))
+    }
+
+    async fn receive(&mut self) -> Result<Frame, HandshakeError> {
+        loop {
+            match self.reader.next_frame().map_err(HandshakeError::Violation)? {
+                Some(Inbound::Frame(frame)) => return Ok(frame),
+                Some(Inbound::Overlong(header)) => {
+                    let violation = Violation::TooLong { length: header.full_length, limit: MAX_HANDSHAKE_FRAME };
+                    return Err(HandshakeError::Violation(violation));
+                }
+                None => {}
+            }
+            let count = self.io.read_buf(self.reader.read_buffer()).await.map_err(HandshakeError::Io)?;
+            if count == 0 {
+                return Err(HandshakeError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.reader.filled(count);
+            self.traffic.add(count as u64, 0);
+        }
+    }
+
+    async fn send(&mut self, frame: &Frame) -> Result<(), HandshakeError> {
+        let mut bytes = BytesMut::new();
+        frame.write(&mut bytes);
+        self.io.write_all(&bytes).await.map_err(HandshakeError::Io)?;
+        self.traffic.add(0, bytes.len() as u64);
+        self.io.flush().await.map_err(HandshakeError::Io)
+    }
+
+    /// Sends the reason, and reads until the peer closes.
+    ///
+    /// Unread bytes would reset the connection before the peer has read GOAWAY.
+    async fn send_goaway(&mut self, error: &HandshakeError) {
+        let message = match error {
+            HandshakeError::Timeout(time) => {
+                format!("token proof did not arrive within {time:?} (ServerConfig::handshake_time)")
+            }
+            HandshakeError::Rejected(error) => error.message().to_owned(),
+            HandshakeError::Violation(_) | HandshakeError::Io(_) => return,
+        };
+        if self.send(&goaway(Code::Unauthenticated, message)).await.is_ok() && self.io.shutdown().await.is_ok() {
+            let mut discarded = [0; 1024];
+            while self.io.read(&mut discarded).await.is_ok_and(|count| count > 0) {}
+        }
+    }
+}
+
+fn rejected(message: &'static str) -> HandshakeError {
+    HandshakeError::Rejected(rpc_core::Error::not_executed(Code::Unauthenticated, message))
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(time) => write!(f, "not finished within {time:?} (ServerConfig::handshake_time)"),
+            Self::Rejected(error) => f.write_str(error.message()),
+            Self::Violation(violation) => write!(f, "protocol violation: {violation}"),
+            Self::Io(error) => write!(f, "connection failed: {error}"),
+        }
+    }
+}
+
+/// The longest frame of a peer during the handshake, in bytes, header included.
+const MAX_HANDSHAKE_FRAME: u32 = 4 << 10;
+/// The most frames of a peer during the handshake.
+const MAX_HANDSHAKE_FRAMES: usize = 16;
+/// How long a rejected peer may take to read the reason.
+const LINGER: Duration = Duration::from_secs(1);
