@@ -1,43 +1,43 @@
-//! The contract `shop.Goods:1.0` and a shelf that keeps it.
+//! The contract `shop.Goods:1.0` and an implementation.
 
 use rpc_core::rpc_service;
 use serde::{Deserialize, Serialize};
 
-/// Finds goods.
+/// A catalog of goods.
 #[rpc_service(name = "shop.Goods", version = "1.0")]
 pub trait Goods {
-    /// The good with this number.
+    /// Returns the good with this id.
     #[rpc(idempotent)]
     async fn find_goods(&self, id: u64) -> Result<Good, GoodsError>;
 }
 
-/// Something to buy.
+/// A good for sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Good {
-    /// Its number.
+    /// The id.
     pub id: u64,
-    /// What it is.
+    /// The name.
     pub name: String,
-    /// Its price in cents.
+    /// The price in cents.
     pub price: u64,
 }
 
-/// Why a good was not found.
+/// An error of [`Goods`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum GoodsError {
-    /// There is no good with this number.
-    #[error("there is no good {id}")]
+    /// No good has this id.
+    #[error("no good has the id {id}")]
     NotFound {
-        /// The number asked for.
+        /// The requested id.
         id: u64,
     },
 }
 
-/// A shelf with a few goods: 1 to 5.
+/// An implementation of [`Goods`] with five goods, whose ids are 1 to 5.
 #[derive(Debug, Clone, Default)]
-pub struct Shelf;
+pub struct GoodsCatalog;
 
-impl Goods for Shelf {
+impl Goods for GoodsCatalog {
     async fn find_goods(&self, id: u64) -> Result<Good, GoodsError> {
         let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
         let (name, price) = index.and_then(|index| GOODS.get(index)).ok_or(GoodsError::NotFound { id })?;

@@ -1,19 +1,20 @@
-//! What the examples share: two contracts with their implementations, and how a binary logs and is stopped.
+//! Shared code of the examples: two service contracts with implementations, command-line options, logging and shutdown.
 //!
-//! | question | file |
+//! | topic | module |
 //! |---|---|
-//! | what does a contract look like? | `greeter.rs`, `goods.rs` |
-//! | how is it served? | `provider/main.rs` |
-//! | how is it called? | `consumer/main.rs` |
-//! | how is it encrypted, and who may call? | `security.rs`, certificates to try it with `certificates/main.rs` |
-//! | all of it in one process? | `quickstart/main.rs` |
+//! | service contracts | [`Greeter`], [`Goods`] |
+//! | serving a contract | `provider/main.rs` |
+//! | calling a contract | `consumer/main.rs` |
+//! | TLS and tokens | [`ServerSecurity`], [`ClientSecurity`]; `certificates/main.rs` creates test certificates |
+//! | providers and a consumer in one process | `quickstart/main.rs` |
+//! | a cluster of processes that serves browsers | `im/main.rs`, with the terminal client `im-chat/main.rs` |
 
 mod goods;
 mod greeter;
 mod process;
 mod security;
 
-pub use goods::{Good, Goods, GoodsClient, GoodsError, GoodsServer, Shelf};
+pub use goods::{Good, Goods, GoodsCatalog, GoodsClient, GoodsError, GoodsServer};
 pub use greeter::{GreetError, Greeter, GreeterClient, GreeterServer, PoliteGreeter};
-pub use process::{Failure, RegistryArgs, log_to_stderr, stopped_by_signal};
+pub use process::{Failure, RegistryArgs, log_to_stderr, shutdown_signal};
 pub use security::{ClientSecurity, ServerSecurity};
