@@ -1,4 +1,5 @@
-//! Generates the echo of the frameworks that generate code, when they are compared. Neither needs a tool that is not a crate.
+//! Generates the echo services of tonic and volo for the feature `compare`. Both generators are crates; no other tool
+//! is needed.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -18,7 +19,7 @@ mod compare {
         volo();
     }
 
-    /// Glue for messages that are written by hand.
+    /// Generates client and server stubs for hand-written messages.
     fn tonic() {
         let echo = Method::builder()
             .name("echo")
@@ -31,18 +32,18 @@ mod compare {
         Builder::new().compile(&[service]);
     }
 
-    /// Messages and glue, without the one part that is unsafe, which is for several services on one port and not used here: the
-    /// workspace forbids unsafe code, and no attribute allows it again.
+    /// Generates messages and stubs, and removes the only unsafe part, which serves several services on one port and is
+    /// not used here: the workspace forbids unsafe code, and no attribute can allow it again.
     fn volo() {
-        volo_build::Builder::thrift().add_service("idl/echo.thrift").write().expect("the contract is legal");
-        let out = env::var_os("OUT_DIR").expect("cargo sets it");
+        volo_build::Builder::thrift().add_service("idl/echo.thrift").write().expect("the contract is valid");
+        let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
         let path = Path::new(&out).join("volo_gen.rs");
-        let text = fs::read_to_string(&path).expect("it was just written");
-        // Where lines break depends on the rustfmt.toml that is found from the target directory.
+        let text = fs::read_to_string(&path).expect("volo-build has written the file");
+        // Line breaks depend on the rustfmt.toml that applies to the target directory, so search for short texts only.
         let begin = text.find(ROUTED).and_then(|at| text[..at].rfind("impl<T>"));
-        let begin = begin.expect("volo-build 0.12 writes it; another may need no cut, or another cut");
-        let end = begin + text[begin..].find(NEXT).expect("as above");
-        fs::write(&path, text[..begin].to_owned() + &text[end..]).expect("it could be written before");
+        let begin = begin.expect("volo-build 0.12 generates this impl; other versions need another cut or none");
+        let end = begin + text[begin..].find(NEXT).expect("volo-build 0.12 generates this type after the impl");
+        fs::write(&path, text[..begin].to_owned() + &text[end..]).expect("volo-build could write the file");
     }
 
     const ROUTED: &str = "::volo::service::Service<::volo_thrift::context::ServerContext, ::volo_thrift::Bytes>";

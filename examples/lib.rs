@@ -12,5 +12,5 @@
 mod process;
 mod security;
 
-pub use process::{Failure, RegistryArgs, log_to_stderr, stopped_by_signal};
+pub use process::{Failure, RegistryArgs, log_to_stderr, shutdown_signal};
 pub use security::{ClientSecurity, ServerSecurity};

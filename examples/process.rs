@@ -1,14 +1,14 @@
-//! What every binary needs: its registry, its log, its end.
+//! Registry option, logging, shutdown signal and error type of the binaries.
 
 use std::{env, error::Error, fmt};
 
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// Where services find each other.
+/// The registry through which services are discovered.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RegistryArgs {
     /// The registry: `local:`, `local:/dir`, `nacos://host:8848?namespace=&group=&username=&password=`,
-    /// `fixed:host:port,host:port`
+    /// `fixed:host:port,host:port`.
     #[arg(
         long = "registry",
         value_name = "URL",
@@ -19,7 +19,10 @@ pub struct RegistryArgs {
     pub url: String,
 }
 
-/// Logs to stderr what `RUST_LOG` says, else `default` and nothing of the Nacos SDK: it logs attempts to connect as errors, and whole lists.
+/// Logs to stderr, filtered by `RUST_LOG` or, if it is not set, by `default`.
+///
+/// The default filter disables the Nacos SDK, which logs failed connection attempts as errors, and whole instance
+/// lists.
 pub fn log_to_stderr(default: &str) {
     let from_environment = env::var("RUST_LOG").ok().and_then(|directives| directives.parse::<Targets>().ok());
     let filter = from_environment.unwrap_or_else(|| {
@@ -29,15 +32,15 @@ pub fn log_to_stderr(default: &str) {
     tracing_subscriber::registry().with(stderr).with(filter).init();
 }
 
-/// Resolves when the process is asked to end: by Ctrl-C or, on Unix, SIGTERM.
-pub async fn stopped_by_signal() {
+/// Resolves when the process receives Ctrl-C or, on Unix, SIGTERM.
+pub async fn shutdown_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         if let (Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         {
-            // Dropping the other loses nothing: the process ends.
+            // Cancel-safe: the process ends after the first signal.
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -46,12 +49,14 @@ pub async fn stopped_by_signal() {
         }
     }
     if tokio::signal::ctrl_c().await.is_err() {
-        // Without signals only a kill ends the process.
+        // If the signal handler cannot be installed, only SIGKILL ends the process.
         std::future::pending::<()>().await;
     }
 }
 
-/// Why a binary ends before its time. What `main` returns is shown to a person, so its Debug is the message and its causes.
+/// The error type of `main`.
+///
+/// Rust prints the `Debug` form of an error that `main` returns, so `Debug` prints the message and its causes.
 pub struct Failure(Box<dyn Error + Send + Sync>);
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
@@ -63,14 +68,14 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        let (mut said, mut cause) = (self.0.to_string(), self.0.source());
+        let (mut printed, mut cause) = (self.0.to_string(), self.0.source());
         while let Some(error) = cause {
             let next = error.to_string();
-            // A message may quote its cause already.
-            if !said.contains(&next) {
+            // Skip a cause that the message already contains.
+            if !printed.contains(&next) {
                 write!(f, ": {next}")?;
             }
-            (said, cause) = (next, error.source());
+            (printed, cause) = (next, error.source());
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the binaries take for TLS and tokens.
+//! Command-line options for TLS and tokens.
 
 use std::path::PathBuf;
 
@@ -9,45 +9,45 @@ use rpc_core::{
 };
 use rpc_server::ServerBuilder;
 
-/// What a provider asks of those who connect.
+/// The security options of a provider.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServerSecurity {
-    /// The provider's certificate, a PEM file: then it speaks TLS only.
+    /// The provider's certificate, a PEM file; the provider then accepts TLS connections only.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The key of its certificate, a PEM file.
+    /// The private key of the certificate, a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Take only clients with certificates by this authority, a PEM file.
+    /// Accepts only clients with a certificate of this authority, a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     client_ca: Option<PathBuf>,
-    /// Take only clients that prove a token of this file, of lines `name:secret`.
+    /// Accepts only clients that prove a token of this file, which has lines `name:secret`.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
-/// How a consumer finds out whom it talks to, and proves who it is.
+/// The security options of a consumer.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClientSecurity {
-    /// Speak TLS, with providers whose certificates are by this authority, a PEM file.
+    /// Uses TLS, and accepts only providers with a certificate of this authority, a PEM file.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// The consumer's own certificate, a PEM file.
+    /// The consumer's certificate, a PEM file.
     #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
     tls_cert: Option<PathBuf>,
-    /// The key of its certificate, a PEM file.
+    /// The private key of the certificate, a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// The name in the providers' certificates, where it is neither their address nor listed by them.
+    /// The name in the providers' certificates, if it is neither their address nor in their registrations.
     #[arg(long, value_name = "NAME", requires = "tls_ca")]
     tls_name: Option<String>,
-    /// Prove the first token of this file, of lines `name:secret`.
+    /// Proves the first token of this file, which has lines `name:secret`.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
 impl ServerSecurity {
-    /// Has `server` ask for what was said.
+    /// Applies the options to `server`.
     pub fn apply(self, mut server: ServerBuilder) -> ServerBuilder {
         if let (Some(certificate), Some(key)) = (self.tls_cert, self.tls_key) {
             let tls = ServerTls::new(certificate, key);
@@ -61,11 +61,11 @@ impl ServerSecurity {
 }
 
 impl ClientSecurity {
-    /// Has `client` ask for and prove what was said.
+    /// Applies the options to `client`.
     ///
     /// # Errors
     ///
-    /// The file of the token cannot be used.
+    /// Returns an error if the token file cannot be read or has no token.
     pub fn apply(self, mut client: ClientBuilder) -> Result<ClientBuilder, Error> {
         if let Some(ca) = self.tls_ca {
             let mut tls = ClientTls::new(ca);

@@ -1,4 +1,4 @@
-//! What frames, heads and payloads cost, in time and in allocations.
+//! Time and allocations of frames, heads and payloads.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
@@ -17,7 +17,7 @@ fn main() {
     divan::main();
 }
 
-/// The arguments of the echo.
+/// The arguments of the echo method.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Arguments {
     request: Request,
@@ -50,10 +50,10 @@ fn write_request(out: &mut WriteBuffer, id: u32, arguments: &Arguments) {
         value: arguments,
         max_frame: FrameReader::MAX_FRAME as usize,
     };
-    message.write(out, |out| head(&Metadata::default()).write(out)).expect("it fits");
+    message.write(out, |out| head(&Metadata::default()).write(out)).expect("the request fits into a frame");
 }
 
-/// Each codec with each length of payload.
+/// Returns each codec with each payload length.
 fn cases() -> impl Iterator<Item = (Codec, usize)> {
     let codecs = [Codec::Bincode, Codec::Json, Codec::MessagePack];
     codecs.into_iter().flat_map(|codec| PAYLOADS.map(|payload| (codec, payload)))
@@ -96,7 +96,7 @@ fn response_head_parse(bencher: Bencher<'_, '_>) {
     bencher.bench(|| ResponseHead::take(&mut black_box(body.clone())));
 }
 
-/// A whole request: header, head, arguments.
+/// Writes a complete request: header, head and arguments.
 #[divan::bench(args = PAYLOADS)]
 fn request_write(bencher: Bencher<'_, '_>, payload: usize) {
     let arguments = arguments(payload);
@@ -108,7 +108,7 @@ fn request_write(bencher: Bencher<'_, '_>, payload: usize) {
     });
 }
 
-/// 64 requests that came in one read: each is cut off and dropped.
+/// Splits 64 requests from one read into frames and drops them.
 #[divan::bench(args = PAYLOADS)]
 fn frames_read(bencher: Bencher<'_, '_>, payload: usize) {
     let mut bytes = WriteBuffer::new();
@@ -119,7 +119,7 @@ fn frames_read(bencher: Bencher<'_, '_>, payload: usize) {
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         reader.read_buffer().put_slice(&bytes);
         reader.filled(bytes.len());
-        while let Some(frame) = reader.next_frame().expect("they are well formed") {
+        while let Some(frame) = reader.next_frame().expect("the frames are valid") {
             black_box(frame);
         }
     });
@@ -138,6 +138,6 @@ fn payload_encode(bencher: Bencher<'_, '_>, (codec, payload): (Codec, usize)) {
 #[divan::bench(args = cases())]
 fn payload_decode(bencher: Bencher<'_, '_>, (codec, payload): (Codec, usize)) {
     let mut bytes = BytesMut::new();
-    codec.encode(&arguments(payload), &mut bytes).expect("it encodes");
+    codec.encode(&arguments(payload), &mut bytes).expect("the arguments can be encoded");
     bencher.counter(BytesCount::new(payload)).bench(|| codec.decode::<Arguments>(black_box(&bytes)));
 }

@@ -1,7 +1,6 @@
-//! What the tables between a proxy and a handler cost: calls in flight, the choice of a provider, the way from a route to its
-//! service.
+//! The cost of the data structures between a proxy and a handler: in-flight table, load balancer and dispatcher.
 //!
-//! They are private to their crates, so their files are compiled into this program.
+//! These modules are private to their crates, so this program includes their files.
 
 use std::{sync::atomic::AtomicUsize, task::Waker, time::Duration};
 
@@ -31,7 +30,7 @@ mod dispatcher;
 #[path = "../../rpc-client/src/connection/in_flight/mod.rs"]
 mod in_flight;
 
-/// No mistake is made on purpose here.
+/// Stub of the module that plants bugs in tests: it plants none.
 mod planted {
     pub(crate) enum Bug {
         LastProviderNeverChosen,
@@ -52,7 +51,7 @@ const IN_FLIGHT: [usize; 3] = [1, 512, 65_536];
 const PROVIDERS: [usize; 4] = [1, 10, 100, 1_000];
 const ROUTES: [usize; 3] = [1, 100, 10_000];
 
-/// Calls that wait and are never answered.
+/// Adds calls that are never answered.
 fn fill(table: &mut InFlightTable, calls: usize) {
     for _ in 0..calls {
         table.insert(call(far())).expect("the table has a free slot");
@@ -67,7 +66,7 @@ fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// A call from its place to its outcome, among others that wait.
+/// One call from its entry into the table to its outcome, among `others` pending calls.
 #[divan::bench(args = IN_FLIGHT)]
 fn in_flight_call(bencher: Bencher<'_, '_>, others: usize) {
     let mut table = InFlightTable::new(InFlightTable::MAX);
@@ -81,13 +80,13 @@ fn in_flight_call(bencher: Bencher<'_, '_>, others: usize) {
     });
 }
 
-/// A look at the clock when nothing is due, which each turn of a connection takes.
+/// One expiry check without a due call, as in each iteration of a connection driver.
 #[divan::bench(args = IN_FLIGHT)]
 fn in_flight_expire(bencher: Bencher<'_, '_>, others: usize) {
     let mut table = InFlightTable::new(InFlightTable::MAX);
     fill(&mut table, others);
     let now = Instant::now();
-    bencher.bench_local(|| table.expire(black_box(now), |_, _| unreachable!("nothing is due")));
+    bencher.bench_local(|| table.expire(black_box(now), |_, _| unreachable!("no call is due")));
 }
 
 fn balance(bencher: Bencher<'_, '_>, balance: Balance, weights: Vec<f64>) {
@@ -111,7 +110,7 @@ fn balance_round_robin(bencher: Bencher<'_, '_>, providers: usize) {
     balance(bencher, Balance::RoundRobin, vec![1.0; providers]);
 }
 
-/// A key's own provider: every provider is looked at.
+/// Selects the provider of a key, which evaluates every provider.
 #[divan::bench(args = PROVIDERS)]
 fn balance_affinity(bencher: Bencher<'_, '_>, providers: usize) {
     use std::hash::BuildHasher;
@@ -122,22 +121,22 @@ fn balance_affinity(bencher: Bencher<'_, '_>, providers: usize) {
 
 #[divan::bench(args = ROUTES)]
 fn dispatch(bencher: Bencher<'_, '_>, routes: usize) {
-    let id = || ServiceId::new("bench.Echo", "1.0").expect("a legal name");
+    let id = || ServiceId::new("bench.Echo", "1.0").expect("the name is valid");
     let methods = (0..routes).map(|number| MethodInfo::new(id(), &format!("echo{number}"))).collect();
     let mut dispatcher = Dispatcher::default();
-    dispatcher.add(std::sync::Arc::new(Silent { id: id(), methods })).expect("each route is there once");
+    dispatcher.add(std::sync::Arc::new(Silent { id: id(), methods })).expect("routes are unique");
     let route = route(&format!("bench.Echo:1.0/echo{}", routes - 1));
     bencher.bench_local(|| dispatcher.find(black_box(&route)).is_ok());
 }
 
-/// A route as it comes over the wire.
+/// Returns a route as decoded from the wire.
 fn route(text: &str) -> Route {
     let mut out = bytes::BytesMut::new();
     let metadata = Default::default();
     let flags = CallFlags::default();
     RequestHeadRef { route: text, timeout: None, flags, metadata: &metadata, idempotency_key: None, repeat: false }
         .write(&mut out);
-    RequestHead::take(&mut out.freeze()).expect("it was just written").route
+    RequestHead::take(&mut out.freeze()).expect("the head is valid").route
 }
 
 /// A service that is never called.

@@ -1,4 +1,4 @@
-// The contract bench.Echo:1.0, as volo-thrift wants it.
+// The contract bench.Echo:1.0 for volo-thrift.
 namespace rs echo
 
 struct EchoRequest {

@@ -1,4 +1,4 @@
-//! Tasks that call, one call at a time each.
+//! Tasks that make one call at a time.
 
 use std::sync::Arc;
 
@@ -10,51 +10,51 @@ use crate::{
     link::{Link, Sample},
     pace::Pace,
     process::Usage,
+    stats::ShardedStats,
     summary::Summary,
-    tally::Tallies,
 };
 
-/// Does `job` over `links`, one for each connection, with a task for each call in flight.
+/// Runs `job` over `links`, one link per connection, with one task for each call in flight.
 pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Result<Summary, Failure> {
     let sample = Arc::new(Sample::new(job.payload));
-    // Every connection has carried a call before the clock starts, and a server that is not there is told at once.
+    // Each connection carries a call before the measurement, so an unreachable server is reported at once.
     for link in &links {
         link.echo(0, &sample).await?;
     }
     let window = job.window();
     let pace = Pace::start(job.rate, window.end);
-    let tallies = Arc::new(Tallies::default());
+    let stats = Arc::new(ShardedStats::default());
     let mut callers = JoinSet::new();
     for (link, share) in links.iter().zip(job.shares()) {
         for _ in 0..share {
-            // No two calls have the same id, so that a reply to another call is found.
+            // Ids are unique, so that a reply to another call is detected.
             let first_id = (callers.len() as u64 + 1) << 40;
-            let (sample, tallies) = (Arc::clone(&sample), Arc::clone(&tallies));
-            let caller = Caller { link: link.clone(), sample, tallies, pace: pace.clone(), window };
+            let (sample, stats) = (Arc::clone(&sample), Arc::clone(&stats));
+            let caller = Caller { link: link.clone(), sample, stats, pace: pace.clone(), window };
             callers.spawn(caller.run(first_id));
         }
     }
-    let (bulk, failed) = (Arc::new(Sample::new(BULK)), Arc::new(Tallies::default()));
+    let (bulk, bulk_stats) = (Arc::new(Sample::new(BULK)), Arc::new(ShardedStats::default()));
     for (number, link) in links.iter().cycle().take(job.bulk).enumerate() {
-        let (sample, tallies, pace) = (Arc::clone(&bulk), Arc::clone(&failed), Pace::start(None, window.end));
-        let caller = Caller { link: link.clone(), sample, tallies, pace, window };
+        let (sample, stats, pace) = (Arc::clone(&bulk), Arc::clone(&bulk_stats), Pace::start(None, window.end));
+        let caller = Caller { link: link.clone(), sample, stats, pace, window };
         callers.spawn(caller.run((BULK as u64 + number as u64) << 40));
     }
-    let costs = usage.during(window).await?;
+    let cpu = usage.during(window).await?;
     while let Some(caller) = callers.join_next().await {
         caller?;
     }
-    if let Some(error) = failed.sum().first_error {
-        return Err(format!("a call that was not to be counted failed: {error}").into());
+    if let Some(error) = bulk_stats.sum().first_error {
+        return Err(format!("a bulk call failed: {error}").into());
     }
-    Ok(Summary::new(&tallies.sum(), window.length(), costs))
+    Ok(Summary::new(&stats.sum(), window.length(), cpu))
 }
 
-/// One call after the other.
+/// A task that makes one call after the other.
 struct Caller<L> {
     link: L,
     sample: Arc<Sample>,
-    tallies: Arc<Tallies>,
+    stats: Arc<ShardedStats>,
     pace: Pace,
     window: Window,
 }
@@ -63,16 +63,16 @@ impl<L: Link> Caller<L> {
     async fn run(self, mut id: u64) {
         let mut now = Instant::now();
         while now < self.window.end {
-            let Some(begun) = self.pace.next(now).await else { break };
+            let Some(scheduled) = self.pace.next(now).await else { break };
             let outcome = self.link.echo(id, &self.sample).await;
             now = Instant::now();
             id += 1;
             if self.window.contains(now) {
-                self.tallies.local().count(outcome.is_ok(), now.duration_since(begun));
+                self.stats.local().count(outcome.is_ok(), now.duration_since(scheduled));
             }
             if let Err(failure) = outcome {
-                self.tallies.local().note(&failure);
-                // What fails at once would keep the others from their turn.
+                self.stats.local().note(&failure);
+                // A call that fails at once may never suspend, and would starve other tasks.
                 tokio::task::yield_now().await;
             }
         }

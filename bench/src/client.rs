@@ -1,4 +1,4 @@
-//! `msnb-bench client`: the generated proxy through the ordinary client, with its default configuration.
+//! `msnb-bench client`: the generated proxy over the msnb client with default configuration.
 
 use std::net::SocketAddr;
 
@@ -10,12 +10,12 @@ use crate::{
     link::{Link, Sample},
 };
 
-/// A client has one connection for each address, so many connections are as many clients.
+/// Creates `count` proxies, each over its own client, because a client has one connection per address.
 pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Client>>, Failure> {
     Ok(clients(address, count).await?.into_iter().map(EchoClient::new).collect())
 }
 
-/// Makes `count` clients without a proxy.
+/// Creates `count` clients.
 pub(crate) async fn clients(address: SocketAddr, count: usize) -> Result<Vec<Client>, Failure> {
     let registry = rpc_registry::connect(&format!("fixed:{address}")).await?;
     (0..count).map(|_| Ok(Client::builder().registry(registry.clone()).build()?)).collect()

@@ -1,27 +1,27 @@
-//! The contract `bench.Echo:1.0`, and a parrot that keeps it.
+//! The contract `bench.Echo:1.0` and its implementation.
 
 use rpc_core::rpc_service;
 use serde::{Deserialize, Serialize};
 
-/// Says again what it is told.
+/// Returns its requests.
 #[rpc_service(name = "bench.Echo", version = "1.0")]
 pub(crate) trait Echo {
-    /// The request as a reply.
+    /// Returns the fields of the request.
     async fn echo(&self, request: EchoRequest) -> EchoReply;
 }
 
-/// What is to be said again.
+/// The request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EchoRequest {
     pub(crate) id: u64,
     pub(crate) name: String,
-    /// Serde takes a `Vec<u8>` element by element; `serde_bytes` takes it at once, with the same bytes on the wire. An ordinary
-    /// thing for a user with payloads to do.
+    /// Serde serializes a `Vec<u8>` element by element; `serde_bytes` copies it at once, with the same bytes on the
+    /// wire. Users with large payloads are expected to use it.
     #[serde(with = "serde_bytes")]
     pub(crate) payload: Vec<u8>,
 }
 
-/// What was said.
+/// The reply.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EchoReply {
     pub(crate) id: u64,
@@ -30,11 +30,11 @@ pub(crate) struct EchoReply {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Says again what it is told.
+/// An implementation of [`Echo`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parrot;
+pub(crate) struct EchoService;
 
-impl Echo for Parrot {
+impl Echo for EchoService {
     async fn echo(&self, request: EchoRequest) -> EchoReply {
         let EchoRequest { id, name, payload } = request;
         EchoReply { id, name, payload }

@@ -1,7 +1,8 @@
-//! `msnb-bench instructions`: how many instructions a call takes at either end, counted by valgrind's callgrind.
+//! `msnb-bench instructions`: the instructions of a call at the client and at the server, counted by valgrind's
+//! callgrind.
 //!
-//! Such counts hardly differ from one run, or machine, to the next, so a change is seen that the noise of times would hide. Those
-//! of the kernel are not among them.
+//! The counts hardly vary between runs and machines, so they reveal changes that are below the noise of time
+//! measurements. They exclude the instructions of the kernel.
 
 use std::{
     fs,
@@ -18,18 +19,18 @@ use crate::{
     link::{Link, Sample},
 };
 
-/// What to count.
+/// The options of `msnb-bench instructions`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Instructions {
-    /// Calls in flight.
+    /// The numbers of calls in flight.
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [1, 512])]
     inflight: Vec<usize>,
-    /// Bytes in each request and each reply.
+    /// The payload of each request and reply, in bytes.
     #[arg(long, value_name = "B", default_value = "32")]
     payload: usize,
 }
 
-/// A number of calls, whatever time they take.
+/// A client that makes a fixed number of calls.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CountedClient {
     address: SocketAddr,
@@ -37,17 +38,17 @@ pub(crate) struct CountedClient {
     inflight: usize,
     #[arg(long)]
     payload: usize,
-    /// How many calls each of those in flight is followed by.
+    /// The number of calls that each task makes.
     #[arg(long)]
     turns: u64,
 }
 
 impl Instructions {
-    /// Counts, and prints a table.
+    /// Counts instructions and prints a table.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        println!("| in flight | instructions a call at the client | at the server |\n|--:|--:|--:|");
+        println!("| in flight | instructions per call at the client | at the server |\n|--:|--:|--:|");
         for inflight in &self.inflight {
-            // What starting and stopping take is in both counts.
+            // The difference of two counts excludes startup and shutdown.
             let few = self.count(*inflight, CALLS.div_ceil(*inflight))?;
             let many = self.count(*inflight, (2 * CALLS).div_ceil(*inflight))?;
             let calls = (2 * CALLS).div_ceil(*inflight) - CALLS.div_ceil(*inflight);
@@ -57,7 +58,7 @@ impl Instructions {
         Ok(())
     }
 
-    /// The instructions of a client and of its server, both from start to end.
+    /// Returns the instructions of a client and of its server, each from start to end.
     fn count(&self, inflight: usize, turns: usize) -> Result<[f64; 2], Failure> {
         let logs = ["client", "server"]
             .map(|side| std::env::temp_dir().join(format!("msnb-bench-{}-{side}.log", std::process::id())));
@@ -76,9 +77,11 @@ impl Instructions {
 }
 
 impl CountedClient {
-    /// Calls.
+    /// Makes the calls.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let [link] = &client::connect(self.address, 1).await?[..] else { return Err("one link was asked for".into()) };
+        let [link] = &client::connect(self.address, 1).await?[..] else {
+            return Err("expected exactly one link".into());
+        };
         let mut callers = JoinSet::new();
         for caller in 0..self.inflight as u64 {
             let (link, sample) = (link.clone(), Sample::new(self.payload));
@@ -96,7 +99,7 @@ impl CountedClient {
     }
 }
 
-/// This program under callgrind.
+/// Returns a command that runs this program under callgrind.
 fn counted(command: &str, log: &Path) -> Result<Command, Failure> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
@@ -104,12 +107,12 @@ fn counted(command: &str, log: &Path) -> Result<Command, Failure> {
     Ok(valgrind)
 }
 
-/// The count at the end of callgrind's log.
+/// Returns the count at the end of callgrind's log.
 fn collected(log: &PathBuf) -> Result<f64, Failure> {
     let text = fs::read_to_string(log)?;
     let count = text.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
-    count.ok_or_else(|| format!("valgrind gave no count:\n{text}").into())
+    count.ok_or_else(|| format!("valgrind printed no count:\n{text}").into())
 }
 
-/// How many calls are counted.
+/// The number of counted calls.
 const CALLS: usize = 10_240;

@@ -1,14 +1,14 @@
-//! [`Link`]: a connection to an echo, by whatever framework; and [`Sample`], what is sent over it.
+//! [`Link`]: a connection to an echo service over any framework; [`Sample`]: the content of its calls.
 
 use crate::Failure;
 
-/// A connection to an echo, by whatever framework. Clones share the connection.
+/// A connection to an echo service over any framework. Clones share the connection.
 pub(crate) trait Link: Clone + Send + Sync + 'static {
-    /// Makes one call with this id and checks its reply.
+    /// Makes one call with this id and verifies its reply.
     fn echo(&self, id: u64, sample: &Sample) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// What each call carries besides its id.
+/// The content of each call, except for its id.
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) name: String,
@@ -16,17 +16,17 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// A name and a payload of this length.
+    /// Creates a sample with a payload of `length` bytes.
     pub(crate) fn new(length: usize) -> Self {
         Self { name: "parrot".to_owned(), payload: (0..=u8::MAX).cycle().take(length).collect() }
     }
 
-    /// Checks that what came back is what was sent.
+    /// Checks that the reply equals the request.
     pub(crate) fn check(&self, sent: u64, id: u64, name: &str, payload: &[u8]) -> Result<(), Failure> {
         if sent == id && self.name == name && self.payload == payload {
             return Ok(());
         }
-        Err(format!("call {sent} got the reply {id}, `{name}`, {} bytes, which is not what it sent", payload.len())
+        Err(format!("reply to call {sent} differs from the request: id {id}, name `{name}`, {} bytes", payload.len())
             .into())
     }
 }

@@ -1,17 +1,17 @@
-//! `msnb-bench`: how fast msnb is, measured through what every user has: the generated proxy, the ordinary client, the ordinary
-//! server, their default configuration.
+//! `msnb-bench`: measures msnb through the public API: the generated proxy, the client and the server with default
+//! configuration.
 //!
-//! | question | file |
+//! | topic | module |
 //! |---|---|
-//! | what is called? | `echo.rs` |
-//! | how is it served? | `server.rs` |
-//! | what keeps calls in flight, and what is counted? | `job.rs`, `callers.rs`, `pace.rs`, `tally.rs`, `latencies.rs`; over time `timeline.rs` |
-//! | how is it called through msnb? | `client.rs` |
-//! | with what is it compared, and how? | `peers/`, `compare/` |
-//! | how does it change as something grows? | `grow/` |
-//! | how many instructions does a call take? | `instructions.rs` |
-//! | how is a service loaded of which only the name is known? | `load/` |
-//! | what does a connection cost that does nothing? | `idle.rs`, `resources.rs` |
+//! | the contract of all calls | `echo` |
+//! | server and client of msnb | `server`, `client` |
+//! | load generation | `job`, `callers`, `pace` |
+//! | statistics | `stats`, `latencies`, `timeline`, `summary` |
+//! | comparison with other frameworks | `peers`, `compare` |
+//! | scaling along one dimension | `grow` |
+//! | instructions per call | `instructions` |
+//! | load on a service without its generated types | `load` |
+//! | cost of idle connections | `idle`, `resources` |
 
 mod callers;
 mod client;
@@ -29,8 +29,8 @@ mod peers;
 mod process;
 mod resources;
 mod server;
+mod stats;
 mod summary;
-mod tally;
 mod timeline;
 
 use std::{net::SocketAddr, process::ExitCode};
@@ -41,7 +41,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     compare::Compare,
-    grow::{CrowdClient, CrowdServer, Grow},
+    grow::{FleetClient, FleetServer, Grow},
     instructions::{CountedClient, Instructions},
     job::Job,
     load::Load,
@@ -49,7 +49,7 @@ use crate::{
     process::Usage,
 };
 
-/// Measures msnb.
+/// Measures the performance of msnb.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Args {
@@ -61,71 +61,72 @@ struct Args {
 enum Command {
     /// Serves bench.Echo:1.0 until SIGTERM, on two worker threads.
     Server {
-        /// The address to listen on; port 0 lets the system choose, and the first line printed says which.
+        /// The address to listen on; with port 0 the system chooses a free port. The first line of output has the
+        /// address.
         address: SocketAddr,
     },
     /// Keeps calls of bench.Echo:1.0 in flight and prints one line of JSON.
     ///
-    /// One second is warm-up; then the seconds asked for are measured. Every reply is checked.
+    /// The measurement starts after one second of warm-up. Every reply is verified.
     #[command(after_help = CLIENT_HELP)]
     Client {
-        /// Where `msnb-bench server` listens.
+        /// The address of `msnb-bench server`.
         address: SocketAddr,
         #[command(flatten)]
         job: Job,
     },
-    /// Sets msnb and other frameworks to the same jobs, in turn, and prints tables.
+    /// Measures msnb and other frameworks with the same workloads and prints tables.
     ///
-    /// Server and client are a process each, with two workers each. `bare` is no framework: it sends frames back without any
-    /// call, and shows what the machine has to give.
+    /// Server and client are separate processes with two worker threads each. `bare` echoes frames without an RPC
+    /// framework, and shows the limit of the machine.
     Compare(Compare),
-    /// Measures msnb as one number grows: connections, calls in flight, payload, services, methods, providers.
+    /// Measures msnb along one dimension: connections, calls in flight, payload, services, methods or providers.
     Grow(Grow),
-    /// Counts the instructions of a call at either end; needs valgrind.
+    /// Counts the instructions of a call at the client and at the server; requires valgrind.
     Instructions(Instructions),
-    /// Calls a method of any service and shows how long that takes.
+    /// Calls a method of any service and prints the latencies.
     ///
-    /// The arguments are JSON, so the service's own types are not needed.
+    /// The arguments are JSON, so the types of the service are not needed.
     Load(Load),
-    /// Serves the echo of any of those that are compared.
+    /// Serves the echo service of a peer.
     #[command(hide = true)]
     PeerServer { peer: Peer, address: SocketAddr },
-    /// Calls the echo of any of those that are compared.
+    /// Calls the echo service of a peer.
     #[command(hide = true)]
     PeerClient {
         address: SocketAddr,
         #[arg(long)]
         peer: Peer,
-        /// The server's process.
+        /// The process id of the server.
         #[arg(long)]
         server: Option<u32>,
         #[command(flatten)]
         job: Job,
     },
-    /// Holds connections to the echo of any of those that are compared.
+    /// Holds idle connections to the echo service of a peer.
     #[command(hide = true)]
     PeerIdle {
         address: SocketAddr,
         #[arg(long)]
         peer: Peer,
-        /// The server's process.
+        /// The process id of the server.
         #[arg(long)]
         server: u32,
         #[arg(long)]
         conns: usize,
     },
-    /// Makes a number of calls.
+    /// Makes a fixed number of calls.
     #[command(hide = true)]
     CountedClient(CountedClient),
-    /// Serves many echoes at many addresses.
+    /// Serves many echo services on many addresses.
     #[command(hide = true)]
-    CrowdServer(CrowdServer),
-    /// Calls many echoes.
+    FleetServer(FleetServer),
+    /// Calls many echo services.
     #[command(hide = true)]
-    CrowdClient(CrowdClient),
+    FleetClient(FleetClient),
 }
 
-/// What may go wrong in a tool whose only answer is to say so.
+/// The error type of the tool, which only prints errors.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -141,7 +142,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    // Two workers on either side, whatever the machine has: figures of different machines stay alike.
+    // Two worker threads on any machine, so that results of different machines are comparable.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match command {
         Command::Server { address } => runtime.block_on(server::serve(address)),
@@ -150,8 +151,8 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Compare(compare) => compare.run(),
         Command::Grow(grow) => grow.run(),
-        Command::CrowdServer(server) => runtime.block_on(server.run()),
-        Command::CrowdClient(client) => print(&runtime.block_on(client.run())?),
+        Command::FleetServer(server) => runtime.block_on(server.run()),
+        Command::FleetClient(client) => print(&runtime.block_on(client.run())?),
         Command::Instructions(instructions) => instructions.run(),
         Command::CountedClient(client) => runtime.block_on(client.run()),
         Command::Load(load) => runtime.block_on(load.run()),
@@ -174,12 +175,12 @@ fn print(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Logs to stderr what `RUST_LOG` says, else warnings.
+/// Logs to stderr, filtered by `RUST_LOG`; the default is level warn.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
-const CLIENT_HELP: &str = "The line has calls, errors, secs, p50_us, p99_us, p999_us and cpu_s: calls with the right reply and \
-others, both during the measured time; its length; latencies of all of them in microseconds; and the user and system time of this \
-process during it. What the first error was is told on stderr.";
+const CLIENT_HELP: &str = "The line has the fields calls and errors (calls with a correct reply, and all others), secs (the duration of \
+the measurement), p50_us, p99_us and p999_us (latencies of all these calls in microseconds) and cpu_s (user and system time of this \
+process). All refer to the measured time. The first error is printed to stderr.";

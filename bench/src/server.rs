@@ -1,4 +1,4 @@
-//! `msnb-bench server`: the ordinary server, with its default configuration.
+//! `msnb-bench server`: the msnb server with default configuration.
 
 use std::{io::Write, net::SocketAddr};
 
@@ -8,21 +8,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Failure,
-    echo::{EchoServer, Parrot},
+    echo::{EchoServer, EchoService},
 };
 
-/// Serves the echo until SIGTERM or Ctrl-C.
+/// Serves the echo service until SIGTERM or Ctrl-C.
 pub(crate) async fn serve(address: SocketAddr) -> Result<(), Failure> {
-    serve_with(EchoServer::new(Parrot), address, ServerConfig::default()).await
+    serve_with(EchoServer::new(EchoService), address, ServerConfig::default()).await
 }
 
-/// Serves an echo with other numbers, for a job that has more connections than the default lets in from one address.
+/// Serves an echo service with another configuration, for jobs with more connections than the default permits from one
+/// address.
 pub(crate) async fn serve_with(echo: impl Service, address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::builder().service(echo).config(config).bind(address).await?;
     announce(&server.local_address().to_string())?;
     let stopped = async move {
-        // Dropping the other loses nothing: the process ends.
+        // Cancel-safe: the process ends after the first signal.
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -31,7 +32,7 @@ pub(crate) async fn serve_with(echo: impl Service, address: SocketAddr, config: 
     Ok(server.run_until(stopped).await?)
 }
 
-/// Prints where a server listens, for who started it with port 0.
+/// Prints the address of a server, for a parent process that started it with port 0.
 pub(crate) fn announce(address: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "serving bench.Echo:1.0 on {address}")?;

@@ -1,21 +1,21 @@
-//! [`Timeline`]: how latencies were over time.
+//! [`Timeline`]: latencies over time.
 
 use std::time::Duration;
 
 use crate::latencies::Latencies;
 
-/// Latencies over time, in parts of equal length.
+/// Latencies over time, in windows of equal length.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
-    /// One after the other, each [`step`](Self::step) long.
+    /// Consecutive windows, each [`step`](Self::step) long.
     windows: Vec<Latencies>,
     step: Duration,
 }
 
-/// What is drawn of a part of the time, in microseconds.
+/// The latencies of one window, in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    /// When it ended.
+pub(crate) struct Interval {
+    /// The end of the window.
     pub(crate) at: Duration,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -23,12 +23,12 @@ pub(crate) struct Moment {
 }
 
 impl Timeline {
-    /// For so much time.
+    /// Creates a timeline for about `length`.
     pub(crate) fn new(length: Duration) -> Self {
-        Self { windows: Vec::new(), step: (length / WINDOWS).max(SHORTEST) }
+        Self { windows: Vec::new(), step: (length / WINDOWS).max(MIN_STEP) }
     }
 
-    /// Counts a latency that was found at `at`.
+    /// Records a latency that was measured at `at`.
     pub(crate) fn record(&mut self, at: Duration, latency: Duration) {
         let window = (at.as_nanos() / self.step.as_nanos()) as usize;
         if self.windows.len() <= window {
@@ -37,9 +37,9 @@ impl Timeline {
         self.windows[window].record(latency);
     }
 
-    /// How it went over time; parts in which nothing was counted are left out.
-    pub(crate) fn moments(&self) -> impl Iterator<Item = Moment> {
-        self.windows.iter().enumerate().filter(|(_, window)| !window.is_empty()).map(|(number, window)| Moment {
+    /// Returns the windows that have records.
+    pub(crate) fn intervals(&self) -> impl Iterator<Item = Interval> {
+        self.windows.iter().enumerate().filter(|(_, window)| !window.is_empty()).map(|(number, window)| Interval {
             at: self.step * (number as u32 + 1),
             p50_us: window.micros_at(0.5),
             p99_us: window.micros_at(0.99),
@@ -48,6 +48,6 @@ impl Timeline {
     }
 }
 
-/// The time is cut into about so many parts.
+/// The number of windows, unless they would be shorter than [`MIN_STEP`].
 const WINDOWS: u32 = 100;
-const SHORTEST: Duration = Duration::from_millis(50);
+const MIN_STEP: Duration = Duration::from_millis(50);

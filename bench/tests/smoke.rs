@@ -1,4 +1,4 @@
-//! `msnb-bench` as others run it: a server and a client, a process each.
+//! Runs the `msnb-bench` binary: server and client in separate processes.
 
 use std::{
     error::Error,
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// Ends with the test.
+/// A server process that is killed on drop.
 struct Server {
     process: Child,
     address: String,
@@ -46,7 +46,7 @@ fn client(arguments: &[&str]) -> std::io::Result<Output> {
 }
 
 #[test]
-fn a_client_prints_one_line_of_json() -> Outcome {
+fn client_prints_one_line_of_json() -> Outcome {
     let server = Server::start()?;
     let job = ["--conns", "3", "--inflight", "17", "--payload", "100", "--seconds", "1"];
     let output = client(&[&[server.address.as_str()], &job[..]].concat())?;
@@ -64,21 +64,21 @@ fn a_client_prints_one_line_of_json() -> Outcome {
 }
 
 #[test]
-fn calls_begin_at_the_rate_asked_for() -> Outcome {
+fn open_loop_keeps_the_requested_rate() -> Outcome {
     let server = Server::start()?;
     let output = client(&[&server.address, "--inflight", "8", "--rate", "500", "--seconds", "1"])?;
     let summary: Value = serde_json::from_slice(&output.stdout)?;
     let calls = summary["calls"].as_u64().ok_or("no calls")?;
     assert!((250..=550).contains(&calls), "{summary}");
-    // Tasks that still wait for their turn do not keep it from ending.
-    let begun = Instant::now();
+    // Tasks that wait for their scheduled start must not delay the end.
+    let start = Instant::now();
     assert!(client(&[&server.address, "--inflight", "100", "--rate", "1", "--seconds", "0.5"])?.status.success());
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(10));
     Ok(())
 }
 
 #[test]
-fn a_service_is_loaded_by_its_name_alone() -> Outcome {
+fn load_needs_only_route_and_json() -> Outcome {
     let server = Server::start()?;
     let drawing = std::env::temp_dir().join(format!("msnb-bench-{}.svg", std::process::id()));
     let arguments = r#"{"request":{"id":7,"name":"Bo","payload":[1,2,3]}}"#;
@@ -101,7 +101,7 @@ fn a_service_is_loaded_by_its_name_alone() -> Outcome {
 }
 
 #[test]
-fn programs_are_compared_in_a_table_and_a_picture() -> Outcome {
+fn compare_prints_tables_and_draws_bars() -> Outcome {
     let drawing = std::env::temp_dir().join(format!("msnb-bench-compare-{}.svg", std::process::id()));
     let jobs = ["--rounds", "1", "--seconds", "0.2", "--jobs", "1/8/32,idle/50", "--peers", "msnb,bare"];
     let output = bench().arg("compare").args(jobs).arg("--svg").arg(&drawing).output()?;
@@ -115,7 +115,7 @@ fn programs_are_compared_in_a_table_and_a_picture() -> Outcome {
 }
 
 #[test]
-fn growth_is_a_table_and_a_curve_for_each_number() -> Outcome {
+fn grow_prints_tables_and_draws_curves() -> Outcome {
     let drawing = std::env::temp_dir().join(format!("msnb-bench-grow-{}.svg", std::process::id()));
     let numbers = ["--axes", "services,providers", "--up-to", "10", "--rounds", "1", "--seconds", "0.2"];
     let output = bench().arg("grow").args(numbers).arg("--svg").arg(&drawing).output()?;
@@ -125,20 +125,22 @@ fn growth_is_a_table_and_a_curve_for_each_number() -> Outcome {
     let points: Vec<&str> =
         out.lines().filter(|line| line.starts_with("| 1 |") || line.starts_with("| 10 |")).collect();
     assert_eq!(points.len(), 4, "{out}");
-    assert!(points.iter().all(|point| point.ends_with("| 0 |")), "no call fails: {out}");
+    assert!(points.iter().all(|point| point.ends_with("| 0 |")), "calls failed: {out}");
     assert_eq!(drawn.matches("<polyline").count(), 2);
     Ok(())
 }
 
 #[test]
-fn a_server_ends_in_order_when_it_is_told_to() -> Outcome {
+fn server_exits_successfully_on_sigterm() -> Outcome {
     let mut server = Server::start()?;
     kill_process(Pid::from_child(&server.process), Signal::TERM)?;
-    let asked = Instant::now();
+    let signalled = Instant::now();
     let status = loop {
         match server.process.try_wait()? {
             Some(status) => break status,
-            None if asked.elapsed() > Duration::from_secs(10) => return Err("it goes on".into()),
+            None if signalled.elapsed() > Duration::from_secs(10) => {
+                return Err("the server did not end within 10 s".into());
+            }
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     };
@@ -147,8 +149,8 @@ fn a_server_ends_in_order_when_it_is_told_to() -> Outcome {
 }
 
 #[test]
-fn mistakes_are_told() -> Outcome {
-    // A port that was free a moment ago.
+fn client_reports_errors() -> Outcome {
+    // A free port without a listener.
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let output = client(&[&address, "--seconds", "1"])?;
     assert_eq!(output.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! Makes certificates to try TLS with: an authority, and by it one for a server and one for a client.
+//! Creates test certificates: an authority, a server certificate and a client certificate.
 
 use std::{
     fs::{self, OpenOptions},
@@ -10,13 +10,15 @@ use clap::Parser;
 use examples::Failure;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-/// Makes certificates to try TLS with: ca.pem, and by it server.pem and client.pem with their keys. Nobody keeps the authority's
-/// key, so each run makes a new authority. In production, use certificates of your own authority.
+/// Creates test certificates: the authority ca.pem, and server.pem and client.pem with their keys.
+///
+/// The authority's key is discarded, so each run creates a new authority. In production, use certificates of your own
+/// authority.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to write them; made if it is not there. What was there before is written over.
+    /// The output directory, created if it does not exist; existing files are overwritten.
     directory: PathBuf,
-    /// A name or an IP address of the server, besides 127.0.0.1, ::1 and localhost; may be said more than once.
+    /// A name or IP address of the server, in addition to 127.0.0.1, ::1 and localhost; may be repeated.
     #[arg(long = "server", value_name = "NAME")]
     servers: Vec<String>,
     /// The client's name.
@@ -29,7 +31,8 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 fn main() -> Result<(), Failure> {
     let Args { directory, mut servers, client } = Args::parse();
     fs::create_dir_all(&directory)?;
-    // Of two authorities with one name, the certificates of one look like forgeries by the other.
+    // If two authorities had the same name, certificates of one would fail verification against the other with a
+    // misleading error.
     let mut params = named(&format!("msnb test authority {:08x}", rand::random::<u32>()), Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = Authority::self_signed(params, KeyPair::generate()?)?;
@@ -39,7 +42,7 @@ fn main() -> Result<(), Failure> {
     issue(&authority, &directory, "client", vec![client], ExtendedKeyUsagePurpose::ClientAuth)?;
     let at = directory.display();
     println!(
-        "ca.pem, server.pem, server.key, client.pem and client.key are in {at}; now run, each in a terminal of its own"
+        "wrote ca.pem, server.pem, server.key, client.pem and client.key to {at}; run each command in its own terminal:"
     );
     println!(
         "  cargo run --bin provider -- --tls-cert {at}/server.pem --tls-key {at}/server.key --client-ca {at}/ca.pem"
@@ -70,9 +73,9 @@ fn named(common_name: &str, names: Vec<String>) -> Result<CertificateParams, rcg
     Ok(params)
 }
 
-/// Writes a file that nobody else may read.
+/// Writes a file that only this user can read.
 fn write_secret(path: &Path, content: &str) -> io::Result<()> {
-    // One that was there keeps its permissions, so it goes first.
+    // Remove an existing file first, because overwriting would keep its permissions.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! Calls `demo.Greeter:1.0` and says how that went.
+//! A consumer of `demo.Greeter:1.0` that reports the results of its calls.
 
 mod report;
 
@@ -14,42 +14,42 @@ use std::{
 
 use clap::Parser;
 use contracts::{GoodsClient, GreeterClient};
-use examples::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, stopped_by_signal};
+use examples::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, shutdown_signal};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_client::{Client, ClientConfig};
 use tokio::task::JoinSet;
 
 use crate::report::Report;
 
-/// Calls demo.Greeter:1.0 and says how that went. Exits with 1 when no call succeeded.
+/// Calls demo.Greeter:1.0 and prints a report. Exits with status 1 if no call succeeds.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
     registry: RegistryArgs,
-    /// How many calls to make.
+    /// The number of calls.
     #[arg(long, value_name = "N", default_value_t = 1000, conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
-    /// How long to go on calling, instead of a number of calls.
+    /// The duration of the calls in seconds, instead of their number.
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
-    /// How many calls to make at once.
+    /// The number of concurrent calls.
     #[arg(long, value_name = "C", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     concurrency: u64,
-    /// Print the result as one line of JSON.
+    /// Prints the report as one line of JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     security: ClientSecurity,
 }
 
-/// When to stop.
+/// The remaining number of calls, or the end time.
 struct Quota {
     calls: AtomicU64,
     until: Option<Instant>,
 }
 
 impl Quota {
-    /// Takes one call, if there is one left.
+    /// Takes one call from the quota; `false` if it is used up.
     fn take(&self) -> bool {
         match self.until {
             Some(until) => Instant::now() < until,
@@ -63,12 +63,12 @@ async fn main() -> Result<ExitCode, Failure> {
     let args = Args::parse();
     log_to_stderr("warn");
     let registry = rpc_registry::connect(&args.registry.url).await?;
-    // A consumer that is started before its provider waits for it, as long as a call may take.
+    // A call waits for a provider until its timeout, so the consumer may be started before its provider.
     let client = Client::builder().registry(registry).config(ClientConfig::default().with_wait_for_ready(true));
     let client = args.security.clone().apply(client)?.build()?;
     let greeter = GreeterClient::new(client.clone());
 
-    // One call alone: without a provider there is no sense in a thousand.
+    // Make one call first: if it fails, for instance without a provider, do not make the others.
     let mut report = Report::default();
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     if !report.call(&greeter).await {
@@ -77,7 +77,7 @@ async fn main() -> Result<ExitCode, Failure> {
     }
     if !args.json {
         let good = GoodsClient::new(client.clone()).find_goods(1).await?;
-        println!("shop.Goods:1.0 has a {} for {}.{:02}", good.name, good.price / 100, good.price % 100);
+        println!("shop.Goods:1.0 offers a {} for {}.{:02}", good.name, good.price / 100, good.price % 100);
     }
     let quota = Arc::new(Quota { calls: AtomicU64::new(args.calls - 1), until });
     let progress = progress(&args);
@@ -93,16 +93,16 @@ async fn main() -> Result<ExitCode, Failure> {
             report
         });
     }
-    let mut stopped = std::pin::pin!(stopped_by_signal());
+    let mut shutdown = std::pin::pin!(shutdown_signal());
     loop {
-        // Both are safe to drop: a report that is not taken now is taken next.
+        // Both branches are cancel-safe: a report that is not received stays in the set.
         tokio::select! {
             joined = callers.join_next() => match joined {
-                Some(one) => report.merge(one?),
+                Some(caller) => report.merge(caller?),
                 None => break,
             },
-            () = &mut stopped => {
-                eprintln!("stopped; the calls of {} callers are not counted", callers.len());
+            () = &mut shutdown => {
+                eprintln!("interrupted; the report omits the calls of {} callers", callers.len());
                 break;
             }
         }
@@ -113,7 +113,7 @@ async fn main() -> Result<ExitCode, Failure> {
     Ok(if report.ok > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A bar when there is somebody to see it.
+/// Returns a progress bar, hidden if stderr is not a terminal or the report is JSON.
 fn progress(args: &Args) -> ProgressBar {
     if !std::io::stderr().is_terminal() || args.json {
         return ProgressBar::hidden();
@@ -122,7 +122,7 @@ fn progress(args: &Args) -> ProgressBar {
         Some(_) => (ProgressBar::new_spinner(), "{spinner} {pos} calls, {per_sec}, {elapsed}"),
         None => (ProgressBar::new(args.calls - 1), "{wide_bar} {pos}/{len} calls, {per_sec}"),
     };
-    // The templates are constants; the default style is as good.
+    // The templates are constants; if one were invalid, the default style would be used.
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

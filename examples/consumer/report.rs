@@ -1,4 +1,4 @@
-//! [`Report`]: how the calls went.
+//! [`Report`]: the results of calls.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use rpc_core::{CallError, Caller};
 use serde::Serialize;
 
-/// How the calls of one caller went, or of all.
+/// The results of the calls of one caller or of all callers.
 pub(crate) struct Report {
     pub(crate) ok: u64,
     failed: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Report {
     latencies: Histogram<u64>,
 }
 
-/// What is printed.
+/// The printed form of a report.
 #[derive(Serialize)]
 struct Summary<'a> {
     calls: u64,
@@ -37,17 +37,17 @@ impl Default for Report {
             failed: 0,
             errors: BTreeMap::new(),
             providers: BTreeMap::new(),
-            latencies: Histogram::new_with_bounds(1, LONGEST_US, 3).expect("constant bounds are in range"),
+            latencies: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("constant bounds are in range"),
         }
     }
 }
 
 impl Report {
-    /// Makes one call and counts it; says whether it succeeded.
+    /// Makes one call, counts it and returns whether it succeeded.
     pub(crate) async fn call<C: Caller>(&mut self, greeter: &GreeterClient<C>) -> bool {
-        let begun = Instant::now();
+        let start = Instant::now();
         let outcome = greeter.hello("Bo".to_owned()).await;
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.latencies.saturating_record(micros);
         let succeeded = outcome.is_ok();
         match outcome {
@@ -64,7 +64,7 @@ impl Report {
                     CallError::Rpc(error) => error.code().to_string(),
                 };
                 if !self.errors.contains_key(&name) {
-                    eprintln!("the first {name}: {error}");
+                    eprintln!("first {name}: {error}");
                 }
                 *self.errors.entry(name).or_default() += 1;
             }
@@ -75,9 +75,9 @@ impl Report {
     pub(crate) fn merge(&mut self, other: Self) {
         self.ok += other.ok;
         self.failed += other.failed;
-        for (all, its) in [(&mut self.errors, other.errors), (&mut self.providers, other.providers)] {
-            for (name, count) in its {
-                *all.entry(name).or_default() += count;
+        for (sums, counts) in [(&mut self.errors, other.errors), (&mut self.providers, other.providers)] {
+            for (name, count) in counts {
+                *sums.entry(name).or_default() += count;
             }
         }
         self.latencies.add(other.latencies).expect("all histograms have the same bounds");
@@ -95,12 +95,12 @@ impl Report {
             max_us: self.latencies.max(),
         };
         if json {
-            println!("{}", serde_json::to_string(&summary).expect("numbers and text serialize"));
+            println!("{}", serde_json::to_string(&summary).expect("numbers and strings serialize"));
             return;
         }
         println!("calls     {} ({} ok, {} failed)", summary.calls, summary.ok, summary.failed);
         for (name, count) in &self.errors {
-            println!("  failed  {count} with {name}");
+            println!("failed    {count} with {name}");
         }
         for (address, count) in &self.providers {
             println!("provider  {address} answered {count}");
@@ -109,5 +109,5 @@ impl Report {
     }
 }
 
-/// Longer latencies are counted as a minute.
-const LONGEST_US: u64 = 60_000_000;
+/// The maximum recorded latency in microseconds; longer latencies count as this value.
+const MAX_LATENCY_US: u64 = 60_000_000;

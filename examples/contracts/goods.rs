@@ -3,32 +3,32 @@
 use rpc_core::rpc_service;
 use serde::{Deserialize, Serialize};
 
-/// Finds goods.
+/// A catalog of goods.
 #[rpc_service(name = "shop.Goods", version = "1.0")]
 pub trait Goods {
-    /// The good with this number.
+    /// Returns the good with this id.
     #[rpc(idempotent)]
     async fn find_goods(&self, id: u64) -> Result<Good, GoodsError>;
 }
 
-/// Something to buy.
+/// A good for sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Good {
-    /// Its number.
+    /// The id.
     pub id: u64,
-    /// What it is.
+    /// The name.
     pub name: String,
-    /// Its price in cents.
+    /// The price in cents.
     pub price: u64,
 }
 
-/// Why a good was not found.
+/// An error of [`Goods`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum GoodsError {
-    /// There is no good with this number.
-    #[error("there is no good {id}")]
+    /// No good has this id.
+    #[error("no good has the id {id}")]
     NotFound {
-        /// The number asked for.
+        /// The requested id.
         id: u64,
     },
 }

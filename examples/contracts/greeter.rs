@@ -3,18 +3,18 @@
 use rpc_core::rpc_service;
 use serde::{Deserialize, Serialize};
 
-/// Says hello.
+/// Greets users.
 #[rpc_service(name = "demo.Greeter", version = "1.0")]
 pub trait Greeter {
-    /// Greets `name`; the greeting ends with the address of the provider that gave it.
+    /// Greets `name`; the greeting ends with the address of the provider.
     #[rpc(idempotent)]
     async fn hello(&self, name: String) -> Result<String, GreetError>;
 }
 
-/// Why nobody was greeted.
+/// An error of [`Greeter`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum GreetError {
-    /// There was nobody to greet.
+    /// The name is empty.
     #[error("the name is empty")]
     EmptyName,
 }

@@ -3,7 +3,7 @@
 use contracts::{GreetError, Greeter};
 use rpc_core::Context;
 
-/// Greets callers by name; an empty name is an error.
+/// An implementation of [`Greeter`] that rejects only empty names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PoliteGreeter;
 

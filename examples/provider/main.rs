@@ -1,25 +1,25 @@
-//! Serves `demo.Greeter:1.0` and `shop.Goods:1.0` until Ctrl-C or SIGTERM, then drains.
+//! A provider of `demo.Greeter:1.0` and `shop.Goods:1.0`.
 
+mod catalog;
 mod greeter;
-mod shelf;
 
 use std::net::SocketAddr;
 
 use clap::Parser;
 use contracts::{GoodsServer, GreeterServer};
-use examples::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, stopped_by_signal};
+use examples::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_signal};
 use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::Server;
 
-use crate::{greeter::PoliteGreeter, shelf::Shelf};
+use crate::{catalog::GoodsCatalog, greeter::PoliteGreeter};
 
 /// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The address to listen on; port 0 lets the system choose.
+    /// The address to listen on; with port 0 the system chooses a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7788")]
     listen: SocketAddr,
-    /// The address to list in the registry, where it is not the one listened on.
+    /// The address to register, if consumers must use another address than the one to listen on.
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<SocketAddr>,
     #[command(flatten)]
@@ -29,7 +29,7 @@ struct Args {
     weight: f64,
     #[command(flatten)]
     security: ServerSecurity,
-    /// Answer /metrics, for Prometheus, and /health at this address.
+    /// Serves /metrics, for Prometheus, and /health at this address.
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
 }
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Failure> {
     let mut server = Server::builder()
         .registry(registry)
         .service(GreeterServer::new(PoliteGreeter))
-        .service(GoodsServer::new(Shelf))
+        .service(GoodsServer::new(GoodsCatalog))
         .weight(args.weight);
     if let Some(address) = args.advertise {
         server = server.advertise(address);
@@ -53,11 +53,11 @@ async fn main() -> Result<(), Failure> {
     if args.metrics.is_some() {
         server = server.layer(metrics.clone());
     }
-    // Before anybody is told that it serves.
+    // Bind the monitor port before the provider registers itself.
     let monitor = match args.metrics {
         Some(address) => {
             let port = MonitorPort::bind(address, metrics.clone()).await;
-            Some(port.map_err(|error| format!("cannot show metrics at {address}: {error}"))?)
+            Some(port.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?)
         }
         None => None,
     };
@@ -71,7 +71,7 @@ async fn main() -> Result<(), Failure> {
         metrics.watch_server(server.handle());
         println!("metrics on http://{}/metrics", monitor.local_address());
     }
-    server.run_until(stopped_by_signal()).await?;
+    server.run_until(shutdown_signal()).await?;
     println!("drained");
     Ok(())
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Calls msnb's example provider from Python, with nothing but the standard library.
+"""Calls the example provider of msnb from Python, using only the standard library.
 
-Written from docs/PROTOCOL.md alone. Start a provider (cargo run --bin provider), then:
+The client was written from docs/PROTOCOL.md alone. Start a provider (cargo run --bin provider), then:
 
     python3 examples/python/client.py 127.0.0.1:7788
 """
@@ -22,19 +22,19 @@ CODES = ("OK Cancelled Unknown InvalidArgument DeadlineExceeded NotFound Already
 
 
 class ProtocolError(Exception):
-    """The peer said what no peer may say."""
+    """The peer violated the protocol."""
 
 
 class StatusError(Exception):
-    """The framework's own error: a code and words for a person."""
+    """An error of the framework: a code and a message."""
 
 
 class ApplicationError(Exception):
-    """The service's own error: its value."""
+    """An application error: its value."""
 
 
 class Client:
-    """One connection, one call at a time."""
+    """A connection with one call at a time."""
 
     def __init__(self, host, port, timeout):
         self.timeout, self.last_id = timeout, 0
@@ -42,13 +42,13 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def call(self, route, **arguments):
-        """Calls a method; gives its result, or raises its error."""
+        """Calls a method and returns its result or raises its error."""
         entries = ((ROUTE, route.encode()), (TIMEOUT, struct.pack(">I", int(self.timeout * 1000))))
         head = b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in entries)
         payload = json.dumps(arguments).encode()
         self.last_id += 1
         self.send(REQUEST, JSON, self.last_id, struct.pack(">H", len(head)) + head + payload)
-        code, message, payload = self.read_response(self.answer(RESPONSE, self.last_id))
+        code, message, payload = self.read_response(self.receive(RESPONSE, self.last_id))
         if code == APPLICATION:
             raise ApplicationError(json.loads(payload))
         if code != 0:
@@ -56,32 +56,32 @@ class Client:
         return json.loads(payload)
 
     def ping(self):
-        """Waits for a pong."""
+        """Sends a ping and waits for the pong."""
         self.send(PING, 0, 7)
-        self.answer(PONG, 7)
+        self.receive(PONG, 7)
 
     def send(self, kind, codec, number, body=b""):
         self.socket.settimeout(self.timeout)
         self.socket.sendall(HEADER.pack(b"msnb", 1, HEADER.size + len(body), kind, codec, 0, number) + body)
 
-    def answer(self, wanted, wanted_id):
-        """The body of the response or pong with this id; other frames are served or skipped meanwhile."""
+    def receive(self, wanted, wanted_id):
+        """Returns the body of the response or pong with this id; answers or skips other frames meanwhile."""
         deadline = time.monotonic() + self.timeout
         while True:
             magic, version, length, kind, _, compress, number = HEADER.unpack(self.read(HEADER.size, deadline))
             if magic != b"msnb" or version != 1 or not HEADER.size <= length <= MAX_FRAME:
-                raise ProtocolError(f"no frame of this protocol: {magic!r}, version {version}, length {length}")
+                raise ProtocolError(f"invalid frame header: magic {magic!r}, version {version}, length {length}")
             body = self.read(length - HEADER.size, deadline)
             if (kind, number) == (wanted, wanted_id):
                 if compress != 0:
-                    raise ProtocolError("an answer that is compressed, though the request was not")
+                    raise ProtocolError("the response is compressed although the request was not")
                 return body
             if kind == PING:
                 self.send(PONG, 0, number)
             elif kind == GOAWAY:
-                raise StatusError("Unavailable: the server takes no new calls")
+                raise StatusError("Unavailable: the server accepts no new calls")
             elif kind == 0 or 10 <= kind <= 63 or kind >= 128:
-                raise ProtocolError(f"a frame of type {kind}")
+                raise ProtocolError(f"unexpected frame type {kind}")
 
     def read(self, count, deadline):
         parts = []
@@ -96,7 +96,7 @@ class Client:
 
     @staticmethod
     def read_response(body):
-        """The code, the message and the payload."""
+        """Returns the code, the message and the payload of a response."""
         try:
             end = 2 + struct.unpack_from(">H", body)[0]
             at, code, message = 2, 0, ""
@@ -106,22 +106,22 @@ class Client:
                 if tag == STATUS:
                     code, message = value[0], value[1:].decode()
                 elif tag % 2 == 1:
-                    raise StatusError(f"Unimplemented: head tag {tag} must be understood and is not")
+                    raise StatusError(f"Unimplemented: unknown mandatory head tag {tag}")
         except (struct.error, IndexError, UnicodeDecodeError) as error:
-            raise ProtocolError(f"a malformed head: {error}") from error
+            raise ProtocolError(f"malformed response head: {error}") from error
         if at != end or end > len(body):
-            raise ProtocolError("a head longer than what holds it")
+            raise ProtocolError("response head is longer than the frame")
         return code, message, body[end:]
 
 
-def show(what, call):
-    """Prints how a call ended."""
+def show(title, call):
+    """Makes a call and prints its result or error."""
     try:
-        print(f"{what}: {json.dumps(call(), ensure_ascii=False)}")
+        print(f"{title}: {json.dumps(call(), ensure_ascii=False)}")
     except ApplicationError as error:
-        print(f"{what}: the service's own error {json.dumps(error.args[0])}")
+        print(f"{title}: application error {json.dumps(error.args[0])}")
     except StatusError as error:
-        print(f"{what}: {error}")
+        print(f"{title}: {error}")
 
 
 def address(text):
@@ -132,11 +132,13 @@ def address(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Calls msnb's example provider: a greeting, goods, and errors of both kinds.")
-    parser.add_argument("address", type=address, metavar="HOST:PORT", help="where the provider listens")
-    parser.add_argument("--name", default="Bo", help="whom to greet (default: %(default)s)")
-    parser.add_argument("--id", type=int, default=1, help="the good to find (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for each step (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Calls the example provider of msnb: a greeting, goods, an application error and a framework error.")
+    parser.add_argument("address", type=address, metavar="HOST:PORT", help="the address of the provider")
+    parser.add_argument("--name", default="Bo", help="the name to greet (default: %(default)s)")
+    parser.add_argument("--id", type=int, default=1, help="the id of the good to find (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS",
+                        help="the time limit of each step (default: %(default)s)")
     options = parser.parse_args()
     try:
         client = Client(*options.address, options.timeout)
@@ -147,7 +149,7 @@ def main():
         show("good 404", lambda: client.call("shop.Goods:1.0/find_goods", id=404))
         show("no such method", lambda: client.call("demo.Greeter:1.0/bye"))
     except socket.timeout:
-        return "timed out: the provider did not answer in time"
+        return f"timed out: no answer within {options.timeout} s"
     except (ProtocolError, OSError, ValueError) as error:
         return f"failed: {error}"
     return 0

@@ -1,5 +1,5 @@
-//! Two providers and a consumer that find each other without any server to start; one provider is stopped and started again
-//! while calls go on.
+//! Two providers and a consumer that discover each other without a registry server. One provider stops and restarts
+//! during calls.
 
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
 
@@ -42,10 +42,10 @@ impl Greeter for PoliteGreeter {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Two providers and a consumer on one machine: calls, a provider that stops and comes back, and not one call lost.
+/// Runs two providers and a consumer in one process. One provider stops and restarts during calls; no call fails.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many calls to make in each of the four acts.
+    /// The number of calls in each of the four steps.
     #[arg(long, value_name = "N", default_value_t = 300)]
     calls: usize,
 }
@@ -70,9 +70,9 @@ impl Provider {
         Ok(Self { address, stop, ended })
     }
 
-    /// Drains it.
+    /// Drains the provider.
     async fn stop(self) -> Result<(), Failure> {
-        // A server that has ended already says so below.
+        // If the server has ended already, `ended` has its result.
         let _ = self.stop.send(());
         Ok(self.ended.await??)
     }
@@ -90,46 +90,46 @@ async fn main() -> Result<(), Failure> {
     let registry = format!("local:{}", directory.path().display());
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
 
-    let (one, two) =
+    let (first, second) =
         (Provider::start(&tasks, &registry, any_port).await?, Provider::start(&tasks, &registry, any_port).await?);
-    println!("two providers of demo.Greeter:1.0 listen on {} and {}", one.address, two.address);
+    println!("two providers of demo.Greeter:1.0 listen on {} and {}", first.address, second.address);
     let client = Client::builder()
         .registry(rpc_registry::connect(&registry).await?)
         .config(ClientConfig::default().with_wait_for_ready(true))
         .build()?;
     let greeter = GreeterClient::new(client.clone());
-    println!("the consumer says: {}", greeter.hello("Bo".to_owned()).timeout(Duration::from_secs(5)).await?);
+    println!("the first call returned: {}", greeter.hello("Bo".to_owned()).timeout(Duration::from_secs(5)).await?);
     match greeter.hello(String::new()).await {
         Err(CallError::Service(GreetError::EmptyName)) => {
-            println!("an empty name is refused: {}", GreetError::EmptyName)
+            println!("an empty name is rejected: {}", GreetError::EmptyName)
         }
-        other => return Err(format!("an empty name gave {other:?}").into()),
+        other => return Err(format!("a call with an empty name returned {other:?}").into()),
     }
-    until_used(&greeter, &[one.address, two.address]).await?;
-    println!("{calls} calls: {}", spread(&greeter, calls).await?);
+    wait_until_used(&greeter, &[first.address, second.address]).await?;
+    println!("{calls} calls: {}", count_answers(&greeter, calls).await?);
 
-    let address = two.address;
+    let address = second.address;
     let calling = tasks.spawn({
         let greeter = greeter.clone();
-        async move { spread(&greeter, calls).await }
+        async move { count_answers(&greeter, calls).await }
     });
-    two.stop().await?;
-    println!("{address} drained while calls went on: {}", calling.await??);
-    println!("{calls} calls: {}", spread(&greeter, calls).await?);
+    second.stop().await?;
+    println!("{address} drained during calls: {}", calling.await??);
+    println!("{calls} calls: {}", count_answers(&greeter, calls).await?);
 
-    let two = Provider::start(&tasks, &registry, address).await?;
-    until_used(&greeter, &[address]).await?;
-    println!("{address} is back: {}", spread(&greeter, calls).await?);
+    let second = Provider::start(&tasks, &registry, address).await?;
+    wait_until_used(&greeter, &[address]).await?;
+    println!("{address} restarted: {}", count_answers(&greeter, calls).await?);
 
     client.close().await;
-    one.stop().await?;
-    two.stop().await?;
-    println!("not one call failed; both providers drained; that is all");
+    first.stop().await?;
+    second.stop().await?;
+    println!("both providers drained; no call failed");
     Ok(())
 }
 
-/// Calls until each of the addresses has answered: a registry takes its moment.
-async fn until_used(greeter: &GreeterClient<Client>, addresses: &[SocketAddr]) -> Result<(), Failure> {
+/// Calls until each address has answered, because discovery takes up to about 200 ms.
+async fn wait_until_used(greeter: &GreeterClient<Client>, addresses: &[SocketAddr]) -> Result<(), Failure> {
     for address in addresses {
         tokio::time::timeout(Duration::from_secs(30), async {
             while !greeter.hello("Bo".to_owned()).await?.ends_with(&address.to_string()) {}
@@ -140,8 +140,8 @@ async fn until_used(greeter: &GreeterClient<Client>, addresses: &[SocketAddr]) -
     Ok(())
 }
 
-/// Makes calls and says who answered how many.
-async fn spread(greeter: &GreeterClient<Client>, calls: usize) -> Result<String, Failure> {
+/// Makes `calls` calls and returns the number of answers of each provider.
+async fn count_answers(greeter: &GreeterClient<Client>, calls: usize) -> Result<String, Failure> {
     let mut answers = BTreeMap::new();
     for _ in 0..calls {
         let greeting = greeter.hello("Bo".to_owned()).await?;

@@ -1,10 +1,10 @@
-//! [`HostPort`]: where something listens, as a person writes it.
+//! [`HostPort`]: a network address in text form.
 
 use std::{fmt, io, net::SocketAddr};
 
 use rpc_core::{Code, Error, Instance};
 
-/// A host and a port, not yet resolved. IPv6 addresses keep their brackets.
+/// An unresolved host and a port. IPv6 addresses keep their brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostPort {
     pub(crate) host: String,
@@ -12,40 +12,40 @@ pub(crate) struct HostPort {
 }
 
 impl HostPort {
-    /// Reads `host:port`, or `host` where there is a default port.
+    /// Parses `host:port`, or `host` if `default_port` is given.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, which repeats the text: it must hold no secret.
+    /// `InvalidArgument`; the message contains `text`, which must therefore hold no secret.
     pub(crate) fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Error> {
-        let wrong =
-            |why: &str| Error::not_executed(Code::InvalidArgument, format!("`{text}` is not an address: {why}"));
+        let invalid =
+            |why: &str| Error::not_executed(Code::InvalidArgument, format!("invalid address `{text}`: {why}"));
         let (host, port) = match text.rfind(']') {
             Some(end) => text.split_at(end + 1),
             None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
         let port = match (port.strip_prefix(':'), default_port) {
             (Some(port), _) => {
-                port.parse().ok().filter(|port| *port != 0).ok_or_else(|| wrong("the port must be 1 to 65535"))?
+                port.parse().ok().filter(|port| *port != 0).ok_or_else(|| invalid("the port must be 1 to 65535"))?
             }
             (None, Some(default)) if port.is_empty() => default,
-            (None, _) => return Err(wrong("write `host:port`, and an IPv6 address in brackets")),
+            (None, _) => return Err(invalid("expected `host:port`, with an IPv6 address in brackets")),
         };
-        let legal = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let valid = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => {
                 !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
             }
         };
-        if !legal {
-            return Err(wrong("the host must be a name, an IPv4 address or an IPv6 address in brackets"));
+        if !valid {
+            return Err(invalid("the host must be a name, an IPv4 address or an IPv6 address in brackets"));
         }
         Ok(Self { host: host.to_owned(), port })
     }
 
-    /// The addresses that the host stands for: the IPv4 ones if there are any, else the IPv6 ones.
+    /// Resolves the host to its IPv4 addresses or, if it has none, to its IPv6 addresses.
     ///
-    /// Only one family, because a name with both, like `localhost`, would count one host twice.
+    /// One family only: otherwise a host with addresses of both, such as `localhost`, would count twice.
     pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let all: Vec<_> = tokio::net::lookup_host(self.to_string()).await?.collect();
         let (mut v4, v6): (Vec<_>, Vec<_>) = all.into_iter().partition(SocketAddr::is_ipv4);
@@ -53,7 +53,7 @@ impl HostPort {
             v4 = v6;
         }
         if v4.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the host name has no addresses"));
         }
         Ok(v4)
     }
@@ -65,13 +65,13 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Refuses an instance that nobody could connect to.
+/// Rejects an instance whose address no client can connect to.
 pub(crate) fn check_connectable(instance: &Instance) -> Result<(), Error> {
     let address = instance.address();
     if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
         return Err(Error::not_executed(
             Code::InvalidArgument,
-            format!("{address} cannot be announced: no consumer can connect to it; advertise another address"),
+            format!("cannot register {address}: consumers cannot connect to it; advertise another address"),
         ));
     }
     Ok(())
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_hosts_and_ports() {
+    fn parse_accepts_hosts_and_ports() {
         let read = |text| HostPort::parse(text, Some(8848)).map(|a| (a.host, a.port)).ok();
         let is = |host: &str, port| Some((host.to_owned(), port));
         assert_eq!(read("nacos-0.nacos"), is("nacos-0.nacos", 8848));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_announce_what_is_no_destination() {
+    fn check_rejects_unconnectable_addresses() {
         let check = |address: &str| check_connectable(&Instance::new(address.parse().unwrap())).is_ok();
         assert!(check("127.0.0.1:1"));
         assert!(!check("127.0.0.1:0"));

@@ -1,4 +1,4 @@
-//! [`connect`]: from a URL to a backend.
+//! [`connect`]: opens the backend that a URL names.
 
 use std::sync::Arc;
 
@@ -6,24 +6,26 @@ use rpc_core::{Code, Discovery, Error, Registry};
 
 use crate::{Fixed, Local, Memory};
 
-/// Both halves of a registry: what every backend is. `Arc<dyn Backend>` becomes `Arc<dyn Registry>` or `Arc<dyn Discovery>` wherever
-/// one of these is asked for.
+/// A registry backend: registration and discovery.
+///
+/// `Arc<dyn Backend>` coerces to `Arc<dyn Registry>` and to `Arc<dyn Discovery>`.
 pub trait Backend: Registry + Discovery {}
 
 impl<T: Registry + Discovery + ?Sized> Backend for T {}
 
-/// Opens the registry that `url` names; the crate's documentation lists the forms.
+/// Opens the registry that `url` names; the crate's documentation lists the URL forms.
 ///
-/// Hosts that are out of reach are no error, except for `fixed:`, whose names must resolve: a backend goes on trying. Dropping the
-/// last handle to a `local:` or `nacos:` backend takes off what was registered through it, in the background, and ends its watches;
-/// their receivers keep the last list.
+/// An unreachable host is not an error, because a backend retries in the background; the exception is `fixed:`, whose
+/// host names must resolve. Dropping the last handle to a `local:` or `nacos:` backend removes its registrations in the
+/// background and ends its watches; their receivers keep the last list.
 ///
 /// # Errors
 ///
-/// `InvalidArgument` when the URL is not understood; the message lists what is, and repeats no value that may be secret.
-/// `Unauthenticated` when Nacos answers that it does not know the user or the password. `Unavailable` when the names of `fixed:`
-/// cannot be resolved or the directory of `local:` cannot be used. `Unimplemented` for `local:` on a system other than Unix, and
-/// for `nacos:` without the feature of this name.
+/// - `InvalidArgument` if the URL is invalid. The message lists the valid forms and contains no value that may be
+///   secret.
+/// - `Unauthenticated` if Nacos rejects the user or the password.
+/// - `Unavailable` if a host name of `fixed:` cannot be resolved or the directory of `local:` cannot be used.
+/// - `Unimplemented` for `local:` on systems other than Unix, and for `nacos:` without the feature `nacos`.
 ///
 /// # Panics
 ///
@@ -31,15 +33,15 @@ impl<T: Registry + Discovery + ?Sized> Backend for T {}
 ///
 /// # Cancel safety
 ///
-/// Nothing remains of a dropped call.
+/// Cancel-safe: a dropped call leaves nothing behind.
 pub async fn connect(url: &str) -> Result<Arc<dyn Backend>, Error> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     match scheme {
         "local" => Ok(Arc::new(Local::open(local_directory(rest)?).await?)),
-        "fixed" => Ok(Arc::new(Fixed::new(plain(scheme, rest)?).await?)),
-        "memory" => Ok(Arc::new(Memory::named(plain(scheme, rest)?))),
+        "fixed" => Ok(Arc::new(Fixed::new(without_parameters(scheme, rest)?).await?)),
+        "memory" => Ok(Arc::new(Memory::named(without_parameters(scheme, rest)?))),
         "nacos" => nacos(url).await,
-        _ => Err(invalid(format!("the registry's URL must begin with one of {SCHEMES}"))),
+        _ => Err(invalid(format!("invalid registry URL: expected one of {SCHEMES}"))),
     }
 }
 
@@ -53,19 +55,19 @@ async fn nacos(url: &str) -> Result<Arc<dyn Backend>, Error> {
 
 #[cfg(not(feature = "nacos"))]
 async fn nacos(_: &str) -> Result<Arc<dyn Backend>, Error> {
-    Err(Error::not_executed(Code::Unimplemented, "rpc-registry was built without its feature `nacos`"))
+    Err(Error::not_executed(Code::Unimplemented, "rpc-registry was built without the feature `nacos`"))
 }
 
-/// What follows a scheme that has no parameters and no `//`.
-fn plain<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, Error> {
+/// Returns `rest`, the part after a scheme that allows neither parameters nor `//`.
+fn without_parameters<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, Error> {
     if rest.starts_with("//") || rest.contains(['?', '#', '@']) {
-        return Err(invalid(format!("`{scheme}:` takes neither `//` nor parameters; known are {SCHEMES}")));
+        return Err(invalid(format!("`{scheme}:` allows neither `//` nor parameters; expected one of {SCHEMES}")));
     }
     Ok(rest)
 }
 
 fn local_directory(rest: &str) -> Result<Option<std::path::PathBuf>, Error> {
-    match plain("local", rest)? {
+    match without_parameters("local", rest)? {
         "" => Ok(None),
         path if std::path::Path::new(path).is_absolute() => Ok(Some(path.into())),
         _ => Err(invalid("the directory of `local:/dir` must be an absolute path".to_owned())),
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_not_understood_is_told_with_what_is() {
+    async fn connect_rejects_invalid_urls_without_secrets() {
         for bad in ["", "x", "consul://a", "memory://a", "memory:a?b=c", "fixed://a:1", "local://a", "local:a"] {
             let error = connect(bad).await.err().unwrap();
             assert_eq!(error.code(), Code::InvalidArgument, "{bad}");
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_backend_becomes_either_half() {
+    async fn backend_coerces_to_both_traits() {
         let backend = connect("memory:halves").await.unwrap();
         let registry: Arc<dyn Registry> = Arc::clone(&backend) as _;
         let discovery: Arc<dyn Discovery> = backend;

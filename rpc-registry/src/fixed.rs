@@ -1,4 +1,4 @@
-//! [`Fixed`]: a list of addresses instead of a registry.
+//! [`Fixed`]: a constant list of addresses.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 use crate::{address::HostPort, watches::Publisher};
 
-/// The same addresses for every service, for ever: `fixed:host:port,host:port`.
+/// A constant list of addresses, the same for every service: `fixed:host:port,host:port`.
 ///
-/// Names are resolved once, when it is made; a name that later means another address needs a new one. A name of several addresses
-/// gives a provider for each; of a name with IPv4 and IPv6 addresses only the IPv4 ones are taken. Registering and deregistering do
-/// nothing.
+/// Host names are resolved once, at construction; later changes in DNS have no effect. A name with several addresses
+/// yields one provider for each; of a name with IPv4 and IPv6 addresses only the IPv4 addresses count. Registering and
+/// deregistering have no effect.
 #[derive(Debug)]
 pub struct Fixed {
     list: Publisher,
@@ -19,23 +19,23 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// Resolves `addresses`, `host:port` each, separated by commas.
+    /// Resolves a comma-separated list of `host:port` addresses.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` when one is not `host:port`, `Unavailable` when a name cannot be resolved now.
+    /// `InvalidArgument` if an address is not of the form `host:port`, `Unavailable` if a host name cannot be resolved.
     pub async fn new(addresses: &str) -> Result<Self, Error> {
         let hosts: Vec<_> =
             addresses.split(',').map(|address| HostPort::parse(address.trim(), None)).collect::<Result<_, _>>()?;
-        let mut found: Vec<SocketAddr> = Vec::new();
+        let mut resolved: Vec<SocketAddr> = Vec::new();
         for host in &hosts {
-            found.extend(host.resolve().await.map_err(|cause| {
-                Error::not_executed(Code::Unavailable, format!("`{host}` cannot be resolved")).with_source(cause)
+            resolved.extend(host.resolve().await.map_err(|cause| {
+                Error::not_executed(Code::Unavailable, format!("cannot resolve `{host}`")).with_source(cause)
             })?);
         }
-        found.sort();
-        found.dedup();
-        let list: Arc<[Instance]> = found.into_iter().map(Instance::new).collect();
+        resolved.sort();
+        resolved.dedup();
+        let list: Arc<[Instance]> = resolved.into_iter().map(Instance::new).collect();
         let names: Vec<_> = hosts.iter().map(HostPort::to_string).collect();
         Ok(Self { list: watch::Sender::new(Some(list)), url: format!("fixed:{}", names.join(",")) })
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_needs_a_port() {
+    async fn new_rejects_addresses_without_a_port() {
         for bad in ["", "localhost", "localhost:1,"] {
             assert_eq!(Fixed::new(bad).await.unwrap_err().code(), Code::InvalidArgument, "{bad}");
         }

@@ -1,23 +1,24 @@
-//! Ways into what reads foreign input, for fuzzers.
+//! Public entry points to the parsers of untrusted input, for fuzzers.
 
 use rpc_core::{Instance, ServiceId};
 
 use crate::{address::HostPort, local};
 
-/// What the file of a `local:` registry says of a provider of `service`; `None` where it says nothing that is understood.
-pub fn announced(text: &[u8], service: &ServiceId) -> Option<Instance> {
-    local::announced(text, service).ok()
+/// Parses an announcement file of a `local:` registry; `None` if it is invalid or describes another service than
+/// `service`.
+pub fn parse_announcement(text: &[u8], service: &ServiceId) -> Option<Instance> {
+    local::parse_announcement(text, service).ok()
 }
 
-/// The instances of a list in the JSON of Nacos; `None` where it is no list, and without the feature `nacos`.
-pub fn listed_by_nacos(json: &[u8]) -> Option<Vec<Instance>> {
+/// Parses an instance list in the JSON of Nacos; `None` if it is invalid, and always without the feature `nacos`.
+pub fn parse_nacos_list(json: &[u8]) -> Option<Vec<Instance>> {
     #[cfg(feature = "nacos")]
-    return crate::nacos::listed(json);
+    return crate::nacos::parse_list(json);
     #[cfg(not(feature = "nacos"))]
     return Some(json).and(None);
 }
 
-/// An address as a person writes it, with the port that it means.
-pub fn host_and_port(text: &str) -> Option<String> {
+/// Parses `host` or `host:port` and returns it in the form `host:port`; the default port is 1.
+pub fn parse_host_port(text: &str) -> Option<String> {
     HostPort::parse(text, Some(1)).ok().map(|address| address.to_string())
 }

@@ -1,24 +1,22 @@
-//! Where msnb services find each other.
+//! Service registration and discovery for msnb.
 //!
-//! [`connect`] turns a URL into a [`Backend`]: a provider announces itself through its [`Registry`] half, a consumer finds
-//! providers through its [`Discovery`] half.
+//! [`connect`] opens the [`Backend`] that a URL names. A provider registers itself through the [`Registry`] trait, a
+//! consumer finds providers through the [`Discovery`] trait.
 //!
-//! | URL | type | for |
+//! | URL | type | use |
 //! |---|---|---|
-//! | `local:`, `local:/dir` | [`Local`] | one machine, no server to start |
+//! | `local:`, `local:/dir` | [`Local`] | one machine, without a server |
 //! | `nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=` | [`Nacos`] | production |
-//! | `fixed:host:port,host:port` | [`Fixed`] | no registry |
-//! | `memory:`, `memory:name` | [`Memory`] | inside one process, for tests |
+//! | `fixed:host:port,host:port` | [`Fixed`] | known addresses, without a registry |
+//! | `memory:`, `memory:name` | [`Memory`] | one process, for tests |
 //!
-//! Which file answers which question:
-//!
-//! | file | question |
+//! | topic | module |
 //! |---|---|
-//! | `connect.rs` | which backend does a URL mean? |
-//! | `fixed.rs`, `memory.rs` | the two that need nothing |
-//! | `local/` | how do the processes of one machine see each other, and who died? |
-//! | `nacos/` | how is Nacos spoken to, and what does it do wrong that is mended here? |
-//! | `watches.rs` | how do many receivers share one watch, and when does it end? |
+//! | parsing of registry URLs | `connect` |
+//! | backends without I/O after construction | `fixed`, `memory` |
+//! | discovery through files on one machine, detection of dead providers | `local` |
+//! | the Nacos client, workarounds for faults of nacos-sdk and of servers | `nacos` |
+//! | sharing of one watch among receivers | `watches` |
 //!
 //! # Examples
 //!

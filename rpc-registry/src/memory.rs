@@ -1,4 +1,4 @@
-//! [`Memory`]: a registry inside one process.
+//! [`Memory`]: an in-process registry.
 
 use std::{
     collections::HashMap,
@@ -15,20 +15,20 @@ use crate::{
     watches::{self, Publisher},
 };
 
-/// A registry that ends with the process, for tests: `memory:`, or `memory:name` for one that others do not see.
+/// An in-process registry for tests: `memory:` or `memory:name`.
 ///
-/// All handles of one name show the same lists, and a list outlives the handle it was made through. A name is remembered for as long
-/// as the process lives.
+/// All handles with one name share their lists; handles with different names are isolated. Lists outlive the handles
+/// and are kept until the process ends.
 pub struct Memory {
     store: Arc<Store>,
     url: String,
 }
 
-/// The newest list of each service that was ever named.
+/// The latest list of each service that was registered or watched.
 type Store = Mutex<HashMap<ServiceId, Publisher>>;
 
 impl Memory {
-    /// The registry of this name in this process; the empty name is one like any other.
+    /// Opens the registry with this name in this process. The empty name is valid.
     pub fn named(name: &str) -> Self {
         static STORES: LazyLock<Mutex<HashMap<String, Arc<Store>>>> = LazyLock::new(Mutex::default);
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,11 +36,11 @@ impl Memory {
         Self { store, url: format!("memory:{name}") }
     }
 
-    fn change(&self, service: &ServiceId, change: impl FnOnce(&mut Vec<Instance>)) {
+    fn update(&self, service: &ServiceId, update: impl FnOnce(&mut Vec<Instance>)) {
         let mut services = self.lock();
         let publisher = services.entry(service.clone()).or_insert_with(empty);
         let mut list = publisher.borrow().as_deref().unwrap_or_default().to_vec();
-        change(&mut list);
+        update(&mut list);
         list.sort_by_key(Instance::address);
         watches::publish(publisher, list);
     }
@@ -58,7 +58,7 @@ impl Registry for Memory {
     ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
             address::check_connectable(&instance)?;
-            self.change(service, |list| {
+            self.update(service, |list| {
                 list.retain(|other| other.address() != instance.address());
                 list.push(instance);
             });
@@ -68,7 +68,7 @@ impl Registry for Memory {
 
     fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            self.change(service, |list| list.retain(|other| other.address() != address));
+            self.update(service, |list| list.retain(|other| other.address() != address));
             Ok(())
         })
     }
@@ -90,7 +90,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// A service without providers.
+/// Returns the publisher of a service without providers.
 fn empty() -> Publisher {
     watch::Sender::new(Some(Arc::default()))
 }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn handles_of_one_name_see_each_other() {
+    async fn handles_with_one_name_share_lists() {
         let (one, same, other) = (Memory::named("m1"), Memory::named("m1"), Memory::named("m2"));
         let (seen, unseen) = (same.watch(&SERVICE), other.watch(&SERVICE));
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn registering_again_replaces() {
+    async fn second_registration_replaces_the_first() {
         let memory = Memory::named("m3");
         memory.register(&SERVICE, instance(1)).await.unwrap();
         memory.register(&SERVICE, instance(1).with_weight(2.0)).await.unwrap();

@@ -1,4 +1,4 @@
-//! [`Watches`]: one watch for each service, however many receivers it has.
+//! [`Watches`]: shares one watch per service among all receivers.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,15 @@ use std::{
 use rpc_core::{Addresses, Instance, ServiceId};
 use tokio::sync::watch;
 
-/// Where the newest list of one service is published.
+/// The sender of the latest list of one service; `None` until the first list.
 pub(crate) type Publisher = watch::Sender<Option<Arc<[Instance]>>>;
 
-/// The services that are being watched. Each has a driver, a task which publishes its lists.
+/// The watched services. Each has a driver: a task that publishes its lists.
 #[derive(Default)]
 pub(crate) struct Watches(Mutex<HashMap<ServiceId, Arc<Publisher>>>);
 
 impl Watches {
-    /// A receiver of the lists of `service`; and the publisher, when the caller has to start a driver for it.
+    /// Returns a receiver of the lists of `service` and, if the caller must start the driver, the publisher.
     pub(crate) fn watch(&self, service: &ServiceId) -> (Addresses, Option<Arc<Publisher>>) {
         let mut services = self.lock();
         if let Some(publisher) = services.get(service) {
@@ -28,9 +28,9 @@ impl Watches {
         (receiver, Some(publisher))
     }
 
-    /// Ends the watch of `service` if nobody receives it: then its driver must end, and `true` says so.
+    /// Ends the watch of `service` if it has no receivers, and returns whether it ended; the driver must end then.
     ///
-    /// Receivers are only added under the lock that this holds, so none can be added between the look and the removal.
+    /// Receivers are added under the same lock, so none can be added between the check and the removal.
     pub(crate) fn end_if_unwatched(&self, service: &ServiceId) -> bool {
         let mut services = self.lock();
         let unwatched = services.get(service).is_none_or(|publisher| publisher.receiver_count() == 0);
@@ -45,14 +45,14 @@ impl Watches {
     }
 }
 
-/// Publishes `list` unless it is what was published last. Returns whether it was news.
+/// Publishes `list` if it differs from the last list, and returns whether it does.
 pub(crate) fn publish(publisher: &Publisher, list: Vec<Instance>) -> bool {
     publisher.send_if_modified(|last| {
-        let news = last.as_deref() != Some(&list[..]);
-        if news {
+        let changed = last.as_deref() != Some(&list[..]);
+        if changed {
             *last = Some(list.into());
         }
-        news
+        changed
     })
 }
 
@@ -63,7 +63,7 @@ mod tests {
     const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 
     #[test]
-    fn receivers_share_one_driver_until_the_last_is_gone() {
+    fn receivers_share_one_driver_until_the_last_drops() {
         let watches = Watches::default();
         let (first, publisher) = watches.watch(&SERVICE);
         let publisher = publisher.unwrap();

@@ -3,7 +3,7 @@
 
 use std::{env, error::Error, time::Duration};
 
-use examples::{log_to_stderr, stopped_by_signal};
+use examples::{log_to_stderr, shutdown_signal};
 use rpc_core::{Tokens, tls::ServerTls, transport::TransportConfig};
 use rpc_server::{Server, ServerConfig};
 use tests::wire::{WireServer, Wired};
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let server = server.bind(listen).await?;
     println!("{}", server.local_address());
-    server.run_until(stopped_by_signal()).await?;
+    server.run_until(shutdown_signal()).await?;
     Ok(())
 }
 

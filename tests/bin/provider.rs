@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
-use examples::{log_to_stderr, stopped_by_signal};
+use examples::{log_to_stderr, shutdown_signal};
 use rpc_server::Server;
 use tests::ledger::Clerk;
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let clerk = Clerk::new(&directory, LONGEST_CALL);
     let server = Server::builder().registry(registry).service(clerk.server()).bind(listen).await?;
     println!("serving on {}, listed as {} in {url}", server.local_address(), server.advertised_address());
-    server.run_until(stopped_by_signal()).await?;
+    server.run_until(shutdown_signal()).await?;
     println!("drained");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! [`Server`]: a server in a process of its own, and the clients that are set on it, a process each; and how far they are.
+//! [`Server`]: a server in a child process, and clients in further child processes.
 
 use std::{
     ffi::OsStr,
@@ -13,29 +13,29 @@ use serde::de::DeserializeOwned;
 
 use crate::{Failure, peers::Peer};
 
-/// A server in a process of its own, killed when this is dropped.
+/// A server in a child process. Dropping it kills the process.
 pub(crate) struct Server {
     process: Child,
-    /// Where it listens, as it says.
+    /// The address that the server printed.
     address: String,
 }
 
 impl Server {
-    /// Starts this program with `command`, which serves on ports that are free and says where.
+    /// Starts this program with the subcommand `command`, which serves on free ports and prints the address.
     pub(crate) fn launch(command: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Self, Failure> {
         Self::start(this_program()?.arg(command).args(arguments))
     }
 
-    /// Starts a command that says where it serves.
+    /// Starts a command that prints the address on which it serves.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Failure> {
         let mut process = command.stdout(Stdio::piped()).spawn()?;
         let stdout = process.stdout.take();
         let mut server = Self { process, address: String::new() };
         let mut line = String::new();
-        BufReader::new(stdout.ok_or("the server has no output")?).read_line(&mut line)?;
+        BufReader::new(stdout.ok_or("the server process has no stdout")?).read_line(&mut line)?;
         server.address = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         if server.address.is_empty() {
-            return Err(format!("{command:?} did not start").into());
+            return Err(format!("{command:?} printed no address").into());
         }
         Ok(server)
     }
@@ -44,15 +44,15 @@ impl Server {
         &self.address
     }
 
-    /// Lets it end in order.
+    /// Terminates the server and waits for its graceful end.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
         kill_process(Pid::from_child(&self.process), Signal::TERM)?;
-        let ended = self.process.wait()?;
-        if ended.success() { Ok(()) } else { Err(format!("the server failed: {ended}").into()) }
+        let status = self.process.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the server failed: {status}").into()) }
     }
 
-    /// Starts this program with `command`, which uses the server and says how that was.
-    pub(crate) fn ask<T: DeserializeOwned>(
+    /// Runs this program with the subcommand `command` as a client of the server, and parses its output.
+    pub(crate) fn run_client<T: DeserializeOwned>(
         &self,
         command: &str,
         arguments: &[impl AsRef<OsStr>],
@@ -71,21 +71,21 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended already has nothing to be told.
+        // Both fail if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What a program is called on the command line.
+/// Returns the name of a peer on the command line.
 pub(crate) fn name(peer: Peer) -> String {
     peer.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// A bar for so many runs.
+/// Returns a progress bar for `runs` runs.
 pub(crate) fn progress(runs: usize) -> ProgressBar {
     let bar = ProgressBar::new(runs as u64);
-    // The template is a constant; the default style is as good.
+    // The template is a constant; if it were invalid, the default style would be used.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
         bar.set_style(style);
     }

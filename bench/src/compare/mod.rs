@@ -1,150 +1,151 @@
-//! `msnb-bench compare`: the same jobs, one program after the other, round after round.
+//! `msnb-bench compare`: runs the same workloads with one peer after the other, in rounds.
 
+mod chart;
 pub(crate) mod child;
-pub(crate) mod figures;
-mod picture;
-mod shape;
+pub(crate) mod measurement;
+mod results;
 mod table;
+mod workload;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
-use self::{child::Server, figures::Figures, shape::Shape};
+use self::{child::Server, measurement::Measurement, results::Results, workload::Workload};
 use crate::{Failure, idle::Footprint, job::positive_seconds, peers::Peer};
 
-/// What to compare.
+/// The options of `msnb-bench compare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compare {
-    /// How often each program does each job; medians are printed.
+    /// The number of rounds; the medians are printed.
     #[arg(long, value_name = "N", default_value = "5")]
     rounds: NonZeroUsize,
-    /// How long to measure each time, after one second of warm-up.
+    /// The measured time of each run in seconds, after one second of warm-up.
     #[arg(long, value_name = "S", default_value = "2", value_parser = positive_seconds)]
     seconds: Duration,
-    /// The jobs: CONNECTIONS/IN-FLIGHT/PAYLOAD; `beside/CALLERS`, small calls, 8 in flight, while so many others each carry 1 MiB
-    /// over the same connection; `half`, calls that begin at half of each program's own peak rate; `same`, at half of
-    /// the lowest peak rate; `idle`, or `idle/CONNECTIONS`, the memory for each connection on which nothing happens.
-    #[arg(long, value_delimiter = ',', value_name = "JOB", default_values_t = Shape::USUAL)]
-    jobs: Vec<Shape>,
-    /// The programs; all that were built in by default.
+    /// The workloads. CONNECTIONS/IN-FLIGHT/PAYLOAD: a closed loop. `beside/CALLERS`: small calls, 8 in flight, while
+    /// CALLERS tasks each call with 1 MiB over the same connection. `half`: an open loop at half of each peer's own
+    /// peak rate. `same`: an open loop at half of the lowest peak rate. `idle` or `idle/CONNECTIONS`: the memory per
+    /// idle connection.
+    #[arg(long, value_delimiter = ',', value_name = "JOB", default_values_t = Workload::DEFAULT)]
+    jobs: Vec<Workload>,
+    /// The peers; by default all that are compiled in.
     #[arg(long, value_delimiter = ',', value_enum, value_name = "NAME")]
     peers: Vec<Peer>,
-    /// Where to draw the comparison, besides printing it.
+    /// The SVG file for a chart of the comparison.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
-/// What each program did, job by job.
-type Results = Vec<(Shape, BTreeMap<Peer, Figures>)>;
-
 impl Compare {
-    /// Compares, and prints a table.
+    /// Runs the comparison and prints tables.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let peers = if self.peers.is_empty() { Peer::value_variants().to_vec() } else { self.peers.clone() };
         if !cfg!(feature = "compare") {
             eprintln!(
-                "built without the other frameworks; with them: cargo run --release -p bench --features compare -- compare"
+                "built without the other frameworks; to include them: cargo run --release -p bench --features compare -- compare"
             );
         }
         let progress = child::progress(self.jobs.len() * peers.len() * self.rounds.get());
         let mut results = Results::new();
-        // Rates follow from peaks, so the jobs that have them come last.
-        let (closed, rest): (Vec<Shape>, Vec<Shape>) = self.jobs.iter().partition(|shape| shape.is_closed());
+        // Open loops come last, because their rates are derived from the peak rates.
+        let (closed, rest): (Vec<Workload>, Vec<Workload>) =
+            self.jobs.iter().partition(|workload| workload.is_closed());
         self.measure(
-            closed.into_iter().map(|shape| (shape, BTreeMap::new())).collect(),
+            closed.into_iter().map(|workload| (workload, BTreeMap::new())).collect(),
             &peers,
             &progress,
             &mut results,
         )?;
-        let mut paced = Vec::new();
-        for shape in rest {
-            let rates = self.rates(shape, &peers, &mut results, &progress)?;
-            paced.push((shape, rates));
+        let mut open_loops = Vec::new();
+        for workload in rest {
+            let rates = self.rates(workload, &peers, &mut results, &progress)?;
+            open_loops.push((workload, rates));
         }
-        self.measure(paced, &peers, &progress, &mut results)?;
+        self.measure(open_loops, &peers, &progress, &mut results)?;
         progress.finish_and_clear();
-        results.retain(|(shape, _)| self.jobs.contains(shape));
+        results.retain(|(workload, _)| self.jobs.contains(workload));
         print!("{}", table::render(&results));
         if let Some(path) = &self.svg {
-            std::fs::write(path, picture::draw(&results))
+            std::fs::write(path, chart::draw(&results))
                 .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
         Ok(())
     }
 
-    /// Round after round, each program does each of the jobs once in turn: what disturbs the machine disturbs all alike.
+    /// In each round, runs every workload once with each peer, so that disturbances of the machine affect all peers
+    /// alike.
     fn measure(
         &self,
-        jobs: Vec<(Shape, BTreeMap<Peer, usize>)>,
+        jobs: Vec<(Workload, BTreeMap<Peer, usize>)>,
         peers: &[Peer],
         progress: &ProgressBar,
         results: &mut Results,
     ) -> Result<(), Failure> {
-        let mut rounds: Vec<BTreeMap<Peer, Vec<Figures>>> = vec![BTreeMap::new(); jobs.len()];
+        let mut rounds: Vec<BTreeMap<Peer, Vec<Measurement>>> = vec![BTreeMap::new(); jobs.len()];
         for _ in 0..self.rounds.get() {
-            for ((shape, rates), done) in jobs.iter().zip(&mut rounds) {
+            for ((workload, rates), done) in jobs.iter().zip(&mut rounds) {
                 for peer in peers.iter().copied() {
-                    progress.set_message(format!("{shape} {}", child::name(peer)));
-                    if shape.suits(peer) {
-                        done.entry(peer).or_default().push(self.once(peer, *shape, rates.get(&peer).copied())?);
+                    progress.set_message(format!("{workload} {}", child::name(peer)));
+                    if workload.suits(peer) {
+                        done.entry(peer).or_default().push(self.once(peer, *workload, rates.get(&peer).copied())?);
                     }
                     progress.inc(1);
                 }
             }
         }
-        for ((shape, _), done) in jobs.into_iter().zip(rounds) {
-            let medians = done.into_iter().map(|(peer, rounds)| (peer, figures::median(&rounds)));
-            results.push((shape, medians.collect()));
+        for ((workload, _), done) in jobs.into_iter().zip(rounds) {
+            let medians = done.into_iter().map(|(peer, rounds)| (peer, measurement::median(&rounds)));
+            results.push((workload, medians.collect()));
         }
         Ok(())
     }
 
-    /// One job, done once by one program.
-    fn once(&self, peer: Peer, shape: Shape, rate: Option<usize>) -> Result<Figures, Failure> {
+    /// Runs one workload once with one peer.
+    fn once(&self, peer: Peer, workload: Workload, rate: Option<usize>) -> Result<Measurement, Failure> {
         let name = child::name(peer);
         let server = Server::launch("peer-server", &[&name, "127.0.0.1:0"])?;
-        let work = || -> Result<Figures, Failure> {
-            Ok(match shape {
-                Shape::Idle { conns } => {
+        let run = || -> Result<Measurement, Failure> {
+            Ok(match workload {
+                Workload::Idle { conns } => {
                     let footprint: Footprint =
-                        server.ask("peer-idle", &[format!("--peer={name}"), format!("--conns={conns}")])?;
-                    Figures::of_idleness(footprint.server_bytes, footprint.client_bytes)
+                        server.run_client("peer-idle", &[format!("--peer={name}"), format!("--conns={conns}")])?;
+                    Measurement::of_idle(footprint.server_bytes, footprint.client_bytes)
                 }
-                Shape::Closed { .. } | Shape::Beside { .. } | Shape::Half | Shape::Same => {
-                    let job = [vec![format!("--peer={name}")], shape.arguments(self.seconds, rate)].concat();
-                    Figures::of_work(&server.ask("peer-client", &job)?)
+                Workload::Closed { .. } | Workload::Beside { .. } | Workload::Half | Workload::Same => {
+                    let job = [vec![format!("--peer={name}")], workload.arguments(self.seconds, rate)].concat();
+                    Measurement::of_calls(&server.run_client("peer-client", &job)?)
                 }
             })
         };
-        work().map_err(|failure| format!("{name}: {failure}").into())
+        run().map_err(|failure| format!("{name}: {failure}").into())
     }
 
-    /// At which rate each program is to be called.
+    /// Returns the rate of each peer in an open loop.
     fn rates(
         &self,
-        shape: Shape,
+        workload: Workload,
         peers: &[Peer],
         results: &mut Results,
         progress: &ProgressBar,
     ) -> Result<BTreeMap<Peer, usize>, Failure> {
-        if matches!(shape, Shape::Idle { .. }) {
+        if matches!(workload, Workload::Idle { .. }) {
             return Ok(BTreeMap::new());
         }
-        if results.iter().all(|(known, _)| *known != Shape::PEAK) {
-            self.measure(vec![(Shape::PEAK, BTreeMap::new())], peers, progress, results)?;
+        if results.iter().all(|(known, _)| *known != Workload::PEAK) {
+            self.measure(vec![(Workload::PEAK, BTreeMap::new())], peers, progress, results)?;
         }
-        let peak = results.iter().find(|(known, _)| *known == Shape::PEAK).map(|(_, peaks)| peaks);
+        let peak = results.iter().find(|(known, _)| *known == Workload::PEAK).map(|(_, peaks)| peaks);
         let halves: BTreeMap<Peer, usize> = peak
             .into_iter()
             .flatten()
             .filter(|(peer, _)| peer.calls())
-            .map(|(peer, figures)| (*peer, (figures.rate / 2.0).max(1.0) as usize))
+            .map(|(peer, measurement)| (*peer, (measurement.rate / 2.0).max(1.0) as usize))
             .collect();
         let lowest = halves.values().copied().min().unwrap_or(1);
-        Ok(match shape {
-            Shape::Same => halves.into_keys().map(|peer| (peer, lowest)).collect(),
+        Ok(match workload {
+            Workload::Same => halves.into_keys().map(|peer| (peer, lowest)).collect(),
             _ => halves,
         })
     }

@@ -1,42 +1,29 @@
-//! The comparison as tables in Markdown.
+//! Tables of the comparison, in Markdown.
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::{Results, child::name, figures::Figures, shape::Shape};
+use super::{child::name, measurement::Measurement, results::Results, workload::Workload};
 use crate::peers::Peer;
 
-/// A table for each job.
+/// Formats a table for each workload.
 pub(crate) fn render(results: &Results) -> String {
     results
         .iter()
-        .map(|(shape, figures)| match shape {
-            Shape::Idle { .. } => idle(*shape, figures),
-            _ => calls(*shape, figures),
+        .map(|(workload, measurements)| match workload {
+            Workload::Idle { .. } => idle(*workload, measurements),
+            _ => calls(*workload, measurements),
         })
         .collect()
 }
 
-/// What the job is, in words.
-pub(crate) fn title(shape: Shape) -> String {
-    match shape {
-        Shape::Closed { conns, inflight, payload } => {
-            format!("{conns} connection{}, {inflight} in flight, {}", if conns == 1 { "" } else { "s" }, bytes(payload))
-        }
-        Shape::Beside { bulk } => format!("1 connection, 8 in flight, 32 B, beside {bulk} callers with 1 MiB each"),
-        Shape::Half => "calls begun at half of each program's own peak rate".to_owned(),
-        Shape::Same => "calls begun at half of the lowest peak rate".to_owned(),
-        Shape::Idle { conns } => format!("{conns} idle connections"),
-    }
-}
-
-fn calls(shape: Shape, figures: &BTreeMap<Peer, Figures>) -> String {
-    let mut text = format!("\n### {}\n\n", title(shape));
+fn calls(workload: Workload, measurements: &BTreeMap<Peer, Measurement>) -> String {
+    let mut text = format!("\n### {}\n\n", workload.title());
     text += "| | calls/s | msnb has | p50 µs | p99 µs | p99.9 µs | server µs/call | client µs/call | errors |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
-    let ours = figures.get(&Peer::Msnb).map_or(f64::NAN, |ours| ours.rate);
-    for (peer, its) in figures {
-        let Figures { rate, errors, p50_us, p99_us, p999_us, server_us, client_us, .. } = its;
-        let ratio = number(ours / rate, 2) + " ×";
+    let msnb_rate = measurements.get(&Peer::Msnb).map_or(f64::NAN, |msnb| msnb.rate);
+    for (peer, measurement) in measurements {
+        let Measurement { rate, errors, p50_us, p99_us, p999_us, server_us, client_us, .. } = measurement;
+        let ratio = number(msnb_rate / rate, 2) + " ×";
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
@@ -49,18 +36,18 @@ fn calls(shape: Shape, figures: &BTreeMap<Peer, Figures>) -> String {
     text
 }
 
-fn idle(shape: Shape, figures: &BTreeMap<Peer, Figures>) -> String {
-    let mut text = format!("\n### {}\n\n| | bytes each at the server | at the client |\n|---|--:|--:|\n", title(shape));
-    for (peer, its) in figures {
-        let _ = writeln!(text, "| {} | {:.0} | {:.0} |", name(*peer), its.server_bytes, its.client_bytes);
+fn idle(workload: Workload, measurements: &BTreeMap<Peer, Measurement>) -> String {
+    let mut text = format!(
+        "\n### {}\n\n| | bytes per connection at the server | at the client |\n|---|--:|--:|\n",
+        workload.title()
+    );
+    for (peer, measurement) in measurements {
+        let _ =
+            writeln!(text, "| {} | {:.0} | {:.0} |", name(*peer), measurement.server_bytes, measurement.client_bytes);
     }
     text
 }
 
 fn number(value: f64, decimals: usize) -> String {
     if value.is_finite() { format!("{value:.decimals$}") } else { "–".to_owned() }
-}
-
-fn bytes(count: usize) -> String {
-    if count >= 1024 && count.is_multiple_of(1024) { format!("{} KiB", count / 1024) } else { format!("{count} B") }
 }

@@ -1,23 +1,23 @@
-//! [`Axis`]: what grows, and through which values.
+//! [`Axis`]: the dimensions of `msnb-bench grow` and their values.
 
-/// What grows.
+/// The dimension that grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Axis {
-    /// Connections, with 512 calls in flight or one on each.
+    /// Connections, with 512 calls in flight or, if more, one per connection.
     Connections,
     /// Calls in flight on one connection.
     InFlight,
-    /// The length of a payload, with 8 calls in flight on one connection.
+    /// The payload length, with 8 calls in flight on one connection.
     Payload,
-    /// Services of a server, all of which are called in turn.
+    /// Services of a server, called in rotation.
     Services,
-    /// Methods of a service, all of which are called in turn.
+    /// Methods of a service, called in rotation.
     Methods,
     /// Providers of a service, with 512 calls in flight.
     Providers,
 }
 
-/// What is measured together.
+/// The parameters of one measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Point {
     pub(crate) conns: usize,
@@ -44,23 +44,23 @@ impl Axis {
         match self {
             Self::Connections => &[1, 10, 100, 1_000, 10_000],
             Self::InFlight => &[1, 8, 64, 512, 1_024, 4_096, 16_384, 65_536],
-            // The last is the longest that fits into a frame of 8 MiB with its head.
+            // The last value is the longest payload that fits into a frame of 8 MiB with its head.
             Self::Payload => &[0, 64, 1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, (8 << 20) - 1_024],
             Self::Services | Self::Methods => &[1, 10, 100, 1_000, 10_000],
             Self::Providers => &[1, 10, 100, 1_000],
         }
     }
 
-    /// Everything that is measured together with one value.
+    /// Returns the parameters of the measurement of `value`.
     pub(crate) fn point(self, value: usize) -> Point {
-        let usual = Point { conns: 1, inflight: 512, payload: 32, services: 1, methods: 1, providers: 1 };
+        let default = Point { conns: 1, inflight: 512, payload: 32, services: 1, methods: 1, providers: 1 };
         match self {
-            Self::Connections => Point { conns: value, inflight: value.max(usual.inflight), ..usual },
-            Self::InFlight => Point { inflight: value, ..usual },
-            Self::Payload => Point { payload: value, inflight: 8, ..usual },
-            Self::Services => Point { services: value, ..usual },
-            Self::Methods => Point { methods: value, ..usual },
-            Self::Providers => Point { providers: value, ..usual },
+            Self::Connections => Point { conns: value, inflight: value.max(default.inflight), ..default },
+            Self::InFlight => Point { inflight: value, ..default },
+            Self::Payload => Point { payload: value, inflight: 8, ..default },
+            Self::Services => Point { services: value, ..default },
+            Self::Methods => Point { methods: value, ..default },
+            Self::Providers => Point { providers: value, ..default },
         }
     }
 }

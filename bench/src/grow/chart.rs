@@ -1,26 +1,26 @@
-//! [`Curve`]: what was measured along an axis, as a table in Markdown and as a picture in SVG.
+//! [`Curve`]: the measurements along an axis, as a table in Markdown and as a chart in SVG.
 
 use std::fmt::Write;
 
 use super::axis::Axis;
-use crate::compare::figures::Figures;
+use crate::compare::measurement::Measurement;
 
-/// What was measured along an axis.
+/// The measurements along an axis.
 pub(crate) struct Curve {
     pub(crate) axis: Axis,
-    pub(crate) points: Vec<(usize, Figures)>,
+    pub(crate) points: Vec<(usize, Measurement)>,
 }
 
 impl Curve {
-    /// A row for each point.
+    /// Formats a table with a row for each point.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
             "\n| {} | calls/s | p50 µs | p99 µs | server µs/call | client µs/call | errors |\n",
             self.axis.title()
         );
         text += "|--:|--:|--:|--:|--:|--:|--:|\n";
-        for (value, its) in &self.points {
-            let Figures { rate, p50_us, p99_us, server_us, client_us, errors, .. } = its;
+        for (value, measurement) in &self.points {
+            let Measurement { rate, p50_us, p99_us, server_us, client_us, errors, .. } = measurement;
             // Writing to a String does not fail.
             let _ = writeln!(
                 text,
@@ -30,16 +30,16 @@ impl Curve {
         text
     }
 
-    /// One panel, with both scales logarithmic.
+    /// Draws one panel with logarithmic scales.
     fn panel(&self, out: &mut String, left: f64, top: f64) {
-        let rates = || self.points.iter().map(|(_, its)| its.rate.max(1.0));
+        let rates = || self.points.iter().map(|(_, measurement)| measurement.rate.max(1.0));
         let (low, high) =
             (rates().fold(f64::MAX, f64::min).log10().floor(), rates().fold(1.0, f64::max).log10().ceil());
-        // Nought stands left of one.
-        let place = |value: usize| (value as f64).max(0.5).log10();
+        // Zero is drawn to the left of one.
+        let position = |value: usize| (value as f64).max(0.5).log10();
         let [first, last] =
-            [self.points.first(), self.points.last()].map(|point| point.map_or(0.0, |(value, _)| place(*value)));
-        let x = |value: usize| left + (place(value) - first) / (last - first).max(f64::EPSILON) * WIDTH;
+            [self.points.first(), self.points.last()].map(|point| point.map_or(0.0, |(value, _)| position(*value)));
+        let x = |value: usize| left + (position(value) - first) / (last - first).max(f64::EPSILON) * WIDTH;
         let y = |rate: f64| top + HEIGHT - (rate.max(1.0).log10() - low) / (high - low).max(1.0) * HEIGHT;
         let _ = writeln!(
             out,
@@ -58,15 +58,18 @@ impl Curve {
                 at + 4.0
             );
         }
-        let line: Vec<String> =
-            self.points.iter().map(|(value, its)| format!("{:.1},{:.1}", x(*value), y(its.rate))).collect();
+        let line: Vec<String> = self
+            .points
+            .iter()
+            .map(|(value, measurement)| format!("{:.1},{:.1}", x(*value), y(measurement.rate)))
+            .collect();
         let _ = writeln!(
             out,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"#c2410c\" stroke-width=\"1.5\"/>",
             line.join(" ")
         );
-        for (value, its) in &self.points {
-            let (x, y) = (x(*value), y(its.rate));
+        for (value, measurement) in &self.points {
+            let (x, y) = (x(*value), y(measurement.rate));
             let _ = writeln!(
                 out,
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"#c2410c\"/>\
@@ -77,7 +80,7 @@ impl Curve {
     }
 }
 
-/// A panel for each curve, two abreast.
+/// Draws a panel for each curve, in two columns.
 pub(crate) fn draw(curves: &[Curve]) -> String {
     let mut body = String::new();
     for (number, curve) in curves.iter().enumerate() {

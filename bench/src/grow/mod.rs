@@ -1,46 +1,46 @@
-//! `msnb-bench grow`: how calls a second and their cost change as one number grows.
+//! `msnb-bench grow`: the rate and cost of calls along one dimension.
 
 mod axis;
 mod chart;
-mod crowd;
+mod fleet;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
-pub(crate) use self::crowd::{CrowdClient, CrowdServer};
+pub(crate) use self::fleet::{FleetClient, FleetServer};
 use self::{
     axis::{Axis, Point},
     chart::Curve,
 };
 use crate::{
     Failure,
-    compare::{child, figures, figures::Figures},
+    compare::{child, measurement, measurement::Measurement},
     job::positive_seconds,
 };
 
-/// What is to grow.
+/// The options of `msnb-bench grow`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Grow {
-    /// What grows; all by default.
+    /// The dimensions; all by default.
     #[arg(long, value_delimiter = ',', value_enum, value_name = "NAME")]
     axes: Vec<Axis>,
-    /// Leaves out what is larger.
+    /// The largest value; larger ones are skipped.
     #[arg(long, value_name = "N")]
     up_to: Option<usize>,
-    /// How often each point is measured; medians are printed.
+    /// The number of rounds; the medians are printed.
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
-    /// How long to measure each time, after one second of warm-up.
+    /// The measured time of each run in seconds, after one second of warm-up.
     #[arg(long, value_name = "S", default_value = "1", value_parser = positive_seconds)]
     seconds: Duration,
-    /// Where to draw the curves, besides printing their points.
+    /// The SVG file for a chart of the curves.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
 impl Grow {
-    /// Measures, and prints a table for each axis.
+    /// Runs the measurements and prints a table for each axis.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let axes = if self.axes.is_empty() { Axis::value_variants() } else { &self.axes };
         let most = self.up_to.unwrap_or(usize::MAX);
@@ -57,7 +57,7 @@ impl Grow {
                     progress.inc(1);
                 }
             }
-            let medians = values(*axis).zip(rounds.iter().map(|done| figures::median(done))).collect();
+            let medians = values(*axis).zip(rounds.iter().map(|done| measurement::median(done))).collect();
             curves.push(Curve { axis: *axis, points: medians });
         }
         progress.finish_and_clear();
@@ -70,16 +70,16 @@ impl Grow {
     }
 }
 
-/// One point, once, by a server and a client in processes of their own.
-fn measure(point: &Point, seconds: Duration) -> Result<Figures, Failure> {
+/// Measures one point once, with server and client in child processes.
+fn measure(point: &Point, seconds: Duration) -> Result<Measurement, Failure> {
     let Point { conns, inflight, payload, services, methods, providers } = point;
-    let crowd = [format!("--services={services}"), format!("--methods={methods}")];
-    let server = child::Server::launch("crowd-server", &[&crowd[..], &[format!("--providers={providers}")]].concat())?;
+    let fleet = [format!("--services={services}"), format!("--methods={methods}")];
+    let server = child::Server::launch("fleet-server", &[&fleet[..], &[format!("--providers={providers}")]].concat())?;
     let job = [
         format!("--conns={conns}"),
         format!("--inflight={inflight}"),
         format!("--payload={payload}"),
         format!("--seconds={}", seconds.as_secs_f64()),
     ];
-    Ok(Figures::of_work(&server.ask("crowd-client", &[&crowd[..], &job].concat())?))
+    Ok(Measurement::of_calls(&server.run_client("fleet-client", &[&fleet[..], &job].concat())?))
 }

@@ -1,4 +1,4 @@
-//! `im-bench idle`: sessions that do nothing, and what each costs.
+//! `im-bench idle`: the memory of idle sessions.
 
 use std::{
     env,
@@ -26,17 +26,17 @@ use crate::{
     talker::enter,
 };
 
-/// How many sessions.
+/// The options of `im-bench idle`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Idle {
-    /// How many sessions at each node.
+    /// The number of sessions per node.
     #[arg(long, value_name = "N", default_value = "10000")]
     sessions: usize,
     #[command(flatten)]
     cluster: Cluster,
 }
 
-/// Sessions at one node, held until the input ends.
+/// A child process that holds sessions at one node until its input ends.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Hold {
     #[arg(long)]
@@ -53,16 +53,16 @@ impl Idle {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let nodes = self.cluster.start().await?;
         let all = self.sessions * nodes.len();
-        // What the first sessions make a process set up once is not counted.
-        let first = hold(&nodes, 0, FIRST, None).await?;
-        settle(&nodes, FIRST * nodes.len()).await?;
+        // The first sessions also cause one-time allocations, which the measurement excludes.
+        let first = hold(&nodes, 0, WARM_UP_SESSIONS, None).await?;
+        settle(&nodes, WARM_UP_SESSIONS * nodes.len()).await?;
         let before = nodes.resident()?;
         let progress = ProgressBar::new(all as u64);
-        let held = hold(&nodes, FIRST, self.sessions, Some(&progress)).await?;
+        let held = hold(&nodes, WARM_UP_SESSIONS, self.sessions, Some(&progress)).await?;
         progress.finish_and_clear();
-        settle(&nodes, (FIRST + self.sessions) * nodes.len()).await?;
+        settle(&nodes, (WARM_UP_SESSIONS + self.sessions) * nodes.len()).await?;
         let after = nodes.resident()?;
-        println!("| nodes | sessions | RSS of all nodes before | after | for each session |");
+        println!("| nodes | sessions | RSS of all nodes before | after | per session |");
         println!("|--:|--:|--:|--:|--:|");
         let each = (after - before) as f64 / all as f64 / 1024.0;
         let (before, after) = (before >> 20, after >> 20);
@@ -80,16 +80,16 @@ impl Hold {
         for number in self.first..self.first + self.count {
             let user = format!("idle-{}-{number}", self.port);
             let claims = Claims::lasting(user, "bench".to_owned(), "bench".to_owned(), SystemTime::now());
-            // Another address of this machine for every so many: each has its own ports.
-            let host = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + (number / SESSIONS_AN_ADDRESS) as u32);
+            // A further loopback address for every 20 000 sessions, because each address has its own port range.
+            let host = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + (number / SESSIONS_PER_ADDRESS) as u32);
             let nodes = vec![format!("ws://{host}:{}/ws", self.port)];
             let logged_in = LoggedIn { token: claims.sign(&secret), nodes };
             entering.spawn(async move { enter(&logged_in).await });
-            if entering.len() >= AT_ONCE
+            if entering.len() >= MAX_CONCURRENT_LOGINS
                 && let Some(entered) = entering.join_next().await
             {
                 lines.push(entered??);
-                if lines.len().is_multiple_of(TOLD) {
+                if lines.len().is_multiple_of(PROGRESS_STEP) {
                     println!("{}", lines.len());
                 }
             }
@@ -102,7 +102,7 @@ impl Hold {
     }
 }
 
-/// Sessions at all nodes, each node's in a process of its own.
+/// Opens sessions at all nodes, with one child process per node.
 async fn hold(
     nodes: &Nodes,
     first: usize,
@@ -121,9 +121,9 @@ async fn hold(
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let mut said = BufReader::new(process.stdout.take().ok_or("no output")?).lines();
+        let mut output = BufReader::new(process.stdout.take().ok_or("the child process has no stdout")?).lines();
         loop {
-            let line = said.next_line().await?.ok_or("not all sessions could be opened")?;
+            let line = output.next_line().await?.ok_or("a child process ended before it had opened all sessions")?;
             if line == "all" {
                 break;
             }
@@ -136,18 +136,18 @@ async fn hold(
     Ok(held)
 }
 
-/// Waits until what logging in has left behind is done; says whether all sessions are there.
+/// Waits until the work caused by the logins has ended, and checks the number of sessions.
 async fn settle(nodes: &Nodes, sessions: usize) -> Result<(), Failure> {
-    sleep(SETTLE).await;
+    sleep(SETTLE_TIME).await;
     match nodes.metric("im_sessions").await? {
-        there if there == sessions as u64 => Ok(()),
-        there => Err(format!("{there} of {sessions} sessions are there").into()),
+        open if open == sessions as u64 => Ok(()),
+        open => Err(format!("{open} of {sessions} sessions are open").into()),
     }
 }
 
-const FIRST: usize = 200;
-const AT_ONCE: usize = 64;
-const TOLD: usize = 500;
-const SESSIONS_AN_ADDRESS: usize = 20_000;
-/// Longer than others wait before they are told that somebody came.
-const SETTLE: Duration = Duration::from_secs(8);
+const WARM_UP_SESSIONS: usize = 200;
+const MAX_CONCURRENT_LOGINS: usize = 64;
+const PROGRESS_STEP: usize = 500;
+const SESSIONS_PER_ADDRESS: usize = 20_000;
+/// Longer than the delay after which nodes notify other users of a login.
+const SETTLE_TIME: Duration = Duration::from_secs(8);

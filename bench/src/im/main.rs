@@ -1,19 +1,19 @@
-//! `im-bench`: how fast the IM cluster is, and what a session costs, measured through real WebSockets to nodes that are processes.
+//! `im-bench`: measures the IM cluster and its memory per session, over WebSockets to nodes in child processes.
 //!
-//! | question | file |
+//! | topic | module |
 //! |---|---|
-//! | how are nodes started? | `nodes.rs` |
-//! | how long does a message take? | `talk.rs`, with one session in `talker.rs` |
-//! | what does a session cost that does nothing? | `idle.rs` |
-//! | what is shown? | `report.rs` |
+//! | starting nodes | `nodes` |
+//! | message latency | `talk`, with one session in `talker` |
+//! | memory of idle sessions | `idle` |
+//! | statistics | `report` |
 //!
-//! What it shares with `msnb-bench` lies one folder up.
+//! The files that it shares with `msnb-bench` are one folder up.
 
 #[path = "../load/chart.rs"]
 mod chart;
 mod idle;
 #[path = "../latencies.rs"]
-#[expect(dead_code, reason = "shared with msnb-bench, which merges them")]
+#[expect(dead_code, reason = "shared with msnb-bench, which also uses `merge`")]
 mod latencies;
 mod nodes;
 #[path = "../pace.rs"]
@@ -38,7 +38,7 @@ use crate::{
     talk::Talk,
 };
 
-/// Measures the IM cluster: starts nodes, each a process, and is their clients.
+/// Measures the IM cluster: starts nodes as child processes and acts as their clients.
 #[derive(Debug, Parser)]
 #[command(name = "im-bench", version, arg_required_else_help = true)]
 struct Args {
@@ -48,19 +48,19 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lets sessions talk at a steady rate, and shows how long messages take from when they were to be sent.
+    /// Sends messages at a constant rate and prints their latencies, counted from the scheduled time.
     Talk(Talk),
-    /// Opens sessions that do nothing, and shows what each costs.
+    /// Opens idle sessions and prints the memory per session.
     Idle(Idle),
-    /// One node.
+    /// Runs one node.
     #[command(hide = true)]
     Node(NodeArguments),
-    /// Holds sessions that do nothing.
+    /// Holds idle sessions.
     #[command(hide = true)]
     Hold(Hold),
 }
 
-/// What may go wrong in a tool whose only answer is to say so.
+/// The error type of the tool, which only prints errors.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     resources::raise_limit();
-    // Two workers for each process, whatever the machine has: figures of different machines stay alike.
+    // Two worker threads per process on any machine, so that results of different machines are comparable.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(args.command))) {
         Ok(()) => ExitCode::SUCCESS,

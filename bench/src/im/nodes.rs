@@ -1,4 +1,4 @@
-//! [`Nodes`]: nodes as processes of this program, and what they cost.
+//! [`Nodes`]: nodes as child processes, with their memory and metrics.
 
 use std::{
     env, fs, io,
@@ -21,24 +21,24 @@ use tokio::{
 
 use crate::{Failure, resources::resident};
 
-/// How nodes are started.
+/// The options for starting nodes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Cluster {
-    /// How many nodes.
+    /// The number of nodes.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
-    /// Where nodes find each other: nacos://host:8848; without, a directory of this machine.
+    /// The registry of the nodes, such as nacos://host:8848; by default a directory on this machine.
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
-    /// Lets nodes keep messages in files below this directory; without, in memory.
+    /// The directory for the message files of the nodes; by default nodes keep messages in memory.
     #[arg(long, value_name = "DIR")]
     store: Option<std::path::PathBuf>,
-    /// Further arguments for each node, as im-node has them.
+    /// Further arguments of im-node for each node.
     #[arg(last = true, value_name = "ARGUMENT")]
     further: Vec<String>,
 }
 
-/// Nodes that run. They are killed when this is dropped.
+/// Running nodes. Dropping this kills them.
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
     secret: Secret,
@@ -47,13 +47,13 @@ pub(crate) struct Nodes {
 
 struct Node {
     process: Child,
-    /// Kept: a process whose output nobody takes dies of it.
+    /// Kept open, because a process that writes to a closed pipe is killed.
     _output: Lines<BufReader<ChildStdout>>,
     port: u16,
 }
 
 impl Cluster {
-    /// Starts the nodes, and waits until each knows all.
+    /// Starts the nodes and waits until each has discovered all others.
     pub(crate) async fn start(&self) -> Result<Nodes, Failure> {
         let directory = tempfile::tempdir()?;
         let secret = rand::random::<[u8; Secret::MIN_LEN]>().map(|byte| b'a' + byte % 26);
@@ -66,14 +66,16 @@ impl Cluster {
         for number in 0..nodes.nodes.len() {
             let base = nodes.base(number);
             let ready = async {
-                // The gate names five at most.
+                // The gate returns at most five nodes.
                 while !(health(&base).await.unwrap_or(false)
                     && gate(&base).await.is_ok_and(|known| known.len() == nodes.nodes.len().min(5)))
                 {
-                    sleep(LOOK).await;
+                    sleep(POLL_INTERVAL).await;
                 }
             };
-            timeout(PATIENCE, ready).await.map_err(|_| format!("node {} does not find the others", number + 1))?;
+            timeout(NODE_TIMEOUT, ready)
+                .await
+                .map_err(|_| format!("node {} did not discover the others within {NODE_TIMEOUT:?}", number + 1))?;
         }
         Ok(nodes)
     }
@@ -81,7 +83,7 @@ impl Cluster {
     async fn start_one(&self, number: u16, directory: &TempDir) -> Result<Node, Failure> {
         let path = |name: &str| directory.path().join(name).display().to_string();
         let mut command = Command::new(env::current_exe()?);
-        // All addresses of this machine: one address has no more than some 28 000 ports for those who connect to it.
+        // Listen on all addresses of this machine: clients have only about 28 000 ports per address.
         command
             .args(["node", "--listen", "0.0.0.0:0", "--rpc", "127.0.0.1:0", "--dev-login"])
             .args(["--id", &number.to_string(), "--secret", &path("secret")])
@@ -93,10 +95,10 @@ impl Cluster {
         }
         let mut process =
             command.args(&self.further).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-        let output = process.stdout.take().ok_or("a node without output")?;
+        let output = process.stdout.take().ok_or("a node process has no stdout")?;
         let mut output = BufReader::new(output).lines();
         // "node 1 serves clients on http://…/ and nodes on …"
-        let line = timeout(PATIENCE, output.next_line()).await??.ok_or("a node did not start")?;
+        let line = timeout(NODE_TIMEOUT, output.next_line()).await??.ok_or("a node process ended at its start")?;
         let url = line.split(' ').nth(5).unwrap_or_default();
         let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
         Ok(Node { process, _output: output, port: address.port() })
@@ -112,14 +114,14 @@ impl Nodes {
         format!("http://127.0.0.1:{}", self.nodes[number].port)
     }
 
-    /// A device of a user who is let in, at one of the nodes' addresses.
+    /// Returns the login of a user's device at a node, with a valid token.
     pub(crate) fn log_in(&self, number: usize, user: &str, device: &str) -> LoggedIn {
         let claims = Claims::lasting(user.to_owned(), device.to_owned(), "bench".to_owned(), SystemTime::now());
         let url = format!("ws://127.0.0.1:{}/ws", self.nodes[number].port);
         LoggedIn { token: claims.sign(&self.secret), nodes: vec![url] }
     }
 
-    /// The file with what tokens are signed with.
+    /// Returns the path of the file with the secret that signs tokens.
     pub(crate) fn secret_path(&self) -> std::path::PathBuf {
         self.directory.path().join("secret")
     }
@@ -128,12 +130,12 @@ impl Nodes {
         self.nodes[number].port
     }
 
-    /// The memory that the nodes really have, in bytes.
+    /// Returns the resident memory of all nodes, in bytes.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         self.nodes.iter().map(|node| resident(&node.process.id().unwrap_or_default().to_string())).sum()
     }
 
-    /// The sum of what the nodes have under this name in their metrics.
+    /// Returns the sum of a metric over all nodes.
     pub(crate) async fn metric(&self, name: &str) -> Result<u64, Failure> {
         let mut sum = 0;
         for node in &self.nodes {
@@ -142,11 +144,14 @@ impl Nodes {
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
             let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-            sum += line.and_then(|line| line.rsplit(' ').next()).ok_or("no such metric")?.parse::<u64>()?;
+            sum += line
+                .and_then(|line| line.rsplit(' ').next())
+                .ok_or_else(|| format!("a node has no metric {name}"))?
+                .parse::<u64>()?;
         }
         Ok(sum)
     }
 }
 
-const LOOK: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const NODE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,82 +1,82 @@
-//! [`Report`]: how a talk went.
+//! [`Report`]: the result of a conversation.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use crate::{latencies::Latencies, timeline::Timeline};
 
-/// How a talk went, in all and over time.
+/// The result of a conversation, in total and over time.
 pub(crate) struct Report {
     pub(crate) sent: u64,
     pub(crate) stored: u64,
     pub(crate) arrived: u64,
-    /// How often a session was told that it lags.
+    /// The number of lag notifications that sessions received.
     pub(crate) lagged: u64,
-    until_stored: Latencies,
-    until_arrived: Latencies,
+    confirmation: Latencies,
+    delivery: Latencies,
     failures: BTreeMap<String, u64>,
-    /// Of those that arrived, by when they were due.
+    /// The latencies of received messages, by their scheduled time.
     pub(crate) timeline: Timeline,
-    /// What was to be sent before is not counted.
-    warm: Duration,
+    /// Messages that are scheduled before the end of the warm-up do not count.
+    warm_up: Duration,
 }
 
 impl Report {
-    /// For a talk of this length after this much warm-up.
-    pub(crate) fn new(warm: Duration, length: Duration) -> Self {
+    /// Creates the report of a conversation of `length`, after `warm_up`.
+    pub(crate) fn new(warm_up: Duration, length: Duration) -> Self {
         Self {
             sent: 0,
             stored: 0,
             arrived: 0,
             lagged: 0,
-            until_stored: Latencies::default(),
-            until_arrived: Latencies::default(),
+            confirmation: Latencies::default(),
+            delivery: Latencies::default(),
             failures: BTreeMap::new(),
             timeline: Timeline::new(length),
-            warm,
+            warm_up,
         }
     }
 
-    /// Whether what is due then counts.
+    /// Returns whether a message that is scheduled at `due` counts.
     pub(crate) fn counts(&self, due: Duration) -> bool {
-        due >= self.warm
+        due >= self.warm_up
     }
 
-    /// A message that was due then is known to be safe.
+    /// Records that the sender received the confirmation of a message.
     pub(crate) fn stored(&mut self, now: Duration, due: Duration) {
         if self.counts(due) {
             self.stored += 1;
-            self.until_stored.record(now.saturating_sub(due));
+            self.confirmation.record(now.saturating_sub(due));
         }
     }
 
-    /// A message that was due then has reached one who it was for.
+    /// Records that a recipient received a message.
     pub(crate) fn arrived(&mut self, now: Duration, due: Duration) {
         if !self.counts(due) {
             return;
         }
         let latency = now.saturating_sub(due);
-        self.timeline.record(due - self.warm, latency);
-        self.until_arrived.record(latency);
+        self.timeline.record(due - self.warm_up, latency);
+        self.delivery.record(latency);
         self.arrived += 1;
     }
 
-    /// Something that was to be done was not.
-    pub(crate) fn fail(&mut self, why: String) {
-        *self.failures.entry(why).or_default() += 1;
+    /// Records a failure.
+    pub(crate) fn fail(&mut self, reason: String) {
+        *self.failures.entry(reason).or_default() += 1;
     }
 
     pub(crate) fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
 
-    /// What is printed, as a table in Markdown; each message is for so many.
+    /// Formats the report as a table in Markdown; each message has `receivers` recipients.
     pub(crate) fn table(&self, receivers: u64) -> String {
         let mut text = String::from("| | messages | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms |\n");
         text += "|---|--:|--:|--:|--:|--:|--:|\n";
         let all = self.sent * receivers;
         for (name, count, latencies) in [
-            ("until it is safe", format!("{} of {}", self.stored, self.sent), &self.until_stored),
-            ("until it is there", format!("{} of {all}", self.arrived), &self.until_arrived),
+            ("until confirmed", format!("{} of {}", self.stored, self.sent), &self.confirmation),
+            ("until received", format!("{} of {all}", self.arrived), &self.delivery),
         ] {
             let at = |quantile| latencies.micros_at(quantile) / 1000.0;
             // Writing to a String does not fail.
@@ -90,8 +90,8 @@ impl Report {
                 at(1.0)
             );
         }
-        for (why, count) in &self.failures {
-            let _ = writeln!(text, "failed: {count} with: {why}");
+        for (reason, count) in &self.failures {
+            let _ = writeln!(text, "failed: {count} with: {reason}");
         }
         text
     }

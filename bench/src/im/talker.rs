@@ -1,4 +1,4 @@
-//! [`Talker`]: one session that says what it is told to, and notes when what others said arrives.
+//! [`Talker`]: a session that sends messages and records the arrival of others' messages.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,36 +17,36 @@ use tokio::{
 
 use crate::{Failure, report::Report};
 
-/// One session that says what it is told to.
+/// A session that sends messages on request. Dropping it ends the session.
 pub(crate) struct Talker {
-    says: mpsc::Sender<Instant>,
+    requests: mpsc::Sender<Instant>,
     _task: JoinSet<()>,
 }
 
-/// What all talkers share.
+/// The state that all sessions share.
 pub(crate) struct Shared {
     pub(crate) start: Instant,
-    /// What a message says besides when it was to be sent.
+    /// The text of a message after its scheduled time.
     pub(crate) padding: String,
     pub(crate) report: Mutex<Report>,
 }
 
 impl Talker {
-    /// Speaks on a line, to one recipient. It ends when it is dropped.
-    pub(crate) fn begin(line: Line, to: Recipient, shared: Arc<Shared>) -> Self {
-        let (says, due) = mpsc::channel(WAITING);
+    /// Starts a session that sends to one recipient.
+    pub(crate) fn start(line: Line, to: Recipient, shared: Arc<Shared>) -> Self {
+        let (requests, due) = mpsc::channel(QUEUE_CAPACITY);
         let mut task = JoinSet::new();
         task.spawn(async move {
             if let Err(error) = talk(line, to, due, &shared).await {
                 shared.report().fail(error.to_string());
             }
         });
-        Self { says, _task: task }
+        Self { requests, _task: task }
     }
 
-    /// Lets it say something that was to be said at `due`; false when it has not said what it was told to before.
-    pub(crate) fn say(&self, due: Instant) -> bool {
-        self.says.try_send(due).is_ok()
+    /// Requests a message that is scheduled at `due`. Returns `false` if the queue of earlier requests is full.
+    pub(crate) fn send(&self, due: Instant) -> bool {
+        self.requests.try_send(due).is_ok()
     }
 }
 
@@ -56,7 +56,7 @@ impl Shared {
     }
 }
 
-/// A line that is let in.
+/// Opens an authenticated connection.
 pub(crate) async fn enter(logged_in: &LoggedIn) -> Result<Line, Failure> {
     let entering = async {
         let mut line = Line::connect(&logged_in.nodes[0], Encoding::Protobuf).await?;
@@ -64,13 +64,13 @@ pub(crate) async fn enter(logged_in: &LoggedIn) -> Result<Line, Failure> {
         match line.next().await? {
             ServerFrame::AuthOk(_) => Ok(line),
             ServerFrame::Error(error) => Err(Failure::from(error.message)),
-            _ => Err(Failure::from("a login is not answered")),
+            _ => Err(Failure::from("a node answered a login with an unexpected frame")),
         }
     };
-    timeout(PATIENCE, entering).await.map_err(|_| "a node lets nobody in")?
+    timeout(NODE_TIMEOUT, entering).await.map_err(|_| format!("no answer to a login within {NODE_TIMEOUT:?}"))?
 }
 
-/// Begins a conversation with these; gives its name.
+/// Creates a conversation with these members and returns its id.
 pub(crate) async fn create(line: &mut Line, members: Vec<String>) -> Result<String, Failure> {
     line.say(&ClientFrame::Create(Create { id: "group".to_owned(), name: "group".to_owned(), members })).await?;
     let created = async {
@@ -84,7 +84,9 @@ pub(crate) async fn create(line: &mut Line, members: Vec<String>) -> Result<Stri
             }
         }
     };
-    timeout(PATIENCE, created).await.map_err(|_| "a conversation is not begun")?
+    timeout(NODE_TIMEOUT, created)
+        .await
+        .map_err(|_| format!("no answer to the creation of a conversation within {NODE_TIMEOUT:?}"))?
 }
 
 async fn talk(
@@ -94,12 +96,12 @@ async fn talk(
     shared: &Shared,
 ) -> Result<(), LineError> {
     loop {
-        // Either may be dropped: neither the queue nor the line loses anything.
+        // Both branches are cancel-safe: neither the queue nor the connection loses data.
         let frame = tokio::select! {
-            said = due.recv() => {
-                let Some(said) = said else { return Ok(()) };
-                // When it was to be sent is its id, and what others know of it.
-                let id = (said - shared.start).as_nanos().to_string();
+            scheduled = due.recv() => {
+                let Some(scheduled) = scheduled else { return Ok(()) };
+                // The id is the scheduled time, which the message also carries for its recipients.
+                let id = (scheduled - shared.start).as_nanos().to_string();
                 let body = format!("{id} {}", shared.padding);
                 line.say(&ClientFrame::Send(Send { id, to: Some(to.clone()), body })).await?;
                 continue;
@@ -132,6 +134,6 @@ fn nanos(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_nanos)
 }
 
-/// What one session may have been told to say and not said yet.
-const WAITING: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The maximum number of requested messages that a session has not sent yet.
+const QUEUE_CAPACITY: usize = 64;
+const NODE_TIMEOUT: Duration = Duration::from_secs(60);

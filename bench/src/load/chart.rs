@@ -1,23 +1,23 @@
-//! Latency over time, in SVG.
+//! A chart of latency over time, in SVG.
 
 use std::{fmt::Write, time::Duration};
 
-use crate::timeline::{Moment, Timeline};
+use crate::timeline::{Interval, Timeline};
 
-/// The median, the 99th percentile and the longest of each moment, on a logarithmic scale.
+/// Draws the median, the 99th percentile and the maximum of each interval on a logarithmic scale.
 pub(crate) fn draw(title: &str, timeline: &Timeline) -> String {
-    let moments: Vec<Moment> = timeline.moments().collect();
-    let highest = moments.iter().map(|moment| moment.max_us).fold(1.0, f64::max);
-    let lowest = moments.iter().map(|moment| moment.p50_us).fold(highest, f64::min);
+    let intervals: Vec<Interval> = timeline.intervals().collect();
+    let highest = intervals.iter().map(|interval| interval.max_us).fold(1.0, f64::max);
+    let lowest = intervals.iter().map(|interval| interval.p50_us).fold(highest, f64::min);
     let scale = Scale {
         low: lowest.max(0.1).log10().floor(),
         high: highest.log10().ceil().max(lowest.max(0.1).log10().floor() + 1.0),
-        seconds: moments.last().map_or(1.0, |moment| moment.at.as_secs_f64()),
+        seconds: intervals.last().map_or(1.0, |interval| interval.at.as_secs_f64()),
     };
     let mut body = scale.grid();
-    body += &scale.line(0, ["p50", "#0f766e"], moments.iter().map(|moment| (moment.at, moment.p50_us)));
-    body += &scale.line(1, ["p99", "#c2410c"], moments.iter().map(|moment| (moment.at, moment.p99_us)));
-    body += &scale.line(2, ["max", "#94a3b8"], moments.iter().map(|moment| (moment.at, moment.max_us)));
+    body += &scale.line(0, ["p50", "#0f766e"], intervals.iter().map(|interval| (interval.at, interval.p50_us)));
+    body += &scale.line(1, ["p99", "#c2410c"], intervals.iter().map(|interval| (interval.at, interval.p99_us)));
+    body += &scale.line(2, ["max", "#94a3b8"], intervals.iter().map(|interval| (interval.at, interval.max_us)));
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
@@ -26,9 +26,9 @@ pub(crate) fn draw(title: &str, timeline: &Timeline) -> String {
     )
 }
 
-/// From time and latency to a place in the picture.
+/// Maps time and latency to coordinates.
 struct Scale {
-    /// Powers of ten, in microseconds.
+    /// The exponents of the lowest and highest power of ten, in microseconds.
     low: f64,
     high: f64,
     seconds: f64,
@@ -44,7 +44,7 @@ impl Scale {
         BOTTOM - height * (BOTTOM - TOP)
     }
 
-    /// The `number`th line, and its name above it.
+    /// Draws line `number`, with its name in the legend.
     fn line(&self, number: u8, [name, color]: [&str; 2], values: impl Iterator<Item = (Duration, f64)>) -> String {
         let points: Vec<String> =
             values.map(|(at, micros)| format!("{:.1},{:.1}", self.x(at.as_secs_f64()), self.y(micros))).collect();
@@ -56,7 +56,7 @@ impl Scale {
         )
     }
 
-    /// A line for each power of ten, and the time at both ends.
+    /// Draws a grid line for each power of ten, and the times at both ends.
     fn grid(&self) -> String {
         let mut out = String::new();
         for power in self.low as i32..=self.high as i32 {
@@ -82,7 +82,7 @@ impl Scale {
     }
 }
 
-/// A route may come from a command line and hold anything.
+/// Escapes text for XML: a route comes from the command line and may contain any character.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

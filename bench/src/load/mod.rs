@@ -1,5 +1,6 @@
-//! `msnb-bench load`: load on a service of which only the name and the arguments are known.
+//! `msnb-bench load`: load on any service, given the route and the arguments in JSON.
 
+mod call;
 mod chart;
 mod report;
 
@@ -12,58 +13,58 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{CallOptions, Caller, Codec, MethodInfo, Request, ServiceId};
+use rpc_core::{Codec, MethodInfo, ServiceId};
 use serde_json::Value;
 use tokio::{signal::ctrl_c, task::JoinSet, time::Instant};
 
-use self::report::Report;
+use self::{call::Call, report::Report};
 use crate::{Failure, job::positive_seconds, pace::Pace};
 
-/// What to call, and how hard.
+/// The options of `msnb-bench load`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Load {
-    /// Where the service is found: `local:`, `nacos://host:8848`, `fixed:host:port`.
+    /// The registry of the service: `local:`, `nacos://host:8848` or `fixed:host:port`.
     #[arg(value_name = "REGISTRY-URL")]
     registry: String,
-    /// What to call: `demo.Greeter:1.0/hello`.
+    /// The method, such as `demo.Greeter:1.0/hello`.
     #[arg(value_name = "SERVICE/METHOD", value_parser = parse_route)]
     method: Arc<MethodInfo>,
-    /// The arguments by name, `{"name":"Bo"}`.
+    /// The arguments by name, such as `{"name":"Bo"}`.
     #[arg(long, value_name = "OBJECT", default_value = "{}", value_parser = parse_arguments)]
     json: Value,
-    /// How many calls may be in flight at once.
+    /// The maximum number of calls in flight.
     #[arg(long, value_name = "N", default_value = "16")]
     concurrency: NonZeroUsize,
-    /// How long to go on.
+    /// The duration in seconds.
     #[arg(long, value_name = "S", default_value = "10", value_parser = positive_seconds)]
     seconds: Duration,
-    /// Calls a second to begin, whether or not earlier ones have ended, as long as fewer than N are in flight; latencies then
-    /// count from when a call was to begin. Without it, each call begins when the one before it ends.
+    /// The rate of an open loop, in calls per second. Calls start on schedule while fewer than N are in flight, and
+    /// latencies count from the scheduled start. Without this option, each call starts when the previous one ends.
     #[arg(long, value_name = "R")]
     rate: Option<NonZeroUsize>,
-    /// How long a call may take.
+    /// The timeout of a call in seconds.
     #[arg(long, value_name = "S", default_value = "5", value_parser = positive_seconds)]
     timeout: Duration,
-    /// Where to draw latency over time.
+    /// The SVG file for a chart of latency over time.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
 impl Load {
-    /// Calls, and says how that went.
+    /// Runs the load and prints a report.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let registry = rpc_registry::connect(&self.registry).await?;
-        // One that was started before its service waits for it, as long as a call may take.
+        // A call waits for a provider until its timeout, so the load may be started before its service.
         let config = ClientConfig::default().with_wait_for_ready(true).with_codec(Codec::Json);
         let client = Client::builder().registry(registry).config(config).build()?;
-        // Calls name their method for ever; this process has one.
+        // `Request` needs a `'static` method. Leaking is fine: this process has one method.
         let method: &'static MethodInfo = Box::leak(Box::new((*self.method).clone()));
-        // One call alone: without a provider, or with wrong arguments, there is no sense in more.
+        // Make one call first: if it fails, for instance without a provider, do not start the load.
         let caller = Call { client: client.clone(), method, arguments: self.json.clone(), timeout: self.timeout };
         println!(
             "{} answers {}",
             method.route(),
-            caller.once().await.map_err(|error| format!("the first call: {error}"))?.text()
+            caller.once().await.map_err(|error| format!("the first call failed: {error}"))?.text()
         );
         let report = self.load(caller).await?;
         print!("{}", report.table());
@@ -75,7 +76,7 @@ impl Load {
         if report.ok == 0 { Err("no call succeeded".into()) } else { Ok(()) }
     }
 
-    /// Calls until the time is over, or Ctrl-C.
+    /// Calls until the end of the duration or Ctrl-C.
     async fn load(&self, caller: Call) -> Result<Report, Failure> {
         let start = Instant::now();
         let end = start + self.seconds;
@@ -86,10 +87,10 @@ impl Load {
             callers.spawn(call_until(end, start, caller.clone(), pace.clone(), Arc::clone(&report)));
         }
         let progress = progress(self.seconds);
-        let mut stopped = std::pin::pin!(ctrl_c());
+        let mut interrupted = std::pin::pin!(ctrl_c());
         let mut ticks = tokio::time::interval(TICK);
         loop {
-            // All are safe to drop: what is not taken now is taken next.
+            // All branches are cancel-safe: a result that is not received stays in the set.
             tokio::select! {
                 joined = callers.join_next() => match joined {
                     Some(ended) => ended?,
@@ -100,61 +101,33 @@ impl Load {
                     progress.set_position(start.elapsed().as_millis() as u64);
                     progress.set_message(format!("{calls} calls, {:.0}/s", calls as f64 / start.elapsed().as_secs_f64()));
                 }
-                _ = &mut stopped => break,
+                _ = &mut interrupted => break,
             }
         }
         progress.finish_and_clear();
         callers.shutdown().await;
         let mut report = lock(&report).clone();
-        report.took = start.elapsed();
+        report.elapsed = start.elapsed();
         Ok(report)
     }
 }
 
-/// One call after the other. The report is shared: a load is measured in tens of thousands of calls a second, and whoever stops
-/// early wants to see what there is.
+/// Makes one call after the other until `end`.
+///
+/// All tasks share the report, so that it is complete after Ctrl-C too. One lock is fast enough for some ten thousand
+/// calls per second.
 async fn call_until(end: Instant, start: Instant, call: Call, pace: Pace, report: Arc<Mutex<Report>>) {
     let mut now = Instant::now();
     while now < end {
-        let Some(begun) = pace.next(now).await else { break };
+        let Some(scheduled) = pace.next(now).await else { break };
         let outcome = call.once().await;
         now = Instant::now();
         let failed = outcome.is_err();
-        lock(&report).count(now - start, now.duration_since(begun), outcome);
+        lock(&report).count(now - start, now.duration_since(scheduled), outcome);
         if failed {
-            // What fails at once would keep the others from their turn.
+            // A call that fails at once may never suspend, and would starve other tasks.
             tokio::task::yield_now().await;
         }
-    }
-}
-
-/// A call that can be made again and again.
-#[derive(Clone)]
-struct Call {
-    client: Client,
-    method: &'static MethodInfo,
-    arguments: Value,
-    timeout: Duration,
-}
-
-/// What came back.
-struct Answer {
-    reply: rpc_core::Reply,
-}
-
-impl Call {
-    async fn once(&self) -> Result<Answer, rpc_core::Error> {
-        let mut options = CallOptions::default();
-        options.timeout = Some(self.timeout);
-        let request = Request { method: self.method, arguments: self.arguments.clone(), options };
-        self.client.call(request).await.map(|reply| Answer { reply })
-    }
-}
-
-impl Answer {
-    fn text(&self) -> String {
-        let value = String::from_utf8_lossy(&self.reply.payload.bytes);
-        if self.reply.is_application_error { format!("with the error {value}") } else { value.into_owned() }
     }
 }
 
@@ -166,7 +139,7 @@ fn parse_route(text: &str) -> Result<Arc<MethodInfo>, String> {
     let (service, method) = text.split_once('/').ok_or("expected `name:version/method`")?;
     let service: ServiceId = service.parse().map_err(|error: rpc_core::Error| error.to_string())?;
     if method.is_empty() {
-        return Err("expected a method after the slash".to_owned());
+        return Err("expected a method name after the slash".to_owned());
     }
     Ok(Arc::new(MethodInfo::new(service, method)))
 }
@@ -174,14 +147,14 @@ fn parse_route(text: &str) -> Result<Arc<MethodInfo>, String> {
 fn parse_arguments(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(_) => Err("expected an object keyed by the parameters' names".to_owned()),
-        Err(error) => Err(format!("not JSON: {error}")),
+        Ok(_) => Err("expected an object with the arguments by name".to_owned()),
+        Err(error) => Err(format!("invalid JSON: {error}")),
     }
 }
 
 fn progress(length: Duration) -> ProgressBar {
     let bar = ProgressBar::new(length.as_millis() as u64);
-    // The template is a constant; the default style is as good.
+    // The template is a constant; if it were invalid, the default style would be used.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
         bar.set_style(style);
     }
@@ -195,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_names_service_version_and_method() {
+    fn route_requires_service_version_and_method() {
         assert_eq!(parse_route("demo.Greeter:1.0/hello").unwrap().route(), "demo.Greeter:1.0/hello");
         for bad in ["", "demo.Greeter:1.0", "demo.Greeter/hello", "demo.Greeter:1.0/"] {
             assert!(parse_route(bad).is_err(), "{bad}");
@@ -203,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_an_object() {
+    fn arguments_must_be_an_object() {
         assert!(parse_arguments(r#"{"name":"Bo"}"#).is_ok());
         for bad in ["", "1", "[]", "{"] {
             assert!(parse_arguments(bad).is_err(), "{bad}");

@@ -1,5 +1,6 @@
-//! Frames that are sent back: one write for all that are ready, one large read, no call, no codec, one task a connection. What
-//! no RPC over TCP on tokio can beat.
+//! An echo of frames without RPC: one write for all ready frames, large reads, no codec, one task per connection.
+//!
+//! It is an upper limit for RPC over TCP on tokio.
 
 use std::{
     io,
@@ -18,17 +19,17 @@ use tokio::{
 };
 use tokio_util::{io::poll_read_buf, task::TaskTracker};
 
-use super::{Held, accept, dial};
+use super::net::{OpenConnections, accept, dial};
 use crate::{
     Failure,
     job::{Job, Window},
     link::Sample,
     process::Usage,
+    stats::CallStats,
     summary::Summary,
-    tally::Tally,
 };
 
-/// A connection: a frame is its length, then an id, then a payload.
+/// A connection. A frame consists of its length, an id and a payload.
 struct Connection {
     stream: TcpStream,
     input: BytesMut,
@@ -46,8 +47,8 @@ impl Connection {
         self.output.put_slice(payload);
     }
 
-    /// The length of the whole frames at the start of the input.
-    fn whole(&self) -> usize {
+    /// Returns the length of the complete frames at the start of the input.
+    fn complete_len(&self) -> usize {
         let mut at = 0;
         while let Some(length) = self.input.get(at..).and_then(|rest| rest.first_chunk::<LENGTH>()) {
             let end = at + LENGTH + u32::from_be_bytes(*length) as usize;
@@ -59,13 +60,13 @@ impl Connection {
         at
     }
 
-    /// Reads what there is; `false` at the end of the stream, pending when nothing came.
+    /// Reads available bytes. Returns `false` at the end of the stream.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.input.reserve(ROOM);
+        self.input.reserve(READ_LEN);
         Poll::Ready(Ok(ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))? > 0))
     }
 
-    /// Writes what can be written now.
+    /// Writes as much output as the socket accepts.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.output.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.output)? {
@@ -76,16 +77,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends back all that comes.
+    /// Echoes all frames.
     fn poll_echo(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             self.poll_output(cx)?;
             if !ready!(self.poll_input(cx))? {
                 return Poll::Ready(Ok(()));
             }
-            let whole = self.whole();
-            let frames = self.input.split_to(whole);
-            if self.output.is_empty() && whole >= LARGE {
+            let complete = self.complete_len();
+            let frames = self.input.split_to(complete);
+            if self.output.is_empty() && complete >= MIN_MOVED {
                 self.output = frames;
             } else {
                 self.output.extend_from_slice(&frames);
@@ -99,12 +100,12 @@ pub(super) async fn serve(listener: TcpListener) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     loop {
         let mut connection = Connection::new(accept(&listener).await?);
-        // A connection that breaks is over, as one that ends.
+        // A connection error ends the task, like the end of the stream.
         tasks.spawn(async move { std::future::poll_fn(|cx| connection.poll_echo(cx)).await });
     }
 }
 
-/// Does `job`.
+/// Runs `job`.
 pub(super) async fn run(address: SocketAddr, job: &Job, usage: Usage) -> Result<Summary, Failure> {
     let sample = Arc::new(Sample::new(job.payload));
     let mut connections = Vec::new();
@@ -117,20 +118,20 @@ pub(super) async fn run(address: SocketAddr, job: &Job, usage: Usage) -> Result<
         let mut pump = Pump::new(connection, Arc::clone(&sample), share, window);
         pumps.spawn(async move {
             std::future::poll_fn(|cx| pump.poll(cx)).await?;
-            Ok::<_, io::Error>(pump.tally)
+            Ok::<_, io::Error>(pump.stats)
         });
     }
-    let costs = usage.during(window).await?;
-    let mut tally = Tally::default();
+    let cpu = usage.during(window).await?;
+    let mut stats = CallStats::default();
     while let Some(pump) = pumps.join_next().await {
-        tally.merge(pump??);
+        stats.merge(pump??);
     }
-    Ok(Summary::new(&tally, window.length(), costs))
+    Ok(Summary::new(&stats, window.length(), cpu))
 }
 
-/// Opens connections, each of which has carried a frame.
-pub(super) async fn open(address: SocketAddr, count: usize) -> Result<Held, Failure> {
-    let mut held = Held::new();
+/// Opens `count` connections and echoes one frame over each.
+pub(super) async fn open(address: SocketAddr, count: usize) -> Result<OpenConnections, Failure> {
+    let mut open = OpenConnections::new();
     for _ in 0..count {
         let mut connection = Connection::new(dial(address).await?);
         connection.push(0, &[0; 32]);
@@ -139,18 +140,18 @@ pub(super) async fn open(address: SocketAddr, count: usize) -> Result<Held, Fail
             connection.poll_input(cx)
         })
         .await?;
-        held.push(Box::new(connection.stream));
+        open.push(Box::new(connection.stream));
     }
-    Ok(held)
+    Ok(open)
 }
 
-/// Keeps frames in flight on one connection. A frame's id is its place in `begun`.
+/// Keeps frames in flight on one connection. The id of a frame is its index in `sent_at`.
 struct Pump {
     connection: Connection,
     sample: Arc<Sample>,
-    begun: Vec<Instant>,
+    sent_at: Vec<Instant>,
     window: Window,
-    tally: Tally,
+    stats: CallStats,
 }
 
 impl Pump {
@@ -158,38 +159,38 @@ impl Pump {
         for id in 0..share {
             connection.push(id as u64, &sample.payload);
         }
-        Self { connection, sample, begun: vec![Instant::now(); share], window, tally: Tally::default() }
+        Self { connection, sample, sent_at: vec![Instant::now(); share], window, stats: CallStats::default() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             self.connection.poll_output(cx)?;
             let now = Instant::now();
-            if now >= self.window.end || self.begun.is_empty() {
+            if now >= self.window.end || self.sent_at.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             if !ready!(self.connection.poll_input(cx))? {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            self.take_frames();
+            self.handle_frames();
         }
     }
 
-    fn take_frames(&mut self) {
+    fn handle_frames(&mut self) {
         let now = Instant::now();
-        let whole = self.connection.whole();
-        let frames = self.connection.input.split_to(whole);
+        let complete = self.connection.complete_len();
+        let frames = self.connection.input.split_to(complete);
         let mut frames = &frames[..];
         while !frames.is_empty() {
             let length = frames.get_u32() as usize;
             let (mut frame, rest) = frames.split_at(length);
             frames = rest;
             let id = frame.get_u64();
-            let Some(begun) = self.begun.get_mut(id as usize) else { continue };
+            let Some(sent_at) = self.sent_at.get_mut(id as usize) else { continue };
             if self.window.contains(now) {
-                self.tally.count(frame == self.sample.payload, now.duration_since(*begun));
+                self.stats.count(frame == self.sample.payload, now.duration_since(*sent_at));
             }
-            *begun = now;
+            *sent_at = now;
             self.connection.push(id, &self.sample.payload);
         }
     }
@@ -197,7 +198,7 @@ impl Pump {
 
 const LENGTH: usize = 4;
 const ID: usize = 8;
-/// The room for a read.
-const ROOM: usize = 256 << 10;
-/// What is worth more than a copy.
-const LARGE: usize = 16 << 10;
+/// The buffer capacity for a read, in bytes.
+const READ_LEN: usize = 256 << 10;
+/// The length from which frames are moved to the output instead of copied, in bytes.
+const MIN_MOVED: usize = 16 << 10;

@@ -1,10 +1,11 @@
-//! [`Peer`]: msnb, what it is compared with, and the limit.
+//! [`Peer`]: the compared frameworks, and a limit without a framework.
 //!
-//! Each is set up as its own documentation recommends, with TCP_NODELAY, over as many connections, called by as many tasks on as
-//! many workers, with the same contract, in the types that its own generator makes of it.
+//! Each framework is configured as its documentation recommends, with `TCP_NODELAY`. All use the same number of
+//! connections, tasks and worker threads, and the same contract, in the types of the framework's own generator.
 
 pub(crate) mod bare;
 mod msnb_bytes;
+mod net;
 #[cfg(feature = "compare")]
 pub(crate) mod tarpc;
 #[cfg(feature = "compare")]
@@ -12,14 +13,14 @@ pub(crate) mod tonic;
 #[cfg(feature = "compare")]
 pub(crate) mod volo;
 
-use std::{any::Any, net::SocketAddr};
+use std::net::SocketAddr;
 
 use rpc_server::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
 
+use self::net::{OpenConnections, listen};
 use crate::{
     Failure, callers, client,
-    echo::{EchoServer, Parrot},
+    echo::{EchoServer, EchoService},
     job::Job,
     link::{Link, Sample},
     process::Usage,
@@ -27,38 +28,35 @@ use crate::{
     summary::Summary,
 };
 
-/// A program that echoes, and its client.
+/// An implementation of the echo service and its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// Ours, with bincode.
+    /// msnb with bincode.
     Msnb,
-    /// Ours, with the payload as `Bytes`: long ones are not copied.
+    /// msnb with payloads of type `Bytes`: long payloads are not copied.
     MsnbBytes,
     /// tarpc with bincode.
     #[cfg(feature = "compare")]
     Tarpc,
-    /// tonic, which is gRPC, with prost.
+    /// tonic (gRPC) with prost.
     #[cfg(feature = "compare")]
     Tonic,
-    /// volo-thrift, many calls on a connection, for which it must be asked.
+    /// volo-thrift with multiplexing, which must be enabled: many calls per connection.
     #[cfg(feature = "compare")]
     Volo,
-    /// volo-thrift as it comes: a pool of connections, one call at a time on each.
+    /// volo-thrift with its default, a connection pool: one call at a time per connection.
     #[cfg(feature = "compare")]
     VoloPool,
-    /// Frames that are sent back, without any call: the limit.
+    /// Echoes frames without RPC: the limit of the machine.
     Bare,
 }
 
-/// Connections that stay open while this is held.
-pub(crate) type Held = Vec<Box<dyn Any + Send>>;
-
 impl Peer {
-    /// Serves the echo at `address` until the process is killed.
+    /// Serves the echo service at `address` until the process is killed.
     pub(crate) async fn serve(self, address: SocketAddr) -> Result<(), Failure> {
         match self {
-            Self::Msnb => server::serve_with(EchoServer::new(Parrot), address, many_connections()).await,
-            Self::MsnbBytes => msnb_bytes::serve(address, many_connections()).await,
+            Self::Msnb => server::serve_with(EchoServer::new(EchoService), address, single_client_config()).await,
+            Self::MsnbBytes => msnb_bytes::serve(address, single_client_config()).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => tarpc::serve(listen(address).await?).await,
             #[cfg(feature = "compare")]
@@ -71,7 +69,7 @@ impl Peer {
         }
     }
 
-    /// Does `job` at the server at `address`.
+    /// Runs `job` against the server at `address`.
     pub(crate) async fn run(self, address: SocketAddr, job: &Job, usage: Usage) -> Result<Summary, Failure> {
         let conns = job.conns.get();
         match self {
@@ -89,62 +87,41 @@ impl Peer {
         }
     }
 
-    /// Opens `count` connections, each of which has carried a call.
-    pub(crate) async fn open(self, address: SocketAddr, count: usize) -> Result<Held, Failure> {
+    /// Opens `count` connections and makes one call over each.
+    pub(crate) async fn open(self, address: SocketAddr, count: usize) -> Result<OpenConnections, Failure> {
         match self {
-            Self::Msnb => used(client::connect(address, count).await?).await,
-            Self::MsnbBytes => used(msnb_bytes::connect(address, count).await?).await,
+            Self::Msnb => hold_used(client::connect(address, count).await?).await,
+            Self::MsnbBytes => hold_used(msnb_bytes::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
-            Self::Tarpc => used(tarpc::connect(address, count).await?).await,
+            Self::Tarpc => hold_used(tarpc::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
-            Self::Tonic => used(tonic::connect(address, count).await?).await,
+            Self::Tonic => hold_used(tonic::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
-            Self::Volo => used(volo::connect(address, count, volo::Connections::Shared)).await,
+            Self::Volo => hold_used(volo::connect(address, count, volo::Connections::Shared)).await,
             #[cfg(feature = "compare")]
-            Self::VoloPool => used(volo::connect(address, count, volo::Connections::Pooled)).await,
+            Self::VoloPool => hold_used(volo::connect(address, count, volo::Connections::Pooled)).await,
             Self::Bare => bare::open(address, count).await,
         }
     }
 
-    /// Whether it makes calls, so that they can begin at a rate.
+    /// Returns whether the peer makes calls, which an open loop requires.
     pub(crate) fn calls(self) -> bool {
         self != Self::Bare
     }
 }
 
-/// All the connections of a comparison come from one address.
-fn many_connections() -> ServerConfig {
+/// Permits as many connections from one address as in total, because all clients of a comparison have the same address.
+fn single_client_config() -> ServerConfig {
     let config = ServerConfig::default();
-    let many = config.max_connections;
-    config.with_max_connections_per_ip(many)
+    let max_connections = config.max_connections;
+    config.with_max_connections_per_ip(max_connections)
 }
 
-/// Listens, and says where.
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = TcpListener::bind(address).await?;
-    server::announce(&listener.local_addr()?.to_string())?;
-    Ok(listener)
-}
-
-/// Makes one call over each.
-async fn used<L: Link>(links: Vec<L>) -> Result<Held, Failure> {
+/// Makes one call over each link and keeps the links open.
+async fn hold_used<L: Link>(links: Vec<L>) -> Result<OpenConnections, Failure> {
     let sample = Sample::new(32);
     for link in &links {
         link.echo(0, &sample).await?;
     }
-    Ok(links.into_iter().map(|link| Box::new(link) as Box<dyn Any + Send>).collect())
-}
-
-/// Connects without Nagle's delay.
-async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Accepts without Nagle's delay.
-async fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(links.into_iter().map(|link| Box::new(link) as Box<dyn std::any::Any + Send>).collect())
 }

@@ -1,4 +1,4 @@
-//! msnb with the payload as `Bytes`, which volo's generator makes of it too: long ones are not copied.
+//! msnb with payloads of type `Bytes`, which volo's generator uses too: long payloads are not copied.
 
 use std::net::SocketAddr;
 
@@ -14,14 +14,14 @@ use crate::{
     server,
 };
 
-/// Says again what it is told.
+/// Returns its requests.
 #[rpc_service(name = "bench.Echo", version = "1.0")]
 pub(crate) trait Echo {
-    /// The request as a reply.
+    /// Returns the fields of the request.
     async fn echo(&self, request: EchoRequest) -> EchoReply;
 }
 
-/// What is to be said again.
+/// The request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EchoRequest {
     id: u64,
@@ -30,7 +30,7 @@ pub(crate) struct EchoRequest {
     payload: Bytes,
 }
 
-/// What was said.
+/// The reply.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EchoReply {
     id: u64,
@@ -39,11 +39,11 @@ pub(crate) struct EchoReply {
     payload: Bytes,
 }
 
-/// Says again what it is told.
+/// An implementation of [`Echo`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parrot;
+pub(super) struct EchoService;
 
-impl Echo for Parrot {
+impl Echo for EchoService {
     async fn echo(&self, request: EchoRequest) -> EchoReply {
         let EchoRequest { id, name, payload } = request;
         EchoReply { id, name, payload }
@@ -52,10 +52,10 @@ impl Echo for Parrot {
 
 /// Serves until the process is killed.
 pub(super) async fn serve(address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
-    server::serve_with(EchoServer::new(Parrot), address, config).await
+    server::serve_with(EchoServer::new(EchoService), address, config).await
 }
 
-/// Makes `count` clients.
+/// Creates `count` proxies, each over its own client.
 pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Client>>, Failure> {
     Ok(client::clients(address, count).await?.into_iter().map(EchoClient::new).collect())
 }

@@ -1,4 +1,4 @@
-//! tarpc over TCP with bincode, as its examples have it.
+//! tarpc over TCP with bincode, configured as in its examples.
 
 use std::net::SocketAddr;
 
@@ -14,25 +14,25 @@ use tarpc::{
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::{accept, dial};
+use super::net::{accept, dial};
 use crate::{
     Failure,
     echo::{EchoReply, EchoRequest},
     link::{Link, Sample},
 };
 
-/// Says again what it is told.
+/// Returns its requests.
 #[tarpc::service]
-pub(crate) trait Parrot {
-    /// The request as a reply.
+pub(crate) trait Echo {
+    /// Returns the fields of the request.
     async fn echo(request: EchoRequest) -> EchoReply;
 }
 
-/// Says again what it is told.
+/// An implementation of [`Echo`].
 #[derive(Debug, Clone)]
 struct Server;
 
-impl Parrot for Server {
+impl Echo for Server {
     async fn echo(self, _: Context, request: EchoRequest) -> EchoReply {
         let EchoRequest { id, name, payload } = request;
         EchoReply { id, name, payload }
@@ -53,21 +53,21 @@ pub(super) async fn serve(listener: TcpListener) -> Result<(), Failure> {
     }
 }
 
-/// Makes `count` connections.
-pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<ParrotClient>, Failure> {
+/// Opens `count` connections.
+pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient>, Failure> {
     let mut clients = Vec::with_capacity(count);
     for _ in 0..count {
         let framed = LengthDelimitedCodec::builder().new_framed(dial(address).await?);
         let transport = serde_transport::new(framed, Bincode::default());
-        clients.push(ParrotClient::new(Config::default(), transport).spawn());
+        clients.push(EchoClient::new(Config::default(), transport).spawn());
     }
     Ok(clients)
 }
 
-impl Link for ParrotClient {
+impl Link for EchoClient {
     async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
         let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
-        let reply = ParrotClient::echo(self, tarpc::context::current(), request).await?;
+        let reply = EchoClient::echo(self, tarpc::context::current(), request).await?;
         sample.check(id, reply.id, &reply.name, &reply.payload)
     }
 }

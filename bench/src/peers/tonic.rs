@@ -1,4 +1,4 @@
-//! tonic, which is gRPC over HTTP/2, with prost's messages.
+//! tonic (gRPC over HTTP/2) with prost messages.
 
 use std::{net::SocketAddr, pin::Pin};
 
@@ -23,7 +23,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/bench.Echo.rs"));
 }
 
-/// What is to be said again.
+/// The request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct EchoRequest {
     #[prost(uint64, tag = "1")]
@@ -34,7 +34,7 @@ pub(crate) struct EchoRequest {
     payload: Vec<u8>,
 }
 
-/// What was said.
+/// The reply.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct EchoReply {
     #[prost(uint64, tag = "1")]
@@ -45,12 +45,12 @@ pub(crate) struct EchoReply {
     payload: Vec<u8>,
 }
 
-/// Says again what it is told.
+/// An implementation of [`Echo`].
 #[derive(Debug)]
-struct Parrot;
+struct EchoService;
 
 #[tonic::async_trait]
-impl Echo for Parrot {
+impl Echo for EchoService {
     async fn echo(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
         let EchoRequest { id, name, payload } = request.into_inner();
         Ok(Response::new(EchoReply { id, name, payload }))
@@ -59,11 +59,11 @@ impl Echo for Parrot {
 
 /// Serves until the process is killed.
 pub(super) async fn serve(listener: TcpListener) -> Result<(), Failure> {
-    Server::builder().add_service(EchoServer::new(Parrot)).serve_with_incoming(incoming(listener)).await?;
+    Server::builder().add_service(EchoServer::new(EchoService)).serve_with_incoming(incoming(listener)).await?;
     Ok(())
 }
 
-/// Connections without Nagle's delay.
+/// Returns accepted connections with `TCP_NODELAY`.
 fn incoming(listener: TcpListener) -> Pin<Box<dyn Stream<Item = std::io::Result<TcpStream>> + Send>> {
     Box::pin(poll_fn(move |cx| {
         listener.poll_accept(cx).map(|accepted| {
@@ -75,7 +75,7 @@ fn incoming(listener: TcpListener) -> Pin<Box<dyn Stream<Item = std::io::Result<
     }))
 }
 
-/// Makes `count` connections, without Nagle's delay by tonic's default.
+/// Opens `count` connections, with `TCP_NODELAY` by tonic's default.
 pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<EchoClient<Channel>>, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     let mut clients = Vec::with_capacity(count);
@@ -88,7 +88,7 @@ pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<Ech
 impl Link for EchoClient<Channel> {
     async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
         let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
-        // A clone is a handle to the same connection; tonic's calls want one of their own.
+        // tonic's calls need `&mut self`; a clone uses the same connection.
         let reply = EchoClient::echo(&mut self.clone(), request).await?.into_inner();
         sample.check(id, reply.id, &reply.name, &reply.payload)
     }

@@ -19,20 +19,20 @@ mod generated {
     pub(super) use volo_gen as idl;
 }
 
-/// How a client uses its connections.
+/// The assignment of calls to connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Connections {
-    /// Many calls at once on one.
+    /// Many concurrent calls per connection.
     Shared,
-    /// As many as there are calls.
+    /// A pool with one call at a time per connection.
     Pooled,
 }
 
-/// Says again what it is told.
+/// An implementation of [`Echo`].
 #[derive(Debug)]
-struct Parrot;
+struct EchoService;
 
-impl Echo for Parrot {
+impl Echo for EchoService {
     async fn echo(&self, request: EchoRequest) -> Result<EchoReply, ServerError> {
         let EchoRequest { id, name, payload, .. } = request;
         Ok(EchoReply { id, name, payload })
@@ -41,11 +41,11 @@ impl Echo for Parrot {
 
 /// Serves until the process is killed.
 pub(super) async fn serve(listener: TcpListener, connections: Connections) -> Result<(), Failure> {
-    let server = EchoServer::new(Parrot).multiplex(connections == Connections::Shared);
+    let server = EchoServer::new(EchoService).multiplex(connections == Connections::Shared);
     server.run(DefaultIncoming::from(listener)).await.map_err(|error| error as Failure)
 }
 
-/// Makes `count` clients, which connect when they are called.
+/// Creates `count` clients, which connect on their first call.
 pub(super) fn connect(address: SocketAddr, count: usize, connections: Connections) -> Vec<EchoClient> {
     let client = || {
         EchoClientBuilder::new("bench.Echo")

@@ -1,4 +1,4 @@
-//! A chat in the terminal: what one types goes to somebody, and what others say is printed.
+//! A terminal client for the IM cluster: it sends typed lines and prints received messages.
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
@@ -7,46 +7,46 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{Failure, log_to_stderr, stopped_by_signal};
+use examples::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::{
     client::{Client, Event, login},
     envelope::{Conversation, Recipient},
 };
 use tokio::sync::mpsc;
 
-/// A chat in the terminal, on whichever node of the cluster there is.
+/// A terminal client for the IM cluster.
 ///
-/// What one types goes to whom one talks with: /to USER, /group NAME USER USER…, /in N picks that. /list shows the conversations,
-/// /quit ends.
+/// Sends each typed line to the current recipient. Commands: /to USER, /group NAME USER USER… and /in N select the
+/// recipient, /list shows the conversations, /quit exits.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Who one is.
+    /// The user name.
     #[arg(long)]
     user: String,
-    /// The password; with --dev-login at the nodes, any.
+    /// The password; nodes with --dev-login accept any password.
     #[arg(long, env = "IM_PASSWORD", hide_env_values = true, default_value = "")]
     password: String,
-    /// Any node, as http://host:port.
+    /// The URL of any node, http://host:port.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9001")]
     gate: String,
-    /// The name of this device; another session of the same one ends.
+    /// The name of this device; logging in ends another session of the same device.
     #[arg(long, default_value = "terminal")]
     device: String,
-    /// Whom to talk with at first.
+    /// The first recipient.
     #[arg(long, value_name = "USER")]
     to: Option<String>,
 }
 
-/// What the terminal knows.
+/// The state of the client.
 struct Chat {
-    me: String,
+    user: String,
     client: Client,
     to: Option<Recipient>,
     conversations: Vec<Conversation>,
     sent: u64,
-    /// Messages that are not known to be stored.
-    unsettled: u64,
-    /// Makes the ids of this run unlike those of another.
+    /// The number of sent messages without a confirmation.
+    unconfirmed: u64,
+    /// A random prefix that makes message ids unique across runs.
     run: u64,
 }
 
@@ -56,32 +56,32 @@ async fn main() -> Result<(), Failure> {
     log_to_stderr("warn");
     let logged_in = login(&args.gate, &args.user, &args.password, &args.device, "terminal").await?;
     let mut chat = Chat {
-        me: args.user,
+        user: args.user,
         client: Client::start(logged_in),
         to: args.to.map(Recipient::User),
         conversations: Vec::new(),
         sent: 0,
-        unsettled: 0,
+        unconfirmed: 0,
         run: rand::random(),
     };
-    let mut lines = typed();
-    let mut stop = std::pin::pin!(stopped_by_signal());
+    let mut lines = read_lines();
+    let mut shutdown = std::pin::pin!(shutdown_signal());
     loop {
-        // Each may be dropped: the queues of lines and of events lose nothing.
+        // All branches are cancel-safe: the queues of lines and of events lose nothing.
         tokio::select! {
             line = lines.recv() => match line {
                 Some(line) if line.trim() != "/quit" => chat.handle_line(line.trim()).await,
                 _ => break,
             },
             event = chat.client.next() => match event {
-                Some(Event::Ended { reason }) => return Err(format!("the cluster has ended this session: {reason}").into()),
+                Some(Event::Ended { reason }) => return Err(format!("the cluster ended this session: {reason}").into()),
                 Some(event) => chat.handle_event(event),
                 None => break,
             },
-            () = &mut stop => break,
+            () = &mut shutdown => break,
         }
     }
-    chat.settle().await;
+    chat.wait_for_confirmations().await;
     Ok(())
 }
 
@@ -91,15 +91,15 @@ impl Chat {
         match words.next() {
             None => {}
             Some("/to") => match words.next() {
-                Some(user) => self.talk_with(Recipient::User(user.to_owned()), user),
-                None => println!("  /to USER"),
+                Some(user) => self.set_recipient(Recipient::User(user.to_owned()), user),
+                None => println!("  usage: /to USER"),
             },
             Some("/group") => match (words.next(), words.map(str::to_owned).collect::<Vec<_>>()) {
                 (Some(name), members) if !members.is_empty() => {
                     self.sent += 1;
                     self.client.create(format!("{:x}-{}", self.run, self.sent), name.to_owned(), members).await;
                 }
-                _ => println!("  /group NAME USER USER…"),
+                _ => println!("  usage: /group NAME USER USER…"),
             },
             Some("/list") => {
                 for (number, conversation) in (1..).zip(&self.conversations) {
@@ -111,70 +111,70 @@ impl Chat {
                 match number.and_then(|number| self.conversations.get(number.checked_sub(1)?)) {
                     Some(conversation) => {
                         let title = self.title(conversation);
-                        self.talk_with(Recipient::Conversation(conversation.conversation.clone()), &title);
+                        self.set_recipient(Recipient::Conversation(conversation.conversation.clone()), &title);
                     }
-                    None => println!("  /in N, as /list numbers them"),
+                    None => println!("  usage: /in N, with a number from /list"),
                 }
             }
-            Some(word) if word.starts_with('/') => println!("  /to, /group, /in, /list, /quit"),
+            Some(word) if word.starts_with('/') => println!("  commands: /to, /group, /in, /list, /quit"),
             Some(_) => match self.to.clone() {
                 Some(to) => {
                     self.sent += 1;
-                    self.unsettled += 1;
+                    self.unconfirmed += 1;
                     self.client.send(format!("{:x}-{}", self.run, self.sent), to, line.to_owned()).await;
                 }
-                None => println!("  with whom? /to USER"),
+                None => println!("  no recipient; select one with /to USER"),
             },
         }
     }
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Connected { node } => println!("* on node {node}"),
-            Event::Disconnected => println!("* the node is gone; looking for another"),
+            Event::Connected { node } => println!("* connected to node {node}"),
+            Event::Disconnected => println!("* disconnected; connecting to another node"),
             Event::Message(push) => {
-                if self.to.is_none() && push.from != self.me {
+                if self.to.is_none() && push.from != self.user {
                     self.to = Some(Recipient::Conversation(push.conversation.clone()));
                 }
                 let known = self.conversations.iter().find(|known| known.conversation == push.conversation);
-                let place = known.filter(|known| !known.name.is_empty()).map(|known| format!(" in {}", known.name));
-                println!("{}{}: {}", push.from, place.unwrap_or_default(), push.body);
+                let group = known.filter(|known| !known.name.is_empty()).map(|known| format!(" in {}", known.name));
+                println!("{}{}: {}", push.from, group.unwrap_or_default(), push.body);
             }
-            Event::Stored { .. } => self.unsettled -= 1,
+            Event::Stored { .. } => self.unconfirmed -= 1,
             Event::Failed { reason, .. } => {
-                self.unsettled = self.unsettled.saturating_sub(1);
+                self.unconfirmed = self.unconfirmed.saturating_sub(1);
                 println!("* not sent: {reason}");
             }
             Event::Conversation(conversation) => {
                 if conversation.id.is_some() {
                     let title = conversation.name.clone();
-                    self.talk_with(Recipient::Conversation(conversation.conversation.clone()), &title);
+                    self.set_recipient(Recipient::Conversation(conversation.conversation.clone()), &title);
                 }
                 self.conversations.retain(|known| known.conversation != conversation.conversation);
                 self.conversations.push(conversation);
             }
             Event::Presence(presence) => {
-                println!("* {} {}", presence.user, if presence.online { "is here" } else { "has gone" });
+                println!("* {} is {}", presence.user, if presence.online { "online" } else { "offline" });
             }
             _ => {}
         }
     }
 
-    /// Waits a moment for what was typed last.
-    async fn settle(&mut self) {
-        let settled = async {
-            while self.unsettled > 0 {
+    /// Waits up to 5 s for the confirmations of the last messages.
+    async fn wait_for_confirmations(&mut self) {
+        let confirmed = async {
+            while self.unconfirmed > 0 {
                 let Some(event) = self.client.next().await else { return };
                 self.handle_event(event);
             }
         };
-        if tokio::time::timeout(LAST_WORDS, settled).await.is_err() {
+        if tokio::time::timeout(CONFIRMATION_TIMEOUT, confirmed).await.is_err() {
             println!("* the last messages may not have been sent");
         }
     }
 
-    fn talk_with(&mut self, to: Recipient, title: &str) {
-        println!("* with {title}");
+    fn set_recipient(&mut self, to: Recipient, title: &str) {
+        println!("* recipient: {title}");
         self.to = Some(to);
     }
 
@@ -182,25 +182,25 @@ impl Chat {
         if !conversation.name.is_empty() {
             return conversation.name.clone();
         }
-        let others: Vec<_> = conversation.members.iter().filter(|member| **member != self.me).cloned().collect();
+        let others: Vec<_> = conversation.members.iter().filter(|member| **member != self.user).cloned().collect();
         others.join(", ")
     }
 }
 
-/// How long the last messages have.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The time that the last messages have to be confirmed.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The lines that are typed, until the end of the input.
-fn typed() -> mpsc::Receiver<String> {
-    let (typed, lines) = mpsc::channel(16);
-    // Reading a terminal cannot be cancelled: its thread ends with the process.
+/// Returns the typed lines until the end of the input.
+fn read_lines() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(16);
+    // Reading from a terminal cannot be cancelled, so the thread runs until the process ends.
     thread::spawn(move || {
         if io::stdin().is_terminal() {
             println!("* /to USER, /group NAME USER…, /list, /in N, /quit");
         }
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { return };
-            if typed.blocking_send(line).is_err() {
+            if sender.blocking_send(line).is_err() {
                 return;
             }
         }

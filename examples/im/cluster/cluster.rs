@@ -1,4 +1,4 @@
-//! [`Cluster`]: nodes as processes of this program.
+//! [`Cluster`]: nodes as child processes.
 
 use std::{env, fmt::Write as _, fs, process::Stdio, time::Duration};
 
@@ -10,23 +10,24 @@ use tokio::{
     time::timeout,
 };
 
-/// Nodes as processes, with what they share in a directory that goes when this is dropped. So do they.
+/// Node processes with a temporary directory for their registry, secret and messages. Dropping it kills the processes
+/// and removes the directory.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
     _directory: TempDir,
 }
 
-/// A node that runs.
+/// A running node.
 pub(crate) struct Node {
     process: Child,
-    /// Kept: a process whose output nobody takes dies of it.
+    /// Kept open, because a process that writes to a closed pipe is killed.
     _output: Lines<BufReader<ChildStdout>>,
     name: String,
     url: String,
 }
 
 impl Cluster {
-    /// Starts so many nodes, the first at `port`.
+    /// Starts `count` nodes: the first listens on `port`, the others on the following ports.
     pub(crate) async fn start(count: u16, port: u16) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new().prefix("im-").tempdir()?;
         let mut secret = String::new();
@@ -36,31 +37,31 @@ impl Cluster {
         fs::write(directory.path().join("secret"), secret)?;
         let mut nodes = Vec::new();
         for number in 0..count {
-            let port = if port == 0 { 0 } else { port.checked_add(number).ok_or("there is no such port")? };
+            let port = if port == 0 { 0 } else { port.checked_add(number).ok_or("the port number exceeds 65535")? };
             nodes.push(Node::start(&directory, number, port).await?);
         }
         Ok(Self { nodes, _directory: directory })
     }
 
-    /// Those that run.
+    /// Returns the running nodes.
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Kills the node of that name, as a crash would.
+    /// Kills the node with this name, which simulates a crash.
     pub(crate) async fn kill(&mut self, name: &str) -> Result<(), Failure> {
-        let place = self.nodes.iter().position(|node| node.name == name).ok_or("there is no such node")?;
-        Ok(self.nodes.remove(place).process.kill().await?)
+        let index = self.nodes.iter().position(|node| node.name == name).ok_or("no node has this name")?;
+        Ok(self.nodes.remove(index).process.kill().await?)
     }
 
-    /// Ends all nodes in order.
+    /// Drains all nodes and waits for their end.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         for node in &mut self.nodes {
-            // Each drains when its input ends.
+            // A node drains when its input ends.
             drop(node.process.stdin.take());
         }
         for node in &mut self.nodes {
-            if timeout(PATIENCE, node.process.wait()).await.is_err() {
+            if timeout(PROCESS_TIMEOUT, node.process.wait()).await.is_err() {
                 node.process.kill().await?;
             }
         }
@@ -85,25 +86,25 @@ impl Node {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let output = process.stdout.take().ok_or("a node without output")?;
+        let output = process.stdout.take().ok_or("a node process has no stdout")?;
         let mut output = BufReader::new(output).lines();
         // "node 1 serves clients on http://…/ and nodes on …"
-        let line = timeout(PATIENCE, output.next_line()).await??.ok_or("a node did not start")?;
+        let line = timeout(PROCESS_TIMEOUT, output.next_line()).await??.ok_or("a node process ended at its start")?;
         let mut words = line.split(' ');
         let (name, url) = (words.nth(1).unwrap_or_default().to_owned(), words.nth(3).unwrap_or_default().to_owned());
         Ok(Self { process, _output: output, name, url })
     }
 
-    /// What the node is called.
+    /// Returns the name of the node.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its page is.
+    /// Returns the URL of the node's page.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// How long a node has to start, or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time a node has to start or to end.
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);

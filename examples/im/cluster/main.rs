@@ -1,35 +1,36 @@
-//! A cluster of three nodes on this machine: a page to open in a browser, or a talk that plays by itself.
+//! An IM cluster on this machine, with a page for browsers or a scripted conversation.
 
 mod cluster;
 mod demo;
 
 use clap::{Parser, Subcommand};
-use examples::{Failure, log_to_stderr, stopped_by_signal};
+use examples::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::command::NodeArguments;
 use tokio::io::AsyncReadExt as _;
 
 use cluster::Cluster;
 
-/// Three nodes of the IM cluster on this machine, each a process, with nothing else to start. Prints where their pages are.
+/// Runs a cluster of IM nodes on this machine, each in its own process, without other servers. Prints the URLs of their
+/// pages.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many nodes.
+    /// The number of nodes.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=20))]
     nodes: u16,
-    /// The port of the first node for clients; the others have the next ones. 0: any that are free.
+    /// The client port of the first node; the other nodes use the following ports. With 0 each node uses a free port.
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
     port: u16,
-    /// Plays a talk across the nodes, kills one of them in the middle of it, and ends.
+    /// Runs a scripted conversation across the nodes, kills one of them during it, and exits.
     #[arg(long)]
     demo: bool,
     #[command(subcommand)]
     node: Option<Child>,
 }
 
-/// What this program starts itself as.
+/// The subcommand with which this program starts its child processes.
 #[derive(Debug, Subcommand)]
 enum Child {
-    /// One node; ends when its input does, so that none is left behind.
+    /// Runs one node. It exits when its input ends, so that no node outlives its parent.
     #[command(hide = true)]
     Node(NodeArguments),
 }
@@ -42,19 +43,19 @@ async fn main() -> Result<(), Failure> {
     }
     log_to_stderr("warn");
     if args.demo {
-        // Any ports: the talk is the same.
-        return demo::play(Cluster::start(args.nodes.max(3), 0).await?).await;
+        // The conversation does not depend on the ports, so use free ones.
+        return demo::run(Cluster::start(args.nodes.max(3), 0).await?).await;
     }
     let cluster = Cluster::start(args.nodes, args.port).await?;
-    println!("{} nodes; anybody may log in as anybody, with any password:", cluster.nodes().len());
+    println!("{} nodes; log in with any user name and any password:", cluster.nodes().len());
     for node in cluster.nodes() {
         println!("  node {}: {}", node.name(), node.url());
     }
     if let Some(node) = cluster.nodes().first() {
-        println!("In a terminal: cargo run -p im --bin im-chat -- --user ann --gate {}", node.url());
+        println!("terminal client: cargo run -p im --bin im-chat -- --user ann --gate {}", node.url());
     }
-    println!("Ctrl-C ends all of them.");
-    stopped_by_signal().await;
+    println!("press Ctrl-C to stop all nodes");
+    shutdown_signal().await;
     cluster.stop().await
 }
 
@@ -64,9 +65,9 @@ async fn serve(arguments: NodeArguments) -> Result<(), Failure> {
     println!("{node}");
     node.run_until(async {
         let mut parent = tokio::io::stdin();
-        // Ctrl-C reaches the parent too, which then closes the input; whichever comes first.
+        // Ctrl-C also reaches the parent, which then closes the input: the first of both events ends the node.
         tokio::select! {
-            () = stopped_by_signal() => {}
+            () = shutdown_signal() => {}
             _ = parent.read_u8() => {}
         }
     })

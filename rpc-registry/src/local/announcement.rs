@@ -1,14 +1,15 @@
-//! [`Announcement`]: the file by which a provider says that it lives.
+//! [`Announcement`]: the locked file that announces a provider.
 //!
-//! Two rules make a file's lock mean its provider's life:
+//! Two rules make the lock of a file equivalent to the life of its provider:
 //!
-//! 1. **A file is locked before it can be found.** It is written and locked under a name that readers pass over, and then renamed. So
-//!    a reader that finds a file without a lock has found a dead provider, never one that is about to lock; and since a provider
-//!    never waits for a lock on a file that others can see, a reader's own lock is in nobody's way.
-//! 2. **A name is used once.** So what a reader removes, after it found it without a lock, is the file it looked at, not a fresh one
-//!    that took its place meanwhile; and a file without a lock never gets one again.
+//! 1. **A file is locked before readers can find it.** The provider writes and locks the file under a name that readers
+//!    skip, and then renames it. A reader that finds an unlocked file has therefore found a dead provider, never one
+//!    that is about to lock. Since a provider never waits for a lock on a published file, the lock of a reader blocks
+//!    no provider.
+//! 2. **A file name is used once.** A reader that removes an unlocked file therefore removes the file that it checked,
+//!    not a new file under the same name; and an unlocked file is never locked again.
 //!
-//! Readers take a shared lock to look, so that two of them do not take each other for the provider.
+//! Readers probe with a shared lock, so that two readers do not mistake each other for the provider.
 
 use std::{
     collections::BTreeMap,
@@ -28,11 +29,11 @@ use crate::user_directory;
 /// A provider's file and its lock. Dropping it removes the file.
 pub(super) struct Announcement {
     path: PathBuf,
-    /// Held for its lock, which ends with it.
+    /// Holds the lock until it is dropped.
     _locked: File,
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Content {
     format: u32,
@@ -42,23 +43,23 @@ struct Content {
     metadata: BTreeMap<String, String>,
 }
 
-/// The only format so far. A reader passes over another.
+/// The only format version. Readers skip files of other versions.
 const FORMAT: u32 = 1;
 
-/// The longest file that is read, in bytes.
+/// The maximum length of a file, in bytes.
 const MAX_LEN: u64 = 64 * 1024;
 
-/// The end of the names that readers look at.
+/// The extension of published files.
 const PUBLISHED: &str = "json";
 
-/// The end of the names of files that are being written.
+/// The extension of files that are being written; readers skip them.
 const UNPUBLISHED: &str = "new";
 
-/// A file that was not published within this time never will be: its provider died between two system calls.
-const ABANDONED: Duration = Duration::from_secs(60);
+/// The age after which an unpublished file is removed: its provider died between two system calls.
+const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 impl Announcement {
-    /// Lists `instance` in `directory`, which is made if it is not there. Blocks.
+    /// Publishes `instance` in `directory`, which is created if it does not exist. Blocks.
     pub(super) fn publish(directory: &Path, service: &ServiceId, instance: &Instance) -> io::Result<Self> {
         let content = Content {
             format: FORMAT,
@@ -69,7 +70,10 @@ impl Announcement {
         };
         let text = serde_json::to_vec(&content)?;
         if text.len() as u64 > MAX_LEN {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is longer than {MAX_LEN} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("announcement is {} bytes, limit is {MAX_LEN}", text.len()),
+            ));
         }
         user_directory::create(directory)?;
         remove_abandoned(directory);
@@ -77,7 +81,7 @@ impl Announcement {
         let name = unique_name(instance.address());
         let unpublished = directory.join(&name).with_extension(UNPUBLISHED);
         let mut file = File::create_new(&unpublished)?;
-        // From here on the file is removed if a step fails.
+        // From here on, dropping the announcement removes the file if a step fails.
         let mut announcement = Self { path: unpublished, _locked: file.try_clone()? };
         file.try_lock()?;
         file.write_all(&text)?;
@@ -87,20 +91,22 @@ impl Announcement {
         Ok(announcement)
     }
 
-    /// Takes the provider off the list. Blocks.
+    /// Removes the file. Blocks.
     pub(super) fn withdraw(self) -> io::Result<()> {
-        gone_is_fine(fs::remove_file(&self.path))
+        ignore_not_found(fs::remove_file(&self.path))
     }
 }
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // What remains is a file without a lock, which the next reader removes.
+        // If this fails, the file is unlocked, and the next reader removes it.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The providers of `service` that live, by address; and what could not be read. Removes the files of the dead. Blocks.
+/// Returns the alive providers of `service`, sorted by address, and the errors of unreadable files. Blocks.
+///
+/// Removes the files of dead providers.
 pub(super) fn scan(directory: &Path, service: &ServiceId) -> io::Result<(Vec<Instance>, Vec<io::Error>)> {
     let mut paths = Vec::new();
     match fs::read_dir(directory) {
@@ -117,23 +123,23 @@ pub(super) fn scan(directory: &Path, service: &ServiceId) -> io::Result<(Vec<Ins
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Names begin with the time, so of two files for one address the newer wins.
+    // File names begin with the time, so the newer of two files for one address replaces the older.
     paths.sort();
-    let (mut living, mut unreadable) = (BTreeMap::new(), Vec::new());
+    let (mut alive, mut unreadable) = (BTreeMap::new(), Vec::new());
     for path in paths {
-        match look(&path, service) {
+        match read_if_alive(&path, service) {
             Ok(Some(instance)) => {
-                living.insert(instance.address(), instance);
+                alive.insert(instance.address(), instance);
             }
             Ok(None) => {}
             Err(cause) => unreadable.push(io::Error::new(cause.kind(), format!("{}: {cause}", path.display()))),
         }
     }
-    Ok((living.into_values().collect(), unreadable))
+    Ok((alive.into_values().collect(), unreadable))
 }
 
-/// The provider whose file this is, or `None` when it is dead; then the file is removed.
-fn look(path: &Path, service: &ServiceId) -> io::Result<Option<Instance>> {
+/// Returns the provider of a file. If the provider is dead, removes the file and returns `None`.
+fn read_if_alive(path: &Path, service: &ServiceId) -> io::Result<Option<Instance>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -141,7 +147,7 @@ fn look(path: &Path, service: &ServiceId) -> io::Result<Option<Instance>> {
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => read(file, service).map(Some),
         Err(TryLockError::Error(error)) => Err(error),
-        Ok(()) => gone_is_fine(fs::remove_file(path)).map(|()| None),
+        Ok(()) => ignore_not_found(fs::remove_file(path)).map(|()| None),
     }
 }
 
@@ -151,11 +157,11 @@ fn read(file: File, service: &ServiceId) -> io::Result<Instance> {
     parse(&text, service)
 }
 
-/// The instance that the text of a file is about.
+/// Parses the content of a file.
 pub(crate) fn parse(text: &[u8], service: &ServiceId) -> io::Result<Instance> {
-    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     if text.len() as u64 > MAX_LEN {
-        return Err(wrong(format!("longer than {MAX_LEN} bytes")));
+        return Err(invalid(format!("announcement is longer than {MAX_LEN} bytes")));
     }
     #[derive(Deserialize)]
     struct Format {
@@ -163,29 +169,29 @@ pub(crate) fn parse(text: &[u8], service: &ServiceId) -> io::Result<Instance> {
     }
     let Format { format } = serde_json::from_slice(text)?;
     if format != FORMAT {
-        return Err(wrong(format!("its format is {format}, this version reads {FORMAT}")));
+        return Err(invalid(format!("announcement has format version {format}, supported is {FORMAT}")));
     }
     let content: Content = serde_json::from_slice(text)?;
     if content.service != service.to_string() {
-        return Err(wrong(format!("it is about `{}`", content.service)));
+        return Err(invalid(format!("announcement is for the service `{}`, expected `{service}`", content.service)));
     }
     let instance = Instance::new(content.address).with_weight(content.weight);
     Ok(content.metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
 }
 
-/// Removes files that were left half-made, which only a kill at the wrong moment does.
+/// Removes unpublished files that a provider left behind because it was killed while it published.
 fn remove_abandoned(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
         let is_old = || entry.metadata()?.modified()?.elapsed().map_err(io::Error::other);
-        if path.extension().is_some_and(|end| end == UNPUBLISHED) && is_old().is_ok_and(|age| age > ABANDONED) {
+        if path.extension().is_some_and(|end| end == UNPUBLISHED) && is_old().is_ok_and(|age| age > ABANDONED_AGE) {
             let _ = fs::remove_file(&path);
         }
     }
 }
 
-/// A name that no other file ever has: time, process, count. The address is for people.
+/// Returns a unique file name of time, process id and count. The address only helps operators.
 fn unique_name(address: SocketAddr) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +200,7 @@ fn unique_name(address: SocketAddr) -> String {
     format!("{time:020}-{}-{count}-{address}.{PUBLISHED}", std::process::id())
 }
 
-fn gone_is_fine(removed: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -211,49 +217,49 @@ mod tests {
         Instance::new(([127, 0, 0, 1], port).into()).with_weight(2.5).with_metadata("protocol", "msnb")
     }
 
-    fn living(directory: &Path) -> Vec<Instance> {
-        let (living, unreadable) = scan(directory, &SERVICE).unwrap();
+    fn alive(directory: &Path) -> Vec<Instance> {
+        let (alive, unreadable) = scan(directory, &SERVICE).unwrap();
         assert!(unreadable.is_empty(), "{unreadable:?}");
-        living
+        alive
     }
 
     #[test]
-    fn what_is_announced_is_found_until_it_is_dropped() {
+    fn scan_finds_announcement_until_it_is_dropped() {
         let scratch = tempfile::tempdir().unwrap();
-        let directory = scratch.path().join("not yet there");
-        assert_eq!(living(&directory), []);
+        let directory = scratch.path().join("new");
+        assert_eq!(alive(&directory), []);
         let one = Announcement::publish(&directory, &SERVICE, &instance(1)).unwrap();
         let two = Announcement::publish(&directory, &SERVICE, &instance(2)).unwrap();
-        assert_eq!(living(&directory), [instance(1), instance(2)]);
+        assert_eq!(alive(&directory), [instance(1), instance(2)]);
         drop(one);
-        assert_eq!(living(&directory), [instance(2)]);
+        assert_eq!(alive(&directory), [instance(2)]);
         two.withdraw().unwrap();
-        assert_eq!(living(&directory), []);
+        assert_eq!(alive(&directory), []);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     }
 
     #[test]
-    fn the_newer_of_two_files_for_one_address_wins() {
+    fn newer_of_two_files_for_one_address_wins() {
         let scratch = tempfile::tempdir().unwrap();
         let _old = Announcement::publish(scratch.path(), &SERVICE, &instance(1)).unwrap();
         let new = Announcement::publish(scratch.path(), &SERVICE, &instance(1).with_weight(7.0)).unwrap();
-        assert_eq!(living(scratch.path()), [instance(1).with_weight(7.0)]);
+        assert_eq!(alive(scratch.path()), [instance(1).with_weight(7.0)]);
         drop(new);
-        assert_eq!(living(scratch.path()), [instance(1)]);
+        assert_eq!(alive(scratch.path()), [instance(1)]);
     }
 
     #[test]
-    fn a_file_without_a_lock_is_dead_and_removed() {
+    fn scan_removes_unlocked_files() {
         let scratch = tempfile::tempdir().unwrap();
-        let lives = Announcement::publish(scratch.path(), &SERVICE, &instance(1)).unwrap();
+        let owned = Announcement::publish(scratch.path(), &SERVICE, &instance(1)).unwrap();
         let dead = scratch.path().join("0-1-0-dead.json");
-        fs::copy(&lives.path, &dead).unwrap();
-        assert_eq!(living(scratch.path()), [instance(1)]);
-        assert!(!dead.exists() && lives.path.exists());
+        fs::copy(&owned.path, &dead).unwrap();
+        assert_eq!(alive(scratch.path()), [instance(1)]);
+        assert!(!dead.exists() && owned.path.exists());
     }
 
     #[test]
-    fn what_cannot_be_read_is_passed_over() {
+    fn scan_skips_unreadable_files() {
         let scratch = tempfile::tempdir().unwrap();
         let _good = Announcement::publish(scratch.path(), &SERVICE, &instance(1)).unwrap();
         let content = |format, service: &str| {
@@ -276,24 +282,24 @@ mod tests {
             file.lock().unwrap();
             held.push(file);
         }
-        let (living, unreadable) = scan(scratch.path(), &SERVICE).unwrap();
-        assert_eq!((living, unreadable.len()), (vec![instance(1)], bad.len()));
+        let (alive, unreadable) = scan(scratch.path(), &SERVICE).unwrap();
+        assert_eq!((alive, unreadable.len()), (vec![instance(1)], bad.len()));
     }
 
     #[test]
-    fn the_longest_file_is_read_and_a_longer_one_not_written() {
+    fn files_up_to_the_limit_are_read_longer_rejected() {
         let scratch = tempfile::tempdir().unwrap();
         let with = |len| Instance::new(([127, 0, 0, 1], 1).into()).with_metadata("a", "x".repeat(len));
-        let lengths = |instance: &Instance| {
-            let announced = Announcement::publish(scratch.path(), &SERVICE, instance)?;
-            fs::metadata(&announced.path).map(|file| file.len())
+        let published_length = |instance: &Instance| {
+            let announcement = Announcement::publish(scratch.path(), &SERVICE, instance)?;
+            fs::metadata(&announcement.path).map(|file| file.len())
         };
-        let frame = lengths(&with(0)).unwrap();
-        let room = (MAX_LEN - frame) as usize;
-        let longest = Announcement::publish(scratch.path(), &SERVICE, &with(room)).unwrap();
-        assert_eq!(living(scratch.path()), [with(room)]);
+        let overhead = published_length(&with(0)).unwrap();
+        let longest_value = (MAX_LEN - overhead) as usize;
+        let longest = Announcement::publish(scratch.path(), &SERVICE, &with(longest_value)).unwrap();
+        assert_eq!(alive(scratch.path()), [with(longest_value)]);
         drop(longest);
-        assert!(lengths(&with(room + 1)).is_err());
+        assert!(published_length(&with(longest_value + 1)).is_err());
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! [`Local`]: a registry for the processes of one machine, without a server.
 
 mod announcement;
+mod blocking;
 mod watcher;
 
 use std::{
@@ -20,28 +21,30 @@ use tokio_util::{
 
 use self::announcement::Announcement;
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::announcement::parse as announced;
+pub(crate) use self::announcement::parse as parse_announcement;
 use crate::{address, user_directory, watches::Watches};
 
-/// A directory that the processes of one machine share: `local:` for this user's own, `local:/dir` for another.
+/// A registry in a directory that the processes of one machine share: `local:` or `local:/dir`.
 ///
-/// A provider keeps one file for each service, under a lock that the system drops when the process dies, however it dies. A consumer
-/// reads the directory every 100 ms: a provider is found, and a killed one is gone, within about 200 ms.
+/// A provider keeps one locked file per service; the operating system releases the lock when the process ends, even
+/// after a crash. A consumer reads the directory every 100 ms, so it finds a new provider, and drops a killed one,
+/// within about 200 ms.
 ///
-/// This user's own directory is `$XDG_RUNTIME_DIR/msnb` where that is set, else `msnb-<user id>` in the directory for temporary
-/// files; processes which are to see each other must agree on it. It is made with permissions for this user only, and refused
-/// if somebody else owns it or may write to it. A directory that is named is used as it is, and made likewise if it is not there.
+/// `local:` names this user's directory: `$XDG_RUNTIME_DIR/msnb` if that variable is set, otherwise `msnb-<user id>` in
+/// the directory for temporary files. All processes must resolve it to the same path. It is created with permissions
+/// for this user only, and rejected if another user owns it or can write to it. `local:/dir` uses `/dir` without this
+/// check, and creates it with the same permissions if it does not exist.
 ///
-/// It needs a local file system: locks on network file systems may outlive their process. A provider that forks without `exec` stays
-/// listed until the child ends too.
+/// The directory must be on a local file system: locks on network file systems may outlive their process. A provider
+/// that forks without `exec` stays listed until the child ends too.
 ///
 /// # Drop
 ///
-/// Takes off what was registered through this handle and ends its watches.
+/// Removes the registrations made through this handle and ends its watches.
 pub struct Local {
     directory: PathBuf,
     url: String,
-    announced: Mutex<HashMap<(ServiceId, SocketAddr), Announcement>>,
+    announcements: Mutex<HashMap<(ServiceId, SocketAddr), Announcement>>,
     watches: Arc<Watches>,
     watchers: TaskTracker,
     runtime: Handle,
@@ -50,37 +53,38 @@ pub struct Local {
 }
 
 impl Local {
-    /// Uses `directory`, or this user's own.
+    /// Opens the registry in `directory`, or in this user's directory if `None`.
     ///
     /// # Errors
     ///
-    /// `Unavailable` when the directory can neither be used nor made, `PermissionDenied` when this user's own is not only this
-    /// user's, `Unimplemented` on a system other than Unix, where a locked file cannot be read.
+    /// - `Unavailable` if the directory can neither be used nor created.
+    /// - `PermissionDenied` if another user owns this user's directory or can write to it.
+    /// - `Unimplemented` on systems other than Unix, where a locked file cannot be read.
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime with its time driver enabled.
     pub async fn open(directory: Option<PathBuf>) -> Result<Self, Error> {
         if !cfg!(unix) {
-            return Err(Error::not_executed(Code::Unimplemented, "`local:` works on Unix only"));
+            return Err(Error::not_executed(Code::Unimplemented, "`local:` is supported on Unix only"));
         }
         let url = directory.as_ref().map_or_else(|| "local:".to_owned(), |path| format!("local:{}", path.display()));
-        let directory = blocking(move || {
-            let own = directory.is_none();
+        let directory = blocking::run(move || {
+            let is_private = directory.is_none();
             let directory = directory.unwrap_or_else(user_directory::path);
             user_directory::create(&directory)?;
-            if own {
+            if is_private {
                 user_directory::check_private(&directory)?;
             }
             Ok(directory)
         })
         .await
-        .map_err(|cause| failed("the directory of `local:` cannot be used", cause))?;
+        .map_err(|cause| failed("cannot use the directory of `local:`", cause))?;
         let stop = CancellationToken::new();
         Ok(Self {
             directory,
             url,
-            announced: Mutex::default(),
+            announcements: Mutex::default(),
             watches: Arc::default(),
             watchers: TaskTracker::new(),
             runtime: Handle::current(),
@@ -89,13 +93,14 @@ impl Local {
         })
     }
 
-    fn announced(&self) -> MutexGuard<'_, HashMap<(ServiceId, SocketAddr), Announcement>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn announcements(&self) -> MutexGuard<'_, HashMap<(ServiceId, SocketAddr), Announcement>> {
+        self.announcements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Registry for Local {
-    /// As the trait says; and `Unavailable` when the file cannot be written, or its file system has no locks.
+    /// As specified by the trait; also returns `Unavailable` if the file cannot be written or the file system has no
+    /// locks.
     fn register<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -106,10 +111,10 @@ impl Registry for Local {
             let key = (service.clone(), instance.address());
             let directory = service_directory(&self.directory, service)?;
             let service = service.clone();
-            let announcement = blocking(move || Announcement::publish(&directory, &service, &instance))
+            let announcement = blocking::run(move || Announcement::publish(&directory, &service, &instance))
                 .await
-                .map_err(|cause| failed("the provider cannot be announced", cause))?;
-            let replaced = self.announced().insert(key, announcement);
+                .map_err(|cause| failed("cannot write the announcement of the provider", cause))?;
+            let replaced = self.announcements().insert(key, announcement);
             remove(replaced).await?;
             Ok(RegisterOutcome::Confirmed)
         })
@@ -117,7 +122,7 @@ impl Registry for Local {
 
     fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            let announcement = self.announced().remove(&(service.clone(), address));
+            let announcement = self.announcements().remove(&(service.clone(), address));
             remove(announcement).await
         })
     }
@@ -146,24 +151,19 @@ impl fmt::Debug for Local {
     }
 }
 
-/// The files of one service. `@` stands for the colon, which not every file system takes.
+/// Returns the directory for the files of one service. `@` replaces the colon, which some file systems reject.
 fn service_directory(root: &Path, service: &ServiceId) -> Result<PathBuf, Error> {
-    // A constant ServiceId was not checked, and must not lead out of the directory.
+    // A constant ServiceId is not validated at construction, and must not escape the directory.
     let service = ServiceId::new(service.name(), service.version())?;
     Ok(root.join(format!("{}@{}", service.name(), service.version())))
 }
 
-/// Dropping an announcement removes a file, which may block.
+/// Withdraws an announcement off the runtime's worker threads, because removing a file may block.
 async fn remove(announcement: Option<Announcement>) -> Result<(), Error> {
     let Some(announcement) = announcement else { return Ok(()) };
-    blocking(move || announcement.withdraw())
+    blocking::run(move || announcement.withdraw())
         .await
-        .map_err(|cause| failed("the provider's announcement cannot be removed", cause))
-}
-
-/// Runs `work` where it may block. A caller that goes away leaves it to end by itself.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+        .map_err(|cause| failed("cannot remove the announcement of the provider", cause))
 }
 
 fn failed(what: &'static str, cause: io::Error) -> Error {

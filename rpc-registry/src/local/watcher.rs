@@ -1,4 +1,4 @@
-//! The driver of one watch: reads the service's directory again and again.
+//! The driver of one watch: reads the service's directory periodically.
 
 use std::{
     path::PathBuf,
@@ -16,15 +16,15 @@ use crate::{
     watches::{Publisher, Watches, publish},
 };
 
-/// How often the directory is read.
+/// The time between two scans of the directory.
 ///
-/// Reading is what finds the dead: a lock that ends makes no file system event, so a notification service would not spare it. With ten
-/// providers it costs some 30 system calls.
-const PERIOD: Duration = Duration::from_millis(100);
+/// Only a scan detects dead providers: releasing a lock causes no file system event, so change notifications could not
+/// replace the scans. A scan of ten providers takes about 30 system calls.
+const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Publishes the living providers of `service` until nobody receives them, or `stop`.
+/// Publishes the alive providers of `service` until the watch has no receivers or `stop` is cancelled.
 ///
-/// Only one reading is under way at a time; a slow file system makes readings rarer, not more.
+/// Scans do not overlap: a slow file system makes scans less frequent.
 pub(super) async fn run(
     service: ServiceId,
     directory: Result<PathBuf, Error>,
@@ -34,14 +34,14 @@ pub(super) async fn run(
 ) {
     let directory = match directory {
         Ok(directory) => directory,
-        // Nobody can register under this name either.
-        Err(error) => return tracing::warn!(%service, %error, "this service can have no providers"),
+        // Registering under this invalid name fails too.
+        Err(error) => return tracing::warn!(%service, %error, "cannot watch the service: its name is invalid"),
     };
     let warnings = Throttle::default();
-    let mut ticks = interval(PERIOD);
+    let mut ticks = interval(SCAN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // Both are cancel-safe: a tick that is not taken stays due.
+        // Both branches are cancel-safe: a tick that is not consumed stays due.
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
@@ -51,20 +51,20 @@ pub(super) async fn run(
         }
         let scanned = {
             let (directory, service) = (directory.clone(), service.clone());
-            blocking(move || announcement::scan(&directory, &service)).await
+            blocking::run(move || announcement::scan(&directory, &service)).await
         };
-        // An error is no list: the last one stays.
+        // After an error, receivers keep the last list.
         let problem = match scanned {
-            Ok((living, mut unreadable)) => {
-                publish(&publisher, living);
+            Ok((alive, mut unreadable)) => {
+                publish(&publisher, alive);
                 unreadable.pop()
             }
             Err(error) => Some(error),
         };
         if let Some(error) = problem
-            && warnings.pass(Instant::now())
+            && warnings.allow(Instant::now())
         {
-            tracing::warn!(%service, directory = %directory.display(), %error, "a provider's file cannot be read");
+            tracing::warn!(%service, directory = %directory.display(), %error, "cannot read a provider's announcement");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! [`Catalog`]: which instances exist, and which of them an operator has disabled.
+//! [`Catalog`]: looks up over HTTP which instances exist, and which of them an operator has disabled.
 //!
-//! Over gRPC a disabled instance is hidden from everybody, like one that does not exist. Only the HTTP interface distinguishes them, and it
-//! differs between servers.
+//! Over gRPC, Nacos hides a disabled instance like an instance that does not exist. Only the HTTP interface
+//! distinguishes them, and that interface differs between servers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,51 +24,53 @@ use super::{
 };
 use crate::address::HostPort;
 
-/// Reads over HTTP which instances exist.
+/// A client of the HTTP interface for the states of instances.
 pub(super) struct Catalog {
     config: Arc<Config>,
     http: Arc<Http>,
     login: Arc<Login>,
 }
 
-/// Whether each instance that exists is enabled.
+/// Maps each existing instance to whether it is enabled.
 pub(super) type States = BTreeMap<SocketAddr, bool>;
 
-/// The most instances that are asked for one by one, of a server which offers nothing else.
+/// The maximum number of instances that are queried one by one, on servers without a list of instances.
 const MAX_SINGLE: usize = 64;
 
-/// How many of them are asked for at once.
-const AT_ONCE: usize = 8;
+/// The maximum number of concurrent queries for single instances.
+const MAX_CONCURRENT: usize = 8;
 
-/// The longest that all servers together may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
+/// The time that all servers together have to answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The size of the one page that is asked for. Servers take larger ones than a service has instances.
-const PAGE: &str = "100000";
+/// The page size of the only requested page. It exceeds the number of instances of any service, and servers accept it.
+const PAGE_SIZE: &str = "100000";
 
 impl Catalog {
     pub(super) fn new(config: Arc<Config>, http: Arc<Http>, login: Arc<Login>) -> Self {
         Self { config, http, login }
     }
 
-    /// Asks one server after another, in random order, for the states of these instances. Those that do not exist are left out.
+    /// Queries one server after another, in random order, for the states of these instances. Omits instances that do
+    /// not exist.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` when the user may not read them, `Unavailable` when no server answers within 3 s.
+    /// `PermissionDenied` if the user may not read them, `Unavailable` if no server answers within 3 s.
     pub(super) async fn states(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
-        let unanswered =
-            || Error::not_executed(Code::Unavailable, "no Nacos server says over HTTP which instances exist");
-        timeout(ANSWER, self.ask_all(service, addresses)).await.unwrap_or_else(|_| Err(unanswered()))
+        timeout(TIMEOUT, self.query_servers(service, addresses)).await.unwrap_or_else(|_| {
+            let message = format!("no answer from a Nacos server to an HTTP query for instances within {TIMEOUT:?}");
+            Err(Error::not_executed(Code::Unavailable, message))
+        })
     }
 
-    async fn ask_all(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
+    async fn query_servers(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
         let mut last =
-            Error::not_executed(Code::Unavailable, "no Nacos server has a path that says which instances exist");
+            Error::not_executed(Code::Unavailable, "no Nacos server has an HTTP path for the instances of a service");
         let mut servers: Vec<_> = self.config.servers.iter().collect();
         servers.shuffle(&mut rand::rng());
         for server in servers {
-            match self.ask(server, service, addresses).await {
+            match self.query_server(server, service, addresses).await {
                 Ok(Some(mut states)) => {
                     states.retain(|address, _| addresses.contains(address));
                     return Ok(states);
@@ -80,8 +82,8 @@ impl Catalog {
         Err(last)
     }
 
-    /// Asks one server in the way of its version; `None` when it offers none.
-    async fn ask(
+    /// Queries one server through the path of its version; `None` if it has no such path.
+    async fn query_server(
         &self,
         server: &HostPort,
         service: &ServiceId,
@@ -92,20 +94,20 @@ impl Catalog {
         // Version 3.
         let parameters = [("groupName", group), ("serviceName", &name)];
         let response = self.get(server, "/nacos/v3/admin/ns/instance/list", &parameters).await?;
-        if let Some(states) = self.read_all(&response)? {
+        if let Some(states) = self.read_list(&response)? {
             return Ok(Some(states));
         }
-        // Version 2 takes the group as a part of the name only.
+        // Version 2 accepts the group only as a part of the name.
         let grouped = format!("{group}@@{name}");
-        let parameters = [("serviceName", &*grouped), ("pageNo", "1"), ("pageSize", PAGE)];
+        let parameters = [("serviceName", &*grouped), ("pageNo", "1"), ("pageSize", PAGE_SIZE)];
         let response = self.get(server, "/nacos/v2/ns/catalog/instances", &parameters).await?;
-        if let Some(states) = self.read_all(&response)? {
+        if let Some(states) = self.read_list(&response)? {
             return Ok(Some(states));
         }
         // r-nacos.
         let single: Vec<_> = addresses.iter().take(MAX_SINGLE).copied().collect();
-        let single = single.into_iter().map(|address| self.ask_single(server, &name, address));
-        let answers: Vec<_> = stream::iter(single).buffer_unordered(AT_ONCE).try_collect().await?;
+        let single = single.into_iter().map(|address| self.query_instance(server, &name, address));
+        let answers: Vec<_> = stream::iter(single).buffer_unordered(MAX_CONCURRENT).try_collect().await?;
         let mut states = States::new();
         for (address, answer) in answers {
             match answer {
@@ -117,7 +119,7 @@ impl Catalog {
         Ok(Some(states))
     }
 
-    async fn ask_single(
+    async fn query_instance(
         &self,
         server: &HostPort,
         name: &str,
@@ -126,7 +128,7 @@ impl Catalog {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let parameters = [("groupName", &*self.config.group), ("serviceName", name), ("ip", &ip), ("port", &port)];
         let response = self.get(server, "/nacos/v1/ns/instance", &parameters).await?;
-        Ok((address, read_one(&response)))
+        Ok((address, read_instance(&response)))
     }
 
     async fn get(&self, server: &HostPort, path: &str, parameters: &[(&str, &str)]) -> Result<Response, Error> {
@@ -138,35 +140,35 @@ impl Catalog {
         match response.status {
             401 | 403 => {
                 let user = self.config.username().unwrap_or("(none)");
-                let message =
-                    format!("Nacos does not allow the user `{user}` to read the instances of a service over HTTP");
+                let message = format!("Nacos denies the user `{user}` to read the instances of a service over HTTP");
                 Err(Error::not_executed(Code::PermissionDenied, message))
             }
             _ => Ok(response),
         }
     }
 
-    /// Reads a list of all instances; `None` when the server has no such path.
-    fn read_all(&self, response: &Response) -> Result<Option<States>, Error> {
-        let answer = serde_json::from_str::<All>(&response.text);
+    /// Reads a list of all instances; `None` if the server does not have the path.
+    fn read_list(&self, response: &Response) -> Result<Option<States>, Error> {
+        let answer = serde_json::from_str::<ListAnswer>(&response.text);
         match (response.status, answer) {
-            (200, Ok(All { data: Data::Instances(instances) | Data::Page { instances }, .. })) => {
+            (200, Ok(ListAnswer { data: ListData::Instances(instances) | ListData::Page { instances }, .. })) => {
                 let cluster = self.config.cluster.as_deref();
-                let in_cluster = |entry: &&Entry| cluster.is_none() || entry.cluster_name.as_deref() == cluster;
-                let state = |entry: &Entry| Some((listing::address(&entry.ip, entry.port)?, entry.enabled));
+                let in_cluster =
+                    |found: &&CatalogInstance| cluster.is_none() || found.cluster_name.as_deref() == cluster;
+                let state = |found: &CatalogInstance| Some((listing::address(&found.ip, found.port)?, found.enabled));
                 let mut states = States::new();
-                // An address that is listed twice is called if either entry may be.
+                // An address that is listed twice is enabled if either instance is.
                 for (address, enabled) in instances.iter().filter(in_cluster).filter_map(state) {
                     *states.entry(address).or_default() |= enabled;
                 }
                 Ok(Some(states))
             }
-            // With a code it is an answer: there is no such service.
-            (404, Ok(All { code: Some(_), .. })) => Ok(Some(States::new())),
+            // A status 404 with a code is an answer: the service does not exist.
+            (404, Ok(ListAnswer { code: Some(_), .. })) => Ok(Some(States::new())),
             (404 | 405 | 410 | 501, _) => Ok(None),
             (status, _) => {
                 let message =
-                    format!("a Nacos server answers a query for the instances of a service with status {status}");
+                    format!("a Nacos server answered a query for the instances of a service with status {status}");
                 Err(Error::not_executed(Code::Unavailable, message))
             }
         }
@@ -175,29 +177,29 @@ impl Catalog {
 
 struct NoSuchPath;
 
-/// Reads one instance of r-nacos: whether it is enabled, if it exists. The official servers leave that out.
-fn read_one(response: &Response) -> Result<Option<bool>, NoSuchPath> {
+/// Reads whether one instance of r-nacos is enabled; `None` if it does not exist. The official servers omit `enabled`.
+fn read_instance(response: &Response) -> Result<Option<bool>, NoSuchPath> {
     #[derive(Deserialize)]
-    struct One {
+    struct Answer {
         enabled: Option<bool>,
     }
     match (response.status, serde_json::from_str(&response.text)) {
-        (200, Ok(One { enabled: Some(enabled) })) => Ok(Some(enabled)),
+        (200, Ok(Answer { enabled: Some(enabled) })) => Ok(Some(enabled)),
         (500, _) => Ok(None),
         _ => Err(NoSuchPath),
     }
 }
 
 #[derive(Deserialize)]
-struct All {
+struct ListAnswer {
     code: Option<i64>,
     #[serde(default)]
-    data: Data,
+    data: ListData,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct CatalogInstance {
     ip: String,
     port: i32,
     enabled: bool,
@@ -206,19 +208,19 @@ struct Entry {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Data {
+enum ListData {
     /// Version 3.
-    Instances(Vec<Entry>),
-    /// Version 2. Without instances the entry is left out.
+    Instances(Vec<CatalogInstance>),
+    /// Version 2. Without instances, the server omits the field.
     Page {
         #[serde(default)]
-        instances: Vec<Entry>,
+        instances: Vec<CatalogInstance>,
     },
-    /// Not a list, as the explanation of an error.
+    /// Not a list, such as the text of an error.
     Other(serde::de::IgnoredAny),
 }
 
-impl Default for Data {
+impl Default for ListData {
     fn default() -> Self {
         Self::Other(serde::de::IgnoredAny)
     }
@@ -244,37 +246,37 @@ mod tests {
         {"ip":"10.0.0.1","port":2,"weight":1.0,"healthy":true,"enabled":true,"clusterName":"DEFAULT","metadata":{}}]"#;
 
     #[test]
-    fn lists_of_versions_2_and_3_are_understood() {
+    fn read_list_supports_versions_2_and_3() {
         let expected = States::from([(([10, 0, 0, 1], 1).into(), false), (([10, 0, 0, 1], 2).into(), true)]);
         for text in [
             format!(r#"{{"code":0,"message":"success","data":{INSTANCES}}}"#),
             format!(r#"{{"code":0,"message":"success","data":{{"instances":{INSTANCES},"count":2}}}}"#),
         ] {
-            assert_eq!(catalog().read_all(&response(200, &text)).unwrap(), Some(expected.clone()));
+            assert_eq!(catalog().read_list(&response(200, &text)).unwrap(), Some(expected.clone()));
         }
         let none = r#"{"code":0,"message":"success","data":{"count":0}}"#;
-        assert_eq!(catalog().read_all(&response(200, none)).unwrap(), Some(States::new()));
+        assert_eq!(catalog().read_list(&response(200, none)).unwrap(), Some(States::new()));
         let unknown = r#"{"code":30000,"message":"server error","data":"service a@@b is not found!"}"#;
-        assert_eq!(catalog().read_all(&response(404, unknown)).unwrap(), Some(States::new()));
+        assert_eq!(catalog().read_list(&response(404, unknown)).unwrap(), Some(States::new()));
     }
 
     #[test]
-    fn missing_paths_and_faults_are_distinguished() {
+    fn read_list_distinguishes_missing_paths_from_faults() {
         for text in ["", r#"{"timestamp":"now","status":404,"error":"Not Found"}"#] {
-            assert_eq!(catalog().read_all(&response(404, text)).unwrap(), None);
+            assert_eq!(catalog().read_list(&response(404, text)).unwrap(), None);
         }
-        assert_eq!(catalog().read_all(&response(410, "use another API")).unwrap(), None);
+        assert_eq!(catalog().read_list(&response(410, "use another API")).unwrap(), None);
         for (status, text) in [(200, "<html>"), (500, "caused: fault"), (200, r#"{"code":0,"data":"text"}"#)] {
-            assert_eq!(catalog().read_all(&response(status, text)).unwrap_err().code(), Code::Unavailable, "{text}");
+            assert_eq!(catalog().read_list(&response(status, text)).unwrap_err().code(), Code::Unavailable, "{text}");
         }
     }
 
     #[test]
-    fn instances_of_r_nacos_are_understood() {
-        assert!(matches!(read_one(&response(200, r#"{"ip":"a","enabled":false}"#)), Ok(Some(false))));
-        assert!(matches!(read_one(&response(500, "error")), Ok(None)));
-        // The official servers say nothing of it.
-        assert!(read_one(&response(200, r#"{"ip":"a"}"#)).is_err());
-        assert!(read_one(&response(404, "")).is_err());
+    fn read_instance_supports_r_nacos() {
+        assert!(matches!(read_instance(&response(200, r#"{"ip":"a","enabled":false}"#)), Ok(Some(false))));
+        assert!(matches!(read_instance(&response(500, "error")), Ok(None)));
+        // The official servers omit `enabled`.
+        assert!(read_instance(&response(200, r#"{"ip":"a"}"#)).is_err());
+        assert!(read_instance(&response(404, "")).is_err());
     }
 }

@@ -13,35 +13,36 @@ pub(super) struct Response {
     pub(super) text: String,
 }
 
-/// The longest that one server may take to answer.
+/// The time a server has to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The largest body that is read, in bytes: the list of some 40 000 instances.
+/// The maximum length of a response body, in bytes: a list of about 40 000 instances.
 const MAX_BODY: usize = 16 << 20;
 
 impl Http {
     pub(super) fn new() -> Result<Self, Error> {
         reqwest::Client::builder()
             .timeout(TIMEOUT)
-            // A proxy of the environment must not see the password.
+            // A proxy that the environment configures must not receive the password.
             .no_proxy()
-            // It is used from our runtime and from the SDK's: a connection must not outlive the runtime that made it.
+            // The client runs on our runtime and on the SDK's: a connection must not outlive the runtime that opened
+            // it.
             .pool_max_idle_per_host(0)
             .build()
             .map(Self)
-            .map_err(|cause| Error::not_executed(Code::Internal, "no HTTP client can be made").with_source(cause))
+            .map_err(|cause| Error::not_executed(Code::Internal, "cannot create an HTTP client").with_source(cause))
     }
 
-    /// Sends `parameters` in the query.
+    /// Sends a GET request with `parameters` in the query.
     ///
     /// # Errors
     ///
-    /// `Unavailable` when the server does not answer within 3 s, or with more than 16 MiB. No error repeats a parameter.
+    /// `Unavailable` if the server does not answer within 3 s, or with more than 16 MiB. No error contains a parameter.
     pub(super) async fn get(&self, url: &str, parameters: &[(&str, &str)]) -> Result<Response, Error> {
         read(self.0.get(url).query(parameters)).await
     }
 
-    /// Sends `parameters` in the body, which servers do not write to their logs.
+    /// Sends a POST request with `parameters` in the body, which servers do not log.
     ///
     /// # Errors
     ///
@@ -53,7 +54,7 @@ impl Http {
 
 async fn read(request: reqwest::RequestBuilder) -> Result<Response, Error> {
     let unavailable = |cause: reqwest::Error| {
-        Error::not_executed(Code::Unavailable, "a Nacos server does not answer over HTTP")
+        Error::not_executed(Code::Unavailable, "an HTTP request to a Nacos server failed")
             .with_source(cause.without_url())
     };
     let mut response = request.send().await.map_err(unavailable)?;
@@ -61,7 +62,7 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Response, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
         if body.len() + chunk.len() > MAX_BODY {
-            let message = format!("a Nacos server answers with more than {MAX_BODY} bytes over HTTP");
+            let message = format!("HTTP response of a Nacos server is longer than {MAX_BODY} bytes");
             return Err(Error::not_executed(Code::Unavailable, message));
         }
         body.extend_from_slice(&chunk);

@@ -1,35 +1,37 @@
-//! What Nacos takes: checked before a call, because its servers differ in what they do with too much.
+//! The limits of Nacos on names and metadata.
+//!
+//! They are checked before a request, because servers handle excessive input differently.
 
 use rpc_core::{Code, Error, Instance, ServiceId};
 
-/// The most characters that all metadata of an instance may have, keys and values together.
-const METADATA: usize = 1024;
-/// The most characters of a service's name.
-const SERVICE: usize = 512;
-/// The most characters of a group, a namespace and a cluster.
-const NAME: usize = 128;
+/// The maximum total length of an instance's metadata, keys and values, in characters.
+const MAX_METADATA: usize = 1024;
+/// The maximum length of a service name, in characters.
+const MAX_SERVICE_NAME: usize = 512;
+/// The maximum length of the name of a group, namespace or cluster, in characters.
+const MAX_NAME: usize = 128;
 
-/// The name under which Nacos lists `service`, `demo.Greeter:1.0`.
+/// Returns the name under which Nacos lists `service`, such as `demo.Greeter:1.0`.
 pub(super) fn service(service: &ServiceId) -> Result<String, Error> {
     let name = service.to_string();
-    if name.chars().count() > SERVICE || name.contains("@@") || name.chars().any(char::is_whitespace) {
-        return Err(invalid(format!("a service's name has at most {SERVICE} characters, no white space and no `@@`")));
+    if name.chars().count() > MAX_SERVICE_NAME || name.contains("@@") || name.chars().any(char::is_whitespace) {
+        return Err(invalid(format!(
+            "a service name has at most {MAX_SERVICE_NAME} characters, no white space and no `@@`"
+        )));
     }
     Ok(name)
 }
 
-/// Checks the metadata as it is sent.
+/// Checks the length of the metadata.
 pub(super) fn metadata<'a>(entries: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), Error> {
     let length: usize = entries.into_iter().map(|(key, value)| key.chars().count() + value.chars().count()).sum();
-    if length > METADATA {
-        return Err(invalid(format!(
-            "the metadata of an instance has at most {METADATA} characters in all, not {length}"
-        )));
+    if length > MAX_METADATA {
+        return Err(invalid(format!("the metadata of an instance is {length} characters, limit is {MAX_METADATA}")));
     }
     Ok(())
 }
 
-/// Checks what [`Instance`] promises already.
+/// Returns the weight, clamped to the valid range again as a second check.
 pub(super) fn weight(instance: &Instance) -> f64 {
     instance.weight().clamp(0.0, Instance::MAX_WEIGHT)
 }
@@ -46,15 +48,17 @@ pub(super) fn cluster(cluster: &str) -> Result<&str, Error> {
     name("cluster", cluster, "-")
 }
 
-fn name<'a>(what: &str, name: &'a str, besides: &str) -> Result<&'a str, Error> {
-    if name.len() > NAME || !name.chars().all(|c| c.is_ascii_alphanumeric() || besides.contains(c)) {
-        return Err(invalid(format!("a {what} has at most {NAME} letters, digits and characters of `{besides}`")));
+fn name<'a>(kind: &str, name: &'a str, punctuation: &str) -> Result<&'a str, Error> {
+    if name.len() > MAX_NAME || !name.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c)) {
+        return Err(invalid(format!(
+            "the name of a {kind} has at most {MAX_NAME} characters: letters, digits and `{punctuation}`"
+        )));
     }
     Ok(name)
 }
 
 fn invalid(what: String) -> Error {
-    Error::not_executed(Code::InvalidArgument, format!("Nacos does not take this: {what}"))
+    Error::not_executed(Code::InvalidArgument, format!("invalid for Nacos: {what}"))
 }
 
 #[cfg(test)]
@@ -64,16 +68,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_at_the_limit_and_one_over() {
+    fn metadata_is_rejected_above_the_limit() {
         let of = |length: usize| BTreeMap::from([("é".to_owned(), "é".repeat(length - 1))]);
-        assert!(metadata(&of(METADATA)).is_ok());
-        assert!(metadata(&of(METADATA + 1)).is_err());
+        assert!(metadata(&of(MAX_METADATA)).is_ok());
+        assert!(metadata(&of(MAX_METADATA + 1)).is_err());
     }
 
     #[test]
-    fn names_at_the_limit_and_one_over() {
-        assert!(group(&"g".repeat(NAME)).is_ok());
-        assert!(group(&"g".repeat(NAME + 1)).is_err());
+    fn names_are_rejected_above_the_limit() {
+        assert!(group(&"g".repeat(MAX_NAME)).is_ok());
+        assert!(group(&"g".repeat(MAX_NAME + 1)).is_err());
         assert!(group("a-b_c:d.e").is_ok());
         for bad in ["a b", "ä", "a@@b", "a/b"] {
             assert!(group(bad).is_err(), "{bad}");
@@ -82,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_name_is_checked_too() {
+    fn constant_service_names_are_checked() {
         assert_eq!(service(&ServiceId::from_static("demo.Greeter", "1.0")).unwrap(), "demo.Greeter:1.0");
         for bad in ["demo Greeter", "demo@@Greeter"] {
             assert!(service(&ServiceId::from_static(bad, "1")).is_err(), "{bad}");
         }
-        let longest = "n".repeat(SERVICE - 2).leak();
+        let longest = "n".repeat(MAX_SERVICE_NAME - 2).leak();
         assert!(service(&ServiceId::from_static(longest, "1")).is_ok());
         assert!(service(&ServiceId::from_static(longest, "11")).is_err());
     }

@@ -1,4 +1,4 @@
-//! Between an [`Instance`] and what Nacos lists.
+//! Conversions between [`Instance`] and the instances of Nacos.
 
 use std::{
     cmp::Reverse,
@@ -11,33 +11,33 @@ use rpc_core::{Error, Instance};
 
 use super::limits;
 
-/// The metadata entry that repeats the weight for consumers of other frameworks, which read it there.
+/// The metadata key that repeats the weight, for consumers of other frameworks.
 const WEIGHT: &str = "weight";
 
-/// The metadata entry in which an instance says when its process was started, in seconds since 1970.
+/// The metadata key with the start time of an instance's process, in seconds since 1970.
 const STARTED: &str = "started";
 
-/// The metadata entry in which frameworks, Dubbo among them, say what their instances speak, and what ours say.
+/// The metadata key for the protocol of an instance, which Dubbo and other frameworks use too, and the value for msnb.
 const PROTOCOL: (&str, &str) = ("protocol", "msnb");
 
-/// The cluster of instances that name none.
+/// The cluster of instances without a cluster name.
 const DEFAULT_CLUSTER: &str = "DEFAULT";
 
-/// What is sent to Nacos for `instance`: ephemeral, so that it is gone with the connection.
+/// Converts `instance` for Nacos. The result is ephemeral, so that Nacos removes it when the connection closes.
 ///
 /// # Errors
 ///
-/// `InvalidArgument` when the metadata is too long.
+/// `InvalidArgument` if the metadata is too long.
 pub(super) fn to_nacos(instance: &Instance, cluster: Option<&str>) -> Result<ServiceInstance, Error> {
     let weight = limits::weight(instance);
     let mut metadata: HashMap<_, _> = instance.metadata().clone().into_iter().collect();
     metadata.insert(WEIGHT.to_owned(), weight.to_string());
     limits::metadata(&metadata)?;
-    Ok(ServiceInstance { weight, metadata, ..place(instance.address(), cluster) })
+    Ok(ServiceInstance { weight, metadata, ..identity(instance.address(), cluster) })
 }
 
-/// What names an instance, without what it says of itself.
-pub(super) fn place(address: SocketAddr, cluster: Option<&str>) -> ServiceInstance {
+/// Returns an instance with only the fields that identify it, without weight and metadata.
+pub(super) fn identity(address: SocketAddr, cluster: Option<&str>) -> ServiceInstance {
     ServiceInstance {
         ip: address.ip().to_string(),
         port: address.port().into(),
@@ -47,13 +47,13 @@ pub(super) fn place(address: SocketAddr, cluster: Option<&str>) -> ServiceInstan
     }
 }
 
-/// The instances that can be called, by address.
+/// Returns the callable instances, sorted by address.
 ///
-/// An official server lists an address twice while two connections have registered it, as after the restart of a process whose earlier
-/// connection the server has not given up yet. The entry of the process that was started last counts.
+/// An official server lists an address twice while two connections have registered it, as after the restart of a
+/// process whose earlier connection the server has not closed yet. The instance with the latest start time is used.
 ///
-/// Nacos was asked for these only, but r-nacos ignores the cluster, and what a server filters differs with its version. Instances
-/// that say that they speak another protocol are another framework's.
+/// Filters again although the request contains the filters: r-nacos ignores the cluster, and the filters of other
+/// servers differ between versions. Skips instances with another protocol, which belong to other frameworks.
 pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) -> Vec<Instance> {
     let mut instances: Vec<_> = listed
         .into_iter()
@@ -61,7 +61,7 @@ pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) ->
         .filter(|listed| cluster.is_none_or(|cluster| listed.cluster_name.as_deref() == Some(cluster)))
         .filter(|listed| listed.metadata.get(PROTOCOL.0).is_none_or(|protocol| protocol == PROTOCOL.1))
         .filter_map(|listed| {
-            // Nacos' weight, not the metadata's: an operator may have changed it.
+            // The weight of Nacos, not of the metadata: an operator may have changed it.
             let instance = Instance::new(address(&listed.ip, listed.port)?).with_weight(listed.weight);
             let metadata = listed.metadata.into_iter().filter(|(key, _)| key != WEIGHT);
             Some(metadata.fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
@@ -72,7 +72,7 @@ pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) ->
     instances
 }
 
-/// The weight under which this address is listed, in whatever state.
+/// Returns the listed weight of an address, whatever its state; `None` if it is not listed.
 pub(super) fn weight(listed: &[ServiceInstance], wanted: SocketAddr) -> Option<f64> {
     let entries = listed.iter().filter(|listed| address(&listed.ip, listed.port) == Some(wanted));
     entries.max_by_key(|listed| started(listed.metadata.get(STARTED))).map(|listed| listed.weight)
@@ -82,8 +82,9 @@ fn started(entry: Option<&String>) -> Option<u64> {
     entry?.parse().ok()
 }
 
-/// Whether `instance` is listed, and not another process's at its address: both have the same start, and the same metadata but for entries
-/// that an operator has added.
+/// Returns whether `instance` is listed, as opposed to an instance of another process at its address.
+///
+/// Compares the start times. Without a start time, compares the metadata, ignoring entries that an operator has added.
 pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool {
     let same = |listed: &ServiceInstance| match instance.metadata().get(STARTED) {
         Some(started) => listed.metadata.get(STARTED) == Some(started),
@@ -95,7 +96,7 @@ pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool 
     listed.iter().any(|listed| address(&listed.ip, listed.port) == Some(instance.address()) && same(listed))
 }
 
-/// Where an instance listens; none for a name, which Nacos takes in place of an address and msnb does not.
+/// Returns the address of an instance; `None` for a host name, which Nacos accepts as `ip` and msnb does not.
 pub(super) fn address(ip: &str, port: i32) -> Option<SocketAddr> {
     let ip: IpAddr = ip.parse().ok()?;
     let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_comes_back() {
+    fn instance_survives_the_round_trip() {
         let sent = to_nacos(&instance(1), Some("c")).unwrap();
         let listed = std::slice::from_ref(&sent);
         assert!(sent.ephemeral);
@@ -126,21 +127,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_called_is_left_out() {
+    fn uncallable_instances_are_skipped() {
         let good = to_nacos(&instance(1), None).unwrap();
-        let without = |change: fn(&mut ServiceInstance)| {
+        let changed = |change: fn(&mut ServiceInstance)| {
             let mut listed = good.clone();
             listed.port = 2;
             change(&mut listed);
             listed
         };
         let listed = vec![
-            without(|listed| listed.healthy = false),
-            without(|listed| listed.enabled = false),
-            without(|listed| listed.cluster_name = Some("other".to_owned())),
-            without(|listed| listed.ip = "some.host".to_owned()),
-            without(|listed| listed.port = 65_536),
-            without(|listed| drop(listed.metadata.insert("protocol".to_owned(), "dubbo".to_owned()))),
+            changed(|listed| listed.healthy = false),
+            changed(|listed| listed.enabled = false),
+            changed(|listed| listed.cluster_name = Some("other".to_owned())),
+            changed(|listed| listed.ip = "some.host".to_owned()),
+            changed(|listed| listed.port = 65_536),
+            changed(|listed| drop(listed.metadata.insert("protocol".to_owned(), "dubbo".to_owned()))),
             good.clone(),
             good.clone(),
         ];
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_of_two_entries_for_one_address_counts() {
+    fn latest_instance_at_an_address_is_used() {
         let started = |at: &str| to_nacos(&instance(1).with_metadata(STARTED, at), None).unwrap();
         for listed in [vec![started("99"), started("100")], vec![started("100"), started("99")]] {
             assert_eq!(from_nacos(listed, None), [instance(1).with_metadata(STARTED, "100")]);
@@ -159,17 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_an_operator_set_counts() {
+    fn weight_of_nacos_overrides_metadata() {
         let mut listed = to_nacos(&instance(1), None).unwrap();
         listed.weight = 0.0;
         assert_eq!(from_nacos(vec![listed], None)[0].weight(), 0.0);
     }
 
     #[test]
-    fn the_weight_counts_towards_the_metadata() {
+    fn weight_entry_counts_towards_metadata_limit() {
         // "protocol" + "msnb" + "weight" + "2.5" + the key "x"
-        let room = 1024 - (8 + 4 + 6 + 3 + 1);
-        assert!(to_nacos(&instance(1).with_metadata("x", "y".repeat(room)), None).is_ok());
-        assert!(to_nacos(&instance(1).with_metadata("x", "y".repeat(room + 1)), None).is_err());
+        let longest = 1024 - (8 + 4 + 6 + 3 + 1);
+        assert!(to_nacos(&instance(1).with_metadata("x", "y".repeat(longest)), None).is_ok());
+        assert!(to_nacos(&instance(1).with_metadata("x", "y".repeat(longest + 1)), None).is_err());
     }
 }

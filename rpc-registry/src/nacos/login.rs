@@ -1,4 +1,4 @@
-//! [`Login`]: logs in to Nacos, and keeps the token.
+//! [`Login`]: logs in to Nacos and stores the token.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -17,69 +17,72 @@ use super::{
 };
 use crate::{address::HostPort, throttle::Throttle};
 
-/// Keeps the token of one user, shared by all the connections of a handle.
+/// The token of one user, shared by all connections of a handle.
 ///
-/// It replaces the SDK's own login, which cannot distinguish a wrong password from a server that is away, asks one server at random and no
-/// other, and writes the password to its log.
+/// Replaces the SDK's own login, which cannot distinguish a wrong password from an unavailable server, tries only one
+/// random server, and logs the password.
 ///
-/// No answer of an official server proves by itself that the user or the password is wrong: for the first 5 s after its start a server
-/// refuses every user in the same words. So a login counts as refused once the servers have refused it for [`SETTLE`].
+/// A single answer of an official server does not prove that the user or the password is wrong: for the first 5 s after
+/// its start a server rejects every user with the same answer. A login therefore counts as rejected once the servers
+/// have rejected it for [`STARTUP_GRACE`].
 pub(super) struct Login {
     config: Arc<Config>,
     http: Arc<Http>,
     state: Mutex<State>,
-    /// One login at a time.
-    turn: tokio::sync::Mutex<()>,
+    /// Serializes logins.
+    login_lock: tokio::sync::Mutex<()>,
     warnings: Throttle,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    /// Since when the servers have refused the login, without a break.
-    refused_since: Option<Instant>,
-    /// The last failure, which is also the outcome of attempts within [`PAUSE`] after it.
+    /// The start of the current uninterrupted series of rejections.
+    rejected_since: Option<Instant>,
+    /// The last failure, which is also the result of attempts within [`RETRY_DELAY`] after it.
     failure: Option<(Instant, Code, String)>,
 }
 
 #[derive(Clone)]
 struct Token {
     text: String,
-    since: Instant,
-    renew: Instant,
+    issued_at: Instant,
+    renew_at: Instant,
 }
 
-/// How a server answers a login.
-enum Answer {
+/// The answer of a server to a login.
+enum LoginAnswer {
     Accepted {
         access_token: String,
         ttl: Duration,
     },
-    /// The user is unknown or the password is wrong, or the server has not yet read its users.
-    Refused,
-    /// The server has no such path.
+    /// The user is unknown or the password is wrong, or the server has not loaded its users yet.
+    Rejected,
+    /// The server does not have this path.
     NoSuchPath,
-    /// The server does not check logins now.
-    NotNow,
+    /// The server currently does not check logins.
+    NotReady,
 }
 
-/// The paths of version 3 and of earlier versions. Version 3 has both, but the earlier one answers every refusal with status 500.
+/// The paths of version 3 and of earlier versions. Version 3 has both, but answers every rejection on the earlier path
+/// with status 500.
 const PATHS: [&str; 2] = ["/nacos/v3/auth/user/login", "/nacos/v1/auth/login"];
 
-/// The paths that answer 200 once a server of version 3 or earlier serves.
-const READINESS: [&str; 2] = ["/nacos/v3/admin/core/state/readiness", "/nacos/v1/console/health/readiness"];
+/// The paths on which a ready server of version 3, or of an earlier version, answers with status 200.
+const READINESS_PATHS: [&str; 2] = ["/nacos/v3/admin/core/state/readiness", "/nacos/v1/console/health/readiness"];
 
-/// How long servers must refuse a login until it counts as refused.
-const SETTLE: Duration = Duration::from_secs(8);
+/// How long servers must reject a login until it counts as rejected.
+const STARTUP_GRACE: Duration = Duration::from_secs(8);
 
-/// The pause after an attempt that failed. r-nacos takes 100 attempts a minute from all clients of one user.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The delay after a failed attempt. r-nacos accepts 100 attempts per minute from all clients of one user.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How young a token is that is not renewed: a server that refuses it refuses the operation.
-const FRESH: Duration = Duration::from_secs(5);
+/// The minimum age for the renewal of a token: a server that rejects a newer token denies the operation itself.
+const MIN_RENEWAL_AGE: Duration = Duration::from_secs(5);
 
-/// How r-nacos answers, with the status of a wrong password, a client that logs in too often, and every client until it has a leader.
-const NOT_NOW: [&str; 2] = ["LOGIN_LIMITE_ERROR", "unknown the raft leader"];
+/// Texts with which r-nacos answers too frequent logins, and all logins before it has a leader; the status is that of a
+/// wrong password.
+const NOT_READY_TEXTS: [&str; 2] = ["LOGIN_LIMITE_ERROR", "unknown the raft leader"];
 
 impl Login {
     pub(super) fn new(config: Arc<Config>, http: Arc<Http>) -> Self {
@@ -87,128 +90,133 @@ impl Login {
             config,
             http,
             state: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            login_lock: tokio::sync::Mutex::default(),
             warnings: Throttle::default(),
         }
     }
 
-    /// Logs in for the first time. Servers that do not answer within `patience` are no error: they may come.
+    /// Logs in for the first time. Returns `Ok` if no server answers within `wait`: the login is retried later.
     ///
     /// # Errors
     ///
-    /// `Unauthenticated` when the servers refuse the user for [`SETTLE`].
-    pub(super) async fn begin(&self, patience: Duration) -> Result<(), Error> {
-        let end = Instant::now() + patience + SETTLE;
+    /// `Unauthenticated` if the servers reject the user for [`STARTUP_GRACE`].
+    pub(super) async fn log_in_at_start(&self, wait: Duration) -> Result<(), Error> {
+        let end = Instant::now() + wait + STARTUP_GRACE;
         loop {
-            match timeout(patience, self.ensure()).await {
+            match timeout(wait, self.ensure()).await {
                 Ok(Err(error)) if error.code() == Code::Unauthenticated => return Err(error),
-                Ok(Err(_)) if self.lock().refused_since.is_some() && Instant::now() < end => sleep(PAUSE).await,
+                Ok(Err(_)) if self.lock().rejected_since.is_some() && Instant::now() < end => sleep(RETRY_DELAY).await,
                 _ => return Ok(()),
             }
         }
     }
 
-    /// Logs in, unless there is a token that is not yet to be renewed. Does nothing without a user.
+    /// Logs in unless the current token is valid and not due for renewal. Does nothing without credentials.
     ///
     /// # Errors
     ///
-    /// `Unauthenticated` when the servers have refused the user for [`SETTLE`], `Unavailable` when none answers or they refuse for less time.
+    /// `Unauthenticated` if the servers have rejected the user for [`STARTUP_GRACE`]; `Unavailable` if they have
+    /// rejected it for less time, or if no server answers.
     pub(super) async fn ensure(&self) -> Result<(), Error> {
-        self.log_in_unless(|token, now| now < token.renew).await
+        self.log_in_unless(|token, now| now < token.renew_at).await
     }
 
-    /// Logs in anew, because a server does not know the token: it may have forgotten it in a restart. Does nothing if another call has just
-    /// done so.
+    /// Logs in again after a server rejected the token, which it may have lost in a restart. Does nothing if another
+    /// caller has just renewed the token.
     ///
     /// # Errors
     ///
     /// As [`ensure`](Self::ensure).
     pub(super) async fn renew(&self) -> Result<(), Error> {
-        self.log_in_unless(|token, now| now < token.since + FRESH).await
+        self.log_in_unless(|token, now| now < token.issued_at + MIN_RENEWAL_AGE).await
     }
 
-    /// The token, for requests over HTTP.
+    /// Returns the token, for requests over HTTP.
     pub(super) fn access_token(&self) -> Option<String> {
         self.lock().token.as_ref().map(|token| token.text.clone())
     }
 
-    async fn log_in_unless(&self, good: impl Fn(&Token, Instant) -> bool) -> Result<(), Error> {
+    async fn log_in_unless(&self, is_valid: impl Fn(&Token, Instant) -> bool) -> Result<(), Error> {
         let Some(credentials) = &self.config.credentials else { return Ok(()) };
-        let _turn = self.turn.lock().await;
+        let _guard = self.login_lock.lock().await;
         {
             let (state, now) = (self.lock(), Instant::now());
-            if state.token.as_ref().is_some_and(|token| good(token, now)) {
+            if state.token.as_ref().is_some_and(|token| is_valid(token, now)) {
                 return Ok(());
             }
             if let Some((at, code, message)) = &state.failure
-                && now < *at + PAUSE
+                && now < *at + RETRY_DELAY
             {
                 return Err(Error::not_executed(*code, message.clone()));
             }
         }
-        let outcome = self.ask_all(credentials).await;
-        let outcome = self.handle_answer(Instant::now(), outcome, &credentials.username);
-        if let Err(error) = &outcome {
+        let answer = self.try_servers(credentials).await;
+        let result = self.handle_answer(Instant::now(), answer, &credentials.username);
+        if let Err(error) = &result {
             self.lock().failure = Some((Instant::now(), error.code(), error.message().to_owned()));
         }
-        outcome
+        result
     }
 
-    fn handle_answer(&self, now: Instant, answer: Result<Answer, Error>, username: &str) -> Result<(), Error> {
+    fn handle_answer(&self, now: Instant, answer: Result<LoginAnswer, Error>, username: &str) -> Result<(), Error> {
         let mut state = self.lock();
-        match answer.inspect_err(|_| state.refused_since = None)? {
-            Answer::Accepted { access_token, ttl } => {
+        match answer.inspect_err(|_| state.rejected_since = None)? {
+            LoginAnswer::Accepted { access_token, ttl } => {
                 *state = State {
-                    token: Some(Token { text: access_token, since: now, renew: now + ttl / 2 }),
+                    token: Some(Token { text: access_token, issued_at: now, renew_at: now + ttl / 2 }),
                     ..State::default()
                 };
                 Ok(())
             }
-            Answer::Refused => {
-                let since = *state.refused_since.get_or_insert(now);
-                Err(refusal(username, now - since))
+            LoginAnswer::Rejected => {
+                let since = *state.rejected_since.get_or_insert(now);
+                Err(rejection(username, now - since))
             }
-            Answer::NoSuchPath => {
-                state.refused_since = None;
-                Err(Error::not_executed(Code::Unavailable, "no Nacos server has a path to log in"))
+            LoginAnswer::NoSuchPath => {
+                state.rejected_since = None;
+                Err(Error::not_executed(Code::Unavailable, "no Nacos server has a login path"))
             }
-            Answer::NotNow => Err(Error::not_executed(Code::Unavailable, "Nacos checks no logins of this user now")),
+            LoginAnswer::NotReady => {
+                Err(Error::not_executed(Code::Unavailable, "Nacos currently does not accept logins of this user"))
+            }
         }
     }
 
-    /// Asks one server after another until one accepts. One that refuses counts more than one that is away.
-    async fn ask_all(&self, credentials: &Credentials) -> Result<Answer, Error> {
-        let mut outcome = Ok(Answer::NoSuchPath);
+    /// Tries one server after another until one accepts. A rejection takes precedence over an unavailable server.
+    async fn try_servers(&self, credentials: &Credentials) -> Result<LoginAnswer, Error> {
+        let mut result = Ok(LoginAnswer::NoSuchPath);
         for server in &self.config.servers {
-            match self.ask_server(server, credentials).await {
-                Ok(Answer::Accepted { access_token, ttl }) => return Ok(Answer::Accepted { access_token, ttl }),
-                Ok(Answer::Refused) => outcome = Ok(Answer::Refused),
-                Ok(Answer::NoSuchPath) => {}
-                other if !matches!(outcome, Ok(Answer::Refused)) => outcome = other,
+            match self.try_server(server, credentials).await {
+                Ok(LoginAnswer::Accepted { access_token, ttl }) => {
+                    return Ok(LoginAnswer::Accepted { access_token, ttl });
+                }
+                Ok(LoginAnswer::Rejected) => result = Ok(LoginAnswer::Rejected),
+                Ok(LoginAnswer::NoSuchPath) => {}
+                other if !matches!(result, Ok(LoginAnswer::Rejected)) => result = other,
                 _ => {}
             }
         }
-        outcome
+        result
     }
 
-    async fn ask_server(&self, server: &HostPort, credentials: &Credentials) -> Result<Answer, Error> {
+    async fn try_server(&self, server: &HostPort, credentials: &Credentials) -> Result<LoginAnswer, Error> {
         let form = [("username", &*credentials.username), ("password", &*credentials.password.0)];
         for path in PATHS {
             let response = self.http.post(&format!("http://{server}{path}"), &form).await?;
             match read_answer(response.status, &response.text)? {
-                Answer::NoSuchPath => {}
-                // Servers answer a wrong password like a fault of their own.
-                Answer::Refused if response.status == 500 && !self.is_ready(server).await => {
-                    return Err(unavailable(response.status));
+                LoginAnswer::NoSuchPath => {}
+                // Some servers answer a wrong password with the status of an internal error.
+                LoginAnswer::Rejected if response.status == 500 && !self.is_ready(server).await => {
+                    return Err(unexpected_status(response.status));
                 }
                 answer => return Ok(answer),
             }
         }
-        Ok(Answer::NoSuchPath)
+        Ok(LoginAnswer::NoSuchPath)
     }
 
     async fn is_ready(&self, server: &HostPort) -> bool {
-        for path in READINESS {
+        for path in READINESS_PATHS {
             let response = self.http.get(&format!("http://{server}{path}"), &[]).await;
             if response.is_ok_and(|response| response.status == 200) {
                 return true;
@@ -222,7 +230,7 @@ impl Login {
     }
 }
 
-fn read_answer(status: u16, text: &str) -> Result<Answer, Error> {
+fn read_answer(status: u16, text: &str) -> Result<LoginAnswer, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Accepted {
@@ -233,38 +241,38 @@ fn read_answer(status: u16, text: &str) -> Result<Answer, Error> {
     match status {
         200 => match serde_json::from_str(text) {
             Ok(Accepted { access_token, token_ttl }) => {
-                Ok(Answer::Accepted { access_token, ttl: Duration::from_secs(token_ttl.clamp(2, 86_400)) })
+                Ok(LoginAnswer::Accepted { access_token, ttl: Duration::from_secs(token_ttl.clamp(2, 86_400)) })
             }
-            // The text is not shown: it may be a token in another form.
-            Err(_) => {
-                Err(Error::not_executed(Code::Unavailable, "a Nacos server's answer to a login is not understood"))
-            }
+            // The message omits the text, which may be a token in another format.
+            Err(_) => Err(Error::not_executed(Code::Unavailable, "a Nacos server's answer to a login is invalid")),
         },
-        401 | 403 if NOT_NOW.iter().any(|words| text.contains(words)) => Ok(Answer::NotNow),
-        401 | 403 | 500 => Ok(Answer::Refused),
-        404 | 405 | 410 | 501 => Ok(Answer::NoSuchPath),
-        status => Err(unavailable(status)),
+        401 | 403 if NOT_READY_TEXTS.iter().any(|pattern| text.contains(pattern)) => Ok(LoginAnswer::NotReady),
+        401 | 403 | 500 => Ok(LoginAnswer::Rejected),
+        404 | 405 | 410 | 501 => Ok(LoginAnswer::NoSuchPath),
+        status => Err(unexpected_status(status)),
     }
 }
 
-fn unavailable(status: u16) -> Error {
-    Error::not_executed(Code::Unavailable, format!("a Nacos server answers a login with status {status}"))
+fn unexpected_status(status: u16) -> Error {
+    Error::not_executed(Code::Unavailable, format!("a Nacos server answered a login with status {status}"))
 }
 
-/// The error of a login that servers have refused for this long.
-fn refusal(username: &str, length: Duration) -> Error {
-    if length >= SETTLE {
-        let message = format!("Nacos refuses the login of the user `{username}`: the user or the password is wrong");
+/// Returns the error of a login that servers have rejected for `duration`.
+fn rejection(username: &str, duration: Duration) -> Error {
+    if duration >= STARTUP_GRACE {
+        let message = format!("Nacos rejects the login of the user `{username}`: the user or the password is wrong");
         return Error::not_executed(Code::Unauthenticated, message);
     }
     let message = format!(
-        "Nacos refuses the login of the user `{username}`: the user or the password is wrong, or the server has just started"
+        "Nacos rejects the login of the user `{username}`: the user or the password is wrong, or the server has just started"
     );
     Error::not_executed(Code::Unavailable, message)
 }
 
-/// The login of one connection of the SDK, which goes on to ask for it and to send the token for as long as the process lives. It ends with
-/// the connection's relay: the relay's ports may be another program's by then, and that must not get a token.
+/// The login of one connection of the SDK.
+///
+/// The SDK uses it, and sends the token, until the process ends. It yields no token once the connection's relay has
+/// ended: another program may listen on the relay's ports then, and must not receive a token.
 pub(super) struct ConnectionLogin {
     login: Arc<Login>,
     ended: CancellationToken,
@@ -276,13 +284,13 @@ impl ConnectionLogin {
     }
 }
 
-/// The SDK calls this every 30 seconds, and takes the token along with each request.
+/// The SDK calls `login` every 30 s and sends the token with each request.
 #[async_trait::async_trait]
 impl AuthPlugin for ConnectionLogin {
     async fn login(&self, _: Arc<Vec<String>>, _: Arc<AuthContext>) {
         if !self.ended.is_cancelled()
             && let Err(error) = self.login.ensure().await
-            && self.login.warnings.pass(std::time::Instant::now())
+            && self.login.warnings.allow(std::time::Instant::now())
         {
             let cause = std::error::Error::source(&error);
             tracing::warn!(registry = %self.login.config, %error, cause, "cannot log in to Nacos; trying again");
@@ -303,19 +311,20 @@ impl AuthPlugin for ConnectionLogin {
 mod tests {
     use super::*;
 
-    /// `true` for a token, `false` for a refusal, `None` for no such path; `Aborted` for not now.
+    /// Returns `true` for a token, `false` for a rejection, `None` for a missing path and `Aborted` for a server that
+    /// is not ready.
     fn read(status: u16, text: &str) -> Result<Option<bool>, Code> {
         match read_answer(status, text) {
-            Ok(Answer::Accepted { .. }) => Ok(Some(true)),
-            Ok(Answer::Refused) => Ok(Some(false)),
-            Ok(Answer::NoSuchPath) => Ok(None),
-            Ok(Answer::NotNow) => Err(Code::Aborted),
+            Ok(LoginAnswer::Accepted { .. }) => Ok(Some(true)),
+            Ok(LoginAnswer::Rejected) => Ok(Some(false)),
+            Ok(LoginAnswer::NoSuchPath) => Ok(None),
+            Ok(LoginAnswer::NotReady) => Err(Code::Aborted),
             Err(error) => Err(error.code()),
         }
     }
 
     #[test]
-    fn answers_of_all_servers_are_understood() {
+    fn read_answer_supports_every_server_version() {
         assert_eq!(read(200, r#"{"accessToken":"t","tokenTtl":18000,"globalAdmin":true}"#), Ok(Some(true)));
         assert_eq!(read(200, "<html>"), Err(Code::Unavailable));
         // A wrong password: r-nacos, 2.3.2, 3.1.0; an unknown user: 2.3.2, 3.1.0.
@@ -331,10 +340,11 @@ mod tests {
     }
 
     #[test]
-    fn refusal_counts_once_it_has_lasted() {
-        for (length, code) in [(SETTLE - Duration::from_millis(1), Code::Unavailable), (SETTLE, Code::Unauthenticated)]
+    fn rejection_is_final_after_the_startup_grace() {
+        for (duration, code) in
+            [(STARTUP_GRACE - Duration::from_millis(1), Code::Unavailable), (STARTUP_GRACE, Code::Unauthenticated)]
         {
-            let error = refusal("bo", length);
+            let error = rejection("bo", duration);
             assert_eq!(error.code(), code);
             assert!(error.to_string().contains("`bo`"), "{error}");
         }

@@ -1,16 +1,16 @@
-//! [`Nacos`]: the registry for production.
+//! [`Nacos`]: registration and discovery through Nacos servers.
 
 mod backoff;
 mod catalog;
-mod desired;
 mod http;
 mod limits;
 mod listing;
 mod login;
-mod missing;
+mod missing_instances;
 mod naming;
 mod registration;
 mod relay;
+mod shared;
 mod subscription;
 mod url;
 
@@ -18,58 +18,56 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
-use tokio::{net::UdpSocket, runtime::Handle, sync::OnceCell, time::timeout};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio::{net::UdpSocket, runtime::Handle, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{catalog::Catalog, http::Http, login::Login, naming::Naming, registration::Registration, url::Config};
-use crate::{address, throttle::Throttle, watches::Watches};
+use self::{http::Http, login::Login, registration::Registration, shared::Shared, url::Config};
+use crate::address;
 
-/// A Nacos server, or a cluster of them.
+/// A Nacos server or cluster.
 ///
-/// A service `demo.Greeter` at version `1.0` is the Nacos service `demo.Greeter:1.0`. An instance is ephemeral, with its weight, its
-/// metadata and a metadata entry `weight`.
+/// The service `demo.Greeter` at version `1.0` is the Nacos service `demo.Greeter:1.0`. Instances are ephemeral and
+/// carry their weight, their metadata and an additional metadata entry `weight`.
 ///
-/// **Registering.** Every address that is registered has a connection of its own to Nacos. What should be listed is compared with
-/// what is: one service every 5 s in turn, every service each 30 s, and all of them after an outage. Missing instances are registered again,
-/// with a warning, and [counted](Self::unlisted_count). An instance that is still missing after that is assumed to be disabled by an
-/// operator: a warning says so once, and attempts back off to one in 4 minutes. An instance that is listed with another weight is registered
-/// with that weight from then on. A deregistration while Nacos is away is carried out once it is back.
+/// **Registering.** Every registered address has its own connection to Nacos. The handle compares the desired
+/// registrations with the lists of Nacos: one service every 5 s in rotation, each service every 30 s, and all services
+/// after an outage. It registers missing instances again, logs a warning and [counts](Self::unlisted_count) them. If an
+/// instance is still missing after that, the handle assumes that an operator has disabled it: it logs one warning, and
+/// its attempts back off to one in 4 minutes. If an instance is listed with another weight, later registrations use
+/// that weight. A deregistration during an outage of Nacos is executed after the outage.
 ///
-/// **Watching.** Lists are passed on as Nacos gives them, without unhealthy instances. An instance that has left the list is looked up over
-/// HTTP. If an operator has disabled it, it stays in the list as [disabled](Instance::is_enabled) until Nacos lists it again or says that it
-/// does not exist. After its restart Nacos gives empty and partial lists for some seconds: readers must keep providers whose connections
-/// answer. An error is never passed on as a list.
+/// **Watching.** The handle publishes the lists of Nacos without unhealthy instances. It looks up an instance that has
+/// left the list over HTTP: if an operator has disabled the instance, it stays in the list as
+/// [disabled](Instance::is_enabled) until Nacos lists it again or reports that it does not exist. For some seconds
+/// after a restart Nacos returns empty and partial lists: readers must keep providers whose connections answer. An
+/// error never results in a published list.
 ///
-/// **Outages.** A call to Nacos ends after 3 s, and attempts go on in the background with a pause of at most 8 s. Each connection tries
-/// all servers, in random order. The file `docs/NACOS.md` has measurements.
+/// **Outages.** A request to Nacos ends after 3 s, and retries in the background are at most 8 s apart. Each connection
+/// tries all servers, in random order. The file `docs/NACOS.md` has measurements.
 ///
-/// **Security.** User and password go over HTTP, and everything else over gRPC and HTTP, without TLS. The connections go through loopback ports
-/// of this process.
+/// **Security.** User and password are sent over HTTP, all other requests over gRPC and HTTP, without TLS. The
+/// connections pass through loopback ports of this process.
 ///
-/// **Logging.** The SDK logs whole lists at level info and each attempt of an outage at level error, with the target `nacos_sdk`.
-/// Filter it in the subscriber, with `EnvFilter` for instance by `info,nacos_sdk=off`: this crate logs what an operator needs.
+/// **Logging.** The SDK logs whole lists at level info and each attempt during an outage at level error, with the
+/// target `nacos_sdk`. Filter these events in the subscriber, for instance by the `EnvFilter` directives
+/// `info,nacos_sdk=off`; this crate logs all events that matter to an operator.
 ///
-/// **Files.** The SDK writes the lists that it sees to a directory `nacos` in the one that [`Local`](crate::Local) uses by default.
-/// Nothing reads them.
+/// **Files.** The SDK writes the received lists to a directory `nacos` in the default directory of
+/// [`Local`](crate::Local). The files are never read.
 ///
 /// # Drop
 ///
-/// Deregisters everything that was registered through this handle, ends its watches and closes its connections, in the background, within
-/// some seconds. Nacos removes the instances of a connection that is closed, also if the process ends sooner.
+/// Deregisters all registrations made through this handle, ends its watches and closes its connections, in the
+/// background, within some seconds. If the process ends sooner, Nacos removes the instances when their connection
+/// closes.
 ///
-/// The SDK's own tasks remain until the process ends, and try to connect to ports that are closed, at most once a minute each. Create one
-/// handle, and share it.
+/// The SDK's own tasks remain until the process ends, and each tries to connect to closed ports at most once a minute.
+/// Create one handle and share it.
 pub struct Nacos {
     shared: Arc<Shared>,
     registrations: Mutex<HashMap<SocketAddr, Registration>>,
@@ -77,37 +75,19 @@ pub struct Nacos {
     _stop_on_drop: DropGuard,
 }
 
-/// What the tasks of a handle share.
-struct Shared {
-    config: Arc<Config>,
-    url: String,
-    login: Arc<Login>,
-    catalog: Catalog,
-    watches: Watches,
-    /// The connection of all watches.
-    consumer: OnceCell<Naming>,
-    /// Connections of addresses that are registered no more, for the next address. At most one for each address at a time.
-    idle: Mutex<Vec<Naming>>,
-    unlisted: AtomicU64,
-    /// The owner of all tasks of the handle.
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-/// The longest that one waits for Nacos, or for names to be resolved, when nothing has been asked of Nacos yet.
-const START: Duration = Duration::from_secs(3);
-
 impl Nacos {
-    /// Reads a URL, `nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=`. Values are
-    /// percent-encoded. The port is 8848 unless given, gRPC's 1000 more; `grpc_port` is for servers where it is not.
-    /// `cluster` is where instances are registered and the only one that is watched.
+    /// Opens the registry of a URL and logs in if the URL has credentials.
     ///
-    /// It waits up to 3 s for a login, and for some 10 s while the servers refuse it, because servers refuse every user in the first seconds
-    /// after their start. It waits for nothing else: connections are made when they are needed.
+    /// The URL is `nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=`, with
+    /// percent-encoded values. The default port is 8848. The gRPC port is the port + 1000 unless `grpc_port` is given.
+    /// `cluster` is the Nacos cluster in which instances are registered, and the only one that is watched.
+    ///
+    /// The call waits up to 3 s for a login, and about 10 s while the servers reject it, because servers reject every
+    /// user in the first seconds after their start. Connections are opened when they are needed.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` when the URL is not understood, `Unauthenticated` when the servers refuse the user.
+    /// `InvalidArgument` if the URL is invalid, `Unauthenticated` if the servers reject the user.
     ///
     /// # Panics
     ///
@@ -117,46 +97,35 @@ impl Nacos {
         let stop = CancellationToken::new();
         let http = Arc::new(Http::new()?);
         let login = Arc::new(Login::new(Arc::clone(&config), Arc::clone(&http)));
-        login.begin(START).await?;
-        let shared = Shared {
-            url: config.to_string(),
-            catalog: Catalog::new(Arc::clone(&config), http, Arc::clone(&login)),
-            config,
-            login,
-            watches: Watches::default(),
-            consumer: OnceCell::new(),
-            idle: Mutex::default(),
-            unlisted: AtomicU64::new(0),
-            tasks: TaskTracker::new(),
-            stop: stop.clone(),
-        };
+        login.log_in_at_start(STARTUP_TIMEOUT).await?;
         Ok(Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(config, http, login, stop.clone())),
             registrations: Mutex::default(),
             runtime: Handle::current(),
             _stop_on_drop: stop.drop_guard(),
         })
     }
 
-    /// How often, since the handle was made, an instance was not listed though it should have been.
+    /// Returns how many times Nacos did not list a registered instance, since this handle was created.
     ///
-    /// Each time it was registered again. A number that grows while Nacos runs means that something takes instances off.
+    /// The handle registered the instance again each time. If the count grows while Nacos is available, another party
+    /// removes instances.
     pub fn unlisted_count(&self) -> u64 {
-        self.shared.unlisted.load(Ordering::Relaxed)
+        self.shared.unlisted_count()
     }
 
-    /// The registration of this address, made when it is first asked for. It stays as long as the handle, as a task that sleeps.
+    /// Returns the registration of this address, created on first use. Its task idles until the handle is dropped.
     fn registration(&self, address: SocketAddr) -> Registration {
         let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
+        let create = || {
             let (registration, driver) = Registration::new(address, Arc::clone(&self.shared));
             self.shared.tasks.spawn_on(driver, &self.runtime);
             registration
         };
-        registrations.entry(address).or_insert_with(new).clone()
+        registrations.entry(address).or_insert_with(create).clone()
     }
 
-    /// Refuses a loopback address when Nacos is on another machine, where it would mean that one.
+    /// Rejects a loopback address if Nacos runs on another machine: each consumer would connect to its own machine.
     async fn check_reachable(&self, address: SocketAddr) -> Result<(), Error> {
         if !address.ip().is_loopback() {
             return Ok(());
@@ -164,7 +133,7 @@ impl Nacos {
         match self.reachable_ip().await {
             Ok(ip) if !ip.is_loopback() => Err(Error::not_executed(
                 Code::InvalidArgument,
-                format!("{address} means another machine to each consumer of {}; advertise {ip}", self.shared.url),
+                format!("cannot register the loopback address {address} with {}; advertise {ip}", self.shared.url),
             )),
             _ => Ok(()),
         }
@@ -172,10 +141,11 @@ impl Nacos {
 }
 
 impl Registry for Nacos {
-    /// As the trait says. It waits up to 4 s for Nacos to answer; without an answer the attempts go on in the background.
+    /// As specified by the trait. Waits up to 4 s for the answer of Nacos; without an answer, retries continue in the
+    /// background.
     ///
-    /// `InvalidArgument` for a loopback address when Nacos is on another machine, and for metadata of more than 1024 characters in all,
-    /// the `weight` that is added included.
+    /// Returns `InvalidArgument` for a loopback address if Nacos runs on another machine, and for metadata of more than
+    /// 1024 characters in total, including the added entry `weight`.
     fn register<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -190,7 +160,7 @@ impl Registry for Nacos {
         })
     }
 
-    /// As the trait says. It waits up to 4 s.
+    /// As specified by the trait. Waits up to 4 s.
     fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let registration = self.registrations.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
@@ -203,13 +173,13 @@ impl Registry for Nacos {
 
     fn reachable_ip(&self) -> BoxFuture<'_, Result<IpAddr, Error>> {
         Box::pin(async {
-            let servers = timeout(START, naming::resolve(&self.shared.config)).await.unwrap_or_default();
+            let servers = timeout(STARTUP_TIMEOUT, naming::resolve(&self.shared.config)).await.unwrap_or_default();
             for server in servers {
                 if let Ok(ip) = local_ip(server).await {
                     return Ok(ip);
                 }
             }
-            Err(Error::not_executed(Code::Unavailable, format!("this machine has no route to {}", self.shared.url)))
+            Err(Error::not_executed(Code::Unavailable, format!("no route to {}", self.shared.url)))
         })
     }
 }
@@ -229,62 +199,26 @@ impl Discovery for Nacos {
     }
 }
 
-impl Shared {
-    /// Tries once to make a connection.
-    async fn connect(&self) -> Result<Naming, Error> {
-        Naming::connect(Arc::clone(&self.config), Arc::clone(&self.login), &self.tasks).await
-    }
-
-    /// The connection of the watches, made by the first that needs it, however long that takes.
-    async fn connected(&self) -> &Naming {
-        let connect = || async {
-            let (mut failures, warnings) = (0, Throttle::default());
-            loop {
-                match self.connect().await {
-                    Ok(naming) => return naming,
-                    Err(error) => {
-                        failures += 1;
-                        if warnings.pass(std::time::Instant::now()) {
-                            let cause = std::error::Error::source(&error);
-                            tracing::warn!(%error, cause, "no providers can be found; trying again");
-                        }
-                        tokio::time::sleep(backoff::delay(failures)).await;
-                    }
-                }
-            }
-        };
-        self.consumer.get_or_init(connect).await
-    }
-
-    fn take_idle(&self) -> Option<Naming> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    fn add_idle(&self, naming: Naming) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(naming);
-    }
-
-    fn count_unlisted(&self) {
-        self.unlisted.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl fmt::Debug for Nacos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nacos").field("url", &self.shared.url).finish_non_exhaustive()
     }
 }
 
-/// The instances of a list in the SDK's JSON.
+/// Parses an instance list in the SDK's JSON.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn listed(json: &[u8]) -> Option<Vec<Instance>> {
+pub(crate) fn parse_list(json: &[u8]) -> Option<Vec<Instance>> {
     serde_json::from_slice(json).ok().map(|listed| listing::from_nacos(listed, None))
 }
 
-/// The address of this machine on the way to `server`. Connecting a datagram socket chooses it and sends nothing.
+/// Returns the local address of the route to `server`. Connecting a datagram socket selects it without sending a
+/// packet.
 async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     Ok(socket.local_addr()?.ip())
 }
+
+/// The maximum wait for a login, or for the resolution of host names, before the first request to Nacos.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(3);

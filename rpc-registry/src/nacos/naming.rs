@@ -1,4 +1,4 @@
-//! [`Naming`]: the SDK's naming service, with an end to every call and an error for every failure.
+//! [`Naming`]: the SDK's naming service, with a time limit for every request and an error for every failure.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,18 +20,18 @@ use super::{
 };
 use crate::user_directory;
 
-/// The longest that one call may take; the SDK's own calls wait for ever while the server is away.
-pub(super) const CALL: Duration = Duration::from_secs(3);
-/// The longest that the SDK may take to set up a connection. A server that has just started takes it 4.5 s and a pause.
-const BUILD: Duration = Duration::from_secs(10);
-/// The service that each connection subscribes to, and that nobody provides.
+/// The time limit of one request; the SDK itself waits forever while the server is unavailable.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The time limit for the SDK to set up a connection. With a server that has just started it needs 4.5 s and a pause.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The service that each connection subscribes to. It has no providers.
 const STREAM_SERVICE: &str = "msnb.connection";
 
-/// One connection to Nacos.
+/// A connection to Nacos.
 ///
-/// The last clone closes it: the server removes what was registered through it. The SDK's own tasks remain until the process ends, and
-/// try to connect to the ports of its [`Relay`] from time to time. So few are made, and one that is idle is
-/// [used again](super::Shared::idle).
+/// Dropping the last clone closes it, and the server removes the instances that were registered through it. The SDK's
+/// own tasks remain until the process ends, and periodically try to connect to the ports of the [`Relay`]. Connections
+/// are therefore few, and idle ones are reused.
 #[derive(Clone)]
 pub(super) struct Naming {
     service: NamingService,
@@ -40,10 +40,10 @@ pub(super) struct Naming {
     _relay: Arc<Relay>,
 }
 
-/// Takes the pushes for [`STREAM_SERVICE`], which say nothing.
-struct Ignored;
+/// Ignores the pushes for [`STREAM_SERVICE`], which carry no information.
+struct NoopListener;
 
-impl NamingEventListener for Ignored {
+impl NamingEventListener for NoopListener {
     fn event(&self, _: Arc<NamingChangeEvent>) {}
 }
 
@@ -52,10 +52,10 @@ impl Naming {
     ///
     /// # Errors
     ///
-    /// `Unavailable` when no server accepts a connection, `Unauthenticated` when the user or the password is wrong.
+    /// `Unavailable` if no server accepts a connection, `Unauthenticated` if the user or the password is wrong.
     pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>, tasks: &TaskTracker) -> Result<Self, Error> {
-        // Asked first, because each failed attempt of the SDK takes 4.5 s and leaves a sleeping task behind for ever.
-        probe(&config).await?;
+        // Checked first, because each failed attempt of the SDK takes 4.5 s and leaves a sleeping task behind forever.
+        check_reachable(&config).await?;
         login.ensure().await?;
         let relay = Relay::start(config.servers.iter().map(|server| config.grpc(server)).collect(), tasks).await?;
         let builder = NamingServiceBuilder::new(properties(&config, &relay));
@@ -63,93 +63,102 @@ impl Naming {
             Some(_) => builder.with_auth_plugin(Arc::new(ConnectionLogin::new(Arc::clone(&login), relay.ended()))),
             None => builder,
         };
-        let service = match timeout(BUILD, builder.build()).await {
+        let service = match timeout(SETUP_TIMEOUT, builder.build()).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => return Err(translate(error, &config)),
             Err(_) => {
-                return Err(Error::not_executed(Code::Unavailable, "Nacos accepts connections and does not answer"));
+                let message = format!("no answer from {config} on a new connection within {SETUP_TIMEOUT:?}");
+                return Err(Error::not_executed(Code::Unavailable, message));
             }
         };
         let naming = Self { service, config, login, _relay: Arc::new(relay) };
-        // The SDK repeats it by itself, and what matters is refused elsewhere.
+        // Not fatal: the SDK retries by itself, and a rejected user gets an error from the next request.
         if let Err(error) = naming.open_stream().await {
-            tracing::debug!(%error, "the stream of a connection to Nacos is not opened yet");
+            tracing::debug!(%error, "cannot open the stream of a connection to Nacos yet");
         }
         Ok(naming)
     }
 
-    /// Makes the server send something on the stream of this connection, by subscribing to a service that nobody provides.
+    /// Makes the server send a message on the stream of this connection, by subscribing to a service without providers.
     ///
-    /// An official server sends the headers of that stream with its first message, and has none for a connection that only registers. The
-    /// SDK notices the end of a stream at once if its headers have arrived, and else only by the silence of the [`Relay`], after 16 to 26 s.
+    /// An official server sends the headers of that stream with its first message, and has no message for a connection
+    /// that only registers. The SDK detects the end of a stream at once if its headers have arrived, and otherwise only
+    /// because the [`Relay`] does not answer its reconnects, after 16 to 26 s.
     async fn open_stream(&self) -> Result<(), Error> {
-        let listener: Arc<dyn NamingEventListener> = Arc::new(Ignored);
+        let listener: Arc<dyn NamingEventListener> = Arc::new(NoopListener);
         let subscribe =
             || self.service.subscribe(STREAM_SERVICE.to_owned(), self.group(), Vec::new(), Arc::clone(&listener));
-        self.call(subscribe).await.map(drop)
+        self.request(subscribe).await.map(drop)
     }
 
-    /// Lists `instance`. It may be listed later although this fails: the SDK goes on by itself.
+    /// Registers `instance`. After an error it may still be registered later, because the SDK retries by itself.
     pub(super) async fn register(&self, service: &ServiceId, instance: &Instance) -> Result<(), Error> {
         let name = limits::service(service)?;
         let instance = listing::to_nacos(instance, self.config.cluster.as_deref())?;
-        self.call(|| self.service.register_instance(name.clone(), self.group(), instance.clone())).await
+        self.request(|| self.service.register_instance(name.clone(), self.group(), instance.clone())).await
     }
 
-    /// Takes the instance at `address` off. If this fails the SDK lists it again by itself.
+    /// Deregisters the instance at `address`. After an error the SDK may register it again by itself.
     pub(super) async fn deregister(&self, service: &ServiceId, address: SocketAddr) -> Result<(), Error> {
         let name = limits::service(service)?;
-        let instance = listing::place(address, self.config.cluster.as_deref());
-        self.call(|| self.service.deregister_instance(name.clone(), self.group(), instance.clone())).await
+        let instance = listing::identity(address, self.config.cluster.as_deref());
+        self.request(|| self.service.deregister_instance(name.clone(), self.group(), instance.clone())).await
     }
 
-    /// What the server lists now. It is asked, not the SDK's cache, which says "none" when a call fails.
+    /// Returns the current list of the server. Bypasses the SDK's cache, which returns an empty list after a failed
+    /// request.
     pub(super) async fn list(&self, service: &ServiceId) -> Result<Vec<ServiceInstance>, Error> {
         let name = limits::service(service)?;
-        self.call(|| self.service.get_all_instances(name.clone(), self.group(), self.clusters(), false)).await
+        self.request(|| self.service.get_all_instances(name.clone(), self.group(), self.clusters(), false)).await
     }
 
-    /// Has the SDK tell `listener` when the list changes. The SDK does not say whether the server agreed.
+    /// Subscribes `listener` to changes of the list. The SDK does not report whether the server accepted the
+    /// subscription.
     pub(super) async fn subscribe(
         &self,
         service: &ServiceId,
         listener: Arc<dyn NamingEventListener>,
     ) -> Result<(), Error> {
         let name = limits::service(service)?;
-        self.call(|| self.service.subscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener))).await
+        self.request(|| self.service.subscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener)))
+            .await
     }
 
-    /// Ends what [`subscribe`](Self::subscribe) began.
+    /// Ends a subscription made by [`subscribe`](Self::subscribe).
     pub(super) async fn unsubscribe(
         &self,
         service: &ServiceId,
         listener: Arc<dyn NamingEventListener>,
     ) -> Result<(), Error> {
         let name = limits::service(service)?;
-        self.call(|| self.service.unsubscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener))).await
+        self.request(|| self.service.unsubscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener)))
+            .await
     }
 
-    /// Calls, and once more after a new login when the server does not know the caller.
-    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, Error>
+    /// Sends a request, and once more after a new login if the server rejects the user.
+    async fn request<T, F>(&self, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, SdkError>>,
     {
-        match self.call_once(&call).await {
-            Err(error) if is_refusal(&error) && self.config.credentials.is_some() => {
+        match self.request_once(&request).await {
+            Err(error) if is_auth_rejection(&error) && self.config.credentials.is_some() => {
                 self.login.renew().await?;
-                self.call_once(&call).await
+                self.request_once(&request).await
             }
-            done => done,
+            result => result,
         }
     }
 
-    async fn call_once<T, F>(&self, call: impl Fn() -> F) -> Result<T, Error>
+    async fn request_once<T, F>(&self, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, SdkError>>,
     {
-        match timeout(CALL, call()).await {
-            Ok(done) => done.map_err(|error| translate(error, &self.config)),
-            Err(_) => Err(Error::not_executed(Code::Unavailable, format!("{} does not answer", self.config))),
+        match timeout(REQUEST_TIMEOUT, request()).await {
+            Ok(result) => result.map_err(|error| translate(error, &self.config)),
+            Err(_) => {
+                let message = format!("no answer from {} within {REQUEST_TIMEOUT:?}", self.config);
+                Err(Error::not_executed(Code::Unavailable, message))
+            }
         }
     }
 
@@ -162,24 +171,24 @@ impl Naming {
     }
 }
 
-/// Whether Nacos said no to this caller, rather than nothing.
-pub(super) fn is_refusal(error: &Error) -> bool {
+/// Returns whether Nacos rejected the user, as opposed to being unavailable.
+pub(super) fn is_auth_rejection(error: &Error) -> bool {
     matches!(error.code(), Code::Unauthenticated | Code::PermissionDenied)
 }
 
-/// Finds out whether any server accepts a connection.
-async fn probe(config: &Config) -> Result<(), Error> {
+/// Checks that at least one server accepts a connection.
+async fn check_reachable(config: &Config) -> Result<(), Error> {
     let attempts = config.servers.iter().map(|server| {
         let server = config.grpc(server);
         Box::pin(async move {
-            match timeout(relay::CONNECT, TcpStream::connect(server.to_string())).await {
+            match timeout(relay::CONNECT_TIMEOUT, TcpStream::connect(server.to_string())).await {
                 Ok(connected) => connected.map(drop),
                 Err(elapsed) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed)),
             }
         })
     });
     select_ok(attempts).await.map(|_| ()).map_err(|cause| {
-        Error::not_executed(Code::Unavailable, format!("{config} cannot be reached")).with_source(cause)
+        Error::not_executed(Code::Unavailable, format!("cannot connect to {config}")).with_source(cause)
     })
 }
 
@@ -188,37 +197,38 @@ fn properties(config: &Config, relay: &Relay) -> ClientProps {
         .server_addr(relay.servers())
         .namespace(&config.namespace)
         .app_name("msnb")
-        // The URL is what counts, not variables that happen to be set.
+        // Only the URL configures the connection, not environment variables.
         .env_first(false)
-        // Else an empty list would be swallowed.
+        // Otherwise the SDK would discard an empty list.
         .naming_push_empty_protection(false)
-        // It is written always and read never.
+        // The SDK always writes to this directory, and never reads it.
         .cache_dir(cache_directory())
 }
 
-/// Where the SDK writes what it sees: in this user's own directory; and where that cannot be trusted, in one that nobody can guess.
+/// Returns the directory for the SDK's files: in this user's directory or, if that is not private, under an
+/// unpredictable name.
 fn cache_directory() -> PathBuf {
-    let own = user_directory::path();
-    match user_directory::create(&own).and_then(|()| user_directory::check_private(&own)) {
-        Ok(()) => own.join("nacos"),
+    let private = user_directory::path();
+    match user_directory::create(&private).and_then(|()| user_directory::check_private(&private)) {
+        Ok(()) => private.join("nacos"),
         Err(_) => std::env::temp_dir().join(format!("msnb-nacos-{:032x}", rand::random::<u128>())),
     }
 }
 
-/// The SDK's error as ours.
+/// Converts an error of the SDK.
 fn translate(error: SdkError, config: &Config) -> Error {
     let code = match &error {
         SdkError::InvalidParam(..) | SdkError::WrongServerAddress(_) => Code::InvalidArgument,
-        SdkError::ErrResponse(_, _, 401 | 403, _) => refused(config),
-        // The SDK puts the server's answer into a text, in which the code has to be looked for.
-        SdkError::ErrResult(words) if words.contains("error_code=403") || words.contains("error_code=401") => {
-            refused(config)
+        SdkError::ErrResponse(_, _, 401 | 403, _) => rejection_code(config),
+        // The SDK embeds the server's answer in a text, so the code must be searched for.
+        SdkError::ErrResult(text) if text.contains("error_code=403") || text.contains("error_code=401") => {
+            rejection_code(config)
         }
         _ => Code::Unavailable,
     };
     let message = match (code, config.username()) {
         (Code::InvalidArgument, _) => "Nacos rejects this request as invalid".to_owned(),
-        (Code::PermissionDenied, Some(user)) => format!("Nacos does not allow this to the user `{user}`"),
+        (Code::PermissionDenied, Some(user)) => format!("Nacos denies this request to the user `{user}`"),
         (Code::Unauthenticated, _) => {
             "Nacos requires a login: add the parameters `username` and `password` to its URL".to_owned()
         }
@@ -227,11 +237,11 @@ fn translate(error: SdkError, config: &Config) -> Error {
     Error::not_executed(code, message).with_source(error)
 }
 
-fn refused(config: &Config) -> Code {
+fn rejection_code(config: &Config) -> Code {
     if config.credentials.is_some() { Code::PermissionDenied } else { Code::Unauthenticated }
 }
 
-/// Resolves the servers, all at once; those whose names are not known are left out.
+/// Resolves the servers concurrently; skips those whose names cannot be resolved.
 pub(super) async fn resolve(config: &Config) -> Vec<SocketAddr> {
     let resolved = join_all(config.servers.iter().map(|server| server.resolve())).await;
     resolved.into_iter().flatten().flatten().collect()
@@ -242,10 +252,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_from_an_outage() {
+    fn rejection_is_distinguished_from_outage() {
         let anonymous = Config::parse("nacos://a").unwrap();
         let known = Config::parse("nacos://a?username=bo&password=hunter2").unwrap();
-        let refusals = || {
+        let rejections = || {
             [
                 SdkError::ErrResponse(None, 500, 403, Some("unknown user!".to_owned())),
                 SdkError::ErrResult(
@@ -253,16 +263,16 @@ mod tests {
                 ),
             ]
         };
-        for error in refusals() {
+        for error in rejections() {
             let error = translate(error, &known);
             assert_eq!(error.code(), Code::PermissionDenied);
             assert!(error.to_string().contains("`bo`") && !format!("{error:?}").contains("hunter2"), "{error:?}");
         }
-        for error in refusals() {
+        for error in rejections() {
             assert_eq!(translate(error, &anonymous).code(), Code::Unauthenticated);
         }
-        let away = SdkError::ErrResult("the connection is not connected".to_owned());
-        assert_eq!(translate(away, &known).code(), Code::Unavailable);
+        let outage = SdkError::ErrResult("the connection is not connected".to_owned());
+        assert_eq!(translate(outage, &known).code(), Code::Unavailable);
         assert_eq!(translate(SdkError::ErrResponse(None, 500, 301, None), &known).code(), Code::Unavailable);
     }
 }

@@ -1,4 +1,4 @@
-//! The driver of one watch: asks Nacos for the list whenever it says that it changed.
+//! The driver of one watch: reads the list from Nacos after each change notification.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,109 +11,113 @@ use tokio::{
 };
 
 use super::{
-    Shared, backoff,
+    backoff,
     catalog::States,
     listing,
-    missing::{Missing, SPREAD},
+    missing_instances::{MAX_QUERY_DELAY, MissingInstances},
     naming::Naming,
+    shared::Shared,
 };
 use crate::{
     throttle::Throttle,
     watches::{Publisher, publish},
 };
 
-/// How often the list is asked for without a push, in case one was lost.
-const PERIOD: Duration = Duration::from_secs(30);
+/// The time between two reads of the list without a push, in case a push was lost.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Told by the SDK that a list changed. It only passes that on: a listener that blocks would stall the whole SDK.
+/// Forwards the SDK's change notifications. It does nothing else, because a blocking listener would stall the whole
+/// SDK.
 ///
-/// What the push says is not used. The SDK hands each to a task of its own, so two of them may arrive in the wrong order, and nothing in
-/// them tells which is newer. The list that is asked for after the last push is the newest.
-struct Changed(Arc<Notify>);
+/// The list in the push is ignored. The SDK delivers each push in a separate task, so two pushes may arrive in the
+/// wrong order, and they carry no version. The list that is read after the last push is the newest.
+struct ChangeListener(Arc<Notify>);
 
-impl NamingEventListener for Changed {
+impl NamingEventListener for ChangeListener {
     fn event(&self, _: Arc<NamingChangeEvent>) {
         self.0.notify_one();
     }
 }
 
-/// Waits for a future that there may be.
-async fn ready<T>(future: Option<&mut BoxFuture<'_, T>>) -> T {
+/// Waits for the future if there is one, otherwise forever.
+async fn wait_for<T>(future: Option<&mut BoxFuture<'_, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
 }
 
-/// Publishes the list of `service` until nobody receives it, or the handle is dropped.
+/// Publishes the list of `service` until the watch has no receivers or the handle is dropped.
 pub(super) async fn run(service: ServiceId, publisher: Arc<Publisher>, shared: Arc<Shared>) {
     let changed = Arc::new(Notify::new());
-    let listener: Arc<dyn NamingEventListener> = Arc::new(Changed(Arc::clone(&changed)));
-    let watch = Watch { service, publisher, changed, listener, shared };
-    let mut missing = Missing::default();
+    let listener: Arc<dyn NamingEventListener> = Arc::new(ChangeListener(Arc::clone(&changed)));
+    let subscription = Subscription { service, publisher, changed, listener, shared };
+    let mut missing = MissingInstances::default();
     loop {
-        // Dropping the work at any of its awaits is fine: what it may have subscribed is ended below.
+        // `follow` may be dropped at any await: a subscription that it has made is ended below.
         tokio::select! {
-            () = watch.shared.stop.cancelled() => break,
-            () = watch.publisher.closed() => {}
-            () = watch.work(&mut missing) => {}
+            () = subscription.shared.stop.cancelled() => break,
+            () = subscription.publisher.closed() => {}
+            () = subscription.follow(&mut missing) => {}
         }
-        // Before the watch ends, because a new one would begin at once, and this must not undo its subscription.
-        watch.unsubscribe().await;
-        if watch.shared.watches.end_if_unwatched(&watch.service) {
+        // Unsubscribe before the watch ends: a new watch may subscribe at once, and this must not undo its
+        // subscription.
+        subscription.unsubscribe().await;
+        if subscription.shared.watches.end_if_unwatched(&subscription.service) {
             return;
         }
     }
-    watch.unsubscribe().await;
+    subscription.unsubscribe().await;
 }
 
-struct Watch {
+struct Subscription {
     service: ServiceId,
     publisher: Arc<Publisher>,
     changed: Arc<Notify>,
-    /// One for the whole watch: the SDK knows a listener by its address, so subscribing again does not add a second.
+    /// One listener for the whole watch: the SDK identifies a listener by its address, so subscribing again does not
+    /// add a second one.
     listener: Arc<dyn NamingEventListener>,
     shared: Arc<Shared>,
 }
 
-impl Watch {
-    /// Works for ever.
-    async fn work(&self, missing: &mut Missing) {
+impl Subscription {
+    /// Reads and publishes the list until it is dropped.
+    async fn follow(&self, missing: &mut MissingInstances) {
         let (warnings, catalog_warnings) = (Throttle::default(), Throttle::default());
         let (mut failures, mut subscribed) = (0, false);
-        // The question about missing instances that is under way, beside which lists are read.
-        let mut question: Option<BoxFuture<'_, Result<States, Error>>> = None;
+        // The query for missing instances in flight. Lists are read concurrently.
+        let mut query: Option<BoxFuture<'_, Result<States, Error>>> = None;
         loop {
-            let naming = self.shared.connected().await;
+            let naming = self.shared.consumer().await;
             match self.refresh(naming, &mut subscribed, missing).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    // The server may have forgotten us, whatever the SDK believes.
+                    // The server may have lost the subscription, regardless of the SDK's state.
                     subscribed = false;
-                    if warnings.pass(std::time::Instant::now()) {
+                    if warnings.allow(std::time::Instant::now()) {
                         let (service, cause) = (&self.service, std::error::Error::source(&error));
                         tracing::warn!(%service, %error, cause, "the list may be old; trying again");
                     }
                 }
             }
-            let next = Instant::now() + if failures == 0 { PERIOD } else { backoff::delay(failures) };
+            let next = Instant::now() + if failures == 0 { REFRESH_INTERVAL } else { backoff::delay(failures) };
             loop {
-                if question.is_none()
-                    && let Some(addresses) = missing.poll_question(Instant::now())
+                if query.is_none()
+                    && let Some(addresses) = missing.poll_query(Instant::now())
                 {
                     let states = async move { self.shared.catalog.states(&self.service, &addresses).await };
-                    question = Some(Box::pin(states));
+                    query = Some(Box::pin(states));
                 }
-                let next_question = missing.next_question().filter(|_| question.is_none());
-                // All are cancel-safe: the question is kept.
+                let next_query = missing.next_query().filter(|_| query.is_none());
+                // All branches are cancel-safe: `query` outlives the select.
                 tokio::select! {
                     () = self.changed.notified() => break,
                     () = sleep_until(next) => break,
-                    states = ready(question.as_mut()) => {
-                        question = None;
+                    states = wait_for(query.as_mut()) => {
+                        query = None;
                         if let Err(error) = &states
-                            && catalog_warnings.pass(std::time::Instant::now())
+                            && catalog_warnings.allow(std::time::Instant::now())
                         {
                             let (service, cause) = (&self.service, std::error::Error::source(error));
                             tracing::warn!(%service, %error, cause, "cannot read which providers an operator has disabled");
@@ -121,28 +125,33 @@ impl Watch {
                         missing.handle_states(Instant::now(), states.as_ref().ok());
                         self.publish(missing);
                     }
-                    () = sleep_until(next_question.unwrap_or(next)), if next_question.is_some() => {}
+                    () = sleep_until(next_query.unwrap_or(next)), if next_query.is_some() => {}
                 }
             }
         }
     }
 
-    /// Asks for the list and publishes it as it is, empty or shrunken: only the channels know which providers live. Instances that are
-    /// known to be disabled stay in it as such. An error publishes nothing.
-    async fn refresh(&self, naming: &Naming, subscribed: &mut bool, missing: &mut Missing) -> Result<(), Error> {
+    /// Reads the list and publishes it even if it is empty or has shrunk: only the client's channels detect which
+    /// providers are alive. Disabled instances stay in the list as disabled. After an error, nothing is published.
+    async fn refresh(
+        &self,
+        naming: &Naming,
+        subscribed: &mut bool,
+        missing: &mut MissingInstances,
+    ) -> Result<(), Error> {
         if !*subscribed {
-            // Subscribed before the list is asked for, so that no change falls in between.
+            // Subscribe before reading the list, so that no change is missed in between.
             naming.subscribe(&self.service, Arc::clone(&self.listener)).await?;
             *subscribed = true;
         }
         let listed = naming.list(&self.service).await?;
-        let at = Instant::now() + SPREAD.mul_f64(rand::random());
+        let at = Instant::now() + MAX_QUERY_DELAY.mul_f64(rand::random());
         missing.handle_list(at, listing::from_nacos(listed, self.shared.config.cluster.as_deref()));
         self.publish(missing);
         Ok(())
     }
 
-    fn publish(&self, missing: &Missing) {
+    fn publish(&self, missing: &MissingInstances) {
         let instances = missing.instances();
         let providers = instances.len();
         let disabled = instances.iter().filter(|instance| !instance.is_enabled()).count();
@@ -152,10 +161,10 @@ impl Watch {
     }
 
     async fn unsubscribe(&self) {
-        if let Some(naming) = self.shared.consumer.get()
+        if let Some(naming) = self.shared.existing_consumer()
             && let Err(error) = naming.unsubscribe(&self.service, Arc::clone(&self.listener)).await
         {
-            tracing::debug!(service = %self.service, %error, "the server could not be told that a watch ended");
+            tracing::debug!(service = %self.service, %error, "cannot unsubscribe from Nacos");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Config`]: what a `nacos:` URL says.
+//! [`Config`]: the settings in a `nacos:` URL.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use rpc_core::{Code, Error};
 use super::limits;
 use crate::address::HostPort;
 
-/// Which servers, and what of them.
+/// The servers, and the namespace, group and cluster to use.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Config {
     /// The HTTP addresses, at least one.
     pub(super) servers: Vec<HostPort>,
-    /// The gRPC port of every server; without it the HTTP port + 1000, as Nacos has it.
+    /// The gRPC port of every server; by default the HTTP port + 1000, as Nacos defines it.
     pub(super) grpc_port: Option<u16>,
-    /// Empty for the public one.
+    /// Empty for the public namespace.
     pub(super) namespace: String,
     pub(super) group: String,
-    /// The cluster to register in and to see; without it the default one, and all of them.
+    /// The cluster to register in and to watch. By default, registers in the default cluster and watches all clusters.
     pub(super) cluster: Option<String>,
     pub(super) credentials: Option<Credentials>,
 }
 
-/// Who calls.
+/// The user that logs in to Nacos.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Credentials {
     pub(super) username: String,
     pub(super) password: Password,
 }
 
-/// A password, which is never shown.
+/// A password that `Debug` does not print.
 #[derive(Clone, PartialEq)]
 pub(super) struct Password(pub(super) String);
 
@@ -42,21 +42,21 @@ impl fmt::Debug for Password {
 const FORM: &str = "`nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=`";
 const DEFAULT_PORT: u16 = 8848;
 const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
-/// How far the gRPC port is above the HTTP port.
+/// The default distance from the HTTP port to the gRPC port.
 pub(super) const GRPC_PORT_OFFSET: u16 = 1000;
 
 impl Config {
-    /// Reads a URL. Values are percent-decoded; a `+` is a plus.
+    /// Parses a URL. Values are percent-decoded; a `+` stands for itself.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, with a message that repeats no parameter's value.
+    /// `InvalidArgument`; the message contains no parameter value.
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let rest = url.strip_prefix("nacos://").ok_or_else(|| invalid("it must begin with `nacos://`"))?;
         let (servers, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // Checked first, because what is before an `@` may be a password and must not get into a message.
+        // Checked first, because the text before an `@` may be a password and must not appear in a message.
         if servers.contains('@') {
-            return Err(invalid("the user and the password are the parameters `username` and `password`"));
+            return Err(invalid("pass the user and the password as the parameters `username` and `password`"));
         }
         let servers = servers.strip_suffix('/').unwrap_or(servers);
         let servers =
@@ -82,7 +82,7 @@ impl Config {
                 return Err(invalid(&format!("the parameter `{key}` is given twice")));
             }
             match (&*key, &*value) {
-                // `group=` is as good as none.
+                // An empty value selects the default.
                 ("namespace" | "group" | "cluster" | "username" | "password" | "grpc_port", "") => {}
                 ("namespace", value) => self.namespace = limits::namespace(value)?.to_owned(),
                 ("group", value) => self.group = limits::group(value)?.to_owned(),
@@ -93,11 +93,12 @@ impl Config {
                     let port = value.parse().ok().filter(|port| *port != 0);
                     self.grpc_port = Some(port.ok_or_else(|| invalid("`grpc_port` must be 1 to 65535"))?);
                 }
-                // Only what looks like a name is repeated: a password with an `&` ends up here.
+                // The message contains only keys that look like names: the key may be the part of a password after an
+                // `&`.
                 (key, _) if key.len() <= 16 && key.bytes().all(|b| b.is_ascii_lowercase()) && password.is_none() => {
-                    return Err(invalid(&format!("the parameter `{key}` is not known")));
+                    return Err(invalid(&format!("unknown parameter `{key}`")));
                 }
-                _ => return Err(invalid("a parameter is not known")),
+                _ => return Err(invalid("unknown parameter")),
             }
             seen.push(key);
         }
@@ -111,7 +112,7 @@ impl Config {
 
     fn check_ports(&self) -> Result<(), Error> {
         if self.servers.iter().any(|server| self.checked_grpc_port(server).is_none()) {
-            return Err(invalid("a port above 64535 needs `grpc_port`, which is else the port + 1000"));
+            return Err(invalid("a port above 64535 needs `grpc_port`, because its default is the port + 1000"));
         }
         Ok(())
     }
@@ -120,13 +121,13 @@ impl Config {
         self.grpc_port.or_else(|| server.port.checked_add(GRPC_PORT_OFFSET))
     }
 
-    /// Where `server` speaks gRPC.
+    /// Returns the gRPC address of `server`.
     pub(super) fn grpc(&self, server: &HostPort) -> HostPort {
-        let port = self.checked_grpc_port(server).expect("`parse` checked the ports of all servers");
+        let port = self.checked_grpc_port(server).expect("`parse` has checked the ports of all servers");
         HostPort { host: server.host.clone(), port }
     }
 
-    /// The user, for messages.
+    /// Returns the user, for messages.
     pub(super) fn username(&self) -> Option<&str> {
         self.credentials.as_ref().map(|credentials| &*credentials.username)
     }
@@ -148,7 +149,7 @@ impl fmt::Display for Config {
 }
 
 fn invalid(what: &str) -> Error {
-    Error::not_executed(Code::InvalidArgument, format!("the URL of Nacos is not understood: {what}; write {FORM}"))
+    Error::not_executed(Code::InvalidArgument, format!("invalid URL of Nacos: {what}; expected {FORM}"))
 }
 
 #[cfg(test)]
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_all_there_is() {
+    fn parse_reads_every_part() {
         let url = "nacos://a,[::1]:80/?namespace=n-1&group=g.1&cluster=c&username=u%40x&password=p%26+%3D&grpc_port=9";
         let config = Config::parse(url).unwrap();
         let servers: Vec<_> = config.servers.iter().map(HostPort::to_string).collect();
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
+    fn omitted_parameters_have_defaults() {
         let config = Config::parse("nacos://a?group=&username=").unwrap();
         assert_eq!((&*config.group, config.credentials.clone()), (DEFAULT_GROUP, None));
         assert_eq!(config.grpc(&config.servers[0]).to_string(), "a:9848");
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_and_says_what_is() {
+    fn parse_rejects_invalid_urls() {
         for bad in [
             "nacos:a",
             "nacos://",
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_shows_a_password() {
+    fn password_is_never_printed() {
         let config = Config::parse("nacos://a?namespace=n&username=u&password=hunter2").unwrap();
         assert_eq!(config.to_string(), "nacos://a:8848?namespace=n");
         assert!(!format!("{config:?}").contains("hunter2"));

@@ -194,7 +194,7 @@ async fn quickstart_ends_by_itself() {
     let output = run("quickstart", &["--calls", "50"]).await;
     let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{complaint}");
-    assert!(said.contains("not one call failed"), "{said}");
+    assert!(said.contains("no call failed"), "{said}");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn what_is_asked_wrongly_is_refused_and_explained() {
         ("provider", &["--weight", "heavy"], &["--weight", "heavy"]),
         ("consumer", &["--concurrency", "0"], &["--concurrency", "1..=65536"]),
         ("consumer", &["--calls", "1", "--seconds", "1"], &["--calls", "--seconds"]),
-        ("consumer", &["--registry", "nacos://"], &["Error: InvalidArgument: `` is not an address"]),
+        ("consumer", &["--registry", "nacos://"], &["Error: InvalidArgument: invalid address ``"]),
     ];
     for (binary, arguments, explained) in cases {
         let output = run(binary, arguments).await;

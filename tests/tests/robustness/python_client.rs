@@ -33,7 +33,7 @@ async fn a_client_in_another_language_calls_and_is_answered() {
         "ping: pong\n\
          hello 'Zoë': \"Hello Zoë, from {address}\"\n\
          good 1: {{\"id\": 1, \"name\": \"teapot\", \"price\": 2499}}\n\
-         good 404: the service's own error {{\"NotFound\": {{\"id\": 404}}}}\n\
+         good 404: application error {{\"NotFound\": {{\"id\": 404}}}}\n\
          no such method: Unimplemented: no such method here: demo.Greeter:1.0/bye\n"
     );
     assert_eq!((text(&output.stdout), text(&output.stderr)), (expected, String::new()));
@@ -42,7 +42,7 @@ async fn a_client_in_another_language_calls_and_is_answered() {
     let Some(output) = python(&[&address.to_string(), "--name", "", "--id", "-1"]).await else { return };
     let (told, complaints) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{complaints}");
-    assert!(told.contains("hello '': the service's own error \"EmptyName\"\n"), "{told}");
+    assert!(told.contains("hello '': application error \"EmptyName\"\n"), "{told}");
     assert!(told.contains("good -1: InvalidArgument: "), "{told}");
 }
 

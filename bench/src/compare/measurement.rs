@@ -1,25 +1,25 @@
-//! [`Figures`]: what one program did in one job.
+//! [`Measurement`]: the results of one peer with one workload.
 
 use crate::summary::Summary;
 
-/// What one program did in one job. What was not measured is not a number.
+/// The results of one peer with one workload. Values that were not measured are NaN.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Figures {
-    /// Calls a second.
+pub(crate) struct Measurement {
+    /// Calls per second.
     pub(crate) rate: f64,
     pub(crate) errors: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
-    /// Processor time of each call, in microseconds.
+    /// Processor time per call, in microseconds.
     pub(crate) server_us: f64,
     pub(crate) client_us: f64,
-    /// Memory of each connection, in bytes.
+    /// Memory per connection, in bytes.
     pub(crate) server_bytes: f64,
     pub(crate) client_bytes: f64,
 }
 
-impl Figures {
+impl Measurement {
     const NONE: Self = Self {
         rate: f64::NAN,
         errors: f64::NAN,
@@ -32,8 +32,8 @@ impl Figures {
         client_bytes: f64::NAN,
     };
 
-    /// Those of a job with calls.
-    pub(crate) fn of_work(summary: &Summary) -> Self {
+    /// Creates the measurement of a workload with calls.
+    pub(crate) fn of_calls(summary: &Summary) -> Self {
         let Summary { calls, errors, secs, p50_us, p99_us, p999_us, cpu_s, server_cpu_s } = *summary;
         let each = |seconds: f64| seconds * 1e6 / calls as f64;
         Self {
@@ -48,30 +48,30 @@ impl Figures {
         }
     }
 
-    /// Those of connections that are held.
-    pub(crate) fn of_idleness(server_bytes: f64, client_bytes: f64) -> Self {
+    /// Creates the measurement of idle connections.
+    pub(crate) fn of_idle(server_bytes: f64, client_bytes: f64) -> Self {
         Self { server_bytes, client_bytes, ..Self::NONE }
     }
 }
 
-/// The median of each figure; of errors, the most.
-pub(crate) fn median(rounds: &[Figures]) -> Figures {
-    let of = |figure: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(figure).collect();
+/// Returns the median of each value, and the maximum of the errors.
+pub(crate) fn median(rounds: &[Measurement]) -> Measurement {
+    let of = |value: fn(&Measurement) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
         let (low, high) = (values.get((values.len().saturating_sub(1)) / 2), values.get(values.len() / 2));
         low.zip(high).map_or(f64::NAN, |(low, high)| (low + high) / 2.0)
     };
-    Figures {
-        rate: of(|figures| figures.rate),
-        errors: rounds.iter().map(|figures| figures.errors).fold(0.0, f64::max),
-        p50_us: of(|figures| figures.p50_us),
-        p99_us: of(|figures| figures.p99_us),
-        p999_us: of(|figures| figures.p999_us),
-        server_us: of(|figures| figures.server_us),
-        client_us: of(|figures| figures.client_us),
-        server_bytes: of(|figures| figures.server_bytes),
-        client_bytes: of(|figures| figures.client_bytes),
+    Measurement {
+        rate: of(|measurement| measurement.rate),
+        errors: rounds.iter().map(|measurement| measurement.errors).fold(0.0, f64::max),
+        p50_us: of(|measurement| measurement.p50_us),
+        p99_us: of(|measurement| measurement.p99_us),
+        p999_us: of(|measurement| measurement.p999_us),
+        server_us: of(|measurement| measurement.server_us),
+        client_us: of(|measurement| measurement.client_us),
+        server_bytes: of(|measurement| measurement.server_bytes),
+        client_bytes: of(|measurement| measurement.client_bytes),
     }
 }
 
@@ -80,9 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle() {
+    fn median_is_the_middle_value() {
         let rounds = |rates: &[f64]| {
-            let rounds: Vec<_> = rates.iter().map(|rate| Figures { rate: *rate, ..Figures::NONE }).collect();
+            let rounds: Vec<_> = rates.iter().map(|rate| Measurement { rate: *rate, ..Measurement::NONE }).collect();
             median(&rounds).rate
         };
         assert_eq!(rounds(&[9.0, 1.0, 2.0]), 2.0);

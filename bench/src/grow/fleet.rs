@@ -1,4 +1,4 @@
-//! Many services, methods and providers, served by one process and called in turn by another.
+//! Many services, methods and providers in one process, and a client that calls them in rotation.
 
 use std::{
     future::pending,
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Failure, callers,
-    echo::{EchoReply, EchoRequest, EchoServer, Parrot},
+    echo::{EchoReply, EchoRequest, EchoServer, EchoService},
     job::Job,
     link::{Link, Sample},
     process::Usage,
@@ -24,40 +24,40 @@ use crate::{
     summary::Summary,
 };
 
-/// How many echoes there are.
+/// The number of echo services and of their methods.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Crowd {
+pub(crate) struct Fleet {
     #[arg(long)]
     services: usize,
     #[arg(long)]
     methods: usize,
 }
 
-/// Serves many echoes at many addresses.
+/// A server with many echo services on many addresses.
 #[derive(Debug, clap::Args)]
-pub(crate) struct CrowdServer {
+pub(crate) struct FleetServer {
     #[command(flatten)]
-    crowd: Crowd,
+    fleet: Fleet,
     #[arg(long)]
     providers: usize,
 }
 
-/// Calls many echoes.
+/// A client of many echo services.
 #[derive(Debug, clap::Args)]
-pub(crate) struct CrowdClient {
-    /// The providers' addresses, with commas.
+pub(crate) struct FleetClient {
+    /// The addresses of the providers, separated by commas.
     addresses: String,
-    /// The server's process.
+    /// The process id of the server.
     #[arg(long)]
     server: Option<u32>,
     #[command(flatten)]
-    crowd: Crowd,
+    fleet: Fleet,
     #[command(flatten)]
     job: Job,
 }
 
-impl Crowd {
-    /// All methods of all services.
+impl Fleet {
+    /// Returns the methods of each service.
     fn infos(&self) -> Result<Vec<Vec<MethodInfo>>, Error> {
         let methods =
             |id: ServiceId| (0..self.methods).map(|m| MethodInfo::new(id.clone(), &format!("echo{m}"))).collect();
@@ -65,19 +65,19 @@ impl Crowd {
     }
 }
 
-impl CrowdServer {
+impl FleetServer {
     /// Serves until the process is killed.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         resources::raise_limit();
         let mut servers = JoinSet::new();
         let mut addresses = Vec::new();
         for _ in 0..self.providers {
-            // All the connections come from one address.
+            // All connections come from one address.
             let config = ServerConfig::default();
-            let many = config.max_connections;
-            let mut builder = Server::builder().config(config.with_max_connections_per_ip(many));
-            for methods in self.crowd.infos()? {
-                builder = builder.service(Numbered { methods, echo: EchoServer::new(Parrot) });
+            let max_connections = config.max_connections;
+            let mut builder = Server::builder().config(config.with_max_connections_per_ip(max_connections));
+            for methods in self.fleet.infos()? {
+                builder = builder.service(RenamedEcho { methods, echo: EchoServer::new(EchoService) });
             }
             let server = builder.bind("127.0.0.1:0").await?;
             addresses.push(server.local_address().to_string());
@@ -91,19 +91,19 @@ impl CrowdServer {
     }
 }
 
-impl CrowdClient {
-    /// Does the job.
+impl FleetClient {
+    /// Runs the job.
     pub(crate) async fn run(self) -> Result<Summary, Failure> {
         resources::raise_limit();
         let registry = rpc_registry::connect(&format!("fixed:{}", self.addresses)).await?;
-        // Calls name their methods for ever; this process has these.
-        let methods: &'static [MethodInfo] = self.crowd.infos()?.concat().leak();
-        let link = || -> Result<Turns, Failure> {
+        // `Request` needs `'static` methods. Leaking is fine: the number of methods is fixed.
+        let methods: &'static [MethodInfo] = self.fleet.infos()?.concat().leak();
+        let link = || -> Result<RoundRobin, Failure> {
             let client = Client::builder().registry(registry.clone()).build()?;
-            Ok(Turns { client, methods, turn: Arc::default() })
+            Ok(RoundRobin { client, methods, next: Arc::default() })
         };
-        let links: Vec<Turns> = (0..self.job.conns.get()).map(|_| link()).collect::<Result<_, _>>()?;
-        // Every service has been looked up before the clock starts.
+        let links: Vec<RoundRobin> = (0..self.job.conns.get()).map(|_| link()).collect::<Result<_, _>>()?;
+        // Each service is looked up before the measurement.
         let sample = Sample::new(self.job.payload);
         for method in methods {
             links[0].call(method, 0, &sample).await?;
@@ -112,14 +112,14 @@ impl CrowdClient {
     }
 }
 
-/// An echo whose methods have other names.
+/// An echo service with other method names.
 #[derive(Debug)]
-struct Numbered {
+struct RenamedEcho {
     methods: Vec<MethodInfo>,
-    echo: EchoServer<Parrot>,
+    echo: EchoServer<EchoService>,
 }
 
-impl Service for Numbered {
+impl Service for RenamedEcho {
     fn id(&self) -> &ServiceId {
         self.methods[0].service()
     }
@@ -133,21 +133,21 @@ impl Service for Numbered {
     }
 }
 
-/// A client that calls one method after the other.
+/// A client that calls its methods in rotation.
 #[derive(Clone)]
-struct Turns {
+struct RoundRobin {
     client: Client,
     methods: &'static [MethodInfo],
-    turn: Arc<AtomicUsize>,
+    next: Arc<AtomicUsize>,
 }
 
-/// What the proxy of the echo sends.
+/// The arguments as the generated proxy of the echo service sends them.
 #[derive(Serialize)]
 struct Arguments {
     request: EchoRequest,
 }
 
-impl Turns {
+impl RoundRobin {
     async fn call(&self, method: &'static MethodInfo, id: u64, sample: &Sample) -> Result<(), Failure> {
         let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
         let request = Request { method, arguments: Arguments { request }, options: CallOptions::inherited() };
@@ -156,9 +156,9 @@ impl Turns {
     }
 }
 
-impl Link for Turns {
+impl Link for RoundRobin {
     async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
-        let method = &self.methods[self.turn.fetch_add(1, Ordering::Relaxed) % self.methods.len()];
+        let method = &self.methods[self.next.fetch_add(1, Ordering::Relaxed) % self.methods.len()];
         self.call(method, id, sample).await
     }
 }

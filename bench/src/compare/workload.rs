@@ -1,27 +1,27 @@
-//! [`Shape`]: what kind of job the programs are compared in.
+//! [`Workload`]: the workloads of a comparison.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use crate::peers::Peer;
 
-/// What kind of job the programs are compared in.
+/// A workload of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// A number of calls are kept in flight.
+pub(crate) enum Workload {
+    /// A closed loop: a constant number of calls in flight.
     Closed { conns: usize, inflight: usize, payload: usize },
-    /// A few small calls, while others carry much over the same connection.
+    /// Small calls beside large calls over the same connection.
     Beside { bulk: usize },
-    /// Calls begin at half of the program's own peak rate.
+    /// An open loop at half of the peer's own peak rate.
     Half,
-    /// Calls begin at half of the lowest peak rate of all.
+    /// An open loop at half of the lowest peak rate of all peers.
     Same,
-    /// Connections on which nothing happens.
+    /// Idle connections.
     Idle { conns: usize },
 }
 
-impl Shape {
-    /// The jobs of docs/PERFORMANCE.md.
-    pub(crate) const USUAL: [Self; 9] = [
+impl Workload {
+    /// The workloads of docs/PERFORMANCE.md.
+    pub(crate) const DEFAULT: [Self; 9] = [
         Self::PEAK,
         Self::Closed { conns: 1, inflight: 64, payload: 32 },
         Self::Closed { conns: 1, inflight: 1, payload: 32 },
@@ -32,20 +32,37 @@ impl Shape {
         Self::Same,
         Self::Idle { conns: IDLE },
     ];
-    /// The job whose rate is a program's peak.
+    /// The workload that defines the peak rate of a peer.
     pub(crate) const PEAK: Self = Self::Closed { conns: 1, inflight: 512, payload: 32 };
 
-    /// Whether a call begins when another ends.
+    /// Returns whether the workload is a closed loop.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Beside { .. })
     }
 
-    /// Whether it makes sense for a program.
+    /// Returns whether the workload is applicable to a peer.
     pub(crate) fn suits(self, peer: Peer) -> bool {
         peer.calls() || !matches!(self, Self::Half | Self::Same | Self::Beside { .. })
     }
 
-    /// A client's command line.
+    /// Returns the title of the workload in tables and charts.
+    pub(crate) fn title(self) -> String {
+        match self {
+            Self::Closed { conns, inflight, payload } => {
+                format!(
+                    "{conns} connection{}, {inflight} in flight, {}",
+                    if conns == 1 { "" } else { "s" },
+                    bytes(payload)
+                )
+            }
+            Self::Beside { bulk } => format!("1 connection, 8 in flight, 32 B, beside {bulk} callers with 1 MiB each"),
+            Self::Half => "open loop at half of each peer's own peak rate".to_owned(),
+            Self::Same => "open loop at half of the lowest peak rate".to_owned(),
+            Self::Idle { conns } => format!("{conns} idle connections"),
+        }
+    }
+
+    /// Returns the command line arguments of a client.
     pub(crate) fn arguments(self, seconds: Duration, rate: Option<usize>) -> Vec<String> {
         let (conns, inflight, payload) = match self {
             Self::Closed { conns, inflight, payload } => (conns, inflight, payload),
@@ -67,7 +84,7 @@ impl Shape {
     }
 }
 
-impl fmt::Display for Shape {
+impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed { conns, inflight, payload } => write!(f, "{conns}/{inflight}/{payload}"),
@@ -79,13 +96,13 @@ impl fmt::Display for Shape {
     }
 }
 
-impl FromStr for Shape {
+impl FromStr for Workload {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
         let positive = |part: &str| part.parse().ok().filter(|number| *number > 0);
-        let shape = match parts[..] {
+        let workload = match parts[..] {
             ["beside", bulk] => positive(bulk).map(|bulk| Self::Beside { bulk }),
             ["half"] => Some(Self::Half),
             ["same"] => Some(Self::Same),
@@ -97,12 +114,17 @@ impl FromStr for Shape {
             })(),
             _ => None,
         };
-        shape.ok_or_else(|| {
-            "a job is CONNECTIONS/IN-FLIGHT/PAYLOAD, beside/CALLERS, half, same, idle or idle/CONNECTIONS".to_owned()
+        workload.ok_or_else(|| {
+            "expected CONNECTIONS/IN-FLIGHT/PAYLOAD, beside/CALLERS, half, same, idle or idle/CONNECTIONS".to_owned()
         })
     }
 }
 
+fn bytes(count: usize) -> String {
+    if count >= 1024 && count.is_multiple_of(1024) { format!("{} KiB", count / 1024) } else { format!("{count} B") }
+}
+
+/// The default number of idle connections.
 const IDLE: usize = 5_000;
 
 #[cfg(test)]
@@ -110,12 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
-        for shape in Shape::USUAL {
-            assert_eq!(shape.to_string().parse(), Ok(shape));
+    fn parse_inverts_display() {
+        for workload in Workload::DEFAULT {
+            assert_eq!(workload.to_string().parse(), Ok(workload));
         }
         for bad in ["", "1", "1/2", "0/1/1", "1/0/1", "1/1/-1", "idle/0", "beside/0", "1/1/1/1"] {
-            assert!(bad.parse::<Shape>().is_err(), "{bad}");
+            assert!(bad.parse::<Workload>().is_err(), "{bad}");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The comparison as bars, in SVG.
+//! A bar chart of the comparison, in SVG.
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::{Results, child::name, figures::Figures, shape::Shape, table::title};
+use super::{child::name, measurement::Measurement, results::Results, workload::Workload};
 use crate::peers::Peer;
 
-/// A group of bars for each job. Memory and latency are better short, rates are better long; the title says which.
+/// Draws a group of bars for each workload. The title states whether lower or higher values are better.
 pub(crate) fn draw(results: &Results) -> String {
     let (mut body, mut y) = (String::new(), MARGIN);
-    for (shape, figures) in results {
-        y = group(&mut body, y, *shape, figures);
+    for (workload, measurements) in results {
+        y = group(&mut body, y, *workload, measurements);
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" viewBox=\"0 0 {WIDTH} {y}\" \
@@ -17,15 +17,16 @@ pub(crate) fn draw(results: &Results) -> String {
     )
 }
 
-/// Draws one job from `y` down; says where it ends.
-fn group(out: &mut String, mut y: usize, shape: Shape, figures: &BTreeMap<Peer, Figures>) -> usize {
-    let (what, value) = measure(shape);
-    let longest = figures.values().map(value).filter(|value| value.is_finite()).fold(0.0, f64::max);
+/// Draws one workload from `y` downwards and returns the y coordinate of its end.
+fn group(out: &mut String, mut y: usize, workload: Workload, measurements: &BTreeMap<Peer, Measurement>) -> usize {
+    let (unit, value) = selected_value(workload);
+    let longest = measurements.values().map(value).filter(|value| value.is_finite()).fold(0.0, f64::max);
     // Writing to a String does not fail.
-    let _ = writeln!(out, "<text x=\"{MARGIN}\" y=\"{}\" font-weight=\"bold\">{}: {what}</text>", y + 13, title(shape));
+    let _ =
+        writeln!(out, "<text x=\"{MARGIN}\" y=\"{}\" font-weight=\"bold\">{}: {unit}</text>", y + 13, workload.title());
     y += LINE;
-    for (peer, its) in figures {
-        let value = value(its);
+    for (peer, measurement) in measurements {
+        let value = value(measurement);
         if !value.is_finite() {
             continue;
         }
@@ -46,18 +47,20 @@ fn group(out: &mut String, mut y: usize, shape: Shape, figures: &BTreeMap<Peer, 
     y + LINE / 2
 }
 
-/// What of a job is drawn.
-fn measure(shape: Shape) -> (&'static str, fn(&Figures) -> f64) {
-    match shape {
-        Shape::Closed { inflight: 1, .. } => ("p50 in µs (short is good)", |figures| figures.p50_us),
-        Shape::Closed { .. } => ("calls/s (long is good)", |figures| figures.rate),
-        Shape::Beside { .. } => ("p99 in µs (short is good)", |figures| figures.p99_us),
-        Shape::Half | Shape::Same => ("p99.9 in µs (short is good)", |figures| figures.p999_us),
-        Shape::Idle { .. } => ("bytes each at the server (short is good)", |figures| figures.server_bytes),
+/// Returns the drawn value of a workload, with its unit.
+fn selected_value(workload: Workload) -> (&'static str, fn(&Measurement) -> f64) {
+    match workload {
+        Workload::Closed { inflight: 1, .. } => ("p50 in µs (lower is better)", |measurement| measurement.p50_us),
+        Workload::Closed { .. } => ("calls/s (higher is better)", |measurement| measurement.rate),
+        Workload::Beside { .. } => ("p99 in µs (lower is better)", |measurement| measurement.p99_us),
+        Workload::Half | Workload::Same => ("p99.9 in µs (lower is better)", |measurement| measurement.p999_us),
+        Workload::Idle { .. } => {
+            ("bytes per connection at the server (lower is better)", |measurement| measurement.server_bytes)
+        }
     }
 }
 
-/// 1234567 as 1 234 567.
+/// Formats 1234567 as `1 234 567`.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -81,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_come_in_threes() {
+    fn grouped_separates_thousands() {
         assert_eq!([0.4, 12.0, 999.6, 1234567.0].map(grouped), ["0", "12", "1 000", "1 234 567"]);
     }
 }

@@ -2,11 +2,11 @@
 
 use contracts::{Good, Goods, GoodsError};
 
-/// A shelf with a few goods: 1 to 5.
+/// An implementation of [`Goods`] with five goods, whose ids are 1 to 5.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shelf;
+pub(crate) struct GoodsCatalog;
 
-impl Goods for Shelf {
+impl Goods for GoodsCatalog {
     async fn find_goods(&self, id: u64) -> Result<Good, GoodsError> {
         let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
         let (name, price) = index.and_then(|index| GOODS.get(index)).ok_or(GoodsError::NotFound { id })?;

@@ -1,0 +1,45 @@
+//! [`Action`], [`Outcome`] and [`Event`]: the input and output of [`DesiredState`](super::desired::DesiredState).
+
+use rpc_core::{Error, Instance, RegisterOutcome};
+use tokio::sync::oneshot;
+
+/// Sends the outcome of a request to the caller. The outcome of a deregistration is always `Confirmed` or an error.
+pub(super) type Reply = oneshot::Sender<Result<RegisterOutcome, Error>>;
+
+/// A request to Nacos for one service.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action {
+    /// Register this instance.
+    Register(Instance),
+    /// Deregister the instance.
+    Deregister,
+    /// Check whether the address is listed.
+    CheckListed,
+    /// Check whether this instance is still listed. Another instance at the same address belongs to a later process and
+    /// must stay.
+    CheckRemoved(Instance),
+}
+
+/// The result of an [`Action`].
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The result of a registration or deregistration.
+    Sent(Result<(), Error>),
+    /// The result of a check: the listed weight, or `None` if the instance is not listed.
+    Checked(Result<Option<f64>, Error>),
+}
+
+/// A change of a service's state that the driver logs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Event {
+    /// Nacos confirmed a pending registration. `pending` other services of this address are still unconfirmed.
+    Registered { pending: usize },
+    /// The instance is not listed and will be registered again.
+    Lost,
+    /// The instance is still not listed after another confirmed registration: an operator may have disabled it.
+    Disabled,
+    /// The instance is listed again after [`Disabled`](Self::Disabled).
+    ListedAgain,
+    /// The instance is listed with another weight than the registered one. The listed weight is kept.
+    WeightChanged { weight: f64 },
+}
