@@ -21,38 +21,27 @@
 
 pub mod auth;
 pub mod client;
+mod cluster;
 pub mod command;
 mod config;
-mod delivery;
+mod conversation;
 mod directory;
-mod doubt;
 pub mod edge;
 pub mod envelope;
-mod forward;
-mod home;
-mod hops;
 mod identity;
-mod kicks;
-mod me;
 mod node;
-mod outbox;
-mod pairing;
-mod peer;
 mod presence;
-mod queue;
-mod router;
 mod session;
-mod sessions;
-mod sightings;
 mod snowflake;
 mod store;
-mod view;
 
+pub use cluster::view::NodeInfo;
 pub use config::{DirectoryChoice, NodeConfig};
 pub use directory::{Conflict, Policy, Scope, redis::RedisUrl};
 pub use identity::{Epoch, NodeId, NodeKey, SessionId};
 pub use node::{Login, Node, Refused};
-pub use outbox::Outbound;
-pub use pairing::{Absent, PairOutbound, PairSession, Side};
-pub use session::Session;
-pub use view::NodeInfo;
+pub use session::{
+    client_session::Session,
+    outbox::Outbound,
+    pair_session::{Absent, PairOutbound, PairSession, Side},
+};

@@ -11,15 +11,15 @@ use rpc_client::Client;
 use rpc_core::{BoxFuture, CallError, rpc_service};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{AUDIT, CLAIM, ClaimError, Directory, Entry, Found, Policy, REPLACED, table::Table};
+use super::{AUDIT, CLAIM, ClaimError, Directory, Entry, Found, Policy, REPLACED, shard::Table};
 use crate::{
-    hops::Hops,
+    cluster::hops::Hops,
+    cluster::local_node::Me,
+    cluster::router::NodeRouter,
+    cluster::view::{NodeInfo, View},
     identity::{NodeKey, SessionId},
-    kicks::Kicks,
-    me::Me,
-    router::NodeRouter,
-    sessions::Sessions,
-    view::{NodeInfo, View},
+    session::local_sessions::Sessions,
+    session::terminator::Kicks,
 };
 
 /// What a node knows of the users that it is responsible for.

@@ -1,15 +1,15 @@
 //! [`Directory`]: which user has which sessions, on which nodes.
 
-mod devices;
 pub(crate) mod embedded;
 pub(crate) mod redis;
-mod table;
+mod shard;
+mod user_sessions;
 
 use std::time::Duration;
 
-use devices::Refusal;
 use rpc_core::BoxFuture;
 use serde::{Deserialize, Serialize};
+use user_sessions::Refusal;
 
 use crate::identity::{NodeKey, SessionId};
 

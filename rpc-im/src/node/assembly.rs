@@ -11,22 +11,22 @@ use tracing::{error, info};
 
 use super::{Node, Parts};
 use crate::{
+    cluster::delivery::{Delivery, MAX_RETURNED},
+    cluster::forward::{Forward, NodeForwardServer},
+    cluster::local_node::Me,
+    cluster::router::NodeRouter,
     config::NodeConfig,
-    delivery::{Delivery, MAX_RETURNED},
+    conversation::{HomeOf, HomeServer, Homes, Shared, Working},
     directory::{
         Directory,
         embedded::{AuthorityOf, AuthorityServer, Embedded, Told},
         redis::{Lease, RedisDirectory},
     },
-    doubt::Doubt,
-    forward::{Forward, NodeForwardServer},
-    home::{HomeOf, HomeServer, Homes, Shared, Working},
     identity::{NodeKey, SessionId},
-    kicks::Kicks,
-    me::Me,
     presence::Presence,
-    router::NodeRouter,
-    sessions::Sessions,
+    session::local_sessions::Sessions,
+    session::resync::Doubt,
+    session::terminator::Kicks,
     snowflake::Snowflake,
     store::Store,
 };

@@ -16,23 +16,23 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    cluster::delivery::Delivery,
+    cluster::local_node::Me,
+    cluster::router::NodeRouter,
+    cluster::view::NodeInfo,
     config::{DirectoryChoice, NodeConfig},
-    delivery::Delivery,
+    conversation::Homes,
     directory::{ClaimError, Directory, Entry, redis::Lease},
-    home::Homes,
     identity::{Epoch, NodeId, NodeKey, SessionId},
-    kicks::Kicks,
-    me::Me,
-    outbox::{Outbound, Outbox},
-    pairing::{PairOutbound, PairSession, Side},
     presence::Presence,
-    queue::Queue,
-    router::NodeRouter,
-    session::Session,
-    sessions::{Sessions, Sink},
+    session::client_session::Session,
+    session::local_sessions::{Sessions, Sink},
+    session::outbox::{Outbound, Outbox},
+    session::pair_session::{PairOutbound, PairSession, Side},
+    session::queue::Queue,
+    session::terminator::Kicks,
     snowflake::Snowflake,
     store::{Store as _, StoreError, redb::RedbStore},
-    view::NodeInfo,
 };
 
 /// A node of the cluster: it has sessions, and forwards to the nodes that have others.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     identity::{Epoch, NodeId, NodeKey},
-    sessions::Sessions,
+    session::local_sessions::Sessions,
 };
 
 /// This node's number, which it holds in Redis for as long as it renews it.

@@ -37,9 +37,11 @@ use tracing::{info, warn};
 
 use super::{
     AUDIT, CLAIM, ClaimError, Directory, Entry, Found, Policy, REPLACED,
-    devices::{Devices, Refusal, exclude},
+    user_sessions::{Devices, Refusal, exclude},
 };
-use crate::{doubt::Doubt, kicks::Kicks, router::NodeRouter, sessions::Sessions};
+use crate::{
+    cluster::router::NodeRouter, session::local_sessions::Sessions, session::resync::Doubt, session::terminator::Kicks,
+};
 
 /// The directory in a Redis that all nodes share.
 pub(crate) struct RedisDirectory {

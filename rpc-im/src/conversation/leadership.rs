@@ -10,12 +10,12 @@ use tracing::debug;
 
 use super::{
     HomeClient, HomeError, Promise,
-    conversation::{Conversation, Leading, PAGE},
-    homes::cut_off,
+    conversations::cut_off,
+    task::{Conversation, Leading, PAGE},
 };
 use crate::{
+    cluster::view::{NodeInfo, View},
     store::{Change, Header},
-    view::{NodeInfo, View},
 };
 
 impl Conversation {

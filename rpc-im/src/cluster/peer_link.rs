@@ -17,16 +17,16 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
+    cluster::forward::{Kind, NodeForwardClient, Parcel, Welcome},
+    cluster::local_node::Me,
+    cluster::resync_counters::Sightings,
+    cluster::view::NodeInfo,
     directory::Entry,
-    doubt::Doubt,
     envelope::{Lagging, ServerFrame},
-    forward::{Kind, NodeForwardClient, Parcel, Welcome},
     identity::{NodeKey, SessionId},
-    me::Me,
-    queue::Queue,
-    sessions::{Fault, Payload},
-    sightings::Sightings,
-    view::NodeInfo,
+    session::local_sessions::{Fault, Payload},
+    session::queue::Queue,
+    session::resync::Doubt,
 };
 
 /// The way to one other node: its hellos, and the queue of what goes there.

@@ -17,8 +17,8 @@ use crate::{
     directory::Entry,
     envelope::{Kick, ServerFrame},
     identity::SessionId,
-    outbox::Outbox,
-    queue::{Queue, Refusal},
+    session::outbox::Outbox,
+    session::queue::{Queue, Refusal},
 };
 
 /// The sessions of this node, by id and by user.

@@ -6,15 +6,15 @@ use std::{
 };
 
 use crate::{
+    conversation::{Address, HomeError, Message, created},
     envelope::{
         ClientFrame, Conversation, Create, Lagging, Pong, Presence, Push, Recipient, Send, SendAck, ServerFrame, Sync,
         code,
     },
-    home::{Address, HomeError, Message, created},
     identity::SessionId,
     node::Parts,
-    outbox::Outbox,
     presence::SMALL,
+    session::outbox::Outbox,
     store::Header,
 };
 

@@ -3,11 +3,11 @@
 //! The home of a conversation is the first node in its ranking (rendezvous hashing), the second one has a copy. So when the home
 //! is gone, the next home is the node that has the copy.
 
-mod conversation;
-mod homes;
-mod leading;
+mod conversations;
+mod leadership;
+mod task;
 
-pub(crate) use homes::{HomeOf, Homes, Shared, Working};
+pub(crate) use conversations::{HomeOf, Homes, Shared, Working};
 
 use data_encoding::HEXLOWER;
 use rpc_core::rpc_service;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    hops::Hops,
+    cluster::hops::Hops,
     identity::{Epoch, SessionId},
     store::{Change, Header, Record},
 };

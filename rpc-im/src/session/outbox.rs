@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     envelope::{Lagging, ServerFrame},
-    queue::{Queue, Refusal},
+    session::queue::{Queue, Refusal},
 };
 
 /// What a node has to say to one session; its reader writes it to the WebSocket.

@@ -20,12 +20,12 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    doubt::Doubt,
+    cluster::local_node::Me,
+    cluster::peer_link::{PeerLink, Returned},
+    cluster::resync_counters::Sightings,
+    cluster::view::{NodeInfo, View},
     identity::{NodeId, NodeKey},
-    me::Me,
-    peer::{PeerLink, Returned},
-    sightings::Sightings,
-    view::{NodeInfo, View},
+    session::resync::Doubt,
 };
 
 /// Knows the nodes that live, and the way to each: it watches the registry, keeps a [`PeerLink`] to each node that is listed, never to

@@ -14,17 +14,17 @@ use tracing::{debug, error, info};
 
 use super::{
     Address, Home, HomeClient, HomeError, Message, Page, Promise, Stored,
-    conversation::{Append, Command, Conversation, PAGE, Reply},
+    task::{Append, Command, Conversation, PAGE, Reply},
 };
 use crate::{
-    delivery::Delivery,
-    hops::Hops,
+    cluster::delivery::Delivery,
+    cluster::hops::Hops,
+    cluster::local_node::Me,
+    cluster::router::NodeRouter,
+    cluster::view::NodeInfo,
     identity::Epoch,
-    me::Me,
-    router::NodeRouter,
     snowflake::Snowflake,
     store::{Change, Header, Record, Store, StoreError},
-    view::NodeInfo,
 };
 
 /// The conversations that are worked on here, and what they need.

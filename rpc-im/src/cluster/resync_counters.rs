@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::{
+    cluster::view::View,
     identity::{Epoch, NodeId, NodeKey},
-    view::View,
 };
 
 /// Which nodes this one has lost sight of, or could not ask: their clients may have missed what this node had for them. They hear of it
@@ -52,7 +52,7 @@ impl Sightings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::node;
+    use crate::cluster::view::tests::node;
 
     fn view(numbers: &[u16]) -> View {
         View::new(numbers.iter().map(|number| node(*number)).collect())

@@ -9,12 +9,12 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    cluster::forward::NodeForwardClient,
+    cluster::local_node::Me,
+    cluster::router::NodeRouter,
     directory::Entry,
-    forward::NodeForwardClient,
     identity::{NodeKey, SessionId},
-    me::Me,
-    router::NodeRouter,
-    sessions::Sessions,
+    session::local_sessions::Sessions,
 };
 
 /// Ends sessions, wherever they are, while nobody waits for it: so it happens also where who has replaced them is gone itself.

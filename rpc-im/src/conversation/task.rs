@@ -11,13 +11,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Address, HomeError, Message, Promise, Stored, homes::Shared};
+use super::{Address, HomeError, Message, Promise, Stored, conversations::Shared};
 use crate::{
+    cluster::peer_link::Letter,
+    cluster::view::NodeInfo,
     envelope::{Conversation as Told, Push, ServerFrame},
     identity::SessionId,
-    peer::Letter,
     store::{Change, Header, Limits, Record, SentAs, StoreError},
-    view::NodeInfo,
 };
 
 /// What a conversation is asked for.

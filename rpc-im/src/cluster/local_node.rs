@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{identity::NodeKey, sessions::Sessions, view::NodeInfo};
+use crate::{cluster::view::NodeInfo, identity::NodeKey, session::local_sessions::Sessions};
 
 /// What this node says of itself.
 pub(crate) struct Me {

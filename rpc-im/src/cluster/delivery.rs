@@ -14,13 +14,13 @@ use tokio::{
 };
 
 use crate::{
+    cluster::forward::NodeForwardClient,
+    cluster::local_node::Me,
+    cluster::peer_link::{Attempt, Letter, Outgoing, Returned},
+    cluster::router::NodeRouter,
     directory::{Directory, Entry, Found},
-    forward::NodeForwardClient,
     identity::{NodeKey, SessionId},
-    me::Me,
-    peer::{Attempt, Letter, Outgoing, Returned},
-    router::NodeRouter,
-    sessions::{Fault, Payload, Sessions},
+    session::local_sessions::{Fault, Payload, Sessions},
 };
 
 /// Brings a payload to all sessions of a user, wherever they are.

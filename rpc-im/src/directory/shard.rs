@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Entry, Policy,
-    devices::{Devices, Refusal},
+    user_sessions::{Devices, Refusal},
 };
 use crate::identity::NodeKey;
 
@@ -55,7 +55,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::devices::tests::entry, *};
+    use super::{super::user_sessions::tests::entry, *};
 
     #[test]
     fn a_node_that_is_gone_takes_its_sessions_along() {

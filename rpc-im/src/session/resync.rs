@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::{
     envelope::{Lagging, ServerFrame},
-    sessions::Sessions,
+    session::local_sessions::Sessions,
 };
 
 /// Tells all clients of this node that they may have missed something: they ask for it, and have it then.

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::{
+    cluster::peer_link::{Attempt, Letter},
     directory::{Entry, room},
     identity::SessionId,
     node::Parts,
-    peer::{Attempt, Letter},
-    queue::Queue,
+    session::queue::Queue,
 };
 
 /// A side of a pairing room.

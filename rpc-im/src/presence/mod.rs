@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::{
-    delivery::Delivery,
+    cluster::delivery::Delivery,
+    cluster::forward::NodeForwardClient,
+    cluster::local_node::Me,
+    cluster::peer_link::Letter,
+    cluster::router::NodeRouter,
+    conversation::Homes,
     envelope::{Presence as Told, ServerFrame},
-    forward::NodeForwardClient,
-    home::Homes,
-    me::Me,
-    peer::Letter,
-    router::NodeRouter,
 };
 
 /// Tells users that somebody they talk with came or went. It waits a while after the first sign, and then looks: who has come back

@@ -7,14 +7,14 @@ use rpc_core::rpc_service;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cluster::local_node::Me,
+    cluster::router::NodeRouter,
+    cluster::view::NodeInfo,
     directory::{Entry, embedded::Told},
     envelope::ServerFrame,
     identity::{Epoch, SessionId},
-    me::Me,
     presence::Presence,
-    router::NodeRouter,
-    sessions::{Fault, Payload, Sessions},
-    view::NodeInfo,
+    session::local_sessions::{Fault, Payload, Sessions},
 };
 
 /// What nodes say to each other about sessions.
