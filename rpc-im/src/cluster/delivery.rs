@@ -1,4 +1,4 @@
-//! [`Delivery`]: brings a payload to all sessions of a user, wherever they are.
+//! [`Delivery`]: delivers payloads to all sessions of a user, on any node.
 
 use std::{
     cmp::Reverse,
@@ -13,56 +13,58 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::{
+    local_node::LocalNode,
+    message::{Attempt, NodeMessage, OutgoingMessage, Undelivered},
+    router::NodeRouter,
+    rpc::NodeForwardClient,
+};
 use crate::{
-    cluster::forward::NodeForwardClient,
-    cluster::local_node::Me,
-    cluster::peer_link::{Attempt, Letter, Outgoing, Returned},
-    cluster::router::NodeRouter,
-    directory::{Directory, Entry, Found},
+    directory::{Directory, LookupResult, SessionEntry},
     identity::{NodeKey, SessionId},
-    session::local_sessions::{Fault, Payload, Sessions},
+    session::local_sessions::{DeliveryError, LocalSessions},
 };
 
-/// Brings a payload to all sessions of a user, wherever they are.
+/// Delivers payloads to all sessions of a user, on any node.
 ///
-/// What does not arrive is looked up anew and tried again, three times within five seconds. Then it is the store's: a session
-/// that could not be reached is told that it missed something as soon as its node can be reached.
+/// A failed delivery is looked up again and retried three times within five seconds. After that the client has to read the message from
+/// the store: the session receives `lagging` as soon as its node can be reached.
 pub(crate) struct Delivery {
-    me: Arc<Me>,
-    sessions: Arc<Sessions>,
+    local: Arc<LocalNode>,
+    sessions: Arc<LocalSessions>,
     router: Arc<NodeRouter>,
     directory: Arc<dyn Directory>,
-    returns: mpsc::Sender<Returned>,
+    undelivered: mpsc::Sender<Undelivered>,
 }
 
 impl Delivery {
     pub(crate) fn new(
-        me: Arc<Me>,
-        sessions: Arc<Sessions>,
+        local: Arc<LocalNode>,
+        sessions: Arc<LocalSessions>,
         router: Arc<NodeRouter>,
         directory: Arc<dyn Directory>,
-        returns: mpsc::Sender<Returned>,
+        undelivered: mpsc::Sender<Undelivered>,
     ) -> Self {
-        Self { me, sessions, router, directory, returns }
+        Self { local, sessions, router, directory, undelivered }
     }
 
-    /// The sessions of each of these users, in their order.
-    pub(crate) async fn locate(&self, users: Vec<String>) -> Vec<Vec<Entry>> {
-        let found = self.directory.lookup(users.clone()).await;
-        let unknown: Vec<_> = (users.iter().zip(&found))
-            .filter(|(_, found)| matches!(found, Found::Unknown(_)))
+    /// Returns the sessions of each of these users, in the order of the users.
+    pub(crate) async fn locate(&self, users: Vec<String>) -> Vec<Vec<SessionEntry>> {
+        let results = self.directory.lookup(users.clone()).await;
+        let incomplete: Vec<_> = (users.iter().zip(&results))
+            .filter(|(_, result)| matches!(result, LookupResult::Partial(_)))
             .map(|(user, _)| user.clone())
             .collect();
-        let mut asked = HashMap::<String, Vec<Entry>>::new();
-        if !unknown.is_empty() {
-            for entry in self.ask_all(&unknown).await {
-                asked.entry(entry.user.clone()).or_default().push(entry);
+        let mut reported = HashMap::<String, Vec<SessionEntry>>::new();
+        if !incomplete.is_empty() {
+            for entry in self.ask_all(&incomplete).await {
+                reported.entry(entry.user.clone()).or_default().push(entry);
             }
         }
-        let entries = |(user, found)| match found {
-            Found::Known(entries) => entries,
-            Found::Unknown(mut entries) => {
-                for entry in asked.remove(&user).unwrap_or_default() {
+        let entries = |(user, result)| match result {
+            LookupResult::Complete(entries) => entries,
+            LookupResult::Partial(mut entries) => {
+                for entry in reported.remove(&user).unwrap_or_default() {
                     if !entries.contains(&entry) {
                         entries.push(entry);
                     }
@@ -70,165 +72,172 @@ impl Delivery {
                 entries
             }
         };
-        users.into_iter().zip(found).map(entries).collect()
+        users.into_iter().zip(results).map(entries).collect()
     }
 
-    /// Sends letters to these users, in order; each but to the session that it is from.
-    pub(crate) async fn send_to_users(&self, users: &[String], letters: &[(Arc<Letter>, Option<SessionId>)]) {
+    /// Sends messages to these users in order, each except to the session that it is from.
+    pub(crate) async fn send_to_users(&self, users: &[String], messages: &[(Arc<NodeMessage>, Option<SessionId>)]) {
         let targets: Vec<_> = self.locate(users.to_vec()).await.into_iter().flatten().collect();
-        for (letter, from) in letters {
+        for (message, from) in messages {
             let targets = targets.iter().filter(|target| Some(target.session) != *from).cloned();
-            self.send(letter, targets, Attempt::FIRST);
+            self.send(message, targets, Attempt::FIRST);
         }
     }
 
-    /// Sends a letter to these sessions.
-    pub(crate) fn send(&self, letter: &Arc<Letter>, targets: impl IntoIterator<Item = Entry>, attempt: Attempt) {
-        let mut by_node = HashMap::<NodeKey, Vec<Entry>>::new();
+    /// Sends a message to these sessions.
+    pub(crate) fn send(
+        &self,
+        message: &Arc<NodeMessage>,
+        targets: impl IntoIterator<Item = SessionEntry>,
+        attempt: Attempt,
+    ) {
+        let mut by_node = HashMap::<NodeKey, Vec<SessionEntry>>::new();
         for target in targets {
             by_node.entry(target.node).or_default().push(target);
         }
         for (node, targets) in by_node {
-            if node == self.me.key() {
+            if node == self.local.key() {
                 for target in targets {
-                    if let Err(fault) = self.sessions.deliver(target.session, &letter.payload) {
-                        self.give_back(letter, target, attempt, Some(fault));
+                    if let Err(error) = self.sessions.deliver(target.session, &message.payload) {
+                        self.return_undelivered(message, target, attempt, Some(error));
                     }
                 }
             } else if let Some(peer) = self.router.peer(node) {
-                peer.send(Outgoing { letter: Arc::clone(letter), targets, attempt });
+                peer.send(OutgoingMessage { message: Arc::clone(message), targets, attempt });
             } else {
                 for target in targets {
-                    self.give_back(letter, target, attempt, None);
+                    self.return_undelivered(message, target, attempt, None);
                 }
             }
         }
     }
 
-    /// Tries again what was returned, for as long as it is polled.
-    pub(crate) async fn run(&self, mut returns: mpsc::Receiver<Returned>) {
-        let mut waiting = BinaryHeap::<Reverse<Waiting>>::new();
+    /// Retries failed deliveries until dropped.
+    pub(crate) async fn run(&self, mut undelivered: mpsc::Receiver<Undelivered>) {
+        let mut waiting = BinaryHeap::<Reverse<Retry>>::new();
         let mut number = 0;
         loop {
             let due = waiting.peek().map(|Reverse(first)| first.due);
             tokio::select! {
-                // Dropped, `recv` has taken nothing.
-                returned = returns.recv() => {
-                    let Some(returned) = returned else { return };
+                // `recv` is cancel safe: no message is lost when the other branch completes.
+                received = undelivered.recv() => {
+                    let Some(undelivered) = received else { return };
                     number += 1;
-                    if let Some(due) = self.due(&returned, waiting.len()) {
-                        waiting.push(Reverse(Waiting { due, number, returned }));
+                    if let Some(due) = self.retry_time(&undelivered, waiting.len()) {
+                        waiting.push(Reverse(Retry { due, number, undelivered }));
                     }
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     let now = Instant::now();
                     let mut ready = Vec::new();
                     while waiting.peek().is_some_and(|Reverse(first)| first.due <= now) {
-                        ready.extend(waiting.pop().map(|Reverse(first)| first.returned));
+                        ready.extend(waiting.pop().map(|Reverse(first)| first.undelivered));
                     }
-                    self.try_again(ready).await;
+                    self.retry(ready).await;
                 }
             }
         }
     }
 
-    /// When to try again, if at all.
-    fn due(&self, returned: &Returned, waiting: usize) -> Option<Instant> {
-        if let Some(from) = returned.letter.from {
-            // What goes through a room is a stream: with a hole in it, it is over.
-            self.sessions.kick(from, "the other side is gone");
+    /// Returns the time of the next attempt; `None` after the last one, and for the messages of a pairing room.
+    fn retry_time(&self, undelivered: &Undelivered, waiting: usize) -> Option<Instant> {
+        if let Some(from) = undelivered.message.from {
+            // A room carries a stream, which cannot continue after a gap.
+            self.sessions.kick(from, "the other side of the room is gone");
             return None;
         }
-        let pause = PAUSES.get(returned.attempt.0).filter(|_| waiting < MAX_WAITING);
+        let pause = RETRY_PAUSES.get(undelivered.attempt.0).filter(|_| waiting < MAX_RETRIES);
         if pause.is_none() {
-            self.give_up(returned);
+            self.give_up(undelivered);
         }
         pause.map(|pause| Instant::now() + *pause)
     }
 
-    fn give_up(&self, returned: &Returned) {
-        // Of a session that is over nobody waits for anything.
-        if returned.fault == Some(Fault::NoSession) {
+    /// Makes sure that the session resyncs, unless it has ended.
+    fn give_up(&self, undelivered: &Undelivered) {
+        if undelivered.error == Some(DeliveryError::NoSession) {
             return;
         }
-        let (node, session) = (returned.target.node, returned.target.session);
+        let (node, session) = (undelivered.target.node, undelivered.target.session);
         match self.router.peer(node) {
-            Some(peer) => peer.remember(node, session),
-            None => self.router.doubt(node),
+            Some(peer) => peer.remember_missed(node, session),
+            None => self.router.record_missed(node),
         }
     }
 
-    async fn try_again(&self, returned: Vec<Returned>) {
-        for gone in returned.iter().filter(|returned| returned.fault == Some(Fault::NoSession)) {
-            // Its node says that there is no such session: an entry that says otherwise is wrong.
-            self.directory.release(gone.target.clone()).await;
+    async fn retry(&self, failed: Vec<Undelivered>) {
+        for ended in failed.iter().filter(|undelivered| undelivered.error == Some(DeliveryError::NoSession)) {
+            // The session's node reported that it has ended, so the directory's entry is stale.
+            self.directory.release(ended.target.clone()).await;
         }
-        let users = returned.iter().map(|returned| returned.target.user.clone()).collect();
-        for (Returned { letter, target, attempt, .. }, entries) in returned.into_iter().zip(self.locate(users).await) {
+        let users = failed.iter().map(|undelivered| undelivered.target.user.clone()).collect();
+        for (undelivered, entries) in failed.into_iter().zip(self.locate(users).await) {
+            let Undelivered { message, target, attempt, .. } = undelivered;
             let same_device = entries.into_iter().filter(|entry| entry.device == target.device);
-            self.send(&letter, same_device, Attempt(attempt.0 + 1));
+            self.send(&message, same_device, attempt.next());
         }
     }
 
-    async fn ask_all(&self, users: &[String]) -> Vec<Entry> {
+    /// Asks all nodes for their sessions of these users.
+    async fn ask_all(&self, users: &[String]) -> Vec<SessionEntry> {
         let client = NodeForwardClient::new(self.router.client().clone());
         let view = self.router.view();
-        let others = view.nodes.iter().filter(|node| node.key != self.me.key());
+        let others = view.nodes.iter().filter(|node| node.key != self.local.key());
         let asked = join_all(others.map(async |node| {
-            let has = client.who_has(users.to_vec()).address(node.address).await;
-            // What it has of them does not get what this is about.
-            has.inspect_err(|_| self.router.doubt(node.key)).unwrap_or_default()
+            let entries = client.sessions_of(users.to_vec()).address(node.address).await;
+            // Sessions of a node that did not answer miss the message that this lookup is for.
+            entries.inspect_err(|_| self.router.record_missed(node.key)).unwrap_or_default()
         }));
         let mut entries = self.sessions.entries_of(users);
         entries.extend(asked.await.into_iter().flatten());
         entries
     }
 
-    fn give_back(&self, letter: &Arc<Letter>, target: Entry, attempt: Attempt, fault: Option<Fault>) {
-        let returned = Returned { letter: Arc::clone(letter), target, attempt, fault };
-        if let Err(mpsc::error::TrySendError::Full(returned)) = self.returns.try_send(returned) {
-            self.give_up(&returned);
+    fn return_undelivered(
+        &self,
+        message: &Arc<NodeMessage>,
+        target: SessionEntry,
+        attempt: Attempt,
+        error: Option<DeliveryError>,
+    ) {
+        let undelivered = Undelivered { message: Arc::clone(message), target, attempt, error };
+        if let Err(mpsc::error::TrySendError::Full(undelivered)) = self.undelivered.try_send(undelivered) {
+            self.give_up(&undelivered);
         }
     }
 }
 
-/// Something that is tried again later; the earlier one is the lesser one.
-struct Waiting {
+/// A delivery that waits for its next attempt, ordered by time.
+struct Retry {
     due: Instant,
     number: u64,
-    returned: Returned,
+    undelivered: Undelivered,
 }
 
-impl Ord for Waiting {
+impl Ord for Retry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.due, self.number).cmp(&(other.due, other.number))
     }
 }
 
-impl PartialOrd for Waiting {
+impl PartialOrd for Retry {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Waiting {
+impl PartialEq for Retry {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Waiting {}
+impl Eq for Retry {}
 
-impl Letter {
-    /// A letter with a frame for clients.
-    pub(crate) fn of_frame(frame: crate::envelope::ServerFrame) -> Arc<Self> {
-        Arc::new(Self::new(Payload::Frame(Arc::new(frame))))
-    }
-}
-
-/// How long after each failure a payload is tried again: three times, within five seconds.
-const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(900), Duration::from_millis(3500)];
-/// Payloads that wait to be tried again; more are the store's at once.
-const MAX_WAITING: usize = 65_536;
-/// Returned payloads that were not looked at yet.
-pub(crate) const MAX_RETURNED: usize = 8192;
+/// The pauses before the attempts after the first one: three attempts within five seconds.
+const RETRY_PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(900), Duration::from_millis(3500)];
+/// The maximum number of deliveries that wait for their next attempt; the sessions of further ones receive `lagging`.
+const MAX_RETRIES: usize = 65_536;
+/// The capacity of the channel of failed deliveries.
+pub(crate) const MAX_UNDELIVERED: usize = 8192;

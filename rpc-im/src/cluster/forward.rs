@@ -1,110 +1,49 @@
-//! [`NodeForward`]: what nodes say to each other about sessions.
+//! [`ForwardService`]: the implementation of [`NodeForward`] that other nodes call.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rpc_core::rpc_service;
-use serde::{Deserialize, Serialize};
-
+use super::{
+    local_node::LocalNode,
+    router::NodeRouter,
+    rpc::{DeliveryFailure, ForwardedMessage, HelloReply, NodeForward},
+    view::NodeInfo,
+};
 use crate::{
-    cluster::local_node::Me,
-    cluster::router::NodeRouter,
-    cluster::view::NodeInfo,
-    directory::{Entry, embedded::Told},
-    envelope::ServerFrame,
+    directory::{SessionEntry, reports::ReportedNodes},
     identity::{Epoch, SessionId},
     presence::Presence,
-    session::local_sessions::{Fault, Payload, Sessions},
+    session::local_sessions::{DeliveryError, LocalSessions},
 };
 
-/// What nodes say to each other about sessions.
-#[rpc_service(name = "im.NodeForward", version = "1.0")]
-pub(crate) trait NodeForward {
-    /// Here I am; who are you?
-    #[rpc(idempotent, timeout = "3s")]
-    async fn hello(&self, from: NodeInfo) -> Welcome;
-
-    /// Messages for sessions of this node, in this life of it; says what failed.
-    #[rpc(timeout = "2s")]
-    async fn deliver(&self, epoch: Epoch, parcels: Vec<Parcel>) -> Vec<Failure>;
-
-    /// Ends sessions of this node.
-    #[rpc(idempotent, timeout = "2s")]
-    async fn kick(&self, sessions: Vec<SessionId>, reason: String);
-
-    /// Sessions of these users have come or gone, for who tells others about it.
-    #[rpc(one_way, timeout = "1s")]
-    async fn stirred(&self, users: Vec<String>);
-
-    /// The sessions that this node has of these users.
-    #[rpc(idempotent, timeout = "1s")]
-    async fn who_has(&self, users: Vec<String>) -> Vec<Entry>;
-}
-
-/// The answer to a hello.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Welcome {
-    pub(crate) info: NodeInfo,
-    /// The fingerprint of the caller's view with which its sessions were last all told here, for the embedded directory.
-    pub(crate) told: Option<u64>,
-    /// How often the caller's clients may have missed what this node had for them.
-    pub(crate) doubts: u64,
-}
-
-/// One payload, and the sessions it is for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Parcel {
-    pub(crate) sessions: Vec<SessionId>,
-    pub(crate) kind: Kind,
-    pub(crate) payload: Bytes,
-}
-
-/// What a parcel's payload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Kind {
-    /// A frame for a client, in protobuf.
-    Frame,
-    /// Bytes for the side of a pairing room.
-    Opaque,
-}
-
-/// A session that did not get a parcel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    /// Which parcel, counted from 0.
-    pub(crate) parcel: u32,
-    pub(crate) session: SessionId,
-    pub(crate) fault: Fault,
-}
-
-/// The node's end.
-pub(crate) struct Forward {
-    pub(crate) me: Arc<Me>,
+/// The implementation of [`NodeForward`] that other nodes call.
+pub(crate) struct ForwardService {
+    pub(crate) local: Arc<LocalNode>,
     pub(crate) router: Arc<NodeRouter>,
-    pub(crate) sessions: Arc<Sessions>,
-    pub(crate) told: Arc<Told>,
+    pub(crate) sessions: Arc<LocalSessions>,
+    pub(crate) reported: Arc<ReportedNodes>,
     pub(crate) presence: Arc<Presence>,
 }
 
-impl NodeForward for Forward {
-    async fn hello(&self, from: NodeInfo) -> Welcome {
+impl NodeForward for ForwardService {
+    async fn hello(&self, from: NodeInfo) -> HelloReply {
         self.router.handle_hello(&from);
-        Welcome { info: self.me.info(), told: self.told.of(from.key), doubts: self.router.doubts(from.key) }
+        let (reported_view, missed_count) = (self.reported.view_of(from.key), self.router.missed_count(from.key));
+        HelloReply { info: self.local.info(), reported_view, missed_count }
     }
 
-    async fn deliver(&self, epoch: Epoch, parcels: Vec<Parcel>) -> Vec<Failure> {
+    async fn deliver(&self, epoch: Epoch, messages: Vec<ForwardedMessage>) -> Vec<DeliveryFailure> {
         let mut failures = Vec::new();
-        for (number, parcel) in (0..).zip(parcels) {
-            let payload = parcel.payload();
-            for session in parcel.sessions {
+        for (index, message) in (0..).zip(messages) {
+            let payload = message.decode();
+            for session in message.sessions {
                 let outcome = match &payload {
-                    _ if epoch != self.me.key().epoch => Err(Fault::StaleEpoch),
+                    _ if epoch != self.local.key().epoch => Err(DeliveryError::StaleEpoch),
                     Some(payload) => self.sessions.deliver(session, payload),
-                    // A frame that this version does not know: the client finds it in the store.
+                    // This version cannot decode the frame; the client reads the message from the store.
                     None => Ok(()),
                 };
-                if let Err(fault) = outcome {
-                    failures.push(Failure { parcel: number, session, fault });
+                if let Err(error) = outcome {
+                    failures.push(DeliveryFailure { message: index, session, error });
                 }
             }
         }
@@ -117,20 +56,11 @@ impl NodeForward for Forward {
         }
     }
 
-    async fn stirred(&self, users: Vec<String>) {
-        self.presence.stir(users);
+    async fn sessions_changed(&self, users: Vec<String>) {
+        self.presence.schedule_check(users);
     }
 
-    async fn who_has(&self, users: Vec<String>) -> Vec<Entry> {
+    async fn sessions_of(&self, users: Vec<String>) -> Vec<SessionEntry> {
         self.sessions.entries_of(&users)
-    }
-}
-
-impl Parcel {
-    fn payload(&self) -> Option<Payload> {
-        match self.kind {
-            Kind::Frame => ServerFrame::from_protobuf(&self.payload).ok().map(|frame| Payload::Frame(Arc::new(frame))),
-            Kind::Opaque => Some(Payload::Opaque(self.payload.clone())),
-        }
     }
 }

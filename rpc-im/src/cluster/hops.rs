@@ -1,21 +1,23 @@
-//! [`Hops`]: how many nodes have passed a request on.
+//! [`Hops`]: the number of nodes that have forwarded a request.
 
 use serde::{Deserialize, Serialize};
 
-/// How many nodes have passed a request on. One who does not reach the node that is responsible takes another one for it, which asks
-/// that one then: so two nodes that are cut off from each other meet through a third.
+/// The number of nodes that have forwarded a request.
+///
+/// A node that cannot reach the owner of a key does not have it in its view, so it forwards to the next node in the ranking, and that
+/// node forwards to the owner. So two nodes that cannot connect to each other communicate through a third one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hops(u8);
 
 impl Hops {
-    /// It begins here.
+    /// A request that has not been forwarded.
     pub(crate) const NONE: Self = Self(0);
 
-    /// One more, unless that is too many: nodes that see different nodes shall not send it to and fro.
+    /// Counts one more hop; `None` above the limit, so that nodes with different views do not forward a request back and forth.
     pub(crate) fn next(self) -> Option<Self> {
-        (self.0 < MAX).then_some(Self(self.0 + 1))
+        (self.0 < MAX_HOPS).then_some(Self(self.0 + 1))
     }
 }
 
-/// From the node that is asked first to one that stands in for the responsible one, and from there to that one.
-const MAX: u8 = 2;
+/// One hop to the node that stands in for the owner, one from there to the owner.
+const MAX_HOPS: u8 = 2;

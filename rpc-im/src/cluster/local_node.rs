@@ -1,4 +1,4 @@
-//! [`Me`]: what this node says of itself.
+//! [`LocalNode`]: the description of this node that it announces to others.
 
 use std::{
     net::SocketAddr,
@@ -8,19 +8,20 @@ use std::{
     },
 };
 
-use crate::{cluster::view::NodeInfo, identity::NodeKey, session::local_sessions::Sessions};
+use super::view::NodeInfo;
+use crate::{identity::NodeKey, session::local_sessions::LocalSessions};
 
-/// What this node says of itself.
-pub(crate) struct Me {
+/// The description of this node that it announces to others.
+pub(crate) struct LocalNode {
     key: NodeKey,
     address: SocketAddr,
     websocket: String,
-    sessions: Arc<Sessions>,
+    sessions: Arc<LocalSessions>,
     draining: AtomicBool,
 }
 
-impl Me {
-    pub(crate) fn new(key: NodeKey, address: SocketAddr, websocket: String, sessions: Arc<Sessions>) -> Self {
+impl LocalNode {
+    pub(crate) fn new(key: NodeKey, address: SocketAddr, websocket: String, sessions: Arc<LocalSessions>) -> Self {
         Self { key, address, websocket, sessions, draining: AtomicBool::new(false) }
     }
 
@@ -39,11 +40,11 @@ impl Me {
             websocket: self.websocket.clone(),
             connections: u32::try_from(self.sessions.len()).unwrap_or(u32::MAX),
             draining: self.is_draining(),
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
         }
     }
 
-    /// Says from now on that this node leaves; false when it says so already.
+    /// Announces from now on that this node drains; returns false if it did so already.
     pub(crate) fn set_draining(&self) -> bool {
         !self.draining.swap(true, Ordering::AcqRel)
     }
@@ -53,5 +54,5 @@ impl Me {
     }
 }
 
-/// The version of what nodes say to each other.
-const PROTOCOL: u16 = 1;
+/// The version of the protocol between nodes.
+const PROTOCOL_VERSION: u16 = 1;

@@ -1,14 +1,13 @@
-//! [`PeerLink`]: the way to one other node, for as long as the registry lists it.
+//! [`PeerLink`]: the link to one other node, for as long as the registry lists it.
 
 use std::{
     collections::HashSet,
     mem,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
 use rpc_client::Client;
 use tokio::{
     sync::{Notify, mpsc},
@@ -16,34 +15,35 @@ use tokio::{
 };
 use tracing::{debug, info};
 
+use super::{
+    local_node::LocalNode,
+    message::{Attempt, NodeMessage, OutgoingMessage, Undelivered},
+    resync_counters::ResyncCounters,
+    rpc::{HelloReply, NodeForwardClient},
+    view::NodeInfo,
+};
 use crate::{
-    cluster::forward::{Kind, NodeForwardClient, Parcel, Welcome},
-    cluster::local_node::Me,
-    cluster::resync_counters::Sightings,
-    cluster::view::NodeInfo,
-    directory::Entry,
+    directory::SessionEntry,
     envelope::{Lagging, ServerFrame},
     identity::{NodeKey, SessionId},
-    session::local_sessions::{Fault, Payload},
-    session::queue::Queue,
-    session::resync::Doubt,
+    session::{local_sessions::DeliveryError, queue::Queue, resync::ResyncNotifier},
 };
 
-/// The way to one other node: its hellos, and the queue of what goes there.
+/// The link to one other node: periodic hellos, and the queue of outgoing messages.
 pub(crate) struct PeerLink {
     address: SocketAddr,
     client: NodeForwardClient<Client>,
     state: Mutex<State>,
-    queue: Queue<Outgoing>,
-    returns: mpsc::Sender<Returned>,
-    /// Told whenever a hello ends.
-    greeted: Arc<Notify>,
-    /// Says hello at once.
-    hurry: Notify,
-    /// Raised when the node has lost sight of this one.
-    doubt: Arc<Doubt>,
-    /// Told when more was missed there than can be remembered.
-    sightings: Arc<Mutex<Sightings>>,
+    queue: Queue<OutgoingMessage>,
+    undelivered: mpsc::Sender<Undelivered>,
+    /// Notified whenever a hello completes.
+    hello_done: Arc<Notify>,
+    /// Triggers the next hello early.
+    hello_now: Notify,
+    /// Requested when the other node reports that clients of this one may have missed messages.
+    resync: Arc<ResyncNotifier>,
+    /// Counts for the other node when more of its sessions missed messages than the link remembers.
+    resync_counters: Arc<Mutex<ResyncCounters>>,
     beat: Duration,
     lease: Duration,
 }
@@ -51,80 +51,24 @@ pub(crate) struct PeerLink {
 #[derive(Default)]
 struct State {
     info: Option<NodeInfo>,
-    told: Option<u64>,
-    /// How often this node's clients may have missed something, as the other one says.
-    doubts: u64,
+    reported_view: Option<u64>,
+    /// The number of times that this node's clients may have missed messages from the other node, as the other node reports it.
+    missed_count: u64,
     alive_until: Option<Instant>,
-    /// When the newest hello that has ended was begun.
-    tried: Option<Instant>,
+    /// The start of the newest completed hello.
+    last_hello: Option<Instant>,
     delisted: bool,
-    /// Sessions there that did not get something, and are told when the node is reached again.
+    /// Sessions on the other node that missed a message; they receive `lagging` once the node is reached again.
     missed: HashSet<SessionId>,
-}
-
-/// One payload on its way, however many it is for.
-pub(crate) struct Letter {
-    pub(crate) payload: Payload,
-    /// The session of this node that is told when it does not arrive: the other side of a room.
-    pub(crate) from: Option<SessionId>,
-    encoded: OnceLock<Bytes>,
-}
-
-/// A letter for sessions of one node.
-pub(crate) struct Outgoing {
-    pub(crate) letter: Arc<Letter>,
-    pub(crate) targets: Vec<Entry>,
-    pub(crate) attempt: Attempt,
-}
-
-/// Which attempt to deliver something it is, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attempt(pub(crate) usize);
-
-/// What did not arrive, for one session.
-pub(crate) struct Returned {
-    pub(crate) letter: Arc<Letter>,
-    pub(crate) target: Entry,
-    pub(crate) attempt: Attempt,
-    /// What the node says; `None` when it did not answer.
-    pub(crate) fault: Option<Fault>,
-}
-
-impl Letter {
-    pub(crate) fn new(payload: Payload) -> Self {
-        Self { payload, from: None, encoded: OnceLock::new() }
-    }
-
-    pub(crate) fn of_room(bytes: Bytes, from: SessionId) -> Self {
-        Self { payload: Payload::Opaque(bytes), from: Some(from), encoded: OnceLock::new() }
-    }
-
-    fn kind(&self) -> Kind {
-        match self.payload {
-            Payload::Frame(_) => Kind::Frame,
-            Payload::Opaque(_) => Kind::Opaque,
-        }
-    }
-
-    fn encoded(&self) -> &Bytes {
-        self.encoded.get_or_init(|| match &self.payload {
-            Payload::Frame(frame) => frame.to_protobuf().into(),
-            Payload::Opaque(bytes) => bytes.clone(),
-        })
-    }
-}
-
-impl Attempt {
-    pub(crate) const FIRST: Self = Self(0);
 }
 
 impl PeerLink {
     pub(crate) fn new(
         address: SocketAddr,
         client: Client,
-        returns: mpsc::Sender<Returned>,
-        greeted: Arc<Notify>,
-        (doubt, sightings): (Arc<Doubt>, Arc<Mutex<Sightings>>),
+        undelivered: mpsc::Sender<Undelivered>,
+        hello_done: Arc<Notify>,
+        (resync, resync_counters): (Arc<ResyncNotifier>, Arc<Mutex<ResyncCounters>>),
         (beat, lease): (Duration, Duration),
     ) -> Self {
         Self {
@@ -132,169 +76,178 @@ impl PeerLink {
             client: NodeForwardClient::new(client),
             state: Mutex::default(),
             queue: Queue::new(MAX_WAITING, MAX_WAITING_BYTES),
-            returns,
-            greeted,
-            hurry: Notify::new(),
-            doubt,
-            sightings,
+            undelivered,
+            hello_done,
+            hello_now: Notify::new(),
+            resync,
+            resync_counters,
             beat,
             lease,
         }
     }
 
-    /// What the node says of itself, while it lives.
-    pub(crate) fn living(&self, now: Instant) -> Option<NodeInfo> {
+    /// Returns the node's description while it is alive.
+    pub(crate) fn alive(&self, now: Instant) -> Option<NodeInfo> {
         let state = self.lock();
         state.alive_until.filter(|until| now < *until).and(state.info.clone())
     }
 
-    /// Whether a hello that was begun at `since` or later has ended, well or not.
-    pub(crate) fn was_tried(&self, since: Instant) -> bool {
-        self.lock().tried.is_some_and(|tried| since <= tried)
+    /// Whether a hello that started at `since` or later has completed, successfully or not.
+    pub(crate) fn tried_since(&self, since: Instant) -> bool {
+        self.lock().last_hello.is_some_and(|started| since <= started)
     }
 
-    /// The fingerprint of this node's view with which its sessions were last all told there.
-    pub(crate) fn told(&self) -> Option<u64> {
-        self.lock().told
+    /// Returns the fingerprint of this node's view at its last complete report of sessions to the other node.
+    pub(crate) fn reported_view(&self) -> Option<u64> {
+        self.lock().reported_view
     }
 
-    /// Whether the registry lists the node still: one that is not listed dies with its first failed hello.
+    /// Sets whether the registry still lists the node; the first failed hello ends the lease of a delisted node.
     pub(crate) fn set_listed(&self, listed: bool) {
-        let was = mem::replace(&mut self.lock().delisted, !listed);
-        if was == listed {
-            self.hurry.notify_one();
+        let was_listed = !mem::replace(&mut self.lock().delisted, !listed);
+        if was_listed != listed {
+            self.hello_now.notify_one();
         }
     }
 
-    pub(crate) fn say_hello(&self) {
-        self.hurry.notify_one();
+    /// Sends the next hello now.
+    pub(crate) fn send_hello(&self) {
+        self.hello_now.notify_one();
     }
 
-    /// Lets something go there; it comes back through `returns` if it does not arrive.
-    pub(crate) fn send(&self, outgoing: Outgoing) {
-        let bytes = outgoing.letter.encoded().len() + SESSION_LEN * outgoing.targets.len();
-        let Outgoing { letter, targets, attempt } = outgoing;
-        let queued = Outgoing { letter: Arc::clone(&letter), targets: targets.clone(), attempt };
+    /// Queues a message; what the node does not take comes back through `undelivered`.
+    pub(crate) fn send(&self, outgoing: OutgoingMessage) {
+        let bytes = outgoing.message.encoded().len() + SESSION_LEN * outgoing.targets.len();
+        let OutgoingMessage { message, targets, attempt } = outgoing;
+        let queued = OutgoingMessage { message: Arc::clone(&message), targets: targets.clone(), attempt };
         if self.queue.push(queued, bytes).is_err() {
-            debug!(peer = %self.address, "the queue to a node is full");
-            self.give_back(&letter, targets, attempt, Some(Fault::Full));
+            debug!(
+                peer = %self.address,
+                max_messages = MAX_WAITING,
+                max_bytes = MAX_WAITING_BYTES,
+                "message not sent: the queue of the link is full"
+            );
+            self.return_undelivered(&message, targets, attempt, Some(DeliveryError::Full));
         }
     }
 
-    /// Tells this session, once the node is reached again, that it missed something. When there are too many of them, all are told.
-    pub(crate) fn remember(&self, node: NodeKey, session: SessionId) {
+    /// Remembers a session that missed a message, for a `lagging` once the node is reached again.
+    ///
+    /// Above [`MAX_MISSED`] sessions, all sessions of the node resync.
+    pub(crate) fn remember_missed(&self, node: NodeKey, session: SessionId) {
         let mut state = self.lock();
         if state.missed.len() < MAX_MISSED {
             state.missed.insert(session);
         } else {
-            self.sightings.lock().unwrap_or_else(PoisonError::into_inner).handle_doubt(node);
+            self.resync_counters.lock().unwrap_or_else(PoisonError::into_inner).handle_missed(node);
         }
     }
 
-    /// Says hello for as long as it is polled.
-    pub(crate) async fn greet(&self, me: &Me) {
+    /// Sends hellos until dropped.
+    pub(crate) async fn run_hellos(&self, local: &LocalNode) {
         loop {
             let started = Instant::now();
-            let answer = self.client.hello(me.info()).address(self.address).timeout(self.lease / 3).await;
+            let answer = self.client.hello(local.info()).address(self.address).timeout(self.lease / 3).await;
             let reached = answer.is_ok();
             match answer {
-                Ok(welcome) => self.met(started, welcome),
+                Ok(reply) => self.handle_hello_reply(started, reply),
                 Err(error) => {
-                    debug!(address = %self.address, %error, "a hello was not answered");
+                    debug!(address = %self.address, %error, "hello failed");
                     let mut state = self.lock();
-                    state.tried = Some(started);
+                    state.last_hello = Some(started);
                     if state.delisted {
                         state.alive_until = None;
                     }
                 }
             }
-            self.greeted.notify_one();
+            self.hello_done.notify_one();
             if reached {
-                self.tell_missed();
+                self.notify_missed();
             }
             let pause = if reached { self.beat } else { self.beat / 6 };
-            // Either way the next thing is a hello.
-            let _ = timeout(pause, self.hurry.notified()).await;
-            sleep(BETWEEN_HELLOS).await;
+            // The next hello follows after the pause or the notification.
+            let _ = timeout(pause, self.hello_now.notified()).await;
+            sleep(MIN_HELLO_INTERVAL).await;
         }
     }
 
-    fn met(&self, started: Instant, welcome: Welcome) {
-        let Welcome { info, told, doubts } = welcome;
+    /// Sends queued messages in batches and in order, until dropped.
+    pub(crate) async fn run_queue(&self) {
+        while let Some(batch) = self.queue.pop_batch(MAX_BATCH, MAX_BATCH_BYTES).await {
+            self.send_batch(batch).await;
+        }
+    }
+
+    fn handle_hello_reply(&self, started: Instant, reply: HelloReply) {
+        let HelloReply { info, reported_view, missed_count } = reply;
         let mut state = self.lock();
         if state.info.as_ref().is_none_or(|known| known.key != info.key) {
-            info!(peer = %info.key, address = %self.address, "met a node");
-            // What an earlier life missed, its clients ask for when they come back.
-            (state.missed, state.doubts) = (HashSet::new(), 0);
+            info!(peer = %info.key, address = %self.address, "connected to a node");
+            // Clients of an earlier epoch resync when they reconnect.
+            (state.missed, state.missed_count) = (HashSet::new(), 0);
         }
-        if doubts > state.doubts {
-            self.doubt.raise();
+        if missed_count > state.missed_count {
+            self.resync.request();
         }
-        (state.info, state.told, state.doubts) = (Some(info), told, doubts);
-        (state.tried, state.alive_until) = (Some(started), Some(started + self.lease));
+        (state.info, state.reported_view, state.missed_count) = (Some(info), reported_view, missed_count);
+        (state.last_hello, state.alive_until) = (Some(started), Some(started + self.lease));
     }
 
-    /// Sends what waits, a batch at a time and in order, for as long as it is polled.
-    pub(crate) async fn forward(&self) {
-        while let Some(batch) = self.queue.pop_batch(MAX_BATCH, MAX_BATCH_BYTES).await {
-            self.forward_batch(batch).await;
-        }
-    }
-
-    async fn forward_batch(&self, batch: Vec<Outgoing>) {
+    async fn send_batch(&self, batch: Vec<OutgoingMessage>) {
         let epoch = self.lock().info.as_ref().map(|info| info.key.epoch);
-        let parcel = |outgoing: &Outgoing| Parcel {
-            sessions: outgoing.targets.iter().map(|target| target.session).collect(),
-            kind: outgoing.letter.kind(),
-            payload: outgoing.letter.encoded().clone(),
-        };
         let answer = match epoch {
             Some(epoch) => {
-                self.client.deliver(epoch, batch.iter().map(parcel).collect()).address(self.address).await.ok()
+                let messages = batch.iter().map(OutgoingMessage::to_wire).collect();
+                self.client.deliver(epoch, messages).address(self.address).await.ok()
             }
             None => None,
         };
         let Some(failures) = answer else {
-            for Outgoing { letter, targets, attempt } in batch {
-                self.give_back(&letter, targets, attempt, None);
+            for OutgoingMessage { message, targets, attempt } in batch {
+                self.return_undelivered(&message, targets, attempt, None);
             }
             return;
         };
         for failure in failures {
-            let Some(outgoing) = batch.get(failure.parcel as usize) else { continue };
+            let Some(outgoing) = batch.get(failure.message as usize) else { continue };
             let target = outgoing.targets.iter().find(|target| target.session == failure.session).cloned();
-            self.give_back(&outgoing.letter, target, outgoing.attempt, Some(failure.fault));
+            self.return_undelivered(&outgoing.message, target, outgoing.attempt, Some(failure.error));
         }
     }
 
-    fn give_back(
+    fn return_undelivered(
         &self,
-        letter: &Arc<Letter>,
-        targets: impl IntoIterator<Item = Entry>,
+        message: &Arc<NodeMessage>,
+        targets: impl IntoIterator<Item = SessionEntry>,
         attempt: Attempt,
-        fault: Option<Fault>,
+        error: Option<DeliveryError>,
     ) {
         for target in targets {
             let (node, session) = (target.node, target.session);
-            let returned = Returned { letter: Arc::clone(letter), target, attempt, fault };
-            // With so much to try again, the store has it.
-            if self.returns.try_send(returned).is_err() {
-                self.remember(node, session);
+            let undelivered = Undelivered { message: Arc::clone(message), target, attempt, error };
+            // Above the bound on retries the client reads the message from the store.
+            if self.undelivered.try_send(undelivered).is_err() {
+                self.remember_missed(node, session);
             }
         }
     }
 
-    fn tell_missed(&self) {
+    fn notify_missed(&self) {
         let missed = mem::take(&mut self.lock().missed);
         if missed.is_empty() {
             return;
         }
         let Some(node) = self.lock().info.as_ref().map(|info| info.key) else { return };
-        let letter = Arc::new(Letter::new(Payload::Frame(Arc::new(ServerFrame::Lagging(Lagging::default())))));
-        let unnamed =
-            |session| Entry { user: String::new(), device: String::new(), platform: String::new(), node, session };
+        let message = NodeMessage::frame(ServerFrame::Lagging(Lagging::default()));
+        let unnamed = |session| SessionEntry {
+            user: String::new(),
+            device: String::new(),
+            platform: String::new(),
+            node,
+            session,
+        };
         let targets = missed.into_iter().map(unnamed).collect();
-        self.send(Outgoing { letter, targets, attempt: Attempt::FIRST });
+        self.send(OutgoingMessage { message, targets, attempt: Attempt::FIRST });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -302,17 +255,17 @@ impl PeerLink {
     }
 }
 
-/// Letters that wait for one node at most.
+/// The maximum number of messages in the queue of a link.
 const MAX_WAITING: usize = 8192;
-/// Their bytes at most: 8 MiB.
+/// The maximum number of bytes in the queue of a link: 8 MiB.
 const MAX_WAITING_BYTES: usize = 8 << 20;
-/// Letters that go in one call at most.
+/// The maximum number of messages in one call.
 const MAX_BATCH: usize = 256;
-/// Their bytes at most, unless one is longer: 64 KiB.
+/// The maximum number of bytes in one call, unless a single message is longer: 64 KiB.
 const MAX_BATCH_BYTES: usize = 64 << 10;
-/// Sessions that are remembered to have missed something.
+/// The maximum number of sessions that a link remembers as having missed a message.
 const MAX_MISSED: usize = 65_536;
-/// The bytes of a session's id.
+/// The length of a session id in bytes.
 const SESSION_LEN: usize = 8;
-/// Hellos do not follow each other faster, whatever hurries them.
-const BETWEEN_HELLOS: Duration = Duration::from_millis(20);
+/// The minimum pause between two hellos, also for early ones.
+const MIN_HELLO_INTERVAL: Duration = Duration::from_millis(20);

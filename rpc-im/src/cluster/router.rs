@@ -1,4 +1,4 @@
-//! [`NodeRouter`]: knows the nodes that live, and the way to each.
+//! [`NodeRouter`]: the nodes that are alive, and the link to each of them.
 
 use std::{
     collections::HashMap,
@@ -19,31 +19,38 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use super::{
+    local_node::LocalNode,
+    message::Undelivered,
+    peer_link::PeerLink,
+    resync_counters::ResyncCounters,
+    view::{NodeInfo, View},
+};
 use crate::{
-    cluster::local_node::Me,
-    cluster::peer_link::{PeerLink, Returned},
-    cluster::resync_counters::Sightings,
-    cluster::view::{NodeInfo, View},
     identity::{NodeId, NodeKey},
-    session::resync::Doubt,
+    session::resync::ResyncNotifier,
 };
 
-/// Knows the nodes that live, and the way to each: it watches the registry, keeps a [`PeerLink`] to each node that is listed, never to
-/// itself, and makes a [`View`] of those that answer.
+/// The nodes that are alive, and the link to each of them.
+///
+/// The router watches the registry, keeps a [`PeerLink`] to each listed node except the local one, and publishes a [`View`] of the nodes
+/// that answer hellos.
 pub(crate) struct NodeRouter {
-    me: Arc<Me>,
+    local: Arc<LocalNode>,
     client: Client,
     links: Mutex<HashMap<SocketAddr, Link>>,
     view: watch::Sender<Arc<View>>,
-    upheavals: AtomicU64,
-    standing: Mutex<Standing>,
-    /// Nodes that have said hello and are not in the view, and when.
-    strangers: Mutex<HashMap<NodeId, Instant>>,
-    greeted: Arc<Notify>,
-    returns: mpsc::Sender<Returned>,
-    sightings: Arc<Mutex<Sightings>>,
-    /// Raised when other nodes have lost sight of this one.
-    doubt: Arc<Doubt>,
+    topology_version: AtomicU64,
+    membership: Mutex<Membership>,
+    /// Nodes that have sent a hello and are not in the view, with the time of the hello.
+    unlinked: Mutex<HashMap<NodeId, Instant>>,
+    /// Notified by each hello that may change the view.
+    hello_done: Arc<Notify>,
+    undelivered: mpsc::Sender<Undelivered>,
+    resync_counters: Arc<Mutex<ResyncCounters>>,
+    /// Requested when clients of this node may have missed messages from other nodes.
+    resync: Arc<ResyncNotifier>,
+    /// The interval of hellos, and the lease.
     times: (Duration, Duration),
 }
 
@@ -52,219 +59,234 @@ struct Link {
     _tasks: JoinSet<()>,
 }
 
-/// Whether this node may speak for the cluster.
+/// The facts that decide whether this node belongs to the majority.
 #[derive(Debug, Clone, Copy)]
-struct Standing {
-    /// When the view was last made.
-    looked: Instant,
-    /// Since when nothing kept this process from keeping its leases.
-    awake: Instant,
-    /// Whether the registry has ever listed this node: until then its list may be one of before others came.
-    listed: bool,
-    /// Whether all nodes were tried since, and more than half of them are in the view.
-    sound: bool,
-    /// How many nodes there were in this node's last life, and until when they are waited for.
+struct Membership {
+    /// The time of the last update of the view.
+    updated: Instant,
+    /// The end of the last period in which this process was suspended for longer than its lease.
+    running_since: Instant,
+    /// Whether the registry has ever listed this node. An older list may lack other nodes as well.
+    was_listed: bool,
+    /// Whether a hello to every node completed since `running_since`, and the view has more than half of all nodes.
+    has_majority: bool,
+    /// The number of nodes before this node's restart, and the end of the time in which the router waits for them.
     expected: (usize, Instant),
 }
 
 impl NodeRouter {
-    /// The service that nodes are listed under.
+    /// The service under which nodes are registered.
     pub(crate) const SERVICE: ServiceId = ServiceId::from_static("im.NodeForward", "1.0");
 
     pub(crate) fn new(
-        me: Arc<Me>,
+        local: Arc<LocalNode>,
         client: Client,
-        returns: mpsc::Sender<Returned>,
-        doubt: Arc<Doubt>,
+        undelivered: mpsc::Sender<Undelivered>,
+        resync: Arc<ResyncNotifier>,
         times: (Duration, Duration),
     ) -> Self {
         let now = Instant::now();
+        let membership =
+            Membership { updated: now, running_since: now, was_listed: false, has_majority: false, expected: (0, now) };
         Self {
-            view: watch::Sender::new(Arc::new(View::new(vec![me.info()]))),
-            upheavals: AtomicU64::new(0),
-            standing: Mutex::new(Standing { looked: now, awake: now, listed: false, sound: false, expected: (0, now) }),
-            me,
+            view: watch::Sender::new(Arc::new(View::new(vec![local.info()]))),
+            topology_version: AtomicU64::new(0),
+            membership: Mutex::new(membership),
+            local,
             client,
             links: Mutex::default(),
-            strangers: Mutex::default(),
-            greeted: Arc::default(),
-            returns,
-            sightings: Arc::default(),
-            doubt,
+            unlinked: Mutex::default(),
+            hello_done: Arc::default(),
+            undelivered,
+            resync_counters: Arc::default(),
+            resync,
             times,
         }
     }
 
-    /// In its last life this node was one of so many. For a while it does not go on with half of them or fewer: a registry that has
-    /// just been restarted lists whoever comes first, and he would take himself for all there are.
-    pub(crate) fn expect(&self, nodes: usize) {
-        self.standing().expected = (nodes, Instant::now() + EXPECTED);
+    /// Counts at least this many nodes for the majority, for up to [`EXPECTED_TIME`].
+    ///
+    /// A registry that was just restarted lists nodes as they register again. A restarted node that read such a list could take itself
+    /// for the whole cluster, so it waits for more than half of the nodes that it had before.
+    pub(crate) fn expect_nodes(&self, nodes: usize) {
+        self.membership().expected = (nodes, Instant::now() + EXPECTED_TIME);
     }
 
-    /// The nodes that live, this one too.
+    /// Returns the nodes that are alive, the local one included.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
     }
 
-    /// The view of a node that may speak for the cluster: it was not held up for as long as a lease, it has tried all nodes since,
-    /// and sees more than half of those that are listed, live, have said hello, or are [expected](Self::expect). So of two parts of a
-    /// cluster that do not see each other, one at most goes on.
-    pub(crate) fn sound_view(&self) -> Option<Arc<View>> {
-        let standing = *self.standing();
+    /// Returns the view if this node belongs to the majority.
+    ///
+    /// The process was not suspended for as long as a lease, a hello to every node completed since, and the view has more than half of
+    /// the nodes that are listed, alive, have sent a hello, or are [expected](Self::expect_nodes). So at most one of two parts of a
+    /// partitioned cluster continues.
+    pub(crate) fn majority_view(&self) -> Option<Arc<View>> {
+        let membership = *self.membership();
         let (_, lease) = self.times;
-        (standing.sound && standing.looked.elapsed() < lease / 2).then(|| self.view())
+        (membership.has_majority && membership.updated.elapsed() < lease / 2).then(|| self.view())
     }
 
-    /// Grows whenever other nodes may have gone on without this one, or see others than before. What was agreed on with them before is
-    /// to be agreed on anew, also when this node sees the same nodes as before: it may have stood still while they did not.
-    pub(crate) fn upheavals(&self) -> u64 {
-        self.upheavals.load(Ordering::Acquire) + self.doubt.count()
+    /// Returns a number that grows whenever other nodes may have continued without this one, or the view has changed.
+    ///
+    /// Agreements with other nodes are valid for one version. The version also grows when the view stays the same, because this process
+    /// may have been suspended while the other nodes elected another leader.
+    pub(crate) fn topology_version(&self) -> u64 {
+        self.topology_version.load(Ordering::Acquire) + self.resync.count()
     }
 
+    /// Returns a receiver of all views.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.view.subscribe()
     }
 
-    /// The way to a node that lives.
+    /// Returns the link to a node in the view.
     pub(crate) fn peer(&self, key: NodeKey) -> Option<Arc<PeerLink>> {
         let address = self.view.borrow().node(key)?.address;
-        self.peer_at(address)
-    }
-
-    pub(crate) fn peer_at(&self, address: SocketAddr) -> Option<Arc<PeerLink>> {
         self.links().get(&address).map(|link| Arc::clone(&link.peer))
     }
 
-    /// Something for the clients of a node did not get there: they are told, by the node, that they may have missed something.
-    pub(crate) fn doubt(&self, node: NodeKey) {
-        self.sightings().handle_doubt(node);
+    /// Counts a failed delivery to clients of a node, which the node resyncs.
+    pub(crate) fn record_missed(&self, node: NodeKey) {
+        self.resync_counters().handle_missed(node);
     }
 
-    /// Whether this one has not met a node yet, in this life of it; others may have.
-    pub(crate) fn is_to_come(&self, node: NodeKey) -> bool {
-        self.sightings().is_to_come(node)
+    /// Whether this node has never seen this epoch of a node; other nodes may have.
+    pub(crate) fn is_unknown(&self, node: NodeKey) -> bool {
+        self.resync_counters().is_unknown(node)
     }
 
-    /// How often clients of a node may have missed what this one had for them.
-    pub(crate) fn doubts(&self, node: NodeKey) -> u64 {
-        self.sightings().doubts(node)
+    /// Returns the number of times that clients of a node may have missed messages from this one.
+    pub(crate) fn missed_count(&self, node: NodeKey) -> u64 {
+        self.resync_counters().missed_count(node)
     }
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Tells all nodes at once what this one says of itself.
-    pub(crate) fn say_hello(&self) {
+    /// Sends a hello to all nodes now.
+    pub(crate) fn send_hello(&self) {
         for link in self.links().values() {
-            link.peer.say_hello();
+            link.peer.send_hello();
         }
     }
 
-    /// A node has said hello. One that is not in the view may be in a list that this node has not got yet: it is no majority
-    /// without it.
+    /// Takes a hello. A node outside the view may be in a list that has not arrived here yet, so it counts for the majority.
     pub(crate) fn handle_hello(&self, from: &NodeInfo) {
-        if from.key.id != self.me.key().id && self.view.borrow().node(from.key).is_none() {
-            self.strangers().insert(from.key.id, Instant::now());
-            self.greeted.notify_one();
+        if from.key.id != self.local.key().id && self.view.borrow().node(from.key).is_none() {
+            self.unlinked().insert(from.key.id, Instant::now());
+            self.hello_done.notify_one();
         }
     }
 
-    /// Follows the registry and the nodes for as long as it is polled.
+    /// Follows the registry and the hellos until dropped.
     pub(crate) async fn run(&self, discovery: Arc<dyn Discovery>) {
         let mut listed = discovery.watch(&Self::SERVICE);
         loop {
             let list = addresses(&mut listed);
             if let Some(list) = &list {
-                self.follow(list);
+                self.update_links(list);
             }
-            self.look(list.as_deref());
+            self.update_view(list.as_deref());
             let changed = async {
                 tokio::select! {
-                    // Each of these may be dropped: what they tell is looked at in the next round.
+                    // Both branches are cancel safe: the next iteration reads the current state.
                     changed = listed.changed() => if changed.is_err() {
-                        // The backend is gone; its last list stays.
-                        self.greeted.notified().await;
+                        // The backend has ended; its last list stays valid.
+                        self.hello_done.notified().await;
                     },
-                    () = self.greeted.notified() => {}
+                    () = self.hello_done.notified() => {}
                 }
             };
-            let _ = timeout(LOOK, changed).await;
+            let _ = timeout(UPDATE_INTERVAL, changed).await;
         }
     }
 
-    /// Links to the nodes that are listed, and to those that are listed no more while they answer.
-    fn follow(&self, list: &[SocketAddr]) {
+    /// Keeps links to the listed nodes, and to delisted ones while they answer.
+    fn update_links(&self, list: &[SocketAddr]) {
         let now = Instant::now();
         let mut links = self.links();
         if list.len() > MAX_NODES {
-            warn!(listed = list.len(), "the registry lists more nodes than there may be; the first of them count");
+            warn!(listed = list.len(), limit = MAX_NODES, "the registry lists too many nodes; ignoring the last ones");
         }
-        for address in list.iter().take(MAX_NODES).filter(|address| **address != self.me.address()) {
+        for address in list.iter().take(MAX_NODES).filter(|address| **address != self.local.address()) {
             links.entry(*address).or_insert_with(|| self.link(*address));
         }
         links.retain(|address, link| {
             let is_listed = list.contains(address);
             link.peer.set_listed(is_listed);
-            is_listed || link.peer.living(now).is_some()
+            is_listed || link.peer.alive(now).is_some()
         });
     }
 
     fn link(&self, address: SocketAddr) -> Link {
-        let returns = self.returns.clone();
-        let greeted = Arc::clone(&self.greeted);
-        let doubts = (Arc::clone(&self.doubt), Arc::clone(&self.sightings));
-        let peer = Arc::new(PeerLink::new(address, self.client.clone(), returns, greeted, doubts, self.times));
+        let peer = Arc::new(PeerLink::new(
+            address,
+            self.client.clone(),
+            self.undelivered.clone(),
+            Arc::clone(&self.hello_done),
+            (Arc::clone(&self.resync), Arc::clone(&self.resync_counters)),
+            self.times,
+        ));
         let mut tasks = JoinSet::new();
-        let (greeter, forwarder, me) = (Arc::clone(&peer), Arc::clone(&peer), Arc::clone(&self.me));
-        tasks.spawn(async move { greeter.greet(&me).await });
-        tasks.spawn(async move { forwarder.forward().await });
+        let (hellos, queue, local) = (Arc::clone(&peer), Arc::clone(&peer), Arc::clone(&self.local));
+        tasks.spawn(async move { hellos.run_hellos(&local).await });
+        tasks.spawn(async move { queue.run_queue().await });
         Link { peer, _tasks: tasks }
     }
 
-    /// Makes the view anew.
-    fn look(&self, list: Option<&[SocketAddr]>) {
+    fn update_view(&self, list: Option<&[SocketAddr]>) {
         let (now, (_, lease)) = (Instant::now(), self.times);
-        let mut standing = *self.standing();
-        if now - standing.looked >= lease {
-            warn!(held_up = ?(now - standing.looked), "this process was held up for longer than its lease");
-            standing.awake = now;
-            self.upheavals.fetch_add(1, Ordering::AcqRel);
+        let mut membership = *self.membership();
+        let suspended = now - membership.updated;
+        if suspended >= lease {
+            warn!(?suspended, ?lease, "this process was suspended for longer than its lease (NodeConfig::lease)");
+            membership.running_since = now;
+            self.topology_version.fetch_add(1, Ordering::AcqRel);
         }
-        standing.looked = now;
-        let (mut nodes, mut total, mut tried) = (vec![self.me.info()], 1, list.is_some());
+        membership.updated = now;
+        let (mut nodes, mut total, mut all_tried) = (vec![self.local.info()], 1, list.is_some());
         for (address, link) in &*self.links() {
-            tried &= link.peer.was_tried(standing.awake);
-            let living = link.peer.living(now);
+            all_tried &= link.peer.tried_since(membership.running_since);
+            let alive = link.peer.alive(now);
             let is_listed = list.is_some_and(|list| list.contains(address));
-            total += usize::from(is_listed || living.is_some());
-            match living {
-                Some(info) if info.key.id == self.me.key().id => self.clash(*address, &mut tried),
-                // Where it is reached from here is where it is listed, whatever it says of itself.
+            total += usize::from(is_listed || alive.is_some());
+            match alive {
+                Some(info) if info.key.id == self.local.key().id => {
+                    error!(id = %info.key.id, %address, "another node has this node's id (NodeConfig::id); ids must be unique");
+                    all_tried = false;
+                }
+                // The listed address is the one that is reachable from here, whatever the node announces.
                 Some(info) => nodes.push(NodeInfo { address: *address, ..info }),
                 None => {}
             }
         }
-        let mut strangers = self.strangers();
-        strangers.retain(|id, seen| now - *seen < lease && nodes.iter().all(|node| node.key.id != *id));
-        // They may be among those that are listed and do not answer.
-        total = total.max(nodes.len() + strangers.len());
-        drop(strangers);
-        let (expected, until) = standing.expected;
+        total = total.max(nodes.len() + self.count_unlinked(&nodes, now));
+        let (expected, until) = membership.expected;
         if now < until {
             total = total.max(expected);
         }
-        standing.listed |= list.is_some_and(|list| list.contains(&self.me.address()));
-        standing.sound = tried && standing.listed && 2 * nodes.len() > total;
-        if standing.sound {
-            standing.expected = (0, now);
+        membership.was_listed |= list.is_some_and(|list| list.contains(&self.local.address()));
+        membership.has_majority = all_tried && membership.was_listed && 2 * nodes.len() > total;
+        if membership.has_majority {
+            membership.expected = (0, now);
         }
-        // Before the view, so that nobody acts on a view which this node is in no position to have.
-        *self.standing() = standing;
-        // A view that was made before all nodes were tried would say of those who live that they are gone.
-        if tried || list.is_none() {
+        // Set before the view is published, so that no task acts on a minority's view.
+        *self.membership() = membership;
+        // Before all nodes were tried, the view would lack nodes that are alive.
+        if all_tried || list.is_none() {
             self.publish(View::new(nodes));
         }
+    }
+
+    /// Counts the nodes outside the view that sent a hello within a lease. They may be listed ones that do not answer.
+    fn count_unlinked(&self, nodes: &[NodeInfo], now: Instant) -> usize {
+        let (_, lease) = self.times;
+        let mut unlinked = self.unlinked();
+        unlinked.retain(|id, seen| now - *seen < lease && nodes.iter().all(|node| node.key.id != *id));
+        unlinked.len()
     }
 
     fn publish(&self, view: View) {
@@ -272,36 +294,30 @@ impl NodeRouter {
             let is_new = **last != view;
             if last.fingerprint != view.fingerprint {
                 let keys: Vec<_> = view.nodes.iter().map(|node| node.key.to_string()).collect();
-                info!(me = %self.me.key(), nodes = %keys.join(" "), "the nodes that live have changed");
-                self.upheavals.fetch_add(1, Ordering::AcqRel);
-                // Before anybody sees the view: who is in it is not doubted for what is sent there from now on.
-                self.sightings().handle_view(last, &view);
+                info!(node = %self.local.key(), nodes = %keys.join(" "), "the view of the cluster changed");
+                self.topology_version.fetch_add(1, Ordering::AcqRel);
+                // Counted before the view is published: deliveries to nodes of the new view are not counted as missed.
+                self.resync_counters().handle_view(last, &view);
             }
             *last = Arc::new(view);
             is_new
         });
     }
 
-    /// Another node has this one's number.
-    fn clash(&self, address: SocketAddr, tried: &mut bool) {
-        error!(id = %self.me.key().id, %address, "another node has this node's number; give each its own");
-        *tried = false;
-    }
-
     fn links(&self) -> MutexGuard<'_, HashMap<SocketAddr, Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn strangers(&self) -> MutexGuard<'_, HashMap<NodeId, Instant>> {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unlinked(&self) -> MutexGuard<'_, HashMap<NodeId, Instant>> {
+        self.unlinked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn membership(&self) -> MutexGuard<'_, Membership> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sightings(&self) -> MutexGuard<'_, Sightings> {
-        self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn resync_counters(&self) -> MutexGuard<'_, ResyncCounters> {
+        self.resync_counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -310,9 +326,9 @@ fn addresses(listed: &mut Addresses) -> Option<Vec<SocketAddr>> {
     list.as_ref().map(|list| list.iter().map(|instance| instance.address()).collect())
 }
 
-/// The view is made anew at least this often, because leases end without anybody saying so.
-const LOOK: Duration = Duration::from_millis(250);
-/// How long a node that was started again waits for those it knew: more than a registry's client takes to list them anew.
-const EXPECTED: Duration = Duration::from_secs(60);
-/// As many as there are numbers for nodes.
+/// The maximum time between two updates of the view: no event announces the end of a lease.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
+/// The time that a restarted node waits for the nodes that it knew, longer than a registry's client takes to register again.
+const EXPECTED_TIME: Duration = Duration::from_secs(60);
+/// The maximum number of nodes, equal to the number of node ids.
 const MAX_NODES: usize = NodeId::MAX as usize + 1;

@@ -1,4 +1,4 @@
-//! [`View`]: which nodes live, as one of them sees it, and which of them is responsible for what.
+//! [`View`]: the nodes that one node believes alive, and their ranking as owners of a key.
 
 use std::net::SocketAddr;
 
@@ -7,29 +7,29 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::NodeKey;
 
-/// What a node says of itself.
+/// The description that a node announces of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
-    /// Which node, in which life.
+    /// The node's number and epoch.
     pub key: NodeKey,
-    /// Where other nodes reach it.
+    /// The address at which other nodes reach it.
     pub address: SocketAddr,
-    /// Where clients reach it: `ws://host:port/ws`.
+    /// The URL at which clients reach it: `ws://host:port/ws`.
     pub websocket: String,
-    /// Sessions that it has.
+    /// The number of its sessions.
     pub connections: u32,
-    /// Whether it leaves: it takes no new sessions, and nothing is entrusted to it any more.
+    /// Whether it drains: it accepts no new sessions, and other nodes stop using it as an owner.
     pub draining: bool,
-    /// The version of what nodes say to each other.
+    /// The version of the protocol between nodes.
     pub protocol: u16,
 }
 
-/// The nodes that live, as one of them sees it.
+/// The nodes that one node believes alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
-    /// All of them, this one too, by key.
+    /// All of these nodes, the local one included, sorted by key.
     pub(crate) nodes: Vec<NodeInfo>,
-    /// The same for two nodes that see the same nodes.
+    /// A hash of keys and drain states; equal on two nodes with the same view.
     pub(crate) fingerprint: u64,
 }
 
@@ -49,13 +49,14 @@ impl View {
         self.nodes.iter().find(|node| node.key == key)
     }
 
-    /// The node that is responsible for `key`.
+    /// Returns the node that owns `key`.
     pub(crate) fn owner(&self, key: &str) -> &NodeInfo {
-        self.nodes.iter().min_by_key(|node| rank(key, node)).expect("this node is in its view")
+        self.nodes.iter().min_by_key(|node| rank(key, node)).expect("a view contains the local node")
     }
 
-    /// All nodes, by how much they are responsible for `key`: when the first one goes, the second is the first, and nothing else
-    /// changes (rendezvous hashing, Thaler and Ravishankar, 1998). Those that leave come last.
+    /// Returns all nodes, ranked as owners of `key` by rendezvous hashing (Thaler and Ravishankar, 1998).
+    ///
+    /// When a node leaves the view, the order of the others stays. Draining nodes come last.
     pub(crate) fn ranked(&self, key: &str) -> Vec<&NodeInfo> {
         let mut ranked: Vec<_> = self.nodes.iter().collect();
         ranked.sort_by_cached_key(|node| rank(key, node));
@@ -63,20 +64,20 @@ impl View {
     }
 }
 
-/// The lesser, the more a node is responsible for `key`.
+/// Returns the sort key of a node in the ranking for `key`: the owner has the smallest one.
 fn rank(key: &str, node: &NodeInfo) -> (bool, u64, NodeKey) {
     (node.draining, !weight(key, node.key), node.key)
 }
 
-/// By the node's number and not by its life: one that is started again is responsible for what it was before.
+/// Returns the rendezvous weight. It depends on the node's number and not on its epoch, so a restarted node owns the same keys.
 fn weight(key: &str, node: NodeKey) -> u64 {
-    // Nodes of other versions, and a store on disk, have to agree on it: so it is a hash with a specification.
+    // Nodes of other versions and stores on disk depend on the weight, so it uses a hash with a specification.
     first_bytes(Sha256::new().chain_update(node.id.number().to_be_bytes()).chain_update(key))
 }
 
 fn first_bytes(hash: Sha256) -> u64 {
     let hash = hash.finalize();
-    u64::from_be_bytes(*hash.first_chunk().expect("the hash has 32 bytes"))
+    u64::from_be_bytes(*hash.first_chunk().expect("a SHA-256 hash has 32 bytes"))
 }
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn when_the_first_goes_the_second_is_the_first() {
+    fn removing_the_owner_promotes_the_second_node() {
         let all = View::new((1..=5).map(node).collect());
         for key in (0..100).map(|key| key.to_string()) {
             let [first, second, ..] = all.ranked(&key)[..] else { panic!() };
@@ -103,7 +104,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_node_has_about_its_share() {
+    fn keys_spread_evenly_over_nodes() {
         let all = View::new((1..=4).map(node).collect());
         let mut shares = BTreeMap::<_, u32>::new();
         for key in (0..4000).map(|key| key.to_string()) {
@@ -113,7 +114,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_leaves_is_responsible_for_nothing_while_another_is_there() {
+    fn draining_node_owns_keys_only_when_alone() {
         let leaving = NodeInfo { draining: true, ..node(1) };
         let two = View::new(vec![leaving.clone(), node(2)]);
         assert!((0..100).all(|key| two.owner(&key.to_string()) == &node(2)));
@@ -121,13 +122,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_fingerprint_knows_lives_and_not_loads() {
+    fn fingerprint_covers_epochs_but_not_load() {
         let mut busy = node(1);
         busy.connections = 9;
-        let mut again = node(1);
-        again.key.epoch = Epoch(2);
-        let print = |node: NodeInfo| View::new(vec![node]).fingerprint;
-        assert_eq!(print(busy), print(node(1)));
-        assert_ne!(print(again), print(node(1)));
+        let mut restarted = node(1);
+        restarted.key.epoch = Epoch(2);
+        let fingerprint = |node: NodeInfo| View::new(vec![node]).fingerprint;
+        assert_eq!(fingerprint(busy), fingerprint(node(1)));
+        assert_ne!(fingerprint(restarted), fingerprint(node(1)));
     }
 }

@@ -1,54 +1,54 @@
-//! [`Table`]: the sessions of all users that one node is responsible for.
+//! [`Shard`]: the sessions of the users that one node stores in the embedded directory.
 
 use std::collections::HashMap;
 
 use super::{
-    Entry, Policy,
-    user_sessions::{Devices, Refusal},
+    Policy, SessionEntry,
+    user_sessions::{ClaimRejection, UserSessions},
 };
 use crate::identity::NodeKey;
 
-/// The sessions of users. It has as many as the nodes of the cluster have connections.
+/// The sessions of the users that one node stores. Bounded by the connections of all nodes.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    users: HashMap<String, Devices>,
+pub(crate) struct Shard {
+    users: HashMap<String, UserSessions>,
 }
 
-impl Table {
-    /// See [`Devices::claim`].
-    pub(crate) fn claim(&mut self, entry: Entry, policy: Policy) -> Result<Vec<Entry>, Refusal> {
+impl Shard {
+    /// Adds a new session, see [`UserSessions::claim`].
+    pub(crate) fn claim(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
         self.users.entry(entry.user.clone()).or_default().claim(entry, policy)
     }
 
-    /// See [`Devices::restore`].
-    pub(crate) fn restore(&mut self, entry: Entry, policy: Policy) -> Result<Vec<Entry>, Refusal> {
+    /// Adds an earlier session again, see [`UserSessions::restore`].
+    pub(crate) fn restore(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
         self.users.entry(entry.user.clone()).or_default().restore(entry, policy)
     }
 
-    /// Takes exactly this session out.
-    pub(crate) fn release(&mut self, entry: &Entry) {
-        if let Some(devices) = self.users.get_mut(&entry.user) {
-            devices.release(entry);
-            if devices.as_slice().is_empty() {
+    /// Removes exactly this session.
+    pub(crate) fn release(&mut self, entry: &SessionEntry) {
+        if let Some(sessions) = self.users.get_mut(&entry.user) {
+            sessions.release(entry);
+            if sessions.as_slice().is_empty() {
                 self.users.remove(&entry.user);
             }
         }
     }
 
-    pub(crate) fn sessions(&self, user: &str) -> &[Entry] {
-        self.users.get(user).map_or(&[], Devices::as_slice)
+    pub(crate) fn sessions(&self, user: &str) -> &[SessionEntry] {
+        self.users.get(user).map_or(&[], UserSessions::as_slice)
     }
 
-    /// Takes out whatever is not to be kept.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
-        self.users.retain(|_, devices| {
-            devices.retain(&keep);
-            !devices.as_slice().is_empty()
+    /// Removes the sessions for which `keep` returns false.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&SessionEntry) -> bool) {
+        self.users.retain(|_, sessions| {
+            sessions.retain(&keep);
+            !sessions.as_slice().is_empty()
         });
     }
 
-    /// Takes out the sessions of a node which it does not have any more.
-    pub(crate) fn retain_of(&mut self, node: NodeKey, keep: impl Fn(&Entry) -> bool) {
+    /// Removes the sessions of a node for which `keep` returns false.
+    pub(crate) fn retain_of(&mut self, node: NodeKey, keep: impl Fn(&SessionEntry) -> bool) {
         self.retain(|entry| entry.node != node || keep(entry));
     }
 }
@@ -58,20 +58,20 @@ mod tests {
     use super::{super::user_sessions::tests::entry, *};
 
     #[test]
-    fn a_node_that_is_gone_takes_its_sessions_along() {
-        let mut table = Table::default();
+    fn retain_of_removes_sessions_of_one_node() {
+        let mut shard = Shard::default();
         let (one, two) = (entry("p", "ios", 1), entry("b", "web", 2));
-        table.claim(one.clone(), Policy::default()).unwrap();
-        table.claim(two.clone(), Policy::default()).unwrap();
-        table.retain_of(one.node, |_| false);
-        assert_eq!(table.sessions("ann"), [two]);
+        shard.claim(one.clone(), Policy::default()).unwrap();
+        shard.claim(two.clone(), Policy::default()).unwrap();
+        shard.retain_of(one.node, |_| false);
+        assert_eq!(shard.sessions("ann"), [two]);
     }
 
     #[test]
-    fn who_has_no_session_costs_nothing() {
-        let mut table = Table::default();
-        table.claim(entry("p", "ios", 1), Policy::default()).unwrap();
-        table.release(&entry("p", "ios", 1));
-        assert!(table.users.is_empty());
+    fn releasing_the_last_session_removes_the_user() {
+        let mut shard = Shard::default();
+        shard.claim(entry("p", "ios", 1), Policy::default()).unwrap();
+        shard.release(&entry("p", "ios", 1));
+        assert!(shard.users.is_empty());
     }
 }

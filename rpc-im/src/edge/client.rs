@@ -22,7 +22,7 @@ use super::{
     websocket::{self, Socket},
 };
 use crate::{
-    Login, Outbound, Refused, Session,
+    Login, LoginError, Outbound, Session,
     auth::Claims,
     envelope::{AuthOk, ClientFrame, Encoding, FrameError, ServerFrame, code},
 };
@@ -110,8 +110,8 @@ impl Wire<'_> {
         // A login that takes too long is dropped, and with it what it had entered.
         tokio::select! {
             entered = login => entered.map_err(|error| match error {
-                Refused::Taken => refused(code::REFUSED, error),
-                Refused::Unavailable(_) => refused(code::UNAVAILABLE, error),
+                LoginError::Taken => refused(code::REFUSED, error),
+                LoginError::Unavailable(_) => refused(code::UNAVAILABLE, error),
             }),
             overdue = self.under_watch.overdue() => Err(Ending::Overdue(overdue)),
         }

@@ -1,7 +1,9 @@
-//! [`Presence`]: tells users that somebody they talk with came or went, unless it was only for a moment.
+//! [`Presence`]: announces to a user's contacts that the user came online or went offline.
+
+mod watch_list;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,207 +12,99 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::{
-    cluster::delivery::Delivery,
-    cluster::forward::NodeForwardClient,
-    cluster::local_node::Me,
-    cluster::peer_link::Letter,
-    cluster::router::NodeRouter,
-    conversation::Homes,
-    envelope::{Presence as Told, ServerFrame},
+    cluster::{
+        delivery::Delivery, local_node::LocalNode, message::NodeMessage, router::NodeRouter, rpc::NodeForwardClient,
+    },
+    conversation::Conversations,
+    envelope::{Presence as PresenceFrame, ServerFrame},
 };
+use watch_list::WatchList;
 
-/// Tells users that somebody they talk with came or went. It waits a while after the first sign, and then looks: who has come back
-/// by then has not been gone.
+/// Announces to a user's contacts that the user came online or went offline.
 ///
-/// Two nodes keep watch over each user, by rendezvous hashing; the first of them tells. When it is gone, the second knows what was
-/// told.
+/// A node checks a user some time after the first report of a change (`NodeConfig::presence_delay`), so it does not announce a user who
+/// returns within this time.
+///
+/// Two nodes watch each user, by rendezvous hashing, and the first of them announces. When it is lost, the second one has the last
+/// announced state.
 pub(crate) struct Presence {
-    me: Arc<Me>,
+    local: Arc<LocalNode>,
     router: Arc<NodeRouter>,
-    watched: Mutex<Watched>,
-}
-
-/// What was told of users, and who is to be looked at: a state machine.
-#[derive(Debug)]
-struct Watched {
-    delay: Duration,
-    users: HashMap<String, Watch>,
-}
-
-#[derive(Debug, Default)]
-struct Watch {
-    told_online: bool,
-    look_at: Option<Instant>,
+    watch_list: Mutex<WatchList>,
 }
 
 impl Presence {
-    pub(crate) fn new(me: Arc<Me>, router: Arc<NodeRouter>, delay: Duration) -> Self {
-        let watched = Mutex::new(Watched { delay, users: HashMap::new() });
-        Self { me, router, watched }
+    pub(crate) fn new(local: Arc<LocalNode>, router: Arc<NodeRouter>, delay: Duration) -> Self {
+        Self { local, router, watch_list: Mutex::new(WatchList::new(delay)) }
     }
 
-    /// Sessions of these users have come or gone.
-    pub(crate) fn stir(&self, users: Vec<String>) {
-        self.watched().handle_stir(users, Instant::now());
+    /// Schedules a check of these users, whose sessions began or ended.
+    pub(crate) fn schedule_check(&self, users: Vec<String>) {
+        self.watch_list().handle_change(users, Instant::now());
     }
 
-    /// Tells those who watch over a user of this node that one of its sessions came or went.
+    /// Reports to the watching nodes that a session of a user on this node began or ended.
     pub(crate) async fn announce(&self, user: &str) {
         let view = self.router.view();
         for node in view.ranked(user).into_iter().take(WATCHERS) {
-            if node.key == self.me.key() {
-                self.stir(vec![user.to_owned()]);
+            if node.key == self.local.key() {
+                self.schedule_check(vec![user.to_owned()]);
             } else {
                 let client = NodeForwardClient::new(self.router.client().clone());
-                // Who is not told of it now, learns it with the next change.
-                let _ = client.stirred(vec![user.to_owned()]).address(node.address).await;
+                // A lost report is repaired by the user's next change.
+                let _ = client.sessions_changed(vec![user.to_owned()]).address(node.address).await;
             }
         }
     }
 
-    /// Looks and tells for as long as it is polled.
-    pub(crate) async fn run(&self, delivery: &Delivery, homes: &Homes) {
+    /// Checks users and announces changes until dropped.
+    pub(crate) async fn run(&self, delivery: &Delivery, conversations: &Conversations) {
         let mut views = self.router.watch();
-        let mut nodes = 0;
+        let mut fingerprint = 0;
         loop {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             let view = Arc::clone(&views.borrow_and_update());
             let now = Instant::now();
-            if nodes != view.fingerprint {
-                nodes = view.fingerprint;
-                // Whoever was on a node that is gone was not announced.
-                self.watched().handle_doubt(now);
+            if fingerprint != view.fingerprint {
+                fingerprint = view.fingerprint;
+                self.watch_list().handle_lost_node(now);
             }
-            let due = self.watched().poll_due(now);
-            for users in due.chunks(AT_ONCE) {
+            let due = self.watch_list().poll_due(now);
+            for users in due.chunks(MAX_LOOKUP) {
                 for (user, entries) in users.iter().zip(delivery.locate(users.to_vec()).await) {
-                    let Some(online) = self.watched().handle_found(user, !entries.is_empty()) else { continue };
-                    if view.owner(user).key == self.me.key() {
-                        tell(user, online, delivery, homes).await;
+                    let Some(online) = self.watch_list().handle_checked(user, !entries.is_empty()) else { continue };
+                    if view.owner(user).key == self.local.key() {
+                        notify_contacts(user, online, delivery, conversations).await;
                     }
                 }
             }
         }
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watch_list(&self) -> MutexGuard<'_, WatchList> {
+        self.watch_list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watched {
-    fn handle_stir(&mut self, users: Vec<String>, now: Instant) {
-        for user in users {
-            if self.users.len() < MAX_USERS || self.users.contains_key(&user) {
-                self.users.entry(user).or_default().look_at.get_or_insert(now + self.delay);
-            }
-        }
-    }
-
-    /// Everybody may have gone.
-    fn handle_doubt(&mut self, now: Instant) {
-        for watch in self.users.values_mut() {
-            watch.look_at.get_or_insert(now + self.delay);
-        }
-    }
-
-    /// Who is to be looked at now.
-    fn poll_due(&mut self, now: Instant) -> Vec<String> {
-        let due = self.users.iter_mut().filter(|(_, watch)| watch.look_at.is_some_and(|at| at <= now));
-        due.map(|(user, watch)| {
-            watch.look_at = None;
-            user.clone()
-        })
-        .collect()
-    }
-
-    /// What is to be told now, if anything.
-    fn handle_found(&mut self, user: &str, online: bool) -> Option<bool> {
-        let watch = self.users.get_mut(user)?;
-        let is_news = watch.told_online != online;
-        watch.told_online = online;
-        if !online && watch.look_at.is_none() {
-            self.users.remove(user);
-        }
-        is_news.then_some(online)
-    }
-}
-
-async fn tell(user: &str, online: bool, delivery: &Delivery, homes: &Homes) {
-    let conversations = match homes.conversations(user).await {
-        Ok(conversations) => conversations,
-        Err(error) => return debug!(%error, "nobody is told that a user came or went"),
+async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, conversations: &Conversations) {
+    let headers = match conversations.of_user(user).await {
+        Ok(headers) => headers,
+        Err(error) => return debug!(%error, "presence change not announced: reading the user's conversations failed"),
     };
-    let small = conversations.into_iter().filter(|conversation| conversation.members.len() <= SMALL);
-    let friends: BTreeSet<_> =
-        small.flat_map(|conversation| conversation.members).filter(|member| member != user).collect();
-    let friends: Vec<_> = friends.into_iter().take(MAX_TOLD).collect();
-    let letter = Letter::of_frame(ServerFrame::Presence(Told { user: user.to_owned(), online }));
-    delivery.send_to_users(&friends, &[(letter, None)]).await;
+    let small = headers.into_iter().filter(|header| header.members.len() <= MAX_MEMBERS);
+    let contacts: BTreeSet<_> = small.flat_map(|header| header.members).filter(|member| member != user).collect();
+    let contacts: Vec<_> = contacts.into_iter().take(MAX_CONTACTS).collect();
+    let message = NodeMessage::frame(ServerFrame::Presence(PresenceFrame { user: user.to_owned(), online }));
+    delivery.send_to_users(&contacts, &[(message, None)]).await;
 }
 
-/// Nodes that watch over one user.
+/// The number of nodes that watch one user.
 const WATCHERS: usize = 2;
-/// How often it is looked who is due.
-const LOOK: Duration = Duration::from_millis(200);
-/// Users that are looked up at once.
-const AT_ONCE: usize = 256;
-/// Users that are watched over by one node at most; of others nothing is told.
-const MAX_USERS: usize = 1_000_000;
-/// In conversations of more members nobody is told who came or went.
-pub(crate) const SMALL: usize = 50;
-/// Users that are told of one at most.
-const MAX_TOLD: usize = 500;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn watched() -> (Watched, Instant) {
-        (Watched { delay: Duration::from_secs(5), users: HashMap::new() }, Instant::now())
-    }
-
-    fn ann() -> Vec<String> {
-        vec!["ann".to_owned()]
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_looked_at_before_the_delay_is_over() {
-        let (mut watched, now) = watched();
-        watched.handle_stir(ann(), now);
-        assert!(watched.poll_due(now + Duration::from_millis(4999)).is_empty());
-        assert_eq!(watched.poll_due(now + Duration::from_secs(5)), ann());
-        assert!(watched.poll_due(now + Duration::from_secs(9)).is_empty(), "once");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_comes_back_in_time_has_not_been_gone() {
-        let (mut watched, now) = watched();
-        watched.handle_stir(ann(), now);
-        assert_eq!(watched.handle_found("ann", true), Some(true));
-        for _ in 0..2 {
-            watched.handle_stir(ann(), now);
-        }
-        assert_eq!(watched.handle_found("ann", true), None);
-        assert_eq!(watched.handle_found("ann", false), Some(false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_login_that_ends_at_once_is_not_told_at_all() {
-        let (mut watched, now) = watched();
-        watched.handle_stir(ann(), now);
-        watched.poll_due(now + Duration::from_secs(5));
-        assert_eq!(watched.handle_found("ann", false), None);
-        assert!(watched.users.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn when_a_node_is_gone_everybody_is_looked_at() {
-        let (mut watched, now) = watched();
-        watched.handle_stir(ann(), now);
-        watched.poll_due(now + Duration::from_secs(5));
-        watched.handle_found("ann", true);
-        watched.handle_doubt(now);
-        assert_eq!(watched.poll_due(now + Duration::from_secs(5)), ann());
-    }
-}
+/// The interval at which due checks are executed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// The maximum number of users in one lookup.
+const MAX_LOOKUP: usize = 256;
+/// The maximum number of members of a conversation whose members are contacts of each other.
+pub(crate) const MAX_MEMBERS: usize = 50;
+/// The maximum number of contacts that one change is announced to.
+const MAX_CONTACTS: usize = 500;

@@ -1,4 +1,4 @@
-//! [`Sessions`]: the sessions of this node.
+//! [`LocalSessions`]: the table of this node's sessions.
 
 use std::{
     collections::HashMap,
@@ -13,139 +13,142 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use super::{
+    outbox::Outbox,
+    queue::{PushError, Queue},
+};
 use crate::{
-    directory::Entry,
+    directory::SessionEntry,
     envelope::{Kick, ServerFrame},
     identity::SessionId,
-    session::outbox::Outbox,
-    session::queue::{Queue, Refusal},
 };
 
-/// The sessions of this node, by id and by user.
+/// The table of this node's sessions, by id and by user.
 #[derive(Default)]
-pub(crate) struct Sessions {
+pub(crate) struct LocalSessions {
     maps: RwLock<Maps>,
 }
 
 #[derive(Default)]
 struct Maps {
-    by_id: HashMap<SessionId, Arc<Local>>,
+    by_id: HashMap<SessionId, Arc<LocalSession>>,
     by_user: HashMap<String, Vec<SessionId>>,
 }
 
 /// A session of this node.
-pub(crate) struct Local {
-    pub(crate) entry: Entry,
-    pub(crate) sink: Sink,
-    /// Whether the directory has let it in.
-    entered: AtomicBool,
+pub(crate) struct LocalSession {
+    pub(crate) entry: SessionEntry,
+    sink: Sink,
+    /// Whether the directory has accepted the session.
+    registered: AtomicBool,
 }
 
-/// Where what is for a session goes.
+/// The queue for payloads of a session.
 pub(crate) enum Sink {
-    /// A client.
+    /// The queue of a client.
     Client(Arc<Outbox>),
-    /// One side of a pairing room.
+    /// The queue of one side of a pairing room.
     Room(Arc<Queue<Bytes>>),
 }
 
-/// What is delivered to a session.
+/// A payload for a session.
 #[derive(Clone)]
 pub(crate) enum Payload {
-    /// For a client.
+    /// A frame for a client.
     Frame(Arc<ServerFrame>),
-    /// For the side of a pairing room: nobody looks into it.
+    /// Bytes for one side of a pairing room, which nodes do not interpret.
     Opaque(Bytes),
 }
 
-/// Why a session did not get something.
+/// The reason why a session did not get a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Fault {
-    /// It is not here, or over.
+pub(crate) enum DeliveryError {
+    /// The node does not have the session, or the session has ended.
     NoSession,
-    /// This node was started again since it was looked up.
+    /// The node restarted after the lookup.
     StaleEpoch,
-    /// What waits for it is at its bound.
+    /// The session's queue or the queue to its node is full.
     Full,
 }
 
-impl Sessions {
-    pub(crate) fn insert(&self, entry: Entry, sink: Sink) -> Arc<Local> {
-        let local = Arc::new(Local { entry, sink, entered: AtomicBool::new(false) });
+impl LocalSessions {
+    pub(crate) fn insert(&self, entry: SessionEntry, sink: Sink) -> Arc<LocalSession> {
+        let session = Arc::new(LocalSession { entry, sink, registered: AtomicBool::new(false) });
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-        maps.by_user.entry(local.entry.user.clone()).or_default().push(local.entry.session);
-        maps.by_id.insert(local.entry.session, Arc::clone(&local));
-        local
+        maps.by_user.entry(session.entry.user.clone()).or_default().push(session.entry.session);
+        maps.by_id.insert(session.entry.session, Arc::clone(&session));
+        session
     }
 
-    pub(crate) fn remove(&self, session: SessionId) -> Option<Arc<Local>> {
+    pub(crate) fn remove(&self, id: SessionId) -> Option<Arc<LocalSession>> {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-        let local = maps.by_id.remove(&session)?;
-        let ids = maps.by_user.get_mut(&local.entry.user).expect("both maps have the same sessions");
-        ids.retain(|id| *id != session);
+        let session = maps.by_id.remove(&id)?;
+        let ids = maps.by_user.get_mut(&session.entry.user).expect("both maps have the same sessions");
+        ids.retain(|other| *other != id);
         if ids.is_empty() {
-            maps.by_user.remove(&local.entry.user);
+            maps.by_user.remove(&session.entry.user);
         }
-        Some(local)
+        Some(session)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.read(|maps| maps.by_id.len())
     }
 
-    pub(crate) fn deliver(&self, session: SessionId, payload: &Payload) -> Result<(), Fault> {
-        let local = self.read(|maps| maps.by_id.get(&session).cloned()).ok_or(Fault::NoSession)?;
-        match (&local.sink, payload) {
+    /// Queues a payload for a session.
+    pub(crate) fn deliver(&self, id: SessionId, payload: &Payload) -> Result<(), DeliveryError> {
+        let session = self.get(id).ok_or(DeliveryError::NoSession)?;
+        match (&session.sink, payload) {
             (Sink::Client(outbox), Payload::Frame(frame)) => {
-                outbox.push(Arc::clone(frame)).then_some(()).ok_or(Fault::NoSession)
+                outbox.push(Arc::clone(frame)).then_some(()).ok_or(DeliveryError::NoSession)
             }
             (Sink::Room(queue), Payload::Opaque(bytes)) => {
-                queue.push(bytes.clone(), bytes.len()).map_err(|refusal| match refusal {
-                    Refusal::Full => Fault::Full,
-                    Refusal::Closed => Fault::NoSession,
+                queue.push(bytes.clone(), bytes.len()).map_err(|error| match error {
+                    PushError::Full => DeliveryError::Full,
+                    PushError::Closed => DeliveryError::NoSession,
                 })
             }
-            _ => Err(Fault::NoSession),
+            _ => Err(DeliveryError::NoSession),
         }
     }
 
-    /// Ends a session: its client is told why, and its outbound ends. Its owner takes it out.
-    pub(crate) fn kick(&self, session: SessionId, reason: &str) -> bool {
-        let Some(local) = self.read(|maps| maps.by_id.get(&session).cloned()) else { return false };
-        local.close(Some(reason));
+    /// Ends a session with a `kick` frame; returns whether it exists. The session's owner removes it from the table.
+    pub(crate) fn kick(&self, id: SessionId, reason: &str) -> bool {
+        let Some(session) = self.get(id) else { return false };
+        session.close(Some(reason));
         true
     }
 
-    pub(crate) fn has(&self, session: SessionId) -> bool {
-        self.read(|maps| maps.by_id.contains_key(&session))
+    pub(crate) fn contains(&self, id: SessionId) -> bool {
+        self.read(|maps| maps.by_id.contains_key(&id))
     }
 
-    /// What the directory is to have of these users.
-    pub(crate) fn entries_of<'a>(&self, users: impl IntoIterator<Item = &'a String>) -> Vec<Entry> {
+    /// Returns the directory entries of these users' sessions.
+    pub(crate) fn entries_of<'a>(&self, users: impl IntoIterator<Item = &'a String>) -> Vec<SessionEntry> {
         self.read(|maps| {
             let ids = users.into_iter().filter_map(|user| maps.by_user.get(user)).flatten();
             ids.map(|id| maps.by_id[id].entry.clone()).collect()
         })
     }
 
-    /// What the directory is to have of all that it has let in.
-    pub(crate) fn entered(&self) -> Vec<Entry> {
-        self.all().iter().filter(|local| local.is_entered()).map(|local| local.entry.clone()).collect()
+    /// Returns the directory entries of all registered sessions.
+    pub(crate) fn registered(&self) -> Vec<SessionEntry> {
+        self.all().iter().filter(|session| session.is_registered()).map(|session| session.entry.clone()).collect()
     }
 
-    /// The directory has let a session in.
-    pub(crate) fn set_entered(&self, session: SessionId) {
-        if let Some(local) = self.read(|maps| maps.by_id.get(&session).cloned()) {
-            local.entered.store(true, Ordering::Release);
+    /// Marks a session as accepted by the directory.
+    pub(crate) fn set_registered(&self, id: SessionId) {
+        if let Some(session) = self.get(id) {
+            session.registered.store(true, Ordering::Release);
         }
     }
 
-    /// Says something to all clients, so many a second, because each of them will ask for something then.
-    pub(crate) async fn tell_clients(&self, frame: ServerFrame, rate: u32) {
+    /// Sends a frame to all clients, `rate` of them per second, because each client reacts with requests.
+    pub(crate) async fn send_to_clients(&self, frame: ServerFrame, rate: u32) {
         let frame = Arc::new(frame);
-        for some in self.all().chunks((rate as usize / TICKS).max(1)) {
-            for local in some {
-                if let Sink::Client(outbox) = &local.sink {
+        for chunk in self.all().chunks((rate as usize / TICKS).max(1)) {
+            for session in chunk {
+                if let Sink::Client(outbox) = &session.sink {
                     outbox.push(Arc::clone(&frame));
                 }
             }
@@ -153,14 +156,17 @@ impl Sessions {
         }
     }
 
-    /// Ends all, without a reason.
+    /// Ends all sessions without a `kick` frame.
     pub(crate) fn close_all(&self) {
-        self.all().iter().for_each(|local| local.close(None));
+        self.all().iter().for_each(|session| session.close(None));
     }
 
-    /// All, for who has something to say to each of them.
-    pub(crate) fn all(&self) -> Vec<Arc<Local>> {
+    pub(crate) fn all(&self) -> Vec<Arc<LocalSession>> {
         self.read(|maps| maps.by_id.values().cloned().collect())
+    }
+
+    fn get(&self, id: SessionId) -> Option<Arc<LocalSession>> {
+        self.read(|maps| maps.by_id.get(&id).cloned())
     }
 
     fn read<R>(&self, read: impl FnOnce(&Maps) -> R) -> R {
@@ -168,14 +174,16 @@ impl Sessions {
     }
 }
 
-impl Local {
-    /// Whether the directory has let it in. Before that it may not be entered for it again: where it lost to another one, it would
-    /// end, and when it was let in after all, the other one would too.
-    pub(crate) fn is_entered(&self) -> bool {
-        self.entered.load(Ordering::Acquire)
+impl LocalSession {
+    /// Whether the directory has accepted the session.
+    ///
+    /// The node does not restore an unregistered session after a change of the directory: if it lost there against another session it
+    /// would end, and if its pending claim succeeded afterwards, the other session would end too.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
     }
 
-    /// Ends it, saying why where there is a reason.
+    /// Ends the session, with a `kick` frame if there is a reason.
     pub(crate) fn close(&self, reason: Option<&str>) {
         match &self.sink {
             Sink::Client(outbox) => {
@@ -189,5 +197,5 @@ impl Local {
     }
 }
 
-/// Parts of a second in which clients are told something.
+/// The number of steps per second in which clients are notified.
 const TICKS: usize = 10;

@@ -1,34 +1,31 @@
-//! [`Outbound`]: what waits to be written to one client, and what happens to one that does not read.
+//! [`Outbound`]: the bounded queue of frames for one client.
 
 use std::sync::Arc;
 
-use crate::{
-    envelope::{Lagging, ServerFrame},
-    session::queue::{Queue, Refusal},
-};
+use super::queue::{PushError, Queue};
+use crate::envelope::{Lagging, ServerFrame};
 
-/// What a node has to say to one session; its reader writes it to the WebSocket.
+/// The frames for one session, which its connection writes to the WebSocket.
 ///
-/// At most [`MAX_FRAMES`](Self::MAX_FRAMES) frames or [`MAX_BYTES`](Self::MAX_BYTES) wait. Over that, the messages among them are dropped
-/// and one `Lagging` stands for them: the client asks for what it missed. One who does not even read answers to its own requests
-/// is closed.
+/// At most [`MAX_FRAMES`](Self::MAX_FRAMES) frames or [`MAX_BYTES`](Self::MAX_BYTES) wait. Above that, the queue replaces the waiting
+/// messages with one `Lagging` frame, after which the client syncs. When answers alone exceed the bounds, the session closes.
 #[derive(Debug)]
 pub struct Outbound(pub(crate) Arc<Outbox>);
 
-/// The end of an [`Outbound`] into which the node writes.
+/// The sending half of an [`Outbound`].
 pub(crate) struct Outbox(Queue<Arc<ServerFrame>>);
 
 impl Outbound {
-    /// Frames that wait at most.
+    /// The maximum number of waiting frames.
     pub const MAX_FRAMES: usize = 256;
-    /// Bytes of frames that wait at most, as they are in protobuf.
+    /// The maximum number of bytes of waiting frames, estimated for protobuf.
     pub const MAX_BYTES: usize = 1 << 20;
 
-    /// The next frame; `None` when the session is over and all was said: then the WebSocket closes.
+    /// Returns the next frame; `None` once the session has ended and no frame waits, after which the caller closes the WebSocket.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no frame is lost.
+    /// Dropping the future loses no frame.
     pub async fn next(&mut self) -> Option<Arc<ServerFrame>> {
         self.0.0.pop().await
     }
@@ -39,22 +36,22 @@ impl Outbox {
         Self(Queue::new(Outbound::MAX_FRAMES, Outbound::MAX_BYTES))
     }
 
-    /// Says `frame`; false when the session is over.
+    /// Queues a frame; returns false once the session has ended.
     pub(crate) fn push(&self, frame: Arc<ServerFrame>) -> bool {
-        let bytes = weight(&frame);
+        let bytes = estimated_len(&frame);
         match self.0.push(Arc::clone(&frame), bytes) {
             Ok(()) => true,
-            Err(Refusal::Closed) => false,
-            Err(Refusal::Full) => self.overflow(frame, bytes),
+            Err(PushError::Closed) => false,
+            Err(PushError::Full) => self.overflow(frame, bytes),
         }
     }
 
-    /// Waits until the reader has caught up so far that much more can be said.
-    pub(crate) async fn room(&self) {
+    /// Waits until the queue is less than half full.
+    pub(crate) async fn wait_for_capacity(&self) {
         self.0.shorter_than(Outbound::MAX_FRAMES / 2).await;
     }
 
-    /// Says no more than what waits.
+    /// Ends the session; the waiting frames are still written.
     pub(crate) fn close(&self) {
         self.0.close();
     }
@@ -64,28 +61,28 @@ impl Outbox {
     }
 
     fn overflow(&self, frame: Arc<ServerFrame>, bytes: usize) -> bool {
-        let mut told = false;
+        let mut has_lagging = false;
         self.0.retain(|waiting| {
-            told |= matches!(**waiting, ServerFrame::Lagging(_));
+            has_lagging |= matches!(**waiting, ServerFrame::Lagging(_));
             !is_message(waiting)
         });
         let lagging = Arc::new(ServerFrame::Lagging(Lagging::default()));
-        let told = told || self.0.push(lagging, 0).is_ok();
-        let said = is_message(&frame) || self.0.push(frame, bytes).is_ok();
-        if !(told && said) {
+        let has_lagging = has_lagging || self.0.push(lagging, 0).is_ok();
+        let accepted = is_message(&frame) || self.0.push(frame, bytes).is_ok();
+        if !(has_lagging && accepted) {
             self.0.close();
         }
-        told && said
+        has_lagging && accepted
     }
 }
 
-/// Whether the client finds it in the store.
+/// Whether the client gets the content of the frame by a sync.
 fn is_message(frame: &ServerFrame) -> bool {
     matches!(frame, ServerFrame::Push(_) | ServerFrame::Presence(_))
 }
 
-/// About as many bytes as the frame is long.
-fn weight(frame: &ServerFrame) -> usize {
+/// Estimates the length of a frame in protobuf.
+fn estimated_len(frame: &ServerFrame) -> usize {
     let content = match frame {
         ServerFrame::Push(push) => push.body.len() + push.from.len() + push.conversation.len(),
         ServerFrame::Conversation(conversation) => {
@@ -97,6 +94,7 @@ fn weight(frame: &ServerFrame) -> usize {
     content + FRAME_OVERHEAD
 }
 
+/// The estimated bytes of a frame besides its variable fields.
 const FRAME_OVERHEAD: usize = 32;
 
 impl std::fmt::Debug for Outbox {
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_frame_over_the_bound_drops_the_messages_and_says_so_once() {
+    async fn frame_limit_replaces_messages_with_one_lagging() {
         let outbox = Arc::new(Outbox::new());
         assert!(outbox.push(ack()));
         for seq in 1..Outbound::MAX_FRAMES as u64 {
@@ -146,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mebibyte_is_the_other_bound() {
+    async fn byte_limit_replaces_messages_with_lagging() {
         let outbox = Arc::new(Outbox::new());
         for seq in 0..3 {
             assert!(outbox.push(push(seq, Outbound::MAX_BYTES / 2 - 100)));
@@ -157,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_answers_is_closed() {
+    fn unread_answers_close_the_session() {
         let outbox = Outbox::new();
         for _ in 0..Outbound::MAX_FRAMES {
             assert!(outbox.push(ack()));

@@ -4,47 +4,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::queue::Queue;
 use crate::{
-    cluster::peer_link::{Attempt, Letter},
-    directory::{Entry, room},
+    cluster::message::{Attempt, NodeMessage},
+    directory::{SessionEntry, room_user},
     identity::SessionId,
-    node::Parts,
-    session::queue::Queue,
+    node::context::NodeContext,
 };
 
 /// A side of a pairing room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The device that was there first, such as a phone that scans.
+    /// The device that is logged in already, such as a phone that scans a code.
     App,
-    /// The one that is paired with it, such as a browser that shows the code.
+    /// The device that is paired with it, such as a browser that shows the code.
     Web,
 }
 
-/// One side of a pairing room. What it sends goes to the other side as it is, in order, wherever that is.
+/// One side of a pairing room. Frames pass to the other side unchanged and in order, also across nodes.
 ///
 /// # Drop
 ///
-/// Dropped, the side is free again.
+/// Dropping the session frees the side for a new session.
 pub struct PairSession {
     channel: String,
     side: Side,
     id: SessionId,
-    parts: Arc<Parts>,
-    other: Mutex<Option<Entry>>,
+    context: Arc<NodeContext>,
+    other: Mutex<Option<SessionEntry>>,
 }
 
-/// What the other side of a room has sent.
+/// The frames from the other side of a room.
 #[derive(Debug)]
 pub struct PairOutbound(pub(crate) Arc<Queue<Bytes>>);
 
-/// The other side is not there.
+/// The error of [`PairSession::send`]: the other side of the room has no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the other side of the room is not there")]
-pub struct Absent;
+#[error("the other side of the room is not connected")]
+pub struct OtherSideAbsent;
 
 impl Side {
-    /// Its name in the URL: `app` or `web`.
+    /// Returns the side's name in URLs: `app` or `web`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::App => "app",
@@ -52,7 +52,7 @@ impl Side {
         }
     }
 
-    /// The side of that name.
+    /// Returns the side with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         [Self::App, Self::Web].into_iter().find(|side| side.name() == name)
     }
@@ -66,38 +66,41 @@ impl Side {
 }
 
 impl PairSession {
-    /// Whether `channel` can name a room: 32 ASCII letters, digits or underscores.
+    /// Whether `channel` is a valid name of a room: 32 ASCII letters, digits or underscores.
     pub fn is_channel(channel: &str) -> bool {
         channel.len() == CHANNEL_LEN && channel.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
 
-    pub(crate) fn new(channel: String, side: Side, id: SessionId, parts: Arc<Parts>) -> Self {
-        Self { channel, side, id, parts, other: Mutex::default() }
+    pub(crate) fn new(channel: String, side: Side, id: SessionId, context: Arc<NodeContext>) -> Self {
+        Self { channel, side, id, context, other: Mutex::default() }
     }
 
-    /// Sends a frame to the other side. When that is reached no more, or does not read, this side's [`PairOutbound`] ends: what it
-    /// sends is a stream, and a stream with a hole is over.
+    /// Sends a frame to the other side.
+    ///
+    /// When the other side is unreachable or its queue is full, this side's [`PairOutbound`] ends: the room carries a stream, which
+    /// cannot continue after a gap.
     ///
     /// # Errors
     ///
-    /// When the other side has not come yet, or is known to be gone.
+    /// [`OtherSideAbsent`] while the directory has no session of the other side.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the frame was sent as a whole or not at all.
-    pub async fn send(&self, frame: Bytes) -> Result<(), Absent> {
+    /// A dropped future has sent the whole frame or nothing.
+    pub async fn send(&self, frame: Bytes) -> Result<(), OtherSideAbsent> {
         let known = self.other.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let other = match known {
             Some(other) => other,
-            None => self.find().await.ok_or(Absent)?,
+            None => self.find_other().await.ok_or(OtherSideAbsent)?,
         };
-        let letter = Arc::new(Letter::of_room(frame, self.id));
-        self.parts.delivery.send(&letter, [other], Attempt::FIRST);
+        let message = NodeMessage::room(frame, self.id);
+        self.context.delivery.send(&message, [other], Attempt::FIRST);
         Ok(())
     }
 
-    async fn find(&self) -> Option<Entry> {
-        let [entries] = &mut self.parts.delivery.locate(vec![room(&self.channel)]).await[..] else { return None };
+    async fn find_other(&self) -> Option<SessionEntry> {
+        let users = vec![room_user(&self.channel)];
+        let [entries] = &mut self.context.delivery.locate(users).await[..] else { return None };
         let wanted = self.side.other().name();
         let other = entries.drain(..).find(|entry| entry.device == wanted)?;
         *self.other.lock().unwrap_or_else(PoisonError::into_inner) = Some(other.clone());
@@ -107,19 +110,19 @@ impl PairSession {
 
 impl Drop for PairSession {
     fn drop(&mut self) {
-        let Some(local) = self.parts.sessions.remove(self.id) else { return };
-        local.close(None);
-        let parts = Arc::clone(&self.parts);
-        self.parts.tasks.spawn(async move { parts.directory.release(local.entry.clone()).await });
+        let Some(session) = self.context.sessions.remove(self.id) else { return };
+        session.close(None);
+        let context = Arc::clone(&self.context);
+        self.context.tasks.spawn(async move { context.directory.release(session.entry.clone()).await });
     }
 }
 
 impl PairOutbound {
-    /// The next frame; `None` when the room is over.
+    /// Returns the next frame; `None` once the room is closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no frame is lost.
+    /// Dropping the future loses no frame.
     pub async fn next(&mut self) -> Option<Bytes> {
         self.0.pop().await
     }
@@ -131,6 +134,7 @@ impl std::fmt::Debug for PairSession {
     }
 }
 
+/// The length of the name of a room, in bytes.
 const CHANNEL_LEN: usize = 32;
 
 #[cfg(test)]
@@ -138,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_is_32_word_characters() {
+    fn channel_has_32_word_characters() {
         let good = "0123456789abcdefABCDEF_______xyz";
         assert!(PairSession::is_channel(good));
         let (short, long) = (&good[1..], format!("{good}a"));

@@ -1,4 +1,4 @@
-//! [`Queue`]: what waits for one reader, bounded by number and by bytes.
+//! [`Queue`]: a queue for one reader, bounded by items and by bytes.
 
 use std::{
     collections::VecDeque,
@@ -8,11 +8,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// What waits for one reader. Writers never wait: what does not fit is refused.
+/// A queue for one reader, bounded by items and by bytes. Writers never wait: a full queue rejects the item.
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
-    ready: Notify,
-    taken: Notify,
+    pushed: Notify,
+    popped: Notify,
     max_items: usize,
     max_bytes: usize,
 }
@@ -23,61 +23,65 @@ struct State<T> {
     closed: bool,
 }
 
-/// Why a queue did not take something.
+/// The error of [`Queue::push`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// It is at one of its bounds.
+pub(crate) enum PushError {
+    /// The queue has reached one of its bounds.
     Full,
-    /// It was closed.
+    /// The queue was closed.
     Closed,
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new(max_items: usize, max_bytes: usize) -> Self {
         let state = State { items: VecDeque::new(), bytes: 0, closed: false };
-        Self { state: Mutex::new(state), ready: Notify::new(), taken: Notify::new(), max_items, max_bytes }
+        Self { state: Mutex::new(state), pushed: Notify::new(), popped: Notify::new(), max_items, max_bytes }
     }
 
-    /// Adds an item of so many bytes. One that is longer than all there is room for goes into an empty queue.
-    pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), Refusal> {
+    /// Adds an item of this many bytes. An empty queue accepts an item above the bound on bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Full`] at one of the bounds, [`PushError::Closed`] after [`close`](Self::close).
+    pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), PushError> {
         let mut state = self.lock();
         if state.closed {
-            return Err(Refusal::Closed);
+            return Err(PushError::Closed);
         }
         let full = state.items.len() >= self.max_items || state.bytes + bytes > self.max_bytes;
         if full && !state.items.is_empty() {
-            return Err(Refusal::Full);
+            return Err(PushError::Full);
         }
         state.bytes += bytes;
         state.items.push_back((item, bytes));
         drop(state);
-        self.ready.notify_one();
+        self.pushed.notify_one();
         Ok(())
     }
 
-    /// Throws away what waits and is not to be kept.
+    /// Removes the items for which `keep` returns false.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&T) -> bool) {
         let mut state = self.lock();
         state.items.retain(|(item, _)| keep(item));
         state.bytes = state.items.iter().map(|(_, bytes)| bytes).sum();
     }
 
-    /// The next item; `None` once the queue is closed and empty. For one reader at a time.
+    /// Returns the next item; `None` once the queue is closed and empty. At most one reader may wait.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, nothing is lost.
+    /// Dropping the future loses no item.
     pub(crate) async fn pop(&self) -> Option<T> {
-        Some(self.pop_weighed().await?.0)
+        Some(self.pop_with_size().await?.0)
     }
 
-    /// All that waits, at most so many items and bytes, at least one; `None` once the queue is closed and empty.
+    /// Returns the waiting items within these bounds, at least one; `None` once the queue is closed and empty.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, nothing is lost.
+    /// Dropping the future loses no item.
     pub(crate) async fn pop_batch(&self, max_items: usize, max_bytes: usize) -> Option<Vec<T>> {
-        let first = self.pop_weighed().await?;
+        let first = self.pop_with_size().await?;
         let (mut batch, mut total) = (vec![first.0], first.1);
         let mut state = self.lock();
         while batch.len() < max_items {
@@ -85,14 +89,14 @@ impl<T> Queue<T> {
                 Some((_, bytes)) if total + bytes <= max_bytes => total += bytes,
                 _ => break,
             }
-            let (item, bytes) = state.items.pop_front().expect("there is a first one");
+            let (item, bytes) = state.items.pop_front().expect("the queue has a front item");
             state.bytes -= bytes;
             batch.push(item);
         }
         Some(batch)
     }
 
-    /// Waits until fewer items than that wait, or the queue is closed. For one who asks at a time.
+    /// Waits until the queue has fewer than this many items or is closed. At most one caller may wait.
     pub(crate) async fn shorter_than(&self, items: usize) {
         loop {
             {
@@ -101,16 +105,16 @@ impl<T> Queue<T> {
                     return;
                 }
             }
-            // Something taken since the look has left a permit.
-            self.taken.notified().await;
+            // A pop since the check has left a permit, so it is not missed.
+            self.popped.notified().await;
         }
     }
 
-    /// Takes no more; what waits is still there to be popped.
+    /// Rejects further items; the reader still gets the waiting ones.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.ready.notify_one();
-        self.taken.notify_one();
+        self.pushed.notify_one();
+        self.popped.notify_one();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -121,25 +125,25 @@ impl<T> Queue<T> {
         self.lock().items.len()
     }
 
-    async fn pop_weighed(&self) -> Option<(T, usize)> {
+    async fn pop_with_size(&self) -> Option<(T, usize)> {
         loop {
             {
                 let mut state = self.lock();
                 if let Some((item, bytes)) = state.items.pop_front() {
                     state.bytes -= bytes;
                     if state.items.is_empty() {
-                        // Most readers keep up; one who did not for a moment shall not hold the room for good.
+                        // Most readers keep up, so a queue that was long once does not keep its memory.
                         state.items = VecDeque::new();
                     }
-                    self.taken.notify_one();
+                    self.popped.notify_one();
                     return Some((item, bytes));
                 }
                 if state.closed {
                     return None;
                 }
             }
-            // A push since the look has left a permit, so it is not missed.
-            self.ready.notified().await;
+            // A push since the check has left a permit, so it is not missed.
+            self.pushed.notified().await;
         }
     }
 
@@ -161,43 +165,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_bounds_hold_at_and_one_over() {
+    fn push_rejects_items_above_either_bound() {
         let queue = Queue::new(2, 10);
         assert_eq!(queue.push('a', 5), Ok(()));
-        assert_eq!(queue.push('b', 6), Err(Refusal::Full));
+        assert_eq!(queue.push('b', 6), Err(PushError::Full));
         assert_eq!(queue.push('b', 5), Ok(()));
-        assert_eq!(queue.push('c', 0), Err(Refusal::Full));
+        assert_eq!(queue.push('c', 0), Err(PushError::Full));
         queue.retain(|item| *item == 'b');
         assert_eq!(queue.push('c', 5), Ok(()));
         assert_eq!(queue.len(), 2);
     }
 
     #[test]
-    fn what_is_longer_than_all_room_goes_alone() {
+    fn empty_queue_accepts_an_oversized_item() {
         let queue = Queue::new(2, 10);
         assert_eq!(queue.push('a', 11), Ok(()));
-        assert_eq!(queue.push('b', 1), Err(Refusal::Full));
+        assert_eq!(queue.push('b', 1), Err(PushError::Full));
     }
 
     #[tokio::test]
-    async fn a_batch_is_what_is_ready_within_its_bounds() {
+    async fn pop_batch_respects_both_bounds() {
         let queue = Queue::new(9, 99);
         for item in 0..5 {
             queue.push(item, 10).unwrap();
         }
         assert_eq!(queue.pop_batch(2, 99).await.unwrap(), [0, 1]);
         assert_eq!(queue.pop_batch(9, 20).await.unwrap(), [2, 3]);
-        assert_eq!(queue.pop_batch(9, 5).await.unwrap(), [4], "one goes, however long");
+        assert_eq!(queue.pop_batch(9, 5).await.unwrap(), [4], "a batch has at least one item");
         assert_eq!(queue.pop_batch(9, 99).now_or_never(), None);
-        queue.push(5, 99).expect("room is given back");
+        queue.push(5, 99).expect("popped items free capacity");
     }
 
     #[tokio::test]
-    async fn a_closed_queue_gives_what_it_has() {
+    async fn closed_queue_returns_its_remaining_items() {
         let queue = Queue::new(2, 10);
         queue.push('a', 1).unwrap();
         queue.close();
-        assert_eq!(queue.push('b', 1), Err(Refusal::Closed));
+        assert_eq!(queue.push('b', 1), Err(PushError::Closed));
         assert_eq!(queue.pop().await, Some('a'));
         assert_eq!(queue.pop().await, None);
     }

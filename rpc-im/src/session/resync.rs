@@ -1,4 +1,4 @@
-//! [`Doubt`]: tells all clients of this node that they may have missed something.
+//! [`ResyncNotifier`]: notifies all clients of this node that they may have missed messages.
 
 use std::{
     sync::{
@@ -14,51 +14,49 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::{
-    envelope::{Lagging, ServerFrame},
-    session::local_sessions::Sessions,
-};
+use super::local_sessions::LocalSessions;
+use crate::envelope::{Lagging, ServerFrame};
 
-/// Tells all clients of this node that they may have missed something: they ask for it, and have it then.
+/// Notifies all clients of this node that they may have missed messages, so that they sync.
 ///
-/// It is raised when other nodes could not know for a while who is here: they had lost sight of this node, could not ask it, or the
-/// directory did not have its sessions.
-pub(crate) struct Doubt {
-    sessions: Arc<Sessions>,
-    raised: Notify,
+/// A resync is requested when other nodes could not locate sessions of this node for a while: this node was absent from their view, did
+/// not answer them, or its sessions were missing in the directory.
+pub(crate) struct ResyncNotifier {
+    sessions: Arc<LocalSessions>,
+    requested: Notify,
     count: AtomicU64,
-    /// Clients that are told in a second.
+    /// The number of clients that are notified per second.
     rate: u32,
 }
 
-impl Doubt {
-    pub(crate) fn new(sessions: Arc<Sessions>, rate: u32) -> Self {
-        Self { sessions, raised: Notify::new(), count: AtomicU64::new(0), rate }
+impl ResyncNotifier {
+    pub(crate) fn new(sessions: Arc<LocalSessions>, rate: u32) -> Self {
+        Self { sessions, requested: Notify::new(), count: AtomicU64::new(0), rate }
     }
 
-    pub(crate) fn raise(&self) {
-        // First: clients that are told shall not be answered with what was known before.
+    pub(crate) fn request(&self) {
+        // Counted first, so that a notified client's sync does not use an agreement from before the request.
         self.count.fetch_add(1, Ordering::AcqRel);
-        self.raised.notify_one();
+        self.requested.notify_one();
     }
 
-    /// How often it was raised.
+    /// Returns the number of requests so far.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Tells clients for as long as it is polled: all that are there once it is raised, once, however often it was raised meanwhile.
+    /// Notifies clients until dropped. Requests that arrive while clients are being notified are combined into one.
     pub(crate) async fn run(&self) {
         loop {
-            self.raised.notified().await;
-            let begun = Instant::now();
+            self.requested.notified().await;
+            let started = Instant::now();
             let sessions = self.sessions.len();
-            info!(sessions, "clients of this node may have missed something, and are told to ask for it");
-            self.sessions.tell_clients(ServerFrame::Lagging(Lagging::default()), self.rate).await;
-            sleep(REST.saturating_sub(begun.elapsed())).await;
+            info!(sessions, rate = self.rate, "clients of this node may have missed messages; notifying them to sync");
+            self.sessions.send_to_clients(ServerFrame::Lagging(Lagging::default()), self.rate).await;
+            sleep(MIN_INTERVAL.saturating_sub(started.elapsed())).await;
         }
     }
 }
 
-/// All are told at most this often: each of them asks for what it missed.
-const REST: Duration = Duration::from_secs(1);
+/// The minimum interval between two resyncs, because each client answers with a sync.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);

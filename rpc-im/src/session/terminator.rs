@@ -1,4 +1,4 @@
-//! [`Kicks`]: ends sessions, wherever they are.
+//! [`SessionTerminator`]: ends sessions on any node.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,86 +8,93 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use super::local_sessions::LocalSessions;
 use crate::{
-    cluster::forward::NodeForwardClient,
-    cluster::local_node::Me,
-    cluster::router::NodeRouter,
-    directory::Entry,
+    cluster::{local_node::LocalNode, router::NodeRouter, rpc::NodeForwardClient},
+    directory::SessionEntry,
     identity::{NodeKey, SessionId},
-    session::local_sessions::Sessions,
 };
 
-/// Ends sessions, wherever they are, while nobody waits for it: so it happens also where who has replaced them is gone itself.
-pub(crate) struct Kicks {
-    me: Arc<Me>,
-    sessions: Arc<Sessions>,
+/// Ends sessions on any node in the background, also after the session that replaced them has ended.
+pub(crate) struct SessionTerminator {
+    local: Arc<LocalNode>,
+    sessions: Arc<LocalSessions>,
     router: Arc<NodeRouter>,
-    queue: mpsc::Sender<Kick>,
-    waiting: Mutex<mpsc::Receiver<Kick>>,
+    queue: mpsc::Sender<Termination>,
+    waiting: Mutex<mpsc::Receiver<Termination>>,
 }
 
-type Kick = (Vec<Entry>, String);
+struct Termination {
+    entries: Vec<SessionEntry>,
+    reason: String,
+}
 
-impl Kicks {
-    pub(crate) fn new(me: Arc<Me>, sessions: Arc<Sessions>, router: Arc<NodeRouter>) -> Self {
+impl SessionTerminator {
+    pub(crate) fn new(local: Arc<LocalNode>, sessions: Arc<LocalSessions>, router: Arc<NodeRouter>) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        Self { me, sessions, router, queue, waiting: Mutex::new(waiting) }
+        Self { local, sessions, router, queue, waiting: Mutex::new(waiting) }
     }
 
-    /// Ends these sessions soon.
-    pub(crate) fn kick(&self, entries: Vec<Entry>, reason: &str) {
-        if !entries.is_empty() && self.queue.try_send((entries, reason.to_owned())).is_err() {
-            warn!("too many sessions are to be ended at once; some go on until their nodes find out");
+    /// Queues these sessions to be ended.
+    pub(crate) fn terminate(&self, entries: Vec<SessionEntry>, reason: &str) {
+        if entries.is_empty() {
+            return;
+        }
+        let termination = Termination { entries, reason: reason.to_owned() };
+        if self.queue.try_send(termination).is_err() {
+            warn!(limit = MAX_WAITING, "too many sessions to end; some continue until their nodes register them again");
         }
     }
 
-    /// Ends what is to be ended, for as long as it is polled. For one who does it.
+    /// Ends queued sessions until dropped. At most one caller runs it.
     pub(crate) async fn run(&self) {
         let mut waiting = self.waiting.lock().await;
-        let mut telling = JoinSet::new();
-        while let Some((entries, reason)) = waiting.recv().await {
+        let mut calls = JoinSet::new();
+        while let Some(Termination { entries, reason }) = waiting.recv().await {
             let mut by_node = HashMap::<NodeKey, Vec<SessionId>>::new();
             for entry in entries {
                 by_node.entry(entry.node).or_default().push(entry.session);
             }
             for (node, sessions) in by_node {
-                if node == self.me.key() {
+                if node == self.local.key() {
                     for session in sessions {
                         self.sessions.kick(session, &reason);
                     }
                     continue;
                 }
-                if telling.len() >= AT_ONCE {
-                    telling.join_next().await;
+                if calls.len() >= MAX_CALLS {
+                    calls.join_next().await;
                 }
-                telling.spawn(tell(Arc::clone(&self.router), node, sessions, reason.clone()));
+                calls.spawn(kick(Arc::clone(&self.router), node, sessions, reason.clone()));
             }
-            while telling.try_join_next().is_some() {}
+            while calls.try_join_next().is_some() {}
         }
     }
 }
 
-async fn tell(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, reason: String) {
+async fn kick(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, reason: String) {
     let client = NodeForwardClient::new(router.client().clone());
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let address = router.view().node(node).map(|node| node.address);
         if let Some(address) = address {
             match client.kick(sessions.clone(), reason.clone()).address(address).await {
                 Ok(()) => return,
-                Err(error) => debug!(%node, %error, "a node could not be told to end sessions"),
+                Err(error) => debug!(%node, %error, "kicking sessions of a node failed"),
             }
-        } else if !router.is_to_come(node) {
-            // Of a node that is gone, the sessions are too; one that comes back tells what it has, and what has lost is ended then.
+        } else if !router.is_unknown(node) {
+            // Sessions of a node that has ended have ended with it. A node that comes back registers its sessions again, and those that
+            // were replaced end then.
             return;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
-/// Logins whose predecessors are to be ended.
+/// The maximum number of queued terminations.
 const MAX_WAITING: usize = 8192;
-/// Nodes that are told at once.
-const AT_ONCE: usize = 64;
-/// Times that a node is told.
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(1500);
+/// The maximum number of concurrent calls to other nodes.
+const MAX_CALLS: usize = 64;
+/// The maximum number of attempts for each node.
+const MAX_ATTEMPTS: u32 = 3;
+/// The pause between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(1500);

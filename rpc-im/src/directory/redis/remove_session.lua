@@ -1,4 +1,4 @@
--- Takes a session out, unless another one is in its place.
+-- Removes a session, unless another session of the device has replaced it.
 -- KEYS: the user. ARGV: device, value.
 if redis.call("HGET", KEYS[1], ARGV[1]) == ARGV[2] then
   return redis.call("HDEL", KEYS[1], ARGV[1])
