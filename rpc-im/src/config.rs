@@ -19,23 +19,27 @@ pub struct NodeConfig {
     pub advertise: Option<SocketAddr>,
     /// The registry in which nodes discover each other.
     pub registry: Arc<dyn Backend>,
-    /// The URL at which clients reach it: `ws://host:port/ws`. Other nodes send it to their clients, and gateways read it in the registry.
+    /// The URL at which clients reach it: `ws://host:port/ws`.
+    ///
+    /// Other nodes send it to their clients, and gateways read it in the registry.
     pub websocket: String,
-    /// The node's id. Without Redis the default is a hash of its address, with Redis the next free id from there on.
+    /// The node's id; default a hash of its address, with Redis the next free id from there on.
     ///
     /// Nodes with the same id do not work together. Configure ids in clusters of many nodes without Redis, because hashes may collide.
     pub id: Option<NodeId>,
     /// The directory of all sessions.
     pub directory: DirectoryChoice,
-    /// The file in which the node stores its conversations; default none: the process keeps them in memory.
+    /// The file in which the node stores its conversations; default none: they are kept in memory.
     pub store: Option<PathBuf>,
     /// The number of nodes that store each conversation, if the cluster has as many; default 2, minimum 1.
     ///
-    /// With n copies no acknowledged message is lost when n − 1 nodes fail at the same time. Each message waits for all n nodes.
+    /// With more copies, more nodes may fail at the same time without a loss of messages, and each message waits for more nodes.
     pub copies: usize,
-    /// Which logins of one user exclude each other; default only logins of the same device, where the later one replaces the earlier.
+    /// Which logins of one user exclude each other.
+    ///
+    /// By default only logins of the same device do, and the later one replaces the earlier one.
     pub policy: Policy,
-    /// The time after its last hello for which other nodes believe a node alive; default 9 s, minimum 300 ms.
+    /// The time for which a node counts as alive after a hello; default 9 s, minimum 300 ms.
     ///
     /// A longer lease keeps the sessions of a failed node for longer; with a shorter one, others may take a loaded node for failed.
     pub lease: Duration,

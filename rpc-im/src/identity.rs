@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(u16);
 
-/// One run of a node's process: the milliseconds since 1970 at its start. A restarted node has a greater epoch.
+/// One run of a node's process; a restarted node has a greater epoch.
+///
+/// The number is the milliseconds since 1970 at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
@@ -21,7 +23,9 @@ pub struct NodeKey {
     pub epoch: Epoch,
 }
 
-/// The id of a session, unique in the cluster. A later login has a greater id, as far as the nodes' clocks agree.
+/// The id of a session, unique in the cluster.
+///
+/// A later login has a greater id, as far as the nodes' clocks agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 

@@ -7,8 +7,9 @@ use std::{
 
 use crate::identity::NodeId;
 
-/// Generates ids of 64 bits: a zero bit, 41 bits of milliseconds since 2024, 10 bits of the node's id, and a counter of 12 bits within
-/// the millisecond (the format of Twitter's Snowflake, 2010).
+/// Generates ids of 64 bits in the format of Twitter's Snowflake (2010).
+///
+/// An id has a zero bit, 41 bits of milliseconds since 2024, 10 bits of the node's id, and 12 bits of a counter within the millisecond.
 ///
 /// When the clock is set back, or more than 4096 ids are generated in one millisecond, the time in the ids continues from the last id.
 /// So ids neither repeat nor decrease, and callers never wait; the ids follow the clock again once it has caught up. A restarted process

@@ -139,11 +139,11 @@ impl Delivery {
         }
     }
 
-    /// Returns the time of the next attempt; `None` after the last one, and for the messages of a pairing room.
+    /// Returns the time of the next attempt; `None` after the last one, and for messages of a room.
     fn retry_time(&self, undelivered: &Undelivered, waiting: usize) -> Option<Instant> {
         if let Some(from) = undelivered.message.from {
             // A room carries a stream, which cannot continue after a gap.
-            self.sessions.kick(from, "the other side of the room is gone");
+            self.sessions.kick(from, "the other side of the room is not connected");
             return None;
         }
         let pause = RETRY_PAUSES.get(undelivered.attempt.0).filter(|_| waiting < MAX_RETRIES);
@@ -237,7 +237,9 @@ impl Eq for Retry {}
 /// The pauses before the attempts after the first one: three attempts within five seconds.
 const RETRY_PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(900), Duration::from_millis(3500)];
-/// The maximum number of deliveries that wait for their next attempt; the sessions of further ones receive `lagging`.
+/// The maximum number of deliveries that wait for their next attempt.
+///
+/// Above it, a failed delivery is not retried, and the session receives `lagging`.
 const MAX_RETRIES: usize = 65_536;
 /// The capacity of the channel of failed deliveries.
 pub(crate) const MAX_UNDELIVERED: usize = 8192;

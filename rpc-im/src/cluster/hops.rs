@@ -13,7 +13,9 @@ impl Hops {
     /// A request that has not been forwarded.
     pub(crate) const NONE: Self = Self(0);
 
-    /// Counts one more hop; `None` above the limit, so that nodes with different views do not forward a request back and forth.
+    /// Counts one more hop; `None` above the limit.
+    ///
+    /// The limit stops nodes with different views from forwarding a request back and forth.
     pub(crate) fn next(self) -> Option<Self> {
         (self.0 < MAX_HOPS).then_some(Self(self.0 + 1))
     }

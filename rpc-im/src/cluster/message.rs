@@ -1,4 +1,4 @@
-//! [`NodeMessage`]: a payload for sessions of other nodes, on its way to them and back when delivery fails.
+//! [`NodeMessage`]: a payload for sessions, on its way to them and back when delivery fails.
 
 use std::sync::{Arc, OnceLock};
 

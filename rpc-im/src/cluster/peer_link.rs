@@ -52,13 +52,13 @@ pub(crate) struct PeerLink {
 struct State {
     info: Option<NodeInfo>,
     reported_view: Option<u64>,
-    /// The number of times that this node's clients may have missed messages from the other node, as the other node reports it.
+    /// How often this node's clients may have missed messages from the other node, by its last reply.
     missed_count: u64,
     alive_until: Option<Instant>,
     /// The start of the newest completed hello.
     last_hello: Option<Instant>,
     delisted: bool,
-    /// Sessions on the other node that missed a message; they receive `lagging` once the node is reached again.
+    /// Sessions on the other node that missed a message; they receive `lagging` after the next hello.
     missed: HashSet<SessionId>,
 }
 
@@ -97,12 +97,14 @@ impl PeerLink {
         self.lock().last_hello.is_some_and(|started| since <= started)
     }
 
-    /// Returns the fingerprint of this node's view at its last complete report of sessions to the other node.
+    /// Returns the fingerprint of the view of this node's last complete report to the other node.
     pub(crate) fn reported_view(&self) -> Option<u64> {
         self.lock().reported_view
     }
 
-    /// Sets whether the registry still lists the node; the first failed hello ends the lease of a delisted node.
+    /// Sets whether the registry still lists the node.
+    ///
+    /// The first failed hello ends the lease of a delisted node.
     pub(crate) fn set_listed(&self, listed: bool) {
         let was_listed = !mem::replace(&mut self.lock().delisted, !listed);
         if was_listed != listed {
@@ -115,7 +117,7 @@ impl PeerLink {
         self.hello_now.notify_one();
     }
 
-    /// Queues a message; what the node does not take comes back through `undelivered`.
+    /// Queues a message; each failed delivery comes back through `undelivered`.
     pub(crate) fn send(&self, outgoing: OutgoingMessage) {
         let bytes = outgoing.message.encoded().len() + SESSION_LEN * outgoing.targets.len();
         let OutgoingMessage { message, targets, attempt } = outgoing;

@@ -1,4 +1,4 @@
-//! [`ResyncCounters`]: counts, for each node, how often its clients may have missed messages: a state machine.
+//! [`ResyncCounters`]: how often clients of each node may have missed messages: a state machine.
 
 use std::collections::HashMap;
 

@@ -68,9 +68,9 @@ struct Membership {
     running_since: Instant,
     /// Whether the registry has ever listed this node. An older list may lack other nodes as well.
     was_listed: bool,
-    /// Whether a hello to every node completed since `running_since`, and the view has more than half of all nodes.
+    /// Whether all nodes were tried since `running_since`, and more than half are in the view.
     has_majority: bool,
-    /// The number of nodes before this node's restart, and the end of the time in which the router waits for them.
+    /// The number of nodes before this node's restart, and until when the router waits for them.
     expected: (usize, Instant),
 }
 
@@ -128,7 +128,7 @@ impl NodeRouter {
         (membership.has_majority && membership.updated.elapsed() < lease / 2).then(|| self.view())
     }
 
-    /// Returns a number that grows whenever other nodes may have continued without this one, or the view has changed.
+    /// Returns a version that grows with each change of the view and each possible absence of this node.
     ///
     /// Agreements with other nodes are valid for one version. The version also grows when the view stays the same, because this process
     /// may have been suspended while the other nodes elected another leader.
@@ -173,7 +173,9 @@ impl NodeRouter {
         }
     }
 
-    /// Takes a hello. A node outside the view may be in a list that has not arrived here yet, so it counts for the majority.
+    /// Takes a hello.
+    ///
+    /// A node outside the view may be in a list that has not arrived here yet, so it counts for the majority.
     pub(crate) fn handle_hello(&self, from: &NodeInfo) {
         if from.key.id != self.local.key().id && self.view.borrow().node(from.key).is_none() {
             self.unlinked().insert(from.key.id, Instant::now());
@@ -258,7 +260,7 @@ impl NodeRouter {
                     error!(id = %info.key.id, %address, "another node has this node's id (NodeConfig::id); ids must be unique");
                     all_tried = false;
                 }
-                // The listed address is the one that is reachable from here, whatever the node announces.
+                // The listed address is the one that is reachable from here, not the one that the node announces.
                 Some(info) => nodes.push(NodeInfo { address: *address, ..info }),
                 None => {}
             }
@@ -281,7 +283,9 @@ impl NodeRouter {
         }
     }
 
-    /// Counts the nodes outside the view that sent a hello within a lease. They may be listed ones that do not answer.
+    /// Counts the nodes outside the view that sent a hello within a lease.
+    ///
+    /// They may be listed nodes that do not answer.
     fn count_unlinked(&self, nodes: &[NodeInfo], now: Instant) -> usize {
         let (_, lease) = self.times;
         let mut unlinked = self.unlinked();
@@ -328,7 +332,9 @@ fn addresses(listed: &mut Addresses) -> Option<Vec<SocketAddr>> {
 
 /// The maximum time between two updates of the view: no event announces the end of a lease.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
-/// The time that a restarted node waits for the nodes that it knew, longer than a registry's client takes to register again.
+/// The time that a restarted node waits for the nodes that it knew.
+///
+/// It is longer than the time in which a registry's client registers again.
 const EXPECTED_TIME: Duration = Duration::from_secs(60);
 /// The maximum number of nodes, equal to the number of node ids.
 const MAX_NODES: usize = NodeId::MAX as usize + 1;

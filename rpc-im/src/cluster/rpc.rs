@@ -42,7 +42,7 @@ pub(crate) trait NodeForward {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HelloReply {
     pub(crate) info: NodeInfo,
-    /// The fingerprint of the caller's view at its last complete report of sessions to this node, for the embedded directory.
+    /// The fingerprint of the view of the caller's last complete report of sessions to this node.
     #[serde(rename = "told")]
     pub(crate) reported_view: Option<u64>,
     /// The number of times that the caller's clients may have missed messages from this node.

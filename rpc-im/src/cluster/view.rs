@@ -10,7 +10,7 @@ use crate::identity::NodeKey;
 /// The description that a node announces of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
-    /// The node's number and epoch.
+    /// The node's id and epoch.
     pub key: NodeKey,
     /// The address at which other nodes reach it.
     pub address: SocketAddr,
@@ -69,7 +69,9 @@ fn rank(key: &str, node: &NodeInfo) -> (bool, u64, NodeKey) {
     (node.draining, !weight(key, node.key), node.key)
 }
 
-/// Returns the rendezvous weight. It depends on the node's number and not on its epoch, so a restarted node owns the same keys.
+/// Returns the rendezvous weight of a node.
+///
+/// It depends on the node's id and not on its epoch, so a restarted node owns the same keys.
 fn weight(key: &str, node: NodeKey) -> u64 {
     // Nodes of other versions and stores on disk depend on the weight, so it uses a hash with a specification.
     first_bytes(Sha256::new().chain_update(node.id.number().to_be_bytes()).chain_update(key))

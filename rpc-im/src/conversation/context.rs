@@ -1,4 +1,4 @@
-//! [`ConversationContext`]: what the tasks of all conversations of a node share.
+//! [`ConversationContext`]: the components that all conversations of a node share.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::{
     store::{Limits, Store, StoreError},
 };
 
-/// What the tasks of all conversations of a node share.
+/// The components that all conversations of a node share.
 pub(crate) struct ConversationContext {
     pub(crate) local: Arc<LocalNode>,
     pub(crate) router: Arc<NodeRouter>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) ids: Arc<Snowflake>,
-    /// The number of nodes that store each conversation, if the cluster has as many (`NodeConfig::copies`).
+    /// The number of nodes that store each conversation (`NodeConfig::copies`).
     pub(crate) copies: usize,
     pub(crate) active: ActiveConversations,
 }

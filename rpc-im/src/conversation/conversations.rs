@@ -75,8 +75,9 @@ impl Conversations {
         Ok(newest.into_values().collect())
     }
 
-    /// After each change of the view, leads the conversations that this node owns, so that they have their replicas again. Runs until
-    /// dropped.
+    /// Leads the conversations that this node owns after each change of the view, until dropped.
+    ///
+    /// So conversations of a lost node have their replicas again before the next message.
     pub(crate) async fn run(&self) {
         let mut views = self.0.router.watch();
         let mut settled = None;
@@ -165,7 +166,7 @@ impl Conversations {
         self.0.store.records(name, after, to, PAGE).await.map_err(|error| self.0.store_failed(&error))
     }
 
-    /// Executes a command in the task of a conversation on this node, which is started if it is not running.
+    /// Executes a command in the task of a conversation on this node; starts the task if necessary.
     pub(super) async fn execute<T>(
         &self,
         name: &str,
@@ -229,7 +230,9 @@ impl Conversations {
         }
     }
 
-    /// Returns the address of a conversation's leader and the hops of the forwarded request; `None` if this node is the leader.
+    /// Returns the address of a conversation's leader; `None` if this node is the leader.
+    ///
+    /// The second value is the number of hops of the forwarded request.
     fn remote_leader(&self, hops: Hops, conversation: &str) -> Result<Option<(SocketAddr, Hops)>, ConversationError> {
         let view = self.0.router.majority_view().ok_or_else(no_majority)?;
         let leader = view.owner(conversation);
@@ -290,7 +293,7 @@ impl Conversations {
     }
 }
 
-/// Retries an idempotent request until it succeeds, the conversation does not exist, or [`RETRY_TIME`] is over.
+/// Retries an idempotent request for [`RETRY_TIME`], unless the conversation does not exist.
 async fn retry<T, F: Future<Output = Result<T, ConversationError>>>(
     request: impl Fn() -> F,
 ) -> Result<T, ConversationError> {
@@ -329,7 +332,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(800);
 /// The maximum number of conversations that are settled concurrently.
 const MAX_SETTLING: usize = 32;
-/// The maximum number of a user's conversations that are read from one node, apart from the rest of a page; further ones are omitted.
+/// The number of a user's conversations from one node above which no further page is read.
 const MAX_REPLICAS: usize = 10_000;
 /// The interval at which the node checks whether its conversations are settled.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);

@@ -31,7 +31,9 @@ impl ConversationRef {
     }
 }
 
-/// Returns the id of the conversation that a device creates by the request `id`, the same for a repeated request.
+/// Returns the id of the conversation that a device creates by the request `id`.
+///
+/// A repeated request creates no second conversation, because it gets the same id.
 pub(crate) fn group_id(user: &str, device: &str, id: &str) -> String {
     format!("g-{}", digest([user, device, id]))
 }

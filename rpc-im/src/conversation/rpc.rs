@@ -36,7 +36,9 @@ pub(crate) trait ConversationRpc {
         after: u64,
     ) -> Result<MessagePage, ConversationError>;
 
-    /// Returns the user's conversations of which this node has a replica, after the id `after` and in the order of ids.
+    /// Returns the user's conversations of which this node has a replica.
+    ///
+    /// The page begins after the id `after`, in the order of ids.
     #[rpc(name = "held", idempotent, timeout = "3s")]
     async fn replicas_of(&self, user: String, after: String) -> Result<Vec<Header>, ConversationError>;
 
@@ -48,7 +50,9 @@ pub(crate) trait ConversationRpc {
     #[rpc(idempotent, timeout = "500ms")]
     async fn confirm(&self, epoch: Epoch, conversation: String, term: u64) -> Result<(), ConversationError>;
 
-    /// Applies the leader's change to this node's replica. In a later epoch the node may have lost its promise, so it rejects the change.
+    /// Applies the leader's change to this node's replica.
+    ///
+    /// In a later epoch the node may have lost its promise, so it rejects the change.
     #[rpc(name = "copy", idempotent, timeout = "2s")]
     async fn replicate(&self, epoch: Epoch, change: Change) -> Result<(), ConversationError>;
 

@@ -1,4 +1,4 @@
-//! [`ConversationTask`]: the single task that works on a conversation on this node, as leader or as replica.
+//! [`ConversationTask`]: the single task of a conversation on this node, as leader or as replica.
 //!
 //! The election of a leader and the replication to other nodes are in `leadership`.
 
@@ -20,8 +20,9 @@ use crate::{
     store::{Change, Header, Record, SentAs, StoreError},
 };
 
-/// The single task that works on a conversation on this node. It executes commands one after the other, so no command sees a half-done
-/// change of another one.
+/// The single task of a conversation on this node.
+///
+/// It executes commands one after the other, so no command observes an incomplete change of another one.
 pub(super) struct ConversationTask {
     pub(super) name: String,
     pub(super) context: Arc<ConversationContext>,
@@ -42,7 +43,7 @@ pub(super) struct Leadership {
     pub(super) replicas: Vec<NodeInfo>,
 }
 
-/// Commands of users that are executed together. Appends are answered before the readers of the same batch.
+/// Commands of users that are executed together, first the appends, then the reads.
 #[derive(Default)]
 struct Batch {
     appends: Vec<Append>,
@@ -57,7 +58,7 @@ struct MemberPush {
 }
 
 impl Batch {
-    /// Takes a command and the waiting ones behind it; returns the first one that cannot be batched.
+    /// Takes a command and the ones waiting behind it; returns the first command outside the batch.
     fn take(first: Command, commands: &mut mpsc::Receiver<Command>) -> (Self, Option<Command>) {
         let (mut batch, mut next) = (Self::default(), Some(first));
         while let Some(command) = next {
@@ -126,7 +127,9 @@ impl ConversationTask {
         }
     }
 
-    /// Confirms the leadership once for all readers. They asked before the replicas confirm, so the answer is valid for all of them.
+    /// Confirms the leadership once for all readers.
+    ///
+    /// All of them asked before the replicas confirm it, so the answer is valid for all of them.
     async fn answer_readers(&mut self, readers: Vec<Reply<Option<Header>>>) {
         let outcome = self.lead_confirmed().await.map(|()| self.header.clone());
         readers.into_iter().for_each(|reply| answer(reply, outcome.clone()));
@@ -238,7 +241,9 @@ impl ConversationTask {
         Ok(header)
     }
 
-    /// Applies a change here and at the replicas concurrently. The change is committed once all of them have applied it.
+    /// Applies a change here and at the replicas concurrently.
+    ///
+    /// The change is committed once all of them have applied it.
     async fn write(&mut self, change: Change) -> Result<(), ConversationError> {
         let replicas = self.leadership.as_ref().map_or(&[][..], |leadership| &leadership.replicas);
         let here = self.context.store.change(change.clone());
@@ -281,7 +286,9 @@ impl NewMessage {
     }
 }
 
-/// Pushes stored messages in order. A task of its own, so that storing does not wait for lookups, and that waiting messages share one.
+/// Pushes stored messages in order.
+///
+/// It runs in a task of its own, so that storing does not wait for lookups and waiting messages share one lookup.
 async fn push_to_members(context: Arc<ConversationContext>, mut waiting: mpsc::Receiver<MemberPush>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, MAX_PUSHES).await > 0 {
@@ -326,7 +333,7 @@ mod tests {
         Command::Settle(oneshot::channel().0)
     }
 
-    /// Returns the numbers of appends and readers in the batch, the returned command, and the number of commands left in the channel.
+    /// Returns the batch's appends and readers, the returned command, and the commands left in the channel.
     fn take(all: Vec<Command>) -> (usize, usize, Option<Command>, usize) {
         let (sender, mut commands) = mpsc::channel(all.len());
         all.into_iter().for_each(|command| assert!(sender.try_send(command).is_ok()));

@@ -24,7 +24,9 @@ pub(crate) trait Authority {
     #[rpc(idempotent, timeout = "1s")]
     async fn lookup(&self, users: Vec<String>) -> Vec<LookupResult>;
 
-    /// Takes one part of a report of all sessions of a node that this node stores; returns the sessions that lost to others.
+    /// Takes one part of a report; returns the sessions that lost to others.
+    ///
+    /// A report has all sessions of a node that this node stores.
     #[rpc(name = "tell", idempotent, timeout = "3s")]
     async fn report(&self, part: ReportPart, sessions: Vec<ReportedSession>, policy: Policy) -> Vec<SessionEntry>;
 }
@@ -45,7 +47,9 @@ pub(crate) struct ReportPart {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ReportedSession {
     pub(super) entry: SessionEntry,
-    /// Whether the directory has accepted the session. The receiver keeps an unregistered session if it has it, and does not add it.
+    /// Whether the directory has accepted the session.
+    ///
+    /// The receiver keeps an unregistered session that it stores already, and does not add one.
     #[serde(rename = "entered")]
     pub(super) registered: bool,
 }

@@ -1,4 +1,6 @@
-//! [`EmbeddedDirectory`]: the directory without a server. One node stores the sessions of each user, chosen by rendezvous hashing.
+//! [`EmbeddedDirectory`]: the directory without a server.
+//!
+//! One node stores the sessions of each user, chosen by rendezvous hashing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -255,7 +257,7 @@ impl Directory for EmbeddedDirectory {
         })
     }
 
-    /// Follows the view: removes the sessions of lost nodes, and reports this node's sessions to the nodes that store them.
+    /// Removes the sessions of lost nodes, and reports this node's sessions to the nodes that store them.
     fn run(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let mut views = self.router.watch();

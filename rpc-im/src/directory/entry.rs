@@ -19,12 +19,14 @@ pub(crate) struct SessionEntry {
 }
 
 impl SessionEntry {
-    /// Creates the entry of one side of a pairing room. Its user name has a control character, which no user's name has.
+    /// Creates the entry of one side of a pairing room.
+    ///
+    /// Its user name has a control character, which no user's name has.
     pub(crate) fn of_room(channel: &str, side: &str, node: NodeKey, session: SessionId) -> Self {
         Self { user: room_user(channel), device: side.to_owned(), platform: String::new(), node, session }
     }
 
-    /// Returns the policy for this entry: `users` for sessions of users, a fixed one for the sides of pairing rooms.
+    /// Returns `users` for the session of a user, a fixed policy for a side of a pairing room.
     pub(crate) fn policy(&self, users: Policy) -> Policy {
         if self.user.starts_with(ROOM_PREFIX) {
             Policy { scope: Scope::AllDevices, conflict: Conflict::Hold }

@@ -27,8 +27,10 @@ pub enum Scope {
 pub enum Conflict {
     /// The later login wins, and the node ends the earlier session.
     Replace,
-    /// The earlier session wins, and the node rejects the later login. A login on the same device still replaces the earlier session,
-    /// because a client reconnects before its node has detected the lost connection.
+    /// The earlier session wins, and the node rejects the later login.
+    ///
+    /// A login on the same device still replaces the earlier session, because a client reconnects before its node has detected the
+    /// lost connection.
     Refuse,
     /// The earlier session wins, also against the same device. For the sides of pairing rooms.
     Hold,

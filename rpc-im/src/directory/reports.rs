@@ -7,7 +7,9 @@ use std::{
 
 use crate::{cluster::view::View, identity::NodeKey};
 
-/// The nodes that have reported all their sessions to this one, with the fingerprint of the view that each report is for.
+/// The nodes that have reported all their sessions to this one.
+///
+/// The value is the fingerprint of the view by which the node selected the sessions.
 #[derive(Default)]
 pub(crate) struct ReportedNodes(Mutex<HashMap<NodeKey, u64>>);
 

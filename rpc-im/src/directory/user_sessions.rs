@@ -19,7 +19,7 @@ pub(crate) enum ClaimRejection {
 }
 
 impl UserSessions {
-    /// The maximum number of sessions of one user, because each message for the user is sent to all of them.
+    /// The maximum number of sessions of one user: each message is sent to all of them.
     pub(crate) const MAX: usize = 64;
 
     /// Creates the state from the known sessions.
@@ -36,7 +36,7 @@ impl UserSessions {
         })
     }
 
-    /// Adds an earlier session again that its node still has, unless another one wins; returns the sessions that it replaces.
+    /// Adds an earlier session again, unless another one wins; returns the sessions that it replaces.
     ///
     /// On one device, and with [`Conflict::Replace`], the later login wins, in any order of calls. Otherwise the known session wins,
     /// because the directory accepted it without knowledge of the restored one.

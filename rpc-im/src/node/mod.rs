@@ -38,7 +38,7 @@ use crate::{
     store::{Store as _, StoreError, redb::RedbStore},
 };
 
-/// A node of the cluster: it has sessions, and forwards messages to the nodes that have the other ones.
+/// A node of the cluster, with a part of all sessions.
 ///
 /// # Drop
 ///
@@ -117,7 +117,9 @@ impl Node {
         self.context.sessions.len()
     }
 
-    /// Whether the node accepts logins: it does not drain, belongs to the majority, and the directory answers.
+    /// Whether the node accepts logins.
+    ///
+    /// It does if it is not draining, belongs to the majority, and the directory answers.
     pub fn is_ready(&self) -> bool {
         let NodeContext { local, router, directory, .. } = &*self.context;
         !local.is_draining() && router.majority_view().is_some() && directory.is_ready()

@@ -48,7 +48,7 @@ impl WatchList {
         .collect()
     }
 
-    /// Takes the result of a check; returns the state to announce if it differs from the last announced one.
+    /// Takes the result of a check; returns the state if it differs from the last announced one.
     pub(super) fn handle_checked(&mut self, name: &str, online: bool) -> Option<bool> {
         let user = self.users.get_mut(name)?;
         let changed = user.announced_online != online;

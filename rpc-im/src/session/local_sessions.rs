@@ -112,7 +112,9 @@ impl LocalSessions {
         }
     }
 
-    /// Ends a session with a `kick` frame; returns whether it exists. The session's owner removes it from the table.
+    /// Ends a session with a `kick` frame; returns whether it exists.
+    ///
+    /// The session's owner removes it from the table.
     pub(crate) fn kick(&self, id: SessionId, reason: &str) -> bool {
         let Some(session) = self.get(id) else { return false };
         session.close(Some(reason));

@@ -21,7 +21,9 @@ impl Outbound {
     /// The maximum number of bytes of waiting frames, estimated for protobuf.
     pub const MAX_BYTES: usize = 1 << 20;
 
-    /// Returns the next frame; `None` once the session has ended and no frame waits, after which the caller closes the WebSocket.
+    /// Returns the next frame; `None` once the session has ended and no frame waits.
+    ///
+    /// The caller closes the WebSocket after `None`.
     ///
     /// # Cancel safety
     ///

@@ -21,7 +21,9 @@ pub enum Side {
     Web,
 }
 
-/// One side of a pairing room. Frames pass to the other side unchanged and in order, also across nodes.
+/// One side of a pairing room.
+///
+/// Frames pass to the other side unchanged and in order, also across nodes.
 ///
 /// # Drop
 ///

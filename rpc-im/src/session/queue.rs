@@ -8,7 +8,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// A queue for one reader, bounded by items and by bytes. Writers never wait: a full queue rejects the item.
+/// A queue for one reader, bounded by items and by bytes.
+///
+/// Writers never wait: a full queue rejects the item.
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     pushed: Notify,
@@ -75,7 +77,9 @@ impl<T> Queue<T> {
         Some(self.pop_with_size().await?.0)
     }
 
-    /// Returns the waiting items within these bounds, at least one; `None` once the queue is closed and empty.
+    /// Returns waiting items within these bounds; `None` once the queue is closed and empty.
+    ///
+    /// The batch has at least one item, also if that is above the bound on bytes.
     ///
     /// # Cancel safety
     ///

@@ -106,7 +106,9 @@ impl Requests {
         next.filter(|_| queue.is_served)
     }
 
-    /// Stores a message and the directly following ones to the same recipient, in one call so that they keep their order.
+    /// Stores a message and the directly following ones to the same recipient.
+    ///
+    /// They are stored in one call, so that they keep their order.
     async fn send(&self, first: Send) {
         let to = first.to.clone();
         let mut batch = vec![first];
@@ -158,7 +160,7 @@ impl Requests {
         }
     }
 
-    /// Sends all conversations of the user, the messages after the client's cursors, and the online contacts.
+    /// Sends the user's conversations, the messages after the client's cursors, and online contacts.
     async fn sync(&self, sync: Sync) {
         let headers = match self.context.conversations.of_user(&self.user).await {
             Ok(headers) => headers,

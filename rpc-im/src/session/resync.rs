@@ -45,7 +45,9 @@ impl ResyncNotifier {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Notifies clients until dropped. Requests that arrive while clients are being notified are combined into one.
+    /// Notifies clients until dropped.
+    ///
+    /// Requests that arrive while clients are being notified are combined into one.
     pub(crate) async fn run(&self) {
         loop {
             self.requested.notified().await;

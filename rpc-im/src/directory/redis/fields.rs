@@ -1,4 +1,6 @@
-//! [`HashFields`]: the sessions of a user as fields of a Redis hash, device → node, epoch, session and platform.
+//! [`HashFields`]: the sessions of a user as fields of a Redis hash.
+//!
+//! A field maps the device to node, epoch, session and platform.
 
 use crate::{
     directory::entry::{SessionEntry, channel_of},

@@ -48,7 +48,9 @@ struct State {
 }
 
 impl NodeLease {
-    /// Acquires the lease of an id: `wanted`, or the first free one from `likely` on. It is renewed every `times.0` and lasts `times.1`.
+    /// Acquires the lease of an id: `wanted`, or the first free one from `likely` on.
+    ///
+    /// The lease lasts `times.1` and is renewed at the interval `times.0`.
     ///
     /// An id is free if no node holds its lease, or an earlier epoch of this node does, at the same address. A wanted id that is held is
     /// retried for the time of one lease.

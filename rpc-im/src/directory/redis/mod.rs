@@ -88,7 +88,9 @@ impl RedisDirectory {
         Self { lease, lease_cache, router, sessions, terminator, resync, policy, releases: Mutex::default() }
     }
 
-    /// Registers a session with a compare-and-swap of the user's sessions; returns the sessions that it replaces.
+    /// Registers a session; returns the sessions that it replaces.
+    ///
+    /// Each attempt is a compare-and-swap of the user's sessions.
     async fn register(
         &self,
         entry: &SessionEntry,
@@ -136,7 +138,7 @@ impl RedisDirectory {
         }
     }
 
-    /// Registers all sessions of this node again, and ends those that lose to others; returns their number.
+    /// Registers all sessions of this node again and ends those that lose; returns the number of all.
     async fn restore_all(&self) -> Result<usize, RedisUnavailable> {
         let entries = self.sessions.registered();
         let count = entries.len();
@@ -185,7 +187,9 @@ impl RedisDirectory {
         }
     }
 
-    /// Registers all sessions after each gap in the lease and at each audit, and removes ended ones, until dropped.
+    /// Registers all sessions after each gap in the lease and at each audit, until dropped.
+    ///
+    /// Also removes the queued ended sessions.
     async fn maintain_entries(&self) {
         let mut restored = (self.lease.gaps(), Instant::now());
         loop {
@@ -216,7 +220,7 @@ impl RedisDirectory {
         }
     }
 
-    /// Whether all nodes in the view have all their sessions in the directory, so that a lookup finds all sessions of a user.
+    /// Whether the directory has all sessions of all nodes in the view.
     async fn is_complete(&self) -> Result<bool, RedisUnavailable> {
         if !self.lease.is_held() {
             return Ok(false);
