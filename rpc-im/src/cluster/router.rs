@@ -106,8 +106,8 @@ impl NodeRouter {
 
     /// Counts at least this many nodes for the majority, for up to [`EXPECTED_TIME`].
     ///
-    /// A registry that was just restarted lists nodes as they register again. A restarted node that read such a list could take itself
-    /// for the whole cluster, so it waits for more than half of the nodes that it had before.
+    /// A registry that was just restarted lists nodes as they register again. A restarted node that reads such a list
+    /// would count itself as a majority, so it waits for more than half of the nodes of its last view.
     pub(crate) fn expect_nodes(&self, nodes: usize) {
         self.membership().expected = (nodes, Instant::now() + EXPECTED_TIME);
     }
@@ -332,7 +332,7 @@ fn addresses(listed: &mut Addresses) -> Option<Vec<SocketAddr>> {
 
 /// The maximum time between two updates of the view: no event announces the end of a lease.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
-/// The time that a restarted node waits for the nodes that it knew.
+/// The time that a restarted node waits for the nodes of its last view.
 ///
 /// It is longer than the time in which a registry's client registers again.
 const EXPECTED_TIME: Duration = Duration::from_secs(60);

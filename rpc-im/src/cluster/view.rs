@@ -1,4 +1,4 @@
-//! [`View`]: the nodes that one node believes alive, and their ranking as owners of a key.
+//! [`View`]: the alive nodes from the perspective of one node, and their ranking as owners of a key.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ pub struct NodeInfo {
     pub protocol: u16,
 }
 
-/// The nodes that one node believes alive.
+/// The alive nodes from the perspective of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     /// All of these nodes, the local one included, sorted by key.

@@ -56,7 +56,7 @@ impl ConversationTask {
 
     /// Becomes the leader and confirms with the replicas that no other node has superseded it.
     ///
-    /// Nodes that had not met this one may have elected another leader, whose messages this node lacks. A write detects that at the
+    /// Nodes without a link to this one may have elected another leader, whose messages this node lacks. A write detects that at the
     /// replicas; a read has to ask them.
     pub(super) async fn lead_confirmed(&mut self) -> Result<(), ConversationError> {
         self.lead().await?;

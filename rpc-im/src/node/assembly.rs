@@ -20,7 +20,10 @@ use crate::{
         rpc::NodeForwardServer,
     },
     config::NodeConfig,
-    conversation::{ConversationRpcServer, ConversationService, Conversations, context::ConversationContext},
+    conversation::{
+        ConversationRpcServer, ConversationService, Conversations,
+        context::{ActiveConversations, ConversationContext},
+    },
     directory::{
         Directory,
         authority::AuthorityServer,
@@ -107,7 +110,7 @@ pub(super) async fn assemble(
         delivery: Arc::clone(&delivery),
         ids: Arc::clone(&ids),
         copies: config.copies,
-        active: Default::default(),
+        active: ActiveConversations::default(),
     }));
     let tasks = TaskTracker::new();
     let context =

@@ -91,7 +91,7 @@ async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, conversa
         Ok(headers) => headers,
         Err(error) => return debug!(%error, "presence change not announced: reading the user's conversations failed"),
     };
-    let small = headers.into_iter().filter(|header| header.members.len() <= MAX_MEMBERS);
+    let small = headers.into_iter().filter(|header| header.members.len() <= MAX_CONTACT_GROUP);
     let contacts: BTreeSet<_> = small.flat_map(|header| header.members).filter(|member| member != user).collect();
     let contacts: Vec<_> = contacts.into_iter().take(MAX_CONTACTS).collect();
     let message = NodeMessage::frame(ServerFrame::Presence(PresenceFrame { user: user.to_owned(), online }));
@@ -104,7 +104,7 @@ const WATCHERS: usize = 2;
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum number of users in one lookup.
 const MAX_LOOKUP: usize = 256;
-/// The maximum number of members of a conversation whose members are contacts of each other.
-pub(crate) const MAX_MEMBERS: usize = 50;
+/// The maximum size of a conversation whose members are contacts of each other.
+pub(crate) const MAX_CONTACT_GROUP: usize = 50;
 /// The maximum number of contacts that one change is announced to.
 const MAX_CONTACTS: usize = 500;

@@ -14,7 +14,7 @@ use crate::{
     },
     identity::SessionId,
     node::context::NodeContext,
-    presence::MAX_MEMBERS as MAX_PRESENCE_MEMBERS,
+    presence::MAX_CONTACT_GROUP,
     store::Header,
 };
 
@@ -170,7 +170,7 @@ impl Requests {
         let mut budget = SYNC_MESSAGES;
         let mut incomplete = None;
         for header in headers {
-            if header.members.len() <= MAX_PRESENCE_MEMBERS {
+            if header.members.len() <= MAX_CONTACT_GROUP {
                 contacts.extend(header.members.iter().filter(|member| **member != self.user).cloned());
             }
             let (conversation, last) = (header.conversation.clone(), header.last);
