@@ -13,7 +13,7 @@ use std::{
 
 use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use rpc_im::{
-    Login, Node, NodeConfig, NodeId, Outbound, Refused, Session,
+    Login, LoginError, Node, NodeConfig, NodeId, Outbound, Session,
     envelope::{ClientFrame, Create, Push, Recipient, Send, SendAck, ServerFrame, Sync},
 };
 use rpc_registry::{Backend, Memory};
@@ -177,7 +177,7 @@ impl Cluster {
     /// # Errors
     ///
     /// When it is not let in.
-    pub async fn client_on(&self, node: usize, user: &str, device: &str, platform: &str) -> Result<Client, Refused> {
+    pub async fn client_on(&self, node: usize, user: &str, device: &str, platform: &str) -> Result<Client, LoginError> {
         let (user, device, platform) = (user.to_owned(), device.to_owned(), platform.to_owned());
         let (session, outbound) = in_time(self.node(node).login(Login { user, device, platform })).await?;
         Ok(Client::new(session, outbound))

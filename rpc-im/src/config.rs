@@ -1,4 +1,4 @@
-//! [`NodeConfig`]: what a node is started with.
+//! [`NodeConfig`]: the configuration of a node.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,54 +9,62 @@ use crate::{
     identity::NodeId,
 };
 
-/// What a node is started with.
+/// The configuration of a node.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeConfig {
-    /// Where it listens for other nodes; port 0 lets the system choose.
+    /// The address at which the node listens for other nodes; with port 0 the system chooses the port.
     pub listen: SocketAddr,
-    /// Where other nodes reach it, if that is not where it listens.
+    /// The address at which other nodes reach it; default the one at which it listens.
     pub advertise: Option<SocketAddr>,
-    /// Where nodes find each other.
+    /// The registry in which nodes discover each other.
     pub registry: Arc<dyn Backend>,
-    /// Where clients reach it: `ws://host:port/ws`. Other nodes tell it to their clients, and gateways find it in the registry.
+    /// The URL at which clients reach it: `ws://host:port/ws`.
+    ///
+    /// Other nodes send it to their clients, and gateways read it in the registry.
     pub websocket: String,
-    /// Its number; default one that is made of its address, and in Redis the next one that is free. Two nodes with the same number do
-    /// not work with each other: without Redis, give numbers where there are many nodes.
+    /// The node's id; default a hash of its address, with Redis the next free id from there on.
+    ///
+    /// Nodes with the same id do not work together. Configure ids in clusters of many nodes without Redis, because hashes may collide.
     pub id: Option<NodeId>,
-    /// Who knows which user is where.
+    /// The directory of all sessions.
     pub directory: DirectoryChoice,
-    /// The file in which it keeps its part of the messages; default none: they end with the process.
+    /// The file in which the node stores its conversations; default none: they are kept in memory.
     pub store: Option<PathBuf>,
-    /// On how many nodes each conversation is, if there are as many; default 2, at least 1. Raised, more nodes may die at the same
-    /// time without anything being lost, and a message waits for all of them.
+    /// The number of nodes that store each conversation, if the cluster has as many; default 2, minimum 1.
+    ///
+    /// With more copies, more nodes may fail at the same time without a loss of messages, and each message waits for more nodes.
     pub copies: usize,
-    /// Which logins of one user exclude each other; default none but those of one device, which replaces itself.
+    /// Which logins of one user exclude each other.
+    ///
+    /// By default only logins of the same device do, and the later one replaces the earlier one.
     pub policy: Policy,
-    /// How long a node is believed to live after its last sign of life; default 9 s. Raised, the sessions of a dead node stay longer;
-    /// lowered, a busy node is taken for dead.
+    /// The time for which a node counts as alive after a hello; default 9 s, minimum 300 ms.
+    ///
+    /// A longer lease keeps the sessions of a failed node for longer; with a shorter one, others may take a loaded node for failed.
     pub lease: Duration,
-    /// How often it gives a sign of life; default a third of the lease.
+    /// The interval of hellos; default a third of the lease, maximum half of it.
     pub beat: Duration,
-    /// How long it waits before others are told that a user came or went; default 5 s.
+    /// The time between a change of a user's sessions and the presence check; default 5 s.
     pub presence_delay: Duration,
-    /// How many clients a second are sent to other nodes when this one leaves; default 500.
+    /// The number of clients per second that a draining node sends to other nodes; default 500.
     pub drain_rate: u32,
 }
 
-/// Who knows which user is where.
+/// The directory of all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DirectoryChoice {
-    /// The nodes themselves: each user is known to one of them.
+    /// The nodes store the directory, each for a share of the users.
     Embedded,
-    /// A Redis that all nodes share. Nodes also hold their numbers there, so that no two have the same.
+    /// A Redis server that all nodes share. Nodes also lease their ids there, so ids are unique.
     Redis(RedisUrl),
 }
 
 impl NodeConfig {
-    /// A node that other nodes find in `registry`, and clients at `websocket`. It listens for other nodes on a port of this machine
-    /// that the system chooses.
+    /// Creates the configuration of a node with this registry and this URL for clients.
+    ///
+    /// The node listens for other nodes at 127.0.0.1, on a port that the system chooses.
     pub fn new(registry: Arc<dyn Backend>, websocket: impl Into<String>) -> Self {
         let lease = Duration::from_secs(9);
         Self {

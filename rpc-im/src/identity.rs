@@ -1,45 +1,49 @@
-//! Who is who in the cluster: [`NodeId`], [`Epoch`], [`NodeKey`], [`SessionId`].
+//! The ids of nodes and sessions: [`NodeId`], [`Epoch`], [`NodeKey`], [`SessionId`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of a node, 0 to 1023. No two nodes that live have the same.
+/// The id of a node, 0 to 1023, unique among the nodes that are alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(u16);
 
-/// Which life of a node: a node that was started again has a greater one. Milliseconds since 1970 at its start.
+/// One run of a node's process; a restarted node has a greater epoch.
+///
+/// The number is the milliseconds since 1970 at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
-/// One life of one node.
+/// The identity of a running node: its id and epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeKey {
-    /// Which node.
+    /// The node's id.
     pub id: NodeId,
-    /// Which life of it.
+    /// The node's epoch.
     pub epoch: Epoch,
 }
 
-/// One login of one device; unique in the cluster. A later login has a greater one, as far as the nodes' clocks agree.
+/// The id of a session, unique in the cluster.
+///
+/// A later login has a greater id, as far as the nodes' clocks agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 impl NodeId {
-    /// The largest number.
+    /// The greatest id.
     pub const MAX: u16 = 1023;
 
-    /// A node's number.
+    /// Creates an id; `None` above [`MAX`](Self::MAX).
     pub const fn new(number: u16) -> Option<Self> {
         if number <= Self::MAX { Some(Self(number)) } else { None }
     }
 
-    /// The one after it; after the largest, 0.
+    /// Returns the next id, 0 after the greatest one.
     pub(crate) const fn next(self) -> Self {
         Self((self.0 + 1) % (Self::MAX + 1))
     }
 
-    /// The number.
+    /// Returns the id as a number.
     pub const fn number(self) -> u16 {
         self.0
     }

@@ -1,58 +1,51 @@
-//! The IM cluster: users hold a WebSocket to some node, and a message for a user on another node is forwarded by an RPC service
-//! built on msnb's public interface alone.
+//! An instant messaging cluster on msnb.
 //!
-//! | question | file |
+//! Users connect to any node by WebSocket, and nodes forward messages to each other through an RPC service. The crate uses the public
+//! interface of msnb only.
+//!
+//! [`Node`] is one node of the cluster, [`edge::Edge`] its port for clients, [`client::Client`] a client in Rust, and
+//! [`command::NodeArguments`] the command line of `im-node`.
+//!
+//! | topic | module |
 //! |---|---|
-//! | what do a client and a node say to each other? | `envelope/` |
-//! | how is a node started, and how does it leave? | `node/`, with what `config.rs` |
-//! | where do clients connect, by HTTP and WebSocket? | `edge/` |
-//! | who is somebody? | `auth/` |
-//! | how is a node a command, and what is a client in Rust? | `command.rs`, `client/` |
-//! | what happens to what a client says? | `session.rs` |
-//! | what happens to one that does not read? | `outbox.rs` |
-//! | who is on this node? | `sessions.rs`; anywhere: `directory/` |
-//! | which nodes live, and who is responsible for what? | `router.rs`, `view.rs` |
-//! | how does a message reach another node? | `delivery.rs`, `peer.rs`, by the service in `forward.rs` |
-//! | where is a conversation, and how is it not lost? | `home/`, on disk `store/` |
-//! | who is told that somebody came or went? | `presence.rs` |
-//! | how do two sides of a room meet? | `pairing.rs` |
+//! | frames between clients and nodes | [`envelope`] |
+//! | start, configuration and shutdown of a node | `node`, `config` |
+//! | HTTP and WebSocket connections of clients | [`edge`] |
+//! | users, passwords and tokens | [`auth`] |
+//! | the command line; a client in Rust | [`command`], [`client`] |
+//! | the sessions of a node, their requests and queues; pairing rooms | `session` |
+//! | nodes, links between them, delivery and forwarding | `cluster` |
+//! | the sessions of a user on all nodes | `directory` |
+//! | conversations, their leaders and replicas | `conversation` |
+//! | messages on disk | `store` |
+//! | announcements of online and offline users | `presence` |
+//! | ids of nodes, sessions and messages | `identity`, `snowflake` |
 //!
-//! What it promises, and what not, is told in docs/IM.md.
+//! docs/IM.md states what the cluster guarantees and what it does not.
 
 pub mod auth;
 pub mod client;
+mod cluster;
 pub mod command;
 mod config;
-mod delivery;
+mod conversation;
 mod directory;
-mod doubt;
 pub mod edge;
 pub mod envelope;
-mod forward;
-mod home;
-mod hops;
 mod identity;
-mod kicks;
-mod me;
 mod node;
-mod outbox;
-mod pairing;
-mod peer;
 mod presence;
-mod queue;
-mod router;
 mod session;
-mod sessions;
-mod sightings;
 mod snowflake;
 mod store;
-mod view;
 
+pub use cluster::view::NodeInfo;
 pub use config::{DirectoryChoice, NodeConfig};
 pub use directory::{Conflict, Policy, Scope, redis::RedisUrl};
 pub use identity::{Epoch, NodeId, NodeKey, SessionId};
-pub use node::{Login, Node, Refused};
-pub use outbox::Outbound;
-pub use pairing::{Absent, PairOutbound, PairSession, Side};
-pub use session::Session;
-pub use view::NodeInfo;
+pub use node::{Login, LoginError, Node};
+pub use session::{
+    client_session::Session,
+    outbox::Outbound,
+    pair_session::{OtherSideAbsent, PairOutbound, PairSession, Side},
+};

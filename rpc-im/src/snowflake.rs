@@ -1,4 +1,4 @@
-//! [`Snowflake`]: ids that are unique in the cluster and grow with time.
+//! [`Snowflake`]: a generator of ids that are unique in the cluster and ordered by time.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,16 +7,17 @@ use std::{
 
 use crate::identity::NodeId;
 
-/// Makes ids of 64 bits: 0, then 41 bits of milliseconds since 2024, 10 of the node's number, 12 that count within the millisecond
-/// (the form that Twitter gave them in 2010).
+/// Generates ids of 64 bits in the format of Twitter's Snowflake (2010).
 ///
-/// When the clock goes back, or more than 4096 ids are made in a millisecond, the time in the ids goes on from the last one, so
-/// ids neither repeat nor shrink and nobody waits; a clock that catches up is followed again. A process that is started again
-/// after its clock went back is told by [`above`](Self::above) where it was.
+/// An id has a zero bit, 41 bits of milliseconds since 2024, 10 bits of the node's id, and 12 bits of a counter within the millisecond.
+///
+/// When the clock is set back, or more than 4096 ids are generated in one millisecond, the time in the ids continues from the last id.
+/// So ids neither repeat nor decrease, and callers never wait; the ids follow the clock again once it has caught up. A restarted process
+/// passes its greatest earlier id to [`advance_past`](Self::advance_past), because the clock may have been set back in between.
 #[derive(Debug)]
 pub(crate) struct Snowflake {
     node: u64,
-    /// Milliseconds since 2024 and the count within, as one number.
+    /// The milliseconds since 2024 and the counter, as one number.
     last: Mutex<u64>,
 }
 
@@ -25,8 +26,8 @@ impl Snowflake {
         Self { node: u64::from(node.number()), last: Mutex::new(0) }
     }
 
-    /// Makes all further ids greater than `id`, which this node has made before.
-    pub(crate) fn above(&self, id: u64) {
+    /// Makes all further ids greater than `id`, which this node generated before.
+    pub(crate) fn advance_past(&self, id: u64) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = (*last).max(millisecond(id) << COUNT_BITS | id & COUNT_MASK);
     }
@@ -39,7 +40,7 @@ impl Snowflake {
     fn next_at(&self, since_1970: Duration) -> u64 {
         let milliseconds = since_1970.as_millis().saturating_sub(BEGIN) as u64;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // The count overflows into the milliseconds, which is what is meant.
+        // The addition may carry from the counter into the milliseconds, which is intended.
         *last = (*last + 1).max(milliseconds << COUNT_BITS);
         (*last >> COUNT_BITS) << (COUNT_BITS + NODE_BITS) | self.node << COUNT_BITS | *last & COUNT_MASK
     }
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_has_time_node_and_count() {
+    fn id_has_time_node_and_counter() {
         let ids = snowflake(5);
         assert_eq!(ids.next_at(at(7)), 7 << 22 | 5 << 12);
         assert_eq!(ids.next_at(at(7)), 7 << 22 | 5 << 12 | 1);
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_grow_though_the_clock_goes_back() {
+    fn ids_grow_when_the_clock_is_set_back() {
         let ids = snowflake(1);
         let mut last = ids.next_at(at(1_000_000));
         for millisecond in [999_999, 0, 500_000, 1_000_000, 1_000_001] {
@@ -88,24 +89,24 @@ mod tests {
     }
 
     #[test]
-    fn ids_grow_over_a_restart_after_which_the_clock_is_behind() {
+    fn ids_grow_across_a_restart_with_an_earlier_clock() {
         let last = snowflake(1).next_at(at(1_000_000));
-        let again = snowflake(1);
-        again.above(last);
-        assert!(again.next_at(at(10)) > last);
+        let restarted = snowflake(1);
+        restarted.advance_past(last);
+        assert!(restarted.next_at(at(10)) > last);
     }
 
     #[test]
-    fn more_than_4096_in_a_millisecond_take_of_the_next_one() {
-        let ids = snowflake(1);
-        let made: Vec<_> = (0..5000).map(|_| ids.next_at(at(3))).collect();
-        assert!(made.is_sorted_by(|one, next| one < next));
-        assert_eq!(millisecond(made[4095]), 3);
-        assert_eq!(millisecond(made[4096]), 4);
+    fn id_4097_of_a_millisecond_uses_the_next_one() {
+        let snowflake = snowflake(1);
+        let ids: Vec<_> = (0..5000).map(|_| snowflake.next_at(at(3))).collect();
+        assert!(ids.is_sorted_by(|one, next| one < next));
+        assert_eq!(millisecond(ids[4095]), 3);
+        assert_eq!(millisecond(ids[4096]), 4);
     }
 
     #[test]
-    fn two_nodes_never_make_the_same() {
+    fn two_nodes_generate_different_ids() {
         assert_ne!(snowflake(1).next_at(at(3)), snowflake(2).next_at(at(3)));
     }
 }

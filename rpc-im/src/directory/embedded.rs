@@ -1,4 +1,6 @@
-//! [`Embedded`]: the directory without a server: each user's sessions are known to one node, by rendezvous hashing.
+//! [`EmbeddedDirectory`]: the directory without a server.
+//!
+//! One node stores the sessions of each user, chosen by rendezvous hashing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,213 +10,168 @@ use std::{
 
 use futures_util::future::join_all;
 use rpc_client::Client;
-use rpc_core::{BoxFuture, CallError, rpc_service};
+use rpc_core::{BoxFuture, CallError};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{AUDIT, CLAIM, ClaimError, Directory, Entry, Found, Policy, REPLACED, table::Table};
+use super::{
+    AUDIT_INTERVAL, CLAIM_PAUSE, CLAIM_TIME, ClaimError, Directory, LookupResult, Policy, REPLACED, SessionEntry,
+    authority::{Authority, AuthorityClient, ReportPart, ReportedSession},
+    reports::ReportedNodes,
+    shard::Shard,
+};
 use crate::{
-    hops::Hops,
+    cluster::{
+        hops::Hops,
+        local_node::LocalNode,
+        router::NodeRouter,
+        view::{NodeInfo, View},
+    },
     identity::{NodeKey, SessionId},
-    kicks::Kicks,
-    me::Me,
-    router::NodeRouter,
-    sessions::Sessions,
-    view::{NodeInfo, View},
+    session::{local_sessions::LocalSessions, terminator::SessionTerminator},
 };
 
-/// What a node knows of the users that it is responsible for.
-#[rpc_service(name = "im.Directory", version = "1.0")]
-pub(crate) trait Authority {
-    /// Enters a session.
-    #[rpc(idempotent, timeout = "2s")]
-    async fn claim(&self, hops: Hops, entry: Entry, policy: Policy) -> Result<(), ClaimError>;
-
-    /// Takes exactly this session out.
-    #[rpc(idempotent, timeout = "2s")]
-    async fn release(&self, entry: Entry);
-
-    /// What is known of these users.
-    #[rpc(idempotent, timeout = "1s")]
-    async fn lookup(&self, users: Vec<String>) -> Vec<Found>;
-
-    /// All sessions of a node which this one is responsible for, in parts; gives those that have lost to others, and are over.
-    #[rpc(idempotent, timeout = "3s")]
-    async fn tell(&self, part: Telling, having: Vec<Having>, policy: Policy) -> Vec<Entry>;
-}
-
-/// Which part of all that a node tells.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Telling {
-    node: NodeKey,
-    /// Of the view by which it chose what to tell.
-    fingerprint: u64,
-    /// Sessions after this one began later than what is told was collected.
-    before: SessionId,
-    is_first: bool,
-    is_last: bool,
-}
-
-/// A session that a node tells.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Having {
-    entry: Entry,
-    /// Whether it was let in; else it is being claimed, and is kept if it is known and not entered if it is not.
-    entered: bool,
-}
-
-/// Which nodes have told all their sessions, by which view.
-#[derive(Default)]
-pub(crate) struct Told(Mutex<HashMap<NodeKey, u64>>);
-
-/// The part of the directory that this node keeps, and the way to the other parts.
-pub(crate) struct Embedded {
-    me: Arc<Me>,
+/// The part of the directory that this node stores, and the calls to the other parts.
+pub(crate) struct EmbeddedDirectory {
+    local: Arc<LocalNode>,
     router: Arc<NodeRouter>,
-    sessions: Arc<Sessions>,
-    kicks: Arc<Kicks>,
-    told: Arc<Told>,
-    table: Mutex<Table>,
-    /// What came of what is being told in parts.
-    telling: Mutex<HashMap<NodeKey, HashSet<SessionId>>>,
+    sessions: Arc<LocalSessions>,
+    terminator: Arc<SessionTerminator>,
+    reported: Arc<ReportedNodes>,
+    shard: Mutex<Shard>,
+    /// For each node with an incomplete report: the sessions of the parts so far.
+    incomplete: Mutex<HashMap<NodeKey, HashSet<SessionId>>>,
     policy: Policy,
     next_session: Box<dyn Fn() -> SessionId + Send + Sync>,
 }
 
-impl Told {
-    pub(crate) fn of(&self, node: NodeKey) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
-    }
+/// The implementation of [`Authority`] that other nodes call.
+pub(crate) struct AuthorityService(pub(crate) Arc<EmbeddedDirectory>);
 
-    fn set(&self, node: NodeKey, fingerprint: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node, fingerprint);
-    }
-
-    fn retain(&self, view: &View) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|node, _| view.node(*node).is_some());
-    }
-}
-
-impl Embedded {
+impl EmbeddedDirectory {
     pub(crate) fn new(
-        me: Arc<Me>,
+        local: Arc<LocalNode>,
         router: Arc<NodeRouter>,
-        sessions: Arc<Sessions>,
-        kicks: Arc<Kicks>,
-        told: Arc<Told>,
+        sessions: Arc<LocalSessions>,
+        terminator: Arc<SessionTerminator>,
+        reported: Arc<ReportedNodes>,
         policy: Policy,
         next_session: impl Fn() -> SessionId + Send + Sync + 'static,
     ) -> Self {
-        let (table, telling, next_session) = (Mutex::default(), Mutex::default(), Box::new(next_session));
-        Self { me, router, sessions, kicks, told, table, telling, policy, next_session }
+        let (shard, incomplete, next_session) = (Mutex::default(), Mutex::default(), Box::new(next_session));
+        Self { local, router, sessions, terminator, reported, shard, incomplete, policy, next_session }
     }
 
-    fn is_due(&self, node: &NodeInfo, view: &View, sent: &HashMap<NodeKey, (u64, Instant)>) -> bool {
-        let told = if node.key == self.me.key() {
-            self.told.of(node.key)
+    /// Whether a report to a node is due: after a change of the view, and at each [`AUDIT_INTERVAL`].
+    fn is_report_due(&self, node: &NodeInfo, view: &View, sent: &HashMap<NodeKey, (u64, Instant)>) -> bool {
+        let reported_view = if node.key == self.local.key() {
+            self.reported.view_of(node.key)
         } else {
-            self.router.peer(node.key).and_then(|peer| peer.told())
+            self.router.peer(node.key).and_then(|peer| peer.reported_view())
         };
-        let waits =
-            sent.get(&node.key).is_some_and(|(print, at)| *print == view.fingerprint && at.elapsed() < PATIENCE);
-        let audit = sent.get(&node.key).is_some_and(|(_, at)| at.elapsed() >= AUDIT);
-        audit || told != Some(view.fingerprint) && !waits
+        let is_pending = sent
+            .get(&node.key)
+            .is_some_and(|(fingerprint, at)| *fingerprint == view.fingerprint && at.elapsed() < CONFIRMATION_TIME);
+        let audit = sent.get(&node.key).is_some_and(|(_, at)| at.elapsed() >= AUDIT_INTERVAL);
+        audit || reported_view != Some(view.fingerprint) && !is_pending
     }
 
-    /// Tells a node all sessions that it is responsible for; gives the node when it was told.
-    async fn tell_all(&self, node: &NodeInfo, view: &View) -> Option<NodeKey> {
-        // Before they are collected: see `Telling::before`.
+    /// Reports to a node all sessions that it stores; returns the node on success.
+    async fn report_to(&self, node: &NodeInfo, view: &View) -> Option<NodeKey> {
+        // Taken before the sessions are collected, see `ReportPart::before`.
         let before = (self.next_session)();
         let sessions = self.sessions.all();
-        let of_node = sessions.iter().filter(|local| view.owner(&local.entry.user).key == node.key);
-        let having: Vec<_> =
-            of_node.map(|local| Having { entry: local.entry.clone(), entered: local.is_entered() }).collect();
-        let parts = having.len().div_ceil(PART).max(1);
+        let of_node = sessions.iter().filter(|session| view.owner(&session.entry.user).key == node.key);
+        let all: Vec<_> = of_node
+            .map(|session| ReportedSession { entry: session.entry.clone(), registered: session.is_registered() })
+            .collect();
+        let parts = all.len().div_ceil(PART_LEN).max(1);
         for number in 0..parts {
-            let part = Telling {
-                node: self.me.key(),
+            let part = ReportPart {
+                node: self.local.key(),
                 fingerprint: view.fingerprint,
                 before,
                 is_first: number == 0,
                 is_last: number + 1 == parts,
             };
-            let of_part: Vec<_> = having.iter().skip(number * PART).take(PART).cloned().collect();
-            let told = of_part.clone();
-            let lost = if node.key == self.me.key() {
-                self.told(part, of_part, self.policy)
+            let of_part: Vec<_> = all.iter().skip(number * PART_LEN).take(PART_LEN).cloned().collect();
+            let sent = of_part.clone();
+            let lost = if node.key == self.local.key() {
+                self.handle_report(part, of_part, self.policy)
             } else {
-                self.authority().tell(part, of_part, self.policy).address(node.address).await.ok()?
+                self.authority().report(part, of_part, self.policy).address(node.address).await.ok()?
             };
             for entry in lost {
                 self.sessions.kick(entry.session, REPLACED);
             }
-            // Those that have ended meanwhile were released before they were told.
-            for Having { entry, .. } in told.into_iter().filter(|told| !self.sessions.has(told.entry.session)) {
+            // The report may have added sessions that ended while it was on its way.
+            let ended = sent.into_iter().filter(|reported| !self.sessions.contains(reported.entry.session));
+            for ReportedSession { entry, .. } in ended {
                 self.release(entry).await;
             }
         }
         if let Some(peer) = self.router.peer(node.key) {
-            peer.say_hello();
+            peer.send_hello();
         }
         Some(node.key)
     }
 
-    fn told(&self, part: Telling, having: Vec<Having>, policy: Policy) -> Vec<Entry> {
+    fn handle_report(&self, part: ReportPart, sessions: Vec<ReportedSession>, policy: Policy) -> Vec<SessionEntry> {
         let mut lost = Vec::new();
-        let mut telling = self.telling();
-        let kept = telling.entry(part.node).or_default();
+        let mut incomplete = self.incomplete();
+        let reported = incomplete.entry(part.node).or_default();
         if part.is_first {
-            kept.clear();
+            reported.clear();
         }
-        let mut table = self.table();
-        for Having { entry, entered } in having {
-            kept.insert(entry.session);
-            if !entered {
+        let mut shard = self.shard();
+        for ReportedSession { entry, registered } in sessions {
+            reported.insert(entry.session);
+            if !registered {
                 continue;
             }
-            match table.restore(entry.clone(), entry.policy(policy)) {
-                Ok(replaced) => self.kicks.kick(replaced, REPLACED),
+            match shard.restore(entry.clone(), entry.policy(policy)) {
+                Ok(replaced) => self.terminator.terminate(replaced, REPLACED),
                 Err(_) => lost.push(entry),
             }
         }
         if part.is_last {
-            table.retain_of(part.node, |entry| kept.contains(&entry.session) || entry.session > part.before);
-            telling.remove(&part.node);
-            self.told.set(part.node, part.fingerprint);
+            shard.retain_of(part.node, |entry| reported.contains(&entry.session) || entry.session > part.before);
+            incomplete.remove(&part.node);
+            self.reported.set(part.node, part.fingerprint);
         }
         lost
     }
 
-    /// What this node itself knows.
-    fn known(&self, users: &[String]) -> Vec<Found> {
+    /// Returns the sessions of these users in this node's shard.
+    fn lookup_here(&self, users: &[String]) -> Vec<LookupResult> {
         let view = self.router.view();
-        let all_told = view.nodes.iter().all(|node| self.told.of(node.key) == Some(view.fingerprint));
-        let table = self.table();
-        let found = |user: &String| {
-            let living = table.sessions(user).iter().filter(|entry| view.node(entry.node).is_some());
-            let entries = living.cloned().collect();
-            if all_told && view.owner(user).key == self.me.key() {
-                Found::Known(entries)
+        let all_reported = view.nodes.iter().all(|node| self.reported.view_of(node.key) == Some(view.fingerprint));
+        let shard = self.shard();
+        let result = |user: &String| {
+            let alive = shard.sessions(user).iter().filter(|entry| view.node(entry.node).is_some());
+            let entries = alive.cloned().collect();
+            if all_reported && view.owner(user).key == self.local.key() {
+                LookupResult::Complete(entries)
             } else {
-                Found::Unknown(entries)
+                LookupResult::Partial(entries)
             }
         };
-        users.iter().map(found).collect()
+        users.iter().map(result).collect()
     }
 
-    /// Enters a session here, or where it belongs.
-    async fn try_claim(&self, hops: Hops, entry: Entry, policy: Policy) -> Result<(), ClaimError> {
-        let unavailable = |why: String| Err(ClaimError::Unavailable(why));
-        let Some(view) = self.router.sound_view() else {
-            return unavailable("this node is cut off from the others".to_owned());
+    /// Registers a session here, or at the node that stores the user's sessions.
+    async fn try_claim(&self, hops: Hops, entry: SessionEntry, policy: Policy) -> Result<(), ClaimError> {
+        let unavailable = |message: String| Err(ClaimError::Unavailable(message));
+        let Some(view) = self.router.majority_view() else {
+            return unavailable("this node is not connected to a majority of the nodes".to_owned());
         };
         let owner = view.owner(&entry.user);
-        if owner.key == self.me.key() {
-            let replaced = self.table().claim(entry, policy)?;
-            self.kicks.kick(replaced, REPLACED);
+        if owner.key == self.local.key() {
+            let replaced = self.shard().claim(entry, policy)?;
+            self.terminator.terminate(replaced, REPLACED);
             return Ok(());
         }
         let Some(hops) = hops.next() else {
-            return unavailable("the nodes do not agree yet which of them live".to_owned());
+            return unavailable("the nodes have different views of the cluster".to_owned());
         };
         match self.authority().claim(hops, entry, policy).address(owner.address).await {
             Ok(()) => Ok(()),
@@ -227,135 +184,123 @@ impl Embedded {
         AuthorityClient::new(self.router.client().clone())
     }
 
-    fn telling(&self) -> MutexGuard<'_, HashMap<NodeKey, HashSet<SessionId>>> {
-        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    fn incomplete(&self) -> MutexGuard<'_, HashMap<NodeKey, HashSet<SessionId>>> {
+        self.incomplete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self) -> MutexGuard<'_, Shard> {
+        self.shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Directory for Embedded {
-    fn claim(&self, entry: Entry) -> BoxFuture<'_, Result<(), ClaimError>> {
+impl Directory for EmbeddedDirectory {
+    fn claim(&self, entry: SessionEntry) -> BoxFuture<'_, Result<(), ClaimError>> {
         Box::pin(async move {
             let policy = entry.policy(self.policy);
-            let begun = Instant::now();
+            let started = Instant::now();
             loop {
                 let owner = self.router.view().owner(&entry.user).key;
                 let outcome = self.try_claim(Hops::NONE, entry.clone(), policy).await;
-                let again = match &outcome {
+                let retry = match &outcome {
                     Ok(()) => {
-                        self.sessions.set_entered(entry.session);
-                        // Who is responsible now may have been told before that it is entered.
+                        self.sessions.set_registered(entry.session);
+                        // A new owner may have got this node's report before the session was registered.
                         self.router.view().owner(&entry.user).key != owner
                     }
                     Err(ClaimError::Unavailable(_)) => true,
                     Err(_) => false,
                 };
-                if !again || begun.elapsed() >= CLAIM {
+                if !retry || started.elapsed() >= CLAIM_TIME {
                     return outcome;
                 }
-                sleep(BETWEEN_CLAIMS).await;
+                sleep(CLAIM_PAUSE).await;
             }
         })
     }
 
-    fn release(&self, entry: Entry) -> BoxFuture<'_, ()> {
+    fn release(&self, entry: SessionEntry) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let view = self.router.view();
             let owner = view.owner(&entry.user);
-            self.table().release(&entry);
-            if owner.key != self.me.key() {
-                // One that is not told learns it when all is told, or when somebody delivers to the session in vain.
+            self.shard().release(&entry);
+            if owner.key != self.local.key() {
+                // A lost release is repaired by the next report, or by the first failed delivery to the session.
                 let _ = self.authority().release(entry).address(owner.address).await;
             }
         })
     }
 
-    fn lookup(&self, users: Vec<String>) -> BoxFuture<'_, Vec<Found>> {
+    fn lookup(&self, users: Vec<String>) -> BoxFuture<'_, Vec<LookupResult>> {
         Box::pin(async move {
             let view = self.router.view();
             let mut by_owner = HashMap::<NodeKey, (&NodeInfo, Vec<usize>)>::new();
-            for (place, user) in users.iter().enumerate() {
+            for (index, user) in users.iter().enumerate() {
                 let owner = view.owner(user);
-                by_owner.entry(owner.key).or_insert((owner, Vec::new())).1.push(place);
+                by_owner.entry(owner.key).or_insert((owner, Vec::new())).1.push(index);
             }
-            let asked = by_owner.into_values().map(async |(owner, places)| {
-                let users: Vec<_> = places.iter().map(|place| users[*place].clone()).collect();
-                let found = if owner.key == self.me.key() {
-                    self.known(&users)
+            let lookups = by_owner.into_values().map(async |(owner, indices)| {
+                let users: Vec<_> = indices.iter().map(|index| users[*index].clone()).collect();
+                let results = if owner.key == self.local.key() {
+                    self.lookup_here(&users)
                 } else {
                     self.authority().lookup(users).address(owner.address).await.unwrap_or_default()
                 };
-                (places, found)
+                (indices, results)
             });
-            let mut all = vec![Found::Unknown(Vec::new()); users.len()];
-            for (places, found) in join_all(asked).await {
-                for (place, found) in places.into_iter().zip(found) {
-                    all[place] = found;
+            let mut all = vec![LookupResult::Partial(Vec::new()); users.len()];
+            for (indices, results) in join_all(lookups).await {
+                for (index, result) in indices.into_iter().zip(results) {
+                    all[index] = result;
                 }
             }
             all
         })
     }
 
-    /// Follows the changes of the view: forgets the sessions of nodes that are gone, and tells this node's own to those who are
-    /// responsible for them now.
+    /// Removes the sessions of lost nodes, and reports this node's sessions to the nodes that store them.
     fn run(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let mut views = self.router.watch();
             let mut sent = HashMap::<NodeKey, (u64, Instant)>::new();
             loop {
                 let view = Arc::clone(&views.borrow_and_update());
-                self.table().retain(|entry| view.node(entry.node).is_some());
-                self.told.retain(&view);
-                self.telling().retain(|node, _| view.node(*node).is_some());
+                self.shard().retain(|entry| view.node(entry.node).is_some());
+                self.reported.retain(&view);
+                self.incomplete().retain(|node, _| view.node(*node).is_some());
                 sent.retain(|node, _| view.node(*node).is_some());
-                join_all(
-                    view.nodes
-                        .iter()
-                        .filter(|node| self.is_due(node, &view, &sent))
-                        .map(|node| self.tell_all(node, &view)),
-                )
-                .await
-                .into_iter()
-                .flatten()
-                .for_each(|node| {
+                let due = view.nodes.iter().filter(|node| self.is_report_due(node, &view, &sent));
+                let reports = join_all(due.map(|node| self.report_to(node, &view))).await;
+                for node in reports.into_iter().flatten() {
                     sent.insert(node, (view.fingerprint, Instant::now()));
-                });
-                // A look now and then finds those who have forgotten what they were told.
-                let _ = timeout(LOOK, views.changed()).await;
+                }
+                // A periodic check finds nodes that have lost a report.
+                let _ = timeout(CHECK_INTERVAL, views.changed()).await;
             }
         })
     }
 }
 
-/// The end of [`Authority`] that other nodes call.
-pub(crate) struct AuthorityOf(pub(crate) Arc<Embedded>);
-
-impl Authority for AuthorityOf {
-    async fn claim(&self, hops: Hops, entry: Entry, policy: Policy) -> Result<(), ClaimError> {
+impl Authority for AuthorityService {
+    async fn claim(&self, hops: Hops, entry: SessionEntry, policy: Policy) -> Result<(), ClaimError> {
         self.0.try_claim(hops, entry, policy).await
     }
 
-    async fn release(&self, entry: Entry) {
-        self.0.table().release(&entry);
+    async fn release(&self, entry: SessionEntry) {
+        self.0.shard().release(&entry);
     }
 
-    async fn lookup(&self, users: Vec<String>) -> Vec<Found> {
-        self.0.known(&users)
+    async fn lookup(&self, users: Vec<String>) -> Vec<LookupResult> {
+        self.0.lookup_here(&users)
     }
 
-    async fn tell(&self, part: Telling, having: Vec<Having>, policy: Policy) -> Vec<Entry> {
-        self.0.told(part, having, policy)
+    async fn report(&self, part: ReportPart, sessions: Vec<ReportedSession>, policy: Policy) -> Vec<SessionEntry> {
+        self.0.handle_report(part, sessions, policy)
     }
 }
 
-/// Sessions that are told in one call.
-const PART: usize = 2000;
-/// How often it is looked whether somebody has to be told.
-const LOOK: Duration = Duration::from_millis(500);
-/// How long after it was told a node is waited for to say so.
-const PATIENCE: Duration = Duration::from_secs(1);
-const BETWEEN_CLAIMS: Duration = Duration::from_millis(200);
+/// The maximum number of sessions in one part of a report.
+const PART_LEN: usize = 2000;
+/// The interval at which the node checks whether reports are due.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The time in which a node confirms a report by its answer to a hello.
+const CONFIRMATION_TIME: Duration = Duration::from_secs(1);

@@ -7,14 +7,14 @@ use hyper::{Request, StatusCode, body::Incoming};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    Booked, Shared,
-    http::{Answer, refusal},
+    answer::{Answer, refusal},
     metrics::OneMore,
+    shared::{Booked, Shared},
     watch::{Overdue, UnderWatch},
     websocket::{self, Socket},
 };
 use crate::{
-    PairOutbound, PairSession, Refused, Side,
+    LoginError, PairOutbound, PairSession, Side,
     envelope::{ServerFrame, code},
 };
 
@@ -27,8 +27,8 @@ pub(super) async fn upgrade(booked: &Arc<Booked>, request: Request<Incoming>) ->
     // Before the upgrade, so that a second one of the same side is told by HTTP.
     let (pair, outbound) = match booked.shared.node.pair(channel, side).await {
         Ok(entered) => entered,
-        Err(Refused::Taken) => return refusal(StatusCode::CONFLICT, "this side of the room is taken"),
-        Err(error @ Refused::Unavailable(_)) => {
+        Err(LoginError::Taken) => return refusal(StatusCode::CONFLICT, "this side of the room is taken"),
+        Err(error @ LoginError::Unavailable(_)) => {
             return refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         }
     };

@@ -1,70 +1,85 @@
-//! How a node is put together of its parts.
+//! Creates the components of a node and starts its tasks.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{Discovery, Error, Registry};
+use rpc_core::{Code, Discovery, Error, Registry};
 use rpc_server::Server;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::error;
 
-use super::{Node, Parts};
+use super::context::NodeContext;
 use crate::{
+    cluster::{
+        delivery::{Delivery, MAX_UNDELIVERED},
+        forward::ForwardService,
+        local_node::LocalNode,
+        message::Undelivered,
+        router::NodeRouter,
+        rpc::NodeForwardServer,
+    },
     config::NodeConfig,
-    delivery::{Delivery, MAX_RETURNED},
+    conversation::{
+        ConversationRpcServer, ConversationService, Conversations,
+        context::{ActiveConversations, ConversationContext},
+    },
     directory::{
         Directory,
-        embedded::{AuthorityOf, AuthorityServer, Embedded, Told},
-        redis::{Lease, RedisDirectory},
+        authority::AuthorityServer,
+        embedded::{AuthorityService, EmbeddedDirectory},
+        redis::{NodeLease, RedisDirectory},
+        reports::ReportedNodes,
     },
-    doubt::Doubt,
-    forward::{Forward, NodeForwardServer},
-    home::{HomeOf, HomeServer, Homes, Shared, Working},
     identity::{NodeKey, SessionId},
-    kicks::Kicks,
-    me::Me,
     presence::Presence,
-    router::NodeRouter,
-    sessions::Sessions,
+    session::{local_sessions::LocalSessions, resync::ResyncNotifier, terminator::SessionTerminator},
     snowflake::Snowflake,
-    store::Store,
+    store::{Store, StoreError},
 };
 
-/// A node of its parts, and its tasks begun. With a lease its directory is in Redis.
+/// The results of [`assemble`].
+pub(super) struct Assembly {
+    pub(super) context: Arc<NodeContext>,
+    /// Stops the server.
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: JoinSet<()>,
+}
+
+/// Creates the components of a node and starts its tasks. With a lease, the directory is in Redis.
 pub(super) async fn assemble(
-    config: NodeConfig,
+    config: &NodeConfig,
     listener: TcpListener,
     (key, address): (NodeKey, SocketAddr),
-    lease: Option<Lease>,
+    lease: Option<NodeLease>,
     store: Arc<dyn Store>,
     ids: Arc<Snowflake>,
-) -> Result<Node, Error> {
+) -> Result<Assembly, Error> {
     let client = Client::builder().config(ClientConfig::default().with_cache_directory(None)).build()?;
-    let sessions = Arc::new(Sessions::default());
-    let me = Arc::new(Me::new(key, address, config.websocket.clone(), Arc::clone(&sessions)));
-    let (returns, returned) = mpsc::channel(MAX_RETURNED);
-    let drain_rate = config.drain_rate.max(1);
-    let doubt = Arc::new(Doubt::new(Arc::clone(&sessions), drain_rate));
+    let sessions = Arc::new(LocalSessions::default());
+    let local = Arc::new(LocalNode::new(key, address, config.websocket.clone(), Arc::clone(&sessions)));
+    let (undelivered, failed) = mpsc::channel(MAX_UNDELIVERED);
+    let resync = Arc::new(ResyncNotifier::new(Arc::clone(&sessions), config.drain_rate.max(1)));
     let times = (config.beat, config.lease);
-    let router = Arc::new(NodeRouter::new(Arc::clone(&me), client, returns.clone(), Arc::clone(&doubt), times));
-    let nodes = store.nodes().await.map_err(super::store_error)?;
-    router.expect(usize::try_from(nodes).unwrap_or(usize::MAX));
-    let kicks = Arc::new(Kicks::new(Arc::clone(&me), Arc::clone(&sessions), Arc::clone(&router)));
-    let told = Arc::new(Told::default());
+    let router = Arc::new(NodeRouter::new(Arc::clone(&local), client, undelivered.clone(), Arc::clone(&resync), times));
+    let nodes = store.nodes().await.map_err(store_error)?;
+    router.expect_nodes(usize::try_from(nodes).unwrap_or(usize::MAX));
+    let terminator = Arc::new(SessionTerminator::new(Arc::clone(&local), Arc::clone(&sessions), Arc::clone(&router)));
+    let reported = Arc::new(ReportedNodes::default());
     let (directory, embedded): (Arc<dyn Directory>, _) = match lease {
         None => {
-            let embedded = Arc::new(Embedded::new(
-                Arc::clone(&me),
+            let next_session = {
+                let ids = Arc::clone(&ids);
+                move || SessionId(ids.next())
+            };
+            let embedded = Arc::new(EmbeddedDirectory::new(
+                Arc::clone(&local),
                 Arc::clone(&router),
                 Arc::clone(&sessions),
-                Arc::clone(&kicks),
-                Arc::clone(&told),
+                Arc::clone(&terminator),
+                Arc::clone(&reported),
                 config.policy,
-                {
-                    let ids = Arc::clone(&ids);
-                    move || SessionId(ids.next())
-                },
+                next_session,
             ));
             (Arc::clone(&embedded) as _, Some(embedded))
         }
@@ -73,36 +88,58 @@ pub(super) async fn assemble(
                 lease,
                 Arc::clone(&router),
                 Arc::clone(&sessions),
-                Arc::clone(&kicks),
-                Arc::clone(&doubt),
+                Arc::clone(&terminator),
+                Arc::clone(&resync),
                 config.policy,
             );
             (Arc::new(redis), None)
         }
     };
     let delivery = Arc::new(Delivery::new(
-        Arc::clone(&me),
+        Arc::clone(&local),
         Arc::clone(&sessions),
         Arc::clone(&router),
         Arc::clone(&directory),
-        returns,
+        undelivered,
     ));
-    let presence = Arc::new(Presence::new(Arc::clone(&me), Arc::clone(&router), config.presence_delay));
-    let homes = Arc::new(Homes(Arc::new(Shared {
-        me: Arc::clone(&me),
+    let presence = Arc::new(Presence::new(Arc::clone(&local), Arc::clone(&router), config.presence_delay));
+    let conversations = Arc::new(Conversations::new(ConversationContext {
+        local: Arc::clone(&local),
         router: Arc::clone(&router),
         store,
         delivery: Arc::clone(&delivery),
         ids: Arc::clone(&ids),
         copies: config.copies,
-        working: Working::default(),
-    })));
-    let forward = Forward {
-        me: Arc::clone(&me),
-        sessions: Arc::clone(&sessions),
-        told,
-        router: Arc::clone(&router),
-        presence: Arc::clone(&presence),
+        active: ActiveConversations::default(),
+    }));
+    let tasks = TaskTracker::new();
+    let context =
+        NodeContext { local, sessions, router, directory, delivery, terminator, conversations, presence, ids, tasks };
+    let server = listen(config, listener, (key, address), &context, reported, embedded).await?;
+    let (context, stop) = (Arc::new(context), CancellationToken::new());
+    let tasks = start_tasks(config, &context, server, stop.clone(), resync, failed);
+    Ok(Assembly { context, stop, tasks })
+}
+
+pub(super) fn store_error(error: StoreError) -> Error {
+    Error::not_executed(Code::Unavailable, error.to_string()).with_source(error)
+}
+
+/// Binds the services that other nodes call to the listener.
+async fn listen(
+    config: &NodeConfig,
+    listener: TcpListener,
+    (key, address): (NodeKey, SocketAddr),
+    context: &NodeContext,
+    reported: Arc<ReportedNodes>,
+    embedded: Option<Arc<EmbeddedDirectory>>,
+) -> Result<Server, Error> {
+    let forward = ForwardService {
+        local: Arc::clone(&context.local),
+        sessions: Arc::clone(&context.sessions),
+        reported,
+        router: Arc::clone(&context.router),
+        presence: Arc::clone(&context.presence),
     };
     let registry: Arc<dyn Registry> = Arc::clone(&config.registry) as _;
     let mut server = Server::builder()
@@ -112,35 +149,41 @@ pub(super) async fn assemble(
         .metadata("im-epoch", key.epoch.0.to_string())
         .metadata("im-websocket", &config.websocket)
         .service(NodeForwardServer::new(forward))
-        .service(HomeServer::new(HomeOf(Arc::clone(&homes))));
+        .service(ConversationRpcServer::new(ConversationService(Arc::clone(&context.conversations))));
     if let Some(embedded) = embedded {
-        server = server.service(AuthorityServer::new(AuthorityOf(embedded)));
+        server = server.service(AuthorityServer::new(AuthorityService(embedded)));
     }
-    let server = server.listen(listener).await?;
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let parts = Arc::new(Parts { me, sessions, router, directory, delivery, kicks, homes, presence, ids, tasks });
+    server.listen(listener).await
+}
+
+/// Starts the node's tasks. The server's task is the first one that ends after `stop`.
+fn start_tasks(
+    config: &NodeConfig,
+    context: &Arc<NodeContext>,
+    server: Server,
+    stop: CancellationToken,
+    resync: Arc<ResyncNotifier>,
+    failed: mpsc::Receiver<Undelivered>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let stopped = stop.clone().cancelled_owned();
     tasks.spawn(async move {
-        if let Err(error) = server.run_until(stopped).await {
-            error!(%error, "the registry refuses this node");
+        if let Err(error) = server.run_until(stop.cancelled_owned()).await {
+            error!(%error, "the registry rejected the registration of this node");
         }
     });
     let discovery: Arc<dyn Discovery> = Arc::clone(&config.registry) as _;
-    let of = Arc::clone(&parts);
-    tasks.spawn(async move { of.router.run(discovery).await });
-    let of = Arc::clone(&parts);
-    tasks.spawn(async move { of.directory.run().await });
-    let of = Arc::clone(&parts);
-    tasks.spawn(async move { of.delivery.run(returned).await });
-    let of = Arc::clone(&parts);
-    tasks.spawn(async move { of.kicks.run().await });
-    let of = Arc::clone(&parts);
-    tasks.spawn(async move { of.homes.run().await });
-    let of = Arc::clone(&parts);
-    tasks.spawn(async move { of.presence.run(&of.delivery, &of.homes).await });
-    tasks.spawn(async move { doubt.run().await });
-    info!(node = %key, %address, "a node has started");
-    Ok(Node { parts, rpc_address: address, stop, drain_rate, tasks: tasks.into() })
+    let node = Arc::clone(context);
+    tasks.spawn(async move { node.router.run(discovery).await });
+    let node = Arc::clone(context);
+    tasks.spawn(async move { node.directory.run().await });
+    let node = Arc::clone(context);
+    tasks.spawn(async move { node.delivery.run(failed).await });
+    let node = Arc::clone(context);
+    tasks.spawn(async move { node.terminator.run().await });
+    let node = Arc::clone(context);
+    tasks.spawn(async move { node.conversations.run().await });
+    let node = Arc::clone(context);
+    tasks.spawn(async move { node.presence.run(&node.delivery, &node.conversations).await });
+    tasks.spawn(async move { resync.run().await });
+    tasks
 }

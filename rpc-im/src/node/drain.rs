@@ -1,4 +1,4 @@
-//! How a node leaves in order.
+//! Graceful shutdown of a node.
 
 use std::time::Duration;
 
@@ -9,68 +9,73 @@ use super::Node;
 use crate::envelope::{Reconnect, ServerFrame};
 
 impl Node {
-    /// Leaves in order: takes no more logins, sends its clients to other nodes, gives their conversations away, takes itself off
-    /// the registry, and ends. What clients hold on to after that is closed. Meant to be called once; a second call returns at once.
+    /// Shuts the node down gracefully.
+    ///
+    /// The node rejects logins, hands over its conversations, sends its clients to other nodes, deregisters and stops. It closes the
+    /// sessions that are still open 5 s after it sent the last client away. A second call returns immediately.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it takes no logins any more, and has got as far as it has got.
+    /// Dropping the future interrupts the shutdown; the node rejects logins from the first poll on.
     pub async fn drain(&self) {
-        if !self.parts.me.set_draining() {
+        if !self.context.local.set_draining() {
             return;
         }
-        info!(node = %self.key(), sessions = self.connections(), "a node leaves");
-        self.parts.router.say_hello();
-        // The others see it leave, and become homes of its conversations, while it can still be asked.
-        let _ = timeout(NOTICE, self.until_seen_leaving()).await;
-        self.send_away().await;
-        let begun = Instant::now();
-        while self.connections() > 0 && begun.elapsed() < LINGER {
-            sleep(LOOK).await;
+        info!(node = %self.key(), sessions = self.connections(), "draining the node");
+        self.context.router.send_hello();
+        // Other nodes take over this node's conversations while they can still read them here.
+        let _ = timeout(ANNOUNCE_TIME, self.wait_for_handover()).await;
+        self.send_clients_away().await;
+        let started = Instant::now();
+        while self.connections() > 0 && started.elapsed() < RECONNECT_TIME {
+            sleep(CHECK_INTERVAL).await;
         }
-        self.parts.sessions.close_all();
-        self.parts.tasks.close();
-        if timeout(LAST_WORDS, self.parts.tasks.wait()).await.is_err() {
-            warn!(node = %self.key(), tasks = self.parts.tasks.len(), "not all that was asked of the node has ended");
+        self.context.sessions.close_all();
+        self.context.tasks.close();
+        if timeout(REQUEST_TIME, self.context.tasks.wait()).await.is_err() {
+            let tasks = self.context.tasks.len();
+            warn!(node = %self.key(), tasks, limit = ?REQUEST_TIME, "requests of clients did not end in time");
         }
         self.stop.cancel();
         let mut tasks = self.tasks.lock().await;
-        // The first to end by itself is the server.
-        let _ = timeout(LAST_CALLS, tasks.join_next()).await;
+        // The server's task is the first one that ends.
+        let _ = timeout(CALL_TIME, tasks.join_next()).await;
         tasks.shutdown().await;
-        self.parts.directory.leave().await;
-        self.parts.homes.0.working.stop();
-        self.parts.homes.0.working.stopped().await;
+        self.context.directory.leave().await;
+        self.context.conversations.stop();
+        self.context.conversations.stopped().await;
     }
 
-    async fn until_seen_leaving(&self) {
-        let mut views = self.parts.router.watch();
-        while !views.borrow_and_update().node(self.key()).is_some_and(|me| me.draining) {
+    /// Waits until the other nodes can have seen the drain and have had time to become leaders.
+    async fn wait_for_handover(&self) {
+        let mut views = self.context.router.watch();
+        while !views.borrow_and_update().node(self.key()).is_some_and(|local| local.draining) {
             if views.changed().await.is_err() {
                 return;
             }
         }
-        sleep(SETTLE).await;
+        sleep(HANDOVER_TIME).await;
     }
 
-    /// Tells clients to go elsewhere, so many a second.
-    async fn send_away(&self) {
+    /// Sends the clients to other nodes at the drain rate.
+    async fn send_clients_away(&self) {
         let others = self.nodes().into_iter().filter(|node| !node.draining);
         let reconnect = Reconnect { nodes: others.map(|node| node.websocket).collect(), within_ms: WITHIN_MS };
-        self.parts.sessions.tell_clients(ServerFrame::Reconnect(reconnect), self.drain_rate).await;
+        self.context.sessions.send_to_clients(ServerFrame::Reconnect(reconnect), self.drain_rate).await;
     }
 }
 
-/// How long a node that leaves waits until it is seen to leave.
-const NOTICE: Duration = Duration::from_secs(3);
-/// How long others have to ask it for its conversations.
-const SETTLE: Duration = Duration::from_secs(1);
-/// Within what time a client that is sent away goes.
+/// The maximum time until the drain is announced and the conversations are handed over.
+const ANNOUNCE_TIME: Duration = Duration::from_secs(3);
+/// The time in which other nodes copy the conversations.
+const HANDOVER_TIME: Duration = Duration::from_secs(1);
+/// The time within which clients reconnect to other nodes.
 const WITHIN_MS: u32 = 1000;
-/// How long clients that were sent away may stay.
-const LINGER: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(50);
-/// How long what was asked for before has to end.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long calls of other nodes have to end.
-const LAST_CALLS: Duration = Duration::from_secs(10);
+/// The time after which sessions of clients that were sent away are closed.
+const RECONNECT_TIME: Duration = Duration::from_secs(5);
+/// The interval at which the node checks whether all clients have left.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// The time limit for waiting requests of clients.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// The time limit for calls of other nodes.
+const CALL_TIME: Duration = Duration::from_secs(10);

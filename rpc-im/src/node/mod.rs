@@ -1,7 +1,11 @@
-//! [`Node`]: a node of the cluster, from its start to its end.
+//! [`Node`]: a node of the cluster.
 
 mod assembly;
+pub(crate) mod context;
 mod drain;
+mod login;
+
+pub use login::{Login, LoginError};
 
 use std::{
     fmt,
@@ -10,100 +14,60 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use assembly::{Assembly, store_error};
+use context::NodeContext;
 use rpc_core::{Code, Error};
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::{
+    cluster::view::NodeInfo,
     config::{DirectoryChoice, NodeConfig},
-    delivery::Delivery,
-    directory::{ClaimError, Directory, Entry, redis::Lease},
-    home::Homes,
+    directory::{ClaimError, SessionEntry, redis::NodeLease},
     identity::{Epoch, NodeId, NodeKey, SessionId},
-    kicks::Kicks,
-    me::Me,
-    outbox::{Outbound, Outbox},
-    pairing::{PairOutbound, PairSession, Side},
-    presence::Presence,
-    queue::Queue,
-    router::NodeRouter,
-    session::Session,
-    sessions::{Sessions, Sink},
+    session::{
+        client_session::Session,
+        local_sessions::Sink,
+        outbox::{Outbound, Outbox},
+        pair_session::{PairOutbound, PairSession, Side},
+        queue::Queue,
+    },
     snowflake::Snowflake,
     store::{Store as _, StoreError, redb::RedbStore},
-    view::NodeInfo,
 };
 
-/// A node of the cluster: it has sessions, and forwards to the nodes that have others.
+/// A node of the cluster, with a part of all sessions.
 ///
 /// # Drop
 ///
-/// Dropped, it ends at once, as a crash would end it, except that the registry is told. [`drain`](Self::drain) ends it in order.
+/// Dropping the node stops it like a crash, except that it deregisters. [`drain`](Self::drain) stops it gracefully.
 pub struct Node {
-    parts: Arc<Parts>,
+    context: Arc<NodeContext>,
     rpc_address: SocketAddr,
     stop: CancellationToken,
     drain_rate: u32,
-    /// They hold parts, and end with the node.
+    /// The node's tasks, which hold the context and end with the node.
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
-/// What sessions need of their node.
-pub(crate) struct Parts {
-    pub(crate) me: Arc<Me>,
-    pub(crate) sessions: Arc<Sessions>,
-    pub(crate) router: Arc<NodeRouter>,
-    pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) delivery: Arc<Delivery>,
-    pub(crate) kicks: Arc<Kicks>,
-    pub(crate) homes: Arc<Homes>,
-    pub(crate) presence: Arc<Presence>,
-    pub(crate) ids: Arc<Snowflake>,
-    /// What sessions have asked for and what they leave behind.
-    pub(crate) tasks: TaskTracker,
-}
-
-/// Who logs in, once it is known to be so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// Which user.
-    pub user: String,
-    /// On which of the user's devices; a device has one session.
-    pub device: String,
-    /// What kind of device it is: `web`, `ios`.
-    pub platform: String,
-}
-
-/// Why somebody is not let in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Another session stands, and the policy is to refuse; or the side of the room is taken.
-    #[error("another session stands")]
-    Taken,
-    /// This node cannot tell now, or leaves: another node, or this one later, may.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
 impl Node {
-    /// Starts a node. It finds the others by itself; until it has, logins wait.
+    /// Starts a node. It discovers the other nodes in the background; logins wait until then.
     ///
     /// # Errors
     ///
-    /// `Unavailable` when it cannot listen or its store cannot be opened, `InvalidArgument` for numbers that make no sense.
+    /// `InvalidArgument` for an invalid configuration, `Unavailable` if the address cannot be bound, the store cannot be opened or Redis
+    /// does not answer, `AlreadyExists` if another node holds the node id in Redis.
     pub async fn start(config: NodeConfig) -> Result<Self, Error> {
-        if config.copies == 0 || config.lease < MIN_LEASE || config.beat > config.lease / 2 {
-            let message = "a node needs 1 copy at least, a lease of 300 ms at least, and two beats in it";
-            return Err(Error::not_executed(Code::InvalidArgument, message));
-        }
+        validate(&config)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            Error::not_executed(Code::Unavailable, format!("cannot listen on {}: {error}", config.listen))
-                .with_source(error)
+            let message = format!("cannot listen on {} (NodeConfig::listen): {error}", config.listen);
+            Error::not_executed(Code::Unavailable, message).with_source(error)
         })?;
-        let local = listener
-            .local_addr()
-            .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;
+        let local = listener.local_addr().map_err(|error| {
+            Error::not_executed(Code::Internal, "reading the listener's address failed").with_source(error)
+        })?;
         let address = match config.advertise {
             Some(address) => address,
             None if local.ip().is_unspecified() => (config.registry.reachable_ip().await?, local.port()).into(),
@@ -112,123 +76,138 @@ impl Node {
         let path = config.store.clone();
         let store = tokio::task::spawn_blocking(move || RedbStore::open(path.as_deref())).await;
         let store = store.unwrap_or_else(|error| Err(StoreError(error.to_string()))).map_err(store_error)?;
-        let likely = NodeKey { id: config.id.unwrap_or_else(|| number_of(address)), epoch: now() };
+        let likely = NodeKey { id: config.id.unwrap_or_else(|| default_id(address)), epoch: current_epoch() };
         let lease = match &config.directory {
             DirectoryChoice::Embedded => None,
             DirectoryChoice::Redis(url) => {
-                Some(Lease::take(url, (config.id, likely), address, (config.beat, config.lease)).await?)
+                Some(NodeLease::acquire(url, (config.id, likely), address, (config.beat, config.lease)).await?)
             }
         };
-        let key = lease.as_ref().map_or(likely, Lease::node);
+        let key = lease.as_ref().map_or(likely, NodeLease::node);
         let ids = Arc::new(Snowflake::new(key.id));
-        ids.above(store.greatest_message().await.map_err(store_error)?);
-        assembly::assemble(config, listener, (key, address), lease, Arc::new(store), ids).await
+        ids.advance_past(store.greatest_message().await.map_err(store_error)?);
+        let Assembly { context, stop, tasks } =
+            assembly::assemble(&config, listener, (key, address), lease, Arc::new(store), ids).await?;
+        info!(node = %key, %address, "node started");
+        let drain_rate = config.drain_rate.max(1);
+        Ok(Self { context, rpc_address: address, stop, drain_rate, tasks: tasks.into() })
     }
 
-    /// Which node it is, in which life.
+    /// Returns the node's id and epoch.
     pub fn key(&self) -> NodeKey {
-        self.parts.me.key()
+        self.context.local.key()
     }
 
-    /// Where other nodes reach it.
+    /// Returns the address at which other nodes reach this one.
     pub fn rpc_address(&self) -> SocketAddr {
         self.rpc_address
     }
 
-    /// The nodes that live, this one too, as it sees them: for the gate. Those that leave say so.
+    /// Returns the nodes that are alive in this node's view, this one and draining ones included.
     pub fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes = self.parts.router.view().nodes.clone();
-        if let Some(mine) = nodes.iter_mut().find(|node| node.key == self.key()) {
-            *mine = self.parts.me.info();
+        let mut nodes = self.context.router.view().nodes.clone();
+        if let Some(local) = nodes.iter_mut().find(|node| node.key == self.key()) {
+            *local = self.context.local.info();
         }
         nodes
     }
 
-    /// Sessions and sides of rooms that it has.
+    /// Returns the number of this node's sessions and sides of rooms.
     pub fn connections(&self) -> usize {
-        self.parts.sessions.len()
+        self.context.sessions.len()
     }
 
-    /// Whether it takes logins: it does not leave, is not cut off from the others, and the directory answers.
+    /// Whether the node accepts logins.
+    ///
+    /// It does if it is not draining, belongs to the majority, and the directory answers.
     pub fn is_ready(&self) -> bool {
-        !self.parts.me.is_draining() && self.parts.router.sound_view().is_some() && self.parts.directory.is_ready()
+        let NodeContext { local, router, directory, .. } = &*self.context;
+        !local.is_draining() && router.majority_view().is_some() && directory.is_ready()
     }
 
-    /// Lets a device in, and by the policy others out.
+    /// Starts a session, and ends the sessions that it replaces by the policy.
     ///
     /// # Errors
     ///
-    /// When the policy lets another session stand, or nobody can tell now whether there is one.
+    /// [`LoginError::Taken`] if another session wins by the policy, [`LoginError::Unavailable`] if the node drains or the directory does
+    /// not answer within 5 s.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the device is not in.
-    pub async fn login(&self, login: Login) -> Result<(Session, Outbound), Refused> {
+    /// Dropping the future ends the session.
+    pub async fn login(&self, login: Login) -> Result<(Session, Outbound), LoginError> {
         let Login { user, device, platform } = login;
-        let (id, outbox) = (SessionId(self.parts.ids.next()), Arc::new(Outbox::new()));
-        let entry = Entry { user: user.clone(), device: device.clone(), platform, node: self.key(), session: id };
-        // Here before it is in the directory: one who finds it there shall find it here.
-        self.parts.sessions.insert(entry.clone(), Sink::Client(Arc::clone(&outbox)));
-        // From here on its drop undoes everything.
-        let session = Session::new((user.clone(), device), id, Arc::clone(&outbox), Arc::clone(&self.parts));
-        let session = self.claim(entry, session).await?;
-        let parts = Arc::clone(&self.parts);
-        self.parts.tasks.spawn(async move { parts.presence.announce(&user).await });
+        let (id, outbox) = (SessionId(self.context.ids.next()), Arc::new(Outbox::new()));
+        let entry =
+            SessionEntry { user: user.clone(), device: device.clone(), platform, node: self.key(), session: id };
+        // Inserted before it is registered: a node that finds the session in the directory must be able to deliver to it.
+        self.context.sessions.insert(entry.clone(), Sink::Client(Arc::clone(&outbox)));
+        // From here on, dropping the session removes it again.
+        let session = Session::new((user.clone(), device), id, Arc::clone(&outbox), Arc::clone(&self.context));
+        let session = self.register(entry, session).await?;
+        let context = Arc::clone(&self.context);
+        self.context.tasks.spawn(async move { context.presence.announce(&user).await });
         Ok((session, Outbound(outbox)))
     }
 
-    /// Takes a side of a pairing room. The other side may be on another node, and may come later.
+    /// Takes a side of a pairing room. The other side may connect to another node, and later.
     ///
     /// # Errors
     ///
-    /// When the side is taken, or nobody can tell now whether it is; and for a channel that is none: see
-    /// [`PairSession::is_channel`].
+    /// [`LoginError::Taken`] if the side is taken, [`LoginError::Unavailable`] if the node drains, the directory does not answer within
+    /// 5 s, or the channel is invalid, see [`PairSession::is_channel`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the side is free.
-    pub async fn pair(&self, channel: &str, side: Side) -> Result<(PairSession, PairOutbound), Refused> {
+    /// Dropping the future frees the side.
+    pub async fn pair(&self, channel: &str, side: Side) -> Result<(PairSession, PairOutbound), LoginError> {
         if !PairSession::is_channel(channel) {
-            return Err(Refused::Unavailable("a channel has 32 letters, digits or underscores".to_owned()));
+            let message = "the channel of a room has to be 32 ASCII letters, digits or underscores";
+            return Err(LoginError::Unavailable(message.to_owned()));
         }
-        let id = SessionId(self.parts.ids.next());
+        let id = SessionId(self.context.ids.next());
         let queue = Arc::new(Queue::new(Outbound::MAX_FRAMES, Outbound::MAX_BYTES));
-        let entry = Entry::of_room(channel, side.name(), self.key(), id);
-        self.parts.sessions.insert(entry.clone(), Sink::Room(Arc::clone(&queue)));
-        let session = PairSession::new(channel.to_owned(), side, id, Arc::clone(&self.parts));
-        let session = self.claim(entry, session).await?;
+        let entry = SessionEntry::of_room(channel, side.name(), self.key(), id);
+        self.context.sessions.insert(entry.clone(), Sink::Room(Arc::clone(&queue)));
+        let session = PairSession::new(channel.to_owned(), side, id, Arc::clone(&self.context));
+        let session = self.register(entry, session).await?;
         Ok((session, PairOutbound(queue)))
     }
 
-    /// Ends all sessions of a user, wherever they are; says how many there were.
+    /// Ends all sessions of a user on all nodes; returns their number.
     pub async fn kick(&self, user: &str, reason: &str) -> usize {
-        let entries: Vec<_> = self.parts.delivery.locate(vec![user.to_owned()]).await.into_iter().flatten().collect();
+        let located = self.context.delivery.locate(vec![user.to_owned()]).await;
+        let entries: Vec<_> = located.into_iter().flatten().collect();
         let count = entries.len();
-        self.parts.kicks.kick(entries, reason);
+        self.context.terminator.terminate(entries, reason);
         count
     }
 
-    /// Lets a session in. Not a part of the caller's future: when that is dropped, the session is given up once the directory has
-    /// answered, and not while it may still enter it.
-    async fn claim<S: Send + 'static>(&self, entry: Entry, session: S) -> Result<S, Refused> {
-        if self.parts.me.is_draining() {
-            return Err(Refused::Unavailable("this node leaves".to_owned()));
+    /// Registers a session in the directory.
+    ///
+    /// A task of its own claims it: when the caller's future is dropped, the session is dropped after the directory has answered, and
+    /// not while the directory may still register it.
+    async fn register<S: Send + 'static>(&self, entry: SessionEntry, session: S) -> Result<S, LoginError> {
+        if self.context.local.is_draining() {
+            return Err(LoginError::Unavailable("this node is draining".to_owned()));
         }
-        let parts = Arc::clone(&self.parts);
-        let claiming = self.parts.tasks.spawn(async move { parts.directory.claim(entry).await.map(|()| session) });
-        let ending = |_| Err(ClaimError::Unavailable("this node ends".to_owned()));
-        claiming.await.unwrap_or_else(ending).map_err(|error| match error {
-            ClaimError::Taken => Refused::Taken,
-            ClaimError::TooMany => Refused::Unavailable("the user has as many sessions as there may be".to_owned()),
-            ClaimError::Unavailable(why) => Refused::Unavailable(why),
+        let context = Arc::clone(&self.context);
+        let claim = self.context.tasks.spawn(async move { context.directory.claim(entry).await.map(|()| session) });
+        let stopped = |_| Err(ClaimError::Unavailable("this node is shutting down".to_owned()));
+        claim.await.unwrap_or_else(stopped).map_err(|error| match error {
+            ClaimError::Taken => LoginError::Taken,
+            ClaimError::TooMany => {
+                LoginError::Unavailable("the user has the maximum number of sessions (UserSessions::MAX)".to_owned())
+            }
+            ClaimError::Unavailable(message) => LoginError::Unavailable(message),
         })
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.parts.homes.0.working.stop();
-        self.parts.sessions.close_all();
+        self.context.conversations.stop();
+        self.context.sessions.close_all();
     }
 }
 
@@ -238,20 +217,31 @@ impl fmt::Debug for Node {
     }
 }
 
-/// The number of a node that was given none: the same each time it starts on its address.
-fn number_of(address: SocketAddr) -> NodeId {
-    let hash = Sha256::digest(address.to_string());
-    let number = u16::from_be_bytes([hash[0], hash[1]]) % (NodeId::MAX + 1);
-    NodeId::new(number).expect("it is in range by the remainder")
+fn validate(config: &NodeConfig) -> Result<(), Error> {
+    let invalid = |message: String| Err(Error::not_executed(Code::InvalidArgument, message));
+    let NodeConfig { copies, lease, beat, .. } = config;
+    if *copies == 0 {
+        return invalid("NodeConfig::copies is 0, minimum is 1".to_owned());
+    }
+    if *lease < MIN_LEASE {
+        return invalid(format!("NodeConfig::lease is {lease:?}, minimum is {MIN_LEASE:?}"));
+    }
+    if *beat > *lease / 2 {
+        return invalid(format!("NodeConfig::beat is {beat:?}, maximum is half of the lease of {lease:?}"));
+    }
+    Ok(())
 }
 
-fn now() -> Epoch {
+/// Returns the id of a node without a configured one, which is the same at each start on this address.
+fn default_id(address: SocketAddr) -> NodeId {
+    let hash = Sha256::digest(address.to_string());
+    let number = u16::from_be_bytes([hash[0], hash[1]]) % (NodeId::MAX + 1);
+    NodeId::new(number).expect("the remainder is at most NodeId::MAX")
+}
+
+fn current_epoch() -> Epoch {
     Epoch(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }
 
-fn store_error(error: StoreError) -> Error {
-    Error::not_executed(Code::Unavailable, error.to_string()).with_source(error)
-}
-
-/// The shortest lease: three hellos have to fit in, on a machine that is busy.
+/// The minimum lease: three hellos have to fit in, also on a loaded machine.
 const MIN_LEASE: Duration = Duration::from_millis(300);

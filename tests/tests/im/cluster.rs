@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use rpc_im::{
-    Absent, Refused, Side,
+    LoginError, OtherSideAbsent, Side,
     envelope::{Recipient, ServerFrame},
 };
 use tests::{
@@ -189,10 +189,10 @@ async fn a_pairing_room_joins_its_sides_across_nodes_and_holds_each_for_one() {
     let cluster = Cluster::start(2).await;
     let channel = "0123456789abcdef0123456789abcdef";
     let (app, mut to_app) = in_time(cluster.node(0).pair(channel, Side::App)).await.unwrap();
-    assert_eq!(app.send(Bytes::from_static(b"early")).await, Err(Absent));
+    assert_eq!(app.send(Bytes::from_static(b"early")).await, Err(OtherSideAbsent));
     let (web, mut to_web) = in_time(cluster.node(1).pair(channel, Side::Web)).await.unwrap();
     for node in [0, 1] {
-        assert_eq!(in_time(cluster.node(node).pair(channel, Side::App)).await.err(), Some(Refused::Taken));
+        assert_eq!(in_time(cluster.node(node).pair(channel, Side::App)).await.err(), Some(LoginError::Taken));
     }
     for number in 0..100_u8 {
         app.send(Bytes::from(vec![number; 1000])).await.unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rpc_im::{
-    Conflict, DirectoryChoice, Node, NodeConfig, NodeId, Policy, RedisUrl, Refused, Scope, Side, envelope::ServerFrame,
+    Conflict, DirectoryChoice, LoginError, Node, NodeConfig, NodeId, Policy, RedisUrl, Scope, Side,
+    envelope::ServerFrame,
 };
 use tests::{
     im::{Client, Cluster, LEASE, until},
@@ -111,7 +112,7 @@ async fn the_policies_hold_wherever_the_devices_are() {
                     assert!(second.is_ok(), "a device replaces itself, whatever the policy");
                     first.until(kicked).await;
                 } else if is_refused {
-                    assert_eq!(second.err(), Some(Refused::Taken), "{scope:?}: {device}");
+                    assert_eq!(second.err(), Some(LoginError::Taken), "{scope:?}: {device}");
                     drop(first);
                     until_in(&cluster, 1, device, platform).await;
                 } else {
@@ -168,7 +169,7 @@ async fn the_entries_of_a_killed_node_are_gone_with_its_lease() {
         let mut cluster = directory.cluster(3, refuse).await;
         let _old = cluster.client_on(1, "ann", "phone", "ios").await.unwrap();
         let (_side, _from) = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.unwrap();
-        assert_eq!(cluster.client_on(0, "ann", "browser", "web").await.err(), Some(Refused::Taken));
+        assert_eq!(cluster.client_on(0, "ann", "browser", "web").await.err(), Some(LoginError::Taken));
         let killed = Instant::now();
         cluster.kill(1);
         until_in(&cluster, 0, "browser", "web").await;
@@ -187,7 +188,7 @@ async fn a_room_has_one_of_each_side_until_it_leaves_or_its_node_dies() {
         let (web, mut to_web) = in_time(cluster.node(1).pair(CHANNEL, Side::Web)).await.unwrap();
         for node in [0, 1] {
             for side in [Side::App, Side::Web] {
-                assert_eq!(in_time(cluster.node(node).pair(CHANNEL, side)).await.err(), Some(Refused::Taken));
+                assert_eq!(in_time(cluster.node(node).pair(CHANNEL, side)).await.err(), Some(LoginError::Taken));
             }
         }
         app.send(Bytes::from_static(b"hi")).await.unwrap();
@@ -248,7 +249,7 @@ async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_
         ann.pushed_body("to ann").await;
     }
     let refused = cluster.client_on(2, "cy", "browser", "web").await.err();
-    assert!(matches!(refused, Some(Refused::Unavailable(_))), "nobody is let in: {refused:?}");
+    assert!(matches!(refused, Some(LoginError::Unavailable(_))), "nobody is let in: {refused:?}");
     until(|| !cluster.node(2).is_ready()).await;
 
     redis.restart().await;
@@ -264,7 +265,7 @@ async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_
     cy.send("c-1", "bo", "hi");
     bo.pushed_body("hi").await;
     let taken = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.err();
-    assert_eq!(taken, Some(Refused::Taken), "rooms are entered again too");
+    assert_eq!(taken, Some(LoginError::Taken), "rooms are entered again too");
     bo.send("c-1", "cy", "hi back");
     cy.pushed_body("hi back").await;
 }

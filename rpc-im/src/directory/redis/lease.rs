@@ -1,4 +1,4 @@
-//! [`Lease`]: this node's number, which it holds in Redis for as long as it renews it.
+//! [`NodeLease`]: this node's id, which it leases in Redis.
 
 use std::{
     net::SocketAddr,
@@ -15,89 +15,100 @@ use tracing::{debug, error, warn};
 
 use super::{
     RedisUrl,
-    server::{Away, Held, Holding, Server},
+    client::{LeaseOutcome, LeaseRequest, RedisClient, RedisUnavailable},
 };
 use crate::{
     identity::{Epoch, NodeId, NodeKey},
-    sessions::Sessions,
+    session::local_sessions::LocalSessions,
 };
 
-/// This node's number, which it holds in Redis for as long as it renews it.
-pub(crate) struct Lease {
-    server: Arc<Server>,
+/// This node's id, which it leases in Redis.
+pub(crate) struct NodeLease {
+    client: Arc<RedisClient>,
     node: NodeKey,
     address: SocketAddr,
+    /// The interval of renewals, and the lease.
     times: (Duration, Duration),
     state: Mutex<State>,
-    /// Told when it is held again after a gap.
-    changed: Notify,
-    /// Told when another node has the number.
-    refused: Notify,
-    /// Renews at once.
-    hurry: Notify,
+    /// Notified when the lease is acquired again after a gap.
+    acquired: Notify,
+    /// Notified when another node has the id.
+    rejected: Notify,
+    /// Triggers the next renewal early.
+    renew_now: Notify,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct State {
     held_until: Option<Instant>,
-    /// Counts the times that the lease was not held before it was taken: sessions that were entered before are to be entered again.
-    gap: u64,
-    /// Up to which of them they were.
-    whole: u64,
+    /// Counts the gaps in the lease. After a gap, all sessions have to be registered again.
+    gaps: u64,
+    /// The value of `gaps` at the last complete registration of all sessions.
+    complete_at: u64,
 }
 
-impl Lease {
-    /// Takes a number: the one that is wanted, or the first from `likely` on that nobody has. It is renewed every `times.0`, and lasts
-    /// for `times.1`.
+impl NodeLease {
+    /// Acquires the lease of an id: `wanted`, or the first free one from `likely` on.
     ///
-    /// A number is free when nobody holds it, or an earlier life of this node did, which is one on the same address. One that is
-    /// wanted and held is waited for as long as a lease lasts.
-    pub(crate) async fn take(
+    /// The lease lasts `times.1` and is renewed at the interval `times.0`.
+    ///
+    /// An id is free if no node holds its lease, or an earlier epoch of this node does, at the same address. A wanted id that is held is
+    /// retried for the time of one lease.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if another node holds the wanted id or all ids are held, `Unavailable` if Redis does not answer within 10 s,
+    /// `InvalidArgument` for an invalid URL.
+    pub(crate) async fn acquire(
         url: &RedisUrl,
         (wanted, likely): (Option<NodeId>, NodeKey),
         address: SocketAddr,
         times: (Duration, Duration),
     ) -> Result<Self, Error> {
-        let server = Arc::new(Server::new(url)?);
-        let begun = Instant::now();
+        let client = Arc::new(RedisClient::new(url)?);
+        let started = Instant::now();
         let mut node = NodeKey { id: wanted.unwrap_or(likely.id), ..likely };
-        let (mut tried, mut taken) = (0, None);
-        while taken.is_none() {
+        let (mut attempts, mut acquired) = (0, None);
+        while acquired.is_none() {
             let address = address.to_string();
-            let holding = Holding { node, address, connections: 0, is_whole: false, lease: times.1 };
+            let request = LeaseRequest { node, address, connections: 0, is_complete: false, lease: times.1 };
             let asked = Instant::now();
-            tried += 1;
-            match server.hold(&holding).await {
-                Ok(Held::Kept | Held::Taken) => taken = Some(asked),
-                // The clock has gone back since its last life.
-                Ok(Held::Refused { epoch, address }) if address == holding.address && tried < TRIES => {
+            attempts += 1;
+            match client.acquire_lease(&request).await {
+                Ok(LeaseOutcome::Renewed | LeaseOutcome::Acquired) => acquired = Some(asked),
+                // The clock was set back after an earlier start of this node.
+                Ok(LeaseOutcome::Rejected { epoch, address })
+                    if address == request.address && attempts < MAX_ATTEMPTS =>
+                {
                     node.epoch = Epoch(epoch.0.saturating_add(1));
                 }
-                Ok(Held::Refused { .. }) if wanted.is_none() && tried < TRIES => node.id = node.id.next(),
-                Ok(Held::Refused { .. }) if wanted.is_some() && begun.elapsed() <= times.1 => sleep(AGAIN).await,
-                Ok(Held::Refused { address, .. }) => {
-                    let message = format!("another node, on {address}, holds the number {} in redis", node.id);
+                Ok(LeaseOutcome::Rejected { .. }) if wanted.is_none() && attempts < MAX_ATTEMPTS => {
+                    node.id = node.id.next();
+                }
+                Ok(LeaseOutcome::Rejected { .. }) if wanted.is_some() && started.elapsed() <= times.1 => {
+                    sleep(RETRY_PAUSE).await;
+                }
+                Ok(LeaseOutcome::Rejected { address, .. }) => {
+                    let message = format!("the node at {address} holds the node id {} in redis", node.id);
                     return Err(Error::not_executed(Code::AlreadyExists, message));
                 }
-                Err(Away) if begun.elapsed() <= START => sleep(AGAIN).await,
-                Err(Away) => {
-                    return Err(Error::not_executed(
-                        Code::Unavailable,
-                        format!("no redis answers on {}", server.address()),
-                    ));
+                Err(RedisUnavailable) if started.elapsed() <= START_TIME => sleep(RETRY_PAUSE).await,
+                Err(RedisUnavailable) => {
+                    let message = format!("redis at {} did not answer within {START_TIME:?}", client.address());
+                    return Err(Error::not_executed(Code::Unavailable, message));
                 }
             }
         }
-        let state = State { held_until: taken.map(|taken| taken + times.1), gap: 0, whole: 0 };
+        let held_until = acquired.map(|acquired| acquired + times.1);
         Ok(Self {
-            server,
+            client,
             node,
             address,
             times,
-            state: Mutex::new(state),
-            changed: Notify::new(),
-            refused: Notify::new(),
-            hurry: Notify::new(),
+            state: Mutex::new(State { held_until, gaps: 0, complete_at: 0 }),
+            acquired: Notify::new(),
+            rejected: Notify::new(),
+            renew_now: Notify::new(),
         })
     }
 
@@ -105,89 +116,89 @@ impl Lease {
         self.node
     }
 
-    pub(super) fn server(&self) -> &Arc<Server> {
-        &self.server
+    pub(super) fn client(&self) -> &Arc<RedisClient> {
+        &self.client
     }
 
-    /// Whether it is certain that nobody else has the number.
+    /// Whether no other node can have acquired the id.
     pub(super) fn is_held(&self) -> bool {
         self.state().held_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// How often there was a gap before it was held.
-    pub(super) fn gap(&self) -> u64 {
-        self.state().gap
+    /// Returns the number of gaps in the lease so far.
+    pub(super) fn gaps(&self) -> u64 {
+        self.state().gaps
     }
 
-    /// All sessions were entered since that gap.
-    pub(super) fn set_whole(&self, gap: u64) {
+    /// Announces that all sessions were registered after this number of gaps.
+    pub(super) fn set_complete(&self, gaps: u64) {
         let mut state = self.state();
-        if state.whole != gap {
-            state.whole = gap;
+        if state.complete_at != gaps {
+            state.complete_at = gaps;
             drop(state);
-            self.hurry.notify_one();
+            self.renew_now.notify_one();
         }
     }
 
-    /// Waits until it is held again after a gap.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Waits until the lease is acquired again after a gap.
+    pub(super) async fn acquired(&self) {
+        self.acquired.notified().await;
     }
 
-    /// Waits until another node is said to have the number.
-    pub(super) async fn refused(&self) {
-        self.refused.notified().await;
+    /// Waits until Redis reports that another node has the id.
+    pub(super) async fn rejected(&self) {
+        self.rejected.notified().await;
     }
 
-    /// Renews it, for as long as it is polled.
-    pub(super) async fn keep(&self, sessions: &Sessions) {
+    /// Renews the lease until dropped.
+    pub(super) async fn run(&self, sessions: &LocalSessions) {
         let (beat, _) = self.times;
         loop {
             let pause = match self.renew(sessions).await {
                 Ok(()) => beat,
-                Err(Away) => (beat / 6).min(AGAIN),
+                Err(RedisUnavailable) => (beat / 6).min(RETRY_PAUSE),
             };
-            let woken = async {
+            let early = async {
                 tokio::select! {
-                    // Either may be dropped: what follows is the same.
-                    () = self.hurry.notified() => {}
-                    () = self.server.lost() => {}
+                    // Both branches are cancel safe: the next renewal follows either way.
+                    () = self.renew_now.notified() => {}
+                    () = self.client.lost() => {}
                 }
             };
-            let _ = timeout(pause, woken).await;
+            let _ = timeout(pause, early).await;
         }
     }
 
-    /// Gives the number back.
-    pub(super) async fn let_go(&self) {
+    /// Releases the id.
+    pub(super) async fn release(&self) {
         self.state().held_until = None;
-        if let Err(error) = self.server.let_go(self.node).await {
-            debug!(%error, "the lease was not given back, and ends by itself");
+        if let Err(error) = self.client.release_lease(self.node).await {
+            debug!(%error, "releasing the lease of the node id failed; the lease expires");
         }
     }
 
-    async fn renew(&self, sessions: &Sessions) -> Result<(), Away> {
+    async fn renew(&self, sessions: &LocalSessions) -> Result<(), RedisUnavailable> {
         let asked = Instant::now();
         let state = *self.state();
-        let holding = Holding {
+        let request = LeaseRequest {
             node: self.node,
             address: self.address.to_string(),
             connections: sessions.len(),
-            is_whole: state.whole == state.gap,
+            is_complete: state.complete_at == state.gaps,
             lease: self.times.1,
         };
-        match self.server.hold(&holding).await? {
-            Held::Kept => self.state().held_until = Some(asked + self.times.1),
-            Held::Taken => {
-                warn!(node = %self.node, "this node's lease in redis had ended; its sessions are entered again");
+        match self.client.acquire_lease(&request).await? {
+            LeaseOutcome::Renewed => self.state().held_until = Some(asked + self.times.1),
+            LeaseOutcome::Acquired => {
+                warn!(node = %self.node, "this node's lease in redis had expired; registering all sessions again");
                 let mut state = self.state();
-                (state.held_until, state.gap) = (Some(asked + self.times.1), state.gap + 1);
-                self.changed.notify_one();
+                (state.held_until, state.gaps) = (Some(asked + self.times.1), state.gaps + 1);
+                self.acquired.notify_one();
             }
-            Held::Refused { address, .. } => {
-                error!(node = %self.node, %address, "another node holds this one's number in redis; this one serves nobody");
+            LeaseOutcome::Rejected { address, .. } => {
+                error!(node = %self.node, %address, "another node holds this node's id in redis; closing all sessions");
                 self.state().held_until = None;
-                self.refused.notify_one();
+                self.rejected.notify_one();
             }
         }
         Ok(())
@@ -198,9 +209,9 @@ impl Lease {
     }
 }
 
-/// Numbers that a node tries, and those that it finds it had.
-const TRIES: u32 = 2 * (NodeId::MAX as u32 + 1);
-/// How long Redis is waited for when a node starts.
-const START: Duration = Duration::from_secs(10);
-/// How long after a failure it is asked again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The maximum number of attempts to acquire an id: each id once, and once more with a later epoch.
+const MAX_ATTEMPTS: u32 = 2 * (NodeId::MAX as u32 + 1);
+/// The time for which a starting node waits for Redis.
+const START_TIME: Duration = Duration::from_secs(10);
+/// The pause after a failed attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);

@@ -1,21 +1,22 @@
-//! [`RedisDirectory`]: the directory in a Redis that all nodes share.
+//! [`RedisDirectory`]: the directory in a Redis server that all nodes share.
 //!
-//! | key | what | for how long |
+//! | key | value | lifetime |
 //! |---|---|---|
-//! | `im:node:<id>` | epoch, address and connections of the node that has this number, and whether all its sessions are entered | a lease, which the node renews |
-//! | `im:user:<id>` | device → node, epoch, session and platform | a day after the last login; a node enters its sessions anew every five minutes |
+//! | `im:node:<id>` | epoch, address and connections of the node with this id, and whether the directory has all its sessions | a lease, which the node renews |
+//! | `im:user:<id>` | device → node, epoch, session and platform | a day after the last login; a node registers its sessions again every five minutes |
 //! | `im:room:<channel>` | side → the same | the same |
 //!
-//! An entry counts while its node's lease lives, in that epoch. A node that could not renew its lease lets nobody in until it has, and
-//! then enters all its sessions again; those that have lost to others meanwhile end. Each script and command is about one key.
+//! An entry is valid while its node holds its lease in that epoch. A node that could not renew its lease rejects logins until it has
+//! acquired the lease again. Then it registers all its sessions again, and those that have lost to others in the meantime end. Each
+//! script and command has one key.
 
+mod client;
 mod fields;
 mod lease;
-mod leases;
-mod server;
+mod lease_cache;
 mod url;
 
-pub(crate) use lease::Lease;
+pub(crate) use lease::NodeLease;
 pub use url::RedisUrl;
 
 use std::{
@@ -24,232 +25,244 @@ use std::{
     time::Duration,
 };
 
+use client::{RedisClient, RedisUnavailable};
 use futures_util::{
     StreamExt as _,
     future::{join, try_join_all},
     stream,
 };
-use leases::{Leases, Standing};
+use lease_cache::{LeaseCache, LeaseStatus};
 use rpc_core::BoxFuture;
-use server::{Away, Server};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
-    AUDIT, CLAIM, ClaimError, Directory, Entry, Found, Policy, REPLACED,
-    devices::{Devices, Refusal, exclude},
+    AUDIT_INTERVAL, CLAIM_PAUSE, CLAIM_TIME, ClaimError, Directory, LookupResult, Policy, REPLACED, SessionEntry,
+    user_sessions::{ClaimRejection, UserSessions, excludes},
 };
-use crate::{doubt::Doubt, kicks::Kicks, router::NodeRouter, sessions::Sessions};
+use crate::{
+    cluster::router::NodeRouter,
+    session::{local_sessions::LocalSessions, resync::ResyncNotifier, terminator::SessionTerminator},
+};
 
-/// The directory in a Redis that all nodes share.
+/// The directory in a Redis server that all nodes share.
 pub(crate) struct RedisDirectory {
-    lease: Lease,
-    leases: Leases,
+    lease: NodeLease,
+    lease_cache: LeaseCache,
     router: Arc<NodeRouter>,
-    sessions: Arc<Sessions>,
-    kicks: Arc<Kicks>,
-    doubt: Arc<Doubt>,
+    sessions: Arc<LocalSessions>,
+    terminator: Arc<SessionTerminator>,
+    resync: Arc<ResyncNotifier>,
     policy: Policy,
-    /// What Redis is still to forget.
-    releases: Mutex<VecDeque<Entry>>,
+    /// Sessions that have ended and are to be removed from Redis.
+    releases: Mutex<VecDeque<SessionEntry>>,
 }
 
-/// How a session is entered.
+/// The rules by which a session is registered.
 #[derive(Debug, Clone, Copy)]
-enum How {
-    /// It is new.
-    Claim,
-    /// It was here before.
-    Restore,
+enum Registration {
+    /// The session is new.
+    New,
+    /// The session was registered before.
+    Restored,
 }
 
-/// Why a session was not entered.
-enum Failure {
-    Refused(Refusal),
-    Away,
-    /// Others enter sessions of the same user all the time.
+/// The reason why a session was not registered.
+enum RegisterError {
+    Rejected(ClaimRejection),
+    Unavailable,
+    /// Other nodes changed the user's sessions during each of [`MAX_WRITES`] attempts.
     Contended,
 }
 
 impl RedisDirectory {
     pub(crate) fn new(
-        lease: Lease,
+        lease: NodeLease,
         router: Arc<NodeRouter>,
-        sessions: Arc<Sessions>,
-        kicks: Arc<Kicks>,
-        doubt: Arc<Doubt>,
+        sessions: Arc<LocalSessions>,
+        terminator: Arc<SessionTerminator>,
+        resync: Arc<ResyncNotifier>,
         policy: Policy,
     ) -> Self {
-        let leases = Leases::new(Arc::clone(lease.server()));
-        Self { lease, leases, router, sessions, kicks, doubt, policy, releases: Mutex::default() }
+        let lease_cache = LeaseCache::new(Arc::clone(lease.client()));
+        Self { lease, lease_cache, router, sessions, terminator, resync, policy, releases: Mutex::default() }
     }
 
-    /// Enters a session: reads what the user has, decides, and writes it if nobody has written meanwhile. Gives what it replaces.
-    async fn enter(&self, entry: &Entry, how: How) -> Result<Vec<Entry>, Failure> {
+    /// Registers a session; returns the sessions that it replaces.
+    ///
+    /// Each attempt is a compare-and-swap of the user's sessions.
+    async fn register(
+        &self,
+        entry: &SessionEntry,
+        registration: Registration,
+    ) -> Result<Vec<SessionEntry>, RegisterError> {
         let policy = entry.policy(self.policy);
-        for _ in 0..WRITES {
-            let before = self.server().sessions(std::slice::from_ref(&entry.user)).await?.pop().unwrap_or_default();
-            let entries = fields::read(&entry.user, &before);
-            let standings = self.leases.standings(entries.iter().map(|entry| entry.node)).await?;
-            let is_of = |standing, entry: &Entry| standings[&entry.node] == standing;
-            let living = entries.iter().filter(|entry| is_of(Standing::Lives, entry)).cloned().collect();
-            let mut devices = Devices::new(living);
-            let mut replaced = match how {
-                How::Claim => devices.claim(entry.clone(), policy),
-                How::Restore => devices.restore(entry.clone(), policy),
+        for _ in 0..MAX_WRITES {
+            let before = self.client().sessions(std::slice::from_ref(&entry.user)).await?.pop().unwrap_or_default();
+            let entries = fields::decode(&entry.user, &before);
+            let statuses = self.lease_cache.statuses(entries.iter().map(|entry| entry.node)).await?;
+            let has_status = |status, entry: &SessionEntry| statuses[&entry.node] == status;
+            let active = entries.iter().filter(|entry| has_status(LeaseStatus::Active, entry)).cloned().collect();
+            let mut sessions = UserSessions::new(active);
+            let mut replaced = match registration {
+                Registration::New => sessions.claim(entry.clone(), policy),
+                Registration::Restored => sessions.restore(entry.clone(), policy),
             }
-            .map_err(Failure::Refused)?;
-            let mut after = devices.into_entries();
-            // Who comes back finds its place if it is free, and is told if it is not.
-            for absent in entries.iter().filter(|entry| is_of(Standing::Absent, entry)).cloned() {
-                let list = if exclude(policy.scope, &absent, entry) { &mut replaced } else { &mut after };
-                list.push(absent);
+            .map_err(RegisterError::Rejected)?;
+            let mut after = sessions.into_entries();
+            // A node with a lapsed lease may return: its sessions stay, except those that this session excludes, which end then.
+            for lapsed in entries.iter().filter(|entry| has_status(LeaseStatus::Lapsed, entry)).cloned() {
+                let list = if excludes(policy.scope, &lapsed, entry) { &mut replaced } else { &mut after };
+                list.push(lapsed);
             }
-            if self.server().swap(&entry.user, &before, &after).await? {
+            if self.client().replace_sessions(&entry.user, &before, &after).await? {
                 return Ok(replaced);
             }
         }
-        Err(Failure::Contended)
+        Err(RegisterError::Contended)
     }
 
-    async fn try_claim(&self, entry: &Entry) -> Result<(), ClaimError> {
-        let unavailable = |why: &str| Err(ClaimError::Unavailable(why.to_owned()));
+    async fn try_claim(&self, entry: &SessionEntry) -> Result<(), ClaimError> {
+        let unavailable = |message: &str| Err(ClaimError::Unavailable(message.to_owned()));
         if !self.lease.is_held() {
             return unavailable("this node does not hold its lease in redis");
         }
-        match self.enter(entry, How::Claim).await {
+        match self.register(entry, Registration::New).await {
             Ok(replaced) => {
-                self.kicks.kick(replaced, REPLACED);
+                self.terminator.terminate(replaced, REPLACED);
                 Ok(())
             }
-            Err(Failure::Refused(refusal)) => Err(refusal.into()),
-            Err(Failure::Away) => unavailable("redis does not answer"),
-            Err(Failure::Contended) => unavailable("too many logins of the user at once"),
+            Err(RegisterError::Rejected(rejection)) => Err(rejection.into()),
+            Err(RegisterError::Unavailable) => unavailable("redis does not answer"),
+            Err(RegisterError::Contended) => unavailable("too many concurrent logins of the user"),
         }
     }
 
-    /// Enters all sessions of this node again, and ends those that have lost to others.
-    async fn restore_all(&self) -> Result<usize, Away> {
-        let entries = self.sessions.entered();
+    /// Registers all sessions of this node again and ends those that lose; returns the number of all.
+    async fn restore_all(&self) -> Result<usize, RedisUnavailable> {
+        let entries = self.sessions.registered();
         let count = entries.len();
-        let mut restoring =
-            std::pin::pin!(stream::iter(entries).map(|entry| self.restore(entry)).buffer_unordered(AT_ONCE));
-        while let Some(outcome) = restoring.next().await {
+        let restores = stream::iter(entries).map(|entry| self.restore(entry));
+        let mut restores = std::pin::pin!(restores.buffer_unordered(MAX_RESTORES));
+        while let Some(outcome) = restores.next().await {
             outcome?;
         }
         Ok(count)
     }
 
-    async fn restore(&self, entry: Entry) -> Result<(), Away> {
-        match self.enter(&entry, How::Restore).await {
-            Ok(replaced) => self.kicks.kick(replaced, REPLACED),
-            Err(Failure::Refused(_)) => drop(self.sessions.kick(entry.session, REPLACED)),
-            // The next round finds it.
-            Err(Failure::Contended) => {}
-            Err(Failure::Away) => return Err(Away),
+    async fn restore(&self, entry: SessionEntry) -> Result<(), RedisUnavailable> {
+        match self.register(&entry, Registration::Restored).await {
+            Ok(replaced) => self.terminator.terminate(replaced, REPLACED),
+            Err(RegisterError::Rejected(_)) => drop(self.sessions.kick(entry.session, REPLACED)),
+            // The next audit repeats the registration.
+            Err(RegisterError::Contended) => {}
+            Err(RegisterError::Unavailable) => return Err(RedisUnavailable),
         }
-        // One that has ended meanwhile was released before it was entered.
-        if !self.sessions.has(entry.session) {
-            self.forget(entry);
+        // The session may have ended, and been released, before it was registered.
+        if !self.sessions.contains(entry.session) {
+            self.queue_release(entry);
         }
         Ok(())
     }
 
-    /// Sees to it that Redis forgets a session, now or when it is back.
-    fn forget(&self, entry: Entry) {
+    /// Queues a session to be removed from Redis.
+    fn queue_release(&self, entry: SessionEntry) {
         let mut releases = self.releases();
         if releases.len() < MAX_RELEASES {
             releases.push_back(entry);
         } else {
             warn!(
-                "too many sessions have ended while redis is away; some are forgotten when they are looked for in vain"
+                limit = MAX_RELEASES,
+                "too many sessions ended while redis did not answer; failed deliveries will remove some of them"
             );
         }
     }
 
-    /// Lets Redis forget what is to be forgotten. For one who does it.
-    async fn forget_all(&self) -> Result<(), Away> {
+    /// Removes the queued sessions from Redis. At most one caller at a time.
+    async fn execute_releases(&self) -> Result<(), RedisUnavailable> {
         loop {
             let Some(entry) = self.releases().front().cloned() else { return Ok(()) };
-            self.server().remove(&entry).await?;
+            self.client().remove_session(&entry).await?;
             self.releases().pop_front();
         }
     }
 
-    /// Enters the sessions whenever they may not be there, and forgets what is to be forgotten.
-    async fn keep_entries(&self) {
-        let mut restored = (self.lease.gap(), Instant::now());
+    /// Registers all sessions after each gap in the lease and at each audit, until dropped.
+    ///
+    /// Also removes the queued ended sessions.
+    async fn maintain_entries(&self) {
+        let mut restored = (self.lease.gaps(), Instant::now());
         loop {
-            let gap = self.lease.gap();
+            let gaps = self.lease.gaps();
             if self.lease.is_held() {
-                let is_due = restored.0 != gap || restored.1.elapsed() >= AUDIT;
+                let is_due = restored.0 != gaps || restored.1.elapsed() >= AUDIT_INTERVAL;
                 if is_due && let Ok(sessions) = self.restore_all().await {
-                    if restored.0 != gap {
-                        info!(sessions, "the sessions of this node are in redis again");
-                        // While they were not, others may have found nobody here.
-                        self.doubt.raise();
+                    if restored.0 != gaps {
+                        info!(sessions, "all sessions of this node are registered in redis again");
+                        // While the entries were missing, other nodes may not have delivered to these sessions.
+                        self.resync.request();
                     }
-                    restored = (gap, Instant::now());
-                    self.lease.set_whole(gap);
+                    restored = (gaps, Instant::now());
+                    self.lease.set_complete(gaps);
                 }
-                // What is left waits for the next round.
-                let _ = self.forget_all().await;
+                // The next iteration continues after a failure.
+                let _ = self.execute_releases().await;
             }
-            let _ = timeout(LOOK, self.lease.changed()).await;
+            let _ = timeout(CHECK_INTERVAL, self.lease.acquired()).await;
         }
     }
 
-    /// Ends the sessions when another node has this one's number: nobody finds them any more.
-    async fn end_when_refused(&self) {
+    /// Ends all sessions whenever another node has this node's id: no other node can locate them.
+    async fn close_when_rejected(&self) {
         loop {
-            self.lease.refused().await;
+            self.lease.rejected().await;
             self.sessions.close_all();
         }
     }
 
-    /// Whether all nodes that live have all their sessions here, so that who is not here is nowhere.
-    async fn is_whole(&self) -> Result<bool, Away> {
+    /// Whether the directory has all sessions of all nodes in the view.
+    async fn is_complete(&self) -> Result<bool, RedisUnavailable> {
         if !self.lease.is_held() {
             return Ok(false);
         }
-        self.leases.are_whole(&self.router.view().nodes.iter().map(|node| node.key).collect()).await
+        self.lease_cache.are_complete(&self.router.view().nodes.iter().map(|node| node.key).collect()).await
     }
 
-    async fn try_lookup(&self, users: &[String]) -> Result<Vec<Found>, Away> {
-        // Before it is read: a node that is whole now has had them there.
-        let is_whole = self.is_whole().await?;
-        let fields = self.server().sessions(users).await?;
-        let read: Vec<_> = users.iter().zip(&fields).map(|(user, fields)| fields::read(user, fields)).collect();
-        let standings = self.leases.standings(read.iter().flatten().map(|entry| entry.node)).await?;
-        let over = read.iter().flatten().filter(|entry| standings[&entry.node] == Standing::Over);
-        // Whoever finds it next tries again.
-        let _ = try_join_all(over.map(|entry| self.server().remove(entry))).await;
-        let found = read.into_iter().map(|mut entries| {
-            entries.retain(|entry| standings[&entry.node] == Standing::Lives);
-            if is_whole { Found::Known(entries) } else { Found::Unknown(entries) }
+    async fn try_lookup(&self, users: &[String]) -> Result<Vec<LookupResult>, RedisUnavailable> {
+        // Checked before the entries are read: a node that is complete now had registered its sessions before the read.
+        let is_complete = self.is_complete().await?;
+        let fields = self.client().sessions(users).await?;
+        let read: Vec<_> = users.iter().zip(&fields).map(|(user, fields)| fields::decode(user, fields)).collect();
+        let statuses = self.lease_cache.statuses(read.iter().flatten().map(|entry| entry.node)).await?;
+        let expired = read.iter().flatten().filter(|entry| statuses[&entry.node] == LeaseStatus::Expired);
+        // The next lookup removes what this one cannot.
+        let _ = try_join_all(expired.map(|entry| self.client().remove_session(entry))).await;
+        let results = read.into_iter().map(|mut entries| {
+            entries.retain(|entry| statuses[&entry.node] == LeaseStatus::Active);
+            if is_complete { LookupResult::Complete(entries) } else { LookupResult::Partial(entries) }
         });
-        Ok(found.collect())
+        Ok(results.collect())
     }
 
-    fn server(&self) -> &Server {
-        self.lease.server()
+    fn client(&self) -> &RedisClient {
+        self.lease.client()
     }
 
-    fn releases(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn releases(&self) -> MutexGuard<'_, VecDeque<SessionEntry>> {
         self.releases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Directory for RedisDirectory {
-    fn claim(&self, entry: Entry) -> BoxFuture<'_, Result<(), ClaimError>> {
+    fn claim(&self, entry: SessionEntry) -> BoxFuture<'_, Result<(), ClaimError>> {
         Box::pin(async move {
-            let begun = Instant::now();
+            let started = Instant::now();
             loop {
                 match self.try_claim(&entry).await {
-                    Err(ClaimError::Unavailable(_)) if begun.elapsed() < CLAIM => sleep(BETWEEN_CLAIMS).await,
+                    Err(ClaimError::Unavailable(_)) if started.elapsed() < CLAIM_TIME => sleep(CLAIM_PAUSE).await,
                     outcome => {
                         if outcome.is_ok() {
-                            self.sessions.set_entered(entry.session);
+                            self.sessions.set_registered(entry.session);
                         }
                         return outcome;
                     }
@@ -258,25 +271,25 @@ impl Directory for RedisDirectory {
         })
     }
 
-    fn release(&self, entry: Entry) -> BoxFuture<'_, ()> {
+    fn release(&self, entry: SessionEntry) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.server().remove(&entry).await.is_err() {
-                self.forget(entry);
+            if self.client().remove_session(&entry).await.is_err() {
+                self.queue_release(entry);
             }
         })
     }
 
-    fn lookup(&self, users: Vec<String>) -> BoxFuture<'_, Vec<Found>> {
+    fn lookup(&self, users: Vec<String>) -> BoxFuture<'_, Vec<LookupResult>> {
         Box::pin(async move {
-            let found = self.try_lookup(&users).await;
-            found.unwrap_or_else(|Away| vec![Found::Unknown(Vec::new()); users.len()])
+            let results = self.try_lookup(&users).await;
+            results.unwrap_or_else(|RedisUnavailable| vec![LookupResult::Partial(Vec::new()); users.len()])
         })
     }
 
     fn run(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let keeping = join(self.lease.keep(&self.sessions), self.keep_entries());
-            join(keeping, self.end_when_refused()).await;
+            let entries = join(self.lease.run(&self.sessions), self.maintain_entries());
+            join(entries, self.close_when_rejected()).await;
         })
     }
 
@@ -286,25 +299,24 @@ impl Directory for RedisDirectory {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // If it cannot be said, the lease ends by itself.
-            let _ = self.forget_all().await;
-            self.lease.let_go().await;
+            // After a failure the entries end with the lease.
+            let _ = self.execute_releases().await;
+            self.lease.release().await;
         })
     }
 }
 
-impl From<Away> for Failure {
-    fn from(Away: Away) -> Self {
-        Self::Away
+impl From<RedisUnavailable> for RegisterError {
+    fn from(RedisUnavailable: RedisUnavailable) -> Self {
+        Self::Unavailable
     }
 }
 
-/// How often an entry is written anew because another one was written meanwhile.
-const WRITES: u32 = 16;
-const BETWEEN_CLAIMS: Duration = Duration::from_millis(200);
-/// Sessions that are entered at once.
-const AT_ONCE: usize = 64;
-/// Sessions that have ended and are not forgotten yet.
+/// The maximum number of attempts to write the sessions of a user while other nodes change them.
+const MAX_WRITES: u32 = 16;
+/// The maximum number of sessions that are restored concurrently.
+const MAX_RESTORES: usize = 64;
+/// The maximum number of ended sessions that wait to be removed from Redis.
 const MAX_RELEASES: usize = 65_536;
-/// How often it is looked whether something is to be entered or forgotten.
-const LOOK: Duration = Duration::from_millis(500);
+/// The interval at which the node checks whether sessions have to be registered or removed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,13 +1,15 @@
-//! [`RedisUrl`]: where a Redis is, and what opens it.
+//! [`RedisUrl`]: the address and credentials of a Redis server.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-/// Where a Redis is: `redis://[user:password@]host[:port][/database]`. What it has of secrets is in no message, log or `Debug`.
+/// The URL of a Redis server: `redis://[user:password@]host[:port][/database]`.
+///
+/// No error, log line or `Debug` output contains its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    /// A URL. Whether it is one is found out when a node starts with it.
+    /// Creates a URL. A node validates it when it starts.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }

@@ -72,7 +72,7 @@ async fn two_devices(nodes: &Nodes, urls: &[String; 2], user: &str) -> Line {
         (Ok(line), Err(why)) | (Err(why), Ok(line)) => (line, why),
         (one, other) => panic!("of {user}, one is let in, not {one:?} and {other:?}"),
     };
-    assert_eq!(why, "another session stands");
+    assert_eq!(why, "another session is active");
     send(&mut stands, "here", user, "I am here").await;
     stands
 }

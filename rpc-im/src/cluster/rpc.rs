@@ -1,0 +1,91 @@
+//! [`NodeForward`]: the RPC service by which nodes exchange messages for sessions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rpc_core::rpc_service;
+use serde::{Deserialize, Serialize};
+
+use super::view::NodeInfo;
+use crate::{
+    directory::SessionEntry,
+    envelope::ServerFrame,
+    identity::{Epoch, SessionId},
+    session::local_sessions::{DeliveryError, Payload},
+};
+
+/// The service by which nodes exchange messages for sessions.
+#[rpc_service(name = "im.NodeForward", version = "1.0")]
+pub(crate) trait NodeForward {
+    /// Announces the calling node and returns the description of this one.
+    #[rpc(idempotent, timeout = "3s")]
+    async fn hello(&self, from: NodeInfo) -> HelloReply;
+
+    /// Delivers messages to sessions of this node in this epoch; returns the failed deliveries.
+    #[rpc(timeout = "2s")]
+    async fn deliver(&self, epoch: Epoch, messages: Vec<ForwardedMessage>) -> Vec<DeliveryFailure>;
+
+    /// Ends sessions of this node.
+    #[rpc(idempotent, timeout = "2s")]
+    async fn kick(&self, sessions: Vec<SessionId>, reason: String);
+
+    /// Reports that sessions of these users began or ended, to a node that watches the users' presence.
+    #[rpc(name = "stirred", one_way, timeout = "1s")]
+    async fn sessions_changed(&self, users: Vec<String>);
+
+    /// Returns the sessions of these users on this node.
+    #[rpc(name = "who_has", idempotent, timeout = "1s")]
+    async fn sessions_of(&self, users: Vec<String>) -> Vec<SessionEntry>;
+}
+
+/// The answer to a hello.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HelloReply {
+    pub(crate) info: NodeInfo,
+    /// The fingerprint of the view of the caller's last complete report of sessions to this node.
+    #[serde(rename = "told")]
+    pub(crate) reported_view: Option<u64>,
+    /// The number of times that the caller's clients may have missed messages from this node.
+    #[serde(rename = "doubts")]
+    pub(crate) missed_count: u64,
+}
+
+/// One payload, and the sessions that it is for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ForwardedMessage {
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) kind: PayloadKind,
+    pub(crate) payload: Bytes,
+}
+
+/// The type of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PayloadKind {
+    /// A frame for a client, in protobuf.
+    Frame,
+    /// Bytes for one side of a pairing room.
+    Opaque,
+}
+
+/// A session that did not get a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeliveryFailure {
+    /// The index of the message in the call, from 0.
+    #[serde(rename = "parcel")]
+    pub(crate) message: u32,
+    pub(crate) session: SessionId,
+    #[serde(rename = "fault")]
+    pub(crate) error: DeliveryError,
+}
+
+impl ForwardedMessage {
+    /// Decodes the payload; `None` for a frame of a newer version.
+    pub(super) fn decode(&self) -> Option<Payload> {
+        match self.kind {
+            PayloadKind::Frame => {
+                ServerFrame::from_protobuf(&self.payload).ok().map(|frame| Payload::Frame(Arc::new(frame)))
+            }
+            PayloadKind::Opaque => Some(Payload::Opaque(self.payload.clone())),
+        }
+    }
+}

@@ -1,6 +1,0 @@
--- Takes a session out, unless another one is in its place.
--- KEYS: the user. ARGV: device, value.
-if redis.call("HGET", KEYS[1], ARGV[1]) == ARGV[2] then
-  return redis.call("HDEL", KEYS[1], ARGV[1])
-end
-return 0

@@ -1,0 +1,110 @@
+//! [`Presence`]: announces to a user's contacts that the user came online or went offline.
+
+mod watch_list;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use crate::{
+    cluster::{
+        delivery::Delivery, local_node::LocalNode, message::NodeMessage, router::NodeRouter, rpc::NodeForwardClient,
+    },
+    conversation::Conversations,
+    envelope::{Presence as PresenceFrame, ServerFrame},
+};
+use watch_list::WatchList;
+
+/// Announces to a user's contacts that the user came online or went offline.
+///
+/// A node checks a user some time after the first report of a change (`NodeConfig::presence_delay`), so it does not announce a user who
+/// returns within this time.
+///
+/// Two nodes watch each user, by rendezvous hashing, and the first of them announces. When it is lost, the second one has the last
+/// announced state.
+pub(crate) struct Presence {
+    local: Arc<LocalNode>,
+    router: Arc<NodeRouter>,
+    watch_list: Mutex<WatchList>,
+}
+
+impl Presence {
+    pub(crate) fn new(local: Arc<LocalNode>, router: Arc<NodeRouter>, delay: Duration) -> Self {
+        Self { local, router, watch_list: Mutex::new(WatchList::new(delay)) }
+    }
+
+    /// Schedules a check of these users, whose sessions began or ended.
+    pub(crate) fn schedule_check(&self, users: Vec<String>) {
+        self.watch_list().handle_change(users, Instant::now());
+    }
+
+    /// Reports to the watching nodes that a session of a user on this node began or ended.
+    pub(crate) async fn announce(&self, user: &str) {
+        let view = self.router.view();
+        for node in view.ranked(user).into_iter().take(WATCHERS) {
+            if node.key == self.local.key() {
+                self.schedule_check(vec![user.to_owned()]);
+            } else {
+                let client = NodeForwardClient::new(self.router.client().clone());
+                // A lost report is repaired by the user's next change.
+                let _ = client.sessions_changed(vec![user.to_owned()]).address(node.address).await;
+            }
+        }
+    }
+
+    /// Checks users and announces changes until dropped.
+    pub(crate) async fn run(&self, delivery: &Delivery, conversations: &Conversations) {
+        let mut views = self.router.watch();
+        let mut fingerprint = 0;
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            let view = Arc::clone(&views.borrow_and_update());
+            let now = Instant::now();
+            if fingerprint != view.fingerprint {
+                fingerprint = view.fingerprint;
+                self.watch_list().handle_lost_node(now);
+            }
+            let due = self.watch_list().poll_due(now);
+            for users in due.chunks(MAX_LOOKUP) {
+                for (user, entries) in users.iter().zip(delivery.locate(users.to_vec()).await) {
+                    let Some(online) = self.watch_list().handle_checked(user, !entries.is_empty()) else { continue };
+                    if view.owner(user).key == self.local.key() {
+                        notify_contacts(user, online, delivery, conversations).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn watch_list(&self) -> MutexGuard<'_, WatchList> {
+        self.watch_list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, conversations: &Conversations) {
+    let headers = match conversations.of_user(user).await {
+        Ok(headers) => headers,
+        Err(error) => return debug!(%error, "presence change not announced: reading the user's conversations failed"),
+    };
+    let small = headers.into_iter().filter(|header| header.members.len() <= MAX_CONTACT_GROUP);
+    let contacts: BTreeSet<_> = small.flat_map(|header| header.members).filter(|member| member != user).collect();
+    let contacts: Vec<_> = contacts.into_iter().take(MAX_CONTACTS).collect();
+    let message = NodeMessage::frame(ServerFrame::Presence(PresenceFrame { user: user.to_owned(), online }));
+    delivery.send_to_users(&contacts, &[(message, None)]).await;
+}
+
+/// The number of nodes that watch one user.
+const WATCHERS: usize = 2;
+/// The interval at which due checks are executed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// The maximum number of users in one lookup.
+const MAX_LOOKUP: usize = 256;
+/// The maximum size of a conversation whose members are contacts of each other.
+pub(crate) const MAX_CONTACT_GROUP: usize = 50;
+/// The maximum number of contacts that one change is announced to.
+const MAX_CONTACTS: usize = 500;

@@ -1,0 +1,100 @@
+//! [`SessionTerminator`]: ends sessions on any node.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
+use tracing::{debug, warn};
+
+use super::local_sessions::LocalSessions;
+use crate::{
+    cluster::{local_node::LocalNode, router::NodeRouter, rpc::NodeForwardClient},
+    directory::SessionEntry,
+    identity::{NodeKey, SessionId},
+};
+
+/// Ends sessions on any node in the background, also after the session that replaced them has ended.
+pub(crate) struct SessionTerminator {
+    local: Arc<LocalNode>,
+    sessions: Arc<LocalSessions>,
+    router: Arc<NodeRouter>,
+    queue: mpsc::Sender<Termination>,
+    waiting: Mutex<mpsc::Receiver<Termination>>,
+}
+
+struct Termination {
+    entries: Vec<SessionEntry>,
+    reason: String,
+}
+
+impl SessionTerminator {
+    pub(crate) fn new(local: Arc<LocalNode>, sessions: Arc<LocalSessions>, router: Arc<NodeRouter>) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        Self { local, sessions, router, queue, waiting: Mutex::new(waiting) }
+    }
+
+    /// Queues these sessions to be ended.
+    pub(crate) fn terminate(&self, entries: Vec<SessionEntry>, reason: &str) {
+        if entries.is_empty() {
+            return;
+        }
+        let termination = Termination { entries, reason: reason.to_owned() };
+        if self.queue.try_send(termination).is_err() {
+            warn!(limit = MAX_WAITING, "too many sessions to end; some continue until their nodes register them again");
+        }
+    }
+
+    /// Ends queued sessions until dropped. At most one caller runs it.
+    pub(crate) async fn run(&self) {
+        let mut waiting = self.waiting.lock().await;
+        let mut calls = JoinSet::new();
+        while let Some(Termination { entries, reason }) = waiting.recv().await {
+            let mut by_node = HashMap::<NodeKey, Vec<SessionId>>::new();
+            for entry in entries {
+                by_node.entry(entry.node).or_default().push(entry.session);
+            }
+            for (node, sessions) in by_node {
+                if node == self.local.key() {
+                    for session in sessions {
+                        self.sessions.kick(session, &reason);
+                    }
+                    continue;
+                }
+                if calls.len() >= MAX_CALLS {
+                    calls.join_next().await;
+                }
+                calls.spawn(kick(Arc::clone(&self.router), node, sessions, reason.clone()));
+            }
+            while calls.try_join_next().is_some() {}
+        }
+    }
+}
+
+async fn kick(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, reason: String) {
+    let client = NodeForwardClient::new(router.client().clone());
+    for _ in 0..MAX_ATTEMPTS {
+        let address = router.view().node(node).map(|node| node.address);
+        if let Some(address) = address {
+            match client.kick(sessions.clone(), reason.clone()).address(address).await {
+                Ok(()) => return,
+                Err(error) => debug!(%node, %error, "kicking sessions of a node failed"),
+            }
+        } else if !router.is_unknown(node) {
+            // Sessions of a node that has ended have ended with it. A node that comes back registers its sessions again, and those that
+            // were replaced end then.
+            return;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// The maximum number of queued terminations.
+const MAX_WAITING: usize = 8192;
+/// The maximum number of concurrent calls to other nodes.
+const MAX_CALLS: usize = 64;
+/// The maximum number of attempts for each node.
+const MAX_ATTEMPTS: u32 = 3;
+/// The pause between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(1500);
