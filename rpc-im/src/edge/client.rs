@@ -6,12 +6,18 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use hyper::{
+    Request, StatusCode,
+    body::Incoming as HttpBody,
+    header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL},
+};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    Booked, Shared,
     allowance::Allowance,
+    answer::{Answer, refusal},
     metrics::OneMore,
+    shared::{Booked, Shared},
     watch::{Overdue, UnderWatch},
     websocket::{self, Socket},
 };
@@ -21,8 +27,28 @@ use crate::{
     envelope::{AuthOk, ClientFrame, Encoding, FrameError, ServerFrame, code},
 };
 
+/// Answers a request for `/ws` and runs the client's session on the upgraded connection.
+pub(super) fn upgrade(booked: &Arc<Booked>, request: Request<HttpBody>) -> Answer {
+    let Some(encoding) = websocket::encoding(request.headers()) else {
+        return refusal(StatusCode::BAD_REQUEST, "the subprotocol is im.v1.json or im.v1.pb");
+    };
+    if !booked.shared.node.is_ready() {
+        // The gateway or the client tries another node.
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "this node takes no logins");
+    }
+    let under_watch = booked.shared.watch.enter();
+    let mut answer = websocket::upgrade(booked, request, move |booked, socket| async move {
+        run(&booked, socket, encoding, under_watch).await;
+    });
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let name = HeaderValue::from_static(encoding.subprotocol());
+        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    answer
+}
+
 /// Speaks with a client until one of the two has enough.
-pub(super) async fn run(booked: &Booked, socket: Socket, encoding: Encoding, under_watch: UnderWatch) {
+async fn run(booked: &Booked, socket: Socket, encoding: Encoding, under_watch: UnderWatch) {
     let shared = &booked.shared;
     let mut wire = Wire { shared, socket, encoding, under_watch: &under_watch };
     // What a login and an end take is on the heap for as long as they last: a session is as small as its talk.

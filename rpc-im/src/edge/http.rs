@@ -15,18 +15,19 @@ use hyper::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Booked, Shared, gate, room, websocket};
+use super::{
+    answer::{Answer, json, refusal},
+    client, gate, room,
+    shared::{Booked, Shared},
+};
 use crate::{auth::Claims, client::LoggedIn, envelope::check_name};
-
-/// An answer whose body is at hand.
-pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Answers one request. Where it is one for a WebSocket, a task of its own goes on with the connection.
 pub(super) async fn answer(booked: Arc<Booked>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let shared = &booked.shared;
     let mut answer = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => page(),
-        (&Method::GET, "/ws") => websocket::upgrade_client(&booked, request),
+        (&Method::GET, "/ws") => client::upgrade(&booked, request),
         (&Method::GET, "/channel") => room::upgrade(&booked, request).await,
         (&Method::GET, "/gate") => json(StatusCode::OK, &Gate { nodes: nodes(shared) }),
         (&Method::GET | &Method::HEAD, "/health") => health(shared),
@@ -43,16 +44,6 @@ pub(super) async fn answer(booked: Arc<Booked>, request: Request<Incoming>) -> R
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(answer)
-}
-
-/// An answer that says what is wrong.
-pub(super) fn refusal(status: StatusCode, error: &str) -> Answer {
-    json(status, &Refusal { error })
-}
-
-#[derive(Serialize)]
-struct Refusal<'a> {
-    error: &'a str,
 }
 
 #[derive(Serialize)]
@@ -149,16 +140,6 @@ fn preflight() -> Answer {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    answer
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let text = serde_json::to_vec(value).expect("strings and numbers always serialize");
-    let mut answer = Response::new(Full::from(text));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 

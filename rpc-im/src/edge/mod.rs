@@ -10,12 +10,14 @@
 //! | what is counted? | `metrics.rs` |
 
 mod allowance;
+mod answer;
 mod client;
 mod config;
 mod gate;
 mod http;
 mod metrics;
 mod room;
+mod shared;
 mod watch;
 mod websocket;
 
@@ -24,7 +26,7 @@ pub use config::EdgeConfig;
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -32,7 +34,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,6 +43,7 @@ use crate::{
     auth::{Accounts, Secret},
 };
 use metrics::Metrics;
+use shared::{Booked, Shared};
 use watch::Watch;
 
 /// The port of a node that clients connect to.
@@ -48,29 +51,6 @@ use watch::Watch;
 pub struct Edge {
     listener: TcpListener,
     config: EdgeConfig,
-}
-
-/// What all connections of an edge share.
-pub(crate) struct Shared {
-    node: Arc<Node>,
-    secret: Secret,
-    accounts: Accounts,
-    config: EdgeConfig,
-    metrics: Metrics,
-    watch: Arc<Watch>,
-    tasks: TaskTracker,
-    places: Arc<Semaphore>,
-    entrances: Arc<Semaphore>,
-    /// Ends what is still open after the drain.
-    abort: CancellationToken,
-}
-
-/// One TCP connection in the edge's books, until dropped.
-pub(crate) struct Booked {
-    shared: Arc<Shared>,
-    _place: OwnedSemaphorePermit,
-    /// Until it is somebody's session, or a side of a room.
-    entrance: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Edge {
@@ -105,8 +85,8 @@ impl Edge {
             node: Arc::clone(&node),
             secret,
             accounts,
-            places: Arc::new(Semaphore::new(config.max_connections)),
-            entrances: Arc::new(Semaphore::new(config.max_entering)),
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            logins: Arc::new(Semaphore::new(config.max_entering)),
             config,
             metrics: Metrics::default(),
             watch: Arc::clone(&watch),
@@ -183,34 +163,6 @@ fn serve(stream: TcpStream, booked: Booked) {
             () = tokio::time::sleep(http_time) => {}
         }
     });
-}
-
-impl Shared {
-    /// The node's name, as clients hear it.
-    fn name(&self) -> String {
-        self.node.key().id.to_string()
-    }
-}
-
-impl Booked {
-    /// Takes a place and an entrance, or says that there is none.
-    fn new(shared: &Arc<Shared>) -> Result<Self, TryAcquireError> {
-        let place = Arc::clone(&shared.places).try_acquire_owned()?;
-        let entrance = Arc::clone(&shared.entrances).try_acquire_owned()?;
-        shared.metrics.connections.fetch_add(1, Relaxed);
-        Ok(Self { shared: Arc::clone(shared), _place: place, entrance: Mutex::new(Some(entrance)) })
-    }
-
-    /// It is known whose it is: the entrance is free for the next.
-    fn has_entered(&self) {
-        self.entrance.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
-impl Drop for Booked {
-    fn drop(&mut self) {
-        self.shared.metrics.connections.fetch_sub(1, Relaxed);
-    }
 }
 
 /// How long an HTTP connection is kept open for further requests.

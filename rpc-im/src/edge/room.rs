@@ -7,9 +7,9 @@ use hyper::{Request, StatusCode, body::Incoming};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    Booked, Shared,
-    http::{Answer, refusal},
+    answer::{Answer, refusal},
     metrics::OneMore,
+    shared::{Booked, Shared},
     watch::{Overdue, UnderWatch},
     websocket::{self, Socket},
 };

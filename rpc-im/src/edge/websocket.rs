@@ -4,11 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
-use hyper::{
-    HeaderMap, Request, StatusCode,
-    body::Incoming,
-    header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL},
-};
+use hyper::{HeaderMap, Request, StatusCode, body::Incoming, header::SEC_WEBSOCKET_PROTOCOL};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -21,34 +17,14 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    Booked, client,
-    http::{Answer, refusal},
+    answer::{Answer, refusal},
+    shared::Booked,
     watch::UnderWatch,
 };
 use crate::envelope::Encoding;
 
 /// A WebSocket on the connection that its request came on.
 pub(super) type Socket = WebSocketStream<TcpStream>;
-
-/// Answers a request for `/ws`, and goes on with a client's session.
-pub(super) fn upgrade_client(booked: &Arc<Booked>, request: Request<Incoming>) -> Answer {
-    let Some(encoding) = encoding(request.headers()) else {
-        return refusal(StatusCode::BAD_REQUEST, "the subprotocol is im.v1.json or im.v1.pb");
-    };
-    if !booked.shared.node.is_ready() {
-        // A gateway, or the client, goes to another one.
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "this node takes no logins");
-    }
-    let under_watch = booked.shared.watch.enter();
-    let mut answer = upgrade(booked, request, move |booked, socket| async move {
-        client::run(&booked, socket, encoding, under_watch).await;
-    });
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let name = HeaderValue::from_static(encoding.subprotocol());
-        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
-    }
-    answer
-}
 
 /// Answers a request for a WebSocket, and runs `then` on it in a task of the edge.
 pub(super) fn upgrade<F>(
@@ -113,7 +89,7 @@ async fn socket(request: Request<Incoming>, max_frame: usize) -> Option<Socket> 
 }
 
 /// The first of the client's subprotocols that is ours; JSON for a client that names none.
-fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     let mut offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().peekable();
     if offered.peek().is_none() {
         return Some(Encoding::Json);
@@ -129,6 +105,8 @@ const LINGER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     #[test]
