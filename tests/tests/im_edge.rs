@@ -73,7 +73,7 @@ async fn a_password_gives_a_token_and_a_wrong_one_does_not() {
         let mut visitor = edges.visit(0, Encoding::Json).await;
         visitor.say(ClientFrame::Auth(Auth { token: bad })).await;
         assert_eq!(visitor.error().await, code::UNAUTHENTICATED);
-        assert_eq!(visitor.end().await, Heard::Closed(CloseCode::Policy, "refused".to_owned()));
+        assert_eq!(visitor.end().await, Heard::Closed(CloseCode::Policy, "rejected".to_owned()));
     }
     assert_eq!((edges.metric(0, "im_logins_total").await, edges.metric(0, "im_logins_refused_total").await), (1, 3));
 }
@@ -82,7 +82,10 @@ async fn a_password_gives_a_token_and_a_wrong_one_does_not() {
 async fn who_presents_no_token_in_time_is_closed() {
     let edges = Edges::start(1, EdgeConfig::default().with_login_time(Duration::from_millis(200))).await;
     let mut silent = edges.visit(0, Encoding::Json).await;
-    assert_eq!(silent.hear().await, Heard::Closed(CloseCode::Policy, "no token came in time".to_owned()));
+    assert_eq!(
+        silent.hear().await,
+        Heard::Closed(CloseCode::Policy, "login timeout (EdgeConfig::login_time)".to_owned())
+    );
     let mut hasty = edges.visit(0, Encoding::Json).await;
     hasty.say(ClientFrame::Ping(Ping {})).await;
     assert_eq!(hasty.error().await, code::UNAUTHENTICATED, "the first frame is auth");
@@ -105,7 +108,7 @@ async fn an_idle_session_is_closed_and_one_that_pings_is_not() {
         end = idle.hear() => end,
         () = pings => unreachable!("it pings for ever"),
     };
-    assert_eq!(end, Heard::Closed(CloseCode::Away, "nothing came for too long".to_owned()));
+    assert_eq!(end, Heard::Closed(CloseCode::Away, "idle timeout (EdgeConfig::idle)".to_owned()));
     assert_serves(&edges, &mut living).await;
     edges.until_metric(0, "im_closed_idle_total", 1).await;
     edges.until_metric(0, "im_sessions", 1).await;
@@ -192,7 +195,7 @@ async fn a_burst_is_taken_and_a_flood_is_refused_and_then_closed() {
     for number in 0..300 {
         ann.say(send(number, "bo", "x")).await;
     }
-    assert_eq!(ann.end().await, Heard::Closed(CloseCode::Policy, "refused".to_owned()));
+    assert_eq!(ann.end().await, Heard::Closed(CloseCode::Policy, "rejected".to_owned()));
     assert_eq!(edges.metric(0, "im_closed_flood_total").await, 1);
     assert_serves(&edges, &mut bystander).await;
 }
@@ -209,7 +212,7 @@ async fn a_frame_may_be_64_kib_long_and_not_one_byte_more() {
     ann.until(|frame| matches!(frame, ServerFrame::SendAck(_)).then_some(())).await;
     ann.send(Message::text(frame((64 << 10) + 1))).await;
     assert_eq!(ann.error().await, code::TOO_LARGE);
-    assert_eq!(ann.end().await, Heard::Closed(CloseCode::Size, "refused".to_owned()));
+    assert_eq!(ann.end().await, Heard::Closed(CloseCode::Size, "rejected".to_owned()));
 }
 
 #[tokio::test]
@@ -287,8 +290,8 @@ async fn a_request_that_is_wrong_is_told_what_is_wrong() {
         (get(&format!("/{}", "x".repeat(70_000)), ""), "431", ""),
         (get("/", &format!("x: {}\r\n", "x".repeat(20_000))), "431", ""),
         (get("/", &many_headers), "431", ""),
-        (get("/nothing", ""), "404", "nothing is here"),
-        (get("/login", ""), "405", "not asked for in that way"),
+        (get("/nothing", ""), "404", "no such path"),
+        (get("/login", ""), "405", "method not allowed"),
         (get("/ws", ""), "426", "error"),
         (upgrade("Sec-WebSocket-Protocol: chat\r\n"), "400", "im.v1.json or im.v1.pb"),
         (get("/channel?type=app&channelId=short", ""), "400", "32 letters"),
@@ -297,7 +300,7 @@ async fn a_request_that_is_wrong_is_told_what_is_wrong() {
         (post(bad_name), "400", "user"),
         (post(&" ".repeat(5000)), "400", "too long"),
         // A body that never comes.
-        (b"POST /login HTTP/1.1\r\nHost: node\r\nContent-Length: 10\r\n\r\n{".to_vec(), "400", "in time"),
+        (b"POST /login HTTP/1.1\r\nHost: node\r\nContent-Length: 10\r\n\r\n{".to_vec(), "400", "EdgeConfig::http_time"),
     ] {
         let answer = edges.answer(0, &request).await;
         let line = String::from_utf8_lossy(&request[..request.len().min(60)]).into_owned();
@@ -384,7 +387,7 @@ async fn a_room_joins_its_sides_across_nodes_and_carries_bytes_only() {
         assert_eq!(app.bytes().await, bytes);
     }
     app.send(Message::text("words")).await;
-    assert_eq!(app.end().await, Heard::Closed(CloseCode::Unsupported, "a room carries binary messages".to_owned()));
+    assert_eq!(app.end().await, Heard::Closed(CloseCode::Unsupported, "rooms accept binary messages only".to_owned()));
     // The side is free again, for a third one.
     in_time(async { while edges.room(1, &format!("type=app&channelId={channel}")).await.is_err() {} }).await;
 }
@@ -417,7 +420,7 @@ async fn a_node_that_leaves_sends_its_clients_elsewhere_and_ends() {
     let mut last = clients.pop().unwrap();
     tell(&mut last, "1", "user-0", "my last words").await;
     drop(clients);
-    assert_eq!(last.end().await, Heard::Closed(CloseCode::Away, "the session is over".to_owned()));
+    assert_eq!(last.end().await, Heard::Closed(CloseCode::Away, "session closed".to_owned()));
     drained.end().await;
     assert!(health(&base).await.is_err(), "nobody listens there any more");
     let mut elsewhere = edges.enter(0, "user-0").await;
