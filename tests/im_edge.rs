@@ -127,7 +127,7 @@ impl Edges {
         client
     }
 
-    /// Logs a user in on a connection with a receive buffer of 4 KiB, so that the node's writes stall while the client does not read.
+    /// Logs a user in on a connection with a receive buffer of 4 KiB: the node's writes stall while the client does not read.
     pub async fn enter_narrow(&self, number: usize, user: &str) -> RawClient {
         let socket = TcpSocket::new_v4().expect("the system provides sockets");
         socket.set_recv_buffer_size(4096).expect("the system accepts a small receive buffer");

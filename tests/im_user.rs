@@ -16,7 +16,7 @@ use tokio::{
 use crate::{Task, in_time};
 use driver::{Command, Driver};
 
-/// One device of one user, which is connected to a node whenever one is available. Its [`Log`] records everything that it receives.
+/// One device of one user, connected to a node whenever one is available. Its [`Log`] records everything that it receives.
 ///
 /// It does not use `rpc_im::client::Client`, which hides duplicates and messages out of order.
 pub struct User {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Command, Event};
+use super::event::{Command, Event};
 use crate::envelope::{Ack, ClientFrame, Push, ServerFrame, Sync};
 
 /// The state of a client that outlives its connections: cursors, messages out of order, unanswered requests.

@@ -8,10 +8,12 @@
 //!
 //! `ledger.rs` holds the state of a client (cursors, unanswered requests) without I/O.
 
+mod event;
 mod http;
 mod ledger;
 mod line;
 
+pub use event::Event;
 pub use http::{HttpError, LoggedIn, gate, health, login};
 pub use line::{Line, LineError};
 
@@ -24,7 +26,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::envelope::{Auth, ClientFrame, Create, Encoding, Ping, Pong, Push, Recipient, Send, ServerFrame, code};
+use crate::envelope::{Auth, ClientFrame, Create, Encoding, Ping, Pong, Recipient, Send, ServerFrame, code};
+use event::Command;
 use ledger::ClientState;
 
 /// A connection of one device of a user to the cluster, over successive connections to nodes.
@@ -37,52 +40,6 @@ pub struct Client {
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     _task: JoinSet<()>,
-}
-
-/// An event of a [`Client`].
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The client is connected to a node.
-    Connected {
-        /// The name of the node.
-        node: String,
-    },
-    /// The client lost its node and connects to another one.
-    Disconnected,
-    /// The next message of a conversation. Messages of a conversation arrive in sequence and without duplicates.
-    Message(Push),
-    /// The cluster has stored a message of this client.
-    Stored {
-        /// The client's id of the message.
-        id: String,
-        /// The conversation of the message.
-        conversation: String,
-        /// The sequence number of the message in the conversation.
-        seq: u64,
-    },
-    /// The cluster rejected a request of this client; the client does not retry it.
-    Failed {
-        /// The client's id of the request.
-        id: String,
-        /// The reason of the rejection.
-        reason: String,
-    },
-    /// A conversation of the user, new or changed.
-    Conversation(crate::envelope::Conversation),
-    /// A user came online or went offline.
-    Presence(crate::envelope::Presence),
-    /// The cluster ended the session, or rejected the login. This is the last event.
-    Ended {
-        /// The reason.
-        reason: String,
-    },
-}
-
-/// A request of the program to the client's task.
-enum Command {
-    Send(Send),
-    Create(Create),
 }
 
 impl Client {
