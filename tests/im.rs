@@ -1,4 +1,4 @@
-//! A cluster in this process, over real sockets, and clients of it.
+//! [`Cluster`]: IM nodes in this process, connected by real sockets, and [`Client`]s with a session on one of them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,32 +28,33 @@ use crate::{
     relay::{Mode, Relay, free_address},
 };
 
-/// Nodes that find each other in a registry of this process. Everything of it panics when it fails.
+/// IM nodes that discover each other in a registry of this process. All methods panic on failure.
 pub struct Cluster {
-    /// Those that live.
+    /// The nodes; `None` for a killed node.
     pub nodes: Vec<Option<Node>>,
     registry: Arc<dyn Backend>,
     stores: tempfile::TempDir,
     configure: Configure,
-    /// Where nodes listen, and the ways between them, if there are ways that can be cut.
-    ways: Option<Ways>,
+    /// The relays between the nodes, if the cluster was started with them.
+    links: Option<Links>,
 }
 
 type Configure = Box<dyn Fn(NodeConfig) -> NodeConfig + std::marker::Send + std::marker::Sync>;
 
-struct Ways {
+struct Links {
+    /// The address of each node.
     addresses: Vec<SocketAddr>,
-    /// By who calls and who is called.
+    /// (calling node, called node) → relay.
     relays: HashMap<(usize, usize), Relay>,
 }
 
 impl Cluster {
-    /// A cluster of so many nodes that know each other.
+    /// Starts a cluster of `nodes` nodes, and waits until all see each other.
     pub async fn start(nodes: usize) -> Self {
         Self::start_with(nodes, |config| config).await
     }
 
-    /// The same with other numbers.
+    /// Starts a cluster whose node configurations `configure` changes.
     pub async fn start_with(
         nodes: usize,
         configure: impl Fn(NodeConfig) -> NodeConfig + std::marker::Send + std::marker::Sync + 'static,
@@ -61,22 +62,22 @@ impl Cluster {
         Self::start_on(nodes, Box::new(configure), None).await
     }
 
-    /// The same with ways between the nodes that can be [`cut`](Self::cut).
+    /// Starts a cluster whose links between nodes can be [`cut`](Self::cut).
     pub async fn start_cuttable(nodes: usize) -> Self {
         let addresses: Vec<_> = (0..nodes).map(|_| free_address()).collect();
         let mut relays = HashMap::new();
         for (one, other) in (0..nodes).flat_map(|one| (0..nodes).map(move |other| (one, other))) {
             relays.insert((one, other), Relay::to(addresses[other]).await);
         }
-        Self::start_on(nodes, Box::new(|config| config), Some(Ways { addresses, relays })).await
+        Self::start_on(nodes, Box::new(|config| config), Some(Links { addresses, relays })).await
     }
 
-    async fn start_on(nodes: usize, configure: Configure, ways: Option<Ways>) -> Self {
+    async fn start_on(nodes: usize, configure: Configure, links: Option<Links>) -> Self {
         static NAMES: AtomicU32 = AtomicU32::new(0);
         let name = format!("cluster-{}", NAMES.fetch_add(1, Ordering::Relaxed));
         let stores = tempfile::tempdir().expect("a directory can be made");
         let registry = Arc::new(Memory::named(&name));
-        let mut cluster = Self { nodes: Vec::new(), registry, stores, configure, ways };
+        let mut cluster = Self { nodes: Vec::new(), registry, stores, configure, links };
         for _ in 0..nodes {
             cluster.add().await;
         }
@@ -84,24 +85,24 @@ impl Cluster {
         cluster
     }
 
-    /// Lets two nodes not reach each other any more; all others go on to reach both.
+    /// Drops all bytes between two nodes; the other nodes still reach both.
     pub async fn cut(&self, one: usize, other: usize) {
-        self.set_way(one, other, Mode::BlackHole).await;
+        self.set_link(one, other, Mode::BlackHole).await;
     }
 
-    /// Lets them reach each other again.
+    /// Restores the link between two nodes.
     pub async fn mend(&self, one: usize, other: usize) {
-        self.set_way(one, other, Mode::Pass).await;
+        self.set_link(one, other, Mode::Pass).await;
     }
 
-    async fn set_way(&self, one: usize, other: usize, mode: Mode) {
-        let ways = self.ways.as_ref().expect("the cluster was started with ways that can be cut");
-        for way in [(one, other), (other, one)] {
-            ways.relays[&way].set(mode).await;
+    async fn set_link(&self, one: usize, other: usize, mode: Mode) {
+        let links = self.links.as_ref().expect("`start_cuttable` started the cluster");
+        for link in [(one, other), (other, one)] {
+            links.relays[&link].set(mode).await;
         }
     }
 
-    /// Starts one more node.
+    /// Starts another node.
     pub async fn add(&mut self) {
         let number = self.nodes.len();
         let node = Node::start(self.config(number)).await.expect("the node starts");
@@ -109,17 +110,17 @@ impl Cluster {
     }
 
     fn config(&self, number: usize) -> NodeConfig {
-        let (registry, listen) = match &self.ways {
+        let (registry, listen) = match &self.links {
             None => (Arc::clone(&self.registry), ([127, 0, 0, 1], 0).into()),
-            Some(ways) => {
-                let others = (0..ways.addresses.len()).filter(|other| *other != number);
-                let detours = others.map(|other| (ways.addresses[other], ways.relays[&(number, other)].address()));
-                let registry = Detours {
+            Some(links) => {
+                let others = (0..links.addresses.len()).filter(|other| *other != number);
+                let relays = others.map(|other| (links.addresses[other], links.relays[&(number, other)].address()));
+                let registry = RelayedRegistry {
                     registry: Arc::clone(&self.registry),
-                    detours: detours.collect(),
+                    relays: relays.collect(),
                     tasks: Mutex::default(),
                 };
-                (Arc::new(registry) as Arc<dyn Backend>, ways.addresses[number])
+                (Arc::new(registry) as Arc<dyn Backend>, links.addresses[number])
             }
         };
         let config = NodeConfig::new(registry, format!("ws://node-{number}/ws"))
@@ -135,22 +136,22 @@ impl Cluster {
         self.stores.path().join(format!("node-{number}"))
     }
 
-    /// A node that lives.
+    /// Returns a running node.
     pub fn node(&self, number: usize) -> &Node {
-        self.nodes[number].as_ref().expect("the node lives")
+        self.nodes[number].as_ref().expect("the node runs")
     }
 
-    /// Ends a node without a word; the registry lists it further on.
+    /// Stops a node without draining it; the registry still lists it.
     pub fn kill(&mut self, number: usize) {
         self.nodes[number] = None;
     }
 
-    /// Starts a node again that was killed, on its address, with its store.
+    /// Restarts a killed node with its address and its store.
     pub async fn restart(&mut self, number: usize, address: SocketAddr) {
         let config = self.config(number).with_listen(address);
         let started = in_time(async {
             loop {
-                // Its last life may still hold on to its store.
+                // The killed node may still have the store open.
                 match Node::start(config.clone()).await {
                     Ok(node) => return node,
                     Err(_) => sleep(Duration::from_millis(20)).await,
@@ -160,23 +161,23 @@ impl Cluster {
         self.nodes[number] = Some(started.await);
     }
 
-    /// Waits until every node that lives sees so many, and takes logins.
+    /// Waits until every running node sees `count` nodes and accepts logins.
     pub async fn until_all_see(&self, count: usize) {
         for node in self.nodes.iter().flatten() {
             until(|| node.nodes().len() == count && node.is_ready()).await;
         }
     }
 
-    /// A user's browser on a node.
+    /// Logs the browser of a user in at a node.
     pub async fn client(&self, node: usize, user: &str) -> Client {
-        self.client_on(node, user, "browser", "web").await.expect("the node lets the user in")
+        self.client_on(node, user, "browser", "web").await.expect("the node accepts the login")
     }
 
-    /// A device of a user on a node.
+    /// Logs a device of a user in at a node.
     ///
     /// # Errors
     ///
-    /// When it is not let in.
+    /// Returns an error if the node rejects the login.
     pub async fn client_on(&self, node: usize, user: &str, device: &str, platform: &str) -> Result<Client, LoginError> {
         let (user, device, platform) = (user.to_owned(), device.to_owned(), platform.to_owned());
         let (session, outbound) = in_time(self.node(node).login(Login { user, device, platform })).await?;
@@ -184,15 +185,15 @@ impl Cluster {
     }
 }
 
-/// A client: what it was told, and what it has of each conversation.
+/// A client with a session of a node, and the messages that it has received.
 pub struct Client {
-    /// What it says goes in here.
+    /// The session, which handles the frames of the client.
     pub session: Session,
-    /// What it is told comes out here.
+    /// The frames for the client.
     pub outbound: Outbound,
-    /// What it says that it has of each conversation.
+    /// The cursors of its next sync.
     pub cursors: BTreeMap<String, u64>,
-    /// What it has, by conversation and sequence number.
+    /// The received messages by conversation and sequence number.
     pub messages: BTreeMap<(String, u64), Push>,
 }
 
@@ -211,38 +212,38 @@ impl Client {
         self.session.handle(ClientFrame::Send(Send { id: id.to_owned(), to: Some(to), body: body.to_owned() }));
     }
 
-    /// Begins a conversation with others.
+    /// Creates a conversation with other users.
     pub fn create(&self, id: &str, members: &[&str]) {
         let members = members.iter().map(|member| (*member).to_owned()).collect();
         self.session.handle(ClientFrame::Create(Create { id: id.to_owned(), name: "group".to_owned(), members }));
     }
 
-    /// Asks for what it missed.
+    /// Requests the messages after its cursors.
     pub fn sync(&self) {
         self.session.handle(ClientFrame::Sync(Sync { cursors: self.cursors.clone() }));
     }
 
-    /// The next frame; a session that has ended gives none.
+    /// Returns the next frame, or `None` if the session has ended.
     pub async fn next(&mut self) -> Option<Arc<ServerFrame>> {
         let frame = in_time(self.outbound.next()).await?;
         if let ServerFrame::Push(push) = &*frame {
             let known = self.messages.insert((push.conversation.clone(), push.seq), push.clone());
-            assert!(known.is_none_or(|known| known == *push), "a place in a conversation has one message");
+            assert!(known.is_none_or(|known| known == *push), "a sequence number has one message");
         }
         Some(frame)
     }
 
-    /// The next frame that is one of those meant; what comes before is passed over.
-    pub async fn until<T>(&mut self, mut meant: impl FnMut(&ServerFrame) -> Option<T>) -> T {
+    /// Skips frames until `select` returns a value.
+    pub async fn until<T>(&mut self, mut select: impl FnMut(&ServerFrame) -> Option<T>) -> T {
         loop {
-            let frame = self.next().await.expect("the session goes on");
-            if let Some(found) = meant(&frame) {
+            let frame = self.next().await.expect("the session is open");
+            if let Some(found) = select(&frame) {
                 return found;
             }
         }
     }
 
-    /// Waits for the answer to a message; an error is a failure.
+    /// Waits for the acknowledgement of a message; panics if the node rejects it.
     pub async fn acked(&mut self, id: &str) -> SendAck {
         self.until(|frame| match frame {
             ServerFrame::SendAck(ack) if ack.id == id => Some(ack.clone()),
@@ -252,7 +253,7 @@ impl Client {
         .await
     }
 
-    /// Sends until it is acknowledged, as a client does that is told to try again.
+    /// Sends a message, and retries after each rejection until it is acknowledged.
     pub async fn send_until_acked(&mut self, id: &str, to: &str, body: &str) -> SendAck {
         loop {
             self.send(id, to, body);
@@ -267,7 +268,7 @@ impl Client {
         }
     }
 
-    /// The next message; what comes before is passed over.
+    /// Returns the next message; skips other frames.
     pub async fn pushed(&mut self) -> Push {
         self.until(|frame| match frame {
             ServerFrame::Push(push) => Some(push.clone()),
@@ -276,7 +277,7 @@ impl Client {
         .await
     }
 
-    /// The next message that says this.
+    /// Returns the next message with this body.
     pub async fn pushed_body(&mut self, body: &str) -> Push {
         self.until(|frame| match frame {
             ServerFrame::Push(push) if push.body == body => Some(push.clone()),
@@ -285,69 +286,70 @@ impl Client {
         .await
     }
 
-    /// Asks for what it missed until it has all messages of the conversation up to that one.
+    /// Syncs until the client has all messages of the conversation up to this sequence number.
     pub async fn sync_until(&mut self, conversation: &str, seq: u64) {
-        let begun = Instant::now();
+        let start = Instant::now();
         loop {
-            while let Ok(Some(())) = timeout(Duration::from_millis(1), self.took_one()).await {}
+            while let Ok(Some(())) = timeout(Duration::from_millis(1), self.receive_one()).await {}
             let have = (1..=seq).take_while(|seq| self.messages.contains_key(&(conversation.to_owned(), *seq))).count();
             if have as u64 == seq {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{have} of {seq} messages came");
+            assert!(start.elapsed() < TIMEOUT, "received {have} of {seq} messages");
             self.cursors.insert(conversation.to_owned(), have as u64);
             self.sync();
-            // A sync has no end that is told: it is over when nothing more comes.
-            while let Ok(Some(())) = timeout(Duration::from_millis(500), self.took_one()).await {}
+            // No frame marks the end of a sync: assume it after 500 ms without a frame.
+            while let Ok(Some(())) = timeout(Duration::from_millis(500), self.receive_one()).await {}
         }
     }
 
-    async fn took_one(&mut self) -> Option<()> {
+    async fn receive_one(&mut self) -> Option<()> {
         self.next().await.map(|_| ())
     }
 
-    /// What the messages that it has of a conversation say, in sequence.
+    /// Returns the bodies of the received messages of a conversation, in sequence.
     pub fn bodies(&self, conversation: &str) -> Vec<String> {
-        let of = self.messages.iter().filter(|((of, _), _)| of == conversation);
-        of.map(|(_, push)| push.body.clone()).collect()
+        let messages = self.messages.iter().filter(|((of, _), _)| of == conversation);
+        messages.map(|(_, push)| push.body.clone()).collect()
     }
 }
 
-/// Waits until it holds.
-pub async fn until(mut holds: impl FnMut() -> bool) {
+/// Waits until the condition holds; polls it every 10 ms.
+pub async fn until(mut condition: impl FnMut() -> bool) {
     in_time(async {
-        while !holds() {
+        while !condition() {
             sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
 }
 
-/// A registry that lists the nodes where the ways to them begin.
-struct Detours {
+/// A registry that lists, in place of each node, the relay to it.
+struct RelayedRegistry {
     registry: Arc<dyn Backend>,
-    detours: HashMap<SocketAddr, SocketAddr>,
+    /// Address of a node → address of the relay to it.
+    relays: HashMap<SocketAddr, SocketAddr>,
     tasks: Mutex<JoinSet<()>>,
 }
 
-impl Discovery for Detours {
+impl Discovery for RelayedRegistry {
     fn watch(&self, service: &ServiceId) -> Addresses {
         let mut listed = self.registry.watch(service);
-        let detours = self.detours.clone();
-        let (shown, seen) = watch::channel(None);
-        self.tasks.lock().expect("nobody panics with it").spawn(async move {
+        let relays = self.relays.clone();
+        let (sender, relayed) = watch::channel(None);
+        self.tasks.lock().expect("no task panics while it holds the lock").spawn(async move {
             loop {
                 let list = listed.borrow_and_update().clone();
-                let detour = |instance: &Instance| {
-                    Instance::new(*detours.get(&instance.address()).unwrap_or(&instance.address()))
+                let relay = |instance: &Instance| {
+                    Instance::new(*relays.get(&instance.address()).unwrap_or(&instance.address()))
                 };
-                shown.send_replace(list.map(|list| list.iter().map(detour).collect()));
+                sender.send_replace(list.map(|list| list.iter().map(relay).collect()));
                 if listed.changed().await.is_err() {
                     return;
                 }
             }
         });
-        seen
+        relayed
     }
 
     fn url(&self) -> &str {
@@ -355,7 +357,7 @@ impl Discovery for Detours {
     }
 }
 
-impl Registry for Detours {
+impl Registry for RelayedRegistry {
     fn register<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -369,6 +371,6 @@ impl Registry for Detours {
     }
 }
 
-/// How long nodes of these tests are believed to live after their last sign of life.
+/// The lease of the nodes: they are considered alive for this time after their last heartbeat.
 pub const LEASE: Duration = Duration::from_millis(1500);
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);

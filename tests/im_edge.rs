@@ -1,4 +1,4 @@
-//! [`Edges`]: nodes of this process with the ports for clients, and [`Visitor`]: a client that says what it likes.
+//! [`Edges`]: IM nodes in this process with their client ports, and [`RawClient`]: a client that sends arbitrary bytes.
 
 use std::{
     net::SocketAddr,
@@ -34,14 +34,14 @@ use tokio_tungstenite::{
 
 use crate::{Task, im::until, in_time};
 
-/// Nodes of this process that clients can connect to. Everything of it panics when it fails.
+/// IM nodes in this process with their client ports. All methods panic on failure.
 pub struct Edges {
-    /// In the order in which they were started.
-    pub edges: Vec<OneEdge>,
+    /// The nodes, in the order in which they were started.
+    pub edges: Vec<EdgeNode>,
 }
 
-/// A node, and its port for clients.
-pub struct OneEdge {
+/// A node with its client port.
+pub struct EdgeNode {
     /// The node.
     pub node: Arc<Node>,
     address: SocketAddr,
@@ -49,30 +49,30 @@ pub struct OneEdge {
     serving: Task<()>,
 }
 
-/// What comes to a client.
+/// An event of a [`RawClient`].
 #[derive(Debug, PartialEq)]
-pub enum Heard {
+pub enum Received {
     /// A frame.
     Frame(ServerFrame),
-    /// The node has said goodbye.
+    /// A close frame, with its code and reason.
     Closed(CloseCode, String),
-    /// The connection is over, without a goodbye.
-    Gone,
+    /// The end of the connection without a close frame.
+    Disconnected,
 }
 
-/// A client on one WebSocket, which does nothing by itself.
-pub struct Visitor {
+/// A WebSocket connection that sends nothing by itself.
+pub struct RawClient {
     socket: WebSocketStream<TcpStream>,
     encoding: Encoding,
 }
 
 impl Edges {
-    /// So many nodes that know each other, where anybody may be anybody.
+    /// Starts `count` nodes that accept any user with any password.
     pub async fn start(count: usize, config: EdgeConfig) -> Self {
         Self::start_with(count, config, || Accounts::Anyone, |node| node).await
     }
 
-    /// The same with other accounts and other nodes.
+    /// Starts `count` nodes with other accounts and node configurations.
     pub async fn start_with(
         count: usize,
         config: EdgeConfig,
@@ -86,16 +86,16 @@ impl Edges {
         let mut edges = Vec::new();
         for number in 1..=count {
             let edge = Edge::bind(([127, 0, 0, 1], 0).into(), config.clone()).await.expect("a port is free");
-            let address = edge.local_address().expect("it is bound");
+            let address = edge.local_address().expect("the listener is bound");
             let node = NodeConfig::new(Arc::clone(&registry), format!("ws://{address}/ws"))
                 .with_id(u16::try_from(number).ok().and_then(NodeId::new));
             let node = Arc::new(Node::start(configure(node)).await.expect("the node starts"));
             let (stop, stopped) = oneshot::channel::<()>();
             let serving = edge.run_until(Arc::clone(&node), secret.clone(), accounts(), async {
-                // Dropped, it says the same.
+                // A dropped sender stops the node, too.
                 let _ = stopped.await;
             });
-            edges.push(OneEdge { node, address, stop, serving: Task::begin(serving) });
+            edges.push(EdgeNode { node, address, stop, serving: Task::begin(serving) });
         }
         for edge in &edges {
             until(|| edge.node.is_ready() && edge.node.nodes().len() == count).await;
@@ -103,62 +103,63 @@ impl Edges {
         Self { edges }
     }
 
-    /// Where clients find a node: `http://host:port`.
+    /// Returns the base URL of a node: `http://host:port`.
     pub fn base(&self, number: usize) -> String {
         format!("http://{}", self.edges[number].address)
     }
 
-    /// A token of a user's device.
+    /// Returns a token for a device of a user.
     pub async fn token(&self, user: &str, device: &str) -> String {
-        login(&self.base(0), user, "", device, "test").await.expect("anybody may be anybody").token
+        login(&self.base(0), user, "", device, "test").await.expect("the node accepts any user").token
     }
 
-    /// A WebSocket on which nothing was said yet.
-    pub async fn visit(&self, number: usize, encoding: Encoding) -> Visitor {
+    /// Opens a WebSocket without logging in.
+    pub async fn connect_websocket(&self, number: usize, encoding: Encoding) -> RawClient {
         let stream = self.connect(number).await;
         let path = format!("ws://{}/ws", self.edges[number].address);
-        Visitor::begin(stream, &path, Some(encoding)).await.expect("the node takes WebSockets")
+        RawClient::connect(stream, &path, Some(encoding)).await.expect("the node accepts WebSockets")
     }
 
-    /// A user's session.
-    pub async fn enter(&self, number: usize, user: &str) -> Visitor {
-        let mut visitor = self.visit(number, Encoding::Json).await;
-        visitor.log_in(self.token(user, "device").await).await;
-        visitor
+    /// Logs a user in.
+    pub async fn enter(&self, number: usize, user: &str) -> RawClient {
+        let mut client = self.connect_websocket(number, Encoding::Json).await;
+        client.log_in(self.token(user, "device").await).await;
+        client
     }
 
-    /// A user whose side of the connection takes next to nothing while nobody reads.
-    pub async fn enter_narrow(&self, number: usize, user: &str) -> Visitor {
-        let socket = TcpSocket::new_v4().expect("there are sockets");
-        socket.set_recv_buffer_size(4096).expect("it can be small");
+    /// Logs a user in on a connection with a receive buffer of 4 KiB: the node's writes stall while the client does not read.
+    pub async fn enter_narrow(&self, number: usize, user: &str) -> RawClient {
+        let socket = TcpSocket::new_v4().expect("the system provides sockets");
+        socket.set_recv_buffer_size(4096).expect("the system accepts a small receive buffer");
         let stream = socket.connect(self.edges[number].address).await.expect("the node listens");
         let path = format!("ws://{}/ws", self.edges[number].address);
-        let mut visitor = Visitor::begin(stream, &path, Some(Encoding::Json)).await.expect("the node takes WebSockets");
-        visitor.log_in(self.token(user, "device").await).await;
-        visitor
+        let client = RawClient::connect(stream, &path, Some(Encoding::Json)).await;
+        let mut client = client.expect("the node accepts WebSockets");
+        client.log_in(self.token(user, "device").await).await;
+        client
     }
 
-    /// Opens a side of a pairing room.
+    /// Opens one side of a pairing room.
     ///
     /// # Errors
     ///
-    /// When the node refuses.
-    pub async fn room(&self, number: usize, query: &str) -> Result<Visitor, tungstenite::Error> {
+    /// Returns an error if the node rejects the request.
+    pub async fn room(&self, number: usize, query: &str) -> Result<RawClient, tungstenite::Error> {
         let path = format!("ws://{}/channel?{query}", self.edges[number].address);
-        Visitor::begin(self.connect(number).await, &path, None).await
+        RawClient::connect(self.connect(number).await, &path, None).await
     }
 
-    /// A connection on which nothing was said yet.
+    /// Opens a TCP connection.
     pub async fn connect(&self, number: usize) -> TcpStream {
         TcpStream::connect(self.edges[number].address).await.expect("the node listens")
     }
 
-    /// All that a node answers to these bytes until it closes, as text.
+    /// Sends bytes to a node, and returns its response until it closes the connection.
     pub async fn answer(&self, number: usize, request: &[u8]) -> String {
         let mut stream = self.connect(number).await;
         let mut answer = Vec::new();
         in_time(async {
-            // One that was refused half-way is not taken to its end.
+            // The node may reject the request and close the connection before it has read all bytes.
             let _ = stream.write_all(request).await;
             let _ = stream.read_to_end(&mut answer).await;
         })
@@ -166,17 +167,17 @@ impl Edges {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// The answer to `GET`.
+    /// Returns the response to a `GET` request.
     pub async fn get(&self, number: usize, path: &str) -> String {
         self.answer(number, format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes()).await
     }
 
-    /// The number that a node has under this name in its metrics.
+    /// Returns the value of a metric of a node.
     pub async fn metric(&self, number: usize, name: &str) -> u64 {
         metric(&self.get(number, "/metrics").await, name)
     }
 
-    /// Waits until a node has counted so many.
+    /// Waits until a metric of a node has this value.
     pub async fn until_metric(&self, number: usize, name: &str, value: u64) {
         in_time(async {
             while self.metric(number, name).await != value {
@@ -187,17 +188,17 @@ impl Edges {
     }
 }
 
-impl OneEdge {
-    /// Asks it to leave in order.
+impl EdgeNode {
+    /// Starts to drain the node; the returned task ends with it.
     pub fn stop(self) -> Task<()> {
-        // One that has ended by itself needs no word.
+        // The send fails if the node has ended already.
         let _ = self.stop.send(());
         self.serving
     }
 }
 
-impl Visitor {
-    async fn begin(stream: TcpStream, url: &str, encoding: Option<Encoding>) -> Result<Self, tungstenite::Error> {
+impl RawClient {
+    async fn connect(stream: TcpStream, url: &str, encoding: Option<Encoding>) -> Result<Self, tungstenite::Error> {
         let mut request = url.into_client_request()?;
         if let Some(encoding) = encoding {
             let protocol = HeaderValue::from_static(encoding.subprotocol());
@@ -207,17 +208,17 @@ impl Visitor {
         Ok(Self { socket, encoding: encoding.unwrap_or(Encoding::Json) })
     }
 
-    /// Presents a token, and is let in.
+    /// Logs in with a token; panics if the node rejects it.
     pub async fn log_in(&mut self, token: String) {
-        self.say(ClientFrame::Auth(Auth { token })).await;
-        match self.hear().await {
-            Heard::Frame(ServerFrame::AuthOk(_)) => {}
-            other => panic!("a login is answered by {other:?}"),
+        self.send_frame(ClientFrame::Auth(Auth { token })).await;
+        match self.receive().await {
+            Received::Frame(ServerFrame::AuthOk(_)) => {}
+            other => panic!("the node answers the login with {other:?}"),
         }
     }
 
-    /// Says a frame.
-    pub async fn say(&mut self, frame: ClientFrame) {
+    /// Sends a frame.
+    pub async fn send_frame(&mut self, frame: ClientFrame) {
         let message = match self.encoding {
             Encoding::Json => Message::text(frame.to_json()),
             Encoding::Protobuf => Message::binary(frame.to_protobuf()),
@@ -225,76 +226,78 @@ impl Visitor {
         self.send(message).await;
     }
 
-    /// Sends a message, whatever it is. That the node has closed already shows in what is heard next.
+    /// Sends a WebSocket message. It ignores errors: the next [`receive`](Self::receive) reports a closed connection.
     pub async fn send(&mut self, message: Message) {
         let _ = in_time(self.socket.send(message)).await;
     }
 
-    /// Writes bytes past the WebSocket.
+    /// Writes bytes to the TCP connection below the WebSocket.
     pub async fn write_raw(&mut self, bytes: &[u8]) {
         let _ = in_time(self.socket.get_mut().write_all(bytes)).await;
     }
 
-    /// What comes next.
-    pub async fn hear(&mut self) -> Heard {
+    /// Returns the next event.
+    pub async fn receive(&mut self) -> Received {
         loop {
             return match in_time(self.socket.next()).await {
-                Some(Ok(Message::Text(text))) => Heard::Frame(ServerFrame::from_json(&text).expect("a node's frame")),
-                Some(Ok(Message::Binary(bytes))) => {
-                    Heard::Frame(ServerFrame::from_protobuf(&bytes).expect("a node's frame"))
+                Some(Ok(Message::Text(text))) => {
+                    Received::Frame(ServerFrame::from_json(&text).expect("nodes send valid frames"))
                 }
-                Some(Ok(Message::Close(Some(frame)))) => Heard::Closed(frame.code, frame.reason.to_string()),
-                Some(Ok(Message::Close(None)) | Err(_)) | None => Heard::Gone,
+                Some(Ok(Message::Binary(bytes))) => {
+                    Received::Frame(ServerFrame::from_protobuf(&bytes).expect("nodes send valid frames"))
+                }
+                Some(Ok(Message::Close(Some(frame)))) => Received::Closed(frame.code, frame.reason.to_string()),
+                Some(Ok(Message::Close(None)) | Err(_)) | None => Received::Disconnected,
                 Some(Ok(_)) => continue,
             };
         }
     }
 
-    /// The next binary message, in a room.
+    /// Returns the next binary message of a room.
     pub async fn bytes(&mut self) -> Vec<u8> {
         match in_time(self.socket.next()).await {
             Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
-            other => panic!("{other:?} instead of bytes"),
+            other => panic!("expected a binary message, received {other:?}"),
         }
     }
 
-    /// The next frame that is one of those meant; what comes before is passed over.
-    pub async fn until<T>(&mut self, meant: impl Fn(&ServerFrame) -> Option<T>) -> T {
+    /// Skips frames until `select` returns a value.
+    pub async fn until<T>(&mut self, select: impl Fn(&ServerFrame) -> Option<T>) -> T {
         loop {
-            match self.hear().await {
-                Heard::Frame(frame) => {
-                    if let Some(found) = meant(&frame) {
+            match self.receive().await {
+                Received::Frame(frame) => {
+                    if let Some(found) = select(&frame) {
                         return found;
                     }
                 }
-                other => panic!("{other:?} instead of a frame"),
+                other => panic!("expected a frame, received {other:?}"),
             }
         }
     }
 
-    /// The code of the next error.
+    /// Returns the code of the next error frame.
     pub async fn error(&mut self) -> String {
         self.until(|frame| if let ServerFrame::Error(error) = frame { Some(error.code.clone()) } else { None }).await
     }
 
-    /// How it ends, whatever is said before.
-    pub async fn end(&mut self) -> Heard {
+    /// Skips frames until the connection ends; returns the end.
+    pub async fn end(&mut self) -> Received {
         loop {
-            match self.hear().await {
-                Heard::Frame(_) => {}
+            match self.receive().await {
+                Received::Frame(_) => {}
                 end => return end,
             }
         }
     }
 }
 
-/// The number that a node's metrics have under this name.
+/// Returns the value of a metric in a node's metrics.
 ///
 /// # Panics
 ///
-/// Where there is none.
+/// Panics if the metric is missing.
 pub(crate) fn metric(text: &str, name: &str) -> u64 {
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
     let value = line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    value.unwrap_or_else(|| panic!("metric {name} is missing in {text}"))
 }

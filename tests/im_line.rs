@@ -1,4 +1,4 @@
-//! Logins by hand: [`token`], [`enter`], and what is said and heard on the [`Line`] then.
+//! Logins and single frames over a [`Line`], without the retries of a client: [`token`], [`log_in`], [`send`].
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use tokio::time::{sleep, timeout};
 
 use crate::in_time;
 
-/// Why somebody is not let in.
+/// The reason why a login failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// The node is gone, or cannot tell now.
-    NotNow,
-    /// It is told to stay away, and why.
-    ForGood(String),
+pub enum LoginFailure {
+    /// The node is unreachable or unavailable: a retry may succeed.
+    Unavailable,
+    /// The node rejected the login, with this reason.
+    Rejected(String),
 }
 
-/// A token for a device of a user, from the first of these nodes that gives one.
+/// Returns a token for a device of a user, from the first of the nodes that issues one.
 pub async fn token(bases: &[String], user: &str, device: &str, platform: &str) -> String {
     loop {
         for base in bases {
             let logged_in = login(base, user, "any", device, platform);
-            if let Ok(Ok(LoggedIn { token, .. })) = timeout(HANDSHAKE, logged_in).await {
+            if let Ok(Ok(LoggedIn { token, .. })) = timeout(RESPONSE_TIMEOUT, logged_in).await {
                 return token;
             }
         }
@@ -32,69 +32,69 @@ pub async fn token(bases: &[String], user: &str, device: &str, platform: &str) -
     }
 }
 
-/// Presents a token to a node.
+/// Connects to a node and logs in once with a token.
 ///
 /// # Errors
 ///
-/// When the bearer is not let in.
-pub async fn enter(url: &str, token: &str) -> Result<Line, Refusal> {
-    let mut line = match timeout(HANDSHAKE, Line::connect(url, Encoding::Protobuf)).await {
+/// Returns an error if the node rejects the login or is unavailable.
+pub async fn try_log_in(url: &str, token: &str) -> Result<Line, LoginFailure> {
+    let mut line = match timeout(RESPONSE_TIMEOUT, Line::connect(url, Encoding::Protobuf)).await {
         Ok(Ok(line)) => line,
-        _ => return Err(Refusal::NotNow),
+        _ => return Err(LoginFailure::Unavailable),
     };
-    let entered = async {
+    let answer = async {
         line.say(&ClientFrame::Auth(Auth { token: token.to_owned() })).await?;
         line.next().await
     };
-    match timeout(LOGIN, entered).await {
+    match timeout(LOGIN_TIMEOUT, answer).await {
         Ok(Ok(ServerFrame::AuthOk(_))) => Ok(line),
         Ok(Ok(ServerFrame::Error(error))) if [code::UNAUTHENTICATED, code::REFUSED].contains(&&*error.code) => {
-            Err(Refusal::ForGood(error.message))
+            Err(LoginFailure::Rejected(error.message))
         }
-        Ok(Ok(ServerFrame::Kick(kick))) => Err(Refusal::ForGood(kick.reason)),
-        _ => Err(Refusal::NotNow),
+        Ok(Ok(ServerFrame::Kick(kick))) => Err(LoginFailure::Rejected(kick.reason)),
+        _ => Err(LoginFailure::Unavailable),
     }
 }
 
-/// The same until it is known whether the bearer is let in.
+/// Logs in with a token, and retries while the node is unavailable.
 ///
 /// # Errors
 ///
-/// Why it is not.
+/// Returns the reason if the node rejects the login.
 ///
 /// # Panics
 ///
-/// When nobody can tell for very long.
-pub async fn enter_at_last(url: &str, token: &str) -> Result<Line, String> {
+/// Panics if the node stays unavailable.
+pub async fn log_in(url: &str, token: &str) -> Result<Line, String> {
     in_time(async {
         loop {
-            match enter(url, token).await {
+            match try_log_in(url, token).await {
                 Ok(line) => return Ok(line),
-                Err(Refusal::ForGood(why)) => return Err(why),
-                Err(Refusal::NotNow) => sleep(Duration::from_millis(50)).await,
+                Err(LoginFailure::Rejected(reason)) => return Err(reason),
+                Err(LoginFailure::Unavailable) => sleep(Duration::from_millis(50)).await,
             }
         }
     })
     .await
 }
 
-/// A message to a user, as it is sent.
+/// Returns the frame of a message to a user.
 pub fn message(id: &str, user: &str, body: &str) -> ClientFrame {
     let to = Some(Recipient::User(user.to_owned()));
     ClientFrame::Send(Send { id: id.to_owned(), to, body: body.to_owned() })
 }
 
-/// Says something until it is told to be safe; what else is told meanwhile is passed over.
+/// Sends a message, and retries until it is acknowledged. Other frames are discarded.
 ///
 /// # Panics
 ///
-/// When the line ends, or it takes very long.
+/// Panics if the line ends, or if the message is not acknowledged in time.
 pub async fn send(line: &mut Line, id: &str, user: &str, body: &str) -> SendAck {
     in_time(async {
         loop {
-            line.say(&message(id, user, body)).await.expect("the line is there");
+            line.say(&message(id, user, body)).await.expect("the line is open");
             loop {
-                match line.next().await.expect("the line is there") {
+                match line.next().await.expect("the line is open") {
                     ServerFrame::SendAck(ack) if ack.id == id => return ack,
                     ServerFrame::Error(error) if error.id.as_deref() == Some(id) => break,
                     _ => {}
@@ -106,12 +106,12 @@ pub async fn send(line: &mut Line, id: &str, user: &str, body: &str) -> SendAck 
     .await
 }
 
-/// Waits until the line ends; says why it was sent away, where it was told.
+/// Waits until the line ends; returns the reason of the kick, if there was one.
 ///
 /// # Panics
 ///
-/// When it does not end for very long.
-pub async fn ended(line: &mut Line) -> Option<String> {
+/// Panics if the line does not end in time.
+pub async fn until_closed(line: &mut Line) -> Option<String> {
     in_time(async {
         let mut kicked = None;
         while let Ok(frame) = line.next().await {
@@ -124,7 +124,7 @@ pub async fn ended(line: &mut Line) -> Option<String> {
     .await
 }
 
-/// How long a node that lives may take to answer at all.
-const HANDSHAKE: Duration = Duration::from_secs(3);
-/// Longer than a node looks for who is responsible for a user.
-const LOGIN: Duration = Duration::from_secs(8);
+/// The limit of a response of a node, to a handshake or an HTTP request.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The limit of a login: longer than the 5 s for which a node retries to find the directory entry of a user.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(8);

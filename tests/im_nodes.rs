@@ -1,4 +1,4 @@
-//! [`Nodes`]: the nodes of an IM cluster as processes that tests kill, pause, end and start again; and their [`Directory`].
+//! [`Nodes`]: the nodes of an IM cluster as processes that tests kill, pause, drain and restart; and their [`Directory`].
 
 use std::{
     fmt,
@@ -19,23 +19,23 @@ use tokio::{
 
 use crate::{im_edge::metric, in_time, process, redis::RedisServer, relay::free_address};
 
-/// Who knows which user is where.
+/// The session directory of a cluster.
 pub enum Directory {
-    /// The nodes themselves.
+    /// The directory in the nodes.
     Embedded,
-    /// A Redis.
+    /// The directory in Redis.
     Redis(RedisServer),
 }
 
-/// Nodes whose clients and stores are their own, and whose secret is the same. They are killed when this is dropped.
+/// Nodes with one secret, and with a client port and a store each. Dropping this value kills them.
 ///
-/// Every method panics when it fails: a test has nothing else to do then.
+/// All methods panic on failure.
 pub struct Nodes {
     nodes: Vec<Node>,
     _files: tempfile::TempDir,
 }
 
-/// One node, which may not run at the moment. It is started again on its ports, with its store.
+/// One node, running or stopped. A restart uses the same ports and the same store.
 struct Node {
     arguments: Vec<String>,
     listen: SocketAddr,
@@ -43,14 +43,14 @@ struct Node {
     process: Option<Running>,
 }
 
-/// A process that has said that it listens.
+/// A process that has reported its addresses.
 struct Running {
     process: Child,
-    /// Kept: a process whose output nobody takes dies of it.
+    /// Kept open: a process ends by SIGPIPE when it writes to a closed pipe.
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// Runs a case with each directory, both at the same time; without a Redis it says so, and runs with the other one.
+/// Runs a case with each directory, both concurrently. Without a Redis server it reports the skip, and runs the embedded one.
 pub async fn with_each_directory<F: Future<Output = ()>>(case: impl Fn(Directory) -> F) {
     let with_redis = async {
         if let Some(server) = RedisServer::start().await {
@@ -61,7 +61,7 @@ pub async fn with_each_directory<F: Future<Output = ()>>(case: impl Fn(Directory
 }
 
 impl Directory {
-    /// Starts so many nodes that have this directory and find each other in `registry`, as [`Nodes::start`] does.
+    /// Starts `count` nodes with this directory, as [`Nodes::start`] does.
     pub async fn nodes(&self, count: usize, registry: &str, arguments: &[&str]) -> Nodes {
         match self {
             Self::Embedded => Nodes::start(count, registry, arguments).await,
@@ -83,17 +83,17 @@ impl fmt::Display for Directory {
 }
 
 impl Nodes {
-    /// Starts so many nodes that find each other in `registry`, with further arguments for each; returns once each sees all.
+    /// Starts `count` nodes that discover each other in `registry`, with additional arguments; waits until each sees all.
     pub async fn start(count: usize, registry: &str, arguments: &[&str]) -> Self {
         let registries: Vec<_> = (0..count).map(|_| (free_address(), registry.to_owned())).collect();
         Self::start_on(registries, arguments).await
     }
 
-    /// Starts nodes, each with the address where it listens for others and the registry in which it finds them.
+    /// Starts one node for each pair of RPC address and registry URL.
     pub async fn start_on(registries: Vec<(SocketAddr, String)>, arguments: &[&str]) -> Self {
         let files = tempfile::tempdir().expect("a directory can be made");
         let secret = files.path().join("secret");
-        fs::write(&secret, "the same for all nodes of this test").expect("a file can be written");
+        fs::write(&secret, "secret of all nodes of this test").expect("a file can be written");
         let mut nodes = Vec::new();
         for (number, (rpc, registry)) in registries.into_iter().enumerate() {
             let listen = free_address();
@@ -115,31 +115,31 @@ impl Nodes {
         }
         let mut all = Self { nodes, _files: files };
         for number in 0..all.nodes.len() {
-            all.begin(number).await;
+            all.start_node(number).await;
         }
-        all.until_whole().await;
+        all.until_ready().await;
         all
     }
 
-    /// Where clients find each node: `http://host:port`, whether it runs or not.
+    /// Returns the base URL of each node, running or not: `http://host:port`.
     pub fn bases(&self) -> Vec<String> {
         (0..self.nodes.len()).map(|number| self.base(number)).collect()
     }
 
-    /// Where clients find this node.
+    /// Returns the base URL of a node.
     pub fn base(&self, number: usize) -> String {
         format!("http://{}", self.nodes[number].listen)
     }
 
-    /// What this node tells clients to be its WebSocket address.
+    /// Returns the WebSocket URL that a node reports to clients.
     pub fn websocket(&self, number: usize) -> String {
         let Node { arguments, listen, .. } = &self.nodes[number];
-        let told = arguments.iter().skip_while(|argument| *argument != "--websocket").nth(1);
-        told.cloned().unwrap_or_else(|| format!("ws://{listen}/ws"))
+        let argument = arguments.iter().skip_while(|argument| *argument != "--websocket").nth(1);
+        argument.cloned().unwrap_or_else(|| format!("ws://{listen}/ws"))
     }
 
-    /// Starts a node that does not run; returns once it listens. The others may not see it yet.
-    pub async fn begin(&mut self, number: usize) {
+    /// Starts a stopped node, and waits until it listens. The other nodes may not see it yet.
+    pub async fn start_node(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let arguments: Vec<_> = node.arguments.iter().map(String::as_str).collect();
         let log = File::options().create(true).append(true).open(&node.log).expect("a log can be written");
@@ -151,46 +151,50 @@ impl Nodes {
         let mut process = process::start(command);
         let mut output = BufReader::new(process.stdout.take().expect("the output is a pipe")).lines();
         let line = in_time(output.next_line()).await.expect("the output is text");
-        assert!(line.is_some(), "a node ends before it listens: {}", fs::read_to_string(&node.log).unwrap_or_default());
+        assert!(
+            line.is_some(),
+            "the node ended before it listened: {}",
+            fs::read_to_string(&node.log).unwrap_or_default()
+        );
         node.process = Some(Running { process, output });
     }
 
-    /// Ends a node at once, as a crash would.
+    /// Kills a node with SIGKILL.
     pub async fn kill(&mut self, number: usize) {
         let Running { mut process, .. } = self.nodes[number].process.take().expect("the node runs");
-        process.kill().await.expect("a process takes a signal");
+        process.kill().await.expect("a running process can be killed");
     }
 
-    /// Asks a node to leave in order, by SIGTERM, and waits until it has; says how it ended.
-    pub async fn end(&mut self, number: usize) -> ExitStatus {
+    /// Drains a node with SIGTERM, and waits until it has ended; returns its exit status.
+    pub async fn drain(&mut self, number: usize) -> ExitStatus {
         self.signal(number, Signal::TERM);
         let Running { mut process, mut output } = self.nodes[number].process.take().expect("the node runs");
         in_time(async {
             while let Ok(Some(_)) = output.next_line().await {}
-            process.wait().await.expect("a process that was started ends")
+            process.wait().await.expect("a child process can be waited for")
         })
         .await
     }
 
-    /// Stops a node without ending it: its connections stay open and nothing answers.
+    /// Suspends a node with SIGSTOP: its connections stay open, but it does not respond.
     pub fn pause(&self, number: usize) {
         self.signal(number, Signal::STOP);
     }
 
-    /// Lets it go on after a pause.
+    /// Resumes a suspended node with SIGCONT.
     pub fn resume(&self, number: usize) {
         self.signal(number, Signal::CONT);
     }
 
-    /// Waits until all nodes that run see each other and nobody else, and take logins.
-    pub async fn until_whole(&self) {
+    /// Waits until all running nodes accept logins and see exactly each other.
+    pub async fn until_ready(&self) {
         let running: Vec<_> = self.running().collect();
         for number in &running {
             self.until_sees(*number, &running).await;
         }
     }
 
-    /// Waits until a node takes logins and sees these nodes and nobody else.
+    /// Waits until a node accepts logins and sees exactly these nodes.
     pub async fn until_sees(&self, number: usize, others: &[usize]) {
         let mut wanted: Vec<_> = others.iter().map(|other| self.websocket(*other)).collect();
         wanted.sort();
@@ -208,11 +212,11 @@ impl Nodes {
             }
         };
         if timeout(Duration::from_secs(60), sees).await.is_err() {
-            panic!("node {number} is to see {wanted:?}, and last saw {seen:?}");
+            panic!("node {number} sees {seen:?} after 60 s, expected {wanted:?}");
         }
     }
 
-    /// Waits until the nodes that run have so many sessions together.
+    /// Waits until the running nodes have this many sessions in total.
     pub async fn until_sessions(&self, wanted: u64) {
         let mut last = 0;
         let counted = async {
@@ -228,14 +232,14 @@ impl Nodes {
             }
         };
         if timeout(Duration::from_secs(60), counted).await.is_err() {
-            panic!("there are to be {wanted} sessions, and there are {last}");
+            panic!("the nodes have {last} sessions after 60 s, expected {wanted}");
         }
     }
 
-    /// The number that a node has under this name in its metrics.
+    /// Returns the value of a metric of a node.
     pub async fn metric(&self, number: usize, name: &str) -> u64 {
         let text =
-            crate::nacos::http::get(self.nodes[number].listen.port(), "/metrics").await.expect("the node answers");
+            crate::nacos::http::get(self.nodes[number].listen.port(), "/metrics").await.expect("the node responds");
         metric(&text, name)
     }
 
@@ -245,12 +249,12 @@ impl Nodes {
 
     fn signal(&self, number: usize, signal: Signal) {
         let running = self.nodes[number].process.as_ref().expect("the node runs");
-        process::send(running.process.id().expect("it was not waited for"), signal);
+        process::send(running.process.id().expect("the process has not been waited for"), signal);
     }
 }
 
 impl Drop for Nodes {
-    /// After a failure, says what the nodes said last.
+    /// After a failed test, prints the last log lines of the nodes.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;
@@ -270,5 +274,5 @@ impl Drop for Nodes {
     }
 }
 
-/// How much of a node's log is shown after a failure.
+/// The number of log lines of each node that are printed after a failed test.
 const LAST_LINES: usize = 25;

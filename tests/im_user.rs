@@ -1,9 +1,9 @@
-//! [`User`]: a client of an IM cluster that comes back by itself, and writes down all that it is told.
+//! [`User`]: a client of an IM cluster that reconnects by itself, and records everything that it receives.
 
 mod book;
 mod driver;
 
-pub use book::{Book, Message, Stored};
+pub use book::{Log, Message, Stored};
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,177 +14,177 @@ use tokio::{
 };
 
 use crate::{Task, in_time};
-use driver::{Driver, Wish};
+use driver::{Command, Driver};
 
-/// One device of one user, connected to some node for as long as there is one. What it is told is in its [`Book`].
+/// One device of one user, connected to a node whenever one is available. Its [`Log`] records everything that it receives.
 ///
-/// It is written apart from `rpc_im::client::Client`, which hides from its user what comes twice or out of order.
+/// It does not use `rpc_im::client::Client`, which hides duplicates and messages out of order.
 pub struct User {
     name: String,
-    wishes: mpsc::Sender<Wish>,
-    book: watch::Sender<Book>,
+    commands: mpsc::Sender<Command>,
+    log: watch::Sender<Log>,
     _task: Task<()>,
 }
 
-/// Where a user begins and how it behaves.
+/// The device of a user, its first node and its timeout.
 #[derive(Debug, Clone)]
-pub struct Manner {
-    /// Which of the user's devices it is.
+pub struct UserOptions {
+    /// The name of the device.
     pub device: String,
-    /// What kind of device it is.
+    /// The platform of the device.
     pub platform: String,
-    /// The node that it comes to first; without, the gate says.
+    /// The WebSocket URL of the first node; without it, the gate selects a node.
     pub first: Option<String>,
-    /// How long a node may say nothing, also not when it is asked, before it is left.
+    /// The time without a frame, even after a ping, after which the user reconnects.
     pub silence: Duration,
 }
 
-impl Default for Manner {
+impl Default for UserOptions {
     fn default() -> Self {
         let (device, platform) = ("browser".to_owned(), "web".to_owned());
         Self { device, platform, first: None, silence: Duration::from_secs(3) }
     }
 }
 
-impl Manner {
-    /// A user that comes to this node first.
+impl UserOptions {
+    /// Returns the options of a user that connects to this node first.
     pub fn at(node: impl Into<String>) -> Self {
         Self { first: Some(node.into()), ..Self::default() }
     }
 }
 
 impl User {
-    /// Begins a user that finds nodes at any of `bases`.
-    pub fn begin(name: &str, bases: Vec<String>, manner: Manner) -> Self {
-        let (wishes, asked) = mpsc::channel(WISHES);
-        let book = watch::Sender::new(Book::default());
-        let driver = Driver { name: name.to_owned(), bases, manner, book: book.clone() };
-        Self { name: name.to_owned(), wishes, book, _task: Task::begin(driver.run(asked)) }
+    /// Starts a user, which finds nodes through the gate of any of `bases`.
+    pub fn start(name: &str, bases: Vec<String>, options: UserOptions) -> Self {
+        let (commands, commands_receiver) = mpsc::channel(MAX_COMMANDS);
+        let log = watch::Sender::new(Log::default());
+        let driver = Driver { name: name.to_owned(), bases, options, log: log.clone() };
+        Self { name: name.to_owned(), commands, log, _task: Task::begin(driver.run(commands_receiver)) }
     }
 
-    /// The same, once it is on a node.
-    pub async fn come(name: &str, bases: Vec<String>, manner: Manner) -> Self {
-        let user = Self::begin(name, bases, manner);
-        user.until("is on a node", |book| book.node.is_some()).await;
+    /// Starts a user, and waits until it is connected.
+    pub async fn connect(name: &str, bases: Vec<String>, options: UserOptions) -> Self {
+        let user = Self::start(name, bases, options);
+        user.until("connected", |log| log.node.is_some()).await;
         user
     }
 
-    /// Its name.
+    /// Returns the name of the user.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it was told.
-    pub fn book(&self) -> watch::Ref<'_, Book> {
-        self.book.borrow()
+    /// Returns the record of everything that the device has received.
+    pub fn log(&self) -> watch::Ref<'_, Log> {
+        self.log.borrow()
     }
 
-    /// Says something, whose text nobody says a second time; it is said again until it is safe. Gives its id.
+    /// Sends a message with a unique body, and retries it until it is acknowledged. Returns its id.
     pub fn send(&self, to: Recipient, text: &str) -> u64 {
         let mut id = 0;
-        self.book.send_modify(|book| {
-            book.next_id += 1;
-            id = book.next_id;
+        self.log.send_modify(|log| {
+            log.next_id += 1;
+            id = log.next_id;
             let body = format!("{}/{id}: {text}", self.name);
-            book.unanswered.insert(id, (to, body));
+            log.unanswered.insert(id, (to, body));
         });
-        self.wish(Wish::Send(id));
+        self.command(Command::Send(id));
         id
     }
 
-    /// Says something to a user, and waits until it is safe.
-    pub async fn tell(&self, user: &str, text: &str) -> Stored {
+    /// Sends a message to a user, and waits until it is acknowledged.
+    pub async fn send_until_stored(&self, user: &str, text: &str) -> Stored {
         let id = self.send(Recipient::User(user.to_owned()), text);
-        self.until("is told that its message is safe", |book| book.stored.contains_key(&id)).await;
-        self.book().stored[&id].clone()
+        self.until("acknowledged", |log| log.stored.contains_key(&id)).await;
+        self.log().stored[&id].clone()
     }
 
-    /// Begins a conversation with these; gives its name.
+    /// Creates a conversation with these members; returns its id.
     pub async fn create(&self, members: &[String]) -> String {
         let mut id = 0;
-        self.book.send_modify(|book| {
-            book.next_id += 1;
-            id = book.next_id;
+        self.log.send_modify(|log| {
+            log.next_id += 1;
+            id = log.next_id;
         });
         let create = Create { id: id.to_string(), name: "all".to_owned(), members: members.to_vec() };
         in_time(async {
             loop {
-                self.wish(Wish::Create(create.clone()));
-                let is_there = self.changed(|book| book.created.contains_key(&id));
-                if timeout(Duration::from_secs(2), is_there).await.is_ok() {
-                    return self.book().created[&id].clone();
+                self.command(Command::Create(create.clone()));
+                let created = self.changed(|log| log.created.contains_key(&id));
+                if timeout(Duration::from_secs(2), created).await.is_ok() {
+                    return self.log().created[&id].clone();
                 }
             }
         })
         .await
     }
 
-    /// Asks for what it lacks until it has everything of a conversation up to this place.
+    /// Syncs until the device has all messages of a conversation up to this sequence number.
     pub async fn sync_until(&self, conversation: &str, last: u64) {
-        let whole = |book: &Book| book.cursor(conversation) >= last;
-        let asked = async {
+        let complete = |log: &Log| log.cursor(conversation) >= last;
+        let synced = async {
             loop {
-                if timeout(Duration::from_millis(1500), self.changed(whole)).await.is_ok() {
+                if timeout(Duration::from_millis(1500), self.changed(complete)).await.is_ok() {
                     return;
                 }
-                self.wish(Wish::Sync);
+                self.command(Command::Sync);
             }
         };
-        if timeout(LONG, asked).await.is_err() {
-            let book = self.book();
-            let places: Vec<_> = book.places.get(conversation).into_iter().flatten().map(|(seq, _)| *seq).collect();
+        if timeout(TIMEOUT, synced).await.is_err() {
+            let log = self.log();
+            let received: Vec<_> = log.messages.get(conversation).into_iter().flatten().map(|(seq, _)| *seq).collect();
             panic!(
-                "{} has {places:?} of the {last} of {conversation}, on {:?}, ended {:?}, refused {} times",
-                self.name, book.node, book.ended, book.refusals
+                "{} has messages {received:?} of {last} of {conversation}; node {:?}, ended {:?}, {} rejections",
+                self.name, log.node, log.ended, log.rejections
             );
         }
     }
 
-    /// Asks who is there of those it talks with.
-    pub async fn who_is_there(&self) -> BTreeSet<String> {
+    /// Syncs, and returns the contacts of the user that are online.
+    pub async fn online_contacts(&self) -> BTreeSet<String> {
         loop {
             let mut before = (0, 0);
-            self.book.send_modify(|book| {
-                book.online.clear();
-                before = (book.logins, book.refusals);
+            self.log.send_modify(|log| {
+                log.online.clear();
+                before = (log.logins, log.rejections);
             });
-            self.wish(Wish::Sync);
-            // A node does what it is asked for in order, so the answer to this comes after all of the sync.
-            self.tell(&self.name, "is that all?").await;
-            let book = self.book();
-            if before == (book.logins, book.refusals) {
-                return book.online.clone();
+            self.command(Command::Sync);
+            // A node handles the frames of a client in order: the ack of this message follows the whole answer to the sync.
+            self.send_until_stored(&self.name, "end of sync").await;
+            let log = self.log();
+            if before == (log.logins, log.rejections) {
+                return log.online.clone();
             }
         }
     }
 
-    /// Waits until this is so.
-    pub async fn until(&self, what: &str, wanted: impl Fn(&Book) -> bool) {
-        if timeout(LONG, self.changed(wanted)).await.is_err() {
-            let book = self.book();
+    /// Waits until the log satisfies a condition, which `expected` names in the panic after a timeout.
+    pub async fn until(&self, expected: &str, condition: impl Fn(&Log) -> bool) {
+        if timeout(TIMEOUT, self.changed(condition)).await.is_err() {
+            let log = self.log();
             panic!(
-                "{} is not so far that it {what}: on {:?}, ended {:?}, {} unanswered, faults {:?}",
+                "{} is not {expected} after {TIMEOUT:?}: node {:?}, ended {:?}, {} unanswered, violations {:?}",
                 self.name,
-                book.node,
-                book.ended,
-                book.unanswered.len(),
-                book.faults
+                log.node,
+                log.ended,
+                log.unanswered.len(),
+                log.violations
             );
         }
     }
 
-    async fn changed(&self, wanted: impl Fn(&Book) -> bool) {
-        let mut changes = self.book.subscribe();
-        drop(changes.wait_for(|book| wanted(book)).await.expect("this has the sender"));
+    async fn changed(&self, condition: impl Fn(&Log) -> bool) {
+        let mut changes = self.log.subscribe();
+        drop(changes.wait_for(|log| condition(log)).await.expect("`self` holds the sender"));
     }
 
-    fn wish(&self, wish: Wish) {
-        // One that has ended says so in its book, and a message is in it until it is safe.
-        let _ = self.wishes.try_send(wish);
+    fn command(&self, command: Command) {
+        // A full or closed queue loses nothing: the log holds each message until it is acknowledged, and records the end.
+        let _ = self.commands.try_send(command);
     }
 }
 
-/// What waits while a user is on no node.
-const WISHES: usize = 256;
-/// Far more than anything takes.
-const LONG: Duration = Duration::from_secs(60);
+/// The maximum number of commands that wait while the user is not connected.
+const MAX_COMMANDS: usize = 256;
+/// The limit of every wait; far longer than any of them takes.
+const TIMEOUT: Duration = Duration::from_secs(60);

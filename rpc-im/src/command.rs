@@ -1,4 +1,4 @@
-//! [`NodeArguments`]: a node as a command.
+//! [`NodeArguments`]: the command-line arguments of a node.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -11,67 +11,70 @@ use crate::{
     edge::{Edge, EdgeConfig},
 };
 
-/// What a node is told on its command line.
+/// The command-line arguments of a node.
 #[derive(Args, Clone, Debug)]
 pub struct NodeArguments {
-    /// Where clients connect: HTTP and WebSocket. Port 0 lets the system choose.
+    /// The address for clients (HTTP and WebSocket). Port 0 lets the system choose a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     pub listen: SocketAddr,
-    /// Where other nodes connect.
+    /// The address for other nodes (RPC). Port 0 lets the system choose a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub rpc: SocketAddr,
-    /// The address that other nodes are told, where it is not that of --rpc.
+    /// The address to register for other nodes, if it differs from --rpc.
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<SocketAddr>,
-    /// The URL that clients are told, where it is not ws://ADDRESS/ws of --listen: behind a gateway, the gateway's.
+    /// The WebSocket URL to hand out to clients, if it differs from ws://ADDRESS/ws of --listen: behind a gateway, the
+    /// gateway's URL.
     #[arg(long, value_name = "URL")]
     pub websocket: Option<String>,
-    /// Where nodes find each other: local:, local:/dir, nacos://host:8848.
+    /// The registry in which nodes discover each other: local:, local:/dir, nacos://host:8848.
     #[arg(long, value_name = "URL", env = "MSNB_REGISTRY", default_value = "local:")]
     pub registry: String,
-    /// The Redis in which the nodes keep who is where and which numbers they have, the same for all nodes:
-    /// redis://user:password@host:port/database, where only the host must be. Without, they keep it among themselves.
+    /// The Redis that stores the session directory and the node numbers, the same for all nodes:
+    /// redis://user:password@host:port/database, where only the host is required. Without it, the nodes keep both
+    /// themselves.
     #[arg(long, value_name = "URL", env = "MSNB_IM_REDIS", hide_env_values = true)]
     pub redis: Option<RedisUrl>,
-    /// The node's number, 0 to 1023. Without, it is made of its address; with --redis, it is one that no other node has.
+    /// The node's number, 0 to 1023. Without it, the node derives the number from its address, or with --redis takes a
+    /// free one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1023))]
     pub id: Option<u16>,
-    /// The file for messages; without, they end with the process.
+    /// The file that stores messages. Without it, messages are in memory and are lost when the process ends.
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
-    /// On how many nodes each conversation is.
+    /// The number of nodes that store each conversation.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub copies: usize,
-    /// The file with what tokens are signed with, 32 bytes at least: the same for all nodes. Without, tokens of this node are good
-    /// at this node only.
+    /// The file with the secret that signs tokens, at least 32 bytes, the same for all nodes. Without it, only this node
+    /// accepts the tokens that it issues.
     #[arg(long, value_name = "FILE")]
     pub secret: Option<PathBuf>,
-    /// The file of users: a line user:hash for each, as --hash prints it.
+    /// The password file: one line user:hash per user, as printed by --hash.
     #[arg(long, value_name = "FILE", conflicts_with = "dev_login")]
     pub users: Option<PathBuf>,
-    /// Lets anybody in as anybody, with any password.
+    /// Accepts any user name with any password. For development only.
     #[arg(long)]
     pub dev_login: bool,
-    /// Which logins of one user exclude each other.
+    /// Which devices of one user may be logged in at the same time.
     #[arg(long, value_enum, default_value_t = Devices::All)]
     pub devices: Devices,
-    /// Refuses a login that another one excludes, instead of ending the other.
+    /// Rejects a login that conflicts with an existing session, instead of ending that session.
     #[arg(long)]
     pub refuse: bool,
 }
 
-/// Which logins of one user exclude each other.
+/// The devices of one user that may be logged in at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Devices {
-    /// None.
+    /// All devices.
     All,
-    /// Those of the same platform.
+    /// One device per platform.
     OnePerPlatform,
-    /// All.
+    /// One device.
     Single,
 }
 
-/// A node that listens, and is not served yet.
+/// A node that is bound to its addresses but does not serve clients yet.
 #[derive(Debug)]
 pub struct Started {
     node: Arc<Node>,
@@ -81,29 +84,29 @@ pub struct Started {
     listen: SocketAddr,
 }
 
-/// Why a node does not start.
+/// An error of [`NodeArguments::start`].
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its port cannot be had.
+    /// The client address cannot be bound.
     #[error("cannot listen for clients on {0}")]
     Listen(SocketAddr, #[source] io::Error),
-    /// What it signs with is not there.
-    #[error("--secret")]
+    /// The secret file cannot be used.
+    #[error("invalid --secret file")]
     Secret(#[from] SecretError),
-    /// The users are not there.
-    #[error("--users")]
+    /// The password file cannot be used.
+    #[error("invalid --users file")]
     Users(#[from] UsersError),
-    /// It cannot be a node.
-    #[error("the node does not start")]
+    /// The node fails to start.
+    #[error("cannot start the node")]
     Node(#[from] rpc_core::Error),
 }
 
 impl NodeArguments {
-    /// Starts the node; it serves clients once [`Started::run_until`] is polled.
+    /// Starts the node. It serves clients once [`Started::run_until`] is polled.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read, an address cannot be had, or the registry's URL is not understood.
+    /// Returns an error if a file cannot be read, an address cannot be bound, or the registry URL is invalid.
     pub async fn start(self) -> Result<Started, StartError> {
         let secret = self.secret()?;
         let accounts = self.accounts()?;
@@ -129,7 +132,7 @@ impl NodeArguments {
         match &self.secret {
             Some(path) => Secret::read(path),
             None => {
-                warn!("no --secret: tokens of this node are good at this node only");
+                warn!("no --secret: only this node accepts the tokens that it issues");
                 Ok(Secret::random())
             }
         }
@@ -139,11 +142,11 @@ impl NodeArguments {
         match &self.users {
             Some(path) => Ok(Accounts::File(Users::read(path)?)),
             None if self.dev_login => {
-                warn!("--dev-login: ANYBODY CAN LOG IN AS ANYBODY, WITH ANY PASSWORD");
+                warn!("--dev-login: ANY CLIENT CAN LOG IN AS ANY USER WITH ANY PASSWORD");
                 Ok(Accounts::Anyone)
             }
             None => {
-                warn!("neither --users nor --dev-login: only tokens that another system has signed are good");
+                warn!("neither --users nor --dev-login: only tokens that another system signed are accepted");
                 Ok(Accounts::Elsewhere)
             }
         }
@@ -160,28 +163,28 @@ impl NodeArguments {
 }
 
 impl Started {
-    /// The node.
+    /// Returns the node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub fn listen(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Serves until `stop` is ready, then drains.
+    /// Serves clients until `stop` is ready, then drains the node.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the node ends at once.
+    /// If the future is dropped, the node stops immediately without draining.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         self.edge.run_until(self.node, self.secret, self.accounts, stop).await;
     }
 }
 
 impl std::fmt::Display for Started {
-    /// The line that a command prints once it listens.
+    /// Formats the line that a command prints once the node listens.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (node, clients, nodes) = (self.node.key().id, self.listen, self.node.rpc_address());
         write!(formatter, "node {node} serves clients on http://{clients}/ and nodes on {nodes}")

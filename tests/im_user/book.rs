@@ -1,4 +1,4 @@
-//! [`Book`]: all that one device of a user was told.
+//! [`Log`]: the record of everything that one device of a user has received.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,118 +7,118 @@ use std::{
 
 use rpc_im::envelope::{Ack, ClientFrame, Conversation, Presence, Push, Recipient, Send, SendAck, ServerFrame, Sync};
 
-/// All that one device was told.
+/// The record of one device.
 #[derive(Debug, Default)]
-pub struct Book {
-    /// The node that it is on.
+pub struct Log {
+    /// The node to which the device is connected.
     pub node: Option<String>,
-    /// How often it came to a node.
+    /// The number of successful logins.
     pub logins: u32,
-    /// Why it will not come back, when it will not.
+    /// The reason why the device will not reconnect, once the cluster has ended its session.
     pub ended: Option<String>,
-    /// What it sent and was told to be safe, by its own ids.
+    /// The acknowledged messages of this device, by its ids.
     pub stored: BTreeMap<u64, Stored>,
-    /// What it sent and was not yet told to be safe.
+    /// The messages of this device without an acknowledgement, by its ids.
     pub unanswered: BTreeMap<u64, (Recipient, String)>,
-    /// What is in each place of each conversation, as far as it was told.
-    pub places: BTreeMap<String, BTreeMap<u64, Message>>,
-    /// Who is there, by the last sync and what was said since.
+    /// The known messages of each conversation, by sequence number.
+    pub messages: BTreeMap<String, BTreeMap<u64, Message>>,
+    /// The users that are online, according to the last sync and later presence reports.
     pub online: BTreeSet<String>,
-    /// The conversations that it asked for, by its own ids.
+    /// The conversations that the device created, by its ids.
     pub created: BTreeMap<u64, String>,
-    /// What should not be.
-    pub faults: Vec<String>,
-    /// How often a message came a second time.
-    pub repeated: u32,
-    /// How often a node could not do now what it was asked for.
-    pub refusals: u32,
-    /// How long it was on no node, each time.
-    pub absences: Vec<Duration>,
+    /// Violations of a guarantee.
+    pub violations: Vec<String>,
+    /// The number of duplicate messages.
+    pub duplicates: u32,
+    /// The number of requests that a node rejected temporarily.
+    pub rejections: u32,
+    /// The duration of each time without a connection.
+    pub disconnections: Vec<Duration>,
     pub(super) next_id: u64,
     by_message: BTreeMap<u64, (String, u64)>,
     by_body: BTreeMap<String, (String, u64)>,
 }
 
-/// A message that its sender was told to be safe.
+/// An acknowledged message of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Where it was for.
+    /// The recipient.
     pub to: Recipient,
-    /// The conversation that it is in.
+    /// The conversation.
     pub conversation: String,
-    /// Its place there.
+    /// The sequence number in the conversation.
     pub seq: u64,
-    /// What is there.
+    /// The message.
     pub message: Message,
 }
 
-/// What is in one place of a conversation.
+/// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The cluster's id of it.
+    /// The cluster's id of the message.
     pub message: u64,
-    /// Who sent it.
+    /// The sender.
     pub from: String,
-    /// What it says.
+    /// The content.
     pub body: String,
 }
 
-impl Book {
-    /// Up to where it has everything of a conversation.
+impl Log {
+    /// Returns the sequence number up to which the device has all messages of a conversation.
     pub fn cursor(&self, conversation: &str) -> u64 {
-        let places = self.places.get(conversation).into_iter().flatten();
-        places.zip(1..).take_while(|((seq, _), expected)| **seq == *expected).count() as u64
+        let messages = self.messages.get(conversation).into_iter().flatten();
+        messages.zip(1..).take_while(|((seq, _), expected)| **seq == *expected).count() as u64
     }
 
     fn cursors(&self) -> BTreeMap<String, u64> {
-        self.places.keys().map(|conversation| (conversation.clone(), self.cursor(conversation))).collect()
+        self.messages.keys().map(|conversation| (conversation.clone(), self.cursor(conversation))).collect()
     }
 
-    /// Enters a message in its place, where there may be the same and nothing else; and nowhere else.
-    fn enter(&mut self, conversation: &str, seq: u64, message: Message) {
-        let place = (conversation.to_owned(), seq);
-        for (what, other) in [
-            ("this id", self.by_message.insert(message.message, place.clone())),
-            ("this text", self.by_body.insert(message.body.clone(), place.clone())),
+    /// Records a message at its position, and a violation if the position has another message or the message another position.
+    fn insert(&mut self, conversation: &str, seq: u64, message: Message) {
+        let position = (conversation.to_owned(), seq);
+        for (key, other) in [
+            ("id", self.by_message.insert(message.message, position.clone())),
+            ("body", self.by_body.insert(message.body.clone(), position.clone())),
         ] {
-            if other.as_ref().is_some_and(|other| *other != place) {
-                self.faults.push(format!("{what} is at {place:?} and at {other:?}: {message:?}"));
+            if other.as_ref().is_some_and(|other| *other != position) {
+                self.violations.push(format!("the same {key} is at {position:?} and at {other:?}: {message:?}"));
             }
         }
-        let places = self.places.entry(place.0).or_default();
-        match places.insert(seq, message.clone()) {
+        let messages = self.messages.entry(position.0).or_default();
+        match messages.insert(seq, message.clone()) {
             Some(known) if known != message => {
-                self.faults.push(format!("in {conversation} at {seq} is {message:?} and was {known:?}"));
+                self.violations.push(format!("{conversation} has {message:?} at {seq}, and had {known:?}"));
             }
-            Some(_) => self.repeated += 1,
+            Some(_) => self.duplicates += 1,
             None => {}
         }
     }
 
-    /// What is asked by one who has this and lacks what came since.
+    /// Returns a sync frame with the cursors of the device.
     pub(super) fn sync(&self) -> ClientFrame {
         ClientFrame::Sync(Sync { cursors: self.cursors() })
     }
 
-    /// What was not yet told to be safe.
-    pub(super) fn owed(&self) -> Vec<ClientFrame> {
+    /// Returns the frames of all messages without an acknowledgement.
+    pub(super) fn unanswered_frames(&self) -> Vec<ClientFrame> {
         self.unanswered.keys().filter_map(|id| self.send(*id)).collect()
     }
 
-    /// A message as it is sent; nothing once it is safe.
+    /// Returns the frame of a message, or `None` once it is acknowledged.
     pub(super) fn send(&self, id: u64) -> Option<ClientFrame> {
         let (to, body) = self.unanswered.get(&id)?.clone();
         Some(ClientFrame::Send(Send { id: id.to_string(), to: Some(to), body }))
     }
 
-    /// Writes down what a node told this user; gives what is to be answered.
-    pub(super) fn write_down(&mut self, user: &str, frame: ServerFrame) -> Option<ClientFrame> {
+    /// Records a frame of a node; returns the frame to send in response.
+    pub(super) fn record(&mut self, user: &str, frame: ServerFrame) -> Option<ClientFrame> {
         match frame {
             ServerFrame::Push(Push { message, from, conversation, seq, body }) => {
-                self.enter(&conversation, seq, Message { message, from, body });
+                self.insert(&conversation, seq, Message { message, from, body });
                 return Some(ClientFrame::Ack(Ack { message }));
             }
-            ServerFrame::SendAck(ack) => self.settle(user, ack),
+            ServerFrame::SendAck(ack) => self.acknowledge(user, ack),
             ServerFrame::Presence(Presence { user, online: true }) => {
                 self.online.insert(user);
             }
@@ -126,7 +126,7 @@ impl Book {
                 self.online.remove(&user);
             }
             ServerFrame::Conversation(Conversation { id: Some(id), conversation, .. }) => {
-                let id = id.parse().expect("it is an id of this client");
+                let id = id.parse().expect("nodes return the ids of this device");
                 self.created.insert(id, conversation);
             }
             _ => {}
@@ -134,18 +134,18 @@ impl Book {
         None
     }
 
-    fn settle(&mut self, user: &str, ack: SendAck) {
+    fn acknowledge(&mut self, user: &str, ack: SendAck) {
         let SendAck { id, message, conversation, seq } = ack;
-        let id = id.parse().expect("it is an id of this client");
+        let id = id.parse().expect("nodes return the ids of this device");
         if let Some((to, body)) = self.unanswered.remove(&id) {
             let message = Message { message, from: user.to_owned(), body };
-            self.enter(&conversation, seq, message.clone());
+            self.insert(&conversation, seq, message.clone());
             self.stored.insert(id, Stored { to, conversation, seq, message });
             return;
         }
         let stored = &self.stored[&id];
         if (&stored.conversation, stored.seq, stored.message.message) != (&conversation, seq, message) {
-            self.faults.push(format!("{stored:?} is acknowledged again as {message} in {conversation} at {seq}"));
+            self.violations.push(format!("{stored:?} is acknowledged again as {message} in {conversation} at {seq}"));
         }
     }
 }

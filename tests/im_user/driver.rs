@@ -1,4 +1,4 @@
-//! [`Driver`]: the task of a user, which speaks with one node after the other.
+//! [`Driver`]: the task of a user, which connects to one node after another.
 
 use std::time::{Duration, Instant};
 
@@ -11,87 +11,88 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
-use super::{Book, Manner};
+use super::{Log, UserOptions};
 use crate::{
-    im_line::{Refusal, enter, token},
+    im_line::{LoginFailure, token, try_log_in},
     in_time,
 };
 
-/// What the task of a user is asked to do. What is to be sent is in the book.
-pub(super) enum Wish {
+/// A command to the task of a user. The log holds the messages to send.
+pub(super) enum Command {
     Send(u64),
     Create(Create),
     Sync,
 }
 
-/// Speaks for a user with one node after the other.
+/// Keeps one device of a user connected.
 pub(super) struct Driver {
     pub(super) name: String,
     pub(super) bases: Vec<String>,
-    pub(super) manner: Manner,
-    pub(super) book: watch::Sender<Book>,
+    pub(super) options: UserOptions,
+    pub(super) log: watch::Sender<Log>,
 }
 
-/// The time on one node.
-struct Visit<'a> {
+/// The connection to one node.
+struct Connection<'a> {
     driver: &'a Driver,
     line: Line,
-    says: Vec<ClientFrame>,
-    /// When the node last said something.
-    heard: Instant,
-    /// When to ask again for what the node could not do.
-    asks_again: Option<Instant>,
-    /// When to go, and where.
-    leaves: Option<(Instant, String)>,
+    /// The frames to send.
+    pending: Vec<ClientFrame>,
+    /// The time of the last frame from the node.
+    last_read: Instant,
+    /// The time to repeat requests that the node rejected temporarily.
+    retry_at: Option<Instant>,
+    /// The time to reconnect, and the node to connect to.
+    reconnect_at: Option<(Instant, String)>,
 }
 
-/// Why a user is on a node no more.
-enum Leaving {
-    /// It looks for another one; this one, if there is one.
+/// The reason why a connection has ended.
+enum Disconnect {
+    /// The connection failed: the driver connects to this node, or to one from the gate.
     Lost(Option<String>),
-    /// It was told to stay away.
+    /// The cluster ended the session: the driver stops.
     Ended(String),
 }
 
 impl Driver {
-    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Wish>) {
-        let token = in_time(token(&self.bases, &self.name, &self.manner.device, &self.manner.platform)).await;
-        let mut next = self.manner.first.take();
-        let mut gone = Instant::now();
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let token = in_time(token(&self.bases, &self.name, &self.options.device, &self.options.platform)).await;
+        let mut next = self.options.first.take();
+        let mut lost_at = Instant::now();
         loop {
             let url = match next.take() {
                 Some(url) => url,
                 None => self.gate().await,
             };
-            let leaving = match enter(&url, &token).await {
+            let disconnect = match try_log_in(&url, &token).await {
                 Ok(line) => {
-                    self.book.send_modify(|book| {
-                        if book.logins > 0 {
-                            book.absences.push(gone.elapsed());
+                    self.log.send_modify(|log| {
+                        if log.logins > 0 {
+                            log.disconnections.push(lost_at.elapsed());
                         }
-                        (book.logins, book.node) = (book.logins + 1, Some(url));
+                        (log.logins, log.node) = (log.logins + 1, Some(url));
                     });
-                    let leaving = Visit::begin(&self, line).last(&mut asked).await;
-                    gone = Instant::now();
-                    self.book.send_modify(|book| book.node = None);
-                    leaving
+                    let disconnect = Connection::new(&self, line).run(&mut commands).await;
+                    lost_at = Instant::now();
+                    self.log.send_modify(|log| log.node = None);
+                    disconnect
                 }
-                Err(Refusal::NotNow) => Leaving::Lost(None),
-                Err(Refusal::ForGood(why)) => Leaving::Ended(why),
+                Err(LoginFailure::Unavailable) => Disconnect::Lost(None),
+                Err(LoginFailure::Rejected(reason)) => Disconnect::Ended(reason),
             };
-            match leaving {
-                Leaving::Ended(why) => return self.book.send_modify(|book| book.ended = Some(why)),
-                Leaving::Lost(other) => next = other,
+            match disconnect {
+                Disconnect::Ended(reason) => return self.log.send_modify(|log| log.ended = Some(reason)),
+                Disconnect::Lost(other) => next = other,
             }
             sleep(Duration::from_millis(rand::random_range(20..120))).await;
         }
     }
 
-    /// What the first node that answers says.
+    /// Returns the first node of the gate of the first node that responds.
     async fn gate(&self) -> String {
         loop {
             let base = &self.bases[rand::random_range(0..self.bases.len())];
-            if let Ok(Ok(nodes)) = timeout(HTTP, gate(base)).await
+            if let Ok(Ok(nodes)) = timeout(HTTP_TIMEOUT, gate(base)).await
                 && let Some(node) = nodes.into_iter().next()
             {
                 return node;
@@ -101,96 +102,98 @@ impl Driver {
     }
 }
 
-impl<'a> Visit<'a> {
-    fn begin(driver: &'a Driver, line: Line) -> Self {
-        let mut visit = Self { driver, line, says: Vec::new(), heard: Instant::now(), asks_again: None, leaves: None };
-        visit.ask_for_all();
-        visit
+impl<'a> Connection<'a> {
+    fn new(driver: &'a Driver, line: Line) -> Self {
+        let last_read = Instant::now();
+        let mut connection = Self { driver, line, pending: Vec::new(), last_read, retry_at: None, reconnect_at: None };
+        connection.request_all();
+        connection
     }
 
-    /// Speaks with the node until one of the two has enough.
-    async fn last(mut self, asked: &mut mpsc::Receiver<Wish>) -> Leaving {
+    /// Exchanges frames with the node until the connection ends.
+    async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Disconnect {
         let mut ticks = interval(TICK);
         loop {
-            for frame in self.says.drain(..) {
-                // A node that is paused takes no more at some time.
-                if !matches!(timeout(self.driver.manner.silence, self.line.say(&frame)).await, Ok(Ok(()))) {
-                    return Leaving::Lost(None);
+            for frame in self.pending.drain(..) {
+                // Once the buffers to a paused node are full, a write does not complete.
+                if !matches!(timeout(self.driver.options.silence, self.line.say(&frame)).await, Ok(Ok(()))) {
+                    return Disconnect::Lost(None);
                 }
             }
-            // Each may be dropped: the line and the queue lose nothing.
-            let leaving = tokio::select! {
+            // All branches are cancel-safe: the line and the queue keep what a dropped branch did not return.
+            let disconnect = tokio::select! {
                 frame = self.line.next() => match frame {
-                    Ok(frame) => self.hear(frame),
-                    Err(_) => Some(Leaving::Lost(None)),
+                    Ok(frame) => self.handle_frame(frame),
+                    Err(_) => Some(Disconnect::Lost(None)),
                 },
-                wish = asked.recv() => match wish {
-                    Some(wish) => self.wish(wish),
-                    // The user is being dropped, and this task with it.
+                command = commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    // The user is being dropped, which aborts this task.
                     None => return std::future::pending().await,
                 },
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => self.handle_tick(),
             };
-            if let Some(leaving) = leaving {
-                return leaving;
+            if let Some(disconnect) = disconnect {
+                return disconnect;
             }
         }
     }
 
-    fn wish(&mut self, wish: Wish) -> Option<Leaving> {
-        match wish {
-            Wish::Sync => self.says.push(self.driver.book.borrow().sync()),
-            Wish::Create(create) => self.says.push(ClientFrame::Create(create)),
-            Wish::Send(id) => self.says.extend(self.driver.book.borrow().send(id)),
+    fn handle_command(&mut self, command: Command) -> Option<Disconnect> {
+        match command {
+            Command::Sync => self.pending.push(self.driver.log.borrow().sync()),
+            Command::Create(create) => self.pending.push(ClientFrame::Create(create)),
+            Command::Send(id) => self.pending.extend(self.driver.log.borrow().send(id)),
         }
         None
     }
 
-    fn tick(&mut self) -> Option<Leaving> {
-        let (now, silence) = (Instant::now(), self.driver.manner.silence);
-        if now - self.heard > silence {
-            return Some(Leaving::Lost(None));
+    fn handle_tick(&mut self) -> Option<Disconnect> {
+        let (now, silence) = (Instant::now(), self.driver.options.silence);
+        if now - self.last_read > silence {
+            return Some(Disconnect::Lost(None));
         }
-        if now - self.heard > silence / 3 {
-            self.says.push(ClientFrame::Ping(Ping {}));
+        if now - self.last_read > silence / 3 {
+            self.pending.push(ClientFrame::Ping(Ping {}));
         }
-        if self.asks_again.take_if(|at| *at <= now).is_some() {
-            self.ask_for_all();
+        if self.retry_at.take_if(|at| *at <= now).is_some() {
+            self.request_all();
         }
-        self.leaves.take_if(|(at, _)| *at <= now).map(|(_, node)| Leaving::Lost(Some(node)))
+        self.reconnect_at.take_if(|(at, _)| *at <= now).map(|(_, node)| Disconnect::Lost(Some(node)))
     }
 
-    fn hear(&mut self, frame: ServerFrame) -> Option<Leaving> {
-        self.heard = Instant::now();
-        let book = &self.driver.book;
+    fn handle_frame(&mut self, frame: ServerFrame) -> Option<Disconnect> {
+        self.last_read = Instant::now();
+        let log = &self.driver.log;
         match frame {
-            ServerFrame::Kick(kick) => return Some(Leaving::Ended(kick.reason)),
+            ServerFrame::Kick(kick) => return Some(Disconnect::Ended(kick.reason)),
             ServerFrame::Reconnect(Reconnect { nodes, within_ms }) => {
-                let at = self.heard + Duration::from_millis(within_ms.into()).mul_f64(rand::random());
-                self.leaves = nodes.into_iter().next().map(|node| (at, node));
+                let at = self.last_read + Duration::from_millis(within_ms.into()).mul_f64(rand::random());
+                self.reconnect_at = nodes.into_iter().next().map(|node| (at, node));
             }
-            ServerFrame::Ping(_) => self.says.push(ClientFrame::Pong(Pong {})),
+            ServerFrame::Ping(_) => self.pending.push(ClientFrame::Pong(Pong {})),
             ServerFrame::Error(error) if [code::UNAVAILABLE, code::TOO_MANY].contains(&&*error.code) => {
-                self.asks_again.get_or_insert(self.heard + AGAIN);
-                book.send_modify(|book| book.refusals += 1);
+                self.retry_at.get_or_insert(self.last_read + RETRY_PAUSE);
+                log.send_modify(|log| log.rejections += 1);
             }
-            ServerFrame::Error(error) => book.send_modify(|book| book.faults.push(format!("{error:?}"))),
-            ServerFrame::Lagging(_) => self.says.push(book.borrow().sync()),
-            frame => book.send_modify(|book| self.says.extend(book.write_down(&self.driver.name, frame))),
+            ServerFrame::Error(error) => log.send_modify(|log| log.violations.push(format!("{error:?}"))),
+            ServerFrame::Lagging(_) => self.pending.push(log.borrow().sync()),
+            frame => log.send_modify(|log| self.pending.extend(log.record(&self.driver.name, frame))),
         }
         None
     }
 
-    fn ask_for_all(&mut self) {
-        let book = self.driver.book.borrow();
-        self.says.push(book.sync());
-        self.says.extend(book.owed());
+    /// Queues a sync and every unanswered message.
+    fn request_all(&mut self) {
+        let log = self.driver.log.borrow();
+        self.pending.push(log.sync());
+        self.pending.extend(log.unanswered_frames());
     }
 }
 
-/// How long a node has to answer over HTTP.
-const HTTP: Duration = Duration::from_secs(1);
-/// How often a user looks at the clock.
+/// The limit of an HTTP request to a gate.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval at which a connection checks its timers.
 const TICK: Duration = Duration::from_millis(250);
-/// When something is asked for again that a node could not do.
-const AGAIN: Duration = Duration::from_millis(400);
+/// The pause before requests are repeated that a node rejected temporarily.
+const RETRY_PAUSE: Duration = Duration::from_millis(400);

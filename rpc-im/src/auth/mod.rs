@@ -1,4 +1,4 @@
-//! Who somebody is: a password is checked once, at `POST /login`, and a signed token stands for it from then on.
+//! Authentication: `POST /login` checks a password once and issues a signed token, which replaces the password afterwards.
 
 mod secret;
 mod token;
@@ -8,27 +8,27 @@ pub use secret::{Secret, SecretError};
 pub use token::{Claims, TokenError};
 pub use users::{Busy, Users, UsersError};
 
-/// Whose passwords `POST /login` takes.
+/// The source of the passwords that `POST /login` accepts.
 #[derive(Debug)]
 pub enum Accounts {
-    /// Nobody's: tokens come from another system that has the secret.
+    /// No password is accepted: another system that has the secret issues the tokens.
     Elsewhere,
-    /// Those of a file.
+    /// Users and password hashes of a file.
     File(Users),
-    /// Any user with any password: for a machine on which everybody may be anybody.
+    /// Any user with any password: for development on a trusted machine.
     Anyone,
 }
 
 impl Accounts {
-    /// Whether this is the password of that user.
+    /// Returns whether `password` is the password of `user`.
     ///
     /// # Errors
     ///
-    /// [`Busy`] while too many passwords wait to be checked.
+    /// Returns [`Busy`] while too many password checks wait.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a check that has begun goes on to its end, and keeps its place until then.
+    /// If the future is dropped, a check that has started runs to its end and holds its permit until then.
     pub async fn check(&self, user: &str, password: &str) -> Result<bool, Busy> {
         match self {
             Self::Elsewhere => Ok(false),

@@ -1,60 +1,60 @@
-//! [`Secret`]: what nodes sign tokens with.
+//! [`Secret`]: the key that signs tokens.
 
 use std::{fmt, fs, io, path::Path};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What the nodes of a cluster sign tokens with, by HMAC-SHA-256; whoever has it can be anybody.
+/// The HMAC-SHA-256 key that the nodes of a cluster sign tokens with. Its holder can impersonate every user.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
-/// Why there is no secret.
+/// An error of [`Secret::read`] or [`Secret::new`].
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
-    #[error("the secret cannot be read")]
+    #[error("cannot read the secret file")]
     Io(#[from] io::Error),
-    /// The file is too short to be one.
-    #[error("the secret has {0} bytes and needs {min} at least", min = Secret::MIN_LEN)]
+    /// The secret has this many bytes, which is less than [`Secret::MIN_LEN`].
+    #[error("secret is {0} bytes, minimum is {min} (Secret::MIN_LEN)", min = Secret::MIN_LEN)]
     Short(usize),
 }
 
 impl Secret {
-    /// The shortest secret, in bytes.
+    /// The minimum length of a secret, in bytes.
     pub const MIN_LEN: usize = 32;
 
-    /// Reads a secret from a file, without the white space at its ends.
+    /// Reads a secret from a file and trims leading and trailing ASCII white space.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or has less than [`MIN_LEN`](Self::MIN_LEN) bytes.
+    /// Returns an error if the file cannot be read or has fewer than [`MIN_LEN`](Self::MIN_LEN) bytes after trimming.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
         Self::new(fs::read(path)?.trim_ascii())
     }
 
-    /// A secret of these bytes.
+    /// Creates a secret from bytes.
     ///
     /// # Errors
     ///
-    /// When there are less than [`MIN_LEN`](Self::MIN_LEN).
+    /// Returns [`SecretError::Short`] for fewer than [`MIN_LEN`](Self::MIN_LEN) bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, SecretError> {
         if bytes.len() < Self::MIN_LEN {
             return Err(SecretError::Short(bytes.len()));
         }
-        Ok(Self(Hmac::new_from_slice(bytes).expect("HMAC takes a key of any length")))
+        Ok(Self(Hmac::new_from_slice(bytes).expect("HMAC accepts keys of any length")))
     }
 
-    /// A secret that nobody else has: its tokens are good with this one alone.
+    /// Creates a random secret. Only this process accepts tokens that are signed with it.
     pub fn random() -> Self {
-        Self::new(&rand::random::<[u8; Self::MIN_LEN]>()).expect("it is as long as it must be")
+        Self::new(&rand::random::<[u8; Self::MIN_LEN]>()).expect("MIN_LEN bytes are a valid secret")
     }
 
     pub(super) fn sign(&self, bytes: &[u8]) -> [u8; 32] {
         self.0.clone().chain_update(bytes).finalize().into_bytes().into()
     }
 
-    /// Compares in the same time, however much is right.
+    /// Verifies a signature in constant time.
     pub(super) fn is_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
         self.0.clone().chain_update(bytes).verify_slice(signature).is_ok()
     }
@@ -71,13 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_32_bytes_at_least() {
+    fn new_requires_32_bytes() {
         assert!(Secret::new(&[7; 32]).is_ok());
-        assert_eq!(Secret::new(&[7; 31]).unwrap_err().to_string(), "the secret has 31 bytes and needs 32 at least");
+        assert_eq!(
+            Secret::new(&[7; 31]).unwrap_err().to_string(),
+            "secret is 31 bytes, minimum is 32 (Secret::MIN_LEN)"
+        );
     }
 
     #[test]
-    fn a_file_may_end_with_a_line_feed() {
+    fn read_ignores_trailing_line_feed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), [&[b'x'; 32][..], b"\n"].concat()).unwrap();
         let secret = Secret::read(file.path()).unwrap();

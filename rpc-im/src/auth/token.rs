@@ -1,6 +1,7 @@
-//! [`Claims`]: what a token says, and how it is written: a JSON Web Token (RFC 7519) signed by HS256.
+//! [`Claims`]: the content of a token, which is a JSON Web Token (RFC 7519) signed with HS256.
 //!
-//! Other systems sign the same with the same secret. Nothing else than HS256 is ever taken, whatever the token's header wishes.
+//! Another system that has the secret can issue the same tokens. Verification accepts HS256 only, whatever algorithm the
+//! token's header names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,56 +11,56 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 use crate::envelope::check_name;
 
-/// Who the bearer of a token is, and until when.
+/// The claims of a token: the identity of its bearer and its expiry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// The user.
+    /// The name of the user (`sub`).
     #[serde(rename = "sub")]
     pub user: String,
-    /// The user's device: each has a session of its own.
+    /// The name of the user's device; each device has its own session. Default: `default`.
     #[serde(default = "Claims::unnamed")]
     pub device: String,
-    /// What kind of device: `web`, `phone`, …
+    /// The kind of device, such as `web` or `phone`. Default: `default`.
     #[serde(default = "Claims::unnamed")]
     pub platform: String,
-    /// Seconds since 1970 after which it is worth nothing.
+    /// The expiry (`exp`), in seconds since 1970; the token is invalid from this second on.
     #[serde(rename = "exp")]
     pub expires: u64,
 }
 
-/// Why a token is worth nothing.
+/// The reason why [`Claims::verify`] rejects a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a token signed by HS256.
-    #[error("not a token of this kind")]
+    /// The token is not a JSON Web Token with HS256, is too long, or has an invalid name.
+    #[error("token is not a valid HS256 JSON Web Token")]
     Malformed,
-    /// Signed with another secret, or changed since.
-    #[error("the token was not signed here")]
+    /// The signature does not match: another secret, or a changed token.
+    #[error("token signature does not match the secret")]
     Forged,
-    /// It was good once.
-    #[error("the token is too old")]
+    /// The expiry has passed.
+    #[error("token has expired")]
     Expired,
 }
 
 impl Claims {
-    /// How long a token of `POST /login` is good.
+    /// The lifetime of a token from `POST /login`: 12 hours.
     pub const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 
-    /// The longest token, in bytes.
+    /// The maximum length of a token, in bytes.
     pub const MAX_TOKEN: usize = 2048;
 
-    /// Claims that are good for [`LIFE`](Self::LIFE) from `now` on.
+    /// Creates claims that expire [`LIFE`](Self::LIFE) after `now`.
     pub fn lasting(user: String, device: String, platform: String, now: SystemTime) -> Self {
         let expires = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + Self::LIFE.as_secs();
         Self { user, device, platform, expires }
     }
 
-    /// What a device or a platform without a name is called.
+    /// Returns the name of a device or a platform that the client did not name.
     pub(crate) fn unnamed() -> String {
         "default".to_owned()
     }
 
-    /// The token that says this.
+    /// Encodes the claims as a signed token.
     pub fn sign(&self, secret: &Secret) -> String {
         let claims = serde_json::to_vec(self).expect("strings and numbers always serialize");
         let mut token = format!("{}.{}", BASE64URL_NOPAD.encode(HEADER), BASE64URL_NOPAD.encode(&claims));
@@ -69,19 +70,19 @@ impl Claims {
         token
     }
 
-    /// What a token says, if it is good at the time `now`.
+    /// Returns the claims of a token that is valid at the time `now`.
     ///
     /// # Errors
     ///
-    /// For a token of another kind or of another secret, one that was changed, and one that is too old.
+    /// Returns an error for a malformed token, a signature that does not match the secret, and an expired token.
     pub fn verify(token: &str, secret: &Secret, now: SystemTime) -> Result<Self, TokenError> {
         if token.len() > Self::MAX_TOKEN {
             return Err(TokenError::Malformed);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        // The header's only wish that is heard is the one that is granted anyway.
-        let Header { alg } = decode(header)?;
+        // Verification always uses HS256: `alg` can only cause a rejection, never choose another algorithm.
+        let JoseHeader { alg } = decode(header)?;
         if alg != "HS256" {
             return Err(TokenError::Malformed);
         }
@@ -99,13 +100,13 @@ impl Claims {
     }
 }
 
-/// A token's first part.
+/// The first part of a token.
 #[derive(Deserialize)]
-struct Header {
+struct JoseHeader {
     alg: String,
 }
 
-/// The first part of the tokens made here.
+/// The first part of the tokens that [`Claims::sign`] returns.
 const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
@@ -117,7 +118,7 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
 mod tests {
     use super::*;
 
-    /// The key and the time of the tests.
+    /// The key that signed [`FOREIGN`].
     fn secret() -> Secret {
         Secret::new(b"0123456789abcdef0123456789abcdef").unwrap()
     }
@@ -130,7 +131,7 @@ mod tests {
         Claims { user: "ann".into(), device: "d1".into(), platform: "web".into(), expires: 2_000_000_000 }
     }
 
-    /// Signed by another implementation: Python's hmac and base64.
+    /// A token from another implementation: Python's `hmac` and `base64`.
     const FOREIGN: &str = concat!(
         "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.",
         "eyJzdWIiOiJhbm4iLCJkZXZpY2UiOiJkMSIsInBsYXRmb3JtIjoid2ViIiwiZXhwIjoyMDAwMDAwMDAwfQ.",
@@ -138,21 +139,21 @@ mod tests {
     );
 
     #[test]
-    fn a_token_is_what_other_systems_make() {
+    fn sign_matches_another_implementation() {
         assert_eq!(ann().sign(&secret()), FOREIGN);
         assert_eq!(Claims::verify(FOREIGN, &secret(), at(1_999_999_999)), Ok(ann()));
     }
 
     #[test]
-    fn a_token_ends_at_its_second() {
+    fn verify_rejects_token_at_its_expiry_second() {
         assert_eq!(Claims::verify(FOREIGN, &secret(), at(2_000_000_000)), Err(TokenError::Expired));
     }
 
     #[test]
-    fn no_bit_of_a_token_can_be_changed() {
-        for place in 0..FOREIGN.len() {
+    fn verify_rejects_changed_bytes() {
+        for index in 0..FOREIGN.len() {
             let mut token = FOREIGN.as_bytes().to_vec();
-            token[place] = if token[place] == b'A' { b'B' } else { b'A' };
+            token[index] = if token[index] == b'A' { b'B' } else { b'A' };
             let token = String::from_utf8(token).unwrap();
             assert!(Claims::verify(&token, &secret(), at(0)).is_err(), "{token}");
         }
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_algorithm_that_a_token_wishes_is_not_granted() {
+    fn verify_rejects_other_algorithms() {
         let (_, rest) = FOREIGN.split_once('.').unwrap();
         for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512"}"#, r#"{}"#, "x"] {
             let token = format!("{}.{rest}", BASE64URL_NOPAD.encode(header.as_bytes()));
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_a_name_that_is_none_is_refused() {
+    fn verify_rejects_invalid_names_and_malformed_tokens() {
         for user in ["", "a\nb", &"n".repeat(129)] {
             let token = Claims { user: user.into(), ..ann() }.sign(&secret());
             assert_eq!(Claims::verify(&token, &secret(), at(0)), Err(TokenError::Malformed), "{user}");

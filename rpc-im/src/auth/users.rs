@@ -1,4 +1,4 @@
-//! [`Users`]: a file of users and Argon2 hashes.
+//! [`Users`]: a password file with Argon2 hashes.
 
 use std::{collections::HashMap, fmt, fs, io, path::Path, sync::Arc};
 
@@ -10,58 +10,59 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::envelope::check_name;
 
-/// Users and the hashes of their passwords, from a file with a line `user:hash` for each.
+/// Users and the hashes of their passwords, from a file with one line `user:hash` per user.
 ///
-/// A hash is a PHC string such as `$argon2id$v=19$m=19456,t=2,p=1$…`. Empty lines and those that begin with `#` say nothing.
+/// A hash is a PHC string such as `$argon2id$v=19$m=19456,t=2,p=1$…`. The parser ignores empty lines and lines that start
+/// with `#`.
 pub struct Users {
     hashes: HashMap<String, String>,
-    /// Checked instead of the hash of a user that is not there, so that both take as long.
-    nobody: String,
+    /// Verified in place of the hash of an unknown user, so that both cases take the same time.
+    dummy_hash: String,
     running: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
-/// Too many passwords wait to be checked.
+/// The error of a login that exceeds the limit of waiting password checks.
 #[derive(Debug, thiserror::Error)]
-#[error("too many logins at once")]
+#[error("too many waiting password checks, limit is {limit} (Users::WAITING)", limit = Users::WAITING)]
 pub struct Busy;
 
-/// Why a file of users is none.
+/// An error in a password file.
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {
-    /// It cannot be read.
-    #[error("the file of users cannot be read")]
+    /// The file cannot be read.
+    #[error("cannot read the password file")]
     Io(#[from] io::Error),
-    /// A line of it is wrong.
-    #[error("line {line} of the file of users: {reason}")]
+    /// A line is invalid.
+    #[error("password file line {line}: {reason}")]
     Line {
-        /// Which, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The cause.
         reason: String,
     },
 }
 
 impl Users {
-    /// How many passwords are checked at a time. Each takes a processor for some 20 ms, and 19 MiB of memory.
+    /// The maximum number of concurrent password checks. A check uses one CPU for about 20 ms and 19 MiB of memory.
     pub const RUNNING: usize = 2;
-    /// How many more wait for that.
+    /// The maximum number of password checks that wait for a running one.
     pub const WAITING: usize = 64;
 
-    /// Reads a file of users.
+    /// Reads a password file.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, and for the first line that is wrong.
+    /// Returns an error if the file cannot be read, and for the first invalid line.
     pub fn read(path: &Path) -> Result<Self, UsersError> {
         Self::parse(&fs::read_to_string(path)?)
     }
 
-    /// Users from the text of such a file.
+    /// Parses the text of a password file.
     ///
     /// # Errors
     ///
-    /// For the first line that is wrong.
+    /// Returns an error for the first invalid line.
     pub fn parse(text: &str) -> Result<Self, UsersError> {
         let mut hashes = HashMap::new();
         for (number, line) in text.lines().enumerate() {
@@ -69,58 +70,58 @@ impl Users {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let wrong = |reason: String| UsersError::Line { line: number + 1, reason };
-            let (user, hash) = line.split_once(':').ok_or_else(|| wrong("no colon after the user".into()))?;
-            check_name("user", user).map_err(|error| wrong(error.to_string()))?;
-            let parsed = PasswordHash::new(hash).map_err(|error| wrong(format!("not a hash: {error}")))?;
+            let invalid = |reason: String| UsersError::Line { line: number + 1, reason };
+            let (user, hash) = line.split_once(':').ok_or_else(|| invalid("no colon after the user".into()))?;
+            check_name("user", user).map_err(|error| invalid(error.to_string()))?;
+            let parsed = PasswordHash::new(hash).map_err(|error| invalid(format!("invalid hash: {error}")))?;
             if !parsed.algorithm.as_str().starts_with("argon2") {
-                return Err(wrong(format!("the hash is of {}, not of argon2", parsed.algorithm)));
+                return Err(invalid(format!("hash algorithm is {}, expected argon2", parsed.algorithm)));
             }
             if hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
-                return Err(wrong(format!("{user} is there twice")));
+                return Err(invalid(format!("duplicate user {user}")));
             }
         }
         Ok(Self {
             hashes,
-            nobody: hash("nobody"),
+            dummy_hash: hash("nobody"),
             running: Arc::new(Semaphore::new(Self::RUNNING)),
             waiting: Semaphore::new(Self::RUNNING + Self::WAITING),
         })
     }
 
-    /// The line for a user with that password.
+    /// Returns the line of a password file for a user and a password.
     pub fn line(user: &str, password: &str) -> String {
         format!("{user}:{}", hash(password))
     }
 
-    /// How many there are.
+    /// Returns the number of users.
     pub fn len(&self) -> usize {
         self.hashes.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no users.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
 
-    /// Whether this is the password of that user.
+    /// Returns whether `password` is the password of `user`.
     ///
     /// # Errors
     ///
-    /// [`Busy`] when [`WAITING`](Self::WAITING) others wait already.
+    /// Returns [`Busy`] if [`WAITING`](Self::WAITING) other checks wait already.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a check that has begun goes on to its end, and keeps its place until then.
+    /// If the future is dropped, a check that has started runs to its end and holds its permit until then.
     pub async fn check(&self, user: &str, password: &str) -> Result<bool, Busy> {
         let _waiting = self.waiting.try_acquire().map_err(|_| Busy)?;
-        let place = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
+        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
         let known = self.hashes.get(user);
-        let hash = known.unwrap_or(&self.nobody).clone();
+        let hash = known.unwrap_or(&self.dummy_hash).clone();
         let password = password.to_owned();
         let matches = spawn_blocking(move || {
-            let _place = place;
-            let hash = PasswordHash::new(&hash).expect("it was parsed when the file was read");
+            let _permit = permit;
+            let hash = PasswordHash::new(&hash).expect("`Users::parse` validated every hash");
             Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
         });
         Ok(matches.await.unwrap_or(false) && known.is_some())
@@ -136,7 +137,7 @@ impl fmt::Debug for Users {
 fn hash(password: &str) -> String {
     let hash: PasswordHash = Argon2::default()
         .hash_password(password.as_bytes())
-        .expect("the defaults take any password, and there is chance");
+        .expect("Argon2's defaults accept any password, and the system provides random numbers");
     hash.to_string()
 }
 
@@ -145,39 +146,39 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_password_is_its_users_alone() {
+    async fn check_accepts_only_the_users_password() {
         let text = format!("# staff\n\n{}\n{}\n", Users::line("ann", "apple"), Users::line("bo", "banana"));
         let users = Users::parse(&text).unwrap();
         assert_eq!(users.len(), 2);
         assert!(users.check("ann", "apple").await.unwrap());
         assert!(!users.check("ann", "banana").await.unwrap());
         assert!(!users.check("cy", "apple").await.unwrap());
-        assert!(!users.check("cy", "nobody").await.unwrap(), "the stand-in is nobody's password");
+        assert!(!users.check("cy", "nobody").await.unwrap(), "the password of the dummy hash logs no user in");
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn parse_names_the_invalid_line() {
         let good = Users::line("ann", "apple");
         let cases = [
-            ("ann", "line 1 of the file of users: no colon after the user"),
-            ("\n:x", "line 2 of the file of users: user is missing"),
-            ("ann:apple", "line 1 of the file of users: not a hash: "),
+            ("ann", "password file line 1: no colon after the user"),
+            ("\n:x", "password file line 2: user is missing"),
+            ("ann:apple", "password file line 1: invalid hash: "),
             (
                 "ann:$pbkdf2-sha256$i=1$c2FsdHNhbHQ",
-                "line 1 of the file of users: the hash is of pbkdf2-sha256, not of argon2",
+                "password file line 1: hash algorithm is pbkdf2-sha256, expected argon2",
             ),
-            (&format!("{good}\n{good}"), "line 2 of the file of users: ann is there twice"),
+            (&format!("{good}\n{good}"), "password file line 2: duplicate user ann"),
         ];
-        for (text, error) in cases {
-            let said = Users::parse(text).unwrap_err().to_string();
-            assert!(said.starts_with(error), "{said}");
+        for (text, expected) in cases {
+            let error = Users::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn those_who_would_wait_too_long_are_told() {
+    async fn check_rejects_logins_over_the_waiting_limit() {
         let users = Users::parse(&Users::line("ann", "apple")).unwrap();
-        let places = users.running.clone().acquire_many_owned(Users::RUNNING as u32).await.unwrap();
+        let permits = users.running.clone().acquire_many_owned(Users::RUNNING as u32).await.unwrap();
         let mut waiting: Vec<_> =
             (0..Users::RUNNING + Users::WAITING).map(|_| Box::pin(users.check("ann", "apple"))).collect();
         for check in &mut waiting {
@@ -185,9 +186,12 @@ mod tests {
         }
         assert!(users.check("ann", "apple").await.is_err());
         drop(waiting.pop());
-        assert!(futures_util::poll!(Box::pin(users.check("ann", "apple"))).is_pending(), "one place is free again");
-        // Those who wait are served in turn, and these are not polled.
-        drop((waiting, places));
+        assert!(
+            futures_util::poll!(Box::pin(users.check("ann", "apple"))).is_pending(),
+            "a dropped check frees its permit"
+        );
+        // The semaphore is fair: the unpolled checks would block a new one, so drop them first.
+        drop((waiting, permits));
         assert!(users.check("ann", "apple").await.unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! `im-node`: a node of the IM cluster.
+//! The `im-node` command: runs one node of the IM cluster.
 
 use std::io::{self, BufRead as _};
 
@@ -6,13 +6,13 @@ use clap::Parser;
 use rpc_im::{auth::Users, command::NodeArguments};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A node of the IM cluster: clients connect by WebSocket, other nodes by RPC. Ends in order at Ctrl-C or SIGTERM.
+/// Runs a node of the IM cluster: clients connect by WebSocket, other nodes by RPC. Ctrl-C or SIGTERM drains the node.
 #[derive(Debug, Parser)]
 #[command(name = "im-node")]
 struct Arguments {
     #[command(flatten)]
     node: NodeArguments,
-    /// Reads a password from the standard input, prints the line for --users, and ends.
+    /// Reads a password from standard input, prints the line for the --users file, and exits.
     #[arg(long, value_name = "USER")]
     hash: Option<String>,
 }
@@ -21,7 +21,7 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     if let Some(user) = arguments.hash {
-        let password = io::stdin().lock().lines().next().ok_or("no password came")??;
+        let password = io::stdin().lock().lines().next().ok_or("standard input has no password")??;
         println!("{}", Users::line(&user, &password));
         return Ok(());
     }

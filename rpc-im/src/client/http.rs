@@ -1,4 +1,4 @@
-//! What a client asks over HTTP.
+//! The HTTP requests of a client: login, node list, health.
 
 use std::time::Duration;
 
@@ -9,40 +9,40 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 
-/// The answer to a login: what a [`Client`](super::Client) starts with.
+/// The response to a login, with which a [`Client`](super::Client) starts.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct LoggedIn {
-    /// The token.
+    /// The signed token of the user's device.
     pub token: String,
-    /// The WebSocket addresses of nodes, best first.
+    /// The WebSocket URLs of nodes, best first.
     pub nodes: Vec<String>,
 }
 
-/// Why a node did not give what it was asked for.
+/// An error of an HTTP request to a node.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Not `http://host:port`.
-    #[error("the node's URL is http://host:port")]
+    /// The URL does not have the form `http://host:port`.
+    #[error("invalid node URL, expected http://host:port")]
     Url,
-    /// It does not answer.
-    #[error("the node does not answer")]
+    /// The connection to the node failed.
+    #[error("cannot connect to the node")]
     Io(#[from] std::io::Error),
-    /// It does not answer in time.
-    #[error("the node does not answer in time")]
+    /// The node did not respond within 10 s.
+    #[error("node did not respond within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
-    /// It answers nonsense.
-    #[error("the node does not speak HTTP")]
+    /// The HTTP exchange with the node failed.
+    #[error("HTTP exchange with the node failed")]
     Http(#[from] hyper::Error),
-    /// It refuses.
+    /// The node rejected the request, or its response is not usable.
     #[error("{0}: {1}")]
-    Refused(StatusCode, String),
+    Rejected(StatusCode, String),
 }
 
-/// Logs in at `http://host:port`.
+/// Logs in at the node with the base URL `http://host:port`.
 ///
 /// # Errors
 ///
-/// When the node does not answer, or the password is wrong.
+/// Returns an error if the node does not respond, or if the password is wrong.
 pub async fn login(
     base: &str,
     user: &str,
@@ -51,41 +51,41 @@ pub async fn login(
     platform: &str,
 ) -> Result<LoggedIn, HttpError> {
     let body = serde_json::json!({ "user": user, "password": password, "device": device, "platform": platform });
-    let (status, answer) = ask(base, Method::POST, "/login", body.to_string()).await?;
-    parsed(status, &answer)
+    let (status, response) = request(base, Method::POST, "/login", body.to_string()).await?;
+    parse(status, &response)
 }
 
-/// The WebSocket addresses of nodes, best first, by the node at `http://host:port`.
+/// Returns the WebSocket URLs of nodes, best first, from the node with the base URL `http://host:port`.
 ///
 /// # Errors
 ///
-/// When the node does not answer.
+/// Returns an error if the node does not respond.
 pub async fn gate(base: &str) -> Result<Vec<String>, HttpError> {
     #[derive(Deserialize)]
     struct Gate {
         nodes: Vec<String>,
     }
-    let (status, answer) = ask(base, Method::GET, "/gate", String::new()).await?;
-    Ok(parsed::<Gate>(status, &answer)?.nodes)
+    let (status, response) = request(base, Method::GET, "/gate", String::new()).await?;
+    Ok(parse::<Gate>(status, &response)?.nodes)
 }
 
-/// Whether the node at `http://host:port` takes logins.
+/// Returns whether the node with the base URL `http://host:port` accepts logins.
 ///
 /// # Errors
 ///
-/// When the node does not answer.
+/// Returns an error if the node does not respond.
 pub async fn health(base: &str) -> Result<bool, HttpError> {
-    let (status, _) = ask(base, Method::GET, "/health", String::new()).await?;
+    let (status, _) = request(base, Method::GET, "/health", String::new()).await?;
     Ok(status == StatusCode::OK)
 }
 
-/// `http://host:port` of `ws://host:port/ws`.
+/// Returns the base URL `http://host:port` of `ws://host:port/ws`.
 pub(super) fn base_of(websocket: &str) -> String {
-    let rest = websocket.strip_prefix("ws://").unwrap_or(websocket);
-    format!("http://{}", rest.split('/').next().unwrap_or(rest))
+    let authority_and_path = websocket.strip_prefix("ws://").unwrap_or(websocket);
+    format!("http://{}", authority_and_path.split('/').next().unwrap_or(authority_and_path))
 }
 
-async fn ask(base: &str, method: Method, path: &str, body: String) -> Result<(StatusCode, Bytes), HttpError> {
+async fn request(base: &str, method: Method, path: &str, body: String) -> Result<(StatusCode, Bytes), HttpError> {
     let host = base.strip_prefix("http://").ok_or(HttpError::Url)?.trim_end_matches('/');
     let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
     let request = Request::builder()
@@ -95,40 +95,40 @@ async fn ask(base: &str, method: Method, path: &str, body: String) -> Result<(St
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::<Bytes>::from(body))
         .map_err(|_| HttpError::Url)?;
-    let answer = async {
+    let exchange = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(TcpStream::connect(&host).await?)).await?;
-        let answer = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|_| HttpError::Refused(status, "the answer is too long or broken".to_owned()))?;
+        let response = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_RESPONSE).collect().await;
+            let body = body.map_err(|error| HttpError::Rejected(status, format!("cannot read the body: {error}")))?;
             Ok((status, body.to_bytes()))
         };
-        tokio::pin!(answer);
-        // The connection is what moves the bytes; it may end before the answer is read to its end.
+        tokio::pin!(response);
+        // The connection future does the I/O. It may end before `response` has consumed the whole body.
         tokio::select! {
-            answer = &mut answer => answer,
+            response = &mut response => response,
             ended = connection => {
                 ended?;
-                answer.await
+                response.await
             }
         }
     };
-    timeout(PATIENCE, answer).await.map_err(|_| HttpError::Timeout)?
+    timeout(REQUEST_TIMEOUT, exchange).await.map_err(|_| HttpError::Timeout)?
 }
 
-fn parsed<T: DeserializeOwned>(status: StatusCode, answer: &[u8]) -> Result<T, HttpError> {
+fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, HttpError> {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorBody {
         error: String,
     }
     if status == StatusCode::OK
-        && let Ok(value) = serde_json::from_slice(answer)
+        && let Ok(value) = serde_json::from_slice(body)
     {
         return Ok(value);
     }
-    let refusal = serde_json::from_slice::<Refusal>(answer).map(|refusal| refusal.error);
-    Err(HttpError::Refused(status, refusal.unwrap_or_else(|_| "not what was asked for".to_owned())))
+    let reason = serde_json::from_slice::<ErrorBody>(body).map(|body| body.error);
+    Err(HttpError::Rejected(status, reason.unwrap_or_else(|_| "unexpected response body".to_owned())))
 }
 
 impl std::fmt::Debug for LoggedIn {
@@ -137,7 +137,7 @@ impl std::fmt::Debug for LoggedIn {
     }
 }
 
-/// How long a node has to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest answer, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
+/// The limit of one request, from the connect to the end of the response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum length of a response body, in bytes.
+const MAX_RESPONSE: usize = 64 << 10;

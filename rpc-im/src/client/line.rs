@@ -1,4 +1,4 @@
-//! [`Line`]: one WebSocket to one node.
+//! [`Line`]: one WebSocket connection to one node.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -14,33 +14,33 @@ use tokio_tungstenite::{
 
 use crate::envelope::{ClientFrame, Encoding, FrameError, ServerFrame};
 
-/// One WebSocket to one node.
+/// A WebSocket connection to one node.
 #[derive(Debug)]
 pub struct Line {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     encoding: Encoding,
 }
 
-/// Why a line is of no more use.
+/// An error that ends a [`Line`].
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// The connection.
-    #[error("the connection to the node")]
+    /// The connection cannot be established, or it failed.
+    #[error("connection to the node failed")]
     Socket(#[from] Box<tungstenite::Error>),
-    /// The node has closed it.
-    #[error("the node has closed the connection{}", .0.as_deref().map(|why| format!(": {why}")).unwrap_or_default())]
+    /// The node closed the connection, with the reason of its close frame.
+    #[error("the node closed the connection{}", .0.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     Closed(Option<String>),
-    /// The node says what this client does not know.
-    #[error("the node's frame")]
+    /// The node sent a frame that this client cannot decode.
+    #[error("cannot decode a frame from the node")]
     Frame(#[from] FrameError),
 }
 
 impl Line {
-    /// Connects to `ws://host:port/ws`.
+    /// Connects to the WebSocket URL `ws://host:port/ws`.
     ///
     /// # Errors
     ///
-    /// When there is no node, or it does not speak this encoding.
+    /// Returns an error if the connection fails, or if the node does not support `encoding`.
     pub async fn connect(url: &str, encoding: Encoding) -> Result<Self, LineError> {
         let mut request = url.into_client_request().map_err(Box::new)?;
         let protocol = HeaderValue::from_static(encoding.subprotocol());
@@ -50,11 +50,11 @@ impl Line {
         Ok(Self { socket, encoding })
     }
 
-    /// Says a frame.
+    /// Sends a frame.
     ///
     /// # Errors
     ///
-    /// When the connection is over.
+    /// Returns an error if the connection has ended.
     pub async fn say(&mut self, frame: &ClientFrame) -> Result<(), LineError> {
         let message = match self.encoding {
             Encoding::Json => Message::text(frame.to_json()),
@@ -63,15 +63,15 @@ impl Line {
         Ok(self.socket.send(message).await.map_err(Box::new)?)
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     ///
     /// # Errors
     ///
-    /// When the connection is over.
+    /// Returns an error if the connection has ended, or if the frame is invalid.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no frame is lost.
+    /// Dropping the future loses no frame.
     pub async fn next(&mut self) -> Result<ServerFrame, LineError> {
         loop {
             return match self.socket.next().await.transpose().map_err(Box::new)? {
@@ -85,5 +85,5 @@ impl Line {
     }
 }
 
-/// The same as at the node: many clients run in one process of a test or a benchmark.
+/// The size of the read buffer, in bytes, as at the node: tests and benchmarks run many clients in one process.
 const READ_BUFFER: usize = 2 << 10;

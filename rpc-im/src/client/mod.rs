@@ -1,16 +1,19 @@
-//! A client of the cluster in Rust: it logs in, stays connected to some node, and loses nothing.
+//! A client of the cluster: it logs in, reconnects to another node on failure, and emits every message once and in order.
 //!
-//! | question | file |
+//! | topic | item |
 //! |---|---|
-//! | what does a program do with it? | here |
-//! | what does it know and owe, without any I/O? | `ledger.rs` |
-//! | how does it speak with one node? | `line.rs` |
-//! | and over HTTP? | `http.rs` |
+//! | client with reconnects, and its events | [`Client`], [`Event`] |
+//! | one WebSocket connection, without reconnects | [`Line`] |
+//! | HTTP requests | [`login`], [`gate`], [`health`] |
+//!
+//! `ledger.rs` holds the state of a client (cursors, unanswered requests) without I/O.
 
+mod event;
 mod http;
 mod ledger;
 mod line;
 
+pub use event::Event;
 pub use http::{HttpError, LoggedIn, gate, health, login};
 pub use line::{Line, LineError};
 
@@ -23,103 +26,67 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::envelope::{Auth, ClientFrame, Create, Encoding, Ping, Pong, Push, Recipient, Send, ServerFrame, code};
-use ledger::Ledger;
+use crate::envelope::{Auth, ClientFrame, Create, Encoding, Ping, Pong, Recipient, Send, ServerFrame, code};
+use event::Command;
+use ledger::ClientState;
 
-/// A user on one device, on whichever node there is.
+/// A connection of one device of a user to the cluster, over successive connections to nodes.
 ///
 /// # Drop
 ///
-/// Dropped, its connection ends.
+/// Dropping the client closes its connection.
 #[derive(Debug)]
 pub struct Client {
-    wishes: mpsc::Sender<Wish>,
+    commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     _task: JoinSet<()>,
 }
 
-/// What a client is told.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// It is on this node.
-    Connected {
-        /// The node's name.
-        node: String,
-    },
-    /// It is on no node, and looks for one.
-    Disconnected,
-    /// A message, in its place in the conversation: the next of it, and never twice.
-    Message(Push),
-    /// A message that this client has sent is stored.
-    Stored {
-        /// The client's id of it.
-        id: String,
-        /// The conversation that it is in.
-        conversation: String,
-        /// Its place there.
-        seq: u64,
-    },
-    /// What this client has asked for will not happen.
-    Failed {
-        /// The client's id of it.
-        id: String,
-        /// Why.
-        reason: String,
-    },
-    /// A conversation that the user is in.
-    Conversation(crate::envelope::Conversation),
-    /// Somebody came or went.
-    Presence(crate::envelope::Presence),
-    /// The cluster does not want this client any more: the last event.
-    Ended {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// What a client is asked to do.
-enum Wish {
-    Send(Send),
-    Create(Create),
-}
-
 impl Client {
-    /// Connects with a token to one of the nodes, `ws://…` each; goes on by itself, and tells of it by [`next`](Self::next).
+    /// Starts a task that connects with the token to one of the nodes (`ws://…` URLs) and reconnects on failure.
+    ///
+    /// [`next`](Self::next) returns the events of the client.
     pub fn start(logged_in: LoggedIn) -> Self {
-        let (wishes, asked) = mpsc::channel(QUEUE);
-        let (told, events) = mpsc::channel(QUEUE);
+        let (commands, commands_receiver) = mpsc::channel(QUEUE);
+        let (events_sender, events) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
-        let driver =
-            Driver { token: logged_in.token, nodes: logged_in.nodes, turn: 0, ledger: Ledger::default(), told };
-        task.spawn(driver.run(asked));
-        Self { wishes, events, _task: task }
+        let driver = Driver {
+            token: logged_in.token,
+            nodes: logged_in.nodes,
+            next_node: 0,
+            state: ClientState::default(),
+            events: events_sender,
+        };
+        task.spawn(driver.run(commands_receiver));
+        Self { commands, events, _task: task }
     }
 
-    /// Sends a message. It is sent again until it is stored or refused, under the same id; an event says which.
+    /// Queues a message.
+    ///
+    /// The client sends it, with the same id each time, until [`Event::Stored`] or [`Event::Failed`] reports the outcome.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing is sent.
+    /// If the future is dropped before it completes, the message is not sent.
     pub async fn send(&self, id: String, to: Recipient, body: String) {
-        // An ended client has said so by its last event.
-        let _ = self.wishes.send(Wish::Send(Send { id, to: Some(to), body })).await;
+        // If the client has ended, its last event has reported it.
+        let _ = self.commands.send(Command::Send(Send { id, to: Some(to), body })).await;
     }
 
-    /// Begins a conversation; an event with that id tells of it.
+    /// Queues a request for a new conversation; an [`Event::Conversation`] with the same id reports the result.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing is begun.
+    /// If the future is dropped before it completes, the request is not sent.
     pub async fn create(&self, id: String, name: String, members: Vec<String>) {
-        let _ = self.wishes.send(Wish::Create(Create { id, name, members })).await;
+        let _ = self.commands.send(Command::Create(Create { id, name, members })).await;
     }
 
-    /// What happens next; `None` after [`Event::Ended`].
+    /// Returns the next event, or `None` after [`Event::Ended`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no event is lost.
+    /// Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
@@ -129,141 +96,145 @@ impl Client {
 struct Driver {
     token: String,
     nodes: Vec<String>,
-    turn: usize,
-    ledger: Ledger,
-    told: mpsc::Sender<Event>,
+    /// The index into `nodes`, modulo their number, of the node to connect to.
+    next_node: usize,
+    state: ClientState,
+    events: mpsc::Sender<Event>,
 }
 
-/// Why a client leaves its node.
-enum Leaving {
-    /// Something broke: another node is tried.
+/// The reason why a connection, or an attempt to connect, has ended.
+enum Disconnect {
+    /// The connection failed: the driver connects to the next node.
     Lost,
-    /// For good.
+    /// The cluster ended the session: the driver stops.
     Ended(String),
-    /// The program has dropped the client.
+    /// The program dropped the client: the driver stops.
     Dropped,
 }
 
 impl Driver {
-    async fn run(mut self, mut asked: mpsc::Receiver<Wish>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut failures = 0_u32;
         loop {
-            let connected = match timeout(PATIENCE, self.connect()).await {
+            let disconnect = match timeout(CONNECT_TIMEOUT, self.connect()).await {
                 Ok(Ok((line, node))) => {
                     failures = 0;
-                    self.tell(Event::Connected { node }).await;
-                    let leaving = self.talk(line, &mut asked).await;
-                    self.tell(Event::Disconnected).await;
-                    leaving
+                    self.emit(Event::Connected { node }).await;
+                    let disconnect = self.run_connection(line, &mut commands).await;
+                    self.emit(Event::Disconnected).await;
+                    disconnect
                 }
-                Ok(Err(leaving)) => leaving,
-                Err(_) => Leaving::Lost,
+                Ok(Err(disconnect)) => disconnect,
+                Err(_) => Disconnect::Lost,
             };
-            match connected {
-                Leaving::Lost => {}
-                Leaving::Ended(reason) => return self.tell(Event::Ended { reason }).await,
-                Leaving::Dropped => return,
+            match disconnect {
+                Disconnect::Lost => {}
+                Disconnect::Ended(reason) => return self.emit(Event::Ended { reason }).await,
+                Disconnect::Dropped => return,
             }
-            if self.told.is_closed() {
+            if self.events.is_closed() {
                 return;
             }
-            self.turn += 1;
+            self.next_node += 1;
             if failures > 0 {
-                let longest = LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(failures.min(6)));
-                let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
-                sleep(pause).await;
+                let backoff = MAX_BACKOFF.min(BASE_BACKOFF * 2_u32.pow(failures.min(6)));
+                let jitter = rand::rng().random_range(0.5..1.0);
+                sleep(backoff.mul_f64(jitter)).await;
             }
             failures += 1;
             if failures.is_multiple_of(3) {
-                self.refresh().await;
+                self.refresh_nodes().await;
             }
         }
     }
 
-    async fn connect(&mut self) -> Result<(Line, String), Leaving> {
-        let Some(url) = self.nodes.get(self.turn % self.nodes.len().max(1)) else {
-            return Err(Leaving::Ended("no node is known".to_owned()));
+    async fn connect(&mut self) -> Result<(Line, String), Disconnect> {
+        let Some(url) = self.nodes.get(self.next_node % self.nodes.len().max(1)) else {
+            return Err(Disconnect::Ended("the login response lists no nodes".to_owned()));
         };
-        let mut line = Line::connect(url, Encoding::Protobuf).await.map_err(|_| Leaving::Lost)?;
+        let mut line = Line::connect(url, Encoding::Protobuf).await.map_err(|_| Disconnect::Lost)?;
         let auth = ClientFrame::Auth(Auth { token: self.token.clone() });
-        line.say(&auth).await.map_err(|_| Leaving::Lost)?;
-        match line.next().await.map_err(|_| Leaving::Lost)? {
+        line.say(&auth).await.map_err(|_| Disconnect::Lost)?;
+        match line.next().await.map_err(|_| Disconnect::Lost)? {
             ServerFrame::AuthOk(ok) => Ok((line, ok.node)),
             ServerFrame::Error(error) if [code::UNAUTHENTICATED, code::REFUSED].contains(&&*error.code) => {
-                Err(Leaving::Ended(error.message))
+                Err(Disconnect::Ended(error.message))
             }
-            ServerFrame::Kick(kick) => Err(Leaving::Ended(kick.reason)),
-            _ => Err(Leaving::Lost),
+            ServerFrame::Kick(kick) => Err(Disconnect::Ended(kick.reason)),
+            _ => Err(Disconnect::Lost),
         }
     }
 
-    /// Speaks with one node for as long as it is there.
-    async fn talk(&mut self, mut line: Line, asked: &mut mpsc::Receiver<Wish>) -> Leaving {
-        for frame in self.ledger.owed() {
+    /// Exchanges frames with one node until the connection ends.
+    async fn run_connection(&mut self, mut line: Line, commands: &mut mpsc::Receiver<Command>) -> Disconnect {
+        for frame in self.state.frames_on_connect() {
             if line.say(&frame).await.is_err() {
-                return Leaving::Lost;
+                return Disconnect::Lost;
             }
         }
-        let (mut heard, mut again) = (Instant::now(), None::<Instant>);
-        let mut leave_at = None::<Instant>;
+        let (mut last_read, mut retry_at) = (Instant::now(), None::<Instant>);
+        let mut reconnect_at = None::<Instant>;
         loop {
-            let ask = heard + if heard.elapsed() < PING { PING } else { PING + SILENCE };
-            // Each may be dropped: reading and both queues lose nothing.
+            let ping_at =
+                last_read + if last_read.elapsed() < PING_AFTER { PING_AFTER } else { PING_AFTER + PING_TIMEOUT };
+            // All branches are cancel-safe: the line and both queues keep what a dropped branch did not return.
             let frame = tokio::select! {
                 frame = line.next() => frame,
-                wish = asked.recv(), if self.ledger.has_room() => {
-                    let Some(wish) = wish else { return Leaving::Dropped };
-                    let frame = self.ledger.handle_wish(wish);
+                command = commands.recv(), if self.state.has_capacity() => {
+                    let Some(command) = command else { return Disconnect::Dropped };
+                    let frame = self.state.handle_command(command);
                     if line.say(&frame).await.is_err() {
-                        return Leaving::Lost;
+                        return Disconnect::Lost;
                     }
                     continue;
                 }
-                () = sleep_until(ask) => {
-                    if heard.elapsed() >= PING + SILENCE || line.say(&ClientFrame::Ping(Ping {})).await.is_err() {
-                        return Leaving::Lost;
+                () = sleep_until(ping_at) => {
+                    let is_unresponsive = last_read.elapsed() >= PING_AFTER + PING_TIMEOUT;
+                    if is_unresponsive || line.say(&ClientFrame::Ping(Ping {})).await.is_err() {
+                        return Disconnect::Lost;
                     }
                     continue;
                 }
-                () = sleep_until(again.unwrap_or(heard)), if again.is_some() => {
-                    again = None;
-                    for frame in self.ledger.owed() {
+                () = sleep_until(retry_at.unwrap_or(last_read)), if retry_at.is_some() => {
+                    retry_at = None;
+                    for frame in self.state.frames_on_connect() {
                         if line.say(&frame).await.is_err() {
-                            return Leaving::Lost;
+                            return Disconnect::Lost;
                         }
                     }
                     continue;
                 }
-                () = sleep_until(leave_at.unwrap_or(heard)), if leave_at.is_some() => return Leaving::Lost,
+                () = sleep_until(reconnect_at.unwrap_or(last_read)), if reconnect_at.is_some() => return Disconnect::Lost,
             };
-            heard = Instant::now();
-            let Ok(frame) = frame else { return Leaving::Lost };
+            last_read = Instant::now();
+            let Ok(frame) = frame else { return Disconnect::Lost };
             match frame {
-                ServerFrame::Kick(kick) => return Leaving::Ended(kick.reason),
+                ServerFrame::Kick(kick) => return Disconnect::Ended(kick.reason),
                 ServerFrame::Reconnect(reconnect) => {
                     if !reconnect.nodes.is_empty() {
                         self.nodes = reconnect.nodes;
-                        self.turn = self.nodes.len() - 1;
+                        // `run` increments it, so that the client connects to the first node of the new list.
+                        self.next_node = self.nodes.len() - 1;
                     }
-                    let part = rand::rng().random_range(0.0..1.0);
-                    leave_at = Some(heard + Duration::from_millis(reconnect.within_ms.into()).mul_f64(part));
+                    let delay = Duration::from_millis(reconnect.within_ms.into());
+                    reconnect_at = Some(last_read + delay.mul_f64(rand::rng().random_range(0.0..1.0)));
                 }
                 ServerFrame::Ping(_) => {
                     if line.say(&ClientFrame::Pong(Pong {})).await.is_err() {
-                        return Leaving::Lost;
+                        return Disconnect::Lost;
                     }
                 }
                 ServerFrame::Error(error) if [code::TOO_MANY, code::UNAVAILABLE].contains(&&*error.code) => {
-                    again.get_or_insert(heard + AGAIN);
+                    retry_at.get_or_insert(last_read + RETRY_AFTER);
                 }
                 frame => {
-                    let (events, asks) = self.ledger.handle_frame(frame);
+                    let (events, replies) = self.state.handle_frame(frame);
                     for event in events {
-                        self.tell(event).await;
+                        self.emit(event).await;
                     }
-                    for ask in asks {
-                        if line.say(&ask).await.is_err() {
-                            return Leaving::Lost;
+                    for reply in replies {
+                        if line.say(&reply).await.is_err() {
+                            return Disconnect::Lost;
                         }
                     }
                 }
@@ -271,8 +242,8 @@ impl Driver {
         }
     }
 
-    /// Asks any node which nodes there are.
-    async fn refresh(&mut self) {
+    /// Fetches the node list from the first node that responds.
+    async fn refresh_nodes(&mut self) {
         let known: BTreeSet<_> = self.nodes.iter().cloned().collect();
         for node in known {
             if let Ok(nodes) = gate(&http::base_of(&node)).await
@@ -284,21 +255,21 @@ impl Driver {
         }
     }
 
-    /// Waits while the program does not listen: it does not lose what it was told late.
-    async fn tell(&self, event: Event) {
-        let _ = self.told.send(event).await;
+    /// Queues an event. It waits while the program does not read events, so that no event is lost.
+    async fn emit(&self, event: Event) {
+        let _ = self.events.send(event).await;
     }
 }
 
-/// Wishes that wait for the task, and events that wait for the program.
+/// The capacity of the command queue, and of the event queue.
 const QUEUE: usize = 64;
-/// How long a node has to let a client in.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// After so long without a sign of the node it is asked for one.
-const PING: Duration = Duration::from_secs(25);
-/// And after so much longer it is given up.
-const SILENCE: Duration = Duration::from_secs(8);
-/// The pause after what a node could not do now.
-const AGAIN: Duration = Duration::from_millis(1100);
-const FIRST_PAUSE: Duration = Duration::from_millis(125);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The limit of a connect, from the TCP connection to the node's answer to the token.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// The time without a frame after which the client sends a ping.
+const PING_AFTER: Duration = Duration::from_secs(25);
+/// The time after a ping without a frame after which the client reconnects.
+const PING_TIMEOUT: Duration = Duration::from_secs(8);
+/// The pause before the client repeats requests that a node rejected as `too_many` or `unavailable`.
+const RETRY_AFTER: Duration = Duration::from_millis(1100);
+const BASE_BACKOFF: Duration = Duration::from_millis(125);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! [`Answer`]: HTTP responses whose whole body is in memory.
+//! [`HttpResponse`]: HTTP responses whose whole body is in memory.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,22 +9,22 @@ use hyper::{
 use serde::Serialize;
 
 /// A response whose whole body is in memory.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
-/// Returns a response with this error message as JSON.
-pub(super) fn refusal(status: StatusCode, error: &str) -> Answer {
-    json(status, &ErrorBody { error })
+/// Returns a response with an error message as JSON.
+pub(super) fn error_response(status: StatusCode, error: &str) -> HttpResponse {
+    json_response(status, &ErrorBody { error })
 }
 
-/// Returns a response with this value as JSON.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+/// Returns a response with a value as JSON.
+pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> HttpResponse {
     let text = serde_json::to_vec(value).expect("strings and numbers always serialize");
-    let mut answer = Response::new(Full::from(text));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    response
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! A client's session on its WebSocket.
+//! The session of a client on its WebSocket.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -14,247 +14,252 @@ use hyper::{
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    allowance::Allowance,
-    answer::{Answer, refusal},
-    metrics::OneMore,
-    shared::{Booked, Shared},
-    watch::{Overdue, UnderWatch},
+    allowance::TokenBucket,
+    answer::{HttpResponse, error_response},
+    metrics::GaugeGuard,
+    shared::{AdmittedConnection, Shared},
+    watch::{Timeout, WatchGuard},
     websocket::{self, Socket},
 };
 use crate::{
-    Login, LoginError, Outbound, Session,
+    Login, Outbound, LoginError, Session,
     auth::Claims,
     envelope::{AuthOk, ClientFrame, Encoding, FrameError, ServerFrame, code},
 };
 
-/// Answers a request for `/ws` and runs the client's session on the upgraded connection.
-pub(super) fn upgrade(booked: &Arc<Booked>, request: Request<HttpBody>) -> Answer {
+/// Accepts a request for `/ws`, and serves the client on the upgraded connection.
+pub(super) fn upgrade(connection: &Arc<AdmittedConnection>, request: Request<HttpBody>) -> HttpResponse {
     let Some(encoding) = websocket::encoding(request.headers()) else {
-        return refusal(StatusCode::BAD_REQUEST, "the subprotocol is im.v1.json or im.v1.pb");
+        return error_response(StatusCode::BAD_REQUEST, "unknown subprotocol, expected im.v1.json or im.v1.pb");
     };
-    if !booked.shared.node.is_ready() {
+    if !connection.shared.node.is_ready() {
         // The gateway or the client tries another node.
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "this node takes no logins");
+        return error_response(StatusCode::SERVICE_UNAVAILABLE, "this node is not accepting logins");
     }
-    let under_watch = booked.shared.watch.enter();
-    let mut answer = websocket::upgrade(booked, request, move |booked, socket| async move {
-        run(&booked, socket, encoding, under_watch).await;
+    let watch = connection.shared.watchdog.register();
+    let mut response = websocket::upgrade(connection, request, move |connection, socket| async move {
+        run(&connection, socket, encoding, watch).await;
     });
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let name = HeaderValue::from_static(encoding.subprotocol());
-        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
     }
-    answer
+    response
 }
 
-/// Speaks with a client until one of the two has enough.
-async fn run(booked: &Booked, socket: Socket, encoding: Encoding, under_watch: UnderWatch) {
-    let shared = &booked.shared;
-    let mut wire = Wire { shared, socket, encoding, under_watch: &under_watch };
-    // What a login and an end take is on the heap for as long as they last: a session is as small as its talk.
-    let ending = match Box::pin(wire.log_in()).await {
+/// Serves a client from its login to the end of its session.
+async fn run(connection: &AdmittedConnection, socket: Socket, encoding: Encoding, watch: WatchGuard) {
+    let shared = &connection.shared;
+    let mut client = ClientSocket { shared, socket, encoding, watch: &watch };
+    // Login and close are boxed: they are short, and their memory must not be part of the long-lived session future.
+    let end = match Box::pin(client.log_in()).await {
         Ok((session, outbound)) => {
-            wire.under_watch.logged_in();
-            booked.has_entered();
-            let _one = OneMore::of(&shared.metrics.sessions);
-            wire.talk(&session, outbound).await
+            client.watch.logged_in();
+            connection.release_login_permit();
+            let _gauge = GaugeGuard::new(&shared.metrics.sessions);
+            client.run_session(&session, outbound).await
         }
-        Err(ending) => ending,
+        Err(end) => end,
     };
-    Box::pin(wire.end(ending)).await;
+    Box::pin(client.close(end)).await;
 }
 
-/// A client's WebSocket and how it is written.
-struct Wire<'a> {
+/// The WebSocket of a client and the encoding of its frames.
+struct ClientSocket<'a> {
     shared: &'a Arc<Shared>,
     socket: Socket,
     encoding: Encoding,
-    under_watch: &'a UnderWatch,
+    watch: &'a WatchGuard,
 }
 
-/// How a session ends.
-enum Ending {
-    /// The connection is of no more use.
-    Gone,
-    /// The node has said all.
-    Over,
-    /// The sweep ended it.
-    Overdue(Overdue),
-    /// The client is told why, and the connection closes.
-    Refused(Box<ServerFrame>, CloseCode),
+/// The reason why a connection ends.
+enum End {
+    /// The client closed the connection, or the connection failed.
+    Disconnected,
+    /// The node closed the session and has sent every queued frame.
+    SessionClosed,
+    /// The watchdog timed out the connection.
+    TimedOut(Timeout),
+    /// The node rejects the client: it sends this error frame, then closes with this code.
+    Rejected(Box<ServerFrame>, CloseCode),
 }
 
-/// What came from a client.
+/// A message from a client.
 enum Incoming {
     Frame(ClientFrame),
-    /// Something that is no frame.
-    Bad(FrameError),
-    /// A control message, which is answered already.
-    Nothing,
+    /// A message that is not a valid frame.
+    Invalid(FrameError),
+    /// A WebSocket control message, which the WebSocket library has answered.
+    Control,
 }
 
-impl Wire<'_> {
-    /// Waits for the token, and enters its bearer.
-    async fn log_in(&mut self) -> Result<(Session, Outbound), Ending> {
+impl ClientSocket<'_> {
+    /// Waits for the token, and registers the session of its user.
+    async fn log_in(&mut self) -> Result<(Session, Outbound), End> {
         let auth = loop {
             match self.next().await? {
                 Incoming::Frame(ClientFrame::Auth(auth)) => break auth,
-                Incoming::Frame(_) => return Err(refused(code::UNAUTHENTICATED, "the first frame is auth")),
-                Incoming::Bad(error) => return Err(refused(code::BAD_FRAME, error)),
-                Incoming::Nothing => {}
+                Incoming::Frame(_) => return Err(rejected(code::UNAUTHENTICATED, "first frame is not auth")),
+                Incoming::Invalid(error) => return Err(rejected(code::BAD_FRAME, error)),
+                Incoming::Control => {}
             }
         };
         let Claims { user, device, platform, .. } = Claims::verify(&auth.token, &self.shared.secret, SystemTime::now())
-            .map_err(|error| refused(code::UNAUTHENTICATED, error))?;
+            .map_err(|error| rejected(code::UNAUTHENTICATED, error))?;
         let login = self.shared.node.login(Login { user, device, platform });
-        // A login that takes too long is dropped, and with it what it had entered.
+        // On a timeout the login future is dropped, which removes the entries that it has made.
         tokio::select! {
-            entered = login => entered.map_err(|error| match error {
-                LoginError::Taken => refused(code::REFUSED, error),
-                LoginError::Unavailable(_) => refused(code::UNAVAILABLE, error),
+            session = login => session.map_err(|error| match error {
+                LoginError::Taken => rejected(code::REFUSED, error),
+                LoginError::Unavailable(_) => rejected(code::UNAVAILABLE, error),
             }),
-            overdue = self.under_watch.overdue() => Err(Ending::Overdue(overdue)),
+            timeout = self.watch.timed_out() => Err(End::TimedOut(timeout)),
         }
     }
 
-    /// Carries frames in both directions.
-    async fn talk(&mut self, session: &Session, mut outbound: Outbound) -> Ending {
+    /// Forwards frames in both directions until the connection ends.
+    async fn run_session(&mut self, session: &Session, mut outbound: Outbound) -> End {
         let config = &self.shared.config;
-        let mut allowance = Allowance::new(config.rate, config.burst, Instant::now());
-        let mut refusals = 0;
+        let mut bucket = TokenBucket::new(config.rate, config.burst, Instant::now());
+        let mut rejections = 0;
         let (user, node) = (session.user().to_owned(), self.shared.name());
-        let mut saying = Some(ServerFrame::AuthOk(AuthOk { user, session: session.id().0, node }));
+        let mut reply = Some(ServerFrame::AuthOk(AuthOk { user, session: session.id().0, node }));
         loop {
-            if let Some(frame) = saying.take()
-                && !self.say(&frame).await
+            if let Some(frame) = reply.take()
+                && !self.send(&frame).await
             {
-                return self.broken();
+                return self.write_failure();
             }
-            // Either branch may be dropped: neither reading nor the queue loses anything.
-            let heard = tokio::select! {
+            // Both branches are cancel-safe: the socket and the queue keep what a dropped branch did not return.
+            let incoming = tokio::select! {
                 biased;
                 frame = outbound.next() => {
-                    let Some(frame) = frame else { return Ending::Over };
-                    if !self.say(&frame).await {
-                        return self.broken();
+                    let Some(frame) = frame else { return End::SessionClosed };
+                    if !self.send(&frame).await {
+                        return self.write_failure();
                     }
                     continue;
                 }
-                heard = self.next() => heard,
+                incoming = self.next() => incoming,
             };
-            match heard {
-                Err(ending) => return ending,
-                Ok(Incoming::Nothing) => {}
-                Ok(Incoming::Frame(frame)) if !is_work(&frame) || allowance.take(Instant::now()) => {
-                    refusals = 0;
+            match incoming {
+                Err(end) => return end,
+                Ok(Incoming::Control) => {}
+                Ok(Incoming::Frame(frame)) if !is_rate_limited(&frame) || bucket.take(Instant::now()) => {
+                    rejections = 0;
                     session.handle(frame);
                 }
                 Ok(Incoming::Frame(frame)) => {
                     self.shared.metrics.frames_too_many.fetch_add(1, Relaxed);
-                    refusals += 1;
-                    let why = "too much at once: send this again in a second";
-                    saying = Some(ServerFrame::error(id_of(frame), code::TOO_MANY, why));
+                    rejections += 1;
+                    let error = format!("rate limit is {} per second (EdgeConfig::rate), retry in 1 s", config.rate);
+                    reply = Some(ServerFrame::error(request_id(frame), code::TOO_MANY, error));
                 }
-                Ok(Incoming::Bad(error)) => {
+                Ok(Incoming::Invalid(error)) => {
                     self.shared.metrics.frames_bad.fetch_add(1, Relaxed);
-                    refusals += 1;
-                    saying = Some(ServerFrame::error(None, code::BAD_FRAME, error.to_string()));
+                    rejections += 1;
+                    reply = Some(ServerFrame::error(None, code::BAD_FRAME, error.to_string()));
                 }
             }
-            if refusals > MAX_REFUSALS {
+            if rejections > MAX_REJECTIONS {
                 self.shared.metrics.closed_flood.fetch_add(1, Relaxed);
-                return refused(code::TOO_MANY, "too much that could not be done");
+                let error = format!("closing: more than {MAX_REJECTIONS} rejected frames in a row");
+                return rejected(code::TOO_MANY, error);
             }
         }
     }
 
-    /// The next thing that comes.
+    /// Returns the next message.
     ///
-    /// Cancel safe: a message that has begun to come stays in the socket's buffer.
-    async fn next(&mut self) -> Result<Incoming, Ending> {
+    /// Cancel-safe: a partly received message stays in the socket's buffer.
+    async fn next(&mut self) -> Result<Incoming, End> {
         let message = tokio::select! {
             message = self.socket.next() => message,
-            overdue = self.under_watch.overdue() => return Err(Ending::Overdue(overdue)),
+            timeout = self.watch.timed_out() => return Err(End::TimedOut(timeout)),
         };
-        self.under_watch.has_read();
+        self.watch.has_read();
         let frame = match message {
-            None | Some(Ok(Message::Close(_))) => return Err(Ending::Gone),
+            None | Some(Ok(Message::Close(_))) => return Err(End::Disconnected),
             Some(Ok(Message::Text(text))) if self.encoding == Encoding::Json => ClientFrame::from_json(&text),
             Some(Ok(Message::Binary(bytes))) if self.encoding == Encoding::Protobuf => {
                 ClientFrame::from_protobuf(&bytes)
             }
             Some(Ok(Message::Text(_) | Message::Binary(_))) => {
                 let expected = if self.encoding == Encoding::Json { "text" } else { "binary" };
-                Err(FrameError::Invalid(format!("{} has {expected} messages", self.encoding.subprotocol())))
+                Err(FrameError::Invalid(format!("{} requires {expected} messages", self.encoding.subprotocol())))
             }
-            Some(Ok(_)) => return Ok(Incoming::Nothing),
+            Some(Ok(_)) => return Ok(Incoming::Control),
             Some(Err(SocketError::Capacity(_))) => {
-                let error = format!("a frame has at most {} bytes", self.shared.config.max_frame);
+                let max_frame = self.shared.config.max_frame;
+                let error = format!("frame is too long, limit is {max_frame} bytes (EdgeConfig::max_frame)");
                 let frame = ServerFrame::error(None, code::TOO_LARGE, error);
-                return Err(Ending::Refused(Box::new(frame), CloseCode::Size));
+                return Err(End::Rejected(Box::new(frame), CloseCode::Size));
             }
-            Some(Err(_)) => return Err(Ending::Gone),
+            Some(Err(_)) => return Err(End::Disconnected),
         };
         self.shared.metrics.frames_in.fetch_add(1, Relaxed);
-        Ok(frame.map_or_else(Incoming::Bad, Incoming::Frame))
+        Ok(frame.map_or_else(Incoming::Invalid, Incoming::Frame))
     }
 
-    /// Writes a frame; false when the connection is of no more use.
-    async fn say(&mut self, frame: &ServerFrame) -> bool {
+    /// Writes a frame; returns false if the connection has failed or timed out.
+    async fn send(&mut self, frame: &ServerFrame) -> bool {
         self.shared.metrics.frames_out.fetch_add(1, Relaxed);
         let message = match self.encoding {
             Encoding::Json => Message::text(frame.to_json()),
             Encoding::Protobuf => Message::binary(frame.to_protobuf()),
         };
-        websocket::write(&mut self.socket, self.under_watch, message).await
+        websocket::write(&mut self.socket, self.watch, message).await
     }
 
-    /// Why a write did not succeed.
-    fn broken(&self) -> Ending {
-        self.under_watch.ended_as().map_or(Ending::Gone, Ending::Overdue)
+    /// Returns the reason why a write failed.
+    fn write_failure(&self) -> End {
+        self.watch.timeout().map_or(End::Disconnected, End::TimedOut)
     }
 
-    async fn end(mut self, ending: Ending) {
+    /// Counts the end of the connection, and closes the socket if the client may still read.
+    async fn close(mut self, end: End) {
         let metrics = &self.shared.metrics;
-        let (code, reason) = match ending {
-            Ending::Gone => return,
-            Ending::Over => (CloseCode::Away, "the session is over"),
-            Ending::Overdue(overdue) => {
-                let (counter, code, reason) = match overdue {
-                    // Who did not take a write does not take a farewell.
-                    Overdue::Stuck => {
+        let (code, reason) = match end {
+            End::Disconnected => return,
+            End::SessionClosed => (CloseCode::Away, "session closed"),
+            End::TimedOut(timeout) => {
+                let (counter, code, reason) = match timeout {
+                    // A client that stalled a write would stall the close frame, too.
+                    Timeout::WriteStall => {
                         metrics.closed_stuck.fetch_add(1, Relaxed);
                         return;
                     }
-                    Overdue::Login => (&metrics.closed_login, CloseCode::Policy, "no token came in time"),
-                    Overdue::Idle => (&metrics.closed_idle, CloseCode::Away, "nothing came for too long"),
+                    Timeout::Login => {
+                        (&metrics.closed_login, CloseCode::Policy, "login timeout (EdgeConfig::login_time)")
+                    }
+                    Timeout::Idle => (&metrics.closed_idle, CloseCode::Away, "idle timeout (EdgeConfig::idle)"),
                 };
                 counter.fetch_add(1, Relaxed);
                 (code, reason)
             }
-            Ending::Refused(frame, code) => {
-                if !self.say(&frame).await {
+            End::Rejected(frame, code) => {
+                if !self.send(&frame).await {
                     return;
                 }
-                (code, "refused")
+                (code, "rejected")
             }
         };
-        websocket::close(self.socket, self.under_watch, code, reason).await;
+        websocket::close(self.socket, self.watch, code, reason).await;
     }
 }
 
-/// The end of a client that is told why.
-fn refused(code: &str, why: impl ToString) -> Ending {
-    Ending::Refused(Box::new(ServerFrame::error(None, code, why.to_string())), CloseCode::Policy)
+/// Returns an end that sends the client an error frame and closes with a policy violation.
+fn rejected(code: &str, error: impl ToString) -> End {
+    End::Rejected(Box::new(ServerFrame::error(None, code, error.to_string())), CloseCode::Policy)
 }
 
-/// Whether the node has to do something for it that others may have to wait for.
-fn is_work(frame: &ClientFrame) -> bool {
+/// Returns whether the frame counts against the client's rate: it causes work that can delay other clients.
+fn is_rate_limited(frame: &ClientFrame) -> bool {
     matches!(frame, ClientFrame::Send(_) | ClientFrame::Create(_) | ClientFrame::Sync(_))
 }
 
-/// The client's id of what it asks for.
-fn id_of(frame: ClientFrame) -> Option<String> {
+/// Returns the client's id of a request.
+fn request_id(frame: ClientFrame) -> Option<String> {
     match frame {
         ClientFrame::Send(send) => Some(send.id),
         ClientFrame::Create(create) => Some(create.id),
@@ -262,5 +267,5 @@ fn id_of(frame: ClientFrame) -> Option<String> {
     }
 }
 
-/// How many refusals in a row a client gets before it is closed.
-const MAX_REFUSALS: u32 = 200;
+/// The maximum number of rejected frames in a row; one more closes the connection.
+const MAX_REJECTIONS: u32 = 200;

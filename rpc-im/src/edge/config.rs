@@ -1,29 +1,31 @@
-//! [`EdgeConfig`]: what clients may do, and for how long.
+//! [`EdgeConfig`]: the limits of client connections.
 
 use std::time::Duration;
 
-/// What clients may do at a node, and for how long.
+/// The limits that a node imposes on client connections.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EdgeConfig {
-    /// A session from which nothing was read for so long is closed. 150 s. Raised, sessions of clients that are gone stay longer.
+    /// The time without a received frame after which a session is closed. Default: 150 s. A larger value keeps the sessions
+    /// of vanished clients longer.
     pub idle: Duration,
-    /// The time that a client has to present its token. 10 s.
+    /// The time within which a client must present its token. Default: 10 s.
     pub login_time: Duration,
-    /// A session that takes nothing of a write for so long is closed. 10 s.
+    /// The time without progress of a write after which a session is closed. Default: 10 s.
     pub write_stall: Duration,
-    /// The longest frame of a client, in bytes. 64 KiB. Raised, a session may cost as much more memory.
+    /// The maximum length of a frame from a client, in bytes. Default: 64 KiB. A session may use this much memory.
     pub max_frame: usize,
-    /// What a client may ask for in a second: messages, conversations, syncs. 20.
+    /// The maximum rate of `send`, `create` and `sync` frames of a client, per second. Default: 20.
     pub rate: u32,
-    /// How much of that it may save up. 40.
+    /// The number of such frames that a client may send at once. Default: 40.
     pub burst: u32,
-    /// Connections at once, of any kind; further ones are closed as they come. 100 000. Raised, memory grows by 9 KiB for each session.
+    /// The maximum number of connections of any kind; the node closes further ones on accept. Default: 100 000. Each session
+    /// uses 9 KiB of memory.
     pub max_connections: usize,
-    /// Of them, those that are not logged in: requests, handshakes, pages. Further ones are closed as they come. 10 000. Raised, who
-    /// sends nothing but beginnings of requests costs more memory, about 16 KiB each.
+    /// The maximum number of connections that are not logged in (HTTP requests, handshakes, pages); the node closes further
+    /// ones on accept. Default: 10 000. A client that sends only the beginning of a request uses about 16 KiB of memory.
     pub max_entering: usize,
-    /// The time of an HTTP request's head, of its body, and of a pause between requests. 10 s.
+    /// The limit of reading an HTTP request's head, of reading its body, and of a pause between requests. Default: 10 s.
     pub http_time: Duration,
 }
 

@@ -1,21 +1,23 @@
-//! The gate: which nodes a client is sent to.
+//! The gate: selects the nodes to which clients connect.
 
 use rand::{Rng, RngExt};
 
-/// Up to [`MAX_NODES`] of the nodes, best first. Each is the better of two that chance picked, so that not everybody is sent to the
-/// one with the fewest connections before it says that it has more.
-pub(super) fn choose<T>(mut nodes: Vec<T>, connections: impl Fn(&T) -> u32, random: &mut impl Rng) -> Vec<T> {
-    let mut chosen = Vec::with_capacity(MAX_NODES.min(nodes.len()));
-    while !nodes.is_empty() && chosen.len() < MAX_NODES {
+/// Returns up to [`MAX_NODES`] of the nodes, best first.
+///
+/// Each is the better of two random nodes (power of two choices): connection counts are reported with a delay, and the node
+/// with the fewest connections must not receive every client in the meantime.
+pub(super) fn pick_nodes<T>(mut nodes: Vec<T>, connections: impl Fn(&T) -> u32, random: &mut impl Rng) -> Vec<T> {
+    let mut picked = Vec::with_capacity(MAX_NODES.min(nodes.len()));
+    while !nodes.is_empty() && picked.len() < MAX_NODES {
         let one = random.random_range(0..nodes.len());
         let other = random.random_range(0..nodes.len());
         let better = if connections(&nodes[one]) <= connections(&nodes[other]) { one } else { other };
-        chosen.push(nodes.swap_remove(better));
+        picked.push(nodes.swap_remove(better));
     }
-    chosen
+    picked
 }
 
-/// How many nodes a client is told of.
+/// The maximum number of nodes that a client receives.
 const MAX_NODES: usize = 5;
 
 #[cfg(test)]
@@ -27,24 +29,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_different_ones_or_all_there_are() {
+    fn gate_picks_up_to_five_distinct_nodes() {
         let mut random = SmallRng::seed_from_u64(1);
         for count in 0..10 {
             let nodes: Vec<u32> = (0..count).collect();
-            let chosen = choose(nodes, |node| *node, &mut random);
-            assert_eq!(chosen.len(), 5.min(count as usize));
-            assert_eq!(chosen.iter().collect::<BTreeSet<_>>().len(), chosen.len());
+            let picked = pick_nodes(nodes, |node| *node, &mut random);
+            assert_eq!(picked.len(), 5.min(count as usize));
+            assert_eq!(picked.iter().collect::<BTreeSet<_>>().len(), picked.len());
         }
     }
 
     #[test]
-    fn the_emptier_come_first_and_nobody_gets_everybody() {
+    fn gate_prefers_emptier_nodes_but_spreads_clients() {
         let mut random = SmallRng::seed_from_u64(1);
         let mut first = [0; 10];
         for _ in 0..10_000 {
-            first[choose((0..10_usize).collect(), |node| *node as u32 * 100, &mut random)[0]] += 1;
+            first[pick_nodes((0..10_usize).collect(), |node| *node as u32 * 100, &mut random)[0]] += 1;
         }
-        // The better of two of ten: the emptiest is it in 19 of 100 cases, the fullest in 1.
+        // The better of two out of ten is the emptiest node in 19 of 100 cases and the fullest in 1.
         assert!(first.is_sorted_by(|emptier, fuller| emptier > fuller), "{first:?}");
         assert!((1_500..2_300).contains(&first[0]), "{first:?}");
         assert!((50..150).contains(&first[9]), "{first:?}");

@@ -1,4 +1,4 @@
-//! What is answered over HTTP.
+//! The HTTP requests of an edge: page, gate, health, metrics, login.
 
 use std::{
     convert::Infallible,
@@ -16,34 +16,37 @@ use hyper::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    answer::{Answer, json, refusal},
+    answer::{HttpResponse, error_response, json_response},
     client, gate, room,
-    shared::{Booked, Shared},
+    shared::{AdmittedConnection, Shared},
 };
 use crate::{auth::Claims, client::LoggedIn, envelope::check_name};
 
-/// Answers one request. Where it is one for a WebSocket, a task of its own goes on with the connection.
-pub(super) async fn answer(booked: Arc<Booked>, request: Request<Incoming>) -> Result<Answer, Infallible> {
-    let shared = &booked.shared;
-    let mut answer = match (request.method(), request.uri().path()) {
+/// Handles one request. A WebSocket request spawns a task that takes the connection over.
+pub(super) async fn respond(
+    connection: Arc<AdmittedConnection>,
+    request: Request<Incoming>,
+) -> Result<HttpResponse, Infallible> {
+    let shared = &connection.shared;
+    let mut response = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => page(),
-        (&Method::GET, "/ws") => client::upgrade(&booked, request),
-        (&Method::GET, "/channel") => room::upgrade(&booked, request).await,
-        (&Method::GET, "/gate") => json(StatusCode::OK, &Gate { nodes: nodes(shared) }),
+        (&Method::GET, "/ws") => client::upgrade(&connection, request),
+        (&Method::GET, "/channel") => room::upgrade(&connection, request).await,
+        (&Method::GET, "/gate") => json_response(StatusCode::OK, &Gate { nodes: nodes(shared) }),
         (&Method::GET | &Method::HEAD, "/health") => health(shared),
         (&Method::GET, "/metrics") => metrics(shared),
         (&Method::POST, "/login") => login(shared, request).await,
         (&Method::OPTIONS, "/login" | "/gate") => preflight(),
         (_, "/" | "/ws" | "/channel" | "/gate" | "/health" | "/metrics" | "/login") => {
-            refusal(StatusCode::METHOD_NOT_ALLOWED, "this path is not asked for in that way")
+            error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed for this path")
         }
-        _ => refusal(StatusCode::NOT_FOUND, "nothing is here"),
+        _ => error_response(StatusCode::NOT_FOUND, "no such path"),
     };
-    let headers = answer.headers_mut();
-    // A page of one node talks to others when its own is gone. There are no cookies that it could abuse.
+    let headers = response.headers_mut();
+    // A page from one node connects to other nodes when its own fails. Nodes use no cookies that another site could abuse.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(answer)
+    Ok(response)
 }
 
 #[derive(Serialize)]
@@ -58,7 +61,7 @@ struct Health {
     connections: usize,
 }
 
-/// The body of a login.
+/// The body of a login request.
 #[derive(Deserialize)]
 struct LoginRequest {
     user: String,
@@ -70,83 +73,88 @@ struct LoginRequest {
     platform: String,
 }
 
-fn page() -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())));
-    let headers = answer.headers_mut();
+fn page() -> HttpResponse {
+    let mut response = Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())));
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_MAY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_CSP));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    answer
+    response
 }
 
-/// Where clients may go, best first.
+/// Returns the WebSocket URLs of nodes for a client, best first.
 fn nodes(shared: &Shared) -> Vec<String> {
     let nodes = shared.node.nodes().into_iter().filter(|node| !node.draining).collect();
-    let chosen = gate::choose(nodes, |node| node.connections, &mut rand::rng());
-    chosen.into_iter().map(|node| node.websocket).collect()
+    let picked = gate::pick_nodes(nodes, |node| node.connections, &mut rand::rng());
+    picked.into_iter().map(|node| node.websocket).collect()
 }
 
-fn health(shared: &Shared) -> Answer {
-    let (status, word) = match shared.node.is_ready() {
+fn health(shared: &Shared) -> HttpResponse {
+    let (code, status) = match shared.node.is_ready() {
         true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "takes no logins"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not accepting logins"),
     };
-    json(status, &Health { status: word, node: shared.name(), connections: shared.node.connections() })
+    json_response(code, &Health { status, node: shared.name(), connections: shared.node.connections() })
 }
 
-fn metrics(shared: &Shared) -> Answer {
+fn metrics(shared: &Shared) -> HttpResponse {
     let text = shared.metrics.to_text(&shared.name());
-    let mut answer = Response::new(Full::from(text));
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
-    answer
+    let mut response = Response::new(Full::from(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
 }
 
-async fn login(shared: &Shared, request: Request<Incoming>) -> Answer {
+async fn login(shared: &Shared, request: Request<Incoming>) -> HttpResponse {
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
     let Ok(Ok(body)) = tokio::time::timeout(shared.config.http_time, body).await else {
-        return refusal(StatusCode::BAD_REQUEST, "the body is too long, or did not come whole in time");
+        let http_time = shared.config.http_time;
+        let error = format!(
+            "body is too long, limit is {MAX_BODY} bytes, or incomplete after {http_time:?} (EdgeConfig::http_time)"
+        );
+        return error_response(StatusCode::BAD_REQUEST, &error);
     };
     let Ok(login) = serde_json::from_slice::<LoginRequest>(&body.to_bytes()) else {
-        return refusal(StatusCode::BAD_REQUEST, "the body is not JSON with user, password, device and platform");
+        let error = "body is not JSON with user, password, device and platform";
+        return error_response(StatusCode::BAD_REQUEST, error);
     };
     let names = [("user", &login.user), ("device", &login.device), ("platform", &login.platform)];
-    if let Some(error) = names.into_iter().find_map(|(what, name)| check_name(what, name).err()) {
-        return refusal(StatusCode::BAD_REQUEST, &error.to_string());
+    if let Some(error) = names.into_iter().find_map(|(field, name)| check_name(field, name).err()) {
+        return error_response(StatusCode::BAD_REQUEST, &error.to_string());
     }
-    let right = shared.accounts.check(&login.user, &login.password).await;
-    let counter = if let Ok(true) = right { &shared.metrics.logins } else { &shared.metrics.logins_refused };
+    let matches = shared.accounts.check(&login.user, &login.password).await;
+    let counter = if let Ok(true) = matches { &shared.metrics.logins } else { &shared.metrics.logins_refused };
     counter.fetch_add(1, Relaxed);
-    match right {
+    match matches {
         Ok(true) => {
             let LoginRequest { user, device, platform, .. } = login;
             let claims = Claims::lasting(user, device, platform, SystemTime::now());
-            json(StatusCode::OK, &LoggedIn { token: claims.sign(&shared.secret), nodes: nodes(shared) })
+            json_response(StatusCode::OK, &LoggedIn { token: claims.sign(&shared.secret), nodes: nodes(shared) })
         }
-        Ok(false) => refusal(StatusCode::UNAUTHORIZED, "no such user, or not the password"),
+        Ok(false) => error_response(StatusCode::UNAUTHORIZED, "unknown user or wrong password"),
         Err(busy) => {
-            let mut answer = refusal(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string());
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            answer
+            let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string());
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
         }
     }
 }
 
-/// What a browser asks before a page of one node logs in at another.
-fn preflight() -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    let headers = answer.headers_mut();
+/// Answers the CORS preflight request that a browser sends before a page from one node logs in at another.
+fn preflight() -> HttpResponse {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    answer
+    response
 }
 
 /// The chat page.
 const PAGE: &str = include_str!("page.html");
-/// What the page may load: nothing but itself, and connections to nodes.
-const PAGE_MAY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
+/// The content security policy of the page: it may load nothing but itself, and connect to nodes.
+const PAGE_CSP: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
                         connect-src http: https: ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The longest body of a request, in bytes.
+/// The maximum length of a request body, in bytes.
 const MAX_BODY: usize = 4 << 10;

@@ -1,11 +1,11 @@
-//! [`Metrics`]: what a node counts at its edge, in Prometheus's text format.
+//! [`Metrics`]: the counters and gauges of an edge, in Prometheus's text format.
 
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What happened at the edge since the start.
+/// The counters and gauges of an edge since its start.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     pub(super) connections: AtomicU64,
@@ -24,46 +24,46 @@ pub(super) struct Metrics {
     pub(super) closed_flood: AtomicU64,
 }
 
-/// One more, until dropped.
-pub(super) struct OneMore<'a>(&'a AtomicU64);
+/// Increments a gauge, and decrements it on drop.
+pub(super) struct GaugeGuard<'a>(&'a AtomicU64);
 
 impl Metrics {
-    /// In the text format, version 0.0.4.
+    /// Formats the metrics in the text format, version 0.0.4.
     pub(super) fn to_text(&self, node: &str) -> String {
         let rows = [
-            ("im_connections", GAUGE, "TCP connections that are open", &self.connections),
-            ("im_sessions", GAUGE, "clients that are logged in", &self.sessions),
-            ("im_rooms", GAUGE, "sides of pairing rooms that are open", &self.rooms),
-            ("im_connections_refused_total", COUNTER, "connections over the limit", &self.connections_refused),
-            ("im_logins_total", COUNTER, "passwords that were right", &self.logins),
-            ("im_logins_refused_total", COUNTER, "passwords that were wrong or not checked", &self.logins_refused),
-            ("im_frames_in_total", COUNTER, "frames of clients", &self.frames_in),
-            ("im_frames_out_total", COUNTER, "frames to clients", &self.frames_out),
-            ("im_frames_bad_total", COUNTER, "frames that were none", &self.frames_bad),
-            ("im_frames_too_many_total", COUNTER, "frames over the rate", &self.frames_too_many),
-            ("im_closed_idle_total", COUNTER, "sessions closed because nothing came", &self.closed_idle),
-            ("im_closed_stuck_total", COUNTER, "sessions closed because they did not read", &self.closed_stuck),
-            ("im_closed_login_total", COUNTER, "connections closed because no token came", &self.closed_login),
-            ("im_closed_flood_total", COUNTER, "sessions closed because they asked for too much", &self.closed_flood),
+            ("im_connections", GAUGE, "open TCP connections", &self.connections),
+            ("im_sessions", GAUGE, "logged-in clients", &self.sessions),
+            ("im_rooms", GAUGE, "open sides of pairing rooms", &self.rooms),
+            ("im_connections_refused_total", COUNTER, "connections rejected over a limit", &self.connections_refused),
+            ("im_logins_total", COUNTER, "logins with a correct password", &self.logins),
+            ("im_logins_refused_total", COUNTER, "logins with a wrong or unchecked password", &self.logins_refused),
+            ("im_frames_in_total", COUNTER, "frames received from clients", &self.frames_in),
+            ("im_frames_out_total", COUNTER, "frames sent to clients", &self.frames_out),
+            ("im_frames_bad_total", COUNTER, "invalid frames", &self.frames_bad),
+            ("im_frames_too_many_total", COUNTER, "frames rejected over the rate", &self.frames_too_many),
+            ("im_closed_idle_total", COUNTER, "sessions closed by the idle timeout", &self.closed_idle),
+            ("im_closed_stuck_total", COUNTER, "sessions closed by the write timeout", &self.closed_stuck),
+            ("im_closed_login_total", COUNTER, "connections closed by the login timeout", &self.closed_login),
+            ("im_closed_flood_total", COUNTER, "sessions closed after too many rejections", &self.closed_flood),
         ];
         let mut text = String::with_capacity(rows.len() * 128);
         for (name, kind, help, value) in rows {
             let value = value.load(Relaxed);
             writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{node=\"{node}\"}} {value}")
-                .expect("a string takes all that is written");
+                .expect("writing to a string never fails");
         }
         text
     }
 }
 
-impl<'a> OneMore<'a> {
-    pub(super) fn of(gauge: &'a AtomicU64) -> Self {
+impl<'a> GaugeGuard<'a> {
+    pub(super) fn new(gauge: &'a AtomicU64) -> Self {
         gauge.fetch_add(1, Relaxed);
         Self(gauge)
     }
 }
 
-impl Drop for OneMore<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -77,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_has_help_type_and_value() {
+    fn text_has_help_type_and_value_per_metric() {
         let metrics = Metrics::default();
-        let one = OneMore::of(&metrics.sessions);
+        let guard = GaugeGuard::new(&metrics.sessions);
         metrics.frames_in.fetch_add(3, Relaxed);
         let text = metrics.to_text("7");
         assert!(text.contains("# TYPE im_sessions gauge\nim_sessions{node=\"7\"} 1\n"), "{text}");
         assert!(text.contains("# TYPE im_frames_in_total counter\nim_frames_in_total{node=\"7\"} 3\n"), "{text}");
-        drop(one);
+        drop(guard);
         assert!(metrics.to_text("7").contains("im_sessions{node=\"7\"} 0\n"));
     }
 }

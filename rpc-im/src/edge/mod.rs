@@ -1,13 +1,15 @@
-//! The edge: where clients connect, by HTTP and WebSocket on one port.
+//! The edge: the port of a node to which clients connect by HTTP and WebSocket.
 //!
-//! | question | file |
+//! | topic | module |
 //! |---|---|
-//! | who is answered what over HTTP? | `http.rs`, `gate.rs` |
-//! | how does a request become a WebSocket? | `websocket.rs` |
-//! | what does a client's session do? | `client.rs` |
-//! | and a side of a pairing room? | `room.rs` |
-//! | who is closed for doing nothing, or too much? | `watch.rs`, `allowance.rs` |
-//! | what is counted? | `metrics.rs` |
+//! | accept loop, shutdown | this file |
+//! | HTTP requests, node selection | `http.rs`, `gate.rs`, `answer.rs` |
+//! | WebSocket upgrade and close | `websocket.rs` |
+//! | session of a client | `client.rs` |
+//! | one side of a pairing room | `room.rs` |
+//! | timeouts, rate limit | `watch.rs`, `allowance.rs` |
+//! | connection permits, shared state | `shared.rs` |
+//! | metrics | `metrics.rs` |
 
 mod allowance;
 mod answer;
@@ -43,10 +45,10 @@ use crate::{
     auth::{Accounts, Secret},
 };
 use metrics::Metrics;
-use shared::{Booked, Shared};
-use watch::Watch;
+use shared::{AdmittedConnection, Shared};
+use watch::Watchdog;
 
-/// The port of a node that clients connect to.
+/// The listener for the clients of a node.
 #[derive(Debug)]
 pub struct Edge {
     listener: TcpListener,
@@ -54,32 +56,35 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Listens; connections wait until [`run_until`](Self::run_until) takes them.
+    /// Binds the listener. Connections wait until [`run_until`](Self::run_until) accepts them.
     ///
     /// # Errors
     ///
-    /// When the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn bind(listen: SocketAddr, config: EdgeConfig) -> io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(listen).await?, config })
     }
 
-    /// The address that it listens at.
+    /// Returns the address of the listener.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// Returns an error if the system does not report the address.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves clients of `node` until `stop` is ready. Then it accepts no more, drains the node (see [`Node::drain`]), and ends.
+    /// Serves the clients of `node` until `stop` is ready, then drains the node (see [`Node::drain`]).
+    ///
+    /// The edge accepts connections until the drain has finished, so that health checks and late clients get a response.
+    /// Connections that are still open 3 s later are closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all connections end at once.
+    /// If the future is dropped, all connections are closed immediately.
     pub async fn run_until(self, node: Arc<Node>, secret: Secret, accounts: Accounts, stop: impl Future<Output = ()>) {
         let Self { listener, config } = self;
-        let (tasks, abort, watch) = (TaskTracker::new(), CancellationToken::new(), Watch::new());
+        let (tasks, abort, watchdog) = (TaskTracker::new(), CancellationToken::new(), Watchdog::new());
         let _abort = abort.clone().drop_guard();
         let shared = Arc::new(Shared {
             node: Arc::clone(&node),
@@ -89,7 +94,7 @@ impl Edge {
             logins: Arc::new(Semaphore::new(config.max_entering)),
             config,
             metrics: Metrics::default(),
-            watch: Arc::clone(&watch),
+            watchdog: Arc::clone(&watchdog),
             tasks: tasks.clone(),
             abort,
         });
@@ -98,51 +103,51 @@ impl Edge {
                 () = accept(&listener, &shared) => {}
                 () = stop => {}
             }
-            // Health is asked for, and the last clients are let in, until the node itself takes no more.
+            // Accept connections during the drain: health checks need a response, and the node itself rejects new logins.
             tokio::select! {
                 () = accept(&listener, &shared) => {}
                 () = node.drain() => {}
             }
             tasks.close();
-            let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
+            let _ = tokio::time::timeout(CLOSE_TIME, tasks.wait()).await;
         };
-        // Whichever ends first: the sweep does not.
+        // The sweep never ends by itself.
         tokio::select! {
             () = serving => {}
-            () = watch.sweep(&shared.config) => {}
+            () = watchdog.sweep(&shared.config) => {}
         }
     }
 }
 
-/// Accepts for ever.
+/// Accepts connections forever.
 async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match Booked::new(shared) {
-                Ok(booked) => serve(stream, booked),
+            Ok((stream, _)) => match AdmittedConnection::new(shared) {
+                Ok(connection) => serve(stream, connection),
                 Err(_) => {
                     shared.metrics.connections_refused.fetch_add(1, Relaxed);
                 }
             },
             Err(error) => {
-                // Out of files, most likely: others must end first.
-                tracing::warn!(%error, "no connection can be accepted");
+                // The process is most likely out of file descriptors: wait until other connections close.
+                tracing::warn!(%error, "cannot accept a client connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Answers HTTP on one connection, until it ends or becomes a WebSocket.
-fn serve(stream: TcpStream, booked: Booked) {
-    // Frames are small and written as wholes.
+/// Serves HTTP on one connection, until it ends or becomes a WebSocket.
+fn serve(stream: TcpStream, connection: AdmittedConnection) {
+    // Each write is a complete small frame: Nagle's algorithm would only delay it.
     let _ = stream.set_nodelay(true);
-    let shared = Arc::clone(&booked.shared);
-    let booked = Arc::new(booked);
+    let shared = Arc::clone(&connection.shared);
+    let connection = Arc::new(connection);
     let abort = shared.abort.clone();
     let http_time = shared.config.http_time;
-    let service = service_fn(move |request| http::answer(Arc::clone(&booked), request));
-    let connection = http1::Builder::new()
+    let service = service_fn(move |request| http::respond(Arc::clone(&connection), request));
+    let http_connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(http_time)
         .max_headers(MAX_HEADERS)
@@ -150,28 +155,28 @@ fn serve(stream: TcpStream, booked: Booked) {
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     shared.tasks.spawn(async move {
-        let mut connection = std::pin::pin!(connection);
-        // What fails here is the client's; hyper has told it.
+        let mut http_connection = std::pin::pin!(http_connection);
+        // Ignore errors: the client causes them, and hyper has sent it the error response.
         tokio::select! {
-            _ = connection.as_mut() => return,
+            _ = http_connection.as_mut() => return,
             () = abort.cancelled() => return,
-            () = tokio::time::sleep(HTTP_LIFE) => connection.as_mut().graceful_shutdown(),
+            () = tokio::time::sleep(HTTP_LIFE) => http_connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
-            _ = connection => {}
+            _ = http_connection => {}
             () = abort.cancelled() => {}
             () = tokio::time::sleep(http_time) => {}
         }
     });
 }
 
-/// How long an HTTP connection is kept open for further requests.
+/// The time for which an HTTP connection accepts further requests.
 const HTTP_LIFE: Duration = Duration::from_secs(60);
-/// The most headers of a request.
+/// The maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
-/// The longest head of a request, in bytes.
+/// The maximum length of a request head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
-/// How long connections have to end once their node has said all.
-const FAREWELL: Duration = Duration::from_secs(3);
-/// The pause after a connection could not be accepted.
+/// The time within which connections must end after the drain.
+const CLOSE_TIME: Duration = Duration::from_secs(3);
+/// The pause after an accept failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! One side of a pairing room: binary messages pass from one side to the other, and nobody here looks into them.
+//! The WebSocket of one side of a pairing room, which forwards opaque binary messages to the other side.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -7,100 +7,95 @@ use hyper::{Request, StatusCode, body::Incoming};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    answer::{Answer, refusal},
-    metrics::OneMore,
-    shared::{Booked, Shared},
-    watch::{Overdue, UnderWatch},
+    answer::{HttpResponse, error_response},
+    metrics::GaugeGuard,
+    shared::{AdmittedConnection, Shared},
+    watch::{Timeout, WatchGuard},
     websocket::{self, Socket},
 };
 use crate::{
-    LoginError, PairOutbound, PairSession, Side,
+    PairOutbound, PairSession, LoginError, Side,
     envelope::{ServerFrame, code},
 };
 
-/// Answers a request for `/channel`, and goes on with a side of a room.
-pub(super) async fn upgrade(booked: &Arc<Booked>, request: Request<Incoming>) -> Answer {
+/// Accepts a request for `/channel`, and serves one side of a room on the upgraded connection.
+pub(super) async fn upgrade(connection: &Arc<AdmittedConnection>, request: Request<Incoming>) -> HttpResponse {
     let (side, channel) = match parse(request.uri().query().unwrap_or_default()) {
         Ok(parts) => parts,
-        Err(error) => return refusal(StatusCode::BAD_REQUEST, error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, error),
     };
-    // Before the upgrade, so that a second one of the same side is told by HTTP.
-    let (pair, outbound) = match booked.shared.node.pair(channel, side).await {
-        Ok(entered) => entered,
-        Err(LoginError::Taken) => return refusal(StatusCode::CONFLICT, "this side of the room is taken"),
+    // Claim the side before the upgrade, so that a second client of the same side receives an HTTP error.
+    let (pair, outbound) = match connection.shared.node.pair(channel, side).await {
+        Ok(claimed) => claimed,
+        Err(LoginError::Taken) => return error_response(StatusCode::CONFLICT, "this side of the room is taken"),
         Err(error @ LoginError::Unavailable(_)) => {
-            return refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+            return error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         }
     };
-    let under_watch = booked.shared.watch.enter();
-    under_watch.logged_in();
-    websocket::upgrade(booked, request, move |booked, socket| async move {
-        booked.has_entered();
-        run(&booked.shared, socket, pair, outbound, under_watch).await;
+    let watch = connection.shared.watchdog.register();
+    watch.logged_in();
+    websocket::upgrade(connection, request, move |connection, socket| async move {
+        connection.release_login_permit();
+        run(&connection.shared, socket, pair, outbound, watch).await;
     })
 }
 
-async fn run(
-    shared: &Shared,
-    mut socket: Socket,
-    pair: PairSession,
-    mut outbound: PairOutbound,
-    under_watch: UnderWatch,
-) {
-    let _one = OneMore::of(&shared.metrics.rooms);
+async fn run(shared: &Shared, mut socket: Socket, pair: PairSession, mut outbound: PairOutbound, watch: WatchGuard) {
+    let _gauge = GaugeGuard::new(&shared.metrics.rooms);
     let (code, reason) = loop {
-        // Each branch may be dropped: a message stays in the socket's buffer or in the queue.
+        // All branches are cancel-safe: a message stays in the socket's buffer or in the queue.
         tokio::select! {
             biased;
             bytes = outbound.next() => {
-                let Some(bytes) = bytes else { break (CloseCode::Away, "the room is closed") };
+                let Some(bytes) = bytes else { break (CloseCode::Away, "room closed") };
                 shared.metrics.frames_out.fetch_add(1, Relaxed);
-                if !websocket::write(&mut socket, &under_watch, Message::Binary(bytes)).await {
-                    return count(shared, &under_watch);
+                if !websocket::write(&mut socket, &watch, Message::Binary(bytes)).await {
+                    return count_timeout(shared, &watch);
                 }
             }
             message = socket.next() => {
-                under_watch.has_read();
+                watch.has_read();
                 match message {
                     Some(Ok(Message::Binary(bytes))) => {
                         shared.metrics.frames_in.fetch_add(1, Relaxed);
-                        let absent = tokio::select! {
+                        let is_absent = tokio::select! {
                             sent = pair.send(bytes) => sent.is_err(),
-                            _ = under_watch.overdue() => false,
+                            _ = watch.timed_out() => false,
                         };
-                        if absent && !say_absent(&mut socket, &under_watch).await {
-                            return count(shared, &under_watch);
+                        if is_absent && !report_absent(&mut socket, &watch).await {
+                            return count_timeout(shared, &watch);
                         }
                     }
-                    Some(Ok(Message::Text(_))) => break (CloseCode::Unsupported, "a room carries binary messages"),
+                    Some(Ok(Message::Text(_))) => break (CloseCode::Unsupported, "rooms accept binary messages only"),
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                     Some(Ok(_)) => {}
                 }
             }
-            _ = under_watch.overdue() => {
-                count(shared, &under_watch);
-                break (CloseCode::Away, "nothing came for too long");
+            _ = watch.timed_out() => {
+                count_timeout(shared, &watch);
+                break (CloseCode::Away, "idle timeout (EdgeConfig::idle)");
             }
         }
     };
-    websocket::close(socket, &under_watch, code, reason).await;
+    websocket::close(socket, &watch, code, reason).await;
 }
 
-/// Says that nobody took a message: in text, so that no side takes it for the other's.
-async fn say_absent(socket: &mut Socket, under_watch: &UnderWatch) -> bool {
-    let frame = ServerFrame::error(None, code::NOT_FOUND, "the other side is not there: this message went nowhere");
-    websocket::write(socket, under_watch, Message::text(frame.to_json())).await
+/// Reports that a message was not delivered. The report is a text message, because the other side sends only binary ones.
+async fn report_absent(socket: &mut Socket, watch: &WatchGuard) -> bool {
+    let error = "message not delivered: the other side of the room is not connected";
+    let frame = ServerFrame::error(None, code::NOT_FOUND, error);
+    websocket::write(socket, watch, Message::text(frame.to_json())).await
 }
 
-fn count(shared: &Shared, under_watch: &UnderWatch) {
-    match under_watch.ended_as() {
-        Some(Overdue::Stuck) => shared.metrics.closed_stuck.fetch_add(1, Relaxed),
-        Some(Overdue::Idle) => shared.metrics.closed_idle.fetch_add(1, Relaxed),
+fn count_timeout(shared: &Shared, watch: &WatchGuard) {
+    match watch.timeout() {
+        Some(Timeout::WriteStall) => shared.metrics.closed_stuck.fetch_add(1, Relaxed),
+        Some(Timeout::Idle) => shared.metrics.closed_idle.fetch_add(1, Relaxed),
         _ => 0,
     };
 }
 
-/// The side and the channel that a query names.
+/// Parses the side and the channel from a query.
 fn parse(query: &str) -> Result<(Side, &str), &'static str> {
     let (mut side, mut channel) = (None, None);
     for (name, value) in query.split('&').filter_map(|part| part.split_once('=')) {
@@ -110,9 +105,9 @@ fn parse(query: &str) -> Result<(Side, &str), &'static str> {
             _ => {}
         }
     }
-    let side = side.ok_or("type is app or web")?;
+    let side = side.ok_or("type must be app or web")?;
     let channel = channel.filter(|channel| PairSession::is_channel(channel));
-    Ok((side, channel.ok_or("channelId is 32 letters, digits or underscores")?))
+    Ok((side, channel.ok_or("channelId must be 32 letters, digits or underscores")?))
 }
 
 #[cfg(test)]
@@ -120,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_room_is_named_by_32_word_characters() {
+    fn channel_is_32_word_characters() {
         let channel = "Ab0_".repeat(8);
         let query = format!("type=app&channelId={channel}");
         let (side, parsed) = parse(&query).unwrap();

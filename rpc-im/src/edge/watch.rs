@@ -1,4 +1,4 @@
-//! [`Watch`]: one coarse sweep over all connections, instead of timers for each.
+//! [`Watchdog`]: closes connections at their timeouts by one periodic sweep, instead of a timer per connection.
 
 use std::{
     collections::HashMap,
@@ -11,74 +11,76 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::EdgeConfig;
+use super::config::EdgeConfig;
 
-/// All connections with a time limit.
-pub(super) struct Watch {
+/// The WebSocket connections of an edge and their activity times.
+pub(super) struct Watchdog {
     start: Instant,
-    watched: Mutex<Table>,
+    connections: Mutex<Connections>,
 }
 
 #[derive(Default)]
-struct Table {
-    next: u64,
-    watched: HashMap<u64, Arc<Watched>>,
+struct Connections {
+    next_key: u64,
+    activities: HashMap<u64, Arc<Activity>>,
 }
 
-/// What is known of one connection. Milliseconds since the start of the watch.
-pub(super) struct Watched {
+/// The activity times of one connection, in milliseconds since [`Watchdog::start`].
+struct Activity {
     opened: u64,
     logged_in: AtomicBool,
-    read: AtomicU64,
-    /// 0 while nothing is being written.
-    writing: AtomicU64,
-    overdue: AtomicU8,
-    ended: Notify,
+    last_read: AtomicU64,
+    /// The start of the write in progress; 0 if there is none.
+    write_started: AtomicU64,
+    /// The [`Timeout`] that the sweep has set; 0 if there is none.
+    timeout: AtomicU8,
+    timed_out: Notify,
 }
 
-/// A connection under watch, until dropped.
-pub(super) struct UnderWatch {
-    watch: Arc<Watch>,
-    number: u64,
-    watched: Arc<Watched>,
+/// The registration of one connection, which ends on drop.
+pub(super) struct WatchGuard {
+    watchdog: Arc<Watchdog>,
+    key: u64,
+    activity: Arc<Activity>,
 }
 
-/// Why a connection was ended by the sweep.
+/// The limit that a connection exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overdue {
-    /// No token in time.
+pub(super) enum Timeout {
+    /// [`EdgeConfig::login_time`]
     Login = 1,
-    /// Nothing was read from it.
+    /// [`EdgeConfig::idle`]
     Idle = 2,
-    /// It did not take what was written.
-    Stuck = 3,
+    /// [`EdgeConfig::write_stall`]
+    WriteStall = 3,
 }
 
-impl Watch {
+impl Watchdog {
     pub(super) fn new() -> Arc<Self> {
-        // From 1 ms on, so that 0 is free.
+        // Times start at 1 ms, because 0 means that there is no write.
         let start = Instant::now() - Duration::from_millis(1);
-        Arc::new(Self { start, watched: Mutex::default() })
+        Arc::new(Self { start, connections: Mutex::default() })
     }
 
-    pub(super) fn enter(self: &Arc<Self>) -> UnderWatch {
+    /// Registers a connection.
+    pub(super) fn register(self: &Arc<Self>) -> WatchGuard {
         let now = self.now();
-        let watched = Arc::new(Watched {
+        let activity = Arc::new(Activity {
             opened: now,
             logged_in: AtomicBool::new(false),
-            read: AtomicU64::new(now),
-            writing: AtomicU64::new(0),
-            overdue: AtomicU8::new(0),
-            ended: Notify::new(),
+            last_read: AtomicU64::new(now),
+            write_started: AtomicU64::new(0),
+            timeout: AtomicU8::new(0),
+            timed_out: Notify::new(),
         });
-        let mut table = self.table();
-        let number = table.next;
-        table.next += 1;
-        table.watched.insert(number, Arc::clone(&watched));
-        UnderWatch { watch: Arc::clone(self), number, watched }
+        let mut connections = self.connections();
+        let key = connections.next_key;
+        connections.next_key += 1;
+        connections.activities.insert(key, Arc::clone(&activity));
+        WatchGuard { watchdog: Arc::clone(self), key, activity }
     }
 
-    /// Ends what is overdue, for ever: at most a quarter of the shortest limit too late, and at most a second.
+    /// Times out connections forever. The delay is at most a quarter of the shortest limit, and at most one second.
     pub(super) async fn sweep(&self, config: &EdgeConfig) {
         let shortest = config.idle.min(config.login_time).min(config.write_stall);
         let pause = (shortest / 4).clamp(Duration::from_millis(1), Duration::from_secs(1));
@@ -91,11 +93,11 @@ impl Watch {
     }
 
     fn sweep_once(&self, config: &EdgeConfig, now: u64) {
-        for watched in self.table().watched.values() {
-            if let Some(overdue) = watched.overdue_at(config, now)
-                && watched.overdue.compare_exchange(0, overdue as u8, Relaxed, Relaxed).is_ok()
+        for activity in self.connections().activities.values() {
+            if let Some(timeout) = activity.timeout_at(config, now)
+                && activity.timeout.compare_exchange(0, timeout as u8, Relaxed, Relaxed).is_ok()
             {
-                watched.ended.notify_one();
+                activity.timed_out.notify_one();
             }
         }
     }
@@ -104,75 +106,75 @@ impl Watch {
         millis(self.start.elapsed())
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watched {
-    fn overdue_at(&self, config: &EdgeConfig, now: u64) -> Option<Overdue> {
+impl Activity {
+    fn timeout_at(&self, config: &EdgeConfig, now: u64) -> Option<Timeout> {
         let since = |then: u64| now.saturating_sub(then);
-        let writing = self.writing.load(Relaxed);
-        if writing != 0 && since(writing) >= millis(config.write_stall) {
-            Some(Overdue::Stuck)
+        let write_started = self.write_started.load(Relaxed);
+        if write_started != 0 && since(write_started) >= millis(config.write_stall) {
+            Some(Timeout::WriteStall)
         } else if !self.logged_in.load(Relaxed) && since(self.opened) >= millis(config.login_time) {
-            Some(Overdue::Login)
-        } else if since(self.read.load(Relaxed)) >= millis(config.idle) {
-            Some(Overdue::Idle)
+            Some(Timeout::Login)
+        } else if since(self.last_read.load(Relaxed)) >= millis(config.idle) {
+            Some(Timeout::Idle)
         } else {
             None
         }
     }
 }
 
-impl UnderWatch {
-    /// The limit of logging in is over.
+impl WatchGuard {
+    /// Ends the login limit.
     pub(super) fn logged_in(&self) {
-        self.watched.logged_in.store(true, Relaxed);
+        self.activity.logged_in.store(true, Relaxed);
     }
 
-    /// Something was read.
+    /// Restarts the idle limit after a read.
     pub(super) fn has_read(&self) {
-        self.watched.read.store(self.watch.now(), Relaxed);
+        self.activity.last_read.store(self.watchdog.now(), Relaxed);
     }
 
-    /// Runs a write under its limit; an error when it is overdue.
+    /// Runs a write under the write limit; returns an error once the connection has timed out.
     ///
-    /// Dropped, the write is too: the caller closes the connection.
-    pub(super) async fn writing<T>(&self, write: impl Future<Output = T>) -> Result<T, Overdue> {
-        self.watched.writing.store(self.watch.now(), Relaxed);
+    /// Not cancel-safe: dropping the future drops the write, so the caller must close the connection.
+    pub(super) async fn writing<T>(&self, write: impl Future<Output = T>) -> Result<T, Timeout> {
+        self.activity.write_started.store(self.watchdog.now(), Relaxed);
         let written = tokio::select! {
             biased;
             written = write => Ok(written),
-            overdue = self.overdue() => Err(overdue),
+            timeout = self.timed_out() => Err(timeout),
         };
-        self.watched.writing.store(0, Relaxed);
+        self.activity.write_started.store(0, Relaxed);
         written
     }
 
-    /// Waits until the sweep ends this connection.
+    /// Waits until the sweep times out this connection.
     ///
-    /// Cancel safe: what ended it stays written down.
-    pub(super) async fn overdue(&self) -> Overdue {
+    /// Cancel-safe: the timeout stays set.
+    pub(super) async fn timed_out(&self) -> Timeout {
         loop {
-            match self.ended_as() {
-                Some(overdue) => return overdue,
-                None => self.watched.ended.notified().await,
+            match self.timeout() {
+                Some(timeout) => return timeout,
+                None => self.activity.timed_out.notified().await,
             }
         }
     }
 
-    /// What ended it, if it is ended.
-    pub(super) fn ended_as(&self) -> Option<Overdue> {
-        [Overdue::Login, Overdue::Idle, Overdue::Stuck]
+    /// Returns the timeout of this connection, if the sweep has set one.
+    pub(super) fn timeout(&self) -> Option<Timeout> {
+        [Timeout::Login, Timeout::Idle, Timeout::WriteStall]
             .into_iter()
-            .find(|overdue| *overdue as u8 == self.watched.overdue.load(Relaxed))
+            .find(|timeout| *timeout as u8 == self.activity.timeout.load(Relaxed))
     }
 }
 
-impl Drop for UnderWatch {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
-        self.watch.table().watched.remove(&self.number);
+        self.watchdog.connections().activities.remove(&self.key);
     }
 }
 
@@ -184,42 +186,42 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    /// Limits of 10, 150 and 10 seconds, in milliseconds.
+    /// The default limits (10, 150 and 10 seconds), in milliseconds.
     const LOGIN: u64 = 10_000;
     const IDLE: u64 = 150_000;
     const STALL: u64 = 10_000;
 
-    fn overdue(entry: &UnderWatch, now: u64) -> Option<Overdue> {
-        entry.watched.overdue_at(&EdgeConfig::default(), now)
+    fn timeout(guard: &WatchGuard, now: u64) -> Option<Timeout> {
+        guard.activity.timeout_at(&EdgeConfig::default(), now)
     }
 
     #[test]
-    fn each_limit_is_at_its_millisecond() {
-        let watch = Watch::new();
-        let entry = watch.enter();
-        let opened = entry.watched.opened;
-        assert_eq!(overdue(&entry, opened + LOGIN - 1), None);
-        assert_eq!(overdue(&entry, opened + LOGIN), Some(Overdue::Login));
-        entry.logged_in();
-        assert_eq!(overdue(&entry, opened + IDLE - 1), None);
-        assert_eq!(overdue(&entry, opened + IDLE), Some(Overdue::Idle));
-        entry.watched.writing.store(opened + 5, Relaxed);
-        assert_eq!(overdue(&entry, opened + 5 + STALL - 1), None);
-        assert_eq!(overdue(&entry, opened + 5 + STALL), Some(Overdue::Stuck));
+    fn each_limit_expires_at_its_millisecond() {
+        let watchdog = Watchdog::new();
+        let guard = watchdog.register();
+        let opened = guard.activity.opened;
+        assert_eq!(timeout(&guard, opened + LOGIN - 1), None);
+        assert_eq!(timeout(&guard, opened + LOGIN), Some(Timeout::Login));
+        guard.logged_in();
+        assert_eq!(timeout(&guard, opened + IDLE - 1), None);
+        assert_eq!(timeout(&guard, opened + IDLE), Some(Timeout::Idle));
+        guard.activity.write_started.store(opened + 5, Relaxed);
+        assert_eq!(timeout(&guard, opened + 5 + STALL - 1), None);
+        assert_eq!(timeout(&guard, opened + 5 + STALL), Some(Timeout::WriteStall));
     }
 
     #[tokio::test]
-    async fn an_end_is_told_once_and_stays() {
-        let watch = Watch::new();
-        let entry = watch.enter();
+    async fn first_timeout_is_kept() {
+        let watchdog = Watchdog::new();
+        let guard = watchdog.register();
         let config = EdgeConfig::default();
-        watch.sweep_once(&config, entry.watched.opened + LOGIN);
-        entry.logged_in();
-        watch.sweep_once(&config, entry.watched.opened + IDLE);
-        assert_eq!(entry.overdue().await, Overdue::Login);
-        assert_eq!(entry.overdue().await, Overdue::Login);
-        assert_eq!(entry.writing(std::future::pending::<()>()).await, Err(Overdue::Login));
-        drop(entry);
-        assert!(watch.table().watched.is_empty());
+        watchdog.sweep_once(&config, guard.activity.opened + LOGIN);
+        guard.logged_in();
+        watchdog.sweep_once(&config, guard.activity.opened + IDLE);
+        assert_eq!(guard.timed_out().await, Timeout::Login);
+        assert_eq!(guard.timed_out().await, Timeout::Login);
+        assert_eq!(guard.writing(std::future::pending::<()>()).await, Err(Timeout::Login));
+        drop(guard);
+        assert!(watchdog.connections().activities.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! From a request to a WebSocket, and what every WebSocket here has in common.
+//! The upgrade of an HTTP request to a WebSocket, and the operations that all WebSockets of an edge share.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,61 +17,63 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    answer::{Answer, refusal},
-    shared::Booked,
-    watch::UnderWatch,
+    answer::{HttpResponse, error_response},
+    shared::AdmittedConnection,
+    watch::WatchGuard,
 };
 use crate::envelope::Encoding;
 
-/// A WebSocket on the connection that its request came on.
+/// A WebSocket on the TCP connection of its HTTP request.
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
-/// Answers a request for a WebSocket, and runs `then` on it in a task of the edge.
+/// Accepts a WebSocket request, and spawns a task that runs `serve` on the upgraded connection.
 pub(super) fn upgrade<F>(
-    booked: &Arc<Booked>,
+    connection: &Arc<AdmittedConnection>,
     request: Request<Incoming>,
-    then: impl FnOnce(Arc<Booked>, Socket) -> F + Send + 'static,
-) -> Answer
+    serve: impl FnOnce(Arc<AdmittedConnection>, Socket) -> F + Send + 'static,
+) -> HttpResponse
 where
     F: Future<Output = ()> + Send,
 {
-    let answer = match create_response_with_body(&request, Full::default) {
-        Ok(answer) => answer,
-        Err(error) => return refusal(StatusCode::UPGRADE_REQUIRED, &error.to_string()),
+    let response = match create_response_with_body(&request, Full::default) {
+        Ok(response) => response,
+        Err(error) => return error_response(StatusCode::UPGRADE_REQUIRED, &error.to_string()),
     };
-    let booked = Arc::clone(booked);
-    let tasks = booked.shared.tasks.clone();
+    let connection = Arc::clone(connection);
+    let tasks = connection.shared.tasks.clone();
     tasks.spawn(async move {
         let work = async {
-            // Both on the heap, and made late: so the task is small, and keeps nothing of the handshake.
-            if let Some(socket) = Box::pin(socket(request, booked.shared.config.max_frame)).await {
-                Box::pin(then(Arc::clone(&booked), socket)).await;
+            // Box both futures when they are needed: the task stays small and frees the handshake's memory.
+            if let Some(socket) = Box::pin(socket(request, connection.shared.config.max_frame)).await {
+                Box::pin(serve(Arc::clone(&connection), socket)).await;
             }
         };
         tokio::select! {
             () = work => {}
-            () = booked.shared.abort.cancelled() => {}
+            () = connection.shared.abort.cancelled() => {}
         }
     });
-    answer
+    response
 }
 
-/// Says goodbye, and gives the client a moment to hear it: what it still sends must not reset the connection before.
-pub(super) async fn close(mut socket: Socket, under_watch: &UnderWatch, code: CloseCode, reason: &'static str) {
+/// Sends a close frame and reads until the client closes, for at most [`LINGER`].
+///
+/// Closing the TCP connection with unread data would reset it, and the client could miss the close frame.
+pub(super) async fn close(mut socket: Socket, watch: &WatchGuard, code: CloseCode, reason: &'static str) {
     let frame = CloseFrame { code, reason: reason.into() };
-    let said = under_watch.writing(socket.close(Some(frame))).await;
-    if let Ok(Ok(())) = said {
-        let gone = async { while let Some(Ok(_)) = socket.next().await {} };
-        let _ = tokio::time::timeout(LINGER, gone).await;
+    let written = watch.writing(socket.close(Some(frame))).await;
+    if let Ok(Ok(())) = written {
+        let closed = async { while let Some(Ok(_)) = socket.next().await {} };
+        let _ = tokio::time::timeout(LINGER, closed).await;
     }
 }
 
-/// Writes one message within the time that the watch gives it; false when the connection is of no more use.
-pub(super) async fn write(socket: &mut Socket, under_watch: &UnderWatch, message: Message) -> bool {
-    matches!(under_watch.writing(socket.send(message)).await, Ok(Ok(())))
+/// Writes one message under the write limit; returns false if the connection has failed or timed out.
+pub(super) async fn write(socket: &mut Socket, watch: &WatchGuard, message: Message) -> bool {
+    matches!(watch.writing(socket.send(message)).await, Ok(Ok(())))
 }
 
-/// The connection of an answered request, once the answer is written.
+/// Returns the WebSocket of a request once hyper has written the response.
 async fn socket(request: Request<Incoming>, max_frame: usize) -> Option<Socket> {
     let upgraded = hyper::upgrade::on(request).await.ok()?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
@@ -81,14 +83,14 @@ async fn socket(request: Request<Incoming>, max_frame: usize) -> Option<Socket> 
         .max_frame_size(Some(max_frame))
         .max_message_size(Some(max_frame));
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    // A buffer that was begun is not made larger: the usual case is that nothing came early.
+    // `from_partially_read` does not grow its buffer to READ_BUFFER; use it only if bytes arrived early, which is rare.
     Some(match read.is_empty() {
         true => Socket::from_raw_socket(stream, Role::Server, Some(config)).await,
         false => Socket::from_partially_read(stream, read, Role::Server, Some(config)).await,
     })
 }
 
-/// The first of the client's subprotocols that is ours; JSON for a client that names none.
+/// Returns the first supported subprotocol of a request; JSON if the client offers none.
 pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     let mut offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().peekable();
     if offered.peek().is_none() {
@@ -98,9 +100,9 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     names.map(str::trim).find_map(Encoding::of_subprotocol)
 }
 
-/// What a WebSocket reads into. The default of 128 KiB would be each session's memory.
+/// The size of a WebSocket's read buffer, in bytes. With the default, each session would use 128 KiB.
 const READ_BUFFER: usize = 2 << 10;
-/// How long a client has to answer a close.
+/// The time within which a client must answer a close frame.
 const LINGER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_known_subprotocol_is_taken() {
+    fn encoding_is_first_supported_subprotocol() {
         let cases: [(&[&str], Option<Encoding>); 5] = [
             (&[], Some(Encoding::Json)),
             (&["im.v1.pb"], Some(Encoding::Protobuf)),

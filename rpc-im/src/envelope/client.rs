@@ -1,4 +1,4 @@
-//! [`ClientFrame`]: what a client says.
+//! [`ClientFrame`]: the frames that a client sends.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,133 +7,139 @@ use serde::{Deserialize, Serialize};
 
 use super::{FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, check_name, id_as_string};
 
-/// What a client says to its node.
+/// A frame from a client to its node.
 #[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
-    /// Who I am: the first frame.
+    /// Authenticates the client; it is the first frame of a connection.
     #[prost(message, tag = "1")]
     Auth(Auth),
-    /// A message for a user or a conversation.
+    /// Sends a message to a user or a conversation.
     #[prost(message, tag = "2")]
     Send(Send),
-    /// A message has reached the client.
+    /// Acknowledges a received message.
     #[prost(message, tag = "3")]
     Ack(Ack),
-    /// What have I missed?
+    /// Requests the messages after the client's cursors.
     #[prost(message, tag = "4")]
     Sync(Sync),
-    /// Are you there?
+    /// Checks that the node is alive.
     #[prost(message, tag = "5")]
     Ping(Ping),
-    /// I am.
+    /// Answers a ping of the node.
     #[prost(message, tag = "6")]
     Pong(Pong),
-    /// Begins a conversation.
+    /// Creates a conversation.
     #[prost(message, tag = "7")]
     Create(Create),
 }
 
-/// Presents the token of `POST /login`; answered with [`AuthOk`](super::AuthOk), or with an error and a close.
+/// Presents the token of `POST /login`.
+///
+/// The node answers with [`AuthOk`](super::AuthOk), or with an error and a close.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[prost(skip_debug)]
 pub struct Auth {
-    /// The token, which stays out of logs.
+    /// The token. `Debug` does not print it.
     #[prost(string, tag = "1")]
     pub token: String,
 }
 
-/// A message; answered with [`SendAck`](super::SendAck) once it is stored, or with an error that has its id.
+/// A message for a user or a conversation.
+///
+/// The node answers with [`SendAck`](super::SendAck) once the message is stored, or with an error that carries its id.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[prost(skip_debug)]
 pub struct Send {
-    /// The client's own id of the message. Sent again with the same id, it is the same message.
+    /// The client's id of the message. The cluster treats a message with the same id from the same device as a retry.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// For whom; `Some` in a frame that was decoded.
+    /// The recipient; `Some` in every decoded frame.
     #[prost(oneof = "Recipient", tags = "2, 3")]
     pub to: Option<Recipient>,
-    /// What it says, which stays out of logs. The node does not look into it.
+    /// The content, which the node does not interpret. `Debug` does not print it.
     #[prost(string, tag = "4")]
     pub body: String,
 }
 
-/// For whom a message is.
+/// The recipient of a message.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Oneof, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipient {
-    /// A user: the conversation of the two.
+    /// A user, by name: the message goes to the conversation of the sender and this user.
     #[prost(string, tag = "2")]
     User(String),
-    /// The members of a conversation.
+    /// A conversation, by id: the message goes to its members.
     #[prost(string, tag = "3")]
     Conversation(String),
 }
 
-/// A message has reached the client's hands.
+/// Acknowledges that the client has received a message.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Ack {
-    /// The message of a [`Push`](super::Push).
+    /// The cluster's id of the message, from [`Push::message`](super::Push::message).
     #[prost(fixed64, tag = "1")]
     #[serde(with = "id_as_string")]
     pub message: u64,
 }
 
-/// Asks for what was missed. For each of the user's conversations the node says the [`Conversation`](super::Conversation), and
-/// pushes its messages after the cursor. Where there is more than it sends at once, it ends with a
-/// [`Lagging`](super::Lagging), and the client asks again from where it is then.
+/// Requests the conversations of the user and their messages after the client's cursors.
+///
+/// For each conversation the node sends a [`Conversation`](super::Conversation) and pushes the messages after the cursor.
+/// If more messages remain than the node sends at once, it ends with [`Lagging`](super::Lagging); the client then sends
+/// another `Sync` with its new cursors.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Sync {
-    /// Conversation → the last sequence number up to which the client has everything. A conversation that is not named is
-    /// asked for from its beginning.
+    /// Conversation → the sequence number up to which the client has every message. A conversation without a cursor is
+    /// sent from its beginning.
     #[prost(btree_map = "string, uint64", tag = "1")]
     #[serde(default)]
     pub cursors: BTreeMap<String, u64>,
 }
 
-/// Begins a conversation; answered with a [`Conversation`](super::Conversation) that has its id.
+/// Creates a conversation; the node answers with a [`Conversation`](super::Conversation) that carries its id.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Create {
-    /// The client's own id of the request. Sent again with the same id, it is the same conversation.
+    /// The client's id of the request. A retry with the same id returns the same conversation.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// What members call it; may be empty.
+    /// The display name; may be empty.
     #[prost(string, tag = "2")]
     #[serde(default)]
     pub name: String,
-    /// The users that are in it, besides the one who begins it.
+    /// The members, besides the user that creates the conversation.
     #[prost(string, repeated, tag = "3")]
     pub members: Vec<String>,
 }
 
 impl ClientFrame {
-    /// Reads a frame of `im.v1.json`, and checks its names and lengths.
+    /// Decodes a frame of `im.v1.json` and validates its names and lengths.
     ///
     /// # Errors
     ///
-    /// For what is not JSON of a known frame, and for names that are empty or too long.
+    /// Returns an error if the text is not the JSON of a known frame, or if a name is empty or too long.
     pub fn from_json(text: &str) -> Result<Self, FrameError> {
         serde_json::from_str::<Self>(text).map_err(FrameError::Json)?.checked()
     }
 
-    /// Reads a frame of `im.v1.pb`, and checks its names and lengths.
+    /// Decodes a frame of `im.v1.pb` and validates its names and lengths.
     ///
     /// # Errors
     ///
-    /// For what is not protobuf of a known frame, and for names that are empty or too long.
+    /// Returns an error if the bytes are not the protobuf of a known frame, or if a name is empty or too long.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, FrameError> {
-        let envelope = Envelope::decode(bytes).map_err(FrameError::Protobuf)?;
-        envelope.frame.ok_or(FrameError::Unknown)?.checked()
+        let message = FrameMessage::decode(bytes).map_err(FrameError::Protobuf)?;
+        message.frame.ok_or(FrameError::Unknown)?.checked()
     }
 
-    /// The frame as `im.v1.json`.
+    /// Encodes the frame as `im.v1.json`.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and maps with string keys always serialize")
     }
 
-    /// The frame as `im.v1.pb`.
+    /// Encodes the frame as `im.v1.pb`.
     pub fn to_protobuf(&self) -> Vec<u8> {
-        // The envelope has no other field, so these are its bytes.
+        // `FrameMessage` has no other field, so the encoded oneof is the whole message.
         let mut bytes = Vec::with_capacity(self.encoded_len());
         self.encode(&mut bytes);
         bytes
@@ -179,16 +185,16 @@ impl fmt::Debug for Send {
     }
 }
 
-/// The message around a frame in protobuf.
+/// The protobuf message `im.v1.ClientFrame`, which wraps the frame.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Envelope {
+struct FrameMessage {
     #[prost(oneof = "ClientFrame", tags = "1, 2, 3, 4, 5, 6, 7")]
     frame: Option<ClientFrame>,
 }
 
-fn check_count(what: &str, count: usize, limit: usize) -> Result<(), FrameError> {
+fn check_count(field: &str, count: usize, limit: usize) -> Result<(), FrameError> {
     if count > limit {
-        return Err(FrameError::Invalid(format!("{count} {what}, over the limit of {limit}")));
+        return Err(FrameError::Invalid(format!("{field} has {count} entries, limit is {limit}")));
     }
     Ok(())
 }

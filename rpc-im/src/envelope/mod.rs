@@ -1,7 +1,7 @@
-//! Frames between a client and its node: JSON text or protobuf binary, with the same content.
+//! The frames between a client and its node, as JSON text or protobuf binary with the same content.
 //!
-//! A WebSocket message is one frame. The subprotocol says how frames are written: see [`Encoding`]. What the client says is a
-//! [`ClientFrame`], what the node says a [`ServerFrame`]. The same in protobuf's language: `proto/im.proto`.
+//! Each WebSocket message is one frame. The subprotocol selects the [`Encoding`]. A client sends [`ClientFrame`]s, a node
+//! sends [`ServerFrame`]s. `proto/im.proto` is the protobuf schema.
 
 mod client;
 mod server;
@@ -13,7 +13,7 @@ pub use server::{AuthOk, Conversation, Error, Kick, Lagging, Presence, Push, Rec
 
 use serde::{Deserialize, Serialize};
 
-/// How frames are written on a WebSocket, by the subprotocol that the two ends agreed on.
+/// The encoding of frames, which the WebSocket subprotocol selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// `im.v1.json`: JSON objects in text messages. 64-bit ids are strings, because JavaScript's numbers have 53 bits.
@@ -23,7 +23,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The name of the WebSocket subprotocol.
+    /// Returns the name of the WebSocket subprotocol.
     pub const fn subprotocol(self) -> &'static str {
         match self {
             Self::Json => "im.v1.json",
@@ -31,62 +31,64 @@ impl Encoding {
         }
     }
 
-    /// The encoding of a subprotocol, if it is one of ours.
+    /// Returns the encoding of a subprotocol, or `None` for an unknown one.
     pub fn of_subprotocol(name: &str) -> Option<Self> {
         [Self::Json, Self::Protobuf].into_iter().find(|encoding| encoding.subprotocol() == name)
     }
 }
 
-/// Are you there? Either side may ask; the other answers with a [`Pong`].
+/// A liveness check. Either side may send it; the peer answers with a [`Pong`].
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Ping {}
 
-/// I am.
+/// The answer to a [`Ping`].
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Pong {}
 
-/// Why bytes are not a frame: the peer's fault.
+/// An error in a received frame. The peer is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Not JSON of a known frame.
-    #[error("not a frame of im.v1.json: {0}")]
+    /// The text is not the JSON of a known frame.
+    #[error("invalid im.v1.json frame: {0}")]
     Json(#[source] serde_json::Error),
-    /// Not protobuf of a known frame.
-    #[error("not a frame of im.v1.pb: {0}")]
+    /// The bytes are not the protobuf of a known frame.
+    #[error("invalid im.v1.pb frame: {0}")]
     Protobuf(#[source] prost::DecodeError),
-    /// Protobuf without a frame in it, or with one that is newer than this node.
-    #[error("no frame that this node knows")]
+    /// The protobuf message contains no frame, or only one of a later version.
+    #[error("unknown im.v1.pb frame type")]
     Unknown,
-    /// A part that is missing or over its limit.
+    /// A field is missing, invalid or over its limit.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// The longest name of a user, device, platform or conversation, and the longest id that a client gives a frame: bytes.
+/// The maximum length of the name of a user, device, platform or conversation, and of a client's id, in bytes.
 pub const MAX_NAME: usize = 128;
-/// The most conversations that one [`Sync`] asks for.
+/// The maximum number of cursors in a [`Sync`].
 pub const MAX_CURSORS: usize = 1024;
-/// The most members of a conversation.
+/// The maximum number of members of a conversation.
 pub const MAX_MEMBERS: usize = 1000;
 
-/// Whether `name` can name a user, a device, a conversation or a frame: 1 to [`MAX_NAME`] bytes without control characters.
+/// Validates the name of a user, device or conversation, or the id of a frame.
+///
+/// A valid name has 1 to [`MAX_NAME`] bytes and no control characters. `field` is the name of the field in the error.
 ///
 /// # Errors
 ///
-/// [`FrameError::Invalid`] names `what` and the limit.
-pub fn check_name(what: &str, name: &str) -> Result<(), FrameError> {
+/// Returns [`FrameError::Invalid`], which names the field and the limit.
+pub fn check_name(field: &str, name: &str) -> Result<(), FrameError> {
     if name.is_empty() {
-        Err(FrameError::Invalid(format!("{what} is missing")))
+        Err(FrameError::Invalid(format!("{field} is missing")))
     } else if name.len() > MAX_NAME {
-        Err(FrameError::Invalid(format!("{what} has {} bytes, over the limit of {MAX_NAME}", name.len())))
+        Err(FrameError::Invalid(format!("{field} is {} bytes, limit is {MAX_NAME}", name.len())))
     } else if name.chars().any(char::is_control) {
-        Err(FrameError::Invalid(format!("{what} has control characters")))
+        Err(FrameError::Invalid(format!("{field} contains control characters")))
     } else {
         Ok(())
     }
 }
 
-/// A 64-bit id as a string in JSON.
+/// Serializes a 64-bit id as a string in JSON.
 mod id_as_string {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -96,6 +98,6 @@ mod id_as_string {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(|_| Error::custom("an id is a string of digits, below 2 to the power of 64"))
+        text.parse().map_err(|_| Error::custom("id is not a string of decimal digits below 2^64"))
     }
 }

@@ -1,4 +1,4 @@
-//! [`ServerFrame`]: what a node says.
+//! [`ServerFrame`]: the frames that a node sends.
 
 use std::fmt;
 
@@ -7,231 +7,235 @@ use serde::{Deserialize, Serialize};
 
 use super::{FrameError, Ping, Pong, id_as_string};
 
-/// What a node says to a client.
+/// A frame from a node to a client.
 #[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame {
-    /// You are in.
+    /// Confirms the login.
     #[prost(message, tag = "1")]
     AuthOk(AuthOk),
-    /// Your message is stored.
+    /// Confirms that a message of the client is stored.
     #[prost(message, tag = "2")]
     SendAck(SendAck),
-    /// A message for you.
+    /// Delivers a message.
     #[prost(message, tag = "3")]
     Push(Push),
-    /// You are out; the connection closes.
+    /// Ends the session; the connection closes.
     #[prost(message, tag = "4")]
     Kick(Kick),
-    /// This node leaves: go to another.
+    /// Asks the client to connect to another node, because this one drains.
     #[prost(message, tag = "5")]
     Reconnect(Reconnect),
-    /// You missed messages: sync.
+    /// Reports that messages for the client were dropped: the client must sync.
     #[prost(message, tag = "6")]
     Lagging(Lagging),
-    /// What you asked for did not happen.
+    /// Rejects a frame of the client.
     #[prost(message, tag = "7")]
     Error(Error),
-    /// Are you there?
+    /// Checks that the client is alive.
     #[prost(message, tag = "8")]
     Ping(Ping),
-    /// I am.
+    /// Answers a ping of the client.
     #[prost(message, tag = "9")]
     Pong(Pong),
-    /// A conversation that you are in.
+    /// Describes a conversation of the user.
     #[prost(message, tag = "10")]
     Conversation(Conversation),
-    /// Somebody came or went.
+    /// Reports that a user came online or went offline.
     #[prost(message, tag = "11")]
     Presence(Presence),
 }
 
-/// The token was good.
+/// Confirms that the token is valid and the session is registered.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct AuthOk {
-    /// Whose token it was.
+    /// The user of the token.
     #[prost(string, tag = "1")]
     pub user: String,
-    /// This login. A user has one for each device.
+    /// The id of the session. A user has one session per device.
     #[prost(fixed64, tag = "2")]
     #[serde(with = "id_as_string")]
     pub session: u64,
-    /// The node that the client is on.
+    /// The name of the node.
     #[prost(string, tag = "3")]
     pub node: String,
 }
 
-/// A message of the client is stored, and will reach every member.
+/// Confirms that a message of the client is stored; every member can fetch it from then on.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct SendAck {
-    /// The client's id of it.
+    /// The client's id of the message.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// The cluster's id of it.
+    /// The cluster's id of the message.
     #[prost(fixed64, tag = "2")]
     #[serde(with = "id_as_string")]
     pub message: u64,
-    /// Where it went: for a message to a user, the conversation of the two.
+    /// The conversation: for a message to a user, the conversation of the sender and this user.
     #[prost(string, tag = "3")]
     pub conversation: String,
-    /// Its place in the conversation, from 1, without gaps.
+    /// The sequence number in the conversation, from 1 without gaps.
     #[prost(uint64, tag = "4")]
     pub seq: u64,
 }
 
-/// A message; the client answers with an [`Ack`](super::Ack).
+/// Delivers a message; the client answers with an [`Ack`](super::Ack).
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[prost(skip_debug)]
 pub struct Push {
-    /// The cluster's id of it: but for its lower 22 bits, the milliseconds since 2024 at which it was stored. The same message may
-    /// come twice, after a reconnect.
+    /// The cluster's id of the message. Without its lower 22 bits it is the time at which the message was stored, in
+    /// milliseconds since 2024. A client may receive the same message twice after a reconnect.
     #[prost(fixed64, tag = "1")]
     #[serde(with = "id_as_string")]
     pub message: u64,
-    /// Who sent it: also the user itself, from another device.
+    /// The sender, which may be the client's user on another device.
     #[prost(string, tag = "2")]
     pub from: String,
-    /// Where.
+    /// The conversation.
     #[prost(string, tag = "3")]
     pub conversation: String,
-    /// Its place in the conversation, from 1. One that is not the next after the last says that messages were missed.
+    /// The sequence number in the conversation, from 1. A gap means that the client missed messages.
     #[prost(uint64, tag = "4")]
     pub seq: u64,
-    /// What it says, which stays out of logs.
+    /// The content. `Debug` does not print it.
     #[prost(string, tag = "5")]
     pub body: String,
 }
 
-/// The session is over, by the cluster's decision. The client does not come back by itself.
+/// Ends the session by a decision of the cluster. The client must not reconnect by itself.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Kick {
-    /// Why: `replaced` by another login, or what an operator says.
+    /// The reason: `replaced` after another login, or a text from an operator.
     #[prost(string, tag = "1")]
     pub reason: String,
 }
 
-/// The node leaves: the client goes to another one of these, after a random part of the time given.
+/// Asks the client to connect to one of `nodes`, after a random part of `within_ms`.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Reconnect {
-    /// WebSocket addresses of other nodes, best first.
+    /// The WebSocket URLs of other nodes, best first.
     #[prost(string, repeated, tag = "1")]
     pub nodes: Vec<String>,
-    /// How long to take at most: milliseconds.
+    /// The time within which to reconnect, in milliseconds.
     #[prost(uint32, tag = "2")]
     pub within_ms: u32,
 }
 
-/// Messages were left out: the client asks for them with a [`Sync`](super::Sync).
+/// Reports that messages for the client were dropped; the client fetches them with a [`Sync`](super::Sync).
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Lagging {
-    /// One conversation that is behind; empty when any may be.
+    /// The conversation with missing messages; empty if any conversation may be affected.
     #[prost(string, tag = "1")]
     pub conversation: String,
-    /// Its last sequence number that the node knows of, or 0.
+    /// The last sequence number of the conversation that the node has seen, or 0.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
 }
 
-/// What the client asked for did not happen, or it spoke out of turn.
+/// Rejects a request or another frame of the client.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Error {
-    /// The client's id of what failed, when it had one.
+    /// The client's id of the rejected request, if it has one.
     #[prost(string, optional, tag = "1")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// For programs: one of [`code`].
+    /// The machine-readable reason: one of [`code`].
     #[prost(string, tag = "2")]
     pub code: String,
-    /// For people.
+    /// The human-readable reason.
     #[prost(string, tag = "3")]
     pub message: String,
 }
 
-/// A conversation that the client's user is in: the answer to a [`Create`](super::Create), news for its members, and
-/// part of the answer to a [`Sync`](super::Sync).
+/// Describes a conversation of the client's user.
+///
+/// A node sends it as the answer to a [`Create`](super::Create), to the members of a new conversation, and as part of the
+/// answer to a [`Sync`](super::Sync).
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Conversation {
-    /// The client's id of the request that this answers.
+    /// The client's id of the request that this frame answers.
     #[prost(string, optional, tag = "1")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its id.
+    /// The id of the conversation.
     #[prost(string, tag = "2")]
     pub conversation: String,
-    /// What members call it; empty for that of two users.
+    /// The display name; empty for a conversation of two users.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// Who is in it, the client's user too.
+    /// The members, including the client's user.
     #[prost(string, repeated, tag = "4")]
     pub members: Vec<String>,
-    /// The sequence number of its last message, 0 without one.
+    /// The sequence number of the last message, or 0 if there is none.
     #[prost(uint64, tag = "5")]
     pub seq: u64,
 }
 
-/// Somebody whom the user shares a conversation with came or went. Said late, so that a reconnect is not told.
+/// Reports that a user who shares a conversation with the client's user came online or went offline.
+///
+/// Nodes delay it, so that a quick reconnect causes no report.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Presence {
-    /// Who.
+    /// The user.
     #[prost(string, tag = "1")]
     pub user: String,
-    /// Whether there is a session of that user.
+    /// Whether the user has a session.
     #[prost(bool, tag = "2")]
     pub online: bool,
 }
 
 /// The codes of an [`Error`].
 pub mod code {
-    /// The token is missing, wrong or too old; or nothing came within the time for it. The connection closes.
+    /// The token is missing, invalid or expired, or it did not arrive in time. The connection closes.
     pub const UNAUTHENTICATED: &str = "unauthenticated";
-    /// Another login of this user stands, and the policy is to refuse the new one. The connection closes.
+    /// The login conflicts with a session of the user, and the policy rejects the new login. The connection closes.
     pub const REFUSED: &str = "refused";
-    /// Not a frame, or one that has no place here.
+    /// The frame is invalid, or not allowed in this state.
     pub const BAD_FRAME: &str = "bad_frame";
-    /// A frame over the limit. The connection closes.
+    /// The frame exceeds the limit. The connection closes.
     pub const TOO_LARGE: &str = "too_large";
-    /// Too many messages: the client waits a second, and sends this one again.
+    /// The client exceeds its rate: it waits one second and sends the frame again.
     pub const TOO_MANY: &str = "too_many";
-    /// No such conversation, or the user is not in it.
+    /// The conversation does not exist, or the user is not a member.
     pub const NOT_FOUND: &str = "not_found";
-    /// The cluster cannot do it now: sent again later, with the same id, it may work.
+    /// The cluster cannot handle the request now: the client may retry later with the same id.
     pub const UNAVAILABLE: &str = "unavailable";
-    /// The node failed.
+    /// The node failed internally.
     pub const INTERNAL: &str = "internal";
 }
 
 impl ServerFrame {
-    /// An error, about the request with the client's id `id` where there is one.
+    /// Creates an error frame; `id` is the client's id of the rejected request, if it has one.
     pub fn error(id: Option<String>, code: &str, message: impl Into<String>) -> Self {
         Self::Error(Error { id, code: code.to_owned(), message: message.into() })
     }
 
-    /// Reads a frame of `im.v1.json`.
+    /// Decodes a frame of `im.v1.json`.
     ///
     /// # Errors
     ///
-    /// For what is not JSON of a known frame.
+    /// Returns an error if the text is not the JSON of a known frame.
     pub fn from_json(text: &str) -> Result<Self, FrameError> {
         serde_json::from_str(text).map_err(FrameError::Json)
     }
 
-    /// Reads a frame of `im.v1.pb`.
+    /// Decodes a frame of `im.v1.pb`.
     ///
     /// # Errors
     ///
-    /// For what is not protobuf of a known frame.
+    /// Returns an error if the bytes are not the protobuf of a known frame.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, FrameError> {
-        Envelope::decode(bytes).map_err(FrameError::Protobuf)?.frame.ok_or(FrameError::Unknown)
+        FrameMessage::decode(bytes).map_err(FrameError::Protobuf)?.frame.ok_or(FrameError::Unknown)
     }
 
-    /// The frame as `im.v1.json`.
+    /// Encodes the frame as `im.v1.json`.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and lists always serialize")
     }
 
-    /// The frame as `im.v1.pb`.
+    /// Encodes the frame as `im.v1.pb`.
     pub fn to_protobuf(&self) -> Vec<u8> {
-        // The envelope has no other field, so these are its bytes.
+        // `FrameMessage` has no other field, so the encoded oneof is the whole message.
         let mut bytes = Vec::with_capacity(self.encoded_len());
         self.encode(&mut bytes);
         bytes
@@ -250,9 +254,9 @@ impl fmt::Debug for Push {
     }
 }
 
-/// The message around a frame in protobuf.
+/// The protobuf message `im.v1.ServerFrame`, which wraps the frame.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Envelope {
+struct FrameMessage {
     #[prost(oneof = "ServerFrame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     frame: Option<ServerFrame>,
 }

@@ -1,10 +1,10 @@
-//! Golden frames in both encodings, and what is refused.
+//! Test vectors: golden frames in both encodings, limits, and invalid frames.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// Each frame of a client as JSON, and as protobuf in hexadecimal digits.
+/// Returns each client frame with its JSON and its protobuf in hexadecimal digits.
 fn client_frames() -> Vec<(ClientFrame, &'static str, &'static str)> {
     let to_user = Send { id: "c-17".into(), to: Some(Recipient::User("bo".into())), body: "hi".into() };
     let to = Recipient::Conversation("g-1".into());
@@ -42,7 +42,7 @@ fn client_frames() -> Vec<(ClientFrame, &'static str, &'static str)> {
     ]
 }
 
-/// Each frame of a node, likewise.
+/// Returns each server frame with its JSON and its protobuf in hexadecimal digits.
 fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
     let conversation = "ann:bo".to_owned();
     vec![
@@ -119,7 +119,7 @@ fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
 }
 
 #[test]
-fn a_clients_frames_are_these_bytes() {
+fn client_frames_match_golden_bytes() {
     for (frame, json, protobuf) in client_frames() {
         assert_eq!(frame.to_json(), json);
         assert_eq!(hex(&frame.to_protobuf()), protobuf, "{json}");
@@ -129,7 +129,7 @@ fn a_clients_frames_are_these_bytes() {
 }
 
 #[test]
-fn a_nodes_frames_are_these_bytes() {
+fn server_frames_match_golden_bytes() {
     for (frame, json, protobuf) in server_frames() {
         assert_eq!(frame.to_json(), json);
         assert_eq!(hex(&frame.to_protobuf()), protobuf, "{json}");
@@ -139,7 +139,7 @@ fn a_nodes_frames_are_these_bytes() {
 }
 
 #[test]
-fn a_truncated_frame_is_an_error_or_a_shorter_frame_and_never_a_panic() {
+fn decoder_rejects_every_truncation() {
     for (frame, json, _) in client_frames() {
         for end in (0..json.len()).filter(|end| json.is_char_boundary(*end)) {
             assert!(ClientFrame::from_json(&json[..end]).is_err(), "{json} to {end}");
@@ -152,17 +152,17 @@ fn a_truncated_frame_is_an_error_or_a_shorter_frame_and_never_a_panic() {
 }
 
 #[test]
-fn what_a_newer_client_adds_is_left_aside() {
+fn decoder_ignores_unknown_fields() {
     let frame = ClientFrame::from_json(r#"{"type":"ping","at":17}"#).unwrap();
     assert_eq!(frame, ClientFrame::Ping(Ping {}));
-    // Field 1000, a varint, beside field 5.
+    // Field 1000 (a varint), then field 5.
     let frame = ClientFrame::from_protobuf(&[0xc0, 0x3e, 0x01, 0x2a, 0x00]).unwrap();
     assert_eq!(frame, ClientFrame::Ping(Ping {}));
     assert!(matches!(ClientFrame::from_protobuf(&[0xc0, 0x3e, 0x01]), Err(FrameError::Unknown)));
 }
 
 #[test]
-fn each_limit_holds_at_it_and_not_one_over() {
+fn decoder_accepts_limits_and_rejects_one_above() {
     let send = |id: &str, user: &str| {
         let send = Send { id: id.into(), to: Some(Recipient::User(user.into())), body: String::new() };
         ClientFrame::from_json(&ClientFrame::Send(send).to_json())
@@ -170,40 +170,40 @@ fn each_limit_holds_at_it_and_not_one_over() {
     let longest = "n".repeat(MAX_NAME);
     let longer = "n".repeat(MAX_NAME + 1);
     assert!(send(&longest, &longest).is_ok());
-    assert_eq!(send(&longer, "bo").unwrap_err().to_string(), "id has 129 bytes, over the limit of 128");
-    assert_eq!(send("1", &longer).unwrap_err().to_string(), "to.user has 129 bytes, over the limit of 128");
+    assert_eq!(send(&longer, "bo").unwrap_err().to_string(), "id is 129 bytes, limit is 128");
+    assert_eq!(send("1", &longer).unwrap_err().to_string(), "to.user is 129 bytes, limit is 128");
     assert_eq!(send("", "bo").unwrap_err().to_string(), "id is missing");
-    assert_eq!(send("1", "b\no").unwrap_err().to_string(), "to.user has control characters");
+    assert_eq!(send("1", "b\no").unwrap_err().to_string(), "to.user contains control characters");
 
     let sync = |count: usize| {
         let cursors = (0..count).map(|number| (number.to_string(), 1)).collect();
         ClientFrame::from_protobuf(&ClientFrame::Sync(Sync { cursors }).to_protobuf())
     };
     assert!(sync(MAX_CURSORS).is_ok());
-    assert_eq!(sync(MAX_CURSORS + 1).unwrap_err().to_string(), "1025 cursors, over the limit of 1024");
+    assert_eq!(sync(MAX_CURSORS + 1).unwrap_err().to_string(), "cursors has 1025 entries, limit is 1024");
 
     let create = |count: usize| {
         let create = Create { id: "1".into(), name: String::new(), members: vec!["bo".into(); count] };
         ClientFrame::from_protobuf(&ClientFrame::Create(create).to_protobuf())
     };
     assert!(create(MAX_MEMBERS).is_ok());
-    assert_eq!(create(MAX_MEMBERS + 1).unwrap_err().to_string(), "1001 members, over the limit of 1000");
+    assert_eq!(create(MAX_MEMBERS + 1).unwrap_err().to_string(), "members has 1001 entries, limit is 1000");
 }
 
 #[test]
-fn what_is_not_a_frame_is_refused_with_the_reason() {
+fn decoder_rejects_invalid_frames_with_a_reason() {
     for text in ["", "7", "[]", "{}", r#"{"type":"shout"}"#, r#"{"type":"send","id":"1"}"#, &"[".repeat(100_000)] {
         assert!(matches!(ClientFrame::from_json(text), Err(FrameError::Json(_))), "{text:.20}");
     }
     for id in ["7", "\"\"", "\"-1\"", "\"18446744073709551616\""] {
         assert!(ClientFrame::from_json(&format!(r#"{{"type":"ack","message":{id}}}"#)).is_err(), "{id}");
     }
-    let nobody = ClientFrame::Send(Send { id: "1".into(), to: None, body: String::new() });
-    assert_eq!(ClientFrame::from_protobuf(&nobody.to_protobuf()).unwrap_err().to_string(), "to is missing");
+    let no_recipient = ClientFrame::Send(Send { id: "1".into(), to: None, body: String::new() });
+    assert_eq!(ClientFrame::from_protobuf(&no_recipient.to_protobuf()).unwrap_err().to_string(), "to is missing");
 }
 
 #[test]
-fn tokens_and_bodies_stay_out_of_logs() {
+fn debug_omits_tokens_and_bodies() {
     let auth = ClientFrame::Auth(Auth { token: "secret".into() });
     let send = ClientFrame::Send(Send { id: "1".into(), to: None, body: "secret".into() });
     let push = Push { message: 1, from: "ann".into(), conversation: "c".into(), seq: 1, body: "secret".into() };
@@ -212,9 +212,9 @@ fn tokens_and_bodies_stay_out_of_logs() {
     }
 }
 
-/// `proto/im.proto` is what other languages build from: its tags and types must be ours.
+/// Other languages generate their code from `proto/im.proto`: it must declare as many frames as this module.
 #[test]
-fn the_proto_file_names_the_same_frames() {
+fn proto_file_declares_every_frame() {
     let proto = include_str!("../../proto/im.proto");
     let frames = [("ClientFrame", client_frames().len() - 1), ("ServerFrame", server_frames().len() - 1)];
     for (message, count) in frames {

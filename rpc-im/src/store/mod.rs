@@ -1,33 +1,33 @@
-//! [`Store`]: where conversations and their messages are kept.
+//! [`Store`]: the storage of conversations and their messages.
 
 pub(crate) mod redb;
 
 use rpc_core::BoxFuture;
 
-/// A message as it is kept, and as nodes copy it to each other.
+/// A message in the store, and in the copies that nodes send to each other.
 #[derive(Clone, PartialEq, Eq, prost::Message, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Record {
-    /// Its place in the conversation, from 1 without gaps.
+    /// The sequence number in the conversation, from 1 without gaps.
     #[prost(uint64, tag = "1")]
     pub(crate) seq: u64,
-    /// The cluster's id of it.
+    /// The cluster's id of the message.
     #[prost(fixed64, tag = "2")]
     pub(crate) message: u64,
-    /// Who sent it.
+    /// The sender.
     #[prost(string, tag = "3")]
     pub(crate) from: String,
-    /// The sender's own id of it, unique among those of the device.
+    /// The sender's id of the message, unique per device.
     #[prost(string, tag = "4")]
     pub(crate) id: String,
-    /// What it says.
+    /// The content.
     #[prost(string, tag = "5")]
     pub(crate) body: String,
-    /// On which of the sender's devices.
+    /// The sender's device.
     #[prost(string, tag = "6")]
     pub(crate) device: String,
 }
 
-/// What a message is known by when it is sent again.
+/// The key that identifies a retry of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SentAs {
     pub(crate) from: String,
@@ -35,65 +35,66 @@ pub(crate) struct SentAs {
     pub(crate) id: String,
 }
 
-/// What is kept of a conversation besides its messages.
+/// The state of a conversation besides its messages.
 #[derive(Clone, PartialEq, Eq, prost::Message, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Header {
-    /// Its id.
+    /// The id of the conversation.
     #[prost(string, tag = "1")]
     pub(crate) conversation: String,
-    /// What members call it; empty for that of two users.
+    /// The display name; empty for a conversation of two users.
     #[prost(string, tag = "2")]
     pub(crate) name: String,
-    /// Who is in it.
+    /// The members.
     #[prost(string, repeated, tag = "3")]
     pub(crate) members: Vec<String>,
-    /// The sequence number of the last message here.
+    /// The sequence number of the last message in this store.
     #[prost(uint64, tag = "4")]
     pub(crate) last: u64,
-    /// Up to which sequence number it is known that every copy has the messages.
+    /// The sequence number up to which all copies are known to have the messages.
     #[prost(uint64, tag = "5")]
     pub(crate) committed: u64,
-    /// Which of its homes wrote last: a later one has a greater term.
+    /// The term of the leader that wrote last. A later leader has a greater term.
     #[prost(uint64, tag = "6")]
     pub(crate) term: u64,
-    /// The greatest term that was promised: homes of lesser ones are listened to no more.
+    /// The greatest promised term. This node rejects leaders of lower terms.
     #[prost(uint64, tag = "7")]
     pub(crate) promised: u64,
 }
 
-/// A change of one conversation, which happens as a whole or not at all.
+/// An atomic change of one conversation.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Change {
-    /// The header as it is then.
+    /// The new header.
     pub(crate) header: Header,
-    /// The messages after this one are removed first.
+    /// The last sequence number to keep: the change first removes the messages after it.
     pub(crate) keep: u64,
-    /// What follows then.
+    /// The messages to append after `keep`.
     pub(crate) records: Vec<Record>,
 }
 
 impl Header {
-    /// Whether there is such a conversation; else only a promise about it.
+    /// Returns whether the conversation exists; otherwise the header records only a promise.
     pub(crate) fn is_begun(&self) -> bool {
         !self.members.is_empty()
     }
 }
 
-/// A store that does not do what it is there for.
+/// An error of the store.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the store fails: {0}")]
+#[error("store operation failed: {0}")]
 pub(crate) struct StoreError(pub(crate) String);
 
-/// Where conversations and their messages are kept. It has no opinion on who may write what.
+/// The storage of conversations and their messages. It does not check terms or promises: the caller does.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Makes a change; it has happened, and stays, once this resolves. Dropped, it may happen nevertheless; but never after a
-    /// change that is asked for later.
+    /// Applies a change; the change is durable once the future completes.
+    ///
+    /// If the future is dropped, the change may still be applied, but never after a change that is requested later.
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// What is kept of a conversation.
+    /// Returns the header of a conversation.
     fn header(&self, conversation: String) -> BoxFuture<'_, Result<Option<Header>, StoreError>>;
 
-    /// The messages after `after` and up to `to`: at most so many, and once they have so many bytes no more.
+    /// Returns the messages after `after` and up to `to`, within `limits` but at least one if there is any.
     fn records(
         &self,
         conversation: String,
@@ -102,26 +103,27 @@ pub(crate) trait Store: Send + Sync + 'static {
         limits: Limits,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
-    /// The messages that were sent as these, in their order.
+    /// Returns the message of each key, if it is stored, in the order of the keys.
     fn find(&self, conversation: String, sent: Vec<SentAs>) -> BoxFuture<'_, Result<Vec<Option<Record>>, StoreError>>;
 
-    /// The next conversations of a user after that id, in the order of ids: at most so many, and once they have so many bytes no more.
+    /// Returns the conversations of a user after the id `after`, in the order of ids, within `limits` but at least one if
+    /// there is any.
     fn of_user(&self, user: String, after: String, limits: Limits) -> BoxFuture<'_, Result<Vec<Header>, StoreError>>;
 
-    /// The next conversations after that id, in the order of ids.
+    /// Returns up to `limit` conversations after the id `after`, in the order of ids.
     fn page(&self, after: String, limit: usize) -> BoxFuture<'_, Result<Vec<Header>, StoreError>>;
 
-    /// The greatest id of a message that was ever kept.
+    /// Returns the greatest message id that was ever stored.
     fn greatest_message(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Keeps how many nodes there are, this one too.
+    /// Stores the number of nodes, including this one.
     fn set_nodes(&self, nodes: u64) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// How many nodes there were when it was last told; 0 when it never was.
+    /// Returns the last stored number of nodes, or 0 if none was stored.
     fn nodes(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
-/// How much is read at once.
+/// The limits of one read: the number of entries and their total size in bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Limits {
     pub(crate) records: usize,

@@ -1,4 +1,4 @@
-//! [`RedbStore`]: the store in a file, by redb: one writer, whose commits take along all that waits.
+//! [`RedbStore`]: a store in a redb file, with one writer that commits all waiting changes together (group commit).
 
 use std::{
     ops::Bound,
@@ -17,34 +17,34 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Header, Limits, Record, SentAs, Store, StoreError};
 
-/// The store in a file or in memory.
+/// A store in a file or in memory.
 ///
-/// Writes go to one thread. It takes all that waits into one transaction, and answers after the commit: so under load many
-/// messages share one wait for the disk. Reads are transactions of their own, which wait for nobody.
+/// One thread does all writes. It applies all waiting writes in one transaction and completes them after the commit, so that
+/// under load many messages share one disk sync. Each read is its own transaction and never waits for a write.
 pub(crate) struct RedbStore {
     database: Arc<Database>,
-    /// `None` once it is being dropped.
+    /// `None` only in `drop`.
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
 }
 
-type Write = (Written, oneshot::Sender<Result<(), StoreError>>);
+type Write = (WriteOp, oneshot::Sender<Result<(), StoreError>>);
 
-/// What is written as a whole.
-enum Written {
+/// An atomic write.
+enum WriteOp {
     Change(Change),
     Nodes(u64),
 }
 
 impl RedbStore {
-    /// Opens the file, or makes it. Without one, everything is in memory and ends with the process.
+    /// Opens or creates the file. Without a path, the store is in memory and is lost when the process ends.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, StoreError> {
         let database = match path {
             Some(path) => Database::create(path)?,
             None => Database::builder().create_with_backend(InMemoryBackend::new())?,
         };
         let begin = database.begin_write()?;
-        // Readers ask for tables that nothing was written to yet.
+        // Create all tables: opening a missing table in a read transaction is an error.
         Tables::open(&begin)?;
         begin.commit()?;
         let database = Arc::new(database);
@@ -55,23 +55,23 @@ impl RedbStore {
         Ok(Self { database, writes: Some(writes), writer: Some(writer) })
     }
 
-    /// Resolves once it is written.
-    fn write(&self, written: Written) -> BoxFuture<'_, Result<(), StoreError>> {
-        let writes = self.writes.as_ref().expect("it is there until the drop");
+    /// Queues a write; the future completes after its commit.
+    fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let writes = self.writes.as_ref().expect("`writes` is `Some` until `drop`");
         let (done, outcome) = oneshot::channel();
         Box::pin(async move {
-            let over = |_| StoreError("the writer has ended".to_owned());
-            writes.send((written, done)).await.map_err(|_| over(()))?;
-            outcome.await.map_err(|_| over(()))?
+            let writer_ended = |_| StoreError("writer thread has ended".to_owned());
+            writes.send((op, done)).await.map_err(|_| writer_ended(()))?;
+            outcome.await.map_err(|_| writer_ended(()))?
         })
     }
 
-    /// The number of this name; 0 when there is none.
+    /// Returns a named number, or 0 if it is not stored.
     fn number(&self, name: &'static str) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.read(move |read| Ok(read.open_table(NUMBERS)?.get(name)?.map_or(0, |number| number.value())))
     }
 
-    /// Reads on a thread that may wait for the disk.
+    /// Runs a read on a blocking thread, because it may wait for the disk.
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
@@ -86,10 +86,10 @@ impl RedbStore {
 
 impl Drop for RedbStore {
     fn drop(&mut self) {
-        // The writer finishes what waits and ends.
+        // Closing the queue ends the writer after the queued writes.
         self.writes = None;
         if let Some(writer) = self.writer.take() {
-            // One that panicked has nothing more to say.
+            // Ignore a panic of the writer: its waiters have received an error.
             let _ = writer.join();
         }
     }
@@ -97,7 +97,7 @@ impl Drop for RedbStore {
 
 impl Store for RedbStore {
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write(Written::Change(change))
+        self.write(WriteOp::Change(change))
     }
 
     fn header(&self, conversation: String) -> BoxFuture<'_, Result<Option<Header>, StoreError>> {
@@ -185,7 +185,7 @@ impl Store for RedbStore {
     }
 
     fn set_nodes(&self, nodes: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write(Written::Nodes(nodes))
+        self.write(WriteOp::Nodes(nodes))
     }
 
     fn nodes(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -193,7 +193,7 @@ impl Store for RedbStore {
     }
 }
 
-/// The writer: all that waits becomes one transaction.
+/// Runs the writer: commits all waiting writes, up to [`MAX_GROUP`], in one transaction.
 fn write(database: &Database, mut waiting: mpsc::Receiver<Write>) {
     while let Some(first) = waiting.blocking_recv() {
         let mut group = vec![first];
@@ -202,23 +202,23 @@ fn write(database: &Database, mut waiting: mpsc::Receiver<Write>) {
         {
             group.push(next);
         }
-        let (all, waiters): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcome = commit(database, &all);
+        let (ops, waiters): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let outcome = commit(database, &ops);
         for waiter in waiters {
-            // Who waits no more was going to be told all the same.
+            // Ignore a waiter that was dropped.
             let _ = waiter.send(outcome.clone());
         }
     }
 }
 
-fn commit(database: &Database, all: &[Written]) -> Result<(), StoreError> {
+fn commit(database: &Database, ops: &[WriteOp]) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;
-        for written in all {
-            match written {
-                Written::Change(change) => tables.apply(change)?,
-                Written::Nodes(nodes) => drop(tables.numbers.insert(NODES, nodes)?),
+        for op in ops {
+            match op {
+                WriteOp::Change(change) => tables.apply(change)?,
+                WriteOp::Nodes(nodes) => drop(tables.numbers.insert(NODES, nodes)?),
             }
         }
     }
@@ -282,7 +282,7 @@ fn sent_as<'a>(conversation: &'a str, record: &'a Record) -> (&'a str, &'a str, 
 }
 
 fn decode<T: prost::Message + Default>(bytes: &[u8]) -> Result<T, StoreError> {
-    T::decode(bytes).map_err(|error| StoreError(format!("an entry is damaged: {error}")))
+    T::decode(bytes).map_err(|error| StoreError(format!("cannot decode an entry: {error}")))
 }
 
 macro_rules! store_errors {
@@ -297,22 +297,24 @@ macro_rules! store_errors {
 
 store_errors!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
-/// Conversation → [`Header`].
+/// Conversation → encoded [`Header`].
 const HEADERS: TableDefinition<&str, &[u8]> = TableDefinition::new("headers");
-/// Conversation and sequence number → [`Record`].
+/// Conversation and sequence number → encoded [`Record`].
 const RECORDS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("records");
-/// Conversation, sender, device, and the device's id of the message → sequence number.
+/// Conversation, sender, device and the device's id of the message → sequence number.
 const SENT: TableDefinition<SentKey, u64> = TableDefinition::new("sent");
-/// User and conversation.
+/// The set of pairs of user and conversation.
 const MEMBERS: TableDefinition<(&str, &str), ()> = TableDefinition::new("members");
+/// Name → number: [`NODES`] and [`GREATEST_MESSAGE`].
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
-/// In [`NUMBERS`]: how many nodes there were last.
+/// The last stored number of nodes.
 const NODES: &str = "nodes";
+/// The greatest message id.
 const GREATEST_MESSAGE: &str = "greatest message";
 
-/// Changes that wait for the writer at most; then callers wait.
+/// The maximum number of writes that wait for the writer; further callers wait.
 const MAX_WAITING: usize = 4096;
-/// Changes in one transaction at most.
+/// The maximum number of writes in one transaction.
 const MAX_GROUP: usize = 1024;
 
 #[cfg(test)]
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_stored_is_there_after_a_restart() {
+    async fn store_survives_restart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         let store = RedbStore::open(Some(&path)).unwrap();
@@ -355,13 +357,16 @@ mod tests {
         assert_eq!(of_bo.len(), 1);
         assert_eq!(of_bo[0].last, 2);
         assert!(store.of_user("b".to_owned(), String::new(), ALL).await.unwrap().is_empty());
-        assert!(store.of_user("bo".to_owned(), "c".to_owned(), ALL).await.unwrap().is_empty(), "there is one page");
+        assert!(
+            store.of_user("bo".to_owned(), "c".to_owned(), ALL).await.unwrap().is_empty(),
+            "the first page has all conversations"
+        );
         assert_eq!(store.page(String::new(), 5).await.unwrap().len(), 1);
         assert!(store.page("c".to_owned(), 5).await.unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn what_is_replaced_is_forgotten_with_its_id() {
+    async fn change_removes_replaced_messages_and_their_keys() {
         let store = RedbStore::open(None).unwrap();
         store.change(change(0, vec![record(1, "a"), record(2, "b"), record(3, "c")])).await.unwrap();
         store.change(change(1, vec![record(2, "x")])).await.unwrap();
@@ -373,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_ends_at_its_bounds_and_has_one_at_least() {
+    async fn records_respect_limits_but_return_one() {
         let store = RedbStore::open(None).unwrap();
         let records = (1..=5).map(|seq| record(seq, &"x".repeat(100))).collect();
         store.change(change(0, records)).await.unwrap();
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_conversations_of_a_user_come_in_pages() {
+    async fn of_user_returns_conversations_in_pages() {
         let store = RedbStore::open(None).unwrap();
         for name in ["a", "b", "c"] {
             let members = vec!["ann".to_owned(), "x".repeat(100)];
@@ -400,12 +405,12 @@ mod tests {
         assert_eq!(names("", 9, 1 << 20).await, "abc");
         assert_eq!(names("", 2, 1 << 20).await, "ab");
         assert_eq!(names("", 9, 250).await, "ab");
-        assert_eq!(names("a", 9, 1).await, "b", "one at least");
+        assert_eq!(names("a", 9, 1).await, "b", "at least one");
         assert_eq!(names("c", 9, 1 << 20).await, "");
     }
 
     #[tokio::test]
-    async fn many_writers_share_commits_and_all_are_kept() {
+    async fn store_keeps_concurrent_writes() {
         let store = RedbStore::open(None).unwrap();
         let write = |number: u64| {
             let header = Header { conversation: format!("c-{number}"), last: 1, ..Header::default() };

@@ -11,7 +11,7 @@ use rpc_im::{
     envelope::{Auth, ClientFrame, Encoding, Ping, Recipient, Send, ServerFrame, Sync, code},
 };
 use tests::{
-    im_edge::{Edges, Heard, Visitor},
+    im_edge::{Edges, RawClient, Received},
     in_time,
 };
 use tokio::{
@@ -26,18 +26,18 @@ fn send(id: impl ToString, to: &str, body: impl Into<String>) -> ClientFrame {
 }
 
 /// Lets a user send a message, and waits until it is safe.
-async fn tell(visitor: &mut Visitor, id: &str, to: &str, body: &str) {
-    visitor.say(send(id, to, body)).await;
+async fn tell(visitor: &mut RawClient, id: &str, to: &str, body: &str) {
+    visitor.send_frame(send(id, to, body)).await;
     visitor.until(|frame| matches!(frame, ServerFrame::SendAck(ack) if ack.id == id).then_some(())).await;
 }
 
-async fn hear(visitor: &mut Visitor, body: &str) {
+async fn hear(visitor: &mut RawClient, body: &str) {
     visitor.until(|frame| matches!(frame, ServerFrame::Push(push) if push.body == body).then_some(())).await;
 }
 
 /// That a node works for somebody who has done nothing wrong.
-async fn assert_serves(edges: &Edges, bystander: &mut Visitor) {
-    bystander.say(ClientFrame::Ping(Ping {})).await;
+async fn assert_serves(edges: &Edges, bystander: &mut RawClient) {
+    bystander.send_frame(ClientFrame::Ping(Ping {})).await;
     bystander.until(|frame| matches!(frame, ServerFrame::Pong(_)).then_some(())).await;
     assert!(health(&edges.base(0)).await.unwrap());
 }
@@ -45,9 +45,9 @@ async fn assert_serves(edges: &Edges, bystander: &mut Visitor) {
 #[tokio::test]
 async fn both_subprotocols_say_the_same() {
     let edges = Edges::start(2, EdgeConfig::default()).await;
-    let mut ann = edges.visit(0, Encoding::Json).await;
+    let mut ann = edges.connect_websocket(0, Encoding::Json).await;
     ann.log_in(edges.token("ann", "browser").await).await;
-    let mut bo = edges.visit(1, Encoding::Protobuf).await;
+    let mut bo = edges.connect_websocket(1, Encoding::Protobuf).await;
     bo.log_in(edges.token("bo", "phone").await).await;
     tell(&mut ann, "1", "bo", "grüße").await;
     hear(&mut bo, "grüße").await;
@@ -64,16 +64,16 @@ async fn a_password_gives_a_token_and_a_wrong_one_does_not() {
         assert!(error.to_string().starts_with("401"), "{error}");
     }
     let token = login(&edges.base(0), "ann", "right", "d", "p").await.unwrap().token;
-    edges.visit(0, Encoding::Json).await.log_in(token.clone()).await;
+    edges.connect_websocket(0, Encoding::Json).await.log_in(token.clone()).await;
 
     let mut forged = token.clone().into_bytes();
     let last = forged.last_mut().unwrap();
     *last = if *last == b'A' { b'B' } else { b'A' };
     for bad in [String::new(), "x".repeat(100), String::from_utf8(forged).unwrap()] {
-        let mut visitor = edges.visit(0, Encoding::Json).await;
-        visitor.say(ClientFrame::Auth(Auth { token: bad })).await;
+        let mut visitor = edges.connect_websocket(0, Encoding::Json).await;
+        visitor.send_frame(ClientFrame::Auth(Auth { token: bad })).await;
         assert_eq!(visitor.error().await, code::UNAUTHENTICATED);
-        assert_eq!(visitor.end().await, Heard::Closed(CloseCode::Policy, "refused".to_owned()));
+        assert_eq!(visitor.end().await, Received::Closed(CloseCode::Policy, "rejected".to_owned()));
     }
     assert_eq!((edges.metric(0, "im_logins_total").await, edges.metric(0, "im_logins_refused_total").await), (1, 3));
 }
@@ -81,10 +81,13 @@ async fn a_password_gives_a_token_and_a_wrong_one_does_not() {
 #[tokio::test]
 async fn who_presents_no_token_in_time_is_closed() {
     let edges = Edges::start(1, EdgeConfig::default().with_login_time(Duration::from_millis(200))).await;
-    let mut silent = edges.visit(0, Encoding::Json).await;
-    assert_eq!(silent.hear().await, Heard::Closed(CloseCode::Policy, "no token came in time".to_owned()));
-    let mut hasty = edges.visit(0, Encoding::Json).await;
-    hasty.say(ClientFrame::Ping(Ping {})).await;
+    let mut silent = edges.connect_websocket(0, Encoding::Json).await;
+    assert_eq!(
+        silent.receive().await,
+        Received::Closed(CloseCode::Policy, "login timeout (EdgeConfig::login_time)".to_owned())
+    );
+    let mut hasty = edges.connect_websocket(0, Encoding::Json).await;
+    hasty.send_frame(ClientFrame::Ping(Ping {})).await;
     assert_eq!(hasty.error().await, code::UNAUTHENTICATED, "the first frame is auth");
     edges.until_metric(0, "im_closed_login_total", 1).await;
 }
@@ -96,16 +99,16 @@ async fn an_idle_session_is_closed_and_one_that_pings_is_not() {
     let mut living = edges.enter(0, "bo").await;
     let pings = async {
         loop {
-            living.say(ClientFrame::Ping(Ping {})).await;
-            assert_eq!(living.hear().await, Heard::Frame(ServerFrame::Pong(Default::default())));
+            living.send_frame(ClientFrame::Ping(Ping {})).await;
+            assert_eq!(living.receive().await, Received::Frame(ServerFrame::Pong(Default::default())));
             sleep(Duration::from_millis(50)).await;
         }
     };
     let end = tokio::select! {
-        end = idle.hear() => end,
+        end = idle.receive() => end,
         () = pings => unreachable!("it pings for ever"),
     };
-    assert_eq!(end, Heard::Closed(CloseCode::Away, "nothing came for too long".to_owned()));
+    assert_eq!(end, Received::Closed(CloseCode::Away, "idle timeout (EdgeConfig::idle)".to_owned()));
     assert_serves(&edges, &mut living).await;
     edges.until_metric(0, "im_closed_idle_total", 1).await;
     edges.until_metric(0, "im_sessions", 1).await;
@@ -127,7 +130,7 @@ async fn who_does_not_take_a_write_is_closed_and_the_others_go_on() {
     })
     .await;
     edges.until_metric(1, "im_sessions", 0).await;
-    assert_eq!(stuck.end().await, Heard::Gone);
+    assert_eq!(stuck.end().await, Received::Disconnected);
     assert_serves(&edges, &mut ann).await;
 }
 
@@ -145,19 +148,19 @@ async fn who_reads_late_is_told_that_it_lags_and_gets_everything_by_sync() {
     let mut conversation = String::new();
     let mut lagged = 0;
     while cursor < COUNT {
-        match late.hear().await {
-            Heard::Frame(ServerFrame::Push(push)) => {
+        match late.receive().await {
+            Received::Frame(ServerFrame::Push(push)) => {
                 conversation = push.conversation;
                 if push.seq == cursor + 1 {
                     cursor = push.seq;
                 }
             }
-            Heard::Frame(ServerFrame::Lagging(_)) => {
+            Received::Frame(ServerFrame::Lagging(_)) => {
                 lagged += 1;
                 let cursors = [(conversation.clone(), cursor)].into();
-                late.say(ClientFrame::Sync(Sync { cursors })).await;
+                late.send_frame(ClientFrame::Sync(Sync { cursors })).await;
             }
-            Heard::Frame(_) => {}
+            Received::Frame(_) => {}
             end => panic!("{end:?} after {cursor} messages"),
         }
     }
@@ -172,13 +175,13 @@ async fn a_burst_is_taken_and_a_flood_is_refused_and_then_closed() {
     let mut bystander = edges.enter(0, "bo").await;
     let mut ann = edges.enter(0, "ann").await;
     for number in 0..41 {
-        ann.say(send(number, "bo", "x")).await;
+        ann.send_frame(send(number, "bo", "x")).await;
     }
     let mut acks = 0;
     let refused = loop {
-        match ann.hear().await {
-            Heard::Frame(ServerFrame::SendAck(_)) => acks += 1,
-            Heard::Frame(ServerFrame::Error(error)) => break error,
+        match ann.receive().await {
+            Received::Frame(ServerFrame::SendAck(_)) => acks += 1,
+            Received::Frame(ServerFrame::Error(error)) => break error,
             other => panic!("{other:?}"),
         }
     };
@@ -190,9 +193,9 @@ async fn a_burst_is_taken_and_a_flood_is_refused_and_then_closed() {
     // What costs nobody anything is not counted.
     assert_serves(&edges, &mut ann).await;
     for number in 0..300 {
-        ann.say(send(number, "bo", "x")).await;
+        ann.send_frame(send(number, "bo", "x")).await;
     }
-    assert_eq!(ann.end().await, Heard::Closed(CloseCode::Policy, "refused".to_owned()));
+    assert_eq!(ann.end().await, Received::Closed(CloseCode::Policy, "rejected".to_owned()));
     assert_eq!(edges.metric(0, "im_closed_flood_total").await, 1);
     assert_serves(&edges, &mut bystander).await;
 }
@@ -209,7 +212,7 @@ async fn a_frame_may_be_64_kib_long_and_not_one_byte_more() {
     ann.until(|frame| matches!(frame, ServerFrame::SendAck(_)).then_some(())).await;
     ann.send(Message::text(frame((64 << 10) + 1))).await;
     assert_eq!(ann.error().await, code::TOO_LARGE);
-    assert_eq!(ann.end().await, Heard::Closed(CloseCode::Size, "refused".to_owned()));
+    assert_eq!(ann.end().await, Received::Closed(CloseCode::Size, "rejected".to_owned()));
 }
 
 #[tokio::test]
@@ -229,12 +232,12 @@ async fn a_bad_frame_is_answered_and_the_session_goes_on() {
     ] {
         let said = format!("{bad:?}");
         ann.send(bad).await;
-        let answer = ann.hear().await;
-        let is_refusal = matches!(&answer, Heard::Frame(ServerFrame::Error(error)) if error.code == code::BAD_FRAME);
+        let answer = ann.receive().await;
+        let is_refusal = matches!(&answer, Received::Frame(ServerFrame::Error(error)) if error.code == code::BAD_FRAME);
         assert!(is_refusal, "{said}: {answer:?}");
     }
     let to = Some(Recipient::Conversation("no such".to_owned()));
-    ann.say(ClientFrame::Send(Send { id: "2".to_owned(), to, body: "x".to_owned() })).await;
+    ann.send_frame(ClientFrame::Send(Send { id: "2".to_owned(), to, body: "x".to_owned() })).await;
     assert_eq!(ann.error().await, code::NOT_FOUND);
     assert_serves(&edges, &mut ann).await;
 }
@@ -256,7 +259,7 @@ async fn what_is_no_websocket_frame_ends_its_connection_and_no_other() {
         let mut ann = edges.enter(0, "ann").await;
         ann.write_raw(bad).await;
         let end = ann.end().await;
-        assert!(matches!(end, Heard::Gone | Heard::Closed(..)), "{bad:?}: {end:?}");
+        assert!(matches!(end, Received::Disconnected | Received::Closed(..)), "{bad:?}: {end:?}");
         edges.until_metric(0, "im_sessions", 1).await;
     }
     assert_serves(&edges, &mut bystander).await;
@@ -287,8 +290,8 @@ async fn a_request_that_is_wrong_is_told_what_is_wrong() {
         (get(&format!("/{}", "x".repeat(70_000)), ""), "431", ""),
         (get("/", &format!("x: {}\r\n", "x".repeat(20_000))), "431", ""),
         (get("/", &many_headers), "431", ""),
-        (get("/nothing", ""), "404", "nothing is here"),
-        (get("/login", ""), "405", "not asked for in that way"),
+        (get("/nothing", ""), "404", "no such path"),
+        (get("/login", ""), "405", "method not allowed"),
         (get("/ws", ""), "426", "error"),
         (upgrade("Sec-WebSocket-Protocol: chat\r\n"), "400", "im.v1.json or im.v1.pb"),
         (get("/channel?type=app&channelId=short", ""), "400", "32 letters"),
@@ -297,7 +300,7 @@ async fn a_request_that_is_wrong_is_told_what_is_wrong() {
         (post(bad_name), "400", "user"),
         (post(&" ".repeat(5000)), "400", "too long"),
         // A body that never comes.
-        (b"POST /login HTTP/1.1\r\nHost: node\r\nContent-Length: 10\r\n\r\n{".to_vec(), "400", "in time"),
+        (b"POST /login HTTP/1.1\r\nHost: node\r\nContent-Length: 10\r\n\r\n{".to_vec(), "400", "EdgeConfig::http_time"),
     ] {
         let answer = edges.answer(0, &request).await;
         let line = String::from_utf8_lossy(&request[..request.len().min(60)]).into_owned();
@@ -327,7 +330,7 @@ async fn beginnings_of_requests_take_no_places_from_those_who_are_in() {
     // One more is closed as it comes; nobody who is in notices.
     let mut further = edges.connect(0).await;
     assert_eq!(in_time(further.read(&mut [0; 1])).await.unwrap_or(0), 0);
-    bystander.say(ClientFrame::Ping(Ping {})).await;
+    bystander.send_frame(ClientFrame::Ping(Ping {})).await;
     bystander.until(|frame| matches!(frame, ServerFrame::Pong(_)).then_some(())).await;
     // They are given up in their time, and there is room again.
     for stream in &mut slow {
@@ -384,7 +387,10 @@ async fn a_room_joins_its_sides_across_nodes_and_carries_bytes_only() {
         assert_eq!(app.bytes().await, bytes);
     }
     app.send(Message::text("words")).await;
-    assert_eq!(app.end().await, Heard::Closed(CloseCode::Unsupported, "a room carries binary messages".to_owned()));
+    assert_eq!(
+        app.end().await,
+        Received::Closed(CloseCode::Unsupported, "rooms accept binary messages only".to_owned())
+    );
     // The side is free again, for a third one.
     in_time(async { while edges.room(1, &format!("type=app&channelId={channel}")).await.is_err() {} }).await;
 }
@@ -417,10 +423,10 @@ async fn a_node_that_leaves_sends_its_clients_elsewhere_and_ends() {
     let mut last = clients.pop().unwrap();
     tell(&mut last, "1", "user-0", "my last words").await;
     drop(clients);
-    assert_eq!(last.end().await, Heard::Closed(CloseCode::Away, "the session is over".to_owned()));
+    assert_eq!(last.end().await, Received::Closed(CloseCode::Away, "session closed".to_owned()));
     drained.end().await;
     assert!(health(&base).await.is_err(), "nobody listens there any more");
     let mut elsewhere = edges.enter(0, "user-0").await;
-    elsewhere.say(ClientFrame::Sync(Sync::default())).await;
+    elsewhere.send_frame(ClientFrame::Sync(Sync::default())).await;
     hear(&mut elsewhere, "my last words").await;
 }

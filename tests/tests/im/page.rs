@@ -123,7 +123,7 @@ async fn two_browsers_on_two_nodes_talk_and_go_on_when_a_node_is_killed() {
     }
     until_read(&mut bo, &all).await;
     bo.until(&format!("{NODE} && {NODE} !== {gone}")).await;
-    bo.until("document.querySelector('#messages .note')?.textContent.includes('went away')").await;
+    bo.until("document.querySelector('#messages .note')?.textContent.includes(' lost, connected to node ')").await;
     let all = next("So I did, and nothing came twice.");
     say(&mut bo, all.last().expect("it was just added")).await;
     for browser in [&mut ann, &mut bo] {

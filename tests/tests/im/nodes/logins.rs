@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Instant};
 
 use rpc_im::client::Line;
 use tests::{
-    im_line::{ended, enter_at_last, message, send, token},
+    im_line::{log_in, message, send, token, until_closed},
     im_nodes::{Nodes, with_each_directory},
-    im_talk::Talk,
-    im_user::{Manner, User},
+    im_talk::ChatWorkload,
+    im_user::{User, UserOptions},
     in_time,
     load::number,
     nacos::NacosServer,
@@ -41,13 +41,13 @@ async fn of_two_logins_at_once_on_two_nodes_one_stands() {
 /// The same device comes to two nodes at once: both are let in, and one is sent away.
 async fn one_device(nodes: &Nodes, urls: &[String; 2], user: &str) -> Line {
     let token = token(&nodes.bases(), user, "browser", "web").await;
-    let (one, other) = tokio::join!(enter_at_last(&urls[0], &token), enter_at_last(&urls[1], &token));
+    let (one, other) = tokio::join!(log_in(&urls[0], &token), log_in(&urls[1], &token));
     let mut stands = match (one, other) {
         (Ok(mut one), Ok(mut other)) => {
             // Dropped, neither has lost what it was told: the one that goes on is told nothing.
             let (gone, is_first) = tokio::select! {
-                gone = ended(&mut one) => (gone, true),
-                gone = ended(&mut other) => (gone, false),
+                gone = until_closed(&mut one) => (gone, true),
+                gone = until_closed(&mut other) => (gone, false),
             };
             assert_eq!(gone.as_deref(), Some("replaced"), "{user}");
             if is_first { other } else { one }
@@ -67,7 +67,7 @@ async fn one_device(nodes: &Nodes, urls: &[String; 2], user: &str) -> Line {
 async fn two_devices(nodes: &Nodes, urls: &[String; 2], user: &str) -> Line {
     let phone = token(&nodes.bases(), user, "phone", "ios").await;
     let browser = token(&nodes.bases(), user, "browser", "web").await;
-    let (one, other) = tokio::join!(enter_at_last(&urls[0], &phone), enter_at_last(&urls[1], &browser));
+    let (one, other) = tokio::join!(log_in(&urls[0], &phone), log_in(&urls[1], &browser));
     let (mut stands, why) = match (one, other) {
         (Ok(line), Err(why)) | (Err(why), Ok(line)) => (line, why),
         (one, other) => panic!("of {user}, one is let in, not {one:?} and {other:?}"),
@@ -105,13 +105,13 @@ async fn of_two_logins_one_stands_also_when_a_node_dies_meanwhile() {
     with_each_directory(async |directory| {
         let nacos = NacosServer::start().await;
         let mut nodes = directory.nodes(3, &nacos.url(), &[]).await;
-        let talk = Talk::begin(&nodes, 3).await;
+        let talk = ChatWorkload::start(&nodes, 3).await;
         let kills = number("MSNB_KILLS", 2) as usize;
         let mut all = Vec::new();
         for kill in 0..kills {
             let victim = kill % 3;
             let begin =
-                |name: &str, number: usize| User::begin(name, nodes.bases(), Manner::at(nodes.websocket(number)));
+                |name: &str, number: usize| User::start(name, nodes.bases(), UserOptions::at(nodes.websocket(number)));
             let mut pairs: Vec<_> = (0..PAIRS)
                 .map(|pair| {
                     let name = format!("pair-{kill}-{pair}");
@@ -122,13 +122,13 @@ async fn of_two_logins_one_stands_also_when_a_node_dies_meanwhile() {
             for pair in &mut pairs {
                 until_one_stands(pair).await;
             }
-            nodes.begin(victim).await;
-            nodes.until_whole().await;
+            nodes.start_node(victim).await;
+            nodes.until_ready().await;
             all.extend(pairs);
         }
         let line = talk.end(&nodes, all.len()).await;
         for pair in &all {
-            let ended: Vec<_> = pair.iter().filter_map(|user| user.book().ended.clone()).collect();
+            let ended: Vec<_> = pair.iter().filter_map(|user| user.log().ended.clone()).collect();
             assert_eq!(ended, ["replaced"], "of {}, one stands", pair[0].name());
         }
         println!("{} pairs of logins amid {kills} kills, {directory}: one stood; {line}", all.len());
@@ -139,10 +139,10 @@ async fn of_two_logins_one_stands_also_when_a_node_dies_meanwhile() {
 /// Waits until one of two was sent away and the other is on a node.
 async fn until_one_stands([one, other]: &[User; 2]) {
     let (stands, _) = tokio::select! {
-        () = one.until("is sent away", |book| book.ended.is_some()) => (other, one),
-        () = other.until("is sent away", |book| book.ended.is_some()) => (one, other),
+        () = one.until("ended", |log| log.ended.is_some()) => (other, one),
+        () = other.until("ended", |log| log.ended.is_some()) => (one, other),
     };
-    stands.until("is on a node", |book| book.node.is_some()).await;
+    stands.until("connected", |log| log.node.is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,13 +150,13 @@ async fn a_late_disconnect_leaves_a_newer_login_of_the_device_alone() {
     with_each_directory(async |directory| {
         let nacos = NacosServer::start().await;
         let nodes = directory.nodes(3, &nacos.url(), &[]).await;
-        let mut ann = enter_at_last(&nodes.websocket(0), &token(&nodes.bases(), "ann", "browser", "web").await).await;
+        let mut ann = log_in(&nodes.websocket(0), &token(&nodes.bases(), "ann", "browser", "web").await).await;
         let ann = ann.as_mut().expect("ann is let in");
         let mut old = BTreeMap::new();
         for number in 0..DEVICES {
             let name = format!("mover-{number}");
             let token = token(&nodes.bases(), &name, "browser", "web").await;
-            let line = enter_at_last(&nodes.websocket(1), &token).await.expect("it is let in");
+            let line = log_in(&nodes.websocket(1), &token).await.expect("it is let in");
             old.insert(name, (token, line));
         }
         // Node 1 hears of nothing any more, neither that they go nor that they are elsewhere.
@@ -170,7 +170,7 @@ async fn a_late_disconnect_leaves_a_newer_login_of_the_device_alone() {
         let mut logins = tokio::task::JoinSet::new();
         for (number, (name, token)) in tokens.into_iter().enumerate() {
             let url = nodes.websocket(2 * (number % 2));
-            logins.spawn(async move { (name, enter_at_last(&url, &token).await.expect("it is let in")) });
+            logins.spawn(async move { (name, log_in(&url, &token).await.expect("it is let in")) });
         }
         // Those for whom another node is responsible are in at once; the others wait for the one that stands still.
         let mut new = BTreeMap::new();
@@ -182,7 +182,7 @@ async fn a_late_disconnect_leaves_a_newer_login_of_the_device_alone() {
         while let Some(login) = logins.join_next().await {
             new.extend(login.ok());
         }
-        nodes.until_whole().await;
+        nodes.until_ready().await;
         nodes.until_sessions(new.len() as u64 + 1).await;
         assert_eq!(new.len(), DEVICES);
         for (name, line) in &mut new {

@@ -1,5 +1,5 @@
 //! What users of an IM cluster see when its nodes die, stand still and restart, and when what they rely on does: nodes as processes,
-//! a real Nacos server, a real Redis, WebSockets. After each case `Talk::end` checks what must be true whatever happened.
+//! a real Nacos server, a real Redis, WebSockets. After each case `ChatWorkload::end` checks what must be true whatever happened.
 //!
 //! | question | file |
 //! |---|---|

@@ -7,8 +7,8 @@ use std::{
 
 use tests::{
     im_nodes::{Nodes, with_each_directory},
-    im_talk::{Talk, until_gone},
-    im_user::{Manner, User},
+    im_talk::{ChatWorkload, until_offline},
+    im_user::{User, UserOptions},
     load::{number, seconds},
     nacos::NacosServer,
 };
@@ -19,8 +19,8 @@ async fn when_a_node_is_killed_its_clients_go_elsewhere_and_nothing_acknowledged
     with_each_directory(async |directory| {
         let nacos = NacosServer::start().await;
         let mut nodes = directory.nodes(3, &nacos.url(), &[]).await;
-        let talk = Talk::begin(&nodes, 6).await;
-        let observer = User::come("observer", nodes.bases(), Manner::at(nodes.websocket(0))).await;
+        let talk = ChatWorkload::start(&nodes, 6).await;
+        let observer = User::connect("observer", nodes.bases(), UserOptions::at(nodes.websocket(0))).await;
         let kills = number("MSNB_KILLS", 1);
         let (mut back, mut gone) = (Vec::new(), Vec::new());
         for kill in 0..kills {
@@ -39,18 +39,24 @@ async fn when_a_node_is_killed_its_clients_go_elsewhere_and_nothing_acknowledged
 
 /// Kills a node with clients that come back and with clients that die with it. Gives when all of the first were elsewhere, and when
 /// nobody was told any more that the others were there.
-async fn one_kill(nodes: &mut Nodes, victim: usize, talk: &Talk, observer: &User, kill: u64) -> (Duration, Duration) {
+async fn one_kill(
+    nodes: &mut Nodes,
+    victim: usize,
+    talk: &ChatWorkload,
+    observer: &User,
+    kill: u64,
+) -> (Duration, Duration) {
     let (mut guests, mut ghosts) = (Vec::new(), Vec::new());
     for number in 0..4 {
         for (kind, users) in [("guest", &mut guests), ("ghost", &mut ghosts)] {
             let name = format!("{kind}-{kill}-{number}");
-            observer.tell(&name, "are you there?").await;
-            users.push(User::come(&name, nodes.bases(), Manner::at(nodes.websocket(victim))).await);
+            observer.send_until_stored(&name, "are you there?").await;
+            users.push(User::connect(&name, nodes.bases(), UserOptions::at(nodes.websocket(victim))).await);
         }
     }
     let names = |users: &[User]| users.iter().map(|user| user.name().to_owned()).collect::<BTreeSet<_>>();
     let (there, gone) = (names(&guests), names(&ghosts));
-    assert!(observer.who_is_there().await.is_superset(&(&there | &gone)));
+    assert!(observer.online_contacts().await.is_superset(&(&there | &gone)));
 
     nodes.kill(victim).await;
     let killed = Instant::now();
@@ -58,14 +64,14 @@ async fn one_kill(nodes: &mut Nodes, victim: usize, talk: &Talk, observer: &User
     until_all_left(&guests, &nodes.websocket(victim)).await;
     until_all_left(talk.users(), &nodes.websocket(victim)).await;
     let back_after = killed.elapsed();
-    until_gone(observer, &gone).await;
+    until_offline(observer, &gone).await;
     let gone_after = killed.elapsed();
-    nodes.until_whole().await;
-    talk.until_said(4).await;
-    nodes.begin(victim).await;
-    nodes.until_whole().await;
-    talk.until_said(4).await;
-    assert!(observer.who_is_there().await.is_disjoint(&gone), "they are not back with their node");
+    nodes.until_ready().await;
+    talk.until_stored(4).await;
+    nodes.start_node(victim).await;
+    nodes.until_ready().await;
+    talk.until_stored(4).await;
+    assert!(observer.online_contacts().await.is_disjoint(&gone), "they are not back with their node");
     (back_after, gone_after)
 }
 
@@ -74,25 +80,25 @@ async fn a_node_that_is_killed_and_comes_back_inside_its_lease_has_no_sessions_o
     with_each_directory(async |directory| {
         let nacos = NacosServer::start().await;
         let mut nodes = directory.nodes(3, &nacos.url(), &[]).await;
-        let talk = Talk::begin(&nodes, 6).await;
-        let observer = User::come("observer", nodes.bases(), Manner::at(nodes.websocket(0))).await;
-        observer.tell("ghost", "are you there?").await;
-        let ghost = User::come("ghost", nodes.bases(), Manner::at(nodes.websocket(1))).await;
+        let talk = ChatWorkload::start(&nodes, 6).await;
+        let observer = User::connect("observer", nodes.bases(), UserOptions::at(nodes.websocket(0))).await;
+        observer.send_until_stored("ghost", "are you there?").await;
+        let ghost = User::connect("ghost", nodes.bases(), UserOptions::at(nodes.websocket(1))).await;
         nodes.kill(1).await;
         drop(ghost);
         let killed = Instant::now();
-        nodes.begin(1).await;
-        until_gone(&observer, &["ghost".to_owned()].into()).await;
+        nodes.start_node(1).await;
+        until_offline(&observer, &["ghost".to_owned()].into()).await;
         let gone = killed.elapsed();
-        nodes.until_whole().await;
+        nodes.until_ready().await;
         let whole = killed.elapsed();
         for _ in 1..number("MSNB_KILLS", 3) {
-            talk.until_said(2).await;
+            talk.until_stored(2).await;
             nodes.kill(1).await;
-            nodes.begin(1).await;
-            nodes.until_whole().await;
+            nodes.start_node(1).await;
+            nodes.until_ready().await;
         }
-        talk.until_said(2).await;
+        talk.until_stored(2).await;
         let line = talk.end(&nodes, 1).await;
         println!(
             "killed and started at once, {directory}: a ghost was gone after {gone:.1?}, the cluster was whole after {whole:.1?}; {line}"
@@ -107,9 +113,9 @@ async fn a_node_that_stands_still_for_longer_than_its_lease_does_no_harm_when_it
         let nacos = NacosServer::start().await;
         let nodes = directory.nodes(3, &nacos.url(), &[]).await;
         // Some leave a node that says nothing, one of them does not.
-        let patient = Manner { silence: Duration::from_secs(600), ..Manner::at(nodes.websocket(1)) };
-        let manners = (0..6).map(|number| Manner::at(nodes.websocket(number % 3))).chain([patient]).collect();
-        let talk = Talk::begin_with(manners, nodes.bases()).await;
+        let patient = UserOptions { silence: Duration::from_secs(600), ..UserOptions::at(nodes.websocket(1)) };
+        let manners = (0..6).map(|number| UserOptions::at(nodes.websocket(number % 3))).chain([patient]).collect();
+        let talk = ChatWorkload::start_with(manners, nodes.bases()).await;
         let pause = seconds("MSNB_PAUSE_SECONDS", 12);
 
         nodes.pause(1);
@@ -121,8 +127,8 @@ async fn a_node_that_stands_still_for_longer_than_its_lease_does_no_harm_when_it
         // What is to be seen is what the node does after so long, so it has to be so long.
         sleep(pause.saturating_sub(paused.elapsed())).await;
         nodes.resume(1);
-        nodes.until_whole().await;
-        talk.until_said(4).await;
+        nodes.until_ready().await;
+        talk.until_stored(4).await;
         let line = talk.end(&nodes, 0).await;
         println!(
             "paused for {pause:?}, {directory}: clients were elsewhere after {back:.1?}, the node was out after {gone:.1?}; {line}"
@@ -136,15 +142,15 @@ async fn a_rolling_restart_with_clients_on_loses_nothing() {
     with_each_directory(async |directory| {
         let nacos = NacosServer::start().await;
         let mut nodes = directory.nodes(3, &nacos.url(), &[]).await;
-        let talk = Talk::begin(&nodes, 6).await;
+        let talk = ChatWorkload::start(&nodes, 6).await;
         let mut took = Vec::new();
         for number in 0..3 {
             let begun = Instant::now();
-            assert!(nodes.end(number).await.success());
+            assert!(nodes.drain(number).await.success());
             took.push(begun.elapsed());
-            nodes.begin(number).await;
-            nodes.until_whole().await;
-            talk.until_said(2).await;
+            nodes.start_node(number).await;
+            nodes.until_ready().await;
+            talk.until_stored(2).await;
         }
         let line = talk.end(&nodes, 0).await;
         println!("restarted in turn, {directory}: nodes left in {took:.1?}; {line}");
@@ -155,6 +161,6 @@ async fn a_rolling_restart_with_clients_on_loses_nothing() {
 /// Waits until each of these is on a node that is not this one.
 async fn until_all_left(users: &[User], node: &str) {
     for user in users {
-        user.until("is elsewhere", |book| book.node.as_deref().is_some_and(|on| on != node)).await;
+        user.until("connected elsewhere", |log| log.node.as_deref().is_some_and(|on| on != node)).await;
     }
 }

@@ -1,0 +1,49 @@
+//! [`Event`] and [`Command`]: the values between a program and the task of its client.
+
+use crate::envelope::{Conversation, Create, Presence, Push, Send};
+
+/// An event of a [`Client`](super::Client).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The client is connected to a node.
+    Connected {
+        /// The name of the node.
+        node: String,
+    },
+    /// The client lost its node and connects to another one.
+    Disconnected,
+    /// The next message of a conversation. Messages of a conversation arrive in sequence and without duplicates.
+    Message(Push),
+    /// The cluster has stored a message of this client.
+    Stored {
+        /// The client's id of the message.
+        id: String,
+        /// The conversation of the message.
+        conversation: String,
+        /// The sequence number of the message in the conversation.
+        seq: u64,
+    },
+    /// The cluster rejected a request of this client; the client does not retry it.
+    Failed {
+        /// The client's id of the request.
+        id: String,
+        /// The reason of the rejection.
+        reason: String,
+    },
+    /// A conversation of the user, new or changed.
+    Conversation(Conversation),
+    /// A user came online or went offline.
+    Presence(Presence),
+    /// The cluster ended the session, or rejected the login. This is the last event.
+    Ended {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// A request of the program to the client's task.
+pub(super) enum Command {
+    Send(Send),
+    Create(Create),
+}
