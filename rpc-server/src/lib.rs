@@ -12,7 +12,7 @@
 //!
 //! Several services share a port. The connection polls a handler once when it has read the request, and spawns a task
 //! only for a handler that is still pending then. Computation before the first await therefore delays the other calls
-//! of the connection: long computations belong into `tokio::task::spawn_blocking`. A handler is dropped when its caller
+//! of the connection: long computations belong in `tokio::task::spawn_blocking`. A handler is dropped when its caller
 //! cancels the call or its deadline passes; tasks that the handler has spawned observe this by
 //! `rpc_core::Context::cancelled`.
 //!
