@@ -143,7 +143,7 @@ async fn dropping_a_call_tells_the_provider() {
     let call = Task::begin(client.hold(1).address(address).timeout(Duration::from_secs(50)));
     let mut provider = Scripted::accept(&listener).await;
     let sent = provider.receive_type(FrameType::Request).await;
-    call.drop_it().await;
+    call.abort().await;
     let cancel = provider.receive_type(FrameType::Cancel).await;
     assert_eq!((cancel.header.id, cancel.body.len()), (sent.header.id, 0));
 }
@@ -154,7 +154,7 @@ async fn dropping_a_call_drops_its_handler() {
     let client = client();
     let call = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
     probe.until(Event::Began(1)).await;
-    call.drop_it().await;
+    call.abort().await;
     probe.until(Event::Dropped(1)).await;
 }
 
@@ -178,7 +178,7 @@ async fn what_a_handler_started_learns_that_nobody_waits() {
     let call = Task::begin(client.watch_over(1).address(serving.address()).timeout(Duration::from_secs(50)));
     probe.until(Event::Began(1)).await;
     assert_eq!(probe.count(|event| *event == Event::Cancelled(1)), 0);
-    call.drop_it().await;
+    call.abort().await;
     probe.until(Event::Cancelled(1)).await;
     // Run out of time.
     let call = Task::begin(client.watch_over(2).address(serving.address()).timeout(SHORT));

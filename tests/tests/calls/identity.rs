@@ -147,7 +147,7 @@ async fn a_client_that_is_turned_away_backs_off_and_gives_up_after_twelve() {
     })
     .await;
     assert_eq!(relay.count().accepted, 12);
-    waiting.drop_it().await;
+    waiting.abort().await;
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn a_client_answers_one_challenge_of_a_connection() {
     server.send(RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await;
     let request = server.receive().await;
     assert_eq!(request.kind, RawFrame::REQUEST, "no call before the first pong, and no second proof");
-    call.drop_it().await;
+    call.abort().await;
 }
 
 #[tokio::test]
@@ -369,7 +369,7 @@ async fn a_method_is_called_by_those_on_its_list() {
     assert!(denied[0].message().contains("bob may not call test.Probe:1.0/echo"), "{}", denied[0]);
     ann.tell(text("ann's")).address(serving.address()).await.unwrap();
     bob.tell(text("bob's")).address(serving.address()).await.unwrap();
-    probe.until_all(&[Event::Told(text("ann's")), Event::Told(text("bob's"))]).await;
+    probe.until_all(&[Event::Received(text("ann's")), Event::Received(text("bob's"))]).await;
     assert_eq!(probe.events().len(), 4, "{:?}", probe.events());
     let counts = serving.handle().counts();
     assert_eq!((counts.denied, counts.unproved), (3, 0));

@@ -234,7 +234,7 @@ async fn a_layer_learns_how_a_call_ended_that_did_not_get_to_its_end() {
 
     let held = Task::begin(probing.hold(2).address(address).timeout(LONG));
     probe.until(Event::Began(2)).await;
-    held.drop_it().await;
+    held.abort().await;
     scribe.until("server: hold ended with Some(Cancelled)").await;
 
     for at_once in [true, false] {
@@ -360,7 +360,7 @@ async fn a_call_that_is_dropped_is_given_up_through_layers() {
     let probing = ProbingClient::new(Layered::new(caller()).layer(Scribe::default()));
     let held = Task::begin(probing.hold(1).address(serving.address()).timeout(LONG));
     probe.until(Event::Began(1)).await;
-    held.drop_it().await;
+    held.abort().await;
     probe.until(Event::Dropped(1)).await;
 }
 

@@ -96,7 +96,7 @@ async fn one_way_calls_count_among_those_that_run() {
     assert_eq!(client.hold(1).address(serving.address()).await.expect_err("full").code(), Code::ResourceExhausted);
     probe.release(0);
     assert!(held.end().await.is_ok());
-    assert_eq!(probe.count(|event| matches!(event, Event::Told(_))), 0);
+    assert_eq!(probe.count(|event| matches!(event, Event::Received(_))), 0);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_place_that_a_dropped_call_held_is_free_again() {
     for key in 0..20 {
         let call = Task::begin(client.hold(key).address(serving.address()).timeout(LONG));
         probe.until(Event::Began(key)).await;
-        call.drop_it().await;
+        call.abort().await;
     }
     assert_eq!(client.echo("x".to_owned()).address(serving.address()).timeout(LONG).await.expect("room"), "x");
 }

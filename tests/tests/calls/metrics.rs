@@ -75,7 +75,7 @@ async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
         assert_eq!(of("in_flight{route=\"test.Probe:1.0/hold\"}"), Some(1.0), "{text}");
         assert_eq!(of("in_flight{route=\"test.Probe:1.0/echo\"}"), Some(0.0), "{text}");
     }
-    held.drop_it().await;
+    held.abort().await;
     for side in ["server", "client"] {
         until(&metrics, &format!("msnb_{side}_calls_total{{route=\"test.Probe:1.0/hold\",code=\"Cancelled\"}}"), 1.0)
             .await;

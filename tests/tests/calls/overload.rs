@@ -123,7 +123,7 @@ async fn a_call_that_was_given_up_while_it_waited_is_never_begun() {
     let client = client();
     let waiting = Task::begin(client.hold(1).address(serving.address()).timeout(LONG));
     serving.until_counted(|counts| counts.queued == 1).await;
-    waiting.drop_it().await;
+    waiting.abort().await;
     serving.until_counted(|counts| counts.queued == 0).await;
     // Its place is free for another.
     let other = hold(&serving, 2);

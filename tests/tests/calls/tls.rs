@@ -172,7 +172,7 @@ async fn plain_text_meets_tls_and_both_say_so() {
         }
     });
     refused(&speaks_tls, address, "the peer does not speak TLS").await;
-    answering.drop_it().await;
+    answering.abort().await;
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ async fn a_one_way_call_ends_when_it_is_sent_and_runs_nevertheless() {
         client.tell(number.to_string()).address(serving.address()).await.unwrap();
     }
     probe.until_true(|events| events.len() == 100).await;
-    let told: Vec<_> = (0..100).map(|number: u32| Event::Told(number.to_string())).collect();
+    let told: Vec<_> = (0..100).map(|number: u32| Event::Received(number.to_string())).collect();
     assert_eq!(probe.events(), told);
 }
 
