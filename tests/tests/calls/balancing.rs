@@ -27,7 +27,7 @@ async fn owners(ledger: &LedgerClient<Client>) -> BTreeMap<u64, SocketAddr> {
 }
 
 #[tokio::test]
-async fn a_key_keeps_its_provider_as_long_as_that_lives() {
+async fn affinity_key_keeps_its_provider_while_it_is_alive() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Branch::open(directory.path(), Duration::ZERO);
     let branches = [open().await, open().await, open().await];
@@ -85,7 +85,7 @@ async fn shares(balance: Balance, weights: [f64; 2], calls: u64, at_once: usize)
 }
 
 #[tokio::test]
-async fn a_weight_is_a_share_of_the_calls_one_by_one_and_many_at_once() {
+async fn weights_determine_shares_of_calls() {
     for balance in [Balance::Random, Balance::PowerOfTwoChoices] {
         for at_once in [1, 16] {
             let [light, heavy] = shares(balance, [1.0, 3.0], 480, at_once).await;
@@ -98,14 +98,14 @@ async fn a_weight_is_a_share_of_the_calls_one_by_one_and_many_at_once() {
 }
 
 #[tokio::test]
-async fn a_provider_of_no_weight_is_not_called() {
+async fn zero_weight_provider_receives_no_calls() {
     for balance in [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices] {
         assert_eq!(shares(balance, [0.0, 1.0], 60, 4).await, [0, 60], "{balance:?}");
     }
 }
 
 #[tokio::test]
-async fn two_lanes_are_two_connections_and_both_are_used() {
+async fn two_lanes_open_two_connections() {
     let directory = tempfile::tempdir().unwrap();
     let branch = Branch::open(directory.path(), Duration::from_millis(20)).await;
     let client = client_of(&[&branch], ClientConfig::default().with_lanes(2)).await;

@@ -80,7 +80,7 @@ impl Discovery for Says {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_first_calls_at_once_make_one_connection() {
+async fn concurrent_first_calls_share_one_connection() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let (named, listed) = (Relay::to(serving.address()).await, Relay::to(serving.address()).await);
@@ -100,7 +100,7 @@ async fn a_hundred_first_calls_at_once_make_one_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_on_which_nothing_is_read_is_closed() {
+async fn server_closes_connection_without_traffic() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_read_idle(Duration::from_millis(100));
     let serving = Serving::probe(&probe, config).await;
@@ -109,7 +109,7 @@ async fn a_connection_on_which_nothing_is_read_is_closed() {
 }
 
 #[tokio::test]
-async fn the_clients_pings_keep_an_idle_connection() {
+async fn client_pings_keep_idle_connection_open() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_read_idle(Duration::from_secs(2));
     let serving = Serving::probe(&probe, config).await;
@@ -125,7 +125,7 @@ async fn the_clients_pings_keep_an_idle_connection() {
 }
 
 #[tokio::test]
-async fn a_provider_that_answers_no_ping_is_given_up() {
+async fn client_closes_connection_without_pongs() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
@@ -147,7 +147,7 @@ async fn a_provider_that_answers_no_ping_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_provider_that_dies_fails_what_is_in_flight_and_nothing_else() {
+async fn provider_crash_fails_only_its_in_flight_calls() {
     let registry = Arc::new(Memory::named("a-provider-dies"));
     let ((one, first), (other, second)) = (provider(&registry).await, provider(&registry).await);
     let client = client_of(registry, ClientConfig::default());
@@ -185,7 +185,7 @@ async fn a_provider_that_dies_fails_what_is_in_flight_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_provider_that_comes_back_on_its_address_is_used_again() {
+async fn client_reuses_restarted_provider() {
     let registry = Arc::new(Memory::named("a-provider-comes-back"));
     let ((_, first), (_, second)) = (provider(&registry).await, provider(&registry).await);
     let address = first.address();
@@ -202,7 +202,7 @@ async fn a_provider_that_comes_back_on_its_address_is_used_again() {
 }
 
 #[tokio::test]
-async fn the_only_provider_that_comes_back_is_used_again() {
+async fn client_reuses_restarted_only_provider() {
     let registry = Arc::new(Memory::named("the-only-provider-comes-back"));
     let (_, only) = provider(&registry).await;
     let address = only.address();
@@ -216,7 +216,7 @@ async fn the_only_provider_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_made_again_without_a_call() {
+async fn client_reconnects_without_a_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
@@ -229,7 +229,7 @@ async fn a_broken_connection_is_made_again_without_a_call() {
 }
 
 #[tokio::test]
-async fn a_provider_that_accepts_and_closes_is_not_called_without_end() {
+async fn client_backs_off_from_closing_provider() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
     let client = client_of(Says::these(&[address]), ClientConfig::default());
@@ -249,7 +249,7 @@ async fn a_provider_that_accepts_and_closes_is_not_called_without_end() {
 }
 
 #[tokio::test]
-async fn a_slow_provider_gets_less_of_the_load() {
+async fn slow_provider_receives_fewer_calls() {
     const CALLERS: u64 = 16;
     let registry = Arc::new(Memory::named("a-slow-provider"));
     let ((slow, first), (quick, second)) = (provider(&registry).await, provider(&registry).await);
@@ -270,7 +270,7 @@ async fn a_slow_provider_gets_less_of_the_load() {
 }
 
 #[tokio::test]
-async fn a_provider_that_left_the_registry_finishes_what_it_has_and_is_left() {
+async fn delisted_provider_finishes_its_calls() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
@@ -291,7 +291,7 @@ async fn a_provider_that_left_the_registry_finishes_what_it_has_and_is_left() {
 }
 
 #[tokio::test]
-async fn a_registry_that_forgets_does_not_take_away_providers_that_answer() {
+async fn client_keeps_delisted_providers_that_answer() {
     let ((one, first), (two, second)) = {
         let (one, two) = (Probe::default(), Probe::default());
         let first = Serving::probe(&one, ServerConfig::default()).await;
@@ -321,7 +321,7 @@ async fn a_registry_that_forgets_does_not_take_away_providers_that_answer() {
 }
 
 #[tokio::test]
-async fn an_address_that_two_services_list_has_one_connection() {
+async fn services_share_one_connection_per_address() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
@@ -345,7 +345,7 @@ mod other {
 }
 
 #[tokio::test]
-async fn the_last_client_that_is_dropped_closes_its_connections() {
+async fn dropping_last_client_closes_connections() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
@@ -360,7 +360,7 @@ async fn the_last_client_that_is_dropped_closes_its_connections() {
 }
 
 #[tokio::test]
-async fn a_registry_that_names_a_provider_twice_or_anew_keeps_its_connection() {
+async fn repeated_registration_keeps_connection() {
     let registry = Arc::new(Memory::named("named-anew"));
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
@@ -378,7 +378,7 @@ async fn a_registry_that_names_a_provider_twice_or_anew_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn a_goodbye_makes_the_client_come_again_elsewhere() {
+async fn goaway_moves_new_calls_to_new_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let registry = Says::these(&[listener.local_addr().expect("it has an address")]);
     let client = client_of(Arc::clone(&registry) as _, ClientConfig::default().with_wait_for_ready(true));

@@ -56,7 +56,7 @@ async fn black_hole() -> (TcpListener, Vec<TcpStream>) {
 }
 
 #[tokio::test]
-async fn a_handler_slower_than_the_timeout_is_dropped_and_its_caller_told() {
+async fn timeout_drops_handler_and_fails_call() {
     let (probe, serving) = probe().await;
     let error = client().hold(1).address(serving.address()).timeout(SHORT).await.unwrap_err();
     assert!(error.is_timeout() && !error.is_retryable(), "{error:?}");
@@ -67,7 +67,7 @@ async fn a_handler_slower_than_the_timeout_is_dropped_and_its_caller_told() {
 }
 
 #[tokio::test]
-async fn the_server_ends_a_call_by_itself_and_sends_no_late_work() {
+async fn server_enforces_deadline_and_answers_once() {
     let (probe, serving) = probe().await;
     // A caller that does not look at its clock.
     let mut caller = Scripted::connect(serving.address()).await;
@@ -85,7 +85,7 @@ async fn the_server_ends_a_call_by_itself_and_sends_no_late_work() {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_over_when_it_arrives_does_not_run() {
+async fn server_rejects_expired_call() {
     let (probe, serving) = probe().await;
     let mut caller = Scripted::connect(serving.address()).await;
     caller.send(&request(1, "test.Probe:1.0/hold", Duration::ZERO, &1_u64)).await;
@@ -95,7 +95,7 @@ async fn a_call_whose_time_is_over_when_it_arrives_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_call_without_time_is_not_sent() {
+async fn client_does_not_send_call_with_zero_timeout() {
     let (probe, serving) = probe().await;
     let error = client().hold(1).address(serving.address()).timeout(Duration::ZERO).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::NotExecuted), "{error:?}");
@@ -103,7 +103,7 @@ async fn a_call_without_time_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_provider_that_never_answers_costs_no_more_than_the_timeout() {
+async fn unanswered_call_ends_at_its_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
     let call = Task::begin(client().hold(1).address(address).timeout(SHORT));
@@ -116,7 +116,7 @@ async fn a_provider_that_never_answers_costs_no_more_than_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_late_answer_reaches_nobody() {
+async fn client_discards_late_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
     let client = client();
@@ -136,7 +136,7 @@ async fn a_late_answer_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn dropping_a_call_tells_the_provider() {
+async fn dropping_call_sends_cancel() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
     let client = client();
@@ -149,7 +149,7 @@ async fn dropping_a_call_tells_the_provider() {
 }
 
 #[tokio::test]
-async fn dropping_a_call_drops_its_handler() {
+async fn dropping_call_drops_its_handler() {
     let (probe, serving) = probe().await;
     let client = client();
     let call = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
@@ -159,7 +159,7 @@ async fn dropping_a_call_drops_its_handler() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_drops_the_handlers_of_its_calls() {
+async fn broken_connection_drops_its_handlers() {
     let (probe, serving) = probe().await;
     let relay = Relay::to(serving.address()).await;
     let call = Task::begin(client().hold(1).address(relay.address()).timeout(Duration::from_secs(50)));
@@ -171,7 +171,7 @@ async fn a_broken_connection_drops_the_handlers_of_its_calls() {
 }
 
 #[tokio::test]
-async fn what_a_handler_started_learns_that_nobody_waits() {
+async fn cancellation_reaches_tasks_of_handler() {
     let (probe, serving) = probe().await;
     let client = client();
     // Given up.
@@ -194,7 +194,7 @@ async fn what_a_handler_started_learns_that_nobody_waits() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_black_hole_ends_at_the_deadline() {
+async fn connect_to_black_hole_ends_at_deadline() {
     let (listener, _waiting) = black_hole().await;
     let address = listener.local_addr().expect("it has an address");
     // Less than the time of an attempt to connect.
@@ -205,7 +205,7 @@ async fn connecting_to_a_black_hole_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_black_hole_ends_when_the_attempt_does() {
+async fn connect_to_black_hole_ends_at_connect_timeout() {
     let (listener, _waiting) = black_hole().await;
     let address = listener.local_addr().expect("it has an address");
     let config = ClientConfig::default().with_connect_timeout(SHORT);
@@ -231,7 +231,7 @@ impl Discovery for Says {
 }
 
 #[tokio::test]
-async fn a_registry_that_has_not_answered_is_named_at_the_deadline() {
+async fn deadline_error_names_unresponsive_registry() {
     let (probe, serving) = probe().await;
     let registry = Arc::new(Says(watch::Sender::new(None)));
     let client = Client::builder().registry(Arc::clone(&registry) as _).build().expect("a valid config");
@@ -251,7 +251,7 @@ async fn a_registry_that_has_not_answered_is_named_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn no_provider_is_told_at_once() {
+async fn empty_registry_fails_call_at_once() {
     let registry = Arc::new(Memory::named("no-provider"));
     let client = Client::builder().registry(registry).build().expect("a valid config");
     // Far more time than this test has.
@@ -261,7 +261,7 @@ async fn no_provider_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn calls_that_fail_at_once_let_others_go_on() {
+async fn failing_calls_do_not_starve_other_tasks() {
     let client = Client::builder().registry(Arc::new(Memory::named("starving"))).build().expect("a valid config");
     let client = ProbingClient::new(client);
     assert!(client.echo("x".to_owned()).await.is_err());
@@ -277,7 +277,7 @@ async fn calls_that_fail_at_once_let_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_provider_that_refuses_connections_is_told_at_once() {
+async fn refused_connection_fails_call_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
     drop(listener);
@@ -290,7 +290,7 @@ async fn a_provider_that_refuses_connections_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn wait_for_ready_waits_for_a_provider_to_the_deadline() {
+async fn wait_for_ready_waits_until_deadline() {
     let registry = Arc::new(Memory::named("wait-for-ready"));
     let config = ClientConfig::default().with_wait_for_ready(true);
     let client = Client::builder().registry(registry.clone()).config(config).build().expect("a valid config");
@@ -309,7 +309,7 @@ async fn wait_for_ready_waits_for_a_provider_to_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_one_way_call_has_its_deadline_too() {
+async fn one_way_call_respects_its_deadline() {
     let (listener, _waiting) = black_hole().await;
     let address = listener.local_addr().expect("it has an address");
     let error = in_time(client().tell("x".to_owned()).address(address).timeout(SHORT)).await.unwrap_err();

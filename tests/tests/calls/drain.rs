@@ -29,7 +29,7 @@ fn client() -> ProbingClient<Client> {
 }
 
 #[tokio::test]
-async fn what_runs_finishes_and_then_the_server_ends() {
+async fn drain_finishes_running_calls_and_ends_server() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client();
@@ -52,7 +52,7 @@ async fn what_runs_finishes_and_then_the_server_ends() {
 }
 
 #[tokio::test]
-async fn a_call_that_crosses_the_goodbye_is_served() {
+async fn drain_serves_calls_that_cross_the_goaway() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, ServerConfig::default()).await;
     let mut caller = Scripted::connect(serving.address()).await;
@@ -70,7 +70,7 @@ async fn a_call_that_crosses_the_goodbye_is_served() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_after_the_goodbye() {
+async fn draining_server_refuses_new_connections() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, ServerConfig::default()).await;
     let address = serving.address();
@@ -83,14 +83,14 @@ async fn nobody_is_let_in_after_the_goodbye() {
 }
 
 #[tokio::test]
-async fn a_server_without_callers_ends_at_once() {
+async fn drain_without_callers_ends_at_once() {
     let mut serving = Serving::probe(&Probe::default(), ServerConfig::default()).await;
     serving.stop();
     serving.ended().await.expect("it ends in order");
 }
 
 #[tokio::test]
-async fn a_handler_that_never_ends_is_dropped_when_the_drains_time_is_over() {
+async fn drain_timeout_drops_running_handlers() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_drain_timeout(Duration::from_millis(200));
     let mut serving = Serving::probe(&probe, config).await;
@@ -105,7 +105,7 @@ async fn a_handler_that_never_ends_is_dropped_when_the_drains_time_is_over() {
 }
 
 #[tokio::test]
-async fn dropping_the_server_drops_its_handlers() {
+async fn dropping_server_drops_its_handlers() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client();
@@ -117,7 +117,7 @@ async fn dropping_the_server_drops_its_handlers() {
 }
 
 #[tokio::test]
-async fn it_is_off_the_list_before_it_says_goodbye() {
+async fn server_deregisters_before_it_sends_goaway() {
     let registry = Arc::new(Memory::named("off-the-list"));
     let probe = Probe::default();
     let config = ServerConfig::default().with_drain_notice(Duration::from_millis(50));
@@ -141,7 +141,7 @@ async fn it_is_off_the_list_before_it_says_goodbye() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
+async fn rolling_restart_fails_no_call() {
     let registry = Arc::new(Memory::named("not-one-call-fails"));
     let (one, other) = (Probe::default(), Probe::default());
     let config = ServerConfig::default().with_drain_notice(Duration::from_millis(50));
@@ -191,7 +191,7 @@ async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
 }
 
 #[tokio::test]
-async fn it_may_be_stopped_before_the_registry_took_it() {
+async fn server_stops_before_its_registration_completes() {
     let registry = Arc::new(Memory::named("stopped-early"));
     let server = Server::builder().service(Probe::default().server()).registry(Arc::clone(&registry) as _);
     let server = server.config(ServerConfig::default().with_drain_notice(Duration::ZERO));

@@ -103,17 +103,17 @@ async fn in_step(client: &Client, wanted: impl Fn(&Client) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_refuses_connections_is_left_alone_after_twelve() {
+async fn client_evicts_refusing_provider_after_twelve_failures() {
     evict(Mode::Refuse).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_accepts_and_resets_connections_is_left_alone_after_twelve() {
+async fn client_evicts_resetting_provider_after_twelve_failures() {
     evict(Mode::Reset).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_leaves_the_list_is_left_alone_at_once() {
+async fn client_drops_delisted_dead_provider_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let gone = Branch::open(directory.path(), Duration::ZERO).await;
     let registry = Arc::new(Memory::named("leaves the list"));

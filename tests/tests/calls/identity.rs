@@ -68,7 +68,7 @@ fn echo(id: u32) -> RawFrame {
 }
 
 #[tokio::test]
-async fn a_token_names_its_caller() {
+async fn token_identifies_its_caller() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     assert_eq!(context(&client(token("ann", ANN)), serving.address()).await.unwrap(), "ann");
@@ -76,7 +76,7 @@ async fn a_token_names_its_caller() {
 }
 
 #[tokio::test]
-async fn who_is_not_asked_is_anonymous_whatever_it_has() {
+async fn caller_is_anonymous_unless_server_requires_token() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     for token in [None, token("ann", ANN)] {
@@ -85,7 +85,7 @@ async fn who_is_not_asked_is_anonymous_whatever_it_has() {
 }
 
 #[tokio::test]
-async fn a_caller_without_a_good_token_learns_why_and_nothing_runs() {
+async fn server_rejects_missing_and_wrong_tokens() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let not_accepted = "the token is not accepted here";
@@ -104,7 +104,7 @@ async fn a_caller_without_a_good_token_learns_why_and_nothing_runs() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_provider_is_told_at_the_deadline_why_there_was_none() {
+async fn wait_for_ready_error_reports_rejected_token() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let registry = Arc::new(Memory::named("guarded"));
@@ -128,7 +128,7 @@ async fn who_waits_for_a_provider_is_told_at_the_deadline_why_there_was_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_is_turned_away_backs_off_and_gives_up_after_twelve() {
+async fn client_evicts_provider_after_twelve_rejections() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let relay = Relay::to(serving.address()).await;
@@ -151,7 +151,7 @@ async fn a_client_that_is_turned_away_backs_off_and_gives_up_after_twelve() {
 }
 
 #[tokio::test]
-async fn before_the_proof_no_ping_is_answered_and_no_call_runs() {
+async fn server_serves_nothing_before_token_proof() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let (mut peer, challenge) = challenged(serving.address()).await;
@@ -168,7 +168,7 @@ async fn before_the_proof_no_ping_is_answered_and_no_call_runs() {
 }
 
 #[tokio::test]
-async fn what_comes_in_one_piece_with_the_proof_is_not_lost() {
+async fn server_serves_requests_sent_along_with_token_proof() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let (mut peer, challenge) = challenged(serving.address()).await;
@@ -181,7 +181,7 @@ async fn what_comes_in_one_piece_with_the_proof_is_not_lost() {
 }
 
 #[tokio::test]
-async fn who_proves_nothing_is_told_and_closed_and_takes_no_place() {
+async fn server_closes_connection_without_token_proof() {
     let probe = Probe::default();
     let time = Duration::from_millis(100);
     let config = ServerConfig::default().with_handshake_time(time).with_max_connections(1);
@@ -198,7 +198,7 @@ async fn who_proves_nothing_is_told_and_closed_and_takes_no_place() {
 }
 
 #[tokio::test]
-async fn a_server_that_drains_waits_for_nobody_who_proves_nothing() {
+async fn drain_does_not_wait_for_token_proofs() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_handshake_time(Duration::from_millis(100));
     let mut serving = Serving::start(guarded(&probe).config(config)).await;
@@ -224,7 +224,7 @@ async fn a_server_that_drains_waits_for_nobody_who_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_proof_is_told_and_closed() {
+async fn server_closes_connection_with_wrong_token_proof() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let (mut first, challenge) = challenged(serving.address()).await;
@@ -250,7 +250,7 @@ async fn a_wrong_proof_is_told_and_closed() {
 }
 
 #[tokio::test]
-async fn before_the_proof_a_frame_has_4_kib_at_most() {
+async fn server_limits_frame_size_before_token_proof() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     // A frame of this length in all that would be ignored.
@@ -267,7 +267,7 @@ async fn before_the_proof_a_frame_has_4_kib_at_most() {
 }
 
 #[tokio::test]
-async fn before_the_proof_there_are_16_frames_at_most() {
+async fn server_limits_frame_count_before_token_proof() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let ignored = RawFrame::empty(RawFrame::PING, 1).to_bytes();
@@ -282,7 +282,7 @@ async fn before_the_proof_there_are_16_frames_at_most() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_before_the_proof_is_closed() {
+async fn server_closes_on_protocol_error_before_token_proof() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     for wrong in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), echo(0).to_bytes()] {
@@ -293,7 +293,7 @@ async fn what_breaks_the_protocol_before_the_proof_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_answers_one_challenge_of_a_connection() {
+async fn client_answers_one_challenge_per_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = client(token("ann", ANN));
     let call = Task::begin(client.echo("x".to_owned()).address(listener.local_addr().unwrap()));
@@ -313,7 +313,7 @@ async fn a_client_answers_one_challenge_of_a_connection() {
 }
 
 #[tokio::test]
-async fn a_token_is_changed_without_a_moment_in_which_none_is_good() {
+async fn token_rotation_has_no_downtime() {
     let directory = tempfile::tempdir().unwrap();
     let (server_file, client_file) = (directory.path().join("accepted"), directory.path().join("token"));
     std::fs::write(&server_file, format!("ann:{ANN}\n")).unwrap();
@@ -345,7 +345,7 @@ async fn a_token_is_changed_without_a_moment_in_which_none_is_good() {
 }
 
 #[tokio::test]
-async fn a_method_is_called_by_those_on_its_list() {
+async fn allow_list_restricts_callers_of_method() {
     let probe = Probe::default();
     let rules = guarded(&probe)
         .allow("test.Probe:1.0", ["ann"])
@@ -376,7 +376,7 @@ async fn a_method_is_called_by_those_on_its_list() {
 }
 
 #[tokio::test]
-async fn rules_that_cannot_be_meant_are_refused() {
+async fn server_rejects_invalid_access_rules() {
     let probe = Probe::default();
     let bind = |builder: ServerBuilder| builder.bind("127.0.0.1:0");
     for unknown in ["test.Probe:1.0/nothing", "test.Probe:2.0", "test.Probe", "test.Probe:1.0/", ""] {

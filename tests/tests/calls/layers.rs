@@ -98,7 +98,7 @@ fn layered(scribe: &Scribe, probe: &Probe) -> ServerBuilder {
 }
 
 #[tokio::test]
-async fn layers_of_a_server_see_the_calls_of_all_services_in_their_order() {
+async fn server_layers_wrap_all_services_in_order() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let server = Server::builder()
         .service(probe.server())
@@ -129,7 +129,7 @@ async fn layers_of_a_server_see_the_calls_of_all_services_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_layer_around_one_service_sees_no_other() {
+async fn service_layer_wraps_only_its_service() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let server = Server::builder()
         .service(LayeredService::new(probe.server()).layer(scribe.named("one")))
@@ -143,7 +143,7 @@ async fn a_layer_around_one_service_sees_no_other() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_itself_gets_to_no_layer() {
+async fn unknown_methods_bypass_layers() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let serving = serving(&scribe, &probe).await;
     let mut peer = RawPeer::connect(serving.address()).await;
@@ -156,7 +156,7 @@ async fn what_the_server_refuses_itself_gets_to_no_layer() {
 }
 
 #[tokio::test]
-async fn a_call_that_its_caller_may_not_make_gets_to_no_layer() {
+async fn denied_calls_bypass_layers() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let tokens = Tokens::new().with("ann", "the secret of ann, the caller").expect("a valid token");
     let around_one = LayeredService::new(probe.server()).layer(scribe.named("one"));
@@ -186,7 +186,7 @@ impl ServerLayer for Guard {
 }
 
 #[tokio::test]
-async fn a_layer_may_refuse_before_the_handler_runs() {
+async fn layer_rejects_call_before_handler_executes() {
     let rest = Duration::from_millis(1);
     for (guard, code, delivery) in [
         (Guard(None), Code::PermissionDenied, Delivery::Answered),
@@ -213,7 +213,7 @@ impl ServerLayer for Hole {
 }
 
 #[tokio::test]
-async fn a_call_that_a_layer_drops_is_answered() {
+async fn server_answers_call_that_layer_drops() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let serving = Serving::start(layered(&scribe, &probe).layer(Hole)).await;
     let probing = ProbingClient::new(caller());
@@ -222,7 +222,7 @@ async fn a_call_that_a_layer_drops_is_answered() {
 }
 
 #[tokio::test]
-async fn a_layer_learns_how_a_call_ended_that_did_not_get_to_its_end() {
+async fn layer_observes_outcome_of_interrupted_call() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let config = ServerConfig::default().with_max_unattended(Duration::from_millis(20));
     let serving = Serving::start(layered(&scribe, &probe).config(config)).await;
@@ -250,7 +250,7 @@ async fn a_layer_learns_how_a_call_ended_that_did_not_get_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_layer_learns_how_a_call_ended_that_runs_once() {
+async fn layer_observes_outcome_of_once_call() {
     let scribe = Scribe::default();
     let service = WireServer::new(Wired::default());
     let serving = Serving::start(Server::builder().service(service).layer(scribe.named("server"))).await;
@@ -274,7 +274,7 @@ impl ServerLayer for Tasks {
 }
 
 #[tokio::test]
-async fn handlers_that_are_done_at_once_are_answered_inline_behind_layers_too() {
+async fn layers_keep_immediate_handlers_inline() {
     let (tasks, probe) = (Tasks::default(), Probe::default());
     let server = Server::builder().service(probe.server()).layer(tasks.clone()).layer(Scribe::default());
     let serving = Serving::start(server).await;
@@ -288,7 +288,7 @@ async fn handlers_that_are_done_at_once_are_answered_inline_behind_layers_too() 
 }
 
 #[tokio::test]
-async fn layers_of_a_client_change_calls_and_see_replies_in_their_order() {
+async fn client_layers_wrap_calls_in_order() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let layered = Layered::new(caller()).layer(scribe.named("first")).layer(scribe.named("second"));
@@ -309,7 +309,7 @@ async fn layers_of_a_client_change_calls_and_see_replies_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_call_through_layers_is_explained_like_any_other() {
+async fn explain_covers_call_through_layers() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let probing = ProbingClient::new(Layered::new(caller()).layer(Scribe::default()));
@@ -335,7 +335,7 @@ impl ClientLayer for Slow {
 }
 
 #[tokio::test]
-async fn a_call_ends_by_its_deadline_in_a_layer_too() {
+async fn deadline_ends_call_inside_layer() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     for (before, delivery, ran) in [(true, Delivery::NotExecuted, 0), (false, Delivery::Unknown, 1)] {
@@ -354,7 +354,7 @@ async fn a_call_ends_by_its_deadline_in_a_layer_too() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_is_given_up_through_layers() {
+async fn dropping_layered_call_drops_its_handler() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let probing = ProbingClient::new(Layered::new(caller()).layer(Scribe::default()));
@@ -365,7 +365,7 @@ async fn a_call_that_is_dropped_is_given_up_through_layers() {
 }
 
 #[tokio::test]
-async fn layers_stand_around_a_service_in_this_process_as_well() {
+async fn layers_wrap_in_process_service() {
     let (scribe, probe) = (Scribe::default(), Probe::default());
     let service = LayeredService::new(ProbingServer::new(probe)).layer(scribe.named("server"));
     let probing = ProbingClient::new(Layered::new(Local::new(service)).layer(scribe.named("client")));
@@ -374,7 +374,7 @@ async fn layers_stand_around_a_service_in_this_process_as_well() {
 }
 
 #[tokio::test]
-async fn a_peer_that_calls_too_often_is_refused_and_told_when_to_come_back() {
+async fn rate_limit_rejects_calls_with_retry_after() {
     let probe = Probe::default();
     // Nothing is saved up again while the test runs.
     let server = Server::builder().service(probe.server()).layer(RateLimit::per_peer(0.001, 3.0));

@@ -40,7 +40,7 @@ fn client(config: ClientConfig) -> ProbingClient<Client> {
 }
 
 #[tokio::test]
-async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_when_to_come_back() {
+async fn server_rejects_calls_over_max_in_flight() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_in_flight(2)).await;
     let client = client(ClientConfig::default());
@@ -68,7 +68,7 @@ async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_
 }
 
 #[tokio::test]
-async fn a_full_provider_of_a_registry_says_so_too() {
+async fn full_registered_provider_reports_retry_after() {
     let probe = Probe::default();
     let registry = Arc::new(Memory::named("a-full-provider"));
     let config = ServerConfig::default().with_max_in_flight(1);
@@ -84,7 +84,7 @@ async fn a_full_provider_of_a_registry_says_so_too() {
 }
 
 #[tokio::test]
-async fn one_way_calls_count_among_those_that_run() {
+async fn one_way_calls_count_towards_max_in_flight() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_in_flight(1)).await;
     let client = client(ClientConfig::default());
@@ -100,7 +100,7 @@ async fn one_way_calls_count_among_those_that_run() {
 }
 
 #[tokio::test]
-async fn a_client_with_as_many_calls_as_may_be_in_flight_waits_with_the_next() {
+async fn client_queues_calls_over_max_in_flight() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client(ClientConfig::default().with_max_in_flight(2));
@@ -128,7 +128,7 @@ async fn a_client_with_as_many_calls_as_may_be_in_flight_waits_with_the_next() {
 }
 
 #[tokio::test]
-async fn a_place_that_a_dropped_call_held_is_free_again() {
+async fn dropping_call_frees_its_slot() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client(ClientConfig::default().with_max_in_flight(1));
@@ -152,7 +152,7 @@ impl ServerLayer for Refusing {
 }
 
 #[tokio::test]
-async fn a_call_is_sent_three_times_and_not_once_more() {
+async fn client_sends_call_at_most_three_times() {
     let (registry, refusing) = (Arc::new(Memory::named("three times")), Refusing::default());
     let mut serving = Vec::new();
     for _ in 0..5 {
@@ -175,7 +175,7 @@ async fn a_call_is_sent_three_times_and_not_once_more() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_told_why_and_closed() {
+async fn server_rejects_connections_over_limit() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_connections(2)).await;
     let mut inside = vec![Scripted::connect(serving.address()).await, Scripted::connect(serving.address()).await];
@@ -210,7 +210,7 @@ async fn connections_over_the_limit_are_told_why_and_closed() {
 /// Needs more than one address of this machine's own.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn one_ip_address_may_not_take_all_connections() {
+async fn server_limits_connections_per_ip_address() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_max_connections(4).with_max_connections_per_ip(2);
     let serving = Serving::probe(&probe, config).await;
@@ -227,7 +227,7 @@ async fn one_ip_address_may_not_take_all_connections() {
 }
 
 #[tokio::test]
-async fn an_ipv6_host_may_not_take_all_connections_by_its_many_addresses() {
+async fn server_limits_connections_per_ipv6_network() {
     let (door, listener) = Listener::new();
     let config = ServerConfig::default().with_max_connections(4).with_max_connections_per_ip(2);
     let server = Server::builder().service(Probe::default().server()).config(config).listen(listener).await;
@@ -250,7 +250,7 @@ async fn an_ipv6_host_may_not_take_all_connections_by_its_many_addresses() {
 }
 
 #[tokio::test]
-async fn a_servers_numbers_are_checked_before_it_listens() {
+async fn server_validates_config_before_it_listens() {
     let probe = Probe::default();
     let mut narrow = TransportConfig::default();
     narrow.max_frame = (64 << 10) - 1;
@@ -276,7 +276,7 @@ async fn a_servers_numbers_are_checked_before_it_listens() {
 }
 
 #[test]
-fn a_clients_numbers_are_checked_before_it_calls() {
+fn client_validates_config_in_build() {
     let transport = |change: fn(&mut TransportConfig)| {
         let mut transport = TransportConfig::default();
         change(&mut transport);
@@ -313,7 +313,7 @@ fn a_clients_numbers_are_checked_before_it_calls() {
 }
 
 #[tokio::test]
-async fn ends_that_are_both_full_do_not_wait_for_each_other() {
+async fn full_peers_do_not_deadlock() {
     // More in either direction than both outboxes and the system's buffers hold.
     const CALLS: usize = 300;
     let probe = Probe::default();

@@ -51,7 +51,7 @@ fn measured_client(metrics: &Metrics) -> (Client, ProbingClient<Layered<Client>>
 }
 
 #[tokio::test]
-async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
+async fn metrics_count_calls_by_method_and_outcome() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let serving = measured(&probe, &metrics, ServerConfig::default()).await;
     let (_, probing) = measured_client(&metrics);
@@ -84,7 +84,7 @@ async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
 }
 
 #[tokio::test]
-async fn what_a_peer_makes_up_becomes_no_label() {
+async fn unknown_routes_create_no_labels() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let serving = measured(&probe, &metrics, ServerConfig::default()).await;
     let mut peer = RawPeer::connect(serving.address()).await;
@@ -98,7 +98,7 @@ async fn what_a_peer_makes_up_becomes_no_label() {
 }
 
 #[tokio::test]
-async fn a_server_shows_its_load_and_what_it_refuses() {
+async fn server_metrics_report_load_and_rejections() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let config = ServerConfig::default().with_max_running(1).with_max_queued(1).with_queue_time(LONG);
     let serving = measured(&probe, &metrics, config).await;
@@ -126,7 +126,7 @@ async fn a_server_shows_its_load_and_what_it_refuses() {
 }
 
 #[tokio::test]
-async fn a_connection_over_its_bounds_is_counted() {
+async fn metrics_count_rejections_by_connection_limits() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let config = ServerConfig::default().with_max_connections(1).with_max_in_flight(1);
     let serving = measured(&probe, &metrics, config).await;
@@ -140,18 +140,18 @@ async fn a_connection_over_its_bounds_is_counted() {
 }
 
 #[tokio::test]
-async fn bytes_are_counted_at_both_ends() {
+async fn byte_counters_of_both_ends_agree() {
     let probe = Probe::default();
-    bytes_are_counted(Server::builder().service(probe.server()), Client::builder()).await;
+    assert_byte_counters_agree(Server::builder().service(probe.server()), Client::builder()).await;
     // Those of the proof too.
     let secret = "the secret of ann, the caller";
     let tokens = Tokens::new().with("ann", secret).expect("a valid token");
     let token = Token::new("ann", secret).expect("a valid token");
     let server = Server::builder().service(probe.server()).require_token(tokens);
-    bytes_are_counted(server, Client::builder().token(token)).await;
+    assert_byte_counters_agree(server, Client::builder().token(token)).await;
 }
 
-async fn bytes_are_counted(server: ServerBuilder, client: ClientBuilder) {
+async fn assert_byte_counters_agree(server: ServerBuilder, client: ClientBuilder) {
     let metrics = Metrics::new();
     let mut serving = Serving::start(server).await;
     metrics.watch_server(serving.handle().clone());
@@ -170,7 +170,7 @@ async fn bytes_are_counted(server: ServerBuilder, client: ClientBuilder) {
 }
 
 #[tokio::test]
-async fn a_client_shows_its_channels_and_its_failures() {
+async fn client_metrics_report_channels_and_failures() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let serving = measured(&probe, &metrics, ServerConfig::default()).await;
     let (_, probing) = measured_client(&metrics);
@@ -202,7 +202,7 @@ async fn page(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
+async fn monitor_port_serves_metrics_and_health() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let port = MonitorPort::bind("127.0.0.1:0", metrics.clone()).await.expect("it binds");
     let address = port.local_address();
@@ -238,7 +238,7 @@ async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
 }
 
 #[tokio::test]
-async fn as_many_connections_are_answered_at_once_as_may_and_not_for_longer_than_they_may() {
+async fn monitor_port_limits_connections_and_their_time() {
     let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("it binds");
     let address = port.local_address();
     let mut silent = Vec::new();
@@ -254,14 +254,14 @@ async fn as_many_connections_are_answered_at_once_as_may_and_not_for_longer_than
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_refused() {
+async fn monitor_port_rejects_long_request_head() {
     let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("it binds");
     let long = format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(16 << 10));
     assert_eq!(get(port.local_address(), &long).await.0, 431);
 }
 
 #[tokio::test]
-async fn the_provider_shows_its_metrics() {
+async fn provider_example_serves_metrics() {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let registry = format!("local:{}", directory.path().display());
     let (provider, monitor) = Provider::start_with_metrics(&registry).await;

@@ -48,7 +48,7 @@ async fn scene(longest: Duration) -> (tempfile::TempDir, Branch, LedgerClient<Cl
 }
 
 #[tokio::test]
-async fn a_call_whose_answer_was_lost_is_answered_from_memory() {
+async fn retry_of_lost_answer_returns_stored_answer() {
     let (directory, branch, ledger) = scene(Duration::ZERO).await;
     branch.relay.set(Mode::CutAnswersAfter(0)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(LONG).explain());
@@ -63,7 +63,7 @@ async fn a_call_whose_answer_was_lost_is_answered_from_memory() {
 }
 
 #[tokio::test]
-async fn a_call_that_still_runs_when_its_connection_breaks_is_waited_for() {
+async fn retry_waits_for_running_once_call() {
     let (directory, branch, ledger) = scene(Duration::from_secs(4)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(LONG));
     until_runs(directory.path(), 1).await;
@@ -73,7 +73,7 @@ async fn a_call_that_still_runs_when_its_connection_breaks_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_restarted_does_not_run_the_call_again_and_the_caller_is_told() {
+async fn restarted_server_aborts_repeated_once_call() {
     let (directory, mut branch, ledger) = scene(Duration::ZERO).await;
     branch.relay.set(Mode::CutAnswersAfter(0)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(LONG));
@@ -90,7 +90,7 @@ async fn a_server_that_was_restarted_does_not_run_the_call_again_and_the_caller_
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_come_back_costs_the_call_its_timeout_and_no_more() {
+async fn once_call_to_dead_server_ends_at_its_timeout() {
     let (directory, branch, ledger) = scene(Duration::ZERO).await;
     let other = Branch::open(directory.path(), Duration::ZERO).await;
     branch.relay.set(Mode::CutAnswersAfter(0)).await;
@@ -104,7 +104,7 @@ async fn a_server_that_does_not_come_back_costs_the_call_its_timeout_and_no_more
 }
 
 #[tokio::test]
-async fn a_call_that_reached_nobody_goes_to_another_server() {
+async fn unsent_once_call_moves_to_another_server() {
     let directory = tempfile::tempdir().unwrap();
     let (gone, sound) =
         (Branch::open(directory.path(), Duration::ZERO).await, Branch::open(directory.path(), Duration::ZERO).await);
@@ -124,7 +124,7 @@ async fn a_call_that_reached_nobody_goes_to_another_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_answers_the_calls_that_run_first() {
+async fn drain_answers_running_calls_before_server_ends() {
     let (directory, mut branch, ledger) = scene(Duration::from_secs(5)).await;
     let mut calls = JoinSet::new();
     for nonce in 1..=12 {
@@ -200,21 +200,21 @@ async fn call_past(broken: &Branch, mode: Mode, ledger: &LedgerClient<Client>, d
 }
 
 #[tokio::test]
-async fn with_a_shared_store_a_call_is_hedged_and_runs_once() {
+async fn shared_store_executes_hedged_call_once() {
     let directory = tempfile::tempdir().unwrap();
     let (silent, _other, ledger) = cluster(directory.path(), Duration::ZERO).await;
     assert!(call_past(&silent, Mode::HoldAnswers, &ledger, directory.path()).await > 0);
 }
 
 #[tokio::test]
-async fn with_a_shared_store_a_call_is_repeated_elsewhere_and_runs_once() {
+async fn shared_store_executes_retried_call_once() {
     let directory = tempfile::tempdir().unwrap();
     let (broken, _other, ledger) = cluster(directory.path(), Duration::from_millis(50)).await;
     assert!(call_past(&broken, Mode::CutAnswersAfter(0), &ledger, directory.path()).await > 0);
 }
 
 #[tokio::test]
-async fn with_a_shared_store_a_call_that_died_with_its_server_is_told_to_be_unknown() {
+async fn shared_store_reports_unknown_after_server_crash() {
     let directory = tempfile::tempdir().unwrap();
     let (mut one, mut other, ledger) = cluster(directory.path(), Duration::from_secs(30)).await;
     let call = Task::begin(ledger.enter_once_of_all(1).timeout(Duration::from_secs(4)));

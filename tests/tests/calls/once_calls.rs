@@ -36,7 +36,7 @@ async fn called() -> (Listening, RawPeer) {
 }
 
 #[tokio::test]
-async fn all_who_ask_are_answered_by_one_run() {
+async fn one_execution_answers_all_repeats() {
     let (server, mut peer) = called().await;
     let mut other = RawPeer::connect(server.address()).await;
     other.send(once(9, 1, true).to_bytes()).await;
@@ -54,7 +54,7 @@ async fn all_who_ask_are_answered_by_one_run() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closes_its_sending_side_only_is_answered() {
+async fn server_answers_half_closed_peers() {
     let (server, mut peer) = called().await;
     peer.finish_sending().await;
     let mut other = RawPeer::connect(server.address()).await;
@@ -74,7 +74,7 @@ async fn a_peer_that_closes_its_sending_side_only_is_answered() {
 }
 
 #[tokio::test]
-async fn a_draining_server_waits_for_it() {
+async fn drain_waits_for_once_call() {
     let (mut server, mut peer) = called().await;
     let mut idle = RawPeer::connect(server.address()).await;
     assert_eq!(idle.ask(&ping()).await.kind, RawFrame::PONG);
@@ -91,7 +91,7 @@ async fn a_draining_server_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_second_request_with_its_id_closes() {
+async fn duplicate_request_id_closes_connection() {
     let (server, mut peer) = called().await;
     peer.send(once(1, 2, false).to_bytes()).await;
     peer.expect_end().await;
@@ -104,7 +104,7 @@ async fn a_second_request_with_its_id_closes() {
 }
 
 #[tokio::test]
-async fn cancelled_it_goes_on_for_others() {
+async fn cancelled_once_call_continues_for_repeats() {
     let (server, mut peer) = called().await;
     let answer = peer.ask(&RawFrame::empty(RawFrame::CANCEL, 1)).await;
     assert_eq!((answer.id, answer.status().0), (1, CANCELLED));
@@ -118,7 +118,7 @@ async fn cancelled_it_goes_on_for_others() {
 }
 
 #[tokio::test]
-async fn a_repeat_has_a_deadline_of_its_own() {
+async fn repeat_has_its_own_deadline() {
     let (server, mut peer) = called().await;
     let answer = peer.ask(&once_within(2, 1, true, 50)).await;
     assert_eq!((answer.id, answer.status().0), (2, DEADLINE_EXCEEDED));

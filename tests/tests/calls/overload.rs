@@ -51,7 +51,7 @@ fn hold(serving: &Serving, key: u64) -> Held {
 }
 
 #[tokio::test]
-async fn as_many_calls_run_as_may_whatever_their_connections_and_as_many_wait() {
+async fn server_limits_running_and_queued_calls() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(2, 1)).await;
     let held = running(&probe, &serving, 0..2).await;
@@ -74,7 +74,7 @@ async fn as_many_calls_run_as_may_whatever_their_connections_and_as_many_wait() 
 }
 
 #[tokio::test]
-async fn handlers_that_are_done_at_once_are_not_counted() {
+async fn immediate_handlers_need_no_permit() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 0)).await;
     let client = client();
@@ -88,7 +88,7 @@ async fn handlers_that_are_done_at_once_are_not_counted() {
 }
 
 #[tokio::test]
-async fn a_call_whose_deadline_passed_while_it_waited_is_never_begun() {
+async fn queue_drops_call_at_its_deadline() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 2)).await;
     let _held = running(&probe, &serving, 0..1).await;
@@ -101,7 +101,7 @@ async fn a_call_whose_deadline_passed_while_it_waited_is_never_begun() {
 }
 
 #[tokio::test]
-async fn a_call_that_runs_once_leaves_the_queue_at_its_deadline_and_is_never_begun() {
+async fn queue_drops_once_call_at_its_deadline() {
     let probe = Probe::default();
     // Only the deadline can end the wait in the time of a test.
     let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_secs(3600))).await;
@@ -115,7 +115,7 @@ async fn a_call_that_runs_once_leaves_the_queue_at_its_deadline_and_is_never_beg
 }
 
 #[tokio::test]
-async fn a_call_that_was_given_up_while_it_waited_is_never_begun() {
+async fn queue_drops_cancelled_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 1)).await;
     let _held = running(&probe, &serving, 0..1).await;
@@ -134,7 +134,7 @@ async fn a_call_that_was_given_up_while_it_waited_is_never_begun() {
 }
 
 #[tokio::test]
-async fn a_call_that_waited_its_time_may_go_elsewhere() {
+async fn queue_time_rejects_call_as_retryable() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_millis(20))).await;
     let _held = running(&probe, &serving, 0..1).await;
@@ -145,7 +145,7 @@ async fn a_call_that_waited_its_time_may_go_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_server_that_drains_serves_those_who_wait() {
+async fn drain_serves_queued_calls() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, config(1, 1)).await;
     let held = running(&probe, &serving, 0..1).await;
@@ -160,7 +160,7 @@ async fn a_server_that_drains_serves_those_who_wait() {
 }
 
 #[tokio::test]
-async fn calls_that_are_given_up_hold_their_place_until_their_handlers_are_gone() {
+async fn cancelled_calls_hold_permits_until_handlers_end() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(3, 2)).await;
     let (mut reader, mut writer) = RawPeer::connect(serving.address()).await.into_split();
@@ -198,7 +198,7 @@ async fn calls_that_are_given_up_hold_their_place_until_their_handlers_are_gone(
 }
 
 #[tokio::test]
-async fn calls_that_run_once_count_and_are_refused_like_others() {
+async fn overload_rejects_once_calls() {
     let listening = Listening::start(config(1, 0)).await;
     let (one, other) = (WireClient::new(caller()), WireClient::new(caller()));
     let held = Task::begin(one.once_released().address(listening.address()).timeout(LONG));
@@ -216,7 +216,7 @@ async fn calls_that_run_once_count_and_are_refused_like_others() {
 }
 
 #[tokio::test]
-async fn what_outlives_its_connection_is_bounded_by_the_server() {
+async fn server_limits_time_of_unattended_calls() {
     let (probe, bound) = (Probe::default(), Duration::from_millis(50));
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_unattended(bound)).await;
     let mut peer = RawPeer::connect(serving.address()).await;
@@ -255,7 +255,7 @@ impl Slow for Arc<Worker> {
 }
 
 #[tokio::test]
-async fn of_more_load_than_may_be_served_what_is_served_runs_and_the_rest_is_refused_before_it_runs() {
+async fn overload_rejects_excess_calls_before_execution() {
     let worker = Arc::new(Worker::default());
     let server = Server::builder().service(SlowServer::new(Arc::clone(&worker))).config(config(4, 4));
     let serving = Serving::start(server).await;

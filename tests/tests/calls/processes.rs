@@ -101,7 +101,7 @@ async fn call(
 }
 
 #[tokio::test]
-async fn providers_are_listed_in_nacos_and_a_consumer_finds_them_and_spreads_its_calls() {
+async fn consumer_spreads_calls_over_nacos_providers() {
     let (nacos, one, other) = two_providers().await;
     expect_listed(&nacos, &GOODS, &[one.address(), other.address()]).await;
     let listed = nacos.instances(&GREETER).await;
@@ -118,7 +118,7 @@ async fn providers_are_listed_in_nacos_and_a_consumer_finds_them_and_spreads_its
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_is_told_to_end_costs_not_one_call() {
+async fn provider_sigterm_fails_no_call() {
     let (nacos, mut one, other) = two_providers().await;
     let load = Load::begin(&nacos.url()).await;
     load.until_answered(one.address(), 100).await;
@@ -134,7 +134,7 @@ async fn a_provider_that_is_told_to_end_costs_not_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_is_killed_costs_no_call_that_may_be_made_again() {
+async fn provider_crash_fails_no_idempotent_call() {
     let (nacos, mut one, other) = two_providers().await;
     let load = Load::begin(&nacos.url()).await;
     load.until_answered(one.address(), 100).await;
@@ -151,7 +151,7 @@ async fn a_provider_that_is_killed_costs_no_call_that_may_be_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_dies_costs_not_one_call() {
+async fn registry_crash_fails_no_call() {
     let (mut nacos, one, other) = two_providers().await;
     let load = Load::begin(&nacos.url()).await;
     load.until_answered(one.address(), 100).await;
@@ -164,7 +164,7 @@ async fn a_registry_that_dies_costs_not_one_call() {
 }
 
 #[tokio::test]
-async fn a_provider_and_a_consumer_find_each_other_without_a_server() {
+async fn local_registry_connects_consumer_and_provider() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = format!("local:{}", scratch.path().display());
     let mut provider = Provider::start(&registry).await;
@@ -179,7 +179,7 @@ async fn a_provider_and_a_consumer_find_each_other_without_a_server() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_finds_nobody_says_so_and_fails() {
+async fn consumer_without_provider_reports_failure() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = format!("local:{}", scratch.path().display());
     let (status, summary) = Consumer::start(&registry, &["--calls", "100"]).await.wait().await;
@@ -190,7 +190,7 @@ async fn a_consumer_that_finds_nobody_says_so_and_fails() {
 }
 
 #[tokio::test]
-async fn quickstart_ends_by_itself() {
+async fn quickstart_exits_successfully() {
     let output = run("quickstart", &["--calls", "50"]).await;
     let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{complaint}");
@@ -198,7 +198,7 @@ async fn quickstart_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn every_binary_helps() {
+async fn binaries_print_their_options() {
     for (binary, options) in [
         ("quickstart", &["--calls"][..]),
         ("provider", &["--listen", "--advertise", "--registry", "--weight", "MSNB_REGISTRY"]),
@@ -212,7 +212,7 @@ async fn every_binary_helps() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused_and_explained() {
+async fn binaries_reject_invalid_arguments() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let cases: [(&str, &[&str], &[&str]); 9] = [
@@ -236,7 +236,7 @@ async fn what_is_asked_wrongly_is_refused_and_explained() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_providers_own_and_one_of_the_frameworks_are_told_apart() {
+async fn caller_distinguishes_service_and_rpc_errors() {
     let provider = Provider::start("memory:").await;
     let greeter = GreeterClient::new(Client::builder().build().unwrap());
     let outcome = greeter.hello(String::new()).address(provider.address()).await;

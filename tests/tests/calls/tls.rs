@@ -59,7 +59,7 @@ async fn raw(address: SocketAddr, authority: &Authority, alpn: &[&str]) -> std::
 }
 
 #[tokio::test]
-async fn calls_of_every_size_are_answered_over_tls() {
+async fn tls_carries_calls_of_every_size() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let serving = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
     let client = client(ClientTls::new(authority.ca()));
@@ -75,7 +75,7 @@ async fn calls_of_every_size_are_answered_over_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_that_is_asked_for() {
+async fn client_verifies_address_listed_name_or_server_name() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let named = authority.issue("named", &["greeter.test"]);
     let registry = Arc::new(Memory::named("certificate names"));
@@ -102,7 +102,7 @@ async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_tha
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_trusted_is_not_called() {
+async fn client_rejects_untrusted_server() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let issued = authority.issue("server", &[HERE]);
     let serving = Serving::start(encrypted(&probe, issued.server())).await;
@@ -115,7 +115,7 @@ async fn a_server_that_is_not_trusted_is_not_called() {
 }
 
 #[tokio::test]
-async fn a_client_is_known_by_the_names_in_its_certificate() {
+async fn certificate_names_identify_client() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
     let serving = Serving::start(encrypted(&probe, tls).allow("test.Probe:1.0/echo", ["spiffe://test/shop"])).await;
@@ -129,7 +129,7 @@ async fn a_client_is_known_by_the_names_in_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_good_certificate_learns_why_and_nothing_runs() {
+async fn server_rejects_missing_and_invalid_certificates() {
     let (probe, authority, elsewhere) = (Probe::default(), Authority::new(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
     let serving = Serving::start(encrypted(&probe, tls)).await;
@@ -147,7 +147,7 @@ async fn a_client_without_a_good_certificate_learns_why_and_nothing_runs() {
 }
 
 #[tokio::test]
-async fn plain_text_meets_tls_and_both_say_so() {
+async fn plaintext_and_tls_peers_report_mismatch() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let encrypted = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
     let plain = Serving::probe(&probe, ServerConfig::default()).await;
@@ -176,7 +176,7 @@ async fn plain_text_meets_tls_and_both_say_so() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_ends_takes_a_place_for_its_time_and_holds_up_nobody() {
+async fn stalled_handshake_times_out_and_blocks_no_caller() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server();
     let config = ServerConfig::default().with_handshake_time(Duration::from_millis(300)).with_max_connections(3);
@@ -198,7 +198,7 @@ async fn a_handshake_that_never_ends_takes_a_place_for_its_time_and_holds_up_nob
 }
 
 #[tokio::test]
-async fn a_message_of_a_handshake_has_64_kib_at_most() {
+async fn server_limits_handshake_message_to_64_kib() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server();
     let config = ServerConfig::default().with_handshake_time(Duration::from_secs(3600));
@@ -220,7 +220,7 @@ async fn a_message_of_a_handshake_has_64_kib_at_most() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_ends_the_handshake_costs_no_more_than_connecting_may() {
+async fn stalled_handshake_ends_at_connect_timeout() {
     let authority = Authority::new();
     let listener = TcpListener::bind((HERE, 0)).await.unwrap();
     let config = ClientConfig::default().with_connect_timeout(Duration::from_millis(200));
@@ -229,7 +229,7 @@ async fn a_server_that_never_ends_the_handshake_costs_no_more_than_connecting_ma
 }
 
 #[tokio::test]
-async fn what_does_not_say_that_it_speaks_msnb_is_refused() {
+async fn server_requires_msnb_alpn() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let serving = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
     assert!(raw(serving.address(), &authority, &["h2"]).await.is_err());
@@ -240,7 +240,7 @@ async fn what_does_not_say_that_it_speaks_msnb_is_refused() {
 }
 
 #[tokio::test]
-async fn changed_files_are_read_by_a_server_and_a_client_that_run() {
+async fn running_peers_reload_certificate_files() {
     let (probe, authority, next) = (Probe::default(), Authority::new(), Authority::new());
     let issued = authority.issue("server", &[HERE]);
     let tls = issued.server().client_ca(authority.ca());
@@ -265,7 +265,7 @@ async fn changed_files_are_read_by_a_server_and_a_client_that_run() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_named() {
+async fn errors_name_unusable_certificate_files() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let (one, other) = (authority.issue("one", &[HERE]), authority.issue("other", &[HERE]));
     let missing = authority.ca().with_file_name("missing.pem");
@@ -289,7 +289,7 @@ async fn files_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
-async fn a_drain_and_a_restart_lose_nothing_over_tls() {
+async fn tls_drain_and_restart_lose_no_call() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let issued = authority.issue("server", &[HERE]);
     let mut serving = Serving::start(encrypted(&probe, issued.server())).await;
@@ -308,7 +308,7 @@ async fn a_drain_and_a_restart_lose_nothing_over_tls() {
 }
 
 #[tokio::test]
-async fn a_peer_that_reads_nothing_over_tls_is_closed() {
+async fn server_closes_tls_peer_that_stops_reading() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let mut transport = TransportConfig::default();
     transport.write_stall = Duration::from_millis(200);
@@ -328,7 +328,7 @@ async fn a_peer_that_reads_nothing_over_tls_is_closed() {
 }
 
 #[tokio::test]
-async fn a_token_is_proved_for_its_own_tls_connection() {
+async fn token_proof_is_bound_to_its_tls_connection() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let secret = "the secret of ann, the caller";
     let tokens = Tokens::new().with("ann", secret).unwrap();
@@ -349,7 +349,7 @@ async fn a_token_is_proved_for_its_own_tls_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_examples_speak_tls() {
+async fn examples_use_tls_and_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let made = process::run("certificates", &[directory.path().to_str().unwrap()]).await;

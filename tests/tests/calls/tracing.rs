@@ -129,7 +129,7 @@ impl rpc_core::layer::ClientLayer for To {
 }
 
 #[tokio::test]
-async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler() {
+async fn trace_spans_client_server_and_nested_calls() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let back = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
@@ -153,7 +153,7 @@ async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler
 }
 
 #[tokio::test]
-async fn a_trace_from_outside_is_gone_on_with_and_what_is_malformed_is_not() {
+async fn server_continues_valid_traces_only() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
@@ -185,7 +185,7 @@ async fn a_trace_from_outside_is_gone_on_with_and_what_is_malformed_is_not() {
 }
 
 #[tokio::test]
-async fn a_process_that_does_not_trace_passes_the_trace_on() {
+async fn untraced_process_forwards_trace_context() {
     // Nobody listens here.
     let probe = Probe::default();
     let back = Serving::probe(&probe, ServerConfig::default()).await;
@@ -199,7 +199,7 @@ async fn a_process_that_does_not_trace_passes_the_trace_on() {
 }
 
 #[tokio::test]
-async fn a_span_says_how_a_call_failed() {
+async fn span_records_failure_of_call() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
@@ -218,7 +218,7 @@ async fn a_span_says_how_a_call_failed() {
 }
 
 #[tokio::test]
-async fn a_log_has_a_line_for_each_call_at_each_end() {
+async fn log_layer_logs_each_call_at_both_ends() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Log)).await;
@@ -234,7 +234,7 @@ async fn a_log_has_a_line_for_each_call_at_each_end() {
 }
 
 #[tokio::test]
-async fn who_comes_too_often_does_not_fill_the_log() {
+async fn repeated_rejections_log_one_line() {
     let (seen, _guard) = Seen::listen();
     let serving = Serving::probe(&Probe::default(), ServerConfig::default().with_max_connections(1)).await;
     let mut inside = RawPeer::connect(serving.address()).await;

@@ -27,7 +27,7 @@ async fn probe() -> (Probe, Serving) {
 }
 
 #[tokio::test]
-async fn every_codec_and_compression_makes_the_round() {
+async fn codecs_and_compressions_round_trip() {
     let (_, serving) = probe().await;
     let client = client();
     // Under the threshold of compression, over it, and over what one read takes.
@@ -43,7 +43,7 @@ async fn every_codec_and_compression_makes_the_round() {
 }
 
 #[tokio::test]
-async fn the_services_own_error_arrives_as_such() {
+async fn caller_receives_service_error() {
     let (_, serving) = probe().await;
     for codec in [Codec::Bincode, Codec::Json, Codec::MessagePack] {
         let outcome = client().fail("why not".to_owned()).address(serving.address()).codec(codec).await;
@@ -53,7 +53,7 @@ async fn the_services_own_error_arrives_as_such() {
 }
 
 #[tokio::test]
-async fn a_value_that_the_codec_cannot_carry_fails_its_call_only() {
+async fn unencodable_value_fails_only_its_call() {
     let (_, serving) = probe().await;
     let client = client();
     // A number as arguments: the caller's own doing. A structure as the answer: the callee's.
@@ -68,7 +68,7 @@ async fn a_value_that_the_codec_cannot_carry_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn a_one_way_call_ends_when_it_is_sent_and_runs_nevertheless() {
+async fn one_way_calls_execute_in_order() {
     let (probe, serving) = probe().await;
     let client = client();
     for number in 0..100 {
@@ -80,7 +80,7 @@ async fn a_one_way_call_ends_when_it_is_sent_and_runs_nevertheless() {
 }
 
 #[tokio::test]
-async fn a_handler_knows_of_its_call() {
+async fn handler_context_describes_its_call() {
     let (_, serving) = probe().await;
     let call = client().context().address(serving.address()).timeout(Duration::from_secs(20));
     let seen = call.metadata("tenant", "a").metadata("key", [0, 255]).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_handler_knows_of_its_call() {
 }
 
 #[tokio::test]
-async fn the_timeout_is_the_callers_else_the_methods_else_the_clients() {
+async fn timeout_of_call_overrides_method_and_client() {
     let (_, serving) = probe().await;
     let config = ClientConfig::default().with_timeout(Duration::from_secs(30));
     let client = ProbingClient::new(Client::builder().config(config).build().unwrap());
@@ -109,7 +109,7 @@ async fn the_timeout_is_the_callers_else_the_methods_else_the_clients() {
 }
 
 #[tokio::test]
-async fn metadata_that_may_not_travel_fails_the_call_before_it_is_sent() {
+async fn invalid_metadata_fails_call_before_it_is_sent() {
     let (probe, serving) = probe().await;
     let client = client();
     let illegal = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
@@ -135,7 +135,7 @@ impl Relaying for Relays {
 }
 
 #[tokio::test]
-async fn a_call_made_inside_a_handler_inherits_deadline_and_trace() {
+async fn nested_call_inherits_deadline_and_trace() {
     let (_, inner) = probe().await;
     let outer = Serving::start(Server::builder().service(RelayingServer::new(Relays(client())))).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -149,7 +149,7 @@ async fn a_call_made_inside_a_handler_inherits_deadline_and_trace() {
 }
 
 #[tokio::test]
-async fn the_answer_says_who_gave_it_and_an_error_too() {
+async fn error_names_its_peer() {
     let (_, serving) = probe().await;
     let error = client().panic(true).address(serving.address()).await.unwrap_err();
     assert_eq!(error.peer(), Some(serving.address()));
@@ -157,7 +157,7 @@ async fn the_answer_says_who_gave_it_and_an_error_too() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_registry_needs_an_address() {
+async fn client_without_registry_requires_address() {
     let error = client().echo("x".to_owned()).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::FailedPrecondition, Some(Phase::Resolve)));
     assert!(error.message().contains("registry") && error.message().contains("address"), "{error}");
@@ -180,7 +180,7 @@ mod later {
 }
 
 #[tokio::test]
-async fn what_is_not_served_is_unimplemented_and_named() {
+async fn error_names_unknown_service_and_method() {
     let (_, serving) = probe().await;
     let client = Client::builder().build().unwrap();
     let error = NobodyClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
@@ -192,7 +192,7 @@ async fn what_is_not_served_is_unimplemented_and_named() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_fails_its_call_only() {
+async fn handler_panic_fails_only_its_call() {
     let (probe, serving) = probe().await;
     let client = client();
     let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
@@ -208,7 +208,7 @@ async fn a_handler_that_panics_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn a_result_whose_serialize_panics_fails_its_call_only() {
+async fn result_serialize_panic_fails_only_its_call() {
     let (probe, serving) = probe().await;
     let client = client();
     let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
@@ -226,7 +226,7 @@ trait Fragile {
 }
 
 #[tokio::test]
-async fn arguments_whose_serialize_panics_take_no_place_from_other_calls() {
+async fn argument_serialize_panic_frees_its_slot() {
     let (_, serving) = probe().await;
     let client = Client::builder().config(ClientConfig::default().with_max_in_flight(1)).build().unwrap();
     let fragile = FragileClient::new(client.clone());
@@ -237,7 +237,7 @@ async fn arguments_whose_serialize_panics_take_no_place_from_other_calls() {
 }
 
 #[tokio::test]
-async fn what_can_never_be_sent_is_not_retryable() {
+async fn unsendable_calls_are_not_retryable() {
     let (_, serving) = probe().await;
     let client = client();
     let too_long = client.echo("x".repeat(9 << 20)).address(serving.address()).await.unwrap_err();
@@ -247,7 +247,7 @@ async fn what_can_never_be_sent_is_not_retryable() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_too_large_fails_its_call_only() {
+async fn oversized_result_fails_only_its_call() {
     let probe = Probe::default();
     let mut transport = TransportConfig::default();
     transport.max_frame = 64 << 10;
@@ -274,7 +274,7 @@ async fn a_result_that_is_too_large_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_for_the_server_fails_its_call_only() {
+async fn oversized_request_fails_only_its_call() {
     let probe = Probe::default();
     let mut transport = TransportConfig::default();
     transport.max_frame = 64 << 10;
@@ -289,7 +289,7 @@ async fn a_request_that_is_too_large_for_the_server_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn a_payload_that_grows_too_much_fails_its_call_only() {
+async fn decompression_limit_fails_only_its_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_decompressed(1 << 20)).await;
     let client = client();
@@ -300,7 +300,7 @@ async fn a_payload_that_grows_too_much_fails_its_call_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_calls_at_once_on_one_connection_get_each_its_own_answer() {
+async fn concurrent_calls_receive_their_own_answers() {
     let (_, serving) = probe().await;
     let client = Arc::new(client());
     let mut callers = JoinSet::new();
@@ -317,7 +317,7 @@ async fn many_calls_at_once_on_one_connection_get_each_its_own_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn handlers_that_end_in_another_order_answer_each_its_own_call() {
+async fn reordered_answers_reach_their_calls() {
     let (probe, serving) = probe().await;
     let client = client();
     let mut callers = JoinSet::new();
@@ -350,7 +350,7 @@ impl Doubling for Doubles {
 }
 
 #[tokio::test]
-async fn several_services_share_a_port_and_a_connection() {
+async fn services_share_port_and_connection() {
     let probe = Probe::default();
     let server = Server::builder().service(probe.server()).service(DoublingServer::new(Doubles));
     let serving = Serving::start(server).await;
@@ -364,7 +364,7 @@ async fn several_services_share_a_port_and_a_connection() {
 }
 
 #[tokio::test]
-async fn a_route_that_is_served_twice_and_a_server_without_a_service_are_refused() {
+async fn server_rejects_duplicate_and_missing_services() {
     let probe = Probe::default();
     let twice = Server::builder().service(probe.server()).service(probe.server()).bind("127.0.0.1:0").await;
     let error = twice.unwrap_err();
@@ -374,7 +374,7 @@ async fn a_route_that_is_served_twice_and_a_server_without_a_service_are_refused
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told() {
+async fn bind_error_names_taken_address() {
     let (probe, serving) = probe().await;
     let error = Server::builder().service(probe.server()).bind(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
@@ -382,7 +382,7 @@ async fn a_port_that_is_taken_is_told() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_closed_calls_no_more() {
+async fn closed_client_rejects_calls() {
     let (probe, serving) = probe().await;
     let client = Client::builder().build().unwrap();
     let probing = ProbingClient::new(client.clone());

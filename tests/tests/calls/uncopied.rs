@@ -93,17 +93,17 @@ async fn round(server: ServerBuilder, client: ClientBuilder, codecs: &[Codec], c
 }
 
 #[tokio::test]
-async fn every_codec_carries_them() {
+async fn codecs_carry_long_bytes() {
     round(Server::builder(), Client::builder(), &Codec::ALL, &[Compression::None]).await;
 }
 
 #[tokio::test]
-async fn every_compression_carries_them() {
+async fn compressions_carry_long_bytes() {
     round(Server::builder(), Client::builder(), &[Codec::Bincode], &Compression::ALL).await;
 }
 
 #[tokio::test]
-async fn tls_carries_them() {
+async fn tls_carries_long_bytes() {
     let authority = Authority::new();
     let server = Server::builder().tls(authority.issue("server", &["127.0.0.1"]).server());
     let client = Client::builder().tls(ClientTls::new(authority.ca()));
@@ -111,7 +111,7 @@ async fn tls_carries_them() {
 }
 
 #[tokio::test]
-async fn calls_with_and_without_them_share_a_connection() {
+async fn long_and_short_calls_share_connection() {
     let serving = Serving::start(Server::builder().service(PicturesServer::new(Gallery::default()))).await;
     let (client, address) = (PicturesClient::new(Client::builder().build().unwrap()), serving.address());
     let lengths = (0..200).map(|number| [3, LONG + 7, 40, 200_000, LONG - 1][number % 5] + number);
@@ -123,7 +123,7 @@ async fn calls_with_and_without_them_share_a_connection() {
 }
 
 #[tokio::test]
-async fn neither_arguments_nor_results_are_copied() {
+async fn server_copies_neither_arguments_nor_results() {
     #[derive(Serialize)]
     struct Give {
         data: Bytes,
