@@ -143,7 +143,7 @@ impl Probe {
         self.0.events.borrow().clone()
     }
 
-    /// Counts the events so far that `matches`.
+    /// Returns the number of events so far that `matches` accepts.
     pub fn count(&self, matches: impl Fn(&Event) -> bool) -> usize {
         self.0.events.borrow().iter().filter(|event| matches(event)).count()
     }

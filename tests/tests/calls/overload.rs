@@ -1,4 +1,4 @@
-//! More load than a server may take: calls wait in a short queue, or are refused before they run.
+//! Overload: excess calls wait in a short queue, or the server rejects them before they execute.
 
 use std::{
     sync::{
@@ -20,9 +20,9 @@ use tests::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Calls of a flood.
+/// The number of calls in a flood.
 const CALLS: u32 = 600;
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn config(running: usize, queued: usize) -> ServerConfig {
@@ -30,14 +30,14 @@ fn config(running: usize, queued: usize) -> ServerConfig {
 }
 
 fn caller() -> Client {
-    Client::builder().config(ClientConfig::default()).build().expect("a valid config")
+    Client::builder().config(ClientConfig::default()).build().expect("the config is valid")
 }
 
 fn client() -> ProbingClient<Client> {
     ProbingClient::new(caller())
 }
 
-/// Begins calls of `hold`, each on a connection of its own, and waits until their handlers run.
+/// Starts calls of `hold`, each on its own connection, and waits until their handlers execute.
 async fn running(probe: &Probe, serving: &Serving, keys: std::ops::Range<u64>) -> Vec<Held> {
     let held = keys.clone().map(|key| hold(serving, key)).collect();
     probe.until_all(&keys.map(Event::Began).collect::<Vec<_>>()).await;
@@ -58,17 +58,17 @@ async fn server_limits_running_and_queued_calls() {
     let waiting = hold(&serving, 2);
     serving.until_counted(|counts| (counts.running, counts.queued) == (2, 1)).await;
 
-    // One over: also for a handler that would be done at once.
+    // One above the limit: the server rejects even a call whose handler would return immediately.
     let error = client().echo("x".to_owned()).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.is_retryable() && error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
-    assert_eq!(probe.events(), [Event::Began(0), Event::Began(1)], "no other ran");
+    assert_eq!(probe.events(), [Event::Began(0), Event::Began(1)], "no other call executed");
 
     probe.release(0);
     probe.until(Event::Began(2)).await;
     probe.release_all();
     for (key, held) in (0..).zip(held.into_iter().chain([waiting])) {
-        assert_eq!(held.end().await.expect("it is answered"), key);
+        assert_eq!(held.end().await.expect("the call succeeds"), key);
     }
     serving.until_counted(|counts| (counts.running, counts.queued, counts.overloaded) == (0, 0, 1)).await;
 }
@@ -82,7 +82,7 @@ async fn immediate_handlers_need_no_permit() {
         .map(|number| Task::begin(client.echo(number.to_string()).address(serving.address()).timeout(LONG)))
         .collect();
     for call in calls {
-        call.end().await.expect("it is answered");
+        call.end().await.expect("the call succeeds");
     }
     assert_eq!(serving.handle().counts().overloaded, 0);
 }
@@ -96,21 +96,21 @@ async fn queue_drops_call_at_its_deadline() {
     assert!(error.is_timeout(), "{error:?}");
     serving.until_counted(|counts| counts.queued == 0).await;
     probe.release_all();
-    assert_eq!(hold(&serving, 2).end().await.expect("there is room again"), 2);
+    assert_eq!(hold(&serving, 2).end().await.expect("capacity is free again"), 2);
     assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
 }
 
 #[tokio::test]
 async fn queue_drops_once_call_at_its_deadline() {
     let probe = Probe::default();
-    // Only the deadline can end the wait in the time of a test.
+    // The queue time is so long that only the deadline can end the wait.
     let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_secs(3600))).await;
     let _held = running(&probe, &serving, 0..1).await;
     let error = client().hold_once(1).address(serving.address()).timeout(Duration::from_millis(50)).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
     serving.until_counted(|counts| (counts.queued, counts.late, counts.overloaded) == (0, 1, 0)).await;
     probe.release_all();
-    assert_eq!(hold(&serving, 2).end().await.expect("there is room again"), 2);
+    assert_eq!(hold(&serving, 2).end().await.expect("capacity is free again"), 2);
     assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
 }
 
@@ -119,17 +119,17 @@ async fn queue_drops_cancelled_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 1)).await;
     let _held = running(&probe, &serving, 0..1).await;
-    // It outlives the call: a peer that merely closes its side is still answered.
+    // The client outlives the call, because the server still answers a peer that has only closed its sending side.
     let client = client();
     let waiting = Task::begin(client.hold(1).address(serving.address()).timeout(LONG));
     serving.until_counted(|counts| counts.queued == 1).await;
     waiting.abort().await;
     serving.until_counted(|counts| counts.queued == 0).await;
-    // Its place is free for another.
+    // The queue has capacity for another call.
     let other = hold(&serving, 2);
     serving.until_counted(|counts| counts.queued == 1).await;
     probe.release_all();
-    assert_eq!(other.end().await.expect("it is answered"), 2);
+    assert_eq!(other.end().await.expect("the call succeeds"), 2);
     assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
 }
 
@@ -154,9 +154,9 @@ async fn drain_serves_queued_calls() {
     serving.stop();
     probe.release_all();
     for (key, held) in (0..).zip(held.into_iter().chain([waiting])) {
-        assert_eq!(held.end().await.expect("it is answered"), key);
+        assert_eq!(held.end().await.expect("the call succeeds"), key);
     }
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
 }
 
 #[tokio::test]
@@ -172,19 +172,19 @@ async fn cancelled_calls_hold_permits_until_handlers_end() {
         })
         .collect();
     let answers = async {
-        let (mut cancelled, mut refused) = (0, 0);
+        let (mut cancelled, mut rejected) = (0, 0);
         for _ in 0..CALLS {
-            match reader.receive().await.expect("each call has one answer").status().0 {
+            match reader.receive().await.expect("the server answers each call").status().0 {
                 code if code == Code::Cancelled as u8 => cancelled += 1,
-                code if code == Code::ResourceExhausted as u8 => refused += 1,
-                code => panic!("an answer of code {code}"),
+                code if code == Code::ResourceExhausted as u8 => rejected += 1,
+                code => panic!("unexpected status code {code}"),
             }
         }
-        (cancelled, refused)
+        (cancelled, rejected)
     };
-    let ((cancelled, refused), sent) = tokio::join!(answers, writer.send(&flood));
-    sent.expect("the server reads on");
-    assert!(cancelled > 0 && refused > 0, "{cancelled} were cancelled and {refused} refused");
+    let ((cancelled, rejected), sent) = tokio::join!(answers, writer.send(&flood));
+    sent.expect("the server reads the whole flood");
+    assert!(cancelled > 0 && rejected > 0, "{cancelled} calls cancelled, {rejected} rejected");
     serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0)).await;
     let mut live = 0;
     for event in probe.events() {
@@ -192,7 +192,7 @@ async fn cancelled_calls_hold_permits_until_handlers_end() {
             Event::Began(_) => live += 1,
             _ => live -= 1,
         }
-        assert!(live <= 3, "{live} handlers ran at once");
+        assert!(live <= 3, "{live} handlers executed at the same time");
     }
     assert_eq!(live, 0);
 }
@@ -211,14 +211,14 @@ async fn overload_rejects_once_calls() {
         assert!(error.retry_after().is_some());
     }
     listening.release();
-    assert_eq!(held.end().await.expect("it is answered"), "released");
-    assert_eq!(other.once_released().address(listening.address()).await.expect("there is room"), "released");
+    assert_eq!(held.end().await.expect("the call succeeds"), "released");
+    assert_eq!(other.once_released().address(listening.address()).await.expect("capacity is free"), "released");
 }
 
 #[tokio::test]
 async fn server_limits_time_of_unattended_calls() {
-    let (probe, bound) = (Probe::default(), Duration::from_millis(50));
-    let serving = Serving::probe(&probe, ServerConfig::default().with_max_unattended(bound)).await;
+    let (probe, limit) = (Probe::default(), Duration::from_millis(50));
+    let serving = Serving::probe(&probe, ServerConfig::default().with_max_unattended(limit)).await;
     let mut peer = RawPeer::connect(serving.address()).await;
     let begun = Instant::now();
     let head = RawHead::route("test.Probe:1.0/hold")
@@ -228,15 +228,16 @@ async fn server_limits_time_of_unattended_calls() {
     probe.until(Event::Began(1)).await;
     drop(peer);
     probe.until(Event::Dropped(1)).await;
-    assert!(begun.elapsed() >= bound, "it had its time");
+    assert!(begun.elapsed() >= limit, "the server dropped the handler too early");
 }
 
-/// Says how many of it run.
+/// A service whose handler takes a millisecond.
 #[rpc_service(name = "test.Slow", version = "1.0")]
 trait Slow {
     async fn work(&self);
 }
 
+/// Counts its executions.
 #[derive(Default)]
 struct Worker {
     now: AtomicUsize,
@@ -286,8 +287,8 @@ async fn overload_rejects_excess_calls_before_execution() {
         served += caller.end().await;
     }
     let begun = worker.begun.load(Ordering::SeqCst);
-    assert_eq!(begun, served, "nothing ran that its caller was not told of");
-    assert!((64..64 * 40).contains(&served), "{served} were served");
+    assert_eq!(begun, served, "every executed call was answered");
+    assert!((64..64 * 40).contains(&served), "the server answered {served} calls");
     assert!(worker.most.load(Ordering::SeqCst) <= 4);
     in_time(serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0))).await;
 }

@@ -1,6 +1,6 @@
-//! A call and its answer, over real sockets.
+//! Unary calls over sockets: codecs, errors, metadata, timeouts, and failures of single calls.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
-/// A client that has no registry: its calls name an address.
+/// Returns a client without a registry, whose calls specify an address.
 fn client() -> ProbingClient<Client> {
     ProbingClient::new(Client::builder().build().unwrap())
 }
@@ -30,7 +30,7 @@ async fn probe() -> (Probe, Serving) {
 async fn codecs_and_compressions_round_trip() {
     let (_, serving) = probe().await;
     let client = client();
-    // Under the threshold of compression, over it, and over what one read takes.
+    // Texts below the compression threshold, above it, and larger than one read.
     let texts = ["".to_owned(), "a text".to_owned(), "a longer text ".repeat(200), "a long text ".repeat(100_000)];
     for codec in Codec::ALL {
         for compression in Compression::ALL {
@@ -56,7 +56,8 @@ async fn caller_receives_service_error() {
 async fn unencodable_value_fails_only_its_call() {
     let (_, serving) = probe().await;
     let client = client();
-    // A number as arguments: the caller's own doing. A structure as the answer: the callee's.
+    // The raw codec carries neither a number as arguments (an error of the caller) nor a structure as the answer (an
+    // error of the server).
     let error = client.hold(1).address(serving.address()).codec(Codec::Raw).await.unwrap_err();
     assert_eq!(
         (error.code(), error.phase(), error.delivery()),
@@ -75,8 +76,8 @@ async fn one_way_calls_execute_in_order() {
         client.tell(number.to_string()).address(serving.address()).await.unwrap();
     }
     probe.until_true(|events| events.len() == 100).await;
-    let told: Vec<_> = (0..100).map(|number: u32| Event::Received(number.to_string())).collect();
-    assert_eq!(probe.events(), told);
+    let expected: Vec<_> = (0..100).map(|number: u32| Event::Received(number.to_string())).collect();
+    assert_eq!(probe.events(), expected);
 }
 
 #[tokio::test]
@@ -103,24 +104,24 @@ async fn timeout_of_call_overrides_method_and_client() {
     assert!(by_caller.remaining.unwrap() <= Duration::from_secs(10), "{by_caller:?}");
     let error = client.hold_briefly(1).address(serving.address()).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
-    // Longer than the wire can say is as long as it can say.
-    let for_ever = client.context().address(serving.address()).timeout(Duration::MAX).await.unwrap();
-    assert!(for_ever.remaining.unwrap() > Duration::from_secs(40 * 24 * 60 * 60), "{for_ever:?}");
+    // The client caps a timeout at the maximum of the wire format.
+    let longest = client.context().address(serving.address()).timeout(Duration::MAX).await.unwrap();
+    assert!(longest.remaining.unwrap() > Duration::from_secs(40 * 24 * 60 * 60), "{longest:?}");
 }
 
 #[tokio::test]
 async fn invalid_metadata_fails_call_before_it_is_sent() {
     let (probe, serving) = probe().await;
     let client = client();
-    let illegal = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
-    assert_eq!((illegal.code(), illegal.delivery()), (Code::InvalidArgument, Delivery::NotExecuted));
+    let invalid = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
+    assert_eq!((invalid.code(), invalid.delivery()), (Code::InvalidArgument, Delivery::NotExecuted));
     let too_much = client.echo("x".to_owned()).address(serving.address()).metadata("k", vec![0; 17 << 10]).await;
     let too_much = too_much.unwrap_err();
     assert_eq!((too_much.code(), too_much.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted));
     assert_eq!(probe.events(), []);
 }
 
-/// Asks what a call made inside a handler carries.
+/// A service that returns the context of a call made by its handler.
 #[rpc_service(name = "test.Relaying")]
 trait Relaying {
     async fn context_of_nested(&self, at: SocketAddr) -> Seen;
@@ -142,10 +143,10 @@ async fn nested_call_inherits_deadline_and_trace() {
     let call = RelayingClient::new(Client::builder().build().unwrap()).context_of_nested(inner.address());
     let call = call.address(outer.address()).timeout(Duration::from_secs(2));
     let seen = call.metadata("traceparent", trace).metadata("tracestate", "a=1").metadata("tenant", "a").await.unwrap();
-    // The client's own timeout of 5 s would give it more.
+    // The client's own timeout of 5 s is longer.
     assert!(seen.remaining.unwrap() <= Duration::from_secs(2), "{seen:?}");
     assert_eq!((seen.metadata("traceparent"), seen.metadata("tracestate")), (Some(trace), Some("a=1")));
-    assert_eq!(seen.metadata("tenant"), None, "only the trace is passed on by itself");
+    assert_eq!(seen.metadata("tenant"), None, "the client passes on only the trace context");
 }
 
 #[tokio::test]
@@ -163,13 +164,13 @@ async fn client_without_registry_requires_address() {
     assert!(error.message().contains("registry") && error.message().contains("address"), "{error}");
 }
 
-/// A service that nobody serves.
-#[rpc_service(name = "test.Nobody")]
-trait Nobody {
+/// A service that no server serves.
+#[rpc_service(name = "test.Unserved")]
+trait Unserved {
     async fn nothing(&self);
 }
 
-/// A later version of [`Probing`], of which the server knows nothing.
+/// A later revision of `Probing` with a method that the server does not have.
 mod later {
     use rpc_core::rpc_service;
 
@@ -183,9 +184,9 @@ mod later {
 async fn error_names_unknown_service_and_method() {
     let (_, serving) = probe().await;
     let client = Client::builder().build().unwrap();
-    let error = NobodyClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
+    let error = UnservedClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unimplemented, Delivery::NotExecuted));
-    assert!(error.message().contains("service") && error.message().contains("test.Nobody:1.0/nothing"), "{error}");
+    assert!(error.message().contains("service") && error.message().contains("test.Unserved:1.0/nothing"), "{error}");
     let error = later::LaterClient::new(client).brand_new().address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
     assert!(error.message().contains("method") && error.message().contains("test.Probe:1.0/brand_new"), "{error}");
@@ -202,7 +203,7 @@ async fn handler_panic_fails_only_its_call() {
         assert_eq!((error.code(), error.delivery()), (Code::Internal, Delivery::Answered), "{error}");
         assert!(error.message().contains("panicked"), "{error}");
     }
-    // The connection is the same: what was in flight on it is.
+    // The connection is still open: the call in flight on it succeeds.
     probe.release(1);
     assert_eq!(held.end().await.unwrap(), 1);
 }
@@ -219,7 +220,7 @@ async fn result_serialize_panic_fails_only_its_call() {
     assert_eq!(held.end().await.unwrap(), 1);
 }
 
-/// Takes arguments that may panic while they are serialized.
+/// A service whose arguments panic during serialization.
 #[rpc_service(name = "test.Fragile")]
 trait Fragile {
     async fn take(&self, it: Explosive);
@@ -232,7 +233,7 @@ async fn argument_serialize_panic_frees_its_slot() {
     let fragile = FragileClient::new(client.clone());
     let mut caller = JoinSet::new();
     caller.spawn(fragile.take(Explosive).address(serving.address()).into_future());
-    assert!(caller.join_next().await.unwrap().unwrap_err().is_panic(), "the caller's panic is the caller's");
+    assert!(caller.join_next().await.unwrap().unwrap_err().is_panic(), "the panic reaches the caller");
     ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await.unwrap();
 }
 
@@ -253,21 +254,21 @@ async fn oversized_result_fails_only_its_call() {
     transport.max_frame = 64 << 10;
     let serving = Serving::probe(&probe, ServerConfig::default().with_transport(transport.clone())).await;
     let wide = client();
-    // A header, an empty head, a length of 8 bytes, and what is left.
+    // The frame consists of a header, an empty head, a length of 8 bytes, and the text.
     let most = (64 << 10) - 16 - 2 - 8;
     assert_eq!(wide.large(most).address(serving.address()).await.unwrap().len() as u64, most);
     let error = wide.large(most + 1).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::Answered), "{error}");
     assert!(error.message().contains("65537") && error.message().contains("65536"), "{error}");
 
-    // The server would send it, and this client does not take it.
+    // The server sends the result, and this client rejects it.
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let config = ClientConfig::default().with_transport(transport);
     let narrow = ProbingClient::new(Client::builder().config(config).build().unwrap());
     assert_eq!(narrow.large(most).address(serving.address()).await.unwrap().len() as u64, most);
     let error = narrow.large(most + 1).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::ResourceExhausted, Some(Phase::Decode)), "{error}");
-    // Nor does it send it.
+    // The client does not send an oversized request either.
     let error = narrow.echo("x".repeat(64 << 10)).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error}");
     narrow.echo("x".to_owned()).address(serving.address()).await.unwrap();
@@ -334,7 +335,7 @@ async fn reordered_answers_reach_their_calls() {
     }
 }
 
-/// Another service on the same port.
+/// A second service on the same port.
 #[rpc_service(name = "test.Doubling", version = "2.1")]
 trait Doubling {
     async fn double(&self, number: u64) -> u64;
@@ -366,8 +367,8 @@ async fn services_share_port_and_connection() {
 #[tokio::test]
 async fn server_rejects_duplicate_and_missing_services() {
     let probe = Probe::default();
-    let twice = Server::builder().service(probe.server()).service(probe.server()).bind("127.0.0.1:0").await;
-    let error = twice.unwrap_err();
+    let duplicate = Server::builder().service(probe.server()).service(probe.server()).bind("127.0.0.1:0").await;
+    let error = duplicate.unwrap_err();
     assert_eq!(error.code(), Code::AlreadyExists);
     assert!(error.message().contains("test.Probe:1.0/echo"), "{error}");
     assert_eq!(Server::builder().bind("127.0.0.1:0").await.unwrap_err().code(), Code::InvalidArgument);
@@ -390,7 +391,7 @@ async fn closed_client_rejects_calls() {
     probe.until(Event::Began(1)).await;
     let closing = Task::begin(async move { client.close().await });
     probe.release(1);
-    assert_eq!(held.end().await.unwrap(), 1, "what was in flight gets its answer");
+    assert_eq!(held.end().await.unwrap(), 1, "a closing client completes the call in flight");
     closing.end().await;
     let error = in_time(probing.echo("x".to_owned()).address(serving.address())).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error}");

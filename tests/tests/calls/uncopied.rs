@@ -1,6 +1,6 @@
-//! Long bytes pass uncopied, and arrive as they were: as parameters, results and fields, whatever carries them.
+//! Long bytes as parameters, results and fields: every codec and transport carries them, and the server copies none.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     ops::Range,
@@ -31,7 +31,7 @@ trait Pictures {
     async fn show(&self, picture: Picture) -> Picture;
 }
 
-/// Gives back what it is given, and remembers it.
+/// Returns its arguments and stores the last bytes.
 #[derive(Debug, Clone, Default)]
 struct Gallery {
     last: Arc<Mutex<Option<Bytes>>>,
@@ -59,9 +59,10 @@ impl Pictures for Gallery {
     }
 }
 
+/// The length from which bytes are not copied.
 const LONG: usize = 16 << 10;
 
-/// Bytes that are not alike at any two places near each other.
+/// Returns pseudo-random bytes, so that the tests detect misplaced ones.
 fn data(length: usize) -> Bytes {
     (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -142,9 +143,12 @@ async fn server_copies_neither_arguments_nor_results() {
         let context = Context::new(Arc::default(), None, Metadata::default(), None);
         let payload = Payload { codec, compression, bytes: bytes.clone(), max_decompressed: 0 };
         PicturesServer::new(gallery.clone()).call(method, payload, Responder::wire(context, sink)).await;
-        assert!(inside(&gallery.last(), bytes.as_ptr_range()), "the handler got a part of what was read");
+        assert!(
+            inside(&gallery.last(), bytes.as_ptr_range()),
+            "the handler receives a slice of the bytes that were read"
+        );
         let waiting = outbox.push(|out| out.chunk().len().min(out.copied().len())).unwrap();
-        assert!(waiting < 200, "only the frame's beginning was copied for the socket: {waiting}");
+        assert!(waiting < 200, "the outbox copies only the beginning of the frame: {waiting}");
         assert!(!outbox.is_empty());
     }
 }
