@@ -1,4 +1,4 @@
-//! [`Branch`]: a server of the ledger in this process, reached through a relay.
+//! [`Branch`]: a ledger server in this process behind a relay.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,25 +12,25 @@ use crate::{
     serving::Serving,
 };
 
-/// A server of the ledger in this process. Consumers reach it through a relay only, so a test can come between.
+/// A ledger server in this process. Consumers reach it only through a relay, with which a test injects faults.
 #[derive(Debug)]
 pub struct Branch {
-    /// Between consumers and the server.
+    /// The relay between consumers and the server.
     pub relay: Relay,
     serving: Option<Serving>,
-    /// Where the server itself listens.
+    /// The address on which the server itself listens.
     behind: SocketAddr,
     directory: PathBuf,
     longest: Duration,
 }
 
 impl Branch {
-    /// A branch whose clerk writes into `directory` and takes up to `longest` for a call.
+    /// Starts a server whose clerk records calls in `directory` and delays a call by up to `longest`.
     pub async fn open(directory: impl Into<PathBuf>, longest: Duration) -> Self {
         Self::open_with(directory, longest, Server::builder()).await
     }
 
-    /// A branch whose server is otherwise as `builder` says.
+    /// Like [`open`](Self::open), with the other settings of `builder`.
     pub async fn open_with(directory: impl Into<PathBuf>, longest: Duration, builder: ServerBuilder) -> Self {
         let directory = directory.into();
         let clerk = Clerk::new(&directory, longest);
@@ -39,62 +39,62 @@ impl Branch {
         Self { relay: Relay::to(behind).await, serving: Some(serving), behind, directory, longest }
     }
 
-    /// Where consumers find it.
+    /// Returns the relay's address, which consumers connect to.
     pub fn address(&self) -> SocketAddr {
         self.relay.address()
     }
 
-    /// Where it says that it is.
+    /// Returns the server's own address, which its receipts contain.
     pub fn behind(&self) -> SocketAddr {
         self.behind
     }
 
-    /// Ends the server as a crash would.
+    /// Kills the server, like a crash.
     pub async fn kill(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.kill().await;
         }
     }
 
-    /// Asks the server to leave in order.
+    /// Starts a graceful shutdown of the server.
     pub fn stop(&mut self) {
         self.serving.iter_mut().for_each(Serving::stop);
     }
 
-    /// Waits until a server that was asked to leave has left.
+    /// Waits for the end of a server after [`stop`](Self::stop).
     ///
     /// # Panics
     ///
-    /// When it does not for a long time.
+    /// Panics if the server does not end within the limit of [`in_time`](crate::in_time), or fails.
     pub async fn ended(&mut self) {
         if let Some(mut serving) = self.serving.take() {
-            serving.ended().await.expect("a server leaves in order");
+            serving.ended().await.expect("the server shuts down gracefully");
         }
     }
 
-    /// Lets another server take the place of one that was killed: it knows nothing of what the other did.
+    /// Starts a new server, without the state of the killed one, on its address.
     pub async fn replace(&mut self) {
         self.replace_with(Server::builder().service(Clerk::new(&self.directory, self.longest).server())).await;
     }
 
-    /// Lets what `builder` makes take the place of a server that was killed.
+    /// Starts the server of `builder` on the address of the killed one.
     pub async fn replace_with(&mut self, builder: ServerBuilder) {
         self.serving = Some(Serving::start_on(builder, self.behind).await);
     }
 }
 
-/// A client that knows these branches for ever, and has a connection to each that answers.
+/// Returns a client with a fixed list of these branches and a ready connection to each.
 ///
 /// # Panics
 ///
-/// When that takes very long.
+/// Panics if the connections do not become ready in time.
 pub async fn client_of(branches: &[&Branch], config: ClientConfig) -> Client {
     let addresses: Vec<_> = branches.iter().map(|branch| branch.address()).collect();
     let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    let registry = rpc_registry::connect(&format!("fixed:{}", list.join(","))).await.expect("addresses resolve");
+    let registry = rpc_registry::connect(&format!("fixed:{}", list.join(","))).await.expect("the addresses resolve");
     let config = config.with_cache_directory(None);
     let client = Client::builder().registry(registry).config(config).build().expect("the config is valid");
-    // What becomes of the first call is nobody's concern: with it the client learns of the service.
+    // The first call makes the client resolve the service; its outcome does not matter.
     drop(LedgerClient::new(client.clone()).look_up(0).timeout(Duration::from_millis(1)).await);
     until_ready(&client, &addresses).await;
     client

@@ -1,4 +1,4 @@
-//! [`Authority`]: makes certificates, good ones and others, as PEM files.
+//! [`Authority`]: issues valid and invalid certificates as PEM files.
 
 use std::{
     io,
@@ -16,84 +16,85 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 
-/// Makes certificates, in a directory that goes with it.
+/// A certificate authority with a temporary directory. Dropping it deletes the directory.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: TempDir,
 }
 
-/// A certificate and its key, as files.
+/// The files of a certificate and its key.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// The file of the certificate.
+    /// The certificate file.
     pub certificate: PathBuf,
-    /// The file of its key.
+    /// The key file.
     pub key: PathBuf,
 }
 
-/// Until when a certificate is good.
+/// The validity period of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// For as long as there are tests.
+    /// Valid now.
     Good,
-    /// It was good once.
+    /// Expired in 2020.
     Expired,
 }
 
 impl Authority {
-    /// One that nobody has heard of yet.
+    /// Creates an authority with a new key, and writes its certificate to [`ca`](Self::ca).
     ///
     /// # Panics
     ///
-    /// When its file cannot be written.
+    /// Panics if it cannot write the file.
     pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no name is wrong");
-        // Two of one name could not be told apart.
+        let mut params = CertificateParams::new(Vec::new()).expect("an empty list of names is valid");
+        // Verifiers select an authority by its name, so each needs its own.
         params.distinguished_name.push(DnType::CommonName, format!("authority {:032x}", rand::random::<u128>()));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key is made");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("it signs itself");
-        let this = Self { issuer, directory: tempfile::tempdir().expect("a directory is made") };
+        let key = KeyPair::generate().expect("cannot generate a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("cannot sign the authority's certificate");
+        let this = Self { issuer, directory: tempfile::tempdir().expect("cannot create a directory") };
         this.write_ca(&this.ca());
         this
     }
 
-    /// The file of its own certificate, by which others trust it.
+    /// Returns the file of the authority's certificate, for peers that trust it.
     pub fn ca(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// Writes its own certificate over a file.
+    /// Writes the authority's certificate to `path`.
     ///
     /// # Panics
     ///
-    /// When it cannot.
+    /// Panics if it cannot write the file.
     pub fn write_ca(&self, path: &Path) {
-        std::fs::write(path, self.issuer.pem()).expect("the file is written");
+        std::fs::write(path, self.issuer.pem()).expect("cannot write the file");
     }
 
-    /// Speaks TLS on a connection to 127.0.0.1 as one who trusts this authority and says that it speaks these protocols: what no
-    /// client of ours would.
+    /// Performs a TLS handshake with 127.0.0.1 that trusts this authority and offers the ALPN `protocols`.
+    ///
+    /// An msnb client always offers its own protocol.
     ///
     /// # Errors
     ///
-    /// The server refuses the handshake.
+    /// The server rejects the handshake.
     ///
     /// # Panics
     ///
-    /// When rustls refuses what stands here.
+    /// Panics if rustls rejects the configuration.
     pub async fn connect(&self, stream: TcpStream, protocols: &[&str]) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).expect("an authority's own certificate is good");
+        roots.add(self.issuer.der().clone()).expect("the authority's certificate is valid");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().expect("the provider speaks them");
+        let config = config.with_safe_default_protocol_versions().expect("ring supports the default versions");
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("127.0.0.1").expect("an IP address");
+        let name = ServerName::try_from("127.0.0.1").expect("127.0.0.1 is an IP address");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
-    /// A certificate for these names: IP addresses, URIs and DNS names.
+    /// Issues a certificate for `names`: IP addresses, URIs and DNS names.
     pub fn issue(&self, file: &str, names: &[&str]) -> Issued {
         let path = |ending| self.directory.path().join(format!("{file}.{ending}"));
         let issued = Issued { certificate: path("pem"), key: path("key") };
@@ -101,24 +102,24 @@ impl Authority {
         issued
     }
 
-    /// Writes a certificate for these names, and its key, over the files of another.
+    /// Overwrites the files of `over` with a new certificate for `names` and its key.
     ///
     /// # Panics
     ///
-    /// When it cannot, or for what is no name.
+    /// Panics for an invalid name, or if it cannot write the files.
     pub fn write(&self, over: &Issued, names: &[&str], validity: Validity) {
         let (uris, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains("://"));
         let others: Vec<String> = others.into_iter().map(str::to_owned).collect();
-        let mut params = CertificateParams::new(others).expect("names and addresses");
-        let uris = uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("a URI is ASCII")));
+        let mut params = CertificateParams::new(others).expect("valid names and addresses");
+        let uris = uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("the URI is ASCII")));
         params.subject_alt_names.extend(uris);
         if validity == Validity::Expired {
             params.not_after = date_time_ymd(2020, 1, 1);
         }
-        let key = KeyPair::generate().expect("a key is made");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it is signed");
-        std::fs::write(&over.certificate, certificate.pem()).expect("the file is written");
-        std::fs::write(&over.key, key.serialize_pem()).expect("the file is written");
+        let key = KeyPair::generate().expect("cannot generate a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("cannot sign the certificate");
+        std::fs::write(&over.certificate, certificate.pem()).expect("cannot write the file");
+        std::fs::write(&over.key, key.serialize_pem()).expect("cannot write the file");
     }
 }
 
@@ -129,12 +130,12 @@ impl Default for Authority {
 }
 
 impl Issued {
-    /// A server's part in TLS with it.
+    /// Returns the TLS settings of a server with this certificate.
     pub fn server(&self) -> ServerTls {
         ServerTls::new(&self.certificate, &self.key)
     }
 
-    /// A client's part in TLS with it, which trusts those of `authority`.
+    /// Returns the TLS settings of a client with this certificate that trusts `authority`.
     pub fn client(&self, authority: &Authority) -> ClientTls {
         ClientTls::new(authority.ca()).certificate(&self.certificate, &self.key)
     }

@@ -1,4 +1,4 @@
-//! [`Ledger`]: the service `test.Ledger:1.0`, which writes down each time that it really runs, where a kill does not erase it.
+//! [`Ledger`]: the service `test.Ledger:1.0`, which records each execution in a file that survives a kill.
 
 use std::{
     collections::BTreeMap,
@@ -13,37 +13,37 @@ use std::{
 use rpc_core::{Context, ServiceId, rpc_service};
 use serde::{Deserialize, Serialize};
 
-/// What can be called, by what may be done when it is not known whether a call ran.
+/// Methods with different rules for a retry after an unknown outcome.
 #[rpc_service(name = "test.Ledger", version = "1.0")]
 pub trait Ledger {
-    /// May be called again; is not written down.
+    /// Idempotent; not recorded.
     #[rpc(idempotent)]
     async fn look_up(&self, nonce: u64) -> Receipt;
 
-    /// Is not to be called again.
+    /// Neither idempotent nor a once call.
     async fn enter(&self, nonce: u64) -> Receipt;
 
-    /// Runs once on one server.
+    /// A once call: one server executes it once.
     #[rpc(once)]
     async fn enter_once(&self, nonce: u64) -> Receipt;
 
-    /// Runs once on all servers together.
+    /// A cluster-wide once call: all servers together execute it once.
     #[rpc(once = "cluster")]
     async fn enter_once_of_all(&self, nonce: u64) -> Receipt;
 }
 
-/// Who ran a call.
+/// The answer to a call, with the process that executed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The call's own number.
+    /// The unique number of the call.
     pub nonce: u64,
-    /// The process that ran it.
+    /// The id of the process that executed the call.
     pub process: u32,
-    /// The address at which the caller reached it.
+    /// The server's address on the caller's connection.
     pub address: Option<SocketAddr>,
 }
 
-/// Keeps the contract [`Ledger`]: writes into a file of its own, and takes a moment for each call.
+/// Implements [`Ledger`]: records calls in its own file, and delays each call by a random time.
 #[derive(Debug, Clone)]
 pub struct Clerk {
     file: Arc<File>,
@@ -51,25 +51,25 @@ pub struct Clerk {
 }
 
 impl Clerk {
-    /// A clerk who writes into a new file in `directory` and takes up to `longest` for a call, once it is written down.
+    /// Creates a clerk with a new file in `directory` that delays a call by up to `longest` after recording it.
     ///
     /// # Panics
     ///
-    /// When the file cannot be made.
+    /// Panics if it cannot create the file.
     pub fn new(directory: &Path, longest: Duration) -> Self {
         let name = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
         let file = OpenOptions::new().append(true).create_new(true).open(directory.join(name));
-        Self { file: Arc::new(file.expect("a file can be made")), longest }
+        Self { file: Arc::new(file.expect("cannot create the ledger file")), longest }
     }
 
-    /// The service.
+    /// Returns the service of this clerk.
     pub fn server(self) -> LedgerServer<Self> {
         LedgerServer::new(self)
     }
 
     async fn write(&self, nonce: u64) -> Receipt {
-        // One write of a line: it is in the file whatever happens to this process.
-        (&*self.file).write_all(format!("{nonce}\n").as_bytes()).expect("a file can be written");
+        // A single write of the whole line: the file keeps it whatever happens to this process.
+        (&*self.file).write_all(format!("{nonce}\n").as_bytes()).expect("cannot write to the ledger file");
         self.work(nonce).await
     }
 
@@ -100,21 +100,22 @@ impl Ledger for Clerk {
     }
 }
 
-/// How often each call ran, of all that the clerks of `directory` have written down.
+/// Returns the number of executions of each call that the clerks recorded in `directory`.
 ///
 /// # Panics
 ///
-/// When it cannot be read.
+/// Panics if it cannot read the files.
 pub fn executions(directory: &Path) -> BTreeMap<u64, usize> {
     let mut executions = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).expect("the directory is there") {
-        let written = std::fs::read_to_string(entry.expect("it has entries").path()).expect("they are text");
+    for entry in std::fs::read_dir(directory).expect("cannot read the ledger directory") {
+        let written =
+            std::fs::read_to_string(entry.expect("cannot list the directory").path()).expect("the files are text");
         for nonce in written.lines() {
-            *executions.entry(nonce.parse().expect("lines are numbers")).or_default() += 1;
+            *executions.entry(nonce.parse().expect("ledger lines are numbers")).or_default() += 1;
         }
     }
     executions
 }
 
-/// The service.
+/// The id of the service.
 pub static LEDGER: ServiceId = ServiceId::from_static("test.Ledger", "1.0");

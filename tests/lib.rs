@@ -1,4 +1,4 @@
-//! What msnb's tests share.
+//! Shared support code of msnb's tests.
 
 #[cfg(target_os = "linux")]
 pub mod besieged;

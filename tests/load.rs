@@ -1,4 +1,4 @@
-//! [`Load`]: many callers of the ledger at once, and how their calls went.
+//! [`Load`]: many concurrent callers of the ledger, and the outcomes of their calls.
 
 use std::{
     collections::BTreeMap,
@@ -14,23 +14,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{LedgerClient, Receipt};
 
-/// What is called.
+/// A kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// What may be called again.
+    /// An idempotent call.
     Idempotent,
-    /// What may not.
+    /// A call that is neither idempotent nor a once call.
     Plain,
-    /// What runs once on one server.
+    /// A once call on one server.
     Once,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Idempotent, Self::Plain, Self::Once];
 }
 
-/// Callers that call without a pause until they are told to end.
+/// Callers that call continuously until [`end`](Self::end).
 #[derive(Debug)]
 pub struct Load {
     tally: watch::Sender<Tally>,
@@ -38,44 +38,44 @@ pub struct Load {
     callers: JoinSet<()>,
 }
 
-/// How calls went.
+/// The outcomes of calls.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// The calls that were answered, by what was called.
+    /// The number of answered calls by kind.
     pub answered: BTreeMap<Kind, u64>,
-    /// How many of them were answered by whom.
+    /// The number of answered calls by server address.
     pub by: BTreeMap<SocketAddr, u64>,
-    /// The calls that were not.
+    /// The calls that failed.
     pub failures: Vec<Failure>,
-    /// The longest that a call took over its timeout.
+    /// The maximum time by which a call exceeded its timeout.
     pub late: Duration,
-    /// The longest that a call took.
+    /// The maximum duration of a call.
     pub slowest: Duration,
 }
 
 /// A call that failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What was called.
+    /// The kind of the call.
     pub kind: Kind,
-    /// The call's own number.
+    /// The unique number of the call.
     pub nonce: u64,
-    /// The outcome.
+    /// The code of the error.
     pub code: Code,
-    /// Whether it may have run.
+    /// Whether a handler may have executed.
     pub delivery: Delivery,
-    /// Who was asked last.
+    /// The peer of the last attempt.
     pub peer: Option<SocketAddr>,
-    /// When the call was made.
+    /// The start of the call.
     pub begun: Instant,
-    /// When it failed.
+    /// The end of the call.
     pub ended: Instant,
-    /// The words.
+    /// The text of the error.
     pub text: String,
 }
 
 impl Load {
-    /// Begins to call what is in `kinds`, in turn, from `callers` tasks at once.
+    /// Starts `callers` tasks, each of which makes calls of `kinds` in turn.
     pub fn begin(client: &Client, callers: usize, kinds: &[Kind], timeout: Duration) -> Self {
         let (tally, end) = (watch::Sender::new(Tally::default()), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -94,74 +94,74 @@ impl Load {
         Self { tally, end, callers: tasks }
     }
 
-    /// How the calls went so far.
+    /// Returns the outcomes so far.
     pub fn tally(&self) -> Tally {
         self.tally.borrow().clone()
     }
 
-    /// Waits until `wanted` is true of how the calls went.
+    /// Waits until `wanted` accepts the outcomes.
     ///
     /// # Panics
     ///
-    /// When it does not become true for a long time.
+    /// Panics if it does not within 150 s.
     pub async fn until(&self, wanted: impl Fn(&Tally) -> bool) {
         let mut tally = self.tally.subscribe();
         let waited = tokio::time::timeout(LONG, tally.wait_for(|tally| wanted(tally))).await;
-        drop(waited.unwrap_or_else(|_| panic!("it does not come: {:?}", self.tally)).expect("the load lives"));
+        drop(waited.unwrap_or_else(|_| panic!("timed out with {:?}", self.tally)).expect("the sender exists"));
     }
 
-    /// Waits until each of these addresses has given that many more answers.
+    /// Waits until the server at each of `addresses` has answered `more` further calls.
     ///
     /// # Panics
     ///
-    /// When they do not for a long time.
+    /// Panics if one of them does not within 150 s.
     pub async fn until_answers(&self, addresses: &[SocketAddr], more: u64) {
         let before = self.tally().by;
         let answers = |by: &BTreeMap<SocketAddr, u64>, address| by.get(address).copied().unwrap_or(0);
         self.until(|tally| addresses.iter().all(|a| answers(&tally.by, a) >= answers(&before, a) + more)).await;
     }
 
-    /// Lets the calls end that are on their way, and makes no more.
+    /// Stops the callers, waits for the calls in flight, and returns the outcomes.
     ///
     /// # Panics
     ///
-    /// When a caller did.
+    /// Panics if a caller panicked.
     pub async fn end(mut self) -> Tally {
         self.end.cancel();
         while let Some(ended) = crate::in_time(self.callers.join_next()).await {
-            ended.expect("a caller does not panic");
+            ended.expect("a caller panicked");
         }
         self.tally.borrow().clone()
     }
 }
 
 impl Tally {
-    /// The failures of calls of this kind.
+    /// Returns the failures of calls of this kind.
     pub fn failures(&self, kind: Kind) -> Vec<&Failure> {
         self.failures.iter().filter(|failure| failure.kind == kind).collect()
     }
 
-    /// How many calls of this kind were answered.
+    /// Returns the number of answered calls of this kind.
     pub fn answered(&self, kind: Kind) -> u64 {
         self.answered.get(&kind).copied().unwrap_or(0)
     }
 
-    /// No call of this kind failed, and there were some.
+    /// Asserts that calls of this kind were answered and none failed.
     ///
     /// # Panics
     ///
-    /// When it is not so.
+    /// Panics if a call of this kind failed, or none was answered.
     pub fn expect_none_failed(&self, kind: Kind) {
         assert!(self.answered(kind) > 0, "no {kind:?} call was answered: {self:#?}");
         let failures = self.failures(kind);
         assert!(failures.is_empty(), "{} {kind:?} calls failed, the first: {:#?}", failures.len(), failures[0]);
     }
 
-    /// One line for a person.
+    /// Returns a summary of one line.
     pub fn line(&self) -> String {
         let failed = |kind| self.failures(kind).len();
         let each = Kind::ALL.map(|kind| format!("{kind:?} {} ok {} failed", self.answered(kind), failed(kind)));
-        format!("{}; slowest {:?}, latest over its timeout {:?}", each.join(", "), self.slowest, self.late)
+        format!("{}; slowest {:?}, longest overrun of a timeout {:?}", each.join(", "), self.slowest, self.late)
     }
 }
 
@@ -176,7 +176,7 @@ async fn call(ledger: &LedgerClient<Client>, kind: Kind, timeout: Duration, tall
     };
     let ended = Instant::now();
     if let Ok(receipt) = &outcome {
-        assert_eq!(receipt.nonce, nonce, "an answer reached a call that did not ask");
+        assert_eq!(receipt.nonce, nonce, "the call received the answer of another call");
     }
     let failed = outcome.is_err();
     tally.send_modify(|tally| {
@@ -186,7 +186,7 @@ async fn call(ledger: &LedgerClient<Client>, kind: Kind, timeout: Duration, tall
         match outcome {
             Ok(receipt) => {
                 *tally.answered.entry(kind).or_default() += 1;
-                *tally.by.entry(receipt.address.expect("it came over a socket")).or_default() += 1;
+                *tally.by.entry(receipt.address.expect("the call came over a socket")).or_default() += 1;
             }
             Err(error) => tally.failures.push(Failure {
                 kind,
@@ -201,16 +201,16 @@ async fn call(ledger: &LedgerClient<Client>, kind: Kind, timeout: Duration, tall
         }
     });
     if failed {
-        // Where everything fails at once, failing is not all that is to be done.
+        // A loop of calls that fail without waiting must not saturate the processor.
         tokio::time::sleep(AFTER_FAILURE).await;
     }
 }
 
-/// Waits until `wanted` is true of what `client` knows of addresses.
+/// Waits until `wanted` accepts the endpoints of `client`.
 ///
 /// # Panics
 ///
-/// When it does not become true for a long time.
+/// Panics if it does not within 150 s.
 pub async fn until_endpoints(client: &Client, wanted: impl Fn(&BTreeMap<SocketAddr, EndpointState>) -> bool) {
     let mut changes = client.changes();
     let waited = tokio::time::timeout(LONG, async {
@@ -219,36 +219,41 @@ pub async fn until_endpoints(client: &Client, wanted: impl Fn(&BTreeMap<SocketAd
             if wanted(&client.endpoints().into_iter().collect()) {
                 return;
             }
-            changes.changed().await.expect("the client lives");
+            changes.changed().await.expect("the client exists");
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("it does not come: {:?}", client.endpoints()));
+    waited.await.unwrap_or_else(|_| panic!("timed out with {:?}", client.endpoints()));
 }
 
-/// Waits until `client` has a connection to each of these addresses that answers.
+/// Waits until `client` has a ready connection to each of `addresses`.
+///
+/// # Panics
+///
+/// Panics if it has not within 150 s.
 pub async fn until_ready(client: &Client, addresses: &[SocketAddr]) {
     let ready = |state: Option<&EndpointState>| matches!(state, Some(EndpointState::Ready { .. }));
     until_endpoints(client, |endpoints| addresses.iter().all(|address| ready(endpoints.get(address)))).await;
 }
 
-/// The seconds that `variable` asks for, else `otherwise`.
+/// Returns the seconds in the environment variable `variable`, or `default` if it is not set.
 ///
 /// # Panics
 ///
-/// When it is not a number.
-pub fn seconds(variable: &str, otherwise: u64) -> Duration {
-    Duration::from_secs(number(variable, otherwise))
+/// Panics if the value is not a number.
+pub fn seconds(variable: &str, default: u64) -> Duration {
+    Duration::from_secs(number(variable, default))
 }
 
-/// The number in an environment variable, or else this.
+/// Returns the number in the environment variable `variable`, or `default` if it is not set.
 ///
 /// # Panics
 ///
-/// When it is not a number.
-pub fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
+/// Panics if the value is not a number.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("the variable is not a number"))
 }
 
-/// More than anything takes: a registry's client alone may take a minute to come back.
+/// Limit of every wait. A registry client alone may take a minute to reconnect.
 const LONG: Duration = Duration::from_secs(150);
+/// Pause of a caller after a failed call.
 const AFTER_FAILURE: Duration = Duration::from_millis(5);

@@ -1,4 +1,4 @@
-//! [`Probe`]: the service `test.Probe:1.0`, whose handlers do what a test tells them and say what became of them.
+//! [`Probe`]: the service `test.Probe:1.0`, whose handlers a test controls and which records their events.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,51 +7,51 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-/// What tests call.
+/// The service that tests call.
 #[rpc_service(name = "test.Probe", version = "1.0")]
 pub trait Probing {
-    /// Gives `text` back.
+    /// Returns `text`.
     async fn echo(&self, text: String) -> String;
 
-    /// Gives `text` back, and may be called again.
+    /// Returns `text`; idempotent.
     #[rpc(idempotent)]
     async fn again(&self, text: String) -> String;
 
     /// Fails with the service's own error.
     async fn fail(&self, reason: String) -> Result<String, ProbeError>;
 
-    /// Notes `text` and answers nothing.
+    /// Records `text` and sends no answer.
     #[rpc(one_way)]
     async fn tell(&self, text: String);
 
-    /// Says what the handler knows of its call.
+    /// Returns what the handler's context contains.
     async fn context(&self) -> Seen;
 
-    /// Waits until [`Probe::release`], then gives `key` back.
+    /// Waits for [`Probe::release`] and returns `key`.
     async fn hold(&self, key: u64) -> u64;
 
-    /// [`hold`](Self::hold), and may be called again.
+    /// [`hold`](Self::hold); idempotent.
     #[rpc(idempotent)]
     async fn hold_again(&self, key: u64) -> u64;
 
-    /// [`hold`](Self::hold), and runs once, however often it is sent.
+    /// [`hold`](Self::hold) as a once call: the server executes it once, however often the client sends it.
     #[rpc(once)]
     async fn hold_once(&self, key: u64) -> u64;
 
-    /// [`hold`](Self::hold), with a timeout of its own.
+    /// [`hold`](Self::hold) with a method timeout of 50 ms.
     #[rpc(timeout = "50ms")]
     async fn hold_briefly(&self, key: u64) -> u64;
 
-    /// Never ends, but starts something that ends when the call is given up.
+    /// Never returns, and starts a task that records the cancellation of the call.
     async fn watch_over(&self, key: u64);
 
-    /// Panics before it waits for anything, or after.
+    /// Panics on its first poll (`at_once`) or on a later one.
     async fn panic(&self, at_once: bool);
 
-    /// Returns what panics while it is serialized.
+    /// Returns a value that panics during serialization.
     async fn explode(&self) -> Explosive;
 
-    /// Returns as many bytes.
+    /// Returns a text of `length` bytes.
     async fn large(&self, length: u64) -> String;
 }
 
@@ -59,53 +59,53 @@ pub trait Probing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{reason}")]
 pub struct ProbeError {
-    /// What the caller asked for.
+    /// The reason that the caller passed.
     pub reason: String,
 }
 
-/// What a handler knows of its call.
+/// The contents of a handler's context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Who calls.
+    /// The address of the caller.
     pub peer: Option<SocketAddr>,
-    /// Where the caller reached the server.
+    /// The server's address on the connection.
     pub local_address: Option<SocketAddr>,
-    /// Who the caller has proved to be, in words.
+    /// The proved identity of the caller, as text.
     pub identity: String,
-    /// How long the caller goes on waiting.
+    /// The time until the deadline of the call.
     pub remaining: Option<Duration>,
-    /// The pairs that came with the call.
+    /// The metadata of the call.
     pub metadata: Vec<(String, Vec<u8>)>,
 }
 
-/// Panics while it is serialized.
+/// A value that panics during serialization.
 #[derive(Debug, Deserialize)]
 pub struct Explosive;
 
 impl Serialize for Explosive {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        panic!("it explodes, as it should")
+        panic!("intended panic in Serialize")
     }
 }
 
-/// What became of a call.
+/// An event in the life of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The handler of a held call began.
+    /// The handler of a held call started.
     Began(u64),
-    /// The handler of a held call got to its end.
+    /// The handler of a held call returned.
     Ended(u64),
-    /// The handler of a held call was dropped before its end.
+    /// The server dropped the handler of a held call before it returned.
     Dropped(u64),
-    /// What [`Probing::watch_over`] started learned that nobody waits any more.
+    /// The task that [`Probing::watch_over`] started observed the cancellation of its call.
     Cancelled(u64),
-    /// [`Probing::tell`] was told this.
-    Told(String),
-    /// [`Probing::echo`] or [`Probing::again`] gave this back.
+    /// [`Probing::tell`] received this text.
+    Received(String),
+    /// [`Probing::echo`] or [`Probing::again`] returned this text.
     Echoed(String),
 }
 
-/// Serves `test.Probe:1.0`, and lets a test steer the handlers and see what became of them. Clones are the same.
+/// Serves `test.Probe:1.0`: a test releases its handlers and reads their events. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Probe(Arc<State>);
 
@@ -123,87 +123,91 @@ struct Released {
 }
 
 impl Probe {
-    /// A service that lives as long as calls need it; this stays with the test.
+    /// Returns a service that shares its state with this probe.
     pub fn server(&self) -> ProbingServer<Self> {
         ProbingServer::new(self.clone())
     }
 
-    /// Lets the handlers that hold this key end, those to come as well.
+    /// Lets current and future handlers that hold `key` return.
     pub fn release(&self, key: u64) {
         self.0.released.send_modify(|released| _ = released.keys.insert(key));
     }
 
-    /// Lets all handlers that hold or will hold a key end.
+    /// Lets all current and future handlers that hold a key return.
     pub fn release_all(&self) {
         self.0.released.send_modify(|released| released.all = true);
     }
 
-    /// What happened so far.
+    /// Returns the events so far.
     pub fn events(&self) -> Vec<Event> {
         self.0.events.borrow().clone()
     }
 
-    /// How often this happened so far.
-    pub fn count(&self, happened: impl Fn(&Event) -> bool) -> usize {
-        self.0.events.borrow().iter().filter(|event| happened(event)).count()
+    /// Returns the number of events so far that `matches` accepts.
+    pub fn count(&self, matches: impl Fn(&Event) -> bool) -> usize {
+        self.0.events.borrow().iter().filter(|event| matches(event)).count()
     }
 
-    /// Waits until this has happened.
+    /// Waits for `event`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not occur within the limit of [`in_time`](crate::in_time).
     pub async fn until(&self, event: Event) {
         self.until_all(&[event]).await;
     }
 
-    /// Waits until all of this has happened.
+    /// Waits for all of `events`.
     ///
     /// # Panics
     ///
-    /// When it does not happen for a long time.
+    /// Panics if one of them does not occur within the limit of [`in_time`](crate::in_time).
     pub async fn until_all(&self, events: &[Event]) {
-        self.until_true(|happened| events.iter().all(|event| happened.contains(event))).await;
+        self.until_true(|occurred| events.iter().all(|event| occurred.contains(event))).await;
     }
 
-    /// Waits until `wanted` is true of what happened.
+    /// Waits until `wanted` accepts the events so far.
     ///
     /// # Panics
     ///
-    /// When it does not become true for a long time.
+    /// Panics if it does not within the limit of [`in_time`](crate::in_time).
     pub async fn until_true(&self, wanted: impl Fn(&[Event]) -> bool) {
         let mut events = self.0.events.subscribe();
-        let waited = crate::in_time(events.wait_for(|happened| wanted(happened))).await;
-        drop(waited.expect("the probe lives"));
+        let waited = crate::in_time(events.wait_for(|events| wanted(events))).await;
+        drop(waited.expect("the probe owns the sender"));
     }
 
-    fn note(&self, event: Event) {
+    fn record(&self, event: Event) {
         self.0.events.send_modify(|events| events.push(event));
     }
 
     async fn held(&self, key: u64) -> u64 {
-        let mut fate = Fate { probe: self, key, ended: false };
-        self.note(Event::Began(key));
+        let mut completion = Completion { probe: self, key, ended: false };
+        self.record(Event::Began(key));
         let mut released = self.0.released.subscribe();
-        // The sender lives in `self`.
+        // Cannot fail: `self` owns the sender.
         let _ = released.wait_for(|released| released.all || released.keys.contains(&key)).await;
-        fate.ended = true;
+        completion.ended = true;
         key
     }
 }
 
-/// Notes how a handler ended.
-struct Fate<'a> {
+/// Records on drop whether a handler returned.
+struct Completion<'a> {
     probe: &'a Probe,
     key: u64,
     ended: bool,
 }
 
-impl Drop for Fate<'_> {
+impl Drop for Completion<'_> {
     fn drop(&mut self) {
-        self.probe.note(if self.ended { Event::Ended(self.key) } else { Event::Dropped(self.key) });
+        self.probe.record(if self.ended { Event::Ended(self.key) } else { Event::Dropped(self.key) });
     }
 }
 
 impl Probing for Probe {
     async fn echo(&self, text: String) -> String {
-        self.note(Event::Echoed(text.clone()));
+        self.record(Event::Echoed(text.clone()));
         text
     }
 
@@ -216,7 +220,7 @@ impl Probing for Probe {
     }
 
     async fn tell(&self, text: String) {
-        self.note(Event::Told(text));
+        self.record(Event::Received(text));
     }
 
     async fn context(&self) -> Seen {
@@ -251,9 +255,9 @@ impl Probing for Probe {
         let (probe, context) = (self.clone(), Context::current().expect("a handler has a context"));
         self.0.helpers.spawn(async move {
             context.cancelled().await;
-            probe.note(Event::Cancelled(key));
+            probe.record(Event::Cancelled(key));
         });
-        self.note(Event::Began(key));
+        self.record(Event::Began(key));
         std::future::pending().await
     }
 
@@ -261,7 +265,7 @@ impl Probing for Probe {
         if !at_once {
             tokio::task::yield_now().await;
         }
-        panic!("it panics, as it should")
+        panic!("intended panic in a handler")
     }
 
     async fn explode(&self) -> Explosive {
@@ -269,12 +273,12 @@ impl Probing for Probe {
     }
 
     async fn large(&self, length: u64) -> String {
-        "x".repeat(usize::try_from(length).expect("a length fits"))
+        "x".repeat(usize::try_from(length).expect("the length fits into usize"))
     }
 }
 
 impl Seen {
-    /// The value that came under `key`, as text.
+    /// Returns the metadata value of `key` if it is text.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let (_, value) = self.metadata.iter().find(|(known, _)| known == key)?;
         std::str::from_utf8(value).ok()

@@ -1,7 +1,8 @@
-//! Binaries as processes that tests start, signal and wait for.
+//! Processes of the examples' binaries, which tests start, signal and wait for.
 //!
-//! The binaries of the examples and of rpc-im are built once a test process, with the profile and into the target directory of the test that runs.
-//! The tests' own `tests-provider`, which serves `test.Ledger:1.0`, is there already: cargo builds it for the tests that name it.
+//! A test process builds the binaries of the examples and of rpc-im once, with the profile and into the target
+//! directory of the running test. Cargo itself builds `tests-provider`, which serves `test.Ledger:1.0`, for the tests
+//! that name it.
 
 use std::{
     collections::BTreeMap,
@@ -20,20 +21,20 @@ use tokio::{
     time::timeout,
 };
 
-/// A process of the `provider` binary, or of `tests-provider`. It is killed when this is dropped.
+/// A process of the `provider` binary or of `tests-provider`. Dropping it kills the process.
 ///
-/// Every method panics when it fails: a test has nothing else to do then.
+/// Every method panics on failure, because a test cannot continue.
 #[derive(Debug)]
 pub struct Provider {
     process: Child,
-    /// Kept: a process whose output nobody takes dies of it.
+    /// Kept open: a process that writes to a closed pipe fails.
     output: Lines<BufReader<ChildStdout>>,
     address: SocketAddr,
     listed: SocketAddr,
 }
 
 impl Provider {
-    /// Starts a provider on a free port of this machine, and returns once it listens. It may not be listed yet.
+    /// Starts a provider on a free loopback port. When this returns, it listens but may not be registered yet.
     pub async fn start(registry: &str) -> Self {
         Self::start_on(registry, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
@@ -44,32 +45,32 @@ impl Provider {
         Self::listens(command("provider", &arguments).await).await
     }
 
-    /// Starts a provider on a free port of this machine, with more `arguments`.
+    /// Starts a provider on a free loopback port with additional `arguments`.
     pub async fn start_with(registry: &str, arguments: &[&str]) -> Self {
         let all = [&["--listen", "127.0.0.1:0", "--registry", registry], arguments].concat();
         Self::listens(command("provider", &all).await).await
     }
 
-    /// Starts a provider on a free port of this machine which writes its log, at level info, to a file.
+    /// Starts a provider on a free loopback port that writes its log of level info to the file `log`.
     pub async fn start_logging(registry: &str, log: &Path) -> Self {
         let mut command = command("provider", &["--listen", "127.0.0.1:0", "--registry", registry]).await;
         command.env("RUST_LOG", "info,nacos_sdk=off").env("NO_COLOR", "1");
-        command.stderr(std::fs::File::create(log).expect("a log can be written"));
+        command.stderr(std::fs::File::create(log).expect("cannot create the log file"));
         Self::listens(command).await
     }
 
-    /// Starts a provider on a free port of this machine, and says where it shows its metrics.
+    /// Starts a provider on a free loopback port, and returns it with the address of its metrics port.
     pub async fn start_with_metrics(registry: &str) -> (Self, SocketAddr) {
         let arguments = ["--listen", "127.0.0.1:0", "--registry", registry, "--metrics", "127.0.0.1:0"];
         let mut provider = Self::listens(command("provider", &arguments).await).await;
-        let line = timeout(ANSWER, provider.output.next_line()).await.expect("it goes on in time");
-        let line = line.expect("the output is text").expect("it does not end");
+        let line = timeout(ANSWER, provider.output.next_line()).await.expect("no metrics address in time");
+        let line = line.expect("the output is text").expect("the provider ended before it printed its metrics address");
         // "metrics on http://ADDRESS/metrics"
         let address = line.strip_prefix("metrics on http://").and_then(|rest| rest.split('/').next()?.parse().ok());
-        (provider, address.unwrap_or_else(|| panic!("the provider says: {line}")))
+        (provider, address.unwrap_or_else(|| panic!("unexpected output of the provider: {line}")))
     }
 
-    /// Starts `tests-provider`, which lies at `binary`, with a clerk who writes into `directory`.
+    /// Starts the `tests-provider` at the path `binary`, whose clerk records calls in `directory`.
     pub async fn start_ledger(binary: &str, registry: &str, address: SocketAddr, directory: &Path) -> Self {
         let mut command = Command::new(binary);
         command.args([registry, &address.to_string()]).arg(directory);
@@ -80,64 +81,64 @@ impl Provider {
         let mut process = start(command);
         let output = process.stdout.take().expect("the output is a pipe");
         let mut output = BufReader::new(output).lines();
-        let line = timeout(ANSWER, output.next_line()).await.expect("the provider says in time where it listens");
-        let line = line.expect("the output is text").expect("the provider says where it listens before it ends");
+        let line = timeout(ANSWER, output.next_line()).await.expect("the provider prints its address in time");
+        let line = line.expect("the output is text").expect("the provider ended before it printed its address");
         // "serving … on ADDRESS, listed as ADDRESS in URL"
         let after = |mark: &str| {
             let (_, rest) = line.split_once(mark)?;
             rest.split([',', ' ']).next()?.parse().ok()
         };
         let (Some(address), Some(listed)) = (after(" on "), after(" listed as ")) else {
-            panic!("the provider says: {line}");
+            panic!("unexpected output of the provider: {line}");
         };
         Self { process, output, address, listed }
     }
 
-    /// Where it listens.
+    /// Returns the address on which the provider listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
-        self.process.id().expect("the provider has not been waited for")
+        self.process.id().expect("the test has not waited for the provider yet")
     }
 
-    /// Where consumers are told to find it.
+    /// Returns the address that the provider registers.
     pub fn listed_address(&self) -> SocketAddr {
         self.listed
     }
 
-    /// Asks it to drain and end, by SIGTERM.
+    /// Starts the provider's drain with SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Ends it at once, as a crash would, by SIGKILL.
+    /// Kills the provider with SIGKILL, like a crash.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// Stops it without ending it: its connections stay open and nothing answers.
+    /// Suspends the provider with SIGSTOP: its connections stay open and unresponsive.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on after a pause.
+    /// Resumes the provider after [`pause`](Self::pause).
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Waits until it has ended; says how, and what it printed since it said where it listens.
+    /// Waits for the end of the process; returns its status and the lines printed after its address.
     pub async fn wait(&mut self) -> (ExitStatus, Vec<String>) {
         let ended = async {
             let mut lines = Vec::new();
             while let Some(line) = self.output.next_line().await.expect("the output is text") {
                 lines.push(line);
             }
-            (self.process.wait().await.expect("a process that was started ends"), lines)
+            (self.process.wait().await.expect("cannot wait for the process"), lines)
         };
-        timeout(END, ended).await.expect("the provider ends in time")
+        timeout(END, ended).await.expect("the provider did not end in time")
     }
 
     fn signal(&self, signal: Signal) {
@@ -145,59 +146,59 @@ impl Provider {
     }
 }
 
-/// The `consumer` binary, calling. It is killed when this is dropped.
+/// A process of the `consumer` binary. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Consumer {
     process: Child,
 }
 
-/// What a consumer says of its calls.
+/// The JSON summary that a consumer prints.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Summary {
-    /// All of them.
+    /// All calls.
     pub calls: u64,
-    /// Those that were answered.
+    /// Calls that succeeded.
     pub ok: u64,
-    /// Those that were not.
+    /// Calls that failed.
     pub failed: u64,
-    /// How many failed with what.
+    /// The number of failures by error code.
     pub errors: BTreeMap<String, u64>,
-    /// Which provider answered how many.
+    /// The number of answers by provider.
     pub providers: BTreeMap<SocketAddr, u64>,
-    /// The median of the latencies, in microseconds.
+    /// The median latency in microseconds.
     pub p50_us: u64,
-    /// What 99 % of the latencies are below, in microseconds.
+    /// The 99th percentile of the latencies in microseconds.
     pub p99_us: u64,
-    /// The longest latency, in microseconds.
+    /// The maximum latency in microseconds.
     pub max_us: u64,
 }
 
 impl Consumer {
-    /// Starts a consumer with `arguments` besides `--registry` and `--json`.
+    /// Starts a consumer with `arguments` in addition to `--registry` and `--json`.
     pub async fn start(registry: &str, arguments: &[&str]) -> Self {
         let all = [&["--json", "--registry", registry], arguments].concat();
         Self { process: spawn("consumer", &all).await }
     }
 
-    /// Asks it to stop calling and to end, by SIGTERM.
+    /// Stops the consumer with SIGTERM.
     pub fn terminate(&self) {
-        send(self.process.id().expect("the consumer has not been waited for"), Signal::TERM);
+        send(self.process.id().expect("the test has not waited for the consumer yet"), Signal::TERM);
     }
 
-    /// Waits until it has ended; says how, and what it printed.
+    /// Waits for the end of the process; returns its status and summary.
     pub async fn wait(self) -> (ExitStatus, Summary) {
-        let output = timeout(END, self.process.wait_with_output()).await.expect("the consumer ends in time");
-        let output = output.expect("a process that was started ends");
+        let output = timeout(END, self.process.wait_with_output()).await.expect("the consumer did not end in time");
+        let output = output.expect("cannot wait for the process");
         let text = String::from_utf8_lossy(&output.stdout);
         (output.status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")))
     }
 }
 
-/// Runs one of the examples' binaries to its end.
+/// Runs one of the examples' binaries to completion.
 pub async fn run(name: &str, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command(name, arguments).await);
     command.stderr(Stdio::piped()).kill_on_drop(true);
-    timeout(END, command.output()).await.expect("the process ends in time").expect("the process starts")
+    timeout(END, command.output()).await.expect("the process did not end in time").expect("cannot start the process")
 }
 
 async fn spawn(name: &str, arguments: &[&str]) -> Child {
@@ -205,12 +206,12 @@ async fn spawn(name: &str, arguments: &[&str]) -> Child {
 }
 
 pub(crate) fn start(command: Command) -> Child {
-    tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("the process starts")
+    tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("cannot start the process")
 }
 
 pub(crate) async fn command(name: &str, arguments: &[&str]) -> Command {
-    let binaries = tokio::task::spawn_blocking(|| &*BINARIES).await.expect("the examples are built");
-    let mut command = Command::new(binaries.get(name).unwrap_or_else(|| panic!("there is no binary {name}")));
+    let binaries = tokio::task::spawn_blocking(|| &*BINARIES).await.expect("building the examples panicked");
+    let mut command = Command::new(binaries.get(name).unwrap_or_else(|| panic!("no binary named {name}")));
     command.args(arguments);
     prepared(command)
 }
@@ -223,25 +224,25 @@ fn prepared(mut command: Command) -> Command {
     command
 }
 
-/// Ends a process as a crash would, if there is one, and waits for its end.
+/// Kills a process, like a crash, and waits for its end. Does nothing for `None`.
 pub(crate) fn kill(process: &mut Option<std::process::Child>) {
     if let Some(mut process) = process.take() {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = process.kill();
-        process.wait().expect("a killed process ends");
+        process.wait().expect("cannot wait for a killed process");
     }
 }
 
-/// Sends a signal to a process that this one has started and not waited for yet.
+/// Sends a signal to a child process that the test has not waited for yet.
 pub(crate) fn send(process: u32, signal: Signal) {
-    let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(process, signal).expect("the process takes a signal");
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("the process id is valid");
+    kill_process(process, signal).expect("cannot signal the process");
 }
 
-/// Where the examples' binaries are, by name.
+/// Paths of the examples' binaries by name.
 static BINARIES: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(build);
 
-/// Builds the examples' binaries, which takes a moment when cargo has them already.
+/// Builds the examples' binaries; fast if cargo has built them already.
 fn build() -> BTreeMap<String, PathBuf> {
     #[derive(Deserialize)]
     struct Message {
@@ -252,33 +253,33 @@ fn build() -> BTreeMap<String, PathBuf> {
     struct Target {
         name: String,
     }
-    // This test is target/debug/deps/name-hash.
-    let test = std::env::current_exe().expect("a test knows its path");
-    let directory = test.ancestors().nth(2).expect("a test lies in the directory of its profile");
+    // The path of the running test is target/debug/deps/name-hash.
+    let test = std::env::current_exe().expect("cannot determine the path of this test");
+    let directory = test.ancestors().nth(2).expect("the test is in the directory of its profile");
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(other) => other,
-        None => panic!("{} names no profile", test.display()),
+        None => panic!("no profile in the path {}", test.display()),
     };
     let mut cargo = Command::new(env!("CARGO"));
-    // What cargo tells a test of its package would have build scripts run anew that look at it, as ring's does, each time.
+    // Cargo sets variables of this package for a test. Build scripts that watch them, such as ring's, would rerun.
     let of_this_test = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
     });
     of_this_test.for_each(|name| _ = cargo.env_remove(name));
     let output = cargo
-        // With a test among it, so that the dependencies are those of `cargo test --workspace`, which has built them.
+        // Includes a test, so that dependencies have the features of `cargo test --workspace`, which built them.
         .args(["build", "--workspace", "--bins", "--test", "calls", "--message-format", "json-render-diagnostics"])
         .args(["--profile", profile, "--target-dir"])
-        .arg(directory.parent().expect("a profile lies in a target directory"))
+        .arg(directory.parent().expect("the profile is in a target directory"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "the examples do not build");
-    let messages = String::from_utf8(output.stdout).expect("cargo speaks JSON");
+        .expect("cannot run cargo");
+    assert!(output.status.success(), "cargo cannot build the examples");
+    let messages = String::from_utf8(output.stdout).expect("the output of cargo is text");
     messages
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
@@ -286,8 +287,8 @@ fn build() -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// The longest that a process may take to say what it has to say, on a machine that is busy with other tests.
+/// Limit of the wait for a line of output, on a machine that is busy with other tests.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// The longest that a process may take to end; a drain may take half of it.
+/// Limit of the wait for the end of a process; a drain may take half of it.
 const END: Duration = Duration::from_secs(120);

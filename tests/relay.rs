@@ -1,4 +1,4 @@
-//! [`Relay`]: a TCP relay before a server, which counts connections and does to them what networks do, as it is told.
+//! [`Relay`]: a TCP relay in front of a server that counts connections and injects network faults.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -16,195 +16,195 @@ use tokio::{
     time::sleep,
 };
 
-/// Hands on the bytes of connections to another address. Dropped, it breaks them.
+/// Forwards connections to another address. Dropping it breaks them.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
     control: watch::Sender<Control>,
-    /// The newest order that new connections meet.
-    obeyed: watch::Receiver<u64>,
+    /// The newest version of the mode that applies to new connections.
+    applied: watch::Receiver<u64>,
     count: watch::Sender<Count>,
     _task: JoinSet<()>,
 }
 
-/// What a relay does to the connections through it, those there are and new ones.
+/// The treatment of a relay's current and new connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Lets everything through.
+    /// Forwards everything.
     #[default]
     Pass,
-    /// Lets nothing through: connections are accepted and stay open. What came meanwhile is let through afterwards.
+    /// Forwards nothing: the relay accepts connections and keeps them open, and forwards delayed bytes afterwards.
     BlackHole,
-    /// Lets requests through and no answers; they are let through afterwards.
+    /// Forwards requests and holds answers, which it forwards afterwards.
     HoldAnswers,
-    /// At most this many bytes a second in each direction of each connection.
+    /// Forwards at most this many bytes per second in each direction of each connection.
     Slow(usize),
-    /// Breaks each connection when this many bytes of answers have gone through it since this was said: amid a frame, or with
-    /// 0 once there is an answer, which is lost.
+    /// Breaks each connection after this many bytes of answers since the mode was set, in the middle of a frame.
+    ///
+    /// With 0 the relay breaks it at the first answer, which is lost.
     CutAnswersAfter(usize),
-    /// Resets every connection, new ones once they are accepted.
+    /// Resets every connection, and accepts and resets new ones.
     Reset,
-    /// Breaks every connection, and nobody listens for new ones.
+    /// Breaks every connection and stops listening.
     Refuse,
 }
 
-/// What a relay was told.
+/// The settings of a relay.
 #[derive(Debug, Clone, Copy, Default)]
 struct Control {
     mode: Mode,
-    /// How often the mode was set.
-    order: u64,
-    /// Connections accepted under a lower number are to break.
+    /// The number of times that the mode was set.
+    version: u64,
+    /// The number of cuts; connections accepted under a lower number break.
     cuts: usize,
 }
 
-/// What went through a relay.
+/// The counters of a relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Connections that were ever accepted.
+    /// Connections accepted so far.
     pub accepted: usize,
-    /// Connections that are open now.
+    /// Open connections.
     pub open: usize,
-    /// Bytes that callers have sent.
+    /// Bytes forwarded from callers.
     pub sent: usize,
-    /// Bytes that callers have received.
+    /// Bytes forwarded to callers.
     pub received: usize,
 }
 
-/// Which way bytes go.
+/// A direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Requests,
     Answers,
 }
 
 impl Relay {
-    /// A relay to `target` on a free port of this machine.
+    /// Starts a relay to `target` on a free loopback port.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// Panics if no port is free.
     pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(free_address()).await.expect("a port is free");
+        let listener = TcpListener::bind(free_address()).await.expect("no port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let (control, count) = (watch::Sender::new(Control::default()), watch::Sender::new(Count::default()));
-        let (obey, obeyed) = watch::channel(0);
+        let (apply, applied) = watch::channel(0);
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, target, control.clone(), obey, count.clone()));
-        Self { address, control, obeyed, count, _task: task }
+        task.spawn(accept(listener, target, control.clone(), apply, count.clone()));
+        Self { address, control, applied, count, _task: task }
     }
 
-    /// Where it listens.
+    /// Returns the address on which the relay listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What went through so far.
+    /// Returns the counters.
     pub fn count(&self) -> Count {
         *self.count.borrow()
     }
 
-    /// Waits until `wanted` is true of what went through.
+    /// Waits until `wanted` accepts the counters.
     ///
     /// # Panics
     ///
-    /// When it does not become true for a long time.
+    /// Panics if it does not within the limit of [`in_time`](crate::in_time).
     pub async fn until(&self, wanted: impl Fn(Count) -> bool) {
         let mut count = self.count.subscribe();
-        drop(crate::in_time(count.wait_for(|count| wanted(*count))).await.expect("the relay lives"));
+        drop(crate::in_time(count.wait_for(|count| wanted(*count))).await.expect("the relay task runs"));
     }
 
-    /// Does this from now on. New connections meet it when this returns; those there are break soon, where they are to.
+    /// Sets the mode. It applies to new connections when this returns; existing connections follow soon after.
     ///
     /// # Panics
     ///
-    /// When its port was taken by somebody else while it refused.
+    /// Panics if another process took the relay's port during [`Mode::Refuse`].
     pub async fn set(&self, mode: Mode) {
-        self.control.send_modify(|control| (control.mode, control.order) = (mode, control.order + 1));
-        let order = self.control.borrow().order;
-        let mut obeyed = self.obeyed.clone();
-        drop(crate::in_time(obeyed.wait_for(|obeyed| *obeyed >= order)).await.expect("the relay lives"));
+        self.control.send_modify(|control| (control.mode, control.version) = (mode, control.version + 1));
+        let version = self.control.borrow().version;
+        let mut applied = self.applied.clone();
+        drop(crate::in_time(applied.wait_for(|applied| *applied >= version)).await.expect("the relay task runs"));
     }
 
-    /// Lets nothing through from now on; connections are accepted and stay open.
+    /// Sets [`Mode::BlackHole`] without waiting until it applies.
     pub fn freeze(&self) {
-        self.control.send_modify(|control| (control.mode, control.order) = (Mode::BlackHole, control.order + 1));
+        self.control.send_modify(|control| (control.mode, control.version) = (Mode::BlackHole, control.version + 1));
     }
 
-    /// Lets everything through again, first what came meanwhile.
+    /// Sets [`Mode::Pass`] without waiting until it applies.
     pub fn thaw(&self) {
-        self.control.send_modify(|control| (control.mode, control.order) = (Mode::Pass, control.order + 1));
+        self.control.send_modify(|control| (control.mode, control.version) = (Mode::Pass, control.version + 1));
     }
 
-    /// Breaks the connections there are: both ends find them reset.
+    /// Breaks the existing connections.
     pub fn cut(&self) {
         self.control.send_modify(|control| control.cuts += 1);
     }
 }
 
 impl Control {
-    /// Whether bytes may go this way.
-    fn lets(&self, way: Way) -> bool {
+    /// Returns whether the mode forwards bytes in this direction.
+    fn allows(&self, direction: Direction) -> bool {
         match self.mode {
             Mode::BlackHole => false,
-            Mode::HoldAnswers => way == Way::Requests,
+            Mode::HoldAnswers => direction == Direction::Requests,
             _ => true,
         }
     }
 
-    /// Whether a connection that was accepted after this many cuts is to break.
+    /// Returns whether a connection that was accepted after this many cuts must break.
     fn breaks(&self, cuts: usize) -> bool {
         self.cuts > cuts || matches!(self.mode, Mode::Reset | Mode::Refuse)
     }
 }
 
-/// An address of this machine where nobody listens, below the range from which systems choose by themselves: so it is still
-/// free when who listened there has ended and wants it again.
+/// Returns a free loopback address below the range of ephemeral ports, so that a restarted listener can bind it again.
 ///
 /// # Panics
 ///
-/// When there is none.
+/// Panics if it finds no free port.
 pub fn free_address() -> SocketAddr {
     let candidates =
         std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(10_000..32_000))));
     let free = |address: &SocketAddr| std::net::TcpListener::bind(address).is_ok();
-    candidates.take(1000).find(free).expect("a port is free")
+    candidates.take(1000).find(free).expect("no port is free")
 }
 
 async fn accept(
     listener: TcpListener,
     target: SocketAddr,
     control: watch::Sender<Control>,
-    obey: watch::Sender<u64>,
+    apply: watch::Sender<u64>,
     count: watch::Sender<Count>,
 ) {
     let address = listener.local_addr().expect("a listener has an address");
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
-    let mut orders = control.subscribe();
+    let mut changes = control.subscribe();
     loop {
-        let Control { mode, order, cuts } = *orders.borrow_and_update();
+        let Control { mode, version, cuts } = *changes.borrow_and_update();
         if mode == Mode::Refuse {
             listener = None;
         } else if listener.is_none() {
-            listener = Some(TcpListener::bind(address).await.expect("nobody took the port"));
+            listener = Some(TcpListener::bind(address).await.expect("another process took the port"));
         }
-        obey.send_replace(order);
+        apply.send_replace(version);
         let accepted = async {
             match &listener {
                 Some(listener) => listener.accept().await,
                 None => std::future::pending().await,
             }
         };
-        // All are cancel-safe.
+        // All branches are cancel-safe.
         tokio::select! {
             accepted = accepted => {
-                let (from, _) = accepted.expect("the listener accepts");
+                let (from, _) = accepted.expect("cannot accept a connection");
                 count.send_modify(|count| (count.accepted, count.open) = (count.accepted + 1, count.open + 1));
                 connections.spawn(connection(from, target, control.subscribe(), cuts, count.clone()));
             }
             Some(_) = connections.join_next() => {}
-            _ = orders.changed() => {}
+            _ = changes.changed() => {}
         }
     }
 }
@@ -217,15 +217,15 @@ async fn connection(
     count: watch::Sender<Count>,
 ) {
     let _open = Open(count.clone());
-    let (mut gate, mut orders) = (control.clone(), control.clone());
+    let (mut gate, mut changes) = (control.clone(), control.clone());
     let broken =
-        async { orders.wait_for(|control| control.breaks(cuts)).await.map_or(Mode::Pass, |control| control.mode) };
+        async { changes.wait_for(|control| control.breaks(cuts)).await.map_or(Mode::Pass, |control| control.mode) };
     tokio::pin!(broken);
     let connected = async {
-        let _ = gate.wait_for(|control| control.lets(Way::Requests)).await;
+        let _ = gate.wait_for(|control| control.allows(Direction::Requests)).await;
         TcpStream::connect(target).await
     };
-    // Dropping either is what is wanted. First whether it breaks: what comes while it does must reach nobody.
+    // Dropping either branch is intended. `biased` checks for a break first, so that no byte passes during it.
     let mut to = tokio::select! {
         biased;
         mode = &mut broken => return end([&from], mode),
@@ -235,7 +235,7 @@ async fn connection(
         },
     };
     for stream in [&from, &to] {
-        // A stream that is gone already shows when it is read.
+        // A broken stream fails the next read.
         let _ = stream.set_nodelay(true);
     }
     let cut = Notify::new();
@@ -244,8 +244,8 @@ async fn connection(
         let sent = |length: usize| count.send_modify(|count| count.sent += length);
         let received = |length: usize| count.send_modify(|count| count.received += length);
         tokio::join!(
-            copy(requests, onward, Way::Requests, control.clone(), &cut, sent),
-            copy(answers, back, Way::Answers, control.clone(), &cut, received)
+            copy(requests, onward, Direction::Requests, control.clone(), &cut, sent),
+            copy(answers, back, Direction::Answers, control.clone(), &cut, received)
         );
     };
     let mode = tokio::select! {
@@ -257,11 +257,11 @@ async fn connection(
     end([&from, &to], mode);
 }
 
-/// Says how streams end that are about to be dropped.
+/// Sets whether dropping the streams resets them.
 fn end<const N: usize>(streams: [&TcpStream; N], mode: Mode) {
     if mode == Mode::Reset {
         for stream in streams {
-            // What is gone already needs no reset.
+            // Fails only for a broken stream, which needs no reset.
             let _ = stream.set_zero_linger();
         }
     }
@@ -270,23 +270,23 @@ fn end<const N: usize>(streams: [&TcpStream; N], mode: Mode) {
 async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    way: Way,
+    direction: Direction,
     mut control: watch::Receiver<Control>,
     cut: &Notify,
     note: impl Fn(usize),
 ) {
     let mut buffer = vec![0; 16 << 10];
-    let (mut order, mut passed) = (0, 0);
+    let (mut version, mut passed) = (0, 0);
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let mut waiting = &buffer[..length];
         while !waiting.is_empty() {
-            let Ok(now) = control.wait_for(|control| control.lets(way)).await.map(|now| *now) else { return };
-            if now.order != order {
-                (order, passed) = (now.order, 0);
+            let Ok(now) = control.wait_for(|control| control.allows(direction)).await.map(|now| *now) else { return };
+            if now.version != version {
+                (version, passed) = (now.version, 0);
             }
             let most = match now.mode {
                 Mode::Slow(rate) => (rate / SLICES_A_SECOND).max(1),
-                Mode::CutAnswersAfter(bytes) if way == Way::Answers => bytes - passed,
+                Mode::CutAnswersAfter(bytes) if direction == Direction::Answers => bytes - passed,
                 _ => waiting.len(),
             };
             let (piece, rest) = waiting.split_at(most.min(waiting.len()));
@@ -298,7 +298,7 @@ async fn copy(
             note(piece.len());
             match now.mode {
                 Mode::Slow(rate) => sleep(Duration::from_secs_f64(piece.len() as f64 / rate as f64)).await,
-                Mode::CutAnswersAfter(bytes) if way == Way::Answers && passed == bytes => {
+                Mode::CutAnswersAfter(bytes) if direction == Direction::Answers && passed == bytes => {
                     cut.notify_one();
                     return std::future::pending().await;
                 }
@@ -306,13 +306,13 @@ async fn copy(
             }
         }
     }
-    // The other side learns that this one says no more, unless nothing is let through.
-    if control.wait_for(|control| control.lets(way)).await.is_ok() {
+    // Forwards the end of the stream, unless the mode forwards nothing.
+    if control.wait_for(|control| control.allows(direction)).await.is_ok() {
         let _ = to.shutdown().await;
     }
 }
 
-/// Counts a connection that is over.
+/// Decrements the number of open connections on drop.
 struct Open(watch::Sender<Count>);
 
 impl Drop for Open {
@@ -321,5 +321,5 @@ impl Drop for Open {
     }
 }
 
-/// What is let through slowly comes in this many pieces a second.
+/// The number of pieces per second that [`Mode::Slow`] forwards.
 const SLICES_A_SECOND: usize = 20;

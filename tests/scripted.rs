@@ -1,4 +1,4 @@
-//! [`Scripted`]: one end of a connection that a test drives by hand, frame by frame.
+//! [`Scripted`]: one end of a connection that a test drives frame by frame.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
-/// One end of a connection. It does nothing by itself, and answers no ping but a client's first.
+/// One end of a connection. It sends only the frames of the test, apart from the pong to a client's first ping.
 #[derive(Debug)]
 pub struct Scripted {
     stream: TcpStream,
@@ -23,34 +23,34 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// A caller.
+    /// Connects to the server at `address`.
     ///
     /// # Panics
     ///
-    /// When nobody listens at `address`.
+    /// Panics if it cannot connect.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).await.expect("somebody listens"))
+        Self::new(TcpStream::connect(address).await.expect("a server listens"))
     }
 
-    /// A caller at the address `from` of this machine.
+    /// Connects to the server at `address` from the local IP address `from`.
     ///
     /// # Panics
     ///
-    /// When this machine has no such address, or nobody listens at `address`.
+    /// Panics if this machine does not have the address `from`, or if it cannot connect.
     pub async fn connect_from(from: &str, address: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket can be made");
-        let from = from.parse().expect("an IP address");
-        socket.bind(SocketAddr::new(from, 0)).expect("this machine has the address");
-        Self::new(socket.connect(address).await.expect("somebody listens"))
+        let socket = TcpSocket::new_v4().expect("cannot create a socket");
+        let from = from.parse().expect("`from` is an IP address");
+        socket.bind(SocketAddr::new(from, 0)).expect("this machine does not have the address");
+        Self::new(socket.connect(address).await.expect("a server listens"))
     }
 
-    /// A provider that is called, which has given its first sign of life: before it, no client sends a call.
+    /// Accepts a client and answers its first ping, before which a client sends no call.
     ///
     /// # Panics
     ///
-    /// When nobody connects for a long time, or whoever does is no client.
+    /// Panics if no client connects and pings within the limit of [`in_time`](crate::in_time).
     pub async fn accept(listener: &TcpListener) -> Self {
-        let (stream, _) = crate::in_time(listener.accept()).await.expect("the listener accepts");
+        let (stream, _) = crate::in_time(listener.accept()).await.expect("cannot accept a connection");
         let mut provider = Self::new(stream);
         let ping = provider.receive_type(FrameType::Ping).await;
         let header = Header::empty(FrameType::Pong, ping.header.id);
@@ -58,7 +58,7 @@ impl Scripted {
         provider
     }
 
-    /// The end of a connection that there is already.
+    /// Wraps an established connection.
     pub fn new(stream: TcpStream) -> Self {
         Self { stream, reader: FrameReader::new(FrameReader::MAX_FRAME) }
     }
@@ -67,24 +67,24 @@ impl Scripted {
     ///
     /// # Panics
     ///
-    /// When the connection is broken.
+    /// Panics if the connection is broken.
     pub async fn send(&mut self, frame: &Frame) {
         let mut bytes = BytesMut::new();
         frame.write(&mut bytes);
         self.stream.write_all(&bytes).await.expect("the connection is open");
     }
 
-    /// The next frame; `None` when the connection is over.
+    /// Returns the next frame, or `None` at the end of the connection.
     ///
     /// # Panics
     ///
-    /// When neither comes for a long time.
+    /// Panics if neither arrives within the limit of [`in_time`](crate::in_time), or the peer breaks the protocol.
     pub async fn receive(&mut self) -> Option<Frame> {
         crate::in_time(async {
             loop {
-                match self.reader.next_frame().expect("the peer keeps the protocol") {
+                match self.reader.next_frame().expect("the peer follows the protocol") {
                     Some(Inbound::Frame(frame)) => return Some(frame),
-                    Some(Inbound::Overlong(header)) => panic!("a frame of {} bytes", header.full_length),
+                    Some(Inbound::Overlong(header)) => panic!("oversized frame of {} bytes", header.full_length),
                     None => {}
                 }
                 let Ok(count @ 1..) = self.stream.read_buf(self.reader.read_buffer()).await else { return None };
@@ -94,22 +94,23 @@ impl Scripted {
         .await
     }
 
-    /// The next frame of this type; others are skipped.
+    /// Returns the next frame of this type, and skips others.
     ///
     /// # Panics
     ///
-    /// When none comes for a long time, or the connection ends first.
+    /// Panics if none arrives within the limit of [`in_time`](crate::in_time), or the connection ends first.
     pub async fn receive_type(&mut self, frame_type: FrameType) -> Frame {
         loop {
-            let frame = self.receive().await.unwrap_or_else(|| panic!("a {frame_type:?} comes before the end"));
+            let frame = self.receive().await.unwrap_or_else(|| panic!("no {frame_type:?} before the end"));
             if frame.header.frame_type == frame_type {
                 return frame;
             }
         }
     }
 
-    /// Sends a ping and takes the next frame, which is the pong unless the peer had something else to say; `None` when the
-    /// connection is over.
+    /// Sends a ping and returns the next frame, which is the pong unless the peer sends another frame first.
+    ///
+    /// Returns `None` at the end of the connection.
     pub async fn ping(&mut self, id: u32) -> Option<Frame> {
         let ping = Header::empty(FrameType::Ping, id).to_bytes();
         self.stream.write_all(&ping).await.ok()?;
@@ -117,11 +118,11 @@ impl Scripted {
     }
 }
 
-/// A request with bincode arguments.
+/// Returns a request with bincode arguments.
 ///
 /// # Panics
 ///
-/// When they do not encode.
+/// Panics if the arguments do not encode.
 pub fn request(id: u32, route: &str, timeout: std::time::Duration, arguments: &impl Serialize) -> Frame {
     let mut body = BytesMut::new();
     let (metadata, flags) = (Metadata::default(), CallFlags::default());
@@ -132,13 +133,13 @@ pub fn request(id: u32, route: &str, timeout: std::time::Duration, arguments: &i
     Frame { header, body: body.freeze() }
 }
 
-/// The head of a response or a goaway, and what follows it.
+/// Splits a response or a goaway into its head and the payload.
 ///
 /// # Panics
 ///
-/// When it has none.
+/// Panics if the frame has no valid head.
 pub fn head(frame: Frame) -> (ResponseHead, Bytes) {
     let mut body = frame.body;
-    let head = ResponseHead::take(&mut body).expect("the frame has a head");
+    let head = ResponseHead::take(&mut body).expect("the frame has a valid head");
     (head, body)
 }

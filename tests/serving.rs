@@ -1,4 +1,4 @@
-//! [`Serving`]: a server in this process, which can be stopped, killed and started again on its address.
+//! [`Serving`]: a server in this process that a test stops, kills, and restarts on its address.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::probe::Probe;
 
-/// A server that runs in this process. It is killed when this is dropped.
+/// A server that runs in this process. Dropping it kills the server.
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
@@ -18,20 +18,20 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Runs what `builder` makes on a free port of this machine.
+    /// Starts the server of `builder` on a free loopback port.
     ///
     /// # Panics
     ///
-    /// When it does not bind.
+    /// Panics if the server cannot bind.
     pub async fn start(builder: ServerBuilder) -> Self {
         Self::start_on(builder, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
-    /// Runs what `builder` makes on `address`.
+    /// Starts the server of `builder` on `address`.
     ///
     /// # Panics
     ///
-    /// When it does not bind.
+    /// Panics if the server cannot bind.
     pub async fn start_on(builder: ServerBuilder, address: SocketAddr) -> Self {
         let server = builder.bind(address).await.expect("the server binds");
         let (address, handle) = (server.local_address(), server.handle());
@@ -41,26 +41,26 @@ impl Serving {
         Self { address, handle, stop: Some(stop), task }
     }
 
-    /// Serves `probe` with these numbers, without a registry.
+    /// Starts a server of `probe` with `config` and without a registry.
     pub async fn probe(probe: &Probe, config: ServerConfig) -> Self {
         Self::start(Server::builder().service(probe.server()).config(config)).await
     }
 
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Tells how it is doing.
+    /// Returns the handle that reports the server's state and counts.
     pub fn handle(&self) -> &ServerHandle {
         &self.handle
     }
 
-    /// Waits until `wanted` is true of what it counted.
+    /// Waits until `wanted` accepts the server's counts.
     ///
     /// # Panics
     ///
-    /// When it does not become true for a long time.
+    /// Panics if it does not within the limit of [`in_time`](crate::in_time).
     pub async fn until_counted(&self, wanted: impl Fn(&ServerCounts) -> bool) {
         crate::in_time(async {
             while !wanted(&self.handle.counts()) {
@@ -70,26 +70,26 @@ impl Serving {
         .await;
     }
 
-    /// Asks it to leave in order.
+    /// Starts a graceful shutdown.
     pub fn stop(&mut self) {
         self.stop = None;
     }
 
-    /// Waits until it has left; says what its `run_until` said.
+    /// Waits for the end of the server and returns the result of its `run_until`.
     ///
     /// # Panics
     ///
-    /// When it does not end for a long time, or panicked.
+    /// Panics if the server does not end within the limit of [`in_time`](crate::in_time), or panicked.
     pub async fn ended(&mut self) -> Result<(), Error> {
         let ended = crate::in_time(self.task.join_next()).await;
-        ended.expect("it is waited for once").expect("a server does not panic")
+        ended.expect("the test waits for the server once").expect("the server does not panic")
     }
 
-    /// Ends it at once: its connections break, and what it was doing is dropped.
+    /// Aborts the server: its connections break, and its handlers are dropped.
     pub async fn kill(mut self) {
         self.task.shutdown().await;
     }
 }
 
-/// The service that a [`Probe`] serves.
+/// The id of the service that a [`Probe`] serves.
 pub static PROBE: ServiceId = ServiceId::from_static("test.Probe", "1.0");

@@ -1,4 +1,4 @@
-//! [`in_time`], [`until_ok`], [`until_error`] and [`Task`]: nothing hangs, and nothing outlives its test.
+//! [`in_time`], [`until_ok`], [`until_error`] and [`Task`]: tests do not hang, and tasks do not outlive their test.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use tokio::task::JoinSet;
 ///
 /// # Panics
 ///
-/// When it takes longer than anything does, even on a machine that is busy with other tests.
+/// Panics after 60 s, far more than any work takes even on a machine that is busy with other tests.
 pub async fn in_time<T>(work: impl IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(LONG, work).await.expect("it happens in time")
+    tokio::time::timeout(LONG, work).await.expect("the work exceeded 60 s")
 }
 
-/// Tries until it succeeds.
+/// Repeats `attempt` until it succeeds, and returns its value.
 ///
 /// # Panics
 ///
-/// As [`in_time`].
+/// Panics after the limit of [`in_time`].
 pub async fn until_ok<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
     in_time(async {
         loop {
             match attempt().await {
                 Ok(success) => return success,
-                // What fails at once lets nobody else go on.
+                // An attempt that fails without waiting must not starve other tasks.
                 Err(_) => tokio::task::yield_now().await,
             }
         }
@@ -31,11 +31,11 @@ pub async fn until_ok<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
     .await
 }
 
-/// Tries until it fails with an error that is `wanted`.
+/// Repeats `attempt` until it fails with an error that `wanted` accepts, and returns the error.
 ///
 /// # Panics
 ///
-/// As [`in_time`].
+/// Panics after the limit of [`in_time`].
 pub async fn until_error<T, E>(attempt: impl AsyncFn() -> Result<T, E>, wanted: impl Fn(&E) -> bool) -> E {
     in_time(async {
         loop {
@@ -48,32 +48,32 @@ pub async fn until_error<T, E>(attempt: impl AsyncFn() -> Result<T, E>, wanted: 
     .await
 }
 
-/// Work that goes on while its test does other things. It is dropped when this is.
+/// A task that runs beside its test. Dropping this value aborts it.
 #[derive(Debug)]
 pub struct Task<T>(JoinSet<T>);
 
 impl<T: Send + 'static> Task<T> {
-    /// Begins `work`.
+    /// Spawns `work`.
     pub fn begin(work: impl IntoFuture<Output = T, IntoFuture: Send + 'static>) -> Self {
         let mut task = JoinSet::new();
         task.spawn(work.into_future());
         Self(task)
     }
 
-    /// Waits until it has ended.
+    /// Waits for the task and returns its output.
     ///
     /// # Panics
     ///
-    /// When it takes very long, or panicked.
+    /// Panics after the limit of [`in_time`], or if the task panicked.
     pub async fn end(mut self) -> T {
-        in_time(self.0.join_next()).await.expect("one task was begun").expect("the task does not panic")
+        in_time(self.0.join_next()).await.expect("the set holds one task").expect("the task does not panic")
     }
 
-    /// Drops the work where it stands.
-    pub async fn drop_it(mut self) {
+    /// Drops the work at its current await point.
+    pub async fn abort(mut self) {
         self.0.shutdown().await;
     }
 }
 
-/// Far more than any test waits for.
+/// Limit of every wait: far more than any test needs.
 const LONG: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
-//! Serves `test.Wire:1.0` with small numbers, for tests that attack it, until SIGTERM or a kill:
-//! `tests-besieged LISTEN [CERTIFICATE KEY TOKENS]`, the latter for TLS and a token.
+//! Serves `test.Wire:1.0` with small limits until SIGTERM, for tests that attack it.
+//!
+//! Usage: `tests-besieged LISTEN [CERTIFICATE KEY TOKENS]`; the optional arguments enable TLS and require a token.
 
 use std::{env, error::Error, time::Duration};
 
@@ -11,7 +12,7 @@ use tests::wire::{WireServer, Wired};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
-    let listen = args.next().ok_or("which address?")?;
+    let listen = args.next().ok_or("missing argument LISTEN")?;
     log_to_stderr("error");
     let mut server = Server::builder().service(WireServer::new(Wired::default())).config(config());
     if let (Some(certificate), Some(key), Some(tokens)) = (args.next(), args.next(), args.next()) {
@@ -23,7 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// For a host with 256 MiB: what attackers can make it hold follows the frame, the outbox and the connections.
+/// Limits for a host with 256 MiB: the frame size, the outbox and the number of connections bound the memory that
+/// attackers can occupy.
 fn config() -> ServerConfig {
     let mut transport = TransportConfig::default();
     transport.max_frame = 1 << 20;

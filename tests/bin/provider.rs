@@ -1,4 +1,4 @@
-//! Serves `test.Ledger:1.0` for tests, until SIGTERM or a kill: `tests-provider REGISTRY LISTEN DIRECTORY`.
+//! Serves `test.Ledger:1.0` for tests until SIGTERM. Usage: `tests-provider REGISTRY LISTEN DIRECTORY`.
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
@@ -9,9 +9,9 @@ use tests::ledger::Clerk;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let mut argument = |what| arguments.next().ok_or(what);
-    let (registry, listen) = (argument("which registry?")?, argument("which address?")?);
-    let directory = PathBuf::from(argument("which directory?")?);
+    let mut argument = |missing| arguments.next().ok_or(missing);
+    let (registry, listen) = (argument("missing argument REGISTRY")?, argument("missing argument LISTEN")?);
+    let directory = PathBuf::from(argument("missing argument DIRECTORY")?);
     log_to_stderr("error");
     let registry = rpc_registry::connect(&registry).await?;
     let url = registry.url().to_owned();
@@ -23,5 +23,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Long enough that a kill always meets calls.
+/// Long enough that calls are in flight at every kill.
 const LONGEST_CALL: Duration = Duration::from_millis(20);

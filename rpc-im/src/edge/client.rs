@@ -22,7 +22,7 @@ use super::{
     websocket::{self, Socket},
 };
 use crate::{
-    Login, Outbound, LoginError, Session,
+    Login, LoginError, Outbound, Session,
     auth::Claims,
     envelope::{AuthOk, ClientFrame, Encoding, FrameError, ServerFrame, code},
 };

@@ -14,7 +14,7 @@ use super::{
     websocket::{self, Socket},
 };
 use crate::{
-    PairOutbound, PairSession, LoginError, Side,
+    LoginError, PairOutbound, PairSession, Side,
     envelope::{ServerFrame, code},
 };
 

@@ -1,6 +1,6 @@
-//! Which provider gets a call, end to end: by key, by weight, by lanes.
+//! Balancing of calls over providers: affinity keys, weights and lanes.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
-/// Who answers each of 300 keys.
+/// Returns the provider that answers each of 300 keys.
 async fn owners(ledger: &LedgerClient<Client>) -> BTreeMap<u64, SocketAddr> {
     let mut owners = BTreeMap::new();
     for key in 0..300 {
@@ -27,17 +27,17 @@ async fn owners(ledger: &LedgerClient<Client>) -> BTreeMap<u64, SocketAddr> {
 }
 
 #[tokio::test]
-async fn a_key_keeps_its_provider_as_long_as_that_lives() {
+async fn affinity_key_keeps_its_provider_while_it_is_alive() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Branch::open(directory.path(), Duration::ZERO);
     let branches = [open().await, open().await, open().await];
     let all: Vec<_> = branches.iter().collect();
-    let (client, elsewhere) =
+    let (client, other_client) =
         (client_of(&all, ClientConfig::default()).await, client_of(&all, ClientConfig::default()).await);
     let ledger = LedgerClient::new(client.clone());
     let before = owners(&ledger).await;
     assert_eq!(owners(&ledger).await, before);
-    assert_eq!(owners(&LedgerClient::new(elsewhere)).await, before, "clients agree");
+    assert_eq!(owners(&LedgerClient::new(other_client)).await, before, "clients agree on the providers");
     for branch in &branches {
         let share = before.values().filter(|owner| **owner == branch.behind()).count();
         assert!((40..160).contains(&share), "{share} of 300 keys");
@@ -48,19 +48,22 @@ async fn a_key_keeps_its_provider_as_long_as_that_lives() {
     lost.relay.until(|count| count.open == 0).await;
     until_endpoints(&client, |endpoints| !endpoints[&lost.address()].to_string().contains("ready")).await;
     for (key, owner) in owners(&ledger).await {
-        assert!(owner == before[&key] || before[&key] == lost.behind(), "key {key} moved without need");
+        assert!(
+            owner == before[&key] || before[&key] == lost.behind(),
+            "key {key} moved although its provider answers"
+        );
     }
     lost.relay.set(Mode::Pass).await;
     until_ready(&client, &[lost.address()]).await;
-    assert_eq!(owners(&ledger).await, before, "they come home");
+    assert_eq!(owners(&ledger).await, before, "the keys return to their providers");
 }
 
-/// How many of `calls`, made `at_once` at a time, each of two providers with these weights answers.
-async fn shares(balance: Balance, weights: [f64; 2], calls: u64, at_once: usize) -> [u64; 2] {
+/// Makes `calls` calls, `concurrency` at a time, and returns how many each of two providers with `weights` answers.
+async fn shares(balance: Balance, weights: [f64; 2], calls: u64, concurrency: usize) -> [u64; 2] {
     let directory = tempfile::tempdir().unwrap();
     let open = || Branch::open(directory.path(), Duration::from_millis(4));
     let branches = [open().await, open().await];
-    let registry = Arc::new(Memory::named(&format!("{balance:?} {weights:?} {at_once}")));
+    let registry = Arc::new(Memory::named(&format!("{balance:?} {weights:?} {concurrency}")));
     for (branch, weight) in branches.iter().zip(weights) {
         registry.register(&LEDGER, Instance::new(branch.address()).with_weight(weight)).await.unwrap();
     }
@@ -70,8 +73,8 @@ async fn shares(balance: Balance, weights: [f64; 2], calls: u64, at_once: usize)
     ledger.look_up(0).wait_for_ready(true).await.unwrap();
     until_ready(&client, &branches.each_ref().map(Branch::address)).await;
     let mut callers = JoinSet::new();
-    for _ in 0..at_once {
-        let (ledger, calls) = (ledger.clone(), calls / at_once as u64);
+    for _ in 0..concurrency {
+        let (ledger, calls) = (ledger.clone(), calls / concurrency as u64);
         callers.spawn(async move {
             let mut answers = Vec::new();
             for nonce in 0..calls {
@@ -85,27 +88,30 @@ async fn shares(balance: Balance, weights: [f64; 2], calls: u64, at_once: usize)
 }
 
 #[tokio::test]
-async fn a_weight_is_a_share_of_the_calls_one_by_one_and_many_at_once() {
+async fn weights_determine_shares_of_calls() {
     for balance in [Balance::Random, Balance::PowerOfTwoChoices] {
-        for at_once in [1, 16] {
-            let [light, heavy] = shares(balance, [1.0, 3.0], 480, at_once).await;
-            eprintln!("{balance:?}, {at_once} at once: {light} and {heavy} of 480");
-            assert!((60..=180).contains(&light), "{balance:?}, {at_once} at once: {light} and {heavy} of 480");
+        for concurrency in [1, 16] {
+            let [light, heavy] = shares(balance, [1.0, 3.0], 480, concurrency).await;
+            eprintln!("{balance:?}, {concurrency} concurrent calls: {light} and {heavy} of 480");
+            assert!(
+                (60..=180).contains(&light),
+                "{balance:?}, {concurrency} concurrent calls: {light} and {heavy} of 480"
+            );
         }
     }
     let [light, heavy] = shares(Balance::RoundRobin, [1.0, 3.0], 100, 1).await;
-    assert_eq!(light, heavy, "round robin knows no weights");
+    assert_eq!(light, heavy, "round robin ignores weights");
 }
 
 #[tokio::test]
-async fn a_provider_of_no_weight_is_not_called() {
+async fn zero_weight_provider_receives_no_calls() {
     for balance in [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices] {
         assert_eq!(shares(balance, [0.0, 1.0], 60, 4).await, [0, 60], "{balance:?}");
     }
 }
 
 #[tokio::test]
-async fn two_lanes_are_two_connections_and_both_are_used() {
+async fn two_lanes_open_two_connections() {
     let directory = tempfile::tempdir().unwrap();
     let branch = Branch::open(directory.path(), Duration::from_millis(20)).await;
     let client = client_of(&[&branch], ClientConfig::default().with_lanes(2)).await;
@@ -120,7 +126,7 @@ async fn two_lanes_are_two_connections_and_both_are_used() {
     }
     assert_eq!((branch.relay.count().accepted, branch.relay.count().open), (2, 2));
 
-    // Both come back when they break, and no call waits for the other.
+    // The client restores both broken connections.
     branch.relay.cut();
     branch.relay.until(|count| count.accepted == 4 && count.open == 2).await;
     ledger.look_up(64).wait_for_ready(true).await.unwrap();

@@ -1,4 +1,4 @@
-//! One living connection to each provider: made once, kept alive, found dead, made again, left in order.
+//! The client's connection to each provider: shared, kept open, checked by pings, restored, and closed after a drain.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,18 +18,18 @@ use tests::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn client(config: ClientConfig) -> ProbingClient<Client> {
-    ProbingClient::new(Client::builder().config(config).build().expect("a valid config"))
+    ProbingClient::new(Client::builder().config(config).build().expect("the config is valid"))
 }
 
 fn client_of(registry: Arc<dyn Discovery>, config: ClientConfig) -> ProbingClient<Client> {
-    ProbingClient::new(Client::builder().registry(registry).config(config).build().expect("a valid config"))
+    ProbingClient::new(Client::builder().registry(registry).config(config).build().expect("the config is valid"))
 }
 
-/// A provider that is listed in `registry`.
+/// Starts a provider and waits until `registry` lists it.
 async fn provider(registry: &Arc<Memory>) -> (Probe, Serving) {
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).registry(Arc::clone(registry) as _)).await;
@@ -37,55 +37,55 @@ async fn provider(registry: &Arc<Memory>) -> (Probe, Serving) {
     let is_listed = |list: &Option<Arc<[Instance]>>| {
         list.as_ref().is_some_and(|list| list.iter().any(|instance| instance.address() == serving.address()))
     };
-    in_time(listed.wait_for(is_listed)).await.expect("the registry lives");
+    in_time(listed.wait_for(is_listed)).await.expect("the registry exists");
     (probe, serving)
 }
 
-/// Calls until each of the addresses has answered: it takes its moment to connect.
+/// Calls until each of `addresses` has answered; the client may still be connecting.
 async fn until_used(client: &ProbingClient<Client>, addresses: impl IntoIterator<Item = SocketAddr>) {
     let mut unused: BTreeSet<_> = addresses.into_iter().collect();
     in_time(async {
         while !unused.is_empty() {
-            let seen = client.context().await.expect("one of them answers");
-            unused.remove(&seen.local_address.expect("it came over a socket"));
+            let seen = client.context().await.expect("a provider answers");
+            unused.remove(&seen.local_address.expect("the call came over a socket"));
         }
     })
     .await;
 }
 
-/// What a test says that a registry says.
+/// A registry whose list a test sets.
 #[derive(Debug)]
-struct Says(watch::Sender<Option<Arc<[Instance]>>>);
+struct TestRegistry(watch::Sender<Option<Arc<[Instance]>>>);
 
-impl Says {
-    fn these(addresses: &[SocketAddr]) -> Arc<Self> {
-        let says = Self(watch::Sender::new(None));
-        says.now(addresses);
-        Arc::new(says)
+impl TestRegistry {
+    fn new(addresses: &[SocketAddr]) -> Arc<Self> {
+        let list = Self(watch::Sender::new(None));
+        list.set(addresses);
+        Arc::new(list)
     }
 
-    fn now(&self, addresses: &[SocketAddr]) {
+    fn set(&self, addresses: &[SocketAddr]) {
         self.0.send_replace(Some(addresses.iter().copied().map(Instance::new).collect()));
     }
 }
 
-impl Discovery for Says {
+impl Discovery for TestRegistry {
     fn watch(&self, _: &ServiceId) -> Addresses {
         self.0.subscribe()
     }
 
     fn url(&self) -> &str {
-        "test://says"
+        "test://registry"
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_first_calls_at_once_make_one_connection() {
+async fn concurrent_first_calls_share_one_connection() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let (named, listed) = (Relay::to(serving.address()).await, Relay::to(serving.address()).await);
     let by_name = client(ClientConfig::default());
-    let by_registry = client_of(Says::these(&[listed.address()]), ClientConfig::default());
+    let by_registry = client_of(TestRegistry::new(&[listed.address()]), ClientConfig::default());
     let mut calls = Vec::new();
     for key in 0..100 {
         calls.push(Task::begin(by_name.hold(key).address(named.address()).timeout(LONG)));
@@ -94,38 +94,38 @@ async fn a_hundred_first_calls_at_once_make_one_connection() {
     probe.until_true(|events| events.len() == 200).await;
     probe.release_all();
     for call in calls {
-        call.end().await.expect("it is answered");
+        call.end().await.expect("the call succeeds");
     }
     assert_eq!((named.count().accepted, listed.count().accepted), (1, 1));
 }
 
 #[tokio::test]
-async fn a_connection_on_which_nothing_is_read_is_closed() {
+async fn server_closes_connection_without_traffic() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_read_idle(Duration::from_millis(100));
     let serving = Serving::probe(&probe, config).await;
-    let mut silent = Scripted::connect(serving.address()).await;
-    assert_eq!(silent.receive().await, None);
+    let mut idle = Scripted::connect(serving.address()).await;
+    assert_eq!(idle.receive().await, None);
 }
 
 #[tokio::test]
-async fn the_clients_pings_keep_an_idle_connection() {
+async fn client_pings_keep_idle_connection_open() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_read_idle(Duration::from_secs(2));
     let serving = Serving::probe(&probe, config).await;
     let relay = Relay::to(serving.address()).await;
     let client = client(ClientConfig::default().with_ping_after(Duration::from_millis(100)));
-    client.echo("x".to_owned()).address(relay.address()).await.expect("it is answered");
+    client.echo("x".to_owned()).address(relay.address()).await.expect("the call succeeds");
     let before = relay.count();
-    // 30 pings of 16 bytes take 3 s, and each has its pong.
+    // 30 pings of 16 bytes, each with its pong, take 3 s: longer than the server's idle time.
     let pings = 30 * 16;
     relay.until(|count| count.sent >= before.sent + pings && count.received >= before.received + pings).await;
-    client.echo("x".to_owned()).address(relay.address()).await.expect("it is answered");
+    client.echo("x".to_owned()).address(relay.address()).await.expect("the call succeeds");
     assert_eq!((relay.count().accepted, relay.count().open), (1, 1));
 }
 
 #[tokio::test]
-async fn a_provider_that_answers_no_ping_is_given_up() {
+async fn client_closes_connection_without_pongs() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
@@ -139,7 +139,7 @@ async fn a_provider_that_answers_no_ping_is_given_up() {
     let error = held.end().await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown), "{error:?}");
     assert_eq!((error.phase(), error.peer()), (Some(Phase::Wait), Some(relay.address())));
-    assert!(!error.is_retryable(), "it may have run");
+    assert!(!error.is_retryable(), "the handler may have executed");
 
     relay.thaw();
     until_ok(async || client.echo("x".to_owned()).address(relay.address()).await).await;
@@ -147,8 +147,8 @@ async fn a_provider_that_answers_no_ping_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_provider_that_dies_fails_what_is_in_flight_and_nothing_else() {
-    let registry = Arc::new(Memory::named("a-provider-dies"));
+async fn provider_crash_fails_only_its_in_flight_calls() {
+    let registry = Arc::new(Memory::named("provider-crash"));
     let ((one, first), (other, second)) = (provider(&registry).await, provider(&registry).await);
     let client = client_of(registry, ClientConfig::default());
     until_used(&client, [first.address(), second.address()]).await;
@@ -163,7 +163,7 @@ async fn a_provider_that_dies_fails_what_is_in_flight_and_nothing_else() {
     })
     .await;
     let lost = one.count(|event| matches!(event, Event::Began(0..20)));
-    assert!(lost > 0, "both have some");
+    assert!(lost > 0, "both providers have calls");
     first.kill().await;
     other.release_all();
 
@@ -174,36 +174,36 @@ async fn a_provider_that_dies_fails_what_is_in_flight_and_nothing_else() {
             failed += 1;
         }
     }
-    assert_eq!(failed, lost, "those on the one that died, and no others");
+    assert_eq!(failed, lost, "calls of the killed provider fail, and no others");
     for (key, call) in (100..120).zip(again) {
-        assert_eq!(call.end().await.expect("what may run twice is sent to the other"), key);
+        assert_eq!(call.end().await.expect("the client retries an idempotent call on the other provider"), key);
     }
     for _ in 0..100 {
-        let seen = client.context().await.expect("the other serves");
+        let seen = client.context().await.expect("the other provider answers");
         assert_eq!(seen.local_address, Some(second.address()));
     }
 }
 
 #[tokio::test]
-async fn a_provider_that_comes_back_on_its_address_is_used_again() {
-    let registry = Arc::new(Memory::named("a-provider-comes-back"));
+async fn client_reuses_restarted_provider() {
+    let registry = Arc::new(Memory::named("provider-restart"));
     let ((_, first), (_, second)) = (provider(&registry).await, provider(&registry).await);
     let address = first.address();
     let client = client_of(registry, ClientConfig::default());
     until_used(&client, [address, second.address()]).await;
     first.kill().await;
     for _ in 0..100 {
-        client.again("x".to_owned()).await.expect("the other serves");
+        client.again("x".to_owned()).await.expect("the other provider answers");
     }
-    // The registry never learned of any of it.
+    // The registry has not changed during the restart.
     let probe = Probe::default();
     let _first = Serving::start_on(Server::builder().service(probe.server()), address).await;
     until_used(&client, [address, second.address()]).await;
 }
 
 #[tokio::test]
-async fn the_only_provider_that_comes_back_is_used_again() {
-    let registry = Arc::new(Memory::named("the-only-provider-comes-back"));
+async fn client_reuses_restarted_only_provider() {
+    let registry = Arc::new(Memory::named("only-provider-restart"));
     let (_, only) = provider(&registry).await;
     let address = only.address();
     let client = client_of(registry, ClientConfig::default());
@@ -216,12 +216,12 @@ async fn the_only_provider_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_made_again_without_a_call() {
+async fn client_reconnects_without_a_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    let client = client_of(Says::these(&[relay.address()]), ClientConfig::default());
-    client.echo("x".to_owned()).await.expect("it is answered");
+    let client = client_of(TestRegistry::new(&[relay.address()]), ClientConfig::default());
+    client.echo("x".to_owned()).await.expect("the call succeeds");
     for accepted in 2..5 {
         relay.cut();
         relay.until(|count| count.accepted >= accepted && count.open == 1).await;
@@ -229,16 +229,16 @@ async fn a_broken_connection_is_made_again_without_a_call() {
 }
 
 #[tokio::test]
-async fn a_provider_that_accepts_and_closes_is_not_called_without_end() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
-    let client = client_of(Says::these(&[address]), ClientConfig::default());
+async fn client_backs_off_from_closing_provider() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
+    let address = listener.local_addr().expect("the listener has an address");
+    let client = client_of(TestRegistry::new(&[address]), ClientConfig::default());
     let call = client.echo("x".to_owned());
     let accepted = Task::begin(async move {
         let mut times = Vec::new();
-        // The seventh attempt comes 4 + 8 + … + 128 ms after the first, half of it at the least.
+        // The backoffs before the seventh attempt sum up to 4 + 8 + … + 128 ms; jitter removes at most half of it.
         while times.len() < 7 {
-            drop(listener.accept().await.expect("it listens"));
+            drop(listener.accept().await.expect("cannot accept a connection"));
             times.push(tokio::time::Instant::now());
         }
         times[6] - times[0]
@@ -249,7 +249,7 @@ async fn a_provider_that_accepts_and_closes_is_not_called_without_end() {
 }
 
 #[tokio::test]
-async fn a_slow_provider_gets_less_of_the_load() {
+async fn slow_provider_receives_fewer_calls() {
     const CALLERS: u64 = 16;
     let registry = Arc::new(Memory::named("a-slow-provider"));
     let ((slow, first), (quick, second)) = (provider(&registry).await, provider(&registry).await);
@@ -264,54 +264,54 @@ async fn a_slow_provider_gets_less_of_the_load() {
         .collect();
     let began = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Began(_))).count();
     quick.until_true(|events| began(events) >= 2000).await;
-    // It never answers. A caller chooses it only while no more calls are in flight there than with the other.
+    // The slow provider never answers. A caller picks it only while it has no more calls in flight than the other.
     assert!(began(&slow.events()) as u64 <= CALLERS / 2 + 1, "{}", began(&slow.events()));
     drop(callers);
 }
 
 #[tokio::test]
-async fn a_provider_that_left_the_registry_finishes_what_it_has_and_is_left() {
+async fn delisted_provider_finishes_its_calls() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    let registry = Says::these(&[relay.address()]);
-    // A registry that is believed at once.
+    let registry = TestRegistry::new(&[relay.address()]);
+    // The client applies a removal from the list without delay.
     let config = ClientConfig::default().with_delisted_grace(Duration::ZERO);
     let client = client_of(Arc::clone(&registry) as _, config);
     let held = Task::begin(client.hold(1).timeout(LONG));
     probe.until(Event::Began(1)).await;
     let other = Serving::probe(&Probe::default(), ServerConfig::default()).await;
-    registry.now(&[other.address()]);
+    registry.set(&[other.address()]);
     until_used(&client, [other.address()]).await;
-    assert_eq!(relay.count().open, 1, "a call is in flight there");
+    assert_eq!(relay.count().open, 1, "a call is in flight on the delisted connection");
     probe.release(1);
-    assert_eq!(held.end().await.expect("it finishes"), 1);
+    assert_eq!(held.end().await.expect("the call succeeds"), 1);
     relay.until(|count| count.open == 0).await;
     assert_eq!(relay.count().accepted, 1);
 }
 
 #[tokio::test]
-async fn a_registry_that_forgets_does_not_take_away_providers_that_answer() {
+async fn client_keeps_delisted_providers_that_answer() {
     let ((one, first), (two, second)) = {
         let (one, two) = (Probe::default(), Probe::default());
         let first = Serving::probe(&one, ServerConfig::default()).await;
         let second = Serving::probe(&two, ServerConfig::default()).await;
         ((one, first), (two, second))
     };
-    let registry = Says::these(&[first.address()]);
+    let registry = TestRegistry::new(&[first.address()]);
     let client = client_of(Arc::clone(&registry) as _, ClientConfig::default());
     until_used(&client, [first.address()]).await;
-    // A list without it: once the other is used, this list was read; and the first is used still.
-    registry.now(&[second.address()]);
+    // The first answer of the second provider proves that the client has read the list without the first one.
+    registry.set(&[second.address()]);
     until_used(&client, [second.address()]).await;
     until_used(&client, [first.address(), second.address()]).await;
-    // And a list of nobody.
-    registry.now(&[]);
+    // An empty list removes no provider either.
+    registry.set(&[]);
     for _ in 0..200 {
-        client.echo("x".to_owned()).await.expect("they answer, whatever the registry says");
+        client.echo("x".to_owned()).await.expect("delisted providers still answer");
     }
     until_used(&client, [first.address(), second.address()]).await;
-    // One that is not listed and does not answer is forgotten.
+    // The client drops a provider that is neither listed nor answers.
     first.kill().await;
     second.kill().await;
     let is_unresolved = |error: &Error| error.phase() == Some(Phase::Resolve);
@@ -321,23 +321,24 @@ async fn a_registry_that_forgets_does_not_take_away_providers_that_answer() {
 }
 
 #[tokio::test]
-async fn an_address_that_two_services_list_has_one_connection() {
+async fn services_share_one_connection_per_address() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    let client = Client::builder().registry(Says::these(&[relay.address()]) as _).build().expect("a valid config");
+    let client =
+        Client::builder().registry(TestRegistry::new(&[relay.address()]) as _).build().expect("the config is valid");
     let (listed, other) = (ProbingClient::new(client.clone()), other::OtherClient::new(client));
-    listed.echo("x".to_owned()).await.expect("it is answered");
+    listed.echo("x".to_owned()).await.expect("the call succeeds");
     let error = other.nothing().await.unwrap_err();
-    assert_eq!(error.code(), Code::Unimplemented, "another service, the same server: {error:?}");
-    listed.echo("x".to_owned()).address(relay.address()).await.expect("it is answered");
+    assert_eq!(error.code(), Code::Unimplemented, "the same server does not serve the other service: {error:?}");
+    listed.echo("x".to_owned()).address(relay.address()).await.expect("the call succeeds");
     assert_eq!(relay.count().accepted, 1);
 }
 
 mod other {
     use rpc_core::rpc_service;
 
-    /// A service of another name.
+    /// A second service.
     #[rpc_service(name = "test.Other")]
     pub(crate) trait Other {
         async fn nothing(&self);
@@ -345,55 +346,61 @@ mod other {
 }
 
 #[tokio::test]
-async fn the_last_client_that_is_dropped_closes_its_connections() {
+async fn dropping_last_client_closes_connections() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    let client = client_of(Says::these(&[relay.address()]), ClientConfig::default());
+    let client = client_of(TestRegistry::new(&[relay.address()]), ClientConfig::default());
     let clone = client.clone();
-    client.echo("x".to_owned()).await.expect("it is answered");
+    client.echo("x".to_owned()).await.expect("the call succeeds");
     drop(client);
-    clone.echo("x".to_owned()).await.expect("it is answered");
+    clone.echo("x".to_owned()).await.expect("the call succeeds");
     drop(clone);
     relay.until(|count| count.open == 0).await;
     assert_eq!(relay.count().accepted, 1);
 }
 
 #[tokio::test]
-async fn a_registry_that_names_a_provider_twice_or_anew_keeps_its_connection() {
-    let registry = Arc::new(Memory::named("named-anew"));
+async fn repeated_registration_keeps_connection() {
+    let registry = Arc::new(Memory::named("repeated-registration"));
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    registry.register(&PROBE, Instance::new(relay.address())).await.expect("it is listed");
+    registry.register(&PROBE, Instance::new(relay.address())).await.expect("the registration succeeds");
     let client = client_of(Arc::clone(&registry) as _, ClientConfig::default());
-    client.echo("x".to_owned()).await.expect("it is answered");
+    client.echo("x".to_owned()).await.expect("the call succeeds");
     for weight in [2.0, 3.0] {
-        registry.register(&PROBE, Instance::new(relay.address()).with_weight(weight)).await.expect("it is listed");
-        registry.deregister(&PROBE, relay.address()).await.expect("it is taken off");
-        registry.register(&PROBE, Instance::new(relay.address()).with_weight(weight)).await.expect("it is listed");
-        client.echo("x".to_owned()).await.expect("it is answered");
+        registry
+            .register(&PROBE, Instance::new(relay.address()).with_weight(weight))
+            .await
+            .expect("the registration succeeds");
+        registry.deregister(&PROBE, relay.address()).await.expect("the deregistration succeeds");
+        registry
+            .register(&PROBE, Instance::new(relay.address()).with_weight(weight))
+            .await
+            .expect("the registration succeeds");
+        client.echo("x".to_owned()).await.expect("the call succeeds");
     }
     assert_eq!(relay.count().accepted, 1);
 }
 
 #[tokio::test]
-async fn a_goodbye_makes_the_client_come_again_elsewhere() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let registry = Says::these(&[listener.local_addr().expect("it has an address")]);
+async fn goaway_moves_new_calls_to_new_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
+    let registry = TestRegistry::new(&[listener.local_addr().expect("the listener has an address")]);
     let client = client_of(Arc::clone(&registry) as _, ClientConfig::default().with_wait_for_ready(true));
     let call = Task::begin(client.hold(1).timeout(LONG));
-    let mut leaves = Scripted::accept(&listener).await;
-    let request = leaves.receive_type(FrameType::Request).await;
-    let goodbye = rpc_core::frame::Header::empty(FrameType::Goaway, 0);
-    leaves.send(&rpc_core::frame::Frame { header: goodbye, body: vec![0, 0].into() }).await;
-    // What is in flight finishes there.
+    let mut draining = Scripted::accept(&listener).await;
+    let request = draining.receive_type(FrameType::Request).await;
+    let goaway = rpc_core::frame::Header::empty(FrameType::Goaway, 0);
+    draining.send(&rpc_core::frame::Frame { header: goaway, body: vec![0, 0].into() }).await;
+    // The call in flight finishes on the draining connection.
     let header = rpc_core::frame::Header { frame_type: FrameType::Response, ..request.header };
     let body = [&[0, 0][..], &1_u64.to_le_bytes()].concat().into();
-    leaves.send(&rpc_core::frame::Frame { header, body }).await;
-    assert_eq!(call.end().await.expect("it is answered"), 1);
-    assert_eq!(leaves.receive().await, None, "the client leaves once nothing is in flight");
-    // The next is sent on another connection.
+    draining.send(&rpc_core::frame::Frame { header, body }).await;
+    assert_eq!(call.end().await.expect("the call succeeds"), 1);
+    assert_eq!(draining.receive().await, None, "the client closes the connection once no call is in flight");
+    // The client sends the next call on another connection.
     let _call = Task::begin(client.hold(2).timeout(LONG));
     let mut next = Scripted::accept(&listener).await;
     next.receive_type(FrameType::Request).await;

@@ -1,4 +1,4 @@
-//! A call ends by its deadline, whatever the handler, the network and the registry do; and nothing of it goes on.
+//! A call ends at its deadline whatever the handler, the network and the registry do, and its handler ends too.
 
 use std::{
     future::poll_fn,
@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// A call's time where the call is to run out of it.
+/// Timeout of a call that must exceed it.
 const SHORT: Duration = Duration::from_millis(100);
 
 fn client() -> ProbingClient<Client> {
@@ -41,35 +41,35 @@ async fn probe() -> (Probe, Serving) {
     (probe, serving)
 }
 
-/// Starts to listen where nobody is let in any more: a connect waits for its end.
+/// Returns a listener with a full backlog, so that further connects hang.
 async fn black_hole() -> (TcpListener, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().expect("a socket can be made");
-    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
-    let listener = socket.listen(1).expect("it listens");
-    let address = listener.local_addr().expect("it has an address");
+    let socket = TcpSocket::new_v4().expect("cannot create a socket");
+    socket.bind("127.0.0.1:0".parse().expect("the address is valid")).expect("no port is free");
+    let listener = socket.listen(1).expect("the socket listens");
+    let address = listener.local_addr().expect("the listener has an address");
     let mut waiting = Vec::new();
-    // Until the queue of those who wait to be accepted is full.
+    // Fills the backlog.
     while let Ok(connected) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
-        waiting.push(connected.expect("it listens"));
+        waiting.push(connected.expect("the connect succeeds"));
     }
     (listener, waiting)
 }
 
 #[tokio::test]
-async fn a_handler_slower_than_the_timeout_is_dropped_and_its_caller_told() {
+async fn timeout_drops_handler_and_fails_call() {
     let (probe, serving) = probe().await;
     let error = client().hold(1).address(serving.address()).timeout(SHORT).await.unwrap_err();
     assert!(error.is_timeout() && !error.is_retryable(), "{error:?}");
-    // Which clock rings first, the caller's or the server's, is nobody's promise.
+    // Either the caller or the server notices the deadline first.
     assert!(matches!(error.delivery(), Delivery::Unknown | Delivery::Answered), "{error:?}");
     assert_eq!((error.phase(), error.peer()), (Some(Phase::Wait), Some(serving.address())));
     probe.until(Event::Dropped(1)).await;
 }
 
 #[tokio::test]
-async fn the_server_ends_a_call_by_itself_and_sends_no_late_work() {
+async fn server_enforces_deadline_and_answers_once() {
     let (probe, serving) = probe().await;
-    // A caller that does not look at its clock.
+    // This caller does not enforce the deadline itself.
     let mut caller = Scripted::connect(serving.address()).await;
     caller.send(&request(7, "test.Probe:1.0/hold", SHORT, &1_u64)).await;
     let answer = caller.receive_type(FrameType::Response).await;
@@ -77,15 +77,15 @@ async fn the_server_ends_a_call_by_itself_and_sends_no_late_work() {
     assert_eq!(head(answer).0.status.code(), Code::DeadlineExceeded);
     probe.until(Event::Dropped(1)).await;
     probe.release(1);
-    // What comes next is the answer to what is asked next.
-    assert_eq!(caller.ping(1).await.expect("the connection lives").header.frame_type, FrameType::Pong);
-    // The id may be used again, and finds its own answer.
+    // The next frame answers the next request: the server sends no second answer.
+    assert_eq!(caller.ping(1).await.expect("the connection is open").header.frame_type, FrameType::Pong);
+    // The caller can reuse the id and receives the new call's answer.
     caller.send(&request(7, "test.Probe:1.0/hold", Duration::from_secs(50), &1_u64)).await;
     assert_eq!(head(caller.receive_type(FrameType::Response).await).0.status.code(), Code::Ok);
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_over_when_it_arrives_does_not_run() {
+async fn server_rejects_expired_call() {
     let (probe, serving) = probe().await;
     let mut caller = Scripted::connect(serving.address()).await;
     caller.send(&request(1, "test.Probe:1.0/hold", Duration::ZERO, &1_u64)).await;
@@ -95,7 +95,7 @@ async fn a_call_whose_time_is_over_when_it_arrives_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_call_without_time_is_not_sent() {
+async fn client_does_not_send_call_with_zero_timeout() {
     let (probe, serving) = probe().await;
     let error = client().hold(1).address(serving.address()).timeout(Duration::ZERO).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::NotExecuted), "{error:?}");
@@ -103,22 +103,22 @@ async fn a_call_without_time_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_provider_that_never_answers_costs_no_more_than_the_timeout() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
+async fn unanswered_call_ends_at_its_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     let call = Task::begin(client().hold(1).address(address).timeout(SHORT));
     let mut provider = Scripted::accept(&listener).await;
     let sent = provider.receive_type(FrameType::Request).await;
     let error = call.end().await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, Delivery::Unknown), "{error:?}");
-    // The provider is told to stop.
+    // The client cancels the call at the provider.
     assert_eq!(provider.receive_type(FrameType::Cancel).await.header.id, sent.header.id);
 }
 
 #[tokio::test]
-async fn a_late_answer_reaches_nobody() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
+async fn client_discards_late_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     let client = client();
     let call = Task::begin(client.hold(1).address(address).timeout(SHORT));
     let mut provider = Scripted::accept(&listener).await;
@@ -126,40 +126,40 @@ async fn a_late_answer_reaches_nobody() {
     assert!(call.end().await.is_err());
     let call = Task::begin(client.hold(2).address(address).timeout(Duration::from_secs(50)));
     let next = provider.receive_type(FrameType::Request).await;
-    assert_ne!(late.header.id, next.header.id, "an id in flight is not used again");
+    assert_ne!(late.header.id, next.header.id, "the client does not reuse the id of an unanswered call");
     for (frame, key) in [(late, 1_u64), (next, 2)] {
         let header = rpc_core::frame::Header { frame_type: FrameType::Response, ..frame.header };
         let body = [&[0, 0][..], &key.to_le_bytes()].concat().into();
         provider.send(&rpc_core::frame::Frame { header, body }).await;
     }
-    assert_eq!(call.end().await.expect("it is answered"), 2);
+    assert_eq!(call.end().await.expect("the call succeeds"), 2);
 }
 
 #[tokio::test]
-async fn dropping_a_call_tells_the_provider() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
+async fn dropping_call_sends_cancel() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     let client = client();
     let call = Task::begin(client.hold(1).address(address).timeout(Duration::from_secs(50)));
     let mut provider = Scripted::accept(&listener).await;
     let sent = provider.receive_type(FrameType::Request).await;
-    call.drop_it().await;
+    call.abort().await;
     let cancel = provider.receive_type(FrameType::Cancel).await;
     assert_eq!((cancel.header.id, cancel.body.len()), (sent.header.id, 0));
 }
 
 #[tokio::test]
-async fn dropping_a_call_drops_its_handler() {
+async fn dropping_call_drops_its_handler() {
     let (probe, serving) = probe().await;
     let client = client();
     let call = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
     probe.until(Event::Began(1)).await;
-    call.drop_it().await;
+    call.abort().await;
     probe.until(Event::Dropped(1)).await;
 }
 
 #[tokio::test]
-async fn a_broken_connection_drops_the_handlers_of_its_calls() {
+async fn broken_connection_drops_its_handlers() {
     let (probe, serving) = probe().await;
     let relay = Relay::to(serving.address()).await;
     let call = Task::begin(client().hold(1).address(relay.address()).timeout(Duration::from_secs(50)));
@@ -171,20 +171,20 @@ async fn a_broken_connection_drops_the_handlers_of_its_calls() {
 }
 
 #[tokio::test]
-async fn what_a_handler_started_learns_that_nobody_waits() {
+async fn cancellation_reaches_tasks_of_handler() {
     let (probe, serving) = probe().await;
     let client = client();
-    // Given up.
+    // The caller drops the call.
     let call = Task::begin(client.watch_over(1).address(serving.address()).timeout(Duration::from_secs(50)));
     probe.until(Event::Began(1)).await;
     assert_eq!(probe.count(|event| *event == Event::Cancelled(1)), 0);
-    call.drop_it().await;
+    call.abort().await;
     probe.until(Event::Cancelled(1)).await;
-    // Run out of time.
+    // The call exceeds its deadline.
     let call = Task::begin(client.watch_over(2).address(serving.address()).timeout(SHORT));
     probe.until_all(&[Event::Began(2), Event::Cancelled(2)]).await;
     assert!(call.end().await.unwrap_err().is_timeout());
-    // Gone.
+    // The connection breaks.
     let relay = Relay::to(serving.address()).await;
     let call = Task::begin(client.watch_over(3).address(relay.address()).timeout(Duration::from_secs(50)));
     probe.until(Event::Began(3)).await;
@@ -194,10 +194,10 @@ async fn what_a_handler_started_learns_that_nobody_waits() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_black_hole_ends_at_the_deadline() {
+async fn connect_to_black_hole_ends_at_deadline() {
     let (listener, _waiting) = black_hole().await;
-    let address = listener.local_addr().expect("it has an address");
-    // Less than the time of an attempt to connect.
+    let address = listener.local_addr().expect("the listener has an address");
+    // The timeout is shorter than the connect timeout.
     let error = in_time(client().hold(1).address(address).timeout(SHORT)).await.unwrap_err();
     assert!(matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded), "{error:?}");
     assert_eq!((error.phase(), error.delivery()), (Some(Phase::Connect), Delivery::NotExecuted), "{error:?}");
@@ -205,22 +205,22 @@ async fn connecting_to_a_black_hole_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_black_hole_ends_when_the_attempt_does() {
+async fn connect_to_black_hole_ends_at_connect_timeout() {
     let (listener, _waiting) = black_hole().await;
-    let address = listener.local_addr().expect("it has an address");
+    let address = listener.local_addr().expect("the listener has an address");
     let config = ClientConfig::default().with_connect_timeout(SHORT);
-    let client = ProbingClient::new(Client::builder().config(config).build().expect("a valid config"));
-    // Far more time than this test has.
+    let client = ProbingClient::new(Client::builder().config(config).build().expect("the config is valid"));
+    // The timeout is far longer than the test may take.
     let call = client.hold(1).address(address).timeout(Duration::from_secs(3600));
     let error = in_time(call).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
 }
 
-/// A registry that says what a test lets it say.
+/// A registry whose list a test sets.
 #[derive(Debug)]
-struct Says(watch::Sender<Option<Arc<[Instance]>>>);
+struct TestRegistry(watch::Sender<Option<Arc<[Instance]>>>);
 
-impl Discovery for Says {
+impl Discovery for TestRegistry {
     fn watch(&self, _: &ServiceId) -> Addresses {
         self.0.subscribe()
     }
@@ -231,73 +231,73 @@ impl Discovery for Says {
 }
 
 #[tokio::test]
-async fn a_registry_that_has_not_answered_is_named_at_the_deadline() {
+async fn deadline_error_names_unresponsive_registry() {
     let (probe, serving) = probe().await;
-    let registry = Arc::new(Says(watch::Sender::new(None)));
-    let client = Client::builder().registry(Arc::clone(&registry) as _).build().expect("a valid config");
+    let registry = Arc::new(TestRegistry(watch::Sender::new(None)));
+    let client = Client::builder().registry(Arc::clone(&registry) as _).build().expect("the config is valid");
     let client = ProbingClient::new(client);
     let begun = Instant::now();
     let error = in_time(client.hold(1).timeout(SHORT)).await.unwrap_err();
-    assert!(begun.elapsed() >= SHORT, "it might have answered still");
+    assert!(begun.elapsed() >= SHORT, "the call waits for the registry until its deadline");
     assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Resolve)), "{error:?}");
     assert!(error.message().contains("test://a-registry") && error.message().contains("test.Probe:1.0"), "{error}");
     assert!(error.is_retryable());
-    // A call that waits goes on as soon as the registry answers.
+    // A waiting call continues as soon as the registry answers.
     let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
     assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
     registry.0.send_replace(Some([Instance::new(serving.address())].into()));
     probe.release_all();
-    assert_eq!(in_time(call).await.expect("it is answered"), 2);
+    assert_eq!(in_time(call).await.expect("the call succeeds"), 2);
 }
 
 #[tokio::test]
-async fn no_provider_is_told_at_once() {
+async fn empty_registry_fails_call_at_once() {
     let registry = Arc::new(Memory::named("no-provider"));
-    let client = Client::builder().registry(registry).build().expect("a valid config");
-    // Far more time than this test has.
+    let client = Client::builder().registry(registry).build().expect("the config is valid");
+    // The timeout is far longer than the test may take.
     let error = in_time(ProbingClient::new(client).hold(1).timeout(Duration::from_secs(3600))).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Resolve)), "{error:?}");
     assert!(error.message().contains("memory:no-provider") && error.message().contains("test.Probe:1.0"), "{error}");
 }
 
 #[tokio::test]
-async fn calls_that_fail_at_once_let_others_go_on() {
-    let client = Client::builder().registry(Arc::new(Memory::named("starving"))).build().expect("a valid config");
+async fn failing_calls_do_not_starve_other_tasks() {
+    let client = Client::builder().registry(Arc::new(Memory::named("starving"))).build().expect("the config is valid");
     let client = ProbingClient::new(client);
     assert!(client.echo("x".to_owned()).await.is_err());
-    let went_on = Arc::new(AtomicBool::new(false));
+    let other_ran = Arc::new(AtomicBool::new(false));
     let _other = Task::begin({
-        let went_on = Arc::clone(&went_on);
-        async move { went_on.store(true, Ordering::Relaxed) }
+        let other_ran = Arc::clone(&other_ran);
+        async move { other_ran.store(true, Ordering::Relaxed) }
     });
     for _ in 0..10_000 {
         assert!(client.echo("x".to_owned()).await.is_err());
     }
-    assert!(went_on.load(Ordering::Relaxed));
+    assert!(other_ran.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
-async fn a_provider_that_refuses_connections_is_told_at_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
+async fn refused_connection_fails_call_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     drop(listener);
     let registry = Arc::new(Memory::named("refusing-provider"));
-    registry.register(&PROBE, Instance::new(address)).await.expect("it is listed");
-    let client = Client::builder().registry(registry).build().expect("a valid config");
+    registry.register(&PROBE, Instance::new(address)).await.expect("the registration succeeds");
+    let client = Client::builder().registry(registry).build().expect("the config is valid");
     let error = in_time(ProbingClient::new(client).hold(1).timeout(Duration::from_secs(3600))).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Connect)), "{error:?}");
     assert!(error.is_retryable() && error.message().contains(&address.to_string()), "{error}");
 }
 
 #[tokio::test]
-async fn wait_for_ready_waits_for_a_provider_to_the_deadline() {
+async fn wait_for_ready_waits_until_deadline() {
     let registry = Arc::new(Memory::named("wait-for-ready"));
     let config = ClientConfig::default().with_wait_for_ready(true);
-    let client = Client::builder().registry(registry.clone()).config(config).build().expect("a valid config");
+    let client = Client::builder().registry(registry.clone()).config(config).build().expect("the config is valid");
     let client = ProbingClient::new(client);
     let begun = Instant::now();
     let error = in_time(client.hold(1).timeout(SHORT)).await.unwrap_err();
-    assert!(begun.elapsed() >= SHORT, "somebody might have come still");
+    assert!(begun.elapsed() >= SHORT, "the call waits for a provider until its deadline");
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
 
     let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
@@ -305,13 +305,13 @@ async fn wait_for_ready_waits_for_a_provider_to_the_deadline() {
     let probe = Probe::default();
     probe.release_all();
     let _serving = Serving::start(Server::builder().service(probe.server()).registry(registry)).await;
-    assert_eq!(in_time(call).await.expect("it is answered"), 2);
+    assert_eq!(in_time(call).await.expect("the call succeeds"), 2);
 }
 
 #[tokio::test]
-async fn a_one_way_call_has_its_deadline_too() {
+async fn one_way_call_respects_its_deadline() {
     let (listener, _waiting) = black_hole().await;
-    let address = listener.local_addr().expect("it has an address");
+    let address = listener.local_addr().expect("the listener has an address");
     let error = in_time(client().tell("x".to_owned()).address(address).timeout(SHORT)).await.unwrap_err();
     assert_eq!(error.delivery(), Delivery::NotExecuted, "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! A server leaves in order: off the list, a word to its callers, what runs finishes; and it ends in time.
+//! A server drains: it deregisters, sends goaway, finishes running calls, and ends by its drain timeout.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use tests::{
 };
 use tokio::net::TcpStream;
 
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn client() -> ProbingClient<Client> {
@@ -29,68 +29,68 @@ fn client() -> ProbingClient<Client> {
 }
 
 #[tokio::test]
-async fn what_runs_finishes_and_then_the_server_ends() {
+async fn drain_finishes_running_calls_and_ends_server() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client();
     let held: Vec<_> =
         (0..10).map(|key| Task::begin(client.hold(key).address(serving.address()).timeout(LONG))).collect();
     probe.until_all(&(0..10).map(Event::Began).collect::<Vec<_>>()).await;
-    let mut witness = Scripted::connect(serving.address()).await;
-    assert_eq!(witness.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
+    let mut idle = Scripted::connect(serving.address()).await;
+    assert_eq!(idle.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
 
     serving.stop();
-    let (why, _) = head(witness.receive_type(FrameType::Goaway).await);
-    assert_eq!(why.status.code(), Code::Unavailable);
+    let (reason, _) = head(idle.receive_type(FrameType::Goaway).await);
+    assert_eq!(reason.status.code(), Code::Unavailable);
     assert_eq!(probe.count(|event| matches!(event, Event::Ended(_) | Event::Dropped(_))), 0);
     probe.release_all();
     for (key, call) in (0..10).zip(held) {
-        assert_eq!(call.end().await.expect("it finishes"), key);
+        assert_eq!(call.end().await.expect("the call succeeds"), key);
     }
-    serving.ended().await.expect("it ends in order");
-    assert_eq!(witness.receive().await, None);
+    serving.ended().await.expect("the server shuts down gracefully");
+    assert_eq!(idle.receive().await, None);
 }
 
 #[tokio::test]
-async fn a_call_that_crosses_the_goodbye_is_served() {
+async fn drain_serves_calls_that_cross_the_goaway() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, ServerConfig::default()).await;
     let mut caller = Scripted::connect(serving.address()).await;
-    assert_eq!(caller.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
+    assert_eq!(caller.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
     serving.stop();
     caller.receive_type(FrameType::Goaway).await;
-    // Sent by who has not read the goodbye yet.
+    // The caller sends these requests as if it had not read the goaway yet.
     caller.send(&request(1, "test.Probe:1.0/echo", LONG, &"x")).await;
     assert_eq!(head(caller.receive_type(FrameType::Response).await).0.status.code(), Code::Ok);
     caller.send(&request(2, "test.Probe:1.0/hold", LONG, &2_u64)).await;
     probe.until(Event::Began(2)).await;
     probe.release(2);
     assert_eq!(head(caller.receive_type(FrameType::Response).await).0.status.code(), Code::Ok);
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_after_the_goodbye() {
+async fn draining_server_refuses_new_connections() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, ServerConfig::default()).await;
     let address = serving.address();
     let mut caller = Scripted::connect(address).await;
-    assert_eq!(caller.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
+    assert_eq!(caller.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
     serving.stop();
     caller.receive_type(FrameType::Goaway).await;
     assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
 }
 
 #[tokio::test]
-async fn a_server_without_callers_ends_at_once() {
+async fn drain_without_callers_ends_at_once() {
     let mut serving = Serving::probe(&Probe::default(), ServerConfig::default()).await;
     serving.stop();
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
 }
 
 #[tokio::test]
-async fn a_handler_that_never_ends_is_dropped_when_the_drains_time_is_over() {
+async fn drain_timeout_drops_running_handlers() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_drain_timeout(Duration::from_millis(200));
     let mut serving = Serving::probe(&probe, config).await;
@@ -98,14 +98,14 @@ async fn a_handler_that_never_ends_is_dropped_when_the_drains_time_is_over() {
     let held = Task::begin(client.hold(1).address(serving.address()).timeout(LONG));
     probe.until(Event::Began(1)).await;
     serving.stop();
-    serving.ended().await.expect("it ends nevertheless");
-    // Nothing of it goes on after the server has ended.
+    serving.ended().await.expect("the server ends at its drain timeout");
+    // The handler ends before the server does.
     assert_eq!(probe.count(|event| *event == Event::Dropped(1)), 1);
     assert_eq!(held.end().await.unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]
-async fn dropping_the_server_drops_its_handlers() {
+async fn dropping_server_drops_its_handlers() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client();
@@ -117,8 +117,8 @@ async fn dropping_the_server_drops_its_handlers() {
 }
 
 #[tokio::test]
-async fn it_is_off_the_list_before_it_says_goodbye() {
-    let registry = Arc::new(Memory::named("off-the-list"));
+async fn server_deregisters_before_it_sends_goaway() {
+    let registry = Arc::new(Memory::named("deregistration"));
     let probe = Probe::default();
     let config = ServerConfig::default().with_drain_notice(Duration::from_millis(50));
     let server = Server::builder().service(probe.server()).registry(Arc::clone(&registry) as _).config(config);
@@ -127,22 +127,22 @@ async fn it_is_off_the_list_before_it_says_goodbye() {
     let is_listed = |count: usize| {
         let mut list = list.clone();
         async move {
-            let as_many = list.wait_for(|list| list.as_ref().is_some_and(|list| list.len() == count));
-            drop(in_time(as_many).await.expect("the registry lives"));
+            let listed = list.wait_for(|list| list.as_ref().is_some_and(|list| list.len() == count));
+            drop(in_time(listed).await.expect("the registry exists"));
         }
     };
     is_listed(1).await;
     let mut caller = Scripted::connect(serving.address()).await;
-    assert_eq!(caller.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
+    assert_eq!(caller.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
     serving.stop();
     caller.receive_type(FrameType::Goaway).await;
     assert_eq!(list.borrow_and_update().as_ref().map(|list| list.len()), Some(0));
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
-    let registry = Arc::new(Memory::named("not-one-call-fails"));
+async fn rolling_restart_fails_no_call() {
+    let registry = Arc::new(Memory::named("rolling-restart"));
     let (one, other) = (Probe::default(), Probe::default());
     let config = ServerConfig::default().with_drain_notice(Duration::from_millis(50));
     let server = |probe: &Probe| {
@@ -151,7 +151,7 @@ async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
     let mut first = Serving::start(server(&one)).await;
     let _second = Serving::start(server(&other)).await;
     let client = Client::builder().registry(Arc::clone(&registry) as _).config(ClientConfig::default());
-    let client = ProbingClient::new(client.build().expect("a valid config"));
+    let client = ProbingClient::new(client.build().expect("the config is valid"));
     until_ok(async || client.echo("first".to_owned()).await).await;
 
     let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -160,7 +160,7 @@ async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
             let (client, stop, calls) = (client.clone(), Arc::clone(&stop), Arc::clone(&calls));
             Task::begin(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    // Not a method that may be called again: nothing may be lost by itself.
+                    // Not idempotent: the client does not retry a call that may have executed.
                     client.echo("x".to_owned()).await?;
                     calls.fetch_add(1, Ordering::Relaxed);
                 }
@@ -177,7 +177,7 @@ async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
         served(&other, 200).await;
         let address = first.address();
         first.stop();
-        first.ended().await.expect("it ends in order");
+        first.ended().await.expect("the server shuts down gracefully");
         served(&other, 200).await;
         first = Serving::start_on(server(&one), address).await;
     }
@@ -191,11 +191,11 @@ async fn not_one_call_fails_while_a_provider_drains_and_comes_back() {
 }
 
 #[tokio::test]
-async fn it_may_be_stopped_before_the_registry_took_it() {
+async fn server_stops_before_its_registration_completes() {
     let registry = Arc::new(Memory::named("stopped-early"));
     let server = Server::builder().service(Probe::default().server()).registry(Arc::clone(&registry) as _);
     let server = server.config(ServerConfig::default().with_drain_notice(Duration::ZERO));
-    let server = server.bind("127.0.0.1:0").await.expect("it binds");
-    in_time(server.run_until(std::future::ready(()))).await.expect("it ends in order");
+    let server = server.bind("127.0.0.1:0").await.expect("the server binds");
+    in_time(server.run_until(std::future::ready(()))).await.expect("the server shuts down gracefully");
     assert_eq!(registry.watch(&PROBE).borrow().as_ref().map(|list| list.len()), Some(0));
 }

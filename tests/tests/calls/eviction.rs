@@ -1,7 +1,6 @@
-//! A provider that never comes back: after its 12th failure in a row it is left alone, and comes back when the registry says it
-//! anew.
+//! Eviction of a dead provider after its 12th failure in a row, and its return after a new registration.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     io,
@@ -26,7 +25,7 @@ use tests::{
     relay::Mode,
 };
 
-/// TCP, and how often one address was connected to.
+/// A TCP connector that counts the connects to one address.
 #[derive(Clone)]
 struct Counting {
     counted: SocketAddr,
@@ -42,53 +41,53 @@ impl Connect for Counting {
     }
 }
 
-/// Lets one of two providers die so, and watches how it is left alone and taken up again.
-async fn evict(how: Mode) {
+/// Makes one of two providers fail with `mode`, and checks its eviction and its return.
+async fn evict(mode: Mode) {
     let directory = tempfile::tempdir().unwrap();
     let open = || Branch::open(directory.path(), Duration::from_millis(2));
-    let (dying, sound) = (open().await, open().await);
-    let registry = Arc::new(Memory::named(&format!("eviction {how:?}")));
-    for branch in [&dying, &sound] {
+    let (dead, healthy) = (open().await, open().await);
+    let registry = Arc::new(Memory::named(&format!("eviction {mode:?}")));
+    for branch in [&dead, &healthy] {
         registry.register(&LEDGER, Instance::new(branch.address())).await.unwrap();
     }
-    let connects = Counting { counted: dying.address(), count: Arc::default() };
+    let connects = Counting { counted: dead.address(), count: Arc::default() };
     let config = ClientConfig::default().with_cache_directory(None);
     let client = Client::builder().registry(registry.clone()).connector(connects.clone()).config(config);
     let client = client.build().unwrap();
     LedgerClient::new(client.clone()).look_up(0).wait_for_ready(true).await.unwrap();
-    until_ready(&client, &[dying.address(), sound.address()]).await;
+    until_ready(&client, &[dead.address(), healthy.address()]).await;
     let load = Load::begin(&client, 4, &[Kind::Idempotent], Duration::from_secs(5));
     let connects = || connects.count.load(Ordering::SeqCst);
     assert_eq!(connects(), 1);
 
-    dying.relay.set(how).await;
-    let died = Instant::now();
-    until_endpoints(&client, |endpoints| !endpoints.contains_key(&dying.address())).await;
-    let took = died.elapsed();
-    eprintln!("{how:?}: evicted {took:?} after its death");
+    dead.relay.set(mode).await;
+    let failed = Instant::now();
+    until_endpoints(&client, |endpoints| !endpoints.contains_key(&dead.address())).await;
+    let took = failed.elapsed();
+    eprintln!("{mode:?}: evicted {took:?} after the first failure");
     assert_eq!(connects(), 1 + 12);
-    // Half of 16.4 s is fixed and half is chance.
+    // The backoffs sum up to 16.4 s, of which jitter removes at most half.
     assert!(took > Duration::from_secs(8), "{took:?}");
-    let known = |client: &Client| client.explain(&LEDGER).candidates.iter().any(|c| c.address == dying.address());
-    in_step(&client, |client| !known(client)).await;
+    let known = |client: &Client| client.explain(&LEDGER).candidates.iter().any(|c| c.address == dead.address());
+    until_client(&client, |client| !known(client)).await;
 
-    // It serves again, and nobody looks: the list says nothing new.
-    dying.relay.set(Mode::Pass).await;
+    // The provider serves again. The client does not connect, because the list has not changed.
+    dead.relay.set(Mode::Pass).await;
     let evicted = Instant::now();
-    load.until_answers(&[sound.behind()], 300).await;
-    registry.register(&LEDGER, Instance::new(sound.address()).with_metadata("changed", "yes")).await.unwrap();
-    load.until_answers(&[sound.behind()], 300).await;
-    assert_eq!(connects(), 1 + 12, "it is left alone for 30 s while it is merely still listed");
-    registry.register(&LEDGER, Instance::new(dying.address()).with_metadata("started", "anew")).await.unwrap();
-    load.until_answers(&[dying.behind()], 1).await;
-    eprintln!("{how:?}: back in use {:?} after its eviction", evicted.elapsed());
-    assert!(evicted.elapsed() < Duration::from_secs(29), "it came back because 30 s had passed");
+    load.until_answers(&[healthy.behind()], 300).await;
+    registry.register(&LEDGER, Instance::new(healthy.address()).with_metadata("changed", "yes")).await.unwrap();
+    load.until_answers(&[healthy.behind()], 300).await;
+    assert_eq!(connects(), 1 + 12, "the client ignores an evicted provider for 30 s while its listing is unchanged");
+    registry.register(&LEDGER, Instance::new(dead.address()).with_metadata("started", "anew")).await.unwrap();
+    load.until_answers(&[dead.behind()], 1).await;
+    eprintln!("{mode:?}: back in use {:?} after its eviction", evicted.elapsed());
+    assert!(evicted.elapsed() < Duration::from_secs(29), "it returned only because 30 s had passed");
     assert_eq!(connects(), 1 + 12 + 1);
     load.end().await.expect_none_failed(Kind::Idempotent);
 }
 
-/// Waits until `wanted` is true of what a client knows.
-async fn in_step(client: &Client, wanted: impl Fn(&Client) -> bool) {
+/// Waits until `wanted` accepts the state of the client.
+async fn until_client(client: &Client, wanted: impl Fn(&Client) -> bool) {
     let mut changes = client.changes();
     let waited = tests::in_time(async {
         loop {
@@ -103,17 +102,17 @@ async fn in_step(client: &Client, wanted: impl Fn(&Client) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_refuses_connections_is_left_alone_after_twelve() {
+async fn client_evicts_refusing_provider_after_twelve_failures() {
     evict(Mode::Refuse).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_accepts_and_resets_connections_is_left_alone_after_twelve() {
+async fn client_evicts_resetting_provider_after_twelve_failures() {
     evict(Mode::Reset).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_leaves_the_list_is_left_alone_at_once() {
+async fn client_drops_delisted_dead_provider_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let gone = Branch::open(directory.path(), Duration::ZERO).await;
     let registry = Arc::new(Memory::named("leaves the list"));
@@ -130,5 +129,5 @@ async fn a_provider_that_leaves_the_list_is_left_alone_at_once() {
     assert!(error.message().contains("memory:leaves the list"), "{error}");
     let before = connects.count.load(Ordering::SeqCst);
     LedgerClient::new(client).look_up(2).wait_for_ready(true).timeout(Duration::from_millis(500)).await.unwrap_err();
-    assert_eq!(connects.count.load(Ordering::SeqCst), before, "nobody connects to what is not listed");
+    assert_eq!(connects.count.load(Ordering::SeqCst), before, "the client does not connect to a delisted provider");
 }

@@ -1,4 +1,4 @@
-//! Layers see every call, before and after, at both ends; and those that rpc-layers has do what they say.
+//! Layers of clients, servers and services, and the rate limit of rpc-layers.
 
 use std::{
     sync::{Arc, Mutex},
@@ -23,33 +23,33 @@ use tests::{
 };
 use tokio::{sync::watch, task};
 
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn caller() -> Client {
-    Client::builder().build().expect("a valid config")
+    Client::builder().build().expect("the config is valid")
 }
 
-/// Writes down what it sees. Clones write into the same.
+/// A layer that records calls and outcomes. Clones share the record.
 #[derive(Clone, Default)]
-struct Scribe {
+struct Recorder {
     name: &'static str,
     lines: Arc<watch::Sender<Vec<String>>>,
 }
 
-impl Scribe {
+impl Recorder {
     fn named(&self, name: &'static str) -> Self {
         Self { name, ..self.clone() }
     }
 
-    fn note(&self, line: String) {
+    fn record(&self, line: String) {
         self.lines.send_modify(|lines| lines.push(line));
     }
 
     async fn until(&self, line: &str) {
         let mut lines = self.lines.subscribe();
-        let waited = in_time(lines.wait_for(|lines| lines.iter().any(|known| known == line))).await;
-        drop(waited.expect("the scribe lives"));
+        let waited = in_time(lines.wait_for(|lines| lines.iter().any(|recorded| recorded == line))).await;
+        drop(waited.expect("the recorder owns the sender"));
     }
 
     fn lines(&self) -> Vec<String> {
@@ -57,61 +57,62 @@ impl Scribe {
     }
 }
 
-/// Notes how a call has ended, also when it is dropped.
-struct Ending<'a>(&'a Scribe, &'a Context, &'a str);
+/// Records the outcome of a call on drop.
+struct Ending<'a>(&'a Recorder, &'a Context, &'a str);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.note(format!("{}: {} ended with {:?}", self.0.name, self.2, self.1.outcome()));
+        self.0.record(format!("{}: {} ended with {:?}", self.0.name, self.2, self.1.outcome()));
     }
 }
 
-impl ServerLayer for Scribe {
+impl ServerLayer for Recorder {
     async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
         let method = arrival.method().name();
-        let tenant = arrival.context().metadata().get("tenant").unwrap_or("nobody");
-        self.note(format!("{}: {method} for {tenant}", self.name));
+        let tenant = arrival.context().metadata().get("tenant").unwrap_or("no tenant");
+        self.record(format!("{}: {method} for {tenant}", self.name));
         let _ending = Ending(self, arrival.context(), method);
         let served = next.run().await;
-        self.note(format!("{}: {}", self.name, served.code()));
+        self.record(format!("{}: {}", self.name, served.code()));
         served
     }
 }
 
-impl ClientLayer for Scribe {
+impl ClientLayer for Recorder {
     async fn call(&self, mut call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
-        self.note(format!("{}: {}", self.name, call.method.name()));
-        call.options.metadata.insert("tenant", self.name).expect("there is room");
+        self.record(format!("{}: {}", self.name, call.method.name()));
+        call.options.metadata.insert("tenant", self.name).expect("the metadata is within its limit");
         let outcome = next.run(call).await;
         let ended = outcome.as_ref().map(|reply| reply.is_application_error).map_err(Error::code);
-        self.note(format!("{}: {ended:?}", self.name));
+        self.record(format!("{}: {ended:?}", self.name));
         outcome
     }
 }
 
-async fn serving(scribe: &Scribe, probe: &Probe) -> Serving {
-    Serving::start(layered(scribe, probe)).await
+async fn serving(recorder: &Recorder, probe: &Probe) -> Serving {
+    Serving::start(layered(recorder, probe)).await
 }
 
-fn layered(scribe: &Scribe, probe: &Probe) -> ServerBuilder {
-    Server::builder().layer(scribe.named("server")).service(probe.server())
+fn layered(recorder: &Recorder, probe: &Probe) -> ServerBuilder {
+    Server::builder().layer(recorder.named("server")).service(probe.server())
 }
 
 #[tokio::test]
-async fn layers_of_a_server_see_the_calls_of_all_services_in_their_order() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
+async fn server_layers_wrap_all_services_in_order() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
     let server = Server::builder()
         .service(probe.server())
-        .layer(scribe.named("first"))
-        .layer(scribe.named("second"))
+        .layer(recorder.named("first"))
+        .layer(recorder.named("second"))
         .service(WireServer::new(Wired::default()));
     let serving = Serving::start(server).await;
     let (client, address) = (caller(), serving.address());
     let (probing, wire) = (ProbingClient::new(client.clone()), WireClient::new(client));
-    probing.echo("x".to_owned()).metadata("tenant", "a").address(address).await.expect("it is answered");
-    wire.echo("x".to_owned()).address(address).await.expect("it is answered");
-    probing.fail("why".to_owned()).address(address).await.expect_err("it fails");
-    let expected = ["echo for a", "echo for nobody", "fail for nobody"].into_iter().zip(["Ok", "Ok", "Application"]);
+    probing.echo("x".to_owned()).metadata("tenant", "a").address(address).await.expect("the call succeeds");
+    wire.echo("x".to_owned()).address(address).await.expect("the call succeeds");
+    probing.fail("why".to_owned()).address(address).await.expect_err("the service returns an error");
+    let expected =
+        ["echo for a", "echo for no tenant", "fail for no tenant"].into_iter().zip(["Ok", "Ok", "Application"]);
     let expected: Vec<_> = expected
         .flat_map(|(before, after)| {
             let ended = format!("{} ended with Some({after})", &before[..4]);
@@ -125,58 +126,58 @@ async fn layers_of_a_server_see_the_calls_of_all_services_in_their_order() {
             ]
         })
         .collect();
-    assert_eq!(scribe.lines(), expected);
+    assert_eq!(recorder.lines(), expected);
 }
 
 #[tokio::test]
-async fn a_layer_around_one_service_sees_no_other() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
+async fn service_layer_wraps_only_its_service() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
     let server = Server::builder()
-        .service(LayeredService::new(probe.server()).layer(scribe.named("one")))
+        .service(LayeredService::new(probe.server()).layer(recorder.named("one")))
         .service(WireServer::new(Wired::default()));
     let serving = Serving::start(server).await;
     let client = caller();
-    WireClient::new(client.clone()).echo("x".to_owned()).address(serving.address()).await.expect("it is answered");
-    assert!(scribe.lines().is_empty());
-    ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await.expect("it is answered");
-    assert!(!scribe.lines().is_empty());
+    WireClient::new(client.clone()).echo("x".to_owned()).address(serving.address()).await.expect("the call succeeds");
+    assert!(recorder.lines().is_empty());
+    ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await.expect("the call succeeds");
+    assert!(!recorder.lines().is_empty());
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_itself_gets_to_no_layer() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
-    let serving = serving(&scribe, &probe).await;
+async fn unknown_methods_bypass_layers() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
+    let serving = serving(&recorder, &probe).await;
     let mut peer = RawPeer::connect(serving.address()).await;
     for route in ["test.Probe:1.0/nothing", "no.Such:1.0/echo"] {
         let answer = peer.ask(&RawFrame::request(1, &RawHead::route(route), "{}")).await;
         assert_eq!(answer.status().0, Code::Unimplemented as u8);
     }
-    assert!(scribe.lines().is_empty());
+    assert!(recorder.lines().is_empty());
     assert_eq!(serving.handle().counts().unknown, 2);
 }
 
 #[tokio::test]
-async fn a_call_that_its_caller_may_not_make_gets_to_no_layer() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
-    let tokens = Tokens::new().with("ann", "the secret of ann, the caller").expect("a valid token");
-    let around_one = LayeredService::new(probe.server()).layer(scribe.named("one"));
-    let server = Server::builder().layer(scribe.named("all")).service(around_one).require_token(tokens);
+async fn denied_calls_bypass_layers() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
+    let tokens = Tokens::new().with("ann", "the secret of ann, the caller").expect("the token is valid");
+    let around_one = LayeredService::new(probe.server()).layer(recorder.named("one"));
+    let server = Server::builder().layer(recorder.named("all")).service(around_one).require_token(tokens);
     let serving = Serving::start(server.allow("test.Probe:1.0/echo", ["bob"])).await;
-    let token = Token::new("ann", "the secret of ann, the caller").expect("a valid token");
-    let probing = ProbingClient::new(Client::builder().token(token).build().expect("a valid config"));
+    let token = Token::new("ann", "the secret of ann, the caller").expect("the token is valid");
+    let probing = ProbingClient::new(Client::builder().token(token).build().expect("the config is valid"));
     let error = probing.echo("x".to_owned()).address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied, "{error:?}");
-    assert_eq!((scribe.lines(), probe.events()), (vec![], vec![]));
+    assert_eq!((recorder.lines(), probe.events()), (vec![], vec![]));
     probing.again("x".to_owned()).address(serving.address()).await.expect("it is allowed");
-    assert_eq!(scribe.lines()[..2], ["all: again for nobody", "one: again for nobody"]);
+    assert_eq!(recorder.lines()[..2], ["all: again for no tenant", "one: again for no tenant"]);
 }
 
-/// Refuses before the handler.
+/// Rejects every call before the handler.
 struct Guard(Option<Duration>);
 
 impl ServerLayer for Guard {
     async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
-        // Also after a wait.
+        // A layer can reject after it has waited.
         task::yield_now().await;
         match self.0 {
             None => next.refuse(Status::new(Code::PermissionDenied, "not you")),
@@ -186,26 +187,26 @@ impl ServerLayer for Guard {
 }
 
 #[tokio::test]
-async fn a_layer_may_refuse_before_the_handler_runs() {
-    let rest = Duration::from_millis(1);
+async fn layer_rejects_call_before_handler_executes() {
+    let retry_after = Duration::from_millis(1);
     for (guard, code, delivery) in [
         (Guard(None), Code::PermissionDenied, Delivery::Answered),
-        (Guard(Some(rest)), Code::ResourceExhausted, Delivery::NotExecuted),
+        (Guard(Some(retry_after)), Code::ResourceExhausted, Delivery::NotExecuted),
     ] {
-        let (scribe, probe) = (Scribe::default(), Probe::default());
-        let serving = Serving::start(layered(&scribe, &probe).layer(guard)).await;
+        let (recorder, probe) = (Recorder::default(), Probe::default());
+        let serving = Serving::start(layered(&recorder, &probe).layer(guard)).await;
         let probing = ProbingClient::new(caller());
         let error = probing.echo("x".to_owned()).address(serving.address()).await.unwrap_err();
         assert_eq!((error.code(), error.delivery()), (code, delivery), "{error:?}");
-        assert!(probe.events().is_empty(), "the handler did not run");
-        assert_eq!(scribe.lines()[1], format!("server: {code}"), "who stands before it learns of it");
+        assert!(probe.events().is_empty(), "the handler did not execute");
+        assert_eq!(recorder.lines()[1], format!("server: {code}"), "an outer layer observes the rejection");
     }
 }
 
-/// Neither runs nor refuses.
-struct Hole;
+/// Drops the call and never returns.
+struct DropsCall;
 
-impl ServerLayer for Hole {
+impl ServerLayer for DropsCall {
     async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
         drop(next);
         std::future::pending().await
@@ -213,113 +214,113 @@ impl ServerLayer for Hole {
 }
 
 #[tokio::test]
-async fn a_call_that_a_layer_drops_is_answered() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
-    let serving = Serving::start(layered(&scribe, &probe).layer(Hole)).await;
+async fn server_answers_call_that_layer_drops() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
+    let serving = Serving::start(layered(&recorder, &probe).layer(DropsCall)).await;
     let probing = ProbingClient::new(caller());
     let error = probing.echo("x".to_owned()).address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Internal, "{error:?}");
 }
 
 #[tokio::test]
-async fn a_layer_learns_how_a_call_ended_that_did_not_get_to_its_end() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
+async fn layer_observes_outcome_of_interrupted_call() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
     let config = ServerConfig::default().with_max_unattended(Duration::from_millis(20));
-    let serving = Serving::start(layered(&scribe, &probe).config(config)).await;
+    let serving = Serving::start(layered(&recorder, &probe).config(config)).await;
     let address = serving.address();
     let probing = ProbingClient::new(caller());
 
-    probing.hold_briefly(1).address(address).await.expect_err("it takes too long");
-    scribe.until("server: hold_briefly ended with Some(DeadlineExceeded)").await;
+    probing.hold_briefly(1).address(address).await.expect_err("the call exceeds its timeout");
+    recorder.until("server: hold_briefly ended with Some(DeadlineExceeded)").await;
 
     let held = Task::begin(probing.hold(2).address(address).timeout(LONG));
     probe.until(Event::Began(2)).await;
-    held.drop_it().await;
-    scribe.until("server: hold ended with Some(Cancelled)").await;
+    held.abort().await;
+    recorder.until("server: hold ended with Some(Cancelled)").await;
 
     for at_once in [true, false] {
         let error = probing.panic(at_once).address(address).await.unwrap_err();
         assert_eq!(error.code(), Code::Internal);
     }
-    scribe.until("server: panic ended with Some(Internal)").await;
+    recorder.until("server: panic ended with Some(Internal)").await;
 
-    // One-way, and so beyond the reach of its caller.
+    // A one-way call, which continues after its connection has ended.
     let head = RawHead::route("test.Probe:1.0/hold_again").with(RawHead::CALL_FLAGS, [1]);
     RawPeer::connect(address).await.send(RawFrame::request(1, &head, r#"{"key":3}"#).to_bytes()).await;
-    scribe.until("server: hold_again ended with Some(DeadlineExceeded)").await;
+    recorder.until("server: hold_again ended with Some(DeadlineExceeded)").await;
 }
 
 #[tokio::test]
-async fn a_layer_learns_how_a_call_ended_that_runs_once() {
-    let scribe = Scribe::default();
+async fn layer_observes_outcome_of_once_call() {
+    let recorder = Recorder::default();
     let service = WireServer::new(Wired::default());
-    let serving = Serving::start(Server::builder().service(service).layer(scribe.named("server"))).await;
+    let serving = Serving::start(Server::builder().service(service).layer(recorder.named("server"))).await;
     let wire = WireClient::new(caller());
     let call = wire.once_released().address(serving.address()).timeout(Duration::from_millis(20));
-    call.await.expect_err("nobody releases it");
-    scribe.until("server: once_released ended with Some(DeadlineExceeded)").await;
+    call.await.expect_err("the call exceeds its timeout");
+    recorder.until("server: once_released ended with Some(DeadlineExceeded)").await;
 }
 
-/// Notes on which task calls are begun.
+/// Records the task that executes each call.
 #[derive(Clone, Default)]
 struct Tasks(Arc<Mutex<Vec<task::Id>>>);
 
 impl ServerLayer for Tasks {
     async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
-        self.0.lock().expect("no one panics").push(task::id());
+        self.0.lock().expect("the lock is not poisoned").push(task::id());
         let served = next.run().await;
-        self.0.lock().expect("no one panics").push(task::id());
+        self.0.lock().expect("the lock is not poisoned").push(task::id());
         served
     }
 }
 
 #[tokio::test]
-async fn handlers_that_are_done_at_once_are_answered_inline_behind_layers_too() {
+async fn layers_keep_immediate_handlers_inline() {
     let (tasks, probe) = (Tasks::default(), Probe::default());
-    let server = Server::builder().service(probe.server()).layer(tasks.clone()).layer(Scribe::default());
+    let server = Server::builder().service(probe.server()).layer(tasks.clone()).layer(Recorder::default());
     let serving = Serving::start(server).await;
     let probing = ProbingClient::new(caller());
     for _ in 0..3 {
-        probing.echo("x".to_owned()).address(serving.address()).await.expect("it is answered");
+        probing.echo("x".to_owned()).address(serving.address()).await.expect("the call succeeds");
     }
-    let seen = tasks.0.lock().expect("no one panics").clone();
+    let seen = tasks.0.lock().expect("the lock is not poisoned").clone();
     assert_eq!(seen.len(), 6);
-    assert!(seen.iter().all(|id| *id == seen[0]), "all on the connection's own task: {seen:?}");
+    assert!(seen.iter().all(|id| *id == seen[0]), "the connection's own task executes all calls: {seen:?}");
 }
 
 #[tokio::test]
-async fn layers_of_a_client_change_calls_and_see_replies_in_their_order() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
+async fn client_layers_wrap_calls_in_order() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
-    let layered = Layered::new(caller()).layer(scribe.named("first")).layer(scribe.named("second"));
+    let layered = Layered::new(caller()).layer(recorder.named("first")).layer(recorder.named("second"));
     let (probing, address) = (ProbingClient::new(layered), serving.address());
-    let seen = probing.context().address(address).await.expect("it is answered");
-    assert_eq!(seen.metadata("tenant"), Some("first"), "the first that is found");
+    let seen = probing.context().address(address).await.expect("the call succeeds");
+    assert_eq!(seen.metadata("tenant"), Some("first"), "the outer layer's value comes first");
     assert_eq!(seen.metadata.len(), 2);
-    probing.fail("why".to_owned()).address(address).await.expect_err("it fails");
-    probing.panic(true).address(address).await.expect_err("it panics");
+    probing.fail("why".to_owned()).address(address).await.expect_err("the service returns an error");
+    probing.panic(true).address(address).await.expect_err("the handler panics");
     let expected = ["context", "fail", "panic"].into_iter().zip(["Ok(false)", "Ok(true)", "Err(Internal)"]);
     let expected: Vec<_> = expected
         .flat_map(|(name, ended)| {
             [("first", name), ("second", name), ("second", ended), ("first", ended)]
-                .map(|(layer, what)| format!("{layer}: {what}"))
+                .map(|(layer, event)| format!("{layer}: {event}"))
         })
         .collect();
-    assert_eq!(scribe.lines(), expected);
+    assert_eq!(recorder.lines(), expected);
 }
 
 #[tokio::test]
-async fn a_call_through_layers_is_explained_like_any_other() {
+async fn explain_covers_call_through_layers() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
-    let probing = ProbingClient::new(Layered::new(caller()).layer(Scribe::default()));
+    let probing = ProbingClient::new(Layered::new(caller()).layer(Recorder::default()));
     let (outcome, explanation) = probing.echo("x".to_owned()).address(serving.address()).explain().await;
-    outcome.expect("it is answered");
+    outcome.expect("the call succeeds");
     assert_eq!(explanation.route, "test.Probe:1.0/echo");
     assert_eq!(explanation.attempts.len(), 1, "{explanation}");
 }
 
-/// Waits for ever, before or after.
+/// Waits forever, before or after the call.
 struct Slow {
     before: bool,
 }
@@ -335,61 +336,61 @@ impl ClientLayer for Slow {
 }
 
 #[tokio::test]
-async fn a_call_ends_by_its_deadline_in_a_layer_too() {
+async fn deadline_ends_call_inside_layer() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
-    for (before, delivery, ran) in [(true, Delivery::NotExecuted, 0), (false, Delivery::Unknown, 1)] {
+    for (before, delivery, executions) in [(true, Delivery::NotExecuted, 0), (false, Delivery::Unknown, 1)] {
         let probing = ProbingClient::new(Layered::new(caller()).layer(Slow { before }));
         let text = format!("before: {before}");
         let call = probing.echo(text.clone()).address(serving.address()).timeout(Duration::from_millis(200));
         let error = in_time(call).await.unwrap_err();
         assert!(error.is_timeout(), "{error:?}");
         assert_eq!(error.delivery(), delivery, "{error:?}");
-        assert_eq!(probe.count(|event| *event == Event::Echoed(text.clone())), ran);
+        assert_eq!(probe.count(|event| *event == Event::Echoed(text.clone())), executions);
     }
-    // Below the layers the client itself keeps the deadline, and says where the call was.
-    let probing = ProbingClient::new(Layered::new(caller()).layer(Scribe::default()));
+    // Below the layers the client itself enforces the deadline and reports the peer.
+    let probing = ProbingClient::new(Layered::new(caller()).layer(Recorder::default()));
     let error = probing.hold_briefly(1).address(serving.address()).await.unwrap_err();
     assert_eq!((error.is_timeout(), error.peer()), (true, Some(serving.address())), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_is_given_up_through_layers() {
+async fn dropping_layered_call_drops_its_handler() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
-    let probing = ProbingClient::new(Layered::new(caller()).layer(Scribe::default()));
+    let probing = ProbingClient::new(Layered::new(caller()).layer(Recorder::default()));
     let held = Task::begin(probing.hold(1).address(serving.address()).timeout(LONG));
     probe.until(Event::Began(1)).await;
-    held.drop_it().await;
+    held.abort().await;
     probe.until(Event::Dropped(1)).await;
 }
 
 #[tokio::test]
-async fn layers_stand_around_a_service_in_this_process_as_well() {
-    let (scribe, probe) = (Scribe::default(), Probe::default());
-    let service = LayeredService::new(ProbingServer::new(probe)).layer(scribe.named("server"));
-    let probing = ProbingClient::new(Layered::new(Local::new(service)).layer(scribe.named("client")));
-    assert_eq!(probing.echo("x".to_owned()).await.expect("it is answered"), "x");
-    assert_eq!(scribe.lines()[..2], ["client: echo", "server: echo for client"]);
+async fn layers_wrap_in_process_service() {
+    let (recorder, probe) = (Recorder::default(), Probe::default());
+    let service = LayeredService::new(ProbingServer::new(probe)).layer(recorder.named("server"));
+    let probing = ProbingClient::new(Layered::new(Local::new(service)).layer(recorder.named("client")));
+    assert_eq!(probing.echo("x".to_owned()).await.expect("the call succeeds"), "x");
+    assert_eq!(recorder.lines()[..2], ["client: echo", "server: echo for client"]);
 }
 
 #[tokio::test]
-async fn a_peer_that_calls_too_often_is_refused_and_told_when_to_come_back() {
+async fn rate_limit_rejects_calls_with_retry_after() {
     let probe = Probe::default();
-    // Nothing is saved up again while the test runs.
+    // The limit refills by less than one call during the test.
     let server = Server::builder().service(probe.server()).layer(RateLimit::per_peer(0.001, 3.0));
     let serving = Serving::start(server).await;
     let address = serving.address();
     for number in 0..3 {
-        // Connections do not matter.
+        // The limit covers all connections of an address.
         let probing = ProbingClient::new(caller());
-        probing.echo(number.to_string()).address(address).await.expect("it is answered");
+        probing.echo(number.to_string()).address(address).await.expect("the call succeeds");
     }
     let error = ProbingClient::new(caller()).echo("over".to_owned()).address(address).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(600)), "{error:?}");
-    assert_eq!(probe.events().len(), 3, "it did not run");
-    // Another address has its own allowance.
+    assert_eq!(probe.events().len(), 3, "the rejected call did not execute");
+    // Another address has its own limit.
     let mut peer = Scripted::connect_from("127.0.0.2", address).await;
     peer.send(&request(1, "test.Probe:1.0/echo", LONG, &"x")).await;
     let answer = peer.receive_type(FrameType::Response).await;

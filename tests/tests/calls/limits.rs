@@ -1,4 +1,4 @@
-//! Every bound holds at its number and one over, and who meets it is told what to do.
+//! Each limit at its value and one above, with the error that a caller or peer receives.
 
 #[path = "../../../rpc-server/fuzz/listener.rs"]
 mod listener;
@@ -32,15 +32,15 @@ use tests::{
 
 use self::listener::Listener;
 
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn client(config: ClientConfig) -> ProbingClient<Client> {
-    ProbingClient::new(Client::builder().config(config).build().expect("a valid config"))
+    ProbingClient::new(Client::builder().config(config).build().expect("the config is valid"))
 }
 
 #[tokio::test]
-async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_when_to_come_back() {
+async fn server_rejects_calls_over_max_in_flight() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_in_flight(2)).await;
     let client = client(ClientConfig::default());
@@ -52,29 +52,29 @@ async fn a_connection_with_as_many_calls_as_may_run_is_refused_another_and_told_
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
     assert!(error.is_retryable() && error.peer() == Some(serving.address()));
-    assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "it did not run");
-    // Another connection is not affected.
+    assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "the rejected call did not execute");
+    // The limit does not affect another connection.
     let other = self::client(ClientConfig::default());
-    assert_eq!(other.echo("x".to_owned()).address(serving.address()).await.expect("it is answered"), "x");
+    assert_eq!(other.echo("x".to_owned()).address(serving.address()).await.expect("the call succeeds"), "x");
 
     probe.release(0);
     probe.until(Event::Ended(0)).await;
     probe.release(2);
     let mut held = held.into_iter();
-    assert_eq!(held.next().expect("the first").end().await.expect("it is answered"), 0);
-    assert_eq!(client.hold(2).address(serving.address()).await.expect("there is room again"), 2);
+    assert_eq!(held.next().expect("two calls are held").end().await.expect("the call succeeds"), 0);
+    assert_eq!(client.hold(2).address(serving.address()).await.expect("capacity is free again"), 2);
     probe.release(1);
-    assert_eq!(held.next().expect("the second").end().await.expect("it is answered"), 1);
+    assert_eq!(held.next().expect("one call is held").end().await.expect("the call succeeds"), 1);
 }
 
 #[tokio::test]
-async fn a_full_provider_of_a_registry_says_so_too() {
+async fn full_registered_provider_reports_retry_after() {
     let probe = Probe::default();
     let registry = Arc::new(Memory::named("a-full-provider"));
     let config = ServerConfig::default().with_max_in_flight(1);
     let server = Server::builder().service(probe.server()).config(config).registry(Arc::clone(&registry) as _);
     let _serving = Serving::start(server).await;
-    let client = ProbingClient::new(Client::builder().registry(registry).build().expect("a valid config"));
+    let client = ProbingClient::new(Client::builder().registry(registry).build().expect("the config is valid"));
     until_ok(async || client.echo("x".to_owned()).await).await;
     let _held = Task::begin(client.hold(0).timeout(LONG));
     probe.until(Event::Began(0)).await;
@@ -84,23 +84,26 @@ async fn a_full_provider_of_a_registry_says_so_too() {
 }
 
 #[tokio::test]
-async fn one_way_calls_count_among_those_that_run() {
+async fn one_way_calls_count_towards_max_in_flight() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_in_flight(1)).await;
     let client = client(ClientConfig::default());
     let held = Task::begin(client.hold(0).address(serving.address()).timeout(LONG));
     probe.until(Event::Began(0)).await;
-    // Nobody is told; it simply does not run.
-    client.tell("over".to_owned()).address(serving.address()).await.expect("it is sent");
-    // Frames are handled in their order, so this refusal comes after that one.
-    assert_eq!(client.hold(1).address(serving.address()).await.expect_err("full").code(), Code::ResourceExhausted);
+    // The server rejects the one-way call without an answer.
+    client.tell("over".to_owned()).address(serving.address()).await.expect("the client sends the call");
+    // The server handles frames in order: this rejection follows that of the one-way call.
+    assert_eq!(
+        client.hold(1).address(serving.address()).await.expect_err("the connection is full").code(),
+        Code::ResourceExhausted
+    );
     probe.release(0);
     assert!(held.end().await.is_ok());
-    assert_eq!(probe.count(|event| matches!(event, Event::Told(_))), 0);
+    assert_eq!(probe.count(|event| matches!(event, Event::Received(_))), 0);
 }
 
 #[tokio::test]
-async fn a_client_with_as_many_calls_as_may_be_in_flight_waits_with_the_next() {
+async fn client_queues_calls_over_max_in_flight() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client(ClientConfig::default().with_max_in_flight(2));
@@ -108,43 +111,46 @@ async fn a_client_with_as_many_calls_as_may_be_in_flight_waits_with_the_next() {
         (0..2).map(|key| Task::begin(client.hold(key).address(serving.address()).timeout(LONG))).collect();
     probe.until_all(&[Event::Began(0), Event::Began(1)]).await;
 
-    // To its deadline where no place comes free.
+    // Until its deadline if no slot becomes free.
     let short = Duration::from_millis(100);
     let error = client.hold(2).address(serving.address()).timeout(short).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert_eq!((error.phase(), error.peer()), (Some(Phase::Send), Some(serving.address())));
-    assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "it was not sent");
+    assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "the client did not send the call");
 
-    // And no longer than that where one does: the ones who wait get it one after the other.
+    // Otherwise only until a slot becomes free: the queued calls receive the slots in turn.
     let waiting: Vec<_> =
         (3..13).map(|key| Task::begin(client.hold(key).address(serving.address()).timeout(LONG))).collect();
     probe.release_all();
     for (key, task) in (3..13).zip(waiting) {
-        assert_eq!(task.end().await.expect("it is answered"), key);
+        assert_eq!(task.end().await.expect("the call succeeds"), key);
     }
     for (key, task) in (0..2).zip(held) {
-        assert_eq!(task.end().await.expect("it is answered"), key);
+        assert_eq!(task.end().await.expect("the call succeeds"), key);
     }
 }
 
 #[tokio::test]
-async fn a_place_that_a_dropped_call_held_is_free_again() {
+async fn dropping_call_frees_its_slot() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let client = client(ClientConfig::default().with_max_in_flight(1));
     for key in 0..20 {
         let call = Task::begin(client.hold(key).address(serving.address()).timeout(LONG));
         probe.until(Event::Began(key)).await;
-        call.drop_it().await;
+        call.abort().await;
     }
-    assert_eq!(client.echo("x".to_owned()).address(serving.address()).timeout(LONG).await.expect("room"), "x");
+    assert_eq!(
+        client.echo("x".to_owned()).address(serving.address()).timeout(LONG).await.expect("the slot is free"),
+        "x"
+    );
 }
 
-/// Refuses every call, and counts them.
+/// A layer that rejects and counts every call.
 #[derive(Clone, Default)]
-struct Refusing(Arc<AtomicUsize>);
+struct Rejecting(Arc<AtomicUsize>);
 
-impl ServerLayer for Refusing {
+impl ServerLayer for Rejecting {
     async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
         self.0.fetch_add(1, Ordering::Relaxed);
         next.refuse(Status::new(Code::Unavailable, "not here"))
@@ -152,15 +158,15 @@ impl ServerLayer for Refusing {
 }
 
 #[tokio::test]
-async fn a_call_is_sent_three_times_and_not_once_more() {
-    let (registry, refusing) = (Arc::new(Memory::named("three times")), Refusing::default());
+async fn client_sends_call_at_most_three_times() {
+    let (registry, rejecting) = (Arc::new(Memory::named("three times")), Rejecting::default());
     let mut serving = Vec::new();
     for _ in 0..5 {
-        let server = Server::builder().service(Probe::default().server()).layer(refusing.clone());
+        let server = Server::builder().service(Probe::default().server()).layer(rejecting.clone());
         serving.push(Serving::start(server.registry(Arc::clone(&registry) as _)).await);
     }
     let client = Client::builder().registry(registry).config(ClientConfig::default().with_cache_directory(None));
-    let client = client.build().expect("a valid config");
+    let client = client.build().expect("the config is valid");
     let probing = ProbingClient::new(client.clone());
     let is_ready = |(_, state): &(SocketAddr, EndpointState)| matches!(state, EndpointState::Ready { .. });
     until_ok(async || match client.endpoints().iter().filter(|endpoint| is_ready(endpoint)).count() {
@@ -168,93 +174,93 @@ async fn a_call_is_sent_three_times_and_not_once_more() {
         _ => probing.echo("x".to_owned()).await.map(drop),
     })
     .await;
-    let before = refusing.0.load(Ordering::Relaxed);
+    let before = rejecting.0.load(Ordering::Relaxed);
     let error = probing.echo("x".to_owned()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
-    assert_eq!(refusing.0.load(Ordering::Relaxed) - before, 3);
+    assert_eq!(rejecting.0.load(Ordering::Relaxed) - before, 3);
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_told_why_and_closed() {
+async fn server_rejects_connections_over_limit() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_connections(2)).await;
-    let mut inside = vec![Scripted::connect(serving.address()).await, Scripted::connect(serving.address()).await];
-    for one in &mut inside {
-        assert_eq!(one.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
+    let mut admitted = vec![Scripted::connect(serving.address()).await, Scripted::connect(serving.address()).await];
+    for peer in &mut admitted {
+        assert_eq!(peer.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
     }
     let mut over = Scripted::connect(serving.address()).await;
-    let (why, _) = head(over.receive_type(FrameType::Goaway).await);
-    assert_eq!(why.status.code(), Code::ResourceExhausted);
+    let (reason, _) = head(over.receive_type(FrameType::Goaway).await);
+    assert_eq!(reason.status.code(), Code::ResourceExhausted);
     assert_eq!(over.receive().await, None);
 
-    // Whether a call was sent before the client saw it is a race.
+    // The client may or may not have sent the call before it reads the goaway.
     let error = client(ClientConfig::default()).echo("x".to_owned()).address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error:?}");
     assert_eq!(probe.events(), []);
 
-    // One who leaves makes room, once the server has seen it.
-    drop(inside.pop());
-    let admitted = async {
+    // A closed connection frees capacity once the server has noticed it.
+    drop(admitted.pop());
+    let next = async {
         loop {
             let mut next = Scripted::connect(serving.address()).await;
-            // Who is not let in may find the connection broken before the reason is read.
+            // A rejected connection may break before the peer reads the goaway.
             if next.ping(1).await.is_some_and(|frame| frame.header.frame_type == FrameType::Pong) {
                 return next;
             }
         }
     };
-    let _next = tests::in_time(admitted).await;
-    assert_eq!(inside[0].ping(2).await.expect("it is still there").header.frame_type, FrameType::Pong);
+    let _next = tests::in_time(next).await;
+    assert_eq!(admitted[0].ping(2).await.expect("the connection is still open").header.frame_type, FrameType::Pong);
 }
 
-/// Needs more than one address of this machine's own.
+/// Needs several loopback addresses, which only Linux provides.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn one_ip_address_may_not_take_all_connections() {
+async fn server_limits_connections_per_ip_address() {
     let probe = Probe::default();
     let config = ServerConfig::default().with_max_connections(4).with_max_connections_per_ip(2);
     let serving = Serving::probe(&probe, config).await;
-    let mut inside = Vec::new();
+    let mut admitted = Vec::new();
     for from in ["127.0.0.2", "127.0.0.2", "127.0.0.3"] {
-        let mut one = Scripted::connect_from(from, serving.address()).await;
-        assert_eq!(one.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
-        inside.push(one);
+        let mut peer = Scripted::connect_from(from, serving.address()).await;
+        assert_eq!(peer.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
+        admitted.push(peer);
     }
     let mut over = Scripted::connect_from("127.0.0.2", serving.address()).await;
     assert_eq!(head(over.receive_type(FrameType::Goaway).await).0.status.code(), Code::ResourceExhausted);
     let mut other = Scripted::connect_from("127.0.0.3", serving.address()).await;
-    assert_eq!(other.ping(1).await.expect("it is let in").header.frame_type, FrameType::Pong);
+    assert_eq!(other.ping(1).await.expect("the server accepts the connection").header.frame_type, FrameType::Pong);
 }
 
 #[tokio::test]
-async fn an_ipv6_host_may_not_take_all_connections_by_its_many_addresses() {
+async fn server_limits_connections_per_ipv6_network() {
     let (door, listener) = Listener::new();
     let config = ServerConfig::default().with_max_connections(4).with_max_connections_per_ip(2);
     let server = Server::builder().service(Probe::default().server()).config(config).listen(listener).await;
-    let _serving = Task::begin(server.expect("a valid config").run());
+    let _serving = Task::begin(server.expect("the config is valid").run());
     let mut connected = Vec::new();
-    for (from, is_let_in) in [
+    for (from, is_admitted) in [
         ("2001:db8::1", true),
         ("2001:db8::2", true),
-        // As many as the network may have.
+        // One above the limit of the /64 network.
         ("2001:db8::ffff:0:0:3", false),
         ("2001:db8:0:1::1", true),
         ("::ffff:10.0.0.1", true),
     ] {
-        let from = SocketAddr::new(from.parse().expect("an address"), 1);
+        let from = SocketAddr::new(from.parse().expect("the address is valid"), 1);
         let mut peer = RawPeer::through(door.connect(from, 1 << 16).await);
         let answer = peer.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
-        assert_eq!(answer.kind, if is_let_in { RawFrame::PONG } else { RawFrame::GOAWAY }, "{from}");
+        assert_eq!(answer.kind, if is_admitted { RawFrame::PONG } else { RawFrame::GOAWAY }, "{from}");
         connected.push(peer);
     }
 }
 
 #[tokio::test]
-async fn a_servers_numbers_are_checked_before_it_listens() {
+async fn server_validates_config_before_it_listens() {
     let probe = Probe::default();
     let mut narrow = TransportConfig::default();
     narrow.max_frame = (64 << 10) - 1;
-    let wrong = [
+    let invalid = [
         ("read_idle", ServerConfig::default().with_read_idle(Duration::ZERO)),
         ("default_timeout", ServerConfig::default().with_default_timeout(Duration::ZERO)),
         ("max_in_flight", ServerConfig::default().with_max_in_flight(0)),
@@ -267,22 +273,22 @@ async fn a_servers_numbers_are_checked_before_it_listens() {
         ("handshake_time", ServerConfig::default().with_handshake_time(Duration::ZERO)),
         ("max_frame", ServerConfig::default().with_transport(narrow)),
     ];
-    for (field, config) in wrong {
-        let refused = Server::builder().service(probe.server()).config(config).bind("127.0.0.1:0").await;
-        let error = refused.err().unwrap_or_else(|| panic!("{field}"));
+    for (field, config) in invalid {
+        let outcome = Server::builder().service(probe.server()).config(config).bind("127.0.0.1:0").await;
+        let error = outcome.err().unwrap_or_else(|| panic!("the server accepts an invalid {field}"));
         assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         assert!(error.message().contains(field), "{error}");
     }
 }
 
 #[test]
-fn a_clients_numbers_are_checked_before_it_calls() {
+fn client_validates_config_in_build() {
     let transport = |change: fn(&mut TransportConfig)| {
         let mut transport = TransportConfig::default();
         change(&mut transport);
         ClientConfig::default().with_transport(transport)
     };
-    let wrong = [
+    let invalid = [
         ("timeout", ClientConfig::default().with_timeout(Duration::ZERO)),
         ("connect_timeout", ClientConfig::default().with_connect_timeout(Duration::ZERO)),
         ("ping_after", ClientConfig::default().with_ping_after(Duration::ZERO)),
@@ -296,25 +302,25 @@ fn a_clients_numbers_are_checked_before_it_calls() {
         ("frame_time", transport(|transport| transport.frame_time = Duration::ZERO)),
         ("write_stall", transport(|transport| transport.write_stall = Duration::ZERO)),
     ];
-    for (field, config) in wrong {
+    for (field, config) in invalid {
         let error = Client::builder().config(config).build().expect_err(field);
         assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         assert!(error.message().contains(field), "{error}");
     }
-    let at_the_bounds = [
+    let at_the_limits = [
         ClientConfig::default().with_max_in_flight(1).with_balance(Balance::Random),
         ClientConfig::default().with_max_in_flight(1_000_000),
         transport(|transport| transport.max_frame = 64 << 10),
         transport(|transport| transport.max_frame = 128 << 20),
     ];
-    for config in at_the_bounds {
+    for config in at_the_limits {
         assert!(Client::builder().config(config).build().is_ok());
     }
 }
 
 #[tokio::test]
-async fn ends_that_are_both_full_do_not_wait_for_each_other() {
-    // More in either direction than both outboxes and the system's buffers hold.
+async fn full_peers_do_not_deadlock() {
+    // More bytes in either direction than both outboxes and the socket buffers hold.
     const CALLS: usize = 300;
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
@@ -323,6 +329,6 @@ async fn ends_that_are_both_full_do_not_wait_for_each_other() {
     let calls: Vec<_> =
         (0..CALLS).map(|_| Task::begin(client.echo(text.clone()).address(serving.address()).timeout(LONG))).collect();
     for call in calls {
-        assert!(call.end().await.expect("it is answered") == text);
+        assert!(call.end().await.expect("the call succeeds") == text);
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics count what happened, under names that are registered, and a port shows them.
+//! Metrics of calls, connections and bytes, and the monitor port that serves them.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,16 +18,16 @@ use tokio::{
     net::TcpStream,
 };
 
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
-/// The value of a metric, or what stands there instead.
+/// Returns the value of a metric, or `None` if the text does not contain it.
 fn value(text: &str, metric: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '))?;
-    Some(line.parse().expect("a value is a number"))
+    Some(line.parse().expect("the value is a number"))
 }
 
-/// Waits until a metric has this value.
+/// Waits until `metric` has the value `wanted`.
 async fn until(metrics: &Metrics, metric: &str, wanted: f64) {
     in_time(async {
         while value(&metrics.text(), metric) != Some(wanted) {
@@ -45,27 +45,27 @@ async fn measured(probe: &Probe, metrics: &Metrics, config: ServerConfig) -> Ser
 }
 
 fn measured_client(metrics: &Metrics) -> (Client, ProbingClient<Layered<Client>>) {
-    let client = Client::builder().build().expect("a valid config");
+    let client = Client::builder().build().expect("the config is valid");
     metrics.watch_client(client.clone());
     (client.clone(), ProbingClient::new(Layered::new(client).layer(metrics.clone())))
 }
 
 #[tokio::test]
-async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
+async fn metrics_count_calls_by_method_and_outcome() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let serving = measured(&probe, &metrics, ServerConfig::default()).await;
     let (_, probing) = measured_client(&metrics);
     let address = serving.address();
     for _ in 0..3 {
-        probing.echo("x".to_owned()).address(address).await.expect("it is answered");
+        probing.echo("x".to_owned()).address(address).await.expect("the call succeeds");
     }
-    probing.fail("why".to_owned()).address(address).await.expect_err("it fails");
-    probing.panic(true).address(address).await.expect_err("it panics");
+    probing.fail("why".to_owned()).address(address).await.expect_err("the service returns an error");
+    probing.panic(true).address(address).await.expect_err("the handler panics");
     let held = Task::begin(probing.hold(1).address(address).timeout(LONG));
     probe.until(Event::Began(1)).await;
     for side in ["server", "client"] {
         let text = metrics.text();
-        let of = |what: &str| value(&text, &format!("msnb_{side}_{what}"));
+        let of = |name: &str| value(&text, &format!("msnb_{side}_{name}"));
         for (route, code, count) in [("echo", "Ok", 3.0), ("fail", "Application", 1.0), ("panic", "Internal", 1.0)] {
             let name = format!("calls_total{{route=\"test.Probe:1.0/{route}\",code=\"{code}\"}}");
             assert_eq!(of(&name), Some(count), "{side} {name}\n{text}");
@@ -75,7 +75,7 @@ async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
         assert_eq!(of("in_flight{route=\"test.Probe:1.0/hold\"}"), Some(1.0), "{text}");
         assert_eq!(of("in_flight{route=\"test.Probe:1.0/echo\"}"), Some(0.0), "{text}");
     }
-    held.drop_it().await;
+    held.abort().await;
     for side in ["server", "client"] {
         until(&metrics, &format!("msnb_{side}_calls_total{{route=\"test.Probe:1.0/hold\",code=\"Cancelled\"}}"), 1.0)
             .await;
@@ -84,7 +84,7 @@ async fn calls_are_counted_by_method_and_outcome_at_both_ends() {
 }
 
 #[tokio::test]
-async fn what_a_peer_makes_up_becomes_no_label() {
+async fn unknown_routes_create_no_labels() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let serving = measured(&probe, &metrics, ServerConfig::default()).await;
     let mut peer = RawPeer::connect(serving.address()).await;
@@ -98,7 +98,7 @@ async fn what_a_peer_makes_up_becomes_no_label() {
 }
 
 #[tokio::test]
-async fn a_server_shows_its_load_and_what_it_refuses() {
+async fn server_metrics_report_load_and_rejections() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let config = ServerConfig::default().with_max_running(1).with_max_queued(1).with_queue_time(LONG);
     let serving = measured(&probe, &metrics, config).await;
@@ -108,7 +108,7 @@ async fn a_server_shows_its_load_and_what_it_refuses() {
     until(&metrics, "msnb_server_running", 1.0).await;
     let _waiting = Task::begin(probing.hold(2).address(address).timeout(LONG));
     until(&metrics, "msnb_server_queued", 1.0).await;
-    probing.hold(3).address(address).await.expect_err("the server is full");
+    probing.hold(3).address(address).await.expect_err("the server is at its limit");
     until(&metrics, "msnb_server_refused_total{reason=\"server full\"}", 1.0).await;
     until(&metrics, "msnb_server_connections", 1.0).await;
     until(&metrics, "msnb_server_accepted_total", 1.0).await;
@@ -126,58 +126,58 @@ async fn a_server_shows_its_load_and_what_it_refuses() {
 }
 
 #[tokio::test]
-async fn a_connection_over_its_bounds_is_counted() {
+async fn metrics_count_rejections_by_connection_limits() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let config = ServerConfig::default().with_max_connections(1).with_max_in_flight(1);
     let serving = measured(&probe, &metrics, config).await;
     let (_, probing) = measured_client(&metrics);
     let _held = Task::begin(probing.hold(1).address(serving.address()).timeout(LONG));
     probe.until(Event::Began(1)).await;
-    probing.hold(2).address(serving.address()).await.expect_err("the connection is full");
+    probing.hold(2).address(serving.address()).await.expect_err("the connection is at its limit");
     until(&metrics, "msnb_server_refused_total{reason=\"connection full\"}", 1.0).await;
     RawPeer::connect(serving.address()).await.receive().await;
     until(&metrics, "msnb_server_turned_away_total", 1.0).await;
 }
 
 #[tokio::test]
-async fn bytes_are_counted_at_both_ends() {
+async fn byte_counters_of_both_ends_agree() {
     let probe = Probe::default();
-    bytes_are_counted(Server::builder().service(probe.server()), Client::builder()).await;
-    // Those of the proof too.
+    assert_byte_counters_agree(Server::builder().service(probe.server()), Client::builder()).await;
+    // The counters include the bytes of the token proof.
     let secret = "the secret of ann, the caller";
-    let tokens = Tokens::new().with("ann", secret).expect("a valid token");
-    let token = Token::new("ann", secret).expect("a valid token");
+    let tokens = Tokens::new().with("ann", secret).expect("the token is valid");
+    let token = Token::new("ann", secret).expect("the token is valid");
     let server = Server::builder().service(probe.server()).require_token(tokens);
-    bytes_are_counted(server, Client::builder().token(token)).await;
+    assert_byte_counters_agree(server, Client::builder().token(token)).await;
 }
 
-async fn bytes_are_counted(server: ServerBuilder, client: ClientBuilder) {
+async fn assert_byte_counters_agree(server: ServerBuilder, client: ClientBuilder) {
     let metrics = Metrics::new();
     let mut serving = Serving::start(server).await;
     metrics.watch_server(serving.handle().clone());
-    let client = client.build().expect("a valid config");
+    let client = client.build().expect("the config is valid");
     metrics.watch_client(client.clone());
     let probing = ProbingClient::new(client.clone());
-    probing.large(100_000).address(serving.address()).await.expect("it is answered");
+    probing.large(100_000).address(serving.address()).await.expect("the call succeeds");
     client.close().await;
     serving.stop();
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
     let text = metrics.text();
-    let of = |what: &str| value(&text, what).expect("it is there");
+    let of = |name: &str| value(&text, name).expect("the metric exists");
     assert!(of("msnb_server_bytes_written_total") > 100_000.0, "{text}");
     assert_eq!(of("msnb_server_bytes_written_total"), of("msnb_client_bytes_read_total"), "{text}");
     assert_eq!(of("msnb_server_bytes_read_total"), of("msnb_client_bytes_written_total"), "{text}");
 }
 
 #[tokio::test]
-async fn a_client_shows_its_channels_and_its_failures() {
+async fn client_metrics_report_channels_and_failures() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
     let serving = measured(&probe, &metrics, ServerConfig::default()).await;
     let (_, probing) = measured_client(&metrics);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let nobody = nobody.expect("there is a free port");
-    probing.echo("x".to_owned()).address(serving.address()).await.expect("it is answered");
-    probing.echo("x".to_owned()).address(nobody).await.expect_err("nobody is there");
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let unused = unused.expect("no port is free");
+    probing.echo("x".to_owned()).address(serving.address()).await.expect("the call succeeds");
+    probing.echo("x".to_owned()).address(unused).await.expect_err("no server listens");
     until(&metrics, "msnb_client_channels{state=\"ready\"}", 1.0).await;
     until(&metrics, "msnb_client_channels{state=\"backoff\"}", 1.0).await;
     let text = metrics.text();
@@ -186,15 +186,15 @@ async fn a_client_shows_its_channels_and_its_failures() {
     assert_eq!(value(&text, "msnb_client_evicted_total"), Some(0.0), "{text}");
 }
 
-/// What a port answers: the status, and what follows the head.
+/// Sends `request` and returns the status and the body of the answer.
 async fn get(address: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.expect("the port is open");
-    stream.write_all(request.as_bytes()).await.expect("it reads");
+    stream.write_all(request.as_bytes()).await.expect("the port reads the request");
     let mut answer = String::new();
-    in_time(stream.read_to_string(&mut answer)).await.expect("it answers, and closes");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("an answer has a head: {answer}"));
+    in_time(stream.read_to_string(&mut answer)).await.expect("the port answers and closes the connection");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("the answer has no head: {answer}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.unwrap_or_else(|| panic!("a head has a status: {head}")), body.to_owned())
+    (status.unwrap_or_else(|| panic!("the head has no status: {head}")), body.to_owned())
 }
 
 async fn page(address: SocketAddr, path: &str) -> (u16, String) {
@@ -202,13 +202,13 @@ async fn page(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
+async fn monitor_port_serves_metrics_and_health() {
     let (metrics, probe) = (Metrics::new(), Probe::default());
-    let port = MonitorPort::bind("127.0.0.1:0", metrics.clone()).await.expect("it binds");
+    let port = MonitorPort::bind("127.0.0.1:0", metrics.clone()).await.expect("the port binds");
     let address = port.local_address();
-    assert_eq!(page(address, "/health").await, (503, "starting\n".to_owned()), "there is no server yet");
+    assert_eq!(page(address, "/health").await, (503, "starting\n".to_owned()), "no server is registered yet");
     let server = Server::builder().service(probe.server()).layer(metrics.clone());
-    let server = server.bind("127.0.0.1:0").await.expect("it binds");
+    let server = server.bind("127.0.0.1:0").await.expect("the server binds");
     let at = server.local_address();
     metrics.watch_server(server.handle());
     assert_eq!(page(address, "/health").await, (503, "starting\n".to_owned()));
@@ -225,11 +225,11 @@ async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
     assert!(text.ends_with("# EOF\n"), "{text}");
 
     drop(stop);
-    let drains = async { while page(address, "/health").await != (503, "draining\n".to_owned()) {} };
-    in_time(drains).await;
+    let draining = async { while page(address, "/health").await != (503, "draining\n".to_owned()) {} };
+    in_time(draining).await;
     probe.release_all();
-    held.end().await.expect("it is answered");
-    task.end().await.expect("it ends in order");
+    held.end().await.expect("the call succeeds");
+    task.end().await.expect("the server shuts down gracefully");
     assert_eq!(page(address, "/health").await, (503, "ended\n".to_owned()));
     assert_eq!(page(address, "/").await.0, 404);
     assert_eq!(get(address, "POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.0, 405);
@@ -238,38 +238,38 @@ async fn a_port_shows_the_metrics_and_whether_the_server_serves() {
 }
 
 #[tokio::test]
-async fn as_many_connections_are_answered_at_once_as_may_and_not_for_longer_than_they_may() {
-    let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("it binds");
+async fn monitor_port_limits_connections_and_their_time() {
+    let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("the port binds");
     let address = port.local_address();
-    let mut silent = Vec::new();
+    let mut idle = Vec::new();
     for _ in 1..MonitorPort::MAX_CONNECTIONS {
-        silent.push(TcpStream::connect(address).await.expect("the port is open"));
+        idle.push(TcpStream::connect(address).await.expect("the port is open"));
     }
-    assert_eq!(page(address, "/metrics").await.0, 200, "the last that may");
-    silent.push(TcpStream::connect(address).await.expect("the port is open"));
-    // One over: it waits until one of the silent ones has had its time.
+    assert_eq!(page(address, "/metrics").await.0, 200, "the last connection within the limit");
+    idle.push(TcpStream::connect(address).await.expect("the port is open"));
+    // One above the limit: the port answers it after an idle connection has timed out.
     assert_eq!(page(address, "/metrics").await.0, 200);
     let is_closed = |stream: TcpStream| stream.into_std().and_then(|stream| stream.peek(&mut [0])).is_ok();
-    assert!(silent.into_iter().any(is_closed), "it waited for one to end");
+    assert!(idle.into_iter().any(is_closed), "the port has closed an idle connection");
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_refused() {
-    let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("it binds");
+async fn monitor_port_rejects_long_request_head() {
+    let port = MonitorPort::bind("127.0.0.1:0", Metrics::new()).await.expect("the port binds");
     let long = format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(16 << 10));
     assert_eq!(get(port.local_address(), &long).await.0, 431);
 }
 
 #[tokio::test]
-async fn the_provider_shows_its_metrics() {
-    let directory = tempfile::tempdir().expect("there is room for a directory");
+async fn provider_example_serves_metrics() {
+    let directory = tempfile::tempdir().expect("cannot create a directory");
     let registry = format!("local:{}", directory.path().display());
     let (provider, monitor) = Provider::start_with_metrics(&registry).await;
-    // It says where before it runs.
+    // The provider prints the address before it serves.
     in_time(async { while page(monitor, "/health").await != (200, "serving\n".to_owned()) {} }).await;
     let (_, text) = page(monitor, "/metrics").await;
     assert_eq!(value(&text, "msnb_server_running"), Some(0.0), "{text}");
     provider.terminate();
-    let drains = async { while page(monitor, "/health").await != (503, "draining\n".to_owned()) {} };
-    in_time(drains).await;
+    let draining = async { while page(monitor, "/health").await != (503, "draining\n".to_owned()) {} };
+    in_time(draining).await;
 }

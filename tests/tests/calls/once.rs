@@ -1,6 +1,6 @@
-//! Calls that run once, however often they are sent: on one server by its memory, on all of them by a store that they share.
+//! Once calls: one server executes each once by its stored answers, several servers by a shared store.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     collections::HashMap,
@@ -22,24 +22,25 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(40);
 
-/// How often the call with this number ran.
-fn runs(directory: &Path, nonce: u64) -> usize {
+/// Returns the number of executions of a call.
+fn execution_count(directory: &Path, nonce: u64) -> usize {
     executions(directory).get(&nonce).copied().unwrap_or(0)
 }
 
-/// Waits until the call with this number runs.
-async fn until_runs(directory: &Path, nonce: u64) {
+/// Waits until a handler has started to execute a call.
+async fn until_executed(directory: &Path, nonce: u64) {
     in_time(async {
-        while runs(directory, nonce) == 0 {
+        while execution_count(directory, nonce) == 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     })
     .await;
 }
 
-/// A branch and a client of it, and a place for what is written down.
+/// Returns a ledger directory, a branch that records there, and a client of the branch.
 async fn scene(longest: Duration) -> (tempfile::TempDir, Branch, LedgerClient<Client>) {
     let directory = tempfile::tempdir().unwrap();
     let branch = Branch::open(directory.path(), longest).await;
@@ -48,83 +49,83 @@ async fn scene(longest: Duration) -> (tempfile::TempDir, Branch, LedgerClient<Cl
 }
 
 #[tokio::test]
-async fn a_call_whose_answer_was_lost_is_answered_from_memory() {
+async fn retry_of_lost_answer_returns_stored_answer() {
     let (directory, branch, ledger) = scene(Duration::ZERO).await;
     branch.relay.set(Mode::CutAnswersAfter(0)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(LONG).explain());
-    until_runs(directory.path(), 1).await;
+    until_executed(directory.path(), 1).await;
     branch.relay.until(|count| count.open == 0).await;
     branch.relay.set(Mode::Pass).await;
     let (outcome, explanation) = call.end().await;
     assert_eq!(outcome.unwrap().nonce, 1, "{explanation}");
     let attempts: Vec<_> = explanation.attempts.iter().map(|attempt| attempt.address).collect();
     assert_eq!(attempts, [branch.address(); 2], "{explanation}");
-    assert_eq!(runs(directory.path(), 1), 1);
+    assert_eq!(execution_count(directory.path(), 1), 1);
 }
 
 #[tokio::test]
-async fn a_call_that_still_runs_when_its_connection_breaks_is_waited_for() {
+async fn retry_waits_for_running_once_call() {
     let (directory, branch, ledger) = scene(Duration::from_secs(4)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(LONG));
-    until_runs(directory.path(), 1).await;
+    until_executed(directory.path(), 1).await;
     branch.relay.cut();
     assert_eq!(call.end().await.unwrap().nonce, 1);
-    assert_eq!(runs(directory.path(), 1), 1);
+    assert_eq!(execution_count(directory.path(), 1), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_was_restarted_does_not_run_the_call_again_and_the_caller_is_told() {
+async fn restarted_server_aborts_repeated_once_call() {
     let (directory, mut branch, ledger) = scene(Duration::ZERO).await;
     branch.relay.set(Mode::CutAnswersAfter(0)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(LONG));
-    until_runs(directory.path(), 1).await;
+    until_executed(directory.path(), 1).await;
     branch.relay.set(Mode::Refuse).await;
     branch.kill().await;
     branch.replace().await;
     branch.relay.set(Mode::Pass).await;
     let error = call.end().await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Aborted, Delivery::Unknown), "{error:?}");
-    assert_eq!(runs(directory.path(), 1), 1);
-    // Other calls are served.
+    assert_eq!(execution_count(directory.path(), 1), 1);
+    // The new server serves other calls.
     assert_eq!(ledger.enter_once(2).wait_for_ready(true).timeout(LONG).await.unwrap().nonce, 2);
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_come_back_costs_the_call_its_timeout_and_no_more() {
+async fn once_call_to_dead_server_ends_at_its_timeout() {
     let (directory, branch, ledger) = scene(Duration::ZERO).await;
     let other = Branch::open(directory.path(), Duration::ZERO).await;
     branch.relay.set(Mode::CutAnswersAfter(0)).await;
     let call = Task::begin(ledger.enter_once(1).timeout(Duration::from_secs(3)));
-    until_runs(directory.path(), 1).await;
+    until_executed(directory.path(), 1).await;
     branch.relay.set(Mode::Refuse).await;
     let error = call.end().await.unwrap_err();
     assert_eq!(error.delivery(), Delivery::Unknown, "{error:?}");
-    assert_eq!(runs(directory.path(), 1), 1);
+    assert_eq!(execution_count(directory.path(), 1), 1);
     drop(other);
 }
 
 #[tokio::test]
-async fn a_call_that_reached_nobody_goes_to_another_server() {
+async fn unsent_once_call_moves_to_another_server() {
     let directory = tempfile::tempdir().unwrap();
-    let (gone, sound) =
+    let (gone, healthy) =
         (Branch::open(directory.path(), Duration::ZERO).await, Branch::open(directory.path(), Duration::ZERO).await);
-    let client = client_of(&[&gone, &sound], ClientConfig::default()).await;
+    let client = client_of(&[&gone, &healthy], ClientConfig::default()).await;
     let ledger = LedgerClient::new(client);
     gone.relay.set(Mode::Refuse).await;
     gone.relay.until(|count| count.open == 0).await;
     for nonce in 1..=20 {
-        // What was sent before the end of the connection was noticed may have run as far as its caller knows.
+        // The outcome of a call sent before the client noticed the break is unknown to the client.
         match ledger.enter_once(nonce).timeout(Duration::from_secs(2)).await {
-            Ok(receipt) => assert_eq!(receipt.address, Some(sound.behind())),
+            Ok(receipt) => assert_eq!(receipt.address, Some(healthy.behind())),
             Err(error) => assert_eq!(error.delivery(), Delivery::Unknown, "{error:?}"),
         }
-        assert!(runs(directory.path(), nonce) <= 1);
+        assert!(execution_count(directory.path(), nonce) <= 1);
     }
-    assert_eq!(ledger.enter_once(21).await.unwrap().address, Some(sound.behind()));
+    assert_eq!(ledger.enter_once(21).await.unwrap().address, Some(healthy.behind()));
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_answers_the_calls_that_run_first() {
+async fn drain_answers_running_calls_before_server_ends() {
     let (directory, mut branch, ledger) = scene(Duration::from_secs(5)).await;
     let mut calls = JoinSet::new();
     for nonce in 1..=12 {
@@ -133,8 +134,8 @@ async fn a_server_that_leaves_answers_the_calls_that_run_first() {
         calls.spawn(plain.timeout(LONG).into_future());
     }
     for nonce in 1..=12 {
-        until_runs(directory.path(), nonce).await;
-        until_runs(directory.path(), 100 + nonce).await;
+        until_executed(directory.path(), nonce).await;
+        until_executed(directory.path(), 100 + nonce).await;
     }
     branch.stop();
     let failed: Vec<_> = in_time(calls.join_all()).await.into_iter().filter_map(Result::err).collect();
@@ -142,16 +143,16 @@ async fn a_server_that_leaves_answers_the_calls_that_run_first() {
     branch.ended().await;
 }
 
-/// A store that all servers of this process share.
+/// A store in memory that several servers share.
 #[derive(Debug, Clone, Default)]
-struct Table(Arc<Mutex<HashMap<[u8; 16], Option<Bytes>>>>);
+struct SharedStore(Arc<Mutex<HashMap<[u8; 16], Option<Bytes>>>>);
 
-impl OnceStore for Table {
+impl OnceStore for SharedStore {
     fn claim<'a>(&'a self, key: [u8; 16], _: &'a str) -> BoxFuture<'a, Result<Claim, Error>> {
         Box::pin(async move {
             let mut claimed = true;
-            let mut table = self.0.lock().unwrap();
-            let answer = table.entry(key).or_insert_with(|| {
+            let mut answers = self.0.lock().unwrap();
+            let answer = answers.entry(key).or_insert_with(|| {
                 claimed = false;
                 None
             });
@@ -171,9 +172,9 @@ impl OnceStore for Table {
     }
 }
 
-/// Two servers that share a store, and a client of both.
+/// Starts two servers that share a store, and a client of both.
 async fn cluster(directory: &Path, longest: Duration) -> (Branch, Branch, LedgerClient<Client>) {
-    let store = Table::default();
+    let store = SharedStore::default();
     let builder = || Server::builder().once_store(store.clone());
     let one = Branch::open_with(directory, longest, builder()).await;
     let other = Branch::open_with(directory, longest, builder()).await;
@@ -181,52 +182,52 @@ async fn cluster(directory: &Path, longest: Duration) -> (Branch, Branch, Ledger
     (one, other, LedgerClient::new(client))
 }
 
-/// Makes many calls at once, of which `broken` gets some and cannot answer; says how many were sent twice.
+/// Makes concurrent calls while the answers of `broken` fail with `mode`; returns how many calls had several attempts.
 async fn call_past(broken: &Branch, mode: Mode, ledger: &LedgerClient<Client>, directory: &Path) -> usize {
     broken.relay.set(mode).await;
     let mut calls = JoinSet::new();
     for nonce in 1..=16 {
         calls.spawn(ledger.enter_once_of_all(nonce).timeout(Duration::from_secs(9)).explain());
     }
-    let mut twice = 0;
+    let mut repeated = 0;
     for (outcome, explanation) in in_time(calls.join_all()).await {
         outcome.unwrap_or_else(|error| panic!("{error:?} {explanation}"));
-        twice += usize::from(explanation.attempts.len() > 1);
+        repeated += usize::from(explanation.attempts.len() > 1);
     }
     for nonce in 1..=16 {
-        assert_eq!(runs(directory, nonce), 1);
+        assert_eq!(execution_count(directory, nonce), 1);
     }
-    twice
+    repeated
 }
 
 #[tokio::test]
-async fn with_a_shared_store_a_call_is_hedged_and_runs_once() {
+async fn shared_store_executes_hedged_call_once() {
     let directory = tempfile::tempdir().unwrap();
-    let (silent, _other, ledger) = cluster(directory.path(), Duration::ZERO).await;
-    assert!(call_past(&silent, Mode::HoldAnswers, &ledger, directory.path()).await > 0);
+    let (unresponsive, _other, ledger) = cluster(directory.path(), Duration::ZERO).await;
+    assert!(call_past(&unresponsive, Mode::HoldAnswers, &ledger, directory.path()).await > 0);
 }
 
 #[tokio::test]
-async fn with_a_shared_store_a_call_is_repeated_elsewhere_and_runs_once() {
+async fn shared_store_executes_retried_call_once() {
     let directory = tempfile::tempdir().unwrap();
     let (broken, _other, ledger) = cluster(directory.path(), Duration::from_millis(50)).await;
     assert!(call_past(&broken, Mode::CutAnswersAfter(0), &ledger, directory.path()).await > 0);
 }
 
 #[tokio::test]
-async fn with_a_shared_store_a_call_that_died_with_its_server_is_told_to_be_unknown() {
+async fn shared_store_reports_unknown_after_server_crash() {
     let directory = tempfile::tempdir().unwrap();
     let (mut one, mut other, ledger) = cluster(directory.path(), Duration::from_secs(30)).await;
     let call = Task::begin(ledger.enter_once_of_all(1).timeout(Duration::from_secs(4)));
-    until_runs(directory.path(), 1).await;
-    // Whoever runs it: the other one waits for an answer that never comes.
-    let ran_at_one = one.relay.count().sent > other.relay.count().sent;
-    if ran_at_one {
+    until_executed(directory.path(), 1).await;
+    // Kills the server that executes the call; the other server waits for an answer that never arrives.
+    let one_executes = one.relay.count().sent > other.relay.count().sent;
+    if one_executes {
         one.kill().await
     } else {
         other.kill().await
     }
     let error = call.end().await.unwrap_err();
     assert_eq!(error.delivery(), Delivery::Unknown, "{error:?}");
-    assert_eq!(runs(directory.path(), 1), 1);
+    assert_eq!(execution_count(directory.path(), 1), 1);
 }

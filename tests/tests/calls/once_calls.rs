@@ -1,4 +1,4 @@
-//! A call that is to run once is a call all the same: it has an id, a deadline, and one answer that its connection waits for.
+//! Once calls on the wire: their ids, deadlines, cancellation, and the answers that connections wait for.
 
 use rpc_server::ServerConfig;
 use tests::{
@@ -26,7 +26,7 @@ fn ping() -> RawFrame {
     RawFrame::empty(RawFrame::PING, 0)
 }
 
-/// A server, and a peer whose call with id 1 and key 1 runs there.
+/// Starts a server, and a peer whose call with id 1 and key 1 executes there.
 async fn called() -> (Listening, RawPeer) {
     let server = Listening::start(ServerConfig::default()).await;
     let mut peer = RawPeer::connect(server.address()).await;
@@ -36,11 +36,11 @@ async fn called() -> (Listening, RawPeer) {
 }
 
 #[tokio::test]
-async fn all_who_ask_are_answered_by_one_run() {
+async fn one_execution_answers_all_repeats() {
     let (server, mut peer) = called().await;
     let mut other = RawPeer::connect(server.address()).await;
     other.send(once(9, 1, true).to_bytes()).await;
-    // The pong says that the repeat was read.
+    // The pong proves that the server has read the repeat.
     assert_eq!(other.ask(&ping()).await.kind, RawFrame::PONG);
     server.until_waiting(1).await;
     server.release();
@@ -50,18 +50,18 @@ async fn all_who_ask_are_answered_by_one_run() {
     }
     let again = peer.ask(&once(2, 1, true)).await;
     assert_eq!((again.id, again.text()), (2, r#""released""#));
-    assert_eq!(peer.ask(&once(3, 3, true)).await.status().0, ABORTED, "a key that is not known");
+    assert_eq!(peer.ask(&once(3, 3, true)).await.status().0, ABORTED, "the server has no answer of this key");
 }
 
 #[tokio::test]
-async fn a_peer_that_closes_its_sending_side_only_is_answered() {
+async fn server_answers_half_closed_peers() {
     let (server, mut peer) = called().await;
     peer.finish_sending().await;
     let mut other = RawPeer::connect(server.address()).await;
     other.send(once(9, 1, true).to_bytes()).await;
     assert_eq!(other.ask(&ping()).await.kind, RawFrame::PONG);
     other.finish_sending().await;
-    // A third connection comes and goes, so that the server has seen both ends.
+    // A third connection opens and closes, so that the server has read the end of both streams.
     let mut third = RawPeer::connect(server.address()).await;
     third.finish_sending().await;
     third.expect_end().await;
@@ -74,7 +74,7 @@ async fn a_peer_that_closes_its_sending_side_only_is_answered() {
 }
 
 #[tokio::test]
-async fn a_draining_server_waits_for_it() {
+async fn drain_waits_for_once_call() {
     let (mut server, mut peer) = called().await;
     let mut idle = RawPeer::connect(server.address()).await;
     assert_eq!(idle.ask(&ping()).await.kind, RawFrame::PONG);
@@ -82,7 +82,7 @@ async fn a_draining_server_waits_for_it() {
     for peer in [&mut peer, &mut idle] {
         assert_eq!(peer.receive().await.kind, RawFrame::GOAWAY);
     }
-    // By now the other would be closed as well, if nobody waited for its answer.
+    // A server that did not wait for the answer would have closed the other connection by now.
     idle.expect_end().await;
     server.release();
     assert_eq!(peer.receive().await.text(), r#""released""#);
@@ -91,11 +91,11 @@ async fn a_draining_server_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_second_request_with_its_id_closes() {
+async fn duplicate_request_id_closes_connection() {
     let (server, mut peer) = called().await;
     peer.send(once(1, 2, false).to_bytes()).await;
     peer.expect_end().await;
-    // The call goes on: somebody may ask again.
+    // The handler continues: a caller may repeat the call.
     let mut other = RawPeer::connect(server.address()).await;
     other.send(once(9, 1, true).to_bytes()).await;
     assert_eq!(other.ask(&ping()).await.kind, RawFrame::PONG);
@@ -104,11 +104,11 @@ async fn a_second_request_with_its_id_closes() {
 }
 
 #[tokio::test]
-async fn cancelled_it_goes_on_for_others() {
+async fn cancelled_once_call_continues_for_repeats() {
     let (server, mut peer) = called().await;
     let answer = peer.ask(&RawFrame::empty(RawFrame::CANCEL, 1)).await;
     assert_eq!((answer.id, answer.status().0), (1, CANCELLED));
-    // The same id may be used again, also to ask for the answer.
+    // The peer can reuse the id, even to repeat the call.
     peer.send(once(1, 1, true).to_bytes()).await;
     assert_eq!(peer.ask(&ping()).await.kind, RawFrame::PONG);
     server.until_waiting(1).await;
@@ -118,7 +118,7 @@ async fn cancelled_it_goes_on_for_others() {
 }
 
 #[tokio::test]
-async fn a_repeat_has_a_deadline_of_its_own() {
+async fn repeat_has_its_own_deadline() {
     let (server, mut peer) = called().await;
     let answer = peer.ask(&once_within(2, 1, true, 50)).await;
     assert_eq!((answer.id, answer.status().0), (2, DEADLINE_EXCEEDED));

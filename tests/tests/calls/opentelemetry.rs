@@ -1,4 +1,4 @@
-//! What OpenTelemetry gets to see: one trace, whose spans are each other's parents across a socket.
+//! Export to OpenTelemetry: one trace whose spans keep their parents across a socket.
 
 use opentelemetry::trace::{SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 #[tokio::test]
-async fn spans_of_client_and_server_share_a_trace() {
+async fn client_and_server_spans_share_one_trace() {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tests"));
@@ -22,20 +22,20 @@ async fn spans_of_client_and_server_share_a_trace() {
 
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
-    let client = Client::builder().build().expect("a valid config");
+    let client = Client::builder().build().expect("the config is valid");
     let probing = ProbingClient::new(Layered::new(client.clone()).layer(Trace));
     let work = async {
-        let seen = probing.context().address(serving.address()).await.expect("it is answered");
-        probing.panic(true).address(serving.address()).await.expect_err("it panics");
+        let seen = probing.context().address(serving.address()).await.expect("the call succeeds");
+        probing.panic(true).address(serving.address()).await.expect_err("the handler panics");
         seen
     };
     let seen = work.instrument(tracing::info_span!("work")).await;
-    // Who comes from elsewhere and is not traced here.
+    // This client has no trace layer and sends a foreign trace context.
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let plain = ProbingClient::new(client).echo("x".to_owned()).metadata("traceparent", parent);
-    plain.address(serving.address()).await.expect("it is answered");
+    plain.address(serving.address()).await.expect("the call succeeds");
 
-    let spans = exporter.get_finished_spans().expect("the exporter is there");
+    let spans = exporter.get_finished_spans().expect("the exporter holds the spans");
     let one = |kind: SpanKind, name: &str| -> &SpanData {
         let found: Vec<_> = spans.iter().filter(|span| span.span_kind == kind && span.name == name).collect();
         assert_eq!(found.len(), 1, "{name}: {spans:#?}");

@@ -1,4 +1,4 @@
-//! More load than a server may take: calls wait in a short queue, or are refused before they run.
+//! Overload: excess calls wait in a short queue, or the server rejects them before they execute.
 
 use std::{
     sync::{
@@ -20,9 +20,9 @@ use tests::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Calls of a flood.
+/// The number of calls in a flood.
 const CALLS: u32 = 600;
-/// More time than a call needs whose answer is waited for.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn config(running: usize, queued: usize) -> ServerConfig {
@@ -30,14 +30,14 @@ fn config(running: usize, queued: usize) -> ServerConfig {
 }
 
 fn caller() -> Client {
-    Client::builder().config(ClientConfig::default()).build().expect("a valid config")
+    Client::builder().config(ClientConfig::default()).build().expect("the config is valid")
 }
 
 fn client() -> ProbingClient<Client> {
     ProbingClient::new(caller())
 }
 
-/// Begins calls of `hold`, each on a connection of its own, and waits until their handlers run.
+/// Starts calls of `hold`, each on its own connection, and waits until their handlers execute.
 async fn running(probe: &Probe, serving: &Serving, keys: std::ops::Range<u64>) -> Vec<Held> {
     let held = keys.clone().map(|key| hold(serving, key)).collect();
     probe.until_all(&keys.map(Event::Began).collect::<Vec<_>>()).await;
@@ -51,30 +51,30 @@ fn hold(serving: &Serving, key: u64) -> Held {
 }
 
 #[tokio::test]
-async fn as_many_calls_run_as_may_whatever_their_connections_and_as_many_wait() {
+async fn server_limits_running_and_queued_calls() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(2, 1)).await;
     let held = running(&probe, &serving, 0..2).await;
     let waiting = hold(&serving, 2);
     serving.until_counted(|counts| (counts.running, counts.queued) == (2, 1)).await;
 
-    // One over: also for a handler that would be done at once.
+    // One above the limit: the server rejects even a call whose handler would return immediately.
     let error = client().echo("x".to_owned()).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert!(error.is_retryable() && error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
-    assert_eq!(probe.events(), [Event::Began(0), Event::Began(1)], "no other ran");
+    assert_eq!(probe.events(), [Event::Began(0), Event::Began(1)], "no other call executed");
 
     probe.release(0);
     probe.until(Event::Began(2)).await;
     probe.release_all();
     for (key, held) in (0..).zip(held.into_iter().chain([waiting])) {
-        assert_eq!(held.end().await.expect("it is answered"), key);
+        assert_eq!(held.end().await.expect("the call succeeds"), key);
     }
     serving.until_counted(|counts| (counts.running, counts.queued, counts.overloaded) == (0, 0, 1)).await;
 }
 
 #[tokio::test]
-async fn handlers_that_are_done_at_once_are_not_counted() {
+async fn immediate_handlers_need_no_permit() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 0)).await;
     let client = client();
@@ -82,13 +82,13 @@ async fn handlers_that_are_done_at_once_are_not_counted() {
         .map(|number| Task::begin(client.echo(number.to_string()).address(serving.address()).timeout(LONG)))
         .collect();
     for call in calls {
-        call.end().await.expect("it is answered");
+        call.end().await.expect("the call succeeds");
     }
     assert_eq!(serving.handle().counts().overloaded, 0);
 }
 
 #[tokio::test]
-async fn a_call_whose_deadline_passed_while_it_waited_is_never_begun() {
+async fn queue_drops_call_at_its_deadline() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 2)).await;
     let _held = running(&probe, &serving, 0..1).await;
@@ -96,45 +96,45 @@ async fn a_call_whose_deadline_passed_while_it_waited_is_never_begun() {
     assert!(error.is_timeout(), "{error:?}");
     serving.until_counted(|counts| counts.queued == 0).await;
     probe.release_all();
-    assert_eq!(hold(&serving, 2).end().await.expect("there is room again"), 2);
+    assert_eq!(hold(&serving, 2).end().await.expect("capacity is free again"), 2);
     assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
 }
 
 #[tokio::test]
-async fn a_call_that_runs_once_leaves_the_queue_at_its_deadline_and_is_never_begun() {
+async fn queue_drops_once_call_at_its_deadline() {
     let probe = Probe::default();
-    // Only the deadline can end the wait in the time of a test.
+    // The queue time is so long that only the deadline can end the wait.
     let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_secs(3600))).await;
     let _held = running(&probe, &serving, 0..1).await;
     let error = client().hold_once(1).address(serving.address()).timeout(Duration::from_millis(50)).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
     serving.until_counted(|counts| (counts.queued, counts.late, counts.overloaded) == (0, 1, 0)).await;
     probe.release_all();
-    assert_eq!(hold(&serving, 2).end().await.expect("there is room again"), 2);
+    assert_eq!(hold(&serving, 2).end().await.expect("capacity is free again"), 2);
     assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
 }
 
 #[tokio::test]
-async fn a_call_that_was_given_up_while_it_waited_is_never_begun() {
+async fn queue_drops_cancelled_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 1)).await;
     let _held = running(&probe, &serving, 0..1).await;
-    // It outlives the call: a peer that merely closes its side is still answered.
+    // The client outlives the call, because the server still answers a peer that has only closed its sending side.
     let client = client();
     let waiting = Task::begin(client.hold(1).address(serving.address()).timeout(LONG));
     serving.until_counted(|counts| counts.queued == 1).await;
-    waiting.drop_it().await;
+    waiting.abort().await;
     serving.until_counted(|counts| counts.queued == 0).await;
-    // Its place is free for another.
+    // The queue has capacity for another call.
     let other = hold(&serving, 2);
     serving.until_counted(|counts| counts.queued == 1).await;
     probe.release_all();
-    assert_eq!(other.end().await.expect("it is answered"), 2);
+    assert_eq!(other.end().await.expect("the call succeeds"), 2);
     assert_eq!(probe.count(|event| *event == Event::Began(1)), 0);
 }
 
 #[tokio::test]
-async fn a_call_that_waited_its_time_may_go_elsewhere() {
+async fn queue_time_rejects_call_as_retryable() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(1, 1).with_queue_time(Duration::from_millis(20))).await;
     let _held = running(&probe, &serving, 0..1).await;
@@ -145,7 +145,7 @@ async fn a_call_that_waited_its_time_may_go_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_server_that_drains_serves_those_who_wait() {
+async fn drain_serves_queued_calls() {
     let probe = Probe::default();
     let mut serving = Serving::probe(&probe, config(1, 1)).await;
     let held = running(&probe, &serving, 0..1).await;
@@ -154,13 +154,13 @@ async fn a_server_that_drains_serves_those_who_wait() {
     serving.stop();
     probe.release_all();
     for (key, held) in (0..).zip(held.into_iter().chain([waiting])) {
-        assert_eq!(held.end().await.expect("it is answered"), key);
+        assert_eq!(held.end().await.expect("the call succeeds"), key);
     }
-    serving.ended().await.expect("it ends in order");
+    serving.ended().await.expect("the server shuts down gracefully");
 }
 
 #[tokio::test]
-async fn calls_that_are_given_up_hold_their_place_until_their_handlers_are_gone() {
+async fn cancelled_calls_hold_permits_until_handlers_end() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, config(3, 2)).await;
     let (mut reader, mut writer) = RawPeer::connect(serving.address()).await.into_split();
@@ -172,19 +172,19 @@ async fn calls_that_are_given_up_hold_their_place_until_their_handlers_are_gone(
         })
         .collect();
     let answers = async {
-        let (mut cancelled, mut refused) = (0, 0);
+        let (mut cancelled, mut rejected) = (0, 0);
         for _ in 0..CALLS {
-            match reader.receive().await.expect("each call has one answer").status().0 {
+            match reader.receive().await.expect("the server answers each call").status().0 {
                 code if code == Code::Cancelled as u8 => cancelled += 1,
-                code if code == Code::ResourceExhausted as u8 => refused += 1,
-                code => panic!("an answer of code {code}"),
+                code if code == Code::ResourceExhausted as u8 => rejected += 1,
+                code => panic!("unexpected status code {code}"),
             }
         }
-        (cancelled, refused)
+        (cancelled, rejected)
     };
-    let ((cancelled, refused), sent) = tokio::join!(answers, writer.send(&flood));
-    sent.expect("the server reads on");
-    assert!(cancelled > 0 && refused > 0, "{cancelled} were cancelled and {refused} refused");
+    let ((cancelled, rejected), sent) = tokio::join!(answers, writer.send(&flood));
+    sent.expect("the server reads the whole flood");
+    assert!(cancelled > 0 && rejected > 0, "{cancelled} calls cancelled, {rejected} rejected");
     serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0)).await;
     let mut live = 0;
     for event in probe.events() {
@@ -192,13 +192,13 @@ async fn calls_that_are_given_up_hold_their_place_until_their_handlers_are_gone(
             Event::Began(_) => live += 1,
             _ => live -= 1,
         }
-        assert!(live <= 3, "{live} handlers ran at once");
+        assert!(live <= 3, "{live} handlers executed at the same time");
     }
     assert_eq!(live, 0);
 }
 
 #[tokio::test]
-async fn calls_that_run_once_count_and_are_refused_like_others() {
+async fn overload_rejects_once_calls() {
     let listening = Listening::start(config(1, 0)).await;
     let (one, other) = (WireClient::new(caller()), WireClient::new(caller()));
     let held = Task::begin(one.once_released().address(listening.address()).timeout(LONG));
@@ -211,14 +211,14 @@ async fn calls_that_run_once_count_and_are_refused_like_others() {
         assert!(error.retry_after().is_some());
     }
     listening.release();
-    assert_eq!(held.end().await.expect("it is answered"), "released");
-    assert_eq!(other.once_released().address(listening.address()).await.expect("there is room"), "released");
+    assert_eq!(held.end().await.expect("the call succeeds"), "released");
+    assert_eq!(other.once_released().address(listening.address()).await.expect("capacity is free"), "released");
 }
 
 #[tokio::test]
-async fn what_outlives_its_connection_is_bounded_by_the_server() {
-    let (probe, bound) = (Probe::default(), Duration::from_millis(50));
-    let serving = Serving::probe(&probe, ServerConfig::default().with_max_unattended(bound)).await;
+async fn server_limits_time_of_unattended_calls() {
+    let (probe, limit) = (Probe::default(), Duration::from_millis(50));
+    let serving = Serving::probe(&probe, ServerConfig::default().with_max_unattended(limit)).await;
     let mut peer = RawPeer::connect(serving.address()).await;
     let begun = Instant::now();
     let head = RawHead::route("test.Probe:1.0/hold")
@@ -228,15 +228,16 @@ async fn what_outlives_its_connection_is_bounded_by_the_server() {
     probe.until(Event::Began(1)).await;
     drop(peer);
     probe.until(Event::Dropped(1)).await;
-    assert!(begun.elapsed() >= bound, "it had its time");
+    assert!(begun.elapsed() >= limit, "the server dropped the handler too early");
 }
 
-/// Says how many of it run.
+/// A service whose handler takes a millisecond.
 #[rpc_service(name = "test.Slow", version = "1.0")]
 trait Slow {
     async fn work(&self);
 }
 
+/// Counts its executions.
 #[derive(Default)]
 struct Worker {
     now: AtomicUsize,
@@ -255,7 +256,7 @@ impl Slow for Arc<Worker> {
 }
 
 #[tokio::test]
-async fn of_more_load_than_may_be_served_what_is_served_runs_and_the_rest_is_refused_before_it_runs() {
+async fn overload_rejects_excess_calls_before_execution() {
     let worker = Arc::new(Worker::default());
     let server = Server::builder().service(SlowServer::new(Arc::clone(&worker))).config(config(4, 4));
     let serving = Serving::start(server).await;
@@ -286,8 +287,8 @@ async fn of_more_load_than_may_be_served_what_is_served_runs_and_the_rest_is_ref
         served += caller.end().await;
     }
     let begun = worker.begun.load(Ordering::SeqCst);
-    assert_eq!(begun, served, "nothing ran that its caller was not told of");
-    assert!((64..64 * 40).contains(&served), "{served} were served");
+    assert_eq!(begun, served, "every executed call was answered");
+    assert!((64..64 * 40).contains(&served), "the server answered {served} calls");
     assert!(worker.most.load(Ordering::SeqCst) <= 4);
     in_time(serving.until_counted(|counts| (counts.running, counts.queued) == (0, 0))).await;
 }

@@ -1,6 +1,6 @@
-//! The examples as a user runs them: real processes, a real Nacos server.
+//! The examples as processes with a Nacos server.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 static GOODS: ServiceId = ServiceId::from_static("shop.Goods", "1.0");
 
-/// What the providers promise, as somebody else would write it down.
+/// The contract of the providers, written independently of the examples.
 #[rpc_service(name = "demo.Greeter", version = "1.0")]
 trait Greeter {
     #[rpc(idempotent)]
@@ -37,7 +37,7 @@ enum GreetError {
     EmptyName,
 }
 
-/// A Nacos server and two providers that are listed there.
+/// Starts a Nacos server and two providers that it lists.
 async fn two_providers() -> (NacosServer, Provider, Provider) {
     let nacos = NacosServer::start().await;
     let (one, other) = (Provider::start(&nacos.url()).await, Provider::start(&nacos.url()).await);
@@ -52,7 +52,7 @@ async fn expect_listed(nacos: &NacosServer, service: &ServiceId, addresses: &[So
         .await;
 }
 
-/// Callers that call without a pause until they are stopped, and count who answered.
+/// Callers that call continuously until [`end`](Self::end), and count the answers of each provider.
 struct Load {
     stop: Arc<AtomicBool>,
     answers: watch::Sender<BTreeMap<SocketAddr, usize>>,
@@ -69,7 +69,7 @@ impl Load {
         Self { stop, answers, callers }
     }
 
-    /// Waits until the provider at `address` has answered as many calls more.
+    /// Waits until the provider at `address` has answered `more` further calls.
     async fn until_answered(&self, address: SocketAddr, more: usize) {
         let mut answers = self.answers.subscribe();
         let count = |answers: &BTreeMap<SocketAddr, usize>| answers.get(&address).copied().unwrap_or(0);
@@ -77,7 +77,7 @@ impl Load {
         drop(in_time(answers.wait_for(|answers| count(answers) >= wanted)).await.unwrap());
     }
 
-    /// Stops calling, and fails if a call did.
+    /// Stops the callers, and panics if a call failed.
     async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         let answers = self.answers.borrow().clone();
@@ -101,7 +101,7 @@ async fn call(
 }
 
 #[tokio::test]
-async fn providers_are_listed_in_nacos_and_a_consumer_finds_them_and_spreads_its_calls() {
+async fn consumer_spreads_calls_over_nacos_providers() {
     let (nacos, one, other) = two_providers().await;
     expect_listed(&nacos, &GOODS, &[one.address(), other.address()]).await;
     let listed = nacos.instances(&GREETER).await;
@@ -118,15 +118,15 @@ async fn providers_are_listed_in_nacos_and_a_consumer_finds_them_and_spreads_its
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_is_told_to_end_costs_not_one_call() {
+async fn provider_sigterm_fails_no_call() {
     let (nacos, mut one, other) = two_providers().await;
     let load = Load::begin(&nacos.url()).await;
     load.until_answered(one.address(), 100).await;
     load.until_answered(other.address(), 100).await;
     one.terminate();
-    let (status, said) = one.wait().await;
+    let (status, printed) = one.wait().await;
     assert!(status.success());
-    assert_eq!(said, ["drained"]);
+    assert_eq!(printed, ["drained"]);
     expect_listed(&nacos, &GREETER, &[other.address()]).await;
     expect_listed(&nacos, &GOODS, &[other.address()]).await;
     load.until_answered(other.address(), 100).await;
@@ -134,7 +134,7 @@ async fn a_provider_that_is_told_to_end_costs_not_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_is_killed_costs_no_call_that_may_be_made_again() {
+async fn provider_crash_fails_no_idempotent_call() {
     let (nacos, mut one, other) = two_providers().await;
     let load = Load::begin(&nacos.url()).await;
     load.until_answered(one.address(), 100).await;
@@ -144,14 +144,14 @@ async fn a_provider_that_is_killed_costs_no_call_that_may_be_made_again() {
     assert!(!status.success());
     load.until_answered(other.address(), 100).await;
     expect_listed(&nacos, &GREETER, &[other.address()]).await;
-    // One that comes back on its address is used again.
+    // The client uses a provider that restarts on its address.
     let back = Provider::start_on(&nacos.url(), one.address()).await;
     load.until_answered(back.address(), 100).await;
     load.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_dies_costs_not_one_call() {
+async fn registry_crash_fails_no_call() {
     let (mut nacos, one, other) = two_providers().await;
     let load = Load::begin(&nacos.url()).await;
     load.until_answered(one.address(), 100).await;
@@ -164,7 +164,7 @@ async fn a_registry_that_dies_costs_not_one_call() {
 }
 
 #[tokio::test]
-async fn a_provider_and_a_consumer_find_each_other_without_a_server() {
+async fn local_registry_connects_consumer_and_provider() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = format!("local:{}", scratch.path().display());
     let mut provider = Provider::start(&registry).await;
@@ -173,32 +173,32 @@ async fn a_provider_and_a_consumer_find_each_other_without_a_server() {
     assert_eq!((summary.calls, summary.ok, summary.failed), (100, 100, 0));
     assert_eq!(summary.providers.into_iter().collect::<Vec<_>>(), [(provider.address(), 100)]);
     provider.terminate();
-    let (status, said) = provider.wait().await;
+    let (status, printed) = provider.wait().await;
     assert!(status.success());
-    assert_eq!(said, ["drained"]);
+    assert_eq!(printed, ["drained"]);
 }
 
 #[tokio::test]
-async fn a_consumer_that_finds_nobody_says_so_and_fails() {
+async fn consumer_without_provider_reports_failure() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = format!("local:{}", scratch.path().display());
     let (status, summary) = Consumer::start(&registry, &["--calls", "100"]).await.wait().await;
     assert!(!status.success());
-    // It does not go on after the first.
+    // The consumer stops after the first failure.
     assert_eq!((summary.calls, summary.ok, summary.failed), (1, 0, 1));
     assert_eq!(summary.errors, BTreeMap::from([("Unavailable".to_owned(), 1)]));
 }
 
 #[tokio::test]
-async fn quickstart_ends_by_itself() {
+async fn quickstart_exits_successfully() {
     let output = run("quickstart", &["--calls", "50"]).await;
-    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}{complaint}");
-    assert!(said.contains("no call failed"), "{said}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("no call failed"), "{stdout}");
 }
 
 #[tokio::test]
-async fn every_binary_helps() {
+async fn binaries_print_their_options() {
     for (binary, options) in [
         ("quickstart", &["--calls"][..]),
         ("provider", &["--listen", "--advertise", "--registry", "--weight", "MSNB_REGISTRY"]),
@@ -212,7 +212,7 @@ async fn every_binary_helps() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused_and_explained() {
+async fn binaries_reject_invalid_arguments() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let cases: [(&str, &[&str], &[&str]); 9] = [
@@ -226,17 +226,17 @@ async fn what_is_asked_wrongly_is_refused_and_explained() {
         ("consumer", &["--calls", "1", "--seconds", "1"], &["--calls", "--seconds"]),
         ("consumer", &["--registry", "nacos://"], &["Error: InvalidArgument: invalid address ``"]),
     ];
-    for (binary, arguments, explained) in cases {
+    for (binary, arguments, expected) in cases {
         let output = run(binary, arguments).await;
-        let complaint = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{binary} {arguments:?}");
-        assert!(explained.iter().all(|word| complaint.contains(word)), "{binary} {arguments:?}: {complaint}");
-        assert!(!complaint.contains("panicked"), "{binary} {arguments:?}: {complaint}");
+        assert!(expected.iter().all(|word| stderr.contains(word)), "{binary} {arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{binary} {arguments:?}: {stderr}");
     }
 }
 
 #[tokio::test]
-async fn an_error_of_the_providers_own_and_one_of_the_frameworks_are_told_apart() {
+async fn caller_distinguishes_service_and_rpc_errors() {
     let provider = Provider::start("memory:").await;
     let greeter = GreeterClient::new(Client::builder().build().unwrap());
     let outcome = greeter.hello(String::new()).address(provider.address()).await;

@@ -1,6 +1,6 @@
-//! Encryption and certificates: who is trusted and who is not, at both ends, while nobody else notices.
+//! TLS: trust in certificates at both ends, names, handshake limits, reload of files, and tokens over TLS.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -42,24 +42,25 @@ async fn identity(client: &ProbingClient<Client>, address: SocketAddr) -> Result
     client.context().address(address).await.map(|seen| seen.identity)
 }
 
-/// Makes a call that cannot succeed: it never left the client, and its error says why.
-async fn refused(client: &ProbingClient<Client>, address: SocketAddr, why: &str) {
-    fails(client, address, Code::Unavailable, why).await;
+/// Makes a call that fails as unavailable before the client sends it, and checks the reason in its error.
+async fn expect_unavailable(client: &ProbingClient<Client>, address: SocketAddr, reason: &str) {
+    expect_failure(client, address, Code::Unavailable, reason).await;
 }
 
-async fn fails(client: &ProbingClient<Client>, address: SocketAddr, code: Code, why: &str) {
+/// Makes a call that fails with `code` before the client sends it, and checks the reason in its error.
+async fn expect_failure(client: &ProbingClient<Client>, address: SocketAddr, code: Code, reason: &str) {
     let error = client.echo("x".to_owned()).address(address).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (code, Delivery::NotExecuted), "{error:?}");
-    assert!(error.message().contains(why), "{error}");
+    assert!(error.message().contains(reason), "{error}");
 }
 
-/// A client that is no msnb client, and trusts `authority`.
+/// Connects with a plain TLS client that trusts `authority` and offers the protocols `alpn`.
 async fn raw(address: SocketAddr, authority: &Authority, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
     authority.connect(TcpStream::connect(address).await.unwrap(), alpn).await
 }
 
 #[tokio::test]
-async fn calls_of_every_size_are_answered_over_tls() {
+async fn tls_carries_calls_of_every_size() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let serving = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
     let client = client(ClientTls::new(authority.ca()));
@@ -75,7 +76,7 @@ async fn calls_of_every_size_are_answered_over_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_that_is_asked_for() {
+async fn client_verifies_address_listed_name_or_server_name() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let named = authority.issue("named", &["greeter.test"]);
     let registry = Arc::new(Memory::named("certificate names"));
@@ -91,9 +92,9 @@ async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_tha
     by_registry(trusting().server_name("greeter.test")).echo("asked for".to_owned()).await.unwrap();
     client(trusting().server_name("greeter.test")).echo("x".to_owned()).address(serving.address()).await.unwrap();
     let wrong = "not valid for name";
-    refused(&client(trusting()), serving.address(), wrong).await;
-    refused(&client(trusting().server_name("other.test")), serving.address(), wrong).await;
-    // What the registry says does not count where a name is asked for.
+    expect_unavailable(&client(trusting()), serving.address(), wrong).await;
+    expect_unavailable(&client(trusting().server_name("other.test")), serving.address(), wrong).await;
+    // A name that the user sets overrides the name that the registry lists.
     let other = by_registry(trusting().server_name("other.test"));
     let call = async || other.echo("x".to_owned()).wait_for_ready(false).await;
     let error = until_error(call, |error: &Error| error.message().contains(wrong)).await;
@@ -102,20 +103,20 @@ async fn a_certificate_has_the_address_or_the_name_that_is_listed_or_the_one_tha
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_trusted_is_not_called() {
+async fn client_rejects_untrusted_server() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let issued = authority.issue("server", &[HERE]);
     let serving = Serving::start(encrypted(&probe, issued.server())).await;
-    let elsewhere = Authority::new();
-    refused(&client(ClientTls::new(elsewhere.ca())), serving.address(), "UnknownIssuer").await;
+    let other_authority = Authority::new();
+    expect_unavailable(&client(ClientTls::new(other_authority.ca())), serving.address(), "UnknownIssuer").await;
     authority.write(&issued, &[HERE], Validity::Expired);
     let expired = Serving::start(encrypted(&probe, issued.server())).await;
-    refused(&client(ClientTls::new(authority.ca())), expired.address(), "certificate expired").await;
+    expect_unavailable(&client(ClientTls::new(authority.ca())), expired.address(), "certificate expired").await;
     assert_eq!(probe.events(), []);
 }
 
 #[tokio::test]
-async fn a_client_is_known_by_the_names_in_its_certificate() {
+async fn certificate_names_identify_client() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
     let serving = Serving::start(encrypted(&probe, tls).allow("test.Probe:1.0/echo", ["spiffe://test/shop"])).await;
@@ -129,37 +130,37 @@ async fn a_client_is_known_by_the_names_in_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_good_certificate_learns_why_and_nothing_runs() {
-    let (probe, authority, elsewhere) = (Probe::default(), Authority::new(), Authority::new());
+async fn server_rejects_missing_and_invalid_certificates() {
+    let (probe, authority, other_authority) = (Probe::default(), Authority::new(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server().client_ca(authority.ca());
     let serving = Serving::start(encrypted(&probe, tls)).await;
-    let stranger = elsewhere.issue("stranger", &["shop.test"]);
+    let untrusted = other_authority.issue("untrusted", &["shop.test"]);
     let expired = authority.issue("expired", &["shop.test"]);
     authority.write(&expired, &["shop.test"], Validity::Expired);
-    for (tls, why) in [
-        (ClientTls::new(authority.ca()), "the server requires a certificate, and this client has none"),
-        (stranger.client(&authority), "the server rejected this client's certificate: UnknownCA"),
-        (expired.client(&authority), "the server rejected this client's certificate: CertificateExpired"),
+    for (tls, reason) in [
+        (ClientTls::new(authority.ca()), "it requires a certificate, and this client has none"),
+        (untrusted.client(&authority), "this client's certificate is not accepted here: UnknownCA"),
+        (expired.client(&authority), "this client's certificate is not accepted here: CertificateExpired"),
     ] {
-        fails(&client(tls), serving.address(), Code::Unauthenticated, why).await;
+        expect_failure(&client(tls), serving.address(), Code::Unauthenticated, reason).await;
     }
     assert_eq!(probe.events(), []);
 }
 
 #[tokio::test]
-async fn plain_text_meets_tls_and_both_say_so() {
+async fn plaintext_and_tls_peers_report_mismatch() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let encrypted = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
     let plain = Serving::probe(&probe, ServerConfig::default()).await;
     let speaks_plain = ProbingClient::new(Client::builder().build().unwrap());
     let speaks_tls = client(ClientTls::new(authority.ca()));
-    refused(&speaks_plain, encrypted.address(), "the peer uses TLS and this end does not").await;
+    expect_unavailable(&speaks_plain, encrypted.address(), "the peer uses TLS and this end does not").await;
     encrypted.until_counted(|counts| counts.handshakes_failed >= 1).await;
-    refused(&speaks_tls, plain.address(), "it may not use TLS").await;
-    // Others are served.
+    expect_unavailable(&speaks_tls, plain.address(), "it may not use TLS").await;
+    // The servers still answer matching clients.
     speaks_tls.echo("x".to_owned()).address(encrypted.address()).await.unwrap();
     speaks_plain.echo("x".to_owned()).address(plain.address()).await.unwrap();
-    // Who answers TLS in plain text is found too.
+    // The client also detects a server that answers a ClientHello in plain text.
     let listener = TcpListener::bind((HERE, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let answering = Task::begin(async move {
@@ -167,38 +168,38 @@ async fn plain_text_meets_tls_and_both_say_so() {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut hello = [0; 64];
             stream.read_exact(&mut hello).await.unwrap();
-            assert_eq!(hello[..2], [0x16, 0x03], "nothing goes out in plain text");
+            assert_eq!(hello[..2], [0x16, 0x03], "the client sends nothing in plain text");
             stream.write_all(&RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await.unwrap();
         }
     });
-    refused(&speaks_tls, address, "the peer does not use TLS").await;
-    answering.drop_it().await;
+    expect_unavailable(&speaks_tls, address, "the peer does not speak TLS").await;
+    answering.abort().await;
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_ends_takes_a_place_for_its_time_and_holds_up_nobody() {
+async fn stalled_handshake_times_out_and_blocks_no_caller() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server();
     let config = ServerConfig::default().with_handshake_time(Duration::from_millis(300)).with_max_connections(3);
     let serving = Serving::start(encrypted(&probe, tls).config(config)).await;
-    let mut silent = TcpStream::connect(serving.address()).await.unwrap();
+    let mut stalled = TcpStream::connect(serving.address()).await.unwrap();
     let mut halfway = TcpStream::connect(serving.address()).await.unwrap();
     // The beginning of a ClientHello of 512 bytes.
     halfway.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await.unwrap();
     let served = client(ClientTls::new(authority.ca()));
     served.echo("x".to_owned()).address(serving.address()).await.unwrap();
-    // All three places are taken.
+    // The server is at its limit of three connections.
     let mut fourth = TcpStream::connect(serving.address()).await.unwrap();
     let ended = |read: std::io::Result<usize>| matches!(read, Ok(0) | Err(_));
     assert!(ended(in_time(fourth.read(&mut [0; 1])).await));
-    assert!(ended(in_time(silent.read(&mut [0; 1])).await));
+    assert!(ended(in_time(stalled.read(&mut [0; 1])).await));
     assert!(ended(in_time(halfway.read(&mut [0; 1])).await));
     let later = client(ClientTls::new(authority.ca()));
     until_ok(async || later.echo("x".to_owned()).address(serving.address()).await).await;
 }
 
 #[tokio::test]
-async fn a_message_of_a_handshake_has_64_kib_at_most() {
+async fn server_limits_handshake_message_to_64_kib() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let tls = authority.issue("server", &[HERE]).server();
     let config = ServerConfig::default().with_handshake_time(Duration::from_secs(3600));
@@ -208,64 +209,65 @@ async fn a_message_of_a_handshake_has_64_kib_at_most() {
         let record = |piece: &[u8]| [&[0x16, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat();
         message.chunks(1 << 14).flat_map(record).collect::<Vec<_>>()
     };
-    // One is read to its end, and is nonsense, which is told; the other is not waited for.
+    // The server reads a message within the limit to its end and sends an alert; it closes on the length of the other.
     for (bytes, alert) in [(hello(0xf000, 0xf000), Some(0x15)), (hello(0x1_0000, 2), None)] {
         let mut stream = TcpStream::connect(serving.address()).await.unwrap();
         stream.write_all(&bytes).await.unwrap();
-        let mut said = Vec::new();
-        // What was not read when it is closed resets it.
-        let _ = in_time(stream.read_to_end(&mut said)).await;
-        assert_eq!(said.first().copied(), alert);
+        let mut received = Vec::new();
+        // Closing a socket with unread bytes resets the connection.
+        let _ = in_time(stream.read_to_end(&mut received)).await;
+        assert_eq!(received.first().copied(), alert);
     }
 }
 
 #[tokio::test]
-async fn a_server_that_never_ends_the_handshake_costs_no_more_than_connecting_may() {
+async fn stalled_handshake_ends_at_connect_timeout() {
     let authority = Authority::new();
     let listener = TcpListener::bind((HERE, 0)).await.unwrap();
     let config = ClientConfig::default().with_connect_timeout(Duration::from_millis(200));
     let client = Client::builder().tls(ClientTls::new(authority.ca())).config(config).build().unwrap();
-    refused(&ProbingClient::new(client), listener.local_addr().unwrap(), "cannot connect within 200ms").await;
+    expect_unavailable(&ProbingClient::new(client), listener.local_addr().unwrap(), "cannot connect within 200ms")
+        .await;
 }
 
 #[tokio::test]
-async fn what_does_not_say_that_it_speaks_msnb_is_refused() {
+async fn server_requires_msnb_alpn() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let serving = Serving::start(encrypted(&probe, authority.issue("server", &[HERE]).server())).await;
     assert!(raw(serving.address(), &authority, &["h2"]).await.is_err());
-    let mut silent = raw(serving.address(), &authority, &[]).await.unwrap();
-    assert!(!in_time(silent.read(&mut [0; 1])).await.is_ok_and(|count| count > 0));
-    let mut right = RawPeer::through(raw(serving.address(), &authority, &["h2", "msnb/1"]).await.unwrap());
-    assert_eq!(right.ask(&RawFrame::empty(RawFrame::PING, 7)).await, RawFrame::empty(RawFrame::PONG, 7));
+    let mut without_alpn = raw(serving.address(), &authority, &[]).await.unwrap();
+    assert!(!in_time(without_alpn.read(&mut [0; 1])).await.is_ok_and(|count| count > 0));
+    let mut with_alpn = RawPeer::through(raw(serving.address(), &authority, &["h2", "msnb/1"]).await.unwrap());
+    assert_eq!(with_alpn.ask(&RawFrame::empty(RawFrame::PING, 7)).await, RawFrame::empty(RawFrame::PONG, 7));
 }
 
 #[tokio::test]
-async fn changed_files_are_read_by_a_server_and_a_client_that_run() {
+async fn running_peers_reload_certificate_files() {
     let (probe, authority, next) = (Probe::default(), Authority::new(), Authority::new());
     let issued = authority.issue("server", &[HERE]);
     let tls = issued.server().client_ca(authority.ca());
     let serving = Serving::start(encrypted(&probe, tls)).await;
     let own = authority.issue("client", &["first.test"]);
-    let long_since = client(own.client(&authority));
-    assert_eq!(identity(&long_since, serving.address()).await.unwrap(), "first.test");
-    // Another authority, other certificates at both ends.
+    let existing = client(own.client(&authority));
+    assert_eq!(identity(&existing, serving.address()).await.unwrap(), "first.test");
+    // A new authority and new certificates at both ends.
     next.write(&issued, &[HERE], Validity::Good);
     next.write(&own, &["second.test"], Validity::Good);
     next.write_ca(&authority.ca());
     let fresh = client(own.client(&authority));
     let seen = until_ok(async || identity(&fresh, serving.address()).await).await;
     assert_eq!(seen, "second.test");
-    // The connection that there was stays; the next of the same client is by the new files.
-    assert_eq!(identity(&long_since, serving.address()).await.unwrap(), "first.test");
+    // The existing connection stays open; the next connection of the same client uses the new files.
+    assert_eq!(identity(&existing, serving.address()).await.unwrap(), "first.test");
     let address = serving.address();
     serving.kill().await;
     let tls = issued.server().client_ca(authority.ca());
     let _again = Serving::start_on(encrypted(&probe, tls), address).await;
-    assert_eq!(until_ok(async || identity(&long_since, address).await).await, "second.test");
+    assert_eq!(until_ok(async || identity(&existing, address).await).await, "second.test");
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_named() {
+async fn errors_name_unusable_certificate_files() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let (one, other) = (authority.issue("one", &[HERE]), authority.issue("other", &[HERE]));
     let missing = authority.ca().with_file_name("missing.pem");
@@ -289,7 +291,7 @@ async fn files_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
-async fn a_drain_and_a_restart_lose_nothing_over_tls() {
+async fn tls_drain_and_restart_lose_no_call() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let issued = authority.issue("server", &[HERE]);
     let mut serving = Serving::start(encrypted(&probe, issued.server())).await;
@@ -298,7 +300,7 @@ async fn a_drain_and_a_restart_lose_nothing_over_tls() {
     let held = Task::begin(client.hold(1).address(address).timeout(Duration::from_secs(50)));
     probe.until(Event::Began(1)).await;
     serving.stop();
-    // Once it has said goodbye, it takes no new calls.
+    // After its goaway the server accepts no new calls.
     until_error(async || client.echo("x".to_owned()).address(address).await, |_| true).await;
     probe.release(1);
     assert_eq!(held.end().await.unwrap(), 1);
@@ -308,7 +310,7 @@ async fn a_drain_and_a_restart_lose_nothing_over_tls() {
 }
 
 #[tokio::test]
-async fn a_peer_that_reads_nothing_over_tls_is_closed() {
+async fn server_closes_tls_peer_that_stops_reading() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let mut transport = TransportConfig::default();
     transport.write_stall = Duration::from_millis(200);
@@ -328,7 +330,7 @@ async fn a_peer_that_reads_nothing_over_tls_is_closed() {
 }
 
 #[tokio::test]
-async fn a_token_is_proved_for_its_own_tls_connection() {
+async fn token_proof_is_bound_to_its_tls_connection() {
     let (probe, authority) = (Probe::default(), Authority::new());
     let secret = "the secret of ann, the caller";
     let tokens = Tokens::new().with("ann", secret).unwrap();
@@ -337,19 +339,19 @@ async fn a_token_is_proved_for_its_own_tls_connection() {
     let own = authority.issue("client", &["shop.test"]).client(&authority);
     let client = Client::builder().tls(own).token(Token::new("ann", secret).unwrap()).build().unwrap();
     assert_eq!(identity(&ProbingClient::new(client), both.address()).await.unwrap(), "ann, shop.test");
-    // A proof for plain text, made by who knows the secret, is none here.
+    // A correct proof for a connection without TLS is invalid over TLS.
     let tls = authority.issue("server", &[HERE]).server();
     let serving = Serving::start(encrypted(&probe, tls).require_token(tokens)).await;
     let mut peer = RawPeer::through(raw(serving.address(), &authority, &["msnb/1"]).await.unwrap());
     let challenge = rpc_core::proof::Challenge::read(&peer.receive().await.body).unwrap();
     let token = Token::new("ann", secret).unwrap();
     let proof = rpc_core::proof::Proof::new(&token, challenge, &[0; 32], [0; 32]).to_frame();
-    let goodbye = peer.ask(&RawFrame::empty(RawFrame::PROOF, 0).with_body(proof.body)).await;
-    assert_eq!((goodbye.kind, goodbye.status().0), (RawFrame::GOAWAY, Code::Unauthenticated as u8));
+    let goaway = peer.ask(&RawFrame::empty(RawFrame::PROOF, 0).with_body(proof.body)).await;
+    assert_eq!((goaway.kind, goaway.status().0), (RawFrame::GOAWAY, Code::Unauthenticated as u8));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_examples_speak_tls() {
+async fn examples_use_tls_and_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let made = process::run("certificates", &[directory.path().to_str().unwrap()]).await;

@@ -1,4 +1,4 @@
-//! Spans of one trace go through processes: client, server, and the calls that a handler makes.
+//! Traces across client, server and nested calls, and the log layer.
 
 use std::{
     collections::HashMap,
@@ -24,10 +24,11 @@ use tracing_subscriber::{Layer, layer::Context as LayerContext, layer::Subscribe
 
 type Fields = HashMap<String, String>;
 
-/// The spans and events that were there. Clones are the same.
+/// The recorded spans and events. Clones share them.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<(String, Fields)>>>);
 
+/// Collects the fields of a span or an event as text.
 struct Collect<'a>(&'a mut Fields);
 
 impl Visit for Collect<'_> {
@@ -40,25 +41,27 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Seen {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
         let mut fields = Fields::new();
         attributes.record(&mut Collect(&mut fields));
-        context.span(id).expect("it is new").extensions_mut().insert(fields);
+        context.span(id).expect("the span is new").extensions_mut().insert(fields);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: LayerContext<'_, S>) {
-        let span = context.span(id).expect("it is open");
-        values.record(&mut Collect(span.extensions_mut().get_mut::<Fields>().expect("it was new once")));
+        let span = context.span(id).expect("the span is open");
+        values.record(&mut Collect(
+            span.extensions_mut().get_mut::<Fields>().expect("`on_new_span` inserted the fields"),
+        ));
     }
 
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
         let mut fields = Fields::new();
         event.record(&mut Collect(&mut fields));
         let message = fields.get("message").cloned().unwrap_or_default();
-        self.0.lock().expect("no one panics").push((message, fields));
+        self.0.lock().expect("the lock is not poisoned").push((message, fields));
     }
 
     fn on_close(&self, id: Id, context: LayerContext<'_, S>) {
-        let span = context.span(&id).expect("it closes once");
-        let fields = span.extensions_mut().remove::<Fields>().expect("it was new once");
-        self.0.lock().expect("no one panics").push((span.name().to_owned(), fields));
+        let span = context.span(&id).expect("the span closes once");
+        let fields = span.extensions_mut().remove::<Fields>().expect("`on_new_span` inserted the fields");
+        self.0.lock().expect("the lock is not poisoned").push((span.name().to_owned(), fields));
     }
 }
 
@@ -69,22 +72,22 @@ impl Seen {
         (seen, guard)
     }
 
-    /// The one span or event with this name and this field.
+    /// Returns the only span or event with this name and this field.
     fn one(&self, name: &str, field: &str, value: &str) -> Fields {
-        let all = self.0.lock().expect("no one panics");
+        let all = self.0.lock().expect("the lock is not poisoned");
         let found: Vec<_> = all
             .iter()
-            .filter(|(known, fields)| known == name && fields.get(field).is_some_and(|is| is == value))
+            .filter(|(recorded, fields)| recorded == name && fields.get(field).is_some_and(|found| found == value))
             .collect();
         assert_eq!(found.len(), 1, "{name} with {field} = {value}: {all:#?}");
         found[0].1.clone()
     }
 }
 
-/// Calls another service while it serves.
+/// A service whose handler calls another service.
 #[rpc_service(name = "test.Front", version = "1.0")]
 trait Front {
-    /// The trace context that the next one sees.
+    /// Returns the trace context that the next service receives.
     async fn ask(&self) -> Option<String>;
 }
 
@@ -95,14 +98,14 @@ struct Asking {
 
 impl Front for Asking {
     async fn ask(&self) -> Option<String> {
-        let seen = self.next.context().await.expect("it is answered");
+        let seen = self.next.context().await.expect("the call succeeds");
         if self.plain {
             assert_eq!(TraceContext::current(), None);
         } else {
             let own = TraceContext::current().expect("the handler is traced");
             let metadata = CallOptions::inherited().metadata;
-            let came = Context::current().expect("a handler has a context");
-            assert_eq!(metadata.get("traceparent"), came.metadata().get("traceparent"));
+            let received = Context::current().expect("the handler has a context");
+            assert_eq!(metadata.get("traceparent"), received.metadata().get("traceparent"));
             assert!(seen.metadata("traceparent").is_some_and(|sent| sent.contains(&own.trace_id())));
         }
         seen.metadata("traceparent").map(str::to_owned)
@@ -110,10 +113,10 @@ impl Front for Asking {
 }
 
 fn caller() -> Client {
-    Client::builder().build().expect("a valid config")
+    Client::builder().build().expect("the config is valid")
 }
 
-/// Calls one address whatever it is asked for.
+/// A client layer that sends every call to one address.
 #[derive(Clone)]
 struct To(std::net::SocketAddr);
 
@@ -129,7 +132,7 @@ impl rpc_core::layer::ClientLayer for To {
 }
 
 #[tokio::test]
-async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler() {
+async fn trace_spans_client_server_and_nested_calls() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let back = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
@@ -137,7 +140,7 @@ async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler
     let front = Server::builder().service(FrontServer::new(Asking { next, plain: false })).layer(Trace);
     let front = Serving::start(front).await;
     let client = FrontClient::new(Layered::new(caller()).layer(Trace));
-    let sent = client.ask().address(front.address()).await.expect("it is answered").expect("it is traced");
+    let sent = client.ask().address(front.address()).await.expect("the call succeeds").expect("the call is traced");
 
     let spans = [("call", "ask"), ("serve", "ask"), ("call", "context"), ("serve", "context")]
         .map(|(span, method)| seen.one(span, "rpc.method", method));
@@ -145,7 +148,7 @@ async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler
         assert_eq!(span["trace_id"], spans[0]["trace_id"], "one trace");
         assert_eq!((&*span["code"], &*span["rpc.system"]), ("Ok", "msnb"));
     }
-    assert!(!spans[0].contains_key("parent_id"), "the first has none");
+    assert!(!spans[0].contains_key("parent_id"), "the first span has no parent");
     for pair in spans.windows(2) {
         assert_eq!(pair[1]["parent_id"], pair[0]["span_id"]);
     }
@@ -153,7 +156,7 @@ async fn a_trace_goes_from_client_to_server_and_on_with_the_calls_of_its_handler
 }
 
 #[tokio::test]
-async fn a_trace_from_outside_is_gone_on_with_and_what_is_malformed_is_not() {
+async fn server_continues_valid_traces_only() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
@@ -164,29 +167,29 @@ async fn a_trace_from_outside_is_gone_on_with_and_what_is_malformed_is_not() {
         .metadata("traceparent", parent)
         .address(serving.address())
         .await
-        .expect("it is answered");
+        .expect("the call succeeds");
     let span = seen.one("serve", "rpc.method", "echo");
     assert_eq!(span["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(span["parent_id"], "b7ad6b7169203331");
     let call = plain.context().metadata("traceparent", "00-nonsense").address(serving.address());
-    call.await.expect("it is answered");
+    call.await.expect("the call succeeds");
     let span = seen.one("serve", "rpc.method", "context");
     assert_eq!(span["trace_id"].len(), 32);
     assert!(!span.contains_key("parent_id"));
 
-    // A traced client goes on with what the program gives it.
+    // A traced client continues the trace context that its caller sets.
     let traced = ProbingClient::new(Layered::new(caller()).layer(Trace));
     let call = traced.context().metadata("traceparent", parent).metadata("tracestate", "rojo=1");
-    let got = call.address(serving.address()).await.expect("it is answered");
-    let sent = got.metadata("traceparent").expect("it is traced");
+    let got = call.address(serving.address()).await.expect("the call succeeds");
+    let sent = got.metadata("traceparent").expect("the call is traced");
     assert!(sent.contains("0af7651916cd43dd8448eb211c80319c") && sent != parent, "{sent}");
-    assert_eq!(got.metadata.len(), 2, "in place of what was there: {:?}", got.metadata);
+    assert_eq!(got.metadata.len(), 2, "the layer replaces the caller's trace context: {:?}", got.metadata);
     assert_eq!(got.metadata("tracestate"), Some("rojo=1"));
 }
 
 #[tokio::test]
-async fn a_process_that_does_not_trace_passes_the_trace_on() {
-    // Nobody listens here.
+async fn untraced_process_forwards_trace_context() {
+    // No tracing subscriber is set.
     let probe = Probe::default();
     let back = Serving::probe(&probe, ServerConfig::default()).await;
     let next = ProbingClient::new(Layered::new(caller()).layer(To(back.address())));
@@ -194,51 +197,51 @@ async fn a_process_that_does_not_trace_passes_the_trace_on() {
     let front = Serving::start(front).await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let client = FrontClient::new(Layered::new(caller()).layer(Trace));
-    let sent = client.ask().metadata("traceparent", parent).address(front.address()).await.expect("it is answered");
+    let sent = client.ask().metadata("traceparent", parent).address(front.address()).await.expect("the call succeeds");
     assert_eq!(sent.as_deref(), Some(parent));
 }
 
 #[tokio::test]
-async fn a_span_says_how_a_call_failed() {
+async fn span_records_failure_of_call() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Trace)).await;
     let probing = ProbingClient::new(Layered::new(caller()).layer(Trace));
-    probing.panic(true).address(serving.address()).await.expect_err("it panics");
+    probing.panic(true).address(serving.address()).await.expect_err("the handler panics");
     for span in ["call", "serve"] {
         let span = seen.one(span, "rpc.method", "panic");
         assert_eq!((&*span["code"], &*span["otel.status_code"]), ("Internal", "ERROR"));
     }
-    probing.fail("why".to_owned()).address(serving.address()).await.expect_err("it fails");
+    probing.fail("why".to_owned()).address(serving.address()).await.expect_err("the service returns an error");
     for span in ["call", "serve"] {
         let span = seen.one(span, "rpc.method", "fail");
         assert_eq!(span["code"], "Application");
-        assert!(!span.contains_key("otel.status_code"), "the service's own error is none of the call's");
+        assert!(!span.contains_key("otel.status_code"), "a service error is no failure of the call");
     }
 }
 
 #[tokio::test]
-async fn a_log_has_a_line_for_each_call_at_each_end() {
+async fn log_layer_logs_each_call_at_both_ends() {
     let (seen, _guard) = Seen::listen();
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).layer(Log)).await;
     let probing = ProbingClient::new(Layered::new(caller()).layer(Log));
-    probing.echo("a secret".to_owned()).address(serving.address()).await.expect("it is answered");
-    probing.panic(true).address(serving.address()).await.expect_err("it panics");
+    probing.echo("a secret".to_owned()).address(serving.address()).await.expect("the call succeeds");
+    probing.panic(true).address(serving.address()).await.expect_err("the handler panics");
     assert_eq!(seen.one("served", "route", "test.Probe:1.0/echo")["code"], "Ok");
     assert_eq!(seen.one("called", "route", "test.Probe:1.0/echo")["outcome"], "Ok");
     assert_eq!(seen.one("served", "route", "test.Probe:1.0/panic")["code"], "Internal");
     assert!(seen.one("called", "route", "test.Probe:1.0/panic")["outcome"].starts_with("Internal from 127.0.0.1:"));
-    let all = seen.0.lock().expect("no one panics");
+    let all = seen.0.lock().expect("the lock is not poisoned");
     assert!(all.iter().all(|(_, fields)| fields.values().all(|value| !value.contains("secret"))));
 }
 
 #[tokio::test]
-async fn who_comes_too_often_does_not_fill_the_log() {
+async fn repeated_rejections_log_one_line() {
     let (seen, _guard) = Seen::listen();
     let serving = Serving::probe(&Probe::default(), ServerConfig::default().with_max_connections(1)).await;
-    let mut inside = RawPeer::connect(serving.address()).await;
-    inside.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
+    let mut admitted = RawPeer::connect(serving.address()).await;
+    admitted.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
     for _ in 0..20 {
         RawPeer::connect(serving.address()).await.try_receive().await;
     }

@@ -1,6 +1,6 @@
-//! A call and its answer, over real sockets.
+//! Unary calls over sockets: codecs, errors, metadata, timeouts, and failures of single calls.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
-/// A client that has no registry: its calls name an address.
+/// Returns a client without a registry, whose calls specify an address.
 fn client() -> ProbingClient<Client> {
     ProbingClient::new(Client::builder().build().unwrap())
 }
@@ -27,10 +27,10 @@ async fn probe() -> (Probe, Serving) {
 }
 
 #[tokio::test]
-async fn every_codec_and_compression_makes_the_round() {
+async fn codecs_and_compressions_round_trip() {
     let (_, serving) = probe().await;
     let client = client();
-    // Under the threshold of compression, over it, and over what one read takes.
+    // Texts below the compression threshold, above it, and larger than one read.
     let texts = ["".to_owned(), "a text".to_owned(), "a longer text ".repeat(200), "a long text ".repeat(100_000)];
     for codec in Codec::ALL {
         for compression in Compression::ALL {
@@ -43,7 +43,7 @@ async fn every_codec_and_compression_makes_the_round() {
 }
 
 #[tokio::test]
-async fn the_services_own_error_arrives_as_such() {
+async fn caller_receives_service_error() {
     let (_, serving) = probe().await;
     for codec in [Codec::Bincode, Codec::Json, Codec::MessagePack] {
         let outcome = client().fail("why not".to_owned()).address(serving.address()).codec(codec).await;
@@ -53,10 +53,11 @@ async fn the_services_own_error_arrives_as_such() {
 }
 
 #[tokio::test]
-async fn a_value_that_the_codec_cannot_carry_fails_its_call_only() {
+async fn unencodable_value_fails_only_its_call() {
     let (_, serving) = probe().await;
     let client = client();
-    // A number as arguments: the caller's own doing. A structure as the answer: the callee's.
+    // The raw codec carries neither a number as arguments (an error of the caller) nor a structure as the answer (an
+    // error of the server).
     let error = client.hold(1).address(serving.address()).codec(Codec::Raw).await.unwrap_err();
     assert_eq!(
         (error.code(), error.phase(), error.delivery()),
@@ -68,19 +69,19 @@ async fn a_value_that_the_codec_cannot_carry_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn a_one_way_call_ends_when_it_is_sent_and_runs_nevertheless() {
+async fn one_way_calls_execute_in_order() {
     let (probe, serving) = probe().await;
     let client = client();
     for number in 0..100 {
         client.tell(number.to_string()).address(serving.address()).await.unwrap();
     }
     probe.until_true(|events| events.len() == 100).await;
-    let told: Vec<_> = (0..100).map(|number: u32| Event::Told(number.to_string())).collect();
-    assert_eq!(probe.events(), told);
+    let expected: Vec<_> = (0..100).map(|number: u32| Event::Received(number.to_string())).collect();
+    assert_eq!(probe.events(), expected);
 }
 
 #[tokio::test]
-async fn a_handler_knows_of_its_call() {
+async fn handler_context_describes_its_call() {
     let (_, serving) = probe().await;
     let call = client().context().address(serving.address()).timeout(Duration::from_secs(20));
     let seen = call.metadata("tenant", "a").metadata("key", [0, 255]).await.unwrap();
@@ -93,7 +94,7 @@ async fn a_handler_knows_of_its_call() {
 }
 
 #[tokio::test]
-async fn the_timeout_is_the_callers_else_the_methods_else_the_clients() {
+async fn timeout_of_call_overrides_method_and_client() {
     let (_, serving) = probe().await;
     let config = ClientConfig::default().with_timeout(Duration::from_secs(30));
     let client = ProbingClient::new(Client::builder().config(config).build().unwrap());
@@ -103,24 +104,24 @@ async fn the_timeout_is_the_callers_else_the_methods_else_the_clients() {
     assert!(by_caller.remaining.unwrap() <= Duration::from_secs(10), "{by_caller:?}");
     let error = client.hold_briefly(1).address(serving.address()).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
-    // Longer than the wire can say is as long as it can say.
-    let for_ever = client.context().address(serving.address()).timeout(Duration::MAX).await.unwrap();
-    assert!(for_ever.remaining.unwrap() > Duration::from_secs(40 * 24 * 60 * 60), "{for_ever:?}");
+    // The client caps a timeout at the maximum of the wire format.
+    let longest = client.context().address(serving.address()).timeout(Duration::MAX).await.unwrap();
+    assert!(longest.remaining.unwrap() > Duration::from_secs(40 * 24 * 60 * 60), "{longest:?}");
 }
 
 #[tokio::test]
-async fn metadata_that_may_not_travel_fails_the_call_before_it_is_sent() {
+async fn invalid_metadata_fails_call_before_it_is_sent() {
     let (probe, serving) = probe().await;
     let client = client();
-    let illegal = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
-    assert_eq!((illegal.code(), illegal.delivery()), (Code::InvalidArgument, Delivery::NotExecuted));
+    let invalid = client.echo("x".to_owned()).address(serving.address()).metadata("Not Legal", "x").await.unwrap_err();
+    assert_eq!((invalid.code(), invalid.delivery()), (Code::InvalidArgument, Delivery::NotExecuted));
     let too_much = client.echo("x".to_owned()).address(serving.address()).metadata("k", vec![0; 17 << 10]).await;
     let too_much = too_much.unwrap_err();
     assert_eq!((too_much.code(), too_much.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted));
     assert_eq!(probe.events(), []);
 }
 
-/// Asks what a call made inside a handler carries.
+/// A service that returns the context of a call made by its handler.
 #[rpc_service(name = "test.Relaying")]
 trait Relaying {
     async fn context_of_nested(&self, at: SocketAddr) -> Seen;
@@ -135,21 +136,21 @@ impl Relaying for Relays {
 }
 
 #[tokio::test]
-async fn a_call_made_inside_a_handler_inherits_deadline_and_trace() {
+async fn nested_call_inherits_deadline_and_trace() {
     let (_, inner) = probe().await;
     let outer = Serving::start(Server::builder().service(RelayingServer::new(Relays(client())))).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let call = RelayingClient::new(Client::builder().build().unwrap()).context_of_nested(inner.address());
     let call = call.address(outer.address()).timeout(Duration::from_secs(2));
     let seen = call.metadata("traceparent", trace).metadata("tracestate", "a=1").metadata("tenant", "a").await.unwrap();
-    // The client's own timeout of 5 s would give it more.
+    // The client's own timeout of 5 s is longer.
     assert!(seen.remaining.unwrap() <= Duration::from_secs(2), "{seen:?}");
     assert_eq!((seen.metadata("traceparent"), seen.metadata("tracestate")), (Some(trace), Some("a=1")));
-    assert_eq!(seen.metadata("tenant"), None, "only the trace is passed on by itself");
+    assert_eq!(seen.metadata("tenant"), None, "the client passes on only the trace context");
 }
 
 #[tokio::test]
-async fn the_answer_says_who_gave_it_and_an_error_too() {
+async fn error_names_its_peer() {
     let (_, serving) = probe().await;
     let error = client().panic(true).address(serving.address()).await.unwrap_err();
     assert_eq!(error.peer(), Some(serving.address()));
@@ -157,19 +158,19 @@ async fn the_answer_says_who_gave_it_and_an_error_too() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_registry_needs_an_address() {
+async fn client_without_registry_requires_address() {
     let error = client().echo("x".to_owned()).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::FailedPrecondition, Some(Phase::Resolve)));
     assert!(error.message().contains("registry") && error.message().contains("address"), "{error}");
 }
 
-/// A service that nobody serves.
-#[rpc_service(name = "test.Nobody")]
-trait Nobody {
+/// A service that no server serves.
+#[rpc_service(name = "test.Unserved")]
+trait Unserved {
     async fn nothing(&self);
 }
 
-/// A later version of [`Probing`], of which the server knows nothing.
+/// A later revision of `Probing` with a method that the server does not have.
 mod later {
     use rpc_core::rpc_service;
 
@@ -180,19 +181,19 @@ mod later {
 }
 
 #[tokio::test]
-async fn what_is_not_served_is_unimplemented_and_named() {
+async fn error_names_unknown_service_and_method() {
     let (_, serving) = probe().await;
     let client = Client::builder().build().unwrap();
-    let error = NobodyClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
+    let error = UnservedClient::new(client.clone()).nothing().address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unimplemented, Delivery::NotExecuted));
-    assert!(error.message().contains("service") && error.message().contains("test.Nobody:1.0/nothing"), "{error}");
+    assert!(error.message().contains("service") && error.message().contains("test.Unserved:1.0/nothing"), "{error}");
     let error = later::LaterClient::new(client).brand_new().address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
     assert!(error.message().contains("method") && error.message().contains("test.Probe:1.0/brand_new"), "{error}");
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_fails_its_call_only() {
+async fn handler_panic_fails_only_its_call() {
     let (probe, serving) = probe().await;
     let client = client();
     let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
@@ -202,13 +203,13 @@ async fn a_handler_that_panics_fails_its_call_only() {
         assert_eq!((error.code(), error.delivery()), (Code::Internal, Delivery::Answered), "{error}");
         assert!(error.message().contains("panicked"), "{error}");
     }
-    // The connection is the same: what was in flight on it is.
+    // The connection is still open: the call in flight on it succeeds.
     probe.release(1);
     assert_eq!(held.end().await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_result_whose_serialize_panics_fails_its_call_only() {
+async fn result_serialize_panic_fails_only_its_call() {
     let (probe, serving) = probe().await;
     let client = client();
     let held = Task::begin(client.hold(1).address(serving.address()).timeout(Duration::from_secs(50)));
@@ -219,25 +220,25 @@ async fn a_result_whose_serialize_panics_fails_its_call_only() {
     assert_eq!(held.end().await.unwrap(), 1);
 }
 
-/// Takes arguments that may panic while they are serialized.
+/// A service whose arguments panic during serialization.
 #[rpc_service(name = "test.Fragile")]
 trait Fragile {
     async fn take(&self, it: Explosive);
 }
 
 #[tokio::test]
-async fn arguments_whose_serialize_panics_take_no_place_from_other_calls() {
+async fn argument_serialize_panic_frees_its_slot() {
     let (_, serving) = probe().await;
     let client = Client::builder().config(ClientConfig::default().with_max_in_flight(1)).build().unwrap();
     let fragile = FragileClient::new(client.clone());
     let mut caller = JoinSet::new();
     caller.spawn(fragile.take(Explosive).address(serving.address()).into_future());
-    assert!(caller.join_next().await.unwrap().unwrap_err().is_panic(), "the caller's panic is the caller's");
+    assert!(caller.join_next().await.unwrap().unwrap_err().is_panic(), "the panic reaches the caller");
     ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_can_never_be_sent_is_not_retryable() {
+async fn unsendable_calls_are_not_retryable() {
     let (_, serving) = probe().await;
     let client = client();
     let too_long = client.echo("x".repeat(9 << 20)).address(serving.address()).await.unwrap_err();
@@ -247,34 +248,34 @@ async fn what_can_never_be_sent_is_not_retryable() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_too_large_fails_its_call_only() {
+async fn oversized_result_fails_only_its_call() {
     let probe = Probe::default();
     let mut transport = TransportConfig::default();
     transport.max_frame = 64 << 10;
     let serving = Serving::probe(&probe, ServerConfig::default().with_transport(transport.clone())).await;
     let wide = client();
-    // A header, an empty head, a length of 8 bytes, and what is left.
+    // The frame consists of a header, an empty head, a length of 8 bytes, and the text.
     let most = (64 << 10) - 16 - 2 - 8;
     assert_eq!(wide.large(most).address(serving.address()).await.unwrap().len() as u64, most);
     let error = wide.large(most + 1).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::Answered), "{error}");
     assert!(error.message().contains("65537") && error.message().contains("65536"), "{error}");
 
-    // The server would send it, and this client does not take it.
+    // The server sends the result, and this client rejects it.
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let config = ClientConfig::default().with_transport(transport);
     let narrow = ProbingClient::new(Client::builder().config(config).build().unwrap());
     assert_eq!(narrow.large(most).address(serving.address()).await.unwrap().len() as u64, most);
     let error = narrow.large(most + 1).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::ResourceExhausted, Some(Phase::Decode)), "{error}");
-    // Nor does it send it.
+    // The client does not send an oversized request either.
     let error = narrow.echo("x".repeat(64 << 10)).address(serving.address()).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error}");
     narrow.echo("x".to_owned()).address(serving.address()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_for_the_server_fails_its_call_only() {
+async fn oversized_request_fails_only_its_call() {
     let probe = Probe::default();
     let mut transport = TransportConfig::default();
     transport.max_frame = 64 << 10;
@@ -289,7 +290,7 @@ async fn a_request_that_is_too_large_for_the_server_fails_its_call_only() {
 }
 
 #[tokio::test]
-async fn a_payload_that_grows_too_much_fails_its_call_only() {
+async fn decompression_limit_fails_only_its_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_decompressed(1 << 20)).await;
     let client = client();
@@ -300,7 +301,7 @@ async fn a_payload_that_grows_too_much_fails_its_call_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_calls_at_once_on_one_connection_get_each_its_own_answer() {
+async fn concurrent_calls_receive_their_own_answers() {
     let (_, serving) = probe().await;
     let client = Arc::new(client());
     let mut callers = JoinSet::new();
@@ -317,7 +318,7 @@ async fn many_calls_at_once_on_one_connection_get_each_its_own_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn handlers_that_end_in_another_order_answer_each_its_own_call() {
+async fn reordered_answers_reach_their_calls() {
     let (probe, serving) = probe().await;
     let client = client();
     let mut callers = JoinSet::new();
@@ -334,7 +335,7 @@ async fn handlers_that_end_in_another_order_answer_each_its_own_call() {
     }
 }
 
-/// Another service on the same port.
+/// A second service on the same port.
 #[rpc_service(name = "test.Doubling", version = "2.1")]
 trait Doubling {
     async fn double(&self, number: u64) -> u64;
@@ -350,7 +351,7 @@ impl Doubling for Doubles {
 }
 
 #[tokio::test]
-async fn several_services_share_a_port_and_a_connection() {
+async fn services_share_port_and_connection() {
     let probe = Probe::default();
     let server = Server::builder().service(probe.server()).service(DoublingServer::new(Doubles));
     let serving = Serving::start(server).await;
@@ -364,17 +365,17 @@ async fn several_services_share_a_port_and_a_connection() {
 }
 
 #[tokio::test]
-async fn a_route_that_is_served_twice_and_a_server_without_a_service_are_refused() {
+async fn server_rejects_duplicate_and_missing_services() {
     let probe = Probe::default();
-    let twice = Server::builder().service(probe.server()).service(probe.server()).bind("127.0.0.1:0").await;
-    let error = twice.unwrap_err();
+    let duplicate = Server::builder().service(probe.server()).service(probe.server()).bind("127.0.0.1:0").await;
+    let error = duplicate.unwrap_err();
     assert_eq!(error.code(), Code::AlreadyExists);
     assert!(error.message().contains("test.Probe:1.0/echo"), "{error}");
     assert_eq!(Server::builder().bind("127.0.0.1:0").await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told() {
+async fn bind_error_names_taken_address() {
     let (probe, serving) = probe().await;
     let error = Server::builder().service(probe.server()).bind(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
@@ -382,7 +383,7 @@ async fn a_port_that_is_taken_is_told() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_closed_calls_no_more() {
+async fn closed_client_rejects_calls() {
     let (probe, serving) = probe().await;
     let client = Client::builder().build().unwrap();
     let probing = ProbingClient::new(client.clone());
@@ -390,7 +391,7 @@ async fn a_client_that_is_closed_calls_no_more() {
     probe.until(Event::Began(1)).await;
     let closing = Task::begin(async move { client.close().await });
     probe.release(1);
-    assert_eq!(held.end().await.unwrap(), 1, "what was in flight gets its answer");
+    assert_eq!(held.end().await.unwrap(), 1, "a closing client completes the call in flight");
     closing.end().await;
     let error = in_time(probing.echo("x".to_owned()).address(serving.address())).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error}");

@@ -1,6 +1,6 @@
-//! Long bytes pass uncopied, and arrive as they were: as parameters, results and fields, whatever carries them.
+//! Long bytes as parameters, results and fields: every codec and transport carries them, and the server copies none.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     ops::Range,
@@ -31,7 +31,7 @@ trait Pictures {
     async fn show(&self, picture: Picture) -> Picture;
 }
 
-/// Gives back what it is given, and remembers it.
+/// Returns its arguments and stores the last bytes.
 #[derive(Debug, Clone, Default)]
 struct Gallery {
     last: Arc<Mutex<Option<Bytes>>>,
@@ -59,9 +59,10 @@ impl Pictures for Gallery {
     }
 }
 
+/// The length from which bytes are not copied.
 const LONG: usize = 16 << 10;
 
-/// Bytes that are not alike at any two places near each other.
+/// Returns pseudo-random bytes, so that the tests detect misplaced ones.
 fn data(length: usize) -> Bytes {
     (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -93,17 +94,17 @@ async fn round(server: ServerBuilder, client: ClientBuilder, codecs: &[Codec], c
 }
 
 #[tokio::test]
-async fn every_codec_carries_them() {
+async fn codecs_carry_long_bytes() {
     round(Server::builder(), Client::builder(), &Codec::ALL, &[Compression::None]).await;
 }
 
 #[tokio::test]
-async fn every_compression_carries_them() {
+async fn compressions_carry_long_bytes() {
     round(Server::builder(), Client::builder(), &[Codec::Bincode], &Compression::ALL).await;
 }
 
 #[tokio::test]
-async fn tls_carries_them() {
+async fn tls_carries_long_bytes() {
     let authority = Authority::new();
     let server = Server::builder().tls(authority.issue("server", &["127.0.0.1"]).server());
     let client = Client::builder().tls(ClientTls::new(authority.ca()));
@@ -111,7 +112,7 @@ async fn tls_carries_them() {
 }
 
 #[tokio::test]
-async fn calls_with_and_without_them_share_a_connection() {
+async fn long_and_short_calls_share_connection() {
     let serving = Serving::start(Server::builder().service(PicturesServer::new(Gallery::default()))).await;
     let (client, address) = (PicturesClient::new(Client::builder().build().unwrap()), serving.address());
     let lengths = (0..200).map(|number| [3, LONG + 7, 40, 200_000, LONG - 1][number % 5] + number);
@@ -123,7 +124,7 @@ async fn calls_with_and_without_them_share_a_connection() {
 }
 
 #[tokio::test]
-async fn neither_arguments_nor_results_are_copied() {
+async fn server_copies_neither_arguments_nor_results() {
     #[derive(Serialize)]
     struct Give {
         data: Bytes,
@@ -142,9 +143,12 @@ async fn neither_arguments_nor_results_are_copied() {
         let context = Context::new(Arc::default(), None, Metadata::default(), None);
         let payload = Payload { codec, compression, bytes: bytes.clone(), max_decompressed: 0 };
         PicturesServer::new(gallery.clone()).call(method, payload, Responder::wire(context, sink)).await;
-        assert!(inside(&gallery.last(), bytes.as_ptr_range()), "the handler got a part of what was read");
+        assert!(
+            inside(&gallery.last(), bytes.as_ptr_range()),
+            "the handler receives a slice of the bytes that were read"
+        );
         let waiting = outbox.push(|out| out.chunk().len().min(out.copied().len())).unwrap();
-        assert!(waiting < 200, "only the frame's beginning was copied for the socket: {waiting}");
+        assert!(waiting < 200, "the outbox copies only the beginning of the frame: {waiting}");
         assert!(!outbox.is_empty());
     }
 }
