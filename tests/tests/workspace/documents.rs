@@ -1,7 +1,5 @@
 //! The documents: they name files that are there, and the READMEs of both languages say the same.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-
 use std::{
     fs,
     path::{Path, PathBuf},

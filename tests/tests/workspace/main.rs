@@ -1,0 +1,11 @@
+//! Checks of the workspace itself: its architecture and its documents.
+
+#![expect(clippy::unwrap_used, reason = "a failing test should show where it stopped")]
+
+mod architecture;
+mod cycles;
+mod documents;
+mod modules;
+mod prose;
+mod sources;
+mod tokens;
