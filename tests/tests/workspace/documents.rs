@@ -1,68 +1,53 @@
-//! The documents: they name files that are there, and the READMEs of both languages say the same.
+//! The documents: the files and symbols that they name exist, and the READMEs of both languages have the same parts.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 7] = [
-    "README.md",
-    "README.zh-CN.md",
-    "docs/ARCHITECTURE.md",
-    "docs/IM.md",
-    "docs/NACOS.md",
-    "docs/SECURITY.md",
-    "docs/STYLE.md",
-];
+use crate::{
+    sources::{FILES, read, root, shown},
+    symbols::Symbols,
+};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+/// The documents of the workspace: those in its root and in `docs/`.
+pub(crate) fn documents() -> Vec<String> {
+    let in_directory = |directory: &Path| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = in_directory(root()).chain(in_directory(&root().join("docs"))).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    found.sort();
+    found.iter().map(|path| shown(path)).collect()
 }
 
-fn read(document: &str) -> String {
-    fs::read_to_string(root().join(document)).unwrap()
-}
-
-/// What stands between `start` and the next `end`, each time.
+/// The texts between each `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &'a str, end: char) -> impl Iterator<Item = &'a str> {
     text.split(start).skip(1).filter_map(move |rest| Some(rest.split_once(end)?.0))
 }
 
 #[test]
-fn links_and_paths_lead_to_files() {
-    for document in DOCUMENTS {
-        let text = read(document);
-        let beside = root().join(document).parent().unwrap().to_owned();
+fn links_and_paths_name_existing_files() {
+    for document in documents() {
+        let text = read(&document);
+        let beside = root().join(&document).parent().unwrap().to_owned();
         let links = between(&text, "](", ')').filter(|link| !link.contains("://"));
         let links: Vec<PathBuf> = links.map(|link| beside.join(link.split('#').next().unwrap())).collect();
-        // Ours alone: STYLE.md names files of other projects too.
+        // STYLE.md names files of other projects too.
         let ours = ["rpc-", "tests/", "examples/", "bench/"];
         let paths = text.split('`').filter(|code| {
             let is_path = code.ends_with(".rs") || code.ends_with('/');
             is_path && !code.contains(char::is_whitespace) && ours.iter().any(|start| code.starts_with(start))
         });
         let paths: Vec<PathBuf> = paths.map(|path| root().join(path)).collect();
-        assert!(!links.is_empty() || !paths.is_empty(), "{document} names nothing");
+        assert!(!links.is_empty() || !paths.is_empty(), "{document} names no file");
         for path in links.into_iter().chain(paths) {
-            assert!(path.exists(), "{document} names {}, which is not there", path.display());
+            assert!(path.exists(), "{document} names {}, which does not exist", shown(&path));
         }
     }
 }
 
 #[test]
-fn the_tests_that_are_named_for_the_rows_of_the_im_cluster_are_there() {
-    let mut sources = String::new();
-    let mut directories = vec![root().join("tests/tests"), root().join("rpc-im/src")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources += &fs::read_to_string(path).unwrap();
-            }
-        }
-    }
+fn rows_of_the_im_cluster_name_existing_tests() {
+    let sources: String = FILES.iter().map(|(_, text)| text.as_str()).collect();
     let text = read("docs/IM.md");
     let (_, rows) = text.split_once("## The rows").unwrap();
     let numbered = rows.lines().filter(|line| line.starts_with('|')).skip(2);
@@ -73,17 +58,17 @@ fn the_tests_that_are_named_for_the_rows_of_the_im_cluster_are_there() {
     let named: Vec<_> = rows.split('`').filter(|code| is_test(code)).collect();
     assert!(named.len() > 18);
     for name in named {
-        assert!(sources.contains(&format!("fn {name}()")), "docs/IM.md names the test {name}, which is not there");
+        assert!(sources.contains(&format!("fn {name}()")), "docs/IM.md names the test {name}, which does not exist");
     }
 }
 
-/// Whether it can be the name of a test, and of no type or file: they say something, in several words.
+/// Whether code looks like the name of a test: lower case, of at least four words.
 fn is_test(code: &str) -> bool {
     code.matches('_').count() >= 3 && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 #[test]
-fn the_readmes_have_the_same_sections_tables_and_code() {
+fn readmes_have_the_same_sections_tables_and_code() {
     let outline = |document: &str| {
         let text = read(document);
         let mut code = false;
@@ -103,5 +88,124 @@ fn the_readmes_have_the_same_sections_tables_and_code() {
     };
     let (english, chinese) = (outline("README.md"), outline("README.zh-CN.md"));
     assert_eq!(english, chinese);
-    assert!(english.iter().any(|line| line == "```rust"), "the example is there");
+    assert!(english.iter().any(|line| line == "```rust"), "the README has an example");
+}
+
+/// The pieces of inline code of a document; blocks of code are left out.
+pub(crate) fn inline_code(text: &str) -> Vec<String> {
+    let mut is_block = false;
+    let mut prose = String::new();
+    for line in text.lines() {
+        let is_fence = line.trim_start().starts_with("```");
+        is_block ^= is_fence;
+        if !is_block && !is_fence {
+            prose += line;
+        }
+        prose.push('\n');
+    }
+    prose.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn is_constant(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// The path at the beginning of code such as `Type::item`, `module::item(…)` or `module::macro!`.
+fn item_path(code: &str) -> Option<Vec<&str>> {
+    let end = code.find(['(', '!', '<']).unwrap_or(code.len());
+    let names: Vec<_> = code[..end].split("::").collect();
+    (names.len() > 1 && names.iter().all(|name| is_name(name))).then_some(names)
+}
+
+/// Paths that documents mention and no source declares, because a macro or another project does.
+const FOREIGN_PATHS: [&str; 6] = [
+    // From examples in the text.
+    "BTreeMap::from",
+    "Bytes::from",
+    "GreeterClient::local",
+    "greeter_methods::Hello",
+    "tower::Service",
+    "webpki::Error",
+];
+
+/// Names in capitals that are no constants: of the wire protocol, of signals, sockets and environment variables.
+const FOREIGN_NAMES: [&str; 31] = [
+    "REQUEST",
+    "RESPONSE",
+    "PING",
+    "PONG",
+    "CANCEL",
+    "GOAWAY",
+    "ITEM",
+    "END",
+    "CREDIT",
+    "CHALLENGE",
+    "PROOF",
+    "ROUTE",
+    "TIMEOUT",
+    "METADATA",
+    "STATUS",
+    "RETRY_AFTER",
+    "REPEAT",
+    "SKIPPED",
+    "SIGTERM",
+    "SIGKILL",
+    "SIGINT",
+    "TCP_NODELAY",
+    "HOME",
+    "XDG_CACHE_HOME",
+    "RUST_LOG",
+    "RUSTFLAGS",
+    "GET",
+    "POST",
+    "PUT",
+    "RNACOS_BIN",
+    "REDIS_BIN",
+];
+
+#[test]
+fn symbols_in_documents_exist() {
+    let symbols = Symbols::of_workspace();
+    assert!(
+        symbols.has_path(&["ServerConfig", "max_in_flight"]) && !symbols.has_path(&["ServerConfig", "no_such_field"])
+    );
+    let sources = || FILES.iter().filter(|(path, _)| !path.ends_with("documents.rs"));
+    let is_variable =
+        |name: &str| name.starts_with("MSNB_") && sources().any(|(_, text)| text.contains(&format!("\"{name}\"")));
+    let mut missing = Vec::new();
+    for document in documents() {
+        for code in inline_code(&read(&document)) {
+            let exists = if let Some((file, name)) = code.split_once(".rs::") {
+                fs::read_to_string(root().join(format!("{file}.rs")))
+                    .is_ok_and(|text| text.contains(&format!("fn {name}(")))
+            } else if let Some(path) = item_path(&code) {
+                symbols.has_path(&path) || FOREIGN_PATHS.contains(&path.join("::").as_str())
+            } else if is_constant(&code) {
+                symbols.has_constant(&code) || FOREIGN_NAMES.contains(&code.as_str()) || is_variable(&code)
+            } else {
+                true
+            };
+            if !exists {
+                missing.push(format!("{document}: `{code}`"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these names are declared nowhere:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn code_is_told_from_paths_and_constants() {
+    let text = "a `B::c` d\n```rust\nE::f `G`\n```\n`H_I` and `j\nk`";
+    assert_eq!(inline_code(text), ["B::c", "H_I", "j\nk"]);
+    assert_eq!(item_path("a::B::c(D::e)"), Some(vec!["a", "B", "c"]));
+    assert!(item_path("::1").is_none() && item_path("a").is_none() && item_path("a b::c").is_none());
+    assert!(is_constant("MAX_1") && !is_constant("Max") && !is_constant("8") && !is_constant("A-B"));
 }

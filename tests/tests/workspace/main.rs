@@ -8,4 +8,5 @@ mod documents;
 mod modules;
 mod prose;
 mod sources;
+mod symbols;
 mod tokens;
