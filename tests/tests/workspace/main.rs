@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failing test should show where it stopped")]
 
 mod architecture;
+mod constants;
 mod cycles;
 mod documents;
+mod limits;
 mod modules;
 mod prose;
 mod sources;
