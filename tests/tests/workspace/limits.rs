@@ -210,16 +210,21 @@ fn type_name(of: &Type) -> Option<String> {
 #[test]
 fn resource_exhausted_sites_are_listed() {
     let text = read(DOCUMENT);
-    let rows = table(&text, "ResourceExhausted");
+    let limits = table(&text, "Limits");
+    let value = |setting: &str| {
+        let named =
+            limits.iter().find(|row| row.get(2).and_then(|cell| symbol(cell)).is_some_and(|(name, _)| name == setting));
+        named.unwrap_or_else(|| panic!("the table of limits has no {setting}"))[1].as_str()
+    };
     let mut listed = Vec::new();
-    for row in &rows {
-        let [site, _, _, settings] = &row[..] else { panic!("{} cells instead of 4: {}", row.len(), row.join(" | ")) };
+    for row in table(&text, "ResourceExhausted") {
+        let [site, _, limit, settings] = &row[..] else {
+            panic!("{} cells instead of 4: {}", row.len(), row.join(" | "))
+        };
         let (name, package) = symbol(site).unwrap_or_else(|| panic!("{site} is not of the form `name` (crate)"));
         listed.push(format!("{name} ({package})"));
-        for setting in settings.split('`').skip(1).step_by(2) {
-            let is_listed = table(&text, "Limits").iter().any(|row| row[2].starts_with(&format!("`{setting}`")));
-            assert!(is_listed, "{name} names {setting}, which the table of limits has not");
-        }
+        let values: Vec<_> = settings.split('`').skip(1).step_by(2).map(value).collect();
+        assert_eq!(values.join(", "), *limit, "{name}: {settings}");
     }
     listed.sort();
     assert_eq!(listed, exhausted(), "left: {DOCUMENT}; right: the code");
