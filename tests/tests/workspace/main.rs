@@ -9,6 +9,7 @@ mod documents;
 mod limits;
 mod modules;
 mod prose;
+mod public_api;
 mod sources;
 mod symbols;
 mod tokens;

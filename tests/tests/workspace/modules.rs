@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use syn::{Item, ItemUse, UseTree, Visibility, ext::IdentExt};
+use quote::ToTokens;
+use syn::{Item, ItemMod, ItemUse, UseTree, Visibility, ext::IdentExt};
 
 use crate::tokens;
 
@@ -22,9 +23,10 @@ pub(crate) struct Crate {
 pub(crate) struct Module {
     /// The module of the file in which this one is; the module itself unless it is inline.
     pub(crate) unit: Names,
-    pub(crate) file: PathBuf,
     /// Whether the module is `pub`, and not `#[doc(hidden)]`.
     pub(crate) is_public: bool,
+    /// The `cfg`s of its declaration.
+    pub(crate) conditions: Vec<String>,
     pub(crate) items: Vec<Item>,
     pub(crate) imports: Vec<Import>,
     declared: BTreeSet<String>,
@@ -38,6 +40,8 @@ pub(crate) struct Import {
     /// Whether it has a visibility of its own: a re-export.
     pub(crate) is_reexport: bool,
     pub(crate) is_public: bool,
+    /// Its `cfg`s.
+    pub(crate) conditions: Vec<String>,
 }
 
 /// The end of a path: a module, or an item of one.
@@ -47,66 +51,59 @@ pub(crate) struct Found {
     pub(crate) item: Option<String>,
 }
 
+/// What is known of a module before its items are read.
+struct Declaration {
+    path: Names,
+    unit: Names,
+    is_public: bool,
+    conditions: Vec<String>,
+}
+
+/// Reads a file, if it exists.
+pub(crate) type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
+
 impl Crate {
-    pub(crate) fn load(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Self {
+    pub(crate) fn load(root: &Path, read: Read<'_>) -> Self {
         let mut all = Self { modules: BTreeMap::new(), macros: BTreeMap::new() };
-        let directory = root.parent().unwrap();
-        all.add_file(Vec::new(), true, root, directory, read);
+        let root_module = Declaration { path: Vec::new(), unit: Vec::new(), is_public: true, conditions: Vec::new() };
+        all.add_file(root_module, root, root.parent().unwrap(), read);
         all
     }
 
-    fn add_file(
-        &mut self,
-        path: Names,
-        is_public: bool,
-        file: &Path,
-        directory: &Path,
-        read: &dyn Fn(&Path) -> Option<String>,
-    ) {
+    /// Adds the module of a file whose own modules are in `directory`.
+    fn add_file(&mut self, declaration: Declaration, file: &Path, directory: &Path, read: Read<'_>) {
         let text = read(file).unwrap_or_else(|| panic!("{} cannot be read", file.display()));
         let items = tokens::parse(&text, &file.display().to_string()).items;
-        self.add(path.clone(), path, is_public, items, file, directory, read);
+        self.add(declaration, items, file, directory, read);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the recursion's state, used here only")]
-    fn add(
-        &mut self,
-        path: Names,
-        unit: Names,
-        is_public: bool,
-        items: Vec<Item>,
-        file: &Path,
-        directory: &Path,
-        read: &dyn Fn(&Path) -> Option<String>,
-    ) {
+    fn add_child(&mut self, parent: &Declaration, module: &ItemMod, file: &Path, directory: &Path, read: Read<'_>) {
+        let name = module.ident.unraw().to_string();
+        let path = joined(&parent.path, &name);
+        let is_public = is_visible(&module.vis) && !is_hidden(&module.attrs);
+        let conditions = conditions(&module.attrs);
+        if let Some((_, items)) = &module.content {
+            let child = Declaration { path, unit: parent.unit.clone(), is_public, conditions };
+            return self.add(child, items.clone(), file, &directory.join(&name), read);
+        }
+        let (found, below) = match path_attribute(&module.attrs) {
+            Some(named) => {
+                let found = clean(&file.parent().unwrap().join(named));
+                let below = found.parent().unwrap().to_owned();
+                (found, below)
+            }
+            None => module_file(directory, &name, read),
+        };
+        self.add_file(Declaration { unit: path.clone(), path, is_public, conditions }, &found, &below, read);
+    }
+
+    fn add(&mut self, declaration: Declaration, items: Vec<Item>, file: &Path, directory: &Path, read: Read<'_>) {
         for item in &items {
             match item {
-                Item::Mod(module) => {
-                    let name = module.ident.unraw().to_string();
-                    let public = is_visible(&module.vis) && !is_hidden(&module.attrs);
-                    let child = joined(&path, &name);
-                    let named = path_attribute(&module.attrs);
-                    match &module.content {
-                        Some((_, items)) => {
-                            let below = directory.join(&name);
-                            self.add(child, unit.clone(), public, items.clone(), file, &below, read);
-                        }
-                        None => {
-                            let (found, below) = match named {
-                                Some(named) => {
-                                    let found = clean(&file.parent().unwrap().join(named));
-                                    let below = found.parent().unwrap().to_owned();
-                                    (found, below)
-                                }
-                                None => module_file(directory, &name, read),
-                            };
-                            self.add_file(child, public, &found, &below, read);
-                        }
-                    }
-                }
+                Item::Mod(module) => self.add_child(&declaration, module, file, directory, read),
                 Item::Macro(rules) => {
                     if let Some(name) = &rules.ident {
-                        self.macros.insert(name.unraw().to_string(), path.clone());
+                        self.macros.insert(name.unraw().to_string(), declaration.path.clone());
                     }
                 }
                 _ => {}
@@ -118,7 +115,8 @@ impl Crate {
         });
         let imports = imports.flatten().collect();
         let declared = items.iter().filter_map(item_name).collect();
-        let module = Module { unit, file: file.to_owned(), is_public, items, imports, declared };
+        let Declaration { path, unit, is_public, conditions } = declaration;
+        let module = Module { unit, is_public, conditions, items, imports, declared };
         // Two modules of one name under different conditions are one here.
         match self.modules.get_mut(&path) {
             Some(known) => {
@@ -220,7 +218,8 @@ pub(crate) fn imports(item: &ItemUse) -> Vec<Import> {
     let is_public = is_visible(&item.vis) && !is_hidden(&item.attrs);
     if item.leading_colon.is_none() {
         collect(&item.tree, &mut Vec::new(), &mut |path: Names, name| {
-            found.push(Import { path, name, is_reexport, is_public });
+            let conditions = conditions(&item.attrs);
+            found.push(Import { path, name, is_reexport, is_public, conditions });
         });
     }
     found
@@ -272,6 +271,12 @@ pub(crate) fn is_hidden(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
+/// The `cfg`s among the attributes.
+pub(crate) fn conditions(attributes: &[syn::Attribute]) -> Vec<String> {
+    let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    conditions.map(|attribute| tokens::render(attribute.meta.to_token_stream())).collect()
+}
+
 fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
     attributes.iter().find_map(|attribute| {
         let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
@@ -281,7 +286,7 @@ fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
 }
 
 /// The file of the module `name` that is declared for `directory`, and the directory of its own modules.
-fn module_file(directory: &Path, name: &str, read: &dyn Fn(&Path) -> Option<String>) -> (PathBuf, PathBuf) {
+fn module_file(directory: &Path, name: &str, read: Read<'_>) -> (PathBuf, PathBuf) {
     let below = directory.join(name);
     let flat = directory.join(format!("{name}.rs"));
     let file = if read(&flat).is_some() { flat } else { below.join("mod.rs") };

@@ -1,6 +1,6 @@
 //! Rust as trees of tokens: parsed, and freed of what is compiled for tests only.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use syn::{Meta, Token, parse::Parser, punctuated::Punctuated};
 
 /// A file's items without those that are compiled for tests only.
@@ -99,6 +99,96 @@ fn item_len(trees: &[TokenTree]) -> usize {
         before = sign;
     }
     at
+}
+
+/// The tokens as text, with white space as rustfmt sets it, on one line.
+pub(crate) fn render(tokens: TokenStream) -> String {
+    let mut words = Vec::new();
+    flatten(tokens, &mut words);
+    let mut text = String::new();
+    for (at, word) in words.iter().enumerate() {
+        if at > 0 && is_spaced(&words[at - 1], word) {
+            text.push(' ');
+        }
+        text += word;
+    }
+    text
+}
+
+fn flatten(tokens: TokenStream, words: &mut Vec<String>) {
+    let mut trees = tokens.into_iter().peekable();
+    let mut joins = false;
+    while let Some(tree) = trees.next() {
+        match tree {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::None => ("", ""),
+                };
+                let inner: Vec<_> = group.stream().into_iter().collect();
+                let commas = inner.iter().filter(|tree| tree.to_string() == ",").count();
+                let is_list = commas > 1 || inner.iter().any(|tree| tree.to_string() == ":");
+                let ends_with_comma = inner.last().is_some_and(|tree| tree.to_string() == ",");
+                let kept = inner.len() - usize::from(is_list && ends_with_comma);
+                words.push(open.to_owned());
+                flatten(inner.into_iter().take(kept).collect(), words);
+                words.push(close.to_owned());
+                joins = false;
+            }
+            TokenTree::Punct(punct) => {
+                let sign = punct.as_char();
+                // `->`, `::`, `=>`, `..`, and lifetimes; `>>` closes two lists.
+                match words.last_mut() {
+                    Some(last) if joins && sign != '<' && (sign != '>' || last != ">") => last.push(sign),
+                    _ => words.push(sign.to_string()),
+                }
+                joins = punct.spacing() == Spacing::Joint && sign != '<' && sign != '&';
+                // A comma before the end of a list of generics.
+                if sign == ',' && matches!(trees.peek(), Some(TokenTree::Punct(next)) if next.as_char() == '>') {
+                    words.pop();
+                }
+            }
+            other => {
+                match words.last_mut() {
+                    Some(last) if last == "'" => *last += &other.to_string(),
+                    _ => words.push(other.to_string()),
+                }
+                joins = false;
+            }
+        }
+    }
+    words.retain(|word| !word.is_empty());
+}
+
+fn is_spaced(before: &str, after: &str) -> bool {
+    let is_word = |word: &str| word.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '\'' || c == '"');
+    match (before, after) {
+        ("(" | "[" | "<" | "::" | "&" | "." | "!" | "#" | "?" | "*" | "..", _) => false,
+        ("{", "}") => false,
+        (_, ")" | "]" | ">" | "," | ";" | ":" | "::" | "." | "<" | "..") => false,
+        (_, "!") => false,
+        (">", "(") => false,
+        (before, "(" | "[") if is_word(before) => {
+            ["in", "dyn", "mut", "where", "impl", "for", "const", "as"].contains(&before)
+        }
+        _ => true,
+    }
+}
+
+#[test]
+fn tokens_are_rendered_as_rustfmt_does() {
+    for text in [
+        "pub fn f<'a, T: Into<Vec<u8>>>(&'a mut self, b: [u8; 4]) -> impl Future<Output = Result<(), T::Error>> + Send + 'a",
+        "pub struct A<C, const N: usize> where C: Fn(&str) -> Option<(u8,)>",
+        "type B = Pin<Box<dyn Future<Output = T> + Send + 'static>>",
+        "cfg(all(feature = \"tls\", not(unix)))",
+        "impl<T: ?Sized + Send> From<&T> for a::B<'_> {}",
+    ] {
+        assert_eq!(render(text.parse().unwrap()), text);
+    }
+    assert_eq!(render("fn f<T,>(a: A, b: B,)".parse().unwrap()), "fn f<T>(a: A, b: B)");
 }
 
 #[test]
