@@ -12,8 +12,11 @@ use syn::Item;
 use crate::{
     cycles::{self, Edges},
     modules::{self, Crate, Names},
-    sources::{Dependency, FILES, METADATA, Package, Target, masked, member, members, read, root, rust_files, shown},
-    tokens,
+    sources::{
+        Dependency, FILES, METADATA, Package, Target, masked, member, members, read, root, rust_files, shown,
+        without_comments,
+    },
+    tokens::{self, is_test_cfg},
 };
 
 fn is_normal(dependency: &&Dependency) -> bool {
@@ -233,38 +236,34 @@ fn layer_check_finds_violations() {
 
 /// The lines of code in a file: those that are not blank, not a comment, and in no module for tests.
 fn code_lines(text: &str) -> usize {
-    let masked = masked(text);
-    // A line inside a string of several lines is empty after masking, and is code.
-    let lines: Vec<(&str, &str)> = text.lines().zip(masked.lines()).collect();
+    let (code, masked) = (without_comments(text), masked(text));
+    let code: Vec<_> = code.lines().collect();
+    let masked: Vec<_> = masked.lines().collect();
     let mut count = 0;
     let mut at = 0;
-    while let Some((line, code)) = lines.get(at) {
-        if let Some(len) = test_module_len(&lines[at..]) {
-            at += len;
-            continue;
-        }
-        let is_comment = line.trim_start().starts_with("//");
-        count += usize::from(!line.trim().is_empty() && !(is_comment && code.trim().is_empty()));
-        at += 1;
+    while at < code.len() {
+        let of_tests = test_module_len(&masked[at..]);
+        count += usize::from(of_tests.is_none() && !code[at].trim().is_empty());
+        at += of_tests.unwrap_or(1);
     }
     count
 }
 
 /// The lines of the inline module for tests whose attributes begin here, if one does.
-fn test_module_len(lines: &[(&str, &str)]) -> Option<usize> {
+fn test_module_len(lines: &[&str]) -> Option<usize> {
     let is_attribute = |code: &str| code.trim_start().starts_with("#[") && code.trim_end().ends_with(']');
-    let attributes: Vec<&str> = lines.iter().map(|(_, code)| *code).take_while(|code| is_attribute(code)).collect();
+    let attributes: Vec<&str> = lines.iter().copied().take_while(|code| is_attribute(code)).collect();
     let is_test = |code: &&str| {
         let tokens = code.trim().trim_start_matches("#[").trim_end_matches(']');
-        syn::parse_str(tokens).is_ok_and(|meta| tokens::is_test_cfg(&meta))
+        syn::parse_str(tokens).is_ok_and(|meta| is_test_cfg(&meta))
     };
-    let (_, first) = lines.get(attributes.len())?;
+    let first = lines.get(attributes.len())?;
     let is_module = first.split_whitespace().take(2).any(|word| word == "mod") && first.contains('{');
     if !is_module || !attributes.iter().any(is_test) {
         return None;
     }
     let mut depth = 0;
-    for (len, (_, code)) in (1..).zip(lines).skip(attributes.len()) {
+    for (len, code) in (1..).zip(lines).skip(attributes.len()) {
         depth += code.matches('{').count();
         depth -= code.matches('}').count();
         if depth == 0 {
@@ -278,7 +277,7 @@ fn test_module_len(lines: &[(&str, &str)]) -> Option<usize> {
 fn code_lines_leave_out_blanks_comments_and_tests() {
     let text = "//! A\n\nuse b; // B\n    /// C\nfn c() {\n    \"\n  // text\n\";\n}\n\n#[cfg(all(test, shuttle))]\n#[allow(x)]\n\
                 mod tests {\n    fn d() {}\n}\n#[cfg(unix)]\nmod e {\n}\n";
-    assert_eq!(code_lines(text), 8);
+    assert_eq!(code_lines(text), 9);
 }
 
 const MAX_CODE_LINES: usize = 400;

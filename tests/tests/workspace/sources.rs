@@ -112,17 +112,26 @@ pub(crate) fn rust_files(directory: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The text with every comment, and the content of every string and character literal, replaced by spaces. Lines and columns stay.
+/// The text with every comment and literal replaced by spaces. Lines and columns stay.
 pub(crate) fn masked(text: &str) -> String {
+    replaced(text, true)
+}
+
+/// The text with every comment replaced by spaces. Lines and columns stay.
+pub(crate) fn without_comments(text: &str) -> String {
+    replaced(text, false)
+}
+
+fn replaced(text: &str, literals: bool) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     while at < chars.len() {
         let end = token_end(&chars, at);
-        let hidden = end.is_some();
+        let is_replaced = end.is_some() && (literals || chars[at] == '/');
         let end = end.unwrap_or(at + 1);
         for &c in &chars[at..end] {
-            out.push(if hidden && c != '\n' { ' ' } else { c });
+            out.push(if is_replaced && c != '\n' { ' ' } else { c });
         }
         at = end;
     }
@@ -193,4 +202,5 @@ fn masking_keeps_code_and_lines() {
     assert_eq!(masked.len(), text.len());
     assert_eq!(masked.lines().count(), text.lines().count());
     assert_eq!(identifiers(&masked).collect::<Vec<_>>(), ["let", "a", "b", "r", "type", "a"]);
+    assert_eq!(without_comments("a(\"// b\") // c\n/* d */ e"), "a(\"// b\")     \n        e");
 }
