@@ -178,21 +178,27 @@ fn modules_do_not_depend_on_each_other_in_cycles() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// For a crate its top modules, from the lowest layer to the highest; modules of one layer may use each other. No module uses a module of a
-/// higher layer. Each top module of a crate that is named here belongs to a layer.
-const LAYERS: &[(&str, &[&[&str]])] = &[];
+/// For each crate its top folders, from the lowest layer to the highest; folders of one layer may use each other. No folder uses a folder of a
+/// higher layer. Each top folder of a crate that is named here belongs to a layer; a file beside them may.
+const LAYERS: &[(&str, &[&[&str]])] = &[
+    ("rpc-layers", &[&["metrics", "trace"]]),
+    ("rpc-macros", &[&["options"], &["expand"]]),
+    ("rpc-registry", &[&["local", "nacos"]]),
+];
 
-/// The dependencies that lead from a lower layer to a higher one, and the top modules that have no layer or do not exist.
+/// The dependencies that lead from a lower layer to a higher one, and the top folders that have no layer or do not exist.
 fn violations(name: &str, source: &Crate, edges: &Edges, layers: &[&[&str]]) -> Vec<String> {
     let layer = |module: &Names| {
         let top = module.first()?.as_str();
         layers.iter().position(|layer| layer.contains(&top))
     };
-    let top: BTreeSet<&str> = source.modules.keys().filter_map(|path| Some(path.first()?.as_str())).collect();
+    let tops =
+        |min: usize| source.modules.iter().filter(move |(path, module)| path.len() >= min && module.unit == **path);
+    let names = |min: usize| tops(min).map(|(path, _)| path[0].as_str()).collect::<BTreeSet<_>>();
     let named: BTreeSet<&str> = layers.iter().copied().flatten().copied().collect();
     let mut found = Vec::new();
-    found.extend(top.difference(&named).map(|module| format!("{name}: `{module}` has no layer")));
-    found.extend(named.difference(&top).map(|module| format!("{name}: there is no module `{module}`")));
+    found.extend(names(2).difference(&named).map(|module| format!("{name}: the folder `{module}` has no layer")));
+    found.extend(named.difference(&names(1)).map(|module| format!("{name}: there is no module `{module}`")));
     for (from, used) in edges {
         for (to, by) in used {
             if let (Some(low), Some(high)) = (layer(from), layer(to))
@@ -219,10 +225,14 @@ fn modules_use_lower_layers_only() {
 #[test]
 fn layer_check_finds_violations() {
     let files = [
-        ("lib.rs", "mod low; mod high; mod new;"),
-        ("low.rs", "use crate::high::High;"),
-        ("high.rs", "pub struct High; use crate::new::New;"),
-        ("new.rs", "pub struct New;"),
+        ("lib.rs", "mod low; mod high; mod new; mod file;"),
+        ("low/mod.rs", "mod a; use crate::high::High;"),
+        ("low/a.rs", ""),
+        ("high/mod.rs", "mod a; pub struct High; use crate::new::New;"),
+        ("high/a.rs", ""),
+        ("new.rs", "mod a; pub struct New;"),
+        ("new/a.rs", "use crate::file::File;"),
+        ("file.rs", "pub struct File; use crate::low::a;"),
     ];
     let read = |path: &Path| files.iter().find(|file| Path::new(file.0) == path).map(|file| file.1.to_owned());
     let source = Crate::load(Path::new("lib.rs"), &read);
@@ -231,7 +241,8 @@ fn layer_check_finds_violations() {
     assert_eq!(found(&[&["new"], &["low", "high"]]), [""; 0]);
     assert_eq!(found(&[&["new"], &["high"], &["low"]]), [""; 0]);
     assert_eq!(found(&[&["new"], &["low"], &["high"]]), ["a: low uses high by `crate::high::High`"]);
-    assert_eq!(found(&[&["low", "high", "old"]]), ["a: `new` has no layer", "a: there is no module `old`"]);
+    assert_eq!(found(&[&["new"], &["low", "high"], &["file"]]), ["a: new::a uses file by `crate::file::File`"]);
+    assert_eq!(found(&[&["low", "high", "old"]]), ["a: the folder `new` has no layer", "a: there is no module `old`"]);
 }
 
 /// The lines of code in a file: those that are not blank, not a comment, and in no module for tests.
