@@ -328,5 +328,5 @@ fn lib_files_hold_modules_and_reexports_only() {
 fn first_tokens(item: &Item) -> String {
     let tokens = quote::ToTokens::to_token_stream(item).into_iter();
     let words = tokens.filter(|token| !matches!(token, TokenTree::Punct(sign) if sign.as_char() == '#'));
-    words.take(3).map(|token| token.to_string()).collect::<Vec<_>>().join(" ")
+    words.take(2).map(|token| token.to_string()).collect::<Vec<_>>().join(" ")
 }

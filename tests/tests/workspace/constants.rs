@@ -218,30 +218,43 @@ impl Constants {
     }
 
     fn evaluate_path(&self, at: &Constant, path: &[String], depth: u32) -> Option<Value> {
+        match (path.first().map(String::as_str), path.last().map(String::as_str)) {
+            (Some("u8"), Some("MAX")) => Some(Value::Number(f64::from(u8::MAX))),
+            (Some("u16"), Some("MAX")) => Some(Value::Number(f64::from(u16::MAX))),
+            (Some("u32"), Some("MAX")) => Some(Value::Number(f64::from(u32::MAX))),
+            _ => {
+                let constant = self.target(at, path)?;
+                self.evaluate(constant, &constant.value, depth + 1)
+            }
+        }
+    }
+
+    /// The constant that a path beside `at` names.
+    fn target(&self, at: &Constant, path: &[String]) -> Option<&Constant> {
         let (name, holders) = path.split_last()?;
         let holder = match holders.last().map(String::as_str) {
             Some("Self") => at.container.as_deref(),
+            Some("self" | "super" | "crate") => None,
             other => other,
         };
-        match (holder, name.as_str()) {
-            (Some("u8"), "MAX") => return Some(Value::Number(f64::from(u8::MAX))),
-            (Some("u16"), "MAX") => return Some(Value::Number(f64::from(u16::MAX))),
-            (Some("u32"), "MAX") => return Some(Value::Number(f64::from(u32::MAX))),
-            _ => {}
-        }
-        let holder: Vec<&str> =
-            holder.filter(|holder| !["self", "super", "crate"].contains(holder)).into_iter().collect();
-        let called = [holder, vec![name.as_str()]].concat();
+        let called: Vec<_> = holder.into_iter().chain([name.as_str()]).collect();
         let candidates: Vec<_> = self.all.iter().filter(|constant| constant.is_called(&called)).collect();
-        let near = candidates.iter().filter(|constant| constant.package == at.package && constant.module == at.module);
-        let constant = match near.collect::<Vec<_>>()[..] {
-            [near] => near,
+        let near = |constant: &&&Constant| constant.package == at.package && constant.module == at.module;
+        match candidates.iter().filter(near).collect::<Vec<_>>()[..] {
+            [near] => Some(near),
             _ => match candidates[..] {
-                [only] => only,
-                _ => return None,
+                [only] => Some(only),
+                _ => None,
             },
-        };
-        self.evaluate(constant, &constant.value, depth + 1)
+        }
+    }
+
+    /// The constant of which this one is another name.
+    pub(crate) fn original(&self, constant: &Constant) -> Option<&Constant> {
+        match &constant.value {
+            Expr::Path(path) => self.target(constant, &names(path)),
+            _ => None,
+        }
     }
 }
 
@@ -297,7 +310,8 @@ fn constant_expressions_are_evaluated() {
     let text = "
         const A: usize = 4 << 10; const B: u32 = (1 << BITS) - 1; const BITS: u32 = 20; const C: Duration = Duration::from_millis(1500);
         const D: Duration = other::C.saturating_add(Duration::from_secs(1)); const E: [f64; 2] = [1.5, 2.0 * 3.0];
-        impl T { const F: usize = 2 * Self::G + u8::MAX as usize; const G: usize = 16_384; } const H: &str = \"h\";";
+        impl T { const F: usize = 2 * Self::G + u8::MAX as usize; const G: usize = 16_384; } const H: &str = \"h\";
+        pub const I: usize = T::F;";
     let package = libraries().next().unwrap();
     let mut constants = Constants { all: Vec::new(), hidden: Vec::new(), settings: BTreeMap::new() };
     for item in &syn::parse_file(text).unwrap().items {
@@ -320,5 +334,7 @@ fn constant_expressions_are_evaluated() {
         assert_eq!(value(name).as_deref(), Some(expected), "{name}");
     }
     assert_eq!(value("H"), None);
+    let original = |name| constants.original(constants.named(&package.name, name)[0]).map(Constant::shown);
+    assert_eq!((original("I").as_deref(), original("A")), (Some("T::F"), None));
     assert!(constants.named(&package.name, "U::F").is_empty());
 }
