@@ -181,9 +181,15 @@ fn modules_do_not_depend_on_each_other_in_cycles() {
 /// For each crate its top folders, from the lowest layer to the highest; folders of one layer may use each other. No folder uses a folder of a
 /// higher layer. Each top folder of a crate that is named here belongs to a layer; a file beside them may.
 const LAYERS: &[(&str, &[&[&str]])] = &[
+    (
+        "rpc-client",
+        &[&["connection"], &["endpoint"], &["discovery"], &["client_core"], &["call"], &["client"], &["builder"]],
+    ),
+    ("rpc-core", &[&["contract"], &["wire"], &["transport"], &["security"]]),
     ("rpc-layers", &[&["metrics", "trace"]]),
     ("rpc-macros", &[&["options"], &["expand"]]),
     ("rpc-registry", &[&["local", "nacos"]]),
+    ("rpc-server", &[&["call"], &["connection"], &["listener"], &["lifecycle"]]),
 ];
 
 /// The dependencies that lead from a lower layer to a higher one, and the top folders that have no layer or do not exist.

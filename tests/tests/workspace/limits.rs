@@ -95,7 +95,7 @@ fn is_limit(name: &str) -> bool {
     name.split('_').any(|word| word == "LIMIT" || word == "MAX")
 }
 
-/// What is wrong with one row of the table of limits.
+/// Checks one row of the table of limits; returns the fault.
 fn fault(row: &[String], constants: &Constants, defaults: &BTreeMap<&str, Value>) -> Option<String> {
     let [_, value, setting, _] = row else { return Some(format!("{} cells instead of 4", row.len())) };
     let Some((name, package)) = symbol(setting) else {

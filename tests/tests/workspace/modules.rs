@@ -51,7 +51,7 @@ pub(crate) struct Found {
     pub(crate) item: Option<String>,
 }
 
-/// What is known of a module before its items are read.
+/// A module whose items are not read yet.
 struct Declaration {
     path: Names,
     unit: Names,

@@ -291,7 +291,7 @@ fn derived(attributes: &[Attribute]) -> Vec<String> {
     lists.flat_map(|list| list.split(", ").map(|name| format!("derive {name}")).collect::<Vec<_>>()).collect()
 }
 
-/// What callers must know of the attributes.
+/// The attributes that concern callers.
 fn marks(attributes: &[Attribute]) -> String {
     let marks = attributes.iter().filter_map(|attribute| attribute.path().get_ident());
     let marks = marks.filter(|name| *name == "non_exhaustive").map(|name| format!(" #[{name}]"));
