@@ -34,7 +34,7 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// For each crate the crates of this workspace that it may depend on. A new crate has to be entered here.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
@@ -42,10 +42,17 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("rpc-client", &["rpc-core"]),
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers"]),
-    ("examples", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers", "rpc-im"]),
+    ("contracts", &["rpc-core"]),
+    ("examples", &["contracts", "rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers", "rpc-im"]),
+    ("certificates", &["examples"]),
+    ("quickstart", &["contracts", "rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
+    ("im", &["examples", "rpc-im"]),
     ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im"]),
     // Tests also hold the examples to their contracts.
-    ("tests", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers", "rpc-im", "examples"]),
+    (
+        "tests",
+        &["contracts", "examples", "rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers", "rpc-im"],
+    ),
 ];
 
 #[test]
