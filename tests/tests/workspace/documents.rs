@@ -1,11 +1,13 @@
 //! The documents: the files and symbols that they name exist, and the READMEs of both languages have the same parts.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use crate::{
+    prose::test_functions,
     sources::{FILES, read, root, shown},
     symbols::Symbols,
 };
@@ -26,6 +28,7 @@ fn between<'a>(text: &'a str, start: &'a str, end: char) -> impl Iterator<Item =
 
 #[test]
 fn links_and_paths_name_existing_files() {
+    let mut missing = Vec::new();
     for document in documents() {
         let text = read(&document);
         let beside = root().join(&document).parent().unwrap().to_owned();
@@ -39,15 +42,15 @@ fn links_and_paths_name_existing_files() {
         });
         let paths: Vec<PathBuf> = paths.map(|path| root().join(path)).collect();
         assert!(!links.is_empty() || !paths.is_empty(), "{document} names no file");
-        for path in links.into_iter().chain(paths) {
-            assert!(path.exists(), "{document} names {}, which does not exist", shown(&path));
-        }
+        let absent = links.into_iter().chain(paths).filter(|path| !path.exists());
+        missing.extend(absent.map(|path| format!("{document} names {}", shown(&path))));
     }
+    assert!(missing.is_empty(), "these files do not exist:\n{}", missing.join("\n"));
 }
 
 #[test]
 fn rows_of_the_im_cluster_name_existing_tests() {
-    let sources: String = FILES.iter().map(|(_, text)| text.as_str()).collect();
+    let tests: BTreeSet<String> = FILES.iter().flat_map(|(_, text)| test_functions(text)).collect();
     let text = read("docs/IM.md");
     let (_, rows) = text.split_once("## The rows").unwrap();
     let numbered = rows.lines().filter(|line| line.starts_with('|')).skip(2);
@@ -57,9 +60,8 @@ fn rows_of_the_im_cluster_name_existing_tests() {
     }
     let named: Vec<_> = rows.split('`').filter(|code| is_test(code)).collect();
     assert!(named.len() > 18);
-    for name in named {
-        assert!(sources.contains(&format!("fn {name}()")), "docs/IM.md names the test {name}, which does not exist");
-    }
+    let missing: Vec<_> = named.into_iter().filter(|name| !tests.contains(*name)).collect();
+    assert!(missing.is_empty(), "docs/IM.md names tests that do not exist: {}", missing.join(", "));
 }
 
 /// Whether code looks like the name of a test: lower case, of at least four words.

@@ -17,11 +17,16 @@ use crate::{
 pub(crate) struct Symbols {
     held: BTreeMap<String, BTreeSet<String>>,
     constants: BTreeSet<String>,
+    /// The crates of others.
+    foreign: BTreeSet<String>,
 }
 
 impl Symbols {
     pub(crate) fn of_workspace() -> Self {
-        let mut symbols = Self { held: BTreeMap::new(), constants: BTreeSet::new() };
+        let own: BTreeSet<&str> = members().map(|package| package.name.as_str()).collect();
+        let others = METADATA.packages.iter().map(|package| package.name.as_str()).filter(|name| !own.contains(name));
+        let foreign = ["std", "core", "alloc"].into_iter().chain(others).map(|name| name.replace('-', "_")).collect();
+        let mut symbols = Self { held: BTreeMap::new(), constants: BTreeSet::new(), foreign };
         for (path, text) in FILES.iter() {
             // Inputs of rpc-macros that do not compile may not even parse.
             let Ok(tokens) = text.parse::<TokenStream>() else { continue };
@@ -134,14 +139,8 @@ impl Symbols {
 
     /// Whether the last two names of a path are declared, the one in the other; or the path leads into a crate of others.
     pub(crate) fn has_path(&self, path: &[&str]) -> bool {
-        let foreign = ["std", "core", "alloc"];
-        let is_foreign = |name: &str| {
-            let mut packages =
-                METADATA.packages.iter().filter(|package| members().all(|member| member.name != package.name));
-            foreign.contains(&name) || packages.any(|package| package.name.replace('-', "_") == name)
-        };
         let [.., container, name] = path else { return false };
-        self.held.get(*container).is_some_and(|held| held.contains(*name)) || is_foreign(path[0])
+        self.held.get(*container).is_some_and(|held| held.contains(*name)) || self.foreign.contains(path[0])
     }
 
     pub(crate) fn has_constant(&self, name: &str) -> bool {
