@@ -1,0 +1,15 @@
+//! Checks of the workspace itself: its architecture and its documents.
+
+#![expect(clippy::unwrap_used, reason = "a failing test should show where it stopped")]
+
+mod architecture;
+mod constants;
+mod cycles;
+mod documents;
+mod limits;
+mod modules;
+mod prose;
+mod public_api;
+mod sources;
+mod symbols;
+mod tokens;

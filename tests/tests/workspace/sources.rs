@@ -1,0 +1,206 @@
+//! The workspace on disk: its root, its packages, its Rust files, and their text without comments.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use serde::Deserialize;
+
+/// The output of `cargo metadata`.
+#[derive(Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) packages: Vec<Package>,
+    workspace_members: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    id: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) rust_version: Option<String>,
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// `None`, `dev` or `build`.
+    pub(crate) kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    kind: Vec<String>,
+    pub(crate) src_path: PathBuf,
+}
+
+impl Package {
+    pub(crate) fn directory(&self) -> &Path {
+        self.manifest_path.parent().unwrap()
+    }
+
+    /// The package's library or procedural macro.
+    pub(crate) fn library(&self) -> Option<&Target> {
+        self.targets.iter().find(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "proc-macro"))
+    }
+}
+
+pub(crate) static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--all-features", "--locked"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+});
+
+/// The packages of the workspace.
+pub(crate) fn members() -> impl Iterator<Item = &'static Package> {
+    METADATA.packages.iter().filter(|package| METADATA.workspace_members.contains(&package.id))
+}
+
+pub(crate) fn member(name: &str) -> &'static Package {
+    members().find(|package| package.name == name).unwrap_or_else(|| panic!("the workspace has no package {name}"))
+}
+
+/// The crates that users depend on: their names begin with `rpc-`.
+pub(crate) fn libraries() -> impl Iterator<Item = &'static Package> {
+    members().filter(|package| package.name.starts_with("rpc-"))
+}
+
+/// The workspace's directory.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A path below the workspace's directory, for messages.
+pub(crate) fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// The text of a file, named from the workspace's directory.
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The Rust files of the workspace, with their texts.
+pub(crate) static FILES: LazyLock<Vec<(PathBuf, String)>> = LazyLock::new(|| rust_files(root()));
+
+/// The Rust files under a directory, with their texts, in the order of their paths. Build output and hidden directories are left out.
+pub(crate) fn rust_files(directory: &Path) -> Vec<(PathBuf, String)> {
+    let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    let mut found = Vec::new();
+    for path in entries {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            found.extend(rust_files(&path));
+        } else if path.is_file() && name.ends_with(".rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+/// The text with every comment and literal replaced by spaces. Lines and columns stay.
+pub(crate) fn masked(text: &str) -> String {
+    replaced(text, true)
+}
+
+/// The text with every comment replaced by spaces. Lines and columns stay.
+pub(crate) fn without_comments(text: &str) -> String {
+    replaced(text, false)
+}
+
+fn replaced(text: &str, literals: bool) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let end = token_end(&chars, at);
+        let is_replaced = end.is_some() && (literals || chars[at] == '/');
+        let end = end.unwrap_or(at + 1);
+        for &c in &chars[at..end] {
+            out.push(if is_replaced && c != '\n' { ' ' } else { c });
+        }
+        at = end;
+    }
+    out
+}
+
+/// The end of the comment or literal that begins at `at`, or `None` if neither does.
+fn token_end(chars: &[char], at: usize) -> Option<usize> {
+    let next = |n: usize| chars.get(at + n).copied();
+    let in_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
+    match (chars[at], next(1)) {
+        ('/', Some('/')) => Some(position(chars, at, |c| c == '\n')),
+        ('/', Some('*')) => Some(block_comment_end(chars, at)),
+        ('"', _) => Some(string_end(chars, at + 1)),
+        ('r', Some('"' | '#')) if !in_word => raw_string_end(chars, at + 1),
+        ('b' | 'c', Some('r')) if !in_word => raw_string_end(chars, at + 2),
+        ('\'', Some('\\')) => Some(position(chars, at + 3, |c| c == '\'') + 1),
+        ('\'', Some(_)) if next(2) == Some('\'') => Some(at + 3),
+        _ => None,
+    }
+}
+
+fn position(chars: &[char], from: usize, is_end: impl Fn(char) -> bool) -> usize {
+    (from..chars.len()).find(|&at| is_end(chars[at])).unwrap_or(chars.len())
+}
+
+fn block_comment_end(chars: &[char], at: usize) -> usize {
+    let (mut depth, mut at) = (1, at + 2);
+    while depth > 0 && at < chars.len() {
+        match (chars[at], chars.get(at + 1)) {
+            ('/', Some('*')) => (depth, at) = (depth + 1, at + 2),
+            ('*', Some('/')) => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+    }
+    at.min(chars.len())
+}
+
+fn string_end(chars: &[char], mut at: usize) -> usize {
+    while at < chars.len() && chars[at] != '"' {
+        at += if chars[at] == '\\' { 2 } else { 1 };
+    }
+    (at + 1).min(chars.len())
+}
+
+/// The end of a raw string whose number signs begin at `at`; `None` if it is a raw identifier.
+fn raw_string_end(chars: &[char], at: usize) -> Option<usize> {
+    let signs = chars[at..].iter().take_while(|c| **c == '#').count();
+    if chars.get(at + signs) != Some(&'"') {
+        return None;
+    }
+    let is_end = |quote: usize| {
+        chars[quote] == '"' && chars[quote + 1..].iter().take(signs).filter(|c| **c == '#').count() == signs
+    };
+    let quote = (at + signs + 1..chars.len()).find(|&quote| is_end(quote))?;
+    Some(quote + 1 + signs)
+}
+
+/// The words of a masked text that can be identifiers.
+pub(crate) fn identifiers(masked: &str) -> impl Iterator<Item = &str> {
+    masked.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+#[test]
+fn masking_keeps_code_and_lines() {
+    let text = "let a = \"x // y\"; // Me\n/* Me\n/* Me */ */ b('\\'', '\"', 'c') r#\"Me \"\"# r#type<'a> \"\\\"Me\"\n";
+    let masked = masked(text);
+    assert_eq!(masked.len(), text.len());
+    assert_eq!(masked.lines().count(), text.lines().count());
+    assert_eq!(identifiers(&masked).collect::<Vec<_>>(), ["let", "a", "b", "r", "type", "a"]);
+    assert_eq!(without_comments("a(\"// b\") // c\n/* d */ e"), "a(\"// b\")     \n        e");
+}

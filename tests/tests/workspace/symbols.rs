@@ -1,0 +1,170 @@
+//! The names that the workspace's sources declare, as documents mention them: `Type::item`, `module::item`, `CONSTANT`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::{Fields, ImplItem, Item, TraitItem, Type, ext::IdentExt};
+
+use crate::{
+    modules::{imports, item_name},
+    sources::{FILES, METADATA, members},
+};
+
+/// The declared names, by the bare name of the type, trait, module or crate that holds them.
+pub(crate) struct Symbols {
+    held: BTreeMap<String, BTreeSet<String>>,
+    constants: BTreeSet<String>,
+    /// The crates of others.
+    foreign: BTreeSet<String>,
+}
+
+impl Symbols {
+    pub(crate) fn of_workspace() -> Self {
+        let own: BTreeSet<&str> = members().map(|package| package.name.as_str()).collect();
+        let others = METADATA.packages.iter().map(|package| package.name.as_str()).filter(|name| !own.contains(name));
+        let foreign = ["std", "core", "alloc"].into_iter().chain(others).map(|name| name.replace('-', "_")).collect();
+        let mut symbols = Self { held: BTreeMap::new(), constants: BTreeSet::new(), foreign };
+        for (path, text) in FILES.iter() {
+            // Inputs of rpc-macros that do not compile may not even parse.
+            let Ok(tokens) = text.parse::<TokenStream>() else { continue };
+            let Ok(file) = syn::parse2::<syn::File>(tokens.clone()) else { continue };
+            for module in module_names(path) {
+                symbols.add_names(&module, tokens.clone());
+                symbols.add(&module, &file.items);
+            }
+        }
+        symbols
+    }
+
+    fn hold(&mut self, container: &str, name: impl Into<String>) {
+        self.held.entry(container.to_owned()).or_default().insert(name.into());
+    }
+
+    fn add(&mut self, module: &str, items: &[Item]) {
+        for item in items {
+            if let Some(name) = item_name(item) {
+                self.hold(module, name.clone());
+                self.add_members(&name, item);
+            }
+            match item {
+                Item::Mod(inner) => {
+                    let name = inner.ident.unraw().to_string();
+                    self.hold(module, name.clone());
+                    self.add(&name, inner.content.as_ref().map_or(&[], |(_, items)| items));
+                }
+                Item::Use(item) => imports(item).into_iter().for_each(|import| self.hold(module, import.name)),
+                Item::Impl(block) => {
+                    if let Some(name) = type_name(&block.self_ty) {
+                        block.items.iter().for_each(|item| self.add_impl_item(&name, item));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_members(&mut self, name: &str, item: &Item) {
+        match item {
+            Item::Const(_) | Item::Static(_) => drop(self.constants.insert(name.to_owned())),
+            Item::Struct(item) => self.add_fields(name, &item.fields),
+            Item::Enum(item) => {
+                for variant in &item.variants {
+                    self.hold(name, variant.ident.to_string());
+                    self.add_fields(name, &variant.fields);
+                }
+            }
+            Item::Trait(item) => {
+                for item in &item.items {
+                    match item {
+                        TraitItem::Fn(item) => self.hold(name, item.sig.ident.unraw().to_string()),
+                        TraitItem::Const(item) => self.hold(name, item.ident.to_string()),
+                        TraitItem::Type(item) => self.hold(name, item.ident.to_string()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_fields(&mut self, name: &str, fields: &Fields) {
+        let names = fields.iter().filter_map(|field| field.ident.as_ref());
+        names.for_each(|field| self.hold(name, field.unraw().to_string()));
+    }
+
+    fn add_impl_item(&mut self, name: &str, item: &ImplItem) {
+        match item {
+            ImplItem::Fn(item) => self.hold(name, item.sig.ident.unraw().to_string()),
+            ImplItem::Const(item) => {
+                self.hold(name, item.ident.to_string());
+                self.constants.insert(item.ident.to_string());
+            }
+            ImplItem::Type(item) => self.hold(name, item.ident.to_string()),
+            // `setters!` names the methods that it makes.
+            ImplItem::Macro(item) => {
+                let names = item.mac.tokens.clone().into_iter().filter_map(|tree| match tree {
+                    TokenTree::Ident(ident) => Some(ident.to_string()),
+                    _ => None,
+                });
+                names.for_each(|made| self.hold(name, made));
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds what a file declares at any depth, also inside functions and macros such as `proptest!`.
+    fn add_names(&mut self, module: &str, tokens: TokenStream) {
+        let mut declares = None;
+        for tree in tokens {
+            match &tree {
+                TokenTree::Group(group) => self.add_names(module, group.stream()),
+                TokenTree::Ident(ident) => {
+                    match declares.take().as_deref() {
+                        Some("const" | "static") => drop(self.constants.insert(ident.to_string())),
+                        Some(_) => self.hold(module, ident.to_string()),
+                        None => {}
+                    }
+                    let name = ident.to_string();
+                    declares = ["fn", "const", "static"].contains(&name.as_str()).then_some(name);
+                    continue;
+                }
+                _ => {}
+            }
+            declares = None;
+        }
+    }
+
+    /// Whether the last two names of a path are declared, the one in the other; or the path leads into a crate of others.
+    pub(crate) fn has_path(&self, path: &[&str]) -> bool {
+        let [.., container, name] = path else { return false };
+        self.held.get(*container).is_some_and(|held| held.contains(*name)) || self.foreign.contains(path[0])
+    }
+
+    pub(crate) fn has_constant(&self, name: &str) -> bool {
+        self.constants.contains(name)
+    }
+}
+
+/// The names by which a file's module is known: its own, and that of its crate if it is the root.
+fn module_names(path: &Path) -> Vec<String> {
+    let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().replace('-', "_");
+    let mut names: Vec<String> = members()
+        .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
+        .filter(|(_, target)| target.src_path == path)
+        .map(|(package, _)| package.name.replace('-', "_"))
+        .collect();
+    let is_folder = ["mod.rs", "main.rs", "lib.rs"].iter().any(|name| path.ends_with(name));
+    names.push(if is_folder { stem(path.parent().unwrap()) } else { stem(path) });
+    names
+}
+
+fn type_name(of: &Type) -> Option<String> {
+    match of {
+        Type::Path(path) => Some(path.path.segments.last()?.ident.unraw().to_string()),
+        Type::Reference(reference) => type_name(&reference.elem),
+        _ => None,
+    }
+}
