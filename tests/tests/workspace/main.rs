@@ -10,6 +10,7 @@ mod limits;
 mod modules;
 mod prose;
 mod public_api;
+mod security;
 mod sources;
 mod symbols;
 mod tokens;
