@@ -60,7 +60,7 @@ fn response(mut body: Bytes) {
             assert!(head.status.message().starts_with(again.status.message()));
         }
         Err(HeadError::Violation(violation)) => panic!("a written head violates the protocol: {violation}"),
-        Err(HeadError::Refused(status)) => panic!("a written head is rejected: {status}"),
+        Err(HeadError::Rejected(status)) => panic!("a written head is rejected: {status}"),
     }
 }
 

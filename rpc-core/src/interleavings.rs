@@ -65,7 +65,7 @@ fn waiters_see_capacity_and_close() {
         || {
             let outbox = Arc::new(Outbox::new(1));
             outbox.push(|out| out.copied().put_u8(1)).unwrap();
-            let waits = |outbox: Arc<Outbox>| move || block_on(outbox.room());
+            let waits = |outbox: Arc<Outbox>| move || block_on(outbox.capacity());
             let waiters = [0, 1].map(|_| thread::spawn(waits(Arc::clone(&outbox))));
             if shuttle::rand::thread_rng().gen_bool(0.5) {
                 outbox.close();
@@ -107,7 +107,7 @@ fn call_is_answered_once_by_handler_or_deadline() {
             let handler = thread::spawn(move || block_on(responder.result(7_u32)));
             let deadline = thread::spawn(move || {
                 if context.claim_answer(Code::DeadlineExceeded) {
-                    sink.refuse(&Status::new(Code::DeadlineExceeded, "late"), None);
+                    sink.reject_unclaimed(&Status::new(Code::DeadlineExceeded, "late"), None);
                     context.cancel();
                 }
             });

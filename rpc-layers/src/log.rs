@@ -2,7 +2,7 @@
 
 use rpc_core::{
     Context, Error, MethodInfo, Reply,
-    layer::{Arrival, ClientLayer, ClientNext, Outgoing, Served, ServerLayer, ServerNext},
+    layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
 use tokio::time::Instant;
 use tracing::info;
@@ -17,14 +17,14 @@ use crate::outcome;
 pub struct Log;
 
 impl ServerLayer for Log {
-    async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
         let _line = ServedLine { method: arrival.method(), context: arrival.context(), started: Instant::now() };
         next.run().await
     }
 }
 
 impl ClientLayer for Log {
-    async fn call(&self, call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+    async fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
         let mut line = CallLine { method: call.method, outcome: None, started: Instant::now() };
         let outcome = next.run(call).await;
         line.outcome = Some(match &outcome {

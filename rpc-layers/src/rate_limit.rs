@@ -9,7 +9,7 @@ use std::{
 
 use rpc_core::{
     Code, Status, TokenBucket,
-    layer::{Arrival, Served, ServerLayer, ServerNext},
+    layer::{IncomingCall, Served, ServerLayer, ServerNext},
 };
 use tokio::time::Instant;
 
@@ -107,7 +107,7 @@ impl Peers {
 }
 
 impl ServerLayer for RateLimit {
-    async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
         match self.take(arrival.context().peer().network(), Instant::now()) {
             Ok(()) => next.run().await,
             Err(wait) => {
@@ -115,7 +115,7 @@ impl ServerLayer for RateLimit {
                     "call rate of this peer is above {} per second with bursts of {} (RateLimit::per_peer)",
                     self.rate, self.burst
                 );
-                next.refuse_until(Status::new(Code::ResourceExhausted, message), wait)
+                next.reject_until(Status::new(Code::ResourceExhausted, message), wait)
             }
         }
     }

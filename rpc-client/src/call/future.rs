@@ -164,7 +164,7 @@ impl<A: Serialize> ClientCall<A> {
             return Err(deadline_passed());
         }
         self.core.count_call();
-        let idempotency_key = method.run_once().map(|_| self.core.rng().idempotency_key());
+        let idempotency_key = method.once_scope().map(|_| self.core.rng().idempotency_key());
         Ok(Started { at, deadline, target: None, idempotency_key })
     }
 

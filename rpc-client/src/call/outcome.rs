@@ -59,7 +59,7 @@ fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Res
     let head = ResponseHead::take(&mut body).map_err(|error| {
         let (code, message) = match error {
             HeadError::Violation(violation) => (Code::Internal, format!("response head is malformed: {violation}")),
-            HeadError::Refused(status) => {
+            HeadError::Rejected(status) => {
                 // A malformed entry is the fault of the peer. An unsupported entry is not: the peer may have a newer
                 // version.
                 let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };

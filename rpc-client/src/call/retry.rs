@@ -30,7 +30,7 @@ pub(super) enum Verdict {
 
 impl CallFacts {
     pub(super) fn new(method: &MethodInfo, sent: usize, pinned: bool, others_live: bool) -> Self {
-        Self { idempotent: method.is_idempotent(), once: method.run_once(), sent, pinned, others_live }
+        Self { idempotent: method.is_idempotent(), once: method.once_scope(), sent, pinned, others_live }
     }
 
     /// Returns whether the limits permit another attempt.

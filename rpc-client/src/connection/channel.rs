@@ -211,7 +211,7 @@ impl Channel {
     ///
     /// Safe to drop at any time: an unused notification reaches the next waiter.
     pub(crate) async fn capacity(&self) {
-        self.outbox.room().await;
+        self.outbox.capacity().await;
         self.calls.wait_for_slot(|| self.is_open()).await;
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rpc_core::{
     Error, Token,
-    proof::{Binding, PLAIN},
+    proof::{Binding, NO_BINDING},
     transport::{CloseReason, Io},
 };
 
@@ -45,7 +45,7 @@ impl Credentials {
         address: SocketAddr,
         certificate_name: Option<&str>,
     ) -> Result<(Box<dyn Io>, Binding), Error> {
-        let Some(tls) = &self.tls else { return Ok((io, PLAIN)) };
+        let Some(tls) = &self.tls else { return Ok((io, NO_BINDING)) };
         // Boxed so that the connection's task does not keep the size of the handshake's future.
         let secured = Box::pin(tls.connect(io, address, certificate_name)).await?;
         Ok((secured.io, secured.binding))
@@ -53,7 +53,7 @@ impl Credentials {
 
     #[cfg(not(feature = "tls"))]
     async fn encrypt(&self, io: Box<dyn Io>, _: SocketAddr, _: Option<&str>) -> Result<(Box<dyn Io>, Binding), Error> {
-        Ok((io, PLAIN))
+        Ok((io, NO_BINDING))
     }
 }
 
@@ -61,7 +61,7 @@ impl Credentials {
 pub(crate) fn rejected_certificate(reason: &CloseReason) -> Option<String> {
     match reason {
         #[cfg(feature = "tls")]
-        CloseReason::Io(error) => rpc_core::tls::refused_certificate(error),
+        CloseReason::Io(error) => rpc_core::tls::certificate_rejection(error),
         _ => None,
     }
 }

@@ -122,7 +122,7 @@ impl ClientRole {
             compression: header.compression,
             max_frame: self.max_frame,
         };
-        sink.refuse(&Status::new(Code::Unimplemented, "client serves no methods"), None);
+        sink.reject_unclaimed(&Status::new(Code::Unimplemented, "client serves no methods"), None);
         Ok(())
     }
 }

@@ -109,7 +109,8 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
     let role =
         ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&context.changes), credentials);
     Counters::count(&counters.connects);
-    let driver = Driver::new(stream, role, outbox, config.transport.clone()).counted_in(Arc::clone(&counters.traffic));
+    let driver =
+        Driver::new(stream, role, outbox, config.transport.clone()).with_traffic(Arc::clone(&counters.traffic));
     endpoint.set_connection(index, ConnectionState::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {
         // `Endpoint::retire` may have run before the endpoint had this channel.

@@ -70,7 +70,7 @@ impl<S: Service> Caller for Local<S> {
             let (sender, receiver) = oneshot::channel();
             let responder = if method.is_one_way() {
                 drop(sender);
-                Responder::nobody(context.clone())
+                Responder::discard(context.clone())
             } else {
                 Responder::local(context.clone(), sender)
             };

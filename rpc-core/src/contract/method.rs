@@ -123,7 +123,7 @@ impl MethodInfo {
     }
 
     /// Returns the scope of the method's once calls; `None` if its calls are not once calls.
-    pub fn run_once(&self) -> Option<Once> {
+    pub fn once_scope(&self) -> Option<Once> {
         self.once
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct LocalReply {
 
 impl Responder {
     /// Creates the responder of a one-way call, which discards the answer.
-    pub fn nobody(context: Context) -> Self {
+    pub fn discard(context: Context) -> Self {
         Self { context, destination: Destination::Discard }
     }
 
@@ -77,7 +77,7 @@ impl Responder {
     }
 
     /// Rejects the call and states when the caller may send it again.
-    pub fn refuse_until(mut self, status: Status, retry_after: Duration) {
+    pub fn reject_until(mut self, status: Status, retry_after: Duration) {
         self.reject(&status, Some(retry_after));
     }
 

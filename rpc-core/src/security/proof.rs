@@ -25,7 +25,7 @@ pub struct Proof {
 pub type Binding = [u8; 32];
 
 /// The channel binding of a connection without TLS.
-pub const PLAIN: Binding = [0; 32];
+pub const NO_BINDING: Binding = [0; 32];
 
 impl Challenge {
     /// Creates a random challenge.
@@ -116,18 +116,18 @@ mod tests {
     fn proof_is_bound_to_challenge_connection_and_secret() {
         let token = Token::new("ann", "a secret of ann's").unwrap();
         let challenge = Challenge::random();
-        let proof = Proof::new(&token, challenge, &PLAIN, [1; 32]);
+        let proof = Proof::new(&token, challenge, &NO_BINDING, [1; 32]);
         let proof = Proof::read(&proof.to_frame().body).unwrap();
         let ann = Some("ann".to_owned());
-        assert_eq!(accepted(&proof, challenge, &PLAIN, &["a secret of ann's"]), ann);
-        assert_eq!(accepted(&proof, challenge, &PLAIN, &["the next secret of ann", "a secret of ann's"]), ann);
-        assert_eq!(accepted(&proof, Challenge::random(), &PLAIN, &["a secret of ann's"]), None);
+        assert_eq!(accepted(&proof, challenge, &NO_BINDING, &["a secret of ann's"]), ann);
+        assert_eq!(accepted(&proof, challenge, &NO_BINDING, &["the next secret of ann", "a secret of ann's"]), ann);
+        assert_eq!(accepted(&proof, Challenge::random(), &NO_BINDING, &["a secret of ann's"]), None);
         assert_eq!(accepted(&proof, challenge, &[1; 32], &["a secret of ann's"]), None);
-        assert_eq!(accepted(&proof, challenge, &PLAIN, &["a secret of bob's"]), None);
+        assert_eq!(accepted(&proof, challenge, &NO_BINDING, &["a secret of bob's"]), None);
         let other_name = Proof { name: "bob".to_owned(), ..proof.clone() };
-        assert_eq!(accepted(&other_name, challenge, &PLAIN, &["a secret of ann's"]), None);
+        assert_eq!(accepted(&other_name, challenge, &NO_BINDING, &["a secret of ann's"]), None);
         let other_nonce = Proof { nonce: [2; 32], ..proof };
-        assert_eq!(accepted(&other_nonce, challenge, &PLAIN, &["a secret of ann's"]), None);
+        assert_eq!(accepted(&other_nonce, challenge, &NO_BINDING, &["a secret of ann's"]), None);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     }
 
     /// Adds the bytes read and written to `traffic`.
-    pub fn counted_in(mut self, traffic: Arc<Traffic>) -> Self {
+    pub fn with_traffic(mut self, traffic: Arc<Traffic>) -> Self {
         self.traffic = Some(traffic);
         self
     }
@@ -696,7 +696,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn traffic_counts_all_bytes() {
         let traffic = Arc::new(Traffic::default());
-        let mut scene = Scene::with(TransportConfig::default(), |driver| driver.counted_in(Arc::clone(&traffic)));
+        let mut scene = Scene::with(TransportConfig::default(), |driver| driver.with_traffic(Arc::clone(&traffic)));
         scene.send(FrameType::Ping, 1, b"").await;
         scene.peer.read_exact(&mut [0; 16]).await.unwrap();
         scene.send(FrameType::Request, 0, b"").await;

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::frame::{Frame, FrameType, HEADER_LEN, Header, MAGIC, MAX_SKIPPED_FRAMES_RATIO, VERSION, Violation};
+use crate::frame::{Frame, FrameType, HEADER_LEN, Header, MAGIC, MAX_SKIPPED_LENGTH_RATIO, VERSION, Violation};
 
 /// Splits a byte stream into frames, regardless of how the stream arrives in pieces. Does no I/O.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl FrameReader {
             return Err(Violation::PingBody(header.body_length()));
         }
         if header.full_length > self.max_frame {
-            if u64::from(header.full_length) > u64::from(self.max_frame) * u64::from(MAX_SKIPPED_FRAMES_RATIO) {
+            if u64::from(header.full_length) > u64::from(self.max_frame) * u64::from(MAX_SKIPPED_LENGTH_RATIO) {
                 return Err(Violation::TooLong { length: header.full_length, limit: self.max_frame });
             }
             self.buffer.advance(HEADER_LEN);

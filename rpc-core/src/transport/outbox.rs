@@ -143,7 +143,7 @@ impl Outbox {
     /// # Cancel safety
     ///
     /// Safe to drop at any time.
-    pub async fn room(&self) {
+    pub async fn capacity(&self) {
         loop {
             let notified = self.capacity.notified();
             tokio::pin!(notified);
@@ -380,8 +380,8 @@ mod tests {
         let outbox = Outbox::new(1);
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
         outbox.take(WriteBuffer::new());
-        tokio::join!(outbox.room(), async { outbox.written(2) });
+        tokio::join!(outbox.capacity(), async { outbox.written(2) });
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
-        tokio::join!(outbox.room(), async { outbox.close() });
+        tokio::join!(outbox.capacity(), async { outbox.close() });
     }
 }

@@ -30,17 +30,17 @@ impl WireSink {
     ///
     /// Does not wait for capacity: the frame limit bounds the length of the answer, and each request receives at most
     /// one.
-    pub fn give(&self, context: &Context, answer: &StoredAnswer) {
+    pub fn replay(&self, context: &Context, answer: &StoredAnswer) {
         claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.id));
     }
 
     /// Answers with a status and no value, unless the call has an answer.
-    pub fn refuse_once(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
+    pub fn reject(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
         self.outbox.reject(&self.target(), context, status, retry_after);
     }
 
     /// Answers with a status and no value without claiming the answer of the call.
-    pub fn refuse(&self, status: &Status, retry_after: Option<Duration>) {
+    pub fn reject_unclaimed(&self, status: &Status, retry_after: Option<Duration>) {
         // On a closed connection the caller receives the connection's error instead.
         let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target(), status, retry_after));
     }
@@ -69,7 +69,7 @@ impl AnswerSink for Outbox {
     }
 
     fn capacity(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.room())
+        Box::pin(self.capacity())
     }
 
     fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, retry_after: Option<Duration>) {
@@ -98,7 +98,7 @@ impl Responder {
     /// Creates a responder that passes the answer on instead of sending it.
     ///
     /// Of `sink`, only the format is used.
-    pub fn kept(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
+    pub fn store(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
         Self::new(context, Arc::new(AnswerStore::new(answer)), sink.target())
     }
 }

@@ -174,7 +174,7 @@ pub enum Violation {
     TooShort(u32),
     /// The length exceeds the limit so far that the frame is not skipped.
     #[error(
-        "frame length is {length} bytes, more than {MAX_SKIPPED_FRAMES_RATIO} times the limit of {limit} (TransportConfig::max_frame)"
+        "frame length is {length} bytes, more than {MAX_SKIPPED_LENGTH_RATIO} times the limit of {limit} (TransportConfig::max_frame)"
     )]
     TooLong {
         /// The length in the header, in bytes.
@@ -219,7 +219,7 @@ fn protocol_hint(magic: &[u8; 4]) -> &'static str {
 /// The largest ratio of a frame's length to the limit up to which an overlong frame is skipped.
 ///
 /// A longer frame closes the connection.
-pub(crate) const MAX_SKIPPED_FRAMES_RATIO: u32 = 16;
+pub(crate) const MAX_SKIPPED_LENGTH_RATIO: u32 = 16;
 
 #[cfg(test)]
 mod tests {

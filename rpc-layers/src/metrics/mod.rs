@@ -9,7 +9,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use rpc_client::Client;
 use rpc_core::{
     Code, Error, Reply,
-    layer::{Arrival, ClientLayer, ClientNext, Outgoing, Served, ServerLayer, ServerNext},
+    layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
 use rpc_server::{ServerHandle, ServerState};
 
@@ -96,14 +96,14 @@ impl Default for Metrics {
 }
 
 impl ServerLayer for Metrics {
-    async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
         let _call = self.0.served.start(arrival.method().route(), Outcome::Of(arrival.context()));
         next.run().await
     }
 }
 
 impl ClientLayer for Metrics {
-    async fn call(&self, call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+    async fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
         let mut in_flight = self.0.called.start(call.method.route(), Outcome::Known(Code::Cancelled));
         let outcome = next.run(call).await;
         in_flight.outcome = Outcome::Known(outcome::called(&outcome));

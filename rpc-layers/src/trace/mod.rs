@@ -6,7 +6,7 @@ mod export;
 
 use rpc_core::{
     Code, Context, Error, MethodInfo, Reply,
-    layer::{Arrival, ClientLayer, ClientNext, Outgoing, Served, ServerLayer, ServerNext},
+    layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
 use tracing::{Instrument, Span, field::Empty, info_span};
 
@@ -40,7 +40,7 @@ use crate::outcome;
 pub struct Trace;
 
 impl ServerLayer for Trace {
-    async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
         let (context, method) = (arrival.context(), arrival.method());
         let parent = TraceContext::from_metadata(context.metadata());
         let span = info_span!(
@@ -70,7 +70,7 @@ impl ServerLayer for Trace {
 }
 
 impl ClientLayer for Trace {
-    async fn call(&self, mut call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+    async fn call(&self, mut call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
         let method: &'static MethodInfo = call.method;
         let (given, current) = (TraceContext::from_metadata(&call.options.metadata), TraceContext::current());
         // Every call of a handler inherits the trace of the handler's own call. Only a different trace was set by the

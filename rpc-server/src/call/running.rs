@@ -163,7 +163,7 @@ impl RunningCall {
     fn end(self, status: &Status) -> bool {
         let first = self.context.claim_answer(status.code());
         if first {
-            self.sink.refuse(status, None);
+            self.sink.reject_unclaimed(status, None);
             self.abort();
         }
         first

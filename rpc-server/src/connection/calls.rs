@@ -49,9 +49,9 @@ impl ConnectionCalls {
         let head = match RequestHead::take(&mut body) {
             Ok(head) => head,
             Err(HeadError::Violation(violation)) => return Err(violation),
-            Err(HeadError::Refused(status)) => {
+            Err(HeadError::Rejected(status)) => {
                 Counters::count(&self.shared.counters.malformed);
-                self.sink(header).refuse(&status, None);
+                self.sink(header).reject_unclaimed(&status, None);
                 return Ok(());
             }
         };
@@ -66,7 +66,7 @@ impl ConnectionCalls {
             Err(Rejection { status, .. }) if head.flags.contains(CallFlags::ONE_WAY) => {
                 debug!(%status, "one-way call rejected");
             }
-            Err(Rejection { status, retry_after }) => self.sink(header).refuse(&status, retry_after),
+            Err(Rejection { status, retry_after }) => self.sink(header).reject_unclaimed(&status, retry_after),
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl ConnectionCalls {
         Counters::count(&self.shared.counters.malformed);
         let message =
             format!("request frame is {} bytes, limit is {limit} (TransportConfig::max_frame)", header.full_length);
-        self.sink(header).refuse(&Status::new(Code::ResourceExhausted, message), None);
+        self.sink(header).reject_unclaimed(&Status::new(Code::ResourceExhausted, message), None);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl ConnectionCalls {
         trace!(route = head.route.as_str(), id = header.id, "call");
         let (one_way, deadline) = (head.flags.contains(CallFlags::ONE_WAY), now + timeout);
         let (service, method) = (&target.service, target.method);
-        if let (Some(_), Some(key), false) = (target.info().run_once(), head.idempotency_key, one_way) {
+        if let (Some(_), Some(key), false) = (target.info().once_scope(), head.idempotency_key, one_way) {
             let (service, sink) = (Arc::clone(service), self.sink(header));
             let request = OnceRequest { key, service, method, head, sink, arguments, deadline };
             return once_call::serve(&self.shared, &self.peer, &self.running, request, now);
@@ -161,7 +161,7 @@ impl ConnectionCalls {
             None => Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key),
         };
         let responder = if one_way {
-            Responder::nobody(context.clone())
+            Responder::discard(context.clone())
         } else {
             Responder::wire(context.clone(), self.sink(header))
         };

@@ -89,7 +89,7 @@ async fn run(shared: &Shared, context: Context, request: OnceRequest, permit: Pe
         return Ok(answer);
     }
     let (sender, answer) = oneshot::channel();
-    let call = service.call(method, arguments, Responder::kept(context.clone(), sink.clone(), sender));
+    let call = service.call(method, arguments, Responder::store(context.clone(), sink.clone(), sender));
     HandlerFuture { context, call, route: head.route, permit: Some(permit) }.await;
     let missing = || StoredAnswer::status(&sink, &Status::new(Code::Internal, "the handler ended without an answer"));
     let answer = answer.await.unwrap_or_else(|_| missing());

@@ -24,7 +24,7 @@ impl PendingCall {
             debug!(%status, "one-way call rejected");
             self.context.claim_answer(status.code());
         } else {
-            self.sink.refuse_once(&self.context, &status, retry_after);
+            self.sink.reject(&self.context, &status, retry_after);
         }
     }
 }

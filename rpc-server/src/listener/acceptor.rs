@@ -201,7 +201,7 @@ impl Acceptor {
 fn driver(shared: &Arc<Shared>, outbox: &Arc<Outbox>, io: Box<dyn Io>, peer: Peer) -> Driver<Box<dyn Io>, Connection> {
     let connection = Connection::new(Arc::clone(shared), Arc::clone(outbox), peer);
     Driver::new(io, connection, Arc::clone(outbox), shared.config.transport.clone())
-        .counted_in(Arc::clone(&shared.counters.traffic))
+        .with_traffic(Arc::clone(&shared.counters.traffic))
 }
 
 async fn serve_after_handshake(

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use rpc_core::{
     AcceptedTokens, Code, Peer, Status,
     frame::{Frame, FrameType, Violation},
-    proof::{Binding, Challenge, PLAIN, Proof},
+    proof::{Binding, Challenge, NO_BINDING, Proof},
     transport::{FrameReader, Inbound, Io, Traffic},
 };
 use tokio::{
@@ -90,14 +90,14 @@ impl Handshake {
 
     #[cfg(feature = "tls")]
     async fn secure(&self, io: Box<dyn Io>, peer: Peer) -> Result<(Box<dyn Io>, Peer, Binding), HandshakeError> {
-        let Some(tls) = &self.tls else { return Ok((io, peer, PLAIN)) };
+        let Some(tls) = &self.tls else { return Ok((io, peer, NO_BINDING)) };
         let secured = tls.accept(io).await.map_err(HandshakeError::Rejected)?;
         Ok((secured.io, peer.with_identity(secured.identity), secured.binding))
     }
 
     #[cfg(not(feature = "tls"))]
     async fn secure(&self, io: Box<dyn Io>, peer: Peer) -> Result<(Box<dyn Io>, Peer, Binding), HandshakeError> {
-        Ok((io, peer, PLAIN))
+        Ok((io, peer, NO_BINDING))
     }
 }
 

@@ -9,7 +9,9 @@ use rpc_client::Client;
 use rpc_core::{
     Code, Context, Delivery, Error, Local, Reply, Status, Token, Tokens,
     frame::FrameType,
-    layer::{Arrival, ClientLayer, ClientNext, Layered, LayeredService, Outgoing, Served, ServerLayer, ServerNext},
+    layer::{
+        ClientLayer, ClientNext, IncomingCall, Layered, LayeredService, OutgoingCall, Served, ServerLayer, ServerNext,
+    },
 };
 use rpc_layers::RateLimit;
 use rpc_server::{Server, ServerBuilder, ServerConfig};
@@ -67,7 +69,7 @@ impl Drop for Ending<'_> {
 }
 
 impl ServerLayer for Recorder {
-    async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
         let method = arrival.method().name();
         let tenant = arrival.context().metadata().get("tenant").unwrap_or("no tenant");
         self.record(format!("{}: {method} for {tenant}", self.name));
@@ -79,7 +81,7 @@ impl ServerLayer for Recorder {
 }
 
 impl ClientLayer for Recorder {
-    async fn call(&self, mut call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+    async fn call(&self, mut call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
         self.record(format!("{}: {}", self.name, call.method.name()));
         call.options.metadata.insert("tenant", self.name).expect("the metadata is within its limit");
         let outcome = next.run(call).await;
@@ -176,12 +178,12 @@ async fn denied_calls_bypass_layers() {
 struct Guard(Option<Duration>);
 
 impl ServerLayer for Guard {
-    async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, _: &IncomingCall, next: ServerNext<'_>) -> Served {
         // A layer can reject after it has waited.
         task::yield_now().await;
         match self.0 {
-            None => next.refuse(Status::new(Code::PermissionDenied, "not you")),
-            Some(wait) => next.refuse_until(Status::new(Code::ResourceExhausted, "not now"), wait),
+            None => next.reject(Status::new(Code::PermissionDenied, "not you")),
+            Some(wait) => next.reject_until(Status::new(Code::ResourceExhausted, "not now"), wait),
         }
     }
 }
@@ -207,7 +209,7 @@ async fn layer_rejects_call_before_handler_executes() {
 struct DropsCall;
 
 impl ServerLayer for DropsCall {
-    async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, _: &IncomingCall, next: ServerNext<'_>) -> Served {
         drop(next);
         std::future::pending().await
     }
@@ -266,7 +268,7 @@ async fn layer_observes_outcome_of_once_call() {
 struct Tasks(Arc<Mutex<Vec<task::Id>>>);
 
 impl ServerLayer for Tasks {
-    async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, _: &IncomingCall, next: ServerNext<'_>) -> Served {
         self.0.lock().expect("the lock is not poisoned").push(task::id());
         let served = next.run().await;
         self.0.lock().expect("the lock is not poisoned").push(task::id());
@@ -326,7 +328,7 @@ struct Slow {
 }
 
 impl ClientLayer for Slow {
-    async fn call(&self, call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+    async fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
         if self.before {
             std::future::pending::<()>().await;
         }

@@ -16,7 +16,7 @@ use rpc_client::{Balance, Client, ClientConfig, EndpointState};
 use rpc_core::{
     Code, Delivery, Phase, Status,
     frame::FrameType,
-    layer::{Arrival, Served, ServerLayer, ServerNext},
+    layer::{IncomingCall, Served, ServerLayer, ServerNext},
     transport::TransportConfig,
 };
 use rpc_registry::Memory;
@@ -151,9 +151,9 @@ async fn dropping_call_frees_its_slot() {
 struct Rejecting(Arc<AtomicUsize>);
 
 impl ServerLayer for Rejecting {
-    async fn serve(&self, _: &Arrival, next: ServerNext<'_>) -> Served {
+    async fn serve(&self, _: &IncomingCall, next: ServerNext<'_>) -> Served {
         self.0.fetch_add(1, Ordering::Relaxed);
-        next.refuse(Status::new(Code::Unavailable, "not here"))
+        next.reject(Status::new(Code::Unavailable, "not here"))
     }
 }
 

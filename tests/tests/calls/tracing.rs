@@ -123,7 +123,7 @@ struct To(std::net::SocketAddr);
 impl rpc_core::layer::ClientLayer for To {
     async fn call(
         &self,
-        mut call: rpc_core::layer::Outgoing,
+        mut call: rpc_core::layer::OutgoingCall,
         next: rpc_core::layer::ClientNext<'_>,
     ) -> Result<rpc_core::Reply, rpc_core::Error> {
         call.options.address = Some(self.0);

@@ -35,13 +35,13 @@ use crate::{
 /// ```
 /// use rpc_core::{
 ///     Context, Error, Local, Reply, rpc_service,
-///     layer::{ClientLayer, ClientNext, Layered, Outgoing},
+///     layer::{ClientLayer, ClientNext, Layered, OutgoingCall},
 /// };
 ///
 /// struct Token(String);
 ///
 /// impl ClientLayer for Token {
-///     async fn call(&self, mut call: Outgoing, next: ClientNext<'_>) -> Result<Reply, Error> {
+///     async fn call(&self, mut call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
 ///         call.options.metadata.set("token", &self.0).map_err(|status| Error::from_status(status, None))?;
 ///         let outcome = next.run(call).await;
 ///         if let Err(error) = &outcome {
@@ -71,13 +71,13 @@ use crate::{
 /// ```
 pub trait ClientLayer: Send + Sync + 'static {
     /// Handles a call: sends it with [`ClientNext::run`], or returns an outcome without sending it.
-    fn call(&self, call: Outgoing, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send;
+    fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send;
 }
 
 /// A call before it is sent, without its arguments.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Outgoing {
+pub struct OutgoingCall {
     /// The called method.
     pub method: &'static MethodInfo,
     /// The options of the call.
@@ -108,7 +108,7 @@ impl ClientNext<'_> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call.
-    pub async fn run(self, call: Outgoing) -> Result<Reply, Error> {
+    pub async fn run(self, call: OutgoingCall) -> Result<Reply, Error> {
         let Self { layers, send } = self;
         match layers.split_first() {
             Some((layer, layers)) => layer.call_boxed(call, ClientNext { layers, send }).await,
@@ -160,7 +160,7 @@ impl<C: Caller> Caller for Layered<C> {
         });
         let call = Box::pin(async move {
             let next = ClientNext { layers: &layers, send };
-            next.run(Outgoing { method, options }).await
+            next.run(OutgoingCall { method, options }).await
         });
         LayeredCall { call, progress, deadline, overdue: None }
     }
@@ -238,17 +238,17 @@ type SendCall = Box<dyn FnOnce(CallOptions) -> BoxFuture<'static, Result<Reply, 
 
 /// A `dyn`-compatible [`ClientLayer`].
 trait DynLayer: Send + Sync {
-    fn call_boxed<'a>(&'a self, call: Outgoing, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>>;
+    fn call_boxed<'a>(&'a self, call: OutgoingCall, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>>;
 }
 
 impl<L: ClientLayer> DynLayer for L {
-    fn call_boxed<'a>(&'a self, call: Outgoing, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>> {
+    fn call_boxed<'a>(&'a self, call: OutgoingCall, next: ClientNext<'a>) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(self.call(call, next))
     }
 }
 
 impl<L: ClientLayer> ClientLayer for Arc<L> {
-    fn call(&self, call: Outgoing, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send {
+    fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> impl Future<Output = Result<Reply, Error>> + Send {
         (**self).call(call, next)
     }
 }

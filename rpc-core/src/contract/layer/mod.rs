@@ -6,5 +6,5 @@
 mod client;
 mod server;
 
-pub use client::{ClientLayer, ClientNext, Layered, LayeredCall, Outgoing};
-pub use server::{Arrival, LayeredService, Served, ServerLayer, ServerLayers, ServerNext};
+pub use client::{ClientLayer, ClientNext, Layered, LayeredCall, OutgoingCall};
+pub use server::{IncomingCall, LayeredService, Served, ServerLayer, ServerLayers, ServerNext};

@@ -28,18 +28,18 @@ use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, S
 /// ```
 /// use rpc_core::{
 ///     Code, Error, Local, Status, rpc_service,
-///     layer::{Arrival, LayeredService, Served, ServerLayer, ServerNext},
+///     layer::{IncomingCall, LayeredService, Served, ServerLayer, ServerNext},
 /// };
 ///
 /// struct Token(&'static str);
 ///
 /// impl ServerLayer for Token {
-///     async fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> Served {
+///     async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
 ///         let token = arrival.context().metadata().get_bytes("token").unwrap_or_default();
 ///         // Compare in constant time, so that the duration reveals nothing about the secret.
 ///         let differences = token.iter().zip(self.0.as_bytes()).fold(0, |all, (one, other)| all | (one ^ other));
 ///         if token.len() != self.0.len() || differences != 0 {
-///             return next.refuse(Status::new(Code::Unauthenticated, "the token is not accepted"));
+///             return next.reject(Status::new(Code::Unauthenticated, "the token is not accepted"));
 ///         }
 ///         let served = next.run().await;
 ///         println!("{} ended with {}", arrival.method().route(), served.code());
@@ -65,12 +65,12 @@ use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, S
 /// # Ok(()) }
 /// ```
 pub trait ServerLayer: Send + Sync + 'static {
-    /// Serves a call with [`ServerNext::run`], or rejects it with [`ServerNext::refuse`].
-    fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> impl Future<Output = Served> + Send;
+    /// Serves a call with [`ServerNext::run`], or rejects it with [`ServerNext::reject`].
+    fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> impl Future<Output = Served> + Send;
 }
 
 /// A received call.
-pub struct Arrival {
+pub struct IncomingCall {
     service: Arc<dyn Service>,
     method: usize,
     context: Context,
@@ -84,7 +84,7 @@ pub struct Arrival {
 #[must_use = "a call that is neither run nor rejected fails"]
 pub struct ServerNext<'a> {
     layers: &'a [Arc<dyn DynLayer>],
-    arrival: &'a Arrival,
+    arrival: &'a IncomingCall,
     arguments: Payload,
     responder: Responder,
 }
@@ -104,7 +104,7 @@ pub struct LayeredService {
 #[derive(Clone, Default)]
 pub struct ServerLayers(Arc<[Arc<dyn DynLayer>]>);
 
-impl Arrival {
+impl IncomingCall {
     /// Returns the called method, which is one of the service's methods.
     pub fn method(&self) -> &MethodInfo {
         &self.service.methods()[self.method]
@@ -135,7 +135,7 @@ impl ServerNext<'_> {
     /// Rejects the call without running the handler.
     ///
     /// A client that receives `Unavailable` may call another server.
-    pub fn refuse(self, status: Status) -> Served {
+    pub fn reject(self, status: Status) -> Served {
         let served = Served(status.code());
         self.responder.status(status);
         served
@@ -145,9 +145,9 @@ impl ServerNext<'_> {
     ///
     /// A client that receives `ResourceExhausted` with a retry-after sends this server no calls for that time, at most
     /// one minute, and calls another.
-    pub fn refuse_until(self, status: Status, retry_after: Duration) -> Served {
+    pub fn reject_until(self, status: Status, retry_after: Duration) -> Served {
         let served = Served(status.code());
-        self.responder.refuse_until(status, retry_after);
+        self.responder.reject_until(status, retry_after);
         served
     }
 }
@@ -200,7 +200,7 @@ impl Service for LayeredService {
         }
         let (service, layers) = (Arc::clone(&self.service), Arc::clone(&self.layers.0));
         Box::pin(async move {
-            let arrival = Arrival { service, method, context: responder.context().clone() };
+            let arrival = IncomingCall { service, method, context: responder.context().clone() };
             ServerNext { layers: &layers, arrival: &arrival, arguments, responder }.run().await;
         })
     }
@@ -208,24 +208,24 @@ impl Service for LayeredService {
 
 /// A `dyn`-compatible [`ServerLayer`].
 trait DynLayer: Send + Sync {
-    fn serve_boxed<'a>(&'a self, arrival: &'a Arrival, next: ServerNext<'a>) -> BoxFuture<'a, Served>;
+    fn serve_boxed<'a>(&'a self, arrival: &'a IncomingCall, next: ServerNext<'a>) -> BoxFuture<'a, Served>;
 }
 
 impl<L: ServerLayer> DynLayer for L {
-    fn serve_boxed<'a>(&'a self, arrival: &'a Arrival, next: ServerNext<'a>) -> BoxFuture<'a, Served> {
+    fn serve_boxed<'a>(&'a self, arrival: &'a IncomingCall, next: ServerNext<'a>) -> BoxFuture<'a, Served> {
         Box::pin(self.serve(arrival, next))
     }
 }
 
 impl<L: ServerLayer> ServerLayer for Arc<L> {
-    fn serve(&self, arrival: &Arrival, next: ServerNext<'_>) -> impl Future<Output = Served> + Send {
+    fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> impl Future<Output = Served> + Send {
         (**self).serve(arrival, next)
     }
 }
 
-impl fmt::Debug for Arrival {
+impl fmt::Debug for IncomingCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arrival")
+        f.debug_struct("IncomingCall")
             .field("route", &self.method().route())
             .field("context", &self.context)
             .finish_non_exhaustive()

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Secured {
 /// Returns why a server rejected the client's certificate, if that ended the connection.
 ///
 /// In TLS 1.3, the alert arrives after the client's handshake has completed.
-pub fn refused_certificate(error: &io::Error) -> Option<String> {
+pub fn certificate_rejection(error: &io::Error) -> Option<String> {
     use AlertDescription as Alert;
     match cause(error)? {
         rustls::Error::AlertReceived(Alert::CertificateRequired) => {

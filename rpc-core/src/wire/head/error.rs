@@ -8,7 +8,7 @@ pub enum HeadError {
     /// The peer violated the protocol; the connection must close.
     Violation(Violation),
     /// Only this call fails.
-    Refused(Status),
+    Rejected(Status),
 }
 
 impl From<Violation> for HeadError {
@@ -19,6 +19,6 @@ impl From<Violation> for HeadError {
 
 impl From<Status> for HeadError {
     fn from(status: Status) -> Self {
-        Self::Refused(status)
+        Self::Rejected(status)
     }
 }

@@ -149,7 +149,7 @@ mod tests {
 
     fn code(result: Result<RequestHead, HeadError>) -> Code {
         match result {
-            Err(HeadError::Refused(status)) => status.code(),
+            Err(HeadError::Rejected(status)) => status.code(),
             other => panic!("expected a rejection, got {other:?}"),
         }
     }

@@ -27,11 +27,11 @@ impl Waiter {
 
     /// Answers with the stored answer, unless the request is answered already.
     pub(crate) fn answer(&self, answer: &StoredAnswer) {
-        self.sink.give(&self.context, answer);
+        self.sink.replay(&self.context, answer);
     }
 
     /// Answers that the call was not executed, unless the request is answered already.
     pub(crate) fn reject(&self, rejection: &Rejection) {
-        self.sink.refuse_once(&self.context, &rejection.status, rejection.retry_after);
+        self.sink.reject(&self.context, &rejection.status, rejection.retry_after);
     }
 }
