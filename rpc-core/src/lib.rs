@@ -103,15 +103,19 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg_attr(not(feature = "transport"), allow(dead_code, reason = "the transport uses the rest"))]
 mod contract;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+#[cfg(feature = "transport")]
 mod security;
 mod setters;
 #[doc(hidden)]
 pub mod sync;
 mod token_bucket;
+#[cfg(feature = "transport")]
 pub mod transport;
+#[cfg(feature = "transport")]
 mod wire;
 
 pub use contract::{
@@ -124,9 +128,13 @@ pub(crate) use contract::{AnswerSink, AnswerTarget, Encode};
 pub use rpc_macros::rpc_service;
 #[cfg(feature = "tls")]
 pub use security::tls;
+#[cfg(feature = "transport")]
 pub use security::{AcceptedTokens, Token, Tokens, proof};
 pub use token_bucket::TokenBucket;
+#[cfg(feature = "transport")]
 #[doc(hidden)]
 pub use transport::WireSink;
+#[cfg(feature = "transport")]
 pub(crate) use wire::{AnswerStore, answer};
+#[cfg(feature = "transport")]
 pub use wire::{Message, StoredAnswer, frame, head};

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    hash::{BuildHasher, Hash},
+    hash::{DefaultHasher, Hash, Hasher as _},
     net::SocketAddr,
     pin::Pin,
     task::{self, Poll, ready},
@@ -65,8 +65,11 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// When a provider joins or leaves, only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar,
     /// 1998).
     pub fn affinity(mut self, key: impl Hash) -> Self {
-        // The seed is fixed because clients in all processes must choose the same provider.
-        self.request.options.affinity = Some(foldhash::quality::FixedState::default().hash_one(key));
+        // Clients in all processes must choose the same provider. `DefaultHasher::new` has fixed keys; its algorithm may
+        // change with the standard library, after which keys move once.
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        self.request.options.affinity = Some(hasher.finish());
         self
     }
 

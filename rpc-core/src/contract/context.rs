@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::SetOnce, time::Instant};
 
 use crate::{
     Code, Metadata, Peer,
@@ -31,7 +30,7 @@ struct Inner {
     outcome: AtomicU8,
     cancelled: AtomicBool,
     /// Created by the first call of [`Context::cancelled`].
-    cancellation: OnceLock<CancellationToken>,
+    cancellation: OnceLock<SetOnce<()>>,
 }
 
 impl Context {
@@ -114,13 +113,13 @@ impl Context {
     ///
     /// Safe to drop at any time.
     pub async fn cancelled(&self) {
-        let token = self.0.cancellation.get_or_init(CancellationToken::new);
-        // `cancel` stores the flag before it loads the token. This method initializes the token before it loads the
+        let cancellation = self.0.cancellation.get_or_init(SetOnce::new);
+        // `cancel` stores the flag before it loads the cell. This method initializes the cell before it loads the
         // flag. So at least one of the two sees the other's store. The fences order each load after the store before
         // it: processors may otherwise let the load of a `OnceLock` pass an earlier store.
         fence(Ordering::SeqCst);
         if !self.is_cancelled() {
-            token.cancelled().await;
+            cancellation.wait().await;
         }
     }
 
@@ -138,8 +137,9 @@ impl Context {
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if let Some(token) = self.0.cancellation.get() {
-            token.cancel();
+        if let Some(cancellation) = self.0.cancellation.get() {
+            // An earlier cancellation may have set it.
+            let _ = cancellation.set(());
         }
     }
 

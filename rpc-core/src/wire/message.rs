@@ -60,7 +60,7 @@ impl<T: ?Sized> Message<'_, T> {
         encode: impl FnOnce(&mut WriteBuffer) -> Result<(), CodecError>,
     ) -> Result<Header, Status> {
         let payload_at = out.copied().len();
-        let mut compression = self.compression;
+        let mut compression = Compression::from_u8(self.compression as u8)?;
         // Compression needs the payload as one contiguous slice.
         out.copy_all(compression != Compression::None);
         encode(out).map_err(|error| {

@@ -33,7 +33,7 @@ async fn codecs_and_compressions_round_trip() {
     // Texts below the compression threshold, above it, and larger than one read.
     let texts = ["".to_owned(), "a text".to_owned(), "a longer text ".repeat(200), "a long text ".repeat(100_000)];
     for codec in Codec::ALL {
-        for compression in Compression::ALL {
+        for &compression in Compression::SUPPORTED {
             for text in &texts {
                 let call = client.echo(text.clone()).address(serving.address()).codec(codec).compression(compression);
                 assert_eq!(in_time(call).await.unwrap(), *text, "{codec:?} {compression:?} {}", text.len());

@@ -24,8 +24,16 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// All compressions of this version.
-    pub const ALL: [Self; 4] = [Self::None, Self::Gzip, Self::Zstd, Self::Lz4];
+    /// The compressions that this build supports, according to the features `gzip`, `lz4` and `zstd`.
+    pub const SUPPORTED: &[Self] = &[
+        Self::None,
+        #[cfg(feature = "gzip")]
+        Self::Gzip,
+        #[cfg(feature = "zstd")]
+        Self::Zstd,
+        #[cfg(feature = "lz4")]
+        Self::Lz4,
+    ];
     /// The length in bytes below which a payload is never compressed: 1 KiB.
     pub const THRESHOLD: usize = 1024;
 
@@ -33,9 +41,10 @@ impl Compression {
     ///
     /// # Errors
     ///
-    /// `Unimplemented` for an unknown number, listing the supported compressions.
+    /// `Unimplemented` for a number that this build does not support, listing the supported compressions.
     pub fn from_u8(number: u8) -> Result<Self, Status> {
-        Self::ALL.into_iter().find(|compression| *compression as u8 == number).ok_or_else(|| unknown(number))
+        let supported = Self::SUPPORTED.iter().copied().find(|compression| *compression as u8 == number);
+        supported.ok_or_else(|| unsupported(number))
     }
 
     /// Returns the name: `none`, `gzip`, `zstd`, `lz4`.
@@ -70,9 +79,14 @@ impl Compression {
     fn compress(self, plain: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::None => Ok(plain.to_vec()),
-            Self::Gzip => algorithms::compress_gzip(plain),
-            Self::Zstd => algorithms::compress_zstd(plain),
-            Self::Lz4 => algorithms::compress_lz4(plain),
+            #[cfg(feature = "gzip")]
+            Self::Gzip => algorithms::gzip::compress(plain),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => algorithms::zstd::compress(plain),
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => algorithms::lz4::compress(plain),
+            #[cfg(not(all(feature = "gzip", feature = "lz4", feature = "zstd")))]
+            _ => algorithms::unsupported(),
         }
     }
 
@@ -88,9 +102,14 @@ impl Compression {
         let plain = match self {
             Self::None if packed.len() > limit => return Err(over_limit(limit)),
             Self::None => return Ok(packed.clone()),
-            Self::Gzip => algorithms::decompress_gzip(packed, limit),
-            Self::Zstd => algorithms::decompress_zstd(packed, limit),
-            Self::Lz4 => algorithms::decompress_lz4(packed, limit),
+            #[cfg(feature = "gzip")]
+            Self::Gzip => algorithms::gzip::decompress(packed, limit),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => algorithms::zstd::decompress(packed, limit),
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => algorithms::lz4::decompress(packed, limit),
+            #[cfg(not(all(feature = "gzip", feature = "lz4", feature = "zstd")))]
+            _ => algorithms::unsupported(),
         };
         let plain = plain.map_err(|error| {
             Status::new(Code::InvalidArgument, format!("the payload is not {}: {error}", self.name()))
@@ -104,12 +123,13 @@ fn over_limit(limit: usize) -> Status {
 }
 
 #[cold]
-fn unknown(number: u8) -> Status {
-    let known = Compression::ALL.map(|c| format!("{} ({})", c.name(), c as u8)).join(", ");
-    Status::new(Code::Unimplemented, format!("compression {number} is not supported, supported are {known}"))
+fn unsupported(number: u8) -> Status {
+    let supported: Vec<_> = Compression::SUPPORTED.iter().map(|c| format!("{} ({})", c.name(), *c as u8)).collect();
+    let supported = supported.join(", ");
+    Status::new(Code::Unimplemented, format!("compression {number} is not supported, supported are {supported}"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "gzip", feature = "lz4", feature = "zstd"))]
 mod tests {
     use super::*;
 
