@@ -45,9 +45,11 @@ fn main() -> Result<(), Failure> {
         "wrote ca.pem, server.pem, server.key, client.pem and client.key to {at}; run each command in its own terminal:"
     );
     println!(
-        "  cargo run --bin provider -- --tls-cert {at}/server.pem --tls-key {at}/server.key --client-ca {at}/ca.pem"
+        "  cargo run --features tls --bin provider -- --tls-cert {at}/server.pem --tls-key {at}/server.key --client-ca {at}/ca.pem"
     );
-    println!("  cargo run --bin consumer -- --tls-ca {at}/ca.pem --tls-cert {at}/client.pem --tls-key {at}/client.key");
+    println!(
+        "  cargo run --features tls --bin consumer -- --tls-ca {at}/ca.pem --tls-cert {at}/client.pem --tls-key {at}/client.key"
+    );
     Ok(())
 }
 

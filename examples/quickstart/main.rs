@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
 
-use clap::Parser;
+use lexopt::ValueExt as _;
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{CallError, Context, rpc_service};
 use rpc_server::Server;
@@ -42,12 +42,29 @@ impl Greeter for PoliteGreeter {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Runs two providers and a consumer in one process. One provider stops and restarts during calls; no call fails.
-#[derive(Debug, Parser)]
-struct Args {
-    /// The number of calls in each of the four steps.
-    #[arg(long, value_name = "N", default_value_t = 300)]
-    calls: usize,
+const HELP: &str = "\
+Runs two providers and a consumer in one process. One provider stops and restarts during calls; no call fails.
+
+Usage: quickstart [--calls N]
+
+Options:
+  --calls N  the number of calls in each of the four steps [default: 300]
+  -h, --help print this help";
+
+/// Reads the number of calls from the command line; `None` if the user asks for help.
+fn calls_from_arguments() -> Result<Option<usize>, Failure> {
+    let (mut calls, mut parser) = (300, lexopt::Parser::from_env());
+    while let Some(argument) = parser.next()? {
+        match argument {
+            lexopt::Arg::Long("calls") => {
+                let value = parser.value()?.string()?;
+                calls = value.parse().map_err(|error| format!("invalid value `{value}` of --calls: {error}"))?;
+            }
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(None),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Some(calls))
 }
 
 /// A provider that runs in this process.
@@ -80,11 +97,10 @@ impl Provider {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let Args { calls } = Args::parse();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .with_writer(std::io::stderr)
-        .init();
+    let Some(calls) = calls_from_arguments()? else {
+        println!("{HELP}");
+        return Ok(());
+    };
     let tasks = TaskTracker::new();
     let directory = tempfile::tempdir()?;
     let registry = format!("local:{}", directory.path().display());
