@@ -27,7 +27,7 @@
 //! | the retry budget | `retry_budget` |
 //! | notifications about changes, random numbers | `changes`, `rng` |
 //! | cache-line layout | `cache_padded`, `sharded_counter` |
-//! | deliberate bugs for tests | `planted` |
+//! | deliberate bugs for tests; private structures for benchmarks | `planted`; `bench` |
 //!
 //! # Errors
 //!
@@ -67,6 +67,9 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod builder;
 mod cache_padded;
 mod call;
