@@ -27,7 +27,8 @@
 //! | the retry budget | `retry_budget` |
 //! | notifications about changes, random numbers | `changes`, `rng` |
 //! | cache-line layout | `cache_padded`, `sharded_counter` |
-//! | deliberate bugs for tests; private structures for benchmarks | `planted`; `bench` |
+//! | deliberate bugs for tests | `planted` |
+//! | access to private structures for benchmarks | `bench` |
 //!
 //! # Errors
 //!
