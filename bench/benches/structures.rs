@@ -1,47 +1,23 @@
 //! The cost of the data structures between a proxy and a handler: in-flight table, load balancer and dispatcher.
 //!
-//! These modules are private to their crates, so this program includes their files.
+//! These structures are private to their crates, which expose them with the feature `bench`.
 
-use std::{sync::atomic::AtomicUsize, task::Waker, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box};
 use rand::{SeedableRng, rngs::SmallRng};
+use rpc_client::{
+    Balance,
+    bench::{InFlightCalls, WeightedProviders},
+};
 use rpc_core::{
     BoxFuture, MethodInfo, Payload, Responder, Service, ServiceId,
     frame::{Frame, FrameType, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, Route},
 };
+use rpc_server::bench::Routes;
 use tokio::time::Instant;
-
-use self::{
-    balance::{Balance, Weights},
-    dispatcher::Dispatcher,
-    in_flight::{InFlightTable, NewCall, Outcome},
-};
-
-#[allow(dead_code, unreachable_pub, unused_imports)]
-#[path = "../../rpc-client/src/discovery/balance.rs"]
-mod balance;
-#[allow(dead_code, unused_imports)]
-#[path = "../../rpc-server/src/call/dispatcher.rs"]
-mod dispatcher;
-#[allow(dead_code, unused_imports)]
-#[path = "../../rpc-client/src/connection/in_flight/mod.rs"]
-mod in_flight;
-
-/// Stub of the module that plants bugs in tests: it plants none.
-mod planted {
-    pub(crate) enum Bug {
-        LastProviderNeverChosen,
-        TimedOutIdReused,
-        AnswerToAnotherCall,
-    }
-
-    pub(crate) const fn planted(_: Bug) -> bool {
-        false
-    }
-}
 
 fn main() {
     divan::main();
@@ -51,17 +27,6 @@ const IN_FLIGHT: [usize; 3] = [1, 512, 65_536];
 const PROVIDERS: [usize; 4] = [1, 10, 100, 1_000];
 const ROUTES: [usize; 3] = [1, 100, 10_000];
 
-/// Adds calls that are never answered.
-fn fill(table: &mut InFlightTable, calls: usize) {
-    for _ in 0..calls {
-        table.insert(call(far())).expect("the table has a free slot");
-    }
-}
-
-fn call(deadline: Instant) -> NewCall<'static> {
-    NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() }
-}
-
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
@@ -69,30 +34,28 @@ fn far() -> Instant {
 /// One call from its entry into the table to its outcome, among `others` pending calls.
 #[divan::bench(args = IN_FLIGHT)]
 fn in_flight_call(bencher: Bencher<'_, '_>, others: usize) {
-    let mut table = InFlightTable::new(InFlightTable::MAX);
-    fill(&mut table, others);
     let deadline = far();
+    let mut calls = InFlightCalls::with_calls(others, deadline);
     let frame = Frame { header: Header::empty(FrameType::Response, 0), body: Bytes::from_static(&[0, 0]) };
     bencher.bench_local(|| {
-        let id = table.insert(call(deadline)).expect("the table has a free slot");
-        black_box(table.deliver(id.as_u32(), Outcome::Response(frame.clone())));
-        black_box(table.poll(id, Waker::noop()))
+        let call = calls.insert(deadline).expect("the table has a free slot");
+        black_box(calls.deliver(call, frame.clone()));
+        black_box(calls.poll(call))
     });
 }
 
 /// One expiry check without a due call, as in each iteration of a connection driver.
 #[divan::bench(args = IN_FLIGHT)]
 fn in_flight_expire(bencher: Bencher<'_, '_>, others: usize) {
-    let mut table = InFlightTable::new(InFlightTable::MAX);
-    fill(&mut table, others);
+    let mut calls = InFlightCalls::with_calls(others, far());
     let now = Instant::now();
-    bencher.bench_local(|| table.expire(black_box(now), |_, _| unreachable!("no call is due")));
+    bencher.bench_local(|| calls.expire(black_box(now)));
 }
 
 fn balance(bencher: Bencher<'_, '_>, balance: Balance, weights: Vec<f64>) {
-    let (weights, turn) = (Weights::new(weights), AtomicUsize::new(0));
+    let providers = WeightedProviders::new(weights);
     let mut random = SmallRng::seed_from_u64(7);
-    bencher.bench_local(|| balance.pick(&weights, &turn, &mut random, |index| Some(black_box(index))));
+    bencher.bench_local(|| providers.pick(balance, &mut random, |index| Some(black_box(index))));
 }
 
 #[divan::bench(args = PROVIDERS)]
@@ -114,19 +77,18 @@ fn balance_round_robin(bencher: Bencher<'_, '_>, providers: usize) {
 #[divan::bench(args = PROVIDERS)]
 fn balance_affinity(bencher: Bencher<'_, '_>, providers: usize) {
     use std::hash::BuildHasher;
-    let weights = Weights::new(vec![1.0; providers]);
+    let providers = WeightedProviders::new(vec![1.0; providers]);
     let state = foldhash::quality::FixedState::default();
-    bencher.bench_local(|| weights.rendezvous(|index| state.hash_one((black_box(7_u64), index)), |_| true));
+    bencher.bench_local(|| providers.pick_by_key(|index| state.hash_one((black_box(7_u64), index))));
 }
 
 #[divan::bench(args = ROUTES)]
 fn dispatch(bencher: Bencher<'_, '_>, routes: usize) {
     let id = || ServiceId::new("bench.Echo", "1.0").expect("the name is valid");
     let methods = (0..routes).map(|number| MethodInfo::new(id(), &format!("echo{number}"))).collect();
-    let mut dispatcher = Dispatcher::default();
-    dispatcher.add(std::sync::Arc::new(Silent { id: id(), methods })).expect("routes are unique");
+    let table = Routes::of(UncalledService { id: id(), methods }).expect("routes are unique");
     let route = route(&format!("bench.Echo:1.0/echo{}", routes - 1));
-    bencher.bench_local(|| dispatcher.find(black_box(&route)).is_ok());
+    bencher.bench_local(|| table.find(black_box(&route)));
 }
 
 /// Returns a route as decoded from the wire.
@@ -140,12 +102,12 @@ fn route(text: &str) -> Route {
 }
 
 /// A service that is never called.
-struct Silent {
+struct UncalledService {
     id: ServiceId,
     methods: Vec<MethodInfo>,
 }
 
-impl Service for Silent {
+impl Service for UncalledService {
     fn id(&self) -> &ServiceId {
         &self.id
     }

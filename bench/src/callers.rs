@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Failure,
+    failure::Failure,
     job::{BULK, Job, Window},
     link::{Link, Sample},
     pace::Pace,

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use rpc_client::Client;
 
 use crate::{
-    Failure,
     echo::{EchoClient, EchoRequest},
+    failure::Failure,
     link::{Link, Sample},
 };
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::{
-    Failure,
+    failure::Failure,
     peers::Peer,
     resources::{raise_limit, resident},
 };

@@ -14,8 +14,9 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    Failure, client,
+    client,
     compare::child::Server,
+    failure::Failure,
     link::{Link, Sample},
 };
 

@@ -1,6 +1,6 @@
 //! [`Link`]: a connection to an echo service over any framework; [`Sample`]: the content of its calls.
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// A connection to an echo service over any framework. Clones share the connection.
 pub(crate) trait Link: Clone + Send + Sync + 'static {

@@ -12,11 +12,13 @@
 //! | instructions per call | `instructions` |
 //! | load on a service without its generated types | `load` |
 //! | cost of idle connections | `idle`, `resources` |
+//! | the error type | `failure` |
 
 mod callers;
 mod client;
 mod compare;
 mod echo;
+mod failure;
 mod grow;
 mod idle;
 mod instructions;
@@ -41,6 +43,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     compare::Compare,
+    failure::Failure,
     grow::{FleetClient, FleetServer, Grow},
     instructions::{CountedClient, Instructions},
     job::Job,
@@ -125,9 +128,6 @@ enum Command {
     #[command(hide = true)]
     FleetClient(FleetClient),
 }
-
-/// The error type of the tool, which only prints errors.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let args = Args::parse();

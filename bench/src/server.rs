@@ -7,8 +7,8 @@ use rpc_server::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Failure,
     echo::{EchoServer, EchoService},
+    failure::Failure,
 };
 
 /// Serves the echo service until SIGTERM or Ctrl-C.

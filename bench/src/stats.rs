@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Failure, latencies::Latencies};
+use crate::{failure::Failure, latencies::Latencies};
 
 /// The results of calls.
 #[derive(Debug, Default)]

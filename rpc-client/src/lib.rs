@@ -28,6 +28,7 @@
 //! | notifications about changes, random numbers | `changes`, `rng` |
 //! | cache-line layout | `cache_padded`, `sharded_counter` |
 //! | deliberate bugs for tests | `planted` |
+//! | access to private structures for benchmarks | `bench` |
 //!
 //! # Errors
 //!
@@ -67,6 +68,9 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod builder;
 mod cache_padded;
 mod call;

@@ -1,35 +1,8 @@
-//! Fuzz targets of the parsers that read registry content.
+//! Fuzz checks of the parsers of registry content: any input is an instance, an address, or skipped.
 //!
-//! For any input, a parser must return instances or skip the entry. The target takes any bytes and panics if an
-//! invariant is violated. `cargo fuzz` calls it with libFuzzer's input (`fuzz_targets/`), and `tests/tests/robustness/fuzz.rs`
-//! with generated input on every toolchain.
+//! The function takes any bytes and panics if a property does not hold. `cargo fuzz` calls it with the input of libFuzzer
+//! (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls it with generated input on every toolchain.
 
-use rpc_core::{Instance, ServiceId};
-use rpc_registry::fuzzing;
+mod instance;
 
-/// Parses an announcement file of a `local:` registry, an instance list of Nacos or a `host:port` address.
-///
-/// The first byte selects the parser. Without the feature `nacos` of rpc-registry, Nacos lists are not parsed.
-pub fn registry_instance(input: &[u8]) {
-    let Some((&kind, content)) = input.split_first() else { return };
-    match kind % 3 {
-        0 => fuzzing::parse_announcement(content, &SERVICE).iter().for_each(assert_valid_weight),
-        1 => fuzzing::parse_nacos_list(content).iter().flatten().for_each(assert_valid_weight),
-        _ => {
-            let Ok(text) = std::str::from_utf8(content) else { return };
-            let Some(address) = fuzzing::parse_host_port(text) else { return };
-            assert_eq!(fuzzing::parse_host_port(&address).as_ref(), Some(&address));
-        }
-    }
-}
-
-fn assert_valid_weight(instance: &Instance) {
-    assert!(
-        (0.0..=Instance::MAX_WEIGHT).contains(&instance.weight()),
-        "weight is {}, allowed are 0 to {}",
-        instance.weight(),
-        Instance::MAX_WEIGHT
-    );
-}
-
-const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
+pub use instance::registry_instance;

@@ -8,7 +8,8 @@
 //! | once calls in a cluster | [`OnceStore`], [`Claim`] |
 //!
 //! The modules follow the path of a call: `listener` accepts a connection and runs its handshake, `connection` handles
-//! its frames, `call` finds the method and its capacity. `lifecycle` builds, registers and drains the server.
+//! its frames, `call` finds the method and its capacity. `lifecycle` builds, registers and drains the server. `bench`
+//! exposes private structures to benchmarks.
 //!
 //! Several services share a port. The connection polls a handler once when it has read the request, and spawns a task
 //! only for a handler that is still pending then. Computation before the first await therefore delays the other calls
@@ -88,6 +89,9 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod call;
 mod config;
 mod connection;

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
-use crate::{Failure, peers::Peer};
+use crate::{failure::Failure, peers::Peer};
 
 /// A server in a child process. Dropping it kills the process.
 pub(crate) struct Server {

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use self::{child::Server, measurement::Measurement, results::Results, workload::Workload};
-use crate::{Failure, idle::Footprint, job::positive_seconds, peers::Peer};
+use crate::{failure::Failure, idle::Footprint, job::positive_seconds, peers::Peer};
 
 /// The options of `msnb-bench compare`.
 #[derive(Debug, clap::Args)]

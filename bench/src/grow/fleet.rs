@@ -15,8 +15,9 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    Failure, callers,
+    callers,
     echo::{EchoReply, EchoRequest, EchoServer, EchoService},
+    failure::Failure,
     job::Job,
     link::{Link, Sample},
     process::Usage,

@@ -14,8 +14,8 @@ use self::{
     chart::Curve,
 };
 use crate::{
-    Failure,
     compare::{child, measurement, measurement::Measurement},
+    failure::Failure,
     job::positive_seconds,
 };
 

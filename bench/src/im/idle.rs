@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    Failure,
+    failure::Failure,
     nodes::{Cluster, Nodes},
     talker::enter,
 };

@@ -11,6 +11,8 @@
 
 #[path = "../load/chart.rs"]
 mod chart;
+#[path = "../failure.rs"]
+mod failure;
 mod idle;
 #[path = "../latencies.rs"]
 #[expect(dead_code, reason = "shared with msnb-bench, which also uses `merge`")]
@@ -34,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    failure::Failure,
     idle::{Hold, Idle},
     talk::Talk,
 };
@@ -59,9 +62,6 @@ enum Command {
     #[command(hide = true)]
     Hold(Hold),
 }
-
-/// The error type of the tool, which only prints errors.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Failure, resources::resident};
+use crate::{failure::Failure, resources::resident};
 
 /// The options for starting nodes.
 #[derive(Clone, Debug, clap::Args)]

@@ -12,7 +12,8 @@ use rpc_im::{client::Line, envelope::Recipient};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Failure, chart,
+    chart,
+    failure::Failure,
     nodes::{Cluster, Nodes},
     pace::Pace,
     report::Report,

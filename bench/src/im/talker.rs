@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{Failure, report::Report};
+use crate::{failure::Failure, report::Report};
 
 /// A session that sends messages on request. Dropping it ends the session.
 pub(crate) struct Talker {

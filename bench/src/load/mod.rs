@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::{signal::ctrl_c, task::JoinSet, time::Instant};
 
 use self::{call::Call, report::Report};
-use crate::{Failure, job::positive_seconds, pace::Pace};
+use crate::{failure::Failure, job::positive_seconds, pace::Pace};
 
 /// The options of `msnb-bench load`.
 #[derive(Debug, clap::Args)]

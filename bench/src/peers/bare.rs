@@ -21,7 +21,7 @@ use tokio_util::{io::poll_read_buf, task::TaskTracker};
 
 use super::net::{OpenConnections, accept, dial};
 use crate::{
-    Failure,
+    failure::Failure,
     job::{Job, Window},
     link::Sample,
     process::Usage,

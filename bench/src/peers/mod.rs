@@ -19,8 +19,9 @@ use rpc_server::ServerConfig;
 
 use self::net::{OpenConnections, listen};
 use crate::{
-    Failure, callers, client,
+    callers, client,
     echo::{EchoServer, EchoService},
+    failure::Failure,
     job::Job,
     link::{Link, Sample},
     process::Usage,

@@ -9,7 +9,8 @@ use rpc_server::ServerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, client,
+    client,
+    failure::Failure,
     link::{Link, Sample},
     server,
 };

@@ -4,7 +4,7 @@ use std::{any::Any, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{Failure, server};
+use crate::{failure::Failure, server};
 
 /// Connections that stay open until this is dropped.
 pub(crate) type OpenConnections = Vec<Box<dyn Any + Send>>;

@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::net::{accept, dial};
 use crate::{
-    Failure,
     echo::{EchoReply, EchoRequest},
+    failure::Failure,
     link::{Link, Sample},
 };
 

@@ -14,7 +14,7 @@ use self::generated::{
     echo_server::{Echo, EchoServer},
 };
 use crate::{
-    Failure,
+    failure::Failure,
     link::{Link, Sample},
 };
 

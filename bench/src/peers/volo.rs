@@ -9,7 +9,7 @@ use volo_thrift::ServerError;
 
 use self::generated::idl::echo::{Echo, EchoClient, EchoClientBuilder, EchoReply, EchoRequest, EchoServer};
 use crate::{
-    Failure,
+    failure::Failure,
     link::{Link, Sample},
 };
 
