@@ -27,7 +27,6 @@
 //! | the retry budget | `retry_budget` |
 //! | notifications about changes, random numbers | `changes`, `rng` |
 //! | cache-line layout | `cache_padded`, `sharded_counter` |
-//! | deliberate bugs for tests | `planted` |
 //! | access to private structures for benchmarks | `bench` |
 //!
 //! # Errors
@@ -82,8 +81,6 @@ mod connection;
 mod counters;
 mod discovery;
 mod endpoint;
-#[cfg_attr(not(feature = "planted-bugs"), allow(unreachable_pub, reason = "it is public with the feature"))]
-mod planted;
 mod retry_budget;
 mod rng;
 mod sharded_counter;
@@ -95,5 +92,3 @@ pub use config::ClientConfig;
 pub use counters::ClientCounts;
 pub use discovery::balance::Balance;
 pub use endpoint::state::EndpointState;
-#[cfg(feature = "planted-bugs")]
-pub use planted::{Bug, plant};

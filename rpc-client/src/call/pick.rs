@@ -5,11 +5,7 @@ use std::sync::Arc;
 use rpc_core::{CallOptions, ServiceId};
 
 use super::{capacity::FullChannel, target::Target};
-use crate::{
-    client_core::ClientCore,
-    connection::channel::Channel,
-    planted::{Bug, planted},
-};
+use crate::{client_core::ClientCore, connection::channel::Channel};
 
 /// A channel that a call does not pick again: an attempt on it failed or exceeded its hedge time.
 ///
@@ -27,7 +23,7 @@ pub(super) struct ExcludedChannel {
 /// share except the channel's.
 pub(super) fn pick_first(core: &ClientCore, service: &ServiceId, options: &CallOptions) -> Option<Arc<Channel>> {
     let needs_target = options.address.is_some() || options.explain;
-    if needs_target || core.pool().is_closed() || planted(Bug::OneListForAllServices) {
+    if needs_target || core.pool().is_closed() {
         return None;
     }
     let providers = core.services().get(service)?;

@@ -16,10 +16,7 @@ use super::{
     in_flight::{CallId, CallStatus, NewCall, Outcome},
     state::{ChannelState, StateCell},
 };
-use crate::{
-    counters::Counters,
-    planted::{Bug, planted},
-};
+use crate::counters::Counters;
 
 /// The callers' view of one connection to a provider, which multiplexes many calls.
 ///
@@ -298,9 +295,7 @@ impl Channel {
     /// Ends every call; the connection is closed.
     pub(super) fn close(&self, reason: &Arc<CloseReason>) {
         self.state.close();
-        if !planted(Bug::PendingNotFailedOnClose) {
-            self.calls.close(reason);
-        }
+        self.calls.close(reason);
         self.calls.release_waiters();
     }
 }

@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::Rng;
 
-use crate::planted::{Bug, planted};
-
 /// A policy that picks one of the providers that answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -50,9 +48,6 @@ impl Weights {
 
     fn random(&self, random: &mut impl Rng) -> usize {
         use rand::RngExt;
-        if planted(Bug::LastProviderNeverChosen) {
-            return random.random_range(0..self.each.len().max(2) - 1);
-        }
         match self.sums.last() {
             None => random.random_range(0..self.each.len()),
             Some(total) => {

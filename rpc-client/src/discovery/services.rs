@@ -7,10 +7,7 @@ use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
 use super::{follow::follow, providers::ServiceProviders, snapshot::SnapshotFile};
-use crate::{
-    endpoint::pool::EndpointPool,
-    planted::{Bug, planted},
-};
+use crate::endpoint::pool::EndpointPool;
 
 /// The services that a client has called, each with the task that keeps its provider list up to date.
 pub(crate) struct Services {
@@ -51,9 +48,6 @@ impl Services {
 
     /// Returns the providers of a service if the client follows it, as a reference of its own.
     pub(crate) fn find(&self, service: &ServiceId) -> Option<Arc<ServiceProviders>> {
-        if planted(Bug::OneListForAllServices) {
-            return self.services.iter().next().map(|first| Arc::clone(&first.providers));
-        }
         self.services.get(service).map(|known| Arc::clone(&known.providers))
     }
 

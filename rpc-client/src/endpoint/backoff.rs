@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::planted::{Bug, planted};
-
 /// The consecutive failures of one connection of an endpoint.
 ///
 /// Has neither a clock nor a random number generator.
@@ -20,7 +18,7 @@ impl Backoff {
     #[must_use]
     pub(crate) fn count_failure(&mut self) -> bool {
         self.failures += 1;
-        self.failures < Self::MAX_FAILURES + u32::from(planted(Bug::ThirteenthAttempt))
+        self.failures < Self::MAX_FAILURES
     }
 
     /// Forgets the failures, because the peer sent a pong or a response.

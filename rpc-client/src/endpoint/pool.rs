@@ -13,11 +13,7 @@ use super::{
     watchdog::{WatchdogContext, watch},
 };
 use crate::{
-    changes::ChangeNotifier,
-    config::ClientConfig,
-    connection::credentials::Credentials,
-    counters::Counters,
-    planted::{Bug, planted},
+    changes::ChangeNotifier, config::ClientConfig, connection::credentials::Credentials, counters::Counters,
     rng::RngSource,
 };
 
@@ -86,12 +82,8 @@ impl EndpointPool {
 
     /// Releases one reference of a service; the last one retires the endpoint.
     pub(crate) fn release(&self, endpoint: &Arc<Endpoint>) {
-        let mut key = endpoint.address();
-        if planted(Bug::EvictionKeyDiffers) {
-            key.set_port(0);
-        }
         // Compare identities: another endpoint may have taken the address meanwhile.
-        let removed = self.endpoints.remove_if_mut(&key, |_, pooled| {
+        let removed = self.endpoints.remove_if_mut(&endpoint.address(), |_, pooled| {
             let same = Arc::ptr_eq(&pooled.endpoint, endpoint);
             if same {
                 pooled.references = pooled.references.saturating_sub(1);
@@ -132,7 +124,7 @@ impl EndpointPool {
             return Arc::new(Endpoint::closed(address));
         }
         if let Entry::Occupied(mut occupied) = entry {
-            if !occupied.get().endpoint.is_retired() && !planted(Bug::TwoConnectsForOneAddress) {
+            if !occupied.get().endpoint.is_retired() {
                 occupied.get_mut().references += references;
                 instance.into_iter().for_each(|instance| occupied.get().endpoint.update_metadata(instance));
                 return Arc::clone(&occupied.get().endpoint);
@@ -156,8 +148,7 @@ impl EndpointPool {
                 watch(Arc::clone(&watched), index, context).await;
                 // The watchdog has ended, so the next caller of this address needs a new endpoint.
                 if let Some(pool) = pool.upgrade() {
-                    let any = planted(Bug::FreshChannelRemoved);
-                    pool.endpoints.remove_if(&address, |_, pooled| any || Arc::ptr_eq(&pooled.endpoint, &watched));
+                    pool.endpoints.remove_if(&address, |_, pooled| Arc::ptr_eq(&pooled.endpoint, &watched));
                 }
             });
             endpoint.add_watchdog(task.abort_handle());

@@ -19,7 +19,6 @@ use crate::{
         role::ClientRole,
     },
     counters::Counters,
-    planted::{Bug, planted},
     rng::RngSource,
 };
 
@@ -118,7 +117,7 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
     }
     let reason = driver.await;
     debug!(%address, %reason, "connection closed");
-    let proven = channel.is_proven() || planted(Bug::AttemptsResetByConnect);
+    let proven = channel.is_proven();
     Ended { error: at_peer(closed_error(&channel, reason), endpoint), proven }
 }
 

@@ -9,7 +9,6 @@ use super::{
     call_id::{CallId, GENERATIONS},
     receiver::{Outcome, Receiver},
 };
-use crate::planted::{Bug, planted};
 
 /// The calls of one connection that await their answers. A plain table without I/O and without a clock.
 ///
@@ -115,7 +114,7 @@ impl InFlightTable {
         }
         let index = self.take_free_slot(call.deadline)?;
         let slot = &mut self.slots[index as usize];
-        slot.generation = (slot.generation + u32::from(!planted(Bug::TimedOutIdReused))) & GENERATIONS;
+        slot.generation = (slot.generation + 1) & GENERATIONS;
         if slot.generation == 0 && index == 0 {
             // The wire reserves id 0.
             slot.generation = 1;
@@ -192,7 +191,7 @@ impl InFlightTable {
     /// Stores the outcome that the peer gave to a call.
     pub(crate) fn deliver(&mut self, id: u32, outcome: Outcome) -> Delivered {
         let id = CallId::from_wire(id);
-        let matches = |slot: &Slot| slot.generation == id.generation() || planted(Bug::AnswerToAnotherCall);
+        let matches = |slot: &Slot| slot.generation == id.generation();
         let slot = self.slots.get_mut(id.index()).filter(|slot| slot.peer && matches(slot));
         let Some(slot) = slot else { return Delivered::Stray };
         slot.peer = false;
@@ -218,7 +217,6 @@ impl InFlightTable {
             }
             if slot.deadline <= now {
                 slot.receiver.put(Outcome::Expired);
-                slot.peer &= !planted(Bug::TimedOutIdReused);
                 each(Some(CallId::new(index as u32, slot.generation)), slot.receiver.take_waker());
                 continue;
             }
