@@ -22,11 +22,11 @@ use super::{
 /// Every method panics on failure, because a test cannot continue.
 pub struct NacosCluster {
     nodes: Vec<NacosServer>,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
 /// Limits a test process to one cluster at a time: nodes that start slowly elect no leader in time.
-static TURN: Mutex<()> = Mutex::const_new(());
+static CLUSTER_LOCK: Mutex<()> = Mutex::const_new(());
 
 /// The number of nodes: the minimum that keeps a majority after the loss of one node.
 const NODES: usize = 3;
@@ -47,7 +47,7 @@ const GROUP: &str = "naming_persistent_service_v2";
 impl NacosCluster {
     /// Starts the nodes, and waits until each serves and lists the others and a leader.
     pub async fn start(kind: ServerKind) -> Self {
-        let turn = TURN.lock().await;
+        let lock = CLUSTER_LOCK.lock().await;
         let mut members: Vec<u16> = Vec::new();
         while members.len() < NODES {
             let http = free_ports();
@@ -61,7 +61,7 @@ impl NacosCluster {
             (node.http, node.members) = (*http, members.clone());
             node
         };
-        let mut cluster = Self { nodes: members.iter().map(node).collect(), _turn: turn };
+        let mut cluster = Self { nodes: members.iter().map(node).collect(), _lock: lock };
         join_all(cluster.nodes.iter_mut().map(start)).await;
         cluster.until_agreed().await;
         cluster
