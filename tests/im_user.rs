@@ -1,9 +1,13 @@
 //! [`User`]: a client of an IM cluster that reconnects by itself, and records everything that it receives.
 
-mod book;
 mod driver;
+mod log;
+mod options;
 
-pub use book::{Log, Message, Stored};
+pub use self::{
+    log::{Log, Message, Stored},
+    options::UserOptions,
+};
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,8 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+use self::driver::{Command, Driver};
 use crate::{Task, in_time};
-use driver::{Command, Driver};
 
 /// One device of one user, connected to a node whenever one is available. Its [`Log`] records everything that it receives.
 ///
@@ -24,33 +28,6 @@ pub struct User {
     commands: mpsc::Sender<Command>,
     log: watch::Sender<Log>,
     _task: Task<()>,
-}
-
-/// The device of a user, its first node and its timeout.
-#[derive(Debug, Clone)]
-pub struct UserOptions {
-    /// The name of the device.
-    pub device: String,
-    /// The platform of the device.
-    pub platform: String,
-    /// The WebSocket URL of the first node; without it, the gate selects a node.
-    pub first: Option<String>,
-    /// The time without a frame, even after a ping, after which the user reconnects.
-    pub silence: Duration,
-}
-
-impl Default for UserOptions {
-    fn default() -> Self {
-        let (device, platform) = ("browser".to_owned(), "web".to_owned());
-        Self { device, platform, first: None, silence: Duration::from_secs(3) }
-    }
-}
-
-impl UserOptions {
-    /// Returns the options of a user that connects to this node first.
-    pub fn at(node: impl Into<String>) -> Self {
-        Self { first: Some(node.into()), ..Self::default() }
-    }
 }
 
 impl User {

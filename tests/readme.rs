@@ -1,4 +1,4 @@
-//! The examples of the READMEs, compiled and run as they stand there.
+//! The examples of the READMEs as doctests.
 
 #[doc = include_str!("../README.md")]
 struct English;

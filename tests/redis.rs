@@ -1,6 +1,6 @@
-//! [`RedisServer`]: a real Redis for one test, which can be killed and restarted.
+//! [`RedisServer`]: a real Redis, which a test can kill and restart.
 //!
-//! It is the binary that `REDIS_BIN` names, else the `redis-server` on the path.
+//! The binary is the one that `REDIS_BIN` names, or else the `redis-server` on the path.
 
 use std::{
     ffi::OsString,
@@ -19,9 +19,9 @@ use tokio::{
 
 use crate::{in_time, process, relay::free_address};
 
-/// A server on a free port of this machine, which keeps nothing when it is killed. It ends when this is dropped.
+/// A server on a free port of this machine without persistence. Dropping it kills the process.
 ///
-/// Every method panics when it fails: a test has nothing else to do then.
+/// Every method panics on failure, because a test cannot continue.
 pub struct RedisServer {
     binary: OsString,
     address: SocketAddr,
@@ -30,55 +30,57 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server, and returns once it serves; `None`, and a line that says so, where there is no `redis-server` on the path.
+    /// Starts a server, and waits until it serves; prints a line and returns `None` if the machine has no `redis-server`.
     pub async fn start() -> Option<Self> {
         let binary = std::env::var_os("REDIS_BIN").unwrap_or_else(|| PROGRAM.into());
         if let Err(error) = Command::new(&binary).arg("--version").stdout(Stdio::null()).status() {
             let binary = binary.display();
-            eprintln!(
-                "SKIPPED with Redis: `{binary}` does not start ({error}); Debian has it in the package redis-server"
-            );
+            eprintln!("SKIPPED with Redis: `{binary}` does not start ({error}); Debian package: redis-server");
             return None;
         }
-        let data = tempfile::tempdir().expect("a directory can be made");
+        let data = tempfile::tempdir().expect("the data directory can be created");
         let mut server = Self { binary, address: free_address(), data, process: None };
         server.restart().await;
         Some(server)
     }
 
-    /// The URL for `--redis`.
+    /// Returns the URL for `--redis`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Ends the process as a crash would.
+    /// Kills the process like a crash.
     pub fn kill(&mut self) {
         process::kill(&mut self.process);
     }
 
-    /// Starts the process on the same port, empty, after it was killed if it lives; and returns once it serves.
+    /// Kills the process if it runs, starts it empty on the same port, and waits until it serves.
     pub async fn restart(&mut self) {
         self.kill();
-        let log = File::create(self.data.path().join("log")).expect("a log can be written");
+        let log = File::create(self.data.path().join("log")).expect("the log can be written");
         let mut command = Command::new(&self.binary);
         command
             .args(["--bind", &self.address.ip().to_string(), "--port", &self.address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(self.data.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be had twice"))
+            .stdout(log.try_clone().expect("the log file can be cloned"))
             .stderr(log);
         self.process = Some(command.spawn().expect("the server starts"));
         in_time(async {
-            while self.ask("PING").await.is_err() {
+            while self.request("PING").await.is_err() {
                 sleep(Duration::from_millis(20)).await;
             }
         })
         .await;
     }
 
-    /// The answer to a command without spaces in its arguments, as the server writes it.
-    pub async fn ask(&self, command: &str) -> io::Result<String> {
+    /// Returns the answer to an inline command in the wire format of Redis.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the server does not accept a connection or does not answer.
+    pub async fn request(&self, command: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.address.port())).await?;
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
         let mut answer = String::new();

@@ -11,7 +11,7 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
-use super::{Log, UserOptions};
+use super::{log::Log, options::UserOptions};
 use crate::{
     im_line::{LoginFailure, token, try_log_in},
     in_time,
@@ -116,7 +116,7 @@ impl<'a> Connection<'a> {
         loop {
             for frame in self.pending.drain(..) {
                 // Once the buffers to a paused node are full, a write does not complete.
-                if !matches!(timeout(self.driver.options.silence, self.line.say(&frame)).await, Ok(Ok(()))) {
+                if !matches!(timeout(self.driver.options.read_timeout, self.line.say(&frame)).await, Ok(Ok(()))) {
                     return Disconnect::Lost(None);
                 }
             }
@@ -149,11 +149,11 @@ impl<'a> Connection<'a> {
     }
 
     fn handle_tick(&mut self) -> Option<Disconnect> {
-        let (now, silence) = (Instant::now(), self.driver.options.silence);
-        if now - self.last_read > silence {
+        let (now, read_timeout) = (Instant::now(), self.driver.options.read_timeout);
+        if now - self.last_read > read_timeout {
             return Some(Disconnect::Lost(None));
         }
-        if now - self.last_read > silence / 3 {
+        if now - self.last_read > read_timeout / 3 {
             self.pending.push(ClientFrame::Ping(Ping {}));
         }
         if self.retry_at.take_if(|at| *at <= now).is_some() {

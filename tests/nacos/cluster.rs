@@ -9,104 +9,115 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Kind, NacosServer, POLL, PORTS, free_ports, http, official::Line};
+use super::{
+    http,
+    kind::ServerKind,
+    official::Line,
+    ports::{PORTS, free_ports},
+    server::NacosServer,
+};
 
-/// Three official servers. They end when this is dropped.
+/// Three official servers. Dropping this value kills them.
 ///
-/// Every method panics when it fails: a test has nothing else to do then.
+/// Every method panics on failure, because a test cannot continue.
 pub struct NacosCluster {
     nodes: Vec<NacosServer>,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
-/// One cluster at a time in a test process: nodes that start slowly elect no leader in time.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Limits a test process to one cluster at a time: nodes that start slowly elect no leader in time.
+static CLUSTER_LOCK: Mutex<()> = Mutex::const_new(());
 
-/// How many nodes there are: the fewest that keep a majority when one dies.
+/// The number of nodes: the minimum that keeps a majority after the loss of one node.
 const NODES: usize = 3;
 
-/// How often a node is started. One that cannot find a leader for its database in time ends, and succeeds when it is started again.
+/// The maximum number of starts of a node. A node that finds no leader for its database in time ends, and a later start
+/// succeeds.
 const ATTEMPTS: usize = 5;
 
-/// The longest that nodes may take to agree on their state, on a machine that is busy with other tests.
-const AGREEMENT: Duration = Duration::from_secs(120);
+/// The interval between two polls of a node.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A raft group of the naming module. Its leader is called the leader here; other groups may have others.
+/// The limit of an agreement of the nodes on their state, on a machine that is busy with other tests.
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The raft group of the naming module, whose leader this file calls the leader. Other groups may have other leaders.
 const GROUP: &str = "naming_persistent_service_v2";
 
 impl NacosCluster {
-    /// Starts the nodes, and returns once each serves and knows the others and a leader.
-    pub async fn start(kind: Kind) -> Self {
-        let turn = TURN.lock().await;
+    /// Starts the nodes, and waits until each serves and lists the others and a leader.
+    pub async fn start(kind: ServerKind) -> Self {
+        let lock = CLUSTER_LOCK.lock().await;
         let mut members: Vec<u16> = Vec::new();
         while members.len() < NODES {
             let http = free_ports();
-            let span = u16::try_from(PORTS[3] - PORTS[0]).expect("the ports of a server are close to each other");
+            let span = u16::try_from(PORTS[3] - PORTS[0]).expect("the span of a server's ports is less than 65536");
             if members.iter().all(|member| member.abs_diff(http) > span) {
                 members.push(http);
             }
         }
         let node = |http: &u16| {
-            let mut node = NacosServer::absent(kind);
+            let mut node = NacosServer::stopped(kind);
             (node.http, node.members) = (*http, members.clone());
             node
         };
-        let mut cluster = Self { nodes: members.iter().map(node).collect(), _turn: turn };
+        let mut cluster = Self { nodes: members.iter().map(node).collect(), _lock: lock };
         join_all(cluster.nodes.iter_mut().map(start)).await;
-        cluster.agree().await;
+        cluster.until_agreed().await;
         cluster
     }
 
-    /// The URL for `rpc_registry::connect`, without parameters.
+    /// Returns the URL for `rpc_registry::connect`, without parameters.
     pub fn url(&self) -> String {
         let servers: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.http)).collect();
         format!("nacos://{}", servers.join(","))
     }
 
-    /// The nodes whose processes run.
+    /// Returns the running nodes.
     pub fn alive(&self) -> impl Iterator<Item = &NacosServer> {
         self.nodes.iter().filter(|node| node.process.is_some())
     }
 
-    /// The number of the node that is the leader, as the other nodes see it.
+    /// Returns the number of the leader, as a running node lists it.
     pub async fn leader(&self) -> usize {
-        let node = self.alive().next().expect("a node is alive");
+        let node = self.alive().next().expect("a node runs");
         let members = members(node).await.expect("a node answers");
         let leader = members.iter().find_map(Member::leader).expect("the cluster has a leader");
         self.nodes.iter().position(|node| node.http == leader).expect("the leader is one of the nodes")
     }
 
-    /// Ends a node as a crash would.
+    /// Kills a node like a crash.
     pub fn kill(&mut self, number: usize) {
         self.nodes[number].kill();
     }
 
-    /// Starts a node that was killed, and returns once the nodes know each other and a leader.
+    /// Starts a killed node, and waits until the nodes list each other and a leader.
     pub async fn restart(&mut self, number: usize) {
         start(&mut self.nodes[number]).await;
-        self.agree().await;
+        self.until_agreed().await;
     }
 
-    /// Waits until every live node says that each of them is up, and names a leader that lives.
-    pub async fn agree(&self) {
+    /// Waits until every running node lists all running nodes as up and a running node as the leader.
+    pub async fn until_agreed(&self) {
         let alive: Vec<_> = self.alive().map(|node| node.http).collect();
         let agreed = async {
             for node in self.alive() {
-                while !members(node).await.is_ok_and(|members| agree(&members, &alive)) {
-                    sleep(POLL * 4).await;
+                while !members(node).await.is_ok_and(|members| agrees(&members, &alive)) {
+                    sleep(POLL_INTERVAL).await;
                 }
             }
         };
-        timeout(AGREEMENT, agreed).await.expect("the nodes agree in time");
+        timeout(AGREEMENT_TIMEOUT, agreed).await.expect("the nodes agree in time");
     }
 }
 
+/// Starts a node, and repeats the start if the process ends.
 async fn start(node: &mut NacosServer) {
     for _ in 1..ATTEMPTS {
         match node.launch().await {
             Ok(()) => return,
             Err(error) => {
-                eprintln!("a node is started again: {}", error.to_string().lines().next().unwrap_or_default())
+                eprintln!("starting a node again: {}", error.to_string().lines().next().unwrap_or_default())
             }
         }
         node.kill();
@@ -114,7 +125,7 @@ async fn start(node: &mut NacosServer) {
     node.launch().await.expect("the node starts");
 }
 
-/// A member as a node sees it.
+/// A member of the cluster, as a node lists it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Member {
@@ -142,7 +153,7 @@ struct RaftGroup {
 }
 
 impl Member {
-    /// The HTTP port of the leader, whose raft port is given.
+    /// Returns the HTTP port of the leader, derived from its raft port.
     fn leader(&self) -> Option<u16> {
         let leader = self.extend_info.raft_meta_data.meta_data_map.get(GROUP)?.leader.as_ref()?;
         let raft: i32 = leader.rsplit(':').next()?.parse().ok()?;
@@ -150,7 +161,8 @@ impl Member {
     }
 }
 
-fn agree(members: &[Member], alive: &[u16]) -> bool {
+/// Returns whether these members include all of `alive` as up and one of `alive` as the leader.
+fn agrees(members: &[Member], alive: &[u16]) -> bool {
     let up = |port: &u16| members.iter().any(|member| member.port == *port && member.state == "UP");
     let leader = |member: &Member| member.leader().is_some_and(|leader| alive.contains(&leader));
     alive.iter().all(up) && members.iter().filter(|member| alive.contains(&member.port)).any(leader)

@@ -8,19 +8,19 @@ use tokio::{
     time::timeout,
 };
 
-/// The longest that one request may take.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The limit of one request.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns the body of a successful `GET`.
 ///
 /// # Errors
 ///
-/// Fails when the port accepts no connection, the server does not answer within 10 s, or its status is not 200.
+/// Returns an error if the port accepts no connection, the server does not answer within 10 s, or the status is not 200.
 pub(crate) async fn get(port: u16, path: &str) -> io::Result<String> {
     request("GET", port, path, &[]).await
 }
 
-/// Returns the body of a successful request, whose `parameters` go into the query of a `GET` and into the form of other methods.
+/// Returns the body of a successful request. A `GET` has its `parameters` in the query, other methods in the form.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ pub(super) async fn request(method: &str, port: u16, path: &str, parameters: &[(
         "GET" if !form.is_empty() => (format!("?{form}"), String::new()),
         _ => (String::new(), form),
     };
-    // Version 1.0, so that the answer is in one piece and ends with the connection.
+    // With version 1.0, the answer is not chunked and ends with the connection.
     let head = format!(
         "{method} {path}{query} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
          Content-Length: {}\r\n\r\n",
@@ -46,10 +46,10 @@ pub(super) async fn request(method: &str, port: u16, path: &str, parameters: &[(
         let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
         match head.split(' ').nth(1) {
             Some("200") => Ok(body.to_owned()),
-            _ => Err(io::Error::other(format!("{method} {path} is answered by {head}: {body}"))),
+            _ => Err(io::Error::other(format!("{method} {path} failed: {head}: {body}"))),
         }
     };
-    timeout(ANSWER, exchange).await.map_err(io::Error::from)?
+    timeout(TIMEOUT, exchange).await.map_err(io::Error::from)?
 }
 
 fn encoded(value: &str) -> String {
@@ -58,7 +58,7 @@ fn encoded(value: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            write!(text, "%{byte:02X}").expect("a string takes all that is written");
+            write!(text, "%{byte:02X}").expect("writing to a string cannot fail");
         }
     }
     text

@@ -1,7 +1,7 @@
-//! The official Nacos server, written in Java: its jars, which Maven fetches once, and how a process of it is started.
+//! The official Nacos server, written in Java: its jars, which Maven downloads once, and the command that starts it.
 //!
-//! Alibaba publishes no jars of the server. Two groups publish builds of Alibaba's source; docs/NACOS.md says how they were compared with
-//! the source.
+//! Alibaba publishes no jars of the server. Two groups publish builds of Alibaba's source; docs/NACOS.md compares them
+//! with the source.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::tools;
+use super::tools::tools;
 
 /// A line of releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +22,15 @@ pub(super) enum Line {
 /// The oldest Java that runs both lines.
 const JAVA: u32 = 17;
 
-/// How the first line of the class path is chosen: this jar has classes of the same names as `com.alipay.sofa:hessian`, which is needed
-/// too. In the other order the server fails at start, and without the second no push is ever acknowledged.
+/// Part of the path of the jar that must come first in the class path: it has classes with the names of classes in
+/// `com.alipay.sofa:hessian`. In the other order the server fails at start; without hessian, it never receives an
+/// acknowledgement of a push.
 const FIRST_JAR: &str = "/com/caucho/";
 
-/// The options of each process: a small heap, and quick starts instead of peak speed.
+/// The options of the JVM: a small heap, and fast starts instead of peak performance.
 const JVM: [&str; 4] = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
-/// Why no official server can run here; `None` where it can.
+/// Returns the reason why this machine cannot run an official server, or `None` if it can.
 pub(super) fn unavailable() -> Option<String> {
     let output = |program: &str| Command::new(program).arg("-version").stdin(Stdio::null()).output();
     let java = match output("java") {
@@ -39,15 +40,16 @@ pub(super) fn unavailable() -> Option<String> {
     // openjdk version "17.0.15" 2025-04-15
     let major = java.split('"').nth(1).and_then(|version| version.split(['.', '-']).next()?.parse::<u32>().ok());
     if major.is_none_or(|major| major < JAVA) {
-        return Some(format!("Java {JAVA} is needed, and this is {}", java.lines().next().unwrap_or("something else")));
+        return Some(format!("Java {JAVA} is required, found {}", java.lines().next().unwrap_or("no version")));
     }
     ["javac", "mvn"]
         .into_iter()
         .find_map(|program| Some(format!("`{program}` does not start ({})", output(program).err()?)))
 }
 
-/// The command that serves on `http` and keeps its data below `directory`. The server is one of `members`, or stands alone if there are
-/// none.
+/// Returns the command of a server with this HTTP port and its data below `directory`.
+///
+/// The server joins a cluster with `members`, or runs standalone without them.
 pub(super) fn command(line: Line, http: u16, directory: &Path, auth: bool, members: &[u16]) -> Command {
     let class_path = line.class_path();
     write_configuration(http, directory, auth, members);
@@ -80,7 +82,7 @@ impl Line {
         }
     }
 
-    /// The path that answers 200 once the server serves.
+    /// Returns the path whose status is 200 once the server serves.
     pub(super) fn readiness(self) -> &'static str {
         match self {
             Self::Two => "/nacos/v1/console/health/readiness",
@@ -105,24 +107,24 @@ impl Line {
         }
     }
 
-    /// Where this line's class path and classes are kept.
+    /// Returns the directory of the class path and the compiled classes of this line.
     fn directory(self) -> PathBuf {
         tools().join(format!("nacos-{}", self.number()))
     }
 
-    /// The class path, whose jars are fetched if they do not exist.
+    /// Returns the class path; downloads the jars if they do not exist.
     fn class_path(self) -> String {
         let directory = self.directory();
-        fs::create_dir_all(&directory).expect("a directory for tools can be made");
-        // Several test binaries may need it at the same time: one fetches, the others wait.
-        let lock = File::create(directory.join("lock")).expect("a file to lock can be made");
-        lock.lock().expect("a file can be locked");
+        fs::create_dir_all(&directory).expect("the directory of the jars can be created");
+        // One of several concurrent test binaries downloads the jars; the others wait.
+        let lock = File::create(directory.join("lock")).expect("the lock file can be created");
+        lock.lock().expect("the file can be locked");
         let file = directory.join("classpath");
         let complete = |path: &String| path.split(':').all(|entry| Path::new(entry).exists());
         if let Some(known) = fs::read_to_string(&file).ok().filter(complete) {
             return known;
         }
-        let mut class_path = self.fetch(&directory);
+        let mut class_path = self.download(&directory);
         if self == Self::Three {
             class_path = compile_start(&directory, &class_path);
         }
@@ -130,10 +132,10 @@ impl Line {
         class_path
     }
 
-    fn fetch(self, directory: &Path) -> String {
-        eprintln!("fetching the jars of Nacos {}: this takes a minute, once", self.dependencies()[0][2]);
+    fn download(self, directory: &Path) -> String {
+        eprintln!("downloading the jars of Nacos {}: takes a minute, once", self.dependencies()[0][2]);
         let pom = directory.join("pom.xml");
-        fs::write(&pom, self.pom()).expect("a project for Maven can be written");
+        fs::write(&pom, self.pom()).expect("the Maven project can be written");
         let output = directory.join("dependencies");
         let status = Command::new("mvn")
             .args(["-B", "-q", "-f"])
@@ -142,11 +144,11 @@ impl Line {
             .args(["dependency:build-classpath", "-DincludeScope=runtime"])
             .arg(format!("-Dmdep.outputFile={}", output.display()))
             .stdin(Stdio::null())
-            // Standard output is where tests report.
+            // Standard output belongs to the test harness.
             .stdout(Stdio::null())
             .status()
             .expect("Maven starts");
-        assert!(status.success(), "Maven cannot fetch the jars of Nacos; its messages are above");
+        assert!(status.success(), "Maven cannot download the jars of Nacos; its messages are above");
         let jars = fs::read_to_string(output).expect("Maven has written the class path");
         let (first, others): (Vec<_>, Vec<_>) = jars.trim().split(':').partition(|jar| jar.contains(FIRST_JAR));
         [first, others].concat().join(":")
@@ -169,10 +171,10 @@ impl Line {
     }
 }
 
-/// Compiles the main class of line 3, whose own is in a jar that is not published. Returns the class path with it.
+/// Compiles a main class for line 3, whose own main class is in an unpublished jar. Returns the class path with it.
 fn compile_start(directory: &Path, class_path: &str) -> String {
     let (source, classes) = (directory.join("Start.java"), directory.join("classes"));
-    fs::write(&source, include_str!("Start.java")).expect("a source file can be written");
+    fs::write(&source, include_str!("Start.java")).expect("the source file can be written");
     let status = Command::new("javac")
         .args(["-cp", class_path, "-d"])
         .arg(&classes)
@@ -184,11 +186,11 @@ fn compile_start(directory: &Path, class_path: &str) -> String {
     format!("{}:{class_path}", classes.display())
 }
 
-/// Writes the settings of a distribution, except for addresses and for the database, which a busy machine does not create within the
-/// default of 3 s.
+/// Writes the settings of a distribution with other addresses, and with a longer timeout of the database: a busy machine
+/// does not create it within the default of 3 s.
 fn write_configuration(http: u16, directory: &Path, auth: bool, members: &[u16]) {
     let conf = directory.join("conf");
-    fs::create_dir_all(&conf).expect("a directory for the server's settings can be made");
+    fs::create_dir_all(&conf).expect("the settings directory can be created");
     let key: [u8; 48] = std::array::from_fn(|_| rand::random());
     let key = data_encoding::BASE64.encode(&key);
     let mut settings = format!(
@@ -208,8 +210,8 @@ fn write_configuration(http: u16, directory: &Path, auth: bool, members: &[u16])
          nacos.core.auth.plugin.nacos.token.secret.key={key}\n"
     );
     if !members.is_empty() {
-        // The first makes nodes that start together exchange their instances after 1 s instead of 30. Without the others, nodes of line 3
-        // that start together end before they have elected a leader.
+        // With the first setting, nodes that start together exchange their instances after 1 s instead of 30 s. Without the
+        // others, nodes of line 3 that start together end before they elect a leader.
         settings.push_str(
             "nacos.core.protocol.distro.data.load.retryDelayMs=1000\n\
              nacos.config.namespace.compatible.mode=false\n\

@@ -1,4 +1,4 @@
-//! r-nacos: its binary, which is built once, and how a process of it is started.
+//! r-nacos: its binary, which Cargo builds once, and the command that starts it.
 
 use std::{
     ffi::OsString,
@@ -7,12 +7,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{GRPC_OFFSET, tools};
+use super::{ports::GRPC_OFFSET, tools::tools};
 
-/// The version that is built.
+/// The version that Cargo builds.
 const VERSION: &str = "0.8.8";
 
-/// The command that serves on `http` and keeps its data below `directory`.
+/// Returns the command of a server with this HTTP port and its data below `directory`.
 pub(super) fn command(http: u16, directory: &Path, user: Option<(&str, &str)>) -> Command {
     let mut command = Command::new(binary());
     command
@@ -22,7 +22,7 @@ pub(super) fn command(http: u16, directory: &Path, user: Option<(&str, &str)>) -
         .env("RNACOS_HTTP_CONSOLE_PORT", "0")
         .env("RNACOS_SDK_HOST", "127.0.0.1")
         .env("RNACOS_DATA_DIR", directory.join("data"))
-        // With persistence the first metadata of an address would stay for ever.
+        // With persistence, an address would keep its first metadata forever.
         .env("RNACOS_NAMING_INSTANCE_METADATA_PERSISTENCE_ENABLE", "false")
         .env("RUST_LOG", "warn");
     if let Some((username, password)) = user {
@@ -30,13 +30,13 @@ pub(super) fn command(http: u16, directory: &Path, user: Option<(&str, &str)>) -
             .env("RNACOS_ENABLE_OPEN_API_AUTH", "true")
             .env("RNACOS_INIT_ADMIN_USERNAME", username)
             .env("RNACOS_INIT_ADMIN_PASSWORD", password)
-            // The start of a test logs in until the user exists, and each attempt counts.
+            // The test logs in repeatedly until the user exists, and each attempt counts.
             .env("RNACOS_API_LOGIN_ONE_MINUTE_LIMIT", "100000");
     }
     command
 }
 
-/// The binary that `RNACOS_BIN` names, else `target/tools/bin/rnacos`, which is built if it does not exist.
+/// Returns the binary that `RNACOS_BIN` names, or else `target/tools/bin/rnacos`, which it builds if it does not exist.
 fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("RNACOS_BIN") {
         return named.into();
@@ -44,9 +44,9 @@ fn binary() -> PathBuf {
     let tools = tools();
     let binary = tools.join("bin/rnacos");
     if !binary.is_file() {
-        // Several test binaries may need it at the same time: one builds it, the others wait.
-        let lock = File::create(tools.join("rnacos.lock")).expect("a file to lock can be made");
-        lock.lock().expect("a file can be locked");
+        // One of several concurrent test binaries builds the server; the others wait.
+        let lock = File::create(tools.join("rnacos.lock")).expect("the lock file can be created");
+        lock.lock().expect("the file can be locked");
         if !binary.is_file() {
             build(&tools);
         }
@@ -54,9 +54,9 @@ fn binary() -> PathBuf {
     binary
 }
 
-/// Builds the server into `tools`/bin.
+/// Builds the server and installs it in `bin` below `tools`.
 fn build(tools: &Path) {
-    eprintln!("building r-nacos {VERSION} into {}: this takes minutes, once", tools.display());
+    eprintln!("building r-nacos {VERSION} in {}: takes minutes, once", tools.display());
     let scratch = tools.join("build");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let status = Command::new(cargo)
@@ -68,7 +68,7 @@ fn build(tools: &Path) {
         .stdin(Stdio::null())
         .status()
         .expect("cargo runs");
-    // It is large, and not needed again.
+    // The build directory is large, and no later test needs it.
     let _ = fs::remove_dir_all(&scratch);
-    assert!(status.success(), "r-nacos cannot be built; RNACOS_BIN may name a binary instead");
+    assert!(status.success(), "the build of r-nacos failed; RNACOS_BIN can name a binary instead");
 }

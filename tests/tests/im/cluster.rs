@@ -1,4 +1,4 @@
-//! What users of a cluster see, whichever nodes they are on.
+//! Behaviour that users observe, independent of their nodes.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn one_node_alone_carries_a_talk() {
+async fn single_node_delivers_messages() {
     let cluster = Cluster::start(1).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(0, "bo").await);
     ann.send("c-1", "bo", "hi");
@@ -24,7 +24,7 @@ async fn one_node_alone_carries_a_talk() {
 }
 
 #[tokio::test]
-async fn users_on_two_nodes_talk_both_ways() {
+async fn nodes_deliver_messages_in_both_directions() {
     let cluster = Cluster::start(2).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(1, "bo").await);
     for turn in 0..10 {
@@ -53,7 +53,7 @@ async fn messages_of_one_sender_keep_their_order() {
 }
 
 #[tokio::test]
-async fn a_node_that_comes_later_learns_of_the_earlier_ones_and_they_of_it() {
+async fn later_node_and_earlier_nodes_discover_each_other() {
     let mut cluster = Cluster::start(1).await;
     let mut ann = cluster.client(0, "ann").await;
     cluster.add().await;
@@ -68,7 +68,7 @@ async fn a_node_that_comes_later_learns_of_the_earlier_ones_and_they_of_it() {
 }
 
 #[tokio::test]
-async fn the_same_client_id_sent_twice_is_one_message() {
+async fn repeated_client_id_stores_one_message() {
     let cluster = Cluster::start(3).await;
     let mut ann = cluster.client(0, "ann").await;
     ann.send("c-1", "bo", "hi");
@@ -76,7 +76,7 @@ async fn the_same_client_id_sent_twice_is_one_message() {
     let first = ann.acked("c-1").await;
     assert_eq!(ann.acked("c-1").await, first);
     drop(ann);
-    // The ack was lost, the device is on another node, and sends it again.
+    // The device reconnects to another node without the ack, and sends the message again.
     let mut again = cluster.client(1, "ann").await;
     again.send("c-1", "bo", "hi");
     assert_eq!(again.acked("c-1").await, first);
@@ -85,7 +85,7 @@ async fn the_same_client_id_sent_twice_is_one_message() {
 }
 
 #[tokio::test]
-async fn who_was_away_gets_what_was_sent_meanwhile_in_sequence() {
+async fn offline_user_syncs_missed_messages_in_sequence() {
     let cluster = Cluster::start(3).await;
     let mut ann = cluster.client(0, "ann").await;
     let mut last = None;
@@ -99,7 +99,7 @@ async fn who_was_away_gets_what_was_sent_meanwhile_in_sequence() {
     for number in 0..30 {
         assert_eq!(bo.pushed().await.body, number.to_string());
     }
-    // With a cursor only what comes after it.
+    // A sync with a cursor returns only the later messages.
     let mut again = cluster.client(1, "bo").await;
     again.cursors.insert(last.conversation.clone(), 28);
     again.sync();
@@ -108,7 +108,7 @@ async fn who_was_away_gets_what_was_sent_meanwhile_in_sequence() {
 }
 
 #[tokio::test]
-async fn a_group_reaches_all_members_on_all_nodes_and_nobody_else() {
+async fn group_message_reaches_only_members_on_all_nodes() {
     let cluster = Cluster::start(3).await;
     let mut ann = cluster.client(0, "ann").await;
     let mut others = Vec::new();
@@ -130,14 +130,14 @@ async fn a_group_reaches_all_members_on_all_nodes_and_nobody_else() {
     for other in &mut others {
         assert_eq!(other.pushed().await.conversation, created.conversation);
     }
-    eve.send_to("c-1", to, "let me in");
+    eve.send_to("c-1", to, "not a member");
     let error = eve.until(|frame| if let ServerFrame::Error(error) = frame { Some(error.clone()) } else { None }).await;
     assert_eq!(error.code, "not_found");
     eve.cursors.insert(created.conversation.clone(), 0);
     eve.sync();
-    eve.send("c-2", "eve", "to myself");
+    eve.send("c-2", "eve", "to herself");
     eve.until(|frame| match frame {
-        ServerFrame::Push(push) => panic!("eve reads {push:?}"),
+        ServerFrame::Push(push) => panic!("eve receives {push:?}"),
         ServerFrame::SendAck(_) => Some(()),
         _ => None,
     })
@@ -145,7 +145,7 @@ async fn a_group_reaches_all_members_on_all_nodes_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn the_other_devices_of_the_sender_get_it_and_the_sending_one_does_not() {
+async fn message_reaches_only_other_devices_of_its_sender() {
     let cluster = Cluster::start(2).await;
     let mut phone = cluster.client_on(0, "ann", "phone", "ios").await.unwrap();
     let mut browser = cluster.client_on(1, "ann", "browser", "web").await.unwrap();
@@ -154,24 +154,24 @@ async fn the_other_devices_of_the_sender_get_it_and_the_sending_one_does_not() {
     phone.acked("c-1").await;
     // The same id from another device is another message.
     browser.send("c-1", "bo", "hi again");
-    assert_eq!(phone.pushed().await.body, "hi again", "its own message did not come before");
+    assert_eq!(phone.pushed().await.body, "hi again", "the sending device does not receive its own message");
 }
 
 #[tokio::test]
-async fn an_operator_kicks_a_user_wherever_it_is() {
+async fn kick_ends_sessions_of_user_on_all_nodes() {
     let cluster = Cluster::start(2).await;
     let mut phone = cluster.client_on(0, "ann", "phone", "ios").await.unwrap();
     let mut browser = cluster.client_on(1, "ann", "browser", "web").await.unwrap();
-    assert_eq!(cluster.node(0).kick("ann", "be gone").await, 2);
+    assert_eq!(cluster.node(0).kick("ann", "kicked by operator").await, 2);
     for client in [&mut phone, &mut browser] {
         let reason =
             client.until(|frame| if let ServerFrame::Kick(kick) = frame { Some(kick.reason.clone()) } else { None });
-        assert_eq!(reason.await, "be gone");
+        assert_eq!(reason.await, "kicked by operator");
     }
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_is_told_that_it_lags_and_gets_everything_by_sync() {
+async fn slow_reader_receives_lagging_and_syncs_all_messages() {
     let cluster = Cluster::start(2).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(1, "bo").await);
     let mut last = None;
@@ -185,7 +185,7 @@ async fn a_reader_that_does_not_read_is_told_that_it_lags_and_gets_everything_by
 }
 
 #[tokio::test]
-async fn a_pairing_room_joins_its_sides_across_nodes_and_holds_each_for_one() {
+async fn pairing_room_joins_one_connection_per_side_across_nodes() {
     let cluster = Cluster::start(2).await;
     let channel = "0123456789abcdef0123456789abcdef";
     let (app, mut to_app) = in_time(cluster.node(0).pair(channel, Side::App)).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_pairing_room_joins_its_sides_across_nodes_and_holds_each_for_one() {
     web.send(Bytes::from_static(&[0, 255])).await.unwrap();
     assert_eq!(in_time(to_app.next()).await.unwrap()[..], [0, 255]);
 
-    // The side that left is free at once, and whoever still sends to the old one learns that it is gone.
+    // A side is free as soon as its connection ends, and a peer that sends to the old connection is closed.
     drop((web, to_web));
     until(|| cluster.node(1).connections() == 0).await;
     let (_web, _to_web) = in_time(async {
@@ -214,6 +214,6 @@ async fn a_pairing_room_joins_its_sides_across_nodes_and_holds_each_for_one() {
         }
     })
     .await;
-    app.send(Bytes::from_static(b"to nobody")).await.unwrap();
+    app.send(Bytes::from_static(b"to the old side")).await.unwrap();
     assert_eq!(in_time(to_app.next()).await, None);
 }

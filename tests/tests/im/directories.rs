@@ -1,6 +1,6 @@
-//! What a directory promises, on each of them: nodes alone, and nodes with a Redis.
+//! Guarantees of the session directory, with both implementations: embedded in the nodes, and in Redis.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tests::{
 };
 use tokio::time::{Instant, sleep};
 
-/// A directory that clusters are started with.
+/// A directory implementation for clusters.
 struct Directory {
     name: &'static str,
     redis: Option<RedisServer>,
@@ -36,16 +36,16 @@ impl Directory {
         let choice = match &self.redis {
             None => DirectoryChoice::Embedded,
             Some(redis) => {
-                // What an earlier cluster of this test has left.
-                redis.ask("FLUSHALL").await.unwrap();
-                in_redis(redis)
+                // Removes the entries of an earlier cluster of this test.
+                redis.request("FLUSHALL").await.unwrap();
+                redis_choice(redis)
             }
         };
         Cluster::start_with(nodes, move |config| config.with_policy(policy).with_directory(choice.clone())).await
     }
 }
 
-fn in_redis(redis: &RedisServer) -> DirectoryChoice {
+fn redis_choice(redis: &RedisServer) -> DirectoryChoice {
     DirectoryChoice::Redis(RedisUrl::new(redis.url()))
 }
 
@@ -63,8 +63,8 @@ fn presence(frame: &ServerFrame) -> Option<bool> {
     }
 }
 
-/// Logs in for as long as another session stands.
-async fn until_in(cluster: &Cluster, node: usize, device: &str, platform: &str) -> Client {
+/// Logs in, and retries while the node rejects the login.
+async fn log_in_when_free(cluster: &Cluster, node: usize, device: &str, platform: &str) -> Client {
     in_time(async {
         loop {
             match cluster.client_on(node, "ann", device, platform).await {
@@ -77,8 +77,8 @@ async fn until_in(cluster: &Cluster, node: usize, device: &str, platform: &str) 
 }
 
 #[tokio::test]
-async fn the_policies_hold_wherever_the_devices_are() {
-    // The device that was there first is told to go by these later ones, each on another node.
+async fn login_policies_apply_across_nodes() {
+    // Later logins on another node, and whether each replaces the first device's session.
     let cases = [
         (Scope::AllDevices, [("phone", "ios", true), ("pad", "ios", false), ("browser", "web", false)]),
         (Scope::OnePerPlatform, [("phone", "ios", true), ("pad", "ios", true), ("browser", "web", false)]),
@@ -92,7 +92,7 @@ async fn the_policies_hold_wherever_the_devices_are() {
                 let mut second = cluster.client_on(1, "ann", device, platform).await.unwrap();
                 if replaces {
                     assert_eq!(first.until(kicked).await, "replaced", "{scope:?}: {device}");
-                    assert!(first.next().await.is_none(), "its session is over");
+                    assert!(first.next().await.is_none(), "the session has ended");
                 } else {
                     let bo = cluster.client(1, "bo").await;
                     bo.send(device, "ann", device);
@@ -105,16 +105,16 @@ async fn the_policies_hold_wherever_the_devices_are() {
             drop(cluster);
 
             let cluster = directory.cluster(2, Policy { scope, conflict: Conflict::Refuse }).await;
-            for (device, platform, is_refused) in others {
-                let mut first = until_in(&cluster, 0, "phone", "ios").await;
+            for (device, platform, conflicts) in others {
+                let mut first = log_in_when_free(&cluster, 0, "phone", "ios").await;
                 let second = cluster.client_on(1, "ann", device, platform).await;
                 if device == "phone" {
-                    assert!(second.is_ok(), "a device replaces itself, whatever the policy");
+                    assert!(second.is_ok(), "a device replaces its own session under every policy");
                     first.until(kicked).await;
-                } else if is_refused {
+                } else if conflicts {
                     assert_eq!(second.err(), Some(LoginError::Taken), "{scope:?}: {device}");
                     drop(first);
-                    until_in(&cluster, 1, device, platform).await;
+                    log_in_when_free(&cluster, 1, device, platform).await;
                 } else {
                     assert!(second.is_ok(), "{scope:?}: {device}");
                 }
@@ -124,25 +124,25 @@ async fn the_policies_hold_wherever_the_devices_are() {
 }
 
 #[tokio::test]
-async fn of_one_device_that_logs_in_on_two_nodes_at_once_one_wins_at_most() {
+async fn concurrent_logins_of_device_leave_one_session() {
     for directory in Directory::all().await {
         let cluster = directory.cluster(2, Policy::default()).await;
         for round in 0..20 {
             let (mut one, mut other) = tokio::join!(cluster.client(0, "ann"), cluster.client(1, "ann"));
-            let one_goes = tokio::select! {
+            let one_ended = tokio::select! {
                 reason = one.until(kicked) => reason == "replaced",
                 reason = other.until(kicked) => reason != "replaced",
             };
-            let stands = if one_goes { &mut other } else { &mut one };
+            let open = if one_ended { &mut other } else { &mut one };
             let bo = cluster.client(0, "bo").await;
-            bo.send(&round.to_string(), "ann", "who?");
-            assert_eq!(stands.pushed().await.body, "who?");
+            bo.send(&round.to_string(), "ann", "hi");
+            assert_eq!(open.pushed().await.body, "hi");
         }
     }
 }
 
 #[tokio::test]
-async fn a_late_disconnect_after_a_newer_login_erases_nothing() {
+async fn late_disconnect_removes_no_newer_login() {
     for directory in Directory::all().await {
         let cluster = directory.cluster(2, Policy::default()).await;
         for round in 0..5 {
@@ -154,7 +154,7 @@ async fn a_late_disconnect_after_a_newer_login_erases_nothing() {
             let bo = cluster.client(0, "bo").await;
             bo.send(&round.to_string(), "ann", "still there?");
             assert_eq!(new.pushed().await.body, "still there?");
-            assert_eq!(cluster.node(0).kick("ann", "next").await, 1, "the newer login, and nothing else");
+            assert_eq!(cluster.node(0).kick("ann", "next").await, 1, "the directory has the newer login only");
             new.until(kicked).await;
             drop((new, bo));
             until(|| cluster.node(0).connections() + cluster.node(1).connections() == 0).await;
@@ -163,25 +163,25 @@ async fn a_late_disconnect_after_a_newer_login_erases_nothing() {
 }
 
 #[tokio::test]
-async fn the_entries_of_a_killed_node_are_gone_with_its_lease() {
+async fn killed_node_entries_expire_with_its_lease() {
     for directory in Directory::all().await {
-        let refuse = Policy { scope: Scope::Single, conflict: Conflict::Refuse };
-        let mut cluster = directory.cluster(3, refuse).await;
+        let policy = Policy { scope: Scope::Single, conflict: Conflict::Refuse };
+        let mut cluster = directory.cluster(3, policy).await;
         let _old = cluster.client_on(1, "ann", "phone", "ios").await.unwrap();
-        let (_side, _from) = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.unwrap();
+        let (_side, _outbound) = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.unwrap();
         assert_eq!(cluster.client_on(0, "ann", "browser", "web").await.err(), Some(LoginError::Taken));
         let killed = Instant::now();
         cluster.kill(1);
-        until_in(&cluster, 0, "browser", "web").await;
+        log_in_when_free(&cluster, 0, "browser", "web").await;
         println!("the user could log in {:?} after the kill, with a lease of {LEASE:?}", killed.elapsed());
         in_time(async { while cluster.node(2).pair(CHANNEL, Side::App).await.is_err() {} }).await;
-        println!("the side of the room was free {:?} after it", killed.elapsed());
-        assert_eq!(cluster.node(0).kick("ann", "next").await, 0, "no entry of the dead node is believed");
+        println!("the side of the room was free {:?} after the kill", killed.elapsed());
+        assert_eq!(cluster.node(0).kick("ann", "next").await, 0, "the entries of the killed node are ignored");
     }
 }
 
 #[tokio::test]
-async fn a_room_has_one_of_each_side_until_it_leaves_or_its_node_dies() {
+async fn room_accepts_one_connection_per_side_until_it_leaves() {
     for directory in Directory::all().await {
         let cluster = directory.cluster(2, Policy::default()).await;
         let (app, mut to_app) = in_time(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_room_has_one_of_each_side_until_it_leaves_or_its_node_dies() {
 }
 
 #[tokio::test]
-async fn presence_is_told_after_a_while_and_short_absences_are_not() {
+async fn presence_reports_omit_short_absences() {
     for directory in Directory::all().await {
         let cluster = directory.cluster(2, Policy::default()).await;
         let mut ann = cluster.client(0, "ann").await;
@@ -219,16 +219,16 @@ async fn presence_is_told_after_a_while_and_short_absences_are_not() {
         })
         .await;
         drop(bo);
-        assert!(!ann.until(presence).await, "bo was not said to have come in between");
+        assert!(!ann.until(presence).await, "the short absence is not reported");
         let _bo = cluster.client(1, "bo").await;
         assert!(ann.until(presence).await);
     }
 }
 
 #[tokio::test]
-async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_entered_again() {
+async fn redis_outage_stops_no_chat_and_loses_no_session() {
     let Some(mut redis) = RedisServer::start().await else { return };
-    let choice = in_redis(&redis);
+    let choice = redis_choice(&redis);
     let cluster = Cluster::start_with(3, move |config| config.with_directory(choice.clone())).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(1, "bo").await);
     let (app, _to_app) = in_time(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
@@ -237,7 +237,7 @@ async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_
     bo.pushed_body("before").await;
 
     redis.kill();
-    // The sides have not spoken yet: they find each other without Redis.
+    // The sides have not exchanged messages yet: the nodes connect them without Redis.
     app.send(Bytes::from_static(b"hi")).await.unwrap();
     assert_eq!(in_time(to_web.next()).await.unwrap()[..], *b"hi");
     for turn in 0..5 {
@@ -248,48 +248,48 @@ async fn when_redis_dies_talks_go_on_and_when_it_is_back_empty_all_sessions_are_
         bo.acked(&format!("b-{turn}")).await;
         ann.pushed_body("to ann").await;
     }
-    let refused = cluster.client_on(2, "cy", "browser", "web").await.err();
-    assert!(matches!(refused, Some(LoginError::Unavailable(_))), "nobody is let in: {refused:?}");
+    let rejected = cluster.client_on(2, "cy", "browser", "web").await.err();
+    assert!(matches!(rejected, Some(LoginError::Unavailable(_))), "logins fail: {rejected:?}");
     until(|| !cluster.node(2).is_ready()).await;
 
     redis.restart().await;
-    // Their clients are told that they may have missed something, and are known again.
+    // The clients receive `lagging`, and the directory has their sessions again.
     for client in [&mut ann, &mut bo] {
         client.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
     }
     for key in ["im:user:ann", "im:user:bo"] {
-        assert_eq!(redis.ask(&format!("HLEN {key}")).await.unwrap().trim(), ":1", "{key}");
+        assert_eq!(redis.request(&format!("HLEN {key}")).await.unwrap().trim(), ":1", "{key}");
     }
     until(|| (0..3).all(|node| cluster.node(node).is_ready())).await;
     let mut cy = cluster.client(2, "cy").await;
     cy.send("c-1", "bo", "hi");
     bo.pushed_body("hi").await;
     let taken = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.err();
-    assert_eq!(taken, Some(LoginError::Taken), "rooms are entered again too");
+    assert_eq!(taken, Some(LoginError::Taken), "the directory has the sides of rooms again");
     bo.send("c-1", "cy", "hi back");
     cy.pushed_body("hi back").await;
 }
 
 #[tokio::test]
-async fn a_node_whose_lease_was_lost_enters_its_sessions_again_and_ends_those_that_lost() {
+async fn node_with_lost_lease_restores_its_valid_sessions() {
     let Some(redis) = RedisServer::start().await else { return };
-    let choice = in_redis(&redis);
+    let choice = redis_choice(&redis);
     let cluster = Cluster::start_with(2, move |config| config.with_directory(choice.clone())).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(0, "bo").await);
     let number = cluster.node(0).key().id;
-    // As if its lease had ended, and another login of ann's browser had taken the place, which its node has not been told of.
+    // Simulates an expired lease, and a later login of ann's browser that its node has not received.
     let later = u64::MAX;
     let other = cluster.node(1).key();
-    // A value has spaces; the server takes them in quotes.
+    // Redis requires quotes around a value with spaces.
     let value = format!("\"{} {} {later} web\"", other.id, other.epoch.0);
-    redis.ask(&format!("HSET im:user:ann browser {value}")).await.unwrap();
-    redis.ask("DEL im:user:bo").await.unwrap();
-    redis.ask(&format!("DEL im:node:{number}")).await.unwrap();
+    redis.request(&format!("HSET im:user:ann browser {value}")).await.unwrap();
+    redis.request("DEL im:user:bo").await.unwrap();
+    redis.request(&format!("DEL im:node:{number}")).await.unwrap();
     assert_eq!(ann.until(kicked).await, "replaced");
     bo.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
-    assert_eq!(redis.ask("HLEN im:user:bo").await.unwrap().trim(), ":1");
+    assert_eq!(redis.request("HLEN im:user:bo").await.unwrap().trim(), ":1");
     in_time(async {
-        while redis.ask(&format!("HGET im:node:{number} whole")).await.unwrap().lines().last() != Some("1") {
+        while redis.request(&format!("HGET im:node:{number} whole")).await.unwrap().lines().last() != Some("1") {
             sleep(Duration::from_millis(20)).await;
         }
     })
@@ -297,20 +297,20 @@ async fn a_node_whose_lease_was_lost_enters_its_sessions_again_and_ends_those_th
 }
 
 #[tokio::test]
-async fn no_two_nodes_have_the_same_number() {
+async fn node_number_belongs_to_one_running_node() {
     let Some(redis) = RedisServer::start().await else { return };
     let config = |id: Option<u16>| {
         let registry = std::sync::Arc::new(rpc_registry::Memory::named("numbers"));
         NodeConfig::new(registry, "ws://a-node/ws")
             .with_lease(LEASE)
             .with_id(id.and_then(NodeId::new))
-            .with_directory(in_redis(&redis))
+            .with_directory(redis_choice(&redis))
     };
     let first = Node::start(config(Some(7))).await.unwrap();
     let error = Node::start(config(Some(7))).await.unwrap_err();
     assert!(error.to_string().contains(&first.rpc_address().to_string()), "{error}");
-    assert!(error.to_string().contains("the number 7"), "{error}");
-    // An earlier life on the same address is no other node.
+    assert!(error.to_string().contains("the node id 7"), "{error}");
+    // A restarted node acquires the lease of its earlier epoch at the same address.
     let (address, epoch) = (first.rpc_address(), first.key().epoch);
     drop(first);
     let again = in_time(async {
@@ -324,18 +324,18 @@ async fn no_two_nodes_have_the_same_number() {
     .await;
     assert!(again.key().epoch > epoch);
     assert_eq!(
-        redis.ask("HGET im:node:7 epoch").await.unwrap().lines().last(),
+        redis.request("HGET im:node:7 epoch").await.unwrap().lines().last(),
         Some(&*again.key().epoch.0.to_string())
     );
-    // One that leaves gives its number back.
+    // A drained node releases its number.
     again.drain().await;
-    assert_eq!(redis.ask("EXISTS im:node:7").await.unwrap().trim(), ":0");
+    assert_eq!(redis.request("EXISTS im:node:7").await.unwrap().trim(), ":0");
     let other = Node::start(config(Some(7))).await.unwrap();
     assert_ne!(other.rpc_address(), address);
 }
 
 #[tokio::test]
-async fn a_url_that_is_none_and_a_redis_that_is_none_are_told_without_the_password() {
+async fn invalid_redis_url_error_omits_password() {
     let config = |url: &str| {
         let registry = std::sync::Arc::new(rpc_registry::Memory::named("secrets"));
         NodeConfig::new(registry, "ws://a-node/ws").with_directory(DirectoryChoice::Redis(RedisUrl::new(url)))
@@ -343,7 +343,7 @@ async fn a_url_that_is_none_and_a_redis_that_is_none_are_told_without_the_passwo
     let config = config("redis//:s3cret@127.0.0.1");
     assert!(!format!("{config:?} {:?}", config.directory).contains("s3cret"));
     let error = Node::start(config).await.unwrap_err();
-    assert!(error.to_string().contains("the URL of the redis"), "{error}");
+    assert!(error.to_string().contains("invalid Redis URL"), "{error}");
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
 }
 

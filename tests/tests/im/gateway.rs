@@ -11,11 +11,11 @@ use tokio::{process::Command, time::sleep};
 
 const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/im/nginx.conf");
 
-/// The next message, and how often the client lost its node before.
-async fn hear(client: &mut Client) -> (String, u32) {
+/// Returns the body of the next message, and the number of disconnections before it.
+async fn next_message(client: &mut Client) -> (String, u32) {
     let mut losses = 0;
     loop {
-        match in_time(client.next()).await.expect("the client goes on") {
+        match in_time(client.next()).await.expect("the client has not ended") {
             Event::Message(push) => return (push.body, losses),
             Event::Disconnected => losses += 1,
             Event::Failed { reason, .. } | Event::Ended { reason } => panic!("{reason}"),
@@ -24,84 +24,84 @@ async fn hear(client: &mut Client) -> (String, u32) {
     }
 }
 
-async fn say(client: &Client, id: &str, to: &str) {
+async fn send_message(client: &Client, id: &str, to: &str) {
     client.send(id.to_owned(), Recipient::User(to.to_owned()), id.to_owned()).await;
 }
 
 async fn until_connected(client: &mut Client) -> String {
     loop {
-        if let Event::Connected { node } = in_time(client.next()).await.expect("the client goes on") {
+        if let Event::Connected { node } = in_time(client.next()).await.expect("the client has not ended") {
             return node;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn through_nginx_users_talk_and_go_on_over_the_other_node_when_one_is_killed() {
+async fn nginx_routes_clients_to_other_node_after_kill() {
     if let Err(error) = std::process::Command::new("nginx").arg("-v").stderr(Stdio::null()).status() {
-        eprintln!("SKIPPED: there is no nginx on the path ({error}); Debian has it in the package `nginx`");
+        eprintln!("SKIPPED: there is no nginx on the path ({error}); Debian package: nginx");
         return;
     }
     let gateway = free_address();
     let websocket = format!("ws://{gateway}/ws");
-    let registry = tempfile::tempdir().expect("a directory can be made");
+    let registry = tempfile::tempdir().expect("the directory can be created");
     let registry = format!("local:{}", registry.path().display());
     let mut nodes = Nodes::start(2, &registry, &["--websocket", &websocket]).await;
 
-    let directory = tempfile::tempdir().expect("a directory can be made");
-    let mut configuration = fs::read_to_string(CONFIGURATION).expect("the example is there");
-    for (written, here) in [
+    let directory = tempfile::tempdir().expect("the directory can be created");
+    let mut configuration = fs::read_to_string(CONFIGURATION).expect("the example configuration is readable");
+    for (example, replacement) in [
         ("listen 8080;", format!("listen {gateway};")),
         ("127.0.0.1:9001 ", nodes.base(0).replace("http://", "") + " "),
         ("127.0.0.1:9002 ", nodes.base(1).replace("http://", "") + " "),
     ] {
-        assert_eq!(configuration.matches(written).count(), if written.starts_with("listen") { 1 } else { 2 });
-        configuration = configuration.replace(written, &here);
+        assert_eq!(configuration.matches(example).count(), if example.starts_with("listen") { 1 } else { 2 });
+        configuration = configuration.replace(example, &replacement);
     }
     let path = directory.path().join("nginx.conf");
-    fs::write(&path, configuration).expect("a file can be written");
+    fs::write(&path, configuration).expect("the configuration can be written");
     let mut nginx = start(directory.path(), &path);
     let base = format!("http://{gateway}");
     in_time(async {
         while !health(&base).await.unwrap_or(false) {
-            assert!(nginx.try_wait().expect("it is a child").is_none(), "nginx does not take the configuration");
+            assert!(nginx.try_wait().expect("nginx is a child process").is_none(), "nginx rejects the configuration");
             sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
 
-    // Two who are on different nodes: nginx gives each node what the other has not.
-    let ann = login(&base, "ann", "", "browser", "web").await.expect("a login through nginx");
-    assert_eq!(ann.nodes, [websocket.clone(), websocket], "clients are sent to nginx");
+    // Two users on different nodes: nginx distributes connections over both.
+    let ann = login(&base, "ann", "", "browser", "web").await.expect("the login through nginx succeeds");
+    assert_eq!(ann.nodes, [websocket.clone(), websocket], "the gate returns the address of nginx");
     let mut ann = Client::start(ann);
-    let home = until_connected(&mut ann).await;
-    let bo = login(&base, "bo", "", "browser", "web").await.expect("a login through nginx");
+    let first_node = until_connected(&mut ann).await;
+    let bo = login(&base, "bo", "", "browser", "web").await.expect("the login through nginx succeeds");
     let (mut bo, node) = in_time(async {
         loop {
             let mut client = Client::start(bo.clone());
             let node = until_connected(&mut client).await;
-            if node != home {
+            if node != first_node {
                 return (client, node);
             }
         }
     })
     .await;
-    say(&ann, "over nginx", "bo").await;
-    assert_eq!(hear(&mut bo).await, ("over nginx".to_owned(), 0));
-    say(&bo, "and back", "ann").await;
-    assert_eq!(hear(&mut ann).await, ("and back".to_owned(), 0));
+    send_message(&ann, "over nginx", "bo").await;
+    assert_eq!(next_message(&mut bo).await, ("over nginx".to_owned(), 0));
+    send_message(&bo, "and back", "ann").await;
+    assert_eq!(next_message(&mut ann).await, ("and back".to_owned(), 0));
 
     let number: usize = node.parse().expect("a node's name is its number");
     nodes.kill(number - 1).await;
-    say(&ann, "while your node is gone", "bo").await;
-    assert_eq!(hear(&mut bo).await, ("while your node is gone".to_owned(), 1));
-    say(&bo, "on the other node", "ann").await;
-    assert_eq!(hear(&mut ann).await, ("on the other node".to_owned(), 0));
+    send_message(&ann, "while your node is gone", "bo").await;
+    assert_eq!(next_message(&mut bo).await, ("while your node is gone".to_owned(), 1));
+    send_message(&bo, "on the other node", "ann").await;
+    assert_eq!(next_message(&mut ann).await, ("on the other node".to_owned(), 0));
     assert!(health(&base).await.expect("nginx answers"), "logins go to the other node");
-    nginx.kill().await.expect("nginx was started here");
+    nginx.kill().await.expect("nginx is a running child process");
 }
 
-/// Starts nginx in the foreground; it and its workers end with it.
+/// Starts nginx in the foreground as a single process; dropping it kills the process.
 fn start(directory: &Path, configuration: &Path) -> tokio::process::Child {
     Command::new("nginx")
         .arg("-p")

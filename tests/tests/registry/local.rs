@@ -1,4 +1,4 @@
-//! The registry of one machine, through its public face: processes find each other and notice who died.
+//! The `local:` registry through its public API: discovery between processes, and removal of killed providers.
 
 use std::{
     future::Future,
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 static OTHER: ServiceId = ServiceId::from_static("demo.Greeter", "2.0");
 
-/// The directory in which the other process announces itself; without it that test does nothing.
-const PROVIDER: &str = "MSNB_TEST_PROVIDER";
+/// The variable with the registry's directory for the second process. Without it, the test of that process does nothing.
+const DIRECTORY: &str = "MSNB_TEST_PROVIDER";
 
 fn instance(port: u16) -> Instance {
     Instance::new(([127, 0, 0, 1], port).into()).with_weight(2.5).with_metadata("protocol", "msnb")
@@ -29,54 +29,54 @@ fn url(directory: &Path) -> String {
 /// Waits until the newest list is `wanted`.
 async fn expect(addresses: &mut Addresses, wanted: &[Instance]) {
     let newest = addresses.wait_for(|list| list.as_deref() == Some(wanted));
-    in_time(newest).await.expect("the watch goes on");
+    in_time(newest).await.expect("the watch is open");
 }
 
-/// Fails a test that hangs.
+/// Waits for `work` for at most 30 s.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), work).await.expect("it happens in time")
+    timeout(Duration::from_secs(30), work).await.expect("the work exceeded 30 s")
 }
 
 #[tokio::test]
-async fn a_provider_is_found_until_it_deregisters() {
+async fn watch_lists_provider_until_it_deregisters() {
     let scratch = tempfile::tempdir().unwrap();
     let (provider, consumer) =
         (connect(&url(scratch.path())).await.unwrap(), connect(&url(scratch.path())).await.unwrap());
-    let (mut there, mut here) = (consumer.watch(&GREETER), provider.watch(&GREETER));
+    let (mut remote, mut local) = (consumer.watch(&GREETER), provider.watch(&GREETER));
     let mut other = consumer.watch(&OTHER);
-    expect(&mut there, &[]).await;
+    expect(&mut remote, &[]).await;
 
     provider.register(&GREETER, instance(2)).await.unwrap();
     provider.register(&GREETER, instance(1)).await.unwrap();
-    expect(&mut there, &[instance(1), instance(2)]).await;
-    expect(&mut here, &[instance(1), instance(2)]).await;
+    expect(&mut remote, &[instance(1), instance(2)]).await;
+    expect(&mut local, &[instance(1), instance(2)]).await;
 
     provider.register(&GREETER, instance(2).with_weight(0.0)).await.unwrap();
-    expect(&mut there, &[instance(1), instance(2).with_weight(0.0)]).await;
+    expect(&mut remote, &[instance(1), instance(2).with_weight(0.0)]).await;
 
     provider.deregister(&GREETER, instance(2).address()).await.unwrap();
     provider.deregister(&GREETER, instance(2).address()).await.unwrap();
-    expect(&mut there, &[instance(1)]).await;
+    expect(&mut remote, &[instance(1)]).await;
     expect(&mut other, &[]).await;
 }
 
 #[tokio::test]
-async fn dropping_the_handle_takes_its_providers_off_and_ends_its_watches() {
+async fn dropped_handle_removes_providers_and_ends_watches() {
     let scratch = tempfile::tempdir().unwrap();
     let provider = connect(&url(scratch.path())).await.unwrap();
     let consumer = connect(&url(scratch.path())).await.unwrap();
-    let (mut kept, mut ended) = (consumer.watch(&GREETER), provider.watch(&GREETER));
+    let (mut open, mut ended) = (consumer.watch(&GREETER), provider.watch(&GREETER));
     provider.register(&GREETER, instance(1)).await.unwrap();
-    expect(&mut kept, &[instance(1)]).await;
+    expect(&mut open, &[instance(1)]).await;
     expect(&mut ended, &[instance(1)]).await;
 
     drop(provider);
-    expect(&mut kept, &[]).await;
+    expect(&mut open, &[]).await;
     in_time(async { while ended.changed().await.is_ok() {} }).await;
 }
 
 #[tokio::test]
-async fn a_watch_can_begin_anew_after_its_receivers_are_gone() {
+async fn watch_resumes_after_its_receivers_are_dropped() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = connect(&url(scratch.path())).await.unwrap();
     for port in 1..=3 {
@@ -88,7 +88,7 @@ async fn a_watch_can_begin_anew_after_its_receivers_are_gone() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_announced_is_refused() {
+async fn registry_rejects_invalid_registration_and_directory() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = connect(&url(scratch.path())).await.unwrap();
     for bad in ["127.0.0.1:0", "0.0.0.0:1"] {
@@ -104,41 +104,41 @@ async fn what_cannot_be_announced_is_refused() {
 }
 
 #[tokio::test]
-async fn a_killed_provider_disappears() {
+async fn killed_provider_leaves_list() {
     let scratch = tempfile::tempdir().unwrap();
     let registry = connect(&url(scratch.path())).await.unwrap();
     let mut addresses = registry.watch(&GREETER);
     expect(&mut addresses, &[]).await;
-    // Twice, because the first leaves a file behind for the second.
+    // The first process leaves a file, which the second one finds.
     for _ in 0..2 {
         let mut provider = provider_process(scratch.path());
         expect(&mut addresses, &[instance(7)]).await;
         let killed = std::time::Instant::now();
         provider.kill().unwrap();
         expect(&mut addresses, &[]).await;
-        eprintln!("the killed provider was gone after {:?}", killed.elapsed());
+        eprintln!("the killed provider left the list after {:?}", killed.elapsed());
         provider.wait().unwrap();
     }
 }
 
-/// Starts this binary once more, as a provider that has registered.
+/// Starts this test binary again as a provider, and waits until it has registered.
 fn provider_process(directory: &Path) -> Child {
-    let mut process = Command::new(std::env::current_exe().expect("a test knows its binary"))
-        .args(["--exact", "another_process_provides", "--nocapture", "--test-threads=1"])
-        .env(PROVIDER, directory)
+    let mut process = Command::new(std::env::current_exe().expect("the path of the test binary is known"))
+        .args(["--exact", "local::second_process_registers_provider", "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("a test's binary can be started again");
-    let output = BufReader::new(process.stdout.take().expect("its output is piped"));
+        .expect("the test binary starts");
+    let output = BufReader::new(process.stdout.take().expect("the output is a pipe"));
     assert!(output.lines().map_while(Result::ok).any(|line| line.contains("registered")));
     process
 }
 
-/// The other process: provides until it is killed, or until who started it is gone.
+/// Runs in the second process: registers a provider until the process is killed or its parent ends.
 #[tokio::test]
-async fn another_process_provides() {
-    let Some(directory) = std::env::var_os(PROVIDER) else { return };
+async fn second_process_registers_provider() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let registry = connect(&url(Path::new(&directory))).await.unwrap();
     registry.register(&GREETER, instance(7)).await.unwrap();
     println!("registered");

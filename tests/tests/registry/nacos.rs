@@ -1,6 +1,6 @@
-//! The Nacos registry against real servers: each test runs with r-nacos and with both lines of the official server.
+//! The Nacos registry with real servers: most tests run with r-nacos and with both lines of the official server.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +11,14 @@ use std::{
 
 use rpc_core::{Addresses, Code, Discovery as _, Instance, RegisterOutcome, Registry as _, ServiceId};
 use rpc_registry::{Nacos, connect};
-use tests::nacos::{Kind, Listed, NacosServer};
+use tests::nacos::{ListedInstance, NacosServer, ServerKind};
 use tokio::time::{sleep, timeout};
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 static OTHER: ServiceId = ServiceId::from_static("demo.Other", "1.0");
 static THIRD: ServiceId = ServiceId::from_static("demo.Third", "1.0");
 
-/// Defines a test for each kind of server from each of these functions.
+/// Defines one test per server kind for each of these functions.
 macro_rules! on_every_server {
     ($($test:ident,)*) => {
         on_every_server! { @ r_nacos RNacos: $($test,)* }
@@ -29,8 +29,8 @@ macro_rules! on_every_server {
         mod $server {
             $(#[tokio::test]
             async fn $test() {
-                if super::Kind::$kind.is_available() {
-                    super::$test(super::Kind::$kind).await;
+                if super::ServerKind::$kind.is_available() {
+                    super::$test(super::ServerKind::$kind).await;
                 }
             })*
         }
@@ -38,39 +38,39 @@ macro_rules! on_every_server {
 }
 
 on_every_server! {
-    a_provider_that_registers_is_listed_and_found,
-    two_addresses_of_one_handle_are_both_listed,
-    a_watch_begins_anew_and_ends_with_its_handle,
-    a_restarted_server_lists_providers_again,
-    a_server_that_starts_later_is_found,
-    one_live_server_of_several_is_enough,
-    a_deregistration_during_an_outage_is_honoured,
-    a_paused_server_delays_no_call_without_end,
-    a_long_pause_leaves_one_registration,
-    a_refused_login_fails_at_start,
+    registered_provider_is_listed_and_discovered,
+    handle_registers_two_addresses,
+    watch_resumes_and_ends_with_its_handle,
+    restarted_server_lists_providers_again,
+    later_started_server_receives_registrations,
+    one_live_server_of_two_suffices,
+    deregistration_during_outage_takes_effect,
+    paused_server_delays_calls_by_bounded_time,
+    long_pause_leaves_one_registration,
+    rejected_login_fails_connect,
 }
 
 fn instance(port: u16) -> Instance {
     Instance::new(([127, 0, 0, 1], port).into()).with_weight(2.5).with_metadata("protocol", "msnb")
 }
 
-/// Fails a test that hangs. After an outage the SDK alone takes up to a minute to come back.
+/// Waits for `work` for at most 150 s: after an outage, nacos-sdk alone needs up to a minute to reconnect.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(150), work).await.expect("it happens in time")
+    timeout(Duration::from_secs(150), work).await.expect("the work exceeded 150 s")
 }
 
 /// Waits until the newest list is `wanted`.
 async fn expect(addresses: &mut Addresses, wanted: &[Instance]) {
-    in_time(addresses.wait_for(|list| list.as_deref() == Some(wanted))).await.expect("the watch goes on");
+    in_time(addresses.wait_for(|list| list.as_deref() == Some(wanted))).await.expect("the watch is open");
 }
 
-/// Waits until the server lists these addresses.
-async fn expect_listed(server: &NacosServer, service: &ServiceId, wanted: &[SocketAddr]) -> Vec<Listed> {
-    let same = |listed: &[Listed]| listed.iter().map(Listed::address).eq(wanted.iter().copied());
+/// Waits until the server lists exactly these addresses.
+async fn expect_listed(server: &NacosServer, service: &ServiceId, wanted: &[SocketAddr]) -> Vec<ListedInstance> {
+    let same = |listed: &[ListedInstance]| listed.iter().map(ListedInstance::address).eq(wanted.iter().copied());
     in_time(server.wait_for(service, same)).await
 }
 
-async fn a_provider_that_registers_is_listed_and_found(kind: Kind) {
+async fn registered_provider_is_listed_and_discovered(kind: ServerKind) {
     let server = NacosServer::start_kind(kind).await;
     let (provider, consumer) = (connect(&server.url()).await.unwrap(), connect(&server.url()).await.unwrap());
     assert_eq!(consumer.url(), server.url());
@@ -85,7 +85,7 @@ async fn a_provider_that_registers_is_listed_and_found(kind: Kind) {
     assert_eq!(listed[0].metadata, metadata);
     expect(&mut addresses, &[instance(7001)]).await;
 
-    // One who comes later sees it too, and what changes is seen.
+    // A later client receives the instance, and an open watch receives changes.
     expect(&mut connect(&server.url()).await.unwrap().watch(&GREETER), &[instance(7001)]).await;
     in_time(provider.register(&GREETER, instance(7001).with_weight(4.0))).await.unwrap();
     expect(&mut addresses, &[instance(7001).with_weight(4.0)]).await;
@@ -96,7 +96,7 @@ async fn a_provider_that_registers_is_listed_and_found(kind: Kind) {
     expect(&mut addresses, &[]).await;
 }
 
-async fn two_addresses_of_one_handle_are_both_listed(kind: Kind) {
+async fn handle_registers_two_addresses(kind: ServerKind) {
     let server = NacosServer::start_kind(kind).await;
     let registry = connect(&server.url()).await.unwrap();
     let both = [instance(7001).address(), instance(7002).address()];
@@ -120,7 +120,7 @@ async fn two_addresses_of_one_handle_are_both_listed(kind: Kind) {
     expect_listed(&server, &OTHER, &[]).await;
 }
 
-async fn a_watch_begins_anew_and_ends_with_its_handle(kind: Kind) {
+async fn watch_resumes_and_ends_with_its_handle(kind: ServerKind) {
     let server = NacosServer::start_kind(kind).await;
     let registry = connect(&server.url()).await.unwrap();
     for port in 7001..=7002 {
@@ -134,11 +134,11 @@ async fn a_watch_begins_anew_and_ends_with_its_handle(kind: Kind) {
     in_time(async { while addresses.changed().await.is_ok() {} }).await;
 }
 
-async fn a_restarted_server_lists_providers_again(kind: Kind) {
+async fn restarted_server_lists_providers_again(kind: ServerKind) {
     let mut server = NacosServer::start_kind(kind).await;
     let registry = Nacos::connect(&server.url()).await.unwrap();
     let mut addresses = registry.watch(&GREETER);
-    // One address with three services, one with a single service.
+    // One address has three services, the other has one.
     let services = [&GREETER, &OTHER, &THIRD];
     for service in services {
         in_time(registry.register(service, instance(7001))).await.unwrap();
@@ -153,14 +153,14 @@ async fn a_restarted_server_lists_providers_again(kind: Kind) {
     for service in &services[1..] {
         expect_listed(&server, service, &[instance(7001).address()]).await;
     }
-    eprintln!("{kind:?}: all listed {:?} after the restarted server was ready", ready.elapsed());
-    // The watch works, not only its last list.
+    eprintln!("{kind:?}: all instances listed {:?} after the restarted server was ready", ready.elapsed());
+    // The watch receives further changes.
     in_time(registry.register(&GREETER, instance(7003))).await.unwrap();
     expect(&mut addresses, &[both.as_slice(), &[instance(7003)]].concat()).await;
 }
 
-async fn a_server_that_starts_later_is_found(kind: Kind) {
-    let mut server = NacosServer::absent(kind);
+async fn later_started_server_receives_registrations(kind: ServerKind) {
+    let mut server = NacosServer::stopped(kind);
     let registry = connect(&server.url()).await.unwrap();
     let mut addresses = registry.watch(&GREETER);
     in_time(registry.register(&GREETER, instance(7001))).await.unwrap();
@@ -173,8 +173,8 @@ async fn a_server_that_starts_later_is_found(kind: Kind) {
     expect(&mut addresses, &[instance(7001)]).await;
 }
 
-async fn one_live_server_of_several_is_enough(kind: Kind) {
-    let (server, absent) = (NacosServer::start_kind(kind).await, NacosServer::absent(kind));
+async fn one_live_server_of_two_suffices(kind: ServerKind) {
+    let (server, absent) = (NacosServer::start_kind(kind).await, NacosServer::stopped(kind));
     let url = format!("{},{}", absent.url(), server.url().trim_start_matches("nacos://"));
     let registry = connect(&url).await.unwrap();
     let mut addresses = registry.watch(&GREETER);
@@ -183,7 +183,7 @@ async fn one_live_server_of_several_is_enough(kind: Kind) {
     expect(&mut addresses, &[instance(7001)]).await;
 }
 
-async fn a_deregistration_during_an_outage_is_honoured(kind: Kind) {
+async fn deregistration_during_outage_takes_effect(kind: ServerKind) {
     let mut server = NacosServer::start_kind(kind).await;
     let registry = Nacos::connect(&server.url()).await.unwrap();
     in_time(registry.register(&GREETER, instance(7001))).await.unwrap();
@@ -195,25 +195,25 @@ async fn a_deregistration_during_an_outage_is_honoured(kind: Kind) {
     assert_eq!(error.code(), Code::Unavailable);
     server.restart().await;
 
-    // The other comes back through the same connection; this one is gone, although nobody asks for it again.
+    // The same connection registers the other service again, but not this one.
     expect_listed(&server, &OTHER, &[instance(7001).address()]).await;
     expect_listed(&server, &GREETER, &[]).await;
-    // And when the server has said so it stays gone.
+    // The instance stays removed once the server confirms the deregistration.
     while in_time(registry.deregister(&GREETER, instance(7001).address())).await.is_err() {}
     expect_listed(&server, &GREETER, &[]).await;
 }
 
-/// r-nacos lists one instance for each address, and removes it when any process that has registered the address leaves. An official server
-/// lists one for each process.
+/// r-nacos lists one instance per address, and removes it when any process that registered the address leaves. An official
+/// server lists one instance per process.
 #[tokio::test]
-async fn r_nacos_registers_an_instance_that_another_process_removed() {
+async fn provider_restores_instance_removed_by_other_process() {
     let server = NacosServer::start().await;
     let registry = Nacos::connect(&server.url()).await.unwrap();
     in_time(registry.register(&GREETER, instance(7001))).await.unwrap();
     expect_listed(&server, &GREETER, &[instance(7001).address()]).await;
     assert_eq!(registry.unlisted_count(), 0);
 
-    // Another process that announces the same address, and leaves.
+    // Another process registers the same address, and leaves.
     let other = connect(&server.url()).await.unwrap();
     let same_address = instance(7001).with_metadata("started", "later");
     in_time(other.register(&GREETER, same_address)).await.unwrap();
@@ -223,7 +223,7 @@ async fn r_nacos_registers_an_instance_that_another_process_removed() {
     assert_eq!(registry.unlisted_count(), 1);
 }
 
-async fn a_paused_server_delays_no_call_without_end(kind: Kind) {
+async fn paused_server_delays_calls_by_bounded_time(kind: ServerKind) {
     let server = NacosServer::start_kind(kind).await;
     let registry = connect(&server.url()).await.unwrap();
     let mut addresses = registry.watch(&GREETER);
@@ -240,8 +240,8 @@ async fn a_paused_server_delays_no_call_without_end(kind: Kind) {
     expect(&mut addresses, &[instance(7002)]).await;
 }
 
-/// Longer than nacos-sdk takes to give up its connection, which the server still knows.
-async fn a_long_pause_leaves_one_registration(kind: Kind) {
+/// The pause exceeds the time after which nacos-sdk replaces its connection, which the server still keeps.
+async fn long_pause_leaves_one_registration(kind: ServerKind) {
     let server = NacosServer::start_kind(kind).await;
     let registry = connect(&server.url()).await.unwrap();
     in_time(registry.register(&GREETER, instance(7001))).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_long_pause_leaves_one_registration(kind: Kind) {
     server.pause();
     sleep(Duration::from_secs(30)).await;
     server.resume();
-    // Another service is registered through the new connection.
+    // The new connection registers another service.
     while in_time(registry.register(&OTHER, instance(7001))).await.unwrap() != RegisterOutcome::Confirmed {}
     expect_listed(&server, &OTHER, &[instance(7001).address()]).await;
     expect_listed(&server, &GREETER, &[instance(7001).address()]).await;
@@ -258,12 +258,12 @@ async fn a_long_pause_leaves_one_registration(kind: Kind) {
     expect_listed(&server, &GREETER, &[]).await;
     in_time(registry.deregister(&OTHER, instance(7001).address())).await.unwrap();
     expect_listed(&server, &OTHER, &[]).await;
-    // The server has heard from every connection since, and nothing is registered through any.
+    // Meanwhile every connection has sent to the server, and none has registered an instance.
     sleep(Duration::from_secs(10)).await;
     assert_eq!((server.instances(&GREETER).await, server.instances(&OTHER).await), (vec![], vec![]));
 }
 
-async fn a_refused_login_fails_at_start(kind: Kind) {
+async fn rejected_login_fails_connect(kind: ServerKind) {
     let server = NacosServer::start_with_user(kind).await;
     let (user, password) = server.credentials();
     let url = |user, password| format!("{}?username={user}&password={password}", server.url());
@@ -287,17 +287,17 @@ async fn a_refused_login_fails_at_start(kind: Kind) {
 }
 
 #[tokio::test]
-async fn instances_that_nacos_rejects_fail_before_the_call() {
-    // Nothing listens there, so an answer comes from here.
-    let server = NacosServer::absent(Kind::RNacos);
+async fn invalid_instances_fail_before_request() {
+    // The server does not run, so the client detects the error.
+    let server = NacosServer::stopped(ServerKind::RNacos);
     let registry = connect(&server.url()).await.unwrap();
-    let too_much = instance(7001).with_metadata("much", "x".repeat(1025));
-    let nowhere = Instance::new("0.0.0.0:7001".parse().unwrap());
-    for bad in [too_much, nowhere] {
+    let long_metadata = instance(7001).with_metadata("long", "x".repeat(1025));
+    let unspecified = Instance::new("0.0.0.0:7001".parse().unwrap());
+    for bad in [long_metadata, unspecified] {
         let error = in_time(registry.register(&GREETER, bad)).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
     }
-    let unnamed = ServiceId::from_static("white space", "1.0");
-    let error = in_time(registry.register(&unnamed, instance(7001))).await.unwrap_err();
+    let bad_name = ServiceId::from_static("white space", "1.0");
+    let error = in_time(registry.register(&bad_name, instance(7001))).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
 }

@@ -1,8 +1,8 @@
-//! A registry that goes away, stays away and comes back: real processes, a real Nacos server.
+//! Outages of the registry, with processes and a real Nacos server.
 //!
-//! Small by default; `MSNB_OUTAGE_SECONDS=20` and `=90` make the longer outage as long.
+//! `MSNB_OUTAGE_SECONDS` sets the length of the longer outage: by default 6 s, in the full test 20 s and 90 s.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tests::{
     branch::Branch,
     ledger::{LEDGER, LedgerClient},
     load::{Kind, Load, seconds, until_endpoints, until_ready},
-    nacos::{self, Listed, NacosServer},
+    nacos::{self, ListedInstance, NacosServer},
     process::Provider,
     relay::free_address,
 };
@@ -34,8 +34,8 @@ async fn client(nacos: &NacosServer, cache: Option<&Path>) -> Client {
     Client::builder().registry(registry).config(config).build().unwrap()
 }
 
-/// Waits for what a client knows.
-async fn until_known(client: &Client, wanted: impl Fn(&rpc_core::Explanation) -> bool) {
+/// Waits until `wanted` accepts the client's explanation of the ledger service.
+async fn until_explained(client: &Client, wanted: impl Fn(&rpc_core::Explanation) -> bool) {
     let mut changes = client.changes();
     let waited = tokio::time::timeout(LONG, async {
         loop {
@@ -46,10 +46,10 @@ async fn until_known(client: &Client, wanted: impl Fn(&rpc_core::Explanation) ->
             changes.changed().await.unwrap();
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("it does not come: {}", client.explain(&LEDGER)));
+    waited.await.unwrap_or_else(|_| panic!("timeout with {}", client.explain(&LEDGER)));
 }
 
-/// Kills the registry for a while under load; nobody notices, and who starts afterwards is found.
+/// Kills the registry under load: no call fails, and the client discovers a provider that starts afterwards.
 async fn outage(length: Duration) {
     let directory = tempfile::tempdir().unwrap();
     let mut nacos = NacosServer::start().await;
@@ -67,22 +67,22 @@ async fn outage(length: Duration) {
     nacos.restart().await;
     let back = Instant::now();
     let new = provider(&nacos, directory.path()).await;
-    // From when the registry lists it, which depends on the registry.
-    let listed = |listed: &[Listed]| listed.iter().any(|it| it.address() == new.address());
+    // The time until the registry lists the provider depends on the registry.
+    let listed = |listed: &[ListedInstance]| listed.iter().any(|instance| instance.address() == new.address());
     tokio::time::timeout(LONG, nacos.wait_for(&LEDGER, listed)).await.unwrap();
     let listed_after = back.elapsed();
     load.until_answers(&[new.address()], 1).await;
     let found_after = back.elapsed();
     let all = [old[0], old[1], new.address()].into_iter().collect::<std::collections::BTreeSet<SocketAddr>>();
-    let complete = |list: &[Listed]| list.iter().map(Listed::address).eq(all.iter().copied());
+    let complete = |list: &[ListedInstance]| list.iter().map(ListedInstance::address).eq(all.iter().copied());
     tokio::time::timeout(LONG, nacos.wait_for(&LEDGER, complete)).await.unwrap();
     let complete_after = back.elapsed();
-    // All of them work, and go on to.
+    // All providers answer, now and later.
     load.until_answers(&[old[0], old[1], new.address()], 100).await;
     let tally = load.end().await;
     eprintln!(
-        "outage of {length:?}; after it, a new provider is listed {listed_after:?}, answers {found_after:?}, and the list is \
-         whole {complete_after:?}: {}",
+        "outage of {length:?}: a new provider was listed {listed_after:?} after it and answered {found_after:?} after it, and \
+         the list was complete {complete_after:?} after it: {}",
         tally.line()
     );
     for kind in Kind::ALL {
@@ -91,22 +91,23 @@ async fn outage(length: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_outage_fails_no_call() {
+async fn short_outage_fails_no_call() {
     outage(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_outage_fails_no_call() {
+async fn long_outage_fails_no_call() {
     outage(seconds("MSNB_OUTAGE_SECONDS", 6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_leaves_or_dies_while_the_registry_is_down_fails_no_call_that_may_be_repeated() {
+async fn provider_loss_during_outage_fails_no_idempotent_call() {
     let directory = tempfile::tempdir().unwrap();
     let mut nacos = NacosServer::start().await;
-    let (mut leaves, mut dies) = (provider(&nacos, directory.path()).await, provider(&nacos, directory.path()).await);
-    let stays = provider(&nacos, directory.path()).await;
-    let all = [leaves.address(), dies.address(), stays.address()];
+    let (mut drained, mut killed) =
+        (provider(&nacos, directory.path()).await, provider(&nacos, directory.path()).await);
+    let remaining = provider(&nacos, directory.path()).await;
+    let all = [drained.address(), killed.address(), remaining.address()];
     let client = client(&nacos, None).await;
     drop(LedgerClient::new(client.clone()).look_up(0).timeout(Duration::from_millis(1)).await);
     until_ready(&client, &all).await;
@@ -114,30 +115,30 @@ async fn a_provider_that_leaves_or_dies_while_the_registry_is_down_fails_no_call
     load.until_answers(&all, 1).await;
 
     nacos.kill();
-    leaves.terminate();
-    let asked = Instant::now();
-    let (status, _) = leaves.wait().await;
+    drained.terminate();
+    let terminated = Instant::now();
+    let (status, _) = drained.wait().await;
     assert!(status.success());
-    let left_after = asked.elapsed();
+    let left_after = terminated.elapsed();
     for kind in Kind::ALL {
         load.tally().expect_none_failed(kind);
     }
-    dies.kill();
-    dies.wait().await;
+    killed.kill();
+    killed.wait().await;
     load.until_answers(&all[2..], 100).await;
     nacos.restart().await;
-    // One who is found through the registry again, whatever it remembers of the others.
+    // The client discovers a new provider, whatever the registry lists of the others.
     let new = provider(&nacos, directory.path()).await;
-    load.until_answers(&[stays.address(), new.address()], 100).await;
+    load.until_answers(&[remaining.address(), new.address()], 100).await;
     let tally = load.end().await;
-    eprintln!("left {left_after:?} after SIGTERM: {}", tally.line());
+    eprintln!("the drained provider ended {left_after:?} after SIGTERM: {}", tally.line());
     tally.expect_none_failed(Kind::Idempotent);
-    // It waits for the registry no longer than a call to it may take, and drains.
+    // The drain waits for the registry at most for the limit of one request to it.
     assert!(left_after < Duration::from_secs(20), "{left_after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_and_says_so() {
+async fn client_started_during_outage_reports_stale_cached_list() {
     let directory = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
     let mut nacos = NacosServer::start().await;
@@ -145,12 +146,12 @@ async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_a
     let first = client(&nacos, Some(cache.path())).await;
     LedgerClient::new(first.clone()).look_up(1).wait_for_ready(true).timeout(LONG).await.unwrap();
     assert!(!first.explain(&LEDGER).stale);
-    let kept = async {
+    let cached = async {
         while std::fs::read_dir(cache.path()).unwrap().next().is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tests::in_time(kept).await;
+    tests::in_time(cached).await;
     first.close().await;
     nacos.kill();
 
@@ -165,7 +166,7 @@ async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_a
     }
     let load = Load::begin(&second, 8, &Kind::ALL, Duration::from_secs(5));
     nacos.restart().await;
-    until_known(&second, |known| !known.stale).await;
+    until_explained(&second, |explanation| !explanation.stale).await;
     load.until_answers(&[provider.address()], 100).await;
     let tally = load.end().await;
     for kind in Kind::ALL {
@@ -174,36 +175,36 @@ async fn a_client_that_starts_while_the_registry_is_down_uses_the_list_on_disk_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_starts_while_the_registry_is_down_and_knows_nothing_says_so_and_recovers() {
+async fn client_started_during_outage_without_cache_recovers() {
     let directory = tempfile::tempdir().unwrap();
-    let mut nacos = NacosServer::absent(nacos::Kind::RNacos);
+    let mut nacos = NacosServer::stopped(nacos::ServerKind::RNacos);
     let client = client(&nacos, None).await;
     let ledger = LedgerClient::new(client.clone());
-    for patient in [false, true] {
+    for wait_for_ready in [false, true] {
         let begun = Instant::now();
-        let error = ledger.look_up(1).timeout(Duration::from_secs(2)).wait_for_ready(patient).await.unwrap_err();
+        let error = ledger.look_up(1).timeout(Duration::from_secs(2)).wait_for_ready(wait_for_ready).await.unwrap_err();
         assert_eq!((error.code(), error.phase()), (Code::Unavailable, Some(Phase::Resolve)), "{error:?}");
         assert!(error.message().contains(&nacos.url()) && error.message().contains("test.Ledger:1.0"), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     }
-    // A provider that starts meanwhile waits too, and serves who knows its address.
+    // A provider that starts during the outage serves callers that specify its address.
     let provider = provider(&nacos, directory.path()).await;
-    let told = ledger.look_up(2).address(provider.address()).await.unwrap();
-    assert_eq!(told.address, Some(provider.address()));
+    let receipt = ledger.look_up(2).address(provider.address()).await.unwrap();
+    assert_eq!(receipt.address, Some(provider.address()));
 
     nacos.restart().await;
     let back = Instant::now();
-    let found = ledger.look_up(3).wait_for_ready(true).timeout(LONG).await.unwrap();
-    assert_eq!(found.address, Some(provider.address()));
-    eprintln!("found {:?} after the registry came", back.elapsed());
+    let receipt = ledger.look_up(3).wait_for_ready(true).timeout(LONG).await.unwrap();
+    assert_eq!(receipt.address, Some(provider.address()));
+    eprintln!("the provider answered {:?} after the registry was ready", back.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_lists_nobody_for_long_takes_no_provider_away_that_answers() {
+async fn empty_list_removes_no_answering_provider() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Branch::open(directory.path(), Duration::from_millis(2));
     let (old, new) = (open().await, open().await);
-    let registry = Arc::new(Memory::named("lists nobody for long"));
+    let registry = Arc::new(Memory::named("an empty list"));
     registry.register(&LEDGER, Instance::new(old.address())).await.unwrap();
     let grace = Duration::from_millis(300);
     let config = ClientConfig::default().with_cache_directory(None).with_delisted_grace(grace);
@@ -215,7 +216,7 @@ async fn a_registry_that_lists_nobody_for_long_takes_no_provider_away_that_answe
     registry.deregister(&LEDGER, old.address()).await.unwrap();
     tokio::time::sleep(grace * 5).await;
     load.until_answers(&[old.behind()], 10).await;
-    // Once it lists somebody who answers, it is believed.
+    // The client uses the registry's list once a listed provider answers.
     registry.register(&LEDGER, Instance::new(new.address())).await.unwrap();
     until_endpoints(&client, |endpoints| !endpoints.contains_key(&old.address())).await;
     load.until_answers(&[new.behind()], 10).await;
@@ -225,5 +226,5 @@ async fn a_registry_that_lists_nobody_for_long_takes_no_provider_away_that_answe
     }
 }
 
-/// After an outage the registry's client alone may take a minute to come back.
+/// After an outage, nacos-sdk alone needs up to a minute to reconnect.
 const LONG: Duration = Duration::from_secs(150);

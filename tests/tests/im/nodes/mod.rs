@@ -1,14 +1,14 @@
-//! What users of an IM cluster see when its nodes die, stand still and restart, and when what they rely on does: nodes as processes,
-//! a real Nacos server, a real Redis, WebSockets. After each case `ChatWorkload::end` checks what must be true whatever happened.
+//! Behaviour that users observe during faults of nodes, of the registry and of Redis: nodes as processes, a real Nacos
+//! server, a real Redis, WebSockets. After most cases `ChatWorkload::end` checks the guarantees that hold under every fault.
 //!
-//! | question | file |
+//! | topic | module |
 //! |---|---|
-//! | a node dies, stands still, leaves, cannot reach another one? | `node_faults.rs` |
-//! | the registry dies, or Redis? | `services.rs` |
-//! | two logins exclude each other? | `logins.rs` |
-//! | a message is sent again, or not read? | `messages.rs` |
+//! | killed, paused and draining nodes | `node_faults` |
+//! | outages of the registry and of Redis | `services` |
+//! | conflicting logins | `logins` |
+//! | resent messages, and clients that do not read | `messages` |
 //!
-//! Small by default; docs/TESTING.md says which variables make it as long as the promises are.
+//! The default runs are short; docs/TESTING.md lists the variables of the full runs.
 
 mod logins;
 mod messages;

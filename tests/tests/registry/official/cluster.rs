@@ -1,15 +1,15 @@
-//! A cluster of three official servers, one of which is killed, then the leader.
+//! A cluster of three official servers: loss of a follower, then of the leader.
 
 use std::time::Instant;
 
 use tests::{
-    nacos::{Kind, NacosCluster},
+    nacos::{NacosCluster, ServerKind},
     process::Provider,
 };
 
 use super::{client, end, ledger, load, on_servers, until_listed};
 
-async fn killed_nodes_fail_no_call(kind: Kind) {
+async fn killed_nodes_fail_no_call(kind: ServerKind) {
     let directory = tempfile::tempdir().unwrap();
     let mut cluster = NacosCluster::start(kind).await;
     let mut providers: Vec<Provider> = Vec::new();
@@ -28,14 +28,14 @@ async fn killed_nodes_fail_no_call(kind: Kind) {
         };
         cluster.kill(victim);
         let killed = Instant::now();
-        // It is found through the nodes that are left, and so are the others.
+        // The remaining nodes list a new provider and the earlier ones.
         let new = ledger(&cluster.url(), directory.path()).await;
         addresses.push(new.address());
         providers.push(new);
         for node in cluster.alive() {
             until_listed(node, &addresses).await;
         }
-        eprintln!("{kind:?}: all listed {:?} after node {victim} was killed", killed.elapsed());
+        eprintln!("{kind:?}: all instances listed {:?} after node {victim} was killed", killed.elapsed());
         load.until_answers(&addresses, 100).await;
         cluster.restart(victim).await;
         for node in cluster.alive() {

@@ -1,9 +1,9 @@
-//! Providers and consumers with each kind of Nacos server: restarts of the server, an operator's changes, a cluster.
+//! Providers and consumers with each kind of Nacos server: restarts of the server, changes by an operator, a cluster.
 //!
-//! The official servers need Java 17 and Maven; without them their tests print SKIPPED. `MSNB_OUTAGE_SECONDS=5` and `=90` make the outages
-//! longer than a restart takes.
+//! The official servers need Java 17 and Maven; without them their tests print SKIPPED. `MSNB_OUTAGE_SECONDS` adds to each
+//! restart an outage: by default 0 s, in the full test 5 s and 90 s.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod cluster;
 mod operator;
@@ -15,31 +15,31 @@ use rpc_client::{Client, ClientConfig};
 use tests::{
     ledger::{LEDGER, LedgerClient},
     load::{Kind, Load, until_ready},
-    nacos::{Listed, NacosServer},
+    nacos::{ListedInstance, NacosServer},
     process::Provider,
     relay::free_address,
 };
 
-/// How many call at once.
+/// The number of concurrent callers.
 const CALLERS: usize = 16;
 
-/// More than anything takes.
+/// The limit of every wait; far longer than any of them takes.
 const LONG: Duration = Duration::from_secs(150);
 
-/// Defines a test for each of these kinds of server from a function.
+/// Defines one test of a function for each of these server kinds.
 macro_rules! on_servers {
     ($test:ident: $($name:ident $kind:ident),*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            if tests::nacos::Kind::$kind.is_available() {
-                $test(tests::nacos::Kind::$kind).await;
+            if tests::nacos::ServerKind::$kind.is_available() {
+                $test(tests::nacos::ServerKind::$kind).await;
             }
         })*
     };
 }
 use on_servers;
 
-/// A provider of the ledger.
+/// Starts a provider of the ledger service.
 async fn ledger(registry: &str, directory: &Path) -> Provider {
     Provider::start_ledger(env!("CARGO_BIN_EXE_tests-provider"), registry, free_address(), directory).await
 }
@@ -50,7 +50,7 @@ async fn client(registry: &str) -> Client {
     Client::builder().registry(registry).config(config).build().unwrap()
 }
 
-/// Begins calls of the ledger, and returns once each of these providers has answered.
+/// Starts calls of the ledger service, and waits until each of these providers has answered.
 async fn load(client: &Client, providers: &[SocketAddr]) -> Load {
     drop(LedgerClient::new(client.clone()).look_up(0).timeout(Duration::from_millis(1)).await);
     until_ready(client, providers).await;
@@ -59,18 +59,18 @@ async fn load(client: &Client, providers: &[SocketAddr]) -> Load {
     load
 }
 
-/// Waits until the server lists each of these addresses once, and no other.
+/// Waits until the server lists each of these addresses once, and no others.
 async fn until_listed(server: &NacosServer, addresses: &[SocketAddr]) {
     let mut wanted = addresses.to_vec();
     wanted.sort();
-    let same = |listed: &[Listed]| listed.iter().map(Listed::address).eq(wanted.iter().copied());
+    let same = |listed: &[ListedInstance]| listed.iter().map(ListedInstance::address).eq(wanted.iter().copied());
     let waited = tokio::time::timeout(LONG, server.wait_for(&LEDGER, same)).await;
     if waited.is_err() {
-        panic!("{wanted:?} are wanted, and listed are {:?}", server.instances(&LEDGER).await);
+        panic!("the server lists {:?}, expected {wanted:?}", server.instances(&LEDGER).await);
     }
 }
 
-/// Ends the calls, none of which may have failed.
+/// Ends the calls, and checks that none failed.
 async fn end(load: Load) {
     let tally = load.end().await;
     eprintln!("{}", tally.line());

@@ -1,4 +1,4 @@
-//! An operator's changes to an instance, as the walk-through of docs/NACOS.md describes them.
+//! Changes of an operator to an instance, as in the walk-through of docs/NACOS.md.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use rpc_client::Client;
 use rpc_core::ServiceId;
 use tests::{
     in_time,
-    nacos::{Kind, Listed, NacosServer},
+    nacos::{ListedInstance, NacosServer, ServerKind},
     process::Provider,
 };
 
@@ -20,7 +20,7 @@ use super::{LONG, client, on_servers};
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 
-/// A server, two providers that write logs, and a consumer.
+/// A server, two providers with log files, and a consumer.
 struct Scene {
     server: NacosServer,
     providers: [Provider; 2],
@@ -30,7 +30,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(kind: Kind) -> Self {
+    async fn new(kind: ServerKind) -> Self {
         let server = NacosServer::start_kind(kind).await;
         let logs = tempfile::tempdir().unwrap();
         let [one, other] = ["0", "1"].map(|name| logs.path().join(name));
@@ -46,7 +46,7 @@ impl Scene {
         self.providers[provider].address()
     }
 
-    /// How many of `calls` each provider answers.
+    /// Makes `calls` calls, and returns how many of them each provider answers.
     async fn shares(&self, calls: usize) -> [usize; 2] {
         let mut shares = [0; 2];
         for _ in 0..calls {
@@ -57,7 +57,7 @@ impl Scene {
         shares
     }
 
-    /// Waits until calls reach exactly these providers, and returns how long that takes.
+    /// Waits until calls reach exactly these providers; returns the time that it took.
     async fn until_called(&self, wanted: [bool; 2]) -> Duration {
         let begun = Instant::now();
         let reached = async {
@@ -69,10 +69,10 @@ impl Scene {
         begun.elapsed()
     }
 
-    /// Changes the first provider's instance as an operator does.
-    async fn change(&self, change: impl FnOnce(&mut Listed)) -> Listed {
+    /// Changes the first provider's instance like an operator; returns the changed instance.
+    async fn change(&self, change: impl FnOnce(&mut ListedInstance)) -> ListedInstance {
         let listed = self.listed().await;
-        let mut instance = listed.unwrap_or_else(|| Listed {
+        let mut instance = listed.unwrap_or_else(|| ListedInstance {
             ip: self.address(0).ip().to_string(),
             port: self.address(0).port(),
             weight: 1.0,
@@ -85,12 +85,12 @@ impl Scene {
         instance
     }
 
-    /// The first provider's instance as the server lists it.
-    async fn listed(&self) -> Option<Listed> {
+    /// Returns the first provider's instance, if the server lists it.
+    async fn listed(&self) -> Option<ListedInstance> {
         self.server.instances(&GREETER).await.into_iter().find(|listed| listed.address() == self.address(0))
     }
 
-    async fn until_listed(&self, wanted: impl Fn(Option<&Listed>) -> bool) {
+    async fn until_listed(&self, wanted: impl Fn(Option<&ListedInstance>) -> bool) {
         in_time(async {
             while !wanted(self.listed().await.as_ref()) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -99,32 +99,33 @@ impl Scene {
         .await;
     }
 
-    /// How often the log of the first provider has these words about the service.
-    fn logged(&self, words: &str) -> usize {
+    /// Returns the number of lines in the first provider's log with this message about the service.
+    fn logged(&self, message: &str) -> usize {
         let log = std::fs::read_to_string(self.log()).unwrap();
-        log.lines().filter(|line| line.contains(words) && line.contains("demo.Greeter:1.0")).count()
+        log.lines().filter(|line| line.contains(message) && line.contains("demo.Greeter:1.0")).count()
     }
 
     fn log(&self) -> std::path::PathBuf {
         Path::new(self.logs.path()).join("0")
     }
 
-    async fn until_logged(&self, words: &str, times: usize) {
+    async fn until_logged(&self, message: &str, times: usize) {
         let logged = async {
-            while self.logged(words) < times {
+            while self.logged(message) < times {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let waited = tokio::time::timeout(LONG, logged).await;
-        waited.unwrap_or_else(|_| panic!("{words:?} is not logged: {}", std::fs::read_to_string(self.log()).unwrap()));
+        waited
+            .unwrap_or_else(|_| panic!("the log has no {message:?}: {}", std::fs::read_to_string(self.log()).unwrap()));
     }
 }
 
-async fn operator_changes_are_honoured(kind: Kind) {
+async fn operator_changes_take_effect(kind: ServerKind) {
     let scene = Scene::new(kind).await;
     let started = scene.listed().await.unwrap().metadata["started"].clone();
 
-    // Disabled: no calls, although the connection answers. Its provider says so once.
+    // Disabled: no calls, although the connection answers. The provider logs it once.
     let disabled = scene.change(|instance| instance.enabled = false).await;
     let ended = scene.until_called([false, true]).await;
     scene.until_logged("an operator may have disabled this instance", 1).await;
@@ -134,7 +135,7 @@ async fn operator_changes_are_honoured(kind: Kind) {
     assert!(scene.logged("registered but not listed") >= 1);
 
     // Enabled: called again.
-    let enabled = Listed { enabled: true, ..disabled };
+    let enabled = ListedInstance { enabled: true, ..disabled };
     scene.server.administer(&GREETER, &enabled).await;
     let resumed = scene.until_called([true, true]).await;
     scene.until_logged("listed again", 1).await;
@@ -145,27 +146,28 @@ async fn operator_changes_are_honoured(kind: Kind) {
     let drained = scene.until_called([false, true]).await;
     scene.until_listed(|listed| listed.is_some_and(|listed| listed.weight == 0.0)).await;
 
-    // Weight 5: five of six calls. Its provider says that it keeps the weight.
+    // Weight 5: five of six calls. The provider logs that it keeps the weight.
     scene.change(|instance| instance.weight = 5.0).await;
     scene.until_called([true, true]).await;
     scene.until_logged("listed with another weight, which is kept", 1).await;
     let [heavy, light] = scene.shares(1200).await;
     assert!((850..=1100).contains(&heavy), "{heavy} and {light}");
 
-    // Metadata: listed with the provider's own, and it goes on being called.
+    // Metadata: the server merges it with the provider's metadata, and calls continue.
     scene.change(|instance| _ = instance.metadata.insert("zone".to_owned(), "b".to_owned())).await;
-    let merged = |listed: &Listed| listed.metadata.get("zone").is_some_and(|zone| zone == "b");
+    let merged = |listed: &ListedInstance| listed.metadata.get("zone").is_some_and(|zone| zone == "b");
     scene.until_listed(|listed| listed.is_some_and(merged)).await;
     assert_eq!(scene.listed().await.unwrap().metadata["started"], started);
     scene.until_called([true, true]).await;
 
     eprintln!(
-        "{kind:?}: calls ended {ended:?} after disabling, came back {resumed:?} after enabling, ended {drained:?} after weight 0"
+        "{kind:?}: calls ended {ended:?} after disabling, resumed {resumed:?} after enabling, ended {drained:?} \
+         after weight 0"
     );
 }
 
-/// One that is the only provider too.
-async fn disabled_providers_are_not_called(kind: Kind) {
+/// Disables all providers: calls fail, although the providers would answer.
+async fn disabled_providers_receive_no_calls(kind: ServerKind) {
     let scene = Scene::new(kind).await;
     for provider in &scene.providers {
         let mut listed = scene.server.instances(&GREETER).await;
@@ -175,7 +177,7 @@ async fn disabled_providers_are_not_called(kind: Kind) {
     }
     let error = tests::until_error(
         async || {
-            // One call after the other, without a loop that takes all of the processor.
+            // The pause keeps the loop from occupying a processor.
             tokio::time::sleep(Duration::from_millis(20)).await;
             scene.greeter.hello("Bo".to_owned()).await.map_err(|error| error.to_string())
         },
@@ -185,14 +187,14 @@ async fn disabled_providers_are_not_called(kind: Kind) {
     assert!(error.contains(&scene.server.url()) && error.contains("Unavailable"), "{error}");
 }
 
-on_servers! { operator_changes_are_honoured:
-    operator_of_r_nacos_is_honoured RNacos,
-    operator_of_official_2_is_honoured Official2,
-    operator_of_official_3_is_honoured Official3
+on_servers! { operator_changes_take_effect:
+    operator_changes_take_effect_on_r_nacos RNacos,
+    operator_changes_take_effect_on_official_2 Official2,
+    operator_changes_take_effect_on_official_3 Official3
 }
 
-on_servers! { disabled_providers_are_not_called:
-    only_providers_disabled_in_r_nacos_are_not_called RNacos,
-    only_providers_disabled_in_official_2_are_not_called Official2,
-    only_providers_disabled_in_official_3_are_not_called Official3
+on_servers! { disabled_providers_receive_no_calls:
+    disabled_providers_on_r_nacos_receive_no_calls RNacos,
+    disabled_providers_on_official_2_receive_no_calls Official2,
+    disabled_providers_on_official_3_receive_no_calls Official3
 }

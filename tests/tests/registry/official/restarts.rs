@@ -1,19 +1,19 @@
-//! A server that is killed and started again under load.
+//! A server that is killed and restarted under load.
 
 use std::time::{Duration, Instant};
 
 use tests::{
     load::seconds,
-    nacos::{Kind, NacosServer},
+    nacos::{NacosServer, ServerKind},
     process::Provider,
 };
 
 use super::{client, end, ledger, load, on_servers, until_listed};
 
-/// How often the server is killed.
+/// The number of restarts.
 const RESTARTS: usize = 3;
 
-async fn restarts_fail_no_call(kind: Kind) {
+async fn restarts_fail_no_call(kind: ServerKind) {
     let directory = tempfile::tempdir().unwrap();
     let mut server = NacosServer::start_kind(kind).await;
     let mut providers: Vec<Provider> = Vec::new();
@@ -30,28 +30,28 @@ async fn restarts_fail_no_call(kind: Kind) {
         server.restart().await;
         let ready = Instant::now();
         until_listed(&server, &addresses).await;
-        eprintln!("{kind:?}, restart {restart}: all listed {:?} after the server was ready", ready.elapsed());
+        eprintln!("{kind:?}, restart {restart}: all instances listed {:?} after the server was ready", ready.elapsed());
         load.until_answers(&addresses, 1000).await;
     }
-    // A provider that starts now is found, and nobody is listed twice.
+    // The client discovers a new provider, and the server lists each provider once.
     let new = ledger(&server.url(), directory.path()).await;
     load.until_answers(&[new.address()], 100).await;
     until_listed(&server, &[addresses, vec![new.address()]].concat()).await;
     end(load).await;
 }
 
-/// `registered` means that the registry has confirmed it.
+/// The log message `registered` states that the registry has confirmed the registration.
 #[tokio::test]
-async fn late_registrations_are_logged_when_confirmed() {
+async fn provider_logs_late_registrations_once_confirmed() {
     let logs = tempfile::tempdir().unwrap();
     let log = logs.path().join("log");
-    let mut server = NacosServer::absent(Kind::RNacos);
+    let mut server = NacosServer::stopped(ServerKind::RNacos);
     let _provider = Provider::start_logging(&server.url(), &log).await;
-    let until_logged = async |words: &str, more: &str| {
+    let until_logged = async |message: &str, field: &str| {
         let logged = async {
             loop {
                 let text = std::fs::read_to_string(&log).unwrap();
-                if text.lines().any(|line| line.contains(words) && line.contains(more)) {
+                if text.lines().any(|line| line.contains(message) && line.contains(field)) {
                     return text;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
