@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test should show where it stopped")]
 
 mod architecture;
+mod build_weight;
 mod constants;
 mod cycles;
 mod documents;

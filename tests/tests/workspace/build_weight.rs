@@ -1,0 +1,46 @@
+//! What users compile: the crates of a contract and of the quickstart; and that no planted bug is left in production code.
+
+use std::{collections::BTreeSet, process::Command};
+
+use crate::sources::root;
+
+/// The crates that `cargo tree` lists, with build dependencies, each once.
+fn tree(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--prefix", "none", "--edges", "normal,build"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn contract_crate_compiles_at_most_25_crates() {
+    let crates = tree(&["--package", "contracts"]);
+    assert!(crates.contains("rpc-core") && crates.contains("serde_json"), "{crates:?}");
+    assert!(crates.len() <= 25, "{} crates: {crates:?}", crates.len());
+}
+
+/// Without `--package`, as in `cargo run --bin quickstart`: cargo unifies the features of all default members.
+#[test]
+fn quickstart_compiles_no_heavy_dependency() {
+    let crates = tree(&[]);
+    assert!(crates.contains("quickstart") && crates.contains("rpc-client"), "{crates:?}");
+    for heavy in ["argon2", "nacos-sdk", "redis", "redb", "rpc-im", "rustls", "tokio-tungstenite", "url", "zstd"] {
+        assert!(!crates.contains(heavy), "the default members compile {heavy}");
+    }
+}
+
+#[test]
+fn planted_bugs_patch_applies() {
+    let git = |arguments: &[&str]| Command::new("git").args(arguments).current_dir(root()).output();
+    match git(&["rev-parse", "--is-inside-work-tree"]) {
+        Ok(output) if output.status.success() => {}
+        _ => return println!("SKIPPED: needs git and a repository"),
+    }
+    let output = git(&["apply", "--check", "tests/planted-bugs.patch"]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
