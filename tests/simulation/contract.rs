@@ -1,4 +1,4 @@
-//! The contracts of the two simulated services, and [`RecordingService`], which implements both and records each execution.
+//! The contracts of the two simulated services, and [`RecordingService`], which implements both.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Simulates three servers, three clients, an unreliable registry and a faulty network in one thread.
 //!
-//! Time, random numbers and the network are simulated, so that the seed determines all events and a failure can be replayed.
+//! Time, random numbers and the network are simulated: the seed determines all events, and a failure can be replayed.
 //!
 //! | topic | module |
 //! |---|---|

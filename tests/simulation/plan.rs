@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) settled: Duration,
 }
 
-/// A fault of a server, of the path between a client (first number) and a server, or of the list that a client receives.
+/// A fault of a server, of the path between a client (first number) and a server, or of a client's list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Incident {
     /// Drops all messages in both directions, including those under way.

@@ -56,8 +56,8 @@ impl SimServer {
 
     /// Serves until it is drained or killed.
     ///
-    /// A kill drops the server's future: turmoil's own crash drops the tasks of a runtime in an order that depends on the
-    /// number of earlier tasks in the process, and the order in which sockets close is an event of the simulation.
+    /// A kill drops the server's future: turmoil's own crash drops the tasks of a runtime in an order that depends on
+    /// the number of earlier tasks in the process, and the order in which sockets close is an event of the simulation.
     pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
         tokio::select! {
             biased;
