@@ -1,7 +1,7 @@
-//! [`RawPeer`]: one end of a connection that speaks bytes, to say what no client and no server of ours would.
+//! [`RawPeer`]: one end of a connection that sends arbitrary bytes, including those that msnb itself never sends.
 //!
-//! It is written from docs/PROTOCOL.md alone and shares nothing with the frames, heads and limits of rpc-core: what both get
-//! wrong in the same way, no test would find.
+//! It implements docs/PROTOCOL.md independently of the frames, heads and limits of rpc-core: a shared mistake would escape
+//! the tests.
 
 use std::{io, net::SocketAddr};
 
@@ -12,21 +12,23 @@ use tokio::{
 
 use crate::in_time;
 
-/// One end of a connection that says whatever a test wants.
+/// One end of a connection that sends any bytes of a test's choice.
 ///
-/// Methods without a `Result` panic when they fail or take too long: a test has nothing else to do then.
+/// # Panics
+///
+/// Methods that do not return a `Result` panic if they fail or exceed the time limit of [`in_time`].
 pub struct RawPeer {
     reader: RawReader,
     writer: RawWriter,
 }
 
-/// The half of a [`RawPeer`] that receives.
+/// The receiving half of a [`RawPeer`].
 pub struct RawReader {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     buffer: Vec<u8>,
 }
 
-/// The half of a [`RawPeer`] that sends. Dropped, it closes the sending side.
+/// The sending half of a [`RawPeer`]. Dropping it closes the sending side.
 pub struct RawWriter {
     stream: Box<dyn AsyncWrite + Send + Unpin>,
 }
@@ -37,7 +39,7 @@ impl RawPeer {
         Self::over(in_time(TcpStream::connect(address)).await.expect("the server listens"))
     }
 
-    /// Takes the next connection of a client.
+    /// Accepts the next connection of a client.
     pub async fn accept(listener: &TcpListener) -> Self {
         Self::over(in_time(listener.accept()).await.expect("a client connects").0)
     }
@@ -48,7 +50,7 @@ impl RawPeer {
         Self::of(reader, writer)
     }
 
-    /// Speaks over what is there already, which need not be plain TCP.
+    /// Uses an established stream, which need not be plain TCP.
     pub fn through(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self::of(reader, writer)
@@ -59,52 +61,52 @@ impl RawPeer {
         Self { reader, writer: RawWriter { stream: Box::new(writer) } }
     }
 
-    /// Sends these bytes.
+    /// Sends `bytes`.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         in_time(self.writer.send(bytes.as_ref())).await.expect("the connection is open");
     }
 
-    /// Sends a frame, and receives the next.
+    /// Sends `frame` and returns the next frame that arrives.
     pub async fn ask(&mut self, frame: &RawFrame) -> RawFrame {
         self.send(frame.to_bytes()).await;
         self.receive().await
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub async fn receive(&mut self) -> RawFrame {
-        self.reader.receive().await.expect("a frame comes before the end")
+        self.reader.receive().await.expect("a frame arrives before the end")
     }
 
-    /// The next frame; `None` at the end of the connection.
+    /// Returns the next frame, or `None` at the end of the connection.
     pub async fn try_receive(&mut self) -> Option<RawFrame> {
         self.reader.receive().await
     }
 
-    /// Waits until the other end has closed the connection, without a frame before.
+    /// Waits until the other end closes the connection, and panics if a frame arrives first.
     pub async fn expect_end(&mut self) {
-        assert_eq!(self.reader.receive().await, None, "the connection should be closed");
+        assert_eq!(self.reader.receive().await, None, "the connection is closed");
     }
 
-    /// Closes the sending side only.
+    /// Closes only the sending side.
     pub async fn finish_sending(&mut self) {
         self.writer.stream.shutdown().await.expect("the connection is open");
     }
 
-    /// Both halves, to send and receive at the same time.
+    /// Splits the peer into halves that can send and receive concurrently.
     pub fn into_split(self) -> (RawReader, RawWriter) {
         (self.reader, self.writer)
     }
 }
 
 impl RawReader {
-    /// The next frame; `None` at the end of the connection, in order or not.
+    /// Returns the next frame, or `None` after an orderly or abrupt end of the connection.
     pub async fn receive(&mut self) -> Option<RawFrame> {
         in_time(async {
             loop {
-                if let Some(frame) = self.cut() {
+                if let Some(frame) = self.take_frame() {
                     return Some(frame);
                 }
-                // A reset is how a connection ends whose peer did not read all that it was sent.
+                // The connection ends with a reset if the peer closed it before it read all received bytes.
                 if matches!(self.stream.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
                     return None;
                 }
@@ -113,11 +115,11 @@ impl RawReader {
         .await
     }
 
-    fn cut(&mut self) -> Option<RawFrame> {
+    fn take_frame(&mut self) -> Option<RawFrame> {
         let header: [u8; 16] = *self.buffer.first_chunk()?;
         assert_eq!(header[..5], *b"msnb\x01", "magic and version");
         let length = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) as usize;
-        assert!(length >= 16, "a full length of {length}");
+        assert!(length >= 16, "the full length is {length}, the minimum is 16");
         let frame: Vec<u8> = self.buffer.get(..length)?.to_vec();
         self.buffer.drain(..length);
         let [.., kind, codec, compression, i0, i1, i2, i3] = header;
@@ -127,94 +129,94 @@ impl RawReader {
 }
 
 impl RawWriter {
-    /// Sends these bytes.
+    /// Sends `bytes`.
     ///
     /// # Errors
     ///
-    /// The other end has closed the connection.
+    /// Returns an error if the other end has closed the connection.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 }
 
-/// A frame, legal or not.
+/// A frame, valid or invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawFrame {
-    /// The number of its type.
+    /// Number of the frame type.
     pub kind: u8,
-    /// The number of the payload's codec.
+    /// Number of the payload's codec.
     pub codec: u8,
-    /// The number of the payload's compression.
+    /// Number of the payload's compression.
     pub compression: u8,
-    /// The call that it belongs to.
+    /// Id of the call that the frame belongs to.
     pub id: u32,
-    /// What follows the header.
+    /// Bytes after the header.
     pub body: Vec<u8>,
 }
 
 impl RawFrame {
-    /// The type of a call.
+    /// Frame type of a call.
     pub const REQUEST: u8 = 1;
-    /// The type of an answer.
+    /// Frame type of an answer.
     pub const RESPONSE: u8 = 2;
-    /// The type of a heartbeat.
+    /// Frame type of a heartbeat.
     pub const PING: u8 = 3;
-    /// The type of an answer to a heartbeat.
+    /// Frame type of the answer to a heartbeat.
     pub const PONG: u8 = 4;
-    /// The type that gives a call up.
+    /// Frame type that cancels a call.
     pub const CANCEL: u8 = 5;
-    /// The type that says that no new calls are taken.
+    /// Frame type that announces that the sender accepts no new calls.
     pub const GOAWAY: u8 = 6;
-    /// The type of one item of a stream.
+    /// Frame type of one item of a stream.
     pub const ITEM: u8 = 7;
-    /// The type by which a server asks for a token.
+    /// Frame type with which a server requests the proof of a token.
     pub const CHALLENGE: u8 = 64;
-    /// The type that proves it.
+    /// Frame type with which a client proves its token.
     pub const PROOF: u8 = 65;
 
-    /// A frame without a body.
+    /// Returns a frame without a body.
     pub fn empty(kind: u8, id: u32) -> Self {
         Self { kind, codec: 0, compression: 0, id, body: Vec::new() }
     }
 
-    /// A call whose arguments are JSON.
+    /// Returns a call with JSON arguments.
     pub fn request(id: u32, head: &RawHead, payload: impl AsRef<[u8]>) -> Self {
         Self { body: body(head, payload.as_ref()), ..Self::empty(Self::REQUEST, id).with_codec(JSON) }
     }
 
-    /// An answer whose result is JSON.
+    /// Returns an answer with a JSON result.
     pub fn response(id: u32, head: &RawHead, payload: impl AsRef<[u8]>) -> Self {
         Self { kind: Self::RESPONSE, ..Self::request(id, head, payload) }
     }
 
-    /// Sets the number of the codec.
+    /// Sets the codec number.
     #[must_use]
     pub fn with_codec(self, codec: u8) -> Self {
         Self { codec, ..self }
     }
 
-    /// Sets the number of the compression.
+    /// Sets the compression number.
     #[must_use]
     pub fn with_compression(self, compression: u8) -> Self {
         Self { compression, ..self }
     }
 
-    /// Sets all that follows the header.
+    /// Sets all bytes after the header.
     #[must_use]
     pub fn with_body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// The frame's bytes.
+    /// Encodes the frame.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let length = u32::try_from(16 + self.body.len()).expect("a frame that a length can say");
+        let length = u32::try_from(16 + self.body.len()).expect("the full length of the frame has 32 bits");
         let mut bytes = self.header(length).to_vec();
         bytes.extend_from_slice(&self.body);
         bytes
     }
 
-    /// The header's bytes with a full length that need not be true.
+    /// Encodes the header with an arbitrary full length.
     pub fn header(&self, full_length: u32) -> [u8; 16] {
         let [l0, l1, l2, l3] = full_length.to_be_bytes();
         let [i0, i1, i2, i3] = self.id.to_be_bytes();
@@ -222,7 +224,7 @@ impl RawFrame {
         [b'm', b's', b'n', b'b', 1, l0, l1, l2, l3, kind, codec, compression, i0, i1, i2, i3]
     }
 
-    /// The entries of the head: tags and values.
+    /// Returns the tags and values of the head's entries.
     pub fn head(&self) -> Vec<(u8, &[u8])> {
         let (mut head, _) = self.parts();
         let mut entries = Vec::new();
@@ -231,32 +233,32 @@ impl RawFrame {
             entries.push((*tag, value));
             head = rest;
         }
-        assert!(head.is_empty(), "half an entry in the head: {head:02x?}");
+        assert!(head.is_empty(), "the head ends inside an entry: {head:02x?}");
         entries
     }
 
-    /// The value of an entry of the head.
+    /// Returns the value of the first head entry with `tag`.
     pub fn entry(&self, tag: u8) -> Option<&[u8]> {
         self.head().into_iter().find(|(t, _)| *t == tag).map(|(_, value)| value)
     }
 
-    /// What follows the head.
+    /// Returns the bytes after the head.
     pub fn payload(&self) -> &[u8] {
         self.parts().1
     }
 
-    /// The payload as text.
+    /// Returns the payload as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(self.payload()).expect("the payload is text")
     }
 
-    /// The code and the message of the STATUS entry; 0 and nothing where there is none.
+    /// Returns the code and message of the STATUS entry, or 0 and an empty message without such an entry.
     pub fn status(&self) -> (u8, String) {
         match self.entry(RawHead::STATUS) {
             Some([code, message @ ..]) => {
                 (*code, String::from_utf8(message.to_vec()).expect("a status message is UTF-8"))
             }
-            Some([]) => panic!("a STATUS without a code"),
+            Some([]) => panic!("the STATUS entry has no code"),
             None => (0, String::new()),
         }
     }
@@ -272,34 +274,34 @@ impl RawFrame {
 pub struct RawHead(Vec<u8>);
 
 impl RawHead {
-    /// The tag of the route.
+    /// Tag of the route.
     pub const ROUTE: u8 = 1;
-    /// The tag of the time left.
+    /// Tag of the remaining time until the deadline.
     pub const TIMEOUT: u8 = 2;
-    /// The tag of the call flags.
+    /// Tag of the call flags.
     pub const CALL_FLAGS: u8 = 3;
-    /// The tag of the metadata.
+    /// Tag of the metadata.
     pub const METADATA: u8 = 4;
-    /// The tag of the status.
+    /// Tag of the status.
     pub const STATUS: u8 = 5;
-    /// The tag of the time to wait before a retry.
+    /// Tag of the delay before a retry.
     pub const RETRY_AFTER: u8 = 6;
-    /// The tag of the key by which a call is known again.
+    /// Tag of the key that identifies all attempts of a call.
     pub const IDEMPOTENCY_KEY: u8 = 8;
-    /// The tag that says that the call may have been sent before.
+    /// Tag that marks an attempt that may repeat an earlier one.
     pub const REPEAT: u8 = 10;
 
-    /// A head without an entry.
+    /// Returns a head without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A head with a route.
+    /// Returns a head with a route.
     pub fn route(route: &str) -> Self {
         Self::new().with(Self::ROUTE, route)
     }
 
-    /// A head with a status.
+    /// Returns a head with a status.
     pub fn status(code: u8, message: &str) -> Self {
         Self::new().with(Self::STATUS, [&[code], message.as_bytes()].concat())
     }
@@ -315,11 +317,11 @@ impl RawHead {
     }
 }
 
-/// The body of a frame with a head.
+/// Encodes the body of a frame with a head.
 fn body(head: &RawHead, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(head.0.len()).expect("a head's length has 16 bits");
     [&length.to_be_bytes(), &head.0[..], payload].concat()
 }
 
-/// The number of the codec JSON.
+/// Number of the JSON codec.
 const JSON: u8 = 3;

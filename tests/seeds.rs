@@ -1,25 +1,25 @@
-//! What fuzzers begin with: the golden frames of docs/PROTOCOL.md, and the attacks that the other tests make, one of each kind.
+//! Seeds of the fuzzers: the golden frames of docs/PROTOCOL.md, and one example of each attack of the other tests.
 
 use std::io::Write as _;
 
 use crate::raw_peer::{RawFrame, RawHead};
 
-/// The test vectors of docs/PROTOCOL.md.
+/// Returns the test vectors of docs/PROTOCOL.md.
 ///
 /// # Panics
 ///
-/// When the document has no vectors.
+/// Panics if the document has no vectors.
 pub fn golden() -> Vec<Vec<u8>> {
     let document = include_str!("../docs/PROTOCOL.md");
-    let (_, vectors) = document.split_once("\n## Test vectors\n").expect("the document has vectors");
+    let (_, vectors) = document.split_once("\n## Test vectors\n").expect("the document has test vectors");
     let blocks = vectors.split("```text\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
-    // The bytes of a line end at the first word that is none.
+    // The bytes of a line end at the first word that is not a byte.
     let byte = |word: &str| if word.len() == 2 { u8::from_str_radix(word, 16).ok() } else { None };
     blocks.map(|block| block.lines().flat_map(|line| line.split(' ').map_while(byte)).collect()).collect()
 }
 
-/// Sessions of a caller that means no good, against a server whose longest frame is `max_frame`.
-pub fn callers(max_frame: u32) -> Vec<Vec<u8>> {
+/// Returns sessions of a hostile caller for a server whose frame limit is `max_frame` bytes.
+pub fn caller_sessions(max_frame: u32) -> Vec<Vec<u8>> {
     let route = |method: &str| RawHead::route(&format!("test.Wire:1.0/{method}"));
     let call = |id, method: &str, arguments: &str| RawFrame::request(id, &route(method), arguments);
     let echo = |id| call(id, "echo", r#"{"text":"x"}"#);
@@ -30,7 +30,7 @@ pub fn callers(max_frame: u32) -> Vec<Vec<u8>> {
     };
     let frames = |frames: &[RawFrame]| frames.iter().flat_map(RawFrame::to_bytes).collect::<Vec<u8>>();
 
-    let mut seeds = frames_of_either(max_frame);
+    let mut seeds = sessions_of_either_end(max_frame);
     // Heads.
     seeds.extend((1..=12).map(|tag| frames(&[with(tag, &[1; 4]), echo(2)])));
     seeds.push(frames(&[
@@ -56,26 +56,26 @@ pub fn callers(max_frame: u32) -> Vec<Vec<u8>> {
         RawFrame::request(1, &route("note").with(RawHead::CALL_FLAGS, [1]), r#"{"text":"x"}"#),
         echo(2),
     ]));
-    // What proves nothing.
+    // Invalid proofs.
     seeds.extend(
         [0, 63, 64, 67, 128, 129]
             .map(|length| frames(&[RawFrame::empty(RawFrame::PROOF, 0).with_body(vec![b'a'; length]), echo(1)])),
     );
-    // Much to be written, and the overlong.
+    // Large answers, and frames over the limit.
     seeds.push(frames(&(1..9).map(|id| call(id, "zeros", r#"{"count":60000}"#)).collect::<Vec<_>>()));
     seeds.push(
         [&RawFrame::empty(RawFrame::REQUEST, 1).header(max_frame + 1)[..], &vec![0; max_frame as usize]].concat(),
     );
-    // Half a frame.
+    // An incomplete frame.
     seeds.push(echo(1).to_bytes()[..20].to_vec());
     for (codec, payload) in payloads() {
         for method in ["echo", "numbers", "nothings", "map", "bytes"] {
             seeds.push(frames(&[RawFrame::request(1, &route(method), &payload).with_codec(codec), echo(2)]));
         }
     }
-    for (compression, payload) in packed() {
-        let packed = RawFrame::request(1, &route("echo"), payload).with_compression(compression);
-        seeds.push(frames(&[packed.clone(), packed.with_codec(0), echo(2)]));
+    for (compression, payload) in compressed() {
+        let request = RawFrame::request(1, &route("echo"), payload).with_compression(compression);
+        seeds.push(frames(&[request.clone(), request.with_codec(0), echo(2)]));
     }
     seeds.push(frames(&[
         echo(1).with_codec(1),
@@ -86,9 +86,9 @@ pub fn callers(max_frame: u32) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Sessions of a callee that means no good; its calls have these ids.
-pub fn callees(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
-    let mut seeds = frames_of_either(max_frame);
+/// Returns sessions of a hostile server whose client's calls have `ids`.
+pub fn callee_sessions(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
+    let mut seeds = sessions_of_either_end(max_frame);
     let mut answers = Vec::new();
     for code in (0..=17).chain([32, 200]) {
         answers.push((RawHead::status(code, "why").with(RawHead::RETRY_AFTER, [0, 0, 0, 50]), 3, 0, b"\"x\"".to_vec()));
@@ -97,7 +97,7 @@ pub fn callees(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
         answers.push((RawHead::new().with(tag, b"\x01k\0\0"), 3, 0, b"\"x\"".to_vec()));
     }
     answers.extend(payloads().into_iter().map(|(codec, payload)| (RawHead::new(), codec, 0, payload)));
-    answers.extend(packed().into_iter().map(|(compression, payload)| (RawHead::new(), 3, compression, payload)));
+    answers.extend(compressed().into_iter().map(|(compression, payload)| (RawHead::new(), 3, compression, payload)));
     for (head, codec, compression, payload) in answers {
         let answer =
             |id: &u32| RawFrame::response(*id, &head, &payload).with_codec(codec).with_compression(compression);
@@ -114,8 +114,8 @@ pub fn callees(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// What neither end should get, or both.
-fn frames_of_either(max_frame: u32) -> Vec<Vec<u8>> {
+/// Returns sessions for both ends.
+fn sessions_of_either_end(max_frame: u32) -> Vec<Vec<u8>> {
     let ping = |body: usize| RawFrame::empty(RawFrame::PING, 1).with_body(vec![0; body]);
     let mut seeds = golden();
     seeds.push(golden().concat());
@@ -140,7 +140,7 @@ fn frames_of_either(max_frame: u32) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Payloads that are small and pretend to be large, deep or many: the number of the codec, and the bytes.
+/// Returns small payloads that announce large, deep or numerous values, each with its codec number.
 pub fn payloads() -> Vec<(u8, Vec<u8>)> {
     const DEEP: usize = 200;
     let mut payloads = Vec::new();
@@ -157,7 +157,7 @@ pub fn payloads() -> Vec<(u8, Vec<u8>)> {
     {
         payloads.push((3, text.into()));
     }
-    // A number with more digits than there are numbers.
+    // A number with more digits than any integer type has.
     payloads.push((3, format!(r#"{{"known":{}}}"#, "2".repeat(67)).into_bytes()));
     for open in [&[0x91][..], &[0x81, 0xa1, b'x'], &[0xdd, 255, 255, 255, 255], &[0xdf, 255, 255, 255, 255]] {
         payloads.push((5, open.to_vec()));
@@ -169,46 +169,48 @@ pub fn payloads() -> Vec<(u8, Vec<u8>)> {
     payloads
 }
 
-/// Compressed payloads: the number of the compression, and the bytes: whole, cut, longer, bombs, and a window that is too wide.
+/// Returns valid, truncated and doubled compressed payloads, and one with an excessive window.
+///
+/// Each has its compression number.
 ///
 /// # Panics
 ///
-/// When a library does not compress.
-pub fn packed() -> Vec<(u8, Vec<u8>)> {
-    let mut packed = Vec::new();
+/// Panics if a compression library fails.
+pub fn compressed() -> Vec<(u8, Vec<u8>)> {
+    let mut payloads = Vec::new();
     for plain in [br#"{"text":"x"}"#.repeat(3), vec![b'x'; 300 << 10], Vec::new()] {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        gzip.write_all(&plain).expect("a vector takes all");
+        gzip.write_all(&plain).expect("a write to a vector succeeds");
         let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
-        lz4.write_all(&plain).expect("a vector takes all");
+        lz4.write_all(&plain).expect("a write to a vector succeeds");
         for (number, whole) in [
-            (1, gzip.finish().expect("a vector takes all")),
-            (2, zstd::bulk::compress(&plain, 1).expect("it compresses")),
-            (3, lz4.finish().expect("a vector takes all")),
+            (1, gzip.finish().expect("a write to a vector succeeds")),
+            (2, zstd::bulk::compress(&plain, 1).expect("the compression succeeds")),
+            (3, lz4.finish().expect("a write to a vector succeeds")),
         ] {
-            packed.push((number, whole[..whole.len() - 1].to_vec()));
-            packed.push((number, [&whole[..], &whole].concat()));
-            packed.push((number, whole));
+            payloads.push((number, whole[..whole.len() - 1].to_vec()));
+            payloads.push((number, [&whole[..], &whole].concat()));
+            payloads.push((number, whole));
         }
     }
-    packed.push((2, vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]));
-    packed
+    payloads.push((2, vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]));
+    payloads
 }
 
-/// Payloads of a few KiB that grow to 20 MiB: the number of the compression, and the bytes.
+/// Returns payloads of a few KiB that decompress to 20 MiB, each with its compression number.
 ///
 /// # Panics
 ///
-/// When a library does not compress.
+/// Panics if a compression library fails.
 pub fn bombs() -> Vec<(u8, Vec<u8>)> {
     let plain = vec![0; 20 << 20];
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&plain).expect("a vector takes all");
+    gzip.write_all(&plain).expect("a write to a vector succeeds");
     let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
-    lz4.write_all(&plain).expect("a vector takes all");
+    lz4.write_all(&plain).expect("a write to a vector succeeds");
     vec![
-        (1, gzip.finish().expect("a vector takes all")),
-        (2, zstd::bulk::compress(&plain, 1).expect("it compresses")),
-        (3, lz4.finish().expect("a vector takes all")),
+        (1, gzip.finish().expect("a write to a vector succeeds")),
+        (2, zstd::bulk::compress(&plain, 1).expect("the compression succeeds")),
+        (3, lz4.finish().expect("a write to a vector succeeds")),
     ]
 }

@@ -1,4 +1,4 @@
-//! The contract `test.Wire:1.0`, and a server in this process that serves it.
+//! The contract `test.Wire:1.0`, and a server that serves it in the test's process.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -10,52 +10,52 @@ use tokio::sync::watch;
 
 use crate::{in_time, serving::Serving};
 
-/// Methods that tests need.
+/// Methods for tests of the wire protocol.
 #[rpc_service(name = "test.Wire", version = "1.0")]
 pub trait Wire {
-    /// Gives back what it gets.
+    /// Returns `text`.
     async fn echo(&self, text: String) -> String;
-    /// Ends only when its future is dropped.
+    /// Never completes; its future must be dropped.
     async fn wait(&self);
-    /// Ends when [`Listening::release`] says so.
+    /// Completes after [`Listening::release`].
     async fn until_released(&self) -> String;
-    /// As [`until_released`](Self::until_released), and runs once, however often it is sent.
+    /// Like [`until_released`](Self::until_released), but executes at most once across all attempts.
     #[rpc(once)]
     async fn once_released(&self) -> String;
-    /// A result of this many bytes.
+    /// Returns `count` zero bytes.
     async fn zeros(&self, count: usize) -> Bytes;
-    /// A note that nobody is told about.
+    /// Counts a note; the caller receives no answer.
     #[rpc(one_way)]
     async fn note(&self, text: String);
-    /// How often a note was taken.
+    /// Returns the number of notes so far.
     async fn notes(&self) -> usize;
-    /// How many entries the caller's metadata has.
+    /// Returns the number of entries in the caller's metadata.
     async fn metadata(&self) -> usize;
-    /// How many milliseconds the caller goes on waiting.
+    /// Returns the number of milliseconds until the caller's deadline.
     async fn remaining(&self) -> u64;
     /// Panics.
     async fn panic(&self);
 
-    /// The number of elements.
+    /// Returns the number of elements.
     async fn numbers(&self, list: Vec<u64>) -> usize;
-    /// The number of elements.
+    /// Returns the number of elements.
     async fn nothings(&self, list: Vec<()>) -> usize;
-    /// The number of entries.
+    /// Returns the number of entries.
     async fn map(&self, map: HashMap<u64, u64>) -> usize;
-    /// The number of bytes.
+    /// Returns the number of bytes.
     async fn bytes(&self, data: Bytes) -> usize;
-    /// Whether anything is nested.
+    /// Returns whether `nest` contains another [`Nest`].
     async fn nest(&self, nest: Nest) -> bool;
 }
 
-/// What contains itself.
+/// A recursive type.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Nest(Vec<Nest>);
 
-/// Keeps the contract [`Wire`].
+/// The implementation of [`Wire`].
 #[derive(Debug)]
 pub struct Wired {
-    /// How many handlers wait for ever.
+    /// Number of handlers that wait.
     waiting: watch::Sender<usize>,
     notes: watch::Sender<usize>,
     released: watch::Sender<bool>,
@@ -74,7 +74,7 @@ impl Wired {
     }
 }
 
-/// Counts a handler while it runs.
+/// Counts a handler as waiting until it is dropped.
 struct Waiter<'a>(&'a watch::Sender<usize>);
 
 impl Drop for Waiter<'_> {
@@ -96,7 +96,7 @@ impl Wire for Wired {
     async fn until_released(&self) -> String {
         let _waiter = self.waiter();
         let released = self.released.subscribe().wait_for(|released| *released).await.is_ok();
-        if released { "released".to_owned() } else { "forgotten".to_owned() }
+        if released { "released".to_owned() } else { "dropped".to_owned() }
     }
 
     async fn once_released(&self) -> String {
@@ -124,7 +124,7 @@ impl Wire for Wired {
     }
 
     async fn panic(&self) {
-        panic!("as the test asked")
+        panic!("the test requested a panic")
     }
 
     async fn numbers(&self, list: Vec<u64>) -> usize {
@@ -148,7 +148,7 @@ impl Wire for Wired {
     }
 }
 
-/// A server of [`Wire`] in this process. Dropped, it ends at once.
+/// A server of [`Wire`] in this process. Dropping it stops the server immediately.
 #[derive(Debug)]
 pub struct Listening {
     serving: Serving,
@@ -156,36 +156,36 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Serves on a free port of this machine.
+    /// Starts a server on a free port of this machine.
     pub async fn start(config: ServerConfig) -> Self {
         let wired = Arc::new(Wired::default());
         let server = Server::builder().service(WireServer::from_arc(Arc::clone(&wired))).config(config);
         Self { serving: Serving::start(server).await, wired }
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.serving.address()
     }
 
-    /// Waits until this many handlers wait.
+    /// Waits until exactly `count` handlers wait.
     pub async fn until_waiting(&self, count: usize) {
         let mut waiting = self.wired.waiting.subscribe();
-        drop(in_time(waiting.wait_for(|waiting| *waiting == count)).await.expect("the wired is there"));
+        drop(in_time(waiting.wait_for(|waiting| *waiting == count)).await.expect("the service is alive"));
     }
 
-    /// Lets the handlers of [`Wire::until_released`] end.
+    /// Completes the handlers of [`Wire::until_released`].
     pub fn release(&self) {
         self.wired.released.send_replace(true);
     }
 
-    /// Asks the server to drain.
+    /// Starts the server's drain.
     pub fn drain(&mut self) {
         self.serving.stop();
     }
 
     /// Waits until the server has ended.
     pub async fn ended(mut self) {
-        self.serving.ended().await.expect("the server ends in order");
+        self.serving.ended().await.expect("the server ends without an error");
     }
 }

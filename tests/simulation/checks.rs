@@ -1,4 +1,4 @@
-//! What must hold after a run, whatever happened in it.
+//! Checks the properties that must hold after every run.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,104 +6,115 @@ use rpc_core::{Code, Delivery};
 
 use super::{
     connections,
-    contract::Kind,
-    history::{Called, Ending, Events, Execution},
+    final_state::FinalState,
+    history::{CallOutcome, CallRecord, Events, Execution},
     plan::NODES,
-    run::Truth,
+    services::Kind,
 };
 
-/// What should have held and did not.
-pub(crate) fn check(events: &Events, truth: &Truth) -> Vec<String> {
-    let mut violations = events.faults.clone();
-    let mut executions: BTreeMap<u64, Vec<&Execution>> = BTreeMap::new();
+/// Returns the violated properties.
+pub(crate) fn check(events: &Events, state: &FinalState) -> Vec<String> {
+    let mut violations = events.violations.clone();
+    let mut by_nonce: BTreeMap<u64, Vec<&Execution>> = BTreeMap::new();
     for execution in &events.executions {
-        executions.entry(execution.nonce).or_default().push(execution);
+        by_nonce.entry(execution.nonce).or_default().push(execution);
     }
     for (nonce, call) in events.calls.iter().enumerate() {
-        let runs = executions.get(&(nonce as u64)).map_or(&[][..], |runs| runs);
-        let broken =
-            call_is_right(nonce as u64, call, runs).into_iter().chain(was_sent_where_listed(call, runs, events));
-        violations.extend(broken.map(|what| format!("call {nonce}: {what}: {call:?}, ran {runs:?}")));
+        let executions = by_nonce.get(&(nonce as u64)).map_or(&[][..], Vec::as_slice);
+        let violated = violations_of_call(nonce as u64, call, executions)
+            .into_iter()
+            .chain(unlisted_execution(call, executions, events));
+        violations.extend(violated.map(|what| format!("call {nonce}: {what}: {call:?}, executions {executions:?}")));
     }
-    violations.extend(everyone_serves(events, truth));
-    violations.extend(endpoints_are_those_listed(events, truth));
+    violations.extend(servers_without_calls(events, state));
+    violations.extend(endpoint_differences(events, state));
     violations.extend(connections::check(events));
-    if events.held > 0 {
-        violations.push(format!("servers hold {} connections of clients that are gone", events.held));
+    if events.server_connections > 0 {
+        violations.push(format!("servers hold {} connections of closed clients", events.server_connections));
     }
     violations
 }
 
-fn call_is_right(nonce: u64, call: &Called, runs: &[&Execution]) -> Vec<&'static str> {
-    let mut broken = Vec::new();
+fn violations_of_call(nonce: u64, call: &CallRecord, executions: &[&Execution]) -> Vec<&'static str> {
+    let mut violated = Vec::new();
     let mut claim = |holds: bool, what| {
         if !holds {
-            broken.push(what);
+            violated.push(what);
         }
     };
-    claim(runs.len() <= call.kind.most_runs(), "it ran more often than it may");
-    claim(runs.iter().all(|run| run.which == call.which), "it ran as a call of another service");
-    let Some((ended, ending)) = &call.end else {
+    claim(executions.len() <= call.kind.max_executions(), "it executed too often");
+    claim(
+        executions.iter().all(|execution| execution.service == call.service),
+        "it executed as a call of another service",
+    );
+    let Some((ended, outcome)) = &call.end else {
         claim(false, "it did not end");
-        return broken;
+        return violated;
     };
     claim(*ended <= call.deadline + SLACK, "it ended after its deadline");
-    match ending {
-        Ending::Answered { nonce: answered, whole } => {
-            claim(answered.is_none_or(|answered| answered == nonce), "it got the answer to another call");
-            claim(*whole, "its answer is not whole");
-            let done = runs.iter().any(|run| run.ended.is_some_and(|at| at <= *ended + SLACK));
-            claim(done || call.kind == Kind::OneWay, "it was answered and did not run");
+    match outcome {
+        CallOutcome::Answered { nonce: answered, whole } => {
+            claim(answered.is_none_or(|answered| answered == nonce), "it received the answer of another call");
+            claim(*whole, "its answer is incomplete");
+            let done = executions.iter().any(|execution| execution.ended.is_some_and(|at| at <= *ended + SLACK));
+            claim(done || call.kind == Kind::OneWay, "it was answered and did not execute");
         }
-        Ending::Failed { code, delivery, .. } => {
-            claim(*delivery != Delivery::NotExecuted || runs.is_empty(), "it was said not to be sent, and it ran");
+        CallOutcome::Failed { code, delivery, .. } => {
+            claim(
+                *delivery != Delivery::NotExecuted || executions.is_empty(),
+                "it was reported as not executed, and it executed",
+            );
             let expected = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted].contains(code);
-            claim(expected, "it failed in a way that nothing here explains");
-            claim(!call.must_succeed, "nothing stood in its way, and it failed");
+            claim(expected, "no fault of the simulation explains its error code");
+            claim(!call.must_succeed, "it failed without an obstacle");
         }
-        Ending::Dropped => {}
+        CallOutcome::Dropped => {}
     }
-    broken
+    violated
 }
 
-fn was_sent_where_listed(call: &Called, runs: &[&Execution], events: &Events) -> Option<&'static str> {
-    let listed = |run: &Execution| {
-        let mut pushes = events.pushes.iter().filter(|push| push.client == call.client && push.which == call.which);
-        pushes.any(|push| push.at <= run.at && push.list.contains(&run.server))
+fn unlisted_execution(call: &CallRecord, executions: &[&Execution], events: &Events) -> Option<&'static str> {
+    let listed = |execution: &Execution| {
+        let mut pushes = events.pushes.iter().filter(|push| push.client == call.client && push.service == call.service);
+        pushes.any(|push| push.at <= execution.at && push.list.contains(&execution.server))
     };
-    runs.iter().any(|run| !listed(run)).then_some("it ran where the registry never listed its service")
+    executions
+        .iter()
+        .any(|execution| !listed(execution))
+        .then_some("it executed on a server for which the registry never listed the service")
 }
 
-/// When all is well, all that live are called.
-fn everyone_serves(events: &Events, truth: &Truth) -> Vec<String> {
-    let called = |which, server| {
-        let mut runs = events.executions.iter().filter(|run| events.calls[run.nonce as usize].must_succeed);
-        runs.any(|run| (run.which, run.server) == (which, server))
+/// After the repair, every listed, running server receives calls.
+fn servers_without_calls(events: &Events, state: &FinalState) -> Vec<String> {
+    let called = |service, server| {
+        let mut executions =
+            events.executions.iter().filter(|execution| events.calls[execution.nonce as usize].must_succeed);
+        executions.any(|execution| (execution.service, execution.server) == (service, server))
     };
-    let listed = truth.listed.iter().flat_map(|(which, list)| list.iter().map(move |server| (*which, *server)));
-    let idle = listed.filter(|(which, server)| truth.dead != Some(*server) && !called(*which, *server));
-    idle.map(|(which, server)| format!("{server} lives, is listed for {which:?}, and is never called")).collect()
+    let listed = state.listed.iter().flat_map(|(service, list)| list.iter().map(move |server| (*service, *server)));
+    let idle = listed.filter(|(service, server)| state.dead != Some(*server) && !called(*service, *server));
+    idle.map(|(service, server)| format!("{server} runs, is listed for {service:?}, and receives no calls")).collect()
 }
 
-/// When all is well, clients know those whom the registry lists, and no others; and nothing is in flight.
-fn endpoints_are_those_listed(events: &Events, truth: &Truth) -> Vec<String> {
-    let all = truth.listed.iter().flat_map(|(_, list)| list.clone());
-    let mut listed: Vec<_> = all.filter(|one| Some(*one) != truth.dead).collect();
+/// After the repair, each client has exactly the listed endpoints, and no call is in flight.
+fn endpoint_differences(events: &Events, state: &FinalState) -> Vec<String> {
+    let all = state.listed.iter().flat_map(|(_, list)| list.clone());
+    let mut listed: Vec<_> = all.filter(|one| Some(*one) != state.dead).collect();
     listed.sort_unstable();
     listed.dedup();
     let mut violations = Vec::new();
     for client in 0..NODES {
-        let seen = events.endpoints.iter().filter(|(number, ..)| *number == client);
-        let (addresses, states): (Vec<_>, Vec<_>) = seen.map(|(_, address, state)| (*address, state)).unzip();
+        let endpoints = events.endpoints.iter().filter(|(number, ..)| *number == client);
+        let (addresses, states): (Vec<_>, Vec<_>) = endpoints.map(|(_, address, state)| (*address, state)).unzip();
         if addresses != listed {
-            violations.push(format!("client {client} knows {addresses:?} {states:?}, listed are {listed:?}"));
+            violations.push(format!("client {client} has {addresses:?} {states:?}, listed are {listed:?}"));
         }
         if states.iter().any(|state| *state != "ready, 0 calls in flight") {
-            violations.push(format!("client {client} has not settled: {addresses:?} {states:?}"));
+            violations.push(format!("client {client} is not ready and idle: {addresses:?} {states:?}"));
         }
     }
     violations
 }
 
-/// Timers have a resolution, and clocks differ within a tick.
+/// Tolerance for the resolution of timers and for clock differences within a tick.
 const SLACK: Duration = Duration::from_millis(4);

@@ -1,79 +1,88 @@
-//! What must hold of the connections that clients make.
+//! Checks the properties of the connections that clients open.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::history::{Events, Link};
+use super::history::{ConnectionRecord, Events};
 
-/// What should have held and did not.
+/// Returns the violated properties.
 pub(crate) fn check(events: &Events) -> Vec<String> {
-    let mut pairs: BTreeMap<(usize, SocketAddr), Vec<&Link>> = BTreeMap::new();
-    for link in &events.links {
-        pairs.entry((link.client, link.address)).or_default().push(link);
+    let mut pairs: BTreeMap<(usize, SocketAddr), Vec<&ConnectionRecord>> = BTreeMap::new();
+    for connection in &events.connections {
+        pairs.entry((connection.client, connection.address)).or_default().push(connection);
     }
     let mut violations = Vec::new();
-    for links in pairs.values() {
-        violations
-            .extend(links.iter().filter(|link| link.ended.is_none()).map(|link| format!("never closed: {link:?}")));
-        violations.extend(one_at_a_time(links, events));
-        violations.extend(backs_off(links, events));
+    for connections in pairs.values() {
+        violations.extend(
+            connections
+                .iter()
+                .filter(|connection| connection.ended.is_none())
+                .map(|connection| format!("never closed: {connection:?}")),
+        );
+        violations.extend(one_at_a_time(connections, events));
+        violations.extend(backs_off(connections, events));
     }
     violations
 }
 
-/// At most one connection for each client and address, but for one that finishes what is in flight after the registry dropped
-/// the address, when it is listed again.
-fn one_at_a_time(links: &[&Link], events: &Events) -> Option<String> {
-    links.iter().enumerate().find_map(|(index, link)| {
-        let doubles = links[..index].iter().find(|earlier| {
-            let open = earlier.ended.is_none_or(|ended| ended > link.at);
-            open && !dropped_between(events, earlier, link)
+/// A client has at most one connection to an address.
+///
+/// Exception: after the registry removed the address and listed it again, the earlier connection may still complete its
+/// calls in flight.
+fn one_at_a_time(connections: &[&ConnectionRecord], events: &Events) -> Option<String> {
+    connections.iter().enumerate().find_map(|(index, connection)| {
+        let overlapping = connections[..index].iter().find(|earlier| {
+            let open = earlier.ended.is_none_or(|ended| ended > connection.at);
+            open && !removed_between(events, earlier, connection)
         })?;
-        Some(format!("two connections at once: {doubles:?} and {link:?}"))
+        Some(format!("two connections at once: {overlapping:?} and {connection:?}"))
     })
 }
 
-/// The n-th failure in a row is followed by at least half of `2 << (n + 1)` ms, and the twelfth by 30 s, unless the registry
-/// dropped the address meanwhile, or spoke of it after the twelfth.
-fn backs_off(links: &[&Link], events: &Events) -> Option<String> {
+/// After n consecutive failures a client waits for at least half of `2 << (n + 1)` ms, and after the twelfth for 30 s.
+///
+/// The count restarts if the registry removes the address in between, or lists it again after the twelfth failure.
+fn backs_off(connections: &[&ConnectionRecord], events: &Events) -> Option<String> {
     let mut failures = 0;
-    for pair in links.windows(2) {
+    for pair in connections.windows(2) {
         let [one, next] = pair else { continue };
         let Some(ended) = one.ended else { continue };
-        failures = if one.heard { 0 } else { failures + 1 };
-        let evicted = failures >= MOST_FAILURES;
-        if dropped_between(events, one, next) || evicted && spoken_of_between(events, one, next) {
+        failures = if one.received { 0 } else { failures + 1 };
+        let evicted = failures >= MAX_FAILURES;
+        if removed_between(events, one, next) || evicted && listed_between(events, one, next) {
             failures = 0;
             continue;
         }
         let least = if evicted { EVICTED_FOR } else { Duration::from_millis(1 << (failures + 1)) };
-        // Whoever is called twice at once is not called too soon, and that is another check's.
+        // `one_at_a_time` checks connections that overlap.
         if next.at >= ended && next.at - ended + SLACK < least {
-            return Some(format!("called again too soon after {failures} failures, {least:?}: {one:?} and {next:?}"));
+            return Some(format!(
+                "connected again too soon after {failures} failures, minimum {least:?}: {one:?} and {next:?}"
+            ));
         }
     }
     None
 }
 
-/// Whether the registry took the address off a list between the beginnings of two connections.
-fn dropped_between(events: &Events, one: &Link, next: &Link) -> bool {
+/// Returns whether the registry removed the address from a list between the starts of two connections.
+fn removed_between(events: &Events, one: &ConnectionRecord, next: &ConnectionRecord) -> bool {
     let mut pushes = events.pushes.iter().enumerate().filter(|(_, push)| push.client == one.client);
     pushes.any(|(index, push)| {
         let during = (one.at..=next.at).contains(&push.at);
         during && !push.list.contains(&one.address) && {
             let mut earlier = events.pushes[..index].iter().rev();
-            let before = earlier.find(|before| (before.client, before.which) == (push.client, push.which));
+            let before = earlier.find(|before| (before.client, before.service) == (push.client, push.service));
             before.is_some_and(|before| before.list.contains(&one.address))
         }
     })
 }
 
-/// Whether the registry told the client a list with the address between the beginnings of two connections.
-fn spoken_of_between(events: &Events, one: &Link, next: &Link) -> bool {
+/// Returns whether the client received a list with the address between the starts of two connections.
+fn listed_between(events: &Events, one: &ConnectionRecord, next: &ConnectionRecord) -> bool {
     let mut pushes = events.pushes.iter().filter(|push| push.client == one.client);
     pushes.any(|push| (one.at..=next.at).contains(&push.at) && push.list.contains(&one.address))
 }
 
-const MOST_FAILURES: u32 = 12;
+const MAX_FAILURES: u32 = 12;
 const EVICTED_FOR: Duration = Duration::from_secs(30);
-/// Timers have a resolution.
+/// Tolerance for the resolution of timers.
 const SLACK: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! [`History`]: what happened in a run, written down outside the simulated network.
+//! [`History`]: the events of a run, recorded outside the simulated network.
 
 use std::{
     net::SocketAddr,
@@ -8,172 +8,172 @@ use std::{
 
 use rpc_core::{Code, Delivery};
 
-use super::contract::{Kind, Which};
+use super::services::{Kind, SimService};
 
-/// What happened in a run. Times are the simulation's.
+/// Records the events of a run. All times are simulated.
 #[derive(Debug, Default)]
 pub(crate) struct History(Mutex<Events>);
 
-/// All that happened.
+/// The recorded events.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Events {
-    /// The calls, by nonce.
-    pub(crate) calls: Vec<Called>,
-    /// What handlers began to run.
+    /// Calls, indexed by nonce.
+    pub(crate) calls: Vec<CallRecord>,
+    /// Executions of handlers.
     pub(crate) executions: Vec<Execution>,
-    /// The connections that clients began to make.
-    pub(crate) links: Vec<Link>,
-    /// What the registry said.
+    /// Connection attempts of clients.
+    pub(crate) connections: Vec<ConnectionRecord>,
+    /// Lists that the registry pushed.
     pub(crate) pushes: Vec<Push>,
-    /// What clients saw of their endpoints when all was well again.
+    /// Endpoints of the clients after the repair: client, address, state.
     pub(crate) endpoints: Vec<(usize, SocketAddr, String)>,
-    /// Connections that servers hold.
-    pub(crate) held: usize,
-    /// What went wrong where nothing may.
-    pub(crate) faults: Vec<String>,
+    /// Number of connections that servers hold.
+    pub(crate) server_connections: usize,
+    /// Violations that were detected during the run.
+    pub(crate) violations: Vec<String>,
 }
 
 /// A call that a client made.
 #[derive(Debug, Clone)]
-pub(crate) struct Called {
-    /// By which client.
+pub(crate) struct CallRecord {
+    /// Number of the client.
     pub(crate) client: usize,
-    /// Of which service.
-    pub(crate) which: Which,
-    /// Of which method.
+    /// Called service.
+    pub(crate) service: SimService,
+    /// Kind of the called method.
     pub(crate) kind: Kind,
-    /// When.
-    #[expect(dead_code, reason = "it is part of the story")]
+    /// Start of the call.
+    #[expect(dead_code, reason = "the debug output contains it")]
     pub(crate) at: Duration,
-    /// When it has to be over.
+    /// Deadline of the call.
     pub(crate) deadline: Duration,
-    /// Whether nothing stands in its way any more.
+    /// Whether the call has no obstacle.
     pub(crate) must_succeed: bool,
-    /// When and how it ended.
-    pub(crate) end: Option<(Duration, Ending)>,
+    /// Time and outcome of the end.
+    pub(crate) end: Option<(Duration, CallOutcome)>,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// With an answer or the service's own error; for whom, if anyone is named in it, and whether it was whole.
+pub(crate) enum CallOutcome {
+    /// An answer or the service's own error: the nonce that it contains, and whether it is complete.
     Answered { nonce: Option<u64>, whole: bool },
-    /// With the framework's error.
+    /// An error of the framework.
     Failed { code: Code, delivery: Delivery, text: String },
-    /// The caller gave it up.
+    /// The caller dropped the call.
     Dropped,
 }
 
-/// A handler's run.
+/// An execution of a handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Execution {
-    /// Of which call.
+    /// Number of the call.
     pub(crate) nonce: u64,
-    /// Where.
+    /// Address of the server.
     pub(crate) server: SocketAddr,
-    /// As which service.
-    pub(crate) which: Which,
-    /// When it began.
+    /// Executed service.
+    pub(crate) service: SimService,
+    /// Start of the execution.
     pub(crate) at: Duration,
-    /// When it ended by itself.
+    /// Time at which the handler completed, if it was not dropped.
     pub(crate) ended: Option<Duration>,
 }
 
-/// A connection, or the attempt to make one.
+/// A connection or connection attempt.
 #[derive(Debug, Clone)]
-pub(crate) struct Link {
-    /// By which client.
+pub(crate) struct ConnectionRecord {
+    /// Number of the client.
     pub(crate) client: usize,
-    /// To whom.
+    /// Address of the server.
     pub(crate) address: SocketAddr,
-    /// When it was begun.
+    /// Start of the connection attempt.
     pub(crate) at: Duration,
-    /// Whether anything was ever read on it.
-    pub(crate) heard: bool,
-    /// When it was over.
+    /// Whether the client has received any bytes.
+    pub(crate) received: bool,
+    /// End of the connection or of the failed attempt.
     pub(crate) ended: Option<Duration>,
 }
 
-/// A list that the registry gave a client.
+/// A list that the registry pushed to a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Push {
-    /// To which client.
+    /// Number of the client.
     pub(crate) client: usize,
-    /// Of which service.
-    pub(crate) which: Which,
-    /// When.
+    /// Service of the list.
+    pub(crate) service: SimService,
+    /// Time of the push.
     pub(crate) at: Duration,
-    /// The list.
+    /// Pushed addresses.
     pub(crate) list: Vec<SocketAddr>,
 }
 
-/// Held for as long as a connection lives.
-pub(crate) struct LinkGuard {
+/// Records the end of a connection when it is dropped.
+pub(crate) struct ConnectionGuard {
     history: Arc<History>,
     index: usize,
 }
 
 impl History {
-    /// Everything so far.
+    /// Returns a copy of all events so far.
     pub(crate) fn events(&self) -> Events {
         self.lock().clone()
     }
 
-    /// A call begins; gives its nonce.
-    pub(crate) fn calls(&self, called: Called) -> u64 {
+    /// Records the start of a call and returns its nonce.
+    pub(crate) fn record_call(&self, call: CallRecord) -> u64 {
         let calls = &mut self.lock().calls;
-        calls.push(called);
+        calls.push(call);
         calls.len() as u64 - 1
     }
 
-    /// A call ended.
-    pub(crate) fn called(&self, nonce: u64, ending: Ending) {
+    /// Records the outcome of a call.
+    pub(crate) fn record_outcome(&self, nonce: u64, outcome: CallOutcome) {
         let now = now();
         let mut events = self.lock();
-        let earlier = events.calls[nonce as usize].end.replace((now, ending));
+        let earlier = events.calls[nonce as usize].end.replace((now, outcome));
         if let Some(earlier) = earlier {
-            events.faults.push(format!("call {nonce} ended twice, first {earlier:?}"));
+            events.violations.push(format!("call {nonce} ended twice, first {earlier:?}"));
         }
     }
 
-    /// A handler begins; gives what [`ran`](Self::ran) takes.
-    pub(crate) fn runs(&self, nonce: u64, server: SocketAddr, which: Which) -> usize {
+    /// Records the start of a handler and returns its index for [`record_completion`](Self::record_completion).
+    pub(crate) fn record_execution(&self, nonce: u64, server: SocketAddr, service: SimService) -> usize {
         let executions = &mut self.lock().executions;
-        executions.push(Execution { nonce, server, which, at: now(), ended: None });
+        executions.push(Execution { nonce, server, service, at: now(), ended: None });
         executions.len() - 1
     }
 
-    /// A handler ended by itself.
-    pub(crate) fn ran(&self, execution: usize) {
+    /// Records that a handler completed.
+    pub(crate) fn record_completion(&self, execution: usize) {
         self.lock().executions[execution].ended = Some(now());
     }
 
-    /// A client begins to connect.
-    pub(crate) fn connects(self: &Arc<Self>, client: usize, address: SocketAddr) -> LinkGuard {
-        let links = &mut self.lock().links;
-        links.push(Link { client, address, at: now(), heard: false, ended: None });
-        LinkGuard { history: Arc::clone(self), index: links.len() - 1 }
+    /// Records the start of a connection attempt.
+    pub(crate) fn record_connection(self: &Arc<Self>, client: usize, address: SocketAddr) -> ConnectionGuard {
+        let connections = &mut self.lock().connections;
+        connections.push(ConnectionRecord { client, address, at: now(), received: false, ended: None });
+        ConnectionGuard { history: Arc::clone(self), index: connections.len() - 1 }
     }
 
-    /// The registry said something.
-    pub(crate) fn pushes(&self, push: Push) {
+    /// Records a list that the registry pushed.
+    pub(crate) fn record_push(&self, push: Push) {
         self.lock().pushes.push(push);
     }
 
-    /// A client looked at its endpoints.
-    pub(crate) fn sees(&self, client: usize, address: SocketAddr, state: String) {
+    /// Records an endpoint of a client.
+    pub(crate) fn record_endpoint(&self, client: usize, address: SocketAddr, state: String) {
         self.lock().endpoints.push((client, address, state));
     }
 
-    /// A server took a connection, or gave it back.
-    pub(crate) fn holds(&self, change: isize) {
-        let held = &mut self.lock().held;
-        *held = held.saturating_add_signed(change);
+    /// Changes the number of connections that servers hold.
+    pub(crate) fn change_server_connections(&self, change: isize) {
+        let server_connections = &mut self.lock().server_connections;
+        *server_connections = server_connections.saturating_add_signed(change);
     }
 
-    /// Something went wrong that may not.
-    pub(crate) fn fault(&self, what: String) {
-        self.lock().faults.push(what);
+    /// Records a violation.
+    pub(crate) fn record_violation(&self, violation: String) {
+        self.lock().violations.push(violation);
     }
 
     fn lock(&self) -> MutexGuard<'_, Events> {
@@ -182,32 +182,31 @@ impl History {
 }
 
 impl Events {
-    /// All that happened, an event a line.
-    pub(crate) fn story(&self) -> Vec<String> {
+    /// Returns all events, one per line.
+    pub(crate) fn to_lines(&self) -> Vec<String> {
         fn lines<T: std::fmt::Debug>(events: &[T]) -> impl Iterator<Item = String> {
             events.iter().map(|event| format!("{event:?}"))
         }
-        let Self { calls, executions, links, pushes, endpoints, held: _, faults } = self;
-        let (what_clients_did, what_servers_did) = (lines(calls).chain(lines(links)), lines(executions));
-        let seen = lines(pushes).chain(lines(endpoints)).chain(lines(faults));
-        what_clients_did.chain(what_servers_did).chain(seen).collect()
+        let Self { calls, executions, connections, pushes, endpoints, server_connections: _, violations } = self;
+        let of_clients_and_servers = lines(calls).chain(lines(connections)).chain(lines(executions));
+        of_clients_and_servers.chain(lines(pushes)).chain(lines(endpoints)).chain(lines(violations)).collect()
     }
 }
 
-impl LinkGuard {
-    /// Something was read.
-    pub(crate) fn heard(&self) {
-        self.history.lock().links[self.index].heard = true;
+impl ConnectionGuard {
+    /// Records that the client received bytes.
+    pub(crate) fn record_received(&self) {
+        self.history.lock().connections[self.index].received = true;
     }
 }
 
-impl Drop for LinkGuard {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.history.lock().links[self.index].ended = Some(now());
+        self.history.lock().connections[self.index].ended = Some(now());
     }
 }
 
-/// The simulation's time; zero when nothing is simulated any more.
+/// Returns the simulated time, or zero outside a simulation.
 pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }

@@ -1,30 +1,32 @@
-//! A whole system in one thread, under one seed: three servers, three clients, a registry that lies, and a network that fails.
+//! Simulates three servers, three clients, an unreliable registry and a faulty network in one thread.
 //!
-//! Time, chance and the network are simulated, so a seed tells everything that happens, and a failure can be repeated.
+//! Time, random numbers and the network are simulated: the seed determines all events, and a failure can be replayed.
 //!
-//! | question | file |
+//! | topic | module |
 //! |---|---|
-//! | what happens in a run of a seed? | `plan.rs` |
-//! | how is it run? | `run.rs`, its clients `customer.rs`, its servers `shop.rs` |
-//! | what do the servers serve? | `contract.rs` |
-//! | what does the registry say? | `registry.rs` |
-//! | how do bytes travel? | `network.rs`, and who tampers with answers `meddler.rs` |
-//! | what is written down? | `history.rs` |
-//! | what must hold afterwards? | `checks.rs`, of connections `connections.rs` |
-//! | how are many seeds run? | `seeds.rs` |
+//! | faults and parameters of a run | `plan` |
+//! | execution of a run, its clients and servers | `run`, `client`, `server` |
+//! | services and their contracts | `services`, `contract` |
+//! | registry | `registry` |
+//! | connections, and proxies that tamper with answers | `network`, `tampering` |
+//! | recorded events, and the state at the end | `history`, `final_state` |
+//! | checked properties, and those of connections | `checks`, `connections` |
+//! | runs of many seeds | `seeds` |
 
 mod checks;
+mod client;
 mod connections;
 mod contract;
-mod customer;
+mod final_state;
 mod history;
-mod meddler;
 mod network;
 mod plan;
 mod registry;
 mod run;
 mod seeds;
-mod shop;
+mod server;
+mod services;
+mod tampering;
 
 pub use run::{Report, run};
-pub use seeds::{Asked, run_all};
+pub use seeds::{SeedSelection, run_all};

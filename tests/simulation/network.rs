@@ -1,4 +1,4 @@
-//! [`Network`] and [`Listener`]: turmoil's connections for a client and for a server.
+//! [`Network`] and [`Listener`]: turmoil's network for clients and for servers.
 
 use std::{
     io,
@@ -21,49 +21,49 @@ use tokio::{
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
-    history::{History, LinkGuard, now},
-    meddler::{Meddlers, Tampering},
+    history::{ConnectionGuard, History, now},
+    tampering::{Tampering, TamperingProxies},
 };
 
-/// A client's way into the network.
+/// Opens the connections of a client.
 pub(crate) struct Network {
     client: usize,
     history: Arc<History>,
-    chance: Mutex<SmallRng>,
-    clumsiness: Clumsiness,
+    rng: Mutex<SmallRng>,
+    write_faults: WriteFaults,
 }
 
-/// How badly a client's sockets take what is written.
+/// Faults of a client's sockets during writes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Clumsiness {
-    /// The share of connections that take a few bytes at a time.
+pub(crate) struct WriteFaults {
+    /// Share of connections that accept only a few bytes per write.
     pub(crate) piecemeal: f64,
-    /// The share of writes that are put off.
+    /// Share of writes that stall.
     pub(crate) stalls: f64,
-    /// For how long at most.
+    /// Maximum duration of a stall.
     pub(crate) stall: Duration,
-    /// When none is put off any more.
+    /// Time after which no write stalls.
     pub(crate) until: Duration,
 }
 
 impl Network {
-    /// The network as `client` sees it.
-    pub(crate) fn new(client: usize, history: Arc<History>, seed: u64, clumsiness: Clumsiness) -> Self {
-        Self { client, history, chance: Mutex::new(SmallRng::seed_from_u64(seed)), clumsiness }
+    /// Returns the network of `client`.
+    pub(crate) fn new(client: usize, history: Arc<History>, seed: u64, write_faults: WriteFaults) -> Self {
+        Self { client, history, rng: Mutex::new(SmallRng::seed_from_u64(seed)), write_faults }
     }
 }
 
 impl Connect for Network {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
         Box::pin(async move {
-            let link = self.history.connects(self.client, address);
-            let mut chance = {
-                let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
-                SmallRng::seed_from_u64(chance.next_u64())
+            let guard = self.history.record_connection(self.client, address);
+            let mut rng = {
+                let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+                SmallRng::seed_from_u64(rng.next_u64())
             };
-            let piece = chance.random_bool(self.clumsiness.piecemeal).then(|| chance.random_range(1..100));
+            let piece = rng.random_bool(self.write_faults.piecemeal).then(|| rng.random_range(1..100));
             let stream = TcpStream::connect(address).await?;
-            Ok(Box::new(Socket { stream, link, chance, piece, clumsiness: self.clumsiness, stalled: None })
+            Ok(Box::new(Socket { stream, guard, rng, piece, write_faults: self.write_faults, stalled: None })
                 as Box<dyn Io>)
         })
     }
@@ -72,11 +72,11 @@ impl Connect for Network {
 /// A client's connection.
 struct Socket {
     stream: TcpStream,
-    link: LinkGuard,
-    chance: SmallRng,
-    /// The most bytes taken at a time.
+    guard: ConnectionGuard,
+    rng: SmallRng,
+    /// Maximum number of bytes per write.
     piece: Option<usize>,
-    clumsiness: Clumsiness,
+    write_faults: WriteFaults,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -85,7 +85,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.link.heard();
+            self.guard.record_received();
         }
         Poll::Ready(Ok(()))
     }
@@ -93,9 +93,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, chance, piece, clumsiness, stalled, .. } = &mut *self;
-        if stalled.is_none() && now() < clumsiness.until && chance.random_bool(clumsiness.stalls) {
-            *stalled = Some(Box::pin(sleep(clumsiness.stall.mul_f64(chance.random()))));
+        let Self { stream, rng, piece, write_faults, stalled, .. } = &mut *self;
+        if stalled.is_none() && now() < write_faults.until && rng.random_bool(write_faults.stalls) {
+            *stalled = Some(Box::pin(sleep(write_faults.stall.mul_f64(rng.random()))));
         }
         if let Some(stall) = stalled {
             ready!(stall.as_mut().poll(cx));
@@ -114,24 +114,24 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A server's way into the network. Some connections go through a meddler.
+/// Accepts the connections of a server, some of them through a tampering proxy.
 pub(crate) struct Listener {
     listener: TcpListener,
-    meddlers: Arc<Meddlers>,
+    proxies: Arc<TamperingProxies>,
     tampering: Tampering,
     history: Arc<History>,
 }
 
 impl Listener {
-    /// Listens on `port`.
+    /// Starts to listen on `port`.
     pub(crate) async fn bind(
         port: u16,
-        meddlers: Arc<Meddlers>,
+        proxies: Arc<TamperingProxies>,
         tampering: Tampering,
         history: Arc<History>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-        Ok(Self { listener, meddlers, tampering, history })
+        Ok(Self { listener, proxies, tampering, history })
     }
 }
 
@@ -140,9 +140,9 @@ impl Accept for Listener {
         Box::pin(async move {
             let (stream, address) = self.listener.accept().await?;
             let peer = Peer::new(address, stream.local_addr()?);
-            let io = match self.meddlers.stand_between(stream, self.tampering) {
-                Ok(meddled) => Held::count(meddled, &self.history),
-                Err(stream) => Held::count(stream, &self.history),
+            let io = match self.proxies.intercept(stream, self.tampering) {
+                Ok(proxied) => CountedStream::count(proxied, &self.history),
+                Err(stream) => CountedStream::count(stream, &self.history),
             };
             Ok((io, peer))
         })
@@ -153,32 +153,32 @@ impl Accept for Listener {
     }
 }
 
-/// A server's connection, which is counted.
-struct Held<S> {
+/// A connection of a server that the history counts.
+struct CountedStream<S> {
     stream: S,
     history: Arc<History>,
 }
 
-impl<S: Io> Held<S> {
+impl<S: Io> CountedStream<S> {
     fn count(stream: S, history: &Arc<History>) -> Box<dyn Io> {
-        history.holds(1);
+        history.change_server_connections(1);
         Box::new(Self { stream, history: Arc::clone(history) })
     }
 }
 
-impl<S> Drop for Held<S> {
+impl<S> Drop for CountedStream<S> {
     fn drop(&mut self) {
-        self.history.holds(-1);
+        self.history.change_server_connections(-1);
     }
 }
 
-impl<S: Io> AsyncRead for Held<S> {
+impl<S: Io> AsyncRead for CountedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl<S: Io> AsyncWrite for Held<S> {
+impl<S: Io> AsyncWrite for CountedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -1,4 +1,4 @@
-//! [`Plan`]: what a seed says will happen.
+//! [`Plan`]: the events of a run, which the seed determines.
 
 use std::{ops::Range, time::Duration};
 
@@ -7,188 +7,197 @@ use rpc_client::{Balance, ClientConfig};
 use rpc_core::transport::TransportConfig;
 use rpc_server::ServerConfig;
 
-use super::{contract::Which, meddler::Tampering, network::Clumsiness, registry::Lie};
+use super::{network::WriteFaults, registry::PushedList, services::SimService, tampering::Tampering};
 
-/// What a seed says will happen.
+/// The events of a run, which the seed determines.
 pub(crate) struct Plan {
-    /// Where all of it comes from.
+    /// Seed of the run.
     pub(crate) seed: u64,
-    /// The numbers of the clients.
+    /// Configuration of the clients.
     pub(crate) client: ClientConfig,
-    /// The numbers of the servers.
+    /// Configuration of the servers.
     pub(crate) server: ServerConfig,
-    /// How long a message takes.
+    /// Range of message latencies.
     pub(crate) latency: Range<Duration>,
-    /// How many segments a connection holds that were not read.
+    /// Number of unread segments that a connection buffers.
     pub(crate) capacity: usize,
-    /// How badly sockets take what is written.
-    pub(crate) clumsiness: Clumsiness,
-    /// What meddlers do to answers.
+    /// Faults of the clients' sockets.
+    pub(crate) write_faults: WriteFaults,
+    /// Faults of answers.
     pub(crate) tampering: Tampering,
-    /// How long the registry's truth takes at most.
-    pub(crate) lateness: Duration,
-    /// How many calls a client makes at once.
+    /// Maximum delay of the registry's correct lists.
+    pub(crate) push_delay: Duration,
+    /// Number of concurrent calls of a client.
     pub(crate) workers: usize,
-    /// What goes wrong, and when.
+    /// Faults and their times.
     pub(crate) incidents: Vec<(Duration, Incident)>,
-    /// The server that goes for good, and stays listed.
+    /// The server that crashes permanently and stays listed.
     pub(crate) dead: Option<usize>,
-    /// When nothing goes wrong any more.
-    pub(crate) healed: Duration,
-    /// When its traces must be gone.
+    /// Time of the repair.
+    pub(crate) repaired: Duration,
+    /// Time at which all effects of the faults must have ended.
     pub(crate) settled: Duration,
 }
 
-/// Something that happens to a server, to the path between a client and a server, or to what a client is told.
+/// A fault of a server, of the path between a client (first number) and a server, or of a client's list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Incident {
-    /// Nothing gets through; what is under way is lost.
+    /// Drops all messages in both directions, including those under way.
     Partition(usize, usize),
-    /// Nothing gets through to the server.
-    Deafen(usize, usize),
-    /// Nothing gets through to the client.
-    Mute(usize, usize),
-    /// What is sent waits.
+    /// Drops all messages to the server.
+    PartitionToServer(usize, usize),
+    /// Drops all messages to the client.
+    PartitionToClient(usize, usize),
+    /// Holds all messages.
     Hold(usize, usize),
-    /// What waits goes on, and all gets through again.
+    /// Delivers the held messages and ends the fault of the path.
     Release(usize, usize),
-    /// The server is killed.
+    /// Kills the server.
     Crash(usize),
-    /// The server is killed and started.
+    /// Kills the server and starts it again.
     Bounce(usize),
-    /// The server is asked to leave.
+    /// Drains the server.
     Drain(usize),
-    /// The server is started if it does not run.
+    /// Starts the server unless it is running.
     Start(usize),
-    /// The registry notices that the server does not run.
-    Forget(usize),
-    /// The registry tells a client something.
-    Say(usize, Which, Lie),
+    /// Removes a server that is not running from the registry.
+    Delist(usize),
+    /// Pushes a list to a client.
+    Push(usize, SimService, PushedList),
 }
 
-/// Servers, and as many clients.
+/// Number of servers and number of clients.
 pub(crate) const NODES: usize = 3;
 
 impl Plan {
-    /// What `seed` says.
+    /// Returns the plan for `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        let chance = &mut SmallRng::seed_from_u64(seed);
-        let long = chance.random_bool(0.05);
-        let dead = long.then(|| chance.random_range(0..NODES));
-        let healed = ms(2500);
-        let settled = healed + if long { ms(33_000) } else { ms(3200) };
-        let min = millis(chance, 0..6);
+        let rng = &mut SmallRng::seed_from_u64(seed);
+        let long = rng.random_bool(0.05);
+        let dead = long.then(|| rng.random_range(0..NODES));
+        let repaired = ms(2500);
+        let settled = repaired + if long { ms(33_000) } else { ms(3200) };
+        let min = millis(rng, 0..6);
         Self {
             seed,
-            client: client(chance),
-            server: server(chance),
-            latency: min..min + millis(chance, 1..40),
-            capacity: chance.random_range(24..64),
-            clumsiness: Clumsiness {
-                piecemeal: share(chance, 0.4),
-                stalls: share(chance, 0.15),
-                stall: millis(chance, 10..600),
-                until: healed,
+            client: client(rng),
+            server: server(rng),
+            latency: min..min + millis(rng, 1..40),
+            capacity: rng.random_range(24..64),
+            write_faults: WriteFaults {
+                piecemeal: share(rng, 0.4),
+                stalls: share(rng, 0.15),
+                stall: millis(rng, 10..600),
+                until: repaired,
             },
             tampering: Tampering {
-                connections: share(chance, 1.0),
-                late: share(chance, 0.4),
-                delay: millis(chance, 10..900),
-                twice: share(chance, 0.4),
+                connections: share(rng, 1.0),
+                late: share(rng, 0.4),
+                delay: millis(rng, 10..900),
+                duplicate: share(rng, 0.4),
             },
-            lateness: millis(chance, 0..1200),
-            workers: chance.random_range(1..6),
-            incidents: incidents(chance, dead, healed),
+            push_delay: millis(rng, 0..1200),
+            workers: rng.random_range(1..6),
+            incidents: incidents(rng, dead, repaired),
             dead,
-            healed,
+            repaired,
             settled,
         }
     }
 }
 
-fn client(chance: &mut SmallRng) -> ClientConfig {
+fn client(rng: &mut SmallRng) -> ClientConfig {
     let mut transport = TransportConfig::default();
-    if chance.random_bool(0.3) {
-        transport.outbox = chance.random_range(100..2000);
+    if rng.random_bool(0.3) {
+        transport.outbox = rng.random_range(100..2000);
     }
     transport.write_stall = ms(1500);
     let balances = [Balance::PowerOfTwoChoices, Balance::PowerOfTwoChoices, Balance::RoundRobin, Balance::Random];
     ClientConfig::default()
-        .with_seed(Some(chance.next_u64()))
+        .with_seed(Some(rng.next_u64()))
         .with_cache_directory(None)
-        .with_balance(balances[chance.random_range(0..balances.len())])
-        .with_connect_timeout(millis(chance, 150..500))
-        .with_ping_after(millis(chance, 150..400))
-        .with_pong_timeout(millis(chance, 200..600))
-        .with_delisted_grace(millis(chance, 50..1500))
-        .with_max_in_flight(if chance.random_bool(0.3) { chance.random_range(1..6) } else { 1024 })
+        .with_balance(balances[rng.random_range(0..balances.len())])
+        .with_connect_timeout(millis(rng, 150..500))
+        .with_ping_after(millis(rng, 150..400))
+        .with_pong_timeout(millis(rng, 200..600))
+        .with_delisted_grace(millis(rng, 50..1500))
+        .with_max_in_flight(if rng.random_bool(0.3) { rng.random_range(1..6) } else { 1024 })
         .with_transport(transport)
 }
 
-fn server(chance: &mut SmallRng) -> ServerConfig {
+fn server(rng: &mut SmallRng) -> ServerConfig {
     let mut transport = TransportConfig::default();
     transport.write_stall = ms(1500);
     ServerConfig::default()
-        .with_read_idle(millis(chance, 1200..1800))
-        .with_max_in_flight(if chance.random_bool(0.3) { chance.random_range(1..6) } else { 1024 })
-        .with_drain_notice(millis(chance, 0..300))
-        .with_drain_timeout(millis(chance, 300..1200))
+        .with_read_idle(millis(rng, 1200..1800))
+        .with_max_in_flight(if rng.random_bool(0.3) { rng.random_range(1..6) } else { 1024 })
+        .with_drain_notice(millis(rng, 0..300))
+        .with_drain_timeout(millis(rng, 300..1200))
         .with_transport(transport)
 }
 
-fn incidents(chance: &mut SmallRng, dead: Option<usize>, healed: Duration) -> Vec<(Duration, Incident)> {
+fn incidents(rng: &mut SmallRng, dead: Option<usize>, repaired: Duration) -> Vec<(Duration, Incident)> {
     let mut incidents = Vec::new();
-    for _ in 0..chance.random_range(1..12) {
-        let at = chance.random_range(ms(50)..healed - ms(200));
-        let until = at + millis(chance, 30..1200);
-        let (client, server) = (chance.random_range(0..NODES), chance.random_range(0..NODES));
+    for _ in 0..rng.random_range(1..12) {
+        let at = rng.random_range(ms(50)..repaired - ms(200));
+        let until = at + millis(rng, 30..1200);
+        let (client, server) = (rng.random_range(0..NODES), rng.random_range(0..NODES));
         let path = |first| [(at, first), (until, Incident::Release(client, server))];
-        match chance.random_range(0..9) {
+        match rng.random_range(0..9) {
             0 => incidents.extend(path(Incident::Partition(client, server))),
-            1 => incidents.extend(path(Incident::Deafen(client, server))),
-            2 => incidents.extend(path(Incident::Mute(client, server))),
+            1 => incidents.extend(path(Incident::PartitionToServer(client, server))),
+            2 => incidents.extend(path(Incident::PartitionToClient(client, server))),
             3 => incidents.extend(path(Incident::Hold(client, server))),
             4 => {
-                let noticed = at + millis(chance, 100..1500);
-                let crash = [Incident::Crash(server), Incident::Start(server), Incident::Forget(server)];
+                let noticed = at + millis(rng, 100..1500);
+                let crash = [Incident::Crash(server), Incident::Start(server), Incident::Delist(server)];
                 incidents.extend([at, until, noticed].into_iter().zip(crash));
             }
             5 => incidents.push((at, Incident::Bounce(server))),
             6 => incidents.extend([(at, Incident::Drain(server)), (until + ms(300), Incident::Start(server))]),
-            _ => incidents.extend(lies(chance, client, at..until)),
+            _ => incidents.extend(pushes(rng, client, at..until)),
         }
     }
     incidents.extend(dead.map(|server| (ms(1000), Incident::Crash(server))));
     incidents.retain(|(at, incident)| {
-        let ghost = matches!(incident, Incident::Start(server) | Incident::Bounce(server) if dead == Some(*server));
-        *at < healed && !(ghost && *at >= ms(1000))
+        let revives_dead_server =
+            matches!(incident, Incident::Start(server) | Incident::Bounce(server) if dead == Some(*server));
+        *at < repaired && !(revives_dead_server && *at >= ms(1000))
     });
-    // Stable: what is said to happen at the same time happens as it was said.
+    // A stable sort keeps the order of incidents at the same time.
     incidents.sort_by_key(|(at, _)| *at);
     incidents
 }
 
-/// The registry tells a client something else several times, and then the truth.
-fn lies(chance: &mut SmallRng, client: usize, during: Range<Duration>) -> Vec<(Duration, Incident)> {
-    let which = Which::ALL[chance.random_range(0..2)];
-    let kinds = [Lie::Empty, Lie::Wrong, Lie::Wrong, Lie::Partial, Lie::Partial, Lie::Anew, Lie::Truth];
-    let mut said: Vec<_> = (0..chance.random_range(1..6))
+/// Returns several incorrect pushes to a client and a final correct one.
+fn pushes(rng: &mut SmallRng, client: usize, during: Range<Duration>) -> Vec<(Duration, Incident)> {
+    let service = SimService::ALL[rng.random_range(0..2)];
+    let kinds = [
+        PushedList::Empty,
+        PushedList::Extended,
+        PushedList::Extended,
+        PushedList::Partial,
+        PushedList::Partial,
+        PushedList::Modified,
+        PushedList::Correct,
+    ];
+    let mut pushes: Vec<_> = (0..rng.random_range(1..6))
         .map(|_| {
-            let lie = kinds[chance.random_range(0..kinds.len())];
-            (chance.random_range(during.clone()), Incident::Say(client, which, lie))
+            let list = kinds[rng.random_range(0..kinds.len())];
+            (rng.random_range(during.clone()), Incident::Push(client, service, list))
         })
         .collect();
-    said.push((during.end, Incident::Say(client, which, Lie::Truth)));
-    said
+    pushes.push((during.end, Incident::Push(client, service, PushedList::Correct)));
+    pushes
 }
 
-/// In half of the runs nothing of it, in the others up to `most`.
-fn share(chance: &mut SmallRng, most: f64) -> f64 {
-    if chance.random_bool(0.5) { 0.0 } else { chance.random_range(0.0..most) }
+/// Returns 0 in half of the runs, and otherwise a share below `max`.
+fn share(rng: &mut SmallRng, max: f64) -> f64 {
+    if rng.random_bool(0.5) { 0.0 } else { rng.random_range(0.0..max) }
 }
 
-fn millis(chance: &mut SmallRng, range: Range<u64>) -> Duration {
-    ms(chance.random_range(range))
+fn millis(rng: &mut SmallRng, range: Range<u64>) -> Duration {
+    ms(rng.random_range(range))
 }
 
 const fn ms(millis: u64) -> Duration {

@@ -1,4 +1,4 @@
-//! [`FakeRegistry`]: knows the truth, and tells it late, in part, or not at all.
+//! [`FakeRegistry`]: pushes lists late, incomplete or wrong.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome
 use tokio::sync::watch;
 
 use super::{
-    contract::Which,
     history::{History, Push, now},
+    services::SimService,
 };
 
 type List = Arc<[Instance]>;
@@ -25,102 +25,105 @@ pub(crate) struct FakeRegistry {
 }
 
 struct State {
-    chance: SmallRng,
-    /// How long the truth is under way at most.
-    lateness: Duration,
-    /// The addresses that are given to consumers besides the truth.
+    rng: SmallRng,
+    /// Maximum delay of a correct list.
+    push_delay: Duration,
+    /// Addresses without a provider, which wrong lists contain.
     wrong: Vec<SocketAddr>,
-    truth: BTreeMap<Which, BTreeMap<SocketAddr, Instance>>,
-    views: BTreeMap<(usize, Which), watch::Sender<Option<List>>>,
-    under_way: BTreeMap<(Duration, u64), (usize, Which, List)>,
+    registered: BTreeMap<SimService, BTreeMap<SocketAddr, Instance>>,
+    views: BTreeMap<(usize, SimService), watch::Sender<Option<List>>>,
+    pending: BTreeMap<(Duration, u64), (usize, SimService, List)>,
     count: u64,
 }
 
-/// What the registry says instead of the truth.
+/// Relation of a pushed list to the registered instances.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Lie {
-    /// Nobody is there.
+pub(crate) enum PushedList {
+    /// An empty list.
     Empty,
-    /// Some are there who are not.
-    Wrong,
-    /// Only some of those who are there.
+    /// The registered instances and some wrong addresses.
+    Extended,
+    /// Some of the registered instances.
     Partial,
-    /// As it was, but all of it changed.
-    Anew,
-    /// The truth.
-    Truth,
+    /// The registered instances with changed metadata.
+    Modified,
+    /// The registered instances.
+    Correct,
 }
 
 impl FakeRegistry {
-    /// A registry that knows nothing yet.
-    pub(crate) fn new(history: Arc<History>, seed: u64, lateness: Duration, wrong: Vec<SocketAddr>) -> Arc<Self> {
+    /// Returns a registry without instances.
+    pub(crate) fn new(history: Arc<History>, seed: u64, push_delay: Duration, wrong: Vec<SocketAddr>) -> Arc<Self> {
         let state = State {
-            chance: SmallRng::seed_from_u64(seed),
-            lateness,
+            rng: SmallRng::seed_from_u64(seed),
+            push_delay,
             wrong,
-            truth: BTreeMap::new(),
+            registered: BTreeMap::new(),
             views: BTreeMap::new(),
-            under_way: BTreeMap::new(),
+            pending: BTreeMap::new(),
             count: 0,
         };
         Arc::new(Self { state: Mutex::new(state), history })
     }
 
-    /// The registry as `client` sees it.
-    pub(crate) fn view(self: &Arc<Self>, client: usize) -> Arc<View> {
-        Arc::new(View { registry: Arc::clone(self), client })
+    /// Returns the registry for `client`.
+    pub(crate) fn view(self: &Arc<Self>, client: usize) -> Arc<ClientView> {
+        Arc::new(ClientView { registry: Arc::clone(self), client })
     }
 
-    /// Delivers what is due.
+    /// Delivers the lists that are due.
     pub(crate) fn tick(&self, now: Duration) {
         loop {
             let mut state = self.lock();
-            let Some(first) = state.under_way.first_entry().filter(|first| first.key().0 <= now) else { return };
-            let (client, which, list) = first.remove();
-            let Some(view) = state.views.get(&(client, which)) else { continue };
+            let Some(first) = state.pending.first_entry().filter(|first| first.key().0 <= now) else { return };
+            let (client, service, list) = first.remove();
+            let Some(view) = state.views.get(&(client, service)) else { continue };
             let addresses = list.iter().map(Instance::address).collect();
-            self.history.pushes(Push { client, which, at: now, list: addresses });
+            self.history.record_push(Push { client, service, at: now, list: addresses });
             view.send_replace(Some(list));
         }
     }
 
-    /// Says something to one client at once.
-    pub(crate) fn say(&self, now: Duration, client: usize, which: Which, lie: Lie) {
+    /// Schedules an immediate push of the list `pushed` to one client.
+    pub(crate) fn push(&self, now: Duration, client: usize, service: SimService, pushed: PushedList) {
         let state = &mut *self.lock();
-        let mut list = state.list(which);
-        match lie {
-            Lie::Empty => list.clear(),
-            Lie::Wrong => {
-                let chance = &mut state.chance;
-                list.extend(state.wrong.iter().filter(|_| chance.random_bool(0.4)).copied().map(Instance::new));
+        let mut list = state.list(service);
+        match pushed {
+            PushedList::Empty => list.clear(),
+            PushedList::Extended => {
+                let rng = &mut state.rng;
+                list.extend(state.wrong.iter().filter(|_| rng.random_bool(0.4)).copied().map(Instance::new));
             }
-            Lie::Partial => list.retain(|_| state.chance.random_bool(0.5)),
-            Lie::Anew => list = list.into_iter().map(|one| one.with_metadata("anew", format!("{now:?}"))).collect(),
-            Lie::Truth => {}
+            PushedList::Partial => list.retain(|_| state.rng.random_bool(0.5)),
+            PushedList::Modified => {
+                list =
+                    list.into_iter().map(|instance| instance.with_metadata("modified", format!("{now:?}"))).collect();
+            }
+            PushedList::Correct => {}
         }
-        state.send(now, client, which, list.into());
+        state.schedule(now, client, service, list.into());
     }
 
-    /// Tells the truth to everyone, and nothing else from now on.
-    pub(crate) fn heal(&self, now: Duration) {
+    /// Pushes the correct lists to all clients, without delays from now on, and discards the pending pushes.
+    pub(crate) fn repair(&self, now: Duration) {
         let state = &mut *self.lock();
-        state.under_way.clear();
-        state.lateness = Duration::ZERO;
-        for which in Which::ALL {
-            state.tell(now, which);
+        state.pending.clear();
+        state.push_delay = Duration::ZERO;
+        for service in SimService::ALL {
+            state.push_to_all(now, service);
         }
     }
 
-    /// Takes off the list who went without a word.
-    pub(crate) fn forget(&self, now: Duration, address: SocketAddr) {
-        for which in Which::ALL {
-            self.lock().change(now, which, |list| drop(list.remove(&address)));
+    /// Removes a server that ended without deregistration.
+    pub(crate) fn delist(&self, now: Duration, address: SocketAddr) {
+        for service in SimService::ALL {
+            self.lock().change(now, service, |list| drop(list.remove(&address)));
         }
     }
 
-    /// Who is there in truth.
-    pub(crate) fn truth(&self, which: Which) -> Vec<SocketAddr> {
-        self.lock().list(which).iter().map(Instance::address).collect()
+    /// Returns the registered addresses.
+    pub(crate) fn registered(&self, service: SimService) -> Vec<SocketAddr> {
+        self.lock().list(service).iter().map(Instance::address).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -129,28 +132,28 @@ impl FakeRegistry {
 }
 
 impl State {
-    fn list(&self, which: Which) -> Vec<Instance> {
-        self.truth.get(&which).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    fn list(&self, service: SimService) -> Vec<Instance> {
+        self.registered.get(&service).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
-    fn change(&mut self, now: Duration, which: Which, change: impl FnOnce(&mut BTreeMap<SocketAddr, Instance>)) {
-        change(self.truth.entry(which).or_default());
-        self.tell(now, which);
+    fn change(&mut self, now: Duration, service: SimService, change: impl FnOnce(&mut BTreeMap<SocketAddr, Instance>)) {
+        change(self.registered.entry(service).or_default());
+        self.push_to_all(now, service);
     }
 
-    /// Sends the truth to everyone; it takes its time.
-    fn tell(&mut self, now: Duration, which: Which) {
-        let list: List = self.list(which).into();
-        let clients: Vec<usize> = self.views.keys().filter(|view| view.1 == which).map(|view| view.0).collect();
+    /// Schedules a push of the correct list to all clients, each with a random delay.
+    fn push_to_all(&mut self, now: Duration, service: SimService) {
+        let list: List = self.list(service).into();
+        let clients: Vec<usize> = self.views.keys().filter(|view| view.1 == service).map(|view| view.0).collect();
         for client in clients {
-            let late = self.lateness.mul_f64(self.chance.random::<f64>().powi(3));
-            self.send(now + late, client, which, Arc::clone(&list));
+            let delay = self.push_delay.mul_f64(self.rng.random::<f64>().powi(3));
+            self.schedule(now + delay, client, service, Arc::clone(&list));
         }
     }
 
-    fn send(&mut self, at: Duration, client: usize, which: Which, list: List) {
+    fn schedule(&mut self, at: Duration, client: usize, service: SimService, list: List) {
         self.count += 1;
-        self.under_way.insert((at, self.count), (client, which, list));
+        self.pending.insert((at, self.count), (client, service, list));
     }
 }
 
@@ -161,9 +164,9 @@ impl Registry for FakeRegistry {
         instance: Instance,
     ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
-            // What a server says of itself holds the real time.
+            // The server's own metadata contains the real time, which would make the run unrepeatable.
             let instance = Instance::new(instance.address()).with_metadata("started", format!("{:?}", now()));
-            self.lock().change(now(), Which::named(service.name()), |list| {
+            self.lock().change(now(), SimService::named(service.name()), |list| {
                 list.insert(instance.address(), instance);
             });
             Ok(RegisterOutcome::Confirmed)
@@ -172,26 +175,26 @@ impl Registry for FakeRegistry {
 
     fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            self.lock().change(now(), Which::named(service.name()), |list| drop(list.remove(&address)));
+            self.lock().change(now(), SimService::named(service.name()), |list| drop(list.remove(&address)));
             Ok(())
         })
     }
 }
 
-/// The registry as one client sees it.
-pub(crate) struct View {
+/// The registry for one client.
+pub(crate) struct ClientView {
     registry: Arc<FakeRegistry>,
     client: usize,
 }
 
-impl Discovery for View {
+impl Discovery for ClientView {
     fn watch(&self, service: &ServiceId) -> Addresses {
-        let which = Which::named(service.name());
+        let service = SimService::named(service.name());
         let state = &mut *self.registry.lock();
-        let receiver = state.views.entry((self.client, which)).or_default().subscribe();
-        let late = state.lateness.mul_f64(state.chance.random());
-        let list = state.list(which).into();
-        state.send(now() + late, self.client, which, list);
+        let receiver = state.views.entry((self.client, service)).or_default().subscribe();
+        let delay = state.push_delay.mul_f64(state.rng.random());
+        let list = state.list(service).into();
+        state.schedule(now() + delay, self.client, service, list);
         receiver
     }
 

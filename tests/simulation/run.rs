@@ -1,4 +1,4 @@
-//! [`run`]: one run, from a seed to a [`Report`].
+//! [`run`]: executes the run of a seed and returns a [`Report`].
 
 use std::{
     net::SocketAddr,
@@ -12,126 +12,121 @@ use turmoil::{Builder, Sim};
 
 use super::{
     checks,
-    contract::Which,
-    customer::Customer,
-    history::{Ending, History},
+    client::SimClient,
+    final_state::FinalState,
+    history::{CallOutcome, History},
     network::Network,
     plan::{Incident, NODES, Plan},
     registry::FakeRegistry,
-    shop::{PORT, Shop},
+    server::{PORT, SimServer},
+    services::SimService,
 };
 
-/// How a run went.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// Whose run it was.
+    /// Seed of the run.
     pub seed: u64,
-    /// What should have held and did not.
+    /// Violated properties.
     pub violations: Vec<String>,
-    /// All that happened, an event a line.
-    pub story: Vec<String>,
-    /// How many calls were made.
+    /// All events, one per line.
+    pub events: Vec<String>,
+    /// Number of calls.
     pub calls: usize,
-    /// How many of them were answered.
+    /// Number of answered calls.
     pub answered: usize,
 }
 
-/// Runs what `seed` says, and checks it.
+/// Executes the run of `seed` and checks its properties.
 pub fn run(seed: u64) -> Report {
     let plan = Plan::new(seed);
     let history = Arc::new(History::default());
-    let played = Stage::set(&plan, &history).play(&plan);
+    let ended = Simulation::new(&plan, &history).run(&plan);
     let events = history.events();
-    let violations = match played {
-        Ok(truth) => checks::check(&events, &truth),
+    let violations = match ended {
+        Ok(state) => checks::check(&events, &state),
         Err(error) => vec![format!("the run did not end: {error}")],
     };
-    let answered = events.calls.iter().filter(|call| matches!(call.end, Some((_, Ending::Answered { .. })))).count();
-    Report { seed, violations, story: events.story(), calls: events.calls.len(), answered }
+    let answered =
+        events.calls.iter().filter(|call| matches!(call.end, Some((_, CallOutcome::Answered { .. })))).count();
+    Report { seed, violations, events: events.to_lines(), calls: events.calls.len(), answered }
 }
 
-/// How things are at the end.
-pub(crate) struct Truth {
-    /// Whom the registry lists, by service.
-    pub(crate) listed: Vec<(Which, Vec<SocketAddr>)>,
-    /// Who is listed perhaps, and does not live.
-    pub(crate) dead: Option<SocketAddr>,
-}
-
-struct Stage<'a> {
+/// A run in progress.
+struct Simulation<'a> {
     sim: Sim<'a>,
     registry: Arc<FakeRegistry>,
-    shops: Vec<Arc<Shop>>,
+    servers: Vec<Arc<SimServer>>,
 }
 
-impl Stage<'_> {
-    fn set(plan: &Plan, history: &Arc<History>) -> Self {
-        let chance = &mut SmallRng::seed_from_u64(!plan.seed);
+impl Simulation<'_> {
+    fn new(plan: &Plan, history: &Arc<History>) -> Self {
+        let rng = &mut SmallRng::seed_from_u64(!plan.seed);
         let mut sim = Builder::new()
-            .rng_seed(chance.next_u64())
-            .simulation_duration(plan.settled + AFTERMATH)
+            .rng_seed(rng.next_u64())
+            .simulation_duration(plan.settled + FINAL_CALLS_TIME)
             .tick_duration(TICK)
             .min_message_latency(plan.latency.start)
             .max_message_latency(plan.latency.end)
             .tcp_capacity(plan.capacity)
             .enable_random_order()
             .build();
-        let ips: Vec<_> = (0..NODES).map(|number| sim.lookup(server(number))).collect();
-        let wrong = ips.iter().flat_map(|ip| Shop::impostors(*ip)).collect();
-        let registry = FakeRegistry::new(Arc::clone(history), chance.next_u64(), plan.lateness, wrong);
-        let mut shops = Vec::new();
+        let ips: Vec<_> = (0..NODES).map(|number| sim.lookup(server_name(number))).collect();
+        let wrong = ips.iter().flat_map(|ip| SimServer::impostors(*ip)).collect();
+        let registry = FakeRegistry::new(Arc::clone(history), rng.next_u64(), plan.push_delay, wrong);
+        let mut servers = Vec::new();
         for (number, ip) in ips.into_iter().enumerate() {
-            let shop = Arc::new(Shop {
+            let server = Arc::new(SimServer {
                 address: SocketAddr::new(ip, PORT),
-                // Not everyone serves everything.
-                services: if number == 0 { vec![Which::Ledger] } else { Which::ALL.to_vec() },
+                // One server serves only one of the services.
+                services: if number == 0 { vec![SimService::Ledger] } else { SimService::ALL.to_vec() },
                 config: plan.server.clone(),
                 tampering: plan.tampering,
                 registry: Arc::clone(&registry),
                 history: Arc::clone(history),
-                closing: Notify::new(),
-                killing: Notify::new(),
-                chance: Mutex::new(SmallRng::from_rng(chance)),
+                drain_signal: Notify::new(),
+                kill_signal: Notify::new(),
+                rng: Mutex::new(SmallRng::from_rng(rng)),
             });
-            shops.push(Arc::clone(&shop));
-            sim.host(server(number), move || Arc::clone(&shop).open());
+            servers.push(Arc::clone(&server));
+            sim.host(server_name(number), move || Arc::clone(&server).run());
         }
         for number in 0..NODES {
-            let customer = Customer {
+            let client = SimClient {
                 number,
-                config: plan.client.clone().with_seed(Some(chance.next_u64())),
+                config: plan.client.clone().with_seed(Some(rng.next_u64())),
                 workers: plan.workers,
-                healed: plan.healed,
+                repaired: plan.repaired,
                 settled: plan.settled,
                 history: Arc::clone(history),
-                seed: chance.next_u64(),
+                seed: rng.next_u64(),
             };
-            let network = Network::new(number, Arc::clone(history), chance.next_u64(), plan.clumsiness);
-            sim.client(client(number), customer.shop(registry.view(number), network));
+            let network = Network::new(number, Arc::clone(history), rng.next_u64(), plan.write_faults);
+            sim.client(client_name(number), client.run(registry.view(number), network));
         }
-        Self { sim, registry, shops }
+        Self { sim, registry, servers }
     }
 
-    /// Plays to the end.
-    fn play(mut self, plan: &Plan) -> turmoil::Result<Truth> {
+    /// Runs the simulation until all clients have ended, and until the servers had time to close their connections.
+    fn run(mut self, plan: &Plan) -> turmoil::Result<FinalState> {
         let mut incidents = plan.incidents.iter().peekable();
-        // Who is killed in a tick is started after it.
+        // Servers that were bounced in a tick start after it.
         let mut bounced: Vec<usize> = Vec::new();
-        let mut healed = false;
+        let mut repaired = false;
         loop {
             let now = self.sim.elapsed();
             bounced.drain(..).for_each(|number| self.start(number));
             while let Some((_, incident)) = incidents.next_if(|(at, _)| *at <= now) {
                 bounced.extend(if let Incident::Bounce(number) = incident { Some(*number) } else { None });
                 tracing::info!(?now, ?incident);
-                self.strike(now, *incident);
+                self.inject(now, *incident);
             }
-            if now >= plan.healed {
-                if !std::mem::replace(&mut healed, true) {
-                    tracing::info!(?now, "healed");
-                    self.heal(now);
+            if now >= plan.repaired {
+                if !std::mem::replace(&mut repaired, true) {
+                    tracing::info!(?now, "repaired");
+                    self.repair(now);
                 }
-                // Some were still about to leave.
+                // A server may have drained until now.
                 (0..NODES).filter(|number| plan.dead != Some(*number)).for_each(|number| self.start(number));
             }
             self.registry.tick(now);
@@ -139,60 +134,60 @@ impl Stage<'_> {
                 break;
             }
         }
-        let listed = Which::ALL.into_iter().map(|which| (which, self.registry.truth(which))).collect();
-        let dead = plan.dead.map(|number| self.shops[number].address);
-        // Servers learn that their clients are gone.
-        for _ in 0..PARTING.as_millis() / TICK.as_millis() {
+        let listed = SimService::ALL.into_iter().map(|service| (service, self.registry.registered(service))).collect();
+        let dead = plan.dead.map(|number| self.servers[number].address);
+        // The servers detect that their clients have closed.
+        for _ in 0..SERVER_CLOSE_TIME.as_millis() / TICK.as_millis() {
             self.sim.step()?;
         }
-        Ok(Truth { listed, dead })
+        Ok(FinalState { listed, dead })
     }
 
-    fn strike(&mut self, now: Duration, incident: Incident) {
+    fn inject(&mut self, now: Duration, incident: Incident) {
         let sim = &mut self.sim;
         match incident {
-            Incident::Partition(one, other) => sim.partition(client(one), server(other)),
-            Incident::Deafen(one, other) => sim.partition_oneway(client(one), server(other)),
-            Incident::Mute(one, other) => sim.partition_oneway(server(other), client(one)),
-            Incident::Hold(one, other) => sim.hold(client(one), server(other)),
-            Incident::Release(one, other) => sim.release(client(one), server(other)),
-            Incident::Crash(number) | Incident::Bounce(number) => self.shops[number].killing.notify_waiters(),
-            Incident::Drain(number) => self.shops[number].closing.notify_waiters(),
+            Incident::Partition(one, other) => sim.partition(client_name(one), server_name(other)),
+            Incident::PartitionToServer(one, other) => sim.partition_oneway(client_name(one), server_name(other)),
+            Incident::PartitionToClient(one, other) => sim.partition_oneway(server_name(other), client_name(one)),
+            Incident::Hold(one, other) => sim.hold(client_name(one), server_name(other)),
+            Incident::Release(one, other) => sim.release(client_name(one), server_name(other)),
+            Incident::Crash(number) | Incident::Bounce(number) => self.servers[number].kill_signal.notify_waiters(),
+            Incident::Drain(number) => self.servers[number].drain_signal.notify_waiters(),
             Incident::Start(number) => self.start(number),
-            Incident::Forget(number) => {
-                if !sim.is_host_running(server(number)) {
-                    self.registry.forget(now, self.shops[number].address);
+            Incident::Delist(number) => {
+                if !sim.is_host_running(server_name(number)) {
+                    self.registry.delist(now, self.servers[number].address);
                 }
             }
-            Incident::Say(number, which, lie) => self.registry.say(now, number, which, lie),
+            Incident::Push(number, service, list) => self.registry.push(now, number, service, list),
         }
     }
 
     fn start(&mut self, number: usize) {
-        if !self.sim.is_host_running(server(number)) {
-            self.sim.bounce(server(number));
+        if !self.sim.is_host_running(server_name(number)) {
+            self.sim.bounce(server_name(number));
         }
     }
 
-    fn heal(&mut self, now: Duration) {
+    fn repair(&mut self, now: Duration) {
         for number in 0..NODES {
-            (0..NODES).for_each(|other| self.sim.release(client(number), server(other)));
+            (0..NODES).for_each(|other| self.sim.release(client_name(number), server_name(other)));
         }
-        self.registry.heal(now);
+        self.registry.repair(now);
     }
 }
 
-fn server(number: usize) -> String {
+fn server_name(number: usize) -> String {
     format!("server{number}")
 }
 
-fn client(number: usize) -> String {
+fn client_name(number: usize) -> String {
     format!("client{number}")
 }
 
-/// The simulation's resolution.
+/// Resolution of the simulated time.
 const TICK: Duration = Duration::from_millis(2);
-/// How long the calls after the settling may take, and the close.
-const AFTERMATH: Duration = Duration::from_secs(40);
-/// How long servers may take to learn that their clients are gone.
-const PARTING: Duration = Duration::from_millis(2500);
+/// Maximum time for the calls after `Plan::settled` and for the close of the clients.
+const FINAL_CALLS_TIME: Duration = Duration::from_secs(40);
+/// Maximum time in which servers detect that their clients have closed.
+const SERVER_CLOSE_TIME: Duration = Duration::from_millis(2500);

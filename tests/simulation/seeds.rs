@@ -1,4 +1,4 @@
-//! [`run_all`]: many seeds, on all processors.
+//! [`run_all`]: executes the runs of many seeds on all processors.
 
 use std::{
     env,
@@ -12,23 +12,23 @@ use std::{
 
 use super::run::{Report, run};
 
-/// Which seeds to run.
+/// Selects the seeds to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// One, with tracing: `MSNB_SEED`.
+pub enum SeedSelection {
+    /// One seed, with tracing (`MSNB_SEED`).
     One(u64),
-    /// This many, from 0: `MSNB_SEEDS`.
-    Many(u64),
-    /// This many, from 0, but none after the first that fails.
-    UntilOneFails(u64),
+    /// This number of seeds, from 0 (`MSNB_SEEDS`).
+    Count(u64),
+    /// At most this number of seeds, from 0, until the first failure.
+    UntilFailure(u64),
 }
 
-impl Asked {
-    /// What the environment asks for, else `default` many.
+impl SeedSelection {
+    /// Returns the selection of the environment variables, or `default` seeds if none is set.
     ///
     /// # Panics
     ///
-    /// For a variable that is no number.
+    /// Panics if a variable is not a number.
     pub fn from_environment(default: u64) -> Self {
         let number = |name| {
             let value = env::var(name).ok()?;
@@ -36,25 +36,24 @@ impl Asked {
         };
         match number("MSNB_SEED") {
             Some(seed) => Self::One(seed),
-            None => Self::Many(number("MSNB_SEEDS").unwrap_or(default)),
+            None => Self::Count(number("MSNB_SEEDS").unwrap_or(default)),
         }
     }
 }
 
-/// Runs what was asked for; gives the reports of the runs in which something did not hold, the first few of them, and how many
-/// runs there were.
-pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
-    match asked {
-        Asked::One(seed) => {
+/// Executes the runs of the selected seeds; returns the reports of the first few failed runs, and the number of runs.
+pub fn run_all(selection: SeedSelection) -> (Vec<Report>, u64) {
+    match selection {
+        SeedSelection::One(seed) => {
             let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "debug".into());
-            // A second one in this process changes nothing.
+            // Only the first subscriber of the process takes effect.
             let _ = tracing_subscriber::fmt().with_env_filter(filter).without_time().try_init();
             let report = run_guarded(seed);
-            tracing::info!(report.calls, report.answered, "the run is over");
+            tracing::info!(report.calls, report.answered, "the run has ended");
             (if report.violations.is_empty() { Vec::new() } else { vec![report] }, 1)
         }
-        Asked::Many(count) | Asked::UntilOneFails(count) => {
-            let enough = if asked == Asked::Many(count) { MOST_FAILED } else { 1 };
+        SeedSelection::Count(count) | SeedSelection::UntilFailure(count) => {
+            let max_failed = if selection == SeedSelection::Count(count) { MAX_FAILED } else { 1 };
             let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
             let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
             thread::scope(|scope| {
@@ -62,7 +61,7 @@ pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
                     scope.spawn(|| {
                         loop {
                             let seed = next.fetch_add(1, Ordering::Relaxed);
-                            if seed >= count || lock().len() >= enough {
+                            if seed >= count || lock().len() >= max_failed {
                                 return;
                             }
                             let report = run_guarded(seed);
@@ -83,10 +82,10 @@ pub fn run_all(asked: Asked) -> (Vec<Report>, u64) {
 fn run_guarded(seed: u64) -> Report {
     catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let violations = vec![format!("panicked: {}", text.unwrap_or("without a word"))];
-        Report { seed, violations, story: Vec::new(), calls: 0, answered: 0 }
+        let violations = vec![format!("panicked: {}", text.unwrap_or("without a message"))];
+        Report { seed, violations, events: Vec::new(), calls: 0, answered: 0 }
     })
 }
 
-/// After as many failed runs there is enough to look at.
-const MOST_FAILED: usize = 5;
+/// Number of failed runs after which no further seeds start.
+const MAX_FAILED: usize = 5;

@@ -1,31 +1,31 @@
-//! Whether the simulation finds what it is there to find: ten mistakes, each of which a client is told to make.
+//! The simulation detects each of the ten bugs that can be planted in the client.
 
 use std::time::Instant;
 
 use rpc_client::{Bug, plant};
-use tests::simulation::{Asked, run_all};
+use tests::simulation::{SeedSelection, run_all};
 
 #[test]
-fn the_simulation_finds_every_planted_bug() {
+fn simulation_detects_every_planted_bug() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        let begun = Instant::now();
+        let started = Instant::now();
         plant(Some(bug));
-        let (failed, runs) = run_all(Asked::UntilOneFails(ENOUGH));
+        let (failed, runs) = run_all(SeedSelection::UntilFailure(SEEDS));
         plant(None);
         match failed.first() {
             Some(report) => {
                 let violation: String = report.violations[0].chars().take(110).collect();
-                println!("{bug:?}: seed {}, {runs} runs, {:.1?}: {violation}", report.seed, begun.elapsed());
+                println!("{bug:?}: seed {}, {runs} runs, {:.1?}: {violation}", report.seed, started.elapsed());
             }
             None => {
-                println!("{bug:?}: missed in {runs} runs, {:.1?}", begun.elapsed());
+                println!("{bug:?}: missed in {runs} runs, {:.1?}", started.elapsed());
                 missed.push(bug);
             }
         }
     }
-    assert!(missed.is_empty(), "missed {missed:?}");
+    assert!(missed.is_empty(), "the simulation missed {missed:?}");
 }
 
-/// What CI runs finds all of them.
-const ENOUGH: u64 = 300;
+/// The number of seeds that CI runs; it suffices for every bug.
+const SEEDS: u64 = 300;

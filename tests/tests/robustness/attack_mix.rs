@@ -1,9 +1,10 @@
-//! One attacker for each bound, all at once, against a server in a small memory, while a victim calls: nothing is killed, memory
-//! comes back, and every call of the victim succeeds. So it is for those who got in, and for those who try to, by TLS and a token.
+//! Attacks on all bounds at once, against a server with little memory, while a victim makes calls.
 //!
-//! `MSNB_ATTACK_SECONDS` says for how long; what was measured is printed (`--nocapture`).
+//! The server survives, releases its memory afterwards, and serves every call of the victim. One test attacks over
+//! accepted connections, the other attacks a server that requires TLS and a token. `MSNB_ATTACK_SECONDS` sets the
+//! duration in seconds, 3 by default. The tests print their measurements (`--nocapture`).
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     fs, io,
@@ -32,55 +33,55 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// What an attacker does.
+/// The actions of one attacker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Attack {
-    /// Takes every connection that there is.
+    /// Opens all connections that the server accepts.
     Connections,
-    /// Keeps more calls in flight than may be, for 49 days.
+    /// Makes more calls than `max_in_flight`, with a timeout of 49 days.
     InFlight,
-    /// Asks for much and reads nothing.
+    /// Requests large results and reads nothing.
     NeverReads,
-    /// Sends frames byte for byte.
-    Drips,
-    /// Says that a long frame comes, and sends none of it.
-    Promises,
+    /// Sends frames byte by byte.
+    SlowFrames,
+    /// Sends the header of a long frame and none of its body.
+    HeadersOnly,
     /// Sends frames over the limit.
     Overlong,
-    /// Sends payloads that grow.
+    /// Sends decompression bombs.
     Bombs,
-    /// Sends payloads that pretend.
+    /// Sends small payloads that announce large values.
     Payloads,
-    /// Sends all that the tests of single frames send.
+    /// Sends the seeds of the fuzzers.
     BadFrames,
-    /// Sends what is no frame.
+    /// Sends random bytes.
     Garbage,
-    /// Pings.
+    /// Sends pings.
     Pings,
-    /// Begins calls and gives them up.
+    /// Makes calls and cancels them.
     Cancels,
-    /// Makes calls that are to be remembered.
+    /// Makes once calls, whose answers the server stores.
     Once,
-    /// Begins handshakes of TLS and does not end them.
+    /// Starts TLS handshakes and does not complete them.
     Handshakes,
-    /// Says what is no TLS, and what is nearly some.
+    /// Sends malformed TLS records.
     TlsGarbage,
-    /// Speaks plain text where TLS is spoken.
+    /// Sends plain text to a server that requires TLS.
     PlainText,
-    /// Ends its handshake and proves nothing.
-    Silent,
-    /// Calls, pings and promises long frames before it has proved anything.
-    Forward,
-    /// Proves what is wrong.
+    /// Completes the TLS handshake and sends no proof of a token.
+    NoProof,
+    /// Sends calls, pings and headers of long frames before the proof of a token.
+    BeforeProof,
+    /// Sends invalid proofs.
     WrongTokens,
 }
 
-const INSIDE: [Attack; 13] = [
+const ACCEPTED: [Attack; 13] = [
     Attack::Connections,
     Attack::InFlight,
     Attack::NeverReads,
-    Attack::Drips,
-    Attack::Promises,
+    Attack::SlowFrames,
+    Attack::HeadersOnly,
     Attack::Overlong,
     Attack::Bombs,
     Attack::Payloads,
@@ -90,46 +91,46 @@ const INSIDE: [Attack; 13] = [
     Attack::Cancels,
     Attack::Once,
 ];
-const OUTSIDE: [Attack; 8] = [
+const UNAUTHENTICATED: [Attack; 8] = [
     Attack::Connections,
     Attack::Garbage,
     Attack::Handshakes,
     Attack::TlsGarbage,
     Attack::PlainText,
-    Attack::Silent,
-    Attack::Forward,
+    Attack::NoProof,
+    Attack::BeforeProof,
     Attack::WrongTokens,
 ];
 const SECRET: &str = "the secret of ann, the caller";
 
-/// The longest frame that the besieged server takes.
+/// Frame limit of the attacked server in bytes.
 const MAX_FRAME: u32 = 1 << 20;
 const MEMORY: u64 = 256 << 20;
-/// Between two rounds of an attacker: they are to meet every bound, not to take the machine's processors.
+/// Interval between the rounds of an attacker: the attackers should reach every bound, not saturate the processors.
 const PACE: Duration = Duration::from_millis(20);
-/// Connections that an attacker holds, more than one address may.
-const HELD: usize = 40;
+/// Number of connections that an attacker holds; it exceeds the limit for one address.
+const MAX_HELD: usize = 40;
 
 static BOMBS: LazyLock<Vec<(u8, Vec<u8>)>> = LazyLock::new(seeds::bombs);
 static PAYLOADS: LazyLock<Vec<(u8, Vec<u8>)>> = LazyLock::new(seeds::payloads);
-static SESSIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| seeds::callers(MAX_FRAME));
+static SESSIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| seeds::caller_sessions(MAX_FRAME));
 
-/// Attacks `at` from an address of its own, until it is dropped.
+/// Attacks the server at `at` from the address `from` until the future is dropped.
 async fn attack(kind: Attack, from: Ipv4Addr, at: SocketAddr, authority: Arc<Authority>) {
     let mut held: Vec<Box<dyn Io>> = Vec::new();
     let mut pace = interval(PACE);
     for round in 0_usize.. {
         pace.tick().await;
-        if held.len() >= HELD {
-            held.drain(..HELD / 2);
+        if held.len() >= MAX_HELD {
+            held.drain(..MAX_HELD / 2);
         }
-        // What goes wrong is what should.
-        let _ = timeout(Duration::from_secs(2), assail(kind, round, &mut held, from, at, &authority)).await;
+        // Attacks should fail.
+        let _ = timeout(Duration::from_secs(2), attack_once(kind, round, &mut held, from, at, &authority)).await;
     }
 }
 
-/// One round.
-async fn assail(
+/// Executes one round of an attack.
+async fn attack_once(
     kind: Attack,
     round: usize,
     held: &mut Vec<Box<dyn Io>>,
@@ -138,18 +139,19 @@ async fn assail(
     authority: &Authority,
 ) -> io::Result<()> {
     let route = |method: &str| RawHead::route(&format!("test.Wire:1.0/{method}"));
-    let for_long = |method: &str, time: u32| route(method).with(RawHead::TIMEOUT, time.to_be_bytes());
+    let with_timeout = |method: &str, time: u32| route(method).with(RawHead::TIMEOUT, time.to_be_bytes());
     match kind {
         Attack::Connections => held.push(Box::new(connect(from, at).await?)),
         Attack::InFlight => {
-            let calls = (1..=200).flat_map(|id| RawFrame::request(id, &for_long("wait", u32::MAX), "{}").to_bytes());
+            let calls =
+                (1..=200).flat_map(|id| RawFrame::request(id, &with_timeout("wait", u32::MAX), "{}").to_bytes());
             send_and_hold(held, from, at, &calls.collect::<Vec<u8>>()).await?;
         }
         Attack::NeverReads => {
             let call = |id| RawFrame::request(id, &route("zeros"), r#"{"count":500000}"#).to_bytes();
             send_and_hold(held, from, at, &(1..=60).flat_map(call).collect::<Vec<u8>>()).await?;
         }
-        Attack::Drips => {
+        Attack::SlowFrames => {
             if held.len() < 20 {
                 held.push(Box::new(connect(from, at).await?));
             }
@@ -158,7 +160,7 @@ async fn assail(
                 stream.write_all(&frame[round % frame.len()..][..1]).await?;
             }
         }
-        Attack::Promises => {
+        Attack::HeadersOnly => {
             let header = RawFrame::empty(RawFrame::REQUEST, 1).header(MAX_FRAME);
             send_and_hold(held, from, at, &header).await?;
         }
@@ -172,22 +174,23 @@ async fn assail(
         Attack::Bombs => {
             let (compression, bomb) = &BOMBS[round % BOMBS.len()];
             let frame = RawFrame::request(1, &route("echo"), bomb).with_compression(*compression);
-            tell(from, at, &frame.to_bytes()).await?;
+            send_and_read(from, at, &frame.to_bytes()).await?;
         }
         Attack::Payloads => {
             let (codec, payload) = &PAYLOADS[round % PAYLOADS.len()];
             for method in ["numbers", "nothings", "map", "bytes", "nest"] {
-                tell(from, at, &RawFrame::request(1, &route(method), payload).with_codec(*codec).to_bytes()).await?;
+                send_and_read(from, at, &RawFrame::request(1, &route(method), payload).with_codec(*codec).to_bytes())
+                    .await?;
             }
         }
         Attack::BadFrames => {
-            tell(from, at, &SESSIONS[round % SESSIONS.len()]).await?;
+            send_and_read(from, at, &SESSIONS[round % SESSIONS.len()]).await?;
         }
         Attack::Garbage => {
             let garbage: Vec<u8> = (0..1000).map(|_| rand::rng().random()).collect();
-            tell(from, at, &garbage).await?;
+            send_and_read(from, at, &garbage).await?;
         }
-        Attack::Pings => tell(from, at, &RawFrame::empty(RawFrame::PING, 1).to_bytes().repeat(1000)).await?,
+        Attack::Pings => send_and_read(from, at, &RawFrame::empty(RawFrame::PING, 1).to_bytes().repeat(1000)).await?,
         Attack::Cancels => {
             let both = |id| {
                 [
@@ -195,37 +198,37 @@ async fn assail(
                     RawFrame::empty(RawFrame::CANCEL, id).to_bytes(),
                 ]
             };
-            tell(from, at, &(1..=500).flat_map(both).flatten().collect::<Vec<u8>>()).await?;
+            send_and_read(from, at, &(1..=500).flat_map(both).flatten().collect::<Vec<u8>>()).await?;
         }
         Attack::Once => {
             let call = |id| {
                 let key: [u8; 16] = rand::rng().random();
-                let head = for_long("once_released", 1_000).with(RawHead::IDEMPOTENCY_KEY, key);
+                let head = with_timeout("once_released", 1_000).with(RawHead::IDEMPOTENCY_KEY, key);
                 RawFrame::request(id, &head, "{}").to_bytes()
             };
-            tell(from, at, &(1..=60).flat_map(call).collect::<Vec<u8>>()).await?;
+            send_and_read(from, at, &(1..=60).flat_map(call).collect::<Vec<u8>>()).await?;
         }
         Attack::Handshakes => {
-            // A ClientHello that promises more than a record.
+            // The announced length of this ClientHello exceeds the record.
             let hello = [&[0x16, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff, 3, 3][..], &[0; 1000]].concat();
             send_and_hold(held, from, at, &hello).await?;
         }
         Attack::TlsGarbage => {
             let mut record: Vec<u8> = (0..1000).map(|_| rand::rng().random()).collect();
             record[..5].copy_from_slice(&[0x14 + (round % 6) as u8, 3, 3, 3, (round % 256) as u8]);
-            tell(from, at, &record).await?;
+            send_and_read(from, at, &record).await?;
         }
-        Attack::PlainText => tell(from, at, &SESSIONS[round % SESSIONS.len()]).await?,
-        Attack::Silent => held.push(Box::new(secured(from, at, authority).await?)),
-        Attack::Forward => {
-            let mut stream = secured(from, at, authority).await?;
+        Attack::PlainText => send_and_read(from, at, &SESSIONS[round % SESSIONS.len()]).await?,
+        Attack::NoProof => held.push(Box::new(connect_tls(from, at, authority).await?)),
+        Attack::BeforeProof => {
+            let mut stream = connect_tls(from, at, authority).await?;
             stream.write_all(&SESSIONS[round % SESSIONS.len()]).await?;
             stream.write_all(&RawFrame::empty(RawFrame::REQUEST, 1).header(MAX_FRAME)).await?;
             stream.flush().await?;
             held.push(Box::new(stream));
         }
         Attack::WrongTokens => {
-            let mut stream = secured(from, at, authority).await?;
+            let mut stream = connect_tls(from, at, authority).await?;
             let proof: Vec<u8> = (0..64).map(|_| rand::rng().random()).chain(*b"ann").collect();
             stream.write_all(&RawFrame::empty(RawFrame::PROOF, 0).with_body(proof).to_bytes()).await?;
             stream.flush().await?;
@@ -235,8 +238,8 @@ async fn assail(
     Ok(())
 }
 
-/// A connection whose handshake has ended.
-async fn secured(from: Ipv4Addr, at: SocketAddr, authority: &Authority) -> io::Result<TlsStream<TcpStream>> {
+/// Opens a connection and completes the TLS handshake.
+async fn connect_tls(from: Ipv4Addr, at: SocketAddr, authority: &Authority) -> io::Result<TlsStream<TcpStream>> {
     authority.connect(connect(from, at).await?, &["msnb/1"]).await
 }
 
@@ -253,8 +256,8 @@ async fn send_and_hold(held: &mut Vec<Box<dyn Io>>, from: Ipv4Addr, at: SocketAd
     Ok(())
 }
 
-/// Says this, closes the sending side, and reads to the end.
-async fn tell(from: Ipv4Addr, at: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+/// Sends `bytes`, closes the sending side, and reads to the end.
+async fn send_and_read(from: Ipv4Addr, at: SocketAddr, bytes: &[u8]) -> io::Result<()> {
     let mut stream = connect(from, at).await?;
     stream.write_all(bytes).await?;
     stream.shutdown().await?;
@@ -262,17 +265,17 @@ async fn tell(from: Ipv4Addr, at: SocketAddr, bytes: &[u8]) -> io::Result<()> {
 }
 
 async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
-    let mut rest = vec![0; 64 << 10];
-    while stream.read(&mut rest).await? > 0 {}
+    let mut buffer = vec![0; 64 << 10];
+    while stream.read(&mut buffer).await? > 0 {}
     Ok(())
 }
 
-/// Calls for that long, two calls at a time; says how long each took, in order.
+/// Makes calls for `time`, two at once, and returns their durations in ascending order.
 async fn calls(wire: &WireClient<Client>, at: SocketAddr, time: Duration) -> Vec<Duration> {
     let caller = async || {
         let mut took = Vec::new();
-        let (began, mut pace) = (Instant::now(), interval(Duration::from_millis(2)));
-        while began.elapsed() < time {
+        let (started, mut pace) = (Instant::now(), interval(Duration::from_millis(2)));
+        while started.elapsed() < time {
             pace.tick().await;
             let call = Instant::now();
             let echoed = wire.echo("x".to_owned()).address(at).timeout(Duration::from_secs(30)).await;
@@ -287,21 +290,26 @@ async fn calls(wire: &WireClient<Client>, at: SocketAddr, time: Duration) -> Vec
     took
 }
 
-fn told(took: &[Duration]) -> String {
+fn summary(took: &[Duration]) -> String {
     let at = |share: usize| took[(took.len() * share / 1000).min(took.len() - 1)];
-    format!("{} calls, p50 {:?}, p99 {:?}, longest {:?}", took.len(), at(500), at(990), at(999))
+    format!("{} calls, p50 {:?}, p99 {:?}, maximum {:?}", took.len(), at(500), at(990), at(999))
 }
 
-/// Calls in peace, and while all these attack; then all that they held is given back.
-async fn besiege(mut server: Besieged, attacks: &[Attack], authority: Authority, new_client: impl Fn() -> Client) {
+/// Measures calls without and with `attacks`, then waits until the server has released the attackers' resources.
+async fn measure_attack(
+    mut server: Besieged,
+    attacks: &[Attack],
+    authority: Authority,
+    new_client: impl Fn() -> Client,
+) {
     let seconds = std::env::var("MSNB_ATTACK_SECONDS").map_or(3, |seconds| seconds.parse().unwrap());
     let (time, authority) = (Duration::from_secs(seconds), Arc::new(authority));
-    // Made before anybody's time is taken.
+    // Initialize the payloads before the measurements.
     assert!(!BOMBS.is_empty() && !PAYLOADS.is_empty() && !SESSIONS.is_empty());
     server.limit(Resource::Data, MEMORY);
     let at = server.address();
     let wire = WireClient::new(new_client());
-    let quiet = calls(&wire, at, time).await;
+    let baseline = calls(&wire, at, time).await;
     let before = server.memory();
 
     let mut attackers = JoinSet::new();
@@ -309,14 +317,14 @@ async fn besiege(mut server: Besieged, attacks: &[Attack], authority: Authority,
         attackers.spawn(attack(*kind, Ipv4Addr::new(127, 0, 0, number), at, Arc::clone(&authority)));
     }
     let attacked = calls(&wire, at, time).await;
-    // Who comes now is served as well.
+    // The server also accepts a new client during the attack.
     let late = WireClient::new(new_client());
     assert_eq!(late.echo("x".to_owned()).address(at).timeout(Duration::from_secs(30)).await.unwrap(), "x");
-    server.assert_lives();
-    let most = server.most_memory();
-    assert!(most < MEMORY, "{} MiB", most >> 20);
+    server.assert_running();
+    let peak = server.peak_memory();
+    assert!(peak < MEMORY, "peak memory is {} MiB, limit is {} MiB", peak >> 20, MEMORY >> 20);
     assert_eq!(attackers.len(), attacks.len());
-    assert!(attackers.try_join_next().is_none(), "every attacker is at it to the end");
+    assert!(attackers.try_join_next().is_none(), "no attacker ended early");
     attackers.shutdown().await;
 
     let bound = before + (64 << 20);
@@ -327,20 +335,20 @@ async fn besiege(mut server: Besieged, attacks: &[Attack], authority: Authority,
         }
     })
     .await;
-    server.assert_lives();
-    println!("quiet: {}", told(&quiet));
-    println!("attacked: {}", told(&attacked));
-    println!("memory: {} MiB before, {} MiB at most, {} MiB after", before >> 20, most >> 20, server.memory() >> 20);
+    server.assert_running();
+    println!("without attack: {}", summary(&baseline));
+    println!("under attack: {}", summary(&attacked));
+    println!("memory: {} MiB before, {} MiB peak, {} MiB after", before >> 20, peak >> 20, server.memory() >> 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_victim_is_served_while_every_bound_is_attacked() {
+async fn server_serves_victim_during_attacks_on_all_bounds() {
     let server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged"), &[]).await;
-    besiege(server, &INSIDE, Authority::new(), || Client::builder().build().unwrap()).await;
+    measure_attack(server, &ACCEPTED, Authority::new(), || Client::builder().build().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_victim_is_served_while_others_try_to_get_in() {
+async fn server_serves_victim_during_unauthenticated_attacks() {
     let authority = Authority::new();
     let issued = authority.issue("server", &["127.0.0.1"]);
     let tokens = authority.ca().with_file_name("tokens");
@@ -349,5 +357,5 @@ async fn a_victim_is_served_while_others_try_to_get_in() {
     let server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged"), &files).await;
     let ca = authority.ca();
     let client = || Client::builder().tls(ClientTls::new(&ca)).token(Token::new("ann", SECRET).unwrap());
-    besiege(server, &OUTSIDE, authority, || client().build().unwrap()).await;
+    measure_attack(server, &UNAUTHENTICATED, authority, || client().build().unwrap()).await;
 }

@@ -1,7 +1,7 @@
-//! What a client does with every frame that it should not get, from a scripted server: the rows of the table in
-//! docs/PROTOCOL.md that a caller meets.
+//! A client's reaction to invalid frames from a scripted server: the rows of the table in docs/PROTOCOL.md that concern
+//! clients.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,22 +14,22 @@ use tests::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// The default of the longest frame, in bytes.
+/// Default frame limit in bytes.
 const MAX_FRAME: u32 = 8 << 20;
 
-/// What a client says of a connection that it closed for the peer's fault.
-const BROKEN: &str = "the peer violated the protocol";
+/// Error message of calls on a connection that the client closed after a protocol violation.
+const VIOLATION: &str = "the peer violated the protocol";
 
-/// A client, and the server that it believes to call.
+/// A client, and the listener of the scripted server that it calls.
 struct Scene {
     listener: TcpListener,
     address: SocketAddr,
     wire: WireClient<Client>,
-    /// Owns the calls.
+    /// Runs the calls.
     calls: JoinSet<()>,
 }
 
-/// A call of `echo` that was made.
+/// A call of `echo` in progress.
 struct Call(tokio::sync::oneshot::Receiver<Result<String, Error>>);
 
 impl Call {
@@ -47,8 +47,8 @@ impl Scene {
         Self::with(ClientConfig::default()).await
     }
 
-    /// Calls that come while the client connects anew wait for that.
-    async fn patient() -> Self {
+    /// Returns a scene whose calls wait while the client reconnects.
+    async fn waiting() -> Self {
         Self::with(ClientConfig::default().with_wait_for_ready(true)).await
     }
 
@@ -68,24 +68,24 @@ impl Scene {
     }
 
     fn echo_within(&mut self, text: &str, timeout: Duration) -> Call {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let call = self.wire.echo(text.to_owned()).address(self.address).timeout(timeout);
-        self.calls.spawn(async move { drop(tell.send(call.await)) });
-        Call(told)
+        self.calls.spawn(async move { drop(sender.send(call.await)) });
+        Call(receiver)
     }
 
-    /// Makes a call that arrives on a new connection.
-    async fn called(&mut self) -> (Call, RawPeer, u32) {
+    /// Makes the first call and accepts its connection; returns the call, the server's end and the call's id.
+    async fn first_call(&mut self) -> (Call, RawPeer, u32) {
         let call = self.echo("first");
         let mut peer = self.accept().await;
         let id = request(&mut peer).await.id;
         (call, peer, id)
     }
 
-    /// Answers the first call with these bytes, says how it ended, and that the connection was closed.
-    async fn closes(bytes: &[u8]) -> Error {
-        let mut scene = Self::patient().await;
-        let (call, mut peer, _) = scene.called().await;
+    /// Answers the first call with `bytes`, expects the client to close the connection, and returns the call's error.
+    async fn error_after_close(bytes: &[u8]) -> Error {
+        let mut scene = Self::waiting().await;
+        let (call, mut peer, _) = scene.first_call().await;
         peer.send(bytes).await;
         let error = call.error().await;
         in_time(async {
@@ -94,7 +94,7 @@ impl Scene {
             }
         })
         .await;
-        // The client itself goes on: it connects anew.
+        // The client reconnects for the next call.
         let next = scene.echo("next");
         let mut peer = scene.accept().await;
         let id = request(&mut peer).await.id;
@@ -103,19 +103,19 @@ impl Scene {
         error
     }
 
-    /// Answers the first call with `frame`, says how it ended, after the next call on the same connection was answered.
-    async fn fails(frame: impl FnOnce(u32) -> RawFrame) -> Error {
+    /// Answers the first call with `frame` and returns its error; the same connection serves the next call.
+    async fn error_of(frame: impl FnOnce(u32) -> RawFrame) -> Error {
         let mut scene = Self::new().await;
-        let (call, mut peer, id) = scene.called().await;
+        let (call, mut peer, id) = scene.first_call().await;
         peer.send(frame(id).to_bytes()).await;
         let error = call.error().await;
-        scene.serves(&mut peer).await;
+        scene.expect_next_call(&mut peer).await;
         assert_eq!(error.peer(), Some(scene.address));
         error
     }
 
-    /// The connection is still in use.
-    async fn serves(&mut self, peer: &mut RawPeer) {
+    /// Expects the client to make the next call on the same connection.
+    async fn expect_next_call(&mut self, peer: &mut RawPeer) {
         let call = self.echo("still here");
         let id = request(peer).await.id;
         peer.send(answer(id, "still here").to_bytes()).await;
@@ -123,7 +123,7 @@ impl Scene {
     }
 }
 
-/// The next call; pings in between are answered.
+/// Returns the next call and answers pings before it.
 async fn request(peer: &mut RawPeer) -> RawFrame {
     in_time(async {
         loop {
@@ -131,7 +131,7 @@ async fn request(peer: &mut RawPeer) -> RawFrame {
             match frame.kind {
                 RawFrame::REQUEST => return frame,
                 RawFrame::PING => peer.send(RawFrame::empty(RawFrame::PONG, frame.id).to_bytes()).await,
-                _ => panic!("a call or a ping should come: {frame:?}"),
+                _ => panic!("expected a call or a ping: {frame:?}"),
             }
         }
     })
@@ -142,12 +142,12 @@ fn answer(id: u32, text: &str) -> RawFrame {
     RawFrame::response(id, &RawHead::new(), format!("{text:?}"))
 }
 
-fn refusal(id: u32, code: u8, message: &str) -> RawFrame {
+fn error_answer(id: u32, code: u8, message: &str) -> RawFrame {
     RawFrame::response(id, &RawHead::status(code, message), "")
 }
 
-/// The connection was closed after the call was sent, for this reason: nobody knows whether it ran.
-fn assert_lost(error: &Error, reason: &str) {
+/// Expects the error of a call whose connection was closed for `reason`, so that its execution is unknown.
+fn assert_unknown(error: &Error, reason: &str) {
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown), "{error:?}");
     assert!(error.message().contains(reason), "{error:?}");
 }
@@ -158,7 +158,7 @@ fn assert_answered(error: &Error, code: Code, phase: Phase) {
 }
 
 #[tokio::test]
-async fn a_call_is_as_the_protocol_says() {
+async fn client_sends_call_as_specified() {
     let mut scene = Scene::new().await;
     let call = scene.echo("x");
     let mut peer = scene.accept().await;
@@ -173,7 +173,7 @@ async fn a_call_is_as_the_protocol_says() {
 }
 
 #[tokio::test]
-async fn frames_that_cannot_be_trusted_close_and_lose_the_call() {
+async fn protocol_violation_closes_connection() {
     let ping = || RawFrame::empty(RawFrame::PING, 1);
     let mut version = ping().to_bytes();
     version[4] = 0;
@@ -187,62 +187,62 @@ async fn frames_that_cannot_be_trusted_close_and_lose_the_call() {
         RawFrame::empty(RawFrame::RESPONSE, 1).header(16 * MAX_FRAME + 1).to_vec(),
         ping().with_body(vec![0; 1025]).to_bytes(),
     ] {
-        assert_lost(&Scene::closes(&bytes).await, BROKEN);
+        assert_unknown(&Scene::error_after_close(&bytes).await, VIOLATION);
     }
 }
 
 #[tokio::test]
-async fn a_head_longer_than_its_body_closes() {
+async fn head_longer_than_body_closes_connection() {
     for kind in [RawFrame::RESPONSE, RawFrame::GOAWAY] {
         for body in [&b""[..], b"\0", b"\0\x01", b"\0\x02\x05\0", b"\0\x03\x05\0\x01"] {
             let frame = RawFrame::empty(kind, 1).with_body(body);
-            assert_lost(&Scene::closes(&frame.to_bytes()).await, BROKEN);
+            assert_unknown(&Scene::error_after_close(&frame.to_bytes()).await, VIOLATION);
         }
     }
 }
 
 #[tokio::test]
-async fn more_than_a_hundred_pings_in_a_second_close() {
+async fn over_100_pings_per_second_close_connection() {
     let pings: Vec<u8> = (0..1_000).flat_map(|id| RawFrame::empty(RawFrame::PING, id).to_bytes()).collect();
     let mut scene = Scene::new().await;
-    let (call, mut peer, _) = scene.called().await;
+    let (call, mut peer, _) = scene.first_call().await;
     peer.send(pings).await;
-    assert_lost(&call.error().await, BROKEN);
+    assert_unknown(&call.error().await, VIOLATION);
 }
 
 #[tokio::test]
-async fn a_request_with_id_0_closes() {
+async fn request_with_id_0_closes_connection() {
     let request = RawFrame::request(0, &RawHead::route("test.Wire:1.0/echo"), "{}");
-    assert_lost(&Scene::closes(&request.to_bytes()).await, BROKEN);
+    assert_unknown(&Scene::error_after_close(&request.to_bytes()).await, VIOLATION);
 }
 
 #[tokio::test]
-async fn what_was_answered_before_the_protocol_is_broken_is_answered() {
+async fn answer_before_protocol_violation_reaches_caller() {
     let mut scene = Scene::new().await;
-    let (first, mut peer, id) = scene.called().await;
+    let (first, mut peer, id) = scene.first_call().await;
     let second = scene.echo("second");
     request(&mut peer).await;
     let answer_and_garbage = [answer(id, "first").to_bytes(), b"no frame at all".to_vec()].concat();
     peer.send(answer_and_garbage).await;
     assert_eq!(first.outcome().await.unwrap(), "first");
-    assert_lost(&second.error().await, BROKEN);
+    assert_unknown(&second.error().await, VIOLATION);
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_inside_a_frame_loses_the_call() {
+async fn end_inside_frame_fails_call_as_unknown() {
     for cut in [0, 5, 20] {
         let mut scene = Scene::new().await;
-        let (call, mut peer, id) = scene.called().await;
+        let (call, mut peer, id) = scene.first_call().await;
         peer.send(&answer(id, "cut short").to_bytes()[..cut]).await;
         drop(peer);
-        assert_lost(&call.error().await, "closed the connection");
+        assert_unknown(&call.error().await, "closed the connection");
     }
 }
 
 #[tokio::test]
-async fn types_from_64_to_127_are_ignored() {
+async fn client_ignores_types_from_64_to_127() {
     let mut scene = Scene::new().await;
-    let (call, mut peer, id) = scene.called().await;
+    let (call, mut peer, id) = scene.first_call().await;
     for kind in [64, 127] {
         peer.send(RawFrame::empty(kind, id).with_body(*b"?").to_bytes()).await;
     }
@@ -251,15 +251,15 @@ async fn types_from_64_to_127_are_ignored() {
 }
 
 #[tokio::test]
-async fn a_response_at_the_limit_is_taken_and_one_over_fails_its_call_alone() {
-    // Header, empty head, quotes.
+async fn response_over_limit_fails_only_its_call() {
+    // 16 bytes of header, 2 of the empty head, 2 quotes.
     let text = "x".repeat(MAX_FRAME as usize - 16 - 2 - 2);
     let mut scene = Scene::new().await;
-    let (call, mut peer, id) = scene.called().await;
+    let (call, mut peer, id) = scene.first_call().await;
     peer.send(answer(id, &text).to_bytes()).await;
     assert_eq!(call.outcome().await.unwrap().len(), text.len());
 
-    let error = Scene::fails(|id| answer(id, &(text + "x"))).await;
+    let error = Scene::error_of(|id| answer(id, &(text + "x"))).await;
     assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
     for word in ["8388608", "8388609"] {
         assert!(error.message().contains(word), "{error}");
@@ -267,7 +267,7 @@ async fn a_response_at_the_limit_is_taken_and_one_over_fails_its_call_alone() {
 }
 
 #[tokio::test]
-async fn a_result_may_grow_to_the_limit_and_not_over_it() {
+async fn client_limits_decompressed_result() {
     const LIMIT: usize = 16 << 20;
     let packed = |id, length: usize| {
         let plain = format!("\"{}\"", "x".repeat(length - 2));
@@ -275,84 +275,84 @@ async fn a_result_may_grow_to_the_limit_and_not_over_it() {
         RawFrame::response(id, &RawHead::new(), packed).with_compression(2)
     };
     let mut scene = Scene::new().await;
-    let (call, mut peer, id) = scene.called().await;
+    let (call, mut peer, id) = scene.first_call().await;
     peer.send(packed(id, LIMIT).to_bytes()).await;
     assert_eq!(call.outcome().await.unwrap().len(), LIMIT - 2);
-    let error = Scene::fails(|id| packed(id, LIMIT + 1)).await;
+    let error = Scene::error_of(|id| packed(id, LIMIT + 1)).await;
     assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
 }
 
 #[tokio::test]
-async fn an_unknown_codec_or_compression_fails_the_call() {
+async fn unknown_codec_or_compression_fails_call() {
     for unknown in [
         |id| answer(id, "x").with_codec(1),
         |id| answer(id, "x").with_codec(255),
         |id| answer(id, "x").with_compression(4),
     ] {
-        assert_answered(&Scene::fails(unknown).await, Code::Unimplemented, Phase::Decode);
+        assert_answered(&Scene::error_of(unknown).await, Code::Unimplemented, Phase::Decode);
     }
 }
 
 #[tokio::test]
-async fn a_response_that_does_not_decode_is_the_servers_fault() {
+async fn undecodable_response_is_internal_error() {
     for payload in ["", "7", r#""x" and more"#, "{"] {
-        let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new(), payload)).await;
+        let error = Scene::error_of(|id| RawFrame::response(id, &RawHead::new(), payload)).await;
         assert_answered(&error, Code::Internal, Phase::Decode);
     }
     for compression in 1..=3 {
-        let error = Scene::fails(|id| answer(id, "x").with_compression(compression)).await;
+        let error = Scene::error_of(|id| answer(id, "x").with_compression(compression)).await;
         assert_answered(&error, Code::Internal, Phase::Decode);
     }
 }
 
 #[tokio::test]
-async fn an_error_value_of_a_method_that_has_none_is_the_servers_fault() {
-    let error = Scene::fails(|id| RawFrame::response(id, &RawHead::status(32, ""), r#""Oops""#)).await;
+async fn unexpected_error_value_is_internal_error() {
+    let error = Scene::error_of(|id| RawFrame::response(id, &RawHead::status(32, ""), r#""Oops""#)).await;
     assert_answered(&error, Code::Internal, Phase::Decode);
 }
 
 #[tokio::test]
-async fn an_even_tag_that_is_not_known_is_skipped() {
+async fn client_skips_unknown_even_tag() {
     let mut scene = Scene::new().await;
-    let (call, mut peer, id) = scene.called().await;
+    let (call, mut peer, id) = scene.first_call().await;
     peer.send(RawFrame::response(id, &RawHead::new().with(254, "?"), r#""x""#).to_bytes()).await;
     assert_eq!(call.outcome().await.unwrap(), "x");
 }
 
 #[tokio::test]
-async fn an_odd_tag_that_is_not_known_fails_the_call() {
-    let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(255, "?"), r#""x""#)).await;
+async fn unknown_odd_tag_fails_call() {
+    let error = Scene::error_of(|id| RawFrame::response(id, &RawHead::new().with(255, "?"), r#""x""#)).await;
     assert_answered(&error, Code::Unimplemented, Phase::Decode);
 }
 
 #[tokio::test]
-async fn metadata_over_its_bounds_fails_the_call() {
+async fn metadata_over_limit_fails_call() {
     let metadata = b"\x01k\0\0".repeat(65);
     let error =
-        Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(RawHead::METADATA, metadata), r#""x""#)).await;
+        Scene::error_of(|id| RawFrame::response(id, &RawHead::new().with(RawHead::METADATA, metadata), r#""x""#)).await;
     assert_answered(&error, Code::ResourceExhausted, Phase::Decode);
 }
 
 #[tokio::test]
-async fn an_entry_of_the_wrong_shape_is_the_servers_fault() {
+async fn malformed_entry_is_internal_error() {
     for (tag, value) in [(RawHead::STATUS, &b""[..]), (RawHead::RETRY_AFTER, b"\0"), (RawHead::METADATA, b"\x01")] {
-        let error = Scene::fails(|id| RawFrame::response(id, &RawHead::new().with(tag, value), r#""x""#)).await;
+        let error = Scene::error_of(|id| RawFrame::response(id, &RawHead::new().with(tag, value), r#""x""#)).await;
         assert_answered(&error, Code::Internal, Phase::Decode);
     }
 }
 
 #[tokio::test]
-async fn a_status_says_whether_the_call_ran() {
-    let refused = |code: u8| Scene::fails(move |id| refusal(id, code, "why"));
-    let error = refused(14).await;
+async fn status_determines_delivery() {
+    let error_of_status = |code: u8| Scene::error_of(move |id| error_answer(id, code, "why"));
+    let error = error_of_status(14).await;
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted));
-    assert_answered(&refused(8).await, Code::ResourceExhausted, Phase::Wait);
-    assert_answered(&refused(13).await, Code::Internal, Phase::Wait);
-    assert_answered(&refused(1).await, Code::Cancelled, Phase::Wait);
-    assert_answered(&refused(200).await, Code::Unknown, Phase::Wait);
+    assert_answered(&error_of_status(8).await, Code::ResourceExhausted, Phase::Wait);
+    assert_answered(&error_of_status(13).await, Code::Internal, Phase::Wait);
+    assert_answered(&error_of_status(1).await, Code::Cancelled, Phase::Wait);
+    assert_answered(&error_of_status(200).await, Code::Unknown, Phase::Wait);
     let later = RawHead::status(8, "why").with(RawHead::RETRY_AFTER, 50_u32.to_be_bytes());
     let mut scene = Scene::new().await;
-    let (call, mut peer, id) = scene.called().await;
+    let (call, mut peer, id) = scene.first_call().await;
     peer.send(RawFrame::response(id, &later, "").to_bytes()).await;
     let error = call.error().await;
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted));
@@ -361,9 +361,9 @@ async fn a_status_says_whether_the_call_ran() {
 }
 
 #[tokio::test]
-async fn frames_for_no_call_are_dropped() {
+async fn client_drops_frames_without_call() {
     let mut scene = Scene::new().await;
-    let (call, mut peer, id) = scene.called().await;
+    let (call, mut peer, id) = scene.first_call().await;
     for stray in [0, id + 1, id ^ (1 << 20), u32::MAX] {
         peer.send(answer(stray, "stray").to_bytes()).await;
     }
@@ -373,13 +373,13 @@ async fn frames_for_no_call_are_dropped() {
     peer.send(answer(id, "mine").to_bytes()).await;
     peer.send(answer(id, "again").to_bytes()).await;
     assert_eq!(call.outcome().await.unwrap(), "mine");
-    scene.serves(&mut peer).await;
+    scene.expect_next_call(&mut peer).await;
 }
 
 #[tokio::test]
-async fn a_late_answer_reaches_nobody() {
+async fn client_drops_late_answer() {
     let mut scene = Scene::new().await;
-    let (_first, mut peer, _) = scene.called().await;
+    let (_first, mut peer, _) = scene.first_call().await;
     let late = scene.echo_within("late", Duration::from_millis(50));
     let id = request(&mut peer).await.id;
     let error = late.error().await;
@@ -394,17 +394,17 @@ async fn a_late_answer_reaches_nobody() {
             _ => {}
         }
     };
-    assert!(cancelled, "the call that was given up is cancelled");
-    assert_ne!(next_id, id, "its id is taken until its answer comes");
+    assert!(cancelled, "the client cancels the expired call");
+    assert_ne!(next_id, id, "the id of the expired call is reserved until its answer arrives");
     peer.send(answer(id, "late").to_bytes()).await;
     peer.send(answer(next_id, "next").to_bytes()).await;
     assert_eq!(next.outcome().await.unwrap(), "next");
 }
 
 #[tokio::test]
-async fn any_ping_is_answered_with_its_id() {
+async fn every_ping_receives_pong_with_its_id() {
     let mut scene = Scene::new().await;
-    let (_call, mut peer, _) = scene.called().await;
+    let (_call, mut peer, _) = scene.first_call().await;
     for ping in [
         RawFrame::empty(RawFrame::PING, 0),
         RawFrame::empty(RawFrame::PING, 7).with_codec(1).with_compression(1).with_body(*b"\x1f\x8bnot gzip"),
@@ -415,20 +415,20 @@ async fn any_ping_is_answered_with_its_id() {
 }
 
 #[tokio::test]
-async fn a_call_to_a_client_is_refused() {
+async fn client_rejects_call() {
     let mut scene = Scene::new().await;
-    let (_call, mut peer, _) = scene.called().await;
-    let refused = peer.ask(&RawFrame::request(5, &RawHead::route("test.Wire:1.0/echo"), "{}")).await;
-    assert_eq!((refused.kind, refused.id, refused.status().0), (RawFrame::RESPONSE, 5, 12));
-    scene.serves(&mut peer).await;
+    let (_call, mut peer, _) = scene.first_call().await;
+    let rejection = peer.ask(&RawFrame::request(5, &RawHead::route("test.Wire:1.0/echo"), "{}")).await;
+    assert_eq!((rejection.kind, rejection.id, rejection.status().0), (RawFrame::RESPONSE, 5, 12));
+    scene.expect_next_call(&mut peer).await;
 }
 
 #[tokio::test]
-async fn after_a_goaway_calls_in_flight_finish_and_new_ones_go_elsewhere() {
-    let mut scene = Scene::patient().await;
-    let (call, mut peer, id) = scene.called().await;
+async fn goaway_redirects_only_new_calls() {
+    let mut scene = Scene::waiting().await;
+    let (call, mut peer, id) = scene.first_call().await;
     let goaway = RawFrame::response(0, &RawHead::status(14, "draining"), "").with_codec(0);
-    // The pong says that the goodbye was read.
+    // The pong proves that the client has read the GOAWAY.
     peer.send(RawFrame { kind: RawFrame::GOAWAY, ..goaway }.to_bytes()).await;
     assert_eq!(peer.ask(&RawFrame::empty(RawFrame::PING, 1)).await.kind, RawFrame::PONG);
     let next = scene.echo("next");
@@ -442,7 +442,7 @@ async fn after_a_goaway_calls_in_flight_finish_and_new_ones_go_elsewhere() {
 }
 
 #[tokio::test]
-async fn an_application_error_is_the_services_own() {
+async fn application_error_is_service_error() {
     use contracts::{GreetError, GreeterClient};
     let scene = Scene::new().await;
     let client = Client::builder().config(ClientConfig::default().with_codec(Codec::Json)).build().unwrap();

@@ -1,7 +1,7 @@
-//! The way out of bincode, which is maintained no more (RUSTSEC-2025-0141): wincode writes the same bytes and reads ours.
-//! deny.toml allows the advisory as long as this holds.
+//! wincode as a replacement for bincode, which is unmaintained (RUSTSEC-2025-0141): it writes the same bytes and reads
+//! those of msnb. deny.toml ignores the advisory on this condition.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -11,22 +11,22 @@ use rpc_core::Codec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wincode::{SchemaRead, SchemaWrite, config::DefaultConfig};
 
-/// Every shape of the tables in docs/PROTOCOL.md.
+/// All kinds of values in the payload tables of docs/PROTOCOL.md.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, SchemaWrite, SchemaRead)]
-struct Everything {
+struct AllKinds {
     unsigned: (u8, u16, u32, u64, u128),
     signed: (i8, i16, i32, i64, i128),
     float: (f32, f64),
-    truth: bool,
-    letter: char,
+    boolean: bool,
+    character: char,
     text: String,
-    nothing: (),
-    maybe: Option<u32>,
+    unit: (),
+    option: Option<u32>,
     list: Vec<Shape>,
     array: [u16; 3],
     map: BTreeMap<u8, String>,
     newtype: Newtype,
-    deeper: Option<Box<Everything>>,
+    nested: Option<Box<AllKinds>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, SchemaWrite, SchemaRead)]
@@ -40,7 +40,7 @@ enum Shape {
     Struct { a: u8 },
 }
 
-fn has_the_same_bytes<T>(value: &T)
+fn assert_same_bytes<T>(value: &T)
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
     T: SchemaWrite<DefaultConfig, Src = T> + for<'de> SchemaRead<'de, DefaultConfig, Dst = T>,
@@ -62,37 +62,37 @@ fn shapes() -> impl Strategy<Value = Shape> {
     ]
 }
 
-fn everything() -> impl Strategy<Value = Everything> {
-    // Floats that equal themselves.
+fn all_kinds() -> impl Strategy<Value = AllKinds> {
+    // Without NaN, which is not equal to itself.
     let floats = (prop::num::f32::NORMAL, prop::num::f64::NORMAL);
     let plain = (any::<(u8, u16, u32, u64, u128)>(), any::<(i8, i16, i32, i64, i128)>(), floats, any::<(bool, char)>());
     let list = prop::collection::vec(shapes(), 0..5);
     let map = prop::collection::btree_map(any::<u8>(), any::<String>(), 0..4);
     (plain, any::<String>(), any::<Option<u32>>(), list, any::<[u16; 3]>(), map, any::<u64>()).prop_map(
-        |((unsigned, signed, float, (truth, letter)), text, maybe, list, array, map, number)| {
-            let inner = Everything {
+        |((unsigned, signed, float, (boolean, character)), text, option, list, array, map, number)| {
+            let inner = AllKinds {
                 unsigned,
                 signed,
                 float,
-                truth,
-                letter,
+                boolean,
+                character,
                 text,
-                nothing: (),
-                maybe,
+                unit: (),
+                option,
                 list,
                 array,
                 map,
                 newtype: Newtype(number),
-                deeper: None,
+                nested: None,
             };
-            Everything { deeper: Some(Box::new(inner.clone())), ..inner }
+            AllKinds { nested: Some(Box::new(inner.clone())), ..inner }
         },
     )
 }
 
 proptest! {
     #[test]
-    fn wincode_writes_our_bytes_and_reads_them(value in everything()) {
-        has_the_same_bytes(&value);
+    fn wincode_bytes_equal_bincode_bytes(value in all_kinds()) {
+        assert_same_bytes(&value);
     }
 }

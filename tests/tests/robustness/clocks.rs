@@ -1,6 +1,6 @@
-//! The bounds that are times, at their defaults, to the millisecond: in simulated time over connections in memory.
+//! Time bounds at their defaults, exact to the millisecond, in simulated time over connections in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     future::pending,
@@ -32,14 +32,14 @@ use tokio::{
 
 use crate::fuzz::rpc_server_fuzz::listener::{ADDRESS, Connector, Listener};
 
-/// Plays `scene` with a server whose numbers are the defaults.
-async fn with_a_server(scene: impl AsyncFnOnce(Connector)) {
-    let (door, listener) = Listener::new();
+/// Runs `scene` with a server that has the default configuration.
+async fn with_server(scene: impl AsyncFnOnce(Connector)) {
+    let (connector, listener) = Listener::new();
     let server = Server::builder().service(WireServer::new(Wired::default())).config(ServerConfig::default());
     let server = server.listen(listener).await.unwrap();
     tokio::select! {
         ended = server.run_until(pending::<()>()) => panic!("the server ended: {ended:?}"),
-        () = scene(door) => {}
+        () = scene(connector) => {}
     }
 }
 
@@ -48,20 +48,21 @@ fn echo(length: usize) -> Vec<u8> {
     RawFrame::request(1, &RawHead::route("test.Wire:1.0/echo"), text).to_bytes()
 }
 
-/// How long after now the server closes the connection; `None` when it does not in a minute.
+/// Returns the time until the server closes the connection, or `None` after one minute.
 async fn closed_after(stream: &mut DuplexStream) -> Option<Duration> {
-    let began = Instant::now();
+    let started = Instant::now();
     let closed = timeout(Duration::from_secs(60), tokio::io::copy(stream, &mut tokio::io::sink())).await;
-    closed.is_ok().then(|| began.elapsed())
+    closed.is_ok().then(|| started.elapsed())
 }
 
-async fn is_answered(stream: &mut DuplexStream) {
-    assert!(stream.read_u8().await.is_ok(), "it is answered");
+async fn expect_answer(stream: &mut DuplexStream) {
+    assert!(stream.read_u8().await.is_ok(), "the server answers");
 }
 
-/// Timers have whole milliseconds, and the driver's may be late by one.
+/// Asserts that `found` is at least `wanted` and at most 2 ms longer: timers have a resolution of 1 ms, and that of the
+/// driver may fire 1 ms late.
 fn assert_about(found: Option<Duration>, wanted: Duration) {
-    let found = found.expect("it is closed");
+    let found = found.expect("the server closes the connection");
     assert!(found >= wanted && found <= wanted + Duration::from_millis(2), "{found:?} instead of {wanted:?}");
 }
 
@@ -69,49 +70,49 @@ const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_server_closes_after_10_seconds_of_silence_and_not_before() {
-    with_a_server(async |door| {
-        let mut peer = door.connect(ADDRESS, 1 << 20).await;
+async fn server_closes_connection_after_10_idle_seconds() {
+    with_server(async |connector| {
+        let mut peer = connector.connect(ADDRESS, 1 << 20).await;
         sleep(10 * SECOND - MILLISECOND).await;
         peer.write_all(&echo(1)).await.unwrap();
-        is_answered(&mut peer).await;
+        expect_answer(&mut peer).await;
         assert_about(closed_after(&mut peer).await, 10 * SECOND);
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_has_5_seconds_and_not_more() {
-    with_a_server(async |door| {
+async fn frame_must_complete_within_5_seconds() {
+    with_server(async |connector| {
         let frame = echo(1);
-        let mut peer = door.connect(ADDRESS, 1 << 20).await;
+        let mut peer = connector.connect(ADDRESS, 1 << 20).await;
         peer.write_all(&frame[..frame.len() - 1]).await.unwrap();
         sleep(5 * SECOND - MILLISECOND).await;
         peer.write_all(&frame[frame.len() - 1..]).await.unwrap();
-        is_answered(&mut peer).await;
-        // However it drips.
-        let mut peer = door.connect(ADDRESS, 1 << 20).await;
-        let began = Instant::now();
+        expect_answer(&mut peer).await;
+        // The time does not depend on the progress of the frame.
+        let mut peer = connector.connect(ADDRESS, 1 << 20).await;
+        let started = Instant::now();
         let mut closed = None;
         for byte in &frame {
             if peer.write_all(&[*byte]).await.is_err() {
-                closed = Some(began.elapsed());
+                closed = Some(started.elapsed());
                 break;
             }
             sleep(SECOND / 4).await;
         }
-        let closed = closed.expect("a frame that drips is not waited for");
+        let closed = closed.expect("the server closes the connection during the slow frame");
         assert!(closed >= 5 * SECOND && closed <= 5 * SECOND + SECOND / 4, "{closed:?}");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_has_a_second_more_for_each_64_kib() {
-    with_a_server(async |door| {
+async fn frame_time_grows_by_1_second_per_64_kib() {
+    with_server(async |connector| {
         let frame = echo(3 * 64 * 1024);
         for (after, served) in [(8 * SECOND - MILLISECOND, true), (8 * SECOND + MILLISECOND, false)] {
-            let mut peer = door.connect(ADDRESS, 1 << 20).await;
+            let mut peer = connector.connect(ADDRESS, 1 << 20).await;
             peer.write_all(&frame[..frame.len() - 1]).await.unwrap();
             sleep(after).await;
             let rest = peer.write_all(&frame[frame.len() - 1..]).await;
@@ -123,19 +124,19 @@ async fn a_frame_has_a_second_more_for_each_64_kib() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_has_10_seconds_for_its_next_byte() {
-    with_a_server(async |door| {
-        // An answer for which there is no room.
-        let mut peer = door.connect(ADDRESS, 1024).await;
+async fn write_must_progress_within_10_seconds() {
+    with_server(async |connector| {
+        // The connection cannot buffer the whole answer.
+        let mut peer = connector.connect(ADDRESS, 1024).await;
         let zeros = RawFrame::request(1, &RawHead::route("test.Wire:1.0/zeros"), r#"{"count":1000}"#);
         peer.write_all(&zeros.to_bytes()).await.unwrap();
         sleep(10 * SECOND - MILLISECOND).await;
-        // Progress starts it anew.
-        is_answered(&mut peer).await;
+        // Progress restarts the time.
+        expect_answer(&mut peer).await;
         sleep(10 * SECOND - MILLISECOND).await;
-        is_answered(&mut peer).await;
+        expect_answer(&mut peer).await;
         sleep(10 * SECOND + 2 * MILLISECOND).await;
-        // What was on its way is all that comes.
+        // Only the buffered bytes arrive.
         let mut rest = Vec::new();
         peer.read_to_end(&mut rest).await.unwrap();
         assert!(rest.len() <= 1024, "{} bytes", rest.len());
@@ -144,12 +145,12 @@ async fn a_write_has_10_seconds_for_its_next_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_pings_in_a_second_are_answered_and_one_more_closes() {
+async fn ping_101_within_a_second_closes_connection() {
     let pings =
         |count: u32| -> Vec<u8> { (0..count).flat_map(|id| RawFrame::empty(RawFrame::PING, id).to_bytes()).collect() };
-    with_a_server(async |door| {
-        let mut peer = door.connect(ADDRESS, 1 << 20).await;
-        // Second for second.
+    with_server(async |connector| {
+        let mut peer = connector.connect(ADDRESS, 1 << 20).await;
+        // Each second has its own count.
         for _ in 0..3 {
             peer.write_all(&pings(100)).await.unwrap();
             let mut pongs = [0; 1600];
@@ -163,36 +164,36 @@ async fn a_hundred_pings_in_a_second_are_answered_and_one_more_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_a_time_has_5_seconds() {
-    with_a_server(async |door| {
-        let mut peer = door.connect(ADDRESS, 1 << 20).await;
+async fn default_timeout_is_5_seconds() {
+    with_server(async |connector| {
+        let mut peer = connector.connect(ADDRESS, 1 << 20).await;
         let wait = RawFrame::request(1, &RawHead::route("test.Wire:1.0/wait"), "{}");
         peer.write_all(&wait.to_bytes()).await.unwrap();
-        let began = Instant::now();
-        is_answered(&mut peer).await;
-        // Overdue calls are looked for every 5 ms.
-        let ended = began.elapsed();
+        let started = Instant::now();
+        expect_answer(&mut peer).await;
+        // The server checks for expired calls every 5 ms.
+        let ended = started.elapsed();
         assert!(ended >= 5 * SECOND && ended <= 5 * SECOND + 7 * MILLISECOND, "{ended:?}");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_has_2_seconds_to_prove_itself() {
+async fn token_proof_must_arrive_within_2_seconds() {
     let (name, secret) = ("ann", "the secret of ann, the caller");
-    let (door, listener) = Listener::new();
+    let (connector, listener) = Listener::new();
     let tokens = Tokens::new().with(name, secret).unwrap();
     let server = Server::builder().service(WireServer::new(Wired::default())).require_token(tokens);
     let server = server.listen(listener).await.unwrap();
     let scene = async {
-        for (after, is_let_in) in [(2 * SECOND - MILLISECOND, true), (2 * SECOND + MILLISECOND, false)] {
-            let mut peer = RawPeer::through(door.connect(ADDRESS, 1 << 20).await);
+        for (after, is_accepted) in [(2 * SECOND - MILLISECOND, true), (2 * SECOND + MILLISECOND, false)] {
+            let mut peer = RawPeer::through(connector.connect(ADDRESS, 1 << 20).await);
             let challenge = Challenge::read(&peer.receive().await.body).unwrap();
             sleep(after).await;
             let proof = Proof::new(&Token::new(name, secret).unwrap(), challenge, &[0; 32], [7; 32]);
             peer.send(RawFrame::empty(RawFrame::PROOF, 0).with_body(proof.to_frame().body).to_bytes()).await;
             let answer = peer.ask(&RawFrame::empty(RawFrame::PING, 1)).await;
-            assert_eq!(answer.kind, if is_let_in { RawFrame::PONG } else { RawFrame::GOAWAY }, "after {after:?}");
+            assert_eq!(answer.kind, if is_accepted { RawFrame::PONG } else { RawFrame::GOAWAY }, "after {after:?}");
         }
     };
     tokio::select! {
@@ -201,7 +202,7 @@ async fn a_caller_has_2_seconds_to_prove_itself() {
     }
 }
 
-/// Refuses every connection, and writes down when.
+/// Refuses every connection and records the times.
 #[derive(Clone, Default)]
 struct Refusing(Arc<Mutex<Vec<Instant>>>);
 
@@ -213,7 +214,7 @@ impl Connect for Refusing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_was_evicted_is_left_alone_for_30_seconds() {
+async fn evicted_address_is_not_retried_for_30_seconds() {
     let (registry, refusing) = (Arc::new(Memory::named("evicted")), Refusing::default());
     registry.register(&ServiceId::new("test.Wire", "1.0").unwrap(), Instance::new(ADDRESS)).await.unwrap();
     let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1));
@@ -222,23 +223,23 @@ async fn an_address_that_was_evicted_is_left_alone_for_30_seconds() {
     call.await.unwrap_err();
     let times = refusing.0.lock().unwrap().clone();
     let took = times[11] - times[0];
-    // The pauses before the 2nd to the 12th are 16.4 s together, half of them fixed.
+    // The delays before attempts 2 to 12 total 16.4 s, of which half is random.
     assert!(took >= 8 * SECOND && took <= 17 * SECOND, "{took:?}");
     assert_about(Some(times[12] - times[11]), 30 * SECOND);
 }
 
-/// Accepts nothing, for one reason or the other.
+/// A listener whose `accept` fails.
 struct Failing {
     kind: io::ErrorKind,
-    asked: Arc<AtomicUsize>,
-    /// How often it fails before it waits.
+    attempts: Arc<AtomicUsize>,
+    /// Number of failures before `accept` waits forever.
     times: usize,
 }
 
 impl Accept for Failing {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, Peer)>> {
         Box::pin(async {
-            if self.asked.fetch_add(1, Ordering::Relaxed) < self.times {
+            if self.attempts.fetch_add(1, Ordering::Relaxed) < self.times {
                 Err(self.kind.into())
             } else {
                 pending().await
@@ -252,18 +253,18 @@ impl Accept for Failing {
 }
 
 async fn accepts_in_10_seconds(kind: io::ErrorKind) -> usize {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let listener = Failing { kind, asked: Arc::clone(&asked), times: 1000 };
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let listener = Failing { kind, attempts: Arc::clone(&attempts), times: 1000 };
     let server = Server::builder().service(WireServer::new(Wired::default())).listen(listener).await.unwrap();
     let over = timeout(10 * SECOND + SECOND / 20, server.run_until(pending::<()>())).await;
-    assert!(over.is_err(), "the server lives");
-    asked.load(Ordering::Relaxed)
+    assert!(over.is_err(), "the server still runs");
+    attempts.load(Ordering::Relaxed)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_accept_loop_without_descriptors_sleeps_and_one_whose_peer_left_does_not() {
-    // The system's "too many open files" has no kind of its own.
+async fn accept_loop_pauses_only_on_resource_errors() {
+    // `ErrorKind` has no stable variant for "too many open files".
     let slow = accepts_in_10_seconds(io::ErrorKind::Other).await;
-    assert!((95..=101).contains(&slow), "every 100 ms, not {slow} times");
+    assert!((95..=101).contains(&slow), "an attempt every 100 ms, not {slow} attempts");
     assert_eq!(accepts_in_10_seconds(io::ErrorKind::ConnectionAborted).await, 1001);
 }

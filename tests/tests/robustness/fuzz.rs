@@ -1,22 +1,24 @@
-//! The functions of the `fuzz` folders under input of our own: seeds, seeds that were changed, and noise. What libFuzzer does with
-//! them is told in docs/TESTING.md; this runs on every toolchain, in seconds.
+//! Runs the functions of the `fuzz` folders with seeds, mutated seeds and random bytes.
 //!
-//! `MSNB_FUZZ_ROUNDS` says how many inputs each gets, `MSNB_FUZZ_CORPUS` names a directory to write the seeds to, and
-//! `MSNB_FUZZ_INPUT` a file to be the one input.
+//! These tests take seconds on every toolchain; docs/SECURITY.md describes longer runs with libFuzzer.
+//!
+//! - `MSNB_FUZZ_ROUNDS` sets the number of inputs of each function.
+//! - `MSNB_FUZZ_CORPUS` names a directory; the tests write the seeds to it and run no input.
+//! - `MSNB_FUZZ_INPUT` names a file that is the only input.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 #[path = "../../../rpc-client/fuzz/lib.rs"]
-#[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
+#[allow(unreachable_pub, reason = "cargo-fuzz compiles the file as a separate crate")]
 mod rpc_client_fuzz;
 #[path = "../../../rpc-core/fuzz/lib.rs"]
-#[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
+#[allow(unreachable_pub, reason = "cargo-fuzz compiles the file as a separate crate")]
 mod rpc_core_fuzz;
 #[path = "../../../rpc-registry/fuzz/lib.rs"]
-#[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
+#[allow(unreachable_pub, reason = "cargo-fuzz compiles the file as a separate crate")]
 mod rpc_registry_fuzz;
 #[path = "../../../rpc-server/fuzz/lib.rs"]
-#[allow(unreachable_pub, reason = "a crate of its own for cargo-fuzz")]
+#[allow(unreachable_pub, reason = "cargo-fuzz compiles the file as a separate crate")]
 pub(crate) mod rpc_server_fuzz;
 
 use std::{
@@ -28,7 +30,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tests::seeds;
 
-/// Runs one of the functions with many inputs.
+/// Runs `function` with all seeds and `rounds` mutated inputs.
 fn fuzz(name: &str, function: fn(&[u8]), seeds: &[Vec<u8>], rounds: usize) {
     assert!(!seeds.is_empty());
     if let Some(file) = env::var_os("MSNB_FUZZ_INPUT") {
@@ -43,56 +45,56 @@ fn fuzz(name: &str, function: fn(&[u8]), seeds: &[Vec<u8>], rounds: usize) {
         return;
     }
     let rounds = env::var("MSNB_FUZZ_ROUNDS").map_or(rounds, |rounds| rounds.parse().unwrap());
-    let mut chance = SmallRng::seed_from_u64(1);
-    seeds.iter().for_each(|seed| survives(name, function, seed));
+    let mut rng = SmallRng::seed_from_u64(1);
+    seeds.iter().for_each(|seed| run_input(name, function, seed));
     for _ in 0..rounds {
-        survives(name, function, &changed(seeds, &mut chance));
+        run_input(name, function, &mutated(seeds, &mut rng));
     }
 }
 
-fn survives(name: &str, function: fn(&[u8]), input: &[u8]) {
+fn run_input(name: &str, function: fn(&[u8]), input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| function(input))) {
         let file = env::temp_dir().join(format!("msnb-fuzz-{name}-{}", std::process::id()));
         fs::write(&file, input).unwrap();
-        eprintln!("again: MSNB_FUZZ_INPUT={} cargo test -p tests --test robustness {name}", file.display());
+        eprintln!("replay: MSNB_FUZZ_INPUT={} cargo test -p tests --test robustness {name}", file.display());
         resume_unwind(panic);
     }
 }
 
-/// A seed with a few changes.
-fn changed(seeds: &[Vec<u8>], chance: &mut SmallRng) -> Vec<u8> {
-    let any = |chance: &mut SmallRng| seeds[chance.random_range(0..seeds.len())].clone();
-    let mut input = any(chance);
-    for _ in 0..chance.random_range(1..=8) {
-        let at = chance.random_range(0..=input.len());
-        match chance.random_range(0..9) {
-            0 => input.insert(at, chance.random()),
+/// Returns a seed with one to eight random changes.
+fn mutated(seeds: &[Vec<u8>], rng: &mut SmallRng) -> Vec<u8> {
+    let any = |rng: &mut SmallRng| seeds[rng.random_range(0..seeds.len())].clone();
+    let mut input = any(rng);
+    for _ in 0..rng.random_range(1..=8) {
+        let at = rng.random_range(0..=input.len());
+        match rng.random_range(0..9) {
+            0 => input.insert(at, rng.random()),
             1 => input.truncate(at),
             2 => {
-                // The rest of another one: a whole frame more, or half of one.
-                let other = any(chance);
-                let from = if chance.random() { 0 } else { chance.random_range(0..=other.len()) };
+                // Continue with another seed, from its start or from its middle.
+                let other = any(rng);
+                let from = if rng.random() { 0 } else { rng.random_range(0..=other.len()) };
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
             }
             3 => {
-                let end = (at + chance.random_range(0..64)).min(input.len());
+                let end = (at + rng.random_range(0..64)).min(input.len());
                 let piece = input[at..end].to_vec();
                 input.splice(at..at, piece);
             }
-            4 => input.splice(at..at, (0..chance.random_range(1..32)).map(|_| chance.random())).for_each(drop),
+            4 => input.splice(at..at, (0..rng.random_range(1..32)).map(|_| rng.random())).for_each(drop),
             5 => {
-                // What lengths are made of.
+                // Boundary values of length fields.
                 let interesting: u64 =
-                    [0, 1, 15, 16, 127, 128, 255, 1 << 16, 1 << 31, u64::MAX][chance.random_range(0..10)];
-                let bytes = if chance.random() { interesting.to_be_bytes() } else { interesting.to_le_bytes() };
-                let width = 1 << chance.random_range(0..4);
-                let bytes = if chance.random() { &bytes[..width] } else { &bytes[8 - width..] };
+                    [0, 1, 15, 16, 127, 128, 255, 1 << 16, 1 << 31, u64::MAX][rng.random_range(0..10)];
+                let bytes = if rng.random() { interesting.to_be_bytes() } else { interesting.to_le_bytes() };
+                let width = 1 << rng.random_range(0..4);
+                let bytes = if rng.random() { &bytes[..width] } else { &bytes[8 - width..] };
                 bytes.iter().zip(input.iter_mut().skip(at)).for_each(|(new, old)| *old = *new);
             }
             _ => {
                 let Some(byte) = input.get_mut(at) else { continue };
-                *byte = if chance.random() { chance.random() } else { *byte ^ 1 << chance.random_range(0..8) };
+                *byte = if rng.random() { rng.random() } else { *byte ^ 1 << rng.random_range(0..8) };
             }
         }
     }
@@ -100,32 +102,37 @@ fn changed(seeds: &[Vec<u8>], chance: &mut SmallRng) -> Vec<u8> {
     input
 }
 
-/// Each seed under the first bytes by which a function is told what to do.
-fn under<const N: usize>(prefixes: impl IntoIterator<Item = [u8; N]> + Clone, seeds: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+/// Returns each seed with each prefix; the functions read options from the first bytes.
+fn with_prefixes<const N: usize>(
+    prefixes: impl IntoIterator<Item = [u8; N]> + Clone,
+    seeds: Vec<Vec<u8>>,
+) -> Vec<Vec<u8>> {
     let with = |seed: Vec<u8>| prefixes.clone().into_iter().map(move |prefix| [&prefix[..], &seed].concat());
     seeds.into_iter().flat_map(with).collect()
 }
 
 fn payloads(codec: u8) -> Vec<Vec<u8>> {
     let payloads = seeds::payloads().into_iter().filter(|(number, _)| *number == codec).map(|(_, payload)| payload);
-    under((0..8).map(|kind| [kind]), payloads.collect())
+    with_prefixes((0..8).map(|kind| [kind]), payloads.collect())
 }
 
 #[test]
 fn frame() {
-    fuzz("frame", rpc_core_fuzz::frame, &seeds::callers(1024), 20_000);
+    fuzz("frame", rpc_core_fuzz::frame, &seeds::caller_sessions(1024), 20_000);
 }
 
 #[test]
 fn frame_stream() {
-    let seeds = under([[0, 0], [255, 7]], seeds::callers(1024));
+    let seeds = with_prefixes([[0, 0], [255, 7]], seeds::caller_sessions(1024));
     fuzz("frame_stream", rpc_core_fuzz::frame_stream, &seeds, 10_000);
 }
 
 #[test]
 fn packed() {
-    let seeds: Vec<_> =
-        seeds::packed().into_iter().map(|(compression, packed)| [&[compression - 1], &packed[..]].concat()).collect();
+    let seeds: Vec<_> = seeds::compressed()
+        .into_iter()
+        .map(|(compression, packed)| [&[compression - 1], &packed[..]].concat())
+        .collect();
     fuzz("packed", rpc_core_fuzz::packed, &seeds, 2_000);
 }
 
@@ -150,15 +157,15 @@ fn registry_instance() {
         r#"{"format":1,"service":"demo.Greeter:1.0","address":"127.0.0.1:2","weight":1.0,"metadata":{"a":"b"}}"#;
     let listed = r#"[{"instanceId":"x","ip":"10.0.0.1","port":80,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","serviceName":"s","metadata":{"weight":"2"}}]"#;
     let content = [announced, listed, "[::1]:80", "host:80", "127.0.0.1"];
-    let seeds = under([[0], [1], [2]], content.map(Into::into).to_vec());
+    let seeds = with_prefixes([[0], [1], [2]], content.map(Into::into).to_vec());
     fuzz("registry_instance", rpc_registry_fuzz::registry_instance, &seeds, 20_000);
 }
 
 #[test]
 fn server_session() {
-    let mut seeds = under([[0, 1], [1, 255], [14, 0], [16, 1]], seeds::callers(64 << 10));
-    // The same after the proof of a token, which `----` stands for, and before.
-    let callers = seeds::callers(64 << 10);
+    let mut seeds = with_prefixes([[0, 1], [1, 255], [14, 0], [16, 1]], seeds::caller_sessions(64 << 10));
+    // The same sessions after and before the proof of a token, which replaces `----`.
+    let callers = seeds::caller_sessions(64 << 10);
     seeds.extend(callers.iter().map(|seed| [b"\x1e\x01----", &seed[..]].concat()));
     seeds.extend(callers.iter().map(|seed| [b"\x1e\xff", &seed[..], b"----", seed].concat()));
     fuzz("server_session", rpc_server_fuzz::server_session, &seeds, 500);
@@ -166,8 +173,8 @@ fn server_session() {
 
 #[test]
 fn client_session() {
-    // The ids of a client's first calls: the first generation of the first places.
-    let ids: Vec<u32> = (0..6).map(|place| 1 << 20 | place).collect();
-    let seeds = under([[0, 1], [4, 255], [2, 0], [57, 7], [65, 1]], seeds::callees(&ids, 64 << 10));
+    // The ids of a client's first calls: generation 1 of the first slots.
+    let ids: Vec<u32> = (0..6).map(|slot| 1 << 20 | slot).collect();
+    let seeds = with_prefixes([[0, 1], [4, 255], [2, 0], [57, 7], [65, 1]], seeds::callee_sessions(&ids, 64 << 10));
     fuzz("client_session", rpc_client_fuzz::client_session, &seeds, 500);
 }

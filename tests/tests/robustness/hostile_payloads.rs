@@ -1,7 +1,7 @@
-//! Payloads that are small on the wire and would be huge in memory, on the stack or in time: each fails its call with the right
-//! status, costs next to nothing, and the next call on the same connection is served.
+//! Small payloads that demand much memory, stack or time: each fails its call with the right status and at little cost,
+//! and the same connection serves the next call.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::io::Write as _;
 
@@ -23,76 +23,76 @@ const GZIP: u8 = 1;
 const ZSTD: u8 = 2;
 const LZ4: u8 = 3;
 
-/// How deep what is nested is nested.
-const DEEP: usize = 100_000;
-/// What each bomb grows to.
+/// Number of nesting levels.
+const LEVELS: usize = 100_000;
+/// Decompressed size of each bomb in bytes.
 const GIB: usize = 1 << 30;
-/// What bombs are made of.
+/// Size of a repeated piece of a bomb in bytes.
 const MIB: usize = 1 << 20;
 
-/// Sends a payload to a method of `test.Wire`; says how that ended, after the next call was served.
+/// Sends payloads to methods of `test.Wire`.
 struct Attack {
     peer: RawPeer,
     _server: Listening,
-    /// The most memory that the process had held before.
+    /// Peak memory of the process before the attack in bytes.
     before: Option<usize>,
 }
 
 impl Attack {
     async fn new() -> Self {
         let server = Listening::start(ServerConfig::default()).await;
-        Self { peer: RawPeer::connect(server.address()).await, _server: server, before: most_memory() }
+        Self { peer: RawPeer::connect(server.address()).await, _server: server, before: peak_memory() }
     }
 
-    async fn fails(&mut self, method: &str, codec: u8, compression: u8, payload: &[u8], code: u8) {
+    async fn expect_status(&mut self, method: &str, codec: u8, compression: u8, payload: &[u8], code: u8) {
         let head = RawHead::route(&format!("test.Wire:1.0/{method}"));
         let frame = RawFrame::request(1, &head, payload).with_codec(codec).with_compression(compression);
         let answer = self.peer.ask(&frame).await;
         let (found, message) = answer.status();
         assert_eq!(found, code, "{method} with codec {codec}, compression {compression}: {message}");
-        assert!(answer.body.len() < 8 << 10, "an answer of {} bytes", answer.body.len());
+        assert!(answer.body.len() < 8 << 10, "the answer has {} bytes", answer.body.len());
         let next = RawFrame::request(2, &RawHead::route("test.Wire:1.0/echo"), r#"{"text":"next"}"#);
         assert_eq!(self.peer.ask(&next).await.text(), r#""next""#);
-        // All tests of this file together stay far below what one of these payloads pretends to be.
-        if let (Some(before), Some(now)) = (self.before, most_memory()) {
-            // The system counts in batches: the most may seem to have become less.
+        // All tests of this file together need far less memory than one of these payloads announces.
+        if let (Some(before), Some(now)) = (self.before, peak_memory()) {
+            // The kernel updates its counters in batches, so that the peak can appear to decrease.
             let more = now.saturating_sub(before);
             assert!(more < GIB / 2, "{method}: {} MiB more", more >> 20);
         }
     }
 
-    async fn is_invalid(&mut self, method: &str, codec: u8, payload: &[u8]) {
-        self.fails(method, codec, 0, payload, INVALID_ARGUMENT).await;
+    async fn expect_invalid(&mut self, method: &str, codec: u8, payload: &[u8]) {
+        self.expect_status(method, codec, 0, payload, INVALID_ARGUMENT).await;
     }
 }
 
-/// The most bytes that this process has held at once, where the system tells.
-fn most_memory() -> Option<usize> {
+/// Returns the peak memory of this process in bytes, if the system reports it.
+fn peak_memory() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
 }
 
-/// A MessagePack map with one entry.
+/// Encodes a MessagePack map with one entry.
 fn argument(name: &str, value: &[u8]) -> Vec<u8> {
     let length = u8::try_from(name.len()).unwrap();
     [&[0x81, 0xa0 | length], name.as_bytes(), value].concat()
 }
 
 #[tokio::test]
-async fn a_length_prefix_of_2_to_the_40_costs_nothing() {
+async fn length_prefix_of_2_to_the_40_allocates_nothing() {
     let mut attack = Attack::new().await;
     let prefix = (1_u64 << 40).to_le_bytes();
     for method in ["echo", "numbers", "nothings", "map", "bytes", "nest"] {
-        attack.is_invalid(method, BINCODE, &prefix).await;
-        attack.is_invalid(method, BINCODE, &u64::MAX.to_le_bytes()).await;
-        // With something behind it, so that not the first element is missing.
-        attack.is_invalid(method, BINCODE, &[&prefix[..], &[0; 1000]].concat()).await;
+        attack.expect_invalid(method, BINCODE, &prefix).await;
+        attack.expect_invalid(method, BINCODE, &u64::MAX.to_le_bytes()).await;
+        // With bytes after the prefix, so that the first elements exist.
+        attack.expect_invalid(method, BINCODE, &[&prefix[..], &[0; 1000]].concat()).await;
     }
 }
 
 #[tokio::test]
-async fn message_packs_longest_prefixes_cost_nothing() {
+async fn longest_messagepack_prefixes_allocate_nothing() {
     let mut attack = Attack::new().await;
     let prefix = |mark: u8| [mark, 0xff, 0xff, 0xff, 0xff];
     let (array, map, text, bytes) = (0xdd, 0xdf, 0xdb, 0xc6);
@@ -107,73 +107,73 @@ async fn message_packs_longest_prefixes_cost_nothing() {
     ] {
         for rest in [&[][..], &[0xc0; 1000]] {
             let value = [&prefix(mark), rest].concat();
-            attack.is_invalid(method, MESSAGE_PACK, &argument(name, &value)).await;
+            attack.expect_invalid(method, MESSAGE_PACK, &argument(name, &value)).await;
         }
     }
-    // What a method does not know, it skips: that must not cost more.
+    // Skipping an unknown argument must not cost more than decoding a known one.
     for mark in [array, map, text, bytes] {
-        attack.is_invalid("echo", MESSAGE_PACK, &argument("unknown", &prefix(mark))).await;
+        attack.expect_invalid("echo", MESSAGE_PACK, &argument("unknown", &prefix(mark))).await;
     }
-    attack.is_invalid("echo", MESSAGE_PACK, &prefix(map)).await;
+    attack.expect_invalid("echo", MESSAGE_PACK, &prefix(map)).await;
 }
 
 #[tokio::test]
-async fn nesting_of_100_000_costs_no_stack() {
+async fn nesting_of_100_000_levels_uses_no_stack() {
     let mut attack = Attack::new().await;
-    attack.is_invalid("nest", BINCODE, &1_u64.to_le_bytes().repeat(DEEP)).await;
+    attack.expect_invalid("nest", BINCODE, &1_u64.to_le_bytes().repeat(LEVELS)).await;
     for open in ["[", "{\"x\":", "[{\"x\":"] {
         for argument in ["nest", "unknown"] {
-            let arguments = format!(r#"{{"{argument}":{}"#, open.repeat(DEEP));
-            attack.is_invalid("nest", JSON, arguments.as_bytes()).await;
+            let arguments = format!(r#"{{"{argument}":{}"#, open.repeat(LEVELS));
+            attack.expect_invalid("nest", JSON, arguments.as_bytes()).await;
         }
     }
-    attack.is_invalid("nest", JSON, "[".repeat(DEEP).as_bytes()).await;
+    attack.expect_invalid("nest", JSON, "[".repeat(LEVELS).as_bytes()).await;
     for open in [&[0x91][..], &[0x81, 0xa1, b'x'], &[0x81]] {
         for name in ["nest", "unknown"] {
-            attack.is_invalid("nest", MESSAGE_PACK, &argument(name, &open.repeat(DEEP))).await;
+            attack.expect_invalid("nest", MESSAGE_PACK, &argument(name, &open.repeat(LEVELS))).await;
         }
     }
-    attack.is_invalid("nest", MESSAGE_PACK, &[0x91].repeat(DEEP)).await;
+    attack.expect_invalid("nest", MESSAGE_PACK, &[0x91].repeat(LEVELS)).await;
 }
 
 #[tokio::test]
-async fn elements_of_no_size_cost_no_time() {
+async fn zero_sized_elements_use_no_time() {
     let mut attack = Attack::new().await;
-    attack.is_invalid("nothings", BINCODE, &(1_u64 << 33).to_le_bytes()).await;
-    // MessagePack and JSON spend a byte and more on each.
+    attack.expect_invalid("nothings", BINCODE, &(1_u64 << 33).to_le_bytes()).await;
+    // In MessagePack and JSON each element needs at least one byte.
     let nulls = format!(r#"{{"list":[{}null]}}"#, "null,".repeat(100_000));
-    attack.fails("nothings", JSON, 0, nulls.as_bytes(), OK).await;
+    attack.expect_status("nothings", JSON, 0, nulls.as_bytes(), OK).await;
 }
 
-/// Deflates with a full flush after each MiB of zeros, so that the pieces are alike and one is enough.
+/// Repeats the compressed form of 1 MiB of zeros, which ends with a full flush so that all pieces are equal.
 fn gzip_bomb() -> Vec<u8> {
     let mut packer = flate2::Compress::new(flate2::Compression::best(), false);
     let zeros = vec![0; MIB];
     let mut piece = |flush| {
         let mut out = Vec::with_capacity(MIB);
         packer.compress_vec(&zeros, &mut out, flush).unwrap();
-        assert!(out.len() < out.capacity(), "the flush is complete");
+        assert!(out.len() < out.capacity(), "the buffer holds the whole flush");
         out
     };
     let pieces = piece(flate2::FlushCompress::Full).repeat(GIB / MIB);
     let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    // An empty last block, and a trailer of which nobody gets to see that the checksum is wrong.
+    // An empty last block, and a trailer whose wrong checksum the decoder never reaches.
     [&header[..], &pieces, &[3, 0], &[0; 8]].concat()
 }
 
-/// One frame for each MiB.
+/// Repeats a frame of 1 MiB of zeros.
 fn zstd_bomb() -> Vec<u8> {
     zstd::bulk::compress(&vec![0; MIB], 1).unwrap().repeat(GIB / MIB)
 }
 
-/// The same block again and again.
+/// Repeats a block of 1 MiB of zeros.
 fn lz4_bomb() -> Vec<u8> {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max1MB);
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
     encoder.write_all(&vec![0; MIB]).unwrap();
     let frame = encoder.finish().unwrap();
-    // Seven bytes of header, the block, four of end mark.
+    // 7 bytes of header, the block, and 4 bytes of end mark.
     let (header, rest) = frame.split_at(7);
     let (block, end) = rest.split_at(rest.len() - 4);
     [header, &block.repeat(GIB / MIB), end].concat()
@@ -188,20 +188,24 @@ fn bomb(compression: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_bomb_of_a_gib_stops_at_the_limit() {
+async fn decompression_of_1_gib_stops_at_limit() {
     for compression in [GZIP, ZSTD, LZ4] {
         let bomb = bomb(compression);
-        assert!(bomb.len() < 8 * MIB, "{compression}: a bomb of {} bytes fits into a frame", bomb.len());
+        assert!(
+            bomb.len() < 8 * MIB,
+            "compression {compression}: the bomb of {} bytes does not fit into a frame",
+            bomb.len()
+        );
         let mut attack = Attack::new().await;
         for codec in [BINCODE, JSON, MESSAGE_PACK] {
-            attack.fails("echo", codec, compression, &bomb, RESOURCE_EXHAUSTED).await;
+            attack.expect_status("echo", codec, compression, &bomb, RESOURCE_EXHAUSTED).await;
         }
     }
 }
 
-/// Were a bomb only garbage, nothing would be shown by it.
+/// Proves that the bombs are valid compressed data, at least for their first 20 MiB.
 #[test]
-fn bombs_are_what_they_say() {
+fn bombs_decompress_to_20_mib_or_more() {
     use std::io::Read as _;
     let unpacked = |compression: u8| {
         let bomb = bomb(compression);
@@ -215,7 +219,7 @@ fn bombs_are_what_they_say() {
             _ => count(Box::new(lz4_flex::frame::FrameDecoder::new(std::io::Cursor::new(bomb)).take(u64::MAX))),
         }
     };
-    assert_eq!([GZIP, ZSTD, LZ4].map(unpacked), [20; 3], "MiB at least");
+    assert_eq!([GZIP, ZSTD, LZ4].map(unpacked), [20; 3], "each bomb decompresses to at least 20 MiB");
 }
 
 fn pack(compression: u8, plain: &[u8]) -> Vec<u8> {
@@ -235,42 +239,42 @@ fn pack(compression: u8, plain: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_hostile_stays_so_when_it_is_packed() {
+async fn server_rejects_compressed_hostile_payloads() {
     let mut attack = Attack::new().await;
     let prefix = (1_u64 << 40).to_le_bytes();
     for compression in [GZIP, ZSTD, LZ4] {
         for (method, codec, plain) in [
             ("numbers", BINCODE, prefix.to_vec()),
             ("nothings", BINCODE, prefix.to_vec()),
-            ("nest", BINCODE, 1_u64.to_le_bytes().repeat(DEEP)),
-            ("nest", JSON, format!(r#"{{"nest":{}"#, "[".repeat(DEEP)).into_bytes()),
-            ("nest", MESSAGE_PACK, argument("nest", &[0x91].repeat(DEEP))),
+            ("nest", BINCODE, 1_u64.to_le_bytes().repeat(LEVELS)),
+            ("nest", JSON, format!(r#"{{"nest":{}"#, "[".repeat(LEVELS)).into_bytes()),
+            ("nest", MESSAGE_PACK, argument("nest", &[0x91].repeat(LEVELS))),
         ] {
-            attack.fails(method, codec, compression, &pack(compression, &plain), INVALID_ARGUMENT).await;
+            attack.expect_status(method, codec, compression, &pack(compression, &plain), INVALID_ARGUMENT).await;
         }
     }
 }
 
 #[tokio::test]
-async fn packed_payloads_that_are_cut_longer_or_broken_are_refused() {
+async fn server_rejects_damaged_compressed_payloads() {
     let mut attack = Attack::new().await;
     for compression in [GZIP, ZSTD, LZ4] {
         let whole = pack(compression, format!(r#"{{"text":"{}"}}"#, "text ".repeat(1000)).as_bytes());
-        attack.fails("echo", JSON, compression, &whole, OK).await;
-        attack.fails("echo", JSON, compression, &whole[..whole.len() - 1], INVALID_ARGUMENT).await;
-        attack.fails("echo", JSON, compression, &[&whole[..], b"?"].concat(), INVALID_ARGUMENT).await;
-        attack.fails("echo", JSON, compression, b"", INVALID_ARGUMENT).await;
+        attack.expect_status("echo", JSON, compression, &whole, OK).await;
+        attack.expect_status("echo", JSON, compression, &whole[..whole.len() - 1], INVALID_ARGUMENT).await;
+        attack.expect_status("echo", JSON, compression, &[&whole[..], b"?"].concat(), INVALID_ARGUMENT).await;
+        attack.expect_status("echo", JSON, compression, b"", INVALID_ARGUMENT).await;
         let mut broken = whole;
         broken[0] ^= 1;
-        attack.fails("echo", JSON, compression, &broken, INVALID_ARGUMENT).await;
+        attack.expect_status("echo", JSON, compression, &broken, INVALID_ARGUMENT).await;
     }
 }
 
-/// A zstd frame names the window that it needs, and a decoder that believes it allocates that.
+/// A zstd frame announces its window, and a decoder without a limit allocates the announced size.
 #[tokio::test]
-async fn a_zstd_window_over_16_mib_is_refused() {
+async fn server_rejects_zstd_window_over_16_mib() {
     let mut attack = Attack::new().await;
-    // No single segment, no content size, a window of 2^31; one last block, raw, empty.
+    // Not a single segment, no content size, a window of 2^31 bytes; one empty raw block, the last.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
-    attack.fails("echo", JSON, ZSTD, &frame, INVALID_ARGUMENT).await;
+    attack.expect_status("echo", JSON, ZSTD, &frame, INVALID_ARGUMENT).await;
 }

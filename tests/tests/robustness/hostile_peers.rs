@@ -1,6 +1,6 @@
-//! Peers that keep the protocol and mean no good all the same: what they can make a server hold and run is bounded.
+//! Hostile peers that follow the protocol: the server limits the resources that they occupy.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use tests::{
 };
 use tokio::sync::watch;
 
-/// More time than anything needs.
+/// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 const OK: u8 = 0;
@@ -29,24 +29,24 @@ const RESOURCE_EXHAUSTED: u8 = 8;
 
 #[rpc_service(name = "test.Counted", version = "1.0")]
 trait Counting {
-    /// A result of this many bytes, at once.
+    /// Returns a text of `length` bytes immediately.
     async fn large(&self, length: usize) -> Counted;
-    /// Never ends.
+    /// Never completes.
     async fn wait(&self);
-    /// Once begun, ends when it is let, and not when it is told to.
+    /// Blocks its thread until the test releases it, regardless of cancellation.
     async fn stubborn(&self);
 }
 
-/// Counts how many of them there are.
+/// A result that the server counts until it is dropped.
 #[derive(Debug, Serialize, Deserialize)]
 struct Counted {
     text: String,
     #[serde(skip)]
-    _one: Option<One>,
+    _guard: Option<CountGuard>,
 }
 
 #[derive(Debug)]
-struct One(watch::Sender<Count>);
+struct CountGuard(watch::Sender<Count>);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Count {
@@ -54,7 +54,7 @@ struct Count {
     most: usize,
 }
 
-impl One {
+impl CountGuard {
     fn new(counts: &watch::Sender<Count>) -> Self {
         counts.send_modify(|count| {
             count.now += 1;
@@ -64,37 +64,37 @@ impl One {
     }
 }
 
-impl Drop for One {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.send_modify(|count| count.now -= 1);
     }
 }
 
-/// Serves [`Counting`]. Clones are the same.
+/// Implements [`Counting`]. Clones share their state.
 #[derive(Clone, Default)]
 struct Counter {
     results: watch::Sender<Count>,
     handlers: watch::Sender<Count>,
-    let_go: Arc<(Mutex<bool>, Condvar)>,
+    released: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Counting for Counter {
     async fn large(&self, length: usize) -> Counted {
-        Counted { text: "x".repeat(length), _one: Some(One::new(&self.results)) }
+        Counted { text: "x".repeat(length), _guard: Some(CountGuard::new(&self.results)) }
     }
 
     async fn wait(&self) {
-        let _one = One::new(&self.handlers);
+        let _guard = CountGuard::new(&self.handlers);
         std::future::pending().await
     }
 
     async fn stubborn(&self) {
         tokio::task::yield_now().await;
-        let _one = One::new(&self.handlers);
-        let (let_go, told) = &*self.let_go;
-        // Computing for long, it looks at nothing else; but not for ever, or a test that fails would not end.
+        let _guard = CountGuard::new(&self.handlers);
+        let (released, signal) = &*self.released;
+        // Simulates a long computation; the timeout lets a failing test end.
         tokio::task::block_in_place(|| {
-            drop(told.wait_timeout_while(let_go.lock().unwrap(), 2 * LONG, |let_go| !*let_go).unwrap());
+            drop(signal.wait_timeout_while(released.lock().unwrap(), 2 * LONG, |released| !*released).unwrap());
         });
     }
 }
@@ -112,7 +112,7 @@ fn call(id: u32, method: &str, arguments: &str) -> RawFrame {
 }
 
 #[tokio::test]
-async fn results_do_not_pile_up_for_a_peer_that_does_not_read() {
+async fn unread_results_do_not_accumulate() {
     let mut transport = TransportConfig::default();
     transport.outbox = 64 << 10;
     let (counter, _serving, peer) = counter(ServerConfig::default().with_transport(transport)).await;
@@ -120,7 +120,7 @@ async fn results_do_not_pile_up_for_a_peer_that_does_not_read() {
     let calls: Vec<u8> = (1..=400).flat_map(|id| call(id, "large", r#"{"length":65536}"#).to_bytes()).collect();
     writer.send(&calls).await.unwrap();
     counter.results.subscribe().wait_for(|count| count.most > 0).await.unwrap();
-    // None is lost by waiting.
+    // No answer is lost while the server waits.
     let mut answers = HashMap::new();
     for _ in 0..400 {
         let answer = reader.receive().await.unwrap();
@@ -129,21 +129,21 @@ async fn results_do_not_pile_up_for_a_peer_that_does_not_read() {
     }
     assert_eq!(answers.len(), 400);
     let most = counter.results.borrow().most;
-    assert!(most <= 2, "{most} results waited for room at once");
+    assert!(most <= 2, "{most} results waited for outbox capacity at once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_cancelled_call_holds_its_place_until_its_handler_has_really_ended() {
+async fn cancelled_call_keeps_permit_until_handler_ends() {
     let (counter, _serving, mut peer) = counter(ServerConfig::default().with_max_in_flight(1)).await;
     peer.send(call(1, "stubborn", "{}").to_bytes()).await;
     let mut handlers = counter.handlers.subscribe();
     in_time(handlers.wait_for(|count| count.now == 1)).await.unwrap();
     let cancelled = peer.ask(&RawFrame::empty(RawFrame::CANCEL, 1)).await;
-    assert_eq!((cancelled.id, cancelled.status().0), (1, CANCELLED), "its caller is told at once");
-    let refused = peer.ask(&call(2, "large", r#"{"length":1}"#)).await;
-    assert_eq!((refused.id, refused.status().0), (2, RESOURCE_EXHAUSTED), "and its place is not free");
-    *counter.let_go.0.lock().unwrap() = true;
-    counter.let_go.1.notify_all();
+    assert_eq!((cancelled.id, cancelled.status().0), (1, CANCELLED), "the caller receives the answer immediately");
+    let rejected = peer.ask(&call(2, "large", r#"{"length":1}"#)).await;
+    assert_eq!((rejected.id, rejected.status().0), (2, RESOURCE_EXHAUSTED), "the call still holds its permit");
+    *counter.released.0.lock().unwrap() = true;
+    counter.released.1.notify_all();
     in_time(async {
         while peer.ask(&call(3, "large", r#"{"length":1}"#)).await.status().0 != OK {
             tokio::task::yield_now().await;
@@ -153,7 +153,7 @@ async fn a_cancelled_call_holds_its_place_until_its_handler_has_really_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_cancels_runs_no_more_than_may_run() {
+async fn cancel_flood_does_not_exceed_max_in_flight() {
     const CALLS: u32 = 5_000;
     let (counter, serving, peer) = counter(ServerConfig::default().with_max_in_flight(8)).await;
     let (mut reader, mut writer) = peer.into_split();
@@ -175,16 +175,16 @@ async fn a_flood_of_cancels_runs_no_more_than_may_run() {
             assert_eq!(bystander.ask(&call(answer.id, "large", r#"{"length":1}"#)).await.status().0, OK);
         }
     }
-    assert_eq!((answers.len(), answers.values().max()), (CALLS as usize, Some(&1)), "one answer each");
+    assert_eq!((answers.len(), answers.values().max()), (CALLS as usize, Some(&1)), "each call has one answer");
     let mut handlers = counter.handlers.subscribe();
     let most = in_time(handlers.wait_for(|count| count.now == 0)).await.unwrap().most;
-    assert!((1..=8).contains(&most), "{most} handlers ran at once");
+    assert!((1..=8).contains(&most), "{most} handlers executed at once");
     drop(flood.end().await);
 }
 
-/// One that closed its sending side is owed its answers; one that is gone is not, and says as little.
+/// The server still answers a peer that closed only its sending side, and detects by pings that the peer vanished.
 #[tokio::test]
-async fn a_peer_that_is_gone_holds_no_connection_for_the_sake_of_its_calls() {
+async fn server_detects_vanished_half_closed_peer() {
     let config = ServerConfig::default().with_read_idle(Duration::from_millis(50));
     let (counter, _serving, mut peer) = counter(config).await;
     let head = RawHead::route("test.Counted:1.0/wait").with(RawHead::TIMEOUT, u32::MAX.to_be_bytes());
@@ -193,14 +193,14 @@ async fn a_peer_that_is_gone_holds_no_connection_for_the_sake_of_its_calls() {
     in_time(handlers.wait_for(|count| count.now == 1)).await.unwrap();
     peer.finish_sending().await;
     for _ in 0..3 {
-        assert_eq!(peer.receive().await, RawFrame::empty(RawFrame::PING, 0), "the server asks whether it is there");
+        assert_eq!(peer.receive().await, RawFrame::empty(RawFrame::PING, 0), "the server pings");
     }
-    assert_eq!(handlers.borrow().now, 1, "and goes on with its call");
+    assert_eq!(handlers.borrow().now, 1, "the handler still executes");
     drop(peer);
     in_time(handlers.wait_for(|count| count.now == 0)).await.unwrap();
 }
 
-/// Both ends have more to say than finds room on the way: neither may wait for the other for ever.
+/// Both ends send more than the connection buffers, and neither may wait forever for the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_calls_and_answers_do_not_block_each_other() {
     let server = Server::builder().service(tests::wire::WireServer::new(tests::wire::Wired::default()));
@@ -214,10 +214,10 @@ async fn large_calls_and_answers_do_not_block_each_other() {
     }
 }
 
-/// Of a server that is out of file descriptors.
+/// The server keeps its connections while it has no file descriptor for a new one.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn without_file_descriptors_a_server_lives_and_serves_whom_it_has() {
+async fn server_survives_exhausted_file_descriptors() {
     use rustix::process::Resource;
     use tests::besieged::Besieged;
 
@@ -225,7 +225,7 @@ async fn without_file_descriptors_a_server_lives_and_serves_whom_it_has() {
     let mut inside = RawPeer::connect(server.address()).await;
     let ping = RawFrame::empty(RawFrame::PING, 1);
     assert_eq!(inside.ask(&ping).await.kind, RawFrame::PONG);
-    // Two more, and not a third.
+    // Two more connections, not three.
     server.limit(Resource::Nofile, server.descriptors() + 2);
     let mut last = Vec::new();
     for _ in 0..2 {
@@ -235,19 +235,23 @@ async fn without_file_descriptors_a_server_lives_and_serves_whom_it_has() {
     }
     let mut outside = RawPeer::connect(server.address()).await;
     outside.send(ping.to_bytes()).await;
-    // The loop fails again and again meanwhile; those whom it let in do not notice.
+    // The accept loop fails repeatedly; accepted connections are unaffected.
     for _ in 0..50 {
         assert_eq!(inside.ask(&ping).await.kind, RawFrame::PONG);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    server.assert_lives();
+    server.assert_running();
     drop(last);
-    assert_eq!(in_time(outside.receive()).await.kind, RawFrame::PONG, "it had only to wait");
+    assert_eq!(
+        in_time(outside.receive()).await.kind,
+        RawFrame::PONG,
+        "the server accepts the connection after others close"
+    );
 }
 
-/// A peer over the limit learns why before it is closed, and sends no call that might have run.
+/// The server reports the reason before it closes a connection over the limit, so the call certainly did not execute.
 #[tokio::test]
-async fn a_client_over_the_connection_limit_knows_that_its_call_did_not_run() {
+async fn call_over_connection_limit_does_not_execute() {
     let (_counter, serving, mut inside) = counter(ServerConfig::default().with_max_connections(1)).await;
     assert_eq!(inside.ask(&RawFrame::empty(RawFrame::PING, 1)).await.kind, RawFrame::PONG);
     for _ in 0..20 {

@@ -1,7 +1,7 @@
-//! What networks do to connections, through a relay that does it: with one of two ways to a service in order, no call fails that
-//! may be made again, and the others are told the truth.
+//! Network faults, simulated by a relay: with one of two paths to a service intact, no idempotent call fails, and the
+//! errors of other calls report correctly whether they executed.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -37,19 +37,19 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Calls two branches while one of them is treated so, and until it is back in use.
-async fn ill_treat(mode: Mode) -> Tally {
+/// Calls two providers while the relay of one has the fault `mode`, and until that provider is used again.
+async fn call_under_fault(mode: Mode) -> Tally {
     let directory = tempfile::tempdir().unwrap();
-    let (sick, sound) = (Branch::open(directory.path(), ms(10)).await, Branch::open(directory.path(), ms(10)).await);
-    let client = client_of(&[&sick, &sound], ClientConfig::default()).await;
+    let (faulty, intact) = (Branch::open(directory.path(), ms(10)).await, Branch::open(directory.path(), ms(10)).await);
+    let client = client_of(&[&faulty, &intact], ClientConfig::default()).await;
     let load = Load::begin(&client, 32, &Kind::ALL, TIMEOUT);
-    let both = [sick.behind(), sound.behind()];
+    let both = [faulty.behind(), intact.behind()];
     load.until_answers(&both, 20).await;
 
-    sick.relay.set(mode).await;
+    faulty.relay.set(mode).await;
     tokio::time::sleep(seconds("MSNB_FAULT_SECONDS", 4)).await;
     load.until_answers(&both[1..], 100).await;
-    sick.relay.set(Mode::Pass).await;
+    faulty.relay.set(Mode::Pass).await;
     load.until_answers(&both, 20).await;
     let tally = load.end().await;
     client.close().await;
@@ -58,49 +58,51 @@ async fn ill_treat(mode: Mode) -> Tally {
     tally.expect_none_failed(Kind::Idempotent);
     assert!(tally.late < Duration::from_secs(2), "a call outlived its deadline by {:?}", tally.late);
     let executions = executions(directory.path());
-    assert!(executions.values().all(|times| *times == 1), "something ran twice");
+    assert!(executions.values().all(|times| *times == 1), "a call executed twice");
     for failure in &tally.failures {
         match failure.delivery {
-            Delivery::NotExecuted => assert!(!executions.contains_key(&failure.nonce), "it ran: {failure:#?}"),
+            Delivery::NotExecuted => {
+                assert!(!executions.contains_key(&failure.nonce), "the call executed: {failure:#?}")
+            }
             Delivery::Unknown => {}
-            Delivery::Answered => panic!("nobody answered so: {failure:#?}"),
+            Delivery::Answered => panic!("no server returned this error: {failure:#?}"),
         }
     }
     tally
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_black_hole() {
-    ill_treat(Mode::BlackHole).await;
+async fn black_hole_fails_no_idempotent_call() {
+    call_under_fault(Mode::BlackHole).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_do_not_come() {
-    ill_treat(Mode::HoldAnswers).await;
+async fn held_answers_fail_no_idempotent_call() {
+    call_under_fault(Mode::HoldAnswers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_connection() {
-    ill_treat(Mode::Slow(2_000)).await;
+async fn slow_connection_fails_no_idempotent_call() {
+    call_under_fault(Mode::Slow(2_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_break_amid_an_answer() {
-    ill_treat(Mode::CutAnswersAfter(1_001)).await;
+async fn cut_answers_fail_no_idempotent_call() {
+    call_under_fault(Mode::CutAnswersAfter(1_001)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_are_reset() {
-    ill_treat(Mode::Reset).await;
+async fn resets_fail_no_idempotent_call() {
+    call_under_fault(Mode::Reset).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_are_refused() {
-    ill_treat(Mode::Refuse).await;
+async fn refused_connections_fail_no_idempotent_call() {
+    call_under_fault(Mode::Refuse).await;
 }
 
 #[tokio::test]
-async fn a_call_whose_answer_is_cut_is_told_that_it_may_have_run() {
+async fn cut_answer_leaves_delivery_unknown() {
     let directory = tempfile::tempdir().unwrap();
     let branch = Branch::open(directory.path(), Duration::ZERO).await;
     let client = client_of(&[&branch], ClientConfig::default()).await;
@@ -114,7 +116,7 @@ async fn a_call_whose_answer_is_cut_is_told_that_it_may_have_run() {
     assert_eq!(executions(directory.path()).get(&1), Some(&1));
 }
 
-/// A server of the probe behind a relay, and a client of it.
+/// Starts a server of the probe behind a relay, and a client.
 async fn probe(config: ClientConfig) -> (Probe, Serving, tests::relay::Relay, rpc_client::Client) {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
@@ -134,16 +136,16 @@ async fn probing_client(addresses: &[SocketAddr], config: ClientConfig) -> rpc_c
 }
 
 #[tokio::test]
-async fn what_is_said_not_to_have_been_sent_does_not_run_later() {
+async fn call_reported_as_not_executed_never_executes() {
     let mut transport = TransportConfig::default();
     transport.outbox = 256 << 20;
     let (probe, _serving, relay, client) = probe(ClientConfig::default().with_transport(transport)).await;
     let probing = ProbingClient::new(client.clone());
     relay.set(Mode::BlackHole).await;
-    // More than the sockets on the way take, so that what comes after waits in this process.
-    let mut clogged = JoinSet::new();
+    // More bytes than the sockets buffer, so that later frames wait in this process.
+    let mut large_calls = JoinSet::new();
     for _ in 0..6 {
-        clogged.spawn(probing.again("x".repeat(7 << 20)).timeout(Duration::from_secs(60)).into_future());
+        large_calls.spawn(probing.again("x".repeat(7 << 20)).timeout(Duration::from_secs(60)).into_future());
     }
     let in_flight = |state: &EndpointState| matches!(state, EndpointState::Ready { in_flight: 6 });
     while !client.endpoints().iter().all(|(_, state)| in_flight(state)) {
@@ -151,19 +153,19 @@ async fn what_is_said_not_to_have_been_sent_does_not_run_later() {
     }
     let error = probing.echo("late".to_owned()).timeout(ms(500)).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
-    let promised = error.delivery() == Delivery::NotExecuted;
+    let not_executed = error.delivery() == Delivery::NotExecuted;
     relay.set(Mode::Pass).await;
-    for outcome in clogged.join_all().await {
+    for outcome in large_calls.join_all().await {
         outcome.unwrap();
     }
-    // What was behind it has come by now.
+    // The server receives frames in order: `late` has arrived if the client sent it.
     probing.echo("after".to_owned()).await.unwrap();
-    let ran = probe.events().contains(&Event::Echoed("late".to_owned()));
-    assert!(!(promised && ran), "{error:?}");
+    let executed = probe.events().contains(&Event::Echoed("late".to_owned()));
+    assert!(!(not_executed && executed), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_takes_no_more_holds_up_no_call_that_could_go_elsewhere() {
+async fn blocked_connection_fails_no_retryable_call() {
     let probe = Probe::default();
     let (one, other) =
         (Serving::probe(&probe, ServerConfig::default()).await, Serving::probe(&probe, ServerConfig::default()).await);
@@ -177,11 +179,11 @@ async fn a_connection_that_takes_no_more_holds_up_no_call_that_could_go_elsewher
     }
     let outcomes = calls.join_all().await;
     let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert!(failed.is_empty(), "{} failed, the first: {:#?}", failed.len(), failed[0]);
+    assert!(failed.is_empty(), "{} calls failed, the first: {:#?}", failed.len(), failed[0]);
 }
 
 #[tokio::test]
-async fn a_program_is_told_when_an_address_falls_silent_and_when_it_speaks_again() {
+async fn endpoint_state_reports_suspension_and_recovery() {
     let (_probe, _serving, relay, client) = probe(ClientConfig::default()).await;
     let probing = ProbingClient::new(client.clone());
     relay.set(Mode::BlackHole).await;
@@ -193,7 +195,7 @@ async fn a_program_is_told_when_an_address_falls_silent_and_when_it_speaks_again
 }
 
 #[tokio::test]
-async fn an_attempt_that_has_had_its_time_finds_a_silence_that_began_after_it() {
+async fn expired_attempt_detects_later_unresponsiveness() {
     let (probe, _serving, relay, client) = probe(ClientConfig::default()).await;
     let probing = ProbingClient::new(client.clone());
     let held = Task::begin(probing.hold_again(1).timeout(Duration::from_secs(6)));
@@ -207,39 +209,39 @@ async fn an_attempt_that_has_had_its_time_finds_a_silence_that_began_after_it() 
 }
 
 #[tokio::test]
-async fn a_provider_that_may_only_be_slow_is_waited_for_where_there_is_no_other() {
+async fn calls_wait_for_only_suspended_provider() {
     let (_probe, _serving, relay, client) = probe(ClientConfig::default()).await;
     let probing = ProbingClient::new(client.clone());
     relay.set(Mode::BlackHole).await;
-    let slow = Task::begin(probing.again("x".to_owned()).timeout(Duration::from_secs(6)));
+    let first = Task::begin(probing.again("x".to_owned()).timeout(Duration::from_secs(6)));
     until_endpoints(&client, |all| matches!(all.get(&relay.address()), Some(EndpointState::Suspended))).await;
     let next = Task::begin(probing.echo("y".to_owned()).timeout(Duration::from_secs(30)));
     tokio::task::yield_now().await;
     relay.set(Mode::Pass).await;
-    assert_eq!(slow.end().await.unwrap(), "x");
+    assert_eq!(first.end().await.unwrap(), "x");
     assert_eq!(next.end().await.unwrap(), "y");
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_a_resting_provider_is_sent_when_the_rest_is_over() {
+async fn waiting_call_is_sent_after_cooldown() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default().with_max_in_flight(1)).await;
     let client = probing_client(&[serving.address()], ClientConfig::default()).await;
     let probing = ProbingClient::new(client.clone());
     let held = Task::begin(probing.hold(1).timeout(Duration::from_secs(30)));
     probe.until(Event::Began(1)).await;
-    let refused = probing.echo("x".to_owned()).await.unwrap_err();
-    assert_eq!((refused.code(), refused.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{refused}");
-    let patient = Task::begin(probing.echo("y".to_owned()).wait_for_ready(true).timeout(Duration::from_secs(30)));
+    let rejected = probing.echo("x".to_owned()).await.unwrap_err();
+    assert_eq!((rejected.code(), rejected.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{rejected}");
+    let waiting = Task::begin(probing.echo("y".to_owned()).wait_for_ready(true).timeout(Duration::from_secs(30)));
     probe.release(1);
     held.end().await.unwrap();
-    let begun = std::time::Instant::now();
-    assert_eq!(patient.end().await.unwrap(), "y");
-    assert!(begun.elapsed() < Duration::from_secs(15), "it waited for its deadline");
+    let started = std::time::Instant::now();
+    assert_eq!(waiting.end().await.unwrap(), "y");
+    assert!(started.elapsed() < Duration::from_secs(15), "the call waited until its deadline");
 }
 
 #[tokio::test]
-async fn a_call_that_is_asked_to_come_later_comes_later() {
+async fn client_retries_call_after_retry_after() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let registry = rpc_registry::connect(&format!("fixed:{address}")).await.unwrap();
@@ -251,12 +253,12 @@ async fn a_call_that_is_asked_to_come_later_comes_later() {
     let mut provider = Scripted::accept(&listener).await;
     let request = provider.receive_type(FrameType::Request).await;
     let status = Status::new(Code::ResourceExhausted, "not now");
-    let refusal = ResponseHead { status, metadata: Metadata::default(), retry_after: Some(ms(50)) };
-    provider.send(&response(request.header.id, &refusal, &[])).await;
+    let rejection = ResponseHead { status, metadata: Metadata::default(), retry_after: Some(ms(50)) };
+    provider.send(&response(request.header.id, &rejection, &[])).await;
     let again = provider.receive_type(FrameType::Request).await;
-    // A text of one byte, as it was sent.
-    let fine = ResponseHead { status: Status::new(Code::Ok, ""), metadata: Metadata::default(), retry_after: None };
-    provider.send(&response(again.header.id, &fine, &again.body[again.body.len() - 9..])).await;
+    // Echo the argument: a text of one byte.
+    let success = ResponseHead { status: Status::new(Code::Ok, ""), metadata: Metadata::default(), retry_after: None };
+    provider.send(&response(again.header.id, &success, &again.body[again.body.len() - 9..])).await;
     assert_eq!(call.end().await.unwrap(), "x");
 }
 
@@ -271,11 +273,11 @@ fn response(id: u32, head: &ResponseHead, payload: &[u8]) -> Frame {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_silent_for_a_moment_outlives_a_registry_that_forgot_it() {
+async fn suspended_delisted_provider_recovers() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = tests::relay::Relay::to(serving.address()).await;
-    let registry = rpc_registry::connect("memory:silent-and-forgotten").await.unwrap();
+    let registry = rpc_registry::connect("memory:unresponsive-and-delisted").await.unwrap();
     let (service, instance) = (&tests::serving::PROBE, rpc_core::Instance::new(relay.address()));
     rpc_core::Registry::register(&*registry, service, instance).await.unwrap();
     let config = ClientConfig::default().with_cache_directory(None);
@@ -289,14 +291,14 @@ async fn a_provider_that_is_silent_for_a_moment_outlives_a_registry_that_forgot_
     let mut changes = client.changes();
     changes.borrow_and_update();
     rpc_core::Registry::deregister(&*registry, service, relay.address()).await.unwrap();
-    // Whatever the client makes of the list, it does now.
+    // Give the client time to process the list.
     drop(tokio::time::timeout(ms(500), changes.changed()).await);
     relay.set(Mode::Pass).await;
     assert_eq!(call.end().await.unwrap(), "x");
     probing.again("y".to_owned()).wait_for_ready(true).await.unwrap();
 }
 
-/// Answers whatever comes as a web server would.
+/// Answers every connection like a web server.
 async fn web_server(listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
@@ -310,7 +312,7 @@ async fn web_server(listener: TcpListener) {
     }
 }
 
-/// Says what it hears.
+/// Sends the received bytes back.
 async fn echo_server(listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
@@ -322,7 +324,7 @@ async fn echo_server(listener: TcpListener) {
     }
 }
 
-/// Who takes a provider's port.
+/// The program that takes over a provider's port.
 enum Impostor {
     Web,
     Echo,
@@ -330,62 +332,62 @@ enum Impostor {
     Other,
 }
 
-/// Lets somebody else take the port of one of two providers under load: the list says that it is one still.
+/// Starts an impostor on the port of one of two providers under load, while the registry still lists the port.
 async fn take_over(impostor: Impostor) {
     let directory = tempfile::tempdir().unwrap();
-    let mut gone = Branch::open(directory.path(), ms(5)).await;
-    let sound = Branch::open(directory.path(), ms(5)).await;
-    let client = client_of(&[&gone, &sound], ClientConfig::default()).await;
+    let mut killed = Branch::open(directory.path(), ms(5)).await;
+    let intact = Branch::open(directory.path(), ms(5)).await;
+    let client = client_of(&[&killed, &intact], ClientConfig::default()).await;
     let load = Load::begin(&client, 16, &Kind::ALL, TIMEOUT);
-    load.until_answers(&[gone.behind(), sound.behind()], 20).await;
+    load.until_answers(&[killed.behind(), intact.behind()], 20).await;
 
-    let was_accepted = gone.relay.count().accepted;
-    gone.kill().await;
+    let was_accepted = killed.relay.count().accepted;
+    killed.kill().await;
     let mut taken = JoinSet::new();
     match impostor {
-        Impostor::Web => drop(taken.spawn(web_server(TcpListener::bind(gone.behind()).await.unwrap()))),
-        Impostor::Echo => drop(taken.spawn(echo_server(TcpListener::bind(gone.behind()).await.unwrap()))),
-        Impostor::Other => gone.replace_with(Server::builder().service(Probe::default().server())).await,
+        Impostor::Web => drop(taken.spawn(web_server(TcpListener::bind(killed.behind()).await.unwrap()))),
+        Impostor::Echo => drop(taken.spawn(echo_server(TcpListener::bind(killed.behind()).await.unwrap()))),
+        Impostor::Other => killed.replace_with(Server::builder().service(Probe::default().server())).await,
     }
-    gone.relay.until(|count| count.accepted > was_accepted).await;
-    load.until_answers(&[sound.behind()], 2_000).await;
+    killed.relay.until(|count| count.accepted > was_accepted).await;
+    load.until_answers(&[intact.behind()], 2_000).await;
     let tally = load.end().await;
     client.close().await;
 
     eprintln!("{}", tally.line());
     tally.expect_none_failed(Kind::Idempotent);
     let executions = executions(directory.path());
-    assert!(executions.values().all(|times| *times == 1), "something ran twice");
+    assert!(executions.values().all(|times| *times == 1), "a call executed twice");
     for failure in &tally.failures {
-        // What was in flight when the provider died; nobody else has anything to say.
+        // Only calls in flight on the killed provider may fail.
         assert_eq!(failure.delivery, Delivery::Unknown, "{failure:#?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_web_server_on_a_providers_port_answers_no_call() {
+async fn web_server_on_providers_port_answers_no_call() {
     take_over(Impostor::Web).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_echo_on_a_providers_port_answers_no_call() {
+async fn echo_server_on_providers_port_answers_no_call() {
     take_over(Impostor::Echo).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_of_another_service_on_a_providers_port_fails_no_call() {
+async fn other_service_on_providers_port_fails_no_call() {
     take_over(Impostor::Other).await;
 }
 
 #[tokio::test]
-async fn a_silent_provider_costs_a_third_of_the_timeout_and_no_failure() {
+async fn unresponsive_provider_costs_a_third_of_timeout() {
     let directory = tempfile::tempdir().unwrap();
-    let (silent, sound) =
+    let (unresponsive, intact) =
         (Branch::open(directory.path(), Duration::ZERO).await, Branch::open(directory.path(), Duration::ZERO).await);
-    let client = client_of(&[&silent, &sound], ClientConfig::default()).await;
+    let client = client_of(&[&unresponsive, &intact], ClientConfig::default()).await;
     let ledger = LedgerClient::new(client.clone());
-    silent.relay.set(Mode::HoldAnswers).await;
-    // Of so many at once, some go to either.
+    unresponsive.relay.set(Mode::HoldAnswers).await;
+    // The client distributes the concurrent calls over both providers.
     let mut calls = JoinSet::new();
     for nonce in 0..16 {
         calls.spawn(ledger.look_up(nonce).timeout(TIMEOUT).explain());
@@ -394,24 +396,24 @@ async fn a_silent_provider_costs_a_third_of_the_timeout_and_no_failure() {
     for (outcome, explanation) in in_time(calls.join_all()).await {
         outcome.unwrap();
         if explanation.attempts.len() == 1 {
-            assert_eq!(explanation.attempts[0].address, sound.address());
+            assert_eq!(explanation.attempts[0].address, intact.address());
             continue;
         }
         hedged += 1;
         let [first, second] = &explanation.attempts[..] else { panic!("{explanation}") };
-        assert_eq!((first.address, second.address), (silent.address(), sound.address()), "{explanation}");
+        assert_eq!((first.address, second.address), (unresponsive.address(), intact.address()), "{explanation}");
         assert!(first.ended.is_none() && second.error.is_none(), "{explanation}");
         assert!(second.sent >= TIMEOUT / 3 && explanation.took < TIMEOUT, "{explanation}");
         let text = explanation.to_string();
         assert!(text.contains("abandoned") && text.contains("answered after"), "{text}");
     }
     assert!(hedged > 0);
-    // Nobody is sent there while it is silent.
+    // The client sends no call to the unresponsive provider.
     for nonce in 16..48 {
         let (outcome, explanation) = in_time(ledger.look_up(nonce).timeout(TIMEOUT).explain()).await;
         outcome.unwrap();
         assert_eq!(explanation.attempts.len(), 1, "{explanation}");
     }
-    silent.relay.set(Mode::Pass).await;
-    until_ready(&client, &[silent.address()]).await;
+    unresponsive.relay.set(Mode::Pass).await;
+    until_ready(&client, &[unresponsive.address()]).await;
 }

@@ -1,7 +1,6 @@
-//! The test vectors and payload tables of docs/PROTOCOL.md, taken from the document itself: what it says, rpc-core reads and writes
-//! byte for byte.
+//! The test vectors and payload tables of docs/PROTOCOL.md: rpc-core decodes and encodes the bytes of the document.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -18,8 +17,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
 
-/// The vectors once more, so that document and code cannot change together unseen. They are the protocol: other peers rely on
-/// them, and none may ever change.
+/// A second copy of the vectors, so that the document and the code cannot change together unnoticed.
+///
+/// Other implementations depend on these bytes; they must never change.
 const GOLDEN: [(&str, &str); 18] = [
     (
         "request-bincode",
@@ -65,7 +65,7 @@ const GOLDEN: [(&str, &str); 18] = [
     ("cancel", "6d736e62010000001005000000000001"),
     ("goaway", "6d736e62010000002c06000000000000001a0500170e7468652073657276657220697320647261696e696e67"),
     ("challenge", "6d736e62010000003040000000000000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
-    // The mac was computed by another implementation of HMAC.
+    // Another implementation of HMAC computed the MAC.
     (
         "proof",
         "6d736e62010000005341000000000000202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f9bcf72f34ec3f17a2f80773570a0e89502e93a2a21bc626205f923a6757c4a0e616e6e",
@@ -93,7 +93,7 @@ fn golden(name: &str) -> Bytes {
     hex.as_bytes().chunks(2).map(byte).collect()
 }
 
-/// The vectors of the document: below its last heading of the second level, each a heading and a block.
+/// Returns the vectors of the document's section "Test vectors", each of which is a heading and a block.
 fn documented() -> BTreeMap<String, Bytes> {
     let (_, vectors) = DOCUMENT.split_once("\n## Test vectors\n").unwrap();
     vectors.split("\n### ").skip(1).map(documented_vector).collect()
@@ -103,7 +103,7 @@ fn documented_vector(section: &str) -> (String, Bytes) {
     let (name, rest) = section.split_once('\n').unwrap();
     let (_, block) = rest.split_once("```text\n").unwrap();
     let (block, _) = block.split_once("```").unwrap();
-    // The bytes of a line end at the first word that is none.
+    // The bytes of a line end at the first word that is not a byte.
     let bytes = block.lines().flat_map(|line| line.split(' ').map_while(hex_byte));
     (name.trim_matches('`').to_owned(), bytes.collect())
 }
@@ -112,23 +112,23 @@ fn hex_byte(word: &str) -> Option<u8> {
     if word.len() == 2 { u8::from_str_radix(word, 16).ok() } else { None }
 }
 
-/// What a whole connection that sent only this frame would have said.
+/// Reads the only frame of a connection.
 fn read(bytes: &Bytes) -> Frame {
     let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
-    // One byte at a time, as a connection may bring it.
+    // A connection may deliver one byte at a time.
     for (index, byte) in bytes.iter().enumerate() {
         reader.read_buffer().extend_from_slice(&[*byte]);
         reader.filled(1);
         match reader.next_frame().unwrap() {
             Some(Inbound::Frame(frame)) => {
-                assert_eq!(index + 1, bytes.len(), "the frame is whole with its last byte");
+                assert_eq!(index + 1, bytes.len(), "the frame is complete with its last byte");
                 return frame;
             }
             Some(other) => panic!("{other:?}"),
             None => {}
         }
     }
-    panic!("half a frame: {bytes:02x?}");
+    panic!("the frame is incomplete: {bytes:02x?}");
 }
 
 fn payload(frame: &Frame, bytes: Bytes) -> Payload {
@@ -136,7 +136,7 @@ fn payload(frame: &Frame, bytes: Bytes) -> Payload {
     Payload { codec, compression, bytes, max_decompressed: Payload::MAX_DECOMPRESSED }
 }
 
-/// Reads a request and writes it again.
+/// Decodes a request and encodes it again.
 #[track_caller]
 fn request<T>(name: &str, id: u32, codec: Codec, head: &RequestHeadRef<'_>, arguments: &T)
 where
@@ -152,10 +152,10 @@ where
     assert_eq!((&found.metadata, found.idempotency_key), (head.metadata, head.idempotency_key));
     assert_eq!(found.repeat, head.repeat);
     assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), arguments);
-    assert_eq!(written(FrameType::Request, id, codec, arguments, |out| head.write(out)), bytes);
+    assert_eq!(encoded(FrameType::Request, id, codec, arguments, |out| head.write(out)), bytes);
 }
 
-/// Reads a response that has a value and writes it again.
+/// Decodes a response with a value and encodes it again.
 #[track_caller]
 fn response<T>(name: &str, id: u32, codec: Codec, code: Code, value: &T)
 where
@@ -167,19 +167,19 @@ where
     let (head, body) = response_head(&frame);
     assert_eq!(head, answer(code, "", None));
     assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), value);
-    assert_eq!(written(FrameType::Response, id, codec, value, |out| head.write(out)), bytes);
+    assert_eq!(encoded(FrameType::Response, id, codec, value, |out| head.write(out)), bytes);
 }
 
-/// Reads a frame whose body is a head alone and writes it again.
+/// Decodes a frame whose body is only a head and encodes it again.
 #[track_caller]
-fn head_alone(name: &str, header: Header, head: &ResponseHead) {
+fn head_only(name: &str, header: Header, head: &ResponseHead) {
     let bytes = golden(name);
     let frame = read(&bytes);
     assert_eq!(Header { full_length: HEADER_LEN as u32, ..frame.header }, header);
     assert_eq!(response_head(&frame), (head.clone(), Bytes::new()));
     let mut body = BytesMut::new();
     head.write(&mut body);
-    whole(&Frame { header, body: body.freeze() }, &bytes);
+    assert_encodes(&Frame { header, body: body.freeze() }, &bytes);
 }
 
 fn answer(code: Code, message: &'static str, retry_after: Option<Duration>) -> ResponseHead {
@@ -191,7 +191,7 @@ fn response_head(frame: &Frame) -> (ResponseHead, Bytes) {
     (ResponseHead::take(&mut body).unwrap(), body)
 }
 
-fn written<T: Serialize>(
+fn encoded<T: Serialize>(
     frame_type: FrameType,
     id: u32,
     codec: Codec,
@@ -206,13 +206,13 @@ fn written<T: Serialize>(
 }
 
 #[track_caller]
-fn whole(frame: &Frame, bytes: &Bytes) {
+fn assert_encodes(frame: &Frame, bytes: &Bytes) {
     let mut out = BytesMut::new();
     frame.write(&mut out);
     assert_eq!(&out.freeze(), bytes);
 }
 
-/// Reads a frame that is a header alone and writes it again.
+/// Decodes a frame without a body and encodes it again.
 #[track_caller]
 fn empty(name: &str, frame_type: FrameType, id: u32) {
     let bytes = golden(name);
@@ -221,13 +221,13 @@ fn empty(name: &str, frame_type: FrameType, id: u32) {
 }
 
 #[test]
-fn the_document_says_what_is_golden() {
+fn document_contains_golden_vectors() {
     let golden: BTreeMap<String, Bytes> = GOLDEN.iter().map(|(name, _)| ((*name).to_owned(), golden(name))).collect();
     assert_eq!(documented(), golden);
 }
 
 #[test]
-fn requests() {
+fn requests_match_vectors() {
     let metadata = |entries: &[(&str, &[u8])]| {
         let mut metadata = Metadata::default();
         entries.iter().for_each(|(key, value)| metadata.insert(key, value).unwrap());
@@ -270,7 +270,7 @@ fn requests() {
 }
 
 #[test]
-fn responses() {
+fn responses_match_vectors() {
     response("response-bincode", 1, Codec::Bincode, Code::Ok, &"Hello Bo".to_owned());
     let teapot = Good { id: 1, name: "teapot".to_owned(), price: 2499 };
     response("response-json", 4, Codec::Json, Code::Ok, &teapot);
@@ -280,7 +280,7 @@ fn responses() {
 }
 
 #[test]
-fn compressed_responses() {
+fn compressed_response_matches_vector() {
     let frame = read(&golden("response-json-gzip"));
     assert_eq!((frame.header.codec, frame.header.compression), (Codec::Json as u8, Compression::Gzip as u8));
     let (_, body) = response_head(&frame);
@@ -288,19 +288,19 @@ fn compressed_responses() {
 }
 
 #[test]
-fn statuses() {
+fn statuses_match_vectors() {
     let header = |codec: Codec, id| Header { codec: codec as u8, ..Header::empty(FrameType::Response, id) };
     let head = answer(Code::Unimplemented, "no such method here: demo.Greeter:1.0/bye", None);
-    head_alone("status-error-json", header(Codec::Json, 2), &head);
+    head_only("status-error-json", header(Codec::Json, 2), &head);
     let wait = Some(Duration::from_millis(100));
     let head = answer(Code::ResourceExhausted, "1024 calls run on this connection", wait);
-    head_alone("status-error-bincode", header(Codec::Bincode, 1), &head);
+    head_only("status-error-bincode", header(Codec::Bincode, 1), &head);
     let head = answer(Code::Unavailable, "the server is draining", None);
-    head_alone("goaway", Header::empty(FrameType::Goaway, 0), &head);
+    head_only("goaway", Header::empty(FrameType::Goaway, 0), &head);
 }
 
 #[test]
-fn frames_without_a_head() {
+fn frames_without_head_match_vectors() {
     empty("ping", FrameType::Ping, 7);
     empty("pong", FrameType::Pong, 7);
     empty("cancel", FrameType::Cancel, 1);
@@ -308,16 +308,16 @@ fn frames_without_a_head() {
     let frame = read(&bytes);
     assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Ping, 8));
     assert_eq!((frame.header.codec, frame.header.compression, &frame.body[..]), (1, 1, &b"\x1f\x8b\x08\0"[..]));
-    whole(&frame, &bytes);
+    assert_encodes(&frame, &bytes);
 }
 
 #[test]
-fn tokens() {
+fn token_frames_match_vectors() {
     let bytes = golden("challenge");
     let frame = read(&bytes);
     assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Challenge, 0));
     let challenge = Challenge::read(&frame.body).unwrap();
-    whole(&challenge.to_frame(), &bytes);
+    assert_encodes(&challenge.to_frame(), &bytes);
 
     let bytes = golden("proof");
     let frame = read(&bytes);
@@ -325,7 +325,7 @@ fn tokens() {
     let (name, secret, plain) = ("ann", "0123456789abcdef", [0; 32]);
     let nonce = std::array::from_fn(|index| 32 + index as u8);
     let proof = Proof::new(&Token::new(name, secret).unwrap(), challenge, &plain, nonce);
-    whole(&proof.to_frame(), &bytes);
+    assert_encodes(&proof.to_frame(), &bytes);
     let accepted = Tokens::new().with(name, secret).unwrap().load().unwrap();
     let found = Proof::read(&frame.body).unwrap();
     assert_eq!(found.verify(&accepted, challenge, &plain).as_deref(), Some(name));
@@ -351,7 +351,7 @@ struct MoveTo {
 /// A value of the payload tables.
 struct Example {
     label: &'static str,
-    /// Writes it, and reads bytes to see whether they are it.
+    /// Asserts that the value encodes to the bytes and that the bytes decode to the value.
     check: Check,
 }
 
@@ -398,7 +398,7 @@ fn examples() -> Vec<Example> {
     ]
 }
 
-/// The rows of the table of payloads of this codec: labels and what stands beside them.
+/// Returns the labels and values of the payload table of `codec`.
 fn payload_table(codec: Codec) -> Vec<(&'static str, &'static str)> {
     let (_, table) = DOCUMENT.split_once(&format!("<!-- payloads: {} -->\n", codec.name())).unwrap();
     let rows = table.lines().take_while(|line| line.starts_with('|')).skip(2);
@@ -410,14 +410,14 @@ fn payload_table(codec: Codec) -> Vec<(&'static str, &'static str)> {
 }
 
 #[test]
-fn payloads() {
+fn payloads_match_tables() {
     let examples = examples();
     for (codec, rows) in [(Codec::Bincode, 22), (Codec::Json, 20), (Codec::MessagePack, 20)] {
         let table = payload_table(codec);
         assert_eq!(table.len(), rows, "rows for {}", codec.name());
         for (label, value) in table {
             let example = examples.iter().find(|example| example.label == label);
-            let example = example.unwrap_or_else(|| panic!("no value for {label}"));
+            let example = example.unwrap_or_else(|| panic!("no example for {label}"));
             let bytes = match codec {
                 Codec::Json => value.as_bytes().to_vec(),
                 _ => value.split_whitespace().map(|word| hex_byte(word).unwrap()).collect(),

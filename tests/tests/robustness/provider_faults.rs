@@ -1,8 +1,9 @@
-//! Providers that are killed, paused and restarted under load: real processes, a real Nacos server.
+//! Providers that are killed, paused and restarted under load, with real processes and a real Nacos server.
 //!
-//! Small by default. `MSNB_FAULT_SECONDS=60 MSNB_PAUSE_SECONDS=15` makes them as long as they are promised to be survived.
+//! The tests are short by default. `MSNB_FAULT_SECONDS=60 MSNB_PAUSE_SECONDS=15` extends them to the full promise of
+//! docs/TESTING.md.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{
     net::SocketAddr,
@@ -23,10 +24,10 @@ use tests::{
     serving::Serving,
 };
 
-/// How many call at once.
+/// Number of concurrent callers.
 const CALLERS: usize = 64;
 
-/// A registry, providers, and a client of them.
+/// A registry, its providers, and a client.
 struct Scene {
     directory: tempfile::TempDir,
     nacos: NacosServer,
@@ -35,7 +36,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Returns once the client has a connection to each of the providers.
+    /// Starts the processes and waits until the client has a connection to each provider.
     async fn new(providers: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let nacos = NacosServer::start().await;
@@ -55,14 +56,14 @@ impl Scene {
         self.providers.iter().map(Provider::address).collect()
     }
 
-    /// Begins to call, and returns once all providers have answered.
+    /// Starts a load and waits until all providers have answered.
     async fn load(&self, kinds: &[Kind], timeout: Duration) -> Load {
         let load = Load::begin(&self.client, CALLERS, kinds, timeout);
         load.until_answers(&self.addresses(), 1).await;
         load
     }
 
-    /// Starts another process in the place of one that has ended, and returns once it answers calls.
+    /// Replaces an ended provider on the same address and waits until the new process answers calls.
     async fn restart(&mut self, index: usize, load: &Load) {
         let address = self.providers[index].address();
         self.providers[index] = provider(&self.nacos, self.directory.path(), address).await;
@@ -77,15 +78,19 @@ impl Scene {
         }
     }
 
-    /// Nothing ran twice, and what was answered or is said not to have run is true.
+    /// Asserts that no call executed twice, and that answers and errors report executions correctly.
     fn audit(&self, tally: &Tally) {
         let executions = executions(self.directory.path());
         let twice: Vec<_> = executions.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "these ran more than once: {twice:?}");
+        assert!(twice.is_empty(), "these calls executed more than once: {twice:?}");
         let answered = tally.answered(Kind::Plain) + tally.answered(Kind::Once);
-        assert!(executions.len() as u64 >= answered, "{answered} were answered and {} ran", executions.len());
+        assert!(
+            executions.len() as u64 >= answered,
+            "{answered} calls were answered and {} executed",
+            executions.len()
+        );
         for failure in tally.failures.iter().filter(|failure| failure.delivery == Delivery::NotExecuted) {
-            assert!(!executions.contains_key(&failure.nonce), "it ran: {failure:#?}");
+            assert!(!executions.contains_key(&failure.nonce), "the call executed: {failure:#?}");
         }
         assert!(tally.late < Duration::from_secs(3), "a call outlived its deadline by {:?}", tally.late);
     }
@@ -96,7 +101,7 @@ async fn provider(nacos: &NacosServer, directory: &Path, address: SocketAddr) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_providers_fail_only_what_was_in_flight_and_may_not_be_repeated() {
+async fn killed_provider_fails_only_in_flight_calls() {
     let mut scene = Scene::new(3).await;
     let load = scene.load(&Kind::ALL, Duration::from_secs(5)).await;
     let until = Instant::now() + seconds("MSNB_FAULT_SECONDS", 8);
@@ -128,11 +133,11 @@ async fn killed_providers_fail_only_what_was_in_flight_and_may_not_be_repeated()
         assert_eq!(failure.delivery, Delivery::Unknown, "{failure:#?}");
         assert!(failure.peer.is_some_and(|peer| scene.addresses().contains(&peer)), "{failure:#?}");
     }
-    // Of all that was in flight, a third was plain: there is room for what began after the look.
+    // A third of the calls in flight were plain; the margin covers calls that started after the count.
     assert!(plain.len() <= in_flight, "{} plain calls failed and {in_flight} were in flight", plain.len());
 }
 
-/// Pauses one of two providers under a load of `kinds`; says after how long it was out of use and back in use.
+/// Pauses one of two providers under a load of `kinds`; returns the times until it is out of use and back in use.
 async fn pause(kinds: &[Kind], timeout: Duration) -> (Tally, Duration, Duration) {
     let scene = Scene::new(2).await;
     let load = scene.load(kinds, timeout).await;
@@ -156,39 +161,39 @@ async fn pause(kinds: &[Kind], timeout: Duration) -> (Tally, Duration, Duration)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_provider_fails_no_call_that_may_be_repeated() {
+async fn paused_provider_fails_no_idempotent_call() {
     let (tally, out_of_use, _) = pause(&[Kind::Idempotent, Kind::Plain], Duration::from_secs(4)).await;
     tally.expect_none_failed(Kind::Idempotent);
-    // An attempt has 1.3 s; pings alone would take 8.
+    // An attempt times out after 1.3 s; pings alone would take 8 s.
     assert!(out_of_use < Duration::from_secs(6), "{out_of_use:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_provider_is_found_by_pings_alone() {
+async fn pings_alone_detect_paused_provider() {
     let (tally, out_of_use, _) = pause(&[Kind::Plain], Duration::from_secs(60)).await;
     assert!(tally.failures.len() <= CALLERS, "{} calls failed", tally.failures.len());
     assert!(out_of_use < Duration::from_secs(15), "{out_of_use:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_fails_no_call() {
+async fn rolling_restart_fails_no_call() {
     let mut scene = Scene::new(3).await;
     let load = scene.load(&Kind::ALL, Duration::from_secs(5)).await;
     let until = Instant::now() + seconds("MSNB_FAULT_SECONDS", 0);
-    let (mut rounds, mut slowest_end) = (0, Duration::ZERO);
+    let (mut rounds, mut slowest_drain) = (0, Duration::ZERO);
     while rounds == 0 || Instant::now() < until {
         rounds += 1;
         for index in 0..3 {
-            let asked = Instant::now();
+            let terminated = Instant::now();
             scene.providers[index].terminate();
-            let (status, said) = scene.providers[index].wait().await;
-            slowest_end = slowest_end.max(asked.elapsed());
-            assert!(status.success() && said == ["drained"], "{status} {said:?}");
+            let (status, output) = scene.providers[index].wait().await;
+            slowest_drain = slowest_drain.max(terminated.elapsed());
+            assert!(status.success() && output == ["drained"], "{status} {output:?}");
             scene.restart(index, &load).await;
         }
     }
     let tally = load.end().await;
-    eprintln!("{rounds} rounds, the slowest end {slowest_end:?}: {}", tally.line());
+    eprintln!("{rounds} rounds, the slowest drain {slowest_drain:?}: {}", tally.line());
     for kind in Kind::ALL {
         tally.expect_none_failed(kind);
     }
@@ -196,16 +201,16 @@ async fn a_rolling_restart_fails_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_providers_port_that_somebody_else_takes_fails_no_call_that_may_be_repeated() {
+async fn other_service_on_killed_providers_port_fails_no_call() {
     let mut scene = Scene::new(2).await;
     let load = scene.load(&[Kind::Idempotent], Duration::from_secs(5)).await;
-    let (gone, sound) = (scene.providers[0].address(), scene.providers[1].address());
+    let (killed, intact) = (scene.providers[0].address(), scene.providers[1].address());
     scene.providers[0].kill();
     scene.providers[0].wait().await;
-    // Before the registry has learned that it is gone.
+    // Before the registry detects that the provider has ended.
     let probe = Probe::default();
-    let _other = Serving::start_on(Server::builder().service(probe.server()), gone).await;
-    load.until_answers(&[sound], 2_000).await;
+    let _other = Serving::start_on(Server::builder().service(probe.server()), killed).await;
+    load.until_answers(&[intact], 2_000).await;
     let tally = load.end().await;
     eprintln!("{}", tally.line());
     tally.expect_none_failed(Kind::Idempotent);

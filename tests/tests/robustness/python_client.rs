@@ -1,11 +1,11 @@
-//! The client in examples/python, which was written from docs/PROTOCOL.md alone, calls the real provider.
+//! The client in examples/python, which was written from docs/PROTOCOL.md alone, calls a provider of msnb.
 
 use std::{net::SocketAddr, path::Path, process::Output};
 
 use tests::{in_time, process::Provider};
 use tokio::process::Command;
 
-/// Runs the client; `None` where there is no Python.
+/// Runs the client, or returns `None` if Python does not run.
 async fn python(arguments: &[&str]) -> Option<Output> {
     let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/client.py");
     let mut command = Command::new("python3");
@@ -24,8 +24,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_client_in_another_language_calls_and_is_answered() {
-    let directory = tempfile::tempdir().expect("a directory for the registry");
+async fn python_client_calls_provider() {
+    let directory = tempfile::tempdir().expect("a temporary directory is available");
     let provider = Provider::start(&format!("local:{}", directory.path().display())).await;
     let address = provider.address();
     let Some(output) = python(&[&address.to_string(), "--name", "Zoë", "--timeout", "30"]).await else { return };
@@ -40,29 +40,29 @@ async fn a_client_in_another_language_calls_and_is_answered() {
     assert!(output.status.success());
 
     let Some(output) = python(&[&address.to_string(), "--name", "", "--id", "-1"]).await else { return };
-    let (told, complaints) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{complaints}");
-    assert!(told.contains("hello '': application error \"EmptyName\"\n"), "{told}");
-    assert!(told.contains("good -1: InvalidArgument: "), "{told}");
+    let (output_text, error_text) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{error_text}");
+    assert!(output_text.contains("hello '': application error \"EmptyName\"\n"), "{output_text}");
+    assert!(output_text.contains("good -1: InvalidArgument: "), "{output_text}");
 }
 
 #[tokio::test]
-async fn a_client_that_reaches_nobody_says_so() {
-    // A port that was free a moment ago, and that nobody listens on.
+async fn python_client_reports_connection_failure() {
+    // The listener of this port has just closed.
     let free = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-    let address = free.and_then(|listener| listener.local_addr()).expect("there is a free port");
-    for (arguments, code, complaint) in
+    let address = free.and_then(|listener| listener.local_addr()).expect("a port is free");
+    for (arguments, code, message) in
         [([address.to_string()], 1, "failed: "), (["no port".to_owned()], 2, "is not HOST:PORT")]
     {
         let arguments = arguments.each_ref().map(String::as_str);
         let Some(output) = python(&arguments).await else { return };
         assert_eq!(output.status.code(), Some(code));
-        assert!(text(&output.stderr).contains(complaint), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(message), "{}", text(&output.stderr));
     }
 }
 
 #[tokio::test]
-async fn the_client_says_how_it_is_used() {
+async fn python_client_prints_usage() {
     let Some(output) = python(&["--help"]).await else { return };
     assert!(output.status.success());
     assert!(text(&output.stdout).contains("HOST:PORT"));

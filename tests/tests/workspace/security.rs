@@ -1,6 +1,6 @@
-//! docs/SECURITY.md names the test of each row of the protocol's table of bad frames and of each bound: they are there.
+//! The tests that docs/SECURITY.md names for each bad frame of the protocol and for each bound exist.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 use std::{fs, path::Path};
 
@@ -14,41 +14,41 @@ fn section(document: &str, heading: &str) -> String {
     section.split("\n## ").next().unwrap().to_owned()
 }
 
-/// The cells of a section's table.
+/// Returns the two cells of each row of a section's table.
 fn rows(section: &str) -> Vec<(&str, &str)> {
     let lines = section.lines().filter(|line| line.starts_with("| "));
     lines.map(|line| line.trim_matches(['|', ' ']).split_once(" | ").unwrap()).collect()
 }
 
 #[test]
-fn every_bad_frame_has_its_row() {
+fn security_lists_every_bad_frame() {
     let (protocol, security) = (section("docs/PROTOCOL.md", "Bad frames"), section("docs/SECURITY.md", "Bad frames"));
-    let arrives = |table| rows(table).into_iter().map(|(what, _)| what.to_owned()).collect::<Vec<_>>();
-    assert_eq!(arrives(&protocol), arrives(&security));
+    let received = |table| rows(table).into_iter().map(|(frame, _)| frame.to_owned()).collect::<Vec<_>>();
+    assert_eq!(received(&protocol), received(&security));
 }
 
 #[test]
-fn every_test_that_is_named_is_there() {
+fn security_names_existing_tests() {
     let mut named = 0;
     for heading in ["Encryption and identity", "Bad frames", "Bounds"] {
         let section = section("docs/SECURITY.md", heading);
-        // The last table of a section.
-        for (what, tests) in rows(section.rsplit("\n|---").next().unwrap()) {
-            assert!(tests.contains("::"), "`{what}` has no test");
+        // Only the last table of a section names tests.
+        for (subject, tests) in rows(section.rsplit("\n|---").next().unwrap()) {
+            assert!(tests.contains("::"), "`{subject}` has no test");
             for test in tests.split(", ") {
                 let (file, name) = test.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{test}"));
                 let file = if file.ends_with(".rs") { file.to_owned() } else { format!("tests/tests/{file}.rs") };
-                let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|_| panic!("{file} is not there"));
-                assert!(is_a_test(&text, name), "{file} has no test {name}");
+                let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|_| panic!("{file} does not exist"));
+                assert!(is_test(&text, name), "{file} has no test {name}");
                 named += 1;
             }
         }
     }
-    assert!(named > 150, "{named}");
+    assert!(named > 150, "only {named} tests are named");
 }
 
 #[test]
-fn every_number_of_a_config_has_its_row() {
+fn security_lists_every_number_of_the_configs() {
     let bounds = section("docs/SECURITY.md", "Bounds");
     let choices = ["codec", "compression", "balance", "wait_for_ready", "cache_directory", "seed"];
     for (file, config) in [
@@ -68,8 +68,8 @@ fn every_number_of_a_config_has_its_row() {
     }
 }
 
-/// Whether a function of this name has the attribute of a test, or is a property.
-fn is_a_test(text: &str, name: &str) -> bool {
+/// Returns whether the function `name` has the attribute of a test or of a property test.
+fn is_test(text: &str, name: &str) -> bool {
     let Some(at) = text.find(&format!("fn {name}(")) else { return false };
     let before = text[..at].trim_end().trim_end_matches("async").trim_end();
     let attributes = before.rsplit('}').next().unwrap();

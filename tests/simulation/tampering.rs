@@ -1,4 +1,4 @@
-//! [`Meddlers`]: stand between a server and some of its clients, and give answers late, out of order, and twice.
+//! [`TamperingProxies`]: between a server and some of its clients, they delay, reorder and duplicate answers.
 
 use std::{
     collections::BTreeMap,
@@ -21,40 +21,44 @@ use tokio::{
 };
 use turmoil::net::TcpStream;
 
-/// Those who stand between one server and its clients. Dropped, they go.
-pub(crate) struct Meddlers(Mutex<(SmallRng, JoinSet<()>)>);
+/// The proxies between one server and its clients. Dropping them closes their connections.
+pub(crate) struct TamperingProxies(Mutex<(SmallRng, JoinSet<()>)>);
 
-/// What they do.
+/// Parameters of the proxies.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tampering {
-    /// The share of connections that they stand in.
+    /// Share of connections that have a proxy.
     pub(crate) connections: f64,
-    /// The share of answers that are given late.
+    /// Share of answers that are delayed.
     pub(crate) late: f64,
-    /// How late at most.
+    /// Maximum delay.
     pub(crate) delay: Duration,
-    /// The share of answers that are given twice.
-    pub(crate) twice: f64,
+    /// Share of answers that are duplicated.
+    pub(crate) duplicate: f64,
 }
 
-impl Meddlers {
-    /// Meddlers that act by `seed`.
+impl TamperingProxies {
+    /// Returns proxies whose decisions depend on `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         Self(Mutex::new((SmallRng::seed_from_u64(seed), JoinSet::new())))
     }
 
-    /// Stands in a connection, by chance; gives the server's end, or the stream back.
-    pub(crate) fn stand_between(&self, stream: TcpStream, tampering: Tampering) -> Result<DuplexStream, TcpStream> {
-        let (chance, tasks) = &mut *self.lock();
-        if !chance.random_bool(tampering.connections) {
+    /// Randomly puts a proxy into a connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns the unchanged stream if the connection has no proxy.
+    pub(crate) fn intercept(&self, stream: TcpStream, tampering: Tampering) -> Result<DuplexStream, TcpStream> {
+        let (rng, tasks) = &mut *self.lock();
+        if !rng.random_bool(tampering.connections) {
             return Err(stream);
         }
         while tasks.try_join_next().is_some() {}
-        let (server, meddler) = duplex(64 << 10);
-        let chance = SmallRng::from_rng(chance);
+        let (server, proxy) = duplex(64 << 10);
+        let rng = SmallRng::from_rng(rng);
         tasks.spawn(async move {
-            // How it ends, both ends see for themselves.
-            let _ = meddle(stream, meddler, tampering, chance).await;
+            // Both ends observe the end of the connection.
+            let _ = relay(stream, proxy, tampering, rng).await;
         });
         Ok(server)
     }
@@ -64,24 +68,24 @@ impl Meddlers {
     }
 }
 
-async fn meddle(client: TcpStream, server: DuplexStream, tampering: Tampering, chance: SmallRng) -> io::Result<()> {
+async fn relay(client: TcpStream, server: DuplexStream, tampering: Tampering, rng: SmallRng) -> io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = split(server);
     let requests = async {
         copy(&mut from_client, &mut to_server).await?;
         to_server.shutdown().await?;
-        // The client may still read.
+        // The client may still receive answers.
         std::future::pending::<io::Result<Infallible>>().await
     };
     let answers = async {
-        let mut queue = Queue { tampering, chance, waiting: BTreeMap::new(), count: 0 };
+        let mut queue = Queue { tampering, rng, waiting: BTreeMap::new(), count: 0 };
         let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
         loop {
             while let Some(frame) = queue.due(Instant::now()) {
                 to_client.write_all(&frame).await?;
             }
             let next = queue.waiting.keys().next().map(|(at, _)| *at);
-            // Both are safe to drop.
+            // Both branches are cancel-safe.
             tokio::select! {
                 biased;
                 read = from_server.read_buf(reader.read_buffer()) => match read? {
@@ -91,7 +95,7 @@ async fn meddle(client: TcpStream, server: DuplexStream, tampering: Tampering, c
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => continue,
             }
             while let Some(inbound) = reader.next_frame().map_err(io::Error::other)? {
-                queue.take(inbound);
+                queue.push(inbound);
             }
         }
         for frame in std::mem::take(&mut queue.waiting).into_values() {
@@ -101,34 +105,34 @@ async fn meddle(client: TcpStream, server: DuplexStream, tampering: Tampering, c
     };
     tokio::select! {
         biased;
-        Err(broken) = requests => Err(broken),
+        Err(error) = requests => Err(error),
         outcome = answers => outcome,
     }
 }
 
-/// Frames on their way to a client.
+/// Frames that wait for delivery to a client.
 struct Queue {
     tampering: Tampering,
-    chance: SmallRng,
+    rng: SmallRng,
     waiting: BTreeMap<(Instant, u64), BytesMut>,
     count: u64,
 }
 
 impl Queue {
-    fn take(&mut self, inbound: Inbound) {
+    fn push(&mut self, inbound: Inbound) {
         let Inbound::Frame(frame) = inbound else { return };
         let mut bytes = BytesMut::new();
         frame.write(&mut bytes);
-        let tampers = frame.header.frame_type == FrameType::Response;
-        let late = tampers && self.chance.random_bool(self.tampering.late);
-        self.wait(bytes.clone(), late);
-        if tampers && self.chance.random_bool(self.tampering.twice) {
-            self.wait(bytes, true);
+        let is_answer = frame.header.frame_type == FrameType::Response;
+        let late = is_answer && self.rng.random_bool(self.tampering.late);
+        self.schedule(bytes.clone(), late);
+        if is_answer && self.rng.random_bool(self.tampering.duplicate) {
+            self.schedule(bytes, true);
         }
     }
 
-    fn wait(&mut self, bytes: BytesMut, late: bool) {
-        let delay = if late { self.tampering.delay.mul_f64(self.chance.random()) } else { Duration::ZERO };
+    fn schedule(&mut self, bytes: BytesMut, late: bool) {
+        let delay = if late { self.tampering.delay.mul_f64(self.rng.random()) } else { Duration::ZERO };
         self.count += 1;
         self.waiting.insert((Instant::now() + delay, self.count), bytes);
     }

@@ -1,0 +1,122 @@
+//! [`SimServer`]: a simulated server, and on the same machine the impostors to which wrong lists refer.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rand::{Rng, rngs::SmallRng};
+use rpc_server::{Server, ServerConfig};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+    task::JoinSet,
+};
+use turmoil::net::{TcpListener, TcpStream};
+
+use super::{
+    contract::{ArchiveServer, LedgerServer, RecordingService},
+    history::History,
+    network::Listener,
+    registry::FakeRegistry,
+    services::SimService,
+    tampering::{Tampering, TamperingProxies},
+};
+
+/// A simulated server, which can be started repeatedly.
+pub(crate) struct SimServer {
+    /// Address of the server.
+    pub(crate) address: SocketAddr,
+    /// Services of the server.
+    pub(crate) services: Vec<SimService>,
+    /// Configuration of the server.
+    pub(crate) config: ServerConfig,
+    /// Faults of the server's answers.
+    pub(crate) tampering: Tampering,
+    /// Registry in which the server registers.
+    pub(crate) registry: Arc<FakeRegistry>,
+    /// Records the events.
+    pub(crate) history: Arc<History>,
+    /// Starts the drain.
+    pub(crate) drain_signal: Notify,
+    /// Kills the server.
+    pub(crate) kill_signal: Notify,
+    /// Source of the seeds of the tampering proxies.
+    pub(crate) rng: Mutex<SmallRng>,
+}
+
+/// Port of the servers.
+pub(crate) const PORT: u16 = 7000;
+
+impl SimServer {
+    /// Returns the addresses on a server's machine at which no msnb server listens.
+    pub(crate) fn impostors(ip: IpAddr) -> impl Iterator<Item = SocketAddr> {
+        [UNUSED_PORT, CLOSING_PORT, UNRESPONSIVE_PORT, HTTP_PORT].into_iter().map(move |port| SocketAddr::new(ip, port))
+    }
+
+    /// Serves until it is drained or killed.
+    ///
+    /// A kill drops the server's future: turmoil's own crash drops the tasks of a runtime in an order that depends on
+    /// the number of earlier tasks in the process, and the order in which sockets close is an event of the simulation.
+    pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
+        tokio::select! {
+            biased;
+            () = self.kill_signal.notified() => Ok(()),
+            served = self.serve() => served,
+        }
+    }
+
+    async fn serve(&self) -> turmoil::Result {
+        let seed = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
+        let proxies = Arc::new(TamperingProxies::new(seed));
+        let mut impostors = JoinSet::new();
+        for port in [CLOSING_PORT, UNRESPONSIVE_PORT, HTTP_PORT] {
+            impostors.spawn(run_impostor(TcpListener::bind(("0.0.0.0", port)).await?));
+        }
+        let history = Arc::clone(&self.history);
+        let listener = Listener::bind(PORT, Arc::clone(&proxies), self.tampering, history).await?;
+        let mut server = Server::builder()
+            .registry(Arc::clone(&self.registry) as _)
+            .advertise(self.address)
+            .config(self.config.clone());
+        for service in &self.services {
+            let implementation =
+                RecordingService { history: Arc::clone(&self.history), server: self.address, service: *service };
+            server = match service {
+                SimService::Ledger => server.service(LedgerServer::new(implementation)),
+                SimService::Archive => server.service(ArchiveServer::new(implementation)),
+            };
+        }
+        server.listen(listener).await?.run_until(self.drain_signal.notified()).await?;
+        Ok(())
+    }
+}
+
+async fn run_impostor(listener: TcpListener) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        if port != CLOSING_PORT {
+            connections.spawn(handle_connection(stream, port == HTTP_PORT));
+        }
+    }
+}
+
+async fn handle_connection(mut stream: TcpStream, answers: bool) {
+    let mut buffer = [0; 256];
+    while let Ok(1..) = stream.read(&mut buffer).await {
+        if answers && stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Port without a listener.
+const UNUSED_PORT: u16 = 7100;
+/// Port whose listener closes each connection immediately.
+const CLOSING_PORT: u16 = 7101;
+/// Port whose listener accepts connections and sends nothing.
+const UNRESPONSIVE_PORT: u16 = 7102;
+/// Port whose listener speaks HTTP.
+const HTTP_PORT: u16 = 7103;

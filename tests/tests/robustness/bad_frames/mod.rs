@@ -1,0 +1,22 @@
+//! A server's reaction to invalid frames: a test for each row of the table in docs/PROTOCOL.md, over real sockets, at
+//! each limit and one above it.
+//!
+//! | topic | module |
+//! |---|---|
+//! | protocol violations and unknown frame types | `violations` |
+//! | length of frames | `lengths` |
+//! | heads and payloads | `heads`, `payloads` |
+//! | ids, limits and ends of calls | `calls` |
+//! | ends and timeouts of connections, pings | `connections`, `pings` |
+//! | server and peers of a test | `scene` |
+
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
+
+mod calls;
+mod connections;
+mod heads;
+mod lengths;
+mod payloads;
+mod pings;
+mod scene;
+mod violations;
