@@ -1,4 +1,4 @@
-//! What users compile: the crates of a contract and of the quickstart; and that no planted bug is left in production code.
+//! The crates that contracts and the quickstart compile, and the patch of planted bugs.
 
 use std::{collections::BTreeSet, process::Command};
 
