@@ -91,7 +91,8 @@ impl ConnectionCalls {
     ///
     /// It ends a running call, which cannot be a stream; without one, the call was rejected or has ended.
     pub(super) fn handle_stream(&self, id: u32) {
-        if !self.running.end(id, &Status::new(Code::Unimplemented, "streaming calls are not implemented")) {
+        // Not `Unimplemented`, which states that the handler did not execute.
+        if !self.running.end(id, &Status::new(Code::InvalidArgument, "the call is not a stream")) {
             self.count_stray();
         }
     }

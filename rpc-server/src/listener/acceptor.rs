@@ -121,29 +121,31 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// A message with the limit that another connection would exceed.
-    fn check_limits(&self, ip: Option<IpAddr>) -> Result<(), String> {
+    /// The setting that another connection would exceed.
+    fn check_limits(&self, ip: Option<IpAddr>) -> Result<(), &'static str> {
         let config = &self.shared.config;
-        let (open, from_ip) = (self.open.len(), self.per_ip.get(&ip).copied().unwrap_or(0));
-        if open >= config.max_connections {
-            let limit = config.max_connections;
-            return Err(format!("server has {open} connections, limit is {limit} (ServerConfig::max_connections)"));
+        if self.open.len() >= config.max_connections {
+            return Err("connection limit reached (ServerConfig::max_connections)");
         }
-        if from_ip >= config.max_connections_per_ip {
-            let limit = config.max_connections_per_ip;
-            return Err(format!(
-                "server has {from_ip} connections from this address, limit is {limit} \
-                 (ServerConfig::max_connections_per_ip)"
-            ));
+        if self.from_ip(ip) >= config.max_connections_per_ip {
+            return Err("connection limit of this address reached (ServerConfig::max_connections_per_ip)");
         }
         Ok(())
     }
 
-    /// Closes a connection above a limit. Without TLS, the peer receives GOAWAY with the limit.
-    fn reject(&mut self, io: Box<dyn Io>, ip: Option<IpAddr>, limit: String) {
+    fn from_ip(&self, ip: Option<IpAddr>) -> usize {
+        self.per_ip.get(&ip).copied().unwrap_or(0)
+    }
+
+    /// Closes a connection above a limit. Without TLS, the peer receives GOAWAY.
+    ///
+    /// The GOAWAY names the setting but no number: the peer has not proved an identity, and the numbers would tell it
+    /// how many connections fill the server.
+    fn reject(&mut self, io: Box<dyn Io>, ip: Option<IpAddr>, limit: &'static str) {
         Counters::count(&self.shared.counters.connections_rejected);
         if self.may_warn() {
-            warn!(?ip, open = self.open.len(), limit, "rejecting connections above the limit");
+            let (open, from_ip) = (self.open.len(), self.from_ip(ip));
+            warn!(?ip, open, from_ip, limit, "rejecting connections above the limit");
         }
         if !self.handshake.is_encrypted() {
             write_goaway(io, limit);
@@ -228,7 +230,7 @@ async fn serve_after_handshake(
 /// Writes GOAWAY without waiting.
 ///
 /// The buffer of a new socket has capacity for it; otherwise the peer sees only the close.
-fn write_goaway(mut io: Box<dyn Io>, message: String) {
+fn write_goaway(mut io: Box<dyn Io>, message: &'static str) {
     let mut bytes = BytesMut::new();
     goaway(Code::ResourceExhausted, message).write(&mut bytes);
     let _ = Pin::new(&mut io).poll_write(&mut task::Context::from_waker(Waker::noop()), &bytes);

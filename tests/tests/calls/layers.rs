@@ -192,7 +192,7 @@ impl ServerLayer for Guard {
 async fn layer_rejects_call_before_handler_executes() {
     let retry_after = Duration::from_millis(1);
     for (guard, code, delivery) in [
-        (Guard(None), Code::PermissionDenied, Delivery::Answered),
+        (Guard(None), Code::PermissionDenied, Delivery::NotExecuted),
         (Guard(Some(retry_after)), Code::ResourceExhausted, Delivery::NotExecuted),
     ] {
         let (recorder, probe) = (Recorder::default(), Probe::default());

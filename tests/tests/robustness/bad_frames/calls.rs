@@ -7,7 +7,7 @@ use tests::{
 };
 
 use super::scene::{
-    CANCELLED, INTERNAL, MAX_FRAME, RESOURCE_EXHAUSTED, Scene, UNAVAILABLE, UNIMPLEMENTED, call, echo, route,
+    CANCELLED, INTERNAL, INVALID_ARGUMENT, MAX_FRAME, RESOURCE_EXHAUSTED, Scene, UNAVAILABLE, call, echo, route,
 };
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn stream_frame_fails_its_call() {
         let mut scene = Scene::new().await;
         scene.peer.send(call(1, "wait", "{}").to_bytes()).await;
         scene.server.until_waiting(2).await;
-        scene.expect_error(RawFrame::empty(kind, 1), UNIMPLEMENTED, &["stream"]).await;
+        scene.expect_error(RawFrame::empty(kind, 1), INVALID_ARGUMENT, &["stream"]).await;
     }
 }
 
