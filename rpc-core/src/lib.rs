@@ -105,7 +105,7 @@
 pub mod __private;
 #[cfg_attr(not(feature = "transport"), allow(dead_code, reason = "the transport uses the rest"))]
 mod contract;
-#[cfg(all(test, shuttle))]
+#[cfg(all(test, shuttle, feature = "transport"))]
 mod interleavings;
 #[cfg(feature = "transport")]
 mod security;

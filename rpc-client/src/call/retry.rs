@@ -48,7 +48,7 @@ impl CallFacts {
 ///
 /// - A method that the peer does not implement did not execute: another program took the port of a provider, or the
 ///   provider has another version. The retry adds no load, so it is not budgeted.
-/// - An answer of the handler and a passed deadline are final.
+/// - An answer of the handler, a denied permission and a passed deadline are final.
 /// - A handler that did not execute is retried if the error is retryable. An attempt that never reached a server is not
 ///   budgeted.
 /// - A handler that may have executed is retried only after a lost connection, and only if the method is idempotent or
@@ -61,7 +61,9 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
             _ => Verdict::Fail,
         };
     }
-    if error.delivery() == Delivery::Answered || error.is_timeout() {
+    // Every attempt has the same identity, so none is permitted if one is not.
+    let is_final = error.delivery() == Delivery::Answered || error.code() == Code::PermissionDenied;
+    if is_final || error.is_timeout() {
         return Verdict::Fail;
     }
     if call.others_live {
@@ -164,9 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn live_attempts_outlast_every_other_failure() {
+    fn live_attempts_outlast_failures_that_are_not_final() {
         for_all(|error, call| {
-            let is_final = error.delivery() == Delivery::Answered || error.is_timeout();
+            let is_final =
+                error.delivery() == Delivery::Answered || error.is_timeout() || error.code() == Code::PermissionDenied;
             let awaits = decide(error, call) == Verdict::AwaitOthers;
             assert_eq!(awaits, call.others_live && !is_final, "{error:?} {call:?}");
         });

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    /// Notifies tasks in [`Outbox::room`] when bytes were written or the outbox was closed.
+    /// Notifies tasks in [`Outbox::capacity`] when bytes were written or the outbox was closed.
     capacity: Notify,
     limit: usize,
     /// Stored outside the lock so that reading it is cheap.
@@ -57,7 +57,7 @@ pub struct Position(u64);
 /// The reason why no frame was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
-    /// The outbox is full. [`room`](Outbox::room) waits for capacity.
+    /// The outbox is full. [`capacity`](Outbox::capacity) waits for capacity.
     Full,
     /// The connection is closing and accepts no more output.
     Closed,

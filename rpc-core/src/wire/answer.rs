@@ -23,8 +23,12 @@ pub(crate) fn write(out: &mut WriteBuffer, target: &AnswerTarget, status: &Statu
         message.write_encoded(out, |out| write_head(out, status, None), |out| value.encode(codec, out))
     });
     let Err(failed) = written else { return status.code() };
-    // The handler executed, so a value that does not encode is the callee's fault and not the caller's.
-    let code = if failed.code() == Code::InvalidArgument { Code::Internal } else { failed.code() };
+    // The handler executed, so a value that does not encode is the callee's fault and not the caller's; and
+    // `Unimplemented`, for a format that this build does not support, would state that it did not execute.
+    let code = match failed.code() {
+        Code::InvalidArgument | Code::Unimplemented => Code::Internal,
+        code => code,
+    };
     write_status(out.copied(), target, &Status::new(code, failed.message().to_owned()), None);
     code
 }

@@ -107,7 +107,7 @@ mod tests {
         out.copied().extend_from_slice(b"before");
         let value = Half { long: vec![7; 20_000].into(), fails: () };
         let (frame_type, id, codec) = (FrameType::Request, 1, Codec::Bincode);
-        for compression in [Compression::None, Compression::Zstd] {
+        for &compression in Compression::SUPPORTED {
             let message = Message { frame_type, id, codec, compression, value: &value, max_frame: 1 << 20 };
             let failed = message.write(&mut out, |out| out.extend_from_slice(b"head")).unwrap_err();
             assert_eq!((failed.code(), out.only_chunk()), (Code::InvalidArgument, Some(&b"before"[..])));
