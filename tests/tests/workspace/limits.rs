@@ -198,7 +198,7 @@ fn exhausted() -> Vec<String> {
     found
 }
 
-/// Counts `Code::ResourceExhausted` as an argument before others, which excludes patterns and comparisons.
+/// Counts the occurrences of `Code::ResourceExhausted` before a comma: arguments, but not patterns or comparisons.
 fn count_made(tokens: TokenStream) -> usize {
     let trees: Vec<_> = tokens.into_iter().collect();
     let inside = trees.iter().map(|tree| match tree {
