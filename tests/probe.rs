@@ -24,7 +24,7 @@ pub trait Probing {
     #[rpc(one_way)]
     async fn tell(&self, text: String);
 
-    /// Returns what the handler's context contains.
+    /// Returns the contents of the handler's context.
     async fn context(&self) -> Seen;
 
     /// Waits for [`Probe::release`] and returns `key`.
