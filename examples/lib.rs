@@ -3,10 +3,10 @@
 //! | topic | file |
 //! |---|---|
 //! | contracts | `contracts/` |
-//! | serving them | `provider/` |
-//! | calling them | `consumer/` |
-//! | both in one process, self-contained | `quickstart/main.rs` |
-//! | TLS and tokens | `security.rs`; certificates to try them with: `certificates/main.rs` |
+//! | provider | `provider/` |
+//! | consumer | `consumer/` |
+//! | both in one process, without shared code | `quickstart/main.rs` |
+//! | TLS and tokens | `security.rs`; test certificates: `certificates/main.rs` |
 //! | the IM cluster | `im/` |
 
 mod process;

@@ -25,9 +25,8 @@ pub struct RegistryArgs {
 /// lists.
 pub fn log_to_stderr(default: &str) {
     let from_environment = env::var("RUST_LOG").ok().and_then(|directives| directives.parse::<Targets>().ok());
-    let filter = from_environment.unwrap_or_else(|| {
-        format!("{default},nacos_sdk=off").parse().expect("the default level is one that tracing has")
-    });
+    let filter = from_environment
+        .unwrap_or_else(|| format!("{default},nacos_sdk=off").parse().expect("the default is a level of tracing"));
     let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(stderr).with(filter).init();
 }

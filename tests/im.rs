@@ -324,7 +324,7 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
     .await;
 }
 
-/// A registry that lists, in place of each node, the relay to it.
+/// A registry that lists each node with the address of the relay to it.
 struct RelayedRegistry {
     registry: Arc<dyn Backend>,
     /// Address of a node → address of the relay to it.

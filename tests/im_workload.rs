@@ -1,4 +1,4 @@
-//! [`ChatWorkload`]: users that exchange messages while nodes fail, and the checks of what they received.
+//! [`ChatWorkload`]: users that exchange messages while nodes fail, and the checks of the received messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,7 +76,7 @@ impl ChatWorkload {
         }
     }
 
-    /// Ends the workload, and checks the guarantees that hold whatever has failed:
+    /// Ends the workload, and checks the guarantees that hold after any fault:
     ///
     /// - Each member has each acknowledged message once and at its sequence number: the users, new devices that sync
     ///   afterwards, and the listener, which received each message once and in order.

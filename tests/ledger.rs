@@ -68,7 +68,7 @@ impl Clerk {
     }
 
     async fn write(&self, nonce: u64) -> Receipt {
-        // A single write of the whole line: the file keeps it whatever happens to this process.
+        // A single write of the whole line: the file has it completely or not at all, even if this process is killed.
         (&*self.file).write_all(format!("{nonce}\n").as_bytes()).expect("cannot write to the ledger file");
         self.work(nonce).await
     }

@@ -24,21 +24,21 @@ pub trait Probing {
     #[rpc(one_way)]
     async fn tell(&self, text: String);
 
-    /// Returns what the handler's context contains.
+    /// Returns the contents of the handler's context.
     async fn context(&self) -> Seen;
 
     /// Waits for [`Probe::release`] and returns `key`.
     async fn hold(&self, key: u64) -> u64;
 
-    /// [`hold`](Self::hold); idempotent.
+    /// Like [`hold`](Self::hold), but idempotent.
     #[rpc(idempotent)]
     async fn hold_again(&self, key: u64) -> u64;
 
-    /// [`hold`](Self::hold) as a once call: the server executes it once, however often the client sends it.
+    /// Like [`hold`](Self::hold), as a once call: the server executes it once for any number of attempts.
     #[rpc(once)]
     async fn hold_once(&self, key: u64) -> u64;
 
-    /// [`hold`](Self::hold) with a method timeout of 50 ms.
+    /// Like [`hold`](Self::hold), with a method timeout of 50 ms.
     #[rpc(timeout = "50ms")]
     async fn hold_briefly(&self, key: u64) -> u64;
 

@@ -1,6 +1,6 @@
 //! [`RedisServer`]: a real Redis, which a test can kill and restart.
 //!
-//! The binary is the one that `REDIS_BIN` names, or else the `redis-server` on the path.
+//! The environment variable `REDIS_BIN` names the binary; the default is `redis-server` on the path.
 
 use std::{
     ffi::OsString,

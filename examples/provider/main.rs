@@ -19,7 +19,7 @@ struct Args {
     /// The address to listen on; with port 0 the system chooses a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7788")]
     listen: SocketAddr,
-    /// The address to register, if consumers must use another address than the one to listen on.
+    /// The address to register, if consumers cannot use the listen address.
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<SocketAddr>,
     #[command(flatten)]

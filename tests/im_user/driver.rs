@@ -88,7 +88,7 @@ impl Driver {
         }
     }
 
-    /// Returns the first node of the gate of the first node that responds.
+    /// Returns the first node that the gate lists; asks random nodes for their gate until one responds.
     async fn gate(&self) -> String {
         loop {
             let base = &self.bases[rand::random_range(0..self.bases.len())];

@@ -224,5 +224,5 @@ impl History {
 const CALLS_AFTER_REPAIR: usize = 40;
 /// Without calls in flight, a close waits only until the peers close their sides.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time after its deadline at which a call counts as never ending.
+/// Time after its deadline at which a running call counts as a violation.
 const OVERDUE_LIMIT: Duration = Duration::from_millis(500);

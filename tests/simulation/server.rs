@@ -118,5 +118,5 @@ const UNUSED_PORT: u16 = 7100;
 const CLOSING_PORT: u16 = 7101;
 /// Port whose listener accepts connections and sends nothing.
 const UNRESPONSIVE_PORT: u16 = 7102;
-/// Port whose listener speaks HTTP.
+/// Port of an HTTP server.
 const HTTP_PORT: u16 = 7103;

@@ -1,4 +1,4 @@
-//! A call ends at its deadline whatever the handler, the network and the registry do, and its handler ends too.
+//! A call and its handler end at the deadline, also if the handler, the network or the registry does not respond.
 
 use std::{
     future::poll_fn,

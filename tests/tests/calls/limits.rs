@@ -111,14 +111,14 @@ async fn client_queues_calls_over_max_in_flight() {
         (0..2).map(|key| Task::begin(client.hold(key).address(serving.address()).timeout(LONG))).collect();
     probe.until_all(&[Event::Began(0), Event::Began(1)]).await;
 
-    // Until its deadline if no slot becomes free.
+    // If no slot becomes free, the call waits until its deadline.
     let short = Duration::from_millis(100);
     let error = client.hold(2).address(serving.address()).timeout(short).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::ResourceExhausted, Delivery::NotExecuted), "{error:?}");
     assert_eq!((error.phase(), error.peer()), (Some(Phase::Send), Some(serving.address())));
     assert_eq!(probe.count(|event| *event == Event::Began(2)), 0, "the client did not send the call");
 
-    // Otherwise only until a slot becomes free: the queued calls receive the slots in turn.
+    // Queued calls receive the slots in turn as they become free.
     let waiting: Vec<_> =
         (3..13).map(|key| Task::begin(client.hold(key).address(serving.address()).timeout(LONG))).collect();
     probe.release_all();

@@ -209,7 +209,8 @@ async fn server_limits_handshake_message_to_64_kib() {
         let record = |piece: &[u8]| [&[0x16, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat();
         message.chunks(1 << 14).flat_map(record).collect::<Vec<_>>()
     };
-    // The server reads a message within the limit to its end and sends an alert; it closes on the length of the other.
+    // The server reads the message below the limit completely and sends an alert. It closes the other connection as soon
+    // as it has read the length.
     for (bytes, alert) in [(hello(0xf000, 0xf000), Some(0x15)), (hello(0x1_0000, 2), None)] {
         let mut stream = TcpStream::connect(serving.address()).await.unwrap();
         stream.write_all(&bytes).await.unwrap();

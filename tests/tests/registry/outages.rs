@@ -127,7 +127,7 @@ async fn provider_loss_during_outage_fails_no_idempotent_call() {
     killed.wait().await;
     load.until_answers(&all[2..], 100).await;
     nacos.restart().await;
-    // The client discovers a new provider, whatever the registry lists of the others.
+    // The client discovers a new provider, even if the registry does not list the others.
     let new = provider(&nacos, directory.path()).await;
     load.until_answers(&[remaining.address(), new.address()], 100).await;
     let tally = load.end().await;

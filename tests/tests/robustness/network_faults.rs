@@ -328,7 +328,7 @@ async fn echo_server(listener: TcpListener) {
 enum Impostor {
     Web,
     Echo,
-    /// An msnb server that serves something else.
+    /// An msnb server of another service.
     Other,
 }
 

@@ -23,7 +23,7 @@ fn is_normal(dependency: &&Dependency) -> bool {
     dependency.kind.is_none()
 }
 
-/// For each crate the crates of this workspace that it depends on, tests excepted.
+/// Returns the workspace crates that each crate depends on, without dev-dependencies and build dependencies.
 fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let names: BTreeSet<_> = members().map(|package| package.name.as_str()).collect();
     let of = |package: &'static Package| {
@@ -33,7 +33,7 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     members().map(of).collect()
 }
 
-/// For each crate the crates of this workspace that it may depend on. A new crate has to be entered here.
+/// The workspace crates that each crate may depend on. Every crate must have an entry.
 const ALLOWED: [(&str, &[&str]); 14] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
@@ -48,7 +48,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("quickstart", &["contracts", "rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("im", &["examples", "rpc-im"]),
     ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im"]),
-    // Tests also hold the examples to their contracts.
+    // Tests also check the examples.
     (
         "tests",
         &["contracts", "examples", "rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers", "rpc-im"],
@@ -78,7 +78,10 @@ fn client_and_server_do_not_depend_on_each_other() {
         }
         // Tests that need both belong to the package `tests`.
         let package = members().find(|package| package.name == one).unwrap();
-        assert!(package.dependencies.iter().all(|dependency| dependency.name != other), "{one} tests with {other}");
+        assert!(
+            package.dependencies.iter().all(|dependency| dependency.name != other),
+            "{one} has the dev-dependency {other}"
+        );
     }
 }
 
@@ -112,21 +115,21 @@ fn generated_code_names_rpc_core_only() {
     assert_eq!(
         named.len(),
         1,
-        "rpc-macros names rpc_core at least once, otherwise this test searches for the wrong text"
+        "rpc-macros does not contain the name rpc_core, so this test searches for the wrong text"
     );
 }
 
-/// A version of Rust as numbers: 1.91, which is 1.91.0.
+/// Parses a version of Rust; 1.91 is 1.91.0.
 fn version(text: &str) -> [u64; 3] {
     let mut parts = text.split('.').map(|part| part.parse().unwrap());
     std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
-/// The version of Rust that the workspace requires.
+/// Returns the version of Rust that the workspace requires.
 fn workspace_rust() -> String {
     let manifest = read("Cargo.toml");
     let stated: Vec<_> = manifest.lines().filter_map(|line| line.strip_prefix("rust-version = ")).collect();
-    let [stated] = stated[..] else { panic!("the workspace states its rust-version {} times", stated.len()) };
+    let [stated] = stated[..] else { panic!("Cargo.toml has {} lines with rust-version, expected 1", stated.len()) };
     stated.trim_matches('"').to_owned()
 }
 
@@ -138,10 +141,10 @@ fn no_dependency_needs_a_newer_rust() {
         .iter()
         .filter(|package| package.rust_version.as_deref().is_some_and(|theirs| version(theirs) > version(&ours)))
         .map(|package| {
-            format!("{} {} needs {}", package.name, package.version, package.rust_version.as_deref().unwrap())
+            format!("{} {} requires {}", package.name, package.version, package.rust_version.as_deref().unwrap())
         })
         .collect();
-    assert!(newer.is_empty(), "the workspace promises {ours}, but {newer:?}");
+    assert!(newer.is_empty(), "the workspace supports Rust {ours}, these dependencies require a newer one: {newer:?}");
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn crates_inherit_lints_edition_and_license() {
     }
 }
 
-/// A target's modules, and the dependencies between its files.
+/// Returns a target's modules, and the dependencies between its files.
 fn graph(target: &Target) -> (Crate, Edges) {
     let source = Crate::load(&target.src_path, &|path| fs::read_to_string(path).ok());
     let edges = cycles::edges(&source);
@@ -185,8 +188,10 @@ fn modules_do_not_depend_on_each_other_in_cycles() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// For each crate its top folders, from the lowest layer to the highest; folders of one layer may use each other. No folder uses a folder of a
-/// higher layer. Each top folder of a crate that is named here belongs to a layer; a file beside them may.
+/// The top folders of each crate, from the lowest layer to the highest.
+///
+/// A folder uses only folders of its own layer and of lower ones. Each top folder of a listed crate must have a layer; a
+/// file beside the folders may have one.
 const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "rpc-client",
@@ -199,7 +204,8 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("rpc-server", &[&["call"], &["connection"], &["listener"], &["lifecycle"]]),
 ];
 
-/// The dependencies that lead from a lower layer to a higher one, and the top folders that have no layer or do not exist.
+/// Returns the dependencies of lower layers on higher ones, the top folders without a layer, and the entries without a
+/// module.
 fn violations(name: &str, source: &Crate, edges: &Edges, layers: &[&[&str]]) -> Vec<String> {
     let layer = |module: &Names| {
         let top = module.first()?.as_str();
@@ -258,7 +264,7 @@ fn layer_check_finds_violations() {
     assert_eq!(found(&[&["low", "high", "old"]]), ["a: the folder `new` has no layer", "a: there is no module `old`"]);
 }
 
-/// The lines of code in a file: those that are not blank, not a comment, and in no module for tests.
+/// Returns the number of lines of code in a file, without blank lines, comments and test modules.
 fn code_lines(text: &str) -> usize {
     let (code, masked) = (without_comments(text), masked(text));
     let code: Vec<_> = code.lines().collect();
@@ -273,7 +279,7 @@ fn code_lines(text: &str) -> usize {
     count
 }
 
-/// The lines of the inline module for tests whose attributes begin here, if one does.
+/// Returns the number of lines of the inline test module that starts at these lines, or `None` if none does.
 fn test_module_len(lines: &[&str]) -> Option<usize> {
     let is_attribute = |code: &str| code.trim_start().starts_with("#[") && code.trim_end().ends_with(']');
     let attributes: Vec<&str> = lines.iter().copied().take_while(|code| is_attribute(code)).collect();
@@ -314,7 +320,7 @@ fn files_have_at_most_400_lines_of_code() {
     assert!(long.is_empty(), "\n{}", long.join("\n"));
 }
 
-/// Whether an item may stand in a `lib.rs`. A procedural macro has to stand there.
+/// Returns whether a `lib.rs` may contain an item. Rust requires the entry points of procedural macros there.
 fn belongs_in_lib(item: &Item) -> bool {
     match item {
         Item::Mod(module) => module.content.is_none(),

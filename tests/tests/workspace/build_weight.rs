@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, process::Command};
 
 use crate::sources::root;
 
-/// The crates that `cargo tree` lists, with build dependencies, each once.
+/// Returns the names of the crates that `cargo tree` lists, including build dependencies.
 fn tree(arguments: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--prefix", "none", "--edges", "normal,build"])
@@ -24,7 +24,7 @@ fn contract_crate_compiles_at_most_25_crates() {
     assert!(crates.len() <= 25, "{} crates: {crates:?}", crates.len());
 }
 
-/// Without `--package`, as in `cargo run --bin quickstart`: cargo unifies the features of all default members.
+/// Lists the default members: `cargo run --bin quickstart` unifies the features of all of them.
 #[test]
 fn quickstart_compiles_no_heavy_dependency() {
     let crates = tree(&[]);

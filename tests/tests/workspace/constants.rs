@@ -33,7 +33,7 @@ impl fmt::Display for Value {
 }
 
 impl Value {
-    /// Reads what documents write: `10 000`, `0.2`, `8 MiB`, `100 ms`, `5 min`, and lists of these with commas.
+    /// Parses a quantity of a document: `10 000`, `0.2`, `8 MiB`, `100 ms`, `5 min`, or a list of these with commas.
     pub(crate) fn read(text: &str) -> Option<Self> {
         if text.contains(", ") {
             return text.split(", ").map(Self::read).collect::<Option<_>>().map(Self::List);
@@ -55,19 +55,19 @@ impl Value {
     }
 }
 
-/// A constant of a library, outside of tests.
+/// A constant of a library, defined outside of test code.
 pub(crate) struct Constant {
     pub(crate) package: &'static str,
-    /// The modules around it.
+    /// The module that contains the constant.
     pub(crate) module: Names,
-    /// The type or trait to which it belongs.
+    /// The type or trait that contains the constant, if any.
     pub(crate) container: Option<String>,
     pub(crate) name: String,
     value: Expr,
 }
 
 impl Constant {
-    /// Its name with the type or the module that holds it.
+    /// Returns the name, qualified by the type or the module that contains the constant.
     pub(crate) fn shown(&self) -> String {
         match self.container.as_ref().or_else(|| self.module.last()) {
             Some(holder) => format!("{holder}::{}", self.name),
@@ -75,7 +75,8 @@ impl Constant {
         }
     }
 
-    /// Whether a name from a document means this constant: `NAME`, `Type::NAME`, or `module::NAME` with as many modules as are needed.
+    /// Returns whether a path in a document refers to this constant: `NAME`, or `NAME` after some of the modules and the
+    /// type that contain it, such as `Type::NAME` or `module::NAME`.
     fn is_called(&self, path: &[&str]) -> bool {
         let Some((name, holders)) = path.split_last() else { return false };
         let mut full = self.module.clone();
@@ -90,9 +91,9 @@ impl Constant {
 /// All constants of the libraries.
 pub(crate) struct Constants {
     pub(crate) all: Vec<Constant>,
-    /// Constants inside functions, whose values are not known here, as `package: NAME`.
+    /// Constants inside functions, which are not evaluated, as `package: NAME`.
     pub(crate) hidden: Vec<String>,
-    /// The number, size and duration fields of the public types whose names end with `Config`, as `Type::field`, with their packages.
+    /// The numeric and duration fields of types whose names end with `Config`, as `Type::field`, with their packages.
     pub(crate) settings: BTreeMap<String, &'static str>,
 }
 
@@ -166,7 +167,7 @@ impl Constants {
         }
     }
 
-    /// The constants that a name in a document can mean.
+    /// Returns the constants of a package to which a name in a document can refer.
     pub(crate) fn named(&self, package: &str, name: &str) -> Vec<&Constant> {
         let path: Vec<_> = name.split("::").collect();
         self.all.iter().filter(|constant| constant.package == package && constant.is_called(&path)).collect()
@@ -176,7 +177,7 @@ impl Constants {
         self.evaluate(constant, &constant.value, 0)
     }
 
-    /// The value of an expression beside `at`: arithmetic of literals and of other constants, and the constructors of `Duration`.
+    /// Evaluates an expression in the scope of `at`: literals, other constants, arithmetic and constructors of `Duration`.
     fn evaluate(&self, at: &Constant, expression: &Expr, depth: u32) -> Option<Value> {
         let inner = |expression: &Expr| self.evaluate(at, expression, depth + 1);
         match expression {
@@ -229,7 +230,7 @@ impl Constants {
         }
     }
 
-    /// The constant that a path beside `at` names.
+    /// Returns the constant to which a path in the scope of `at` refers.
     fn target(&self, at: &Constant, path: &[String]) -> Option<&Constant> {
         let (name, holders) = path.split_last()?;
         let holder = match holders.last().map(String::as_str) {
@@ -249,7 +250,7 @@ impl Constants {
         }
     }
 
-    /// The constant of which this one is another name.
+    /// Returns the constant of which `constant` is an alias.
     pub(crate) fn original(&self, constant: &Constant) -> Option<&Constant> {
         match &constant.value {
             Expr::Path(path) => self.target(constant, &names(path)),
@@ -287,7 +288,7 @@ fn is_quantity(of: &Type) -> bool {
     type_name(of).is_some_and(|name| numbers.contains(&name.as_str()))
 }
 
-/// A constant's name and crate, as documents write them.
+/// Returns the name and crate of a constant, in the notation of the documents.
 pub(crate) fn place(constant: &Constant) -> String {
     format!("`{}` ({})", constant.shown(), constant.package)
 }

@@ -1,8 +1,8 @@
-//! Which modules of a crate use which others, and the circles among them.
+//! The dependencies between the modules of a crate, and the cycles among them.
 //!
-//! A module is a file; modules inside a file count as the file. A dependency is a path to an item that the other file defines, however
-//! many re-exports are between. A `pub use` of something below the own module makes no dependency, because it only names a
-//! public path; using such a name in the same file does. Code for tests is left out.
+//! Each file is one module, including its inline modules. A file depends on another one if it contains a path to an item
+//! of the other file, also through re-exports. A `pub use` of an item in a child module is not a dependency, because it
+//! only defines a public path; a use of that path in the same file is one. Test code is ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use syn::{Item, ItemUse};
 
 use crate::modules::{Crate, Found, Import, Names, imports};
 
-/// For each module the modules that it uses, with one path by which it does.
+/// The modules that each module uses, each with an example of a path that refers to it.
 pub(crate) type Edges = BTreeMap<Names, BTreeMap<Names, String>>;
 
-/// The dependencies between the files of a crate.
+/// Returns the dependencies between the files of a crate.
 pub(crate) fn edges(source: &Crate) -> Edges {
     let mut edges: Edges = BTreeMap::new();
     for (path, module) in &source.modules {
@@ -37,7 +37,7 @@ struct Scan<'a> {
     source: &'a Crate,
     at: &'a [String],
     unit: &'a Names,
-    /// The imports of the functions around.
+    /// The imports of the enclosing functions.
     local: Vec<Import>,
     used: BTreeMap<Names, String>,
 }
@@ -50,7 +50,7 @@ impl Scan<'_> {
         if import.is_reexport && (names_a_child || is_below(&found)) {
             return;
         }
-        // Of an imported module only those parts count that are used.
+        // An imported module is not a dependency by itself: the paths that start with its name are.
         if found.item.is_some() || import.name == "*" {
             self.add(found, &import.path);
         }
@@ -78,7 +78,7 @@ impl Scan<'_> {
         self.local.truncate(imported);
     }
 
-    /// Takes one token, path or `use`; returns how many token trees it has.
+    /// Scans one token, path or `use`, and returns its number of token trees.
     fn token(&mut self, trees: &[TokenTree], at: usize) -> usize {
         match &trees[at] {
             TokenTree::Group(group) => {
@@ -111,10 +111,10 @@ impl Scan<'_> {
         }
         let follows = trees.get(at + len);
         if is_punct(follows, '!') && path.last().is_some_and(|name| GENERATING.contains(&name.as_str())) {
-            // Code of another crate.
+            // The input is code of another crate.
             return len + 2;
         }
-        // A field, a method, a lifetime, or the rest of a path that begins with a type.
+        // A field, a method, a lifetime, or the end of a path that starts with a type.
         let continues = at.checked_sub(1).and_then(|before| trees.get(before)).is_some_and(|before| {
             is_punct(Some(before), '.') && !is_range(trees, at) || is_punct(Some(before), '\'') || is_colons(trees, at)
         });
@@ -168,7 +168,7 @@ fn is_colons(trees: &[TokenTree], at: usize) -> bool {
     at >= 2 && is_punct(trees.get(at - 1), ':') && is_punct(trees.get(at - 2), ':')
 }
 
-/// The circles: sets of modules each of which leads to all others of its set.
+/// Returns the cycles: sets of modules that depend on each other, directly or indirectly.
 pub(crate) fn cycles(edges: &Edges) -> Vec<BTreeSet<Names>> {
     let reached: BTreeMap<&Names, BTreeSet<&Names>> = edges.keys().map(|from| (from, reachable(edges, from))).collect();
     let mut found: Vec<BTreeSet<Names>> = Vec::new();
@@ -192,7 +192,7 @@ fn reachable<'a>(edges: &'a Edges, from: &Names) -> BTreeSet<&'a Names> {
     reached
 }
 
-/// One line for each dependency inside a circle.
+/// Returns one line for each dependency inside a cycle.
 pub(crate) fn describe(circle: &BTreeSet<Names>, edges: &Edges) -> Vec<String> {
     let inside = circle.iter().flat_map(|from| edges[from].iter().map(move |(to, by)| (from, to, by)));
     let inside = inside.filter(|(_, to, _)| circle.contains(*to));
@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// The edges of a crate whose files are given, as `from > to`.
+    /// Returns the dependencies of a crate with these files, as `from > to`.
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         let read = |path: &Path| files.iter().find(|file| Path::new(file.0) == path).map(|file| file.1.to_owned());
         let edges = edges(&Crate::load(Path::new(files[0].0), &read));

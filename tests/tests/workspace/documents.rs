@@ -1,4 +1,4 @@
-//! The documents: the files and symbols that they name exist, and the READMEs of both languages have the same parts.
+//! The documents name existing files and symbols, and the READMEs of both languages have the same structure.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use crate::{
     symbols::Symbols,
 };
 
-/// The documents of the workspace: those in its root and in `docs/`.
+/// Returns the paths of the documents: the `.md` files in the root of the workspace and in `docs/`.
 pub(crate) fn documents() -> Vec<String> {
     let in_directory = |directory: &Path| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<PathBuf> = in_directory(root()).chain(in_directory(&root().join("docs"))).collect();
@@ -21,7 +21,7 @@ pub(crate) fn documents() -> Vec<String> {
     found.iter().map(|path| shown(path)).collect()
 }
 
-/// The texts between each `start` and the next `end`.
+/// Returns the texts between each `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &'a str, end: char) -> impl Iterator<Item = &'a str> {
     text.split(start).skip(1).filter_map(move |rest| Some(rest.split_once(end)?.0))
 }
@@ -34,14 +34,14 @@ fn links_and_paths_name_existing_files() {
         let beside = root().join(&document).parent().unwrap().to_owned();
         let links = between(&text, "](", ')').filter(|link| !link.contains("://"));
         let links: Vec<PathBuf> = links.map(|link| beside.join(link.split('#').next().unwrap())).collect();
-        // STYLE.md names files of other projects too.
+        // STYLE.md also names files of other projects, so check only paths that start with a directory of this one.
         let ours = ["rpc-", "tests/", "examples/", "bench/"];
         let paths = text.split('`').filter(|code| {
             let is_path = code.ends_with(".rs") || code.ends_with('/');
             is_path && !code.contains(char::is_whitespace) && ours.iter().any(|start| code.starts_with(start))
         });
         let paths: Vec<PathBuf> = paths.map(|path| root().join(path)).collect();
-        assert!(!links.is_empty() || !paths.is_empty(), "{document} names no file");
+        assert!(!links.is_empty() || !paths.is_empty(), "{document} contains neither a link nor a path");
         let absent = links.into_iter().chain(paths).filter(|path| !path.exists());
         missing.extend(absent.map(|path| format!("{document} names {}", shown(&path))));
     }
@@ -64,7 +64,7 @@ fn rows_of_the_im_cluster_name_existing_tests() {
     assert!(missing.is_empty(), "docs/IM.md names tests that do not exist: {}", missing.join(", "));
 }
 
-/// Whether code looks like the name of a test: lower case, of at least four words.
+/// Returns whether inline code has the form of a test name: lower case, with at least four words.
 fn is_test(code: &str) -> bool {
     code.matches('_').count() >= 3 && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
@@ -90,10 +90,10 @@ fn readmes_have_the_same_sections_tables_and_code() {
     };
     let (english, chinese) = (outline("README.md"), outline("README.zh-CN.md"));
     assert_eq!(english, chinese);
-    assert!(english.iter().any(|line| line == "```rust"), "the README has an example");
+    assert!(english.iter().any(|line| line == "```rust"), "README.md has no example");
 }
 
-/// The pieces of inline code of a document; blocks of code are left out.
+/// Returns the inline code of a document, without its code blocks.
 pub(crate) fn inline_code(text: &str) -> Vec<String> {
     let mut is_block = false;
     let mut prose = String::new();
@@ -120,16 +120,16 @@ fn is_constant(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The path at the beginning of code such as `Type::item`, `module::item(…)` or `module::macro!`.
+/// Returns the path at the start of code such as `Type::item`, `module::item(…)` or `module::macro!`.
 fn item_path(code: &str) -> Option<Vec<&str>> {
     let end = code.find(['(', '!', '<']).unwrap_or(code.len());
     let names: Vec<_> = code[..end].split("::").collect();
     (names.len() > 1 && names.iter().all(|name| is_name(name))).then_some(names)
 }
 
-/// Paths that documents mention and no source declares, because a macro or another project does.
+/// Paths in documents that no source file declares, because a macro generates them or another project defines them.
 const FOREIGN_PATHS: [&str; 6] = [
-    // From examples in the text.
+    // The examples in the documents use these.
     "BTreeMap::from",
     "Bytes::from",
     "GreeterClient::local",
@@ -138,7 +138,8 @@ const FOREIGN_PATHS: [&str; 6] = [
     "webpki::Error",
 ];
 
-/// Names in capitals that are no constants: of the wire protocol, of signals, sockets and environment variables.
+/// Upper-case names in documents that are not constants: of the wire protocol, signals, socket options, environment
+/// variables and HTTP methods.
 const FOREIGN_NAMES: [&str; 31] = [
     "REQUEST",
     "RESPONSE",
@@ -200,7 +201,7 @@ fn symbols_in_documents_exist() {
             }
         }
     }
-    assert!(missing.is_empty(), "these names are declared nowhere:\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "no source file declares these names:\n{}", missing.join("\n"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `docs/LIMITS.md`: each row names a setting or constant that exists and has the value of the row, and no limit is missing.
+//! `docs/LIMITS.md` lists every limit: each row names an existing setting or constant and states its value.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,21 +21,22 @@ use crate::{
 
 const DOCUMENT: &str = "docs/LIMITS.md";
 
-/// The rows of the table below a heading, each as the texts of its cells.
+/// Returns the rows of the table in the section `heading`, each as the texts of its cells.
 fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
-    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    let (_, section) =
+        text.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("{DOCUMENT} has no section {heading}"));
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
     rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
-/// A name and its crate from a cell such as `` `Type::field` (rpc-core) ``.
+/// Parses the name and the crate in a cell such as `` `Type::field` (rpc-core) ``.
 fn symbol(cell: &str) -> Option<(&str, &str)> {
     let (name, package) = cell.strip_prefix('`')?.split_once("` (")?;
     Some((name, package.strip_suffix(')')?))
 }
 
-/// The defaults of the public configs.
+/// Returns the defaults of the public config types.
 fn defaults() -> BTreeMap<&'static str, Value> {
     let (server, client, transport) = (ServerConfig::default(), ClientConfig::default(), TransportConfig::default());
     let edge = EdgeConfig::default();
@@ -90,37 +91,40 @@ fn defaults() -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// Whether a constant's name says that it is a limit.
+/// Returns whether the name of a constant contains `LIMIT` or `MAX` as a word.
 fn is_limit(name: &str) -> bool {
     name.split('_').any(|word| word == "LIMIT" || word == "MAX")
 }
 
-/// Checks one row of the table of limits; returns the fault.
+/// Checks one row of the table of limits, and returns its error if it has one.
 fn fault(row: &[String], constants: &Constants, defaults: &BTreeMap<&str, Value>) -> Option<String> {
     let [_, value, setting, _] = row else { return Some(format!("{} cells instead of 4", row.len())) };
     let Some((name, package)) = symbol(setting) else {
         return Some(format!("`{setting}` is not of the form `name` (crate)"));
     };
-    let Some(stated) = Value::read(value) else { return Some(format!("{value} is no quantity")) };
+    let Some(stated) = Value::read(value) else { return Some(format!("`{value}` is not a quantity")) };
     let actual = match constants.settings.get(name) {
-        Some(owner) if *owner != package => return Some(format!("{name} belongs to {owner}")),
+        Some(owner) if *owner != package => return Some(format!("{name} is a setting of {owner}")),
         Some(_) => defaults.get(name).cloned(),
         None => match constants.named(package, name)[..] {
             [constant] => constants.value(constant),
             [] => {
                 let same = constants.all.iter().filter(|other| constants.value(other).as_ref() == Some(&stated));
                 let same: Vec<_> = same.filter(|other| other.package == package).map(place).collect();
-                return Some(format!("{name} ({package}) does not exist; of this value are: {}", same.join(", ")));
+                return Some(format!(
+                    "{name} ({package}) does not exist; constants with this value: {}",
+                    same.join(", ")
+                ));
             }
             ref several => {
                 let several: Vec<_> = several.iter().map(|constant| place(constant)).collect();
-                return Some(format!("{name} can be: {}", several.join(", ")));
+                return Some(format!("{name} is ambiguous: {}", several.join(", ")));
             }
         },
     };
     match actual {
-        None => Some(format!("the value of {name} ({package}) is not known to this test")),
-        Some(actual) if actual != stated => Some(format!("{name} ({package}) is {actual}, and not {value}")),
+        None => Some(format!("this test cannot determine the value of {name} ({package})")),
+        Some(actual) if actual != stated => Some(format!("{name} ({package}) is {actual}, the row has {value}")),
         Some(_) => None,
     }
 }
@@ -142,22 +146,26 @@ fn limits_are_those_of_the_code() {
         }
     }
     let of_rows: Vec<_> = named.iter().flat_map(|(name, package)| constants.named(package, name)).collect();
-    // A constant that is another name of one with a row needs none, and the other way round.
+    // A row for a constant also covers its aliases and the constant of which it is an alias.
     let originals: Vec<_> = of_rows.iter().filter_map(|constant| constants.original(constant)).collect();
     let has_row = |constant: &Constant| of_rows.iter().chain(&originals).any(|other| std::ptr::eq(*other, constant));
     for constant in constants.all.iter().filter(|constant| is_limit(&constant.name)) {
         if !has_row(constant) && !constants.original(constant).is_some_and(has_row) {
             let value = constants.value(constant).map_or("?".to_owned(), |value| value.to_string());
-            faults.push((place(constant), format!("the constant, {value}, has no row")));
+            faults.push((place(constant), format!("the constant has no row; its value is {value}")));
         }
     }
     let hidden = constants.hidden.iter().filter(|name| is_limit(name.rsplit(' ').next().unwrap()));
-    faults.extend(hidden.map(|name| (name.clone(), "declare it at the level of a module or of an impl".into())));
+    faults.extend(
+        hidden
+            .map(|name| (name.clone(), "the constant is inside a function; declare it in a module or an impl".into())),
+    );
     let faults: Vec<_> = faults.into_iter().map(|(row, fault)| format!("{row}\n    {fault}")).collect();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// The functions that make an error or status with the code `ResourceExhausted`, as `name (crate)`, once for each time.
+/// Returns the functions that create an error or status with the code `ResourceExhausted`, as `name (crate)`, with one
+/// entry for each occurrence.
 fn exhausted() -> Vec<String> {
     let mut found = Vec::new();
     for package in libraries() {
@@ -190,7 +198,7 @@ fn exhausted() -> Vec<String> {
     found
 }
 
-/// How often the tokens have `Code::ResourceExhausted` as an argument that others follow: in patterns and comparisons it is not.
+/// Counts the occurrences of `Code::ResourceExhausted` before a comma: arguments, but not patterns or comparisons.
 fn count_made(tokens: TokenStream) -> usize {
     let trees: Vec<_> = tokens.into_iter().collect();
     let inside = trees.iter().map(|tree| match tree {
@@ -216,7 +224,7 @@ fn resource_exhausted_sites_are_listed() {
     let value = |setting: &str| {
         let named =
             limits.iter().find(|row| row.get(2).and_then(|cell| symbol(cell)).is_some_and(|(name, _)| name == setting));
-        named.unwrap_or_else(|| panic!("the table of limits has no {setting}"))[1].as_str()
+        named.unwrap_or_else(|| panic!("the table of limits has no row for {setting}"))[1].as_str()
     };
     let mut listed = Vec::new();
     for row in table(&text, "ResourceExhausted") {

@@ -1,4 +1,4 @@
-//! The modules of a crate, and the resolution of paths among them: `use`, re-exports, globs and exported macros are followed.
+//! The modules of a crate, and the resolution of paths through `use`, re-exports, globs and exported macros.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,48 +10,48 @@ use syn::{Item, ItemMod, ItemUse, UseTree, Visibility, ext::IdentExt};
 
 use crate::tokens;
 
-/// A path of modules or of a module and an item, without `crate`.
+/// The path of a module or of an item, without `crate`.
 pub(crate) type Names = Vec<String>;
 
-/// One target of a package with all modules that its root file declares. Code for tests only is left out.
+/// A target of a package, with all modules that its root file declares, directly or indirectly. It excludes test code.
 pub(crate) struct Crate {
     pub(crate) modules: BTreeMap<Names, Module>,
-    /// The modules that define the `macro_rules!` of the crate, by the macro's name.
+    /// The module that defines each `macro_rules!` of the crate, by the name of the macro.
     macros: BTreeMap<String, Names>,
 }
 
 pub(crate) struct Module {
-    /// The module of the file in which this one is; the module itself unless it is inline.
+    /// The module of the file that contains this one; the module itself unless it is inline.
     pub(crate) unit: Names,
-    /// Whether the module is `pub`, and not `#[doc(hidden)]`.
+    /// Whether the module is `pub` and not `#[doc(hidden)]`.
     pub(crate) is_public: bool,
-    /// The `cfg`s of its declaration.
+    /// The `cfg` attributes of the declaration.
     pub(crate) conditions: Vec<String>,
     pub(crate) items: Vec<Item>,
     pub(crate) imports: Vec<Import>,
     declared: BTreeSet<String>,
 }
 
-/// One name that a `use` brings into a module; `*` for all names of another module.
+/// A name that a `use` imports into a module; `*` for a glob import.
 #[derive(Clone)]
 pub(crate) struct Import {
     pub(crate) path: Names,
     pub(crate) name: String,
-    /// Whether it has a visibility of its own: a re-export.
+    /// Whether the `use` has a visibility, so that it is a re-export.
     pub(crate) is_reexport: bool,
     pub(crate) is_public: bool,
-    /// Its `cfg`s.
+    /// The `cfg` attributes of the `use`.
     pub(crate) conditions: Vec<String>,
 }
 
-/// The end of a path: a module, or an item of one.
+/// The target of a path: a module, or an item of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) module: Names,
     pub(crate) item: Option<String>,
 }
 
-/// A module whose items are not read yet.
+/// A module whose items have not been read yet.
 struct Declaration {
     path: Names,
     unit: Names,
@@ -59,7 +59,7 @@ struct Declaration {
     conditions: Vec<String>,
 }
 
-/// Reads a file, if it exists.
+/// Returns the content of a file, or `None` if it does not exist.
 pub(crate) type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 impl Crate {
@@ -70,9 +70,9 @@ impl Crate {
         all
     }
 
-    /// Adds the module of a file whose own modules are in `directory`.
+    /// Adds the module of a file whose child modules are in `directory`.
     fn add_file(&mut self, declaration: Declaration, file: &Path, directory: &Path, read: Read<'_>) {
-        let text = read(file).unwrap_or_else(|| panic!("{} cannot be read", file.display()));
+        let text = read(file).unwrap_or_else(|| panic!("cannot read {}", file.display()));
         let items = tokens::parse(&text, &file.display().to_string()).items;
         self.add(declaration, items, file, directory, read);
     }
@@ -117,7 +117,7 @@ impl Crate {
         let declared = items.iter().filter_map(item_name).collect();
         let Declaration { path, unit, is_public, conditions } = declaration;
         let module = Module { unit, is_public, conditions, items, imports, declared };
-        // Two modules of one name under different conditions are one here.
+        // Modules with the same name under different conditions are merged.
         match self.modules.get_mut(&path) {
             Some(known) => {
                 known.items.extend(module.items);
@@ -128,8 +128,9 @@ impl Crate {
         }
     }
 
-    /// The end of a path that is written in `module`; `None` if it leads out of the crate. Where a module and an item share the name of the
-    /// last segment, the item is meant.
+    /// Resolves a path that `module` contains; returns `None` if the target is in another crate.
+    ///
+    /// If a module and an item have the name of the last segment, it returns the item.
     pub(crate) fn resolve(&self, module: &[String], path: &[String]) -> Option<Found> {
         self.resolve_within(module, path, false, 0)
     }
@@ -160,7 +161,7 @@ impl Crate {
             let is_last = at + 1 == path.len();
             let found = match self.lookup(&module, name, !is_last || as_module, depth) {
                 Some(found) => found,
-                // Something that a macro declares.
+                // A macro declares the item.
                 None => Found { module: module.clone(), item: Some(name.clone()) },
             };
             if found.item.is_some() {
@@ -171,7 +172,7 @@ impl Crate {
         Some(Found { module, item: None })
     }
 
-    /// The meaning of one name in a module: one of its items, of its child modules, or of its imports.
+    /// Resolves a name in a module: an item, a child module or an import.
     fn lookup(&self, at: &[String], name: &str, as_module: bool, depth: u32) -> Option<Found> {
         let module = self.modules.get(at)?;
         let child = joined(at, name);
@@ -203,7 +204,7 @@ impl Crate {
     }
 
     fn resolve_import(&self, at: &[String], import: &Import, as_module: bool, depth: u32) -> Option<Found> {
-        // `use tokio;` names a crate, and not itself.
+        // `use tokio;` refers to a crate, not to the import itself.
         if import.path.first() == Some(&import.name) && !self.modules.contains_key(&joined(at, &import.name)) {
             return None;
         }
@@ -211,7 +212,7 @@ impl Crate {
     }
 }
 
-/// The names that a `use` brings.
+/// Returns the names that a `use` imports.
 pub(crate) fn imports(item: &ItemUse) -> Vec<Import> {
     let mut found = Vec::new();
     let is_reexport = !matches!(item.vis, Visibility::Inherited);
@@ -241,7 +242,7 @@ fn collect(tree: &UseTree, path: &mut Names, add: &mut dyn FnMut(Names, String))
     }
 }
 
-/// The name of an item that is neither a module nor a `use`.
+/// Returns the name of an item that is neither a module nor a `use`.
 pub(crate) fn item_name(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,
@@ -263,7 +264,7 @@ pub(crate) fn is_visible(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
 }
 
-/// Whether the attributes have `#[doc(hidden)]`.
+/// Returns whether the attributes contain `#[doc(hidden)]`.
 pub(crate) fn is_hidden(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         syn::Meta::List(list) => list.path.is_ident("doc") && list.tokens.to_string() == "hidden",
@@ -271,7 +272,7 @@ pub(crate) fn is_hidden(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// The `cfg`s among the attributes.
+/// Returns the `cfg` attributes.
 pub(crate) fn conditions(attributes: &[syn::Attribute]) -> Vec<String> {
     let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     conditions.map(|attribute| tokens::render(attribute.meta.to_token_stream())).collect()
@@ -285,7 +286,7 @@ fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
     })
 }
 
-/// The file of the module `name` that is declared for `directory`, and the directory of its own modules.
+/// Returns the file of the module `name` in `directory`, and the directory of its child modules.
 fn module_file(directory: &Path, name: &str, read: Read<'_>) -> (PathBuf, PathBuf) {
     let below = directory.join(name);
     let flat = directory.join(format!("{name}.rs"));
@@ -293,7 +294,7 @@ fn module_file(directory: &Path, name: &str, read: Read<'_>) -> (PathBuf, PathBu
     (file, below)
 }
 
-/// A path without `..`.
+/// Returns a path without `..`.
 fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for part in path.components() {

@@ -1,11 +1,11 @@
-//! Checks of the language of comments and names; `docs/STYLE.md` has the rules.
+//! Checks comments and names against the rules of `docs/STYLE.md`.
 
 use crate::sources::{FILES, identifiers, masked, shown};
 
-/// Words at the beginning of a comment that announce a clause without a subject.
+/// The first words of comments that consist of a headless relative clause.
 const HEADLESS: [&str; 5] = ["What", "Who", "Whoever", "Nobody", "Somebody"];
 
-/// Whether a line is a comment that begins with one of [`HEADLESS`] and is no question.
+/// Returns whether a line is a comment that starts with one of [`HEADLESS`] and is not a question.
 fn is_headless(line: &str) -> bool {
     let Some(rest) = line.trim_start().strip_prefix("//") else { return false };
     let rest = rest.strip_prefix(['/', '!']).unwrap_or(rest);
@@ -34,7 +34,7 @@ fn headless_comments_are_recognized() {
     }
 }
 
-/// Names that were given up for the terms of `docs/GLOSSARY.md`, and the crate to which the ban is limited, if it is.
+/// Former names that the terms of `docs/GLOSSARY.md` replace, each with the only crate to which the ban applies, if any.
 const FORBIDDEN: [(&str, Option<&str>); 14] = [
     ("Apart", None),
     ("Papers", None),
@@ -70,7 +70,7 @@ fn identifiers_use_the_agreed_terms() {
 
 const MAX_TEST_NAME: usize = 60;
 
-/// The names of the test functions in a file, those in `proptest!` included.
+/// Returns the names of the test functions in a file, including those in `proptest!`.
 pub(crate) fn test_functions(text: &str) -> Vec<String> {
     let masked = masked(text);
     let mut names = Vec::new();
@@ -99,7 +99,9 @@ fn test_names_have_at_most_60_characters() {
     let mut found = Vec::new();
     for (path, text) in FILES.iter() {
         let long = test_functions(text).into_iter().filter(|name| name.len() > MAX_TEST_NAME);
-        found.extend(long.map(|name| format!("{}: {name} has {}", shown(path), name.len())));
+        found.extend(
+            long.map(|name| format!("{}: {name} has {} characters, limit is {MAX_TEST_NAME}", shown(path), name.len())),
+        );
     }
     assert!(found.is_empty(), "{} names:\n{}", found.len(), found.join("\n"));
 }

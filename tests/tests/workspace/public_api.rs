@@ -1,7 +1,7 @@
-//! `docs/public-api/`: every exported item of each library, written from its source.
+//! The files in `docs/public-api/` list every exported item of each library.
 //!
-//! `MSNB_UPDATE=1 cargo test -p tests --test workspace public_api` writes the files anew. Items that are `#[doc(hidden)]` are left out;
-//! `pub use` and `pub mod` are followed, so that an item is listed under each of its public paths.
+//! `MSNB_UPDATE=1 cargo test -p tests --test workspace public_api` regenerates the files from the sources. The lists
+//! exclude `#[doc(hidden)]` items, and contain an item under each of its public paths through `pub mod` and `pub use`.
 
 use std::{collections::BTreeMap, env, fs};
 
@@ -15,17 +15,17 @@ use crate::{
     tokens::render,
 };
 
-/// An exported item: its line, and the lines of its parts.
+/// The exported items: the lines of the members of each, by the item's path and line.
 type Blocks = BTreeMap<(String, String), Vec<String>>;
 
 struct Listing<'a> {
     source: &'a Crate,
-    /// The `impl` blocks of the crate's types, with the modules in which they are.
+    /// The `impl` blocks of the crate, by their module and the name of their type.
     impls: BTreeMap<(Names, String), Vec<&'a ItemImpl>>,
     blocks: Blocks,
 }
 
-/// The lines of a crate whose root is `name`.
+/// Returns the lines for a crate with the root path `name`.
 fn list(source: &Crate, name: &str) -> Vec<String> {
     let mut impls: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (path, module) in &source.modules {
@@ -61,7 +61,7 @@ impl Listing<'_> {
         self.blocks.insert((path.to_owned(), format!("{line}{suffix}")), parts.collect());
     }
 
-    /// Lists what a module exports, under the public path `path`.
+    /// Lists the exports of a module under the public path `path`.
     fn module(&mut self, path: &str, at: &[String], outer: &[String]) {
         let module = &self.source.modules[at];
         for item in &module.items {
@@ -101,7 +101,7 @@ impl Listing<'_> {
         }
     }
 
-    /// Lists one item of the module `at`, under the path `path` and another name if it is renamed.
+    /// Lists an item of the module `at` under the public path `path`, as `renamed` if a re-export renames it.
     fn item(&mut self, path: &str, at: &[String], item: &Item, renamed: Option<&str>, outer: &[String]) {
         let (Some(name), Some((attributes, true))) = (item_name(item), exported(item)) else { return };
         let path = format!("{path}::{}", renamed.unwrap_or(&name));
@@ -134,7 +134,7 @@ impl Listing<'_> {
         self.push(&path, format!("{line}{}", marks(attributes)), &conditions, parts);
     }
 
-    /// The methods and constants of a type, and its traits.
+    /// Returns the lines for the methods, constants and traits of a type.
     fn members(&self, path: &str, at: &[String], name: &str, attributes: &[Attribute]) -> Vec<String> {
         let (mut own, mut traits) = (Vec::new(), derived(attributes));
         for block in self.impls.get(&(at.to_vec(), name.to_owned())).into_iter().flatten() {
@@ -171,7 +171,7 @@ fn impl_item(path: &str, item: &ImplItem) -> Vec<String> {
         ImplItem::Const(item) if is_visible(&item.vis) && !is_hidden(&item.attrs) => {
             vec![format!("const {path}::{}: {}", item.ident, render(item.ty.to_token_stream()))]
         }
-        // Its input is `name(field: Type)`, many times.
+        // The input consists of any number of `name(field: Type)`.
         ImplItem::Macro(item) if item.mac.path.segments.last().is_some_and(|name| name.ident == "setters") => {
             let trees: Vec<_> = item.mac.tokens.clone().into_iter().collect();
             let setters = trees.chunks(2).filter_map(|pair| match pair {
@@ -212,7 +212,7 @@ fn fields(path: &str, fields: &Fields) -> Vec<String> {
     lines.collect()
 }
 
-/// An item's attributes, and whether it is exported.
+/// Returns the attributes of an item, and whether it is exported.
 fn exported(item: &Item) -> Option<(&[Attribute], bool)> {
     let (attributes, visibility) = match item {
         Item::Const(item) => (&item.attrs, &item.vis),
@@ -227,7 +227,7 @@ fn exported(item: &Item) -> Option<(&[Attribute], bool)> {
     Some((attributes, is_visible(visibility) && !is_hidden(attributes)))
 }
 
-/// The item without attributes, visibility and body.
+/// Returns the tokens of an item without attributes, visibility and body.
 fn bare(mut item: Item) -> TokenStream {
     let private = syn::Visibility::Inherited;
     match &mut item {
@@ -243,7 +243,7 @@ fn bare(mut item: Item) -> TokenStream {
     item.to_token_stream()
 }
 
-/// The text of an item whose name is replaced by its path, without an empty body.
+/// Returns the text of an item with its path instead of its name, and without an empty body.
 fn replaced(tokens: TokenStream, name: &str, path: &str) -> String {
     let text = render(tokens);
     let text = text.trim_end_matches("{}").trim_end_matches([';', ' ', ',']);
@@ -281,7 +281,7 @@ fn proc_macro(attributes: &[Attribute]) -> Option<&'static str> {
     })
 }
 
-/// The traits that an item derives, as `derive Trait`.
+/// Returns the traits that an item derives, as `derive Trait`.
 fn derived(attributes: &[Attribute]) -> Vec<String> {
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
     let lists = derives.filter_map(|attribute| match &attribute.meta {
@@ -291,7 +291,7 @@ fn derived(attributes: &[Attribute]) -> Vec<String> {
     lists.flat_map(|list| list.split(", ").map(|name| format!("derive {name}")).collect::<Vec<_>>()).collect()
 }
 
-/// The attributes that concern callers.
+/// Returns the attributes that are part of the public API.
 fn marks(attributes: &[Attribute]) -> String {
     let marks = attributes.iter().filter_map(|attribute| attribute.path().get_ident());
     let marks = marks.filter(|name| *name == "non_exhaustive").map(|name| format!(" #[{name}]"));

@@ -1,4 +1,4 @@
-//! The workspace on disk: its root, its packages, its Rust files, and their text without comments.
+//! The workspace on disk: its root directory, packages and Rust files, and the text of files without comments.
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +31,7 @@ pub(crate) struct Package {
 #[derive(Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// `None`, `dev` or `build`.
+    /// `dev`, `build`, or `None` for a normal dependency.
     pub(crate) kind: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Package {
         self.manifest_path.parent().unwrap()
     }
 
-    /// The package's library or procedural macro.
+    /// Returns the target of the library or procedural macro.
     pub(crate) fn library(&self) -> Option<&Target> {
         self.targets.iter().find(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "proc-macro"))
     }
@@ -62,7 +62,7 @@ pub(crate) static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
     serde_json::from_slice(&output.stdout).unwrap()
 });
 
-/// The packages of the workspace.
+/// Returns the packages of the workspace.
 pub(crate) fn members() -> impl Iterator<Item = &'static Package> {
     METADATA.packages.iter().filter(|package| METADATA.workspace_members.contains(&package.id))
 }
@@ -71,22 +71,22 @@ pub(crate) fn member(name: &str) -> &'static Package {
     members().find(|package| package.name == name).unwrap_or_else(|| panic!("the workspace has no package {name}"))
 }
 
-/// The crates that users depend on: their names begin with `rpc-`.
+/// Returns the crates that users depend on, whose names start with `rpc-`.
 pub(crate) fn libraries() -> impl Iterator<Item = &'static Package> {
     members().filter(|package| package.name.starts_with("rpc-"))
 }
 
-/// The workspace's directory.
+/// Returns the root directory of the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A path below the workspace's directory, for messages.
+/// Returns a path relative to the root directory, for messages.
 pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// The text of a file, named from the workspace's directory.
+/// Returns the text of a file, given its path relative to the root directory.
 pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -95,7 +95,8 @@ pub(crate) fn read(path: impl AsRef<Path>) -> String {
 /// The Rust files of the workspace, with their texts.
 pub(crate) static FILES: LazyLock<Vec<(PathBuf, String)>> = LazyLock::new(|| rust_files(root()));
 
-/// The Rust files under a directory, with their texts, in the order of their paths. Build output and hidden directories are left out.
+/// Returns the Rust files below a directory, with their texts, in the order of their paths. It skips build output and
+/// hidden directories.
 pub(crate) fn rust_files(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
@@ -112,12 +113,12 @@ pub(crate) fn rust_files(directory: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The text with every comment and literal replaced by spaces. Lines and columns stay.
+/// Replaces every comment and literal by spaces, which preserves lines and columns.
 pub(crate) fn masked(text: &str) -> String {
     replaced(text, true)
 }
 
-/// The text with every comment replaced by spaces. Lines and columns stay.
+/// Replaces every comment by spaces, which preserves lines and columns.
 pub(crate) fn without_comments(text: &str) -> String {
     replaced(text, false)
 }
@@ -138,7 +139,7 @@ fn replaced(text: &str, literals: bool) -> String {
     out
 }
 
-/// The end of the comment or literal that begins at `at`, or `None` if neither does.
+/// Returns the end of the comment or literal that starts at `at`, or `None` if neither does.
 fn token_end(chars: &[char], at: usize) -> Option<usize> {
     let next = |n: usize| chars.get(at + n).copied();
     let in_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
@@ -177,7 +178,7 @@ fn string_end(chars: &[char], mut at: usize) -> usize {
     (at + 1).min(chars.len())
 }
 
-/// The end of a raw string whose number signs begin at `at`; `None` if it is a raw identifier.
+/// Returns the end of a raw string whose number signs start at `at`, or `None` for a raw identifier.
 fn raw_string_end(chars: &[char], at: usize) -> Option<usize> {
     let signs = chars[at..].iter().take_while(|c| **c == '#').count();
     if chars.get(at + signs) != Some(&'"') {
@@ -190,7 +191,7 @@ fn raw_string_end(chars: &[char], at: usize) -> Option<usize> {
     Some(quote + 1 + signs)
 }
 
-/// The words of a masked text that can be identifiers.
+/// Returns the words of a [`masked`] text, which include all identifiers.
 pub(crate) fn identifiers(masked: &str) -> impl Iterator<Item = &str> {
     masked.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }

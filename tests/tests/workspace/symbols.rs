@@ -1,4 +1,5 @@
-//! The names that the workspace's sources declare, as documents mention them: `Type::item`, `module::item`, `CONSTANT`.
+//! The names that the sources of the workspace declare, in the notation of documents: `Type::item`, `module::item`,
+//! `CONSTANT`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +14,12 @@ use crate::{
     sources::{FILES, METADATA, members},
 };
 
-/// The declared names, by the bare name of the type, trait, module or crate that holds them.
+/// The declared names.
 pub(crate) struct Symbols {
+    /// The declared names by the unqualified name of the type, trait, module or crate that contains them.
     held: BTreeMap<String, BTreeSet<String>>,
     constants: BTreeSet<String>,
-    /// The crates of others.
+    /// The names of crates outside the workspace.
     foreign: BTreeSet<String>,
 }
 
@@ -28,7 +30,7 @@ impl Symbols {
         let foreign = ["std", "core", "alloc"].into_iter().chain(others).map(|name| name.replace('-', "_")).collect();
         let mut symbols = Self { held: BTreeMap::new(), constants: BTreeSet::new(), foreign };
         for (path, text) in FILES.iter() {
-            // Inputs of rpc-macros that do not compile may not even parse.
+            // Skip inputs of the tests of rpc-macros that are not valid Rust.
             let Ok(tokens) = text.parse::<TokenStream>() else { continue };
             let Ok(file) = syn::parse2::<syn::File>(tokens.clone()) else { continue };
             for module in module_names(path) {
@@ -103,7 +105,7 @@ impl Symbols {
                 self.constants.insert(item.ident.to_string());
             }
             ImplItem::Type(item) => self.hold(name, item.ident.to_string()),
-            // `setters!` names the methods that it makes.
+            // The input of `setters!` names the generated methods.
             ImplItem::Macro(item) => {
                 let names = item.mac.tokens.clone().into_iter().filter_map(|tree| match tree {
                     TokenTree::Ident(ident) => Some(ident.to_string()),
@@ -115,7 +117,7 @@ impl Symbols {
         }
     }
 
-    /// Adds what a file declares at any depth, also inside functions and macros such as `proptest!`.
+    /// Adds the declarations of a file at any depth, including those in functions and macros such as `proptest!`.
     fn add_names(&mut self, module: &str, tokens: TokenStream) {
         let mut declares = None;
         for tree in tokens {
@@ -137,7 +139,8 @@ impl Symbols {
         }
     }
 
-    /// Whether the last two names of a path are declared, the one in the other; or the path leads into a crate of others.
+    /// Returns whether the second last name of a path contains the last one, or the path starts with a crate outside the
+    /// workspace.
     pub(crate) fn has_path(&self, path: &[&str]) -> bool {
         let [.., container, name] = path else { return false };
         self.held.get(*container).is_some_and(|held| held.contains(*name)) || self.foreign.contains(path[0])
@@ -148,7 +151,7 @@ impl Symbols {
     }
 }
 
-/// The names by which a file's module is known: its own, and that of its crate if it is the root.
+/// Returns the names of a file's module: its own, and for a root file that of its crate.
 fn module_names(path: &Path) -> Vec<String> {
     let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().replace('-', "_");
     let mut names: Vec<String> = members()

@@ -1,21 +1,21 @@
-//! Rust as trees of tokens: parsed, and freed of what is compiled for tests only.
+//! Parses and renders Rust code as token trees, without the items that are compiled for tests only.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use syn::{Meta, Token, parse::Parser, punctuated::Punctuated};
 
-/// A file's items without those that are compiled for tests only.
+/// Parses a file, without the items that are compiled for tests only.
 pub(crate) fn parse(text: &str, name: &str) -> syn::File {
     let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
     syn::parse2(without_tests(tokens)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The tokens without items, members and statements whose `cfg` holds in tests only.
+/// Removes items, members and statements with a `cfg` that is true in tests only.
 pub(crate) fn without_tests(tokens: TokenStream) -> TokenStream {
     let trees: Vec<_> = tokens.into_iter().collect();
     let (mut kept, mut at) = (Vec::new(), 0);
     while at < trees.len() {
         if is_test_attribute(&trees[at..]) {
-            // Attributes before this one belong to the same item.
+            // Earlier attributes belong to the same item.
             while kept.len() >= 2 && is_attribute(&kept[kept.len() - 2..]) {
                 kept.truncate(kept.len() - 2);
             }
@@ -45,7 +45,7 @@ fn is_test_attribute(trees: &[TokenTree]) -> bool {
     sign.as_char() == '#' && syn::parse2::<Meta>(group.stream()).is_ok_and(|meta| is_test_cfg(&meta))
 }
 
-/// Whether this is `cfg(…)` with a condition that only tests meet.
+/// Returns whether this is a `cfg(…)` whose condition is true in tests only.
 pub(crate) fn is_test_cfg(meta: &Meta) -> bool {
     let Meta::List(list) = meta else { return false };
     list.path.is_ident("cfg") && nested(meta).iter().any(needs_test)
@@ -66,7 +66,7 @@ fn nested(meta: &Meta) -> Vec<Meta> {
     parser.parse2(list.tokens.clone()).map(|metas| metas.into_iter().collect()).unwrap_or_default()
 }
 
-/// The number of token trees of the item, member or statement that begins here, its attributes included.
+/// Returns the number of token trees of the item, member or statement at the start, including its attributes.
 fn item_len(trees: &[TokenTree]) -> usize {
     let mut at = 0;
     while is_attribute(&trees[at..]) {
@@ -101,7 +101,7 @@ fn item_len(trees: &[TokenTree]) -> usize {
     at
 }
 
-/// The tokens as text, with white space as rustfmt sets it, on one line.
+/// Renders tokens on one line, with the white space of rustfmt.
 pub(crate) fn render(tokens: TokenStream) -> String {
     let mut words = Vec::new();
     flatten(tokens, &mut words);
@@ -139,13 +139,13 @@ fn flatten(tokens: TokenStream, words: &mut Vec<String>) {
             }
             TokenTree::Punct(punct) => {
                 let sign = punct.as_char();
-                // `->`, `::`, `=>`, `..`, and lifetimes; `>>` closes two lists.
+                // Join `->`, `::`, `=>`, `..` and lifetimes, but not `>>`, which closes two lists.
                 match words.last_mut() {
                     Some(last) if joins && sign != '<' && (sign != '>' || last != ">") => last.push(sign),
                     _ => words.push(sign.to_string()),
                 }
                 joins = punct.spacing() == Spacing::Joint && sign != '<' && sign != '&';
-                // A comma before the end of a list of generics.
+                // Remove a trailing comma of a generic list.
                 if sign == ',' && matches!(trees.peek(), Some(TokenTree::Punct(next)) if next.as_char() == '>') {
                     words.pop();
                 }

@@ -1,4 +1,4 @@
-//! Conflicting logins: exactly one session remains, whatever fails at the same time.
+//! Conflicting logins: exactly one session remains, also during faults.
 
 use std::{collections::BTreeMap, time::Instant};
 
