@@ -232,7 +232,11 @@ async fn layer_observes_outcome_of_interrupted_call() {
     let address = serving.address();
     let probing = ProbingClient::new(caller());
 
-    probing.hold_briefly(1).address(address).await.expect_err("the call exceeds its timeout");
+    // The peer sends no CANCEL, so the server's own deadline ends the call.
+    let mut peer = RawPeer::connect(address).await;
+    let head = RawHead::route("test.Probe:1.0/hold_briefly").with(RawHead::TIMEOUT, 50_u32.to_be_bytes());
+    let answer = peer.ask(&RawFrame::request(1, &head, r#"{"key":1}"#)).await;
+    assert_eq!(answer.status().0, Code::DeadlineExceeded as u8);
     recorder.until("server: hold_briefly ended with Some(DeadlineExceeded)").await;
 
     let held = Task::begin(probing.hold(2).address(address).timeout(LONG));

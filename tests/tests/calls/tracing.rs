@@ -189,7 +189,17 @@ async fn server_continues_valid_traces_only() {
 
 #[tokio::test]
 async fn untraced_process_forwards_trace_context() {
-    // No tracing subscriber is set.
+    // The subscribers of other tests change the caches of tracing, so this test needs a process without any.
+    if std::env::var_os(UNTRACED).is_none() {
+        let output = std::process::Command::new(std::env::current_exe().expect("the path of the test binary is known"))
+            .args(["--exact", "tracing::untraced_process_forwards_trace_context"])
+            .env(UNTRACED, "1")
+            .output()
+            .expect("the test binary starts");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+        return;
+    }
     let probe = Probe::default();
     let back = Serving::probe(&probe, ServerConfig::default()).await;
     let next = ProbingClient::new(Layered::new(caller()).layer(To(back.address())));
@@ -248,3 +258,6 @@ async fn repeated_rejections_log_one_line() {
     serving.until_counted(|counts| counts.connections_rejected == 20).await;
     seen.one("rejecting connections above the limit", "ip", "Some(127.0.0.1)");
 }
+
+/// The environment variable that marks the process without a subscriber.
+const UNTRACED: &str = "MSNB_TEST_UNTRACED";

@@ -32,6 +32,7 @@ async fn codecs_and_compressions_round_trip() {
     let client = client();
     // Texts below the compression threshold, above it, and larger than one read.
     let texts = ["".to_owned(), "a text".to_owned(), "a longer text ".repeat(200), "a long text ".repeat(100_000)];
+    assert_eq!(Compression::SUPPORTED.len(), 4, "the tests enable all compressions");
     for codec in Codec::ALL {
         for &compression in Compression::SUPPORTED {
             for text in &texts {
