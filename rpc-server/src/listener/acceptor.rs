@@ -236,5 +236,5 @@ fn write_goaway(mut io: Box<dyn Io>, message: String) {
 
 /// The pause of the accept loop when the system lacks file descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-/// The least time between two warnings of a server about rejected or failed connections.
+/// The minimum time between two warnings of a server about rejected or failed connections.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
