@@ -138,9 +138,9 @@ async fn server_rejects_missing_and_invalid_certificates() {
     let expired = authority.issue("expired", &["shop.test"]);
     authority.write(&expired, &["shop.test"], Validity::Expired);
     for (tls, reason) in [
-        (ClientTls::new(authority.ca()), "it requires a certificate, and this client has none"),
-        (untrusted.client(&authority), "this client's certificate is not accepted here: UnknownCA"),
-        (expired.client(&authority), "this client's certificate is not accepted here: CertificateExpired"),
+        (ClientTls::new(authority.ca()), "the server requires a certificate, and this client has none"),
+        (untrusted.client(&authority), "the server rejected this client's certificate: UnknownCA"),
+        (expired.client(&authority), "the server rejected this client's certificate: CertificateExpired"),
     ] {
         expect_failure(&client(tls), serving.address(), Code::Unauthenticated, reason).await;
     }
@@ -172,7 +172,7 @@ async fn plaintext_and_tls_peers_report_mismatch() {
             stream.write_all(&RawFrame::empty(RawFrame::PONG, 0).to_bytes()).await.unwrap();
         }
     });
-    expect_unavailable(&speaks_tls, address, "the peer does not speak TLS").await;
+    expect_unavailable(&speaks_tls, address, "the peer does not use TLS").await;
     answering.abort().await;
 }
 
