@@ -18,7 +18,7 @@ use tokio::{
     time::sleep,
 };
 
-/// Sends one recorded output to each connection in order, and refuses further connections.
+/// Sends one recorded output to each connection in order, and rejects further connections.
 pub(crate) struct Provider {
     behaviour: Behaviour,
     connections: Mutex<Connections>,

@@ -1,4 +1,6 @@
-//! The private data structures on the path of a call, for the benchmarks of the package `bench`. Not a public API.
+//! The private data structures on the path of a call, for the benchmarks of the package `bench`.
+//!
+//! Not a public API.
 
 use std::{sync::atomic::AtomicUsize, task::Waker};
 

@@ -47,7 +47,7 @@ impl Client {
     /// Returns a receiver that is notified when an address changes its state or a provider list changes.
     ///
     /// The current state is in [`endpoints`](Self::endpoints) and [`explain`](Self::explain). One notification may
-    /// stand for several changes.
+    /// cover several changes.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.pool().changes().subscribe()
     }

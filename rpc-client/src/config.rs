@@ -43,8 +43,8 @@ pub struct ClientConfig {
     /// How long a provider stays in use after the registry stopped listing it; default 60 s.
     ///
     /// It applies to a provider that answers and has sent no GOAWAY, and only while a listed provider answers too. With
-    /// a higher value a registry that lost its data costs no capacity for longer; with a lower one clients leave
-    /// removed providers sooner.
+    /// a higher value, clients keep their providers for longer while a registry has lost its data; with a lower one,
+    /// they leave removed providers sooner.
     pub delisted_grace: Duration,
     /// The largest number of calls in flight on one connection; default 1024, at most 1 000 000.
     ///

@@ -9,7 +9,7 @@ use rpc_core::transport::Traffic;
 
 /// The counters of a client.
 ///
-/// A call that succeeds at the first attempt touches none of them; the retry budget counts the calls.
+/// A call that succeeds at the first attempt updates none of them; the retry budget counts the calls.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,

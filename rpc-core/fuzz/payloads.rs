@@ -1,4 +1,4 @@
-//! Checks of payloads: the cost of decompressing and decoding is at most proportional to the payload, plus a constant.
+//! Checks of payloads: the cost of decompression and decoding is at most linear in the length.
 
 use std::collections::BTreeMap;
 

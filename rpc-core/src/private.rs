@@ -1,4 +1,6 @@
-//! Items for the code that `#[rpc_service]` generates. They are not part of the API and change together with the macro.
+//! Items for the code that `#[rpc_service]` generates.
+//!
+//! They are not part of the API and change together with the macro.
 
 use std::{fmt, future};
 
@@ -8,7 +10,7 @@ pub use ::serde;
 
 use crate::{BoxFuture, CallError, Code, Error, Reply, Responder, ServiceId, Status};
 
-/// Returns the outcome of a one-way call, which is that it was sent.
+/// Returns the outcome of a one-way call, which ends when it is sent.
 pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
     reply.map(drop)
 }

@@ -1,5 +1,7 @@
-//! Synchronization primitives for code whose correctness depends on their ordering: those of the standard library, or
-//! those of shuttle, which tests many schedules (`--cfg shuttle`, see docs/TESTING.md).
+//! Synchronization primitives for code whose correctness depends on their ordering.
+//!
+//! They are those of the standard library, or with `--cfg shuttle` those of shuttle, which tests many schedules (see
+//! docs/TESTING.md).
 
 #[cfg(not(shuttle))]
 pub use std::sync::{

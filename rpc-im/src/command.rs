@@ -30,13 +30,13 @@ pub struct NodeArguments {
     /// The registry in which nodes discover each other: local:, local:/dir, nacos://host:8848.
     #[arg(long, value_name = "URL", env = "MSNB_REGISTRY", default_value = "local:")]
     pub registry: String,
-    /// The Redis that stores the session directory and the node numbers, the same for all nodes:
+    /// The Redis that stores the session directory and the node ids, the same for all nodes:
     /// redis://user:password@host:port/database, where only the host is required. Without it, the nodes keep both
     /// themselves.
     #[arg(long, value_name = "URL", env = "MSNB_IM_REDIS", hide_env_values = true)]
     pub redis: Option<RedisUrl>,
-    /// The node's number, 0 to 1023. Without it, the node derives the number from its address, or with --redis takes a
-    /// free one.
+    /// The node's id, 0 to 1023. Without it, the node derives the id from its address, or with --redis takes a free
+    /// one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1023))]
     pub id: Option<u16>,
     /// The file that stores messages. Without it, messages are in memory and are lost when the process ends.
@@ -45,8 +45,8 @@ pub struct NodeArguments {
     /// The number of nodes that store each conversation.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub copies: usize,
-    /// The file with the secret that signs tokens, at least 32 bytes, the same for all nodes. Without it, only this node
-    /// accepts the tokens that it issues.
+    /// The file with the secret that signs tokens, at least 32 bytes, the same for all nodes. Without it, only this
+    /// node accepts the tokens that it issues.
     #[arg(long, value_name = "FILE")]
     pub secret: Option<PathBuf>,
     /// The password file: one line user:hash per user, as printed by --hash.

@@ -25,7 +25,8 @@ pub struct NodeConfig {
     pub websocket: String,
     /// The node's id; default a hash of its address, with Redis the next free id from there on.
     ///
-    /// Nodes with the same id do not work together. Configure ids in clusters of many nodes without Redis, because hashes may collide.
+    /// Nodes with the same id do not work together. Configure ids in clusters of many nodes without Redis, because
+    /// hashes may collide.
     pub id: Option<NodeId>,
     /// The directory of all sessions.
     pub directory: DirectoryChoice,
@@ -33,15 +34,17 @@ pub struct NodeConfig {
     pub store: Option<PathBuf>,
     /// The number of nodes that store each conversation, if the cluster has as many; default 2, minimum 1.
     ///
-    /// With more copies, more nodes may fail at the same time without a loss of messages, and each message waits for more nodes.
+    /// With more copies, more nodes may fail at the same time without a loss of messages, and each message waits for
+    /// more nodes.
     pub copies: usize,
-    /// Which logins of one user exclude each other.
+    /// The rules for concurrent logins of one user.
     ///
     /// By default only logins of the same device do, and the later one replaces the earlier one.
     pub policy: Policy,
     /// The time for which a node counts as alive after a hello; default 9 s, minimum 300 ms.
     ///
-    /// A longer lease keeps the sessions of a failed node for longer; with a shorter one, others may take a loaded node for failed.
+    /// A longer lease keeps the sessions of a failed node for longer; with a shorter one, others may treat a loaded
+    /// node as failed.
     pub lease: Duration,
     /// The interval of hellos; default a third of the lease, maximum half of it.
     pub beat: Duration,

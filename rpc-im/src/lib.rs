@@ -1,7 +1,7 @@
 //! An instant messaging cluster on msnb.
 //!
-//! Users connect to any node by WebSocket, and nodes forward messages to each other through an RPC service. The crate uses the public
-//! interface of msnb only.
+//! Users connect to any node by WebSocket, and nodes forward messages to each other through an RPC service. The crate
+//! uses the public interface of msnb only.
 //!
 //! [`Node`] is one node of the cluster, [`edge::Edge`] its port for clients, [`client::Client`] a client in Rust, and
 //! [`command::NodeArguments`] the command line of `im-node`.

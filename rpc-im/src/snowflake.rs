@@ -9,11 +9,13 @@ use crate::identity::NodeId;
 
 /// Generates ids of 64 bits in the format of Twitter's Snowflake (2010).
 ///
-/// An id has a zero bit, 41 bits of milliseconds since 2024, 10 bits of the node's id, and 12 bits of a counter within the millisecond.
+/// An id has a zero bit, 41 bits of milliseconds since 2024, 10 bits of the node's id, and 12 bits of a counter within
+/// the millisecond.
 ///
-/// When the clock is set back, or more than 4096 ids are generated in one millisecond, the time in the ids continues from the last id.
-/// So ids neither repeat nor decrease, and callers never wait; the ids follow the clock again once it has caught up. A restarted process
-/// passes its greatest earlier id to [`advance_past`](Self::advance_past), because the clock may have been set back in between.
+/// When the clock is set back, or more than 4096 ids are generated in one millisecond, the time in the ids continues
+/// from the last id. So ids neither repeat nor decrease, and callers never wait; the ids follow the clock again once it
+/// has caught up. A restarted process passes its greatest earlier id to [`advance_past`](Self::advance_past), because
+/// the clock may have been set back in between.
 #[derive(Debug)]
 pub(crate) struct Snowflake {
     node: u64,

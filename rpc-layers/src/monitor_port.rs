@@ -24,7 +24,7 @@ use crate::Metrics;
 
 /// An HTTP port that answers `GET /metrics` and `GET /health`.
 ///
-/// The port authenticates no client: expose it only to networks that may learn the names of your methods.
+/// The port authenticates no client: expose it only to networks that may read the names of your methods.
 ///
 /// `/metrics` returns [`Metrics::text`]. `/health` reports whether the servers of [`Metrics::watch_server`] accept
 /// calls: it returns 200 while there is at least one and all of them serve. It returns 503 before the first server is
@@ -45,7 +45,7 @@ pub struct MonitorPort {
 }
 
 impl MonitorPort {
-    /// The most connections that are served at a time; further connections wait.
+    /// The maximum number of connections that are served at a time; further ones wait.
     pub const MAX_CONNECTIONS: usize = 32;
 
     /// The longest time of a connection, for its one request and its response.

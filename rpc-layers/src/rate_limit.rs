@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// Limits the call rate of each peer.
 ///
-/// The layer rejects calls above the rate with `ResourceExhausted` and a retry-after, before their handler runs.
+/// The layer rejects calls above the rate with `ResourceExhausted` and a retry-after, before their handler executes.
 ///
 /// [`Peer::network`](rpc_core::Peer::network) identifies a peer: an IPv4 address, or the first 64 bits of an IPv6
 /// address. The calls of all methods and all connections of a peer count together. All callers in this process are one
@@ -52,7 +52,7 @@ struct Bucket {
 }
 
 impl RateLimit {
-    /// The default of the most peers that have a bucket of their own.
+    /// The default maximum number of peers with a bucket of their own.
     pub const MAX_PEERS: usize = 10_000;
 
     /// Limits each peer to `rate` calls per second, with bursts of up to `burst` calls, at least 1.
@@ -66,7 +66,7 @@ impl RateLimit {
         Self { rate, burst, max_peers: Self::MAX_PEERS, peers }
     }
 
-    /// Sets the most peers that have a bucket of their own; default 10 000.
+    /// Sets the maximum number of peers with a bucket of their own; default 10 000.
     ///
     /// Peers above the limit share one bucket, until another peer has been idle for so long that its bucket is full
     /// again. A higher value uses more memory, about 100 bytes per peer.
@@ -95,7 +95,7 @@ impl RateLimit {
 }
 
 impl Peers {
-    /// Removes peers whose bucket is full again; at most once per second, because it scans all peers.
+    /// Removes peers whose bucket is full again.
     ///
     /// Scans all peers, so at most once a second.
     fn remove_idle(&mut self, now: Instant, full_after: Duration) {

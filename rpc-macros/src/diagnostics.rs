@@ -28,7 +28,7 @@ impl Diagnostics {
         self.0.is_none()
     }
 
-    /// Returns the tokens of all errors, followed by `item`, so that the compiler still knows its name.
+    /// Returns the tokens of all errors, followed by `item`, so that the compiler still resolves its name.
     pub(crate) fn into_tokens_with(self, item: impl ToTokens) -> TokenStream {
         let mut tokens = self.0.map(syn::Error::into_compile_error).unwrap_or_default();
         item.to_tokens(&mut tokens);

@@ -1,4 +1,6 @@
-//! Compile errors of `#[rpc_service]`: each file in `ui/` has an error, and the expected output next to it.
+//! Compile errors of `#[rpc_service]`.
+//!
+//! Each file in `ui/` has an error, and the expected output next to it.
 //!
 //! `TRYBUILD=overwrite` regenerates the expected outputs.
 

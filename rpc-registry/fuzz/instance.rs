@@ -3,7 +3,7 @@
 use rpc_core::{Instance, ServiceId};
 use rpc_registry::fuzzing;
 
-/// Parses an announcement file of a `local:` registry, an instance list of Nacos or a `host:port` address.
+/// Parses an announcement of a `local:` registry, an instance list of Nacos or an address.
 ///
 /// The first byte selects the parser. Without the feature `nacos` of rpc-registry, Nacos lists are not parsed.
 pub fn registry_instance(input: &[u8]) {

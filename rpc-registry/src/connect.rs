@@ -33,7 +33,7 @@ impl<T: Registry + Discovery + ?Sized> Backend for T {}
 ///
 /// # Cancel safety
 ///
-/// Cancel-safe: a dropped call leaves nothing behind.
+/// Safe to drop at any time: a dropped future releases everything that it opened.
 pub async fn connect(url: &str) -> Result<Arc<dyn Backend>, Error> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     match scheme {

@@ -4,13 +4,16 @@ use rpc_core::{Instance, ServiceId};
 
 use crate::{address::HostPort, local};
 
-/// Parses an announcement file of a `local:` registry; `None` if it is invalid or describes another service than
-/// `service`.
+/// Parses an announcement file of a `local:` registry.
+///
+/// Returns `None` if it is invalid or describes another service than `service`.
 pub fn parse_announcement(text: &[u8], service: &ServiceId) -> Option<Instance> {
     local::parse_announcement(text, service).ok()
 }
 
-/// Parses an instance list in the JSON of Nacos; `None` if it is invalid, and always without the feature `nacos`.
+/// Parses an instance list in the JSON of Nacos.
+///
+/// Returns `None` if it is invalid, and always without the feature `nacos`.
 pub fn parse_nacos_list(json: &[u8]) -> Option<Vec<Instance>> {
     #[cfg(feature = "nacos")]
     return crate::nacos::parse_list(json);

@@ -16,7 +16,9 @@ pub(crate) fn path() -> PathBuf {
     }
 }
 
-/// Creates a directory that only this user can access, with its parents. An existing directory keeps its permissions.
+/// Creates a directory that only this user can access, with its parents.
+///
+/// An existing directory keeps its permissions.
 pub(crate) fn create(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

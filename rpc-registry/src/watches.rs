@@ -16,7 +16,9 @@ pub(crate) type Publisher = watch::Sender<Option<Arc<[Instance]>>>;
 pub(crate) struct Watches(Mutex<HashMap<ServiceId, Arc<Publisher>>>);
 
 impl Watches {
-    /// Returns a receiver of the lists of `service` and, if the caller must start the driver, the publisher.
+    /// Returns a receiver of the lists of `service`.
+    ///
+    /// Also returns the publisher if the caller must start the driver.
     pub(crate) fn watch(&self, service: &ServiceId) -> (Addresses, Option<Arc<Publisher>>) {
         let mut services = self.lock();
         if let Some(publisher) = services.get(service) {
@@ -28,7 +30,9 @@ impl Watches {
         (receiver, Some(publisher))
     }
 
-    /// Ends the watch of `service` if it has no receivers, and returns whether it ended; the driver must end then.
+    /// Ends the watch of `service` if it has no receivers. Returns whether it ended.
+    ///
+    /// The driver must end then.
     ///
     /// Receivers are added under the same lock, so none can be added between the check and the removal.
     pub(crate) fn end_if_unwatched(&self, service: &ServiceId) -> bool {

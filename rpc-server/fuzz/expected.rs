@@ -51,7 +51,7 @@ impl Expected {
         match header.frame_type {
             FrameType::Request => match RequestHead::take(&mut body) {
                 Ok(head) => self.request(header.id, !head.flags.contains(CallFlags::ONE_WAY)),
-                // The server cannot know whether a malformed head meant a one-way call, so it answers.
+                // The server cannot determine whether a malformed head belongs to a one-way call, so it answers.
                 Err(HeadError::Rejected(_)) => self.request(header.id, true),
                 Err(HeadError::Violation(_)) => {
                     // Before a token proof, the server rejects the request without parsing its head.

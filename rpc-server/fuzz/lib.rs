@@ -1,7 +1,7 @@
-//! Fuzz checks of the server: it answers the bytes of a connection, rejects them, or closes the connection.
+//! Fuzz checks of the server: it answers any input, rejects it, or closes the connection.
 //!
-//! The function takes any bytes and panics if a property does not hold. `cargo fuzz` calls it with the input of libFuzzer
-//! (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls it with generated input on every toolchain.
+//! The function takes any bytes and panics if a property does not hold. `cargo fuzz` calls it with the input of
+//! libFuzzer (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls it with generated input on every toolchain.
 
 mod expected;
 pub mod listener;

@@ -20,11 +20,11 @@ pub struct ServerConfig {
     ///
     /// A higher value lets calls without a timeout run longer.
     pub default_timeout: Duration,
-    /// The most calls in flight on one connection; default 1024.
+    /// The maximum number of calls in flight on one connection; default 1024.
     ///
     /// A higher value lets one client use more of the server.
     pub max_in_flight: usize,
-    /// The most running handlers of the server; default 10 000.
+    /// The maximum number of running handlers of the server; default 10 000.
     ///
     /// Handlers that finish in their first poll are not counted.
     ///
@@ -32,7 +32,7 @@ pub struct ServerConfig {
     /// completes within the callers' timeouts: with a higher value, handlers work for callers that have timed out; with
     /// a lower value, fewer calls run concurrently.
     pub max_running: usize,
-    /// The most queued calls of the server; default 256.
+    /// The maximum number of queued calls of the server; default 256.
     ///
     /// The server rejects calls above the limit at once with `ResourceExhausted`; the client may send them to another
     /// server. A higher value absorbs larger bursts, and calls wait longer; 0 disables the queue.
@@ -45,13 +45,15 @@ pub struct ServerConfig {
     ///
     /// The handlers of these calls outlive their connection. A longer timeout of the method itself takes precedence.
     ///
-    /// A higher value lets callers leave work behind that runs longer.
+    /// A higher value lets handlers run longer without a caller.
     pub max_unattended: Duration,
-    /// The most connections of the server; default 10 000.
+    /// The maximum number of connections of the server; default 10 000.
     ///
     /// A higher value allows more memory and file descriptors to be used.
     pub max_connections: usize,
-    /// The most connections from one host, by [`Peer::network`](rpc_core::Peer::network); default 1 000.
+    /// The maximum number of connections from one host; default 1 000.
+    ///
+    /// [`Peer::network`](rpc_core::Peer::network) identifies a host.
     ///
     /// A higher value lets one host use more of `max_connections`.
     pub max_connections_per_ip: usize,
@@ -59,11 +61,13 @@ pub struct ServerConfig {
     ///
     /// A higher value lets peers that prove nothing hold one of `max_connections` longer.
     pub handshake_time: Duration,
-    /// The most pings per second on one connection; default 100. The server closes a connection with more.
+    /// The maximum number of pings per second on one connection; default 100.
+    ///
+    /// The server closes a connection with more.
     ///
     /// A higher value lets one client cause more answers.
     pub max_pings: u32,
-    /// The longest payload after decompression, in bytes; default 16 MiB.
+    /// The largest decompressed payload in bytes; default 16 MiB.
     ///
     /// A higher value lets one call use more memory.
     pub max_decompressed: usize,

@@ -17,8 +17,8 @@
 //! cancels the call or its deadline passes; tasks that the handler has spawned observe this by
 //! `rpc_core::Context::cancelled`.
 //!
-//! A layer stands between the server and all its handlers, to reject, measure or trace calls: [`ServerBuilder::layer`].
-//! The crate rpc-layers has several.
+//! A layer wraps all handlers of a server, to reject, measure or trace calls: [`ServerBuilder::layer`]. The crate
+//! rpc-layers has several.
 //!
 //! # Panics
 //!

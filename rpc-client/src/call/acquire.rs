@@ -17,7 +17,7 @@ use crate::{client_core::ClientCore, connection::channel::Channel};
 ///
 /// # Errors
 ///
-/// Why no provider accepts calls: when no pending event can change that, or when the deadline passes. With
+/// The reason why no provider accepts calls, when no pending event can change that or when the deadline passes. With
 /// `wait_for_ready` only the deadline ends the wait.
 pub(super) async fn acquire(
     core: Arc<ClientCore>,

@@ -52,7 +52,7 @@ impl NoProvider {
 
     fn of_endpoints(callee: &str, endpoints: &[Arc<Endpoint>], excluded: &[ExcludedChannel]) -> Self {
         let mut may_change = false;
-        // If every provider rejects the client's credentials, the error says that instead of `Unavailable`.
+        // If every provider rejects the client's credentials, the code is `Unauthenticated` instead of `Unavailable`.
         let mut all_unauthenticated = !endpoints.is_empty();
         let mut reasons = Vec::new();
         for endpoint in endpoints {

@@ -103,7 +103,7 @@ impl Channel {
         self.state.is_proven()
     }
 
-    /// Returns whether the driver probed the peer, which neither answered nor was declared dead yet.
+    /// Returns whether the driver probed the peer and the probe has no result yet.
     pub(crate) fn is_unresponsive(&self) -> bool {
         self.is_open() && self.health.is_unresponsive()
     }
@@ -154,7 +154,7 @@ impl Channel {
         Ok(SentCall { id: slot.keep(), position })
     }
 
-    /// Lets `write` append a request that gets no answer.
+    /// Lets `write` append a request that has no answer.
     ///
     /// # Errors
     ///

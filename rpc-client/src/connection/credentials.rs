@@ -24,7 +24,7 @@ pub(crate) struct HandshakeCredentials {
 }
 
 impl Credentials {
-    /// Performs the TLS handshake on a new connection if the client uses TLS. The caller bounds the time.
+    /// Performs the TLS handshake on a new connection if the client uses TLS. The caller limits the time.
     pub(crate) async fn secure(
         &self,
         io: Box<dyn Io>,

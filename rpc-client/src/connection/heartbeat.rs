@@ -31,8 +31,8 @@ impl Heartbeat {
     /// Returns the action that is due after the given activity of the connection.
     ///
     /// A ping is due when the driver has written nothing for `after`. It is also due when the driver has read nothing
-    /// for `after` while calls are in flight: otherwise a peer that receives all the time and never answers would stay
-    /// unnoticed. `urgent` makes a ping due at once.
+    /// for `after` while calls are in flight: otherwise a peer that keeps receiving and never answers would not be
+    /// detected. `urgent` makes a ping due at once.
     ///
     /// # Errors
     ///

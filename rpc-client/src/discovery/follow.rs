@@ -44,7 +44,7 @@ pub(crate) async fn follow(
         }
         let patience_ends = (answer.is_none() && from_disk.is_none()).then_some(patience_ends);
         let next = [next, patience_ends, snapshot.due()].into_iter().flatten().min();
-        // Cancel-safe: the next round reads whatever a dropped branch would have reported.
+        // Cancel-safe: the next iteration reads every state that a dropped branch would have reported.
         tokio::select! {
             biased;
             changed = addresses.changed(), if registry_open => registry_open = changed.is_ok(),

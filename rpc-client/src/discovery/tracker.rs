@@ -1,4 +1,4 @@
-//! [`Tracker`]: what the follower of a service keeps about each provider between two lists.
+//! [`Tracker`]: the follower's record of each provider between two lists.
 
 use std::{
     collections::{BTreeMap, HashMap},

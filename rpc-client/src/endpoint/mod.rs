@@ -94,7 +94,9 @@ impl Endpoint {
         self.any_channel(Channel::is_open)
     }
 
-    /// Returns whether a connection awaits the answer to a probe: soon it is eligible again or closed.
+    /// Returns whether a connection awaits the answer to a probe.
+    ///
+    /// The connection is then eligible again or closed.
     pub(crate) fn is_unresponsive(&self) -> bool {
         self.any_channel(Channel::is_unresponsive)
     }

@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    /// A referenced endpoint is the one that every caller finds, and is not retired before its release.
+    /// Every caller finds the referenced endpoint, and the pool does not retire it before its release.
     ///
     /// This holds whatever other services do. After the last release the pool is empty.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -7,7 +7,7 @@ use crate::{BoxFuture, Context, Encode, Status};
 /// The destination of the answers to calls, such as the outbox of a connection.
 ///
 /// One sink serves all calls of a connection, so that a [`Responder`](crate::Responder) costs no allocation. An
-/// [`AnswerTarget`] tells the calls apart.
+/// [`AnswerTarget`] identifies the call.
 pub(crate) trait AnswerSink: Send + Sync {
     /// Answers with a status and a value, unless the call has an answer.
     ///

@@ -65,8 +65,8 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// When a provider joins or leaves, only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar,
     /// 1998).
     pub fn affinity(mut self, key: impl Hash) -> Self {
-        // Clients in all processes must choose the same provider. `DefaultHasher::new` has fixed keys; its algorithm may
-        // change with the standard library, after which keys move once.
+        // Clients in all processes must choose the same provider. `DefaultHasher::new` has fixed keys; its algorithm
+        // may change with the standard library, after which keys move once.
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         self.request.options.affinity = Some(hasher.finish());

@@ -40,12 +40,12 @@ pub enum Phase {
 pub enum Delivery {
     /// The handler did not execute.
     ///
-    /// No byte of the request reached a socket, or the server rejected the call before it ran the handler. Another
+    /// No byte of the request reached a socket, or the server rejected the call before it executed the handler. Another
     /// attempt cannot execute the call twice.
     NotExecuted,
     /// The request was sent, or may have been, and the outcome is not known: the handler may have executed.
     Unknown,
-    /// The server answered the call with an error. Another attempt would get the same answer.
+    /// The server answered the call with an error. Another attempt would receive the same answer.
     Answered,
 }
 

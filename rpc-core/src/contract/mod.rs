@@ -1,5 +1,6 @@
-//! Calls and services, their values and their outcomes: the modules that a contract crate needs. They do not refer to
-//! connections, TLS or tokens.
+//! Calls and services, their values and their outcomes: the modules that a contract crate needs.
+//!
+//! They do not refer to connections, TLS or tokens.
 //!
 //! | topic | module |
 //! |---|---|

@@ -47,7 +47,7 @@ impl Reply {
     }
 }
 
-/// Maps `InvalidArgument`, which blames the caller, to `Internal`.
+/// Maps `InvalidArgument`, which is the caller's fault, to `Internal`.
 ///
 /// A response that does not decode is the callee's fault.
 fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {

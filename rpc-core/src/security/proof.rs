@@ -1,4 +1,6 @@
-//! [`Challenge`] and [`Proof`]: the proof of a caller that it has a token. docs/PROTOCOL.md specifies the layout.
+//! [`Challenge`] and [`Proof`]: the proof of a caller that it has a token.
+//!
+//! docs/PROTOCOL.md specifies the layout.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit as _, Mac as _};

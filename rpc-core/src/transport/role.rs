@@ -1,4 +1,6 @@
-//! [`Role`]: the state machine of one end of a connection, with its input [`Activity`] and its output [`Turn`].
+//! [`Role`]: the state machine of one end of a connection.
+//!
+//! Its input is [`Activity`], its output [`Turn`].
 
 use std::sync::Arc;
 

@@ -28,8 +28,8 @@ pub struct WireSink {
 impl WireSink {
     /// Answers with a stored answer, unless the call has an answer.
     ///
-    /// Does not wait for capacity: the frame limit bounds the length of the answer, and each request receives at most
-    /// one.
+    /// Does not wait for capacity: the frame limit also limits the length of the answer, and each request receives at
+    /// most one.
     pub fn replay(&self, context: &Context, answer: &StoredAnswer) {
         claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.id));
     }

@@ -1,4 +1,6 @@
-//! [`Frame`] and its 16-byte [`Header`]: the unit that connections exchange. docs/PROTOCOL.md specifies the layout.
+//! [`Frame`] and its 16-byte [`Header`]: the unit that connections exchange.
+//!
+//! docs/PROTOCOL.md specifies the layout.
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,4 +1,6 @@
-//! The wire format: frames, their heads, and the messages that consist of both. docs/PROTOCOL.md specifies it.
+//! The wire format: frames, their heads, and the messages that consist of both.
+//!
+//! docs/PROTOCOL.md specifies it.
 //!
 //! | topic | module |
 //! |---|---|

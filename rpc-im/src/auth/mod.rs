@@ -1,4 +1,6 @@
-//! Authentication: `POST /login` checks a password once and issues a signed token, which replaces the password afterwards.
+//! Authentication: `POST /login` checks a password and issues a signed token.
+//!
+//! The token replaces the password afterwards.
 
 mod secret;
 mod token;

@@ -5,7 +5,9 @@ use std::{fmt, fs, io, path::Path};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The HMAC-SHA-256 key that the nodes of a cluster sign tokens with. Its holder can impersonate every user.
+/// The HMAC-SHA-256 key that the nodes of a cluster sign tokens with.
+///
+/// Its holder can impersonate every user.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 

@@ -1,7 +1,7 @@
 //! [`Claims`]: the content of a token, which is a JSON Web Token (RFC 7519) signed with HS256.
 //!
-//! Another system that has the secret can issue the same tokens. Verification accepts HS256 only, whatever algorithm the
-//! token's header names.
+//! Another system that has the secret can issue the same tokens. Verification accepts HS256 only, whatever algorithm
+//! the token's header names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

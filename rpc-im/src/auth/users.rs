@@ -12,8 +12,8 @@ use crate::envelope::check_name;
 
 /// Users and the hashes of their passwords, from a file with one line `user:hash` per user.
 ///
-/// A hash is a PHC string such as `$argon2id$v=19$m=19456,t=2,p=1$…`. The parser ignores empty lines and lines that start
-/// with `#`.
+/// A hash is a PHC string such as `$argon2id$v=19$m=19456,t=2,p=1$…`. The parser ignores empty lines and lines that
+/// start with `#`.
 pub struct Users {
     hashes: HashMap<String, String>,
     /// Verified in place of the hash of an unknown user, so that both cases take the same time.
@@ -44,7 +44,9 @@ pub enum UsersError {
 }
 
 impl Users {
-    /// The maximum number of concurrent password checks. A check uses one CPU for about 20 ms and 19 MiB of memory.
+    /// The maximum number of concurrent password checks.
+    ///
+    /// A check uses one CPU for about 20 ms and 19 MiB of memory.
     pub const RUNNING: usize = 2;
     /// The maximum number of password checks that wait for a running one.
     pub const WAITING: usize = 64;

@@ -13,7 +13,9 @@ pub enum Event {
     },
     /// The client lost its node and connects to another one.
     Disconnected,
-    /// The next message of a conversation. Messages of a conversation arrive in sequence and without duplicates.
+    /// The next message of a conversation.
+    ///
+    /// Messages of a conversation arrive in sequence and without duplicates.
     Message(Push),
     /// The cluster has stored a message of this client.
     Stored {

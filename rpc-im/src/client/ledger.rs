@@ -1,11 +1,15 @@
-//! [`ClientState`]: the received sequence numbers and the unanswered requests of a client. It does no I/O and uses no clock.
+//! [`ClientState`]: the received sequence numbers and the unanswered requests of a client.
+//!
+//! It does no I/O and uses no clock.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::event::{Command, Event};
 use crate::envelope::{Ack, ClientFrame, Push, ServerFrame, Sync};
 
-/// The state of a client that outlives its connections: cursors, messages out of order, unanswered requests.
+/// The state of a client that outlives its connections.
+///
+/// It consists of cursors, messages out of order, and unanswered requests.
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
     /// Conversation → the sequence number up to which the client has every message.
@@ -83,8 +87,9 @@ impl ClientState {
         self.unanswered.len() < before
     }
 
-    /// Inserts a message by its sequence number: returns the messages that are now in order, keeps a later one, and ignores
-    /// a duplicate.
+    /// Inserts a message by its sequence number, and returns the messages that are now in order.
+    ///
+    /// Keeps a message that is not in order yet, and ignores a duplicate.
     fn insert(&mut self, conversation: &str, seq: u64, push: Option<Push>) -> (Vec<Event>, Vec<ClientFrame>) {
         let cursor = self.cursors.entry(conversation.to_owned()).or_default();
         if seq <= *cursor {
@@ -92,7 +97,8 @@ impl ClientState {
         }
         let out_of_order = self.out_of_order.entry(conversation.to_owned()).or_default();
         let is_first_gap = out_of_order.is_empty();
-        // A sync may push the client's own message besides its ack: both share one slot, so they advance the cursor once.
+        // A sync may push the client's own message besides its ack: both share one slot, so they advance the cursor
+        // once.
         let slot = out_of_order.entry(seq).or_insert(None);
         if push.is_some() && slot.is_none() {
             *slot = push;

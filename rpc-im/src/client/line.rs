@@ -85,5 +85,7 @@ impl Line {
     }
 }
 
-/// The size of the read buffer, in bytes, as at the node: tests and benchmarks run many clients in one process.
+/// The size of the read buffer in bytes, as at the node.
+///
+/// Tests and benchmarks run many clients in one process.
 const READ_BUFFER: usize = 2 << 10;

@@ -1,4 +1,6 @@
-//! A client of the cluster: it logs in, reconnects to another node on failure, and emits every message once and in order.
+//! A client of the cluster, which emits every message once and in order.
+//!
+//! It logs in, and reconnects to another node on failure.
 //!
 //! | topic | item |
 //! |---|---|
@@ -43,7 +45,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a task that connects with the token to one of the nodes (`ws://…` URLs) and reconnects on failure.
+    /// Starts a task that connects to one of the nodes and reconnects on failure.
+    ///
+    /// The nodes are `ws://…` URLs; the client presents the token to them.
     ///
     /// [`next`](Self::next) returns the events of the client.
     pub fn start(logged_in: LoggedIn) -> Self {
@@ -63,7 +67,8 @@ impl Client {
 
     /// Queues a message.
     ///
-    /// The client sends it, with the same id each time, until [`Event::Stored`] or [`Event::Failed`] reports the outcome.
+    /// The client sends it, with the same id each time, until [`Event::Stored`] or [`Event::Failed`] reports the
+    /// outcome.
     ///
     /// # Cancel safety
     ///
@@ -73,7 +78,9 @@ impl Client {
         let _ = self.commands.send(Command::Send(Send { id, to: Some(to), body })).await;
     }
 
-    /// Queues a request for a new conversation; an [`Event::Conversation`] with the same id reports the result.
+    /// Queues a request for a new conversation.
+    ///
+    /// An [`Event::Conversation`] with the same id reports the result.
     ///
     /// # Cancel safety
     ///

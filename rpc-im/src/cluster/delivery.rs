@@ -27,8 +27,8 @@ use crate::{
 
 /// Delivers payloads to all sessions of a user, on any node.
 ///
-/// A failed delivery is looked up again and retried three times within five seconds. After that the client has to read the message from
-/// the store: the session receives `lagging` as soon as its node can be reached.
+/// A failed delivery is looked up again and retried three times within five seconds. After that the client has to read
+/// the message from the store: the session receives `lagging` as soon as its node can be reached.
 pub(crate) struct Delivery {
     local: Arc<LocalNode>,
     sessions: Arc<LocalSessions>,
@@ -153,7 +153,7 @@ impl Delivery {
         pause.map(|pause| Instant::now() + *pause)
     }
 
-    /// Makes sure that the session resyncs, unless it has ended.
+    /// Ensures that the session resyncs, unless it has ended.
     fn give_up(&self, undelivered: &Undelivered) {
         if undelivered.error == Some(DeliveryError::NoSession) {
             return;
@@ -178,7 +178,7 @@ impl Delivery {
         }
     }
 
-    /// Asks all nodes for their sessions of these users.
+    /// Queries all nodes for their sessions of these users.
     async fn ask_all(&self, users: &[String]) -> Vec<SessionEntry> {
         let client = NodeForwardClient::new(self.router.client().clone());
         let view = self.router.view();

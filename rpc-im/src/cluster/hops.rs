@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// The number of nodes that have forwarded a request.
 ///
-/// A node that cannot reach the owner of a key does not have it in its view, so it forwards to the next node in the ranking, and that
-/// node forwards to the owner. So two nodes that cannot connect to each other communicate through a third one.
+/// A node that cannot reach the owner of a key does not have it in its view, so it forwards to the next node in the
+/// ranking, and that node forwards to the owner. So two nodes that cannot connect to each other communicate through a
+/// third one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hops(u8);
 
@@ -21,5 +22,5 @@ impl Hops {
     }
 }
 
-/// One hop to the node that stands in for the owner, one from there to the owner.
+/// One hop to the node that replaces the owner, one from there to the owner.
 const MAX_HOPS: u8 = 2;

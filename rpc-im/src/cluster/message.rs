@@ -27,7 +27,7 @@ pub(crate) struct OutgoingMessage {
     pub(crate) attempt: Attempt,
 }
 
-/// A message that one session did not get.
+/// A message that one session did not receive.
 pub(crate) struct Undelivered {
     pub(crate) message: Arc<NodeMessage>,
     pub(crate) target: SessionEntry,

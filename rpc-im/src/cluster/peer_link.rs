@@ -42,7 +42,7 @@ pub(crate) struct PeerLink {
     hello_now: Notify,
     /// Requested when the other node reports that clients of this one may have missed messages.
     resync: Arc<ResyncNotifier>,
-    /// Counts for the other node when more of its sessions missed messages than the link remembers.
+    /// Counts for the other node when more of its sessions missed messages than the link records.
     resync_counters: Arc<Mutex<ResyncCounters>>,
     beat: Duration,
     lease: Duration,
@@ -52,7 +52,9 @@ pub(crate) struct PeerLink {
 struct State {
     info: Option<NodeInfo>,
     reported_view: Option<u64>,
-    /// How often this node's clients may have missed messages from the other node, by its last reply.
+    /// The number of times that this node's clients may have missed messages from the other node.
+    ///
+    /// It is from the node's last reply.
     missed_count: u64,
     alive_until: Option<Instant>,
     /// The start of the newest completed hello.
@@ -92,7 +94,7 @@ impl PeerLink {
         state.alive_until.filter(|until| now < *until).and(state.info.clone())
     }
 
-    /// Whether a hello that started at `since` or later has completed, successfully or not.
+    /// Returns whether a hello that started at `since` or later has completed, successfully or not.
     pub(crate) fn tried_since(&self, since: Instant) -> bool {
         self.lock().last_hello.is_some_and(|started| since <= started)
     }
@@ -133,7 +135,7 @@ impl PeerLink {
         }
     }
 
-    /// Remembers a session that missed a message, for a `lagging` once the node is reached again.
+    /// Records a session that missed a message, for a `lagging` once the node is reached again.
     ///
     /// Above [`MAX_MISSED`] sessions, all sessions of the node resync.
     pub(crate) fn remember_missed(&self, node: NodeKey, session: SessionId) {
@@ -227,7 +229,7 @@ impl PeerLink {
         for target in targets {
             let (node, session) = (target.node, target.session);
             let undelivered = Undelivered { message: Arc::clone(message), target, attempt, error };
-            // Above the bound on retries the client reads the message from the store.
+            // Above the limit of waiting retries, the client reads the message from the store.
             if self.undelivered.try_send(undelivered).is_err() {
                 self.remember_missed(node, session);
             }
@@ -265,7 +267,7 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 const MAX_BATCH: usize = 256;
 /// The maximum number of bytes in one call, unless a single message is longer: 64 KiB.
 const MAX_BATCH_BYTES: usize = 64 << 10;
-/// The maximum number of sessions that a link remembers as having missed a message.
+/// The maximum number of sessions that a link records as having missed a message.
 const MAX_MISSED: usize = 65_536;
 /// The length of a session id in bytes.
 const SESSION_LEN: usize = 8;

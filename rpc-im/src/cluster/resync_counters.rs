@@ -1,4 +1,4 @@
-//! [`ResyncCounters`]: how often clients of each node may have missed messages: a state machine.
+//! [`ResyncCounters`]: counts how often clients of each node may have missed messages. No I/O.
 
 use std::collections::HashMap;
 
@@ -7,16 +7,18 @@ use crate::identity::{Epoch, NodeId, NodeKey};
 
 /// Counts, for each node, how often its clients may have missed messages from this node.
 ///
-/// Clients may miss messages while their node is not in this node's view, or when it did not answer a question. Each answer to a hello
-/// carries the node's count; the node resyncs its clients whenever the count has grown.
+/// Clients may miss messages while their node is not in this node's view, or after it did not answer a request. Each
+/// answer to a hello carries the node's count; the node resyncs its clients whenever the count has grown.
 #[derive(Debug, Default)]
 pub(crate) struct ResyncCounters {
-    /// The last known epoch of each node, and the count in this epoch. Bounded by the number of node ids.
+    /// The last known epoch of each node, and the count in this epoch.
+    ///
+    /// The number of node ids limits the size.
     nodes: HashMap<NodeId, (Epoch, u64)>,
 }
 
 impl ResyncCounters {
-    /// Takes a new view: a node that is back in it was absent, and its clients may have missed messages.
+    /// Handles a new view: a node that is back in it was absent, and its clients may have missed messages.
     pub(crate) fn handle_view(&mut self, before: &View, now: &View) {
         for node in now.nodes.iter().filter(|node| before.node(node.key).is_none()) {
             match self.nodes.get_mut(&node.key.id) {
@@ -27,7 +29,7 @@ impl ResyncCounters {
         }
     }
 
-    /// Takes a failed delivery to clients of a node.
+    /// Handles a failed delivery to clients of a node.
     pub(crate) fn handle_missed(&mut self, node: NodeKey) {
         let (epoch, missed) = self.nodes.entry(node.id).or_insert((node.epoch, 0));
         if *epoch < node.epoch {
@@ -38,7 +40,7 @@ impl ResyncCounters {
         }
     }
 
-    /// Whether neither this epoch of the node nor a later one was ever in the view.
+    /// Returns whether neither this epoch of the node nor a later one was ever in the view.
     pub(crate) fn is_unknown(&self, node: NodeKey) -> bool {
         self.nodes.get(&node.id).is_none_or(|(epoch, _)| *epoch < node.epoch)
     }

@@ -33,8 +33,8 @@ use crate::{
 
 /// The nodes that are alive, and the link to each of them.
 ///
-/// The router watches the registry, keeps a [`PeerLink`] to each listed node except the local one, and publishes a [`View`] of the nodes
-/// that answer hellos.
+/// The router watches the registry, keeps a [`PeerLink`] to each listed node except the local one, and publishes a
+/// [`View`] of the nodes that answer hellos.
 pub(crate) struct NodeRouter {
     local: Arc<LocalNode>,
     client: Client,
@@ -119,9 +119,9 @@ impl NodeRouter {
 
     /// Returns the view if this node belongs to the majority.
     ///
-    /// The process was not suspended for as long as a lease, a hello to every node completed since, and the view has more than half of
-    /// the nodes that are listed, alive, have sent a hello, or are [expected](Self::expect_nodes). So at most one of two parts of a
-    /// partitioned cluster continues.
+    /// The process was not suspended for as long as a lease, a hello to every node completed since, and the view has
+    /// more than half of the nodes that are listed, alive, have sent a hello, or are [expected](Self::expect_nodes). So
+    /// at most one of two parts of a partitioned cluster continues.
     pub(crate) fn majority_view(&self) -> Option<Arc<View>> {
         let membership = *self.membership();
         let (_, lease) = self.times;
@@ -130,8 +130,9 @@ impl NodeRouter {
 
     /// Returns a version that grows with each change of the view and each possible absence of this node.
     ///
-    /// Agreements with other nodes are valid for one version. The version also grows when the view stays the same, because this process
-    /// may have been suspended while the other nodes elected another leader.
+    /// A confirmation by other nodes, such as of a leadership, is valid for one version. The version also grows when
+    /// the view stays the same, because this process may have been suspended while the other nodes elected another
+    /// leader.
     pub(crate) fn topology_version(&self) -> u64 {
         self.topology_version.load(Ordering::Acquire) + self.resync.count()
     }
@@ -152,7 +153,7 @@ impl NodeRouter {
         self.resync_counters().handle_missed(node);
     }
 
-    /// Whether this node has never seen this epoch of a node; other nodes may have.
+    /// Returns whether this node has never seen this epoch of a node; other nodes may have.
     pub(crate) fn is_unknown(&self, node: NodeKey) -> bool {
         self.resync_counters().is_unknown(node)
     }
@@ -173,7 +174,7 @@ impl NodeRouter {
         }
     }
 
-    /// Takes a hello.
+    /// Handles a hello.
     ///
     /// A node outside the view may be in a list that has not arrived here yet, so it counts for the majority.
     pub(crate) fn handle_hello(&self, from: &NodeInfo) {
@@ -300,7 +301,8 @@ impl NodeRouter {
                 let keys: Vec<_> = view.nodes.iter().map(|node| node.key.to_string()).collect();
                 info!(node = %self.local.key(), nodes = %keys.join(" "), "the view of the cluster changed");
                 self.topology_version.fetch_add(1, Ordering::AcqRel);
-                // Counted before the view is published: deliveries to nodes of the new view are not counted as missed.
+                // Counted before the view is published, so that deliveries to nodes of the new view do not count as
+                // missed.
                 self.resync_counters().handle_view(last, &view);
             }
             *last = Arc::new(view);

@@ -67,7 +67,7 @@ pub(crate) enum PayloadKind {
     Opaque,
 }
 
-/// A session that did not get a message.
+/// A session that did not receive a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryFailure {
     /// The index of the message in the call, from 0.

@@ -13,7 +13,7 @@ use crate::store::{Change, Header};
 pub(super) enum Command {
     Append(Append),
     Create(Header, Reply<Header>),
-    /// Lead the conversation and return its header, whose `committed` bounds the readable messages.
+    /// Lead the conversation and return its header, whose `committed` limits the readable messages.
     Lead(Reply<Option<Header>>),
     /// Lead the conversation; the task ends soon afterwards.
     Settle(Reply<()>),
@@ -32,8 +32,9 @@ pub(super) struct Append {
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ConversationError>>;
 
 impl Command {
-    /// Whether a user waits for the command and may send more. Other commands arrive for many conversations at once when the view
-    /// changes.
+    /// Returns whether a user waits for the command and may send more.
+    ///
+    /// Other commands arrive for many conversations at once when the view changes.
     pub(super) fn is_from_user(&self) -> bool {
         matches!(self, Self::Append(_) | Self::Create(..) | Self::Lead(_))
     }

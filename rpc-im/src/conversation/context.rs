@@ -41,13 +41,14 @@ impl ConversationContext {
         ConversationError::Unavailable("the store of a node failed".to_owned())
     }
 
-    /// Removes an idle conversation; returns false if a caller has just got its sender.
+    /// Removes an idle conversation; returns false if a caller has just cloned its sender.
     pub(super) fn remove_idle(&self, name: &str, commands: &mpsc::Receiver<Command>) -> bool {
-        // Under the entry's lock no caller clones the sender. If the map has the only sender, no caller is about to send.
+        // Under the entry's lock no caller clones the sender. If the map has the only sender, no caller is about to
+        // send.
         let is_idle = |sender: &mpsc::Sender<Command>| sender.strong_count() == 1 && commands.is_empty();
         self.active.senders.remove_if(name, |_, sender| is_idle(sender)).is_some()
     }
 }
 
-/// The bounds of one page of records that is sent to another node.
+/// The limits of one page of records that is sent to another node.
 pub(super) const PAGE: Limits = Limits { records: 256, bytes: 256 << 10 };

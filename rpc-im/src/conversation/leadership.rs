@@ -1,8 +1,9 @@
 //! Leadership of a conversation: terms, promises and replication.
 //!
-//! A leader has a term that is higher than the terms of all earlier leaders. To become the leader, a node asks all nodes in its view to
-//! promise that they follow no leader with a lower term, takes the newest history among theirs, and brings the replicas up to date. The
-//! replicas reject the changes of a superseded leader, so that it has acknowledged nothing that its successor lacks.
+//! A leader has a term that is higher than the terms of all earlier leaders. To become the leader, a node requests from
+//! all nodes in its view the promise to follow no leader with a lower term, copies the newest history among theirs, and
+//! brings the replicas up to date. The replicas reject the changes of a superseded leader, so that it has acknowledged
+//! nothing that its successor lacks.
 
 use futures_util::future::{join_all, try_join_all};
 use rpc_client::Client;
@@ -56,8 +57,8 @@ impl ConversationTask {
 
     /// Becomes the leader and confirms with the replicas that no other node has superseded it.
     ///
-    /// Nodes without a link to this one may have elected another leader, whose messages this node lacks. A write detects that at the
-    /// replicas; a read has to ask them.
+    /// Nodes without a link to this one may have elected another leader, whose messages this node lacks. A write
+    /// detects that at the replicas; a read has to query them.
     pub(super) async fn lead_confirmed(&mut self) -> Result<(), ConversationError> {
         self.lead().await?;
         let Some(Leadership { term, replicas, .. }) = &self.leadership else { return Ok(()) };
@@ -65,7 +66,7 @@ impl ConversationTask {
             let call = self.client().confirm(replica.key.epoch, self.name.clone(), *term);
             call.address(replica.address).into_future()
         });
-        // A replica that does not answer does not contradict.
+        // Only `Superseded` ends the leadership: a replica that does not answer is ignored.
         let is_superseded = |answer: &Result<(), CallError<ConversationError>>| {
             matches!(answer, Err(CallError::Service(ConversationError::Superseded)))
         };
@@ -76,7 +77,7 @@ impl ConversationTask {
         Ok(())
     }
 
-    /// Asks all nodes to promise a new term; returns the term and the headers of their replicas.
+    /// Requests the promise of a new term from all nodes; returns the term and their replicas' headers.
     async fn collect_promises(
         &mut self,
         view: &View,
@@ -166,7 +167,7 @@ impl ConversationTask {
             }
             return Ok(Promise { term, header: self.header.clone() });
         }
-        // The same term may be requested by two nodes, so only the first request gets it.
+        // Two nodes may request the same term, so only the first request succeeds.
         Ok(Promise { term: self.promised + 1, header: None })
     }
 

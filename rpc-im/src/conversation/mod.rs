@@ -1,7 +1,8 @@
 //! Conversations: their leaders, replicas and histories.
 //!
-//! The leader of a conversation orders its messages and copies them to the replicas. It is the first node in the conversation's ranking
-//! (rendezvous hashing), and the replicas are the next ones. So when the leader is lost, the next leader is a node with a replica.
+//! The leader of a conversation orders its messages and copies them to the replicas. It is the first node in the
+//! conversation's ranking (rendezvous hashing), and the replicas are the next ones. So when the leader is lost, the
+//! next leader is a node with a replica.
 //!
 //! | topic | module |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! [`ConversationRef`]: a reference to a conversation, and how ids of conversations are derived.
+//! [`ConversationRef`]: a reference to a conversation, and the derivation of its id.
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ impl ConversationRef {
         Self { conversation, pair: None }
     }
 
-    /// Whether the id matches the users. A reference from another node may be invalid.
+    /// Returns whether the id matches the users. A reference from another node may be invalid.
     pub(super) fn is_valid(&self) -> bool {
         self.pair.as_ref().is_none_or(|[one, other]| *self == Self::of_pair(one, other))
     }
@@ -33,7 +33,7 @@ impl ConversationRef {
 
 /// Returns the id of the conversation that a device creates by the request `id`.
 ///
-/// A repeated request creates no second conversation, because it gets the same id.
+/// A repeated request creates no second conversation, because it yields the same id.
 pub(crate) fn group_id(user: &str, device: &str, id: &str) -> String {
     format!("g-{}", digest([user, device, id]))
 }

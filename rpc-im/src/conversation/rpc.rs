@@ -66,7 +66,7 @@ pub(crate) trait ConversationRpc {
 pub(crate) struct NewMessage {
     pub(crate) from: String,
     pub(crate) device: String,
-    /// The sending session, which does not get the message.
+    /// The sending session, which does not receive the message.
     pub(crate) session: SessionId,
     /// The message's id, unique on the device.
     pub(crate) id: String,
@@ -88,7 +88,7 @@ pub(crate) struct MessagePage {
     pub(crate) last: u64,
 }
 
-/// The answer to a node that wants to lead a conversation.
+/// The answer to a node that requests the leadership of a conversation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Promise {
     /// The promised term. A higher term than the requested one is a rejection.

@@ -129,7 +129,7 @@ impl ConversationTask {
 
     /// Confirms the leadership once for all readers.
     ///
-    /// All of them asked before the replicas confirm it, so the answer is valid for all of them.
+    /// All readers arrived before the replicas confirm it, so the confirmation is valid for all of them.
     async fn answer_readers(&mut self, readers: Vec<Reply<Option<Header>>>) {
         let outcome = self.lead_confirmed().await.map(|()| self.header.clone());
         readers.into_iter().for_each(|reply| answer(reply, outcome.clone()));
@@ -255,7 +255,8 @@ impl ConversationTask {
         }
         self.header = Some(change.header);
         if let Err(error) = there {
-            // The change is stored here, and perhaps at some replicas. The next leader resolves this, and the sender retries.
+            // The change is stored here, and perhaps at some replicas. The next leader resolves this, and the sender
+            // retries.
             self.leadership = None;
             return Err(error);
         }

@@ -61,7 +61,7 @@ impl EmbeddedDirectory {
         Self { local, router, sessions, terminator, reported, shard, incomplete, policy, next_session }
     }
 
-    /// Whether a report to a node is due: after a change of the view, and at each [`AUDIT_INTERVAL`].
+    /// Returns whether a report to a node is due: after a view change, and at each [`AUDIT_INTERVAL`].
     fn is_report_due(&self, node: &NodeInfo, view: &View, sent: &HashMap<NodeKey, (u64, Instant)>) -> bool {
         let reported_view = if node.key == self.local.key() {
             self.reported.view_of(node.key)
@@ -204,7 +204,7 @@ impl Directory for EmbeddedDirectory {
                 let retry = match &outcome {
                     Ok(()) => {
                         self.sessions.set_registered(entry.session);
-                        // A new owner may have got this node's report before the session was registered.
+                        // A new owner may have received this node's report before the session was registered.
                         self.router.view().owner(&entry.user).key != owner
                     }
                     Err(ClaimError::Unavailable(_)) => true,

@@ -2,7 +2,7 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | the record of a session, and which logins exclude each other | `entry`, `policy`, `user_sessions` |
+//! | the record of a session, and the rules for concurrent logins | `entry`, `policy`, `user_sessions` |
 //! | the embedded directory: each node stores the sessions of a share of the users | `embedded`, `shard`, `authority`, `reports` |
 //! | the directory in Redis | `redis` |
 
@@ -28,7 +28,8 @@ use user_sessions::ClaimRejection;
 pub(crate) trait Directory: Send + Sync + 'static {
     /// Registers a session of this node and ends the sessions that it replaces.
     ///
-    /// The directory retries temporary failures for up to [`CLAIM_TIME`]. A failed or dropped claim may have registered the session.
+    /// The directory retries temporary failures for up to [`CLAIM_TIME`]. A failed or dropped claim may have registered
+    /// the session.
     fn claim(&self, entry: SessionEntry) -> BoxFuture<'_, Result<(), ClaimError>>;
 
     /// Removes exactly this session, perhaps later; a newer session of the same device stays.
@@ -40,7 +41,7 @@ pub(crate) trait Directory: Send + Sync + 'static {
     /// Maintains the directory until dropped. At most one caller runs it.
     fn run(&self) -> BoxFuture<'_, ()>;
 
-    /// Whether sessions can be registered now.
+    /// Returns whether sessions can be registered now.
     fn is_ready(&self) -> bool {
         true
     }
@@ -68,7 +69,7 @@ pub(crate) enum LookupResult {
     /// All sessions of the user; an offline user has none.
     #[serde(rename = "Known")]
     Complete(Vec<SessionEntry>),
-    /// Perhaps not all sessions of the user: the caller asks all nodes.
+    /// Perhaps not all sessions of the user: the caller queries all nodes.
     #[serde(rename = "Unknown")]
     Partial(Vec<SessionEntry>),
 }

@@ -1,8 +1,8 @@
-//! [`Policy`]: which logins of one user exclude each other.
+//! [`Policy`]: the rules for concurrent logins of one user.
 
 use serde::{Deserialize, Serialize};
 
-/// Which logins of one user exclude each other, and which of them wins.
+/// The rules for concurrent logins of one user: which exclude each other, and which wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
     /// The logins that exclude each other.
@@ -11,10 +11,10 @@ pub struct Policy {
     pub conflict: Conflict,
 }
 
-/// Which logins of one user exclude each other. Two logins on the same device always do.
+/// The scope in which logins of one user exclude each other. Two logins on the same device always do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
-    /// No others: a user may have sessions on many devices.
+    /// No other logins: a user may have sessions on many devices.
     AllDevices,
     /// Logins on the same platform: one phone and one browser.
     OnePerPlatform,
@@ -22,15 +22,15 @@ pub enum Scope {
     Single,
 }
 
-/// Which of two logins wins that exclude each other.
+/// The winner of two logins that exclude each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Conflict {
     /// The later login wins, and the node ends the earlier session.
     Replace,
     /// The earlier session wins, and the node rejects the later login.
     ///
-    /// A login on the same device still replaces the earlier session, because a client reconnects before its node has detected the
-    /// lost connection.
+    /// A login on the same device still replaces the earlier session, because a client reconnects before its node has
+    /// detected the lost connection.
     Refuse,
     /// The earlier session wins, also against the same device. For the sides of pairing rooms.
     Hold,

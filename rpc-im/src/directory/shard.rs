@@ -8,7 +8,7 @@ use super::{
 };
 use crate::identity::NodeKey;
 
-/// The sessions of the users that one node stores. Bounded by the connections of all nodes.
+/// The sessions of the users that one node stores. The connections of all nodes limit the size.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     users: HashMap<String, UserSessions>,

@@ -1,4 +1,4 @@
-//! [`UserSessions`]: the sessions of one user, and which login wins a conflict: a state machine.
+//! [`UserSessions`]: the sessions of one user, and the winner of a conflict. No I/O.
 
 use super::{
     entry::SessionEntry,
@@ -38,8 +38,8 @@ impl UserSessions {
 
     /// Adds an earlier session again, unless another one wins; returns the sessions that it replaces.
     ///
-    /// On one device, and with [`Conflict::Replace`], the later login wins, in any order of calls. Otherwise the known session wins,
-    /// because the directory accepted it without knowledge of the restored one.
+    /// On one device, and with [`Conflict::Replace`], the later login wins, in any order of calls. Otherwise the known
+    /// session wins, because the directory accepted it without knowledge of the restored one.
     pub(crate) fn restore(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
         self.add(entry, policy.scope, |other, entry| match policy.conflict {
             Conflict::Refuse if other.device != entry.device => true,
@@ -87,7 +87,7 @@ impl UserSessions {
     }
 }
 
-/// Whether a user may not have both sessions.
+/// Returns whether a user may not have both sessions.
 pub(super) fn excludes(scope: Scope, one: &SessionEntry, other: &SessionEntry) -> bool {
     one.device == other.device
         || match scope {

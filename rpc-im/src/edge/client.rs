@@ -253,7 +253,9 @@ fn rejected(code: &str, error: impl ToString) -> End {
     End::Rejected(Box::new(ServerFrame::error(None, code, error.to_string())), CloseCode::Policy)
 }
 
-/// Returns whether the frame counts against the client's rate: it causes work that can delay other clients.
+/// Returns whether the frame counts against the client's rate.
+///
+/// Such a frame causes work that can delay other clients.
 fn is_rate_limited(frame: &ClientFrame) -> bool {
     matches!(frame, ClientFrame::Send(_) | ClientFrame::Create(_) | ClientFrame::Sync(_))
 }

@@ -6,26 +6,32 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EdgeConfig {
-    /// The time without a received frame after which a session is closed. Default: 150 s. A larger value keeps the sessions
-    /// of vanished clients longer.
+    /// The time without a received frame after which a session is closed. Default: 150 s.
+    ///
+    /// With a higher value, the sessions of disconnected clients last longer.
     pub idle: Duration,
     /// The time within which a client must present its token. Default: 10 s.
     pub login_time: Duration,
     /// The time without progress of a write after which a session is closed. Default: 10 s.
     pub write_stall: Duration,
-    /// The maximum length of a frame from a client, in bytes. Default: 64 KiB. A session may use this much memory.
+    /// The maximum length of a frame from a client, in bytes. Default: 64 KiB.
+    ///
+    /// A session may use this much memory.
     pub max_frame: usize,
     /// The maximum rate of `send`, `create` and `sync` frames of a client, per second. Default: 20.
     pub rate: u32,
     /// The number of such frames that a client may send at once. Default: 40.
     pub burst: u32,
-    /// The maximum number of connections of any kind; the node closes further ones on accept. Default: 100 000. Each session
-    /// uses 9 KiB of memory.
+    /// The maximum number of connections of any kind. Default: 100 000.
+    ///
+    /// The node closes further ones on accept. Each session uses 9 KiB of memory.
     pub max_connections: usize,
-    /// The maximum number of connections that are not logged in (HTTP requests, handshakes, pages); the node closes further
-    /// ones on accept. Default: 10 000. A client that sends only the beginning of a request uses about 16 KiB of memory.
+    /// The maximum number of connections that are not logged in. Default: 10 000.
+    ///
+    /// These are HTTP requests, handshakes and pages. The node closes further ones on accept. A client that sends only
+    /// the beginning of a request uses about 16 KiB of memory.
     pub max_entering: usize,
-    /// The limit of reading an HTTP request's head, of reading its body, and of a pause between requests. Default: 10 s.
+    /// The time limit for the head of an HTTP request, for its body, and between requests. Default: 10 s.
     pub http_time: Duration,
 }
 

@@ -4,8 +4,8 @@ use rand::{Rng, RngExt};
 
 /// Returns up to [`MAX_NODES`] of the nodes, best first.
 ///
-/// Each is the better of two random nodes (power of two choices): connection counts are reported with a delay, and the node
-/// with the fewest connections must not receive every client in the meantime.
+/// Each is the better of two random nodes (power of two choices): connection counts are reported with a delay, and the
+/// node with the fewest connections must not receive every client in the meantime.
 pub(super) fn pick_nodes<T>(mut nodes: Vec<T>, connections: impl Fn(&T) -> u32, random: &mut impl Rng) -> Vec<T> {
     let mut picked = Vec::with_capacity(MAX_NODES.min(nodes.len()));
     while !nodes.is_empty() && picked.len() < MAX_NODES {

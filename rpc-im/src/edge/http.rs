@@ -43,7 +43,8 @@ pub(super) async fn respond(
         _ => error_response(StatusCode::NOT_FOUND, "no such path"),
     };
     let headers = response.headers_mut();
-    // A page from one node connects to other nodes when its own fails. Nodes use no cookies that another site could abuse.
+    // A page from one node connects to other nodes when its own fails. Nodes use no cookies that another site could
+    // abuse.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
@@ -140,7 +141,9 @@ async fn login(shared: &Shared, request: Request<Incoming>) -> HttpResponse {
     }
 }
 
-/// Answers the CORS preflight request that a browser sends before a page from one node logs in at another.
+/// Answers the CORS preflight request of a page.
+///
+/// A browser sends it before a page from one node logs in at another.
 fn preflight() -> HttpResponse {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -76,8 +76,8 @@ impl Edge {
 
     /// Serves the clients of `node` until `stop` is ready, then drains the node (see [`Node::drain`]).
     ///
-    /// The edge accepts connections until the drain has finished, so that health checks and late clients get a response.
-    /// Connections that are still open 3 s later are closed.
+    /// The edge accepts connections until the drain has finished, so that health checks and late clients get a
+    /// response. Connections that are still open 3 s later are closed.
     ///
     /// # Cancel safety
     ///
@@ -103,7 +103,8 @@ impl Edge {
                 () = accept(&listener, &shared) => {}
                 () = stop => {}
             }
-            // Accept connections during the drain: health checks need a response, and the node itself rejects new logins.
+            // Accept connections during the drain: health checks need a response, and the node itself rejects new
+            // logins.
             tokio::select! {
                 () = accept(&listener, &shared) => {}
                 () = node.drain() => {}

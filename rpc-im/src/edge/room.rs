@@ -1,4 +1,6 @@
-//! The WebSocket of one side of a pairing room, which forwards opaque binary messages to the other side.
+//! The WebSocket of one side of a pairing room.
+//!
+//! It forwards opaque binary messages to the other side.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -80,7 +82,9 @@ async fn run(shared: &Shared, mut socket: Socket, pair: PairSession, mut outboun
     websocket::close(socket, &watch, code, reason).await;
 }
 
-/// Reports that a message was not delivered. The report is a text message, because the other side sends only binary ones.
+/// Reports that a message was not delivered.
+///
+/// The report is a text message, because the other side sends only binary ones.
 async fn report_absent(socket: &mut Socket, watch: &WatchGuard) -> bool {
     let error = "message not delivered: the other side of the room is not connected";
     let frame = ServerFrame::error(None, code::NOT_FOUND, error);

@@ -1,4 +1,4 @@
-//! [`Shared`] and [`AdmittedConnection`]: the state that the connections of an edge share, and the permits of one connection.
+//! [`Shared`]: the state of all connections of an edge; [`AdmittedConnection`]: the permits of one.
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 

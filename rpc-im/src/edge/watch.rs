@@ -1,4 +1,6 @@
-//! [`Watchdog`]: closes connections at their timeouts by one periodic sweep, instead of a timer per connection.
+//! [`Watchdog`]: closes connections at their timeouts.
+//!
+//! One periodic sweep replaces a timer per connection.
 
 use std::{
     collections::HashMap,
@@ -80,7 +82,9 @@ impl Watchdog {
         WatchGuard { watchdog: Arc::clone(self), key, activity }
     }
 
-    /// Times out connections forever. The delay is at most a quarter of the shortest limit, and at most one second.
+    /// Times out connections forever.
+    ///
+    /// The delay is at most a quarter of the shortest limit, and at most one second.
     pub(super) async fn sweep(&self, config: &EdgeConfig) {
         let shortest = config.idle.min(config.login_time).min(config.write_stall);
         let pause = (shortest / 4).clamp(Duration::from_millis(1), Duration::from_secs(1));

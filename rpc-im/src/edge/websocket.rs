@@ -1,4 +1,4 @@
-//! The upgrade of an HTTP request to a WebSocket, and the operations that all WebSockets of an edge share.
+//! The upgrade of an HTTP request to a WebSocket, and operations on WebSockets.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

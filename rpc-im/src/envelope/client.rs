@@ -51,7 +51,9 @@ pub struct Auth {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[prost(skip_debug)]
 pub struct Send {
-    /// The client's id of the message. The cluster treats a message with the same id from the same device as a retry.
+    /// The client's id of the message.
+    ///
+    /// The cluster treats a message with the same id from the same device as a retry.
     #[prost(string, tag = "1")]
     pub id: String,
     /// The recipient; `Some` in every decoded frame.
@@ -85,19 +87,22 @@ pub struct Ack {
 
 /// Requests the conversations of the user and their messages after the client's cursors.
 ///
-/// For each conversation the node sends a [`Conversation`](super::Conversation) and pushes the messages after the cursor.
-/// If more messages remain than the node sends at once, it ends with [`Lagging`](super::Lagging); the client then sends
-/// another `Sync` with its new cursors.
+/// For each conversation the node sends a [`Conversation`](super::Conversation) and pushes the messages after the
+/// cursor. If more messages remain than the node sends at once, it ends with [`Lagging`](super::Lagging); the client
+/// then sends another `Sync` with its new cursors.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Sync {
-    /// Conversation → the sequence number up to which the client has every message. A conversation without a cursor is
-    /// sent from its beginning.
+    /// Conversation → the sequence number up to which the client has every message.
+    ///
+    /// A conversation without a cursor is sent from its beginning.
     #[prost(btree_map = "string, uint64", tag = "1")]
     #[serde(default)]
     pub cursors: BTreeMap<String, u64>,
 }
 
-/// Creates a conversation; the node answers with a [`Conversation`](super::Conversation) that carries its id.
+/// Creates a conversation.
+///
+/// The node answers with a [`Conversation`](super::Conversation) that carries its id.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Create {
     /// The client's id of the request. A retry with the same id returns the same conversation.

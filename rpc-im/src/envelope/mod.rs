@@ -1,7 +1,7 @@
 //! The frames between a client and its node, as JSON text or protobuf binary with the same content.
 //!
-//! Each WebSocket message is one frame. The subprotocol selects the [`Encoding`]. A client sends [`ClientFrame`]s, a node
-//! sends [`ServerFrame`]s. `proto/im.proto` is the protobuf schema.
+//! Each WebSocket message is one frame. The subprotocol selects the [`Encoding`]. A client sends [`ClientFrame`]s, a
+//! node sends [`ServerFrame`]s. `proto/im.proto` is the protobuf schema.
 
 mod client;
 mod server;
@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 /// The encoding of frames, which the WebSocket subprotocol selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// `im.v1.json`: JSON objects in text messages. 64-bit ids are strings, because JavaScript's numbers have 53 bits.
+    /// `im.v1.json`: JSON objects in text messages.
+    ///
+    /// 64-bit ids are strings, because JavaScript's numbers have 53 bits.
     Json,
     /// `im.v1.pb`: protobuf in binary messages.
     Protobuf,
@@ -62,7 +64,9 @@ pub enum FrameError {
     Invalid(String),
 }
 
-/// The maximum length of the name of a user, device, platform or conversation, and of a client's id, in bytes.
+/// The maximum length of a name and of a client's id, in bytes.
+///
+/// The names are those of users, devices, platforms and conversations.
 pub const MAX_NAME: usize = 128;
 /// The maximum number of cursors in a [`Sync`].
 pub const MAX_CURSORS: usize = 1024;

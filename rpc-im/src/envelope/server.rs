@@ -23,7 +23,7 @@ pub enum ServerFrame {
     /// Ends the session; the connection closes.
     #[prost(message, tag = "4")]
     Kick(Kick),
-    /// Asks the client to connect to another node, because this one drains.
+    /// Instructs the client to connect to another node, because this one drains.
     #[prost(message, tag = "5")]
     Reconnect(Reconnect),
     /// Reports that messages for the client were dropped: the client must sync.
@@ -83,8 +83,10 @@ pub struct SendAck {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[prost(skip_debug)]
 pub struct Push {
-    /// The cluster's id of the message. Without its lower 22 bits it is the time at which the message was stored, in
-    /// milliseconds since 2024. A client may receive the same message twice after a reconnect.
+    /// The cluster's id of the message.
+    ///
+    /// Without its lower 22 bits it is the time at which the message was stored, in milliseconds since 2024. A client
+    /// may receive the same message twice after a reconnect.
     #[prost(fixed64, tag = "1")]
     #[serde(with = "id_as_string")]
     pub message: u64,
@@ -110,7 +112,7 @@ pub struct Kick {
     pub reason: String,
 }
 
-/// Asks the client to connect to one of `nodes`, after a random part of `within_ms`.
+/// Instructs the client to connect to one of `nodes`, after a random part of `within_ms`.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Reconnect {
     /// The WebSocket URLs of other nodes, best first.
@@ -121,7 +123,9 @@ pub struct Reconnect {
     pub within_ms: u32,
 }
 
-/// Reports that messages for the client were dropped; the client fetches them with a [`Sync`](super::Sync).
+/// Reports that messages for the client were dropped.
+///
+/// The client fetches them with a [`Sync`](super::Sync).
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Lagging {
     /// The conversation with missing messages; empty if any conversation may be affected.
@@ -149,8 +153,8 @@ pub struct Error {
 
 /// Describes a conversation of the client's user.
 ///
-/// A node sends it as the answer to a [`Create`](super::Create), to the members of a new conversation, and as part of the
-/// answer to a [`Sync`](super::Sync).
+/// A node sends it as the answer to a [`Create`](super::Create), to the members of a new conversation, and as part of
+/// the answer to a [`Sync`](super::Sync).
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Conversation {
     /// The client's id of the request that this frame answers.
@@ -188,7 +192,9 @@ pub struct Presence {
 pub mod code {
     /// The token is missing, invalid or expired, or it did not arrive in time. The connection closes.
     pub const UNAUTHENTICATED: &str = "unauthenticated";
-    /// The login conflicts with a session of the user, and the policy rejects the new login. The connection closes.
+    /// The login conflicts with a session of the user, and the policy rejects the new login.
+    ///
+    /// The connection closes.
     pub const REFUSED: &str = "refused";
     /// The frame is invalid, or not allowed in this state.
     pub const BAD_FRAME: &str = "bad_frame";

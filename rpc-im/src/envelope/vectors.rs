@@ -212,7 +212,9 @@ fn debug_omits_tokens_and_bodies() {
     }
 }
 
-/// Other languages generate their code from `proto/im.proto`: it must declare as many frames as this module.
+/// `proto/im.proto` must declare as many frames as this module.
+///
+/// Other languages generate their code from it.
 #[test]
 fn proto_file_declares_every_frame() {
     let proto = include_str!("../../proto/im.proto");

@@ -11,8 +11,9 @@ use crate::envelope::{Reconnect, ServerFrame};
 impl Node {
     /// Shuts the node down gracefully.
     ///
-    /// The node rejects logins, hands over its conversations, sends its clients to other nodes, deregisters and stops. It closes the
-    /// sessions that are still open 5 s after it sent the last client away. A second call returns immediately.
+    /// The node rejects logins, hands over its conversations, sends its clients to other nodes, deregisters and stops.
+    /// It closes the sessions that are still open 5 s after it sent the last client away. A second call returns
+    /// immediately.
     ///
     /// # Cancel safety
     ///

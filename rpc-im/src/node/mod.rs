@@ -57,8 +57,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an invalid configuration, `Unavailable` if the address cannot be bound, the store cannot be opened or Redis
-    /// does not answer, `AlreadyExists` if another node holds the node id in Redis.
+    /// `InvalidArgument` for an invalid configuration, `Unavailable` if the address cannot be bound, the store cannot
+    /// be opened or Redis does not answer, `AlreadyExists` if another node holds the node id in Redis.
     pub async fn start(config: NodeConfig) -> Result<Self, Error> {
         validate(&config)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
@@ -117,7 +117,7 @@ impl Node {
         self.context.sessions.len()
     }
 
-    /// Whether the node accepts logins.
+    /// Returns whether the node accepts logins.
     ///
     /// It does if it is not draining, belongs to the majority, and the directory answers.
     pub fn is_ready(&self) -> bool {
@@ -129,8 +129,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LoginError::Taken`] if another session wins by the policy, [`LoginError::Unavailable`] if the node drains or the directory does
-    /// not answer within 5 s.
+    /// [`LoginError::Taken`] if another session wins by the policy, [`LoginError::Unavailable`] if the node drains or
+    /// the directory does not answer within 5 s.
     ///
     /// # Cancel safety
     ///
@@ -140,7 +140,8 @@ impl Node {
         let (id, outbox) = (SessionId(self.context.ids.next()), Arc::new(Outbox::new()));
         let entry =
             SessionEntry { user: user.clone(), device: device.clone(), platform, node: self.key(), session: id };
-        // Inserted before it is registered: a node that finds the session in the directory must be able to deliver to it.
+        // Inserted before it is registered: a node that finds the session in the directory must be able to deliver to
+        // it.
         self.context.sessions.insert(entry.clone(), Sink::Client(Arc::clone(&outbox)));
         // From here on, dropping the session removes it again.
         let session = Session::new((user.clone(), device), id, Arc::clone(&outbox), Arc::clone(&self.context));
@@ -154,8 +155,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LoginError::Taken`] if the side is taken, [`LoginError::Unavailable`] if the node drains, the directory does not answer within
-    /// 5 s, or the channel is invalid, see [`PairSession::is_channel`].
+    /// [`LoginError::Taken`] if the side is taken, [`LoginError::Unavailable`] if the node drains, the directory does
+    /// not answer within 5 s, or the channel is invalid, see [`PairSession::is_channel`].
     ///
     /// # Cancel safety
     ///
@@ -185,8 +186,8 @@ impl Node {
 
     /// Registers a session in the directory.
     ///
-    /// A task of its own claims it: when the caller's future is dropped, the session is dropped after the directory has answered, and
-    /// not while the directory may still register it.
+    /// A task of its own claims it: when the caller's future is dropped, the session is dropped after the directory has
+    /// answered, and not while the directory may still register it.
     async fn register<S: Send + 'static>(&self, entry: SessionEntry, session: S) -> Result<S, LoginError> {
         if self.context.local.is_draining() {
             return Err(LoginError::Unavailable("this node is draining".to_owned()));

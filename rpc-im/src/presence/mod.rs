@@ -22,11 +22,11 @@ use watch_list::WatchList;
 
 /// Announces to a user's contacts that the user came online or went offline.
 ///
-/// A node checks a user some time after the first report of a change (`NodeConfig::presence_delay`), so it does not announce a user who
-/// returns within this time.
+/// A node checks a user some time after the first report of a change (`NodeConfig::presence_delay`), so it does not
+/// announce a user who returns within this time.
 ///
-/// Two nodes watch each user, by rendezvous hashing, and the first of them announces. When it is lost, the second one has the last
-/// announced state.
+/// Two nodes watch each user, by rendezvous hashing, and the first of them announces. When it is lost, the second one
+/// has the last announced state.
 pub(crate) struct Presence {
     local: Arc<LocalNode>,
     router: Arc<NodeRouter>,

@@ -1,4 +1,4 @@
-//! [`WatchList`]: the users whose presence a node watches: a state machine.
+//! [`WatchList`]: the users whose presence a node watches. No I/O.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -48,7 +48,7 @@ impl WatchList {
         .collect()
     }
 
-    /// Takes the result of a check; returns the state if it differs from the last announced one.
+    /// Handles the result of a check; returns the state if it differs from the last announced one.
     pub(super) fn handle_checked(&mut self, name: &str, online: bool) -> Option<bool> {
         let user = self.users.get_mut(name)?;
         let changed = user.announced_online != online;

@@ -15,7 +15,8 @@ use crate::{envelope::ClientFrame, identity::SessionId, node::context::NodeConte
 ///
 /// # Drop
 ///
-/// Dropping the session ends it: the node removes it from the directory, unless a newer login of the device has replaced it.
+/// Dropping the session ends it: the node removes it from the directory, unless a newer login of the device has
+/// replaced it.
 pub struct Session {
     requests: Arc<Requests>,
     context: Arc<NodeContext>,

@@ -60,7 +60,7 @@ pub(crate) enum Payload {
     Opaque(Bytes),
 }
 
-/// The reason why a session did not get a payload.
+/// The reason why a session did not receive a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DeliveryError {
     /// The node does not have the session, or the session has ended.
@@ -177,10 +177,10 @@ impl LocalSessions {
 }
 
 impl LocalSession {
-    /// Whether the directory has accepted the session.
+    /// Returns whether the directory has accepted the session.
     ///
-    /// The node does not restore an unregistered session after a change of the directory: if it lost there against another session it
-    /// would end, and if its pending claim succeeded afterwards, the other session would end too.
+    /// The node does not restore an unregistered session after a change of the directory: if it lost there against
+    /// another session it would end, and if its pending claim succeeded afterwards, the other session would end too.
     pub(crate) fn is_registered(&self) -> bool {
         self.registered.load(Ordering::Acquire)
     }

@@ -7,8 +7,9 @@ use crate::envelope::{Lagging, ServerFrame};
 
 /// The frames for one session, which its connection writes to the WebSocket.
 ///
-/// At most [`MAX_FRAMES`](Self::MAX_FRAMES) frames or [`MAX_BYTES`](Self::MAX_BYTES) wait. Above that, the queue replaces the waiting
-/// messages with one `Lagging` frame, after which the client syncs. When answers alone exceed the bounds, the session closes.
+/// At most [`MAX_FRAMES`](Self::MAX_FRAMES) frames or [`MAX_BYTES`](Self::MAX_BYTES) wait. Above that, the queue
+/// replaces the waiting messages with one `Lagging` frame, after which the client syncs. When answers alone exceed the
+/// limits, the session closes.
 #[derive(Debug)]
 pub struct Outbound(pub(crate) Arc<Outbox>);
 
@@ -78,7 +79,7 @@ impl Outbox {
     }
 }
 
-/// Whether the client gets the content of the frame by a sync.
+/// Returns whether the client receives the content of the frame by a sync.
 fn is_message(frame: &ServerFrame) -> bool {
     matches!(frame, ServerFrame::Push(_) | ServerFrame::Presence(_))
 }

@@ -68,7 +68,7 @@ impl Side {
 }
 
 impl PairSession {
-    /// Whether `channel` is a valid name of a room: 32 ASCII letters, digits or underscores.
+    /// Returns whether `channel` is a valid name of a room: 32 ASCII letters, digits or underscores.
     pub fn is_channel(channel: &str) -> bool {
         channel.len() == CHANNEL_LEN && channel.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
@@ -79,8 +79,8 @@ impl PairSession {
 
     /// Sends a frame to the other side.
     ///
-    /// When the other side is unreachable or its queue is full, this side's [`PairOutbound`] ends: the room carries a stream, which
-    /// cannot continue after a gap.
+    /// When the other side is unreachable or its queue is full, this side's [`PairOutbound`] ends: the room carries a
+    /// stream, which cannot continue after a gap.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! [`Queue`]: a queue for one reader, bounded by items and by bytes.
+//! [`Queue`]: a queue for one reader, limited by items and by bytes.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// A queue for one reader, bounded by items and by bytes.
+/// A queue for one reader, limited by items and by bytes.
 ///
 /// Writers never wait: a full queue rejects the item.
 pub(crate) struct Queue<T> {
@@ -28,7 +28,7 @@ struct State<T> {
 /// The error of [`Queue::push`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushError {
-    /// The queue has reached one of its bounds.
+    /// The queue has reached one of its limits.
     Full,
     /// The queue was closed.
     Closed,
@@ -40,11 +40,11 @@ impl<T> Queue<T> {
         Self { state: Mutex::new(state), pushed: Notify::new(), popped: Notify::new(), max_items, max_bytes }
     }
 
-    /// Adds an item of this many bytes. An empty queue accepts an item above the bound on bytes.
+    /// Adds an item of this many bytes. An empty queue accepts an item above the limit of bytes.
     ///
     /// # Errors
     ///
-    /// [`PushError::Full`] at one of the bounds, [`PushError::Closed`] after [`close`](Self::close).
+    /// [`PushError::Full`] at one of the limits, [`PushError::Closed`] after [`close`](Self::close).
     pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), PushError> {
         let mut state = self.lock();
         if state.closed {
@@ -77,9 +77,9 @@ impl<T> Queue<T> {
         Some(self.pop_with_size().await?.0)
     }
 
-    /// Returns waiting items within these bounds; `None` once the queue is closed and empty.
+    /// Returns waiting items within these limits; `None` once the queue is closed and empty.
     ///
-    /// The batch has at least one item, also if that is above the bound on bytes.
+    /// The batch has at least one item, also if that is above the limit of bytes.
     ///
     /// # Cancel safety
     ///
@@ -114,7 +114,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Rejects further items; the reader still gets the waiting ones.
+    /// Rejects further items; the reader still receives the waiting ones.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.pushed.notify_one();

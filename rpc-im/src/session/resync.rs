@@ -19,8 +19,8 @@ use crate::envelope::{Lagging, ServerFrame};
 
 /// Notifies all clients of this node that they may have missed messages, so that they sync.
 ///
-/// A resync is requested when other nodes could not locate sessions of this node for a while: this node was absent from their view, did
-/// not answer them, or its sessions were missing in the directory.
+/// A resync is requested when other nodes could not locate sessions of this node for a while: this node was absent from
+/// their view, did not answer them, or its sessions were missing in the directory.
 pub(crate) struct ResyncNotifier {
     sessions: Arc<LocalSessions>,
     requested: Notify,
@@ -35,7 +35,8 @@ impl ResyncNotifier {
     }
 
     pub(crate) fn request(&self) {
-        // Counted first, so that a notified client's sync does not use an agreement from before the request.
+        // Counted first, so that a notified client's sync does not use a leadership that was confirmed before the
+        // request.
         self.count.fetch_add(1, Ordering::AcqRel);
         self.requested.notify_one();
     }

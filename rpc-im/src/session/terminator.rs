@@ -82,8 +82,8 @@ async fn kick(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, 
                 Err(error) => debug!(%node, %error, "kicking sessions of a node failed"),
             }
         } else if !router.is_unknown(node) {
-            // Sessions of a node that has ended have ended with it. A node that comes back registers its sessions again, and those that
-            // were replaced end then.
+            // Sessions of a node that has ended have ended with it. A node that comes back registers its sessions
+            // again, and those that were replaced end then.
             return;
         }
         tokio::time::sleep(RETRY_PAUSE).await;

@@ -84,7 +84,9 @@ impl Header {
 #[error("store operation failed: {0}")]
 pub(crate) struct StoreError(pub(crate) String);
 
-/// The storage of conversations and their messages. It does not check terms or promises: the caller does.
+/// The storage of conversations and their messages.
+///
+/// It does not check terms or promises: the caller does.
 pub(crate) trait Store: Send + Sync + 'static {
     /// Applies a change; the change is durable once the future completes.
     ///
@@ -106,8 +108,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Returns the message of each key, if it is stored, in the order of the keys.
     fn find(&self, conversation: String, sent: Vec<SentAs>) -> BoxFuture<'_, Result<Vec<Option<Record>>, StoreError>>;
 
-    /// Returns the conversations of a user after the id `after`, in the order of ids, within `limits` but at least one if
-    /// there is any.
+    /// Returns the conversations of a user after the id `after`, in the order of ids.
+    ///
+    /// The result is within `limits`, but has at least one conversation if there is any.
     fn of_user(&self, user: String, after: String, limits: Limits) -> BoxFuture<'_, Result<Vec<Header>, StoreError>>;
 
     /// Returns up to `limit` conversations after the id `after`, in the order of ids.

@@ -1,4 +1,4 @@
-//! [`RedbStore`]: a store in a redb file, with one writer that commits all waiting changes together (group commit).
+//! [`RedbStore`]: a store in a redb file, with one writer and group commit.
 
 use std::{
     ops::Bound,
@@ -19,8 +19,8 @@ use super::{Change, Header, Limits, Record, SentAs, Store, StoreError};
 
 /// A store in a file or in memory.
 ///
-/// One thread does all writes. It applies all waiting writes in one transaction and completes them after the commit, so that
-/// under load many messages share one disk sync. Each read is its own transaction and never waits for a write.
+/// One thread does all writes. It applies all waiting writes in one transaction and completes them after the commit, so
+/// that under load many messages share one disk sync. Each read is its own transaction and never waits for a write.
 pub(crate) struct RedbStore {
     database: Arc<Database>,
     /// `None` only in `drop`.

@@ -116,7 +116,7 @@ const CODES: usize = Code::Application as usize + 1;
 /// The upper bounds of the buckets, in seconds: from a call in a rack to twice the default timeout.
 const SECONDS: [f64; 16] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// The most routes with metrics of their own.
+/// The maximum number of routes with metrics of their own.
 ///
 /// A contract has a few, but a gateway may create any number.
 const MAX_ROUTES: usize = 1_000;

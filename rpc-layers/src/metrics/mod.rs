@@ -21,7 +21,8 @@ use crate::outcome;
 
 /// Metrics of calls, servers and clients for Prometheus.
 ///
-/// The text format is [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/). Clones share the same metrics.
+/// The text format is [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/). Clones share the same
+/// metrics.
 ///
 /// | metric | scope |
 /// |---|---|

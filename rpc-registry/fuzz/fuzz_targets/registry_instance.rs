@@ -1,4 +1,4 @@
-//! libFuzzer's way to [`rpc_registry_fuzz::registry_instance`].
+//! The libFuzzer entry point of [`rpc_registry_fuzz::registry_instance`].
 
 #![no_main]
 

@@ -1,6 +1,6 @@
 //! [`Announcement`]: the locked file that announces a provider.
 //!
-//! Two rules make the lock of a file equivalent to the life of its provider:
+//! Two rules ensure that a file is locked exactly as long as its provider is alive:
 //!
 //! 1. **A file is locked before readers can find it.** The provider writes and locks the file under a name that readers
 //!    skip, and then renames it. A reader that finds an unlocked file has therefore found a dead provider, never one
@@ -104,7 +104,9 @@ impl Drop for Announcement {
     }
 }
 
-/// Returns the alive providers of `service`, sorted by address, and the errors of unreadable files. Blocks.
+/// Returns the alive providers of `service`, sorted by address, and the errors of unreadable files.
+///
+/// Blocks.
 ///
 /// Removes the files of dead providers.
 pub(super) fn scan(directory: &Path, service: &ServiceId) -> io::Result<(Vec<Instance>, Vec<io::Error>)> {

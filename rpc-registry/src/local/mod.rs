@@ -99,8 +99,9 @@ impl Local {
 }
 
 impl Registry for Local {
-    /// As specified by the trait; also returns `Unavailable` if the file cannot be written or the file system has no
-    /// locks.
+    /// As specified by the trait.
+    ///
+    /// Also returns `Unavailable` if the file cannot be written or the file system has no locks.
     fn register<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -151,7 +152,9 @@ impl fmt::Debug for Local {
     }
 }
 
-/// Returns the directory for the files of one service. `@` replaces the colon, which some file systems reject.
+/// Returns the directory for the files of one service.
+///
+/// `@` replaces the colon, which some file systems reject.
 fn service_directory(root: &Path, service: &ServiceId) -> Result<PathBuf, Error> {
     // A constant ServiceId is not validated at construction, and must not escape the directory.
     let service = ServiceId::new(service.name(), service.version())?;

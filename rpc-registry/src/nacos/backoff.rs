@@ -5,7 +5,9 @@ use std::time::Duration;
 /// The maximum delay between two attempts.
 const MAX: Duration = Duration::from_secs(8);
 
-/// Returns a random delay of 0.5 to 1 s after the first failure, doubled with each further one, up to 4 to 8 s.
+/// Returns a random delay.
+///
+/// It is 0.5 to 1 s after the first failure, doubled with each further one, up to 4 to 8 s.
 ///
 /// Half of the delay is random, so that clients that lost a registry at the same time do not reconnect at the same
 /// time.

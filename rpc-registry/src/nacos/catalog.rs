@@ -1,4 +1,4 @@
-//! [`Catalog`]: looks up over HTTP which instances exist, and which of them an operator has disabled.
+//! [`Catalog`]: looks up over HTTP whether instances exist, and whether an operator has disabled them.
 //!
 //! Over gRPC, Nacos hides a disabled instance like an instance that does not exist. Only the HTTP interface
 //! distinguishes them, and that interface differs between servers.
@@ -43,7 +43,9 @@ const MAX_CONCURRENT: usize = 8;
 /// The time that all servers together have to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The page size of the only requested page. It exceeds the number of instances of any service, and servers accept it.
+/// The page size of the only requested page.
+///
+/// It exceeds the number of instances of any service, and servers accept it.
 const PAGE_SIZE: &str = "100000";
 
 impl Catalog {
@@ -51,8 +53,9 @@ impl Catalog {
         Self { config, http, login }
     }
 
-    /// Queries one server after another, in random order, for the states of these instances. Omits instances that do
-    /// not exist.
+    /// Queries one server after another, in random order, for the states of these instances.
+    ///
+    /// Omits instances that do not exist.
     ///
     /// # Errors
     ///
@@ -177,7 +180,9 @@ impl Catalog {
 
 struct NoSuchPath;
 
-/// Reads whether one instance of r-nacos is enabled; `None` if it does not exist. The official servers omit `enabled`.
+/// Reads whether one instance of r-nacos is enabled; `None` if it does not exist.
+///
+/// The official servers omit `enabled`.
 fn read_instance(response: &Response) -> Result<Option<bool>, NoSuchPath> {
     #[derive(Deserialize)]
     struct Answer {

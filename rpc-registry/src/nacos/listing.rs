@@ -17,13 +17,17 @@ const WEIGHT: &str = "weight";
 /// The metadata key with the start time of an instance's process, in seconds since 1970.
 const STARTED: &str = "started";
 
-/// The metadata key for the protocol of an instance, which Dubbo and other frameworks use too, and the value for msnb.
+/// The metadata key for the protocol of an instance, and its value for msnb.
+///
+/// Dubbo and other frameworks use the same key.
 const PROTOCOL: (&str, &str) = ("protocol", "msnb");
 
 /// The cluster of instances without a cluster name.
 const DEFAULT_CLUSTER: &str = "DEFAULT";
 
-/// Converts `instance` for Nacos. The result is ephemeral, so that Nacos removes it when the connection closes.
+/// Converts `instance` for Nacos.
+///
+/// The result is ephemeral, so that Nacos removes it when the connection closes.
 ///
 /// # Errors
 ///
@@ -96,7 +100,9 @@ pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool 
     listed.iter().any(|listed| address(&listed.ip, listed.port) == Some(instance.address()) && same(listed))
 }
 
-/// Returns the address of an instance; `None` for a host name, which Nacos accepts as `ip` and msnb does not.
+/// Returns the address of an instance.
+///
+/// Returns `None` for a host name, which Nacos accepts as `ip` and msnb does not.
 pub(super) fn address(ip: &str, port: i32) -> Option<SocketAddr> {
     let ip: IpAddr = ip.parse().ok()?;
     let port = u16::try_from(port).ok().filter(|port| *port != 0)?;

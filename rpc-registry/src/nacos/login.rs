@@ -64,8 +64,9 @@ enum LoginAnswer {
     NotReady,
 }
 
-/// The paths of version 3 and of earlier versions. Version 3 has both, but answers every rejection on the earlier path
-/// with status 500.
+/// The paths of version 3 and of earlier versions.
+///
+/// Version 3 has both, but answers every rejection on the earlier path with status 500.
 const PATHS: [&str; 2] = ["/nacos/v3/auth/user/login", "/nacos/v1/auth/login"];
 
 /// The paths on which a ready server of version 3, or of an earlier version, answers with status 200.
@@ -74,14 +75,19 @@ const READINESS_PATHS: [&str; 2] = ["/nacos/v3/admin/core/state/readiness", "/na
 /// How long servers must reject a login until it counts as rejected.
 const STARTUP_GRACE: Duration = Duration::from_secs(8);
 
-/// The delay after a failed attempt. r-nacos accepts 100 attempts per minute from all clients of one user.
+/// The delay after a failed attempt.
+///
+/// r-nacos accepts 100 attempts per minute from all clients of one user.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// The minimum age for the renewal of a token: a server that rejects a newer token denies the operation itself.
+/// The minimum age for the renewal of a token.
+///
+/// A server that rejects a newer token denies the operation itself.
 const MIN_RENEWAL_AGE: Duration = Duration::from_secs(5);
 
-/// Texts with which r-nacos answers too frequent logins, and all logins before it has a leader; the status is that of a
-/// wrong password.
+/// The texts with which r-nacos answers too frequent logins, and all logins before it has a leader.
+///
+/// The status is that of a wrong password.
 const NOT_READY_TEXTS: [&str; 2] = ["LOGIN_LIMITE_ERROR", "unknown the raft leader"];
 
 impl Login {
@@ -95,7 +101,9 @@ impl Login {
         }
     }
 
-    /// Logs in for the first time. Returns `Ok` if no server answers within `wait`: the login is retried later.
+    /// Logs in for the first time.
+    ///
+    /// Returns `Ok` if no server answers within `wait`: the login is retried later.
     ///
     /// # Errors
     ///
@@ -121,8 +129,9 @@ impl Login {
         self.log_in_unless(|token, now| now < token.renew_at).await
     }
 
-    /// Logs in again after a server rejected the token, which it may have lost in a restart. Does nothing if another
-    /// caller has just renewed the token.
+    /// Logs in again after a server rejected the token, which it may have lost in a restart.
+    ///
+    /// Does nothing if another caller has just renewed the token.
     ///
     /// # Errors
     ///
@@ -182,7 +191,9 @@ impl Login {
         }
     }
 
-    /// Tries one server after another until one accepts. A rejection takes precedence over an unavailable server.
+    /// Tries one server after another until one accepts.
+    ///
+    /// A rejection takes precedence over an unavailable server.
     async fn try_servers(&self, credentials: &Credentials) -> Result<LoginAnswer, Error> {
         let mut result = Ok(LoginAnswer::NoSuchPath);
         for server in &self.config.servers {
@@ -311,8 +322,10 @@ impl AuthPlugin for ConnectionLogin {
 mod tests {
     use super::*;
 
-    /// Returns `true` for a token, `false` for a rejection, `None` for a missing path and `Aborted` for a server that
-    /// is not ready.
+    /// Returns the result of a response.
+    ///
+    /// It is `true` for a token, `false` for a rejection, `None` for a missing path and `Aborted` for a server that is
+    /// not ready.
     fn read(status: u16, text: &str) -> Result<Option<bool>, Code> {
         match read_answer(status, text) {
             Ok(LoginAnswer::Accepted { .. }) => Ok(Some(true)),

@@ -1,4 +1,4 @@
-//! [`MissingInstances`]: the instances that have left a list, and which of them an operator has disabled.
+//! [`MissingInstances`]: the instances that have left a list, and their states.
 //!
 //! No I/O: the caller passes in lists and states, and executes the returned queries.
 
@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::catalog::States;
 
-/// The maximum delay of the first query. Consumers choose it at random, so that they do not query at the same time.
+/// The maximum delay of the first query.
+///
+/// Consumers choose it at random, so that they do not query at the same time.
 pub(super) const MAX_QUERY_DELAY: Duration = Duration::from_secs(1);
 /// The time between two queries for an instance whose state is unknown.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -43,8 +45,10 @@ struct MissingInstance {
 }
 
 impl MissingInstances {
-    /// Handles a new list, sorted by address. Schedules a query for the instances that have left it: at `at`, or later
-    /// if the last query was sent shortly before.
+    /// Handles a new list, sorted by address.
+    ///
+    /// Schedules a query for the instances that have left it: at `at`, or later if the last query was sent shortly
+    /// before.
     pub(super) fn handle_list(&mut self, at: Instant, listed: Vec<Instance>) {
         let addresses: BTreeSet<_> = listed.iter().map(Instance::address).collect();
         self.missing.retain(|address, _| !addresses.contains(address));

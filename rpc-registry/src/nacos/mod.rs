@@ -80,7 +80,7 @@ impl Nacos {
     ///
     /// The URL is `nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=`, with
     /// percent-encoded values. The default port is 8848. The gRPC port is the port + 1000 unless `grpc_port` is given.
-    /// `cluster` is the Nacos cluster in which instances are registered, and the only one that is watched.
+    /// `cluster` is the Nacos cluster in which instances are registered; no other cluster is watched.
     ///
     /// The call waits up to 3 s for a login, and about 10 s while the servers reject it, because servers reject every
     /// user in the first seconds after their start. Connections are opened when they are needed.
@@ -114,7 +114,9 @@ impl Nacos {
         self.shared.unlisted_count()
     }
 
-    /// Returns the registration of this address, created on first use. Its task idles until the handle is dropped.
+    /// Returns the registration of this address, created on first use.
+    ///
+    /// Its task idles until the handle is dropped.
     fn registration(&self, address: SocketAddr) -> Registration {
         let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
         let create = || {
@@ -125,7 +127,9 @@ impl Nacos {
         registrations.entry(address).or_insert_with(create).clone()
     }
 
-    /// Rejects a loopback address if Nacos runs on another machine: each consumer would connect to its own machine.
+    /// Rejects a loopback address if Nacos runs on another machine.
+    ///
+    /// Each consumer would connect to its own machine.
     async fn check_reachable(&self, address: SocketAddr) -> Result<(), Error> {
         if !address.ip().is_loopback() {
             return Ok(());
@@ -141,8 +145,9 @@ impl Nacos {
 }
 
 impl Registry for Nacos {
-    /// As specified by the trait. Waits up to 4 s for the answer of Nacos; without an answer, retries continue in the
-    /// background.
+    /// As specified by the trait.
+    ///
+    /// Waits up to 4 s for the answer of Nacos; without an answer, retries continue in the background.
     ///
     /// Returns `InvalidArgument` for a loopback address if Nacos runs on another machine, and for metadata of more than
     /// 1024 characters in total, including the added entry `weight`.
@@ -211,8 +216,9 @@ pub(crate) fn parse_list(json: &[u8]) -> Option<Vec<Instance>> {
     serde_json::from_slice(json).ok().map(|listed| listing::from_nacos(listed, None))
 }
 
-/// Returns the local address of the route to `server`. Connecting a datagram socket selects it without sending a
-/// packet.
+/// Returns the local address of the route to `server`.
+///
+/// Connecting a datagram socket selects it without sending a packet.
 async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
@@ -220,5 +226,5 @@ async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// The maximum wait for a login, or for the resolution of host names, before the first request to Nacos.
+/// The maximum wait for a login, or for resolving host names, before the first request to Nacos.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(3);

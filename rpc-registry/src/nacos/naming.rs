@@ -1,4 +1,4 @@
-//! [`Naming`]: the SDK's naming service, with a time limit for every request and an error for every failure.
+//! [`Naming`]: the SDK's naming service, with time limits and errors.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,7 +22,9 @@ use crate::user_directory;
 
 /// The time limit of one request; the SDK itself waits forever while the server is unavailable.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// The time limit for the SDK to set up a connection. With a server that has just started it needs 4.5 s and a pause.
+/// The time limit for the SDK to set up a connection.
+///
+/// With a server that has just started it needs 4.5 s and a pause.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The service that each connection subscribes to. It has no providers.
 const STREAM_SERVICE: &str = "msnb.connection";
@@ -72,14 +74,14 @@ impl Naming {
             }
         };
         let naming = Self { service, config, login, _relay: Arc::new(relay) };
-        // Not fatal: the SDK retries by itself, and a rejected user gets an error from the next request.
+        // Not fatal: the SDK retries by itself, and a rejected user receives an error from the next request.
         if let Err(error) = naming.open_stream().await {
             tracing::debug!(%error, "cannot open the stream of a connection to Nacos yet");
         }
         Ok(naming)
     }
 
-    /// Makes the server send a message on the stream of this connection, by subscribing to a service without providers.
+    /// Subscribes to a service without providers, so that the server sends a message on the stream.
     ///
     /// An official server sends the headers of that stream with its first message, and has no message for a connection
     /// that only registers. The SDK detects the end of a stream at once if its headers have arrived, and otherwise only
@@ -91,7 +93,9 @@ impl Naming {
         self.request(subscribe).await.map(drop)
     }
 
-    /// Registers `instance`. After an error it may still be registered later, because the SDK retries by itself.
+    /// Registers `instance`.
+    ///
+    /// After an error it may still be registered later, because the SDK retries by itself.
     pub(super) async fn register(&self, service: &ServiceId, instance: &Instance) -> Result<(), Error> {
         let name = limits::service(service)?;
         let instance = listing::to_nacos(instance, self.config.cluster.as_deref())?;
@@ -105,15 +109,17 @@ impl Naming {
         self.request(|| self.service.deregister_instance(name.clone(), self.group(), instance.clone())).await
     }
 
-    /// Returns the current list of the server. Bypasses the SDK's cache, which returns an empty list after a failed
-    /// request.
+    /// Returns the current list of the server.
+    ///
+    /// Bypasses the SDK's cache, which returns an empty list after a failed request.
     pub(super) async fn list(&self, service: &ServiceId) -> Result<Vec<ServiceInstance>, Error> {
         let name = limits::service(service)?;
         self.request(|| self.service.get_all_instances(name.clone(), self.group(), self.clusters(), false)).await
     }
 
-    /// Subscribes `listener` to changes of the list. The SDK does not report whether the server accepted the
-    /// subscription.
+    /// Subscribes `listener` to changes of the list.
+    ///
+    /// The SDK does not report whether the server accepted the subscription.
     pub(super) async fn subscribe(
         &self,
         service: &ServiceId,
@@ -205,8 +211,9 @@ fn properties(config: &Config, relay: &Relay) -> ClientProps {
         .cache_dir(cache_directory())
 }
 
-/// Returns the directory for the SDK's files: in this user's directory or, if that is not private, under an
-/// unpredictable name.
+/// Returns the directory for the SDK's files.
+///
+/// It is in this user's directory or, if that is not private, under an unpredictable name.
 fn cache_directory() -> PathBuf {
     let private = user_directory::path();
     match user_directory::create(&private).and_then(|()| user_directory::check_private(&private)) {

@@ -28,7 +28,9 @@ pub(super) struct Shared {
     login: Arc<Login>,
     /// The connection of all watches.
     consumer: OnceCell<Naming>,
-    /// Connections of addresses that are no longer registered, kept for reuse. At most one for each such address.
+    /// Connections of addresses that are no longer registered, kept for reuse.
+    ///
+    /// At most one for each such address.
     idle: Mutex<Vec<Naming>>,
     unlisted: AtomicU64,
 }

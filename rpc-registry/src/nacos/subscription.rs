@@ -26,8 +26,9 @@ use crate::{
 /// The time between two reads of the list without a push, in case a push was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Forwards the SDK's change notifications. It does nothing else, because a blocking listener would stall the whole
-/// SDK.
+/// Forwards the SDK's change notifications.
+///
+/// It does nothing else, because a blocking listener would stall the whole SDK.
 ///
 /// The list in the push is ignored. The SDK delivers each push in a separate task, so two pushes may arrive in the
 /// wrong order, and they carry no version. The list that is read after the last push is the newest.
@@ -74,8 +75,9 @@ struct Subscription {
     service: ServiceId,
     publisher: Arc<Publisher>,
     changed: Arc<Notify>,
-    /// One listener for the whole watch: the SDK identifies a listener by its address, so subscribing again does not
-    /// add a second one.
+    /// The listener of the whole watch.
+    ///
+    /// The SDK identifies a listener by its address, so subscribing again does not add a second one.
     listener: Arc<dyn NamingEventListener>,
     shared: Arc<Shared>,
 }
@@ -131,8 +133,10 @@ impl Subscription {
         }
     }
 
-    /// Reads the list and publishes it even if it is empty or has shrunk: only the client's channels detect which
-    /// providers are alive. Disabled instances stay in the list as disabled. After an error, nothing is published.
+    /// Reads the list and publishes it.
+    ///
+    /// An empty list or a shorter one is published too: only the client's channels detect which providers are alive.
+    /// Disabled instances remain in the list as disabled. After an error, nothing is published.
     async fn refresh(
         &self,
         naming: &Naming,

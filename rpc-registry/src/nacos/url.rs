@@ -17,7 +17,9 @@ pub(super) struct Config {
     /// Empty for the public namespace.
     pub(super) namespace: String,
     pub(super) group: String,
-    /// The cluster to register in and to watch. By default, registers in the default cluster and watches all clusters.
+    /// The cluster to register in and to watch.
+    ///
+    /// By default, registers in the default cluster and watches all clusters.
     pub(super) cluster: Option<String>,
     pub(super) credentials: Option<Credentials>,
 }

@@ -74,7 +74,8 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// `Unimplemented` for an unknown service or method, with the route; `InvalidArgument` for a route that is not UTF-8.
+    /// `Unimplemented` for an unknown service or method, with the route; `InvalidArgument` for a route that is not
+    /// UTF-8.
     pub(crate) fn find(&self, route: &Route) -> Result<&Target, Status> {
         self.routes.get(route.as_bytes()).ok_or_else(|| self.unknown(route))
     }

@@ -95,7 +95,8 @@ impl RunningCalls {
         let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial });
         state.next_deadline = state.next_deadline.into_iter().chain(context.deadline()).min();
         if state.by_id.insert(id, RunningCall { serial, context, sink, handler }).is_some() {
-            // `check` rejects the id of an unanswered call, so the replaced call is answered and its task is about to end.
+            // `check` rejects the id of an unanswered call, so the replaced call is answered and its task is about to
+            // end.
             state.detached += 1;
         }
         started

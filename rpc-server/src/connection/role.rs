@@ -109,7 +109,7 @@ impl Role for Connection {
     }
 }
 
-/// The least time between two searches for overdue calls.
+/// The minimum time between two searches for overdue calls.
 const OVERDUE_SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a connection must receive nothing after GOAWAY before this side closes it.
 const GOAWAY_QUIET_TIME: Duration = Duration::from_secs(1);

@@ -105,8 +105,8 @@ impl ServerBuilder {
     /// Sets the store in which all servers of a cluster share the answers of once calls.
     ///
     /// Every server of a service with a `#[rpc(once = "cluster")]` method needs the same store. A server without a
-    /// store remembers only its own answers, and rejects a retry with `Aborted` when another server may have executed
-    /// the call.
+    /// store has only its own answers, and rejects a retry with `Aborted` when another server may have executed the
+    /// call.
     pub fn once_store(mut self, store: impl OnceStore) -> Self {
         self.once_store = Some(Arc::new(store));
         self

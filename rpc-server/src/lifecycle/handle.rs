@@ -45,7 +45,7 @@ pub struct ServerCounts {
     ///
     /// Each connection adds its bytes when it is active, at most every 100 ms.
     pub bytes_read: u64,
-    /// Bytes written, as exact as `bytes_read`.
+    /// Bytes written, with the same delay as `bytes_read`.
     pub bytes_written: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The life of a server: it is built, bound, registered, serves, drains and ends.
+//! The lifecycle of a server: building, binding, registration, serving, drain and end.
 //!
 //! | topic | module |
 //! |---|---|

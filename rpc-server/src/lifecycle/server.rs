@@ -53,8 +53,8 @@ impl Server {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes all connections at once and does not deregister: the registry removes the entry when it
-    /// expires.
+    /// Dropping the future closes all connections at once and does not deregister: the registry removes the entry when
+    /// it expires.
     pub async fn run_until<F: Future>(self, shutdown: F) -> Result<(), Error> {
         let Self { listener, handshake, shared, registration, address, .. } = self;
         // Handlers of one-way calls outlive their connections. They must not outlive this future.

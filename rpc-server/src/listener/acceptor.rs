@@ -238,5 +238,7 @@ fn write_goaway(mut io: Box<dyn Io>, message: &'static str) {
 
 /// The pause of the accept loop when the system lacks file descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-/// The least time between two warnings of a server about rejected or failed connections.
+/// The minimum time between two warnings of a server about rejected or failed connections.
+///
+/// The counters of the server contain all of them.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);

@@ -127,7 +127,7 @@ impl TokenExchange<'_> {
                         Status::new(Code::Unauthenticated, "the connection must prove a token before it calls");
                     self.send(&response(frame.header, status)).await?;
                 }
-                // Pings get no pong, because a pong proves to a client that the server serves its calls.
+                // Pings receive no pong, because a pong proves to a client that the server serves its calls.
                 _ => {}
             }
         }
@@ -196,7 +196,7 @@ impl fmt::Display for HandshakeError {
 
 /// The longest frame of a peer during the handshake, in bytes, header included.
 const MAX_HANDSHAKE_FRAME: u32 = 4 << 10;
-/// The most frames of a peer during the handshake.
+/// The maximum number of frames of a peer during the handshake.
 const MAX_HANDSHAKE_FRAMES: usize = 16;
 /// How long a rejected peer may take to read the reason.
 const LINGER: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The tests that docs/SECURITY.md names for each bad frame of the protocol and for each bound exist.
+//! The tests that docs/SECURITY.md names for each bad frame of the protocol and for each limit exist.
 
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
@@ -30,7 +30,7 @@ fn security_lists_every_bad_frame() {
 #[test]
 fn security_names_existing_tests() {
     let mut named = 0;
-    for heading in ["Encryption and identity", "Bad frames", "Bounds"] {
+    for heading in ["Encryption and identity", "Bad frames", "Limits"] {
         let section = section("docs/SECURITY.md", heading);
         // Only the last table of a section names tests.
         for (subject, tests) in rows(section.rsplit("\n|---").next().unwrap()) {
@@ -49,7 +49,7 @@ fn security_names_existing_tests() {
 
 #[test]
 fn security_lists_every_number_of_the_configs() {
-    let bounds = section("docs/SECURITY.md", "Bounds");
+    let limits = section("docs/SECURITY.md", "Limits");
     let choices = ["codec", "compression", "balance", "wait_for_ready", "cache_directory", "seed"];
     for (file, config) in [
         ("rpc-server/src/config.rs", "ServerConfig"),
@@ -63,7 +63,7 @@ fn security_lists_every_number_of_the_configs() {
             fields.filter_map(|line| Some(line.strip_prefix("    pub ")?.split_once(':')?.0)).collect();
         assert!(fields.len() >= 4, "{config} has {fields:?}");
         for field in fields.into_iter().filter(|field| *field != "transport" && !choices.contains(field)) {
-            assert!(bounds.contains(&format!("(`{field}`")) || bounds.contains(&format!("`{field}`)")), "{field}");
+            assert!(limits.contains(&format!("(`{field}`")) || limits.contains(&format!("`{field}`)")), "{field}");
         }
     }
 }

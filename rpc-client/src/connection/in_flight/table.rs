@@ -36,7 +36,7 @@ pub(crate) struct InFlightTable {
 struct Slot {
     generation: u32,
     deadline: Instant,
-    /// When the caller wants to learn that there is no answer yet.
+    /// The hedge time: when to wake the caller if there is no answer yet.
     hedge_at: Option<Instant>,
     /// Whether that time has passed and the caller has not polled since.
     hedge_due: bool,

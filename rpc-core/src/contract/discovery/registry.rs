@@ -1,5 +1,6 @@
-//! The interfaces of a registry: [`Registry`] for providers, [`Discovery`] for consumers. The crate `rpc-registry`
-//! implements them.
+//! The interfaces of a registry: [`Registry`] for providers, [`Discovery`] for consumers.
+//!
+//! The crate `rpc-registry` implements them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -1,5 +1,6 @@
-//! The compression algorithms that this build supports. Each decompresses at most `limit` bytes and one more, which
-//! shows that the payload exceeds the limit.
+//! The compression algorithms that this build supports.
+//!
+//! Each decompresses at most `limit` bytes and one more, which shows that the payload exceeds the limit.
 
 use std::io;
 

@@ -95,7 +95,7 @@ impl Codec {
 
     /// Decodes a value from all of `bytes`.
     ///
-    /// The length of the input bounds time and memory, whatever its content: see [`MAX_DEPTH`](Self::MAX_DEPTH) and
+    /// The length of the input limits time and memory, whatever its content: see [`MAX_DEPTH`](Self::MAX_DEPTH) and
     /// [`FREE_ELEMENTS`](Self::FREE_ELEMENTS).
     ///
     /// # Errors

@@ -1,7 +1,8 @@
-//! Zero-copy transfer of long [`Bytes`]: from the arguments to the socket, and from the received payload to the
-//! handler.
+//! Zero-copy transfer of long [`Bytes`].
 //!
-//! Parameters and results of type `Bytes` are transferred this way. For a field of a struct, add
+//! A sender transfers them from the arguments to the socket, a receiver from the payload to the handler.
+//!
+//! Parameters and results of type `Bytes` are transferred in this way. For a field of a struct, add
 //! `#[serde(with = "rpc_core::uncopied")]`, which does not change the wire format:
 //!
 //! ```

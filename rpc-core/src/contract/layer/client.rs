@@ -1,4 +1,4 @@
-//! [`ClientLayer`]: middleware between a program and its client; [`Layered`]: a caller with such layers.
+//! [`ClientLayer`]: middleware of a client; [`Layered`]: a caller with such layers.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! [`ServerLayer`]: middleware between a server and its handlers; [`LayeredService`]: a service with such layers.
+//! [`ServerLayer`]: middleware of a server; [`LayeredService`]: a service with such layers.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, S
 /// # Cancel safety
 ///
 /// The future of a layer is dropped at its `next.run().await` when the caller cancels, the connection ends or the
-/// deadline passes. Code that must execute at the end of every call belongs into the `Drop` of a value created before
+/// deadline passes. Code that must execute at the end of every call belongs in the `Drop` of a value created before
 /// `run`, where [`Context::outcome`] returns the code of the call.
 ///
 /// # Examples
@@ -132,7 +132,7 @@ impl ServerNext<'_> {
         Served(arrival.context.outcome().unwrap_or(Code::Cancelled))
     }
 
-    /// Rejects the call without running the handler.
+    /// Rejects the call without executing the handler.
     ///
     /// A client that receives `Unavailable` may call another server.
     pub fn reject(self, status: Status) -> Served {
@@ -141,7 +141,7 @@ impl ServerNext<'_> {
         served
     }
 
-    /// Rejects the call without running the handler, and states when the caller may retry.
+    /// Rejects the call without executing the handler, and states when the caller may retry.
     ///
     /// A client that receives `ResourceExhausted` with a retry-after sends this server no calls for that time, at most
     /// one minute, and calls another.

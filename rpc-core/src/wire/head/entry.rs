@@ -81,7 +81,7 @@ pub(super) fn millis(value: &[u8], name: &str) -> Result<Duration, Status> {
 
 /// Returns a time in milliseconds, rounded up and at most `u32::MAX`, which is 49 days.
 ///
-/// Rounding up ensures that a callee never gives up before its caller.
+/// Rounding up ensures that a callee's deadline is never earlier than its caller's.
 pub(super) fn wire_millis(time: Duration) -> u32 {
     let millis = time.as_secs().saturating_mul(1_000).saturating_add(time.subsec_nanos().div_ceil(1_000_000).into());
     millis.try_into().unwrap_or(u32::MAX)
@@ -92,7 +92,7 @@ pub(super) fn write_all(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.put_u16(0);
     write(out);
-    // The MAX_LEN of route, metadata and message bound the sum far below 64 KiB.
+    // The limits of route, metadata and message keep the sum far below 64 KiB.
     let length = (out.len() - start - 2) as u16;
     out[start..start + 2].copy_from_slice(&length.to_be_bytes());
 }

@@ -1,4 +1,6 @@
-//! The tags of head entries. A receiver skips an unknown even tag, and fails the call for an unknown odd one.
+//! The tags of head entries.
+//!
+//! A receiver skips an unknown even tag, and fails the call for an unknown odd one.
 
 pub(super) const ROUTE: u8 = 1;
 pub(super) const TIMEOUT: u8 = 2;

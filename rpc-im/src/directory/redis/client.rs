@@ -27,8 +27,8 @@ use crate::{
 
 /// The directory's commands to a Redis server, over one connection.
 ///
-/// When the server does not answer in time, all commands fail immediately until [`acquire_lease`](Self::acquire_lease) succeeds, which
-/// alone connects.
+/// When the server does not answer in time, all commands fail immediately until [`acquire_lease`](Self::acquire_lease)
+/// succeeds, which alone connects.
 pub(super) struct RedisClient {
     client: Client,
     link: Mutex<Link>,

@@ -52,13 +52,13 @@ impl NodeLease {
     ///
     /// The lease lasts `times.1` and is renewed at the interval `times.0`.
     ///
-    /// An id is free if no node holds its lease, or an earlier epoch of this node does, at the same address. A wanted id that is held is
-    /// retried for the time of one lease.
+    /// An id is free if no node holds its lease, or an earlier epoch of this node does, at the same address. A wanted
+    /// id that is held is retried for the time of one lease.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if another node holds the wanted id or all ids are held, `Unavailable` if Redis does not answer within 10 s,
-    /// `InvalidArgument` for an invalid URL.
+    /// `AlreadyExists` if another node holds the wanted id or all ids are held, `Unavailable` if Redis does not answer
+    /// within 10 s, `InvalidArgument` for an invalid URL.
     pub(crate) async fn acquire(
         url: &RedisUrl,
         (wanted, likely): (Option<NodeId>, NodeKey),
@@ -120,7 +120,7 @@ impl NodeLease {
         &self.client
     }
 
-    /// Whether no other node can have acquired the id.
+    /// Returns whether no other node can have acquired the id.
     pub(super) fn is_held(&self) -> bool {
         self.state().held_until.is_some_and(|until| Instant::now() < until)
     }

@@ -14,7 +14,7 @@ use crate::identity::{NodeId, NodeKey};
 /// The leases of all nodes, cached for [`MAX_AGE`], so that not every lookup reads them.
 pub(super) struct LeaseCache {
     client: Arc<RedisClient>,
-    /// Bounded by the number of node ids.
+    /// The number of node ids limits the size.
     cached: Mutex<HashMap<NodeId, CachedLease>>,
 }
 
@@ -45,7 +45,8 @@ impl LeaseCache {
 
     /// Returns the states of these nodes' leases.
     ///
-    /// The caller has read the nodes' entries before: a node without an active lease wrote them before its lease was read.
+    /// The caller has read the nodes' entries before: a node without an active lease wrote them before its lease was
+    /// read.
     pub(super) async fn statuses(
         &self,
         nodes: impl Iterator<Item = NodeKey>,
@@ -66,7 +67,7 @@ impl LeaseCache {
         Ok(nodes.iter().map(|node| (*node, status(node))).collect())
     }
 
-    /// Whether all of these nodes hold their leases and have all their sessions in the directory.
+    /// Returns whether all of these nodes hold their leases and have all their sessions in the directory.
     pub(super) async fn are_complete(&self, nodes: &BTreeSet<NodeKey>) -> Result<bool, RedisUnavailable> {
         let started = Instant::now();
         self.refresh(nodes, |cached, _| cached.is_old(started)).await?;

@@ -6,9 +6,9 @@
 //! | `im:user:<id>` | device → node, epoch, session and platform | a day after the last login; a node registers its sessions again every five minutes |
 //! | `im:room:<channel>` | side → the same | the same |
 //!
-//! An entry is valid while its node holds its lease in that epoch. A node that could not renew its lease rejects logins until it has
-//! acquired the lease again. Then it registers all its sessions again, and those that have lost to others in the meantime end. Each
-//! script and command has one key.
+//! An entry is valid while its node holds its lease in that epoch. A node that could not renew its lease rejects logins
+//! until it has acquired the lease again. Then it registers all its sessions again, and those that have lost to others
+//! in the meantime end. Each script and command has one key.
 
 mod client;
 mod fields;
@@ -110,7 +110,8 @@ impl RedisDirectory {
             }
             .map_err(RegisterError::Rejected)?;
             let mut after = sessions.into_entries();
-            // A node with a lapsed lease may return: its sessions stay, except those that this session excludes, which end then.
+            // A node with a lapsed lease may return: its sessions stay, except those that this session excludes, which
+            // end then.
             for lapsed in entries.iter().filter(|entry| has_status(LeaseStatus::Lapsed, entry)).cloned() {
                 let list = if excludes(policy.scope, &lapsed, entry) { &mut replaced } else { &mut after };
                 list.push(lapsed);
@@ -220,7 +221,7 @@ impl RedisDirectory {
         }
     }
 
-    /// Whether the directory has all sessions of all nodes in the view.
+    /// Returns whether the directory has all sessions of all nodes in the view.
     async fn is_complete(&self) -> Result<bool, RedisUnavailable> {
         if !self.lease.is_held() {
             return Ok(false);

@@ -1,9 +1,11 @@
-//! [`Action`], [`Outcome`] and [`Event`]: the input and output of [`DesiredState`](super::desired::DesiredState).
+//! [`Action`], [`Outcome`] and [`Event`]: the input and output of the desired state.
 
 use rpc_core::{Error, Instance, RegisterOutcome};
 use tokio::sync::oneshot;
 
-/// Sends the outcome of a request to the caller. The outcome of a deregistration is always `Confirmed` or an error.
+/// Sends the outcome of a request to the caller.
+///
+/// The outcome of a deregistration is always `Confirmed` or an error.
 pub(super) type Reply = oneshot::Sender<Result<RegisterOutcome, Error>>;
 
 /// A request to Nacos for one service.
@@ -15,8 +17,9 @@ pub(super) enum Action {
     Deregister,
     /// Check whether the address is listed.
     CheckListed,
-    /// Check whether this instance is still listed. Another instance at the same address belongs to a later process and
-    /// must stay.
+    /// Check whether this instance is still listed.
+    ///
+    /// Another instance at the same address belongs to a later process and must not be removed.
     CheckRemoved(Instance),
 }
 
@@ -32,11 +35,15 @@ pub(super) enum Outcome {
 /// A change of a service's state that the driver logs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Event {
-    /// Nacos confirmed a pending registration. `pending` other services of this address are still unconfirmed.
+    /// Nacos confirmed a pending registration.
+    ///
+    /// `pending` other services of this address are still unconfirmed.
     Registered { pending: usize },
     /// The instance is not listed and will be registered again.
     Lost,
-    /// The instance is still not listed after another confirmed registration: an operator may have disabled it.
+    /// The instance is still not listed after another confirmed registration.
+    ///
+    /// An operator may have disabled it.
     Disabled,
     /// The instance is listed again after [`Disabled`](Self::Disabled).
     ListedAgain,

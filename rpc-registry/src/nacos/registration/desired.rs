@@ -1,5 +1,6 @@
-//! [`DesiredState`]: the services for which one address should be listed, and the next requests to Nacos. No I/O: the
-//! driver passes in the time and the outcomes, and executes the returned actions.
+//! [`DesiredState`]: the services for which one address should be listed, and the next requests.
+//!
+//! No I/O: the driver passes in the time and the outcomes, and executes the returned actions.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,9 @@ use super::{
 #[derive(Default)]
 pub(super) struct DesiredState {
     services: BTreeMap<ServiceId, ServiceState>,
-    /// The last request failed. The next success means a new connection, after which every service is checked.
+    /// The last request failed.
+    ///
+    /// The next success means a new connection, after which every service is checked.
     outage: bool,
     last_check: Option<Instant>,
 }
@@ -48,7 +51,9 @@ impl DesiredState {
         self.services.is_empty()
     }
 
-    /// Returns whether every service is to be removed and its deregistration was sent; the checks may be outstanding.
+    /// Returns whether every service is to be removed and its deregistration was sent.
+    ///
+    /// The checks may be outstanding.
     pub(super) fn is_removal_sent(&self) -> bool {
         self.services.values().all(ServiceState::is_removal_sent)
     }
@@ -193,8 +198,9 @@ mod tests {
         assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
     }
 
-    /// Completes the next check with `weight`, and a registration that follows it. Returns the time and the event of
-    /// the check, and whether a registration followed.
+    /// Completes the next check with `weight`, and a registration that follows it.
+    ///
+    /// Returns the time and the event of the check, and whether a registration followed.
     fn check(desired: &mut DesiredState, weight: Option<f64>) -> (Instant, Option<Event>, bool) {
         let due = desired.next_due().unwrap();
         let (service, action) = desired.poll_action(due).unwrap();

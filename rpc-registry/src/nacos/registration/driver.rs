@@ -18,7 +18,9 @@ use crate::{
     throttle::Throttle,
 };
 
-/// A request of a caller to register the address for a service, or to deregister it if `instance` is `None`.
+/// A request of a caller to register the address for a service.
+///
+/// Without an `instance`, it is a request to deregister the address.
 pub(super) struct Request {
     pub(super) service: ServiceId,
     pub(super) instance: Option<Instance>,

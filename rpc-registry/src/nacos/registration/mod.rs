@@ -63,5 +63,7 @@ impl Registration {
 /// The maximum number of queued requests; callers wait while the queue is full.
 const QUEUE_CAPACITY: usize = 64;
 
-/// How long a caller waits for Nacos. Longer than one request, so that the caller receives the error of a request.
+/// How long a caller waits for Nacos.
+///
+/// Longer than one request, so that the caller receives the error of a request.
 const CALLER_TIMEOUT: Duration = naming::REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));

@@ -126,7 +126,9 @@ impl ServiceState {
         }
     }
 
-    /// Handles the outcome of the request in flight. Returns `None` for the state if nothing remains to be done.
+    /// Handles the outcome of the request in flight.
+    ///
+    /// Returns `None` for the state if nothing remains to be done.
     pub(super) fn handle_outcome(mut self, now: Instant, outcome: Outcome) -> (Option<Self>, Option<Event>) {
         if std::mem::take(&mut self.changed) {
             // `step` already sends the new target.
@@ -226,11 +228,11 @@ fn answer(reply: Option<Reply>, outcome: Result<RegisterOutcome, Error>) -> bool
 
 /// The time between two checks of one service.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// The time between two checks of an address, which rotate over its services: the loss of all services is detected
-/// after this time.
+/// The time between two checks of an address, which rotate over its services.
+///
+/// The loss of all services is detected after this time.
 pub(super) const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
-/// The number of consecutive checks without a registered instance after which an operator is assumed to have disabled
-/// it.
+/// The number of consecutive checks without a registered instance that counts as a disabled instance.
 const DISABLED_AFTER_CHECKS: u32 = 2;
 /// The maximum number of checks between two attempts to register such an instance again.
 const MAX_CHECKS_PER_ATTEMPT: u32 = 8;

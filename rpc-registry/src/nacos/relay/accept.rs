@@ -15,7 +15,9 @@ use super::{
 };
 use crate::address::HostPort;
 
-/// The two listeners of a relay, with its connections. Dropping it aborts their tasks and closes their sockets.
+/// The two listeners of a relay, with its connections.
+///
+/// Dropping it aborts their tasks and closes their sockets.
 pub(super) struct Acceptor {
     listeners: [TcpListener; 2],
     servers: Arc<[HostPort]>,
@@ -96,8 +98,9 @@ async fn is_http2(client: &TcpStream) -> bool {
     timeout(PREFACE_TIMEOUT, preface).await.unwrap_or(false)
 }
 
-/// The maximum number of connections: the forwarded one and those that are being closed or held. Others wait in the
-/// listeners' backlogs.
+/// The maximum number of connections: the forwarded one and those that are being closed or held.
+///
+/// Others wait in the listeners' backlogs.
 const MAX_CONNECTIONS: usize = 8;
 /// The first bytes of every HTTP/2 connection.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -105,6 +108,8 @@ pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// How long a held connection stays without an answer. Once the SDK has set up a connection it gives it up if three
-/// health checks fail, and makes them only after 5 s in which no call has ended, every 5 s.
+/// How long a held connection stays without an answer.
+///
+/// Once the SDK has set up a connection, it abandons the connection if three health checks fail. It makes the checks
+/// every 5 s, and only after 5 s in which no call has ended.
 const HOLD_TIME: Duration = Duration::from_secs(12);

@@ -13,7 +13,9 @@ pub(super) enum Decision {
     Hold,
 }
 
-/// Decides by the local port: the SDK changes the port with each new connection, tonic reconnects to the same port.
+/// Decides by the local port.
+///
+/// The SDK changes the port with each new connection, and tonic reconnects to the same port.
 #[derive(Default)]
 pub(super) struct Gate {
     /// The port of the last forwarded connection.
@@ -34,8 +36,9 @@ impl Gate {
     }
 }
 
-/// How long reconnects of tonic are closed at once, from the first of them on. While the SDK sets up a connection it
-/// waits for each failure, and begins anew after five of them, 4.5 s.
+/// How long reconnects of tonic are closed at once, from the first of them on.
+///
+/// While the SDK sets up a connection it waits for each failure, and starts again after five of them, 4.5 s.
 const CLOSE_PERIOD: Duration = Duration::from_secs(6);
 
 #[cfg(test)]

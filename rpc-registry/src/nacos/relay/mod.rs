@@ -40,8 +40,9 @@ use self::accept::Acceptor;
 use super::url::GRPC_PORT_OFFSET;
 use crate::address::HostPort;
 
-/// Two listeners on free loopback ports that forward the connections of one `NamingService`. Dropping the handle ends
-/// them.
+/// Two listeners on free loopback ports that forward the connections of one `NamingService`.
+///
+/// Dropping the handle ends them.
 pub(super) struct Relay {
     ports: [u16; 2],
     ended: CancellationToken,
@@ -66,7 +67,9 @@ impl Relay {
         Ok(Self { ports, ended: stop.clone(), _stop_on_drop: stop.drop_guard() })
     }
 
-    /// Returns a token that is cancelled once the relay has ended. Another program may listen on its ports then.
+    /// Returns a token that is cancelled once the relay has ended.
+    ///
+    /// Another program may listen on its ports then.
     pub(super) fn ended(&self) -> CancellationToken {
         self.ended.clone()
     }

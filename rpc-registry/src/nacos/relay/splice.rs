@@ -31,8 +31,9 @@ pub(super) async fn run(mut client: TcpStream, servers: Arc<[HostPort]>) {
     }
 }
 
-/// Connects to one of the servers and retries without a time limit. Returns `None` once the client has closed its
-/// connection.
+/// Connects to one of the servers and retries without a time limit.
+///
+/// Returns `None` once the client has closed its connection.
 async fn dial(client: &TcpStream, servers: &[HostPort]) -> Option<TcpStream> {
     let mut order: Vec<_> = servers.iter().collect();
     order.shuffle(&mut rand::rng());
@@ -86,8 +87,9 @@ async fn forward(
     }
 }
 
-/// Disables the delay of the next acknowledgement. The kernel resets this option by itself, so it is set before each
-/// read.
+/// Disables the delay of the next acknowledgement.
+///
+/// The kernel resets this option by itself, so it is set before each read.
 #[cfg(target_os = "linux")]
 fn enable_quick_ack(stream: &TcpStream) -> io::Result<()> {
     stream.set_quickack(true)
@@ -102,12 +104,15 @@ fn enable_quick_ack(_: &TcpStream) -> io::Result<()> {
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The delay after no server has accepted a connection.
 pub(super) const DIAL_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// How long a new connection is observed for an early close: proxies accept connections for a stopped server and then
-/// close them.
+/// How long a new connection is observed for an early close.
+///
+/// Proxies accept connections for a stopped server and then close them.
 const EARLY_CLOSE_PERIOD: Duration = Duration::from_millis(500);
 /// The time one of several servers has to send its first bytes.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time a single server has to send its first bytes; it is longer because there is no other server to try.
+/// The time a single server has to send its first bytes.
+///
+/// It is longer because there is no other server to try.
 const SINGLE_SERVER_FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
 /// The length of the buffer for each direction of a connection, in bytes.
 const BUFFER_LEN: usize = 8 * 1024;

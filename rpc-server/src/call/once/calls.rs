@@ -57,7 +57,7 @@ impl OnceCalls {
     /// Admits a request.
     ///
     /// `is_retry` marks a request whose call an earlier attempt may have executed. Without a store, the server rejects
-    /// it unless it knows the key.
+    /// it unless it has a record of the key.
     ///
     /// # Errors
     ///
@@ -92,8 +92,8 @@ impl OnceCalls {
             return Ok(OnceAdmission::Joined);
         }
         if is_retry && self.store.is_none() {
-            // The server was started, or forgot the key, after the first attempt may have arrived.
-            let message = "this server does not know whether an earlier attempt of the once call was executed";
+            // The server was started, or discarded the key, after the first attempt may have arrived.
+            let message = "this server has no record of whether an earlier attempt of the once call executed";
             return Err((waiter, Status::new(Code::Aborted, message).into()));
         }
         if state.calls.len() >= MAX_CALLS && !state.forget_oldest() {
@@ -123,7 +123,7 @@ impl OnceCalls {
         }
     }
 
-    /// Forgets an admitted call that was not executed, and rejects its waiters.
+    /// Removes an admitted call that was not executed, and rejects its waiters.
     ///
     /// A retry may then execute it.
     pub(crate) fn release(&self, key: [u8; 16], rejection: &Rejection) {
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// Forgets the oldest answer. Returns `false` when no call is answered.
+    /// Discards the oldest answer. Returns `false` when no call is answered.
     fn forget_oldest(&mut self) -> bool {
         let Some((key, _)) = self.answered.pop_front() else { return false };
         if let Some(OnceCall { progress: Progress::Answered(answer), .. }) = self.calls.remove(&key) {
@@ -155,11 +155,11 @@ impl State {
     }
 }
 
-/// The most calls that a server remembers at a time.
+/// The maximum number of calls in the table.
 const MAX_CALLS: usize = 100_000;
-/// The most bytes of stored answers, in total.
+/// The maximum size of all stored answers together, in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// The most requests that wait for the answer of one call.
+/// The maximum number of requests that wait for the answer of one call.
 const MAX_WAITERS: usize = 16;
 /// The retry-after of a request that `MAX_CALLS` rejects.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -265,13 +265,13 @@ mod tests {
         for number in 0..MAX_CALLS {
             assert!(matches!(admit(number), Ok(OnceAdmission::Execute)));
         }
-        // All of them run, so none may be forgotten.
+        // All of them run, so none may be discarded.
         let Err((_, rejection)) = admit(MAX_CALLS) else { panic!("expected a rejection") };
         assert_eq!((rejection.status.code(), rejection.retry_after), (Code::ResourceExhausted, Some(RETRY_AFTER)));
         calls.answer(key(7), answer(), now);
         assert!(matches!(admit(MAX_CALLS), Ok(OnceAdmission::Execute)));
         assert_eq!(calls.lock().calls.len(), MAX_CALLS);
-        assert!(!calls.lock().calls.contains_key(&key(7)), "the oldest answer is forgotten");
+        assert!(!calls.lock().calls.contains_key(&key(7)), "the oldest answer is discarded");
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
             calls.lock().calls.len()
         };
         assert_eq!((0..4).map(|number| keep(number, &large)).last(), Some(4));
-        assert_eq!(keep(4, &answer()), 4, "the oldest answer is forgotten");
+        assert_eq!(keep(4, &answer()), 4, "the oldest answer is discarded");
         assert!(!calls.lock().calls.contains_key(&key(0)));
     }
 }

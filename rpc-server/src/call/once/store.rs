@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 /// Stores the answers of `#[rpc(once = "cluster")]` calls for all servers of a cluster.
 ///
-/// It is usually a database table whose primary key is the key of the call. Each server remembers its own answers as
-/// well, so it claims a key only for the first request that it receives with this key, and again while another server
+/// It is usually a database table whose primary key is the key of the call. Each server keeps its own answers as well,
+/// so it claims a key only for the first request that it receives with this key, and again while another server
 /// executes the call.
 pub trait OnceStore: Send + Sync + 'static {
     /// Claims a key for this server, atomically.
