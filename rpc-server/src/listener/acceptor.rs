@@ -127,13 +127,13 @@ impl Acceptor {
         if self.open.len() >= config.max_connections {
             return Err("connection limit reached (ServerConfig::max_connections)");
         }
-        if self.from_ip(ip) >= config.max_connections_per_ip {
+        if self.open_from(ip) >= config.max_connections_per_ip {
             return Err("connection limit of this address reached (ServerConfig::max_connections_per_ip)");
         }
         Ok(())
     }
 
-    fn from_ip(&self, ip: Option<IpAddr>) -> usize {
+    fn open_from(&self, ip: Option<IpAddr>) -> usize {
         self.per_ip.get(&ip).copied().unwrap_or(0)
     }
 
@@ -144,7 +144,7 @@ impl Acceptor {
     fn reject(&mut self, io: Box<dyn Io>, ip: Option<IpAddr>, limit: &'static str) {
         Counters::count(&self.shared.counters.connections_rejected);
         if self.may_warn() {
-            let (open, from_ip) = (self.open.len(), self.from_ip(ip));
+            let (open, from_ip) = (self.open.len(), self.open_from(ip));
             warn!(?ip, open, from_ip, limit, "rejecting connections above the limit");
         }
         if !self.handshake.is_encrypted() {
