@@ -257,7 +257,7 @@ fn build() -> BTreeMap<String, PathBuf> {
     let test = std::env::current_exe().expect("cannot determine the path of this test");
     let directory = test.ancestors().nth(2).expect("the test is in the directory of its profile");
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
-        Some("debug") => "dev",
+        Some("debug") => "test",
         Some(other) => other,
         None => panic!("no profile in the path {}", test.display()),
     };
