@@ -36,7 +36,8 @@ impl TokenBucket {
             self.tokens -= 1.0;
             return Ok(());
         }
-        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.per_second))
+        // A rate of 0 gives no finite time.
+        Err(Duration::try_from_secs_f64((1.0 - self.tokens) / self.per_second).unwrap_or(Duration::MAX))
     }
 }
 
@@ -58,5 +59,25 @@ mod tests {
         assert_eq!(spend(&mut bucket, start + Duration::from_secs(100)), 5, "no more than the capacity");
         bucket.earn(3.0);
         assert_eq!(spend(&mut bucket, start + Duration::from_secs(100)), 3);
+    }
+
+    #[test]
+    fn bucket_survives_long_pauses_and_clocks_that_go_back() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(40.0, 20.0, start);
+        assert_eq!((0..100).filter(|_| bucket.take(start).is_ok()).count(), 40);
+        let second = start + Duration::from_secs(1);
+        assert_eq!((0..100).filter(|_| bucket.take(second).is_ok()).count(), 20);
+        let year = start + Duration::from_secs(31_536_000);
+        assert_eq!((0..100).filter(|_| bucket.take(year).is_ok()).count(), 40);
+        assert!(bucket.take(start).is_err(), "a clock that goes back adds no tokens");
+    }
+
+    #[test]
+    fn bucket_without_rate_gives_burst_only() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(2.0, 0.0, start);
+        assert_eq!(spend(&mut bucket, start), 2);
+        assert_eq!(bucket.take(start + Duration::from_secs(100)), Err(Duration::MAX));
     }
 }

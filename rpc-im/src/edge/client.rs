@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use futures_util::StreamExt;
@@ -11,10 +11,11 @@ use hyper::{
     body::Incoming as HttpBody,
     header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL},
 };
+use rpc_core::TokenBucket;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    allowance::TokenBucket,
     answer::{HttpResponse, error_response},
     metrics::GaugeGuard,
     shared::{AdmittedConnection, Shared},
@@ -120,7 +121,7 @@ impl ClientSocket<'_> {
     /// Forwards frames in both directions until the connection ends.
     async fn run_session(&mut self, session: &Session, mut outbound: Outbound) -> End {
         let config = &self.shared.config;
-        let mut bucket = TokenBucket::new(config.rate, config.burst, Instant::now());
+        let mut bucket = TokenBucket::new(f64::from(config.burst), f64::from(config.rate), Instant::now());
         let mut rejections = 0;
         let (user, node) = (session.user().to_owned(), self.shared.name());
         let mut reply = Some(ServerFrame::AuthOk(AuthOk { user, session: session.id().0, node }));
@@ -145,7 +146,7 @@ impl ClientSocket<'_> {
             match incoming {
                 Err(end) => return end,
                 Ok(Incoming::Control) => {}
-                Ok(Incoming::Frame(frame)) if !is_rate_limited(&frame) || bucket.take(Instant::now()) => {
+                Ok(Incoming::Frame(frame)) if !is_rate_limited(&frame) || bucket.take(Instant::now()).is_ok() => {
                     rejections = 0;
                     session.handle(frame);
                 }

@@ -7,11 +7,10 @@
 //! | WebSocket upgrade and close | `websocket.rs` |
 //! | session of a client | `client.rs` |
 //! | one side of a pairing room | `room.rs` |
-//! | timeouts, rate limit | `watch.rs`, `allowance.rs` |
+//! | timeouts | `watch.rs` |
 //! | connection permits, shared state | `shared.rs` |
 //! | metrics | `metrics.rs` |
 
-mod allowance;
 mod answer;
 mod client;
 mod config;
