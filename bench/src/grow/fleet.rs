@@ -10,7 +10,7 @@ use std::{
 
 use rpc_client::Client;
 use rpc_core::{BoxFuture, CallOptions, Caller, Error, MethodInfo, Payload, Request, Responder, Service, ServiceId};
-use rpc_server::{Server, ServerConfig};
+use rpc_server::Server;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -20,6 +20,7 @@ use crate::{
     failure::Failure,
     job::Job,
     link::{Link, Sample},
+    peers::single_client_config,
     process::Usage,
     resources, server,
     summary::Summary,
@@ -73,10 +74,7 @@ impl FleetServer {
         let mut servers = JoinSet::new();
         let mut addresses = Vec::new();
         for _ in 0..self.providers {
-            // All connections come from one address.
-            let config = ServerConfig::default();
-            let max_connections = config.max_connections;
-            let mut builder = Server::builder().config(config.with_max_connections_per_ip(max_connections));
+            let mut builder = Server::builder().config(single_client_config());
             for methods in self.fleet.infos()? {
                 builder = builder.service(RenamedEcho { methods, echo: EchoServer::new(EchoService) });
             }

@@ -112,7 +112,7 @@ impl Peer {
 }
 
 /// Permits as many connections from one address as in total, because all clients of a comparison have the same address.
-fn single_client_config() -> ServerConfig {
+pub(crate) fn single_client_config() -> ServerConfig {
     let config = ServerConfig::default();
     let max_connections = config.max_connections;
     config.with_max_connections_per_ip(max_connections)

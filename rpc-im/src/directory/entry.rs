@@ -28,7 +28,7 @@ impl SessionEntry {
 
     /// Returns `users` for the session of a user, a fixed policy for a side of a pairing room.
     pub(crate) fn policy(&self, users: Policy) -> Policy {
-        if self.user.starts_with(ROOM_PREFIX) {
+        if channel_of(&self.user).is_some() {
             Policy { scope: Scope::AllDevices, conflict: Conflict::Hold }
         } else {
             users

@@ -17,10 +17,7 @@ use crate::{envelope::ClientFrame, identity::SessionId, node::context::NodeConte
 ///
 /// Dropping the session ends it: the node removes it from the directory, unless a newer login of the device has
 /// replaced it.
-pub struct Session {
-    requests: Arc<Requests>,
-    context: Arc<NodeContext>,
-}
+pub struct Session(Arc<Requests>);
 
 impl Session {
     pub(crate) fn new(
@@ -29,18 +26,17 @@ impl Session {
         outbox: Arc<Outbox>,
         context: Arc<NodeContext>,
     ) -> Self {
-        let requests = Arc::new(Requests::new((user, device), id, outbox, Arc::clone(&context)));
-        Self { requests, context }
+        Self(Arc::new(Requests::new((user, device), id, outbox, context)))
     }
 
     /// Returns the session's id.
     pub fn id(&self) -> SessionId {
-        self.requests.session()
+        self.0.session
     }
 
     /// Returns the user that is logged in.
     pub fn user(&self) -> &str {
-        self.requests.user()
+        &self.0.user
     }
 
     /// Handles a frame from the client.
@@ -48,7 +44,7 @@ impl Session {
     /// Answers go to the session's [`Outbound`](crate::Outbound), in the order of the requests. At most
     /// [`MAX_WAITING`](Self::MAX_WAITING) requests wait; the session rejects further ones with the code `too_many`.
     pub fn handle(&self, frame: ClientFrame) {
-        self.requests.handle(frame);
+        self.0.handle(frame);
     }
 
     /// The maximum number of waiting requests.
@@ -57,10 +53,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(session) = self.context.sessions.remove(self.id()) else { return };
+        let Some(session) = self.0.context.sessions.remove(self.id()) else { return };
         session.close(None);
-        let context = Arc::clone(&self.context);
-        self.context.tasks.spawn(async move {
+        let context = Arc::clone(&self.0.context);
+        self.0.context.tasks.spawn(async move {
             let user = session.entry.user.clone();
             context.directory.release(session.entry.clone()).await;
             context.presence.announce(&user).await;

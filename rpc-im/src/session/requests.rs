@@ -20,11 +20,11 @@ use crate::{
 
 /// The requests of one session's client, executed in order.
 pub(super) struct Requests {
-    user: String,
+    pub(super) user: String,
     device: String,
-    session: SessionId,
+    pub(super) session: SessionId,
     outbox: Arc<Outbox>,
-    context: Arc<NodeContext>,
+    pub(super) context: Arc<NodeContext>,
     queue: Mutex<RequestQueue>,
 }
 
@@ -49,14 +49,6 @@ impl Requests {
         context: Arc<NodeContext>,
     ) -> Self {
         Self { user, device, session, outbox, context, queue: Mutex::default() }
-    }
-
-    pub(super) fn session(&self) -> SessionId {
-        self.session
-    }
-
-    pub(super) fn user(&self) -> &str {
-        &self.user
     }
 
     /// Queues the request of a frame, and starts a task for the queue unless one is running.

@@ -27,7 +27,7 @@ mod accept;
 mod gate;
 mod splice;
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{io, net::Ipv4Addr};
 
 use rpc_core::{Code, Error};
 use tokio::net::TcpListener;
@@ -37,6 +37,7 @@ use tokio_util::{
 };
 
 use self::accept::Acceptor;
+pub(super) use self::splice::CONNECT_TIMEOUT;
 use super::url::GRPC_PORT_OFFSET;
 use crate::address::HostPort;
 
@@ -87,9 +88,6 @@ async fn listen() -> io::Result<(TcpListener, u16)> {
         port => Err(io::Error::other(format!("the system chose port {port}, which is not above {GRPC_PORT_OFFSET}"))),
     }
 }
-
-/// The time a server has to accept a connection.
-pub(super) const CONNECT_TIMEOUT: Duration = splice::CONNECT_TIMEOUT;
 
 #[cfg(test)]
 mod tests {

@@ -101,7 +101,7 @@ fn enable_quick_ack(_: &TcpStream) -> io::Result<()> {
 }
 
 /// The time a server has to accept a connection.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(in crate::nacos) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The delay after no server has accepted a connection.
 pub(super) const DIAL_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How long a new connection is observed for an early close.
