@@ -14,8 +14,7 @@
 //! | registration and discovery | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | sending and serving calls | [`Caller`], [`Service`] |
 //! | middleware for all calls of a client or a server | [`layer`] |
-//! | the wire format | [`frame`], [`head`] |
-//! | connections: bytes to frames and back | [`transport`] |
+//! | sources and limits of connections | [`transport`] |
 //! | TLS | [`tls`] |
 //! | authentication | [`Identity`], [`Token`], [`Tokens`], [`proof`] |
 //!
@@ -132,9 +131,10 @@ pub use security::tls;
 pub use security::{AcceptedTokens, Token, Tokens, proof};
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "transport")]
-#[doc(hidden)]
-pub use transport::WireSink;
+pub use wire::StoredAnswer;
 #[cfg(feature = "transport")]
 pub(crate) use wire::{AnswerStore, answer};
+// Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]
-pub use wire::{Message, StoredAnswer, frame, head};
+#[doc(hidden)]
+pub use wire::{Message, frame, head};

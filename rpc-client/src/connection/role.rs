@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{
-    Code, Status, WireSink,
+    Code, Status,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
+    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn, WireSink},
 };
 use tokio::time::Instant;
 use tracing::debug;

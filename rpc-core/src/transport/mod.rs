@@ -26,11 +26,20 @@ mod wire_sink;
 
 pub use close_reason::CloseReason;
 pub use config::TransportConfig;
-pub use driver::Driver;
-pub use frame_reader::{FrameReader, Inbound};
 pub use io::{Accept, Connect, Io, Tcp};
+
+// Shared by rpc-client and rpc-server, and not part of the API.
+#[doc(hidden)]
+pub use driver::Driver;
+#[doc(hidden)]
+pub use frame_reader::{FrameReader, Inbound};
+#[doc(hidden)]
 pub use outbox::{Outbox, Position, PushError};
+#[doc(hidden)]
 pub use ping_window::PingWindow;
+#[doc(hidden)]
 pub use role::{Activity, Role, Turn};
+#[doc(hidden)]
 pub use traffic::Traffic;
+#[doc(hidden)]
 pub use wire_sink::WireSink;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Code, Context, Status, WireSink, frame::Violation};
+use rpc_core::{Code, Context, Status, frame::Violation, transport::WireSink};
 use tokio::{task::AbortHandle, time::Instant};
 
 /// The calls of one connection whose handlers run on tasks of their own.

@@ -9,10 +9,10 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Context, Payload, Peer, Responder, Status, WireSink,
+    Code, Context, Payload, Peer, Responder, Status,
     frame::{Frame, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
-    transport::Outbox,
+    transport::{Outbox, WireSink},
 };
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, trace};

@@ -5,7 +5,8 @@
 use std::{pin::pin, sync::Arc};
 
 use rpc_core::{
-    Code, Context, Metadata, Payload, Peer, Responder, Service, Status, StoredAnswer, WireSink, head::RequestHead,
+    Code, Context, Metadata, Payload, Peer, Responder, Service, Status, StoredAnswer, head::RequestHead,
+    transport::WireSink,
 };
 use tokio::{
     sync::oneshot,

@@ -1,6 +1,6 @@
 //! [`PendingCall`]: a call without an answer.
 
-use rpc_core::{Context, WireSink};
+use rpc_core::{Context, transport::WireSink};
 use tokio::time::Instant;
 use tracing::debug;
 

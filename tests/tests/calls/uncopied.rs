@@ -10,8 +10,9 @@ use std::{
 use bytes::{Buf, Bytes};
 use rpc_client::{Client, ClientBuilder};
 use rpc_core::{
-    CallError, Codec, Compression, Context, Metadata, Payload, Responder, Service, WireSink, WriteBuffer, rpc_service,
-    tls::ClientTls, transport::Outbox,
+    CallError, Codec, Compression, Context, Metadata, Payload, Responder, Service, WriteBuffer, rpc_service,
+    tls::ClientTls,
+    transport::{Outbox, WireSink},
 };
 use rpc_server::{Server, ServerBuilder};
 use serde::{Deserialize, Serialize};

@@ -168,9 +168,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 mod tests {
     use bytes::BytesMut;
     use rpc_core::{
-        Context, Metadata, WireSink,
+        Context, Metadata,
         frame::{FrameType, HEADER_LEN, Header},
-        transport::Outbox,
+        transport::{Outbox, WireSink},
     };
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Context, StoredAnswer, WireSink};
+use rpc_core::{Context, StoredAnswer, transport::WireSink};
 
 use crate::call::{
     rejection::Rejection,
