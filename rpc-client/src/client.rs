@@ -61,8 +61,8 @@ impl Client {
     ///
     /// A service that this client has not called has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
-        let providers = self.0.services().get(service).map(|providers| Target::Service(Arc::clone(&providers)));
-        providers.map_or_else(Explanation::default, |target| target.explain(&self.0))
+        let target = self.0.services().find(service).map(Target::Service);
+        target.map_or_else(Explanation::default, |target| target.explain(&self.0))
     }
 }
 

@@ -6,8 +6,9 @@ use bytes::BufMut;
 use shuttle::{check_random, future::block_on, rand::Rng, thread};
 
 use crate::{
-    Code, Context, Metadata, Responder, Status, WireSink, WriteBuffer,
-    transport::{FrameReader, Inbound, Outbox},
+    Code, Context, Metadata, Responder, Status, WriteBuffer,
+    frame::{FrameType, Header},
+    transport::{FrameReader, Inbound, Outbox, WireSink},
 };
 
 const SCHEDULES: usize = 5_000;
@@ -100,7 +101,11 @@ fn call_is_answered_once_by_handler_or_deadline() {
     check_random(
         || {
             let (context, outbox) = (context(), Arc::new(Outbox::new(1)));
-            let sink = WireSink { outbox: Arc::clone(&outbox), id: 1, codec: 2, compression: 0, max_frame: 1 << 20 };
+            let sink = WireSink::new(
+                Arc::clone(&outbox),
+                &Header { codec: 2, ..Header::empty(FrameType::Request, 1) },
+                1 << 20,
+            );
             // The outbox is full at first, so the handler waits for capacity.
             outbox.push(|out| out.copied().put_u8(1)).unwrap();
             let responder = Responder::wire(context.clone(), sink.clone());

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, task::Waker, time::Duration};
 
 use rpc_core::{
     Status, WriteBuffer,
-    frame::{FrameType, Header},
+    frame::FrameType,
     sync::OnceLock,
     transport::{CloseReason, Outbox, Position, PushError},
 };
@@ -223,9 +223,8 @@ impl Channel {
     }
 
     fn cancel(&self, id: CallId) {
-        let header = Header::empty(FrameType::Cancel, id.as_u32());
         // A closed outbox needs no CANCEL: the connection's end cancels its calls.
-        let _ = self.outbox.push_control(|out| out.extend_from_slice(&header.to_bytes()));
+        self.outbox.push_empty(FrameType::Cancel, id.as_u32());
     }
 
     fn drain(&self) {

@@ -72,11 +72,6 @@ impl ClientRole {
         }
     }
 
-    fn send_empty(&self, frame_type: FrameType, id: u32) {
-        // A closed outbox means that the connection is over, so the peer needs no frame.
-        let _ = self.outbox.push_control(|out| out.extend_from_slice(&Header::empty(frame_type, id).to_bytes()));
-    }
-
     fn prove_peer(&self) {
         if self.channel.prove() {
             self.changes.notify();
@@ -96,7 +91,7 @@ impl ClientRole {
         Proof::new(&token, challenge, &binding, rand::random()).to_frame().write(&mut proof);
         // As in `send_empty`.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
-        self.send_empty(FrameType::Ping, 0);
+        self.outbox.push_empty(FrameType::Ping, 0);
     }
 
     fn handle_goaway(&self, mut body: Bytes) {
@@ -115,13 +110,7 @@ impl ClientRole {
         if header.id == 0 {
             return Err(Violation::ZeroId);
         }
-        let sink = WireSink {
-            outbox: Arc::clone(&self.outbox),
-            id: header.id,
-            codec: header.codec,
-            compression: header.compression,
-            max_frame: self.max_frame,
-        };
+        let sink = WireSink::new(Arc::clone(&self.outbox), &header, self.max_frame);
         sink.reject_unclaimed(&Status::new(Code::Unimplemented, "client serves no methods"), None);
         Ok(())
     }
@@ -150,7 +139,7 @@ impl Role for ClientRole {
             FrameType::Pong => self.prove_peer(),
             FrameType::Ping => {
                 self.pings.count(now)?;
-                self.send_empty(FrameType::Pong, header.id);
+                self.outbox.push_empty(FrameType::Pong, header.id);
             }
             FrameType::Goaway => self.handle_goaway(frame.body),
             FrameType::Challenge => self.handle_challenge(&frame.body),
@@ -196,7 +185,7 @@ impl Role for ClientRole {
         let ping_now = probe | !std::mem::replace(&mut self.greeted, true);
         let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
         if beat.ping {
-            self.send_empty(FrameType::Ping, 0);
+            self.outbox.push_empty(FrameType::Ping, 0);
         }
         let wake_at = expiry.next_due.map_or(beat.wake_at, |at| at.min(beat.wake_at));
         Ok(Turn { wake_at: Some(wake_at), finish: false })

@@ -85,7 +85,7 @@ impl Error {
         error
     }
 
-    fn new(delivery: Delivery, code: Code, message: Cow<'static, str>) -> Self {
+    pub(crate) fn new(delivery: Delivery, code: Code, message: Cow<'static, str>) -> Self {
         Self(Box::new(Inner { code, message, phase: None, delivery, peer: None, retry_after: None, source: None }))
     }
 

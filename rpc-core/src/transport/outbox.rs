@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::{
     Mark, WriteBuffer,
+    frame::{FrameType, Header},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
 };
 
@@ -110,6 +111,14 @@ impl Outbox {
     /// [`PushError::Closed`], without calling `write`.
     pub fn push_control<R>(&self, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
         self.append(self.lock(), |out| write(out.copied()))
+    }
+
+    /// Appends a frame without a body, as [`push_control`](Self::push_control).
+    ///
+    /// A closed outbox discards it: the connection is over, so the peer needs no frame.
+    pub fn push_empty(&self, frame_type: FrameType, id: u32) {
+        let header = Header::empty(frame_type, id).to_bytes();
+        let _ = self.push_control(|out| out.extend_from_slice(&header));
     }
 
     fn append<R>(

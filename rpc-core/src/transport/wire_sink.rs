@@ -8,46 +8,45 @@ use tokio::sync::oneshot;
 use super::{Outbox, PushError};
 use crate::{
     AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Responder, Status, StoredAnswer, answer,
+    frame::Header,
 };
 
 /// The destination of the answer to one call of a connection, and the format of that answer.
 #[derive(Debug, Clone)]
 pub struct WireSink {
-    /// The outbox of the connection.
-    pub outbox: Arc<Outbox>,
-    /// The id of the request.
-    pub id: u32,
-    /// The codec of the request.
-    pub codec: u8,
-    /// The compression of the request.
-    pub compression: u8,
-    /// The longest frame that may be sent, in bytes.
-    pub max_frame: usize,
+    outbox: Arc<Outbox>,
+    target: AnswerTarget,
 }
 
 impl WireSink {
+    /// Creates the sink of the answer to `request`, which may have up to `max_frame` bytes.
+    pub fn new(outbox: Arc<Outbox>, request: &Header, max_frame: usize) -> Self {
+        let Header { id, codec, compression, .. } = *request;
+        Self { outbox, target: AnswerTarget { id, codec, compression, max_frame } }
+    }
+
+    /// Returns the id of the request.
+    pub fn id(&self) -> u32 {
+        self.target.id
+    }
+
     /// Answers with a stored answer, unless the call has an answer.
     ///
     /// Does not wait for capacity: the frame limit also limits the length of the answer, and each request receives at
     /// most one.
     pub fn replay(&self, context: &Context, answer: &StoredAnswer) {
-        claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.id));
+        claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.target.id));
     }
 
     /// Answers with a status and no value, unless the call has an answer.
     pub fn reject(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
-        self.outbox.reject(&self.target(), context, status, retry_after);
+        self.outbox.reject(&self.target, context, status, retry_after);
     }
 
     /// Answers with a status and no value without claiming the answer of the call.
     pub fn reject_unclaimed(&self, status: &Status, retry_after: Option<Duration>) {
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target(), status, retry_after));
-    }
-
-    fn target(&self) -> AnswerTarget {
-        let Self { outbox: _, id, codec, compression, max_frame } = *self;
-        AnswerTarget { id, codec, compression, max_frame }
+        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, status, retry_after));
     }
 }
 
@@ -91,21 +90,20 @@ fn claim(outbox: &Outbox, context: &Context, code: Code, write: impl FnOnce(&mut
 impl Responder {
     /// Creates a responder that answers over a connection.
     pub fn wire(context: Context, sink: WireSink) -> Self {
-        let target = sink.target();
-        Self::new(context, sink.outbox, target)
+        Self::new(context, sink.outbox, sink.target)
     }
 
     /// Creates a responder that passes the answer on instead of sending it.
     ///
     /// Of `sink`, only the format is used.
     pub fn store(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
-        Self::new(context, Arc::new(AnswerStore::new(answer)), sink.target())
+        Self::new(context, Arc::new(AnswerStore::new(answer)), sink.target)
     }
 }
 
 impl StoredAnswer {
     /// Creates an answer that consists of a status, in the format of `sink`.
     pub fn status(sink: &WireSink, status: &Status) -> Self {
-        Self::from_status(&sink.target(), status)
+        Self::from_status(&sink.target, status)
     }
 }

@@ -28,11 +28,14 @@ impl<T: ?Sized> Message<'_, T> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the value does not serialize, `ResourceExhausted` if the frame is longer than the limit.
+    /// `InvalidArgument` if the value does not serialize, `ResourceExhausted` if the frame is longer than the limit,
+    /// `Unimplemented` if this build does not support the compression.
     pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status>
     where
         T: Serialize,
     {
+        // This build may lack a compression that the caller chose.
+        Compression::from_u8(self.compression as u8)?;
         self.write_encoded(out, write_head, |out| self.codec.encode_into(self.value, out))
     }
 
@@ -60,7 +63,7 @@ impl<T: ?Sized> Message<'_, T> {
         encode: impl FnOnce(&mut WriteBuffer) -> Result<(), CodecError>,
     ) -> Result<Header, Status> {
         let payload_at = out.copied().len();
-        let mut compression = Compression::from_u8(self.compression as u8)?;
+        let mut compression = self.compression;
         // Compression needs the payload as one contiguous slice.
         out.copy_all(compression != Compression::None);
         encode(out).map_err(|error| {

@@ -91,7 +91,7 @@ impl RunningCalls {
         // The lock covers the spawn, so a handler that ends at once cannot remove its call before the call is inserted.
         let mut state = self.lock();
         state.next_serial += 1;
-        let (id, serial) = (sink.id, state.next_serial);
+        let (id, serial) = (sink.id(), state.next_serial);
         let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial });
         state.next_deadline = state.next_deadline.into_iter().chain(context.deadline()).min();
         if state.by_id.insert(id, RunningCall { serial, context, sink, handler }).is_some() {

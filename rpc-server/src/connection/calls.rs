@@ -235,13 +235,7 @@ impl ConnectionCalls {
     }
 
     fn sink(&self, header: Header) -> WireSink {
-        WireSink {
-            outbox: Arc::clone(&self.outbox),
-            id: header.id,
-            codec: header.codec,
-            compression: header.compression,
-            max_frame: self.shared.config.transport.max_frame as usize,
-        }
+        WireSink::new(Arc::clone(&self.outbox), &header, self.shared.config.transport.max_frame as usize)
     }
 }
 

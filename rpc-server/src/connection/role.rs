@@ -28,12 +28,6 @@ impl Connection {
         let pings = PingWindow::new(shared.config.max_pings, Instant::now());
         Self { calls: ConnectionCalls::new(shared, outbox, peer), pings, goaway_at: None }
     }
-
-    /// Sends PING or PONG. On a connection that is closing the frame is dropped.
-    fn send_empty(&self, frame_type: FrameType, id: u32) {
-        let frame = Header::empty(frame_type, id).to_bytes();
-        let _ = self.calls.outbox.push_control(|out| out.extend_from_slice(&frame));
-    }
 }
 
 impl Role for Connection {
@@ -55,7 +49,7 @@ impl Role for Connection {
             FrameType::Cancel => self.calls.handle_cancel(id),
             FrameType::Ping => {
                 self.pings.count(now)?;
-                self.send_empty(FrameType::Pong, id);
+                self.calls.outbox.push_empty(FrameType::Pong, id);
             }
             FrameType::Item | FrameType::End | FrameType::Credit => self.calls.handle_stream(id),
             FrameType::Response => self.calls.count_stray(),
@@ -91,7 +85,7 @@ impl Role for Connection {
         // A peer that has closed its sending side sends nothing more. Only writing detects whether it is still alive.
         let ping_at = activity.peer_closed.then(|| activity.last_read.max(activity.last_write) + config.read_idle);
         if ping_at.is_some_and(|at| now >= at) {
-            self.send_empty(FrameType::Ping, 0);
+            self.calls.outbox.push_empty(FrameType::Ping, 0);
         }
         let overdue_at = running.end_overdue(now).map(|due| due.max(now + OVERDUE_SWEEP_INTERVAL));
         // The quiet time starts anew with each read: calls that crossed GOAWAY on the wire are served.

@@ -10,7 +10,9 @@ use std::{
 use bytes::{Buf, Bytes};
 use rpc_client::{Client, ClientBuilder};
 use rpc_core::{
-    CallError, Codec, Compression, Context, Metadata, Payload, Responder, Service, WriteBuffer, rpc_service,
+    CallError, Codec, Compression, Context, Metadata, Payload, Responder, Service, WriteBuffer,
+    frame::{FrameType, Header},
+    rpc_service,
     tls::ClientTls,
     transport::{Outbox, WireSink},
 };
@@ -140,7 +142,8 @@ async fn server_copies_neither_arguments_nor_results() {
         let gallery = Gallery::default();
         let outbox = Arc::new(Outbox::new(1 << 20));
         let (codec, compression) = (Codec::Bincode as u8, Compression::None as u8);
-        let sink = WireSink { outbox: Arc::clone(&outbox), id: 1, codec, compression, max_frame: 1 << 20 };
+        let request = Header { codec, compression, ..Header::empty(FrameType::Request, 1) };
+        let sink = WireSink::new(Arc::clone(&outbox), &request, 1 << 20);
         let context = Context::new(Arc::default(), None, Metadata::default(), None);
         let payload = Payload { codec, compression, bytes: bytes.clone(), max_decompressed: 0 };
         PicturesServer::new(gallery.clone()).call(method, payload, Responder::wire(context, sink)).await;

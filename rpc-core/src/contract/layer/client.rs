@@ -200,8 +200,8 @@ impl Future for LayeredCall {
         };
         let overdue = overdue.get_or_insert_with(|| Box::pin(sleep_until(*deadline)));
         overdue.as_mut().poll(cx).map(|()| {
-            let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed in a client layer");
-            Err(error.with_phase(Phase::Send).with_delivery(delivery))
+            let error = Error::new(delivery, Code::DeadlineExceeded, "the deadline passed in a client layer".into());
+            Err(error.with_phase(Phase::Send))
         })
     }
 }

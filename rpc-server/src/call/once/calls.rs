@@ -179,7 +179,8 @@ mod tests {
 
     fn sink(id: u32) -> (WireSink, Arc<Outbox>) {
         let outbox = Arc::new(Outbox::new(1 << 20));
-        let sink = WireSink { outbox: Arc::clone(&outbox), id, codec: 2, compression: 0, max_frame: 1 << 20 };
+        let sink =
+            WireSink::new(Arc::clone(&outbox), &Header { codec: 2, ..Header::empty(FrameType::Request, id) }, 1 << 20);
         (sink, outbox)
     }
 
@@ -215,7 +216,7 @@ mod tests {
         assert!(matches!(admit(2, true), Ok(OnceAdmission::Joined)), "the call is answered");
         for (sink, outbox) in &sinks {
             let mut expected = BytesMut::from(&answer().as_bytes()[..]);
-            expected[12..16].copy_from_slice(&sink.id.to_be_bytes());
+            expected[12..16].copy_from_slice(&sink.id().to_be_bytes());
             let mut written = BytesMut::new();
             outbox.push(|out| written = out.copied().clone()).unwrap();
             assert_eq!(written, expected);
