@@ -194,6 +194,13 @@ impl Consumer {
     }
 }
 
+/// Returns a command that runs tests of the current test binary in a process of their own.
+pub fn test_process(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the path of the test binary is known"));
+    command.args(arguments);
+    command
+}
+
 /// Runs one of the examples' binaries to completion.
 pub async fn run(name: &str, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command(name, arguments).await);

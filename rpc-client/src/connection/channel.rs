@@ -304,7 +304,7 @@ mod tests {
     use std::{pin::pin, task};
 
     use bytes::{BufMut, Bytes};
-    use rpc_core::frame::Frame;
+    use rpc_core::frame::{Frame, Header};
 
     use super::*;
 

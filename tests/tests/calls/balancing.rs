@@ -1,7 +1,5 @@
 //! Balancing of calls over providers: affinity keys, weights and lanes.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rpc_client::{Balance, Client, ClientConfig};

@@ -1,7 +1,5 @@
 //! Eviction of a dead provider after its 12th failure in a row, and its return after a new registration.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     io,
     net::SocketAddr,

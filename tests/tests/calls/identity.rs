@@ -1,7 +1,5 @@
 //! Identity of callers by token, and access rules of methods. `tls.rs` tests identity by certificate.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};

@@ -25,12 +25,10 @@ use tests::{
 };
 use tokio::{sync::watch, task};
 
+use crate::caller;
+
 /// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
-
-fn caller() -> Client {
-    Client::builder().build().expect("the config is valid")
-}
 
 /// A layer that records calls and outcomes. Clones share the record.
 #[derive(Clone, Default)]

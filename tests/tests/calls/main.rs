@@ -1,5 +1,7 @@
 //! Behaviour of calls between clients and servers through the public API.
 
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
+
 mod balancing;
 mod connections;
 mod deadlines;
@@ -19,3 +21,10 @@ mod tls;
 mod tracing;
 mod unary;
 mod uncopied;
+
+use rpc_client::Client;
+
+/// Returns a client without a registry, whose calls state addresses.
+fn caller() -> Client {
+    Client::builder().build().expect("the default config is valid")
+}

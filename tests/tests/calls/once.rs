@@ -1,7 +1,5 @@
 //! Once calls: one server executes each once by its stored answers, several servers by a shared store.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     collections::HashMap,
     path::Path,

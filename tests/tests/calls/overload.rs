@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_client::{Client, ClientConfig};
+use rpc_client::Client;
 use rpc_core::{Code, Delivery, rpc_service};
 use rpc_server::{Server, ServerConfig};
 use tests::{
@@ -20,6 +20,8 @@ use tests::{
 };
 use tokio::time::{Instant, sleep};
 
+use crate::caller;
+
 /// The number of calls in a flood.
 const CALLS: u32 = 600;
 /// Timeout far longer than a call needs.
@@ -27,10 +29,6 @@ const LONG: Duration = Duration::from_secs(50);
 
 fn config(running: usize, queued: usize) -> ServerConfig {
     ServerConfig::default().with_max_running(running).with_max_queued(queued).with_queue_time(LONG)
-}
-
-fn caller() -> Client {
-    Client::builder().config(ClientConfig::default()).build().expect("the config is valid")
 }
 
 fn client() -> ProbingClient<Client> {

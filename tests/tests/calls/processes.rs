@@ -1,7 +1,5 @@
 //! The examples as processes with a Nacos server.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -1,7 +1,5 @@
 //! TLS: trust in certificates at both ends, names, handshake limits, reload of files, and tokens over TLS.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use rpc_client::{Client, ClientConfig};

@@ -11,6 +11,7 @@ use rpc_layers::{Log, Trace, TraceContext};
 use rpc_server::{Server, ServerConfig};
 use tests::{
     probe::{Probe, ProbingClient},
+    process::test_process,
     raw_peer::{RawFrame, RawPeer},
     serving::Serving,
 };
@@ -21,6 +22,8 @@ use tracing::{
     subscriber::DefaultGuard,
 };
 use tracing_subscriber::{Layer, layer::Context as LayerContext, layer::SubscriberExt as _, registry::LookupSpan};
+
+use crate::caller;
 
 type Fields = HashMap<String, String>;
 
@@ -112,10 +115,6 @@ impl Front for Asking {
     }
 }
 
-fn caller() -> Client {
-    Client::builder().build().expect("the config is valid")
-}
-
 /// A client layer that sends every call to one address.
 #[derive(Clone)]
 struct To(std::net::SocketAddr);
@@ -191,8 +190,7 @@ async fn server_continues_valid_traces_only() {
 async fn untraced_process_forwards_trace_context() {
     // The subscribers of other tests change the caches of tracing, so this test needs a process without any.
     if std::env::var_os(UNTRACED).is_none() {
-        let output = std::process::Command::new(std::env::current_exe().expect("the path of the test binary is known"))
-            .args(["--exact", "tracing::untraced_process_forwards_trace_context"])
+        let output = test_process(&["--exact", "tracing::untraced_process_forwards_trace_context"])
             .env(UNTRACED, "1")
             .output()
             .expect("the test binary starts");

@@ -1,7 +1,5 @@
 //! Unary calls over sockets: codecs, errors, metadata, timeouts, and failures of single calls.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rpc_client::{Client, ClientConfig};

@@ -1,7 +1,5 @@
 //! Long bytes as parameters, results and fields: every codec and transport carries them, and the server copies none.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     ops::Range,
     sync::{Arc, Mutex},

@@ -1,7 +1,5 @@
 //! Guarantees of the session directory, with both implementations: embedded in the nodes, and in Redis.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,7 +1,5 @@
 //! Behaviour that users observe when nodes are killed, restart, drain, or cannot reach each other.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use rpc_im::envelope::ServerFrame;
 use tests::im::{Client, Cluster, LEASE, until};
 use tokio::time::Instant;

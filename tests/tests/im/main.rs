@@ -1,5 +1,7 @@
 //! The IM cluster as its users and operators observe it.
 
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
+
 mod cluster;
 mod directories;
 mod edge;

@@ -4,12 +4,13 @@ use std::{
     future::Future,
     io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use rpc_core::{Addresses, Code, Instance, ServiceId};
 use rpc_registry::connect;
+use tests::process::test_process;
 use tokio::time::timeout;
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
@@ -123,8 +124,8 @@ async fn killed_provider_leaves_list() {
 
 /// Starts this test binary again as a provider, and waits until it has registered.
 fn provider_process(directory: &Path) -> Child {
-    let mut process = Command::new(std::env::current_exe().expect("the path of the test binary is known"))
-        .args(["--exact", "local::second_process_registers_provider", "--nocapture", "--test-threads=1"])
+    let test = "local::second_process_registers_provider";
+    let mut process = test_process(&["--exact", test, "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Registries: `local:`, and Nacos with official servers and r-nacos.
 
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
+
 mod local;
 mod nacos;
 mod official;

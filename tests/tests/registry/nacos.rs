@@ -1,7 +1,5 @@
 //! The Nacos registry with real servers: most tests run with r-nacos and with both lines of the official server.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     collections::BTreeMap,
     future::Future,

@@ -2,8 +2,6 @@
 //!
 //! `MSNB_OUTAGE_SECONDS` sets the length of the longer outage: by default 6 s, in the full test 20 s and 90 s.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     net::SocketAddr,
     path::Path,

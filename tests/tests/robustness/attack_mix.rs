@@ -4,8 +4,6 @@
 //! accepted connections, the other attacks a server that requires TLS and a token. `MSNB_ATTACK_SECONDS` sets the
 //! duration in seconds, 3 by default. The tests print their measurements (`--nocapture`).
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},

@@ -1,8 +1,6 @@
 //! A client's reaction to invalid frames from a scripted server: the rows of the table in docs/PROTOCOL.md that concern
 //! clients.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{net::SocketAddr, time::Duration};
 
 use rpc_client::{Client, ClientConfig};

@@ -1,8 +1,6 @@
 //! wincode as a replacement for bincode, which is unmaintained (RUSTSEC-2025-0141): it writes the same bytes and reads
 //! those of msnb. deny.toml ignores the advisory on this condition.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{collections::BTreeMap, fmt::Debug};
 
 use bytes::BytesMut;

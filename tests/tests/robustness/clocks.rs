@@ -1,7 +1,5 @@
 //! Time bounds at their defaults, exact to the millisecond, in simulated time over connections in memory.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     future::pending,
     io,

@@ -6,8 +6,6 @@
 //! - `MSNB_FUZZ_CORPUS` names a directory; the tests write the seeds to it and run no input.
 //! - `MSNB_FUZZ_INPUT` names a file that is the only input.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 #[path = "../../../rpc-client/fuzz/lib.rs"]
 #[allow(unreachable_pub, reason = "cargo-fuzz compiles the file as a separate crate")]
 mod rpc_client_fuzz;

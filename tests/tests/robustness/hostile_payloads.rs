@@ -1,12 +1,11 @@
 //! Small payloads that demand much memory, stack or time: each fails its call with the right status and at little cost,
 //! and the same connection serves the next call.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::io::Write as _;
 
 use rpc_server::ServerConfig;
 use tests::{
+    process::test_process,
     raw_peer::{RawFrame, RawHead, RawPeer},
     wire::Listening,
 };
@@ -53,7 +52,7 @@ impl Attack {
         assert!(answer.body.len() < 8 << 10, "the answer has {} bytes", answer.body.len());
         let next = RawFrame::request(2, &RawHead::route("test.Wire:1.0/echo"), r#"{"text":"next"}"#);
         assert_eq!(self.peer.ask(&next).await.text(), r#""next""#);
-        // All tests of this file together need far less memory than one of these payloads announces.
+        // All tests of this module together need far less memory than one of these payloads announces.
         if let (Some(before), Some(now)) = (self.before, peak_memory()) {
             // The kernel updates its counters in batches, so that the peak can appear to decrease.
             let more = now.saturating_sub(before);
@@ -67,7 +66,10 @@ impl Attack {
 }
 
 /// Returns the peak memory of this process in bytes, if the system reports it.
+///
+/// `None` also in a process with other tests: see [`module_needs_less_memory_than_payloads_announce`].
 fn peak_memory() -> Option<usize> {
+    std::env::var_os(OWN_PROCESS)?;
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
@@ -278,3 +280,17 @@ async fn server_rejects_zstd_window_over_16_mib() {
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
     attack.expect_status("echo", JSON, ZSTD, &frame, INVALID_ARGUMENT).await;
 }
+
+/// Runs the tests of this module again, in a process in which they measure their memory.
+#[test]
+fn module_needs_less_memory_than_payloads_announce() {
+    if std::env::var_os(OWN_PROCESS).is_some() {
+        return;
+    }
+    let output = test_process(&["hostile_payloads::"]).env(OWN_PROCESS, "1").output().expect("the test binary starts");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !stdout.contains(" 0 passed"), "{stdout}");
+}
+
+/// The environment variable that marks the process of this module alone.
+const OWN_PROCESS: &str = "MSNB_TEST_HOSTILE_PAYLOADS";

@@ -1,7 +1,5 @@
 //! Hostile peers that follow the protocol: the server limits the resources that they occupy.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     collections::HashMap,
     sync::{Arc, Condvar, Mutex},

@@ -1,5 +1,7 @@
 //! Behaviour under invalid input, hostile or slow peers, and faults of the network and of processes.
 
+#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
+
 mod attack_mix;
 mod bad_answers;
 mod bad_frames;

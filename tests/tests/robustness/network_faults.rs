@@ -1,8 +1,6 @@
 //! Network faults, simulated by a relay: with one of two paths to a service intact, no idempotent call fails, and the
 //! errors of other calls report correctly whether they executed.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;

@@ -1,7 +1,5 @@
 //! The test vectors and payload tables of docs/PROTOCOL.md: rpc-core decodes and encodes the bytes of the document.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};

@@ -3,8 +3,6 @@
 //! The tests are short by default. `MSNB_FAULT_SECONDS=60 MSNB_PAUSE_SECONDS=15` extends them to the full promise of
 //! docs/TESTING.md.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 use std::{
     net::SocketAddr,
     path::Path,

@@ -21,6 +21,14 @@ pub(crate) fn documents() -> Vec<String> {
     found.iter().map(|path| shown(path)).collect()
 }
 
+/// Returns the section `heading` of a document, without the heading.
+pub(crate) fn section(document: &str, heading: &str) -> String {
+    let text = read(document);
+    let parts = text.split_once(&format!("\n## {heading}\n"));
+    let (_, section) = parts.unwrap_or_else(|| panic!("{document} has no section {heading}"));
+    section.split("\n## ").next().unwrap().to_owned()
+}
+
 /// Returns the texts between each `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &'a str, end: char) -> impl Iterator<Item = &'a str> {
     text.split(start).skip(1).filter_map(move |rest| Some(rest.split_once(end)?.0))

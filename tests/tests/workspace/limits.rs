@@ -15,17 +15,16 @@ use syn::{ImplItem, Item, Type, ext::IdentExt};
 
 use crate::{
     constants::{Constant, Constants, Value, place},
+    documents::section,
     modules::Crate,
-    sources::{libraries, read},
+    sources::libraries,
 };
 
 const DOCUMENT: &str = "docs/LIMITS.md";
 
 /// Returns the rows of the table in the section `heading`, each as the texts of its cells.
-fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
-    let (_, section) =
-        text.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("{DOCUMENT} has no section {heading}"));
-    let section = section.split("\n## ").next().unwrap();
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let section = section(DOCUMENT, heading);
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
     rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
 }
@@ -132,7 +131,7 @@ fn fault(row: &[String], constants: &Constants, defaults: &BTreeMap<&str, Value>
 #[test]
 fn limits_are_those_of_the_code() {
     let (constants, defaults) = (Constants::of_libraries(), defaults());
-    let rows = table(&read(DOCUMENT), "Limits");
+    let rows = table("Limits");
     let mut faults: Vec<_> =
         rows.iter().filter_map(|row| Some((row.join(" | "), fault(row, &constants, &defaults)?))).collect();
     let named: Vec<_> = rows.iter().filter_map(|row| symbol(row.get(2)?)).collect();
@@ -219,15 +218,14 @@ fn type_name(of: &Type) -> Option<String> {
 
 #[test]
 fn resource_exhausted_sites_are_listed() {
-    let text = read(DOCUMENT);
-    let limits = table(&text, "Limits");
+    let limits = table("Limits");
     let value = |setting: &str| {
         let named =
             limits.iter().find(|row| row.get(2).and_then(|cell| symbol(cell)).is_some_and(|(name, _)| name == setting));
         named.unwrap_or_else(|| panic!("the table of limits has no row for {setting}"))[1].as_str()
     };
     let mut listed = Vec::new();
-    for row in table(&text, "ResourceExhausted") {
+    for row in table("ResourceExhausted") {
         let [site, _, limit, settings] = &row[..] else {
             panic!("{} cells instead of 4: {}", row.len(), row.join(" | "))
         };

@@ -58,9 +58,9 @@ fn identifiers_use_the_agreed_terms() {
     for (path, text) in FILES.iter() {
         let path = shown(path);
         for (number, line) in (1..).zip(masked(text).lines()) {
+            let words: Vec<_> = identifiers(line).collect();
             let applies = |name: &&(&str, Option<&str>)| {
-                name.1.is_none_or(|directory| path.starts_with(directory))
-                    && identifiers(line).any(|word| word == name.0)
+                words.contains(&name.0) && name.1.is_none_or(|directory| path.starts_with(directory))
             };
             found.extend(FORBIDDEN.iter().filter(applies).map(|(name, _)| format!("{path}:{number}: {name}")));
         }

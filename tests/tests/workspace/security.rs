@@ -1,18 +1,10 @@
 //! The tests that docs/SECURITY.md names for each bad frame of the protocol and for each limit exist.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
-use std::{fs, path::Path};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn section(document: &str, heading: &str) -> String {
-    let text = fs::read_to_string(root().join(document)).unwrap();
-    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap();
-    section.split("\n## ").next().unwrap().to_owned()
-}
+use crate::{
+    documents::section,
+    prose::test_functions,
+    sources::{read, root},
+};
 
 /// Returns the two cells of each row of a section's table.
 fn rows(section: &str) -> Vec<(&str, &str)> {
@@ -38,8 +30,8 @@ fn security_names_existing_tests() {
             for test in tests.split(", ") {
                 let (file, name) = test.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{test}"));
                 let file = if file.ends_with(".rs") { file.to_owned() } else { format!("tests/tests/{file}.rs") };
-                let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|_| panic!("{file} does not exist"));
-                assert!(is_test(&text, name), "{file} has no test {name}");
+                assert!(root().join(&file).is_file(), "{file} does not exist");
+                assert!(test_functions(&read(&file)).iter().any(|test| test == name), "{file} has no test {name}");
                 named += 1;
             }
         }
@@ -56,7 +48,7 @@ fn security_lists_every_number_of_the_configs() {
         ("rpc-client/src/config.rs", "ClientConfig"),
         ("rpc-core/src/transport/config.rs", "TransportConfig"),
     ] {
-        let text = fs::read_to_string(root().join(file)).unwrap();
+        let text = read(file);
         let (_, fields) = text.split_once(&format!("pub struct {config} {{")).unwrap();
         let fields = fields.split("\n}").next().unwrap().lines();
         let fields: Vec<_> =
@@ -66,12 +58,4 @@ fn security_lists_every_number_of_the_configs() {
             assert!(limits.contains(&format!("(`{field}`")) || limits.contains(&format!("`{field}`)")), "{field}");
         }
     }
-}
-
-/// Returns whether the function `name` has the attribute of a test or of a property test.
-fn is_test(text: &str, name: &str) -> bool {
-    let Some(at) = text.find(&format!("fn {name}(")) else { return false };
-    let before = text[..at].trim_end().trim_end_matches("async").trim_end();
-    let attributes = before.rsplit('}').next().unwrap();
-    attributes.contains("test]") || attributes.contains("test(")
 }

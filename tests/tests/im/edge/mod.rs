@@ -1,7 +1,5 @@
 //! The client port of a node: permitted frames and requests, the answers to others, and their isolation from other clients.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 mod requests;
 
 use std::{sync::Arc, time::Duration};

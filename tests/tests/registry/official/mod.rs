@@ -3,8 +3,6 @@
 //! The official servers need Java 17 and Maven; without them their tests print SKIPPED. `MSNB_OUTAGE_SECONDS` adds to each
 //! restart an outage: by default 0 s, in the full test 5 s and 90 s.
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 mod cluster;
 mod operator;
 mod restarts;

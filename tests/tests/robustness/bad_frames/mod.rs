@@ -10,8 +10,6 @@
 //! | ends and timeouts of connections, pings | `connections`, `pings` |
 //! | server and peers of a test | `scene` |
 
-#![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
-
 mod calls;
 mod connections;
 mod heads;
