@@ -104,6 +104,7 @@
 pub mod __private;
 #[cfg_attr(not(feature = "transport"), allow(dead_code, reason = "the transport uses the rest"))]
 mod contract;
+mod deadline;
 #[cfg(all(test, shuttle, feature = "transport"))]
 mod interleavings;
 #[cfg(feature = "transport")]
@@ -124,6 +125,9 @@ pub use contract::{
     Request, Responder, Scoped, Service, ServiceId, Status, WriteBuffer, layer, uncopied,
 };
 pub(crate) use contract::{AnswerSink, AnswerTarget, Encode};
+// Shared by the crates of msnb, and not part of the API.
+#[doc(hidden)]
+pub use deadline::deadline_after;
 pub use rpc_macros::rpc_service;
 #[cfg(feature = "tls")]
 pub use security::tls;

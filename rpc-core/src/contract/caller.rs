@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, Reply, Status};
+use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, Reply, Status, deadline_after};
 
 /// Sends calls: a client, or a service in this process.
 pub trait Caller: Clone + Send + Sync + 'static {
@@ -94,7 +94,7 @@ impl CallOptions {
     /// `default`, in this order.
     pub fn deadline_from(&self, now: Instant, method: &MethodInfo, default: Duration) -> Instant {
         let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(MAX_TIMEOUT);
-        let by_timeout = now + timeout;
+        let by_timeout = deadline_after(now, timeout);
         self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout))
     }
 }
@@ -102,5 +102,5 @@ impl CallOptions {
 /// The metadata keys of the W3C trace context, which calls within a handler inherit.
 const TRACE_KEYS: [&str; 2] = ["traceparent", "tracestate"];
 
-/// The longest timeout: the wire format ends at 49 days, and adding to an `Instant` must not overflow.
+/// The longest timeout, which is the longest in the wire format: 49 days.
 const MAX_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use super::FrameReader;
 use crate::{Code, Error};
 
-/// The limits of one connection's transport.
+/// The limits of one connection's transport. A time of `Duration::MAX` is unlimited.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TransportConfig {

@@ -19,7 +19,7 @@ use super::{
     Activity, CloseReason, FrameReader, Inbound, Outbox, Role, Traffic, TransportConfig, timer::Timer,
     traffic::Uncounted,
 };
-use crate::{WriteBuffer, frame::Violation, head};
+use crate::{WriteBuffer, deadline_after, frame::Violation, head};
 
 /// The task of a connection.
 ///
@@ -155,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             release_at,
             turn.wake_at,
             self.frame_deadline(),
-            self.stalled.map(|since| since + self.config.write_stall),
+            self.stalled.map(|since| deadline_after(since, self.config.write_stall)),
         ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
             self.timer.arm(cx, wake_at);
@@ -311,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     /// [`CloseReason::WriteStalled`] after [`TransportConfig::write_stall`] without progress.
     fn stall(&mut self, now: Instant) -> Result<(), CloseReason> {
         let since = *self.stalled.get_or_insert(now);
-        if now >= since + self.config.write_stall {
+        if now >= deadline_after(since, self.config.write_stall) {
             return Err(CloseReason::WriteStalled(self.config.write_stall));
         }
         Ok(())
@@ -353,8 +353,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     }
 
     fn frame_deadline(&self) -> Option<Instant> {
-        let begun = self.frame_begun?;
-        Some(begun + self.config.frame_time + Duration::from_secs((self.reader.frame_length() >> 16) as u64))
+        let by_length = Duration::from_secs((self.reader.frame_length() >> 16) as u64);
+        Some(deadline_after(self.frame_begun?, self.config.frame_time.saturating_add(by_length)))
     }
 }
 
@@ -602,6 +602,19 @@ mod tests {
         assert!(matches!(*reason, CloseReason::WriteStalled(_)), "{reason:?}");
         assert_eq!(start.elapsed().as_secs(), 19);
         assert_eq!(scene.events(), closed(&reason));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unlimited_times_never_end_the_connection() {
+        let (frame_time, write_stall) = (Duration::MAX, Duration::MAX);
+        let mut scene = Scene::new(TransportConfig { frame_time, write_stall, ..TransportConfig::default() });
+        scene.outbox.push(|out| out.copied().put_bytes(7, 10 * PIPE)).unwrap();
+        scene.peer.write_all(&encoded(FrameType::Request, 1, &[7; 50])[..50]).await.unwrap();
+        sleep(Duration::from_secs(86_400)).await;
+        scene.peer.write_all(&[7; 16]).await.unwrap();
+        scene.peer.read_exact(&mut [0; 10 * PIPE]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.events(), [Event::Frame(1)]);
     }
 
     #[tokio::test(start_paused = true)]
