@@ -2,7 +2,7 @@
 //!
 //! | topic | item |
 //! |---|---|
-//! | limiting the call rate of a peer | [`RateLimit`] |
+//! | limiting the call rate of callers and methods | [`RateLimit`] |
 //! | logging each call | [`Log`] |
 //! | tracing a call across processes | [`Trace`], [`TraceContext`] |
 //! | counts and durations of calls, state of clients and servers | [`Metrics`] |
@@ -58,6 +58,7 @@ mod metrics;
 mod monitor_port;
 mod outcome;
 mod rate_limit;
+mod sink;
 mod trace;
 
 pub use log::Log;

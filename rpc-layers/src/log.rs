@@ -5,14 +5,17 @@ use rpc_core::{
     layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{field::display, info};
 
-use crate::outcome;
+use crate::{outcome, sink::contained};
 
 /// Logs each call at level info when it ends.
 ///
-/// A server logs `served` with the fields `route`, `peer`, `code` and `took`; a client logs `called` with `route`,
-/// `outcome` and `took`. Arguments and metadata are never logged.
+/// A server logs `served` with the fields `route`, `peer`, `identity`, `code` and `took`; a client logs `called` with
+/// `route`, `outcome` and `took`. Calls within the process have no `peer`, and anonymous callers have no `identity`.
+/// Arguments and metadata are never logged.
+///
+/// If the subscriber panics, the line is lost and the call continues.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Log;
 
@@ -45,8 +48,10 @@ struct ServedLine<'a> {
 impl Drop for ServedLine<'_> {
     fn drop(&mut self) {
         let code = outcome::served(self.context);
-        let (route, peer, took) = (self.method.route(), self.context.peer().address, self.started.elapsed());
-        info!(route, ?peer, %code, ?took, "served");
+        let (route, peer, took) = (self.method.route(), self.context.peer(), self.started.elapsed());
+        let identity = Some(peer.identity()).filter(|identity| !identity.is_anonymous());
+        let (peer, identity) = (peer.address.map(display), identity.map(display));
+        contained(|| info!(route, peer, identity, %code, ?took, "served"));
     }
 }
 
@@ -60,6 +65,6 @@ struct CallLine {
 impl Drop for CallLine {
     fn drop(&mut self) {
         let outcome = self.outcome.as_deref().unwrap_or("dropped by the caller");
-        info!(route = self.method.route(), outcome, took = ?self.started.elapsed(), "called");
+        contained(|| info!(route = self.method.route(), outcome, took = ?self.started.elapsed(), "called"));
     }
 }

@@ -8,11 +8,14 @@ use rpc_core::{
     Code, Context, Error, MethodInfo, Reply,
     layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
-use tracing::{Instrument, Span, field::Empty, info_span};
+use tracing::{Span, field::Empty, info_span};
 
 pub use context::TraceContext;
 
-use crate::outcome;
+use crate::{
+    outcome,
+    sink::{contained, in_span},
+};
 
 /// Opens a span for each call at the client and at the server.
 ///
@@ -21,7 +24,8 @@ use crate::outcome;
 ///
 /// The spans `call` and `serve` have level info and the fields `rpc.service`, `rpc.method`, `code`, `trace_id`,
 /// `span_id` and `parent_id`. If the subscriber disables them, received ids are passed on unchanged. A handler that
-/// spawns a task passes the span by `tracing::Instrument` and the ids by [`TraceContext::scope`].
+/// spawns a task passes the span by `tracing::Instrument` and the ids by [`TraceContext::scope`]. If the subscriber
+/// panics, spans are lost and the call continues.
 ///
 /// The server trusts received ids and flags: by its `sampled` flag, a caller decides whether the usual samplers of
 /// OpenTelemetry record its trace. For untrusted callers, use a sampler that ignores the parent.
@@ -43,25 +47,25 @@ impl ServerLayer for Trace {
     async fn serve(&self, arrival: &IncomingCall, next: ServerNext<'_>) -> Served {
         let (context, method) = (arrival.context(), arrival.method());
         let parent = TraceContext::from_metadata(context.metadata());
-        let span = info_span!(
-            "serve",
-            otel.name = method.route(),
-            otel.kind = "server",
-            otel.status_code = Empty,
-            rpc.system = "msnb",
-            rpc.service = %method.service(),
-            rpc.method = method.name(),
-            peer = context.peer().address.map(tracing::field::display),
-            code = Empty,
-            trace_id = Empty,
-            parent_id = Empty,
-            span_id = Empty,
-        );
-        #[cfg(feature = "opentelemetry")]
-        export::set_parent(&span, parent.as_ref());
-        let own = begin(&span, parent);
-        let _end = ServedEnd { span: &span, context };
-        let serving = next.run().instrument(span.clone());
+        let new_span = || {
+            info_span!(
+                "serve",
+                otel.name = method.route(),
+                otel.kind = "server",
+                otel.status_code = Empty,
+                rpc.system = "msnb",
+                rpc.service = %method.service(),
+                rpc.method = method.name(),
+                peer = context.peer().address.map(tracing::field::display),
+                code = Empty,
+                trace_id = Empty,
+                parent_id = Empty,
+                span_id = Empty,
+            )
+        };
+        let (span, own) = begin(new_span, parent, None);
+        let end = ServedEnd { span, context };
+        let serving = in_span(&end.span, next.run());
         match own {
             Some(own) => own.scope(serving).await,
             None => serving.await,
@@ -77,51 +81,72 @@ impl ClientLayer for Trace {
         // program.
         let is_inherited = |given: &TraceContext| current.as_ref().is_some_and(|current| current.is_of_trace(given));
         let given = given.filter(|given| !is_inherited(given));
-        let span = info_span!(
-            "call",
-            otel.name = method.route(),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            rpc.system = "msnb",
-            rpc.service = %method.service(),
-            rpc.method = method.name(),
-            code = Empty,
-            trace_id = Empty,
-            parent_id = Empty,
-            span_id = Empty,
-        );
-        #[cfg(feature = "opentelemetry")]
-        export::set_parent(&span, given.as_ref());
-        if let Some(own) = begin(&span, given.or(current)) {
+        let new_span = || {
+            info_span!(
+                "call",
+                otel.name = method.route(),
+                otel.kind = "client",
+                otel.status_code = Empty,
+                rpc.system = "msnb",
+                rpc.service = %method.service(),
+                rpc.method = method.name(),
+                code = Empty,
+                trace_id = Empty,
+                parent_id = Empty,
+                span_id = Empty,
+            )
+        };
+        let (span, own) = begin(new_span, given, current);
+        if let Some(own) = own {
             own.to_metadata(&mut call.options.metadata);
         }
-        let mut end = CallEnd { span: span.clone(), code: Code::Cancelled };
-        let outcome = next.run(call).instrument(span).await;
+        let mut end = CallEnd { span, code: Code::Cancelled };
+        let outcome = in_span(&end.span, next.run(call)).await;
         end.code = outcome::called(&outcome);
         outcome
     }
 }
 
-/// Returns the ids of a new span, and records them in the span.
-fn begin(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
+/// Creates a span, and returns it with its ids, which it records in the span.
+///
+/// The parent is `remote`, which another process or the program has set, or else `enclosing`.
+fn begin(
+    new_span: impl FnOnce() -> Span,
+    remote: Option<TraceContext>,
+    enclosing: Option<TraceContext>,
+) -> (Span, Option<TraceContext>) {
+    let span = contained(new_span).unwrap_or_else(Span::none);
     if span.is_disabled() {
-        return parent;
+        return (span, remote.or(enclosing));
     }
-    let child = || TraceContext::child_of(parent.as_ref());
-    #[cfg(feature = "opentelemetry")]
-    let own = export::context_of(span).unwrap_or_else(child);
-    #[cfg(not(feature = "opentelemetry"))]
-    let own = child();
-    span.record("trace_id", own.trace_id()).record("span_id", own.span_id());
-    if let Some(parent) = parent.filter(|parent| parent.is_of_trace(&own)) {
-        span.record("parent_id", parent.span_id());
-    }
-    Some(own)
+    let parent = remote.as_ref().or(enclosing.as_ref());
+    let own = contained(|| own_ids(&span, remote.as_ref())).flatten();
+    let own = own.unwrap_or_else(|| TraceContext::child_of(parent));
+    contained(|| {
+        span.record("trace_id", own.trace_id()).record("span_id", own.span_id());
+        if let Some(parent) = parent.filter(|parent| parent.is_of_trace(&own)) {
+            span.record("parent_id", parent.span_id());
+        }
+    });
+    (span, Some(own))
+}
+
+/// Returns the ids that the subscriber gave the span, if it gives ids.
+#[cfg(feature = "opentelemetry")]
+fn own_ids(span: &Span, remote: Option<&TraceContext>) -> Option<TraceContext> {
+    export::set_parent(span, remote);
+    export::context_of(span)
+}
+
+/// Returns the ids that the subscriber gave the span, if it gives ids.
+#[cfg(not(feature = "opentelemetry"))]
+fn own_ids(_: &Span, _: Option<&TraceContext>) -> Option<TraceContext> {
+    None
 }
 
 /// Records the outcome of a served call, also when its handler is dropped.
 struct ServedEnd<'a> {
-    span: &'a Span,
+    span: Span,
     context: &'a Context,
 }
 
@@ -138,7 +163,7 @@ impl Drop for ServedEnd<'_> {
                 | Code::Unavailable
                 | Code::DataLoss
         );
-        record(self.span, code, is_server_error);
+        record(&mut self.span, code, is_server_error);
     }
 }
 
@@ -150,13 +175,18 @@ struct CallEnd {
 
 impl Drop for CallEnd {
     fn drop(&mut self) {
-        record(&self.span, self.code, !matches!(self.code, Code::Ok | Code::Application));
+        record(&mut self.span, self.code, !matches!(self.code, Code::Ok | Code::Application));
     }
 }
 
-fn record(span: &Span, code: Code, is_error: bool) {
-    span.record("code", tracing::field::display(code));
-    if is_error {
-        span.record("otel.status_code", "ERROR");
-    }
+/// Records the outcome, and closes the span.
+fn record(span: &mut Span, code: Code, is_error: bool) {
+    contained(|| {
+        span.record("code", tracing::field::display(code));
+        if is_error {
+            span.record("otel.status_code", "ERROR");
+        }
+    });
+    // Not in the closure above: a second panic while the first one unwinds would abort the process.
+    contained(|| *span = Span::none());
 }

@@ -10,6 +10,7 @@ mod eviction;
 mod identity;
 mod layers;
 mod limits;
+mod log_sinks;
 mod metrics;
 mod once;
 mod once_calls;
