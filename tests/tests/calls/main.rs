@@ -12,6 +12,7 @@ mod layers;
 mod limits;
 mod log_sinks;
 mod metrics;
+mod monitor_port;
 mod once;
 mod once_calls;
 #[cfg(feature = "opentelemetry")]
