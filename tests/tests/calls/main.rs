@@ -19,6 +19,7 @@ mod once_calls;
 mod opentelemetry;
 mod overload;
 mod processes;
+mod rate_limits;
 mod tls;
 mod tracing;
 mod unary;
