@@ -3,6 +3,7 @@
 //! | topic | item |
 //! |---|---|
 //! | limiting the call rate of callers and methods | [`RateLimit`] |
+//! | timeouts by method and service | [`Timeouts`] |
 //! | logging each call | [`Log`] |
 //! | tracing a call across processes | [`Trace`], [`TraceContext`] |
 //! | counts and durations of calls, state of clients and servers | [`Metrics`] |
@@ -59,10 +60,12 @@ mod monitor_port;
 mod outcome;
 mod rate_limit;
 mod sink;
+mod timeouts;
 mod trace;
 
 pub use log::Log;
 pub use metrics::Metrics;
 pub use monitor_port::MonitorPort;
 pub use rate_limit::RateLimit;
+pub use timeouts::Timeouts;
 pub use trace::{Trace, TraceContext};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod balancing;
+mod call_timeouts;
 mod connections;
 mod deadlines;
 mod drain;

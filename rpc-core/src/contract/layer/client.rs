@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{self, Poll},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -24,6 +25,9 @@ use crate::{
 ///
 /// A call passes a layer once, regardless of the number of attempts. A call's deadline includes the time that layers
 /// take.
+///
+/// A layer can shorten the timeout that the program has set for the call, but not extend it. To leave it unchanged and
+/// to replace only the timeout of the method or the client, use [`OutgoingCall::set_default_timeout`].
 ///
 /// # Cancel safety
 ///
@@ -84,6 +88,16 @@ pub struct OutgoingCall {
     pub options: CallOptions,
 }
 
+impl OutgoingCall {
+    /// Sets the timeout, unless the program has set one for this call.
+    ///
+    /// It replaces the timeout of the method and of the client, and may be shorter or longer. Time that a layer takes
+    /// before the call is sent is limited by the timeout that it replaces.
+    pub fn set_default_timeout(&mut self, timeout: Duration) {
+        self.options.timeout.get_or_insert(timeout);
+    }
+}
+
 /// The remaining layers of a call and the caller behind them.
 #[must_use = "a call is sent when it is run"]
 pub struct ClientNext<'a> {
@@ -140,13 +154,21 @@ impl<C: Caller> Caller for Layered<C> {
     type Calling<A: Serialize + Send + 'static> = LayeredCall;
 
     fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LayeredCall {
-        let (caller, layers, progress) = (self.caller.clone(), Arc::clone(&self.layers), Arc::new(Progress::default()));
+        let (caller, layers) = (self.caller.clone(), Arc::clone(&self.layers));
         let Request { method, arguments, mut options } = request;
-        let deadline = options.deadline_from(Instant::now(), method, caller.default_timeout());
-        options.deadline = Some(deadline);
+        let (started, default) = (Instant::now(), caller.default_timeout());
+        let deadline = options.deadline_from(started, method, default);
+        if options.timeout.is_some() {
+            // A layer that sets another timeout can only shorten this one.
+            options.deadline = Some(deadline);
+        }
+        let progress = Arc::new(Progress::new(deadline));
         let below = Arc::clone(&progress);
-        let send: SendCall = Box::new(move |options: CallOptions| {
+        let send: SendCall = Box::new(move |mut options: CallOptions| {
             let explain = options.explain;
+            let deadline = options.deadline_from(started, method, default);
+            options.deadline = Some(deadline);
+            below.set_deadline(deadline);
             below.enter(Progress::BELOW);
             let mut calling = caller.call(Request { method, arguments, options });
             Box::pin(async move {
@@ -162,10 +184,10 @@ impl<C: Caller> Caller for Layered<C> {
             let next = ClientNext { layers: &layers, send };
             next.run(OutgoingCall { method, options }).await
         });
-        LayeredCall { call, progress, deadline, overdue: None }
+        LayeredCall { call, progress, overdue: None }
     }
 
-    fn default_timeout(&self) -> std::time::Duration {
+    fn default_timeout(&self) -> Duration {
         self.caller.default_timeout()
     }
 }
@@ -179,7 +201,6 @@ impl<C: Caller> Caller for Layered<C> {
 pub struct LayeredCall {
     call: BoxFuture<'static, Result<Reply, Error>>,
     progress: Arc<Progress>,
-    deadline: Instant,
     /// Created when a layer first waits.
     overdue: Option<Pin<Box<Sleep>>>,
 }
@@ -188,7 +209,7 @@ impl Future for LayeredCall {
     type Output = Result<Reply, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let Self { call, progress, deadline, overdue } = &mut *self;
+        let Self { call, progress, overdue } = &mut *self;
         if let Poll::Ready(outcome) = call.as_mut().poll(cx) {
             return Poll::Ready(outcome);
         }
@@ -198,7 +219,11 @@ impl Future for LayeredCall {
             Progress::BELOW => return Poll::Pending,
             _ => Delivery::Unknown,
         };
-        let overdue = overdue.get_or_insert_with(|| Box::pin(sleep_until(*deadline)));
+        let deadline = progress.deadline();
+        let overdue = overdue.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if overdue.deadline() != deadline {
+            overdue.as_mut().reset(deadline);
+        }
         overdue.as_mut().poll(cx).map(|()| {
             let error = Error::new(delivery, Code::DeadlineExceeded, "the deadline passed in a client layer".into());
             Err(error.with_phase(Phase::Send))
@@ -213,9 +238,11 @@ impl Explain for LayeredCall {
 }
 
 /// The progress of a call, shared between its future and the layers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
     stage: AtomicU8,
+    /// A layer may replace the timeout of the method or the client until the call is sent.
+    deadline: Mutex<Instant>,
     explanation: Mutex<Explanation>,
 }
 
@@ -226,6 +253,18 @@ impl Progress {
     const BELOW: u8 = 1;
     /// The call has its reply.
     const AFTER: u8 = 2;
+
+    fn new(deadline: Instant) -> Self {
+        Self { stage: AtomicU8::new(Self::BEFORE), deadline: Mutex::new(deadline), explanation: Mutex::default() }
+    }
+
+    fn deadline(&self) -> Instant {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_deadline(&self, deadline: Instant) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
 
     /// Only polls of the call store and load the stage, so only one thread at a time.
     fn enter(&self, stage: u8) {
@@ -267,6 +306,6 @@ impl<C: fmt::Debug> fmt::Debug for Layered<C> {
 
 impl fmt::Debug for LayeredCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LayeredCall").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("LayeredCall").field("deadline", &self.progress.deadline()).finish_non_exhaustive()
     }
 }
