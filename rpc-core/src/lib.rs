@@ -141,4 +141,7 @@ pub(crate) use wire::{AnswerStore, answer};
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]
 #[doc(hidden)]
+pub use security::Reloadable;
+#[cfg(feature = "transport")]
+#[doc(hidden)]
 pub use wire::{Message, frame, head};

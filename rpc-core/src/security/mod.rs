@@ -13,4 +13,5 @@ mod reloadable;
 pub mod tls;
 mod token;
 
+pub use reloadable::Reloadable;
 pub use token::{AcceptedTokens, Token, Tokens};

@@ -18,7 +18,7 @@ use crate::{Code, Error};
 /// A value that is built from files, and rebuilt when their content changes.
 ///
 /// If the new content is unusable, a warning is logged once and the previous value stays in use.
-pub(crate) struct Reloadable<T> {
+pub struct Reloadable<T> {
     files: Vec<PathBuf>,
     build: Build<T>,
     state: Mutex<State<T>>,
@@ -41,7 +41,7 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
     /// # Errors
     ///
     /// `InvalidArgument`, naming the file that cannot be read; or the error of `build`.
-    pub(crate) fn load(files: Vec<PathBuf>, build: Build<T>) -> Result<Arc<Self>, Error> {
+    pub fn load(files: Vec<PathBuf>, build: Build<T>) -> Result<Arc<Self>, Error> {
         let contents = read_all(&files)?;
         let state = State {
             current: Arc::new(build(&contents)?),
@@ -53,7 +53,7 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
     }
 
     /// Returns the latest value.
-    pub(crate) fn current(&self) -> Arc<T> {
+    pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.lock().current)
     }
 
@@ -62,11 +62,24 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
     /// # Cancel safety
     ///
     /// Safe to drop at any time; the check then completes in the background.
-    pub(crate) async fn refresh(self: &Arc<Self>) {
+    pub async fn refresh(self: &Arc<Self>) {
         if self.is_due() {
             let this = Arc::clone(self);
             // The panic hook reports a panic of `build`; the previous value stays in use.
             let _ = tokio::task::spawn_blocking(move || this.check()).await;
+        }
+    }
+
+    /// Checks the files at each interval, and passes the latest value to `apply`, forever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn follow(self: &Arc<Self>, apply: impl Fn(Arc<T>)) {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            self.refresh().await;
+            apply(self.current());
         }
     }
 

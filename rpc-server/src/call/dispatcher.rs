@@ -1,32 +1,25 @@
 //! [`Dispatcher`]: resolves a route to the method that serves it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use rpc_core::{Code, Error, Identity, MethodInfo, Service, ServiceId, Status, head::Route};
+
+use super::access::{Access, AccessRule, Targets};
 
 /// The routing table of a server. Immutable once the server runs.
 #[derive(Default)]
 pub(crate) struct Dispatcher {
     services: Vec<Arc<dyn Service>>,
     routes: HashMap<Vec<u8>, Target, foldhash::fast::RandomState>,
+    access: Access,
 }
 
-/// A method of a service, with the callers that it accepts.
+/// A method of a service.
 pub(crate) struct Target {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) method: usize,
-    /// The names of the permitted callers; `None` permits every caller.
-    allowed: Option<Arc<HashSet<String>>>,
-}
-
-/// The callers that may call a method, or the methods of a service that have no rule of their own.
-pub(crate) struct AccessRule {
-    /// `service:version/method` or `service:version`.
-    pub(crate) target: String,
-    pub(crate) names: HashSet<String>,
+    /// The number of the route, under which the access rules have its callers.
+    number: usize,
 }
 
 impl Dispatcher {
@@ -37,7 +30,7 @@ impl Dispatcher {
     /// `AlreadyExists` when another service has one of its routes.
     pub(crate) fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         for (method, info) in service.methods().iter().enumerate() {
-            let target = Target { service: Arc::clone(&service), method, allowed: None };
+            let target = Target { service: Arc::clone(&service), method, number: self.routes.len() };
             if self.routes.insert(info.route().into(), target).is_some() {
                 let message = format!("two services have the route {}", info.route());
                 return Err(Error::not_executed(Code::AlreadyExists, message));
@@ -47,26 +40,16 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Applies access rules. The names of several rules for the same target add up.
+    /// Restricts the added services by access rules and those of a file.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a target that this server does not serve.
-    pub(crate) fn allow(&mut self, rules: Vec<AccessRule>) -> Result<(), Error> {
-        let mut allowed = HashMap::<String, HashSet<String>>::new();
-        for AccessRule { target, names } in rules {
-            let is_known = self.routes.contains_key(target.as_bytes()) || self.ids().any(|id| id.to_string() == target);
-            if !is_known {
-                let message = format!("access rule for {target}: this server has no such service or method");
-                return Err(Error::not_executed(Code::InvalidArgument, message));
-            }
-            allowed.entry(target).or_default().extend(names);
-        }
-        let allowed: HashMap<_, _> = allowed.into_iter().map(|(target, names)| (target, Arc::new(names))).collect();
-        for target in self.routes.values_mut() {
-            let (route, service) = (target.info().route(), target.info().service().to_string());
-            target.allowed = allowed.get(route).or_else(|| allowed.get(&service)).map(Arc::clone);
-        }
+    /// As [`Access::new`].
+    pub(crate) fn allow(&mut self, rules: Vec<AccessRule>, file: Option<PathBuf>) -> Result<(), Error> {
+        let mut targets: Vec<_> = self.routes.values().collect();
+        targets.sort_by_key(|target| target.number);
+        let names = |target: &Target| (target.info().route().to_owned(), target.info().service().to_string());
+        self.access = Access::new(Targets(targets.into_iter().map(names).collect()), rules, file)?;
         Ok(())
     }
 
@@ -78,6 +61,23 @@ impl Dispatcher {
     /// UTF-8.
     pub(crate) fn find(&self, route: &Route) -> Result<&Target, Status> {
         self.routes.get(route.as_bytes()).ok_or_else(|| self.unknown(route))
+    }
+
+    /// Checks that `caller` may call the method.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` when no name of the caller is permitted.
+    pub(crate) fn check(&self, target: &Target, caller: &Identity) -> Result<(), Status> {
+        if self.access.permits(target.number, caller) {
+            return Ok(());
+        }
+        Err(Status::new(Code::PermissionDenied, format!("{caller} may not call {}", target.info().route())))
+    }
+
+    /// Returns the access rules.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     fn unknown(&self, route: &Route) -> Status {
@@ -98,19 +98,5 @@ impl Dispatcher {
 impl Target {
     pub(crate) fn info(&self) -> &MethodInfo {
         &self.service.methods()[self.method]
-    }
-
-    /// Checks that `caller` may call this method.
-    ///
-    /// # Errors
-    ///
-    /// `PermissionDenied` when no name of the caller is permitted.
-    pub(crate) fn check(&self, caller: &Identity) -> Result<(), Status> {
-        match &self.allowed {
-            Some(allowed) if !caller.names().any(|name| allowed.contains(name)) => {
-                Err(Status::new(Code::PermissionDenied, format!("{caller} may not call {}", self.info().route())))
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | routes, methods and access rules | `dispatcher` |
+//! | routes and methods | `dispatcher` |
+//! | access rules | `access` |
 //! | the limit of running handlers and the queue behind it | `concurrency` |
 //! | the status of a rejected call | `rejection` |
 //! | the running calls of one connection | `running` |
 //! | at-most-once execution: the store of a cluster, the waiting requests, the answers of this server | `once` |
 
+pub(crate) mod access;
 pub(crate) mod concurrency;
 pub(crate) mod dispatcher;
 pub(crate) mod once;

@@ -117,7 +117,7 @@ impl ConnectionCalls {
     fn admit(&self, head: &RequestHead, has_capacity: bool) -> Result<(&Target, Duration), Rejection> {
         let Shared { config, counters, dispatcher, .. } = &*self.shared;
         let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
-        target.check(self.peer.identity()).inspect_err(|_| Counters::count(&counters.denied))?;
+        dispatcher.check(target, self.peer.identity()).inspect_err(|_| Counters::count(&counters.denied))?;
         if !has_capacity {
             Counters::count(&counters.connection_full);
             let message = format!(

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -23,8 +24,9 @@ use super::{
 };
 use crate::{
     call::{
+        access::AccessRule,
         concurrency::ConcurrencyLimit,
-        dispatcher::{AccessRule, Dispatcher},
+        dispatcher::Dispatcher,
         once::{OnceCalls, OnceStore},
     },
     config::ServerConfig,
@@ -48,6 +50,7 @@ pub struct ServerBuilder {
     tls: Option<ServerTls>,
     tokens: Option<Tokens>,
     rules: Vec<AccessRule>,
+    rules_file: Option<PathBuf>,
     config: ServerConfig,
 }
 
@@ -135,9 +138,31 @@ impl ServerBuilder {
     /// not executed. Every connected client may call methods without a rule.
     ///
     /// A name is the name of a proved token, or a name in a proved client certificate: see `rpc_core::Identity::names`.
-    /// The names of several rules for the same target add up; a rule without names denies every caller.
+    /// In a name, `*` matches any number of any characters: `team-*`, `spiffe://shop/*`; `*` alone permits every caller
+    /// with a name. The names of several rules for the same target add up; a rule without names denies every caller.
     pub fn allow(mut self, target: impl Into<String>, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.rules.push(AccessRule { target: target.into(), names: names.into_iter().map(Into::into).collect() });
+        self
+    }
+
+    /// Adds the access rules of a file to those of [`allow`](Self::allow).
+    ///
+    /// The file is UTF-8 and has one rule per line: the target, then the names and patterns, separated by spaces or
+    /// tabs. A word that starts with `#` begins a comment. Empty lines are ignored.
+    ///
+    /// ```text
+    /// # target                callers
+    /// demo.Greeter:1.0        ann team-*
+    /// demo.Greeter:1.0/reset  ann           # only this method
+    /// demo.Greeter:1.0/debug                # no caller
+    /// ```
+    ///
+    /// While the server runs, it checks the file every second. A change applies to all connections from their next
+    /// call. If the changed file cannot be read, has no rule, or has an error, the server logs a warning with the line
+    /// and the column, and keeps the previous rules. Replace the file by a rename, so that the server does not read an
+    /// incomplete one.
+    pub fn allow_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.rules_file = Some(path.into());
         self
     }
 
@@ -151,12 +176,13 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an invalid config, a server without a service, unusable certificate or token files, access
-    /// rules for methods that the server does not have, and access rules without tokens or client certificates;
+    /// `InvalidArgument` for an invalid config, a server without a service, unusable certificate, token or rule files,
+    /// access rules for methods that the server does not have, and access rules without tokens or client certificates;
     /// `AlreadyExists` for a route of two services; `FailedPrecondition` for an address that consumers of the registry
     /// cannot reach; `Unavailable` when the address cannot be bound.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
-        if !self.rules.is_empty() && self.tokens.is_none() && !self.requires_certificate() {
+        let is_restricted = !self.rules.is_empty() || self.rules_file.is_some();
+        if is_restricted && self.tokens.is_none() && !self.requires_certificate() {
             let message = "access rules (ServerBuilder::allow) require a proof, but clients prove neither a token nor a \
                            certificate";
             return Err(Error::not_executed(Code::InvalidArgument, message));
@@ -191,7 +217,7 @@ impl ServerBuilder {
         for service in self.services {
             dispatcher.add(self.layers.around(service))?;
         }
-        dispatcher.allow(self.rules)?;
+        dispatcher.allow(self.rules, self.rules_file)?;
         let address = listener
             .local_address()
             .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;

@@ -90,6 +90,8 @@ impl Server {
             outcome = registered => outcome?,
             // `accept_from` is cancel safe.
             () = acceptor.accept_from(&*listener) => {}
+            // Never completes, and is cancel safe.
+            () = shared.dispatcher.access().follow() => {}
         }
         drop(listener);
         drain(&shared, &mut acceptor).await;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
+mod access_rules;
 mod balancing;
 mod call_timeouts;
 mod connections;
