@@ -1,16 +1,12 @@
-//! Code that the example binaries share: registry and security options, logging, signals.
+//! Example programs.
 //!
 //! | topic | file |
 //! |---|---|
 //! | contracts | `contracts/` |
 //! | provider | `provider/` |
 //! | consumer | `consumer/` |
-//! | both in one process, without shared code | `quickstart/main.rs` |
-//! | TLS and tokens | `security.rs`; test certificates: `certificates/main.rs` |
+//! | both in one process | `quickstart/main.rs` |
+//! | test certificates | `certificates/main.rs` |
 //! | the IM cluster | `im/` |
-
-mod process;
-mod security;
-
-pub use process::{Failure, RegistryArgs, log_to_stderr, shutdown_signal};
-pub use security::{ClientSecurity, ServerSecurity};
+//!
+//! Options, logging and signals are those of rpc-cli, which other programs can use too.

@@ -16,6 +16,7 @@ pub mod load;
 pub mod nacos;
 pub mod probe;
 pub mod process;
+pub mod program;
 pub mod raw_peer;
 #[cfg(doctest)]
 mod readme;

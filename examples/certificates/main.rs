@@ -7,8 +7,8 @@ use std::{
 };
 
 use clap::Parser;
-use examples::Failure;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rpc_cli::Failure;
 
 /// Creates test certificates: the authority ca.pem, and server.pem and client.pem with their keys.
 ///
@@ -48,7 +48,7 @@ fn main() -> Result<(), Failure> {
         "  cargo run --features tls --bin provider -- --tls-cert {at}/server.pem --tls-key {at}/server.key --client-ca {at}/ca.pem"
     );
     println!(
-        "  cargo run --features tls --bin consumer -- --tls-ca {at}/ca.pem --tls-cert {at}/client.pem --tls-key {at}/client.key"
+        "  cargo run --features tls --bin consumer -- --tls-ca {at}/ca.pem --client-cert {at}/client.pem --client-key {at}/client.key"
     );
     Ok(())
 }

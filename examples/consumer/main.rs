@@ -14,8 +14,8 @@ use std::{
 
 use clap::Parser;
 use contracts::{GoodsClient, GreeterClient};
-use examples::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, shutdown_signal};
 use indicatif::{ProgressBar, ProgressStyle};
+use rpc_cli::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, shutdown_signal};
 use rpc_client::{Client, ClientConfig};
 use tokio::task::JoinSet;
 
@@ -29,8 +29,8 @@ struct Args {
     /// The number of calls.
     #[arg(long, value_name = "N", default_value_t = 1000, conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
-    /// The duration of the calls in seconds, instead of their number.
-    #[arg(long, value_name = "S")]
+    /// The duration of the calls in seconds, instead of their number; at most a year.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
     seconds: Option<u64>,
     /// The number of concurrent calls.
     #[arg(long, value_name = "C", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=65_536))]
@@ -41,6 +41,9 @@ struct Args {
     #[command(flatten)]
     security: ClientSecurity,
 }
+
+/// The longest duration of the calls in seconds.
+const MAX_SECONDS: u64 = 31_536_000;
 
 /// The remaining number of calls, or the end time.
 struct Quota {
@@ -62,7 +65,7 @@ impl Quota {
 async fn main() -> Result<ExitCode, Failure> {
     let args = Args::parse();
     log_to_stderr("warn");
-    let registry = rpc_registry::connect(&args.registry.url).await?;
+    let registry = args.registry.connect().await?;
     // A call waits for a provider until its timeout, so the consumer may be started before its provider.
     let client = Client::builder().registry(registry).config(ClientConfig::default().with_wait_for_ready(true));
     let client = args.security.clone().apply(client)?.build()?;

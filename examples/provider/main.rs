@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use contracts::{GoodsServer, GreeterServer};
-use examples::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_signal};
+use rpc_cli::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_signal};
 use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::Server;
 
@@ -38,7 +38,7 @@ struct Args {
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     log_to_stderr("info");
-    let registry = rpc_registry::connect(&args.registry.url).await?;
+    let registry = args.registry.connect().await?;
     let url = registry.url().to_owned();
     let mut server = Server::builder()
         .registry(registry)
@@ -62,6 +62,7 @@ async fn main() -> Result<(), Failure> {
         None => None,
     };
     let server = server.bind(args.listen).await?;
+    let shutdown = shutdown_signal();
     println!(
         "serving demo.Greeter:1.0 and shop.Goods:1.0 on {}, listed as {} in {url}",
         server.local_address(),
@@ -71,7 +72,7 @@ async fn main() -> Result<(), Failure> {
         metrics.watch_server(server.handle());
         println!("metrics on http://{}/metrics", monitor.local_address());
     }
-    server.run_until(shutdown_signal()).await?;
+    server.run_until(shutdown).await?;
     println!("drained");
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::{env, error::Error, time::Duration};
 
-use examples::{log_to_stderr, shutdown_signal};
+use rpc_cli::{log_to_stderr, shutdown_signal};
 use rpc_core::{Tokens, tls::ServerTls, transport::TransportConfig};
 use rpc_server::{Server, ServerConfig};
 use tests::wire::{WireServer, Wired};
@@ -19,8 +19,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         server = server.tls(ServerTls::new(certificate, key)).require_token(Tokens::new().with_file(tokens));
     }
     let server = server.bind(listen).await?;
+    let shutdown = shutdown_signal();
     println!("{}", server.local_address());
-    server.run_until(shutdown_signal()).await?;
+    server.run_until(shutdown).await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
-use examples::{log_to_stderr, shutdown_signal};
+use rpc_cli::{log_to_stderr, shutdown_signal};
 use rpc_server::Server;
 use tests::ledger::Clerk;
 
@@ -17,8 +17,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = registry.url().to_owned();
     let clerk = Clerk::new(&directory, LONGEST_CALL);
     let server = Server::builder().registry(registry).service(clerk.server()).bind(listen).await?;
+    let shutdown = shutdown_signal();
     println!("serving on {}, listed as {} in {url}", server.local_address(), server.advertised_address());
-    server.run_until(shutdown_signal()).await?;
+    server.run_until(shutdown).await?;
     println!("drained");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{Failure, log_to_stderr, shutdown_signal};
+use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::{
     client::{Client, Event, login},
     envelope::{Conversation, Recipient},

@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, fs, process::Stdio, time::Duration};
 
-use examples::Failure;
+use rpc_cli::Failure;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use examples::Failure;
+use rpc_cli::Failure;
 use rpc_im::{
     client::{Client, Event, LoggedIn, health, login},
     envelope::Recipient,

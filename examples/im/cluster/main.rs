@@ -4,7 +4,7 @@ mod cluster;
 mod demo;
 
 use clap::{Parser, Subcommand};
-use examples::{Failure, log_to_stderr, shutdown_signal};
+use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::command::NodeArguments;
 use tokio::io::AsyncReadExt as _;
 
@@ -54,20 +54,22 @@ async fn main() -> Result<(), Failure> {
     if let Some(node) = cluster.nodes().first() {
         println!("terminal client: cargo run -p im --bin im-chat -- --user ann --gate {}", node.url());
     }
+    let shutdown = shutdown_signal();
     println!("press Ctrl-C to stop all nodes");
-    shutdown_signal().await;
+    shutdown.await;
     cluster.stop().await
 }
 
 async fn serve(arguments: NodeArguments) -> Result<(), Failure> {
     log_to_stderr("warn");
     let node = arguments.start().await?;
+    let mut shutdown = std::pin::pin!(shutdown_signal());
     println!("{node}");
     node.run_until(async {
         let mut parent = tokio::io::stdin();
         // Ctrl-C also reaches the parent, which then closes the input: the first of both events ends the node.
         tokio::select! {
-            () = shutdown_signal() => {}
+            () = &mut shutdown => {}
             _ = parent.read_u8() => {}
         }
     })

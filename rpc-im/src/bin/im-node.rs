@@ -3,8 +3,8 @@
 use std::io::{self, BufRead as _};
 
 use clap::Parser;
+use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::{auth::Users, command::NodeArguments};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a node of the IM cluster: clients connect by WebSocket, other nodes by RPC. Ctrl-C or SIGTERM drains the node.
 #[derive(Debug, Parser)]
@@ -18,25 +18,18 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     if let Some(user) = arguments.hash {
         let password = io::stdin().lock().lines().next().ok_or("standard input has no password")??;
         println!("{}", Users::line(&user, &password));
         return Ok(());
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    let mut terminate = signal(SignalKind::terminate())?;
+    log_to_stderr("info");
     let node = arguments.node.start().await?;
+    let shutdown = shutdown_signal();
     println!("{node}");
-    node.run_until(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    })
-    .await;
+    node.run_until(shutdown).await;
     println!("drained");
     Ok(())
 }

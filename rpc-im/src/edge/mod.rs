@@ -33,11 +33,14 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rpc_core::TokenBucket;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 use crate::{
     Node,
@@ -121,6 +124,7 @@ impl Edge {
 
 /// Accepts connections forever.
 async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut warnings = TokenBucket::new(1.0, WARNINGS_PER_SECOND, Instant::now());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match AdmittedConnection::new(shared) {
@@ -131,7 +135,9 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             },
             Err(error) => {
                 // The process is most likely out of file descriptors: wait until other connections close.
-                tracing::warn!(%error, "cannot accept a client connection");
+                if warnings.take(Instant::now()).is_ok() {
+                    warn!(%error, "cannot accept a client connection; retrying every {ACCEPT_PAUSE:?}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -180,3 +186,5 @@ const MAX_HEAD: usize = 16 << 10;
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 /// The pause after an accept failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The rate of warnings while connections cannot be accepted.
+const WARNINGS_PER_SECOND: f64 = 0.1;

@@ -21,6 +21,7 @@ mod once_calls;
 mod opentelemetry;
 mod overload;
 mod processes;
+mod programs;
 mod rate_limits;
 mod tls;
 mod tracing;

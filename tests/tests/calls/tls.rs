@@ -358,10 +358,11 @@ async fn examples_use_tls_and_tokens() {
     fs::write(file("tokens"), "ann:the secret of ann, the caller\n").unwrap();
     let registry = format!("local:{}", file("registry"));
     let (cert, key, ca, tokens) = (file("server.pem"), file("server.key"), file("ca.pem"), file("tokens"));
-    let own = ["--tls-cert", &cert, "--tls-key", &key, "--client-ca", &ca, "--token-file", &tokens];
+    let own = ["--tls-cert", &cert, "--tls-key", &key, "--client-ca", &ca, "--accepted-tokens", &tokens];
     let provider = process::Provider::start_with(&registry, &own).await;
     let (cert, key) = (file("client.pem"), file("client.key"));
-    let shown = ["--calls", "50", "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key, "--token-file", &tokens];
+    let shown =
+        ["--calls", "50", "--tls-ca", &ca, "--client-cert", &cert, "--client-key", &key, "--token-file", &tokens];
     let (status, summary) = process::Consumer::start(&registry, &shown).await.wait().await;
     assert!(status.success());
     assert_eq!((summary.ok, summary.failed), (50, 0));

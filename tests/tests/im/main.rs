@@ -9,3 +9,4 @@ mod faults;
 mod gateway;
 mod nodes;
 mod page;
+mod secrets;

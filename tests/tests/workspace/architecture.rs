@@ -34,24 +34,35 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
     ("rpc-server", &["rpc-core"]),
     ("rpc-client", &["rpc-core"]),
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
-    ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
+    ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
+    ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("contracts", &["rpc-core"]),
-    ("examples", &["contracts", "rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers"]),
-    ("certificates", &["examples"]),
+    ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli"]),
+    ("certificates", &["rpc-cli"]),
     ("quickstart", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
-    ("im", &["examples", "rpc-im"]),
+    ("im", &["rpc-cli", "rpc-im"]),
     ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im"]),
     // Tests also check the examples.
     (
         "tests",
-        &["contracts", "examples", "rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-layers", "rpc-im"],
+        &[
+            "contracts",
+            "examples",
+            "rpc-core",
+            "rpc-registry",
+            "rpc-server",
+            "rpc-client",
+            "rpc-layers",
+            "rpc-cli",
+            "rpc-im",
+        ],
     ),
 ];
 
@@ -198,7 +209,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         &[&["connection"], &["endpoint"], &["discovery"], &["client_core"], &["call"], &["client"], &["builder"]],
     ),
     ("rpc-core", &[&["contract"], &["wire"], &["transport"], &["security"]]),
-    ("rpc-layers", &[&["metrics", "trace"]]),
+    ("rpc-layers", &[&["metrics", "trace"], &["monitor_port"]]),
     ("rpc-macros", &[&["options"], &["expand"]]),
     ("rpc-registry", &[&["local", "nacos"]]),
     ("rpc-server", &[&["call"], &["connection"], &["listener"], &["lifecycle"]]),

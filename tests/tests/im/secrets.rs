@@ -1,0 +1,33 @@
+//! The log of a node contains no secret of its clients.
+
+use std::fs;
+
+use rpc_im::client::login;
+use tests::{
+    im_line::{log_in, send},
+    program::Program,
+    until_ok,
+};
+
+#[tokio::test]
+async fn trace_log_contains_no_token_password_or_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, registry) = (directory.path().join("log"), format!("local:{}", directory.path().display()));
+    let arguments = ["--listen", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--registry", &registry, "--dev-login"];
+    let mut node = Program::start("im-node", &arguments, &[("RUST_LOG", "trace")], &log).await;
+    let base = node.line_after("serves clients on ").await;
+    let (password, message) = ("the password of ann", "the first message of ann");
+    let token = until_ok(async || login(&base, "ann", password, "phone", "ios").await).await.token;
+    let mut line = log_in(&format!("{}/ws", base.replace("http", "ws")), &token).await.unwrap();
+    send(&mut line, "1", "bo", message).await;
+    drop(line);
+    assert!(node.terminate().await.success());
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("TRACE"), "the node logs at level trace: {text}");
+    for secret in [&*token, password, message] {
+        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for form in [secret, &hex] {
+            assert!(!text.contains(form), "{form}\n{text}");
+        }
+    }
+}
