@@ -9,7 +9,7 @@ use super::{
     final_state::FinalState,
     history::{CallOutcome, CallRecord, Events, Execution},
     plan::NODES,
-    services::Kind,
+    services::{Kind, SimService},
 };
 
 /// Returns the violated properties.
@@ -21,7 +21,7 @@ pub(crate) fn check(events: &Events, state: &FinalState) -> Vec<String> {
     }
     for (nonce, call) in events.calls.iter().enumerate() {
         let executions = by_nonce.get(&(nonce as u64)).map_or(&[][..], Vec::as_slice);
-        let violated = violations_of_call(nonce as u64, call, executions)
+        let violated = violations_of_call(nonce as u64, call, executions, state)
             .into_iter()
             .chain(unlisted_execution(call, executions, events));
         violations.extend(violated.map(|what| format!("call {nonce}: {what}: {call:?}, executions {executions:?}")));
@@ -35,7 +35,12 @@ pub(crate) fn check(events: &Events, state: &FinalState) -> Vec<String> {
     violations
 }
 
-fn violations_of_call(nonce: u64, call: &CallRecord, executions: &[&Execution]) -> Vec<&'static str> {
+fn violations_of_call(
+    nonce: u64,
+    call: &CallRecord,
+    executions: &[&Execution],
+    state: &FinalState,
+) -> Vec<&'static str> {
     let mut violated = Vec::new();
     let mut claim = |holds: bool, what| {
         if !holds {
@@ -58,19 +63,34 @@ fn violations_of_call(nonce: u64, call: &CallRecord, executions: &[&Execution]) 
             claim(*whole, "its answer is incomplete");
             let done = executions.iter().any(|execution| execution.ended.is_some_and(|at| at <= *ended + SLACK));
             claim(done || call.kind == Kind::OneWay, "it was answered and did not execute");
+            claim(answered.is_none() || !call.panics, "it was answered although its handler panics");
         }
         CallOutcome::Failed { code, delivery, .. } => {
             claim(
                 *delivery != Delivery::NotExecuted || executions.is_empty(),
                 "it was reported as not executed, and it executed",
             );
-            let expected = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted].contains(code);
-            claim(expected, "no fault of the simulation explains its error code");
+            claim(explains(call, *code, state), "no fault of the simulation explains its error code");
             claim(!call.must_succeed, "it failed without an obstacle");
         }
         CallOutcome::Dropped => {}
     }
     violated
+}
+
+/// Returns whether a fault of the simulation explains the code with which a call failed.
+fn explains(call: &CallRecord, code: Code, state: &FinalState) -> bool {
+    let is_outdated = state.outdated.is_some() && call.service == SimService::Ledger;
+    match code {
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => true,
+        // The handler panics, or the client cannot decode the other answer.
+        Code::Internal => call.panics || is_outdated && call.kind == Kind::Changed,
+        // The server cannot decode the other arguments.
+        Code::InvalidArgument => is_outdated && call.kind == Kind::Changed,
+        // No other server answers.
+        Code::Unimplemented => is_outdated && matches!(call.kind, Kind::Plain | Kind::OneWay),
+        _ => false,
+    }
 }
 
 fn unlisted_execution(call: &CallRecord, executions: &[&Execution], events: &Events) -> Option<&'static str> {
@@ -84,7 +104,7 @@ fn unlisted_execution(call: &CallRecord, executions: &[&Execution], events: &Eve
         .then_some("it executed on a server for which the registry never listed the service")
 }
 
-/// After the repair, every listed, running server receives calls.
+/// After the repair, every listed, running server receives calls, except for calls that its contract lacks.
 fn servers_without_calls(events: &Events, state: &FinalState) -> Vec<String> {
     let called = |service, server| {
         let mut executions =
@@ -92,7 +112,10 @@ fn servers_without_calls(events: &Events, state: &FinalState) -> Vec<String> {
         executions.any(|execution| (execution.service, execution.server) == (service, server))
     };
     let listed = state.listed.iter().flat_map(|(service, list)| list.iter().map(move |server| (*service, *server)));
-    let idle = listed.filter(|(service, server)| state.dead != Some(*server) && !called(*service, *server));
+    let lacks_methods = |service, server| state.outdated == Some(server) && service == SimService::Ledger;
+    let idle = listed.filter(|(service, server)| {
+        state.dead != Some(*server) && !lacks_methods(*service, *server) && !called(*service, *server)
+    });
     idle.map(|(service, server)| format!("{server} runs, is listed for {service:?}, and receives no calls")).collect()
 }
 

@@ -51,6 +51,7 @@ struct CallPlan {
     kind: Kind,
     duration: Duration,
     fails: bool,
+    panics: bool,
     padding: usize,
     timeout: Duration,
     wait_for_ready: bool,
@@ -104,12 +105,14 @@ async fn work(stubs: Stubs, mut rng: SmallRng, until: Duration) {
 impl CallPlan {
     fn random(rng: &mut SmallRng) -> Self {
         let ms = Duration::from_millis;
-        let kinds = [Kind::Idempotent, Kind::Idempotent, Kind::Plain, Kind::Plain, Kind::OneWay];
+        let kinds = [Kind::Idempotent, Kind::Idempotent, Kind::Plain, Kind::Plain, Kind::OneWay, Kind::Changed];
+        let (service, kind) = (SimService::ALL[rng.random_range(0..2)], kinds[rng.random_range(0..kinds.len())]);
         Self {
-            service: SimService::ALL[rng.random_range(0..2)],
-            kind: kinds[rng.random_range(0..kinds.len())],
+            service: if kind == Kind::Changed { SimService::Ledger } else { service },
+            kind,
             duration: if rng.random_bool(0.4) { ms(0) } else { ms(rng.random_range(1..200)) },
             fails: rng.random_bool(0.1),
+            panics: rng.random_bool(0.05),
             padding: if rng.random_bool(0.9) { 0 } else { rng.random_range(0..20_000) },
             timeout: ms(rng.random_range(5..600)),
             wait_for_ready: rng.random_bool(0.5),
@@ -126,6 +129,7 @@ impl CallPlan {
             kind: kinds[number / 2 % 2],
             duration: Duration::ZERO,
             fails: false,
+            panics: false,
             padding: 0,
             timeout: Duration::from_secs(4),
             wait_for_ready: true,
@@ -139,12 +143,12 @@ impl CallPlan {
 impl Stubs {
     /// Makes a call, records its outcome and returns its nonce.
     async fn make_call(&self, plan: CallPlan) -> u64 {
-        let CallPlan { service, kind, duration, fails, padding, must_succeed, .. } = plan;
+        let CallPlan { service, kind, duration, fails, panics, padding, must_succeed, .. } = plan;
         let (client, at) = (self.number, now());
         let deadline = at + plan.timeout;
-        let nonce =
-            self.history.record_call(CallRecord { client, service, kind, at, deadline, must_succeed, end: None });
-        let call = self.start(&plan, Arguments { nonce, duration, fails, padding });
+        let record = CallRecord { client, service, kind, at, deadline, panics, must_succeed, end: None };
+        let nonce = self.history.record_call(record);
+        let call = self.start(&plan, Arguments { nonce, duration, fails, panics, padding });
         let limit = plan.dropped_after.unwrap_or(plan.timeout + OVERDUE_LIMIT);
         match timeout(limit, call).await {
             Ok(outcome) => self.history.record_outcome(nonce, outcome),
@@ -162,7 +166,9 @@ impl Stubs {
             (SimService::Ledger, Kind::Plain) => answered(plan, nonce, self.ledger.write(arguments)),
             (SimService::Ledger, Kind::OneWay) => sent(plan, self.ledger.note(arguments)),
             (SimService::Archive, Kind::Idempotent) => answered(plan, nonce, self.archive.read(arguments)),
-            (SimService::Archive, Kind::Plain) => answered(plan, nonce, self.archive.write(arguments)),
+            (SimService::Ledger, Kind::Changed) => answered(plan, nonce, self.ledger.audit(arguments)),
+            // The second service has no such method.
+            (SimService::Archive, Kind::Plain | Kind::Changed) => answered(plan, nonce, self.archive.write(arguments)),
             (SimService::Archive, Kind::OneWay) => sent(plan, self.archive.note(arguments)),
         }
     }

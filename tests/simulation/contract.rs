@@ -17,6 +17,8 @@ pub(crate) struct Arguments {
     pub(crate) duration: Duration,
     /// Whether the handler returns the service's own error.
     pub(crate) fails: bool,
+    /// Whether the handler panics.
+    pub(crate) panics: bool,
     /// Number of bytes in the answer's padding.
     pub(crate) padding: usize,
 }
@@ -48,9 +50,21 @@ pub(crate) trait Ledger {
     /// Has no answer.
     #[rpc(one_way)]
     async fn note(&self, arguments: Arguments);
+    /// Executes at most once; differs in [`OutdatedLedger`].
+    async fn audit(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
 }
 
-/// The second service, with the same methods.
+/// The first service in an incompatible contract: it lacks two methods, and one has other arguments and another answer.
+#[rpc_service(name = "sim.Ledger", version = "1.0")]
+pub(crate) trait OutdatedLedger {
+    /// The same method.
+    #[rpc(idempotent)]
+    async fn read(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
+    /// A method of the same name.
+    async fn audit(&self, label: String, reason: String) -> String;
+}
+
+/// The second service, with the same methods as the first but one.
 #[rpc_service(name = "sim.Archive", version = "1.0")]
 pub(crate) trait Archive {
     /// May execute repeatedly.
@@ -79,8 +93,12 @@ impl RecordingService {
         if !arguments.duration.is_zero() {
             sleep(arguments.duration).await;
         }
+        let Arguments { nonce, fails, panics, padding, .. } = arguments;
+        if panics {
+            // Without the panic hook, which would print a message for each.
+            std::panic::resume_unwind(Box::new("intended panic of a handler"));
+        }
         self.history.record_completion(execution);
-        let Arguments { nonce, fails, padding, .. } = arguments;
         if fails { Err(ServiceError { nonce }) } else { Ok(Answer { nonce, padding: vec![nonce as u8; padding] }) }
     }
 }
@@ -96,6 +114,20 @@ impl Ledger for RecordingService {
 
     async fn note(&self, arguments: Arguments) {
         let _ = self.run(arguments).await;
+    }
+
+    async fn audit(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
+        self.run(arguments).await
+    }
+}
+
+impl OutdatedLedger for RecordingService {
+    async fn read(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
+        self.run(arguments).await
+    }
+
+    async fn audit(&self, label: String, _reason: String) -> String {
+        label
     }
 }
 

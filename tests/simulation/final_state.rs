@@ -10,4 +10,6 @@ pub(crate) struct FinalState {
     pub(crate) listed: Vec<(SimService, Vec<SocketAddr>)>,
     /// The server that crashed permanently and may still be listed.
     pub(crate) dead: Option<SocketAddr>,
+    /// The server that serves an incompatible contract of the first service.
+    pub(crate) outdated: Option<SocketAddr>,
 }

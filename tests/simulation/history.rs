@@ -47,6 +47,8 @@ pub(crate) struct CallRecord {
     pub(crate) at: Duration,
     /// Deadline of the call.
     pub(crate) deadline: Duration,
+    /// Whether the handler panics.
+    pub(crate) panics: bool,
     /// Whether the call has no obstacle.
     pub(crate) must_succeed: bool,
     /// Time and outcome of the end.

@@ -1,5 +1,7 @@
 //! Simulates three servers, three clients, an unreliable registry and a faulty network in one thread.
 //!
+//! Clients may read slowly, handlers may panic, and a server may serve an incompatible contract.
+//!
 //! Time, random numbers and the network are simulated: the seed determines all events, and a failure can be replayed.
 //!
 //! | topic | module |

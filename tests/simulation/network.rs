@@ -30,26 +30,30 @@ pub(crate) struct Network {
     client: usize,
     history: Arc<History>,
     rng: Mutex<SmallRng>,
-    write_faults: WriteFaults,
+    faults: SocketFaults,
 }
 
-/// Faults of a client's sockets during writes.
+/// Faults of a client's sockets.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct WriteFaults {
+pub(crate) struct SocketFaults {
     /// Share of connections that accept only a few bytes per write.
     pub(crate) piecemeal: f64,
     /// Share of writes that stall.
     pub(crate) stalls: f64,
     /// Maximum duration of a stall.
     pub(crate) stall: Duration,
-    /// Time after which no write stalls.
+    /// Share of connections that read a few bytes, then pause.
+    pub(crate) slow_readers: f64,
+    /// Pause between two reads of a slow reader.
+    pub(crate) read_pause: Duration,
+    /// Time after which no write stalls, and no reader is slow.
     pub(crate) until: Duration,
 }
 
 impl Network {
     /// Returns the network of `client`.
-    pub(crate) fn new(client: usize, history: Arc<History>, seed: u64, write_faults: WriteFaults) -> Self {
-        Self { client, history, rng: Mutex::new(SmallRng::seed_from_u64(seed)), write_faults }
+    pub(crate) fn new(client: usize, history: Arc<History>, seed: u64, faults: SocketFaults) -> Self {
+        Self { client, history, rng: Mutex::new(SmallRng::seed_from_u64(seed)), faults }
     }
 }
 
@@ -61,10 +65,12 @@ impl Connect for Network {
                 let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
                 SmallRng::seed_from_u64(rng.next_u64())
             };
-            let piece = rng.random_bool(self.write_faults.piecemeal).then(|| rng.random_range(1..100));
+            let faults = self.faults;
+            let piece = rng.random_bool(faults.piecemeal).then(|| rng.random_range(1..100));
+            let read_piece = rng.random_bool(faults.slow_readers).then(|| rng.random_range(1..MAX_READ_PIECE));
             let stream = TcpStream::connect(address).await?;
-            Ok(Box::new(Socket { stream, guard, rng, piece, write_faults: self.write_faults, stalled: None })
-                as Box<dyn Io>)
+            let socket = Socket { stream, guard, rng, piece, read_piece, faults, stalled: None, paused: None };
+            Ok(Box::new(socket) as Box<dyn Io>)
         })
     }
 }
@@ -76,16 +82,37 @@ struct Socket {
     rng: SmallRng,
     /// Maximum number of bytes per write.
     piece: Option<usize>,
-    write_faults: WriteFaults,
+    /// Maximum number of bytes per read of a slow reader.
+    read_piece: Option<usize>,
+    faults: SocketFaults,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Pause of a slow reader.
+    paused: Option<Pin<Box<Sleep>>>,
 }
+
+/// Limit of the bytes per read of a slow reader.
+const MAX_READ_PIECE: usize = 512;
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, guard, read_piece, faults, paused, .. } = &mut *self;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        match read_piece.filter(|_| now() < faults.until) {
+            Some(length) => {
+                if let Some(pause) = paused {
+                    ready!(pause.as_mut().poll(cx));
+                    *paused = None;
+                }
+                let mut bytes = [0; MAX_READ_PIECE];
+                let mut piece = ReadBuf::new(&mut bytes[..length.min(buf.remaining())]);
+                ready!(Pin::new(stream).poll_read(cx, &mut piece))?;
+                buf.put_slice(piece.filled());
+                *paused = Some(Box::pin(sleep(faults.read_pause)));
+            }
+            None => ready!(Pin::new(stream).poll_read(cx, buf))?,
+        }
         if buf.filled().len() > before {
-            self.guard.record_received();
+            guard.record_received();
         }
         Poll::Ready(Ok(()))
     }
@@ -93,9 +120,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, rng, piece, write_faults, stalled, .. } = &mut *self;
-        if stalled.is_none() && now() < write_faults.until && rng.random_bool(write_faults.stalls) {
-            *stalled = Some(Box::pin(sleep(write_faults.stall.mul_f64(rng.random()))));
+        let Self { stream, rng, piece, faults, stalled, .. } = &mut *self;
+        if stalled.is_none() && now() < faults.until && rng.random_bool(faults.stalls) {
+            *stalled = Some(Box::pin(sleep(faults.stall.mul_f64(rng.random()))));
         }
         if let Some(stall) = stalled {
             ready!(stall.as_mut().poll(cx));

@@ -7,7 +7,7 @@ use rpc_client::{Balance, ClientConfig};
 use rpc_core::transport::TransportConfig;
 use rpc_server::ServerConfig;
 
-use super::{network::WriteFaults, registry::PushedList, services::SimService, tampering::Tampering};
+use super::{network::SocketFaults, registry::PushedList, services::SimService, tampering::Tampering};
 
 /// The events of a run, which the seed determines.
 pub(crate) struct Plan {
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     /// Number of unread segments that a connection buffers.
     pub(crate) capacity: usize,
     /// Faults of the clients' sockets.
-    pub(crate) write_faults: WriteFaults,
+    pub(crate) socket_faults: SocketFaults,
     /// Faults of answers.
     pub(crate) tampering: Tampering,
     /// Maximum delay of the registry's correct lists.
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) incidents: Vec<(Duration, Incident)>,
     /// The server that crashes permanently and stays listed.
     pub(crate) dead: Option<usize>,
+    /// The server that serves an incompatible contract of the first service.
+    pub(crate) outdated: Option<usize>,
     /// Time of the repair.
     pub(crate) repaired: Duration,
     /// Time at which all effects of the faults must have ended.
@@ -84,10 +86,12 @@ impl Plan {
             server: server(rng),
             latency: min..min + millis(rng, 1..40),
             capacity: rng.random_range(24..64),
-            write_faults: WriteFaults {
+            socket_faults: SocketFaults {
                 piecemeal: share(rng, 0.4),
                 stalls: share(rng, 0.15),
                 stall: millis(rng, 10..600),
+                slow_readers: share(rng, 0.4),
+                read_pause: millis(rng, 5..60),
                 until: repaired,
             },
             tampering: Tampering {
@@ -100,6 +104,7 @@ impl Plan {
             workers: rng.random_range(1..6),
             incidents: incidents(rng, dead, repaired),
             dead,
+            outdated: rng.random_bool(0.2).then(|| rng.random_range(0..NODES)),
             repaired,
             settled,
         }

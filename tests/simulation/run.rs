@@ -79,6 +79,7 @@ impl Simulation<'_> {
             let server = Arc::new(SimServer {
                 address: SocketAddr::new(ip, PORT),
                 // One server serves only one of the services.
+                is_outdated: plan.outdated == Some(number),
                 services: if number == 0 { vec![SimService::Ledger] } else { SimService::ALL.to_vec() },
                 config: plan.server.clone(),
                 tampering: plan.tampering,
@@ -101,7 +102,7 @@ impl Simulation<'_> {
                 history: Arc::clone(history),
                 seed: rng.next_u64(),
             };
-            let network = Network::new(number, Arc::clone(history), rng.next_u64(), plan.write_faults);
+            let network = Network::new(number, Arc::clone(history), rng.next_u64(), plan.socket_faults);
             sim.client(client_name(number), client.run(registry.view(number), network));
         }
         Self { sim, registry, servers }
@@ -135,12 +136,13 @@ impl Simulation<'_> {
             }
         }
         let listed = SimService::ALL.into_iter().map(|service| (service, self.registry.registered(service))).collect();
-        let dead = plan.dead.map(|number| self.servers[number].address);
+        let [dead, outdated] =
+            [plan.dead, plan.outdated].map(|server| server.map(|number| self.servers[number].address));
         // The servers detect that their clients have closed.
         for _ in 0..SERVER_CLOSE_TIME.as_millis() / TICK.as_millis() {
             self.sim.step()?;
         }
-        Ok(FinalState { listed, dead })
+        Ok(FinalState { listed, dead, outdated })
     }
 
     fn inject(&mut self, now: Duration, incident: Incident) {

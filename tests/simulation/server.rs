@@ -15,7 +15,7 @@ use tokio::{
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
-    contract::{ArchiveServer, LedgerServer, RecordingService},
+    contract::{ArchiveServer, LedgerServer, OutdatedLedgerServer, RecordingService},
     history::History,
     network::Listener,
     registry::FakeRegistry,
@@ -29,6 +29,8 @@ pub(crate) struct SimServer {
     pub(crate) address: SocketAddr,
     /// Services of the server.
     pub(crate) services: Vec<SimService>,
+    /// Whether the server serves an incompatible contract of the first service.
+    pub(crate) is_outdated: bool,
     /// Configuration of the server.
     pub(crate) config: ServerConfig,
     /// Faults of the server's answers.
@@ -83,6 +85,7 @@ impl SimServer {
             let implementation =
                 RecordingService { history: Arc::clone(&self.history), server: self.address, service: *service };
             server = match service {
+                SimService::Ledger if self.is_outdated => server.service(OutdatedLedgerServer::new(implementation)),
                 SimService::Ledger => server.service(LedgerServer::new(implementation)),
                 SimService::Archive => server.service(ArchiveServer::new(implementation)),
             };

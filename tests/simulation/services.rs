@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Plain,
     /// Executes at most once and has no answer.
     OneWay,
+    /// Executes at most once, and has another shape in the contract of an outdated server.
+    Changed,
 }
 
 impl SimService {
@@ -37,7 +39,7 @@ impl Kind {
     pub(crate) fn max_executions(self) -> usize {
         match self {
             Self::Idempotent => 3,
-            Self::Plain | Self::OneWay => 1,
+            Self::Plain | Self::OneWay | Self::Changed => 1,
         }
     }
 }
