@@ -112,7 +112,7 @@ fn call_is_answered_once_by_handler_or_deadline() {
             let handler = thread::spawn(move || block_on(responder.result(7_u32)));
             let deadline = thread::spawn(move || {
                 if context.claim_answer(Code::DeadlineExceeded) {
-                    sink.reject_unclaimed(&Status::new(Code::DeadlineExceeded, "late"), None);
+                    sink.answer_unclaimed(&StatusAnswer::handled(Status::new(Code::DeadlineExceeded, "late")));
                     context.cancel();
                 }
             });

@@ -124,6 +124,8 @@ pub use contract::{
     Local, LocalCall, Mark, Metadata, Method, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply,
     Request, Responder, Scoped, Service, ServiceId, Status, WriteBuffer, layer, uncopied,
 };
+#[doc(hidden)]
+pub use contract::StatusAnswer;
 pub(crate) use contract::{AnswerSink, AnswerTarget, Encode};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]

@@ -72,7 +72,7 @@ pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: R
 
 /// Answers a call whose method index is out of range.
 pub fn no_such_method(responder: Responder) -> BoxFuture<'static, ()> {
-    responder.status(Status::new(Code::Unimplemented, "the service has no such method"));
+    responder.reject(Status::new(Code::Unimplemented, "the service has no such method"));
     Box::pin(future::ready(()))
 }
 

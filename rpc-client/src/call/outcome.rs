@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use rpc_core::{
-    Code, Codec, Compression, Error, Payload, Phase, Reply,
+    Code, Codec, Compression, Error, Payload, Phase, Reply, StatusAnswer,
     frame::Frame,
     head::{HeadError, ResponseHead},
 };
@@ -71,7 +71,10 @@ fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Res
     let is_application_error = match head.status.code() {
         Code::Ok => false,
         Code::Application => true,
-        _ => return Err(Error::from_status(head.status, head.retry_after).with_peer(peer)),
+        _ => {
+            let ResponseHead { status, retry_after, not_executed, .. } = head;
+            return Err(Error::from_answer(StatusAnswer { status, retry_after, not_executed }).with_peer(peer));
+        }
     };
     let payload = Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };
     Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer) })

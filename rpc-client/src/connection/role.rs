@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{
-    Code, Status,
+    Code, Status, StatusAnswer,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
@@ -111,7 +111,8 @@ impl ClientRole {
             return Err(Violation::ZeroId);
         }
         let sink = WireSink::new(Arc::clone(&self.outbox), &header, self.max_frame);
-        sink.reject_unclaimed(&Status::new(Code::Unimplemented, "client serves no methods"), None);
+        let status = Status::new(Code::Unimplemented, "client serves no methods");
+        sink.answer_unclaimed(&StatusAnswer::rejection(status, None));
         Ok(())
     }
 }

@@ -1,8 +1,6 @@
 //! [`AnswerSink`]: the destination of answers, independent of the wire.
 
-use std::time::Duration;
-
-use crate::{BoxFuture, Context, Encode, Status};
+use crate::{BoxFuture, Context, Encode, Status, StatusAnswer};
 
 /// The destination of the answers to calls, such as the outbox of a connection.
 ///
@@ -24,7 +22,7 @@ pub(crate) trait AnswerSink: Send + Sync {
     /// Answers with a status and no value, unless the call has an answer.
     ///
     /// The sink always has capacity for this.
-    fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, retry_after: Option<Duration>);
+    fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer);
 }
 
 /// One call of an [`AnswerSink`], and the format of its answer.

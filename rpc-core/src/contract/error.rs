@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
-use crate::{Code, Status};
+use crate::{Code, Status, StatusAnswer};
 
 /// The failure of a call or of another operation.
 ///
@@ -67,19 +67,18 @@ impl Error {
         Self::new(Delivery::Answered, code, message.into())
     }
 
+    /// Creates the error of a call that was answered with a status ([`Delivery::Answered`]), with [`Phase::Wait`].
+    pub fn from_status(status: Status, retry_after: Option<Duration>) -> Self {
+        Self::from_answer(StatusAnswer { status, retry_after, not_executed: false })
+    }
+
     /// Creates the error that a RESPONSE reports, with [`Phase::Wait`].
     ///
-    /// The delivery is [`Delivery::NotExecuted`] for the codes with which a server rejects a call before its handler
-    /// executes: `Unavailable`, `Unimplemented`, `Unauthenticated`, `PermissionDenied`, and `ResourceExhausted` with a
-    /// `retry_after`. It is [`Delivery::Answered`] for all other codes.
-    pub fn from_status(status: Status, retry_after: Option<Duration>) -> Self {
-        let delivery = match status.code() {
-            Code::Unavailable | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
-                Delivery::NotExecuted
-            }
-            Code::ResourceExhausted if retry_after.is_some() => Delivery::NotExecuted,
-            _ => Delivery::Answered,
-        };
+    /// The delivery is [`Delivery::NotExecuted`] if the answer states this, and [`Delivery::Answered`] otherwise.
+    #[doc(hidden)]
+    pub fn from_answer(answer: StatusAnswer) -> Self {
+        let StatusAnswer { status, retry_after, not_executed } = answer;
+        let delivery = if not_executed { Delivery::NotExecuted } else { Delivery::Answered };
         let mut error = Self::new(delivery, status.code(), status.message().to_owned().into()).with_phase(Phase::Wait);
         error.0.retry_after = retry_after;
         error
@@ -258,24 +257,18 @@ mod tests {
     #[test]
     fn rejection_before_the_handler_is_retryable() {
         let wait = Some(Duration::from_millis(5));
-        let retryable = |code, after| Error::from_status(Status::new(code, ""), after).is_retryable();
-        assert!(retryable(Code::Unavailable, None));
-        assert!(retryable(Code::ResourceExhausted, wait));
-        assert!(!retryable(Code::ResourceExhausted, None));
-        assert!(!retryable(Code::Internal, wait));
+        let rejected = |code, after| Error::from_answer(StatusAnswer::rejection(Status::new(code, ""), after));
+        assert!(rejected(Code::Unavailable, None).is_retryable());
+        assert!(rejected(Code::ResourceExhausted, wait).is_retryable());
+        assert!(!rejected(Code::ResourceExhausted, None).is_retryable());
+        assert!(!rejected(Code::Internal, wait).is_retryable());
     }
 
     #[test]
-    fn from_status_maps_codes_to_delivery() {
-        let delivery = |code, after| Error::from_status(Status::new(code, ""), after).delivery();
-        for code in [Code::Unavailable, Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied] {
-            assert_eq!(delivery(code, None), Delivery::NotExecuted, "{code}");
-        }
-        assert_eq!(delivery(Code::ResourceExhausted, Some(Duration::ZERO)), Delivery::NotExecuted);
-        for code in
-            [Code::ResourceExhausted, Code::InvalidArgument, Code::Internal, Code::DeadlineExceeded, Code::Aborted]
-        {
-            assert_eq!(delivery(code, None), Delivery::Answered, "{code}");
+    fn status_of_a_handler_is_an_answer() {
+        for code in [Code::Unavailable, Code::Unimplemented, Code::Unauthenticated, Code::ResourceExhausted] {
+            let error = Error::from_status(Status::new(code, ""), Some(Duration::ZERO));
+            assert_eq!((error.delivery(), error.is_retryable()), (Delivery::Answered, false), "{code}");
         }
     }
 

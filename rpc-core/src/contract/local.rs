@@ -16,7 +16,7 @@ use tokio::{
 use super::responder::LocalReply;
 use crate::{
     BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Payload, Phase,
-    Reply, Request, Responder, Service, Status,
+    Reply, Request, Responder, Service, Status, StatusAnswer,
 };
 
 /// A caller of a service in the same process.
@@ -80,13 +80,14 @@ impl<S: Service> Caller for Local<S> {
                 return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
             }
             if method.is_one_way() {
-                return Ok(reply(LocalReply { status: Status::OK, payload: BytesMut::new() }));
+                let answer = StatusAnswer::handled(Status::OK);
+                return Ok(reply(LocalReply { answer, payload: BytesMut::new() }));
             }
-            let answer =
+            let received =
                 receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
-            match answer.status.code() {
-                Code::Ok | Code::Application => Ok(reply(answer)),
-                _ => Err(Error::from_status(answer.status, None)),
+            match received.answer.status.code() {
+                Code::Ok | Code::Application => Ok(reply(received)),
+                _ => Err(Error::from_answer(received.answer)),
             }
         }))
     }
@@ -130,11 +131,11 @@ fn payload(bytes: BytesMut) -> Payload {
     }
 }
 
-fn reply(answer: LocalReply) -> Reply {
+fn reply(LocalReply { answer, payload: bytes }: LocalReply) -> Reply {
     Reply {
         is_application_error: answer.status.code() == Code::Application,
         metadata: Default::default(),
-        payload: payload(answer.payload),
+        payload: payload(bytes),
         peer: None,
     }
 }

@@ -9,7 +9,7 @@
 //! | services and their answers | `service`, `responder`, `answer_sink` |
 //! | a handler's context, its peer and the peer's identity | `context`, `peer`, `identity` |
 //! | metadata of a call | `metadata` |
-//! | outcomes | `status`, `error`, `reply` |
+//! | outcomes | `status`, `status_answer`, `error`, `reply` |
 //! | the trace of a call | `explain` |
 //! | calls within one process | `local` |
 //! | values to payloads and back | `encoding` |
@@ -35,6 +35,7 @@ mod reply;
 mod responder;
 mod service;
 mod status;
+mod status_answer;
 
 pub(crate) use answer_sink::{AnswerSink, AnswerTarget};
 pub use boxed::BoxFuture;
@@ -55,3 +56,4 @@ pub use reply::Reply;
 pub use responder::Responder;
 pub use service::Service;
 pub use status::{Code, Status};
+pub use status_answer::StatusAnswer;

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, Status};
+use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, Status, StatusAnswer};
 
 /// Sends the one answer to one call.
 ///
@@ -30,7 +30,7 @@ enum Destination {
 
 /// An answer within this process.
 pub(crate) struct LocalReply {
-    pub(crate) status: Status,
+    pub(crate) answer: StatusAnswer,
     pub(crate) payload: BytesMut,
 }
 
@@ -72,13 +72,22 @@ impl Responder {
     }
 
     /// Answers with a status and no value.
+    ///
+    /// The answer does not state that the handler did not execute, so the client does not send the call again.
     pub fn status(mut self, status: Status) {
-        self.reject(&status, None);
+        self.answer_status(StatusAnswer::handled(status));
     }
 
-    /// Rejects the call and states when the caller may send it again.
+    /// Rejects the call, whose handler has not executed.
+    ///
+    /// A client may send the call to another server if the code is `Unavailable` or `Unimplemented`.
+    pub fn reject(mut self, status: Status) {
+        self.answer_status(StatusAnswer::rejection(status, None));
+    }
+
+    /// Rejects the call, whose handler has not executed, and states when the caller may send it again.
     pub fn reject_until(mut self, status: Status, retry_after: Duration) {
-        self.reject(&status, Some(retry_after));
+        self.answer_status(StatusAnswer::rejection(status, Some(retry_after)));
     }
 
     async fn send<T: Serialize>(mut self, status: Status, value: T) {
@@ -103,7 +112,7 @@ impl Responder {
                     && let Some(reply) = reply.take()
                 {
                     // Sending fails if the caller has dropped the call.
-                    let _ = reply.send(LocalReply { status, payload });
+                    let _ = reply.send(LocalReply { answer: StatusAnswer::handled(status), payload });
                 }
             }
             Destination::Sink(sink, target) => return sink.try_answer(target, &self.context, status, value),
@@ -111,21 +120,21 @@ impl Responder {
         true
     }
 
-    fn reject(&mut self, status: &Status, retry_after: Option<Duration>) {
+    fn answer_status(&mut self, answer: StatusAnswer) {
         // Most responders have answered before they are dropped.
         if self.context.is_answered() {
             return;
         }
         match &mut self.destination {
-            Destination::Sink(sink, target) => sink.reject(target, &self.context, status, retry_after),
+            Destination::Sink(sink, target) => sink.answer_status(target, &self.context, &answer),
             Destination::Discard => {
-                self.context.claim_answer(status.code());
+                self.context.claim_answer(answer.status.code());
             }
             Destination::Local(reply) => {
-                if self.context.claim_answer(status.code())
+                if self.context.claim_answer(answer.status.code())
                     && let Some(reply) = reply.take()
                 {
-                    let _ = reply.send(LocalReply { status: status.clone(), payload: BytesMut::new() });
+                    let _ = reply.send(LocalReply { answer, payload: BytesMut::new() });
                 }
             }
         }
@@ -135,7 +144,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         let how = if std::thread::panicking() { "the handler panicked" } else { "the handler ended without an answer" };
-        self.reject(&Status::new(Code::Internal, how), None);
+        self.answer_status(StatusAnswer::handled(Status::new(Code::Internal, how)));
     }
 }
 

@@ -1,13 +1,14 @@
 //! [`WireSink`]: answers to the calls of a connection.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 
 use super::{Outbox, PushError};
 use crate::{
-    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Responder, Status, StoredAnswer, answer,
+    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Responder, Status, StatusAnswer, StoredAnswer,
+    answer,
     frame::Header,
 };
 
@@ -39,14 +40,14 @@ impl WireSink {
     }
 
     /// Answers with a status and no value, unless the call has an answer.
-    pub fn reject(&self, context: &Context, status: &Status, retry_after: Option<Duration>) {
-        self.outbox.reject(&self.target, context, status, retry_after);
+    pub fn answer_status(&self, context: &Context, answer: &StatusAnswer) {
+        self.outbox.answer_status(&self.target, context, answer);
     }
 
     /// Answers with a status and no value without claiming the answer of the call.
-    pub fn reject_unclaimed(&self, status: &Status, retry_after: Option<Duration>) {
+    pub fn answer_unclaimed(&self, answer: &StatusAnswer) {
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, status, retry_after));
+        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, answer));
     }
 }
 
@@ -71,8 +72,8 @@ impl AnswerSink for Outbox {
         Box::pin(self.capacity())
     }
 
-    fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, retry_after: Option<Duration>) {
-        claim(self, context, status.code(), |out| answer::write_status(out, target, status, retry_after));
+    fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
+        claim(self, context, answer.status.code(), |out| answer::write_status(out, target, answer));
     }
 }
 
@@ -103,7 +104,7 @@ impl Responder {
 
 impl StoredAnswer {
     /// Creates an answer that consists of a status, in the format of `sink`.
-    pub fn status(sink: &WireSink, status: &Status) -> Self {
-        Self::from_status(&sink.target, status)
+    pub fn status(sink: &WireSink, status: Status) -> Self {
+        Self::from_status(&sink.target, &StatusAnswer::handled(status))
     }
 }

@@ -1,7 +1,5 @@
 //! Writes answers as RESPONSE frames.
 
-use std::time::Duration;
-
 use bytes::{BufMut, BytesMut};
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     head::ResponseHead,
     message::Message,
 };
-use crate::{AnswerTarget, Code, Codec, Compression, Encode, Status, WriteBuffer};
+use crate::{AnswerTarget, Code, Codec, Compression, Encode, Status, StatusAnswer, WriteBuffer};
 
 /// Appends a result or an error value.
 ///
@@ -20,7 +18,7 @@ pub(crate) fn write(out: &mut WriteBuffer, target: &AnswerTarget, status: &Statu
         let compression = Compression::from_u8(target.compression)?;
         let (id, max_frame) = (target.id, target.max_frame);
         let message = Message { frame_type: FrameType::Response, id, codec, compression, value, max_frame };
-        message.write_encoded(out, |out| write_head(out, status, None), |out| value.encode(codec, out))
+        message.write_encoded(out, |out| write_head(out, status), |out| value.encode(codec, out))
     });
     let Err(failed) = written else { return status.code() };
     // The handler executed, so a value that does not encode is the callee's fault and not the caller's; and
@@ -29,24 +27,29 @@ pub(crate) fn write(out: &mut WriteBuffer, target: &AnswerTarget, status: &Statu
         Code::InvalidArgument | Code::Unimplemented => Code::Internal,
         code => code,
     };
-    write_status(out.copied(), target, &Status::new(code, failed.message().to_owned()), None);
+    let failure = StatusAnswer::handled(Status::new(code, failed.message().to_owned()));
+    write_status(out.copied(), target, &failure);
     code
 }
 
 /// Appends a status without a value.
-pub(crate) fn write_status(out: &mut BytesMut, target: &AnswerTarget, status: &Status, retry_after: Option<Duration>) {
+pub(crate) fn write_status(out: &mut BytesMut, target: &AnswerTarget, answer: &StatusAnswer) {
     let header = Header { codec: target.codec, ..Header::empty(FrameType::Response, target.id) };
     let mut body = BytesMut::new();
-    write_head(&mut body, status, retry_after);
+    head(answer.clone()).write(&mut body);
     Frame { header, body: body.freeze() }.write(out);
 }
 
-/// Appends a head. Most answers have an empty one, which skips the general path.
-fn write_head(out: &mut BytesMut, status: &Status, retry_after: Option<Duration>) {
-    if status.code() == Code::Ok && retry_after.is_none() {
+/// Appends the head of a value. Most answers have an empty one, which skips the general path.
+fn write_head(out: &mut BytesMut, status: &Status) {
+    if status.code() == Code::Ok {
         return out.put_u16(0);
     }
-    ResponseHead { status: status.clone(), metadata: Default::default(), retry_after }.write(out);
+    head(StatusAnswer::handled(status.clone())).write(out);
+}
+
+fn head(StatusAnswer { status, retry_after, not_executed }: StatusAnswer) -> ResponseHead {
+    ResponseHead { status, metadata: Default::default(), retry_after, not_executed }
 }
 
 /// A response with only a status of the longest message fits into every frame limit.

@@ -1,9 +1,6 @@
 //! [`StoredAnswer`]: an answer that a server keeps for repeated requests.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::oneshot;
@@ -12,7 +9,7 @@ use super::{
     answer,
     frame::{FrameType, HEADER_LEN, Header, ID_AT},
 };
-use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Context, Encode, Status, WriteBuffer};
+use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Context, Encode, Status, StatusAnswer, WriteBuffer};
 
 /// An encoded answer, kept so that repeated requests of a once call receive the same answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +33,9 @@ impl StoredAnswer {
         &self.0
     }
 
-    pub(crate) fn from_status(target: &AnswerTarget, status: &Status) -> Self {
+    pub(crate) fn from_status(target: &AnswerTarget, answer: &StatusAnswer) -> Self {
         let mut frame = BytesMut::new();
-        answer::write_status(&mut frame, target, status, None);
+        answer::write_status(&mut frame, target, answer);
         Self(frame.freeze())
     }
 
@@ -80,9 +77,9 @@ impl AnswerSink for AnswerStore {
         Box::pin(std::future::ready(()))
     }
 
-    fn reject(&self, target: &AnswerTarget, context: &Context, status: &Status, _: Option<Duration>) {
-        if context.claim_answer(status.code()) {
-            self.store(StoredAnswer::from_status(target, status));
+    fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
+        if context.claim_answer(answer.status.code()) {
+            self.store(StoredAnswer::from_status(target, answer));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Code, Context, Status, frame::Violation, transport::WireSink};
+use rpc_core::{Code, Context, Status, StatusAnswer, frame::Violation, transport::WireSink};
 use tokio::{task::AbortHandle, time::Instant};
 
 /// The calls of one connection whose handlers run on tasks of their own.
@@ -164,7 +164,7 @@ impl RunningCall {
     fn end(self, status: &Status) -> bool {
         let first = self.context.claim_answer(status.code());
         if first {
-            self.sink.reject_unclaimed(status, None);
+            self.sink.answer_unclaimed(&StatusAnswer::handled(status.clone()));
             self.abort();
         }
         first

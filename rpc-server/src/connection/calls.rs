@@ -9,7 +9,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Context, Payload, Peer, Responder, Status,
+    Code, Context, Payload, Peer, Responder, Status, StatusAnswer,
     frame::{Frame, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
     transport::{Outbox, WireSink},
@@ -51,7 +51,7 @@ impl ConnectionCalls {
             Err(HeadError::Violation(violation)) => return Err(violation),
             Err(HeadError::Rejected(status)) => {
                 Counters::count(&self.shared.counters.malformed);
-                self.sink(header).reject_unclaimed(&status, None);
+                self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status, None));
                 return Ok(());
             }
         };
@@ -66,7 +66,7 @@ impl ConnectionCalls {
             Err(Rejection { status, .. }) if head.flags.contains(CallFlags::ONE_WAY) => {
                 debug!(%status, "one-way call rejected");
             }
-            Err(Rejection { status, retry_after }) => self.sink(header).reject_unclaimed(&status, retry_after),
+            Err(rejection) => self.sink(header).answer_unclaimed(&rejection.to_answer()),
         }
         Ok(())
     }
@@ -77,7 +77,8 @@ impl ConnectionCalls {
         Counters::count(&self.shared.counters.malformed);
         let message =
             format!("request frame is {} bytes, limit is {limit} (TransportConfig::max_frame)", header.full_length);
-        self.sink(header).reject_unclaimed(&Status::new(Code::ResourceExhausted, message), None);
+        let status = Status::new(Code::ResourceExhausted, message);
+        self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status, None));
         Ok(())
     }
 
@@ -125,7 +126,7 @@ impl ConnectionCalls {
                 config.max_in_flight
             );
             let status = Status::new(Code::ResourceExhausted, message);
-            return Err(Rejection { status, retry_after: Some(CONNECTION_FULL_RETRY_AFTER) });
+            return Err(Rejection::until(status, CONNECTION_FULL_RETRY_AFTER));
         }
         let method_timeout = target.info().default_timeout();
         let mut timeout = head.timeout.or(method_timeout).unwrap_or(config.default_timeout);

@@ -20,4 +20,4 @@ mod status_frame;
 
 pub(crate) use role::Connection;
 pub(crate) use shared::Shared;
-pub(crate) use status_frame::{goaway, response};
+pub(crate) use status_frame::{goaway, rejection};

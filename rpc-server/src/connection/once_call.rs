@@ -71,7 +71,7 @@ async fn execute(shared: Arc<Shared>, context: Context, request: OnceRequest, re
         Some(Ok(Err(status))) => shared.once.release(key, &status.into()),
         Some(Err(_)) | None => {
             let status = Status::new(Code::DeadlineExceeded, OVERDUE);
-            shared.once.answer(key, StoredAnswer::status(&sink, &status), Instant::now());
+            shared.once.answer(key, StoredAnswer::status(&sink, status), Instant::now());
         }
     }
 }
@@ -92,7 +92,7 @@ async fn run(shared: &Shared, context: Context, request: OnceRequest, permit: Pe
     let (sender, answer) = oneshot::channel();
     let call = service.call(method, arguments, Responder::store(context.clone(), sink.clone(), sender));
     HandlerFuture { context, call, route: head.route, permit: Some(permit) }.await;
-    let missing = || StoredAnswer::status(&sink, &Status::new(Code::Internal, "the handler ended without an answer"));
+    let missing = || StoredAnswer::status(&sink, Status::new(Code::Internal, "the handler ended without an answer"));
     let answer = answer.await.unwrap_or_else(|_| missing());
     if let Some(store) = store
         && let Err(error) = store.keep(key, answer.as_bytes().clone()).await

@@ -19,12 +19,13 @@ impl PendingCall {
     /// Ends a call whose handler was not started, unless it has an answer.
     ///
     /// One-way calls have no response, so their rejection is only logged.
-    pub(super) fn reject(&self, Rejection { status, retry_after }: Rejection) {
+    pub(super) fn reject(&self, rejection: Rejection) {
         if self.one_way {
+            let status = rejection.status;
             debug!(%status, "one-way call rejected");
             self.context.claim_answer(status.code());
         } else {
-            self.sink.reject(&self.context, &status, retry_after);
+            self.sink.answer_status(&self.context, &rejection.to_answer());
         }
     }
 }

@@ -63,7 +63,7 @@ impl Shared {
 
     fn overloaded(&self, message: String) -> Rejection {
         Counters::count(&self.counters.overloaded);
-        Rejection { status: Status::new(Code::ResourceExhausted, message), retry_after: Some(OVERLOAD_RETRY_AFTER) }
+        Rejection::until(Status::new(Code::ResourceExhausted, message), OVERLOAD_RETRY_AFTER)
     }
 }
 

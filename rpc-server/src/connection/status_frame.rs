@@ -4,23 +4,24 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 use rpc_core::{
-    Code, Metadata, Status,
+    Code, Metadata, Status, StatusAnswer,
     frame::{Frame, FrameType, Header},
     head::ResponseHead,
 };
 
 /// Returns the frame after which a peer must send no new calls on the connection.
 pub(crate) fn goaway(code: Code, message: impl Into<Cow<'static, str>>) -> Frame {
-    status_frame(Header::empty(FrameType::Goaway, 0), Status::new(code, message))
+    status_frame(Header::empty(FrameType::Goaway, 0), StatusAnswer::handled(Status::new(code, message)))
 }
 
-/// Returns the response to `request` with a status and no result.
-pub(crate) fn response(request: Header, status: Status) -> Frame {
-    status_frame(Header { codec: request.codec, ..Header::empty(FrameType::Response, request.id) }, status)
+/// Returns the response that rejects `request`.
+pub(crate) fn rejection(request: Header, status: Status) -> Frame {
+    let header = Header { codec: request.codec, ..Header::empty(FrameType::Response, request.id) };
+    status_frame(header, StatusAnswer::rejection(status, None))
 }
 
-fn status_frame(header: Header, status: Status) -> Frame {
+fn status_frame(header: Header, StatusAnswer { status, retry_after, not_executed }: StatusAnswer) -> Frame {
     let mut body = BytesMut::new();
-    ResponseHead { status, metadata: Metadata::default(), retry_after: None }.write(&mut body);
+    ResponseHead { status, metadata: Metadata::default(), retry_after, not_executed }.write(&mut body);
     Frame { header, body: body.freeze() }
 }

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::connection::{goaway, response};
+use crate::connection::{goaway, rejection};
 
 /// The proofs that a server requires from a peer before it serves the connection.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ impl TokenExchange<'_> {
                 FrameType::Request => {
                     let status =
                         Status::new(Code::Unauthenticated, "the connection must prove a token before it calls");
-                    self.send(&response(frame.header, status)).await?;
+                    self.send(&rejection(frame.header, status)).await?;
                 }
                 // Pings receive no pong, because a pong proves to a client that the server serves its calls.
                 _ => {}

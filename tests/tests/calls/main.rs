@@ -23,6 +23,7 @@ mod overload;
 mod processes;
 mod programs;
 mod rate_limits;
+mod relayed_status;
 mod tls;
 mod tracing;
 mod unary;

@@ -342,13 +342,17 @@ async fn malformed_entry_is_internal_error() {
 #[tokio::test]
 async fn status_determines_delivery() {
     let error_of_status = |code: u8| Scene::error_of(move |id| error_answer(id, code, "why"));
-    let error = error_of_status(14).await;
-    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted));
+    let rejection = |code: u8| RawHead::status(code, "why").with(RawHead::NOT_EXECUTED, []);
+    for (number, code) in [(14, Code::Unavailable), (12, Code::Unimplemented), (16, Code::Unauthenticated)] {
+        assert_answered(&error_of_status(number).await, code, Phase::Wait);
+        let error = Scene::error_of(|id| RawFrame::response(id, &rejection(number), "")).await;
+        assert_eq!((error.code(), error.delivery()), (code, Delivery::NotExecuted));
+    }
     assert_answered(&error_of_status(8).await, Code::ResourceExhausted, Phase::Wait);
     assert_answered(&error_of_status(13).await, Code::Internal, Phase::Wait);
     assert_answered(&error_of_status(1).await, Code::Cancelled, Phase::Wait);
     assert_answered(&error_of_status(200).await, Code::Unknown, Phase::Wait);
-    let later = RawHead::status(8, "why").with(RawHead::RETRY_AFTER, 50_u32.to_be_bytes());
+    let later = rejection(8).with(RawHead::RETRY_AFTER, 50_u32.to_be_bytes());
     let mut scene = Scene::new().await;
     let (call, mut peer, id) = scene.first_call().await;
     peer.send(RawFrame::response(id, &later, "").to_bytes()).await;

@@ -251,11 +251,13 @@ async fn client_retries_call_after_retry_after() {
     let mut provider = Scripted::accept(&listener).await;
     let request = provider.receive_type(FrameType::Request).await;
     let status = Status::new(Code::ResourceExhausted, "not now");
-    let rejection = ResponseHead { status, metadata: Metadata::default(), retry_after: Some(ms(50)) };
+    let metadata = Metadata::default();
+    let rejection = ResponseHead { status, metadata, retry_after: Some(ms(50)), not_executed: true };
     provider.send(&response(request.header.id, &rejection, &[])).await;
     let again = provider.receive_type(FrameType::Request).await;
     // Echo the argument: a text of one byte.
-    let success = ResponseHead { status: Status::new(Code::Ok, ""), metadata: Metadata::default(), retry_after: None };
+    let (status, metadata) = (Status::OK, Metadata::default());
+    let success = ResponseHead { status, metadata, retry_after: None, not_executed: false };
     provider.send(&response(again.header.id, &success, &again.body[again.body.len() - 9..])).await;
     assert_eq!(call.end().await.unwrap(), "x");
 }

@@ -18,7 +18,7 @@ const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
 /// A second copy of the vectors, so that the document and the code cannot change together unnoticed.
 ///
 /// Other implementations depend on these bytes; they must never change.
-const GOLDEN: [(&str, &str); 18] = [
+const GOLDEN: [(&str, &str); 19] = [
     (
         "request-bincode",
         "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
@@ -51,6 +51,10 @@ const GOLDEN: [(&str, &str); 18] = [
     (
         "status-error-bincode",
         "6d736e62010000003e02020000000001002c05002208313032342063616c6c732072756e206f6e207468697320636f6e6e656374696f6e06000400000064",
+    ),
+    (
+        "rejection-bincode",
+        "6d736e6201000000380202000000000100260500190e7468652073746f726520646964206e6f7420616e73776572060004000000640c0000",
     ),
     ("application-error-bincode", "6d736e62010000002202020000000001000405000120000000000900000000000000"),
     (
@@ -181,7 +185,7 @@ fn head_only(name: &str, header: Header, head: &ResponseHead) {
 }
 
 fn answer(code: Code, message: &'static str, retry_after: Option<Duration>) -> ResponseHead {
-    ResponseHead { status: Status::new(code, message), metadata: Metadata::default(), retry_after }
+    ResponseHead { status: Status::new(code, message), metadata: Metadata::default(), retry_after, not_executed: false }
 }
 
 fn response_head(frame: &Frame) -> (ResponseHead, Bytes) {
@@ -293,6 +297,9 @@ fn statuses_match_vectors() {
     let wait = Some(Duration::from_millis(100));
     let head = answer(Code::ResourceExhausted, "1024 calls run on this connection", wait);
     head_only("status-error-bincode", header(Codec::Bincode, 1), &head);
+    let head = answer(Code::Unavailable, "the store did not answer", wait);
+    let head = ResponseHead { not_executed: true, ..head };
+    head_only("rejection-bincode", header(Codec::Bincode, 1), &head);
     let head = answer(Code::Unavailable, "the server is draining", None);
     head_only("goaway", Header::empty(FrameType::Goaway, 0), &head);
 }

@@ -137,7 +137,7 @@ impl ServerNext<'_> {
     /// A client that receives `Unavailable` may call another server.
     pub fn reject(self, status: Status) -> Served {
         let served = Served(status.code());
-        self.responder.status(status);
+        self.responder.reject(status);
         served
     }
 

@@ -19,6 +19,8 @@ pub struct ResponseHead {
     pub metadata: Metadata,
     /// How long the caller should wait before a retry.
     pub retry_after: Option<Duration>,
+    /// Whether the callee states that the handler did not execute.
+    pub not_executed: bool,
 }
 
 impl ResponseHead {
@@ -29,13 +31,17 @@ impl ResponseHead {
     /// As [`RequestHead::take`](super::RequestHead::take).
     pub fn take(body: &mut Bytes) -> Result<Self, HeadError> {
         // Most answers have an empty head: `Status::OK` and empty metadata allocate nothing.
-        let mut head = Self { status: Status::OK, metadata: Metadata::default(), retry_after: None };
+        let mut head = Self { status: Status::OK, metadata: Metadata::default(), retry_after: None, not_executed: false };
         let mut rejected = None;
         entry::for_each(body, |tag, value| {
             let outcome = match tag {
                 tag::STATUS => parse_status(&value).map(|status| head.status = status),
                 tag::METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 tag::RETRY_AFTER => entry::millis(&value, "RETRY AFTER").map(|wait| head.retry_after = Some(wait)),
+                tag::NOT_EXECUTED => {
+                    head.not_executed = true;
+                    Ok(())
+                }
                 other => entry::check_unknown(other),
             };
             rejected = rejected.take().or(outcome.err());
@@ -56,6 +62,9 @@ impl ResponseHead {
             entry::put_metadata(out, &self.metadata);
             if let Some(wait) = self.retry_after {
                 entry::put(out, tag::RETRY_AFTER, &entry::wire_millis(wait).to_be_bytes());
+            }
+            if self.not_executed {
+                entry::put(out, tag::NOT_EXECUTED, &[]);
             }
         });
     }
@@ -88,6 +97,7 @@ mod tests {
             status: Status::new(Code::ResourceExhausted, "later"),
             metadata: Metadata::default(),
             retry_after: Some(Duration::from_millis(50)),
+            not_executed: true,
         };
         let mut out = BytesMut::new();
         head.write(&mut out);

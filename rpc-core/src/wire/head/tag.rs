@@ -10,3 +10,4 @@ pub(super) const STATUS: u8 = 5;
 pub(super) const RETRY_AFTER: u8 = 6;
 pub(super) const IDEMPOTENCY_KEY: u8 = 8;
 pub(super) const REPEAT: u8 = 10;
+pub(super) const NOT_EXECUTED: u8 = 12;

@@ -74,13 +74,14 @@ impl OnceCalls {
         state.forget_expired(now, self.keep_for);
         if let Some(call) = state.calls.get_mut(&key) {
             if call.route != route {
-                return Err((waiter, Status::new(Code::InvalidArgument, "the key was used for another method").into()));
+                let status = Status::new(Code::InvalidArgument, "the key was used for another method");
+                return Err((waiter, Rejection::of_repeat(status)));
             }
             match &mut call.progress {
                 Progress::Running(waiters) if waiters.len() == MAX_WAITERS => {
                     let message =
                         format!("requests that wait for this once call reached the limit of {MAX_WAITERS} (fixed)");
-                    return Err((waiter, Status::new(Code::ResourceExhausted, message).into()));
+                    return Err((waiter, Rejection::of_repeat(Status::new(Code::ResourceExhausted, message))));
                 }
                 Progress::Running(waiters) => waiters.push(waiter),
                 Progress::Answered(answer) => {
@@ -94,12 +95,12 @@ impl OnceCalls {
         if is_retry && self.store.is_none() {
             // The server was started, or discarded the key, after the first attempt may have arrived.
             let message = "this server has no record of whether an earlier attempt of the once call executed";
-            return Err((waiter, Status::new(Code::Aborted, message).into()));
+            return Err((waiter, Rejection::of_repeat(Status::new(Code::Aborted, message))));
         }
         if state.calls.len() >= MAX_CALLS && !state.forget_oldest() {
             let message = format!("running once calls of this server reached the limit of {MAX_CALLS} (fixed)");
             let status = Status::new(Code::ResourceExhausted, message);
-            return Err((waiter, Rejection { status, retry_after: Some(RETRY_AFTER) }));
+            return Err((waiter, Rejection::until(status, RETRY_AFTER)));
         }
         let progress = Progress::Running(vec![waiter]);
         state.calls.insert(key, OnceCall { route: route.to_owned(), progress });
@@ -190,7 +191,7 @@ mod tests {
     }
 
     fn answer() -> StoredAnswer {
-        StoredAnswer::status(&sink(0).0, &Status::new(Code::NotFound, "x"))
+        StoredAnswer::status(&sink(0).0, Status::new(Code::NotFound, "x"))
     }
 
     fn calls() -> OnceCalls {
@@ -200,7 +201,7 @@ mod tests {
     /// The code of a rejection without a retry-after.
     fn code(admitted: Result<OnceAdmission, (Waiter, Rejection)>) -> Code {
         match admitted {
-            Err((_, Rejection { status, retry_after: None })) => status.code(),
+            Err((_, Rejection { status, retry_after: None, .. })) => status.code(),
             _ => panic!("expected a rejection without a retry-after"),
         }
     }

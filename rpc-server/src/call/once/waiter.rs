@@ -30,8 +30,8 @@ impl Waiter {
         self.sink.replay(&self.context, answer);
     }
 
-    /// Answers that the call was not executed, unless the request is answered already.
+    /// Answers with a rejection, unless the request is answered already.
     pub(crate) fn reject(&self, rejection: &Rejection) {
-        self.sink.reject(&self.context, &rejection.status, rejection.retry_after);
+        self.sink.answer_status(&self.context, &rejection.to_answer());
     }
 }
