@@ -31,7 +31,7 @@ impl Answer {
     pub(crate) fn parse(signature: &Signature, one_way: bool, diagnostics: &mut Diagnostics) -> Self {
         let written = match &signature.output {
             ReturnType::Default => parse_quote_spanned!(signature.ident.span()=> ()),
-            ReturnType::Type(_, ty) => bare(ty).clone(),
+            ReturnType::Type(_, ty) => wire_type::bare(ty).clone(),
         };
         if one_way {
             if !matches!(&written, Type::Tuple(tuple) if tuple.elems.is_empty()) {
@@ -64,15 +64,6 @@ impl Answer {
     /// The compiler then reports errors about the type at the return type.
     pub(crate) fn span(&self) -> Span {
         Span::call_site().located_at(self.written.span())
-    }
-}
-
-/// Returns the type without parentheses and without the invisible groups of macros.
-fn bare(ty: &Type) -> &Type {
-    match ty {
-        Type::Paren(inner) => bare(&inner.elem),
-        Type::Group(inner) => bare(&inner.elem),
-        ty => ty,
     }
 }
 

@@ -17,7 +17,16 @@ pub(crate) fn check(ty: &Type, diagnostics: &mut Diagnostics) {
 
 /// Returns whether the type is written as `Bytes`. A `bytes::Bytes` is encoded without copying.
 pub(crate) fn is_bytes(ty: &Type) -> bool {
-    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Bytes" && last.arguments.is_none()))
+    matches!(bare(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Bytes" && last.arguments.is_none()))
+}
+
+/// Returns the type without parentheses and without the invisible groups of macros.
+pub(crate) fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Paren(inner) => bare(&inner.elem),
+        Type::Group(inner) => bare(&inner.elem),
+        ty => ty,
+    }
 }
 
 struct Checker<'a> {
@@ -62,5 +71,20 @@ impl<'ast> Visit<'ast> for Checker<'_> {
     fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
         self.diagnostics
             .error(lifetime, "borrowed data cannot be sent to another process: use an owned type without lifetimes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::{TypeGroup, parse_quote};
+
+    use super::*;
+
+    #[test]
+    fn is_bytes_ignores_the_groups_of_macros() {
+        let bytes: Type = parse_quote!(bytes::Bytes);
+        let group = Type::Group(TypeGroup { group_token: Default::default(), elem: Box::new(bytes) });
+        assert!(is_bytes(&group) && is_bytes(&parse_quote!((Bytes))));
+        assert!(!is_bytes(&parse_quote!(Vec<Bytes>)));
     }
 }

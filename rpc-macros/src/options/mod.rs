@@ -44,7 +44,7 @@ impl Setting {
     /// Returns the text of `option = "text"`; the error suggests `example`.
     fn text(&self, example: &str, diagnostics: &mut Diagnostics) -> Option<LitStr> {
         if let Meta::NameValue(pair) = &self.meta
-            && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &pair.value
+            && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = ungrouped(&pair.value)
         {
             return Some(text.clone());
         }
@@ -64,5 +64,13 @@ impl Setting {
 
     fn unknown(&self, known: &str, diagnostics: &mut Diagnostics) {
         diagnostics.error(&self.meta, format!("unknown option, expected one of {known}"));
+    }
+}
+
+/// Returns the expression without the invisible groups that `macro_rules!` puts around `$name:literal` and `$name:expr`.
+fn ungrouped(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Group(group) => ungrouped(&group.expr),
+        expression => expression,
     }
 }
