@@ -5,7 +5,7 @@
 //! | topic | item |
 //! |---|---|
 //! | contracts | [`rpc_service`] |
-//! | options of a call | [`Call`] |
+//! | a call and its options | [`Call`] |
 //! | the context of a handler | [`Context`] |
 //! | failures of a call, and whether its handler may have executed | [`Error`], [`CallError`], [`Delivery`], [`Code`] |
 //! | the trace of a call: candidates and attempts | [`Explanation`] |
@@ -119,7 +119,7 @@ pub mod transport;
 mod wire;
 
 pub use contract::{
-    Addresses, Attempt, BoxFuture, Call, CallError, CallFuture, CallOptions, Caller, Candidate, Code, Codec,
+    Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec,
     CodecError, Compression, Context, Delivery, Discovery, Error, Explain, Explained, Explanation, Identity, Instance,
     Local, LocalCall, Mark, Metadata, Method, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply,
     Request, Responder, Scoped, Service, ServiceId, Status, WriteBuffer, layer, uncopied,

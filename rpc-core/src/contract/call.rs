@@ -1,162 +1,192 @@
-//! [`Call`]: a call before it is sent; [`CallFuture`]: a call in progress.
+//! [`Call`]: a call of a method, before and after it is sent.
 
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher as _},
+    mem,
     net::SocketAddr,
     pin::Pin,
     task::{self, Poll, ready},
     time::Duration,
 };
 
-use crate::{CallOptions, Caller, Codec, Compression, Explain, Explanation, Method, Request};
+use crate::{CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Method, Reply, Request};
 
-/// A call before it is sent. Its methods set options; `.await` sends it.
+/// A call of a method. Its methods set options; its first poll, such as `.await`, sends it.
 ///
-/// # Drop
+/// A call is a future, so `join!`, `select!`, `tokio::spawn` and `JoinSet::spawn` accept it. Options that are set after
+/// the first poll have no effect.
 ///
-/// Dropping the future of a call that was sent cancels the call: the client notifies the peer, which drops the
-/// handler's future.
+/// # Cancel safety
+///
+/// Dropping a call that was sent cancels it: the client notifies the peer, which drops the handler's future. Whether
+/// the handler executed is then unknown. A call that was not polled is not sent.
+///
+/// # Examples
+///
+/// ```
+/// # use rpc_core::rpc_service;
+/// # #[rpc_service(name = "demo.Greeter", version = "1.0")]
+/// # trait Greeter {
+/// #     async fn hello(&self, name: String) -> String;
+/// # }
+/// # struct MyGreeter;
+/// # impl Greeter for MyGreeter {
+/// #     async fn hello(&self, name: String) -> String { format!("Hello {name}") }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let greeter = GreeterClient::local(MyGreeter);
+/// let (one, other) = tokio::join!(greeter.hello("Bo".into()), greeter.hello("Eve".into()));
+/// assert_eq!((one.unwrap(), other.unwrap()), ("Hello Bo".into(), "Hello Eve".into()));
+///
+/// let task = tokio::spawn(greeter.hello("Bo".into()));
+/// assert_eq!(task.await.unwrap().unwrap(), "Hello Bo");
+/// # }
+/// ```
 #[must_use = "a call is sent when it is awaited"]
-pub struct Call<C, M: Method> {
-    caller: C,
-    request: Request<M::Arguments>,
+pub struct Call<C: Caller, M: Method>(State<C, M>);
+
+enum State<C: Caller, M: Method> {
+    /// The call was not polled.
+    Unsent(C, Request<M::Arguments>),
+    Sent(C::Calling<M::Arguments>),
+    /// Only while [`Caller::into_call`] executes, and after it has panicked.
+    Sending,
 }
 
 impl<C: Caller, M: Method> Call<C, M> {
     /// Creates a call of method `M` through `caller`. Generated proxies call this.
     pub fn new(caller: C, arguments: M::Arguments) -> Self {
-        Self { caller, request: Request { method: M::info(), arguments, options: CallOptions::inherited() } }
+        Self(State::Unsent(caller, Request { method: M::info(), arguments, options: CallOptions::inherited() }))
     }
 
-    /// Limits the duration of the call, from `.await` to its end and including retries. At most 49 days.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.request.options.timeout = Some(timeout);
-        self
+    /// Limits the duration of the call, from its first poll to its end and including retries. At most 49 days.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with_options(|options| options.timeout = Some(timeout))
     }
 
     /// Adds a metadata entry, which the handler reads from its context.
     ///
     /// An invalid key fails the call with `InvalidArgument` before it is sent, and exceeding the limits of
     /// [`Metadata`](crate::Metadata) fails it with `ResourceExhausted`.
-    pub fn metadata(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
-        if let Err(status) = self.request.options.metadata.insert(key, value) {
-            self.request.options.invalid.get_or_insert(status);
-        }
-        self
+    pub fn metadata(self, key: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with_options(|options| {
+            if let Err(status) = options.metadata.insert(key, value) {
+                options.invalid.get_or_insert(status);
+            }
+        })
     }
 
     /// Sets the codec of the arguments, and thereby of the result.
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.request.options.codec = Some(codec);
-        self
+    pub fn codec(self, codec: Codec) -> Self {
+        self.with_options(|options| options.codec = Some(codec))
     }
 
     /// Sets the compression of the arguments and the result.
     ///
     /// Each is compressed if it is long enough and becomes shorter.
-    pub fn compression(mut self, compression: Compression) -> Self {
-        self.request.options.compression = Some(compression);
-        self
+    pub fn compression(self, compression: Compression) -> Self {
+        self.with_options(|options| options.compression = Some(compression))
     }
 
     /// Routes calls with the same key to the same provider while the set of providers is unchanged.
     ///
     /// When a provider joins or leaves, only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar,
     /// 1998).
-    pub fn affinity(mut self, key: impl Hash) -> Self {
+    pub fn affinity(self, key: impl Hash) -> Self {
         // Clients in all processes must choose the same provider. `DefaultHasher::new` has fixed keys; its algorithm
         // may change with the standard library, after which keys move once.
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        self.request.options.affinity = Some(hasher.finish());
-        self
+        self.with_options(|options| options.affinity = Some(hasher.finish()))
     }
 
     /// Sets whether the call waits for an available provider if there is none.
     ///
     /// With `true`, the call waits until its deadline. With `false`, it fails at once.
-    pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.request.options.wait_for_ready = Some(wait);
-        self
-    }
-
-    /// Returns a future that resolves to the outcome and an [`Explanation`] of the call.
-    pub fn explain(mut self) -> Explained<C, M> {
-        self.request.options.explain = true;
-        Explained { call: self.into_future() }
+    pub fn wait_for_ready(self, wait: bool) -> Self {
+        self.with_options(|options| options.wait_for_ready = Some(wait))
     }
 
     /// Calls the provider at `address` instead of one from the registry.
-    pub fn address(mut self, address: SocketAddr) -> Self {
-        self.request.options.address = Some(address);
+    pub fn address(self, address: SocketAddr) -> Self {
+        self.with_options(|options| options.address = Some(address))
+    }
+
+    /// Returns a future that resolves to the outcome and an [`Explanation`] of the call.
+    pub fn explain(self) -> Explained<C, M> {
+        Explained { call: self.with_options(|options| options.explain = true) }
+    }
+
+    fn with_options(mut self, set: impl FnOnce(&mut CallOptions)) -> Self {
+        if let State::Unsent(_, request) = &mut self.0 {
+            set(&mut request.options);
+        }
         self
     }
-}
 
-impl<C: Caller, M: Method> IntoFuture for Call<C, M> {
-    type Output = M::Outcome;
-    type IntoFuture = CallFuture<C, M>;
-
-    fn into_future(self) -> CallFuture<C, M> {
-        CallFuture { calling: self.caller.into_call(self.request) }
+    /// Sends the call if this is the first poll, and polls for its reply.
+    fn poll_reply(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
+        if let State::Unsent(..) = self.0
+            && let State::Unsent(caller, request) = mem::replace(&mut self.0, State::Sending)
+        {
+            self.0 = State::Sent(caller.into_call(request));
+        }
+        match &mut self.0 {
+            State::Sent(calling) => Pin::new(calling).poll(cx),
+            _ => Poll::Ready(Err(Error::unknown(Code::Internal, "call polled after a panic"))),
+        }
     }
 }
 
-/// A call in progress whose output includes an [`Explanation`]. Created by [`Call::explain`].
+impl<C: Caller, M: Method> Future for Call<C, M> {
+    type Output = M::Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<M::Outcome> {
+        self.poll_reply(cx).map(M::outcome)
+    }
+}
+
+/// Neither the arguments nor the caller are ever pinned, and the future of a sent call is `Unpin`.
+impl<C: Caller, M: Method> Unpin for Call<C, M> {}
+
+impl<C: Caller, M: Method> fmt::Debug for Call<C, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Call");
+        shown.field("route", &M::info().route());
+        if let State::Unsent(_, request) = &self.0 {
+            shown.field("options", &request.options);
+        }
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// A call whose output includes an [`Explanation`]. Created by [`Call::explain`].
 ///
 /// # Cancel safety
 ///
-/// As [`CallFuture`].
+/// As [`Call`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Explained<C: Caller, M: Method> {
-    call: CallFuture<C, M>,
+    call: Call<C, M>,
 }
 
 impl<C: Caller, M: Method> Future for Explained<C, M> {
     type Output = (M::Outcome, Explanation);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.call).poll(cx));
-        Poll::Ready((outcome, self.call.calling.explanation()))
+        let reply = ready!(self.call.poll_reply(cx));
+        let explanation = match &self.call.0 {
+            State::Sent(calling) => calling.explanation(),
+            State::Unsent(..) | State::Sending => Explanation::default(),
+        };
+        Poll::Ready((M::outcome(reply), explanation))
     }
 }
 
 impl<C: Caller, M: Method> fmt::Debug for Explained<C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.call.fmt(f)
-    }
-}
-
-impl<C, M: Method> fmt::Debug for Call<C, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
-            .field("route", &self.request.method.route())
-            .field("options", &self.request.options)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A call in progress.
-///
-/// # Cancel safety
-///
-/// Dropping the future cancels the call; whether the handler executed is then unknown.
-#[must_use = "futures do nothing unless polled"]
-pub struct CallFuture<C: Caller, M: Method> {
-    calling: C::Calling<M::Arguments>,
-}
-
-impl<C: Caller, M: Method> Future for CallFuture<C, M> {
-    type Output = M::Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<M::Outcome> {
-        Pin::new(&mut self.calling).poll(cx).map(M::outcome)
-    }
-}
-
-impl<C: Caller, M: Method> fmt::Debug for CallFuture<C, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallFuture").field("route", &M::info().route()).finish_non_exhaustive()
     }
 }

@@ -39,7 +39,7 @@ mod status_answer;
 
 pub(crate) use answer_sink::{AnswerSink, AnswerTarget};
 pub use boxed::BoxFuture;
-pub use call::{Call, CallFuture, Explained};
+pub use call::{Call, Explained};
 pub use caller::{CallOptions, Caller, Request};
 pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};

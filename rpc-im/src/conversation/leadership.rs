@@ -64,7 +64,7 @@ impl ConversationTask {
         let Some(Leadership { term, replicas, .. }) = &self.leadership else { return Ok(()) };
         let confirmations = replicas.iter().map(|replica| {
             let call = self.client().confirm(replica.key.epoch, self.name.clone(), *term);
-            call.address(replica.address).into_future()
+            call.address(replica.address)
         });
         // Only `Superseded` ends the leadership: a replica that does not answer is ignored.
         let is_superseded = |answer: &Result<(), CallError<ConversationError>>| {

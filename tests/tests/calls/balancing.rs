@@ -117,7 +117,7 @@ async fn two_lanes_open_two_connections() {
     let ledger = LedgerClient::new(client.clone());
     let mut calls = JoinSet::new();
     for nonce in 0..64 {
-        calls.spawn(ledger.look_up(nonce).into_future());
+        calls.spawn(ledger.look_up(nonce));
     }
     for outcome in in_time(calls.join_all()).await {
         outcome.unwrap();

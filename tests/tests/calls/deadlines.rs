@@ -243,7 +243,7 @@ async fn deadline_error_names_unresponsive_registry() {
     assert!(error.message().contains("test://a-registry") && error.message().contains("test.Probe:1.0"), "{error}");
     assert!(error.is_retryable());
     // A waiting call continues as soon as the registry answers.
-    let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
+    let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)));
     assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
     registry.0.send_replace(Some([Instance::new(serving.address())].into()));
     probe.release_all();
@@ -300,7 +300,7 @@ async fn wait_for_ready_waits_until_deadline() {
     assert!(begun.elapsed() >= SHORT, "the call waits for a provider until its deadline");
     assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::NotExecuted), "{error:?}");
 
-    let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)).into_future());
+    let mut call = pin!(client.hold(2).timeout(Duration::from_secs(50)));
     assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
     let probe = Probe::default();
     probe.release_all();

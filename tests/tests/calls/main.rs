@@ -9,6 +9,7 @@ mod connections;
 mod deadlines;
 mod drain;
 mod eviction;
+mod futures;
 mod identity;
 mod layers;
 mod limits;

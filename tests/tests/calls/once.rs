@@ -128,8 +128,8 @@ async fn drain_answers_running_calls_before_server_ends() {
     let mut calls = JoinSet::new();
     for nonce in 1..=12 {
         let (once, plain) = (ledger.enter_once(nonce), ledger.enter(100 + nonce));
-        calls.spawn(once.timeout(LONG).into_future());
-        calls.spawn(plain.timeout(LONG).into_future());
+        calls.spawn(once.timeout(LONG));
+        calls.spawn(plain.timeout(LONG));
     }
     for nonce in 1..=12 {
         until_executed(directory.path(), nonce).await;

@@ -231,7 +231,7 @@ async fn argument_serialize_panic_frees_its_slot() {
     let client = Client::builder().config(ClientConfig::default().with_max_in_flight(1)).build().unwrap();
     let fragile = FragileClient::new(client.clone());
     let mut caller = JoinSet::new();
-    caller.spawn(fragile.take(Explosive).address(serving.address()).into_future());
+    caller.spawn(fragile.take(Explosive).address(serving.address()));
     assert!(caller.join_next().await.unwrap().unwrap_err().is_panic(), "the panic reaches the caller");
     ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await.unwrap();
 }

@@ -143,7 +143,7 @@ async fn call_reported_as_not_executed_never_executes() {
     // More bytes than the sockets buffer, so that later frames wait in this process.
     let mut large_calls = JoinSet::new();
     for _ in 0..6 {
-        large_calls.spawn(probing.again("x".repeat(7 << 20)).timeout(Duration::from_secs(60)).into_future());
+        large_calls.spawn(probing.again("x".repeat(7 << 20)).timeout(Duration::from_secs(60)));
     }
     let in_flight = |state: &EndpointState| matches!(state, EndpointState::Ready { in_flight: 6 });
     while !client.endpoints().iter().all(|(_, state)| in_flight(state)) {
@@ -172,8 +172,7 @@ async fn blocked_connection_fails_no_retryable_call() {
     relay.set(Mode::BlackHole).await;
     let mut calls = JoinSet::new();
     for _ in 0..48 {
-        let call = ProbingClient::new(client.clone()).again("x".repeat(1 << 20)).timeout(Duration::from_secs(6));
-        calls.spawn(call.into_future());
+        calls.spawn(ProbingClient::new(client.clone()).again("x".repeat(1 << 20)).timeout(Duration::from_secs(6)));
     }
     let outcomes = calls.join_all().await;
     let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
