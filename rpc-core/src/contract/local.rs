@@ -23,8 +23,8 @@ use crate::{
 ///
 /// It replaces a client in tests, and where caller and service share a process.
 ///
-/// As over a connection, arguments and results are encoded and decoded, deadlines and cancellation apply, and handlers
-/// have a context. A panic of the handler unwinds into the caller.
+/// As over a connection, arguments and results are encoded and decoded in the call's codec, deadlines and cancellation
+/// apply, and handlers have a context. Nothing is compressed. A panic of the handler unwinds into the caller.
 #[derive(Debug)]
 pub struct Local<S> {
     service: Arc<S>,
@@ -50,8 +50,9 @@ impl<S: Service> Caller for Local<S> {
         let service = Arc::clone(&self.service);
         let Request { method, arguments, options } = request;
         // Encode before the future is created, so that it contains neither the arguments nor their type.
+        let codec = options.codec.unwrap_or_default();
         let mut bytes = BytesMut::new();
-        let encoded = Codec::Bincode.encode(&arguments, &mut bytes);
+        let encoded = codec.encode(&arguments, &mut bytes);
         LocalCall(Box::pin(async move {
             if let Some(status) = options.invalid {
                 return Err(Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send));
@@ -72,21 +73,23 @@ impl<S: Service> Caller for Local<S> {
                 drop(sender);
                 Responder::discard(context.clone())
             } else {
-                Responder::local(context.clone(), sender)
+                Responder::local(context.clone(), codec, sender)
             };
             let _cancel = CancelOnDrop(context.clone());
-            let handled = service.call(number, payload(bytes), responder);
-            if timeout_at(deadline, context.scope(handled)).await.is_err() {
+            let handled = service.call(number, payload(codec, bytes), responder);
+            let in_time = timeout_at(deadline, context.scope(handled)).await;
+            // Calls of the handler inherit the deadline and may fail before this timeout. Their error must not replace it.
+            if in_time.is_err() || Instant::now() >= deadline {
                 return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
             }
             if method.is_one_way() {
                 let answer = StatusAnswer::handled(Status::OK);
-                return Ok(reply(LocalReply { answer, payload: BytesMut::new() }));
+                return Ok(reply(codec, LocalReply { answer, payload: BytesMut::new() }));
             }
             let received =
                 receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
             match received.answer.status.code() {
-                Code::Ok | Code::Application => Ok(reply(received)),
+                Code::Ok | Code::Application => Ok(reply(codec, received)),
                 _ => Err(Error::from_answer(received.answer)),
             }
         }))
@@ -122,20 +125,20 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn payload(bytes: BytesMut) -> Payload {
+fn payload(codec: Codec, bytes: BytesMut) -> Payload {
     Payload {
-        codec: Codec::Bincode as u8,
+        codec: codec as u8,
         compression: Compression::None as u8,
         bytes: bytes.freeze(),
         max_decompressed: Payload::MAX_DECOMPRESSED,
     }
 }
 
-fn reply(LocalReply { answer, payload: bytes }: LocalReply) -> Reply {
+fn reply(codec: Codec, LocalReply { answer, payload: bytes }: LocalReply) -> Reply {
     Reply {
         is_application_error: answer.status.code() == Code::Application,
         metadata: Default::default(),
-        payload: payload(bytes),
+        payload: payload(codec, bytes),
         peer: None,
     }
 }

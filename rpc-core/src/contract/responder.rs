@@ -23,7 +23,7 @@ pub struct Responder {
 
 enum Destination {
     Sink(Arc<dyn AnswerSink>, AnswerTarget),
-    Local(Option<oneshot::Sender<LocalReply>>),
+    Local(Codec, Option<oneshot::Sender<LocalReply>>),
     /// The destination of a one-way call.
     Discard,
 }
@@ -44,8 +44,8 @@ impl Responder {
         Self { context, destination: Destination::Sink(sink, target) }
     }
 
-    pub(crate) fn local(context: Context, reply: oneshot::Sender<LocalReply>) -> Self {
-        Self { context, destination: Destination::Local(Some(reply)) }
+    pub(crate) fn local(context: Context, codec: Codec, reply: oneshot::Sender<LocalReply>) -> Self {
+        Self { context, destination: Destination::Local(codec, Some(reply)) }
     }
 
     /// Returns the context of the call.
@@ -104,9 +104,9 @@ impl Responder {
             Destination::Discard => {
                 self.context.claim_answer(status.code());
             }
-            Destination::Local(reply) => {
+            Destination::Local(codec, reply) => {
                 let mut payload = BytesMut::new();
-                let encoded = Codec::Bincode.encode(value, &mut payload);
+                let encoded = codec.encode(value, &mut payload);
                 let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
                 if self.context.claim_answer(status.code())
                     && let Some(reply) = reply.take()
@@ -130,7 +130,7 @@ impl Responder {
             Destination::Discard => {
                 self.context.claim_answer(answer.status.code());
             }
-            Destination::Local(reply) => {
+            Destination::Local(_, reply) => {
                 if self.context.claim_answer(answer.status.code())
                     && let Some(reply) = reply.take()
                 {
