@@ -8,6 +8,7 @@
 //! | a call and its options | [`Call`] |
 //! | the context of a handler | [`Context`] |
 //! | failures of a call, and whether its handler may have executed | [`Error`], [`CallError`], [`Delivery`], [`Code`] |
+//! | errors of a handler | [`Status`], [`HandlerError`], [`MethodError`] |
 //! | the trace of a call: candidates and attempts | [`Explanation`] |
 //! | serialization and compression | [`Codec`], [`Compression`] |
 //! | zero-copy transfer of long `Bytes` | [`uncopied`] |
@@ -24,7 +25,8 @@
 //!
 //! # Errors
 //!
-//! msnb gives calls the codes of this table. [`Code`] has further codes, which only hand-written [`Service`]s return.
+//! msnb gives calls the codes of this table. A handler may answer with any code, see [`Status`]; the error then has
+//! [`Delivery::Answered`].
 //! Constructors and builders of servers, clients and registries document their own errors.
 //!
 //! | code | cause |
@@ -120,9 +122,9 @@ mod wire;
 
 pub use contract::{
     Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec,
-    CodecError, Compression, Context, Delivery, Discovery, Error, Explain, Explained, Explanation, Identity, Instance,
-    Local, LocalCall, Mark, Metadata, Method, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply,
-    Request, Responder, Scoped, Service, ServiceId, Status, WriteBuffer, layer, uncopied,
+    CodecError, Compression, Context, Delivery, Discovery, Error, Explain, Explained, Explanation, HandlerError, Identity, Instance,
+    Local, LocalCall, Mark, Metadata, Method, MethodError, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply,
+    Request, Responder, Scoped, Service, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, uncopied,
 };
 #[doc(hidden)]
 pub use contract::StatusAnswer;

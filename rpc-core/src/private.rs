@@ -8,7 +8,7 @@ use ::serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use ::serde;
 
-use crate::{BoxFuture, CallError, Code, Error, Reply, Responder, ServiceId, Status};
+use crate::{BoxFuture, Code, Error, MethodError, Reply, Responder, ServiceId, Status};
 
 /// Returns the outcome of a one-way call, which ends when it is sent.
 pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
@@ -21,8 +21,9 @@ pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, Erro
 }
 
 /// Returns the outcome of a method that returns `Result<T, E>`.
-pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, CallError<E>> {
-    reply?.fallible()
+pub fn fallible<T: DeserializeOwned, E: MethodError>(reply: Result<Reply, Error>) -> Result<T, E::CallError> {
+    let reply = reply?;
+    if reply.is_application_error { Err(E::decode(reply)) } else { Ok(reply.result()?) }
 }
 
 /// A `T` that is transferred without copying if it is `bytes::Bytes`.
@@ -63,10 +64,10 @@ pub mod uncopied {
 }
 
 /// Answers with the outcome of a method that returns `Result<T, E>`.
-pub async fn answer<T: Serialize, E: Serialize>(responder: Responder, outcome: Result<T, E>) {
+pub async fn answer<T: Serialize, E: MethodError>(responder: Responder, outcome: Result<T, E>) {
     match outcome {
         Ok(value) => responder.result(value).await,
-        Err(error) => responder.error(error).await,
+        Err(error) => error.answer(responder).await,
     }
 }
 

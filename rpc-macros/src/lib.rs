@@ -67,7 +67,7 @@ use syn::parse_macro_input;
 /// |---|---|
 /// | `Greeter` | the trait, with `Send` futures and the supertraits `Send + Sync + 'static`; implementations use `async fn` |
 /// | `GreeterServer<T>` | an `rpc_core::Service`: `new(T)`, `from_arc(Arc<T>)` |
-/// | `GreeterClient<C>` | `new(C)` for an `rpc_core::Caller`, `local(T)` for a `Greeter` in this process, and the methods of the trait, which return an `rpc_core::Call` |
+/// | `GreeterClient<C = DynCaller>` | `new(C)` for an `rpc_core::Caller`, `local(T)` for a `Greeter` in this process, and the methods of the trait, which return an `rpc_core::Call` |
 /// | `greeter_methods` | a module with a type for each method: `hello` is `greeter_methods::Hello`, its call `Call<C, greeter_methods::Hello>` |
 ///
 /// # Methods
@@ -81,12 +81,30 @@ use syn::parse_macro_input;
 /// |---|---|
 /// | `T`, or nothing | `Result<T, rpc_core::Error>` |
 /// | `Result<T, E>` | `Result<T, rpc_core::CallError<E>>` |
+/// | `Result<T, rpc_core::Status>` | `Result<T, rpc_core::Error>` |
+/// | `Result<T, rpc_core::HandlerError<E>>` | `Result<T, rpc_core::CallError<E>>` |
+///
+/// With a `Status`, the handler chooses the code, such as `NotFound`, or `Unavailable` with a retry-after. A result has
+/// the same form on the wire in all rows, so a method may change its errors without breaking its callers.
 ///
 /// A macro sees names, not types: a `Result` is a path that ends in `Result` and has two type arguments. An alias with
 /// another name counts as a `T`. A `bytes::Bytes` that is written as `Bytes` is encoded without copying, see
 /// `rpc_core::uncopied`.
 ///
 /// Implementations may omit a method with a default body, which the provider executes.
+///
+/// # Types that bincode cannot represent
+///
+/// bincode, the default codec, describes neither types nor names: it decodes fields by their position. Calls with these
+/// types fail in bincode. Choose JSON or MessagePack for them, with `ClientConfig::with_codec` or `Call::codec`.
+///
+/// | type | instead, for bincode |
+/// |---|---|
+/// | an enum with `#[serde(tag = "…")]`, with or without `content`, or `#[serde(untagged)]` | an enum without these attributes |
+/// | a struct with `#[serde(flatten)]` | the inner struct as a field |
+/// | a field with `#[serde(skip_serializing_if = "…")]` | the field without the attribute |
+/// | a type that accepts any form, such as `serde_json::Value` | the concrete type, or its text in a `String` |
+/// | a type with a form for people, such as `rust_decimal::Decimal` | its form as text or numbers, such as `rust_decimal::serde::str` |
 ///
 /// # Options
 ///

@@ -304,7 +304,10 @@ impl<A: Serialize> ClientCall<A> {
             Err(error) => error,
         };
         self.may_have_executed |= error.delivery() == Delivery::Unknown;
-        if let Some(time) = error.retry_after() {
+        // A handler's own status concerns its call, and not the other calls of the server.
+        if error.delivery() == Delivery::NotExecuted
+            && let Some(time) = error.retry_after()
+        {
             self.core.start_cooldown(&attempt.channel, time);
         }
         let facts = self.facts();

@@ -72,8 +72,10 @@ fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Res
         Code::Ok => false,
         Code::Application => true,
         _ => {
-            let ResponseHead { status, retry_after, not_executed, .. } = head;
-            return Err(Error::from_answer(StatusAnswer { status, retry_after, not_executed }).with_peer(peer));
+            let ResponseHead { status, metadata, retry_after, not_executed } = head;
+            let error = Error::from_answer(StatusAnswer { status, retry_after, not_executed }).with_peer(peer);
+            // A copy, because received metadata shares the memory of its frame.
+            return Err(if metadata.is_empty() { error } else { error.with_metadata(metadata.copied()) });
         }
     };
     let payload = Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Method, Reply, Request};
+use super::baggage;
+use crate::{
+    CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Metadata, Method, Reply, Request,
+};
 
 /// A call of a method. Its methods set options; its first poll, such as `.await`, sends it.
 ///
@@ -78,6 +81,15 @@ impl<C: Caller, M: Method> Call<C, M> {
         })
     }
 
+    /// Adds a metadata entry that the calls of the handler inherit, and those of their handlers in turn.
+    ///
+    /// It is the entry `baggage-` followed by `key`, and counts towards the limits of metadata in each of these calls.
+    /// Handlers read it with [`Context::baggage`](crate::Context::baggage). A service must not trust it more than the
+    /// peer that sent it.
+    pub fn baggage(self, key: &str, value: impl AsRef<[u8]>) -> Self {
+        self.metadata(&baggage::metadata_key(key), value)
+    }
+
     /// Sets the codec of the arguments, and thereby of the result.
     pub fn codec(self, codec: Codec) -> Self {
         self.with_options(|options| options.codec = Some(codec))
@@ -117,6 +129,14 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// Returns a future that resolves to the outcome and an [`Explanation`] of the call.
     pub fn explain(self) -> Explained<C, M> {
         Explained { call: self.with_options(|options| options.explain = true) }
+    }
+
+    /// Returns a future that resolves to the outcome and the metadata of the answer.
+    ///
+    /// The handler adds it with [`Context::insert_response_metadata`](crate::Context::insert_response_metadata). It is
+    /// empty if the call ended without an answer of the server.
+    pub fn with_response_metadata(self) -> WithResponseMetadata<C, M> {
+        WithResponseMetadata { call: self }
     }
 
     fn with_options(mut self, set: impl FnOnce(&mut CallOptions)) -> Self {
@@ -186,6 +206,36 @@ impl<C: Caller, M: Method> Future for Explained<C, M> {
 }
 
 impl<C: Caller, M: Method> fmt::Debug for Explained<C, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.call.fmt(f)
+    }
+}
+
+/// A call whose output includes the metadata of the answer. Created by [`Call::with_response_metadata`].
+///
+/// # Cancel safety
+///
+/// As [`Call`].
+#[must_use = "futures do nothing unless polled"]
+pub struct WithResponseMetadata<C: Caller, M: Method> {
+    call: Call<C, M>,
+}
+
+impl<C: Caller, M: Method> Future for WithResponseMetadata<C, M> {
+    type Output = (M::Outcome, Metadata);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut reply = ready!(self.call.poll_reply(cx));
+        let metadata = match &mut reply {
+            // A copy, because received metadata shares the memory of its frame.
+            Ok(reply) => mem::take(&mut reply.metadata).copied(),
+            Err(error) => error.metadata().clone(),
+        };
+        Poll::Ready((M::outcome(reply), metadata))
+    }
+}
+
+impl<C: Caller, M: Method> fmt::Debug for WithResponseMetadata<C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.call.fmt(f)
     }

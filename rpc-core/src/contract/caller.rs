@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::baggage;
 use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, Reply, Status, deadline_after};
 
 /// Sends calls: a client, or a service in this process.
@@ -73,16 +74,14 @@ impl CallOptions {
 
     /// Returns the default options of a call.
     ///
-    /// Inside a handler, they contain the handler's deadline and trace context.
+    /// Inside a handler, they contain the handler's deadline, trace context and baggage.
     pub fn inherited() -> Self {
         let mut options = Self::default();
         if let Some(context) = Context::current() {
             options.deadline = context.deadline();
-            for key in TRACE_KEYS {
-                if let Some(value) = context.metadata().get_bytes(key) {
-                    // Cannot fail: these entries satisfied the limits when they were received.
-                    let _ = options.metadata.insert(key, value);
-                }
+            for (key, value) in context.metadata().iter().filter(|(key, _)| baggage::is_inherited(key)) {
+                // Cannot fail: these entries satisfied the limits when they were received.
+                let _ = options.metadata.insert(key, value);
             }
         }
         options
@@ -98,9 +97,6 @@ impl CallOptions {
         self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout))
     }
 }
-
-/// The metadata keys of the W3C trace context, which calls within a handler inherit.
-const TRACE_KEYS: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The longest timeout, which is the longest in the wire format: 49 days.
 const MAX_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);

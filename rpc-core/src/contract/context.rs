@@ -3,16 +3,17 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     task::{self, Poll},
     time::Duration,
 };
 
 use tokio::{sync::SetOnce, time::Instant};
 
+use super::baggage;
 use crate::{
-    Code, Metadata, Peer,
-    sync::{AtomicBool, AtomicU8, OnceLock, fence},
+    Code, Metadata, Peer, Status,
+    sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, OnceLock, fence},
 };
 
 /// The call that a handler serves: its deadline, metadata, peer and cancellation. Cheap to clone.
@@ -29,6 +30,8 @@ struct Inner {
     /// The first of handler, deadline and cancellation to answer sets it.
     outcome: AtomicU8,
     cancelled: AtomicBool,
+    /// The metadata of the answer. Created by the first insertion.
+    response_metadata: OnceLock<Mutex<Metadata>>,
     /// Created by the first call of [`Context::cancelled`].
     cancellation: OnceLock<SetOnce<()>>,
 }
@@ -48,6 +51,7 @@ impl Context {
             idempotency_key,
             outcome: AtomicU8::new(UNANSWERED),
             cancelled: AtomicBool::new(false),
+            response_metadata: OnceLock::new(),
             cancellation: OnceLock::new(),
         }))
     }
@@ -61,7 +65,7 @@ impl Context {
         };
         (inner.deadline, inner.metadata, inner.idempotency_key) = (deadline, metadata, idempotency_key);
         (inner.outcome, inner.cancelled) = (AtomicU8::new(UNANSWERED), AtomicBool::new(false));
-        inner.cancellation = OnceLock::new();
+        (inner.response_metadata, inner.cancellation) = (OnceLock::new(), OnceLock::new());
         self
     }
 
@@ -86,6 +90,30 @@ impl Context {
     /// Returns the metadata that the caller sent.
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
+    }
+
+    /// Returns the last baggage value of `key`, if it is UTF-8. See [`Call::baggage`](crate::Call::baggage).
+    pub fn baggage(&self, key: &str) -> Option<&str> {
+        self.metadata().get(&baggage::metadata_key(key))
+    }
+
+    /// Adds a metadata entry to the answer, whether the answer is a result, the service's own error or a status.
+    ///
+    /// The caller reads it with [`Call::with_response_metadata`](crate::Call::with_response_metadata) or
+    /// [`Error::metadata`](crate::Error::metadata). An entry that is added after the answer was sent has no effect, and
+    /// one-way calls have no answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::insert`].
+    pub fn insert_response_metadata(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Status> {
+        let value = value.as_ref();
+        lock(self.0.response_metadata.get_or_init(Mutex::default)).insert(key, value)
+    }
+
+    /// Returns the metadata of the answer so far.
+    pub fn response_metadata(&self) -> Metadata {
+        self.0.response_metadata.get().map_or_else(Metadata::default, |metadata| lock(metadata).clone())
     }
 
     /// Returns the caller's address and identity.
@@ -191,6 +219,10 @@ impl<F: Future> Future for Scoped<F> {
     }
 }
 
+fn lock(metadata: &Mutex<Metadata>) -> MutexGuard<'_, Metadata> {
+    metadata.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 tokio::task_local! {
     static CURRENT: Context;
 }
@@ -226,8 +258,10 @@ mod tests {
     fn renewed_context_resets_the_previous_call() {
         let old = Context::new(Arc::default(), Some(Instant::now()), Metadata::default(), Some([7; 16]));
         old.cancel();
+        old.insert_response_metadata("k", "v").unwrap();
         assert!(old.claim_answer(Code::Ok));
         let renewed = old.renew(None, Metadata::default(), None);
+        assert!(renewed.response_metadata().is_empty());
         assert!(!renewed.is_cancelled() && renewed.outcome().is_none());
         assert!(renewed.deadline().is_none() && renewed.idempotency_key().is_none());
     }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
-use crate::{Code, Status, StatusAnswer};
+use crate::{Code, Metadata, Status, StatusAnswer};
 
 /// The failure of a call or of another operation.
 ///
@@ -16,6 +16,7 @@ struct Inner {
     delivery: Delivery,
     peer: Option<SocketAddr>,
     retry_after: Option<Duration>,
+    metadata: Metadata,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -68,8 +69,8 @@ impl Error {
     }
 
     /// Creates the error of a call that was answered with a status ([`Delivery::Answered`]), with [`Phase::Wait`].
-    pub fn from_status(status: Status, retry_after: Option<Duration>) -> Self {
-        Self::from_answer(StatusAnswer { status, retry_after, not_executed: false })
+    pub fn from_status(status: Status) -> Self {
+        Self::from_answer(StatusAnswer::handled(status))
     }
 
     /// Creates the error that a RESPONSE reports, with [`Phase::Wait`].
@@ -85,7 +86,8 @@ impl Error {
     }
 
     pub(crate) fn new(delivery: Delivery, code: Code, message: Cow<'static, str>) -> Self {
-        Self(Box::new(Inner { code, message, phase: None, delivery, peer: None, retry_after: None, source: None }))
+        let (phase, peer, retry_after, metadata, source) = (None, None, None, Metadata::default(), None);
+        Self(Box::new(Inner { code, message, phase, delivery, peer, retry_after, metadata, source }))
     }
 
     /// Sets the phase in which the call failed.
@@ -113,6 +115,13 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Sets the metadata of the answer.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.0.metadata = metadata;
         self
     }
 
@@ -153,6 +162,11 @@ impl Error {
         self.0.retry_after
     }
 
+    /// Returns the metadata that the server sent with the status.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
     /// Returns whether the call failed because its deadline passed.
     pub fn is_timeout(&self) -> bool {
         self.0.code == Code::DeadlineExceeded
@@ -188,7 +202,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { code, message, phase, delivery, peer, retry_after, source } = &*self.0;
+        let Inner { code, message, phase, delivery, peer, retry_after, metadata, source } = &*self.0;
         f.debug_struct("Error")
             .field("code", code)
             .field("message", message)
@@ -196,6 +210,7 @@ impl fmt::Debug for Error {
             .field("delivery", delivery)
             .field("peer", peer)
             .field("retry_after", retry_after)
+            .field("metadata", metadata)
             .field("source", source)
             .finish()
     }
@@ -207,7 +222,20 @@ impl StdError for Error {
     }
 }
 
-/// The failure of a call to a method that returns `Result<T, E>`.
+/// Converts the error of a call that a handler makes into the status of its own answer.
+///
+/// Keeps code, message and retry-after. The peer and the delivery are those of the other call.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let status = Self::new(error.0.code, error.0.message);
+        match error.0.retry_after {
+            Some(wait) => status.with_retry_after(wait),
+            None => status,
+        }
+    }
+}
+
+/// The failure of a call to a method that returns `Result<T, E>` or `Result<T, HandlerError<E>>`.
 #[derive(Debug)]
 pub enum CallError<E> {
     /// The service's own error, which the handler returned.
@@ -267,7 +295,7 @@ mod tests {
     #[test]
     fn status_of_a_handler_is_an_answer() {
         for code in [Code::Unavailable, Code::Unimplemented, Code::Unauthenticated, Code::ResourceExhausted] {
-            let error = Error::from_status(Status::new(code, ""), Some(Duration::ZERO));
+            let error = Error::from_status(Status::new(code, "").with_retry_after(Duration::ZERO));
             assert_eq!((error.delivery(), error.is_retryable()), (Delivery::Answered, false), "{code}");
         }
     }

@@ -15,8 +15,8 @@ use tokio::{
 
 use super::responder::LocalReply;
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Payload, Phase,
-    Reply, Request, Responder, Service, Status, StatusAnswer,
+    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Metadata, Payload,
+    Phase, Reply, Request, Responder, Service, Status, StatusAnswer,
 };
 
 /// A caller of a service in the same process.
@@ -75,7 +75,7 @@ impl<S: Service> Caller for Local<S> {
             } else {
                 Responder::local(context.clone(), codec, sender)
             };
-            let _cancel = CancelOnDrop(context.clone());
+            let call = CancelOnDrop(context.clone());
             let handled = service.call(number, payload(codec, bytes), responder);
             let in_time = timeout_at(deadline, context.scope(handled)).await;
             // Calls of the handler inherit the deadline and may fail before this timeout. Their error must not replace it.
@@ -83,14 +83,15 @@ impl<S: Service> Caller for Local<S> {
                 return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
             }
             if method.is_one_way() {
-                let answer = StatusAnswer::handled(Status::OK);
-                return Ok(reply(codec, LocalReply { answer, payload: BytesMut::new() }));
+                let answer = LocalReply { answer: StatusAnswer::handled(Status::OK), payload: BytesMut::new() };
+                return Ok(reply(codec, answer, Metadata::default()));
             }
             let received =
                 receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
+            let metadata = call.0.response_metadata();
             match received.answer.status.code() {
-                Code::Ok | Code::Application => Ok(reply(codec, received)),
-                _ => Err(Error::from_answer(received.answer)),
+                Code::Ok | Code::Application => Ok(reply(codec, received, metadata)),
+                _ => Err(Error::from_answer(received.answer).with_metadata(metadata)),
             }
         }))
     }
@@ -134,10 +135,10 @@ fn payload(codec: Codec, bytes: BytesMut) -> Payload {
     }
 }
 
-fn reply(codec: Codec, LocalReply { answer, payload: bytes }: LocalReply) -> Reply {
+fn reply(codec: Codec, LocalReply { answer, payload: bytes }: LocalReply, metadata: Metadata) -> Reply {
     Reply {
         is_application_error: answer.status.code() == Code::Application,
-        metadata: Default::default(),
+        metadata,
         payload: payload(codec, bytes),
         peer: None,
     }

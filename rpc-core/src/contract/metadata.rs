@@ -88,6 +88,13 @@ impl Metadata {
         self.wire.is_empty()
     }
 
+    /// Returns a copy that does not share the memory of the frame from which this was read.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self { wire: Bytes::copy_from_slice(&self.wire) }
+    }
+
     /// Returns the value of the METADATA entry.
     pub(crate) fn as_wire(&self) -> &[u8] {
         &self.wire

@@ -8,8 +8,9 @@
 //! | the methods of a contract | `method` |
 //! | services and their answers | `service`, `responder`, `answer_sink` |
 //! | a handler's context, its peer and the peer's identity | `context`, `peer`, `identity` |
-//! | metadata of a call | `metadata` |
+//! | metadata of a call, and the entries that its handler's calls inherit | `metadata`, `baggage` |
 //! | outcomes | `status`, `status_answer`, `error`, `reply` |
+//! | the errors of methods | `method_error` |
 //! | the trace of a call | `explain` |
 //! | calls within one process | `local` |
 //! | values to payloads and back | `encoding` |
@@ -17,6 +18,7 @@
 //! | registries | `discovery` |
 
 mod answer_sink;
+mod baggage;
 mod boxed;
 mod call;
 mod caller;
@@ -30,6 +32,7 @@ pub mod layer;
 mod local;
 mod metadata;
 mod method;
+mod method_error;
 mod peer;
 mod reply;
 mod responder;
@@ -39,7 +42,7 @@ mod status_answer;
 
 pub(crate) use answer_sink::{AnswerSink, AnswerTarget};
 pub use boxed::BoxFuture;
-pub use call::{Call, Explained};
+pub use call::{Call, Explained, WithResponseMetadata};
 pub use caller::{CallOptions, Caller, Request};
 pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
@@ -51,6 +54,7 @@ pub use identity::Identity;
 pub use local::{Local, LocalCall};
 pub use metadata::Metadata;
 pub use method::{Method, MethodInfo, Once};
+pub use method_error::{HandlerError, MethodError};
 pub use peer::Peer;
 pub use reply::Reply;
 pub use responder::Responder;

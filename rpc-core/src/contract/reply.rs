@@ -27,8 +27,7 @@ impl Reply {
     /// `Internal` if the payload is not a `T`, or is the service's own error, which this method cannot return.
     pub fn result<T: DeserializeOwned>(self) -> Result<T, Error> {
         if self.is_application_error {
-            let status = Status::new(Code::Internal, "it is an application error, which this method cannot return");
-            return Err(undecodable(status, self.peer));
+            return Err(self.unexpected_error());
         }
         self.payload.decode().map_err(|status| undecodable(status, self.peer))
     }
@@ -40,10 +39,23 @@ impl Reply {
     /// The service's own error, or `Internal` if the payload is neither `T` nor `E`.
     pub fn fallible<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
         if self.is_application_error {
-            let error = self.payload.decode().map_err(|status| undecodable(status, self.peer))?;
-            return Err(CallError::Service(error));
+            return Err(self.service_error());
         }
         Ok(self.result()?)
+    }
+
+    /// Decodes the service's own error.
+    pub(crate) fn service_error<E: DeserializeOwned>(self) -> CallError<E> {
+        match self.payload.decode() {
+            Ok(error) => CallError::Service(error),
+            Err(status) => CallError::Rpc(undecodable(status, self.peer)),
+        }
+    }
+
+    /// Returns the error of a method that has no error of its own, but was answered with one.
+    pub(crate) fn unexpected_error(self) -> Error {
+        let status = Status::new(Code::Internal, "it is an application error, which this method cannot return");
+        undecodable(status, self.peer)
     }
 }
 

@@ -73,8 +73,13 @@ impl Responder {
 
     /// Answers with a status and no value.
     ///
-    /// The answer does not state that the handler did not execute, so the client does not send the call again.
+    /// The answer does not state that the handler did not execute, so the client does not send the call again. The codes
+    /// `Ok` and `Application` require a value and are replaced by `Internal`.
     pub fn status(mut self, status: Status) {
+        let status = match status.code() {
+            code @ (Code::Ok | Code::Application) => Status::internal(format!("the handler chose the status {code}")),
+            _ => status,
+        };
         self.answer_status(StatusAnswer::handled(status));
     }
 

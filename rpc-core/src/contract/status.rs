@@ -1,6 +1,6 @@
 //! [`Code`] and [`Status`]: the outcome of a call on the wire.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
 /// The outcome of a call. The numbers are those of gRPC, with [`Application`](Self::Application) added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,7 +11,7 @@ pub enum Code {
     Ok = 0,
     /// The caller cancelled the call.
     Cancelled = 1,
-    /// The peer sent a code that this version does not support.
+    /// The cause is not known, or the peer sent a code that this version does not support.
     Unknown = 2,
     /// The request is invalid; a retry cannot succeed.
     InvalidArgument = 3,
@@ -79,11 +79,53 @@ impl fmt::Display for Code {
     }
 }
 
-/// A [`Code`] with a message.
+/// A [`Code`] with a message: the outcome of a call without a result.
+///
+/// A method that returns `Result<T, Status>` answers with a status of the handler's choice. Its caller receives an
+/// [`Error`](crate::Error) with the same code, message and retry-after, and with [`Delivery::Answered`](crate::Delivery::Answered): a
+/// client does not send the call again by itself, whatever the code.
+///
+/// `?` converts the [`Error`](crate::Error) of a call that the handler makes into a status with its code, message and retry-after.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rpc_core::{Code, Status, rpc_service};
+///
+/// #[rpc_service(name = "shop.Stock", version = "1.0")]
+/// trait Stock {
+///     async fn count(&self, item: String) -> Result<u32, Status>;
+/// }
+///
+/// struct Shelf;
+///
+/// impl Stock for Shelf {
+///     async fn count(&self, item: String) -> Result<u32, Status> {
+///         match item.as_str() {
+///             "teapot" => Ok(3),
+///             "cup" => Err(Status::unavailable("stocktaking").with_retry_after(Duration::from_secs(5))),
+///             _ => Err(Status::not_found(format!("no item {item}"))),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let stock = StockClient::local(Shelf);
+/// assert_eq!(stock.count("teapot".into()).await.unwrap(), 3);
+/// let error = stock.count("kettle".into()).await.unwrap_err();
+/// assert_eq!((error.code(), error.message()), (Code::NotFound, "no item kettle"));
+/// let error = stock.count("cup".into()).await.unwrap_err();
+/// assert_eq!(error.retry_after(), Some(Duration::from_secs(5)));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     code: Code,
     message: Cow<'static, str>,
+    retry_after: Option<Duration>,
 }
 
 impl Status {
@@ -91,11 +133,20 @@ impl Status {
     pub const MAX_MESSAGE: usize = 4096;
 
     /// The status of a successful call.
-    pub const OK: Self = Self { code: Code::Ok, message: Cow::Borrowed("") };
+    pub const OK: Self = Self { code: Code::Ok, message: Cow::Borrowed(""), retry_after: None };
 
     /// Creates a status.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// Sets how long the caller should wait before it sends the call again.
+    ///
+    /// It is sent in whole milliseconds, rounded up, and at most 49 days.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     /// Returns the code.
@@ -108,6 +159,11 @@ impl Status {
         &self.message
     }
 
+    /// Returns how long the caller should wait before it sends the call again, if this was set.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Returns the message, truncated to [`MAX_MESSAGE`](Self::MAX_MESSAGE) at a character boundary.
     pub(crate) fn wire_message(&self) -> &str {
         &self.message[..self.message.floor_char_boundary(Self::MAX_MESSAGE)]
@@ -117,6 +173,91 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl StdError for Status {}
+
+/// One constructor for each code that a handler may choose.
+impl Status {
+    /// Creates a status with [`Code::Cancelled`].
+    pub fn cancelled(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Cancelled, message)
+    }
+
+    /// Creates a status with [`Code::Unknown`].
+    pub fn unknown(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unknown, message)
+    }
+
+    /// Creates a status with [`Code::InvalidArgument`].
+    pub fn invalid_argument(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// Creates a status with [`Code::DeadlineExceeded`].
+    pub fn deadline_exceeded(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::DeadlineExceeded, message)
+    }
+
+    /// Creates a status with [`Code::NotFound`].
+    pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::NotFound, message)
+    }
+
+    /// Creates a status with [`Code::AlreadyExists`].
+    pub fn already_exists(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::AlreadyExists, message)
+    }
+
+    /// Creates a status with [`Code::PermissionDenied`].
+    pub fn permission_denied(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::PermissionDenied, message)
+    }
+
+    /// Creates a status with [`Code::ResourceExhausted`].
+    pub fn resource_exhausted(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::ResourceExhausted, message)
+    }
+
+    /// Creates a status with [`Code::FailedPrecondition`].
+    pub fn failed_precondition(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::FailedPrecondition, message)
+    }
+
+    /// Creates a status with [`Code::Aborted`].
+    pub fn aborted(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Aborted, message)
+    }
+
+    /// Creates a status with [`Code::OutOfRange`].
+    pub fn out_of_range(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::OutOfRange, message)
+    }
+
+    /// Creates a status with [`Code::Unimplemented`].
+    pub fn unimplemented(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unimplemented, message)
+    }
+
+    /// Creates a status with [`Code::Internal`].
+    pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// Creates a status with [`Code::Unavailable`].
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    /// Creates a status with [`Code::DataLoss`].
+    pub fn data_loss(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::DataLoss, message)
+    }
+
+    /// Creates a status with [`Code::Unauthenticated`].
+    pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unauthenticated, message)
     }
 }
 

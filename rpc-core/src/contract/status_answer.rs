@@ -21,11 +21,11 @@ pub struct StatusAnswer {
 impl StatusAnswer {
     /// Creates the answer to a call whose handler may have executed.
     pub fn handled(status: Status) -> Self {
-        Self { status, retry_after: None, not_executed: false }
+        Self { retry_after: status.retry_after(), status, not_executed: false }
     }
 
     /// Creates the answer to a call whose handler did not execute.
     pub fn rejection(status: Status, retry_after: Option<Duration>) -> Self {
-        Self { status, retry_after, not_executed: true }
+        Self { retry_after: retry_after.or(status.retry_after()), status, not_executed: true }
     }
 }

@@ -7,9 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{Outbox, PushError};
 use crate::{
-    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Responder, Status, StatusAnswer, StoredAnswer,
-    answer,
-    frame::Header,
+    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Metadata, Responder, Status, StatusAnswer,
+    StoredAnswer, answer, frame::Header,
 };
 
 /// The destination of the answer to one call of a connection, and the format of that answer.
@@ -47,7 +46,7 @@ impl WireSink {
     /// Answers with a status and no value without claiming the answer of the call.
     pub fn answer_unclaimed(&self, answer: &StatusAnswer) {
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, answer));
+        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, &Metadata::default(), answer));
     }
 }
 
@@ -60,7 +59,7 @@ impl AnswerSink for Outbox {
                 return;
             }
             let start = out.mark();
-            let code = answer::write(out, target, status, value);
+            let code = answer::write(out, target, &context.response_metadata(), status, value);
             if !context.claim_answer(code) {
                 out.rewind(start);
             }
@@ -73,7 +72,9 @@ impl AnswerSink for Outbox {
     }
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
-        claim(self, context, answer.status.code(), |out| answer::write_status(out, target, answer));
+        claim(self, context, answer.status.code(), |out| {
+            answer::write_status(out, target, &context.response_metadata(), answer);
+        });
     }
 }
 
@@ -105,6 +106,6 @@ impl Responder {
 impl StoredAnswer {
     /// Creates an answer that consists of a status, in the format of `sink`.
     pub fn status(sink: &WireSink, status: Status) -> Self {
-        Self::from_status(&sink.target, &StatusAnswer::handled(status))
+        Self::from_status(&sink.target, &Metadata::default(), &StatusAnswer::handled(status))
     }
 }

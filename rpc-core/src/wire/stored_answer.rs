@@ -9,7 +9,7 @@ use super::{
     answer,
     frame::{FrameType, HEADER_LEN, Header, ID_AT},
 };
-use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Context, Encode, Status, StatusAnswer, WriteBuffer};
+use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Context, Encode, Metadata, Status, StatusAnswer, WriteBuffer};
 
 /// An encoded answer, kept so that repeated requests of a once call receive the same answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +33,9 @@ impl StoredAnswer {
         &self.0
     }
 
-    pub(crate) fn from_status(target: &AnswerTarget, answer: &StatusAnswer) -> Self {
+    pub(crate) fn from_status(target: &AnswerTarget, metadata: &Metadata, answer: &StatusAnswer) -> Self {
         let mut frame = BytesMut::new();
-        answer::write_status(&mut frame, target, answer);
+        answer::write_status(&mut frame, target, metadata, answer);
         Self(frame.freeze())
     }
 
@@ -66,7 +66,7 @@ impl AnswerStore {
 impl AnswerSink for AnswerStore {
     fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool {
         let mut frame = WriteBuffer::new();
-        let code = answer::write(&mut frame, target, status, value);
+        let code = answer::write(&mut frame, target, &context.response_metadata(), status, value);
         if context.claim_answer(code) {
             self.store(StoredAnswer(frame.into_bytes()));
         }
@@ -79,7 +79,7 @@ impl AnswerSink for AnswerStore {
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
         if context.claim_answer(answer.status.code()) {
-            self.store(StoredAnswer::from_status(target, answer));
+            self.store(StoredAnswer::from_status(target, &context.response_metadata(), answer));
         }
     }
 }

@@ -82,7 +82,7 @@ impl Expansion<'_> {
             }
             AnswerKind::Fallible(types) => {
                 let [value, error] = &**types;
-                let outcome = quote!(::core::result::Result<#value, #core::CallError<#error>>);
+                let outcome = quote!(::core::result::Result<#value, <#error as #core::MethodError>::CallError>);
                 let (read_as, bare) = read_as(value);
                 (outcome, quote!(fallible::<#read_as, #error>(reply)#bare))
             }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use rpc_core::{Status, StatusAnswer};
 
-/// The status of a call that the server does not execute, and its retry-after.
+/// The status of a call that the server does not execute.
 #[derive(Debug)]
 pub(crate) struct Rejection {
     pub(crate) status: Status,
-    pub(crate) retry_after: Option<Duration>,
     /// Whether an earlier request of the same call may have executed: the answer then does not state the opposite.
     pub(crate) may_have_executed: bool,
 }
@@ -16,7 +15,7 @@ pub(crate) struct Rejection {
 impl Rejection {
     /// Creates the rejection of a call that did not execute, with the time after which the client may send it again.
     pub(crate) fn until(status: Status, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..status.into() }
+        status.with_retry_after(retry_after).into()
     }
 
     /// Creates the rejection of a request whose call an earlier request may have executed.
@@ -25,13 +24,13 @@ impl Rejection {
     }
 
     pub(crate) fn to_answer(&self) -> StatusAnswer {
-        let Self { status, retry_after, may_have_executed } = self;
-        StatusAnswer { status: status.clone(), retry_after: *retry_after, not_executed: !may_have_executed }
+        let Self { status, may_have_executed } = self;
+        StatusAnswer { not_executed: !may_have_executed, ..StatusAnswer::handled(status.clone()) }
     }
 }
 
 impl From<Status> for Rejection {
     fn from(status: Status) -> Self {
-        Self { status, retry_after: None, may_have_executed: false }
+        Self { status, may_have_executed: false }
     }
 }

@@ -450,7 +450,7 @@ async fn application_error_is_service_error() {
     let client = Client::builder().config(ClientConfig::default().with_codec(Codec::Json)).build().unwrap();
     let mut calls: JoinSet<_> = JoinSet::new();
     let call = GreeterClient::new(client).hello(String::new()).address(scene.address);
-    calls.spawn(async move { call.await });
+    calls.spawn(call);
     let mut peer = scene.accept().await;
     let id = request(&mut peer).await.id;
     peer.send(RawFrame::response(id, &RawHead::status(32, ""), r#""EmptyName""#).to_bytes()).await;

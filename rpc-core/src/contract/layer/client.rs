@@ -46,7 +46,7 @@ use crate::{
 ///
 /// impl ClientLayer for Token {
 ///     async fn call(&self, mut call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
-///         call.options.metadata.set("token", &self.0).map_err(|status| Error::from_status(status, None))?;
+///         call.options.metadata.set("token", &self.0).map_err(Error::from_status)?;
 ///         let outcome = next.run(call).await;
 ///         if let Err(error) = &outcome {
 ///             println!("{error}");

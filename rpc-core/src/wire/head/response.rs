@@ -31,7 +31,8 @@ impl ResponseHead {
     /// As [`RequestHead::take`](super::RequestHead::take).
     pub fn take(body: &mut Bytes) -> Result<Self, HeadError> {
         // Most answers have an empty head: `Status::OK` and empty metadata allocate nothing.
-        let mut head = Self { status: Status::OK, metadata: Metadata::default(), retry_after: None, not_executed: false };
+        let mut head =
+            Self { status: Status::OK, metadata: Metadata::default(), retry_after: None, not_executed: false };
         let mut rejected = None;
         entry::for_each(body, |tag, value| {
             let outcome = match tag {

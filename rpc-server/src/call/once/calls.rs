@@ -201,7 +201,7 @@ mod tests {
     /// The code of a rejection without a retry-after.
     fn code(admitted: Result<OnceAdmission, (Waiter, Rejection)>) -> Code {
         match admitted {
-            Err((_, Rejection { status, retry_after: None, .. })) => status.code(),
+            Err((_, Rejection { status, .. })) if status.retry_after().is_none() => status.code(),
             _ => panic!("expected a rejection without a retry-after"),
         }
     }
@@ -269,7 +269,10 @@ mod tests {
         }
         // All of them run, so none may be discarded.
         let Err((_, rejection)) = admit(MAX_CALLS) else { panic!("expected a rejection") };
-        assert_eq!((rejection.status.code(), rejection.retry_after), (Code::ResourceExhausted, Some(RETRY_AFTER)));
+        assert_eq!(
+            (rejection.status.code(), rejection.status.retry_after()),
+            (Code::ResourceExhausted, Some(RETRY_AFTER))
+        );
         calls.answer(key(7), answer(), now);
         assert!(matches!(admit(MAX_CALLS), Ok(OnceAdmission::Execute)));
         assert_eq!(calls.lock().calls.len(), MAX_CALLS);
