@@ -2,8 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_core::{Caller, Explanation, Request, ServiceId};
-use serde::Serialize;
+use rpc_core::{Caller, Encode, Explanation, Request, ServiceId};
 use tokio::sync::watch;
 
 use crate::{
@@ -67,13 +66,13 @@ impl Client {
 }
 
 impl Caller for Client {
-    type Calling<A: Serialize + Send + 'static> = ClientCall<A>;
+    type Calling<A: Encode + Send + 'static> = ClientCall<A>;
 
-    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> ClientCall<A> {
+    fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> ClientCall<A> {
         ClientCall::new(Arc::clone(&self.0), request)
     }
 
-    fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> ClientCall<A> {
+    fn into_call<A: Encode + Send + 'static>(self, request: Request<A>) -> ClientCall<A> {
         ClientCall::new(self.0, request)
     }
 

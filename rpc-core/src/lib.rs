@@ -14,6 +14,8 @@
 //! | zero-copy transfer of long `Bytes` | [`uncopied`] |
 //! | registration and discovery | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | sending and serving calls | [`Caller`], [`Service`] |
+//! | a caller of any type, for programs that are not generic | [`DynCaller`] |
+//! | callers that fail or follow a script, for tests | [`testing`] |
 //! | middleware for all calls of a client or a server | [`layer`] |
 //! | sources and limits of connections | [`transport`] |
 //! | TLS | [`tls`] |
@@ -120,15 +122,16 @@ pub mod transport;
 #[cfg(feature = "transport")]
 mod wire;
 
-pub use contract::{
-    Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec,
-    CodecError, Compression, Context, Delivery, Discovery, Error, Explain, Explained, Explanation, HandlerError, Identity, Instance,
-    Local, LocalCall, Mark, Metadata, Method, MethodError, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply,
-    Request, Responder, Scoped, Service, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, uncopied,
-};
 #[doc(hidden)]
 pub use contract::StatusAnswer;
-pub(crate) use contract::{AnswerSink, AnswerTarget, Encode};
+pub use contract::{
+    Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec, CodecError,
+    Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
+    Explanation, HandlerError, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError, MethodInfo,
+    Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service, ServiceId,
+    Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
+};
+pub(crate) use contract::{AnswerSink, AnswerTarget};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]
 pub use deadline::deadline_after;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use rpc_core::{
-    Caller, Code, Codec, Context, Error, Local, Metadata, Method, MethodInfo, Payload, Phase, Reply, Request,
-    Responder, Service, ServiceId, rpc_service,
+    Caller, Code, Codec, Context, Encode, Error, Local, Metadata, Method, MethodInfo, Payload, Phase, Reply, Request,
+    Responder, Service, ServiceId, WriteBuffer, rpc_service,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -55,10 +55,12 @@ impl Defaults for Recorder {
 struct Wire(Arc<Mutex<Vec<serde_json::Value>>>);
 
 impl Caller for Wire {
-    type Calling<A: Serialize + Send + 'static> = Ready<Result<Reply, Error>>;
+    type Calling<A: Encode + Send + 'static> = Ready<Result<Reply, Error>>;
 
-    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A> {
-        let arguments = serde_json::to_value(&request.arguments).expect("all types here encode as JSON");
+    fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A> {
+        let mut out = WriteBuffer::new();
+        request.arguments.encode(Codec::Json, &mut out).expect("all types here encode as JSON");
+        let arguments: serde_json::Value = Codec::Json.decode(out.copied()).expect("they are JSON");
         self.0.lock().expect("no test panics with the lock").push(json!([request.method.route(), arguments]));
         ready(Err(Error::not_executed(Code::Unavailable, "the recorder does not send calls")))
     }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use rpc_core::{
-    Message, MethodInfo, Request, Status, WriteBuffer,
+    Encode, Message, MethodInfo, Request, Status, WriteBuffer,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
 };
-use serde::Serialize;
 
 use crate::{config::ClientConfig, connection::in_flight::CallId};
 
@@ -22,7 +21,7 @@ pub(super) struct RequestEncoder<'a, A> {
     pub(super) repeat: bool,
 }
 
-impl<A: Serialize> RequestEncoder<'_, A> {
+impl<A: Encode> RequestEncoder<'_, A> {
     /// Appends the request's frame to `out`.
     pub(super) fn encode(&self, id: CallId, out: &mut WriteBuffer) -> Result<(), Status> {
         let (Request { method, arguments, options }, config) = (self.request, self.config);

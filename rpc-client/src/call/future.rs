@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{BoxFuture, Code, Delivery, Error, Explain, Explanation, Reply, Request, WriteBuffer};
-use serde::Serialize;
+use rpc_core::{BoxFuture, Code, Delivery, Encode, Error, Explain, Explanation, Reply, Request, WriteBuffer};
 use tokio::time::Instant;
 
 use super::{
@@ -112,7 +111,7 @@ impl<A> ClientCall<A> {
 }
 
 /// The steps of a call.
-impl<A: Serialize> ClientCall<A> {
+impl<A: Encode> ClientCall<A> {
     fn poll_call(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
         if self.started.is_none() {
             // Consume coop budget so that a loop of calls that fail at once cannot starve other tasks.
@@ -345,7 +344,7 @@ impl<A: Serialize> ClientCall<A> {
     }
 }
 
-impl<A: Serialize + Send + 'static> Future for ClientCall<A> {
+impl<A: Encode + Send + 'static> Future for ClientCall<A> {
     type Output = Result<Reply, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
@@ -361,7 +360,7 @@ impl<A: Serialize + Send + 'static> Future for ClientCall<A> {
     }
 }
 
-impl<A: Serialize + Send + 'static> Explain for ClientCall<A> {
+impl<A: Encode + Send + 'static> Explain for ClientCall<A> {
     fn explanation(&self) -> Explanation {
         let target = self.started.as_ref().and_then(|started| started.target.as_ref());
         let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core));

@@ -2,22 +2,21 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::baggage;
-use crate::{Codec, Compression, Context, Error, Explain, Metadata, MethodInfo, Reply, Status, deadline_after};
+use crate::{Codec, Compression, Context, Encode, Error, Explain, Metadata, MethodInfo, Reply, Status, deadline_after};
 
 /// Sends calls: a client, or a service in this process.
 pub trait Caller: Clone + Send + Sync + 'static {
     /// A call in progress. Dropping it cancels the call.
-    type Calling<A: Serialize + Send + 'static>: Future<Output = Result<Reply, Error>> + Explain + Send + Unpin;
+    type Calling<A: Encode + Send + 'static>: Future<Output = Result<Reply, Error>> + Explain + Send + Unpin;
 
     /// Creates the future of a call. The first poll sends the call.
-    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
+    fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
 
     /// As [`call`](Self::call), but consumes the caller, so that the future can own it instead of a clone.
-    fn into_call<A: Serialize + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
+    fn into_call<A: Encode + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
         self.call(request)
     }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use serde::Serialize;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -15,8 +14,8 @@ use tokio::{
 
 use super::responder::LocalReply;
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Codec, Compression, Context, Error, Explain, Explanation, Metadata, Payload,
-    Phase, Reply, Request, Responder, Service, Status, StatusAnswer,
+    BoxFuture, CallOptions, Caller, Code, Codec, Context, Encode, Error, Explain, Explanation, Metadata, Payload,
+    Phase, Reply, Request, Responder, Service, Status, StatusAnswer, WriteBuffer,
 };
 
 /// A caller of a service in the same process.
@@ -44,15 +43,15 @@ impl<S> Clone for Local<S> {
 }
 
 impl<S: Service> Caller for Local<S> {
-    type Calling<A: Serialize + Send + 'static> = LocalCall;
+    type Calling<A: Encode + Send + 'static> = LocalCall;
 
-    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LocalCall {
+    fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> LocalCall {
         let service = Arc::clone(&self.service);
         let Request { method, arguments, options } = request;
         // Encode before the future is created, so that it contains neither the arguments nor their type.
         let codec = options.codec.unwrap_or_default();
-        let mut bytes = BytesMut::new();
-        let encoded = codec.encode(&arguments, &mut bytes);
+        let mut out = WriteBuffer::new();
+        let encoded = arguments.encode(codec, &mut out);
         LocalCall(Box::pin(async move {
             if let Some(status) = options.invalid {
                 return Err(Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send));
@@ -76,7 +75,7 @@ impl<S: Service> Caller for Local<S> {
                 Responder::local(context.clone(), codec, sender)
             };
             let call = CancelOnDrop(context.clone());
-            let handled = service.call(number, payload(codec, bytes), responder);
+            let handled = service.call(number, Payload::plain(codec, out.into_bytes()), responder);
             let in_time = timeout_at(deadline, context.scope(handled)).await;
             // Calls of the handler inherit the deadline and may fail before this timeout. Their error must not replace it.
             if in_time.is_err() || Instant::now() >= deadline {
@@ -99,7 +98,7 @@ impl<S: Service> Caller for Local<S> {
 
 /// A call in progress within this process.
 #[must_use = "futures do nothing unless polled"]
-pub struct LocalCall(BoxFuture<'static, Result<Reply, Error>>);
+pub struct LocalCall(pub(super) BoxFuture<'static, Result<Reply, Error>>);
 
 impl Future for LocalCall {
     type Output = Result<Reply, Error>;
@@ -126,20 +125,11 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn payload(codec: Codec, bytes: BytesMut) -> Payload {
-    Payload {
-        codec: codec as u8,
-        compression: Compression::None as u8,
-        bytes: bytes.freeze(),
-        max_decompressed: Payload::MAX_DECOMPRESSED,
-    }
-}
-
-fn reply(codec: Codec, LocalReply { answer, payload: bytes }: LocalReply, metadata: Metadata) -> Reply {
+fn reply(codec: Codec, LocalReply { answer, payload }: LocalReply, metadata: Metadata) -> Reply {
     Reply {
         is_application_error: answer.status.code() == Code::Application,
         metadata,
-        payload: payload(codec, bytes),
+        payload: Payload::plain(codec, payload.freeze()),
         peer: None,
     }
 }

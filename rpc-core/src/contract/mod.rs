@@ -5,6 +5,7 @@
 //! | topic | module |
 //! |---|---|
 //! | a call, its options and its cancellation | `call`, `caller` |
+//! | a caller of any type | `dyn_caller` |
 //! | the methods of a contract | `method` |
 //! | services and their answers | `service`, `responder`, `answer_sink` |
 //! | a handler's context, its peer and the peer's identity | `context`, `peer`, `identity` |
@@ -13,6 +14,7 @@
 //! | the errors of methods | `method_error` |
 //! | the trace of a call | `explain` |
 //! | calls within one process | `local` |
+//! | callers for tests | `testing` |
 //! | values to payloads and back | `encoding` |
 //! | middleware | `layer` |
 //! | registries | `discovery` |
@@ -24,6 +26,7 @@ mod call;
 mod caller;
 mod context;
 mod discovery;
+mod dyn_caller;
 mod encoding;
 mod error;
 mod explain;
@@ -39,6 +42,7 @@ mod responder;
 mod service;
 mod status;
 mod status_answer;
+pub mod testing;
 
 pub(crate) use answer_sink::{AnswerSink, AnswerTarget};
 pub use boxed::BoxFuture;
@@ -46,8 +50,8 @@ pub use call::{Call, Explained, WithResponseMetadata};
 pub use caller::{CallOptions, Caller, Request};
 pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
-pub(crate) use encoding::Encode;
-pub use encoding::{Codec, CodecError, Compression, Mark, Payload, WriteBuffer, uncopied};
+pub use dyn_caller::{DynArguments, DynCall, DynCaller};
+pub use encoding::{Codec, CodecError, Compression, Encode, Mark, Payload, WriteBuffer, uncopied};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
 pub use identity::Identity;

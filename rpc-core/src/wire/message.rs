@@ -1,10 +1,9 @@
 //! [`Message`]: a frame that consists of a head and a value.
 
 use bytes::BytesMut;
-use serde::Serialize;
 
 use super::frame::{FrameType, HEADER_LEN, Header};
-use crate::{Code, Codec, CodecError, Compression, Mark, Status, WriteBuffer};
+use crate::{Code, Codec, CodecError, Compression, Encode, Mark, Status, WriteBuffer};
 
 /// A request or a response that is not encoded yet.
 #[derive(Debug)]
@@ -32,11 +31,11 @@ impl<T: ?Sized> Message<'_, T> {
     /// `Unimplemented` if this build does not support the compression.
     pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status>
     where
-        T: Serialize,
+        T: Encode,
     {
         // This build may lack a compression that the caller chose.
         Compression::from_u8(self.compression as u8)?;
-        self.write_encoded(out, write_head, |out| self.codec.encode_into(self.value, out))
+        self.write_encoded(out, write_head, |out| self.value.encode(self.codec, out))
     }
 
     /// As [`write`](Self::write); `encode` appends the value in this message's codec.
@@ -85,7 +84,7 @@ impl<T: ?Sized> Message<'_, T> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use serde::{Serializer, ser::Error as _};
+    use serde::{Serialize, Serializer, ser::Error as _};
 
     use super::*;
 

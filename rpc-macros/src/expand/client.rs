@@ -10,13 +10,15 @@ impl Expansion<'_> {
     /// Generates the struct of the client.
     pub(super) fn client(&self) -> TokenStream {
         let (visibility, name) = (&self.contract.visibility, &self.contract.ident);
+        let core = &self.contract.options.core;
         let Names { client, caller, .. } = &self.names;
-        let about = format!("A client of [`{name}`]. Cloning it clones its caller.");
+        let about =
+            format!("A client of [`{name}`]. Cloning it clones its caller, which may be of any type by default.");
         quote! {
             #[doc = #about]
             #[allow(dead_code, non_camel_case_types)]
             #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-            #visibility struct #client<#caller> {
+            #visibility struct #client<#caller = #core::DynCaller> {
                 caller: #caller,
             }
         }

@@ -25,6 +25,7 @@ mod processes;
 mod programs;
 mod rate_limits;
 mod relayed_status;
+mod statuses;
 mod tls;
 mod tracing;
 mod unary;

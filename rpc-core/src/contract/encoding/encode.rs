@@ -7,9 +7,15 @@ use super::{
     write_buffer::WriteBuffer,
 };
 
-/// A serializable value of any type. Unlike [`Serialize`], this trait is `dyn`-compatible.
-pub(crate) trait Encode {
-    /// Appends the value to `out`, as [`Codec::encode_into`].
+/// A value that a codec can write: every type that implements serde's [`Serialize`].
+///
+/// Unlike [`Serialize`], this trait is `dyn`-compatible.
+pub trait Encode {
+    /// Appends the value to `out`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::encode_into`].
     fn encode(&self, codec: Codec, out: &mut WriteBuffer) -> Result<(), CodecError>;
 }
 

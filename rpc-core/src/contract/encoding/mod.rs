@@ -23,6 +23,6 @@ mod write_buffer;
 
 pub use codec::{Codec, CodecError};
 pub use compression::Compression;
-pub(crate) use encode::Encode;
+pub use encode::Encode;
 pub use payload::Payload;
 pub use write_buffer::{Mark, WriteBuffer};

@@ -26,6 +26,12 @@ impl Payload {
     /// The default of [`max_decompressed`](Self::max_decompressed): 16 MiB.
     pub const MAX_DECOMPRESSED: usize = 16 << 20;
 
+    /// Creates the payload of a value that is encoded in `codec` and not compressed.
+    pub(crate) fn plain(codec: Codec, bytes: Bytes) -> Self {
+        let compression = Compression::None as u8;
+        Self { codec: codec as u8, compression, bytes, max_decompressed: Self::MAX_DECOMPRESSED }
+    }
+
     /// Decompresses and decodes the value.
     ///
     /// # Errors

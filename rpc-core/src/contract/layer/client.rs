@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Delivery, Error, Explain, Explanation, MethodInfo, Phase, Reply, Request,
+    BoxFuture, CallOptions, Caller, Code, Delivery, Encode, Error, Explain, Explanation, MethodInfo, Phase, Reply,
+    Request,
 };
 
 /// Middleware between a program and its client.
@@ -151,9 +151,9 @@ impl<C: Caller> Layered<C> {
 }
 
 impl<C: Caller> Caller for Layered<C> {
-    type Calling<A: Serialize + Send + 'static> = LayeredCall;
+    type Calling<A: Encode + Send + 'static> = LayeredCall;
 
-    fn call<A: Serialize + Send + 'static>(&self, request: Request<A>) -> LayeredCall {
+    fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> LayeredCall {
         let (caller, layers) = (self.caller.clone(), Arc::clone(&self.layers));
         let Request { method, arguments, mut options } = request;
         let (started, default) = (Instant::now(), caller.default_timeout());
