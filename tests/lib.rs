@@ -14,6 +14,7 @@ pub mod im_workload;
 pub mod ledger;
 pub mod load;
 pub mod nacos;
+mod patient;
 pub mod probe;
 pub mod process;
 pub mod program;
@@ -29,4 +30,5 @@ pub mod simulation;
 mod time;
 pub mod wire;
 
+pub use patient::patient;
 pub use time::{Task, in_time, until_error, until_ok};

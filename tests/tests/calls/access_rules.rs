@@ -6,6 +6,7 @@ use rpc_client::Client;
 use rpc_core::{Code, Token, Tokens};
 use rpc_server::Server;
 use tests::{
+    patient,
     probe::{Probe, ProbingClient},
     serving::Serving,
     until_error, until_ok,
@@ -20,7 +21,7 @@ fn tokens() -> Tokens {
 
 fn clients() -> [ProbingClient<Client>; 3] {
     NAMES.map(|name| {
-        let builder = Client::builder().token(Token::new(name, SECRET).unwrap());
+        let builder = Client::builder().config(patient()).token(Token::new(name, SECRET).unwrap());
         ProbingClient::new(builder.build().unwrap())
     })
 }

@@ -9,7 +9,7 @@ use rpc_core::{
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
 use tests::{
-    Task, in_time,
+    Task, in_time, patient,
     probe::{Event, Probe, ProbingClient},
     relay::Relay,
     scripted::Scripted,
@@ -85,7 +85,7 @@ async fn concurrent_first_calls_share_one_connection() {
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let (named, listed) = (Relay::to(serving.address()).await, Relay::to(serving.address()).await);
     let by_name = client(ClientConfig::default());
-    let by_registry = client_of(TestRegistry::new(&[listed.address()]), ClientConfig::default());
+    let by_registry = client_of(TestRegistry::new(&[listed.address()]), patient());
     let mut calls = Vec::new();
     for key in 0..100 {
         calls.push(Task::begin(by_name.hold(key).address(named.address()).timeout(LONG)));
@@ -150,7 +150,7 @@ async fn client_closes_connection_without_pongs() {
 async fn provider_crash_fails_only_its_in_flight_calls() {
     let registry = Arc::new(Memory::named("provider-crash"));
     let ((one, first), (other, second)) = (provider(&registry).await, provider(&registry).await);
-    let client = client_of(registry, ClientConfig::default());
+    let client = client_of(registry, patient());
     until_used(&client, [first.address(), second.address()]).await;
 
     let held: Vec<_> = (0..20).map(|key| Task::begin(client.hold(key).timeout(LONG))).collect();
@@ -189,7 +189,7 @@ async fn client_reuses_restarted_provider() {
     let registry = Arc::new(Memory::named("provider-restart"));
     let ((_, first), (_, second)) = (provider(&registry).await, provider(&registry).await);
     let address = first.address();
-    let client = client_of(registry, ClientConfig::default());
+    let client = client_of(registry, patient());
     until_used(&client, [address, second.address()]).await;
     first.kill().await;
     for _ in 0..100 {
@@ -206,7 +206,7 @@ async fn client_reuses_restarted_only_provider() {
     let registry = Arc::new(Memory::named("only-provider-restart"));
     let (_, only) = provider(&registry).await;
     let address = only.address();
-    let client = client_of(registry, ClientConfig::default());
+    let client = client_of(registry, patient());
     until_used(&client, [address]).await;
     only.kill().await;
     until_error(async || client.echo("x".to_owned()).await, |_| true).await;
@@ -220,7 +220,7 @@ async fn client_reconnects_without_a_call() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    let client = client_of(TestRegistry::new(&[relay.address()]), ClientConfig::default());
+    let client = client_of(TestRegistry::new(&[relay.address()]), patient());
     client.echo("x".to_owned()).await.expect("the call succeeds");
     for accepted in 2..5 {
         relay.cut();
@@ -232,7 +232,7 @@ async fn client_reconnects_without_a_call() {
 async fn client_backs_off_from_closing_provider() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("no port is free");
     let address = listener.local_addr().expect("the listener has an address");
-    let client = client_of(TestRegistry::new(&[address]), ClientConfig::default());
+    let client = client_of(TestRegistry::new(&[address]), patient());
     let call = client.echo("x".to_owned());
     let accepted = Task::begin(async move {
         let mut times = Vec::new();
@@ -254,7 +254,7 @@ async fn slow_provider_receives_fewer_calls() {
     let registry = Arc::new(Memory::named("a-slow-provider"));
     let ((slow, first), (quick, second)) = (provider(&registry).await, provider(&registry).await);
     quick.release_all();
-    let client = client_of(registry, ClientConfig::default());
+    let client = client_of(registry, patient());
     until_used(&client, [first.address(), second.address()]).await;
     let callers: Vec<_> = (0..CALLERS)
         .map(|key| {
@@ -299,7 +299,7 @@ async fn client_keeps_delisted_providers_that_answer() {
         ((one, first), (two, second))
     };
     let registry = TestRegistry::new(&[first.address()]);
-    let client = client_of(Arc::clone(&registry) as _, ClientConfig::default());
+    let client = client_of(Arc::clone(&registry) as _, patient());
     until_used(&client, [first.address()]).await;
     // The first answer of the second provider proves that the client has read the list without the first one.
     registry.set(&[second.address()]);
@@ -350,7 +350,7 @@ async fn dropping_last_client_closes_connections() {
     let probe = Probe::default();
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
-    let client = client_of(TestRegistry::new(&[relay.address()]), ClientConfig::default());
+    let client = client_of(TestRegistry::new(&[relay.address()]), patient());
     let clone = client.clone();
     client.echo("x".to_owned()).await.expect("the call succeeds");
     drop(client);
@@ -367,7 +367,7 @@ async fn repeated_registration_keeps_connection() {
     let serving = Serving::probe(&probe, ServerConfig::default()).await;
     let relay = Relay::to(serving.address()).await;
     registry.register(&PROBE, Instance::new(relay.address())).await.expect("the registration succeeds");
-    let client = client_of(Arc::clone(&registry) as _, ClientConfig::default());
+    let client = client_of(Arc::clone(&registry) as _, patient());
     client.echo("x".to_owned()).await.expect("the call succeeds");
     for weight in [2.0, 3.0] {
         registry

@@ -21,11 +21,13 @@ use tests::{
 };
 use tokio::net::TcpStream;
 
+use crate::caller;
+
 /// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
 fn client() -> ProbingClient<Client> {
-    ProbingClient::new(Client::builder().build().expect("the defaults are valid"))
+    ProbingClient::new(caller())
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use rpc_registry::Memory;
 use rpc_server::{Server, ServerBuilder, ServerConfig, ServerState};
 use sha2::Sha256;
 use tests::{
-    Task, in_time,
+    Task, in_time, patient,
     probe::{Event, Probe, ProbingClient},
     raw_peer::{RawFrame, RawHead, RawPeer},
     relay::Relay,
@@ -35,7 +35,7 @@ fn guarded(probe: &Probe) -> ServerBuilder {
 }
 
 fn client(token: Option<Token>) -> ProbingClient<Client> {
-    let builder = token.into_iter().fold(Client::builder(), |builder, token| builder.token(token));
+    let builder = token.into_iter().fold(Client::builder().config(patient()), |builder, token| builder.token(token));
     ProbingClient::new(builder.build().unwrap())
 }
 

@@ -16,7 +16,7 @@ use rpc_core::{
 use rpc_layers::RateLimit;
 use rpc_server::{Server, ServerBuilder, ServerConfig};
 use tests::{
-    Task, in_time,
+    Task, in_time, patient,
     probe::{Event, Probe, ProbingClient, ProbingServer},
     raw_peer::{RawFrame, RawHead, RawPeer},
     scripted::{Scripted, head, request},
@@ -164,7 +164,8 @@ async fn denied_calls_bypass_layers() {
     let server = Server::builder().layer(recorder.named("all")).service(around_one).require_token(tokens);
     let serving = Serving::start(server.allow("test.Probe:1.0/echo", ["bob"])).await;
     let token = Token::new("ann", "the secret of ann, the caller").expect("the token is valid");
-    let probing = ProbingClient::new(Client::builder().token(token).build().expect("the config is valid"));
+    let probing =
+        ProbingClient::new(Client::builder().config(patient()).token(token).build().expect("the config is valid"));
     let error = probing.echo("x".to_owned()).address(serving.address()).await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied, "{error:?}");
     assert_eq!((recorder.lines(), probe.events()), (vec![], vec![]));

@@ -10,7 +10,7 @@ use rpc_core::{Code, Token, Tokens, layer::Layered};
 use rpc_layers::{Log, Trace};
 use rpc_server::Server;
 use tests::{
-    Task,
+    Task, patient,
     probe::{Event, Probe, ProbingClient},
     serving::Serving,
 };
@@ -116,7 +116,7 @@ async fn log_line_names_peer_and_identity() {
     let tokens = Tokens::new().with("ann", secret).unwrap();
     let server = Server::builder().service(Probe::default().server()).layer(Log).require_token(tokens);
     let identified = Serving::start(server).await;
-    let client = Client::builder().token(Token::new("ann", secret).unwrap()).build().unwrap();
+    let client = Client::builder().config(patient()).token(Token::new("ann", secret).unwrap()).build().unwrap();
     let probing = ProbingClient::new(client);
     let seen = probing.context().address(identified.address()).await.unwrap();
     probing.echo("x".to_owned()).address(anonymous.address()).await.unwrap();

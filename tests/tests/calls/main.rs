@@ -35,5 +35,5 @@ use rpc_client::Client;
 
 /// Returns a client without a registry, whose calls state addresses.
 fn caller() -> Client {
-    Client::builder().build().expect("the default config is valid")
+    Client::builder().config(tests::patient()).build().expect("the default config is valid")
 }

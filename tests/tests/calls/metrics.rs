@@ -18,6 +18,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::caller;
+
 /// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
 
@@ -45,7 +47,7 @@ async fn measured(probe: &Probe, metrics: &Metrics, config: ServerConfig) -> Ser
 }
 
 fn measured_client(metrics: &Metrics) -> (Client, ProbingClient<Layered<Client>>) {
-    let client = Client::builder().build().expect("the config is valid");
+    let client = caller();
     metrics.watch_client(client.clone());
     (client.clone(), ProbingClient::new(Layered::new(client).layer(metrics.clone())))
 }

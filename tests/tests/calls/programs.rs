@@ -7,7 +7,7 @@ use contracts::GreeterClient;
 use rpc_client::Client;
 use rpc_core::{Code, Token};
 use tests::{
-    in_time,
+    in_time, patient,
     process::{Consumer, run},
     program::Program,
     until_error, until_ok,
@@ -138,7 +138,7 @@ async fn broken_rules_file_keeps_previous_rules() {
     let arguments = [&["--listen", "127.0.0.1:0", "--registry", "memory:"][..], &arguments].concat();
     let mut provider = Program::start("provider", &arguments, &[("RUST_LOG", "info")], &log).await;
     let address = provider.line_after(" on ").await.parse().unwrap();
-    let client = Client::builder().token(Token::new("team-a", ANN).unwrap()).build().unwrap();
+    let client = Client::builder().config(patient()).token(Token::new("team-a", ANN).unwrap()).build().unwrap();
     let greeter = GreeterClient::new(client);
     let hello = async || greeter.hello("Bo".to_owned()).address(address).await;
     in_time(hello()).await.unwrap();

@@ -5,6 +5,7 @@ use rpc_core::{Code, Error, Token, Tokens};
 use rpc_layers::RateLimit;
 use rpc_server::Server;
 use tests::{
+    patient,
     probe::{Probe, ProbingClient},
     serving::Serving,
 };
@@ -18,12 +19,12 @@ async fn limited(limit: RateLimit) -> Serving {
 
 /// Each call has a client of its own: a rejection lets a client rest.
 async fn echo(serving: &Serving, name: &str) -> Result<String, Error> {
-    let client = Client::builder().token(Token::new(name, SECRET).unwrap()).build().unwrap();
+    let client = Client::builder().config(patient()).token(Token::new(name, SECRET).unwrap()).build().unwrap();
     ProbingClient::new(client).echo("x".to_owned()).address(serving.address()).await
 }
 
 async fn again(serving: &Serving, name: &str) -> Result<String, Error> {
-    let client = Client::builder().token(Token::new(name, SECRET).unwrap()).build().unwrap();
+    let client = Client::builder().config(patient()).token(Token::new(name, SECRET).unwrap()).build().unwrap();
     ProbingClient::new(client).again("x".to_owned()).address(serving.address()).await
 }
 

@@ -13,7 +13,7 @@ use rpc_server::{Server, ServerBuilder, ServerConfig};
 use tests::{
     Task,
     certificates::{Authority, Validity},
-    in_time,
+    in_time, patient,
     probe::{Event, Probe, ProbingClient},
     process,
     raw_peer::{RawFrame, RawHead, RawPeer},
@@ -33,7 +33,7 @@ fn encrypted(probe: &Probe, tls: ServerTls) -> ServerBuilder {
 }
 
 fn client(tls: ClientTls) -> ProbingClient<Client> {
-    ProbingClient::new(Client::builder().tls(tls).build().unwrap())
+    ProbingClient::new(Client::builder().tls(tls).config(patient()).build().unwrap())
 }
 
 async fn identity(client: &ProbingClient<Client>, address: SocketAddr) -> Result<String, Error> {

@@ -13,9 +13,11 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
+use crate::caller;
+
 /// Returns a client without a registry, whose calls specify an address.
 fn client() -> ProbingClient<Client> {
-    ProbingClient::new(Client::builder().build().unwrap())
+    ProbingClient::new(caller())
 }
 
 async fn probe() -> (Probe, Serving) {

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{CallError, Code, Codec, Delivery, Error, Phase};
 use tests::{
-    in_time,
+    in_time, patient,
     raw_peer::{RawFrame, RawHead, RawPeer},
     wire::WireClient,
 };
@@ -42,12 +42,12 @@ impl Call {
 
 impl Scene {
     async fn new() -> Self {
-        Self::with(ClientConfig::default()).await
+        Self::with(patient()).await
     }
 
     /// Returns a scene whose calls wait while the client reconnects.
     async fn waiting() -> Self {
-        Self::with(ClientConfig::default().with_wait_for_ready(true)).await
+        Self::with(patient().with_wait_for_ready(true)).await
     }
 
     async fn with(config: ClientConfig) -> Self {
@@ -447,7 +447,7 @@ async fn goaway_redirects_only_new_calls() {
 async fn application_error_is_service_error() {
     use contracts::{GreetError, GreeterClient};
     let scene = Scene::new().await;
-    let client = Client::builder().config(ClientConfig::default().with_codec(Codec::Json)).build().unwrap();
+    let client = Client::builder().config(patient().with_codec(Codec::Json)).build().unwrap();
     let mut calls: JoinSet<_> = JoinSet::new();
     let call = GreeterClient::new(client).hello(String::new()).address(scene.address);
     calls.spawn(call);

@@ -11,7 +11,7 @@ use rpc_core::{Code, rpc_service, transport::TransportConfig};
 use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
 use tests::{
-    Task, in_time,
+    Task, in_time, patient,
     raw_peer::{RawFrame, RawHead, RawPeer},
     serving::Serving,
     wire::WireClient,
@@ -203,7 +203,7 @@ async fn server_detects_vanished_half_closed_peer() {
 async fn large_calls_and_answers_do_not_block_each_other() {
     let server = Server::builder().service(tests::wire::WireServer::new(tests::wire::Wired::default()));
     let serving = Serving::start(server).await;
-    let wire = WireClient::new(Client::builder().build().unwrap());
+    let wire = WireClient::new(Client::builder().config(patient()).build().unwrap());
     let text = "x".repeat(4 << 20);
     let calls: Vec<_> =
         (0..32).map(|_| Task::begin(wire.echo(text.clone()).address(serving.address()).timeout(LONG))).collect();
@@ -253,7 +253,7 @@ async fn call_over_connection_limit_does_not_execute() {
     let (_counter, serving, mut inside) = counter(ServerConfig::default().with_max_connections(1)).await;
     assert_eq!(inside.ask(&RawFrame::empty(RawFrame::PING, 1)).await.kind, RawFrame::PONG);
     for _ in 0..20 {
-        let client = CountingClient::new(Client::builder().build().unwrap());
+        let client = CountingClient::new(Client::builder().config(patient()).build().unwrap());
         let error = client.large(1).address(serving.address()).await.unwrap_err();
         assert_eq!((error.code(), error.delivery()), (Code::Unavailable, rpc_core::Delivery::NotExecuted), "{error:?}");
     }
