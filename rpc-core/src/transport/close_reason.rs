@@ -26,9 +26,22 @@ pub enum CloseReason {
     /// The peer did not answer a ping in time.
     #[error("a ping was not answered within {0:?}")]
     PongOverdue(Duration),
-    /// The peer did not read for too long.
-    #[error("no bytes could be written for {0:?} (TransportConfig::write_stall)")]
-    WriteStalled(Duration),
+    /// The peer read too little for too long.
+    #[error(
+        "{written} bytes could be written in {time:?} (TransportConfig::write_stall), minimum is {min_write} \
+         (TransportConfig::min_write)"
+    )]
+    WriteStalled {
+        /// The number of bytes that were written since the socket stopped accepting bytes.
+        written: usize,
+        /// The minimum.
+        min_write: usize,
+        /// The time.
+        time: Duration,
+    },
+    /// Calls were still running too long after GOAWAY.
+    #[error("calls did not end within {0:?} after GOAWAY (ServerConfig::drain_timeout)")]
+    DrainTimeout(Duration),
     /// The driver was dropped.
     #[error("the connection's driver was dropped")]
     Dropped,

@@ -22,10 +22,15 @@ pub struct TransportConfig {
     /// The time is extended by one second for each 64 KiB of the frame. A higher value lets a peer that sends slowly
     /// hold its connection longer.
     pub frame_time: Duration,
-    /// The time for which a write may make no progress; default 10 s.
+    /// The time in which a blocked write must make progress by `min_write`; default 10 s.
     ///
     /// A higher value delays the detection of a peer that does not read.
     pub write_stall: Duration,
+    /// The number of bytes that a peer must accept within `write_stall` while bytes wait; default 16 KiB.
+    ///
+    /// If fewer bytes wait, the peer must accept all of them. The range is 1 byte to 1 MiB. A higher value closes the
+    /// connections of slower peers; a lower value lets a peer that reads slowly hold memory longer.
+    pub min_write: usize,
 }
 
 impl Default for TransportConfig {
@@ -35,6 +40,7 @@ impl Default for TransportConfig {
             outbox: 1 << 20,
             frame_time: Duration::from_secs(5),
             write_stall: Duration::from_secs(10),
+            min_write: 16 << 10,
         }
     }
 }
@@ -59,6 +65,10 @@ impl TransportConfig {
             Self { outbox: 0, .. } => reject(format_args!("outbox must not be 0")),
             Self { frame_time: Duration::ZERO, .. } => reject(format_args!("frame_time must not be 0")),
             Self { write_stall: Duration::ZERO, .. } => reject(format_args!("write_stall must not be 0")),
+            Self { min_write: 0, .. } => reject(format_args!("min_write must not be 0")),
+            Self { min_write, .. } if *min_write > MAX_MIN_WRITE => {
+                reject(format_args!("min_write is {min_write}, maximum is {MAX_MIN_WRITE}"))
+            }
             _ => Ok(()),
         }
     }
@@ -70,6 +80,8 @@ const MIN_MAX_FRAME: u32 = 64 << 10;
 ///
 /// Overlong frames are skipped up to that length.
 const MAX_MAX_FRAME: u32 = 128 << 20;
+/// A peer that reads 100 KiB each second satisfies it in the default time.
+const MAX_MIN_WRITE: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +103,8 @@ mod tests {
             TransportConfig { outbox: 0, ..default() },
             TransportConfig { frame_time: Duration::ZERO, ..default() },
             TransportConfig { write_stall: Duration::ZERO, ..default() },
+            TransportConfig { min_write: 0, ..default() },
+            TransportConfig { min_write: MAX_MIN_WRITE + 1, ..default() },
         ] {
             assert!(config.validate().is_err(), "{config:?}");
         }

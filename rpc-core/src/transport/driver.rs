@@ -45,13 +45,19 @@ pub struct Driver<S, R: Role> {
     uncounted: Uncounted,
     /// When the first byte of the incomplete frame was read.
     frame_begun: Option<Instant>,
-    /// When the socket stopped accepting bytes.
-    stalled: Option<Instant>,
+    stalled: Option<Stall>,
     /// Whether this turn has already yielded to tasks that are about to append output.
     yielded: bool,
     timer: Timer,
     closing: Option<Closing>,
     closed: bool,
+}
+
+/// A time in which the socket accepts fewer than [`TransportConfig::min_write`] bytes.
+#[derive(Debug)]
+struct Stall {
+    since: Instant,
+    written: usize,
 }
 
 /// The orderly close of a connection.
@@ -155,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             release_at,
             turn.wake_at,
             self.frame_deadline(),
-            self.stalled.map(|since| deadline_after(since, self.config.write_stall)),
+            self.stalled.as_ref().map(|stall| deadline_after(stall.since, self.config.write_stall)),
         ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
             self.timer.arm(cx, wake_at);
@@ -190,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     /// Hands frames to the role.
     ///
     /// Stops when there are no more frames, the turn's budget is used up, or too much output waits.
-    fn input(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Input, CloseReason> {
+    fn input(&mut self, cx: &mut task::Context<'_>, mut now: Instant) -> Result<Input, CloseReason> {
         let (mut frames, mut bytes) = (0, 0);
         let input = loop {
             // Checked for each frame: answers must not accumulate for a peer that sends many requests and reads
@@ -224,6 +230,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Ready(Ok(0)) if self.reader.is_mid_frame() => return Err(CloseReason::PeerClosed),
                 Poll::Ready(Ok(0)) => self.activity.peer_closed = true,
                 Poll::Ready(Ok(count)) => {
+                    // The role may have handled the frames of an earlier read for long.
+                    now = Instant::now();
                     self.reader.filled(count);
                     self.uncounted.read += count as u64;
                     self.activity.last_read = now;
@@ -285,7 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     self.outbox.written(count);
                     self.uncounted.written += count as u64;
                     self.activity.last_write = now;
-                    self.stalled = None;
+                    self.progress(count);
                 }
                 Poll::Ready(Err(error)) => return Err(CloseReason::Io(error)),
                 Poll::Pending => return self.stall(now),
@@ -308,13 +316,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     ///
     /// # Errors
     ///
-    /// [`CloseReason::WriteStalled`] after [`TransportConfig::write_stall`] without progress.
+    /// [`CloseReason::WriteStalled`] after [`TransportConfig::write_stall`] without sufficient progress.
     fn stall(&mut self, now: Instant) -> Result<(), CloseReason> {
-        let since = *self.stalled.get_or_insert(now);
-        if now >= deadline_after(since, self.config.write_stall) {
-            return Err(CloseReason::WriteStalled(self.config.write_stall));
+        let Stall { since, written } = *self.stalled.get_or_insert(Stall { since: now, written: 0 });
+        let TransportConfig { write_stall, min_write, .. } = self.config;
+        if now >= deadline_after(since, write_stall) {
+            return Err(CloseReason::WriteStalled { written, min_write, time: write_stall });
         }
         Ok(())
+    }
+
+    /// Ends a stall once the socket has accepted enough bytes.
+    ///
+    /// A single byte does not end it: otherwise a peer that reads a few bytes at a time would hold its connection and
+    /// the results on it without limit.
+    fn progress(&mut self, count: usize) {
+        if let Some(stall) = &mut self.stalled {
+            stall.written += count;
+            if stall.written >= self.config.min_write {
+                self.stalled = None;
+            }
+        }
     }
 
     /// Writes the remaining output, shuts down the sending side, and waits for the peer to close.
@@ -593,15 +615,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stalled_write_closes_the_connection() {
         let start = Instant::now();
-        let mut scene = Scene::new(TransportConfig::default());
+        let mut scene = Scene::new(TransportConfig { min_write: PIPE, ..TransportConfig::default() });
         scene.outbox.push(|out| out.copied().put_bytes(7, 10 * PIPE)).unwrap();
-        // Progress restarts the period.
+        // Sufficient progress restarts the period.
         sleep(Duration::from_secs(9)).await;
         scene.peer.read_exact(&mut [0; PIPE]).await.unwrap();
         let reason = scene.end().await;
-        assert!(matches!(*reason, CloseReason::WriteStalled(_)), "{reason:?}");
+        assert!(matches!(*reason, CloseReason::WriteStalled { written: 0, min_write: PIPE, .. }), "{reason:?}");
         assert_eq!(start.elapsed().as_secs(), 19);
         assert_eq!(scene.events(), closed(&reason));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dripping_reader_does_not_prolong_a_stall() {
+        let start = Instant::now();
+        let mut scene = Scene::new(TransportConfig { min_write: PIPE, ..TransportConfig::default() });
+        scene.outbox.push(|out| out.copied().put_bytes(7, 10 * PIPE)).unwrap();
+        for _ in 1..PIPE {
+            sleep(Duration::from_millis(100)).await;
+            scene.peer.read_exact(&mut [0]).await.unwrap();
+        }
+        let reason = scene.end().await;
+        let CloseReason::WriteStalled { written, .. } = *reason else { panic!("{reason:?}") };
+        assert_eq!((written, start.elapsed().as_secs()), (PIPE - 1, 10), "one byte less than the limit");
     }
 
     #[tokio::test(start_paused = true)]

@@ -64,6 +64,8 @@ fn assert_about(found: Option<Duration>, wanted: Duration) {
     assert!(found >= wanted && found <= wanted + Duration::from_millis(2), "{found:?} instead of {wanted:?}");
 }
 
+/// The default of `TransportConfig::min_write`.
+const MIN_WRITE: usize = 16 << 10;
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -125,19 +127,21 @@ async fn frame_time_grows_by_1_second_per_64_kib() {
 async fn write_must_progress_within_10_seconds() {
     with_server(async |connector| {
         // The connection cannot buffer the whole answer.
-        let mut peer = connector.connect(ADDRESS, 1024).await;
-        let zeros = RawFrame::request(1, &RawHead::route("test.Wire:1.0/zeros"), r#"{"count":1000}"#);
+        let mut peer = connector.connect(ADDRESS, MIN_WRITE).await;
+        let zeros = RawFrame::request(1, &RawHead::route("test.Wire:1.0/zeros"), r#"{"count":100000}"#);
         peer.write_all(&zeros.to_bytes()).await.unwrap();
-        sleep(10 * SECOND - MILLISECOND).await;
-        // Progress restarts the time.
-        expect_answer(&mut peer).await;
-        sleep(10 * SECOND - MILLISECOND).await;
-        expect_answer(&mut peer).await;
-        sleep(10 * SECOND + 2 * MILLISECOND).await;
+        // Sufficient progress restarts the time; one byte less does not.
+        for progress in [MIN_WRITE, MIN_WRITE, MIN_WRITE - 1] {
+            sleep(10 * SECOND - MILLISECOND).await;
+            peer.read_exact(&mut vec![0; progress]).await.unwrap();
+            // Without it, the server would close the connection as idle.
+            peer.write_all(&RawFrame::empty(RawFrame::PING, 1).to_bytes()).await.unwrap();
+        }
+        sleep(3 * MILLISECOND).await;
         // Only the buffered bytes arrive.
         let mut rest = Vec::new();
         peer.read_to_end(&mut rest).await.unwrap();
-        assert!(rest.len() <= 1024, "{} bytes", rest.len());
+        assert!(rest.len() <= MIN_WRITE, "{} bytes", rest.len());
     })
     .await;
 }
