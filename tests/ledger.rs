@@ -26,7 +26,11 @@ pub trait Ledger {
     /// A once call: one server executes it once.
     #[rpc(once)]
     async fn enter_once(&self, nonce: u64) -> Receipt;
+}
 
+/// The method that needs servers with a shared store.
+#[rpc_service(name = "test.SharedLedger", version = "1.0")]
+pub trait SharedLedger {
     /// A cluster-wide once call: all servers together execute it once.
     #[rpc(once = "cluster")]
     async fn enter_once_of_all(&self, nonce: u64) -> Receipt;
@@ -94,7 +98,9 @@ impl Ledger for Clerk {
     async fn enter_once(&self, nonce: u64) -> Receipt {
         self.write(nonce).await
     }
+}
 
+impl SharedLedger for Clerk {
     async fn enter_once_of_all(&self, nonce: u64) -> Receipt {
         self.write(nonce).await
     }

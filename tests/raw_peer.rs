@@ -286,7 +286,9 @@ impl RawHead {
     pub const STATUS: u8 = 5;
     /// Tag of the delay before a retry.
     pub const RETRY_AFTER: u8 = 6;
-    /// Tag of the key that identifies all attempts of a call.
+    /// Tag of the key of a call that the callee must execute once, or reject.
+    pub const ONCE_KEY: u8 = 7;
+    /// Tag of a key that a callee may ignore.
     pub const IDEMPOTENCY_KEY: u8 = 8;
     /// Tag that marks an attempt that may repeat an earlier one.
     pub const REPEAT: u8 = 10;

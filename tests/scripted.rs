@@ -126,7 +126,7 @@ impl Scripted {
 pub fn request(id: u32, route: &str, timeout: std::time::Duration, arguments: &impl Serialize) -> Frame {
     let mut body = BytesMut::new();
     let (metadata, flags) = (Metadata::default(), CallFlags::default());
-    RequestHeadRef { route, timeout: Some(timeout), flags, metadata: &metadata, idempotency_key: None, repeat: false }
+    RequestHeadRef { route, timeout: Some(timeout), flags, metadata: &metadata, once_key: None, repeat: false }
         .write(&mut body);
     Codec::Bincode.encode(arguments, &mut body).expect("the arguments encode");
     let header = Header { codec: Codec::Bincode as u8, ..Header::empty(FrameType::Request, id) };

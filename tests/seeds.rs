@@ -52,6 +52,7 @@ pub fn caller_sessions(max_frame: u32) -> Vec<Vec<u8>> {
         &(1..20).flat_map(|id| [call(id, "wait", "{}"), RawFrame::empty(RawFrame::CANCEL, id)]).collect::<Vec<_>>(),
     ));
     seeds.push(frames(&[once(1, 0), once(2, 1), once(3, 0), echo(4)]));
+    seeds.push(frames(&[RawFrame::request(1, &route("once").with(RawHead::ONCE_KEY, [7; 16]), "{}"), echo(2)]));
     seeds.push(frames(&[
         RawFrame::request(1, &route("note").with(RawHead::CALL_FLAGS, [1]), r#"{"text":"x"}"#),
         echo(2),

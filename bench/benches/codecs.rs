@@ -38,7 +38,7 @@ fn arguments(payload: usize) -> Arguments {
 fn head(metadata: &Metadata) -> RequestHeadRef<'_> {
     let timeout = Some(std::time::Duration::from_secs(5));
     let flags = CallFlags::default();
-    RequestHeadRef { route: "bench.Echo:1.0/echo", timeout, flags, metadata, idempotency_key: None, repeat: false }
+    RequestHeadRef { route: "bench.Echo:1.0/echo", timeout, flags, metadata, once_key: None, repeat: false }
 }
 
 fn write_request(out: &mut WriteBuffer, id: u32, arguments: &Arguments) {

@@ -39,12 +39,14 @@ fn request(mut body: Bytes) {
         timeout: head.timeout,
         flags: head.flags,
         metadata: &head.metadata,
-        idempotency_key: head.idempotency_key,
+        once_key: head.idempotency_key,
         repeat: head.repeat,
     };
     let mut out = BytesMut::new();
     again.write(&mut out);
-    assert_eq!(RequestHead::take(&mut out.freeze()), Ok(head));
+    // A writer has no advisory key.
+    let once = head.idempotency_key.is_some();
+    assert_eq!(RequestHead::take(&mut out.freeze()), Ok(RequestHead { once, ..head }));
 }
 
 fn response(mut body: Bytes) {

@@ -30,7 +30,7 @@ impl<A: Encode> RequestEncoder<'_, A> {
             timeout: Some(self.timeout),
             flags: flags(method),
             metadata: &options.metadata,
-            idempotency_key: self.idempotency_key,
+            once_key: self.idempotency_key,
             repeat: self.repeat,
         };
         let message = Message {

@@ -119,6 +119,11 @@ impl ConnectionCalls {
         let Shared { config, counters, dispatcher, .. } = &*self.shared;
         let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
         dispatcher.check(target, self.peer.identity()).inspect_err(|_| Counters::count(&counters.denied))?;
+        if head.once && (head.flags.contains(CallFlags::ONE_WAY) || target.info().once_scope().is_none()) {
+            Counters::count(&counters.unknown);
+            let message = format!("{} is not a once method here, and the caller requires it", target.info().route());
+            return Err(Status::new(Code::Unimplemented, message).into());
+        }
         if !has_capacity {
             Counters::count(&counters.connection_full);
             let message = format!(

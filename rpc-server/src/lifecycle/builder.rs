@@ -10,7 +10,7 @@ use std::{
 #[cfg(feature = "tls")]
 use rpc_core::tls::ServerTls;
 use rpc_core::{
-    Code, Error, Instance, Registry, Service, Tokens,
+    Code, Error, Instance, MethodInfo, Once, Registry, Service, Tokens,
     layer::{ServerLayer, ServerLayers},
     transport::Accept,
 };
@@ -107,9 +107,8 @@ impl ServerBuilder {
 
     /// Sets the store in which all servers of a cluster share the answers of once calls.
     ///
-    /// Every server of a service with a `#[rpc(once = "cluster")]` method needs the same store. A server without a
-    /// store has only its own answers, and rejects a retry with `Aborted` when another server may have executed the
-    /// call.
+    /// Every server of a service with a `#[rpc(once = "cluster")]` method needs the same store;
+    /// [`bind`](Self::bind) fails without one.
     pub fn once_store(mut self, store: impl OnceStore) -> Self {
         self.once_store = Some(Arc::new(store));
         self
@@ -176,8 +175,9 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an invalid config, a server without a service, unusable certificate, token or rule files,
-    /// access rules for methods that the server does not have, and access rules without tokens or client certificates;
+    /// `InvalidArgument` for an invalid config, a server without a service, a `#[rpc(once = "cluster")]` method without
+    /// a store, unusable certificate, token or rule files, access rules for methods that the server does not have, and
+    /// access rules without tokens or client certificates;
     /// `AlreadyExists` for a route of two services; `FailedPrecondition` for an address that consumers of the registry
     /// cannot reach; `Unavailable` when the address cannot be bound.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
@@ -212,6 +212,10 @@ impl ServerBuilder {
                 Code::InvalidArgument,
                 "the server has no service (ServerBuilder::service)",
             ));
+        }
+        if self.once_store.is_none() {
+            let methods = self.services.iter().flat_map(|service| service.methods());
+            check_once_scopes(methods)?;
         }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
@@ -253,6 +257,19 @@ impl ServerBuilder {
         });
         Ok(Server { listener: Box::new(listener), handshake, shared, registration, address, advertised })
     }
+}
+
+/// Rejects methods whose answers all servers of a cluster must share.
+///
+/// Without a store, each server executes the call that a client sends to several of them.
+fn check_once_scopes<'a>(mut methods: impl Iterator<Item = &'a MethodInfo>) -> Result<(), Error> {
+    let Some(method) = methods.find(|method| method.once_scope() == Some(Once::Cluster)) else { return Ok(()) };
+    let message = format!(
+        "{} is declared `once = \"cluster\"`, and the server has no store; set the store that all servers share with \
+         `ServerBuilder::once_store`, or declare the method `once`",
+        method.route()
+    );
+    Err(Error::not_executed(Code::InvalidArgument, message))
 }
 
 impl fmt::Debug for ServerBuilder {

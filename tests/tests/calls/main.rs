@@ -18,6 +18,7 @@ mod metrics;
 mod monitor_port;
 mod once;
 mod once_calls;
+mod once_contracts;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod overload;

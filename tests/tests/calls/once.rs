@@ -15,7 +15,7 @@ use tests::{
     Task,
     branch::{Branch, client_of},
     in_time,
-    ledger::{LedgerClient, executions},
+    ledger::{Clerk, LedgerClient, SharedLedgerClient, SharedLedgerServer, executions},
     relay::Mode,
 };
 use tokio::task::JoinSet;
@@ -171,17 +171,21 @@ impl OnceStore for SharedStore {
 }
 
 /// Starts two servers that share a store, and a client of both.
-async fn cluster(directory: &Path, longest: Duration) -> (Branch, Branch, LedgerClient<Client>) {
+async fn cluster(directory: &Path, longest: Duration) -> (Branch, Branch, SharedLedgerClient<Client>) {
     let store = SharedStore::default();
-    let builder = || Server::builder().once_store(store.clone());
+    let shared = || SharedLedgerServer::new(Clerk::new(directory, longest));
+    let builder = || Server::builder().once_store(store.clone()).service(shared());
     let one = Branch::open_with(directory, longest, builder()).await;
     let other = Branch::open_with(directory, longest, builder()).await;
     let client = client_of(&[&one, &other], ClientConfig::default()).await;
-    (one, other, LedgerClient::new(client))
+    let ledger = SharedLedgerClient::new(client);
+    // The client resolves the service before the test injects faults.
+    ledger.enter_once_of_all(0).timeout(LONG).await.unwrap();
+    (one, other, ledger)
 }
 
 /// Makes concurrent calls while the answers of `broken` fail with `mode`; returns how many calls had several attempts.
-async fn call_past(broken: &Branch, mode: Mode, ledger: &LedgerClient<Client>, directory: &Path) -> usize {
+async fn call_past(broken: &Branch, mode: Mode, ledger: &SharedLedgerClient<Client>, directory: &Path) -> usize {
     broken.relay.set(mode).await;
     let mut calls = JoinSet::new();
     for nonce in 1..=16 {

@@ -17,7 +17,7 @@ fn once(id: u32, key: u8, repeat: bool) -> RawFrame {
 fn once_within(id: u32, key: u8, repeat: bool, milliseconds: u32) -> RawFrame {
     let head = RawHead::route("test.Wire:1.0/once_released")
         .with(RawHead::TIMEOUT, milliseconds.to_be_bytes())
-        .with(RawHead::IDEMPOTENCY_KEY, [key; 16]);
+        .with(RawHead::ONCE_KEY, [key; 16]);
     let head = if repeat { head.with(RawHead::REPEAT, [1]) } else { head };
     RawFrame::request(id, &head, "{}")
 }

@@ -20,6 +20,8 @@ pub struct RequestHead {
     pub metadata: Metadata,
     /// The key that identifies the call across attempts and connections.
     pub idempotency_key: Option<[u8; 16]>,
+    /// Whether the callee must execute at most one request with this key, or reject the call.
+    pub once: bool,
     /// Whether an earlier request with the same key may have arrived.
     pub repeat: bool,
 }
@@ -35,8 +37,8 @@ pub struct RequestHeadRef<'a> {
     pub flags: CallFlags,
     /// Metadata for the handler.
     pub metadata: &'a Metadata,
-    /// The key that identifies the call across attempts and connections.
-    pub idempotency_key: Option<[u8; 16]>,
+    /// The key of a once call, which identifies the call across attempts and connections.
+    pub once_key: Option<[u8; 16]>,
     /// Whether an earlier request with the same key may have arrived.
     pub repeat: bool,
 }
@@ -61,9 +63,14 @@ impl RequestHead {
                     .and_then(|[bits]| CallFlags::from_wire(bits))
                     .map(|flags| head.flags = flags),
                 tag::METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
-                tag::IDEMPOTENCY_KEY => {
-                    entry::fixed(&value, "IDEMPOTENCY KEY").map(|key| head.idempotency_key = Some(key))
-                }
+                tag::ONCE_KEY => entry::fixed(&value, "ONCE KEY").map(|key| {
+                    (head.idempotency_key, head.once) = (Some(key), true);
+                }),
+                tag::IDEMPOTENCY_KEY => entry::fixed(&value, "IDEMPOTENCY KEY").map(|key| {
+                    if !head.once {
+                        head.idempotency_key = Some(key);
+                    }
+                }),
                 tag::REPEAT => entry::fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
                 other => entry::check_unknown(other),
             };
@@ -94,8 +101,8 @@ impl RequestHeadRef<'_> {
                 out.extend_from_slice(short.take());
                 entry::put_metadata(out, self.metadata);
             }
-            if let Some(key) = self.idempotency_key {
-                short.put(tag::IDEMPOTENCY_KEY, key);
+            if let Some(key) = self.once_key {
+                short.put(tag::ONCE_KEY, key);
             }
             if self.repeat {
                 short.put(tag::REPEAT, [1]);
@@ -126,7 +133,7 @@ impl ShortEntries {
     }
 }
 
-/// The length of TIMEOUT, CALL FLAGS, IDEMPOTENCY KEY and REPEAT together, in bytes.
+/// The length of TIMEOUT, CALL FLAGS, ONCE KEY and REPEAT together, in bytes.
 const SHORT_ENTRIES: usize = 7 + 4 + 19 + 4;
 
 #[cfg(test)]
@@ -163,7 +170,7 @@ mod tests {
             timeout: Some(Duration::from_micros(1_500)),
             flags: CallFlags::ONE_WAY.union(CallFlags::IDEMPOTENT),
             metadata: &metadata,
-            idempotency_key: Some([7; 16]),
+            once_key: Some([7; 16]),
             repeat: true,
         };
         let mut out = BytesMut::new();
@@ -174,7 +181,19 @@ mod tests {
         assert_eq!(head.route.as_str(), written.route);
         assert_eq!(head.timeout, Some(Duration::from_millis(2)), "rounded up");
         assert_eq!((head.flags, &head.metadata), (written.flags, &metadata));
-        assert_eq!((head.idempotency_key, head.repeat), (Some([7; 16]), true));
+        assert_eq!((head.idempotency_key, head.once, head.repeat), (Some([7; 16]), true, true));
+    }
+
+    #[test]
+    fn once_key_counts_before_idempotency_key() {
+        let key = |tag: u8, byte: u8| [&[tag, 0, 16][..], &[byte; 16]].concat();
+        let read = |keys: &[Vec<u8>]| request(&[b"\x01\0\x01r", &keys.concat()[..]].concat()).unwrap();
+        let (once, other) = (key(tag::ONCE_KEY, 1), key(tag::IDEMPOTENCY_KEY, 2));
+        for head in [read(&[once.clone(), other.clone()]), read(&[other.clone(), once])] {
+            assert_eq!((head.idempotency_key, head.once), (Some([1; 16]), true));
+        }
+        let head = read(&[other]);
+        assert_eq!((head.idempotency_key, head.once), (Some([2; 16]), false));
     }
 
     #[test]
@@ -187,7 +206,7 @@ mod tests {
 
     #[test]
     fn malformed_entries_fail_the_call() {
-        for head in [&b""[..], b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
+        for head in [&b""[..], b"\x01\0\x01r\x02\0\x01\0", b"\x01\0\x01r\x07\0\x01\0", b"\x01\0\x01r\x08\0\x01\0"] {
             assert_eq!(code(request(head)), Code::InvalidArgument, "{head:?}");
         }
     }

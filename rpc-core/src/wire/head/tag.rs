@@ -8,6 +8,7 @@ pub(super) const CALL_FLAGS: u8 = 3;
 pub(super) const METADATA: u8 = 4;
 pub(super) const STATUS: u8 = 5;
 pub(super) const RETRY_AFTER: u8 = 6;
+pub(super) const ONCE_KEY: u8 = 7;
 pub(super) const IDEMPOTENCY_KEY: u8 = 8;
 pub(super) const REPEAT: u8 = 10;
 pub(super) const NOT_EXECUTED: u8 = 12;

@@ -37,8 +37,15 @@ async fn unknown_call_flags_and_streams_fail_call() {
 
 #[tokio::test]
 async fn entries_of_wrong_length_fail_call() {
-    for (tag, value) in [(2, &b"\0\0\x01"[..]), (2, b""), (3, b""), (3, b"\0\0"), (8, b"fifteen bytes.."), (4, b"\x01")]
-    {
+    for (tag, value) in [
+        (2, &b"\0\0\x01"[..]),
+        (2, b""),
+        (3, b""),
+        (3, b"\0\0"),
+        (7, b"fifteen bytes.."),
+        (8, b"fifteen bytes.."),
+        (4, b"\x01"),
+    ] {
         let frame = RawFrame::request(1, &route("echo").with(tag, value), r#"{"text":""}"#);
         Scene::new().await.expect_error(frame, INVALID_ARGUMENT, &[]).await;
     }
