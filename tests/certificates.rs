@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +14,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    },
 };
 
 /// A certificate authority with a temporary directory. Dropping it deletes the directory.
@@ -92,6 +97,27 @@ impl Authority {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = ServerName::try_from("127.0.0.1").expect("127.0.0.1 is an IP address");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// Connects to `address` on 127.0.0.1 with the certificate `own`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the files are unusable or the server rejects the handshake.
+    pub async fn connect_as(&self, own: &Issued, address: SocketAddr) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("the authority's certificate is valid");
+        let chain = CertificateDer::pem_file_iter(&own.certificate).expect("the file is readable");
+        let chain = chain.collect::<Result<_, _>>().expect("the file contains certificates");
+        let key = PrivateKeyDer::from_pem_file(&own.key).expect("the file contains a key");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("ring supports the default versions");
+        let config = config.with_root_certificates(roots).with_client_auth_cert(chain, key);
+        let mut config = config.expect("the key matches the certificate");
+        config.alpn_protocols = vec![b"msnb/1".to_vec()];
+        let name = ServerName::try_from("127.0.0.1").expect("127.0.0.1 is an IP address");
+        let stream = TcpStream::connect(address).await.expect("the server listens");
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("the server accepts the client")
     }
 
     /// Issues a certificate for `names`: IP addresses, URIs and DNS names.

@@ -53,8 +53,13 @@ impl Provider {
 
     /// Starts a provider on a free loopback port that writes its log of level info to the file `log`.
     pub async fn start_logging(registry: &str, log: &Path) -> Self {
+        Self::start_logging_at("info", registry, log).await
+    }
+
+    /// Starts a provider on a free loopback port that writes its log of `level` to the file `log`.
+    pub async fn start_logging_at(level: &str, registry: &str, log: &Path) -> Self {
         let mut command = command("provider", &["--listen", "127.0.0.1:0", "--registry", registry]).await;
-        command.env("RUST_LOG", "info,nacos_sdk=off").env("NO_COLOR", "1");
+        command.env("RUST_LOG", format!("{level},nacos_sdk=off")).env("NO_COLOR", "1");
         command.stderr(std::fs::File::create(log).expect("cannot create the log file"));
         Self::listens(command).await
     }

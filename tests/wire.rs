@@ -24,6 +24,8 @@ pub trait Wire {
     async fn once_released(&self) -> String;
     /// Returns `count` zero bytes.
     async fn zeros(&self, count: usize) -> Bytes;
+    /// Returns `count` zero bytes, not at the first poll.
+    async fn later_zeros(&self, count: usize) -> Bytes;
     /// Counts a note; the caller receives no answer.
     #[rpc(one_way)]
     async fn note(&self, text: String);
@@ -105,6 +107,11 @@ impl Wire for Wired {
 
     async fn zeros(&self, count: usize) -> Bytes {
         vec![0; count].into()
+    }
+
+    async fn later_zeros(&self, count: usize) -> Bytes {
+        tokio::task::yield_now().await;
+        self.zeros(count).await
     }
 
     async fn note(&self, _text: String) {

@@ -106,6 +106,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod contained;
 #[cfg_attr(not(feature = "transport"), allow(dead_code, reason = "the transport uses the rest"))]
 mod contract;
 mod deadline;
@@ -134,12 +135,14 @@ pub use contract::{
 pub(crate) use contract::{AnswerSink, AnswerTarget};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]
+pub use contained::contained;
+#[doc(hidden)]
 pub use deadline::deadline_after;
 pub use rpc_macros::rpc_service;
 #[cfg(feature = "tls")]
 pub use security::tls;
 #[cfg(feature = "transport")]
-pub use security::{AcceptedTokens, Token, Tokens, proof};
+pub use security::{AcceptedTokens, ProvedToken, Token, Tokens, proof};
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "transport")]
 pub use wire::StoredAnswer;

@@ -8,6 +8,8 @@ use rpc_core::{
 };
 
 /// Limits and times of a server. Build one with `ServerConfig::default().with_…`.
+///
+/// A time of `Duration::MAX` is unlimited.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerConfig {
@@ -20,13 +22,23 @@ pub struct ServerConfig {
     ///
     /// A higher value lets calls without a timeout run longer.
     pub default_timeout: Duration,
+    /// The longest timeout of a call; default 1 hour.
+    ///
+    /// A longer timeout of the method itself takes precedence. The server ends a call whose caller states a longer
+    /// timeout after this time.
+    ///
+    /// A higher value lets callers hold handlers, and with them a part of `max_running`, longer.
+    pub max_timeout: Duration,
     /// The maximum number of calls in flight on one connection; default 1024.
     ///
     /// A higher value lets one client use more of the server.
     pub max_in_flight: usize,
     /// The maximum number of running handlers of the server; default 10 000.
     ///
-    /// Handlers that finish in their first poll are not counted.
+    /// Handlers that finish in their first poll are not counted, and neither are handlers whose result waits for a
+    /// client to read earlier ones: the latter have a limit of the same size. One peer may use at most eight times as
+    /// much as is free, so at most 8/9 of a limit of 9 or more. A peer is a proved name, otherwise an IP address as in
+    /// `max_connections_per_ip`.
     ///
     /// Calls above the limit are queued. Set it to the number of calls that the slowest resource of the handlers
     /// completes within the callers' timeouts: with a higher value, handlers work for callers that have timed out; with
@@ -57,6 +69,14 @@ pub struct ServerConfig {
     ///
     /// A higher value lets one host use more of `max_connections`.
     pub max_connections_per_ip: usize,
+    /// The age at which the server drains a connection; default `Duration::MAX`, which is unlimited.
+    ///
+    /// It varies by up to a tenth in both directions for each connection. The server sends GOAWAY, serves the calls in
+    /// flight, and closes the connection at the latest `drain_timeout` later. Clients open a new connection, on which
+    /// certificates and tokens are checked, and which a load balancer may direct to another server.
+    ///
+    /// A lower value costs more handshakes.
+    pub max_connection_age: Duration,
     /// The longest time for a handshake, which is TLS and the token proof; default 2 s.
     ///
     /// A higher value lets peers that prove nothing hold one of `max_connections` longer.
@@ -73,8 +93,20 @@ pub struct ServerConfig {
     pub max_decompressed: usize,
     /// The retention of the answers of once calls; default 10 minutes.
     ///
-    /// A higher value allows later retries and uses more memory, at most 100 000 calls and 64 MiB.
+    /// A higher value allows later retries and uses more memory, within `max_once_calls` and `max_once_bytes`.
     pub once_kept: Duration,
+    /// The maximum number of once calls that run or have a stored answer; default 100 000.
+    ///
+    /// At the limit, the server discards the oldest answer before `once_kept` has passed, and a later retry of its call
+    /// fails with `Aborted`. Set it to at least the once calls per second times `once_kept` in seconds: the default
+    /// suffices for 166 calls per second. `ServerCounts::once_discarded` counts these answers, and the server logs a
+    /// warning. A higher value uses more memory, about 200 bytes for a call.
+    pub max_once_calls: usize,
+    /// The maximum number of bytes of stored answers; default 64 MiB.
+    ///
+    /// As `max_once_calls`. Set it to at least the number of calls in `once_kept` times the length of an answer. A
+    /// higher value uses more memory.
+    pub max_once_bytes: usize,
     /// How long a server waits between deregistration and GOAWAY; default 1 s.
     ///
     /// Consumers receive the change of the registry in this time.
@@ -94,6 +126,7 @@ impl Default for ServerConfig {
         Self {
             read_idle: Duration::from_secs(10),
             default_timeout: CallOptions::DEFAULT_TIMEOUT,
+            max_timeout: Duration::from_secs(3600),
             max_in_flight: 1024,
             max_running: 10_000,
             max_queued: 256,
@@ -101,10 +134,13 @@ impl Default for ServerConfig {
             max_unattended: Duration::from_secs(300),
             max_connections: 10_000,
             max_connections_per_ip: 1_000,
+            max_connection_age: Duration::MAX,
             handshake_time: Duration::from_secs(2),
             max_pings: PingWindow::LIMIT,
             max_decompressed: Payload::MAX_DECOMPRESSED,
             once_kept: Duration::from_secs(600),
+            max_once_calls: 100_000,
+            max_once_bytes: 64 << 20,
             drain_notice: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
             transport: TransportConfig::default(),
@@ -116,6 +152,7 @@ impl ServerConfig {
     rpc_core::setters! {
         with_read_idle(read_idle: Duration)
         with_default_timeout(default_timeout: Duration)
+        with_max_timeout(max_timeout: Duration)
         with_max_in_flight(max_in_flight: usize)
         with_max_running(max_running: usize)
         with_max_queued(max_queued: usize)
@@ -123,10 +160,13 @@ impl ServerConfig {
         with_max_unattended(max_unattended: Duration)
         with_max_connections(max_connections: usize)
         with_max_connections_per_ip(max_connections_per_ip: usize)
+        with_max_connection_age(max_connection_age: Duration)
         with_handshake_time(handshake_time: Duration)
         with_max_pings(max_pings: u32)
         with_max_decompressed(max_decompressed: usize)
         with_once_kept(once_kept: Duration)
+        with_max_once_calls(max_once_calls: usize)
+        with_max_once_bytes(max_once_bytes: usize)
         with_drain_notice(drain_notice: Duration)
         with_drain_timeout(drain_timeout: Duration)
         with_transport(transport: TransportConfig)
@@ -140,14 +180,18 @@ impl ServerConfig {
         match () {
             () if self.read_idle.is_zero() => reject("read_idle"),
             () if self.default_timeout.is_zero() => reject("default_timeout"),
+            () if self.max_timeout.is_zero() => reject("max_timeout"),
             () if self.max_in_flight == 0 => reject("max_in_flight"),
             () if self.max_running == 0 => reject("max_running"),
             () if self.max_unattended.is_zero() => reject("max_unattended"),
             () if self.max_connections == 0 => reject("max_connections"),
             () if self.max_connections_per_ip == 0 => reject("max_connections_per_ip"),
+            () if self.max_connection_age.is_zero() => reject("max_connection_age"),
             () if self.handshake_time.is_zero() => reject("handshake_time"),
             () if self.max_pings == 0 => reject("max_pings"),
             () if self.max_decompressed == 0 => reject("max_decompressed"),
+            () if self.max_once_calls == 0 => reject("max_once_calls"),
+            () if self.max_once_bytes == 0 => reject("max_once_bytes"),
             () => self.transport.validate(),
         }
     }

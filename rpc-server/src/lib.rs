@@ -96,8 +96,10 @@ mod call;
 mod config;
 mod connection;
 mod counters;
+mod credentials;
 mod lifecycle;
 mod listener;
+mod peer_warnings;
 
 pub use call::once::{Claim, OnceStore};
 pub use config::ServerConfig;

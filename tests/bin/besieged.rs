@@ -37,6 +37,7 @@ fn config() -> ServerConfig {
         .with_max_connections(600)
         .with_max_connections_per_ip(30)
         .with_max_in_flight(64)
+        .with_max_running(500)
         .with_max_decompressed(4 << 20)
         .with_read_idle(Duration::from_secs(5))
         .with_transport(transport)

@@ -32,6 +32,8 @@ struct Inner {
     cancelled: AtomicBool,
     /// The metadata of the answer. Created by the first insertion.
     response_metadata: OnceLock<Mutex<Metadata>>,
+    /// Whether the handler has a result that waits for capacity on its connection.
+    unsent: AtomicBool,
     /// Created by the first call of [`Context::cancelled`].
     cancellation: OnceLock<SetOnce<()>>,
 }
@@ -52,6 +54,7 @@ impl Context {
             outcome: AtomicU8::new(UNANSWERED),
             cancelled: AtomicBool::new(false),
             response_metadata: OnceLock::new(),
+            unsent: AtomicBool::new(false),
             cancellation: OnceLock::new(),
         }))
     }
@@ -66,6 +69,7 @@ impl Context {
         (inner.deadline, inner.metadata, inner.idempotency_key) = (deadline, metadata, idempotency_key);
         (inner.outcome, inner.cancelled) = (AtomicU8::new(UNANSWERED), AtomicBool::new(false));
         (inner.response_metadata, inner.cancellation) = (OnceLock::new(), OnceLock::new());
+        inner.unsent = AtomicBool::new(false);
         self
     }
 
@@ -181,6 +185,18 @@ impl Context {
     /// Returns whether the answer of the call was claimed.
     pub fn is_answered(&self) -> bool {
         self.0.outcome.load(Ordering::Acquire) != UNANSWERED
+    }
+
+    /// Records that the handler has a result that waits for capacity on its connection.
+    pub(crate) fn mark_unsent(&self) {
+        self.0.unsent.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the handler has a result that waited for capacity on its connection.
+    #[doc(hidden)]
+    pub fn is_unsent(&self) -> bool {
+        // The handler usually stores it in the poll after which its task reads it.
+        self.0.unsent.load(Ordering::Relaxed)
     }
 
     /// Returns the code of the answer; `None` until the answer is claimed.

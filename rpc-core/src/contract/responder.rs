@@ -98,6 +98,7 @@ impl Responder {
     async fn send<T: Serialize>(mut self, status: Status, value: T) {
         while !self.try_send(&status, &value) {
             let Destination::Sink(sink, _) = &self.destination else { return };
+            self.context.mark_unsent();
             // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
             sink.capacity().await;
         }

@@ -14,4 +14,4 @@ pub mod tls;
 mod token;
 
 pub use reloadable::Reloadable;
-pub use token::{AcceptedTokens, Token, Tokens};
+pub use token::{AcceptedTokens, ProvedToken, Token, Tokens};

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::token::{AcceptedTokens, Pair, Token};
+use super::token::{AcceptedTokens, Pair, ProvedToken, Token};
 use crate::frame::{Frame, FrameType, Header};
 
 /// The first frame of a server that requires a token: a random number that is used once.
@@ -73,15 +73,16 @@ impl Proof {
         frame(FrameType::Proof, body.freeze())
     }
 
-    /// Returns the proved name; `None` if the proof matches no accepted token.
+    /// Returns the proved token; `None` if the proof matches no accepted token.
     ///
     /// MACs are compared in constant time.
-    pub fn verify(&self, tokens: &AcceptedTokens, challenge: Challenge, binding: &Binding) -> Option<String> {
+    pub fn verify(&self, tokens: &AcceptedTokens, challenge: Challenge, binding: &Binding) -> Option<ProvedToken> {
         let accepted = tokens.current();
         let of_name = accepted.iter().filter(|pair| *pair.name == *self.name);
         let proves = |pair: &Pair| authenticator(pair, challenge, binding, &self.nonce).verify_slice(&self.mac).is_ok();
         // Check all of them, so that the duration does not depend on which one matches.
-        of_name.fold(false, |proved, pair| proved | proves(pair)).then(|| self.name.clone())
+        let proved = of_name.fold(None, |proved, pair| if proves(pair) { Some(pair) } else { proved });
+        proved.cloned().map(ProvedToken::new)
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
 
     fn accepted(proof: &Proof, challenge: Challenge, binding: &Binding, secrets: &[&str]) -> Option<String> {
         let tokens = secrets.iter().fold(Tokens::new(), |tokens, secret| tokens.with("ann", secret).unwrap());
-        proof.verify(&tokens.load().unwrap(), challenge, binding)
+        proof.verify(&tokens.load().unwrap(), challenge, binding).map(|token| token.name().to_owned())
     }
 
     #[test]

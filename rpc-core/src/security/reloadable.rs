@@ -29,6 +29,8 @@ pub(crate) type Build<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, Error> + Send + S
 
 struct State<T> {
     current: Arc<T>,
+    /// The number of times that the value was rebuilt.
+    version: u64,
     content: [u8; 32],
     check_at: Instant,
     /// Whether a warning was logged that a file cannot be read.
@@ -45,6 +47,7 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
         let contents = read_all(&files)?;
         let state = State {
             current: Arc::new(build(&contents)?),
+            version: 0,
             content: hash(&contents),
             check_at: Instant::now() + CHECK_INTERVAL,
             unreadable: false,
@@ -55,6 +58,11 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
     /// Returns the latest value.
     pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.lock().current)
+    }
+
+    /// Returns the number of times that the value was rebuilt.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
     }
 
     /// Checks the files, unless they were checked within the last [`CHECK_INTERVAL`].
@@ -113,7 +121,11 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
         }
         match (self.build)(&contents) {
             Ok(value) => {
-                self.lock().current = Arc::new(value);
+                {
+                    let mut state = self.lock();
+                    state.current = Arc::new(value);
+                    state.version += 1;
+                }
                 info!(files = ?self.files, "files were reloaded");
             }
             // A key may be written shortly after its certificate: the next change is checked again.
@@ -185,11 +197,11 @@ mod tests {
         write("2");
         number.refresh().await;
         assert_eq!(*number.current(), 1, "checked within the interval");
-        for (content, expected) in [("2", 2), ("two", 2), ("3", 3)] {
+        for (content, expected, version) in [("2", 2, 1), ("two", 2, 1), ("3", 3, 2)] {
             write(content);
             tokio::time::advance(CHECK_INTERVAL).await;
             number.refresh().await;
-            assert_eq!(*number.current(), expected);
+            assert_eq!((*number.current(), number.version()), (expected, version));
         }
         std::fs::remove_file(&path).unwrap();
         tokio::time::advance(CHECK_INTERVAL).await;

@@ -25,6 +25,10 @@ pub struct Tokens {
 #[derive(Debug, Clone)]
 pub struct AcceptedTokens(Source<Vec<Pair>>);
 
+/// A token whose secret a caller has proved to have. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ProvedToken(Pair);
+
 #[derive(Debug, Clone)]
 enum Source<T> {
     Fixed(Arc<T>),
@@ -107,7 +111,7 @@ impl Tokens {
 
     /// Accepts in addition the tokens of a file with lines `name:secret`.
     ///
-    /// The server reads a changed file again before it accepts a connection. Existing connections stay open.
+    /// The server checks the file once a second. It drains the connections whose token is no longer accepted.
     #[must_use]
     pub fn with_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
@@ -138,7 +142,7 @@ impl Tokens {
 impl AcceptedTokens {
     /// Reads the file again if there is one and it was not checked within the last second.
     ///
-    /// A server calls this for each connection.
+    /// A server calls this for each connection, and once a second.
     ///
     /// # Cancel safety
     ///
@@ -147,8 +151,37 @@ impl AcceptedTokens {
         self.0.refresh().await;
     }
 
+    /// Returns whether the tokens come from a file, which may change.
+    pub fn is_reloadable(&self) -> bool {
+        matches!(self.0, Source::File(_))
+    }
+
+    /// Returns the number of times that the file was reloaded.
+    pub fn version(&self) -> u64 {
+        match &self.0 {
+            Source::Fixed(_) => 0,
+            Source::File(reloaded) => reloaded.version(),
+        }
+    }
+
+    /// Returns whether a proved token is still accepted, with the same secret.
+    pub fn accepts(&self, token: &ProvedToken) -> bool {
+        self.current().contains(&token.0)
+    }
+
     pub(crate) fn current(&self) -> Arc<Vec<Pair>> {
         self.0.current()
+    }
+}
+
+impl ProvedToken {
+    pub(crate) fn new(pair: Pair) -> Self {
+        Self(pair)
+    }
+
+    /// Returns the name of the token.
+    pub fn name(&self) -> &str {
+        &self.0.name
     }
 }
 

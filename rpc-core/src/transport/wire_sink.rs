@@ -32,10 +32,24 @@ impl WireSink {
 
     /// Answers with a stored answer, unless the call has an answer.
     ///
-    /// Does not wait for capacity: the frame limit also limits the length of the answer, and each request receives at
-    /// most one.
-    pub fn replay(&self, context: &Context, answer: &StoredAnswer) {
-        claim(&self.outbox, context, Code::Ok, |out| answer.write(out, self.target.id));
+    /// Returns `false` without an effect if the connection has no capacity. The connection shares the bytes of a long
+    /// answer.
+    pub fn try_replay(&self, context: &Context, answer: &StoredAnswer) -> bool {
+        let pushed = self.outbox.push(|out| {
+            if context.claim_answer(Code::Ok) {
+                answer.write(out, self.target.id);
+            }
+        });
+        pushed != Err(PushError::Full)
+    }
+
+    /// Waits until [`try_replay`](Self::try_replay) may succeed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn capacity(&self) {
+        self.outbox.capacity().await;
     }
 
     /// Answers with a status and no value, unless the call has an answer.
@@ -107,5 +121,45 @@ impl StoredAnswer {
     /// Creates an answer that consists of a status, in the format of `sink`.
     pub fn status(sink: &WireSink, status: Status) -> Self {
         Self::from_status(&sink.target, &Metadata::default(), &StatusAnswer::handled(status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf as _;
+
+    use super::*;
+    use crate::{
+        Metadata, WriteBuffer,
+        frame::{FrameType, HEADER_LEN},
+    };
+
+    fn stored(length: usize) -> StoredAnswer {
+        let mut frame = BytesMut::zeroed(length);
+        let header = Header { full_length: length as u32, ..Header::empty(FrameType::Response, 0) };
+        frame[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        StoredAnswer::from_bytes(frame.freeze()).unwrap()
+    }
+
+    #[test]
+    fn replays_share_bytes_and_respect_the_limit() {
+        let outbox = Arc::new(Outbox::new(1000));
+        let replay = |id, answer: &StoredAnswer| {
+            let context = Context::new(Arc::default(), None, Metadata::default(), None);
+            let sink = WireSink::new(Arc::clone(&outbox), &Header::empty(FrameType::Request, id), 1 << 20);
+            (sink.try_replay(&context, answer), context.is_answered())
+        };
+        let answer = stored(1 << 20);
+        assert_eq!(replay(7, &answer), (true, true));
+        assert_eq!(replay(8, &answer), (false, false), "the outbox is full");
+        let mut written = outbox.take(WriteBuffer::new());
+        assert_eq!(
+            written.chunk(),
+            Header { full_length: 1 << 20, ..Header::empty(FrameType::Response, 7) }.to_bytes()
+        );
+        written.advance(HEADER_LEN);
+        assert_eq!(written.chunk().as_ptr(), answer.as_bytes()[HEADER_LEN..].as_ptr(), "the bytes are not copied");
+        outbox.written((1 << 20) - 999);
+        assert_eq!(replay(8, &answer), (true, true), "999 bytes wait");
     }
 }

@@ -39,11 +39,11 @@ impl StoredAnswer {
         Self(frame.freeze())
     }
 
-    /// Appends the answer with the id of another request.
-    pub(crate) fn write(&self, out: &mut BytesMut, id: u32) {
-        let start = out.len();
-        out.put_slice(&self.0);
-        out[start + ID_AT..start + HEADER_LEN].copy_from_slice(&id.to_be_bytes());
+    /// Appends the answer with the id of another request. A long answer is shared and not copied.
+    pub(crate) fn write(&self, out: &mut WriteBuffer, id: u32) {
+        out.copied().put_slice(&self.0[..ID_AT]);
+        out.copied().put_u32(id);
+        out.put_shared(self.0.slice(HEADER_LEN..));
     }
 }
 

@@ -74,6 +74,11 @@ impl Page<'_, '_> {
             current(|counts| counts.running),
         )?;
         self.gauge(
+            "msnb_server_unsent",
+            "Results that wait for their client to read earlier ones",
+            current(|counts| counts.unsent),
+        )?;
+        self.gauge(
             "msnb_server_queued",
             "Calls queued for the limit of running handlers",
             current(|counts| counts.queued),
@@ -100,6 +105,8 @@ impl Page<'_, '_> {
         ];
         let (name, help) = ("msnb_server_refused", "Requests rejected before any layer or handler");
         self.labelled(name, help, MetricType::Counter, "reason", &reasons)?;
+        let (name, help) = ("msnb_server_once_discarded", "Answers of once calls discarded before their retention");
+        self.counter(name, help, sum(|counts| counts.once_discarded))?;
         self.counter("msnb_server_strays", "Frames for unknown calls", sum(|counts| counts.strays))?;
         self.counter("msnb_server_bytes_read", "Bytes read", sum(|counts| counts.bytes_read))?;
         self.counter("msnb_server_bytes_written", "Bytes written", sum(|counts| counts.bytes_written))

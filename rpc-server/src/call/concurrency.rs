@@ -1,18 +1,24 @@
 //! [`ConcurrencyLimit`]: limits the running handlers of a server, and queues calls beyond the limit.
+//!
+//! Each peer has a [`PeerShare`]. Permits, positions in the queue and the capacity for unsent results are shared by
+//! dynamic thresholds: a peer may hold at most [`PEER_SHARE`] times as many as are free. Some capacity therefore always
+//! remains for other peers, and a peer alone can use most of it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
 use tokio::sync::oneshot;
 
+use super::peer_key::PeerKey;
+
 /// Limits the running handlers of a server, and queues calls beyond the limit in arrival order.
 ///
-/// Handlers that finish in their first poll are not counted: they cost one load of an atomic. The limit is soft by the
+/// Handlers that finish in their first poll are not counted: they cost two loads of atomics. The limit is soft by the
 /// number of worker threads: a connection checks the capacity before it polls a handler and counts the handler after
 /// the poll, so each worker thread may start one handler on the same capacity.
 #[derive(Debug)]
@@ -20,14 +26,33 @@ pub(crate) struct ConcurrencyLimit {
     limit: usize,
     max_queued: usize,
     running: AtomicUsize,
+    /// The number of results that wait for capacity on their connection and hold no permit. Limited by `limit` too.
+    unsent: AtomicUsize,
     /// The length of `queue`, readable without its lock.
     queued: AtomicUsize,
-    queue: Mutex<VecDeque<oneshot::Sender<Permit>>>,
+    queue: Mutex<VecDeque<Queued>>,
+    /// The shares of the peers that have a connection or a running handler.
+    shares: Mutex<HashMap<PeerKey, Weak<PeerShare>>>,
 }
 
-/// Counts a handler as running until the permit is dropped.
+/// The part of the capacity that one peer uses.
 #[derive(Debug)]
-pub(crate) struct Permit(Option<Arc<ConcurrencyLimit>>);
+pub(crate) struct PeerShare {
+    concurrency: Arc<ConcurrencyLimit>,
+    peer: PeerKey,
+    running: AtomicUsize,
+    unsent: AtomicUsize,
+    /// Changed under the lock of the queue only.
+    queued: AtomicUsize,
+}
+
+/// Counts a handler as running, or its result as unsent, until the permit is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    share: Option<Arc<PeerShare>>,
+    /// Whether the permit counts an unsent result.
+    is_unsent: bool,
+}
 
 /// A permit, or a position in the queue for one. Dropping it frees the capacity or the position.
 #[derive(Debug)]
@@ -38,9 +63,16 @@ pub(crate) enum Reservation {
 
 #[derive(Debug)]
 pub(crate) struct QueuedReservation {
-    concurrency: Arc<ConcurrencyLimit>,
+    share: Arc<PeerShare>,
     permit: oneshot::Receiver<Permit>,
     granted: bool,
+}
+
+/// A call in the queue.
+#[derive(Debug)]
+struct Queued {
+    share: Arc<PeerShare>,
+    permit: oneshot::Sender<Permit>,
 }
 
 impl ConcurrencyLimit {
@@ -49,74 +81,134 @@ impl ConcurrencyLimit {
             limit,
             max_queued,
             running: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
+            shares: Mutex::default(),
         })
     }
 
-    /// Returns whether fewer handlers run than the limit.
-    pub(crate) fn has_capacity(&self) -> bool {
-        self.running() < self.limit
+    /// Returns the share of a peer, which all of its connections use.
+    pub(crate) fn share_of(self: &Arc<Self>, peer: PeerKey) -> Arc<PeerShare> {
+        let mut shares = lock(&self.shares);
+        if let Some(share) = shares.get(&peer).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Arc::new(PeerShare {
+            concurrency: Arc::clone(self),
+            peer: peer.clone(),
+            running: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+        });
+        shares.insert(peer, Arc::downgrade(&share));
+        share
     }
 
     pub(crate) fn running(&self) -> usize {
         self.running.load(SeqCst)
     }
 
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent.load(SeqCst)
+    }
+
     pub(crate) fn queued(&self) -> usize {
         self.queued.load(SeqCst)
     }
 
-    /// Counts one more running handler. The caller checks the limit.
-    pub(crate) fn acquire(self: &Arc<Self>) -> Permit {
-        self.running.fetch_add(1, SeqCst);
-        Permit(Some(Arc::clone(self)))
+    /// Grants free capacity to queued calls, in arrival order among the peers that may hold more.
+    fn grant_queued(&self) {
+        let mut queue = lock(&self.queue);
+        while self.running() < self.limit
+            && let Some(at) = queue.iter().position(|queued| queued.share.has_capacity())
+            && let Some(Queued { share, permit }) = queue.remove(at)
+        {
+            self.queued.store(queue.len(), SeqCst);
+            share.queued.fetch_sub(1, SeqCst);
+            if let Err(mut unwanted) = permit.send(share.acquire()) {
+                // Dropping the permit would lock the queue again, whose lock is held here.
+                unwanted.share = None;
+                share.uncount_running();
+            }
+        }
+    }
+}
+
+impl PeerShare {
+    /// Returns whether the peer may have another running handler.
+    pub(crate) fn has_capacity(&self) -> bool {
+        let ConcurrencyLimit { limit, running, .. } = &*self.concurrency;
+        is_within(*limit, running, &self.running)
     }
 
-    /// Reserves a permit for a call whose handler was not started; `None` when the queue is full.
+    /// Counts one more running handler. The caller checks the capacity.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Permit {
+        self.concurrency.running.fetch_add(1, SeqCst);
+        self.running.fetch_add(1, SeqCst);
+        Permit { share: Some(Arc::clone(self)), is_unsent: false }
+    }
+
+    /// Reserves a permit for a call whose handler was not started; `None` when the peer may queue no more calls.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Reservation> {
         if self.has_capacity() {
             return Some(Reservation::Granted(self.acquire()));
         }
-        let mut queue = self.lock();
-        if queue.len() >= self.max_queued {
+        let concurrency = &self.concurrency;
+        let mut queue = lock(&concurrency.queue);
+        if !is_within(concurrency.max_queued, &concurrency.queued, &self.queued) {
             return None;
         }
         let (sender, permit) = oneshot::channel();
-        queue.push_back(sender);
-        self.queued.store(queue.len(), SeqCst);
+        queue.push_back(Queued { share: Arc::clone(self), permit: sender });
+        self.queued.fetch_add(1, SeqCst);
+        concurrency.queued.store(queue.len(), SeqCst);
         drop(queue);
-        // Finds capacity that was released before `queued` was stored; see `release`.
-        self.grant_queued();
-        Some(Reservation::Queued(QueuedReservation { concurrency: Arc::clone(self), permit, granted: false }))
+        // Finds capacity that was released before `queued` was stored; see `release_running`.
+        concurrency.grant_queued();
+        Some(Reservation::Queued(QueuedReservation { share: Arc::clone(self), permit, granted: false }))
     }
 
-    fn release(self: &Arc<Self>) {
+    fn release_running(&self) {
+        self.uncount_running();
+        // This method writes `running` and then reads `queued`; `reserve` writes `queued` and then reads `running`. All
+        // accesses are sequentially consistent, so at least one side sees the write of the other.
+        if self.concurrency.queued() > 0 {
+            self.concurrency.grant_queued();
+        }
+    }
+
+    fn uncount_running(&self) {
         self.running.fetch_sub(1, SeqCst);
-        // `release` writes `running` and then reads `queued`; `reserve` writes `queued` and then reads `running`. All
-        // four accesses are sequentially consistent, so at least one side sees the write of the other.
-        if self.queued.load(SeqCst) > 0 {
-            self.grant_queued();
-        }
+        self.concurrency.running.fetch_sub(1, SeqCst);
     }
+}
 
-    /// Grants free capacity to queued calls in arrival order.
-    fn grant_queued(self: &Arc<Self>) {
-        let mut queue = self.lock();
-        while self.has_capacity()
-            && let Some(first) = queue.pop_front()
-        {
-            self.queued.store(queue.len(), SeqCst);
-            if let Err(mut unwanted) = first.send(self.acquire()) {
-                // Dropping the permit would lock the queue again, whose lock is held here.
-                unwanted.0 = None;
-                self.running.fetch_sub(1, SeqCst);
-            }
+/// Returns whether a peer that holds `own` of the `used` units may take another one.
+fn is_within(limit: usize, used: &AtomicUsize, own: &AtomicUsize) -> bool {
+    let free = limit.saturating_sub(used.load(SeqCst));
+    own.load(SeqCst) < free.saturating_mul(PEER_SHARE)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Permit {
+    /// Records that the handler has a result that waits for capacity on its connection.
+    ///
+    /// The permit then counts an unsent result instead of a running handler, so that a peer that reads slowly holds no
+    /// capacity for handlers. Where unsent results have reached their limit, it stays as it is.
+    pub(crate) fn result_waits(&mut self) {
+        let Some(share) = &self.share else { return };
+        let ConcurrencyLimit { limit, unsent, .. } = &*share.concurrency;
+        if self.is_unsent || !is_within(*limit, unsent, &share.unsent) {
+            return;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Permit>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        unsent.fetch_add(1, SeqCst);
+        share.unsent.fetch_add(1, SeqCst);
+        self.is_unsent = true;
+        share.release_running();
     }
 }
 
@@ -146,20 +238,46 @@ impl Drop for QueuedReservation {
             return;
         }
         self.permit.close();
-        let mut queue = self.concurrency.lock();
-        queue.retain(|waiting| !waiting.is_closed());
-        self.concurrency.queued.store(queue.len(), SeqCst);
+        let concurrency = &self.share.concurrency;
+        let mut queue = lock(&concurrency.queue);
+        queue.retain(|queued| {
+            let is_closed = queued.permit.is_closed();
+            if is_closed {
+                queued.share.queued.fetch_sub(1, SeqCst);
+            }
+            !is_closed
+        });
+        concurrency.queued.store(queue.len(), SeqCst);
         // A permit that was sent in the meantime is dropped with the channel, after this lock.
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(concurrency) = self.0.take() {
-            concurrency.release();
+        let Some(share) = self.share.take() else { return };
+        if self.is_unsent {
+            share.unsent.fetch_sub(1, SeqCst);
+            share.concurrency.unsent.fetch_sub(1, SeqCst);
+        } else {
+            share.release_running();
         }
     }
 }
+
+impl Drop for PeerShare {
+    fn drop(&mut self) {
+        let mut shares = lock(&self.concurrency.shares);
+        // A new connection may have replaced the entry.
+        if shares.get(&self.peer).is_some_and(|share| share.strong_count() == 0) {
+            shares.remove(&self.peer);
+        }
+    }
+}
+
+/// The maximum of one peer, as a multiple of the free capacity: permits, positions in the queue, and unsent results.
+///
+/// One peer alone can use 8/9 of each, n peers 8/(8n + 1) each; of up to eight, a peer alone can use all.
+const PEER_SHARE: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -170,8 +288,24 @@ mod tests {
 
     use super::*;
 
-    fn queue(limit: &Arc<ConcurrencyLimit>) -> QueuedReservation {
-        match limit.reserve().unwrap() {
+    /// Returns a limit and the share of one peer.
+    fn limited(limit: usize, max_queued: usize) -> (Arc<ConcurrencyLimit>, Arc<PeerShare>) {
+        let limit = ConcurrencyLimit::new(limit, max_queued);
+        let share = limit.share_of(PeerKey::Network(None));
+        (limit, share)
+    }
+
+    fn other(limit: &Arc<ConcurrencyLimit>, name: &str) -> Arc<PeerShare> {
+        limit.share_of(PeerKey::Name(name.to_owned()))
+    }
+
+    /// Takes permits until the peer may take no more.
+    fn exhaust(share: &Arc<PeerShare>) -> Vec<Permit> {
+        std::iter::from_fn(|| share.has_capacity().then(|| share.acquire())).collect()
+    }
+
+    fn queue(share: &Arc<PeerShare>) -> QueuedReservation {
+        match share.reserve().unwrap() {
             Reservation::Queued(queued) => queued,
             Reservation::Granted(_) => panic!("the limit has capacity"),
         }
@@ -187,11 +321,11 @@ mod tests {
 
     #[test]
     fn limit_and_queue_reject_the_call_above_both() {
-        let limit = ConcurrencyLimit::new(2, 1);
-        let (one, two) = (limit.acquire(), limit.reserve().unwrap());
-        assert!(!limit.has_capacity());
-        let waiting = queue(&limit);
-        assert!(limit.reserve().is_none(), "one above both");
+        let (limit, share) = limited(2, 1);
+        let (one, two) = (share.acquire(), share.reserve().unwrap());
+        assert!(!share.has_capacity());
+        let waiting = queue(&share);
+        assert!(share.reserve().is_none(), "one above both");
         drop(one);
         assert_eq!((limit.running(), limit.queued()), (2, 0));
         let waited = granted(waiting).unwrap();
@@ -201,12 +335,12 @@ mod tests {
 
     #[test]
     fn permits_go_to_queued_calls_in_arrival_order() {
-        let limit = ConcurrencyLimit::new(1, 3);
-        let running = limit.acquire();
-        let (first, second, third) = (queue(&limit), queue(&limit), queue(&limit));
+        let (limit, share) = limited(1, 3);
+        let running = share.acquire();
+        let (first, second, third) = (queue(&share), queue(&share), queue(&share));
         drop(first);
         assert_eq!(limit.queued(), 2, "a dropped reservation leaves the queue");
-        let fourth = queue(&limit);
+        let fourth = queue(&share);
         drop(running);
         let permit = granted(second).unwrap();
         assert!(granted(third).is_err(), "the limit has no capacity yet");
@@ -217,9 +351,9 @@ mod tests {
 
     #[test]
     fn dropped_reservation_passes_its_permit_on() {
-        let limit = ConcurrencyLimit::new(1, 2);
-        let running = limit.acquire();
-        let (first, second) = (queue(&limit), queue(&limit));
+        let (limit, share) = limited(1, 2);
+        let running = share.acquire();
+        let (first, second) = (queue(&share), queue(&share));
         drop(running);
         drop(first);
         assert!(granted(second).is_ok());
@@ -227,14 +361,82 @@ mod tests {
     }
 
     #[test]
+    fn peers_share_permits_by_the_free_capacity() {
+        let (limit, hog) = limited(90, 0);
+        let held = exhaust(&hog);
+        assert_eq!(held.len(), 80, "eight ninths");
+        assert!(hog.reserve().is_none() && !hog.has_capacity());
+        let newcomer = other(&limit, "ann");
+        assert!(newcomer.has_capacity(), "another peer finds capacity");
+        let held_too = exhaust(&newcomer);
+        assert_eq!((held_too.len(), limit.running()), (9, 89), "eight ninths of the rest");
+        assert!(other(&limit, "bob").has_capacity(), "some capacity is always free");
+        drop((held, held_too));
+        assert_eq!(limit.running(), 0);
+    }
+
+    #[test]
+    fn released_permits_pass_peers_above_their_share() {
+        let (limit, hog) = limited(90, 9);
+        let (mut held, _others) = (exhaust(&hog), exhaust(&other(&limit, "ann")));
+        let newcomer = other(&limit, "bob");
+        let _running = newcomer.acquire();
+        let (of_hog, of_newcomer) = (queue(&hog), queue(&newcomer));
+        drop(held.pop());
+        assert!(granted(of_newcomer).is_ok(), "the peer with fewer permits is served first");
+        assert!(granted(of_hog).is_err());
+    }
+
+    #[test]
+    fn peers_share_the_queue() {
+        let (limit, hog) = limited(1, 90);
+        let _running = hog.acquire();
+        let waiting: Vec<_> = std::iter::from_fn(|| hog.reserve()).collect();
+        assert_eq!(waiting.len(), 80, "eight ninths");
+        assert!(other(&limit, "ann").reserve().is_some());
+        drop(waiting);
+        assert_eq!(limit.queued(), 0);
+        assert!(hog.reserve().is_some(), "dropped reservations leave the share of the peer");
+    }
+
+    #[test]
+    fn unsent_results_hold_no_permit() {
+        let (limit, share) = limited(1, 1);
+        let (mut first, waiting) = (share.acquire(), queue(&share));
+        first.result_waits();
+        first.result_waits();
+        assert_eq!((limit.running(), limit.unsent()), (1, 1), "the queued call has the permit");
+        let mut second = granted(waiting).unwrap();
+        second.result_waits();
+        assert_eq!((limit.running(), limit.unsent()), (1, 1), "the number of unsent results has the same limit");
+        drop(first);
+        assert_eq!((limit.running(), limit.unsent()), (1, 0));
+        second.result_waits();
+        assert_eq!((limit.running(), limit.unsent()), (0, 1));
+        drop(second);
+        assert_eq!((limit.running(), limit.unsent()), (0, 0));
+    }
+
+    #[test]
+    fn share_of_a_peer_ends_with_its_last_use() {
+        let (limit, share) = limited(2, 0);
+        assert!(Arc::ptr_eq(&share, &limit.share_of(PeerKey::Network(None))));
+        let permit = share.acquire();
+        drop(share);
+        assert_eq!(lock(&limit.shares).len(), 1, "a running handler keeps the share");
+        drop(permit);
+        assert_eq!(lock(&limit.shares).len(), 0);
+    }
+
+    #[test]
     fn concurrent_release_and_reserve_lose_no_capacity() {
-        let limit = ConcurrencyLimit::new(1, 8);
+        let (limit, share) = limited(1, 8);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                     for _ in 0..5_000 {
-                        drop(runtime.block_on(limit.reserve().unwrap().permit()));
+                        drop(runtime.block_on(share.reserve().unwrap().permit()));
                     }
                 });
             }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | routes and methods | `dispatcher` |
 //! | access rules | `access` |
-//! | the limit of running handlers and the queue behind it | `concurrency` |
+//! | the limit of running handlers, the share of each peer, and the queue | `concurrency` |
+//! | the key of a peer for limits per peer | `peer_key` |
 //! | the status of a rejected call | `rejection` |
 //! | the running calls of one connection | `running` |
 //! | at-most-once execution: the store of a cluster, the waiting requests, the answers of this server | `once` |
@@ -13,5 +14,6 @@ pub(crate) mod access;
 pub(crate) mod concurrency;
 pub(crate) mod dispatcher;
 pub(crate) mod once;
+pub(crate) mod peer_key;
 pub(crate) mod rejection;
 pub(crate) mod running;

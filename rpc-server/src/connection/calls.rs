@@ -9,13 +9,13 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Context, Payload, Peer, Responder, Status, StatusAnswer,
+    Code, Context, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
     frame::{Frame, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
     transport::{Outbox, WireSink},
 };
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, trace};
+use tracing::{Level, debug, enabled, trace, warn};
 
 use super::{
     handler::{HandlerFuture, run_guarded},
@@ -24,8 +24,15 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    call::{concurrency::Permit, dispatcher::Target, rejection::Rejection, running::RunningCalls},
+    call::{
+        concurrency::{PeerShare, Permit},
+        dispatcher::Target,
+        peer_key::PeerKey,
+        rejection::Rejection,
+        running::RunningCalls,
+    },
     counters::Counters,
+    peer_warnings::Subject,
 };
 
 /// The calls of one connection.
@@ -34,13 +41,18 @@ pub(super) struct ConnectionCalls {
     pub(super) outbox: Arc<Outbox>,
     pub(super) peer: Arc<Peer>,
     pub(super) running: Arc<RunningCalls>,
+    share: Arc<PeerShare>,
+    /// Whether the server no longer accepts the token or certificate of the peer.
+    pub(super) is_revoked: bool,
     /// The context of an ended call, for the next one to reuse.
     spare: Cell<Option<Context>>,
 }
 
 impl ConnectionCalls {
     pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
-        Self { shared, outbox, peer: Arc::new(peer), running: Arc::default(), spare: Cell::default() }
+        let share = shared.concurrency.share_of(PeerKey::of(&peer));
+        let (peer, running) = (Arc::new(peer), Arc::default());
+        Self { shared, outbox, peer, running, share, is_revoked: false, spare: Cell::default() }
     }
 
     pub(super) fn handle_request(&self, frame: Frame, now: Instant) -> Result<(), Violation> {
@@ -61,10 +73,10 @@ impl ConnectionCalls {
             bytes: body,
             max_decompressed: self.shared.config.max_decompressed,
         };
-        match self.admit(&head, has_capacity) {
-            Ok((target, timeout)) => self.serve(header, head, target, arguments, now, timeout),
+        match self.admit(&head, has_capacity, now) {
+            Ok((target, deadline)) => self.serve(header, head, target, arguments, now, deadline),
             Err(Rejection { status, .. }) if head.flags.contains(CallFlags::ONE_WAY) => {
-                debug!(%status, "one-way call rejected");
+                contained(|| debug!(%status, "one-way call rejected"));
             }
             Err(rejection) => self.sink(header).answer_unclaimed(&rejection.to_answer()),
         }
@@ -84,7 +96,7 @@ impl ConnectionCalls {
 
     pub(super) fn handle_cancel(&self, id: u32) {
         if !self.running.end(id, &Status::new(Code::Cancelled, "the caller cancelled the call")) {
-            trace!(id, "cancelled call has already ended");
+            contained(|| trace!(id, "cancelled call has already ended"));
         }
     }
 
@@ -114,11 +126,15 @@ impl ConnectionCalls {
         self.running.check(id, self.shared.config.max_in_flight)
     }
 
-    /// Returns the method that serves a call, and the call's timeout.
-    fn admit(&self, head: &RequestHead, has_capacity: bool) -> Result<(&Target, Duration), Rejection> {
+    /// Returns the method that serves a call that was read at `now`, and the call's deadline.
+    fn admit(&self, head: &RequestHead, has_capacity: bool, now: Instant) -> Result<(&Target, Instant), Rejection> {
         let Shared { config, counters, dispatcher, .. } = &*self.shared;
+        if self.is_revoked {
+            // The peer may have other credentials, with which it can connect and send the call again.
+            return Err(Status::new(Code::Unavailable, REVOKED).into());
+        }
         let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
-        dispatcher.check(target, self.peer.identity()).inspect_err(|_| Counters::count(&counters.denied))?;
+        dispatcher.check(target, self.peer.identity()).inspect_err(|_| self.record_denied(target))?;
         if head.once && (head.flags.contains(CallFlags::ONE_WAY) || target.info().once_scope().is_none()) {
             Counters::count(&counters.unknown);
             let message = format!("{} is not a once method here, and the caller requires it", target.info().route());
@@ -134,16 +150,34 @@ impl ConnectionCalls {
             return Err(Rejection::until(status, CONNECTION_FULL_RETRY_AFTER));
         }
         let method_timeout = target.info().default_timeout();
-        let mut timeout = head.timeout.or(method_timeout).unwrap_or(config.default_timeout);
-        if head.flags.contains(CallFlags::ONE_WAY) || head.idempotency_key.is_some() {
-            // The end of the connection does not end these handlers, so their timeout needs a limit of its own.
-            timeout = timeout.min(config.max_unattended.max(method_timeout.unwrap_or_default()));
-        }
-        if timeout.is_zero() {
+        let timeout = head.timeout.or(method_timeout).unwrap_or(config.default_timeout);
+        // The end of the connection does not end unattended handlers, so their timeout has a limit of its own.
+        let unattended = head.flags.contains(CallFlags::ONE_WAY) || head.idempotency_key.is_some();
+        let limit = if unattended { config.max_unattended.min(config.max_timeout) } else { config.max_timeout };
+        let deadline = deadline_after(now, timeout.min(limit.max(method_timeout.unwrap_or_default())));
+        // Handlers that the connection polled since it read the frame may have taken long.
+        if Instant::now() >= deadline {
             Counters::count(&counters.late);
             Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the handler started"))?;
         }
-        Ok((target, timeout))
+        Ok((target, deadline))
+    }
+
+    /// Counts a call that its caller may not make, and warns about it.
+    #[cold]
+    fn record_denied(&self, target: &Target) {
+        let (shared, peer) = (&self.shared, &self.peer);
+        Counters::count(&shared.counters.denied);
+        if shared.warnings.is_due(Subject::Denied, peer.network(), Instant::now()) {
+            let (address, route) = (peer.address.map(tracing::field::display), target.info().route());
+            let identity = peer.identity();
+            contained(|| {
+                warn!(
+                    peer = address, %identity, route,
+                    "call denied by ServerBuilder::allow; further warnings about this peer follow after 10 s"
+                );
+            });
+        }
     }
 
     fn serve(
@@ -153,14 +187,16 @@ impl ConnectionCalls {
         target: &Target,
         arguments: Payload,
         now: Instant,
-        timeout: Duration,
+        deadline: Instant,
     ) {
-        trace!(route = head.route.as_str(), id = header.id, "call");
-        let (one_way, deadline) = (head.flags.contains(CallFlags::ONE_WAY), now + timeout);
-        let (service, method) = (&target.service, target.method);
+        if enabled!(Level::TRACE) {
+            contained(|| trace!(route = head.route.as_str(), id = header.id, "call"));
+        }
+        let (service, method, one_way) = (&target.service, target.method, head.flags.contains(CallFlags::ONE_WAY));
         if let (Some(_), Some(key), false) = (target.info().once_scope(), head.idempotency_key, one_way) {
             let (service, sink) = (Arc::clone(service), self.sink(header));
-            let request = OnceRequest { key, service, method, head, sink, arguments, deadline };
+            let share = Arc::clone(&self.share);
+            let request = OnceRequest { key, service, method, head, sink, arguments, deadline, share };
             return once_call::serve(&self.shared, &self.peer, &self.running, request, now);
         }
         let context = match self.spare.take() {
@@ -174,7 +210,7 @@ impl ConnectionCalls {
         };
         let pending =
             |context: &Context| PendingCall { context: context.clone(), sink: self.sink(header), one_way, deadline };
-        if !self.shared.concurrency.has_capacity() {
+        if !self.share.has_capacity() {
             let (pending, service) = (pending(&context), Arc::clone(service));
             let start = move |permit| {
                 let call = service.call(method, arguments, responder);
@@ -186,7 +222,7 @@ impl ConnectionCalls {
         let mut handler = HandlerFuture { context, call, route: head.route, permit: None };
         // Most handlers finish in this first poll. Those need neither a task nor an entry in `running`.
         if Pin::new(&mut handler).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
-            handler.permit = Some(self.shared.concurrency.acquire());
+            handler.permit = Some(self.share.acquire());
             let pending = pending(&handler.context);
             return self.spawn(handler, pending);
         }
@@ -202,7 +238,7 @@ impl ConnectionCalls {
     ///
     /// The handler starts only if the call has not ended by then.
     fn queue(&self, start: impl FnOnce(Permit) -> HandlerFuture + Send + 'static, pending: PendingCall) {
-        let Some(reservation) = self.shared.concurrency.reserve() else {
+        let Some(reservation) = self.share.reserve() else {
             return pending.reject(self.shared.queue_full());
         };
         let (shared, queued) = (Arc::clone(&self.shared), pending.clone());
@@ -245,5 +281,7 @@ impl ConnectionCalls {
     }
 }
 
+/// The reason for which a connection ends whose peer has no accepted credentials any more.
+pub(super) const REVOKED: &str = "the token or certificate of this connection is no longer accepted";
 /// The retry-after of a call that a full connection rejects.
 const CONNECTION_FULL_RETRY_AFTER: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use std::{
     task::{self, Poll},
 };
 
-use rpc_core::{BoxFuture, Context, head::Route};
+use rpc_core::{BoxFuture, Context, contained, head::Route};
 use tracing::error;
 
 use crate::call::{concurrency::Permit, running::RunningGuard};
@@ -26,13 +26,20 @@ impl Future for HandlerFuture {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let Self { context, call, route, .. } = &mut *self;
+        let Self { context, call, route, permit } = &mut *self;
         // Unwind safe: after a panic, the future is dropped and never polled again.
         let polled = catch_unwind(AssertUnwindSafe(|| context.sync_scope(|| call.as_mut().poll(cx))));
-        polled.unwrap_or_else(|_| {
-            error!(route = route.as_str(), "handler panicked");
+        let polled = polled.unwrap_or_else(|_| {
+            contained(|| error!(route = route.as_str(), "handler panicked"));
             Poll::Ready(())
-        })
+        });
+        if polled.is_pending()
+            && context.is_unsent()
+            && let Some(permit) = permit
+        {
+            permit.result_waits();
+        }
+        polled
     }
 }
 

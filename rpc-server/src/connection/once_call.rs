@@ -4,8 +4,9 @@
 
 use std::{pin::pin, sync::Arc};
 
+use futures_util::future::join_all;
 use rpc_core::{
-    Code, Context, Metadata, Payload, Peer, Responder, Service, Status, StoredAnswer, head::RequestHead,
+    Code, Context, Metadata, Payload, Peer, Responder, Service, Status, StoredAnswer, contained, head::RequestHead,
     transport::WireSink,
 };
 use tokio::{
@@ -16,7 +17,7 @@ use tracing::warn;
 
 use super::{handler::HandlerFuture, shared::Shared};
 use crate::call::{
-    concurrency::{Permit, Reservation},
+    concurrency::{PeerShare, Permit, Reservation},
     once::{self, OnceAdmission, Waiter},
     running::{OVERDUE, RunningCalls},
 };
@@ -30,6 +31,7 @@ pub(super) struct OnceRequest {
     pub(super) sink: WireSink,
     pub(super) arguments: Payload,
     pub(super) deadline: Instant,
+    pub(super) share: Arc<PeerShare>,
 }
 
 /// Serves a request: with the stored answer, with the answer of a running handler, or by a new handler.
@@ -45,10 +47,17 @@ pub(super) fn serve(
     let waiter = Waiter::new(running, context(Metadata::default()), request.sink.clone());
     match shared.once.admit(key, head.route.as_str(), head.repeat, waiter, now) {
         Ok(OnceAdmission::Joined) => return,
+        Ok(OnceAdmission::Answered(waiter, answer)) => {
+            if !waiter.try_answer(&answer) {
+                let server = Arc::clone(shared);
+                shared.handlers.spawn(async move { deliver(&server, vec![waiter], &answer).await });
+            }
+            return;
+        }
         Err((waiter, rejection)) => return waiter.reject(&rejection),
         Ok(OnceAdmission::Execute) => {}
     }
-    let Some(reservation) = shared.concurrency.reserve() else {
+    let Some(reservation) = request.share.reserve() else {
         return shared.once.release(key, &shared.queue_full());
     };
     let context = context(std::mem::take(&mut head.metadata));
@@ -62,42 +71,63 @@ async fn execute(shared: Arc<Shared>, context: Context, request: OnceRequest, re
         Ok(permit) => permit,
         Err(rejection) => return shared.once.release(key, &rejection),
     };
-    let mut answer = pin!(run(&shared, context.clone(), request, permit));
-    let outcome = shared.abort.run_until_cancelled(timeout_at(deadline, answer.as_mut())).await;
-    // Claimed before the handler is dropped, so that layers see the code.
-    context.claim_answer(Code::DeadlineExceeded);
-    match outcome {
-        Some(Ok(Ok(answer))) => shared.once.answer(key, answer, Instant::now()),
-        Some(Ok(Err(status))) => shared.once.release(key, &status.into()),
-        Some(Err(_)) | None => {
-            let status = Status::new(Code::DeadlineExceeded, OVERDUE);
-            shared.once.answer(key, StoredAnswer::status(&sink, status), Instant::now());
+    let (answer, _permit) = {
+        let mut running = pin!(run(&shared, context.clone(), request, permit));
+        let outcome = shared.abort.run_until_cancelled(timeout_at(deadline, running.as_mut())).await;
+        // Claimed before the handler is dropped, so that layers see the code.
+        context.claim_answer(Code::DeadlineExceeded);
+        match outcome {
+            Some(Ok(Ok(answered))) => answered,
+            Some(Ok(Err(status))) => return shared.once.release(key, &status.into()),
+            Some(Err(_)) | None => (StoredAnswer::status(&sink, Status::new(Code::DeadlineExceeded, OVERDUE)), None),
         }
-    }
+    };
+    let waiters = shared.once.store_answer(key, answer.clone(), Instant::now());
+    deliver(&shared, waiters, &answer).await;
+}
+
+/// Answers requests. Waits for connections without capacity, until the server ends.
+async fn deliver(shared: &Shared, mut waiters: Vec<Waiter>, answer: &StoredAnswer) {
+    waiters.retain(|waiter| !waiter.try_answer(answer));
+    let answered = join_all(waiters.into_iter().map(|waiter| waiter.answer(answer)));
+    shared.abort.run_until_cancelled(answered).await;
 }
 
 /// Returns the answer that the store has for the key, or runs the handler and stores its answer.
 ///
+/// Also returns the permit, which then counts an unsent result: it limits the number of answers that wait.
+///
 /// # Errors
 ///
 /// The store failed, and the handler was not executed.
-async fn run(shared: &Shared, context: Context, request: OnceRequest, permit: Permit) -> Result<StoredAnswer, Status> {
+async fn run(
+    shared: &Shared,
+    context: Context,
+    request: OnceRequest,
+    mut permit: Permit,
+) -> Result<(StoredAnswer, Option<Permit>), Status> {
     let OnceRequest { key, service, method, head, sink, arguments, .. } = request;
     let store = shared.once.store.as_deref();
     if let Some(store) = store
         && let Some(answer) = once::claim(store, key, head.route.as_str()).await?
     {
-        return Ok(answer);
+        permit.result_waits();
+        return Ok((answer, Some(permit)));
     }
     let (sender, answer) = oneshot::channel();
     let call = service.call(method, arguments, Responder::store(context.clone(), sink.clone(), sender));
-    HandlerFuture { context, call, route: head.route, permit: Some(permit) }.await;
+    let mut handler = HandlerFuture { context, call, route: head.route, permit: Some(permit) };
+    (&mut handler).await;
+    let mut permit = handler.permit.take();
+    // A handler that panicked still has its responder, whose drop answers.
+    drop(handler);
+    permit.iter_mut().for_each(Permit::result_waits);
     let missing = || StoredAnswer::status(&sink, Status::new(Code::Internal, "the handler ended without an answer"));
     let answer = answer.await.unwrap_or_else(|_| missing());
     if let Some(store) = store
         && let Err(error) = store.keep(key, answer.as_bytes().clone()).await
     {
-        warn!(%error, "OnceStore::keep failed; retries that reach other servers find no answer");
+        contained(|| warn!(%error, "OnceStore::keep failed; retries that reach other servers find no answer"));
     }
-    Ok(answer)
+    Ok((answer, permit))
 }

@@ -1,6 +1,6 @@
 //! [`PendingCall`]: a call without an answer.
 
-use rpc_core::{Context, transport::WireSink};
+use rpc_core::{Context, contained, transport::WireSink};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -21,9 +21,9 @@ impl PendingCall {
     /// One-way calls have no response, so their rejection is only logged.
     pub(super) fn reject(&self, rejection: Rejection) {
         if self.one_way {
-            let status = rejection.status;
-            debug!(%status, "one-way call rejected");
+            let status = &rejection.status;
             self.context.claim_answer(status.code());
+            contained(|| debug!(%status, "one-way call rejected"));
         } else {
             self.sink.answer_status(&self.context, &rejection.to_answer());
         }

@@ -1,33 +1,85 @@
 //! [`Connection`]: the server's role in a connection.
 
 use std::{
+    hash::BuildHasher as _,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use rpc_core::{
-    Code, Peer,
+    Code, Peer, contained, deadline_after,
     frame::{Frame, FrameType, Header, Violation},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{calls::ConnectionCalls, shared::Shared, status_frame::goaway};
+use super::{
+    calls::{ConnectionCalls, REVOKED},
+    shared::Shared,
+    status_frame::goaway,
+};
+use crate::credentials::Proved;
 
 /// The server's role in a connection.
 pub(crate) struct Connection {
     calls: ConnectionCalls,
     pings: PingWindow,
+    proved: Proved,
+    /// When the connection reaches its maximum age.
+    aged_at: Instant,
     /// When this side sent GOAWAY.
     goaway_at: Option<Instant>,
+    /// When the connection ends although calls run. `None` while the server drains all connections.
+    drained_at: Option<Instant>,
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
-        let pings = PingWindow::new(shared.config.max_pings, Instant::now());
-        Self { calls: ConnectionCalls::new(shared, outbox, peer), pings, goaway_at: None }
+    pub(crate) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer, proved: Proved) -> Self {
+        let now = Instant::now();
+        let pings = PingWindow::new(shared.config.max_pings, now);
+        let random = foldhash::fast::RandomState::default().hash_one(now) as f64 / u64::MAX as f64;
+        let aged_at = deadline_after(now, varied(shared.config.max_connection_age, random));
+        let calls = ConnectionCalls::new(shared, outbox, peer);
+        Self { calls, pings, proved, aged_at, goaway_at: None, drained_at: None }
     }
+
+    /// Sends GOAWAY if the server drains, or if this connection must end before the server does.
+    fn begin_drain(&mut self, now: Instant) {
+        let shared = &self.calls.shared;
+        if !self.calls.is_revoked && !shared.credentials.accepts(&mut self.proved) {
+            self.calls.is_revoked = true;
+            (self.goaway_at, self.drained_at) = (None, None);
+        }
+        if self.goaway_at.is_some() {
+            return;
+        }
+        let is_draining = shared.draining.load(Ordering::Acquire);
+        let reason = match () {
+            () if self.calls.is_revoked => REVOKED,
+            () if is_draining => "the server is draining",
+            () if now >= self.aged_at => "the connection reached its maximum age (ServerConfig::max_connection_age)",
+            () => return,
+        };
+        self.goaway_at = Some(now);
+        self.drained_at = (!is_draining).then(|| deadline_after(now, shared.config.drain_timeout));
+        let _ = self.calls.outbox.push_control(|out| goaway(Code::Unavailable, reason).write(out));
+    }
+
+    /// Returns when the connection has received nothing for long enough after GOAWAY.
+    fn quiet_at(&self, activity: &Activity) -> Option<Instant> {
+        // The quiet time starts anew with each read: calls that crossed GOAWAY on the wire are served. A peer whose
+        // credentials were revoked is not served, so it cannot prolong the time.
+        let since = |at: Instant| if self.calls.is_revoked { at } else { at.max(activity.last_read) };
+        self.goaway_at.map(|at| since(at) + GOAWAY_QUIET_TIME)
+    }
+}
+
+/// Returns a duration between 0.9 and 1.1 times `age`, for a random number between 0 and 1.
+///
+/// Connections that were opened together then end, and are opened again, one after the other.
+fn varied(age: Duration, random: f64) -> Duration {
+    (age / 10 * 9).saturating_add((age / 5).mul_f64(random))
 }
 
 impl Role for Connection {
@@ -70,36 +122,37 @@ impl Role for Connection {
     }
 
     fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+        self.begin_drain(now);
         let (config, running) = (&self.calls.shared.config, &self.calls.running);
-        let idle_at = activity.last_read + config.read_idle;
+        let idle_at = deadline_after(activity.last_read, config.read_idle);
         // A frame that is being read has a deadline of its own, and writing detects a peer that does not read.
         let watches_idle = !(activity.mid_frame || activity.paused || activity.peer_closed);
         if watches_idle && now >= idle_at {
             return Err(CloseReason::Idle(config.read_idle));
         }
-        if self.calls.shared.draining.load(Ordering::Acquire) && self.goaway_at.is_none() {
-            self.goaway_at = Some(now);
-            let _ =
-                self.calls.outbox.push_control(|out| goaway(Code::Unavailable, "the server is draining").write(out));
+        if self.drained_at.is_some_and(|at| now >= at) {
+            return Err(CloseReason::DrainTimeout(config.drain_timeout));
         }
         // A peer that has closed its sending side sends nothing more. Only writing detects whether it is still alive.
-        let ping_at = activity.peer_closed.then(|| activity.last_read.max(activity.last_write) + config.read_idle);
+        let last_active = activity.last_read.max(activity.last_write);
+        let ping_at = activity.peer_closed.then(|| deadline_after(last_active, config.read_idle));
         if ping_at.is_some_and(|at| now >= at) {
             self.calls.outbox.push_empty(FrameType::Ping, 0);
         }
         let overdue_at = running.end_overdue(now).map(|due| due.max(now + OVERDUE_SWEEP_INTERVAL));
-        // The quiet time starts anew with each read: calls that crossed GOAWAY on the wire are served.
-        let quiet_at = self.goaway_at.map(|at| at.max(activity.last_read) + GOAWAY_QUIET_TIME);
+        let quiet_at = self.quiet_at(activity);
         let over = activity.peer_closed || quiet_at.is_some_and(|at| now >= at);
         let ping_at = ping_at.filter(|at| *at > now);
-        let wake_at = [watches_idle.then_some(idle_at), ping_at, overdue_at, quiet_at.filter(|at| *at > now)];
+        let next_drain = self.drained_at.or(self.goaway_at.is_none().then_some(self.aged_at));
+        let wake_at =
+            [watches_idle.then_some(idle_at), ping_at, overdue_at, quiet_at.filter(|at| *at > now), next_drain];
         Ok(Turn { wake_at: wake_at.into_iter().flatten().min(), finish: over && running.is_idle() })
     }
 
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
         let cause = std::error::Error::source(&**reason).map(tracing::field::display);
-        debug!(peer = ?self.calls.peer.address, %reason, cause, "connection closed");
         self.calls.running.end_all();
+        contained(|| debug!(peer = ?self.calls.peer.address, %reason, cause, "connection closed"));
     }
 }
 
@@ -107,3 +160,16 @@ impl Role for Connection {
 const OVERDUE_SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a connection must receive nothing after GOAWAY before this side closes it.
 const GOAWAY_QUIET_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_age_varies_by_a_tenth() {
+        let age = Duration::from_secs(100);
+        assert_eq!([0.0, 0.5, 1.0].map(|random| varied(age, random).as_secs()), [90, 100, 110]);
+        assert!(varied(Duration::MAX, 0.0) > Duration::from_secs(1 << 40));
+        assert_eq!(varied(Duration::MAX, 1.0), Duration::MAX);
+    }
+}

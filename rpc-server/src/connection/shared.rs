@@ -16,6 +16,8 @@ use crate::{
     },
     config::ServerConfig,
     counters::Counters,
+    credentials::Credentials,
+    peer_warnings::PeerWarnings,
 };
 
 /// The state that all connections of a server share.
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) once: OnceCalls,
     pub(crate) concurrency: Arc<ConcurrencyLimit>,
     pub(crate) counters: Counters,
+    pub(crate) credentials: Credentials,
+    pub(crate) warnings: PeerWarnings,
 }
 
 impl Shared {
@@ -56,8 +60,8 @@ impl Shared {
     pub(super) fn queue_full(&self) -> Rejection {
         let (running, queued) = (self.config.max_running, self.config.max_queued);
         self.overloaded(format!(
-            "running handlers reached the limit of {running} (ServerConfig::max_running), queued calls the limit of {queued} \
-             (ServerConfig::max_queued)"
+            "running handlers of the server or of this peer reached the limit of {running} (ServerConfig::max_running), \
+             queued calls the limit of {queued} (ServerConfig::max_queued)"
         ))
     }
 

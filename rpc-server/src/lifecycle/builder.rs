@@ -32,7 +32,8 @@ use crate::{
     config::ServerConfig,
     connection::Shared,
     counters::Counters,
-    listener::Handshake,
+    credentials::Credentials,
+    peer_warnings::PeerWarnings,
 };
 
 /// Builds a [`Server`] from its services and options.
@@ -240,22 +241,22 @@ impl ServerBuilder {
         };
         let services = dispatcher.ids().cloned().collect();
         let registration = self.registry.map(|registry| Registration::new(registry, services, instance));
-        let handshake = Arc::new(Handshake {
-            #[cfg(feature = "tls")]
-            tls: self.tls.map(ServerTls::load).transpose()?,
-            tokens: self.tokens.map(Tokens::load).transpose()?,
-        });
+        let credentials = Credentials::new(self.tokens.map(Tokens::load).transpose()?);
+        #[cfg(feature = "tls")]
+        let credentials = credentials.with_tls(self.tls.map(ServerTls::load).transpose()?);
         let shared = Arc::new(Shared {
             dispatcher,
             draining: AtomicBool::new(false),
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
-            once: OnceCalls::new(self.config.once_kept, self.once_store),
+            once: OnceCalls::new(&self.config, self.once_store),
             concurrency: ConcurrencyLimit::new(self.config.max_running, self.config.max_queued),
             counters: Counters::default(),
+            credentials,
+            warnings: PeerWarnings::default(),
             config: self.config,
         });
-        Ok(Server { listener: Box::new(listener), handshake, shared, registration, address, advertised })
+        Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
     }
 }
 

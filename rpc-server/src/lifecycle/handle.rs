@@ -25,11 +25,14 @@ pub struct ServerCounts {
     pub handshakes_failed: u64,
     /// Handlers that run or wait for something. Handlers that finish in their first poll are not counted.
     pub running: usize,
+    /// Results that wait for their client to read earlier ones, and whose handlers do not count as running.
+    pub unsent: usize,
     /// Calls queued because the limit of running handlers is reached.
     pub queued: usize,
     /// Requests rejected because they were too long or their head was malformed.
     pub malformed: u64,
-    /// Requests rejected because no service of this server has the method.
+    /// Requests rejected because no service of this server has the method, or not as the once method that the caller
+    /// requires.
     pub unknown: u64,
     /// Requests rejected because their caller may not call the method.
     pub denied: u64,
@@ -39,6 +42,10 @@ pub struct ServerCounts {
     pub overloaded: u64,
     /// Requests whose deadline passed before their handler started.
     pub late: u64,
+    /// Stored answers of once calls that were discarded before [`ServerConfig::once_kept`] had passed.
+    ///
+    /// [`ServerConfig::once_kept`]: crate::ServerConfig::once_kept
+    pub once_discarded: u64,
     /// Frames for unknown calls.
     pub strays: u64,
     /// Bytes read; with TLS, bytes after decryption.
@@ -69,6 +76,7 @@ impl ServerHandle {
             connections_rejected: counters.connections_rejected.load(Relaxed),
             handshakes_failed: counters.handshakes_failed.load(Relaxed),
             running: concurrency.running(),
+            unsent: concurrency.unsent(),
             queued: concurrency.queued(),
             malformed: counters.malformed.load(Relaxed),
             unknown: counters.unknown.load(Relaxed),
@@ -76,6 +84,7 @@ impl ServerHandle {
             connection_full: counters.connection_full.load(Relaxed),
             overloaded: counters.overloaded.load(Relaxed),
             late: counters.late.load(Relaxed),
+            once_discarded: self.0.once.discarded(),
             strays: counters.strays.load(Relaxed),
             bytes_read,
             bytes_written,

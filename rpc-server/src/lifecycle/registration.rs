@@ -7,7 +7,9 @@ use std::{
 };
 
 use futures_util::future::{join_all, try_join_all};
-use rpc_core::{Code, Codec, Error, Instance, RegisterOutcome, Registry, ServiceId};
+use rpc_core::{Code, Codec, Error, Instance, RegisterOutcome, Registry, ServiceId, contained};
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// The entries of a server in its registry, one for each service.
@@ -15,6 +17,20 @@ pub(super) struct Registration {
     registry: Arc<dyn Registry>,
     services: Vec<ServiceId>,
     instance: Instance,
+}
+
+/// A [`Registration`] that ends with its server.
+///
+/// # Drop
+///
+/// Dropping it deregisters the server in the background, unless [`deregister`](Self::deregister) has completed: a server
+/// that is aborted or panics must not stay registered.
+pub(super) struct Registered {
+    registration: Arc<Registration>,
+    /// Owns the task that deregisters after a drop.
+    tasks: TaskTracker,
+    runtime: Handle,
+    ended: bool,
 }
 
 impl Registration {
@@ -30,16 +46,21 @@ impl Registration {
     /// Registers all services concurrently.
     ///
     /// A registry serves a hundred concurrent requests in less time than a hundred sequential ones.
-    pub(super) async fn register(&self) -> Result<(), Error> {
+    async fn register(&self) -> Result<(), Error> {
         let registrations = self.services.iter().map(|service| self.registry.register(service, self.instance.clone()));
         let outcomes = try_join_all(registrations).await?;
         let pending = outcomes.iter().filter(|outcome| **outcome == RegisterOutcome::Pending).count();
         let (address, services) = (self.instance.address(), outcomes.len() - pending);
-        if pending == 0 {
-            info!(%address, services, "registered");
-        } else {
-            warn!(%address, services, pending, "the registry has not confirmed all registrations; trying again in the background");
-        }
+        contained(|| {
+            if pending == 0 {
+                info!(%address, services, "registered");
+            } else {
+                warn!(
+                    %address, services, pending,
+                    "the registry has not confirmed all registrations; trying again in the background"
+                );
+            }
+        });
         Ok(())
     }
 
@@ -47,13 +68,48 @@ impl Registration {
     ///
     /// An error is only logged, because it must not keep the server from draining: the registry removes the entry by
     /// itself later.
-    pub(super) async fn deregister(&self) {
+    async fn deregister(&self) {
         let address = self.instance.address();
         let outcomes = join_all(self.services.iter().map(|service| self.registry.deregister(service, address))).await;
-        for error in outcomes.into_iter().filter_map(Result::err) {
-            warn!(%error, %address, "deregistration failed");
+        contained(|| {
+            for error in outcomes.into_iter().filter_map(Result::err) {
+                warn!(%error, %address, "deregistration failed");
+            }
+            info!(%address, "deregistered");
+        });
+    }
+}
+
+impl Registered {
+    /// Creates the guard of a registration that is about to begin, within a runtime.
+    pub(super) fn new(registration: Registration, tasks: TaskTracker) -> Self {
+        Self { registration: Arc::new(registration), tasks, runtime: Handle::current(), ended: false }
+    }
+
+    /// Registers all services. If the registry rejects one, deregisters the others.
+    pub(super) async fn register(&mut self) -> Result<(), Error> {
+        let outcome = self.registration.register().await;
+        if outcome.is_err() {
+            self.registration.deregister().await;
+            self.ended = true;
         }
-        info!(%address, "deregistered");
+        outcome
+    }
+
+    /// Deregisters all services.
+    pub(super) async fn deregister(mut self) {
+        self.registration.deregister().await;
+        self.ended = true;
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if !self.ended {
+            let registration = Arc::clone(&self.registration);
+            // A runtime that is shutting down drops the task; the registry then removes the entries when they expire.
+            self.tasks.spawn_on(async move { registration.deregister().await }, &self.runtime);
+        }
     }
 }
 

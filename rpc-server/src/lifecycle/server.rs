@@ -2,22 +2,24 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use rpc_core::{Error, transport::Accept};
+use rpc_core::{Error, contained, transport::Accept};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{handle::ServerHandle, registration::Registration};
+use super::{
+    handle::ServerHandle,
+    registration::{Registered, Registration},
+};
 use crate::{
     connection::Shared,
     counters::{Counters, ServerState},
-    listener::{Acceptor, Handshake},
+    listener::Acceptor,
 };
 
 /// A bound server that does not serve yet: clients can connect, and wait.
 #[must_use = "a server serves only while `run` or `run_until` is awaited"]
 pub struct Server {
     pub(super) listener: Box<dyn Accept>,
-    pub(super) handshake: Arc<Handshake>,
     pub(super) shared: Arc<Shared>,
     pub(super) registration: Option<Registration>,
     pub(super) address: SocketAddr,
@@ -48,27 +50,29 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The error of the registry when it rejects the registration permanently. When the registry is unreachable, the
-    /// registration is retried in the background instead.
+    /// The error of the registry when it rejects the registration of a service permanently; the server has then
+    /// deregistered the others. When the registry is unreachable, the registration is retried in the background
+    /// instead.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes all connections at once and does not deregister: the registry removes the entry when
-    /// it expires.
+    /// Dropping the future closes all connections at once and deregisters in a task of the runtime. If the runtime ends
+    /// before, the registry removes the entry when it expires.
     pub async fn run_until<F: Future>(self, shutdown: F) -> Result<(), Error> {
-        let Self { listener, handshake, shared, registration, address, .. } = self;
+        let Self { listener, shared, registration, address, .. } = self;
         // Handlers of one-way calls outlive their connections. They must not outlive this future.
         let _abort = shared.abort.clone().drop_guard();
         let state = StateGuard::serving(&shared.counters);
-        let mut acceptor = Acceptor::new(Arc::clone(&shared), handshake);
-        info!(%address, "serving");
+        let mut acceptor = Acceptor::new(Arc::clone(&shared));
+        contained(|| info!(%address, "serving"));
+        let registration = registration.map(|registration| Registered::new(registration, shared.handlers.clone()));
         let registered = async {
             let shutdown = async {
                 shutdown.await;
                 state.draining();
             };
             tokio::pin!(shutdown);
-            if let Some(registration) = &registration {
+            if let Some(mut registration) = registration {
                 tokio::select! {
                     biased;
                     // If the shutdown drops this future midway, the deregistration below removes a possible entry.
@@ -95,7 +99,7 @@ impl Server {
         }
         drop(listener);
         drain(&shared, &mut acceptor).await;
-        info!(%address, "ended");
+        contained(|| info!(%address, "ended"));
         Ok(())
     }
 
@@ -139,7 +143,9 @@ async fn drain(shared: &Shared, acceptor: &mut Acceptor) {
     });
     if finished.await.is_err() {
         let (handlers, limit) = (shared.handlers.len(), shared.config.drain_timeout);
-        warn!(handlers, "drain exceeded {limit:?} (ServerConfig::drain_timeout); dropping the remaining handlers");
+        contained(|| {
+            warn!(handlers, "drain exceeded {limit:?} (ServerConfig::drain_timeout); dropping the remaining handlers");
+        });
     }
     acceptor.abort().await;
     shared.abort.cancel();

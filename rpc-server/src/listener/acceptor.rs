@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     net::IpAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     task::{self, Waker},
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::BytesMut;
 use rpc_core::{
-    Code, Peer,
+    Code, Peer, contained,
     transport::{Accept, Driver, Io, Outbox},
 };
 use tokio::{
@@ -22,16 +22,17 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::handshake::{Established, Handshake};
+use super::handshake::{self, Established};
 use crate::{
     connection::{Connection, Shared, goaway},
     counters::Counters,
+    credentials::Proved,
+    peer_warnings::Subject,
 };
 
 /// Accepts connections within limits, and owns their tasks: dropping the acceptor ends them.
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
-    handshake: Arc<Handshake>,
     tasks: JoinSet<()>,
     /// In the order of their acceptance.
     open: BTreeMap<Id, OpenConnection>,
@@ -46,9 +47,9 @@ struct OpenConnection {
 }
 
 impl Acceptor {
-    pub(crate) fn new(shared: Arc<Shared>, handshake: Arc<Handshake>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let (open, per_ip) = (BTreeMap::new(), HashMap::new());
-        Self { shared, handshake, tasks: JoinSet::new(), open, per_ip, last_warning: None }
+        Self { shared, tasks: JoinSet::new(), open, per_ip, last_warning: None }
     }
 
     /// Accepts connections forever.
@@ -57,12 +58,19 @@ impl Acceptor {
     ///
     /// Safe to drop at any time.
     pub(crate) async fn accept_from(&mut self, listener: &dyn Accept) {
+        let shared = Arc::clone(&self.shared);
+        let mut credentials_changed = pin!(shared.credentials.until_changed());
         loop {
             tokio::select! {
                 // Ended tasks come first, because they free capacity.
                 biased;
-                // Both futures are cancel safe: the next iteration takes the connection or the ended task.
+                // All futures are cancel safe: the next iteration takes the connection or the ended task.
                 Some(ended) = self.tasks.join_next_with_id() => self.remove(ended),
+                () = &mut credentials_changed => {
+                    // Each connection checks whether the credentials of its peer are still accepted.
+                    self.wake_all();
+                    credentials_changed.set(shared.credentials.until_changed());
+                }
                 accepted = listener.accept() => match accepted {
                     Ok((io, peer)) => self.admit(io, peer),
                     Err(error) => self.pause_after(error).await,
@@ -74,6 +82,10 @@ impl Acceptor {
     /// Starts the drain: every connection sends GOAWAY.
     pub(crate) fn send_goaway(&self) {
         self.shared.draining.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         for open in self.open.values() {
             open.outbox.wake();
         }
@@ -101,16 +113,17 @@ impl Acceptor {
         if let Err(limit) = self.check_limits(ip) {
             return self.reject(io, ip, limit);
         }
-        debug!(peer = ?peer.address, "connection opened");
+        contained(|| debug!(peer = ?peer.address, "connection opened"));
         let counters = &self.shared.counters;
         Counters::count(&counters.accepted);
         let outbox = Arc::new(Outbox::new(self.shared.config.transport.outbox));
         let (shared, connection_outbox) = (Arc::clone(&self.shared), Arc::clone(&outbox));
-        let task = if self.handshake.is_empty() {
+        let task = if shared.credentials.is_empty() {
             // The driver is created inside the block: an async block stores a future that is moved into it twice.
-            self.tasks.spawn(async move { drop(driver(&shared, &connection_outbox, io, peer).await) })
+            let work = async move { drop(driver(&shared, &connection_outbox, io, peer, Proved::default()).await) };
+            self.tasks.spawn(work)
         } else {
-            self.tasks.spawn(serve_after_handshake(shared, Arc::clone(&self.handshake), connection_outbox, io, peer))
+            self.tasks.spawn(serve_after_handshake(shared, connection_outbox, io, peer))
         };
         *self.per_ip.entry(ip).or_default() += 1;
         self.open.insert(task.id(), OpenConnection { outbox, ip });
@@ -145,9 +158,9 @@ impl Acceptor {
         Counters::count(&self.shared.counters.connections_rejected);
         if self.may_warn() {
             let (open, from_ip) = (self.open.len(), self.open_from(ip));
-            warn!(?ip, open, from_ip, limit, "rejecting connections above the limit");
+            contained(|| warn!(?ip, open, from_ip, limit, "rejecting connections above the limit"));
         }
-        if !self.handshake.is_encrypted() {
+        if !self.shared.credentials.is_encrypted() {
             write_goaway(io, limit);
         }
     }
@@ -158,11 +171,11 @@ impl Acceptor {
     async fn pause_after(&mut self, error: io::Error) {
         match error.kind() {
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
-                debug!(%error, "accept failed");
+                contained(|| debug!(%error, "accept failed"));
             }
             _ => {
                 if self.may_warn() {
-                    warn!(%error, "accept failed; retrying every {ACCEPT_RETRY_DELAY:?}");
+                    contained(|| warn!(%error, "accept failed; retrying every {ACCEPT_RETRY_DELAY:?}"));
                 }
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
@@ -184,7 +197,7 @@ impl Acceptor {
             Ok((id, ())) => id,
             Err(failed) => {
                 if failed.is_panic() {
-                    error!(%failed, "the task of a connection panicked, which is a bug in msnb");
+                    contained(|| error!(%failed, "the task of a connection panicked, which is a bug in msnb"));
                 }
                 failed.id()
             }
@@ -200,29 +213,36 @@ impl Acceptor {
     }
 }
 
-fn driver(shared: &Arc<Shared>, outbox: &Arc<Outbox>, io: Box<dyn Io>, peer: Peer) -> Driver<Box<dyn Io>, Connection> {
-    let connection = Connection::new(Arc::clone(shared), Arc::clone(outbox), peer);
+fn driver(
+    shared: &Arc<Shared>,
+    outbox: &Arc<Outbox>,
+    io: Box<dyn Io>,
+    peer: Peer,
+    proved: Proved,
+) -> Driver<Box<dyn Io>, Connection> {
+    let connection = Connection::new(Arc::clone(shared), Arc::clone(outbox), peer, proved);
     Driver::new(io, connection, Arc::clone(outbox), shared.config.transport.clone())
         .with_traffic(Arc::clone(&shared.counters.traffic))
 }
 
-async fn serve_after_handshake(
-    shared: Arc<Shared>,
-    handshake: Arc<Handshake>,
-    outbox: Arc<Outbox>,
-    io: Box<dyn Io>,
-    peer: Peer,
-) {
-    let (address, counters) = (peer.address, &shared.counters);
+async fn serve_after_handshake(shared: Arc<Shared>, outbox: Arc<Outbox>, io: Box<dyn Io>, peer: Peer) {
+    let (address, network, counters) = (peer.address, peer.network(), &shared.counters);
     // Boxed, so that the connection does not keep the memory of its handshake.
-    match Box::pin(handshake.run(io, peer, shared.config.handshake_time, &counters.traffic)).await {
-        Ok(Established { io, peer, reader }) => {
-            debug!(peer = ?address, identity = %peer.identity(), "handshake finished");
-            drop(driver(&shared, &outbox, io, peer).with_reader(reader).await);
+    let handshake =
+        Box::pin(handshake::run(&shared.credentials, io, peer, shared.config.handshake_time, &counters.traffic));
+    match handshake.await {
+        Ok(Established { io, peer, proved, reader }) => {
+            contained(|| debug!(peer = ?address, identity = %peer.identity(), "handshake finished"));
+            drop(driver(&shared, &outbox, io, peer, proved).with_reader(reader).await);
         }
         Err(error) => {
             Counters::count(&counters.handshakes_failed);
-            debug!(peer = ?address, %error, "handshake failed");
+            let warns = error.is_rejection() && shared.warnings.is_due(Subject::Handshake, network, Instant::now());
+            let peer = address.map(tracing::field::display);
+            contained(|| match warns {
+                true => warn!(peer, %error, "handshake failed; further warnings about this peer follow after 10 s"),
+                false => debug!(peer, %error, "handshake failed"),
+            });
         }
     }
 }

@@ -1,10 +1,10 @@
-//! [`Handshake`]: TLS and the token proof, before a connection serves.
+//! [`run`]: TLS and the token proof, before a connection serves.
 
 use std::{fmt, io, time::Duration};
 
 use bytes::BytesMut;
 use rpc_core::{
-    AcceptedTokens, Code, Peer, Status,
+    AcceptedTokens, Code, Peer, ProvedToken, Status, deadline_after,
     frame::{Frame, FrameType, Violation},
     proof::{Binding, Challenge, NO_BINDING, Proof},
     transport::{FrameReader, Inbound, Io, Traffic},
@@ -14,20 +14,16 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::connection::{goaway, rejection};
-
-/// The proofs that a server requires from a peer before it serves the connection.
-#[derive(Debug, Default)]
-pub(crate) struct Handshake {
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<rpc_core::tls::LoadedServerTls>,
-    pub(crate) tokens: Option<AcceptedTokens>,
-}
+use crate::{
+    connection::{goaway, rejection},
+    credentials::{Credentials, Proved},
+};
 
 /// A connection after its handshake.
 pub(crate) struct Established {
     pub(crate) io: Box<dyn Io>,
     pub(crate) peer: Peer,
+    pub(crate) proved: Proved,
     /// Holds the bytes that the handshake has read beyond its own frames.
     pub(crate) reader: FrameReader,
 }
@@ -45,59 +41,68 @@ pub(crate) enum HandshakeError {
     Io(io::Error),
 }
 
-impl Handshake {
-    /// Returns whether the server requires neither TLS nor a token.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tokens.is_none() && !self.is_encrypted()
-    }
-
-    /// Returns whether the server requires TLS.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        #[cfg(feature = "tls")]
-        return self.tls.is_some();
-        #[cfg(not(feature = "tls"))]
-        false
-    }
-
-    /// Runs the handshake within `time`, and adds the bytes that it reads and writes to `traffic`.
-    pub(crate) async fn run(
-        &self,
-        io: Box<dyn Io>,
-        peer: Peer,
-        time: Duration,
-        traffic: &Traffic,
-    ) -> Result<Established, HandshakeError> {
-        let deadline = Instant::now() + time;
-        let secured = timeout_at(deadline, self.secure(io, peer));
-        let (mut io, peer, binding) = secured.await.map_err(|_| HandshakeError::Timeout(time))??;
-        let reader = FrameReader::new(MAX_HANDSHAKE_FRAME);
-        let Some(tokens) = &self.tokens else { return Ok(Established { io, peer, reader }) };
-        let mut exchange = TokenExchange { io: &mut io, reader, traffic };
-        let proved = timeout_at(deadline, exchange.verify(tokens, &binding));
-        match proved.await.unwrap_or(Err(HandshakeError::Timeout(time))) {
-            Ok(name) => {
-                let reader = exchange.reader;
-                let identity = peer.identity().clone().with_token(name);
-                Ok(Established { io, peer: peer.with_identity(identity), reader })
-            }
-            Err(error) => {
-                // Limited separately, so that a peer that reads nothing does not hold its connection.
-                let _ = timeout(LINGER, exchange.send_goaway(&error)).await;
-                Err(error)
-            }
+/// Runs the handshake within `time`, and adds the bytes that it reads and writes to `traffic`.
+pub(crate) async fn run(
+    credentials: &Credentials,
+    io: Box<dyn Io>,
+    peer: Peer,
+    time: Duration,
+    traffic: &Traffic,
+) -> Result<Established, HandshakeError> {
+    let deadline = deadline_after(Instant::now(), time);
+    let proved = credentials.nothing_proved();
+    let secured = timeout_at(deadline, secure(credentials, io, peer, proved));
+    let (mut io, peer, binding, mut proved) = secured.await.map_err(|_| HandshakeError::Timeout(time))??;
+    let reader = FrameReader::new(MAX_HANDSHAKE_FRAME);
+    let Some(tokens) = &credentials.tokens else { return Ok(Established { io, peer, proved, reader }) };
+    let mut exchange = TokenExchange { io: &mut io, reader, traffic };
+    let verified = timeout_at(deadline, exchange.verify(tokens, &binding));
+    match verified.await.unwrap_or(Err(HandshakeError::Timeout(time))) {
+        Ok(token) => {
+            let reader = exchange.reader;
+            let peer = peer.clone().with_identity(peer.identity().clone().with_token(token.name()));
+            proved.token = Some(token);
+            Ok(Established { io, peer, proved, reader })
+        }
+        Err(error) => {
+            // Limited separately, so that a peer that reads nothing does not hold its connection.
+            let _ = timeout(LINGER, exchange.send_goaway(&error)).await;
+            Err(error)
         }
     }
+}
 
-    #[cfg(feature = "tls")]
-    async fn secure(&self, io: Box<dyn Io>, peer: Peer) -> Result<(Box<dyn Io>, Peer, Binding), HandshakeError> {
-        let Some(tls) = &self.tls else { return Ok((io, peer, NO_BINDING)) };
-        let secured = tls.accept(io).await.map_err(HandshakeError::Rejected)?;
-        Ok((secured.io, peer.with_identity(secured.identity), secured.binding))
-    }
+#[cfg(feature = "tls")]
+async fn secure(
+    credentials: &Credentials,
+    io: Box<dyn Io>,
+    peer: Peer,
+    mut proved: Proved,
+) -> Result<(Box<dyn Io>, Peer, Binding, Proved), HandshakeError> {
+    let Some(tls) = &credentials.tls else { return Ok((io, peer, NO_BINDING, proved)) };
+    let secured = tls.accept(io).await.map_err(HandshakeError::Rejected)?;
+    proved.certificate = secured.certificate;
+    Ok((secured.io, peer.with_identity(secured.identity), secured.binding, proved))
+}
 
-    #[cfg(not(feature = "tls"))]
-    async fn secure(&self, io: Box<dyn Io>, peer: Peer) -> Result<(Box<dyn Io>, Peer, Binding), HandshakeError> {
-        Ok((io, peer, NO_BINDING))
+#[cfg(not(feature = "tls"))]
+async fn secure(
+    _: &Credentials,
+    io: Box<dyn Io>,
+    peer: Peer,
+    proved: Proved,
+) -> Result<(Box<dyn Io>, Peer, Binding, Proved), HandshakeError> {
+    Ok((io, peer, NO_BINDING, proved))
+}
+
+impl HandshakeError {
+    /// Returns whether the peer completed its part, and the server rejects what it presented.
+    ///
+    /// A peer that only closes its connection, such as a health check, is not rejected.
+    pub(crate) fn is_rejection(&self) -> bool {
+        let Self::Rejected(error) = self else { return false };
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_none_or(|cause| cause.kind() == io::ErrorKind::InvalidData)
     }
 }
 
@@ -109,8 +114,8 @@ struct TokenExchange<'a> {
 }
 
 impl TokenExchange<'_> {
-    /// Sends a challenge, and returns the name of the token that the peer proves.
-    async fn verify(&mut self, tokens: &AcceptedTokens, binding: &Binding) -> Result<String, HandshakeError> {
+    /// Sends a challenge, and returns the token that the peer proves.
+    async fn verify(&mut self, tokens: &AcceptedTokens, binding: &Binding) -> Result<ProvedToken, HandshakeError> {
         tokens.refresh().await;
         let challenge = Challenge::random();
         self.send(&challenge.to_frame()).await?;
@@ -118,8 +123,8 @@ impl TokenExchange<'_> {
             let frame = self.receive().await?;
             match frame.header.frame_type {
                 FrameType::Proof => {
-                    let name = Proof::read(&frame.body).and_then(|proof| proof.verify(tokens, challenge, binding));
-                    return name.ok_or_else(|| rejected("the token is not accepted here"));
+                    let token = Proof::read(&frame.body).and_then(|proof| proof.verify(tokens, challenge, binding));
+                    return token.ok_or_else(|| rejected("the token is not accepted here"));
                 }
                 FrameType::Request if frame.header.id == 0 => return Err(HandshakeError::Violation(Violation::ZeroId)),
                 FrameType::Request => {

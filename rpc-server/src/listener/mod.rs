@@ -9,4 +9,3 @@ mod acceptor;
 mod handshake;
 
 pub(crate) use acceptor::Acceptor;
-pub(crate) use handshake::Handshake;

@@ -268,7 +268,11 @@ async fn server_validates_config_before_it_listens() {
         ("max_connections_per_ip", ServerConfig::default().with_max_connections_per_ip(0)),
         ("max_decompressed", ServerConfig::default().with_max_decompressed(0)),
         ("max_pings", ServerConfig::default().with_max_pings(0)),
+        ("max_timeout", ServerConfig::default().with_max_timeout(Duration::ZERO)),
         ("max_running", ServerConfig::default().with_max_running(0)),
+        ("max_connection_age", ServerConfig::default().with_max_connection_age(Duration::ZERO)),
+        ("max_once_calls", ServerConfig::default().with_max_once_calls(0)),
+        ("max_once_bytes", ServerConfig::default().with_max_once_bytes(0)),
         ("max_unattended", ServerConfig::default().with_max_unattended(Duration::ZERO)),
         ("handshake_time", ServerConfig::default().with_handshake_time(Duration::ZERO)),
         ("max_frame", ServerConfig::default().with_transport(narrow)),
@@ -301,6 +305,8 @@ fn client_validates_config_in_build() {
         ("outbox", transport(|transport| transport.outbox = 0)),
         ("frame_time", transport(|transport| transport.frame_time = Duration::ZERO)),
         ("write_stall", transport(|transport| transport.write_stall = Duration::ZERO)),
+        ("min_write", transport(|transport| transport.min_write = 0)),
+        ("min_write", transport(|transport| transport.min_write = (1 << 20) + 1)),
     ];
     for (field, config) in invalid {
         let error = Client::builder().config(config).build().expect_err(field);
@@ -312,6 +318,7 @@ fn client_validates_config_in_build() {
         ClientConfig::default().with_max_in_flight(1_000_000),
         transport(|transport| transport.max_frame = 64 << 10),
         transport(|transport| transport.max_frame = 128 << 20),
+        transport(|transport| transport.min_write = 1 << 20),
     ];
     for config in at_the_limits {
         assert!(Client::builder().config(config).build().is_ok());

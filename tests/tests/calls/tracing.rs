@@ -6,10 +6,11 @@ use std::{
 };
 
 use rpc_client::Client;
-use rpc_core::{CallOptions, Context, layer::Layered, rpc_service};
+use rpc_core::{CallOptions, Context, Token, Tokens, layer::Layered, rpc_service};
 use rpc_layers::{Log, Trace, TraceContext};
 use rpc_server::{Server, ServerConfig};
 use tests::{
+    certificates::Authority,
     probe::{Probe, ProbingClient},
     process::test_process,
     raw_peer::{RawFrame, RawPeer},
@@ -256,6 +257,52 @@ async fn repeated_rejections_log_one_line() {
     serving.until_counted(|counts| counts.connections_rejected == 20).await;
     seen.one("rejecting connections above the limit", "ip", "Some(127.0.0.1)");
 }
+
+#[tokio::test]
+async fn rejected_peers_log_one_warning_each() {
+    let (seen, _guard) = Seen::listen();
+    let probe = Probe::default();
+    let tokens = Tokens::new().with("ann", "the secret of ann, the caller").unwrap();
+    let builder = Server::builder().service(probe.server()).require_token(tokens).allow("test.Probe:1.0/fail", ["bob"]);
+    let serving = Serving::start(builder).await;
+    for _ in 0..3 {
+        let mut peer = RawPeer::connect(serving.address()).await;
+        peer.receive().await;
+        peer.send(RawFrame::empty(RawFrame::PROOF, 0).with_body([0; 70]).to_bytes()).await;
+        assert_eq!(peer.receive().await.kind, RawFrame::GOAWAY);
+    }
+    serving.until_counted(|counts| counts.handshakes_failed == 3).await;
+    let rejected = seen.one(HANDSHAKE_WARNING, "error", "the token is not accepted here");
+    assert!(rejected["peer"].starts_with("127.0.0.1:"), "{rejected:?}");
+    let token = Token::new("ann", "the secret of ann, the caller").unwrap();
+    let client = ProbingClient::new(Client::builder().token(token).build().unwrap());
+    for _ in 0..3 {
+        client.fail("x".to_owned()).address(serving.address()).await.expect_err("the rule denies the call");
+    }
+    let denied = seen.one(DENIED_WARNING, "identity", "ann");
+    assert_eq!(denied["route"], "test.Probe:1.0/fail");
+    assert!(denied["peer"].starts_with("127.0.0.1:"), "{denied:?}");
+}
+
+#[tokio::test]
+async fn plain_text_on_a_tls_port_logs_a_warning() {
+    let (seen, _guard) = Seen::listen();
+    let (probe, authority) = (Probe::default(), Authority::new());
+    let tls = authority.issue("server", &["127.0.0.1"]).server();
+    let serving = Serving::start(Server::builder().service(probe.server()).tls(tls)).await;
+    // A health check that only connects is no reason for a warning.
+    drop(tokio::net::TcpStream::connect(serving.address()).await.unwrap());
+    serving.until_counted(|counts| counts.handshakes_failed == 1).await;
+    let mut peer = RawPeer::connect(serving.address()).await;
+    peer.send(RawFrame::empty(RawFrame::PING, 1).to_bytes()).await;
+    serving.until_counted(|counts| counts.handshakes_failed == 2).await;
+    seen.one(HANDSHAKE_WARNING, "error", "the TLS handshake failed: the peer does not use TLS");
+    let all = seen.0.lock().expect("the lock is not poisoned");
+    assert_eq!(all.iter().filter(|(message, _)| message == HANDSHAKE_WARNING).count(), 1);
+}
+
+const HANDSHAKE_WARNING: &str = "handshake failed; further warnings about this peer follow after 10 s";
+const DENIED_WARNING: &str = "call denied by ServerBuilder::allow; further warnings about this peer follow after 10 s";
 
 /// The environment variable that marks the process without a subscriber.
 const UNTRACED: &str = "MSNB_TEST_UNTRACED";

@@ -106,6 +106,8 @@ async fn timeout_of_call_overrides_method_and_client() {
     let error = client.hold_briefly(1).address(serving.address()).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     // The client caps a timeout at the maximum of the wire format.
+    let unlimited = ServerConfig::default().with_max_timeout(Duration::MAX);
+    let serving = Serving::probe(&Probe::default(), unlimited).await;
     let longest = client.context().address(serving.address()).timeout(Duration::MAX).await.unwrap();
     assert!(longest.remaining.unwrap() > Duration::from_secs(40 * 24 * 60 * 60), "{longest:?}");
 }

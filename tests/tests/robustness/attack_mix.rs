@@ -40,6 +40,8 @@ enum Attack {
     InFlight,
     /// Requests large results and reads nothing.
     NeverReads,
+    /// Requests many large results on 12 connections, with a timeout of 49 days, and reads them slowly.
+    SlowReads,
     /// Sends frames byte by byte.
     SlowFrames,
     /// Sends the header of a long frame and none of its body.
@@ -48,6 +50,8 @@ enum Attack {
     Overlong,
     /// Sends decompression bombs.
     Bombs,
+    /// Sends 200 decompression bombs at once on two connections, once a second.
+    ManyBombs,
     /// Sends small payloads that announce large values.
     Payloads,
     /// Sends the seeds of the fuzzers.
@@ -74,14 +78,16 @@ enum Attack {
     WrongTokens,
 }
 
-const ACCEPTED: [Attack; 13] = [
+const ACCEPTED: [Attack; 15] = [
     Attack::Connections,
     Attack::InFlight,
     Attack::NeverReads,
+    Attack::SlowReads,
     Attack::SlowFrames,
     Attack::HeadersOnly,
     Attack::Overlong,
     Attack::Bombs,
+    Attack::ManyBombs,
     Attack::Payloads,
     Attack::BadFrames,
     Attack::Garbage,
@@ -149,6 +155,16 @@ async fn attack_once(
             let call = |id| RawFrame::request(id, &route("zeros"), r#"{"count":500000}"#).to_bytes();
             send_and_hold(held, from, at, &(1..=60).flat_map(call).collect::<Vec<u8>>()).await?;
         }
+        Attack::SlowReads => {
+            if held.len() < 12 {
+                let head = with_timeout("later_zeros", u32::MAX);
+                let call = |id| RawFrame::request(id, &head, r#"{"count":32000}"#).to_bytes();
+                send_and_hold(held, from, at, &(1..=1000).flat_map(call).collect::<Vec<u8>>()).await?;
+            }
+            for stream in &mut *held {
+                stream.read_exact(&mut [0; 4 << 10]).await?;
+            }
+        }
         Attack::SlowFrames => {
             if held.len() < 20 {
                 held.push(Box::new(connect(from, at).await?));
@@ -174,6 +190,15 @@ async fn attack_once(
             let frame = RawFrame::request(1, &route("echo"), bomb).with_compression(*compression);
             send_and_read(from, at, &frame.to_bytes()).await?;
         }
+        Attack::ManyBombs if round.is_multiple_of(50) => {
+            let bomb = |id: u32| {
+                let (compression, bomb) = &BOMBS[id as usize % BOMBS.len()];
+                RawFrame::request(id, &route("echo"), bomb).with_compression(*compression).to_bytes()
+            };
+            let bombs: Vec<u8> = (1..=100).flat_map(bomb).collect();
+            tokio::try_join!(send_and_read(from, at, &bombs), send_and_read(from, at, &bombs))?;
+        }
+        Attack::ManyBombs => {}
         Attack::Payloads => {
             let (codec, payload) = &PAYLOADS[round % PAYLOADS.len()];
             for method in ["numbers", "nothings", "map", "bytes", "nest"] {

@@ -33,8 +33,12 @@ impl fmt::Display for Value {
 }
 
 impl Value {
-    /// Parses a quantity of a document: `10 000`, `0.2`, `8 MiB`, `100 ms`, `5 min`, or a list of these with commas.
+    /// Parses a quantity of a document: `10 000`, `0.2`, `8 MiB`, `100 ms`, `5 min`, `no limit` for the longest time, or
+    /// a list of these with commas.
     pub(crate) fn read(text: &str) -> Option<Self> {
+        if text == "no limit" {
+            return Some(Self::Time(Duration::MAX));
+        }
         if text.contains(", ") {
             return text.split(", ").map(Self::read).collect::<Option<_>>().map(Self::List);
         }

@@ -119,11 +119,25 @@ impl WriteBuffer {
         self.copied.extend_from_slice(bytes);
     }
 
+    /// Appends `bytes`, without copying them if they are long.
+    #[cfg(feature = "transport")]
+    pub(crate) fn put_shared(&mut self, bytes: Bytes) {
+        if bytes.len() >= uncopied::MIN_SHARED && !self.copies_all {
+            self.hold_bytes(bytes);
+        } else {
+            self.copied.extend_from_slice(&bytes);
+        }
+    }
+
     fn hold(&mut self, bytes: &[u8]) -> bool {
         let Some(bytes) = uncopied::lent(bytes) else { return false };
+        self.hold_bytes(bytes);
+        true
+    }
+
+    fn hold_bytes(&mut self, bytes: Bytes) {
         self.held_length += bytes.len();
         self.held.push_back(Held { at: self.copied.len(), bytes });
-        true
     }
 
     /// Returns the unconsumed bytes as one contiguous chunk.

@@ -133,7 +133,7 @@ impl LoadedClientTls {
         check_protocol(connection.alpn_protocol()).map_err(failed)?;
         let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
         let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
-        Ok(Secured { io: Box::new(stream), binding, identity: Identity::ANONYMOUS })
+        Ok(Secured { io: Box::new(stream), binding, identity: Identity::ANONYMOUS, certificate: None })
     }
 
     fn server_name_for(

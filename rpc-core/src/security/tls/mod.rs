@@ -2,18 +2,21 @@
 //!
 //! Only TLS 1.3 is supported, with ALPN `msnb/1`, which both ends require. There is no fallback to plain text. Sessions
 //! are not resumed, so that both ends check certificates on each connection. The files are PEM. Both ends check them
-//! when a connection is opened, at most once a second, and reload them if they have changed. Existing connections stay
-//! open. If changed files are unusable, a warning is logged and the previous content stays in use.
+//! when a connection is opened, at most once a second, and reload them if they have changed. A server that requires
+//! certificates checks them every second, and drains the connections whose certificate is no longer valid under the
+//! reloaded authorities; other connections stay open. If changed files are unusable, a warning is logged and the previous content stays in use.
 //!
 //! Revocation lists are not supported: issue certificates with a short lifetime instead.
 
 mod client;
+mod peer_certificate;
 mod pem;
 mod server;
 
 use std::io;
 
 pub use client::{ClientTls, LoadedClientTls};
+pub use peer_certificate::PeerCertificate;
 pub use server::{LoadedServerTls, ServerTls};
 use tokio_rustls::rustls::{self, AlertDescription, InvalidMessage};
 
@@ -28,6 +31,8 @@ pub struct Secured {
     pub binding: Binding,
     /// The identity in the peer's certificate. Anonymous for servers.
     pub identity: Identity,
+    /// The client's certificate, for [`LoadedServerTls::accepts`]. `None` for servers.
+    pub certificate: Option<PeerCertificate>,
 }
 
 impl std::fmt::Debug for Secured {

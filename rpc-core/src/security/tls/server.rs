@@ -10,16 +10,16 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         ServerConfig,
-        pki_types::CertificateDer,
-        server::{NoServerSessionStorage, WebPkiClientVerifier},
+        pki_types::UnixTime,
+        server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
         version::TLS13,
     },
 };
-use webpki::EndEntityCert;
 
 use super::{
     super::reloadable::Reloadable,
     ALPN, EXPORTER, Secured, check_protocol, describe,
+    peer_certificate::PeerCertificate,
     pem::{self, KeyPair},
 };
 use crate::{Code, Error, Identity, transport::Io};
@@ -40,7 +40,17 @@ pub struct ServerTls {
 
 /// [`ServerTls`] with loaded files.
 #[derive(Debug, Clone)]
-pub struct LoadedServerTls(Arc<Reloadable<ServerConfig>>);
+pub struct LoadedServerTls {
+    files: Arc<Reloadable<Loaded>>,
+    requires_certificate: bool,
+}
+
+/// The content of the files.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Verifies the certificates of clients, if they must present one.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
 
 impl ServerTls {
     /// Presents the certificate in a PEM file, with the private key in another PEM file.
@@ -86,29 +96,34 @@ impl ServerTls {
     pub fn load(self) -> Result<LoadedServerTls, Error> {
         let mut files = vec![self.own.certificate.clone(), self.own.key.clone()];
         files.extend(self.client_ca.clone());
+        let requires_certificate = self.requires_certificate();
         let build = move |contents: &[Vec<u8>]| self.configure(contents);
-        Ok(LoadedServerTls(Reloadable::load(files, Box::new(build))?))
+        Ok(LoadedServerTls { files: Reloadable::load(files, Box::new(build))?, requires_certificate })
     }
 
-    fn configure(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, Error> {
+    fn configure(&self, contents: &[Vec<u8>]) -> Result<Loaded, Error> {
         let [certificate, key, client_ca @ ..] = contents else { unreachable!("`load` lists at least two files") };
         let (chain, key) = self.own.parse(certificate, key)?;
         let config = ServerConfig::builder_with_provider(pem::provider())
             .with_protocol_versions(&[&TLS13])
             .expect("the crypto provider supports TLS 1.3");
-        let config = match (&self.client_ca, client_ca) {
+        let clients = match (&self.client_ca, client_ca) {
             (Some(path), [content]) => {
                 let roots = pem::authorities(path, content)?;
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, pem::provider()).build();
-                config.with_client_cert_verifier(verifier.map_err(|error| pem::unusable(path, error))?)
+                Some(verifier.map_err(|error| pem::unusable(path, error))?)
             }
-            _ => config.with_no_client_auth(),
+            _ => None,
+        };
+        let config = match &clients {
+            Some(verifier) => config.with_client_cert_verifier(Arc::clone(verifier)),
+            None => config.with_no_client_auth(),
         };
         let mut config = config.with_single_cert(chain, key).map_err(|error| self.own.unusable(error))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(config)
+        Ok(Loaded { config: Arc::new(config), clients })
     }
 }
 
@@ -124,8 +139,8 @@ impl LoadedServerTls {
     ///
     /// Dropping the future closes the connection.
     pub async fn accept(&self, io: Box<dyn Io>) -> Result<Secured, Error> {
-        self.0.refresh().await;
-        let acceptor = TlsAcceptor::from(self.0.current());
+        self.refresh().await;
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.files.current().config));
         let failed = |error: io::Error| {
             let message = format!("the TLS handshake failed: {}", describe(&error));
             Error::not_executed(Code::Unauthenticated, message).with_source(error)
@@ -141,18 +156,45 @@ impl LoadedServerTls {
         check_protocol(connection.alpn_protocol()).map_err(failed)?;
         let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
         let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
-        let identity = match connection.peer_certificates() {
-            Some([certificate, ..]) => Identity::ANONYMOUS.with_certificate(names(certificate)),
-            _ => Identity::ANONYMOUS,
+        let certificate = connection.peer_certificates().map(PeerCertificate::new);
+        let identity = match &certificate {
+            Some(certificate) => Identity::ANONYMOUS.with_certificate(certificate.names()),
+            None => Identity::ANONYMOUS,
         };
-        Ok(Secured { io: Box::new(stream), binding, identity })
+        Ok(Secured { io: Box::new(stream), binding, identity, certificate })
     }
-}
 
-/// Returns the names in a verified certificate.
-fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
-    certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
+    /// Reads the files again if they were not checked within the last second.
+    ///
+    /// A server calls this for each connection, and once a second if clients must present certificates.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn refresh(&self) {
+        self.files.refresh().await;
+    }
+
+    /// Returns whether clients must present a certificate.
+    pub fn requires_certificate(&self) -> bool {
+        self.requires_certificate
+    }
+
+    /// Returns the number of times that the files were reloaded.
+    pub fn version(&self) -> u64 {
+        self.files.version()
+    }
+
+    /// Returns whether the certificate of a client is valid now, under the authorities that were loaded last.
+    pub fn accepts(&self, certificate: &PeerCertificate) -> bool {
+        match (&self.files.current().clients, certificate.chain()) {
+            (Some(verifier), [certificate, intermediates @ ..]) => {
+                verifier.verify_client_cert(certificate, intermediates, UnixTime::now()).is_ok()
+            }
+            (None, _) => true,
+            (Some(_), []) => false,
+        }
+    }
 }
 
 /// Closes a connection so that the peer can read the alert.

@@ -6,16 +6,19 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Code, Status, StoredAnswer};
+use rpc_core::{Code, Status, StoredAnswer, contained};
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{OnceStore, Waiter};
-use crate::call::rejection::Rejection;
+use crate::{call::rejection::Rejection, config::ServerConfig};
 
 /// The once calls of one server, by key: those that run, and the stored answers of those that ended.
 pub(crate) struct OnceCalls {
     state: Mutex<State>,
     keep_for: Duration,
+    max_calls: usize,
+    max_bytes: usize,
     /// The answers that the servers of a cluster share.
     pub(crate) store: Option<Arc<dyn OnceStore>>,
 }
@@ -26,6 +29,11 @@ struct State {
     /// The keys of the answered calls and the time of their answers, oldest first.
     answered: VecDeque<([u8; 16], Instant)>,
     answer_bytes: usize,
+    /// The number of answers that were discarded before their retention had passed.
+    discarded: u64,
+    /// The age of such an answer for which no warning was considered yet.
+    discarded_age: Option<Duration>,
+    warned_at: Option<Instant>,
 }
 
 struct OnceCall {
@@ -45,13 +53,22 @@ pub(crate) enum OnceAdmission {
     ///
     /// The caller then calls [`answer`](OnceCalls::answer) or [`release`](OnceCalls::release).
     Execute,
-    /// The request received the stored answer, or waits for the answer of the running call.
+    /// The request waits for the answer of the running call.
     Joined,
+    /// The call has a stored answer, with which the caller answers the request.
+    Answered(Waiter, StoredAnswer),
 }
 
 impl OnceCalls {
-    pub(crate) fn new(keep_for: Duration, store: Option<Arc<dyn OnceStore>>) -> Self {
-        Self { state: Mutex::default(), keep_for, store }
+    pub(crate) fn new(config: &ServerConfig, store: Option<Arc<dyn OnceStore>>) -> Self {
+        let ServerConfig { once_kept, max_once_calls, max_once_bytes, .. } = *config;
+        let state = Mutex::default();
+        Self { state, keep_for: once_kept, max_calls: max_once_calls, max_bytes: max_once_bytes, store }
+    }
+
+    /// Returns the number of answers that were discarded before their retention had passed.
+    pub(crate) fn discarded(&self) -> u64 {
+        self.lock().discarded
     }
 
     /// Admits a request.
@@ -84,11 +101,7 @@ impl OnceCalls {
                     return Err((waiter, Rejection::of_repeat(Status::new(Code::ResourceExhausted, message))));
                 }
                 Progress::Running(waiters) => waiters.push(waiter),
-                Progress::Answered(answer) => {
-                    let answer = answer.clone();
-                    drop(state);
-                    waiter.answer(&answer);
-                }
+                Progress::Answered(answer) => return Ok(OnceAdmission::Answered(waiter, answer.clone())),
             }
             return Ok(OnceAdmission::Joined);
         }
@@ -97,31 +110,33 @@ impl OnceCalls {
             let message = "this server has no record of whether an earlier attempt of the once call executed";
             return Err((waiter, Rejection::of_repeat(Status::new(Code::Aborted, message))));
         }
-        if state.calls.len() >= MAX_CALLS && !state.forget_oldest() {
-            let message = format!("running once calls of this server reached the limit of {MAX_CALLS} (fixed)");
+        if state.calls.len() >= self.max_calls && !state.discard_oldest(now) {
+            let message = format!(
+                "running once calls of this server reached the limit of {} (ServerConfig::max_once_calls)",
+                self.max_calls
+            );
             let status = Status::new(Code::ResourceExhausted, message);
             return Err((waiter, Rejection::until(status, RETRY_AFTER)));
         }
         let progress = Progress::Running(vec![waiter]);
         state.calls.insert(key, OnceCall { route: route.to_owned(), progress });
+        self.unlock(state, now);
         Ok(OnceAdmission::Execute)
     }
 
-    /// Stores an answer, and answers all waiters with it.
-    pub(crate) fn answer(&self, key: [u8; 16], answer: StoredAnswer, now: Instant) {
+    /// Stores an answer. Returns the waiters, which the caller answers with it.
+    pub(crate) fn store_answer(&self, key: [u8; 16], answer: StoredAnswer, now: Instant) -> Vec<Waiter> {
         let mut state = self.lock();
-        let Some(call) = state.calls.get_mut(&key) else { return };
-        let Progress::Running(waiters) = std::mem::replace(&mut call.progress, Progress::Answered(answer.clone()))
-        else {
-            return;
+        let Some(call) = state.calls.get_mut(&key) else { return Vec::new() };
+        let length = answer.as_bytes().len();
+        let Progress::Running(waiters) = std::mem::replace(&mut call.progress, Progress::Answered(answer)) else {
+            return Vec::new();
         };
-        state.answer_bytes += answer.as_bytes().len();
+        state.answer_bytes += length;
         state.answered.push_back((key, now));
-        while state.answer_bytes > MAX_BYTES && state.forget_oldest() {}
-        drop(state);
-        for waiter in waiters {
-            waiter.answer(&answer);
-        }
+        while state.answer_bytes > self.max_bytes && state.discard_oldest(now) {}
+        self.unlock(state, now);
+        waiters
     }
 
     /// Removes an admitted call that was not executed, and rejects its waiters.
@@ -137,6 +152,27 @@ impl OnceCalls {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Unlocks the state, and warns if answers were discarded before their retention had passed.
+    fn unlock(&self, mut state: MutexGuard<'_, State>, now: Instant) {
+        let Some(age) = state.discarded_age.take() else { return };
+        if state.warned_at.is_some_and(|at| now.duration_since(at) < WARNING_INTERVAL) {
+            return;
+        }
+        state.warned_at = Some(now);
+        let total = state.discarded;
+        drop(state);
+        let Self { keep_for, max_calls, max_bytes, .. } = self;
+        contained(|| {
+            warn!(
+                ?age,
+                total,
+                "an answer of a once call is discarded before ServerConfig::once_kept ({keep_for:?}) has passed, and a retry of \
+                 its call fails; limits are ServerConfig::max_once_calls ({max_calls}) and ServerConfig::max_once_bytes \
+                 ({max_bytes})"
+            );
+        });
+    }
 }
 
 impl State {
@@ -146,23 +182,29 @@ impl State {
         }
     }
 
-    /// Discards the oldest answer. Returns `false` when no call is answered.
-    fn forget_oldest(&mut self) -> bool {
-        let Some((key, _)) = self.answered.pop_front() else { return false };
+    /// Discards the oldest answer before its retention has passed. Returns `false` when no call is answered.
+    fn discard_oldest(&mut self, now: Instant) -> bool {
+        let Some(answered_at) = self.forget_oldest() else { return false };
+        self.discarded += 1;
+        self.discarded_age = Some(now.duration_since(answered_at));
+        true
+    }
+
+    /// Discards the oldest answer. Returns when the call was answered; `None` when no call is.
+    fn forget_oldest(&mut self) -> Option<Instant> {
+        let (key, answered_at) = self.answered.pop_front()?;
         if let Some(OnceCall { progress: Progress::Answered(answer), .. }) = self.calls.remove(&key) {
             self.answer_bytes -= answer.as_bytes().len();
         }
-        true
+        Some(answered_at)
     }
 }
 
-/// The maximum number of calls in the table.
-const MAX_CALLS: usize = 100_000;
-/// The maximum size of all stored answers together, in bytes.
-const MAX_BYTES: usize = 64 << 20;
+/// The minimum time between two warnings about discarded answers.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// The maximum number of requests that wait for the answer of one call.
 const MAX_WAITERS: usize = 16;
-/// The retry-after of a request that `MAX_CALLS` rejects.
+/// The retry-after of a request that `ServerConfig::max_once_calls` rejects.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -195,7 +237,7 @@ mod tests {
     }
 
     fn calls() -> OnceCalls {
-        OnceCalls::new(Duration::from_secs(600), None)
+        OnceCalls::new(&ServerConfig::default(), None)
     }
 
     /// The code of a rejection without a retry-after.
@@ -213,8 +255,11 @@ mod tests {
         let admit = |index: usize, repeat| calls.admit(KEY, "r", repeat, waiter(&sinks[index].0), now);
         assert!(matches!(admit(0, false), Ok(OnceAdmission::Execute)));
         assert!(matches!(admit(1, true), Ok(OnceAdmission::Joined)), "the call runs");
-        calls.answer(KEY, answer(), now);
-        assert!(matches!(admit(2, true), Ok(OnceAdmission::Joined)), "the call is answered");
+        let waiters = calls.store_answer(KEY, answer(), now);
+        assert_eq!(waiters.len(), 2);
+        assert!(waiters.iter().all(|waiter| waiter.try_answer(&answer())));
+        let Ok(OnceAdmission::Answered(waiter, stored)) = admit(2, true) else { panic!("the call is answered") };
+        assert!(waiter.try_answer(&stored));
         for (sink, outbox) in &sinks {
             let mut expected = BytesMut::from(&answer().as_bytes()[..]);
             expected[12..16].copy_from_slice(&sink.id().to_be_bytes());
@@ -235,9 +280,10 @@ mod tests {
         let (calls, now) = (calls(), Instant::now());
         let admit = |repeat, after| calls.admit(KEY, "r", repeat, waiter(&sink(1).0), now + Duration::from_secs(after));
         assert!(matches!(admit(false, 0), Ok(OnceAdmission::Execute)));
-        calls.answer(KEY, answer(), now);
-        assert!(matches!(admit(true, 599), Ok(OnceAdmission::Joined)));
+        calls.store_answer(KEY, answer(), now);
+        assert!(matches!(admit(true, 599), Ok(OnceAdmission::Answered(..))));
         assert_eq!(code(admit(true, 600)), Code::Aborted);
+        assert_eq!(calls.discarded(), 0, "the retention has passed");
     }
 
     #[test]
@@ -262,38 +308,42 @@ mod tests {
     #[test]
     fn server_remembers_100_000_calls_at_most() {
         let (calls, now, sink) = (calls(), Instant::now(), sink(1).0);
+        let max_calls = ServerConfig::default().max_once_calls;
         let key = |number: usize| (number as u128).to_be_bytes();
         let admit = |number| calls.admit(key(number), "r", false, waiter(&sink), now);
-        for number in 0..MAX_CALLS {
+        for number in 0..max_calls {
             assert!(matches!(admit(number), Ok(OnceAdmission::Execute)));
         }
         // All of them run, so none may be discarded.
-        let Err((_, rejection)) = admit(MAX_CALLS) else { panic!("expected a rejection") };
+        let Err((_, rejection)) = admit(max_calls) else { panic!("expected a rejection") };
         assert_eq!(
             (rejection.status.code(), rejection.status.retry_after()),
             (Code::ResourceExhausted, Some(RETRY_AFTER))
         );
-        calls.answer(key(7), answer(), now);
-        assert!(matches!(admit(MAX_CALLS), Ok(OnceAdmission::Execute)));
-        assert_eq!(calls.lock().calls.len(), MAX_CALLS);
+        calls.store_answer(key(7), answer(), now);
+        assert!(matches!(admit(max_calls), Ok(OnceAdmission::Execute)));
+        assert_eq!(calls.lock().calls.len(), max_calls);
         assert!(!calls.lock().calls.contains_key(&key(7)), "the oldest answer is discarded");
+        assert_eq!(calls.discarded(), 1);
     }
 
     #[test]
     fn server_remembers_64_mib_of_answers_at_most() {
         let (calls, now, sink) = (calls(), Instant::now(), sink(1).0);
         let key = |number: usize| (number as u128).to_be_bytes();
-        let mut large = BytesMut::zeroed(MAX_BYTES / 4);
+        let mut large = BytesMut::zeroed(ServerConfig::default().max_once_bytes / 4);
         let header = Header { full_length: large.len() as u32, ..Header::empty(FrameType::Response, 0) };
         large[..HEADER_LEN].copy_from_slice(&header.to_bytes());
         let large = StoredAnswer::from_bytes(large.freeze()).unwrap();
         let keep = |number, answer: &StoredAnswer| {
             assert!(matches!(calls.admit(key(number), "r", false, waiter(&sink), now), Ok(OnceAdmission::Execute)));
-            calls.answer(key(number), answer.clone(), now);
+            calls.store_answer(key(number), answer.clone(), now);
             calls.lock().calls.len()
         };
         assert_eq!((0..4).map(|number| keep(number, &large)).last(), Some(4));
+        assert_eq!(calls.discarded(), 0);
         assert_eq!(keep(4, &answer()), 4, "the oldest answer is discarded");
+        assert_eq!(calls.discarded(), 1);
         assert!(!calls.lock().calls.contains_key(&key(0)));
     }
 }

@@ -26,8 +26,21 @@ impl Waiter {
     }
 
     /// Answers with the stored answer, unless the request is answered already.
-    pub(crate) fn answer(&self, answer: &StoredAnswer) {
-        self.sink.replay(&self.context, answer);
+    ///
+    /// Returns `false` without an effect if the connection has no capacity.
+    pub(crate) fn try_answer(&self, answer: &StoredAnswer) -> bool {
+        self.sink.try_replay(&self.context, answer)
+    }
+
+    /// Answers with the stored answer once the connection has capacity, unless the request is answered already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the request without an answer, for example at the end of the server.
+    pub(crate) async fn answer(self, answer: &StoredAnswer) {
+        while !self.try_answer(answer) {
+            self.sink.capacity().await;
+        }
     }
 
     /// Answers with a rejection, unless the request is answered already.
