@@ -110,6 +110,10 @@ mod contained;
 #[cfg_attr(not(feature = "transport"), allow(dead_code, reason = "the transport uses the rest"))]
 mod contract;
 mod deadline;
+// Shared by rpc-client and rpc-registry, and not part of the API.
+#[cfg(feature = "transport")]
+#[doc(hidden)]
+pub mod files;
 #[cfg(all(test, shuttle, feature = "transport"))]
 mod interleavings;
 #[cfg(feature = "transport")]

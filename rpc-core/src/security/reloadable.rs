@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, Read as _},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{Code, Error};
+use crate::{Code, Error, files};
 
 /// A value that is built from files, and rebuilt when their content changes.
 ///
@@ -42,9 +41,10 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, naming the file that cannot be read; or the error of `build`.
+    /// `InvalidArgument`, naming the file that cannot be read or is not a regular file; or the error of `build`.
     pub fn load(files: Vec<PathBuf>, build: Build<T>) -> Result<Arc<Self>, Error> {
         let contents = read_all(&files)?;
+        warn_if_writable(&files);
         let state = State {
             current: Arc::new(build(&contents)?),
             version: 0,
@@ -126,6 +126,7 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
                     state.current = Arc::new(value);
                     state.version += 1;
                 }
+                warn_if_writable(&self.files);
                 info!(files = ?self.files, "files were reloaded");
             }
             // A key may be written shortly after its certificate: the next change is checked again.
@@ -149,7 +150,7 @@ impl<T> fmt::Debug for Reloadable<T> {
 fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
     let read = |path: &PathBuf| -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
+        files::open_regular(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
         if content.len() as u64 > MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("file is longer than {MAX_FILE} bytes")));
         }
@@ -162,6 +163,13 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
         })
     };
     files.iter().map(named).collect()
+}
+
+/// Logs the files that every user of the machine can replace the content of.
+fn warn_if_writable(files: &[PathBuf]) {
+    for file in files.iter().filter(|file| files::is_world_writable(file)) {
+        warn!(file = %file.display(), "every user of this machine can write to this file: remove that permission");
+    }
 }
 
 /// Returns the hash that is kept instead of the contents, which may be secret.
@@ -207,6 +215,28 @@ mod tests {
         tokio::time::advance(CHECK_INTERVAL).await;
         number.refresh().await;
         assert_eq!(*number.current(), 3);
+    }
+
+    /// A FIFO in place of a key or token file must not delay the handshakes that check it.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn fifo_in_place_of_file_keeps_previous_value() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "secret").unwrap();
+        let token = Reloadable::load(vec![path.clone()], Box::new(|contents| Ok(contents[0].clone()))).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        token.lock().check_at = Instant::now();
+        tokio::time::timeout(Duration::from_secs(30), token.refresh()).await.expect("the check does not block");
+        assert!(token.lock().unreadable);
+        assert_eq!(*token.current(), b"secret");
+        let build: Build<()> = Box::new(|_| Ok(()));
+        let (sender, loaded) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || sender.send(Reloadable::load(vec![path], build).map(drop)));
+        let error = loaded.recv_timeout(Duration::from_secs(30)).expect("loading does not block").unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
     }
 
     #[test]
