@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rpc_core::{Instance, ServiceId};
+use rpc_core::{Instance, ServiceId, files};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -153,7 +153,7 @@ impl SnapshotFile {
 
 fn write(file: &Path, list: &SavedList) -> io::Result<()> {
     let directory = file.parent().ok_or(io::ErrorKind::NotFound)?;
-    std::fs::create_dir_all(directory)?;
+    files::create_private_directory(directory)?;
     let list = serde_json::to_string(list)?;
     let checked = serde_json::to_vec(&Checked { format: FORMAT, check: checksum(&list), list })?;
     // Other processes read and write the same file; the rename lets each see a complete one.
@@ -166,7 +166,8 @@ fn write(file: &Path, list: &SavedList) -> io::Result<()> {
 fn read(file: &Path, registry: &str, service: &str) -> io::Result<SavedList> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(file)?, MAX_FILE), &mut bytes)?;
+    // The list decides where calls go, so it must not be another user's.
+    io::Read::read_to_end(&mut io::Read::take(files::open_own(file)?, MAX_FILE), &mut bytes)?;
     let checked: Checked = serde_json::from_slice(&bytes)?;
     if checked.format != FORMAT || checked.check != checksum(&checked.list) {
         return Err(invalid("the file is damaged or has another format version"));
@@ -229,6 +230,29 @@ mod tests {
         kept.next_write = Instant::now();
         kept.save(vec![(instance.clone(), true)]).await;
         assert_eq!(*kept.load().await, [instance]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn list_is_private_and_foreign_files_are_ignored() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("cache");
+        let instance = Instance::new(([127, 0, 0, 1], 7788).into());
+        let mut kept = snapshot(&cache, "nacos://a");
+        kept.save(vec![(instance.clone(), true)]).await;
+        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(*kept.load().await, [instance]);
+
+        let file = kept.file.clone().unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(kept.load().await.is_empty());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        fs::rename(&file, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        assert!(kept.load().await.is_empty());
     }
 
     #[tokio::test]
