@@ -1,8 +1,13 @@
 //! [`HostPort`]: a network address in text form.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use rpc_core::{Code, Error, Instance};
+use tokio::time::timeout;
 
 /// An unresolved host and a port. IPv6 addresses keep their brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +48,20 @@ impl HostPort {
         Ok(Self { host: host.to_owned(), port })
     }
 
+    /// Returns whether the host is a name, whose addresses can change.
+    pub(crate) fn is_name(&self) -> bool {
+        !self.host.starts_with('[') && self.host.parse::<IpAddr>().is_err()
+    }
+
     /// Resolves the host to its IPv4 addresses or, if it has none, to its IPv6 addresses.
     ///
     /// One family only: otherwise a host with addresses of both, such as `localhost`, would count twice.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` after [`RESOLVE_TIMEOUT`], and the errors of the system's resolver, which runs on a thread of its own.
     pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let all: Vec<_> = tokio::net::lookup_host(self.to_string()).await?.collect();
+        let all: Vec<_> = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(self.to_string())).await??.collect();
         let (mut v4, v6): (Vec<_>, Vec<_>) = all.into_iter().partition(SocketAddr::is_ipv4);
         if v4.is_empty() {
             v4 = v6;
@@ -58,6 +72,11 @@ impl HostPort {
         Ok(v4)
     }
 }
+
+/// The time of one lookup of a host name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time between two lookups of a host name of a provider.
+pub(crate) const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,6 +112,13 @@ mod tests {
             assert_eq!(read(bad), None, "{bad}");
         }
         assert!(HostPort::parse("a", None).is_err());
+    }
+
+    #[test]
+    fn names_are_distinguished_from_addresses() {
+        let is_name = |text| HostPort::parse(text, None).unwrap().is_name();
+        assert!(is_name("localhost:1") && is_name("10.0.0.1.example:1"));
+        assert!(!is_name("10.0.0.1:1") && !is_name("[::1]:1"));
     }
 
     #[test]

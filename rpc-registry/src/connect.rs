@@ -15,6 +15,10 @@ impl<T: Registry + Discovery + ?Sized> Backend for T {}
 
 /// Opens the registry that `url` names; the crate's documentation lists the URL forms.
 ///
+/// The backend's background tasks run on the current runtime: keep it for as long as the backend. When it ends, watches
+/// end, which their receivers detect, and providers that are registered in Nacos are removed, which is logged. Watches
+/// and registrations that are started afterwards use the runtime of their caller.
+///
 /// An unreachable host is not an error, because a backend retries in the background; the exception is `fixed:`, whose
 /// host names must resolve. Dropping the last handle to a `local:` or `nacos:` backend removes its registrations in the
 /// background and ends its watches; their receivers keep the last list.

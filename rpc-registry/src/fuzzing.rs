@@ -2,13 +2,19 @@
 
 use rpc_core::{Instance, ServiceId};
 
-use crate::{address::HostPort, local};
+use crate::address::HostPort;
+#[cfg(unix)]
+use crate::local;
 
 /// Parses an announcement file of a `local:` registry.
 ///
-/// Returns `None` if it is invalid or describes another service than `service`.
+/// Returns `None` if it is invalid or describes another service than `service`, and always on
+/// systems other than Unix.
 pub fn parse_announcement(text: &[u8], service: &ServiceId) -> Option<Instance> {
-    local::parse_announcement(text, service).ok()
+    #[cfg(unix)]
+    return local::parse_announcement(text, service).ok();
+    #[cfg(not(unix))]
+    return Some((text, service)).and(None);
 }
 
 /// Parses an instance list in the JSON of Nacos.

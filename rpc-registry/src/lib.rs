@@ -17,6 +17,7 @@
 //! | discovery through files on one machine, detection of dead providers | `local` |
 //! | the Nacos client, workarounds for faults of nacos-sdk and of servers | `nacos` |
 //! | sharing of one watch among receivers | `watches` |
+//! | owner and runtime of background tasks, restarts after panics | `tasks`, `supervision` |
 //!
 //! # Examples
 //!
@@ -43,17 +44,25 @@ mod connect;
 mod fixed;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(unix)]
 mod local;
 mod memory;
 #[cfg(feature = "nacos")]
 mod nacos;
+#[cfg(not(unix))]
+mod no_local;
+mod supervision;
+mod tasks;
 mod throttle;
 mod user_directory;
 mod watches;
 
 pub use connect::{Backend, connect};
 pub use fixed::Fixed;
+#[cfg(unix)]
 pub use local::Local;
 pub use memory::Memory;
 #[cfg(feature = "nacos")]
 pub use nacos::Nacos;
+#[cfg(not(unix))]
+pub use no_local::Local;

@@ -18,8 +18,8 @@ pub(crate) struct Watches(Mutex<HashMap<ServiceId, Arc<Publisher>>>);
 impl Watches {
     /// Returns a receiver of the lists of `service`.
     ///
-    /// Also returns the publisher if the caller must start the driver.
-    pub(crate) fn watch(&self, service: &ServiceId) -> (Addresses, Option<Arc<Publisher>>) {
+    /// Also returns the watch if the caller must start its driver.
+    pub(crate) fn watch(self: &Arc<Self>, service: &ServiceId) -> (Addresses, Option<Watch>) {
         let mut services = self.lock();
         if let Some(publisher) = services.get(service) {
             return (publisher.subscribe(), None);
@@ -27,25 +27,75 @@ impl Watches {
         let (publisher, receiver) = watch::channel(None);
         let publisher = Arc::new(publisher);
         services.insert(service.clone(), Arc::clone(&publisher));
-        (receiver, Some(publisher))
-    }
-
-    /// Ends the watch of `service` if it has no receivers. Returns whether it ended.
-    ///
-    /// The driver must end then.
-    ///
-    /// Receivers are added under the same lock, so none can be added between the check and the removal.
-    pub(crate) fn end_if_unwatched(&self, service: &ServiceId) -> bool {
-        let mut services = self.lock();
-        let unwatched = services.get(service).is_none_or(|publisher| publisher.receiver_count() == 0);
-        if unwatched {
-            services.remove(service);
-        }
-        unwatched
+        (receiver, Some(Watch { service: service.clone(), publisher, watches: Arc::clone(self) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ServiceId, Arc<Publisher>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The watch of one service. Its driver owns it.
+///
+/// Dropping it ends the watch: receivers find the sender dropped, and the next receiver starts a new driver. A driver is
+/// also dropped when its runtime ends.
+pub(crate) struct Watch {
+    service: ServiceId,
+    publisher: Arc<Publisher>,
+    watches: Arc<Watches>,
+}
+
+impl Watch {
+    pub(crate) fn service(&self) -> &ServiceId {
+        &self.service
+    }
+
+    /// Publishes `list` if it differs from the last list, and returns whether it does.
+    pub(crate) fn publish(&self, list: Vec<Instance>) -> bool {
+        publish(&self.publisher, list)
+    }
+
+    /// Returns whether a list was published.
+    #[cfg(feature = "nacos")]
+    pub(crate) fn has_list(&self) -> bool {
+        self.publisher.borrow().is_some()
+    }
+
+    /// Returns whether there are no receivers.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.publisher.is_closed()
+    }
+
+    /// Waits until there are no receivers.
+    #[cfg(feature = "nacos")]
+    pub(crate) async fn closed(&self) {
+        self.publisher.closed().await;
+    }
+
+    /// Ends the watch if it has no receivers. Returns whether it ended; the driver must end then.
+    ///
+    /// Receivers are added under the same lock, so none can be added between the check and the removal.
+    pub(crate) fn end_if_unwatched(&self) -> bool {
+        let mut services = self.watches.lock();
+        let unwatched = self.publisher.receiver_count() == 0;
+        if unwatched {
+            self.remove(&mut services);
+        }
+        unwatched
+    }
+
+    fn remove(&self, services: &mut HashMap<ServiceId, Arc<Publisher>>) {
+        // After the end of this watch, the service may have another one.
+        if services.get(&self.service).is_some_and(|publisher| Arc::ptr_eq(publisher, &self.publisher)) {
+            services.remove(&self.service);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let watches = Arc::clone(&self.watches);
+        self.remove(&mut watches.lock());
     }
 }
 
@@ -68,20 +118,31 @@ mod tests {
 
     #[test]
     fn receivers_share_one_driver_until_the_last_drops() {
-        let watches = Watches::default();
-        let (first, publisher) = watches.watch(&SERVICE);
-        let publisher = publisher.unwrap();
+        let watches = Arc::new(Watches::default());
+        let (first, watch) = watches.watch(&SERVICE);
+        let watch = watch.unwrap();
         let (second, driver) = watches.watch(&SERVICE);
         assert!(driver.is_none());
 
-        assert!(publish(&publisher, vec![]));
-        assert!(!publish(&publisher, vec![]));
+        assert!(watch.publish(vec![]));
+        assert!(!watch.publish(vec![]));
         assert_eq!(second.borrow().as_ref().map(|list| list.len()), Some(0));
 
         drop(first);
-        assert!(!watches.end_if_unwatched(&SERVICE));
+        assert!(!watch.end_if_unwatched());
         drop(second);
-        assert!(watches.end_if_unwatched(&SERVICE));
+        assert!(watch.end_if_unwatched());
+        let (_third, next) = watches.watch(&SERVICE);
+        drop(watch);
+        assert!(next.is_some() && watches.watch(&SERVICE).1.is_none());
+    }
+
+    #[test]
+    fn dropped_driver_ends_its_watch() {
+        let watches = Arc::new(Watches::default());
+        let (mut receiver, watch) = watches.watch(&SERVICE);
+        drop(watch);
+        assert!(receiver.has_changed().is_err() && receiver.borrow_and_update().is_none());
         assert!(watches.watch(&SERVICE).1.is_some());
     }
 }

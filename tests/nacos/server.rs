@@ -142,6 +142,15 @@ impl NacosServer {
 
     /// Sets weight, metadata and the enabled flag of an instance, as an operator does in the console.
     pub async fn administer(&self, service: &ServiceId, instance: &ListedInstance) {
+        self.send("PUT", service, instance).await;
+    }
+
+    /// Registers an instance as another program does. Its IP address may be a host name.
+    pub async fn register(&self, service: &ServiceId, instance: &ListedInstance) {
+        self.send("POST", service, instance).await;
+    }
+
+    async fn send(&self, method: &str, service: &ServiceId, instance: &ListedInstance) {
         let service = service.to_string();
         let port = instance.port.to_string();
         let weight = instance.weight.to_string();
@@ -162,7 +171,7 @@ impl NacosServer {
             ("metadata", &metadata),
             ("ephemeral", "true"),
         ];
-        http::request("PUT", self.http, path, &parameters).await.expect("the server accepts the change");
+        http::request(method, self.http, path, &parameters).await.expect("the server accepts the request");
     }
 
     fn signal(&self, signal: Signal) {

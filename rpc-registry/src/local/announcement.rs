@@ -13,10 +13,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io::{self, Read as _, Write as _},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,13 +24,14 @@ use std::{
 use rpc_core::{Instance, ServiceId};
 use serde::{Deserialize, Serialize};
 
-use crate::user_directory;
+use super::service_directory::{self, ServiceDirectory};
 
 /// A provider's file and its lock. Dropping it removes the file.
 pub(super) struct Announcement {
-    path: PathBuf,
+    directory: ServiceDirectory,
+    name: String,
     /// Holds the lock until it is dropped.
-    _locked: File,
+    locked: File,
 }
 
 /// The content of a file.
@@ -50,10 +51,10 @@ const FORMAT: u32 = 1;
 const MAX_LEN: u64 = 64 * 1024;
 
 /// The extension of published files.
-const PUBLISHED: &str = "json";
+const PUBLISHED: &str = ".json";
 
 /// The extension of files that are being written; readers skip them.
-const UNPUBLISHED: &str = "new";
+const UNPUBLISHED: &str = ".new";
 
 /// The age after which an unpublished file is removed: its provider died between two system calls.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
@@ -75,32 +76,39 @@ impl Announcement {
                 format!("announcement is {} bytes, limit is {MAX_LEN}", text.len()),
             ));
         }
-        user_directory::create(directory)?;
-        remove_abandoned(directory);
+        let directory = ServiceDirectory::open_or_create(directory)?;
+        remove_abandoned(&directory);
 
         let name = unique_name(instance.address());
-        let unpublished = directory.join(&name).with_extension(UNPUBLISHED);
-        let mut file = File::create_new(&unpublished)?;
+        let unpublished = format!("{name}{UNPUBLISHED}");
+        let locked = directory.create_file(&unpublished)?;
         // From here on, dropping the announcement removes the file if a step fails.
-        let mut announcement = Self { path: unpublished, _locked: file.try_clone()? };
-        file.try_lock()?;
-        file.write_all(&text)?;
-        let published = directory.join(name);
-        fs::rename(&announcement.path, &published)?;
-        announcement.path = published;
+        let mut announcement = Self { directory, name: unpublished, locked };
+        announcement.locked.try_lock()?;
+        announcement.locked.write_all(&text)?;
+        let published = format!("{name}{PUBLISHED}");
+        announcement.directory.rename(&announcement.name, &published)?;
+        announcement.name = published;
         Ok(announcement)
     }
 
+    /// Returns whether readers find the file in `directory`. Blocks.
+    ///
+    /// Another program may have removed it, as a cleanup of temporary files does.
+    pub(super) fn is_published(&self, directory: &Path) -> io::Result<bool> {
+        service_directory::is_at(&self.locked, &directory.join(&self.name))
+    }
+
     /// Removes the file. Blocks.
-    pub(super) fn withdraw(self) -> io::Result<()> {
-        ignore_not_found(fs::remove_file(&self.path))
+    pub(super) fn withdraw(&self) -> io::Result<()> {
+        self.directory.remove(&self.name)
     }
 }
 
 impl Drop for Announcement {
     fn drop(&mut self) {
         // If this fails, the file is unlocked, and the next reader removes it.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.directory.remove(&self.name);
     }
 }
 
@@ -108,52 +116,41 @@ impl Drop for Announcement {
 ///
 /// Blocks.
 ///
-/// Removes the files of dead providers.
+/// Removes this user's files of dead providers. All other files stay, also those in a directory that is not the
+/// registry's.
 pub(super) fn scan(directory: &Path, service: &ServiceId) -> io::Result<(Vec<Instance>, Vec<io::Error>)> {
-    let mut paths = Vec::new();
-    match fs::read_dir(directory) {
-        Ok(entries) => {
-            for entry in entries {
-                let entry = entry?;
-                let path = entry.path();
-                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-                if is_file && path.extension().is_some_and(|end| end == PUBLISHED) {
-                    paths.push(path);
-                }
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    let Some(directory) = ServiceDirectory::open(directory)? else { return Ok(Default::default()) };
+    let mut names = directory.names()?;
+    names.retain(|name| is_announcement(name, PUBLISHED));
     // File names begin with the time, so the newer of two files for one address replaces the older.
-    paths.sort();
+    names.sort();
     let (mut alive, mut unreadable) = (BTreeMap::new(), Vec::new());
-    for path in paths {
-        match read_if_alive(&path, service) {
+    for name in names {
+        match read_if_alive(&directory, &name, service) {
             Ok(Some(instance)) => {
                 alive.insert(instance.address(), instance);
             }
             Ok(None) => {}
-            Err(cause) => unreadable.push(io::Error::new(cause.kind(), format!("{}: {cause}", path.display()))),
+            Err(cause) => unreadable.push(io::Error::new(cause.kind(), format!("{name}: {cause}"))),
         }
     }
     Ok((alive.into_values().collect(), unreadable))
 }
 
 /// Returns the provider of a file. If the provider is dead, removes the file and returns `None`.
-fn read_if_alive(path: &Path, service: &ServiceId) -> io::Result<Option<Instance>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
+fn read_if_alive(directory: &ServiceDirectory, name: &str, service: &ServiceId) -> io::Result<Option<Instance>> {
+    let Some(file) = directory.open_file(name)? else { return Ok(None) };
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => read(file, service).map(Some),
+        Err(TryLockError::WouldBlock) => read(&file, service).map(Some),
         Err(TryLockError::Error(error)) => Err(error),
-        Ok(()) => ignore_not_found(fs::remove_file(path)).map(|()| None),
+        Ok(()) if service_directory::is_own(&file)? && read(&file, service).is_ok() => {
+            directory.remove(name).map(|()| None)
+        }
+        Ok(()) => Ok(None),
     }
 }
 
-fn read(file: File, service: &ServiceId) -> io::Result<Instance> {
+fn read(file: &File, service: &ServiceId) -> io::Result<Instance> {
     let mut text = Vec::new();
     file.take(MAX_LEN + 1).read_to_end(&mut text)?;
     parse(&text, service)
@@ -181,36 +178,43 @@ pub(crate) fn parse(text: &[u8], service: &ServiceId) -> io::Result<Instance> {
     Ok(content.metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
 }
 
-/// Removes unpublished files that a provider left behind because it was killed while it published.
-fn remove_abandoned(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let is_old = || entry.metadata()?.modified()?.elapsed().map_err(io::Error::other);
-        if path.extension().is_some_and(|end| end == UNPUBLISHED) && is_old().is_ok_and(|age| age > ABANDONED_AGE) {
-            let _ = fs::remove_file(&path);
+/// Removes this user's unpublished files that a provider left behind because it was killed while it published.
+fn remove_abandoned(directory: &ServiceDirectory) {
+    let is_abandoned = |name: &str| -> io::Result<bool> {
+        let Some(file) = directory.open_file(name)? else { return Ok(false) };
+        let age = file.metadata()?.modified()?.elapsed().map_err(io::Error::other)?;
+        Ok(age > ABANDONED_AGE && service_directory::is_own(&file)?)
+    };
+    for name in directory.names().unwrap_or_default() {
+        if is_announcement(&name, UNPUBLISHED) && is_abandoned(&name).unwrap_or(false) {
+            let _ = directory.remove(&name);
         }
     }
 }
 
-/// Returns a unique file name of time, process id and count. The address only helps operators.
+/// Returns a unique file name, without extension, of time, process id and count. The address only helps operators.
 fn unique_name(address: SocketAddr) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let address = address.to_string().replace([':', '[', ']', '%'], "_");
-    format!("{time:020}-{}-{count}-{address}.{PUBLISHED}", std::process::id())
+    format!("{time:020}-{}-{count}-{address}", std::process::id())
 }
 
-fn ignore_not_found(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+/// Returns whether a file has a name of [`unique_name`] with this extension.
+fn is_announcement(name: &str, extension: &str) -> bool {
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u64>().is_ok());
+    let mut parts = name.strip_suffix(extension).unwrap_or_default().splitn(4, '-');
+    parts.next().is_some_and(|time| time.len() == 20 && is_number(Some(time)))
+        && is_number(parts.next())
+        && is_number(parts.next())
+        && parts.next().is_some()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
@@ -254,10 +258,72 @@ mod tests {
     fn scan_removes_unlocked_files() {
         let scratch = tempfile::tempdir().unwrap();
         let owned = Announcement::publish(scratch.path(), &SERVICE, &instance(1)).unwrap();
-        let dead = scratch.path().join("0-1-0-dead.json");
-        fs::copy(&owned.path, &dead).unwrap();
+        let owned = scratch.path().join(&owned.name);
+        let dead = scratch.path().join(dead_name("7"));
+        fs::copy(&owned, &dead).unwrap();
         assert_eq!(alive(scratch.path()), [instance(1)]);
-        assert!(!dead.exists() && owned.path.exists());
+        assert!(!dead.exists() && owned.exists());
+    }
+
+    /// Returns the name of an announcement that no provider holds.
+    fn dead_name(address: &str) -> String {
+        format!("{:020}-1-0-{address}.json", 1)
+    }
+
+    /// Another user may replace the service's directory by a link to any directory.
+    #[test]
+    fn scan_follows_no_symbolic_link() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (project, service) = (scratch.path().join("project"), scratch.path().join("service"));
+        let other = Announcement::publish(&project, &SERVICE, &instance(1)).unwrap();
+        let dead = project.join(dead_name("7"));
+        fs::copy(project.join(&other.name), &dead).unwrap();
+        std::os::unix::fs::symlink(&project, &service).unwrap();
+        assert!(scan(&service, &SERVICE).is_err());
+        assert!(Announcement::publish(&service, &SERVICE, &instance(2)).is_err());
+        assert!(dead.exists());
+
+        fs::remove_file(&service).unwrap();
+        fs::create_dir(&service).unwrap();
+        std::os::unix::fs::symlink(&dead, service.join(dead_name("8"))).unwrap();
+        let (alive, unreadable) = scan(&service, &SERVICE).unwrap();
+        assert_eq!((alive, unreadable.len()), (vec![], 1));
+        assert!(dead.exists());
+    }
+
+    #[test]
+    fn scan_removes_no_other_files() {
+        let scratch = tempfile::tempdir().unwrap();
+        let announced = {
+            let announced = Announcement::publish(scratch.path(), &SERVICE, &instance(1)).unwrap();
+            fs::read(scratch.path().join(&announced.name)).unwrap()
+        };
+        let others = [("package.json", &announced[..]), (&dead_name("7"), b"{}"), ("settings.new", b"")];
+        for (name, content) in others {
+            fs::write(scratch.path().join(name), content).unwrap();
+        }
+        let fifo = scratch.path().join(dead_name("8"));
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (alive, unreadable) = scan(scratch.path(), &SERVICE).unwrap();
+        assert_eq!((alive, unreadable.len()), (vec![], 1));
+        assert!(others.iter().all(|(name, _)| scratch.path().join(name).exists()) && fifo.exists());
+    }
+
+    #[test]
+    fn announcement_is_writable_by_its_user_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let directory = scratch.path().join("new");
+        let announcement = Announcement::publish(&directory, &SERVICE, &instance(1)).unwrap();
+        let file = directory.join(&announcement.name);
+        assert_eq!((mode(&directory), mode(&file) & 0o022), (0o700, 0));
+
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let (alive, unreadable) = scan(&directory, &SERVICE).unwrap();
+        assert_eq!((alive, unreadable.len()), (vec![], 1));
     }
 
     #[test]
@@ -278,7 +344,7 @@ mod tests {
         ];
         let mut held = Vec::new();
         for (n, text) in bad.iter().enumerate() {
-            let path = scratch.path().join(format!("bad{n}.json"));
+            let path = scratch.path().join(dead_name(&n.to_string()));
             fs::write(&path, text).unwrap();
             let file = File::open(&path).unwrap();
             file.lock().unwrap();
@@ -294,7 +360,7 @@ mod tests {
         let with = |len| Instance::new(([127, 0, 0, 1], 1).into()).with_metadata("a", "x".repeat(len));
         let published_length = |instance: &Instance| {
             let announcement = Announcement::publish(scratch.path(), &SERVICE, instance)?;
-            fs::metadata(&announcement.path).map(|file| file.len())
+            announcement.locked.metadata().map(|file| file.len())
         };
         let overhead = published_length(&with(0)).unwrap();
         let longest_value = (MAX_LEN - overhead) as usize;

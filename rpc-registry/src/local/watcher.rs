@@ -1,20 +1,16 @@
 //! The driver of one watch: reads the service's directory periodically.
 
 use std::{
-    path::PathBuf,
-    sync::Arc,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rpc_core::{Error, ServiceId};
+use rpc_core::Error;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{announcement, blocking};
-use crate::{
-    throttle::Throttle,
-    watches::{Publisher, Watches, publish},
-};
+use crate::{supervision::completes, throttle::Throttle, watches::Watch};
 
 /// The time between two scans of the directory.
 ///
@@ -22,22 +18,23 @@ use crate::{
 /// replace the scans. A scan of ten providers takes about 30 system calls.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Publishes the alive providers of `service` until the watch has no receivers or `stop` is cancelled.
+/// Publishes the alive providers of a service until the watch has no receivers or `stop` is cancelled.
+pub(super) async fn run(watch: Watch, directory: Result<PathBuf, Error>, stop: CancellationToken) {
+    let warnings = Throttle::default();
+    while !completes("local watch", follow(&watch, directory.as_deref(), &warnings, &stop)).await {}
+}
+
+/// Scans the directory periodically.
 ///
 /// Scans do not overlap: a slow file system makes scans less frequent.
-pub(super) async fn run(
-    service: ServiceId,
-    directory: Result<PathBuf, Error>,
-    publisher: Arc<Publisher>,
-    watches: Arc<Watches>,
-    stop: CancellationToken,
-) {
-    let directory = match directory {
-        Ok(directory) => directory,
+async fn follow(watch: &Watch, directory: Result<&Path, &Error>, warnings: &Throttle, stop: &CancellationToken) {
+    let service = watch.service();
+    if let Err(error) = directory
+        && warnings.allow(Instant::now())
+    {
         // Registering under this invalid name fails too.
-        Err(error) => return tracing::warn!(%service, %error, "cannot watch the service: its name is invalid"),
-    };
-    let warnings = Throttle::default();
+        tracing::warn!(%service, %error, "cannot watch the service: its name is invalid");
+    }
     let mut ticks = interval(SCAN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -46,17 +43,18 @@ pub(super) async fn run(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if publisher.is_closed() && watches.end_if_unwatched(&service) {
+        if watch.is_closed() && watch.end_if_unwatched() {
             return;
         }
+        let Ok(directory) = directory else { continue };
         let scanned = {
-            let (directory, service) = (directory.clone(), service.clone());
+            let (directory, service) = (directory.to_owned(), service.clone());
             blocking::run(move || announcement::scan(&directory, &service)).await
         };
         // After an error, receivers keep the last list.
         let problem = match scanned {
             Ok((alive, mut unreadable)) => {
-                publish(&publisher, alive);
+                watch.publish(alive);
                 unreadable.pop()
             }
             Err(error) => Some(error),

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use super::{
     http::{Http, Response},
-    limits, listing,
+    limits,
+    listing::{self, Hosts},
     login::Login,
     url::Config,
 };
@@ -33,6 +34,13 @@ pub(super) struct Catalog {
 
 /// Maps each existing instance to whether it is enabled.
 pub(super) type States = BTreeMap<SocketAddr, bool>;
+
+/// The instances to query.
+pub(super) struct Wanted {
+    pub(super) addresses: BTreeSet<SocketAddr>,
+    /// The host names with which some of them may be registered.
+    pub(super) hosts: Hosts,
+}
 
 /// The maximum number of instances that are queried one by one, on servers without a list of instances.
 const MAX_SINGLE: usize = 64;
@@ -60,22 +68,22 @@ impl Catalog {
     /// # Errors
     ///
     /// `PermissionDenied` if the user may not read them, `Unavailable` if no server answers within 3 s.
-    pub(super) async fn states(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
-        timeout(TIMEOUT, self.query_servers(service, addresses)).await.unwrap_or_else(|_| {
+    pub(super) async fn states(&self, service: &ServiceId, wanted: &Wanted) -> Result<States, Error> {
+        timeout(TIMEOUT, self.query_servers(service, wanted)).await.unwrap_or_else(|_| {
             let message = format!("no answer from a Nacos server to an HTTP query for instances within {TIMEOUT:?}");
             Err(Error::not_executed(Code::Unavailable, message))
         })
     }
 
-    async fn query_servers(&self, service: &ServiceId, addresses: &BTreeSet<SocketAddr>) -> Result<States, Error> {
+    async fn query_servers(&self, service: &ServiceId, wanted: &Wanted) -> Result<States, Error> {
         let mut last =
             Error::not_executed(Code::Unavailable, "no Nacos server has an HTTP path for the instances of a service");
         let mut servers: Vec<_> = self.config.servers.iter().collect();
         servers.shuffle(&mut rand::rng());
         for server in servers {
-            match self.query_server(server, service, addresses).await {
+            match self.query_server(server, service, wanted).await {
                 Ok(Some(mut states)) => {
-                    states.retain(|address, _| addresses.contains(address));
+                    states.retain(|address, _| wanted.addresses.contains(address));
                     return Ok(states);
                 }
                 Ok(None) => {}
@@ -90,31 +98,31 @@ impl Catalog {
         &self,
         server: &HostPort,
         service: &ServiceId,
-        addresses: &BTreeSet<SocketAddr>,
+        wanted: &Wanted,
     ) -> Result<Option<States>, Error> {
         let name = limits::service(service)?;
         let group = &*self.config.group;
         // Version 3.
         let parameters = [("groupName", group), ("serviceName", &name)];
         let response = self.get(server, "/nacos/v3/admin/ns/instance/list", &parameters).await?;
-        if let Some(states) = self.read_list(&response)? {
+        if let Some(states) = self.read_list(&response, &wanted.hosts)? {
             return Ok(Some(states));
         }
         // Version 2 accepts the group only as a part of the name.
         let grouped = format!("{group}@@{name}");
         let parameters = [("serviceName", &*grouped), ("pageNo", "1"), ("pageSize", PAGE_SIZE)];
         let response = self.get(server, "/nacos/v2/ns/catalog/instances", &parameters).await?;
-        if let Some(states) = self.read_list(&response)? {
+        if let Some(states) = self.read_list(&response, &wanted.hosts)? {
             return Ok(Some(states));
         }
         // r-nacos.
-        let single: Vec<_> = addresses.iter().take(MAX_SINGLE).copied().collect();
-        let single = single.into_iter().map(|address| self.query_instance(server, &name, address));
+        let single = wanted.instances().into_iter().take(MAX_SINGLE);
+        let single = single.map(|(address, host)| self.query_instance(server, &name, address, host));
         let answers: Vec<_> = stream::iter(single).buffer_unordered(MAX_CONCURRENT).try_collect().await?;
         let mut states = States::new();
         for (address, answer) in answers {
             match answer {
-                Ok(Some(enabled)) => _ = states.insert(address, enabled),
+                Ok(Some(enabled)) => *states.entry(address).or_default() |= enabled,
                 Ok(None) => {}
                 Err(NoSuchPath) => return Ok(None),
             }
@@ -127,9 +135,10 @@ impl Catalog {
         server: &HostPort,
         name: &str,
         address: SocketAddr,
+        host: String,
     ) -> Result<(SocketAddr, Result<Option<bool>, NoSuchPath>), Error> {
-        let (ip, port) = (address.ip().to_string(), address.port().to_string());
-        let parameters = [("groupName", &*self.config.group), ("serviceName", name), ("ip", &ip), ("port", &port)];
+        let port = address.port().to_string();
+        let parameters = [("groupName", &*self.config.group), ("serviceName", name), ("ip", &host), ("port", &port)];
         let response = self.get(server, "/nacos/v1/ns/instance", &parameters).await?;
         Ok((address, read_instance(&response)))
     }
@@ -151,18 +160,19 @@ impl Catalog {
     }
 
     /// Reads a list of all instances; `None` if the server does not have the path.
-    fn read_list(&self, response: &Response) -> Result<Option<States>, Error> {
+    fn read_list(&self, response: &Response, hosts: &Hosts) -> Result<Option<States>, Error> {
         let answer = serde_json::from_str::<ListAnswer>(&response.text);
         match (response.status, answer) {
             (200, Ok(ListAnswer { data: ListData::Instances(instances) | ListData::Page { instances }, .. })) => {
                 let cluster = self.config.cluster.as_deref();
                 let in_cluster =
                     |found: &&CatalogInstance| cluster.is_none() || found.cluster_name.as_deref() == cluster;
-                let state = |found: &CatalogInstance| Some((listing::address(&found.ip, found.port)?, found.enabled));
                 let mut states = States::new();
                 // An address that is listed twice is enabled if either instance is.
-                for (address, enabled) in instances.iter().filter(in_cluster).filter_map(state) {
-                    *states.entry(address).or_default() |= enabled;
+                for found in instances.iter().filter(in_cluster) {
+                    for address in listing::addresses(&found.ip, found.port, hosts) {
+                        *states.entry(address).or_default() |= found.enabled;
+                    }
                 }
                 Ok(Some(states))
             }
@@ -175,6 +185,19 @@ impl Catalog {
                 Err(Error::not_executed(Code::Unavailable, message))
             }
         }
+    }
+}
+
+impl Wanted {
+    /// Returns the addresses with the IP address and each host name under which Nacos may list them.
+    fn instances(&self) -> Vec<(SocketAddr, String)> {
+        let names =
+            |ip: IpAddr| self.hosts.iter().filter(move |(_, ips)| ips.contains(&ip)).map(|(name, _)| name.clone());
+        let all = |address: &SocketAddr| {
+            let (address, ip) = (*address, address.ip());
+            std::iter::once(ip.to_string()).chain(names(ip)).map(move |host| (address, host)).collect::<Vec<_>>()
+        };
+        self.addresses.iter().flat_map(all).collect()
     }
 }
 
@@ -257,22 +280,39 @@ mod tests {
             format!(r#"{{"code":0,"message":"success","data":{INSTANCES}}}"#),
             format!(r#"{{"code":0,"message":"success","data":{{"instances":{INSTANCES},"count":2}}}}"#),
         ] {
-            assert_eq!(catalog().read_list(&response(200, &text)).unwrap(), Some(expected.clone()));
+            assert_eq!(catalog().read_list(&response(200, &text), &Hosts::new()).unwrap(), Some(expected.clone()));
         }
         let none = r#"{"code":0,"message":"success","data":{"count":0}}"#;
-        assert_eq!(catalog().read_list(&response(200, none)).unwrap(), Some(States::new()));
+        assert_eq!(catalog().read_list(&response(200, none), &Hosts::new()).unwrap(), Some(States::new()));
         let unknown = r#"{"code":30000,"message":"server error","data":"service a@@b is not found!"}"#;
-        assert_eq!(catalog().read_list(&response(404, unknown)).unwrap(), Some(States::new()));
+        assert_eq!(catalog().read_list(&response(404, unknown), &Hosts::new()).unwrap(), Some(States::new()));
+    }
+
+    #[test]
+    fn host_names_are_queried_with_their_addresses() {
+        let hosts = Hosts::from([("some.host".to_owned(), vec![[10, 0, 0, 2].into(), [10, 0, 0, 3].into()])]);
+        let list =
+            r#"{"code":0,"data":[{"ip":"some.host","port":1,"enabled":false},{"ip":"other","port":1,"enabled":true}]}"#;
+        let expected = States::from([(([10, 0, 0, 2], 1).into(), false), (([10, 0, 0, 3], 1).into(), false)]);
+        assert_eq!(catalog().read_list(&response(200, list), &hosts).unwrap(), Some(expected));
+
+        let addresses = BTreeSet::from([([10, 0, 0, 1], 1).into(), ([10, 0, 0, 2], 1).into()]);
+        let instances: Vec<_> = Wanted { addresses, hosts }.instances().into_iter().map(|(_, host)| host).collect();
+        assert_eq!(instances, ["10.0.0.1", "10.0.0.2", "some.host"]);
     }
 
     #[test]
     fn read_list_distinguishes_missing_paths_from_faults() {
         for text in ["", r#"{"timestamp":"now","status":404,"error":"Not Found"}"#] {
-            assert_eq!(catalog().read_list(&response(404, text)).unwrap(), None);
+            assert_eq!(catalog().read_list(&response(404, text), &Hosts::new()).unwrap(), None);
         }
-        assert_eq!(catalog().read_list(&response(410, "use another API")).unwrap(), None);
+        assert_eq!(catalog().read_list(&response(410, "use another API"), &Hosts::new()).unwrap(), None);
         for (status, text) in [(200, "<html>"), (500, "caused: fault"), (200, r#"{"code":0,"data":"text"}"#)] {
-            assert_eq!(catalog().read_list(&response(status, text)).unwrap_err().code(), Code::Unavailable, "{text}");
+            assert_eq!(
+                catalog().read_list(&response(status, text), &Hosts::new()).unwrap_err().code(),
+                Code::Unavailable,
+                "{text}"
+            );
         }
     }
 

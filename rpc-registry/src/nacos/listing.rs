@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -10,6 +10,7 @@ use nacos_sdk::api::naming::ServiceInstance;
 use rpc_core::{Error, Instance};
 
 use super::limits;
+use crate::address::HostPort;
 
 /// The metadata key that repeats the weight, for consumers of other frameworks.
 const WEIGHT: &str = "weight";
@@ -51,29 +52,53 @@ pub(super) fn identity(address: SocketAddr, cluster: Option<&str>) -> ServiceIns
     }
 }
 
-/// Returns the callable instances, sorted by address.
+/// The addresses of host names, which Nacos accepts in place of an IP address.
+pub(super) type Hosts = BTreeMap<String, Vec<IpAddr>>;
+
+/// Returns the callable instances, sorted by address. An instance with a host name counts once for each address in
+/// `hosts`.
 ///
 /// An official server lists an address twice while two connections have registered it, as after the restart of a
 /// process whose earlier connection the server has not closed yet. The instance with the latest start time is used.
-///
-/// Filters again although the request contains the filters: r-nacos ignores the cluster, and the filters of other
-/// servers differ between versions. Skips instances with another protocol, which belong to other frameworks.
-pub(super) fn from_nacos(listed: Vec<ServiceInstance>, cluster: Option<&str>) -> Vec<Instance> {
+pub(super) fn from_nacos(listed: &[ServiceInstance], cluster: Option<&str>, hosts: &Hosts) -> Vec<Instance> {
     let mut instances: Vec<_> = listed
-        .into_iter()
-        .filter(|listed| listed.healthy && listed.enabled)
-        .filter(|listed| cluster.is_none_or(|cluster| listed.cluster_name.as_deref() == Some(cluster)))
-        .filter(|listed| listed.metadata.get(PROTOCOL.0).is_none_or(|protocol| protocol == PROTOCOL.1))
-        .filter_map(|listed| {
+        .iter()
+        .filter(|listed| is_callable(listed, cluster))
+        .flat_map(|listed| {
             // The weight of Nacos, not of the metadata: an operator may have changed it.
-            let instance = Instance::new(address(&listed.ip, listed.port)?).with_weight(listed.weight);
-            let metadata = listed.metadata.into_iter().filter(|(key, _)| key != WEIGHT);
-            Some(metadata.fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
+            let instance = move |address| Instance::new(address).with_weight(listed.weight);
+            let with_metadata = move |address| {
+                let metadata = listed.metadata.iter().filter(|(key, _)| *key != WEIGHT);
+                metadata.fold(instance(address), |instance, (key, value)| instance.with_metadata(key, value))
+            };
+            addresses(&listed.ip, listed.port, hosts).map(with_metadata)
         })
         .collect();
     instances.sort_by_key(|instance| (instance.address(), Reverse(started(instance.metadata().get(STARTED)))));
     instances.dedup_by_key(|instance| instance.address());
     instances
+}
+
+/// Returns the host names of the callable instances.
+pub(super) fn host_names(listed: &[ServiceInstance], cluster: Option<&str>) -> BTreeSet<String> {
+    let callable = listed.iter().filter(|listed| is_callable(listed, cluster));
+    callable.filter(|listed| is_host_name(&listed.ip)).map(|listed| listed.ip.clone()).collect()
+}
+
+/// Returns whether clients may call the instance.
+///
+/// Filters again although the request contains the filters: r-nacos ignores the cluster, and the filters of other
+/// servers differ between versions. Instances with another protocol belong to other frameworks.
+fn is_callable(listed: &ServiceInstance, cluster: Option<&str>) -> bool {
+    listed.healthy
+        && listed.enabled
+        && cluster.is_none_or(|cluster| listed.cluster_name.as_deref() == Some(cluster))
+        && listed.metadata.get(PROTOCOL.0).is_none_or(|protocol| protocol == PROTOCOL.1)
+}
+
+/// Returns whether `host` can be a host name, and is not an IP address.
+fn is_host_name(host: &str) -> bool {
+    HostPort::parse(host, Some(1)).is_ok_and(|host| host.is_name()) && host.len() <= MAX_HOST_NAME
 }
 
 /// Returns the listed weight of an address, whatever its state; `None` if it is not listed.
@@ -100,14 +125,24 @@ pub(super) fn contains(listed: &[ServiceInstance], instance: &Instance) -> bool 
     listed.iter().any(|listed| address(&listed.ip, listed.port) == Some(instance.address()) && same(listed))
 }
 
-/// Returns the address of an instance.
-///
-/// Returns `None` for a host name, which Nacos accepts as `ip` and msnb does not.
+/// Returns the address of an instance; `None` for a host name.
 pub(super) fn address(ip: &str, port: i32) -> Option<SocketAddr> {
-    let ip: IpAddr = ip.parse().ok()?;
-    let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
-    Some(SocketAddr::new(ip, port))
+    Some(SocketAddr::new(ip.parse().ok()?, valid_port(port)?))
 }
+
+/// Returns the addresses of an instance: several if its host name has several, none if the name is not in `hosts`.
+pub(super) fn addresses(ip: &str, port: i32, hosts: &Hosts) -> impl Iterator<Item = SocketAddr> {
+    let named = hosts.get(ip).into_iter().flatten().copied();
+    let ips = ip.parse().ok().into_iter().chain(named);
+    valid_port(port).into_iter().flat_map(move |port| ips.clone().map(move |ip| SocketAddr::new(ip, port)))
+}
+
+fn valid_port(port: i32) -> Option<u16> {
+    u16::try_from(port).ok().filter(|port| *port != 0)
+}
+
+/// The maximum length of a host name in DNS.
+const MAX_HOST_NAME: usize = 253;
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +164,7 @@ mod tests {
             to_nacos(&instance(1).with_metadata("started", "9").with_metadata("zone", "b"), None).unwrap();
         assert!(contains(&[administered], &instance(1).with_metadata("started", "9")));
         assert_eq!(sent.metadata[WEIGHT], "2.5");
-        assert_eq!(from_nacos(vec![sent], Some("c")), [instance(1)]);
+        assert_eq!(from_nacos(&[sent], Some("c"), &Hosts::new()), [instance(1)]);
     }
 
     #[test]
@@ -151,25 +186,38 @@ mod tests {
             good.clone(),
             good.clone(),
         ];
-        assert_eq!(from_nacos(listed.clone(), Some(DEFAULT_CLUSTER)), [instance(1)]);
-        assert_eq!(from_nacos(listed, None).len(), 2);
+        assert_eq!(from_nacos(&listed, Some(DEFAULT_CLUSTER), &Hosts::new()), [instance(1)]);
+        assert_eq!(from_nacos(&listed, None, &Hosts::new()).len(), 2);
+    }
+
+    #[test]
+    fn host_name_yields_one_instance_per_address() {
+        let named = |name: &str| ServiceInstance { ip: name.to_owned(), ..to_nacos(&instance(1), None).unwrap() };
+        let mut dubbo = named("dubbo.example");
+        dubbo.metadata.insert("protocol".to_owned(), "dubbo".to_owned());
+        let listed = [named("10.0.0.1"), named("some.host"), named("other.host"), named("no host"), dubbo];
+        assert_eq!(host_names(&listed, None), ["other.host", "some.host"].map(str::to_owned).into());
+        let hosts = Hosts::from([("some.host".to_owned(), vec![[10, 0, 0, 3].into(), [10, 0, 0, 2].into()])]);
+        let addresses: Vec<_> = from_nacos(&listed, None, &hosts).iter().map(|one| one.address().to_string()).collect();
+        assert_eq!(addresses, ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
     }
 
     #[test]
     fn latest_instance_at_an_address_is_used() {
         let started = |at: &str| to_nacos(&instance(1).with_metadata(STARTED, at), None).unwrap();
         for listed in [vec![started("99"), started("100")], vec![started("100"), started("99")]] {
-            assert_eq!(from_nacos(listed, None), [instance(1).with_metadata(STARTED, "100")]);
+            assert_eq!(from_nacos(&listed, None, &Hosts::new()), [instance(1).with_metadata(STARTED, "100")]);
         }
         let unknown = to_nacos(&instance(1), None).unwrap();
-        assert_eq!(from_nacos(vec![unknown, started("1")], None), [instance(1).with_metadata(STARTED, "1")]);
+        let listed = [unknown, started("1")];
+        assert_eq!(from_nacos(&listed, None, &Hosts::new()), [instance(1).with_metadata(STARTED, "1")]);
     }
 
     #[test]
     fn weight_of_nacos_overrides_metadata() {
         let mut listed = to_nacos(&instance(1), None).unwrap();
         listed.weight = 0.0;
-        assert_eq!(from_nacos(vec![listed], None)[0].weight(), 0.0);
+        assert_eq!(from_nacos(&[listed], None, &Hosts::new())[0].weight(), 0.0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! [`Login`]: logs in to Nacos and stores the token.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use super::{
     http::Http,
     url::{Config, Credentials},
 };
-use crate::{address::HostPort, throttle::Throttle};
+use crate::{address::HostPort, supervision::log, throttle::Throttle};
 
 /// The token of one user, shared by all connections of a handle.
 ///
@@ -37,6 +38,8 @@ pub(super) struct Login {
 #[derive(Default)]
 struct State {
     token: Option<Token>,
+    /// The services whose requests a server rejected with a renewed token, and how often.
+    denials: HashMap<String, u32>,
     /// The start of the current uninterrupted series of rejections.
     rejected_since: Option<Instant>,
     /// The last failure, which is also the result of attempts within [`RETRY_DELAY`] after it.
@@ -80,10 +83,16 @@ const STARTUP_GRACE: Duration = Duration::from_secs(8);
 /// r-nacos accepts 100 attempts per minute from all clients of one user.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// The minimum age for the renewal of a token.
+/// The minimum age for the renewal of a token, doubled with each denial of a service.
 ///
 /// A server that rejects a newer token denies the operation itself.
 const MIN_RENEWAL_AGE: Duration = Duration::from_secs(5);
+
+/// The age at which a token is renewed for every rejected service.
+const MAX_RENEWAL_AGE: Duration = Duration::from_secs(320);
+
+/// The maximum number of services whose denials are counted. Others do not delay their renewals.
+const MAX_DENIED: usize = 1024;
 
 /// The texts with which r-nacos answers too frequent logins, and all logins before it has a leader.
 ///
@@ -129,15 +138,31 @@ impl Login {
         self.log_in_unless(|token, now| now < token.renew_at).await
     }
 
-    /// Logs in again after a server rejected the token, which it may have lost in a restart.
+    /// Logs in again after a server rejected a request for the service `name`, and returns whether to repeat the request.
     ///
-    /// Does nothing if another caller has just renewed the token.
+    /// The server may have lost the token in a restart, or may deny the service to the user. Therefore the pauses between
+    /// two logins for one service grow while its requests are rejected: others need the token, and servers limit the
+    /// logins of a user. Returns `false` in such a pause, and without credentials.
     ///
     /// # Errors
     ///
     /// As [`ensure`](Self::ensure).
-    pub(super) async fn renew(&self) -> Result<(), Error> {
-        self.log_in_unless(|token, now| now < token.issued_at + MIN_RENEWAL_AGE).await
+    pub(super) async fn renew(&self, name: &str) -> Result<bool, Error> {
+        if self.config.credentials.is_none() || !self.lock().may_renew(Instant::now(), name) {
+            return Ok(false);
+        }
+        let is_fresh = |token: &Token, now: Instant| now < token.issued_at + MIN_RENEWAL_AGE;
+        let was_fresh = self.lock().token.as_ref().is_some_and(|token| is_fresh(token, Instant::now()));
+        self.log_in_unless(is_fresh).await?;
+        if !was_fresh {
+            self.lock().count_denial(name);
+        }
+        Ok(true)
+    }
+
+    /// Handles the success of a request for the service `name`.
+    pub(super) fn handle_permitted(&self, name: &str) {
+        self.lock().denials.remove(name);
     }
 
     /// Returns the token, for requests over HTTP.
@@ -171,10 +196,8 @@ impl Login {
         let mut state = self.lock();
         match answer.inspect_err(|_| state.rejected_since = None)? {
             LoginAnswer::Accepted { access_token, ttl } => {
-                *state = State {
-                    token: Some(Token { text: access_token, issued_at: now, renew_at: now + ttl / 2 }),
-                    ..State::default()
-                };
+                state.token = Some(Token { text: access_token, issued_at: now, renew_at: now + ttl / 2 });
+                (state.rejected_since, state.failure) = (None, None);
                 Ok(())
             }
             LoginAnswer::Rejected => {
@@ -241,6 +264,22 @@ impl Login {
     }
 }
 
+impl State {
+    /// Returns whether a rejected request for the service `name` may renew the token, or has an outdated one.
+    fn may_renew(&self, now: Instant, name: &str) -> bool {
+        let Some(token) = &self.token else { return true };
+        let age = now.saturating_duration_since(token.issued_at);
+        let denials = self.denials.get(name).copied().unwrap_or(0);
+        age < MIN_RENEWAL_AGE || age >= MIN_RENEWAL_AGE.saturating_mul(1 << denials.min(16)).min(MAX_RENEWAL_AGE)
+    }
+
+    fn count_denial(&mut self, name: &str) {
+        if self.denials.len() < MAX_DENIED || self.denials.contains_key(name) {
+            *self.denials.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+}
+
 fn read_answer(status: u16, text: &str) -> Result<LoginAnswer, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -304,7 +343,8 @@ impl AuthPlugin for ConnectionLogin {
             && self.login.warnings.allow(std::time::Instant::now())
         {
             let cause = std::error::Error::source(&error);
-            tracing::warn!(registry = %self.login.config, %error, cause, "cannot log in to Nacos; trying again");
+            let registry = &self.login.config;
+            log(|| tracing::warn!(%registry, %error, cause, "cannot log in to Nacos; trying again"));
         }
     }
 
@@ -350,6 +390,50 @@ mod tests {
         assert_eq!(read(403, "unknown the raft leader addr!"), Err(Code::Aborted));
         assert_eq!(read(404, ""), Ok(None));
         assert_eq!(read(503, ""), Err(Code::Unavailable));
+    }
+
+    #[test]
+    fn token_lifetime_is_bounded() {
+        let answer = |ttl: u64| read_answer(200, &format!(r#"{{"accessToken":"t","tokenTtl":{ttl}}}"#));
+        for (ttl, bounded) in [(0, 2), (86_400, 86_400), (86_401, 86_400), (u64::MAX, 86_400)] {
+            let Ok(LoginAnswer::Accepted { ttl: read, .. }) = answer(ttl) else { panic!("{ttl} is rejected") };
+            assert_eq!(read, Duration::from_secs(bounded));
+        }
+    }
+
+    /// A service that the user may not use must not cause logins that delay the others.
+    #[test]
+    fn denied_service_renews_the_token_ever_more_rarely() {
+        let (mut state, start) = (State::default(), Instant::now());
+        let issue = |state: &mut State, at| {
+            state.token = Some(Token { text: "t".to_owned(), issued_at: at, renew_at: at + Duration::from_secs(3600) });
+        };
+        issue(&mut state, start);
+        let (mut now, mut renewals) = (start, Vec::new());
+        // A registration is tried again every 8 s.
+        while now < start + Duration::from_secs(600) {
+            now += Duration::from_secs(8);
+            if state.may_renew(now, "denied") {
+                renewals.push((now - start).as_secs());
+                issue(&mut state, now);
+                state.count_denial("denied");
+            }
+            // Another service renews the token as soon as a server has lost it.
+            assert!(state.may_renew(now + MIN_RENEWAL_AGE, "other"));
+        }
+        assert_eq!(renewals, [8, 24, 48, 88, 168, 328]);
+        state.denials.remove("denied");
+        assert!(state.may_renew(now + MIN_RENEWAL_AGE, "denied"));
+    }
+
+    #[test]
+    fn counted_denials_are_bounded() {
+        let mut state = State::default();
+        for service in 0..=MAX_DENIED {
+            state.count_denial(&service.to_string());
+        }
+        state.count_denial("0");
+        assert_eq!((state.denials.len(), state.denials["0"]), (MAX_DENIED, 2));
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 mod backoff;
 mod catalog;
+mod host_names;
 mod http;
 mod limits;
 mod listing;
 mod login;
 mod missing_instances;
 mod naming;
+mod pace;
 mod registration;
 mod relay;
 mod shared;
@@ -23,8 +25,8 @@ use std::{
 };
 
 use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
-use tokio::{net::UdpSocket, runtime::Handle, time::timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::{net::UdpSocket, time::timeout};
+use tokio_util::sync::DropGuard;
 
 use self::{http::Http, login::Login, registration::Registration, shared::Shared, url::Config};
 use crate::address;
@@ -71,7 +73,6 @@ use crate::address;
 pub struct Nacos {
     shared: Arc<Shared>,
     registrations: Mutex<HashMap<SocketAddr, Registration>>,
-    runtime: Handle,
     _stop_on_drop: DropGuard,
 }
 
@@ -94,16 +95,12 @@ impl Nacos {
     /// Outside a Tokio runtime with its I/O and time drivers enabled.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let config = Arc::new(Config::parse(url)?);
-        let stop = CancellationToken::new();
         let http = Arc::new(Http::new()?);
         let login = Arc::new(Login::new(Arc::clone(&config), Arc::clone(&http)));
         login.log_in_at_start(STARTUP_TIMEOUT).await?;
-        Ok(Self {
-            shared: Arc::new(Shared::new(config, http, login, stop.clone())),
-            registrations: Mutex::default(),
-            runtime: Handle::current(),
-            _stop_on_drop: stop.drop_guard(),
-        })
+        let shared = Arc::new(Shared::new(config, http, login));
+        let stop_on_drop = shared.tasks.stop().clone().drop_guard();
+        Ok(Self { shared, registrations: Mutex::default(), _stop_on_drop: stop_on_drop })
     }
 
     /// Returns how many times Nacos did not list a registered instance, since this handle was created.
@@ -114,17 +111,20 @@ impl Nacos {
         self.shared.unlisted_count()
     }
 
-    /// Returns the registration of this address, created on first use.
+    /// Returns the registration of this address, created on first use and after the end of its runtime.
     ///
     /// Its task idles until the handle is dropped.
     fn registration(&self, address: SocketAddr) -> Registration {
         let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
-        let create = || {
-            let (registration, driver) = Registration::new(address, Arc::clone(&self.shared));
-            self.shared.tasks.spawn_on(driver, &self.runtime);
-            registration
-        };
-        registrations.entry(address).or_insert_with(create).clone()
+        match registrations.get(&address) {
+            Some(registration) if !registration.has_ended() => registration.clone(),
+            _ => {
+                let (registration, driver) = Registration::new(address, Arc::clone(&self.shared));
+                self.shared.tasks.spawn(driver);
+                registrations.insert(address, registration.clone());
+                registration
+            }
+        }
     }
 
     /// Rejects a loopback address if Nacos runs on another machine.
@@ -191,10 +191,9 @@ impl Registry for Nacos {
 
 impl Discovery for Nacos {
     fn watch(&self, service: &ServiceId) -> Addresses {
-        let (receiver, publisher) = self.shared.watches.watch(service);
-        if let Some(publisher) = publisher {
-            let subscription = subscription::run(service.clone(), publisher, Arc::clone(&self.shared));
-            self.shared.tasks.spawn_on(subscription, &self.runtime);
+        let (receiver, watch) = self.shared.watches.watch(service);
+        if let Some(watch) = watch {
+            self.shared.tasks.spawn(subscription::run(watch, Arc::clone(&self.shared)));
         }
         receiver
     }
@@ -213,7 +212,7 @@ impl fmt::Debug for Nacos {
 /// Parses an instance list in the SDK's JSON.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn parse_list(json: &[u8]) -> Option<Vec<Instance>> {
-    serde_json::from_slice(json).ok().map(|listed| listing::from_nacos(listed, None))
+    serde_json::from_slice(json).ok().map(|listed: Vec<_>| listing::from_nacos(&listed, None, &Default::default()))
 }
 
 /// Returns the local address of the route to `server`.

@@ -8,9 +8,8 @@ use nacos_sdk::api::{
     naming::{NamingChangeEvent, NamingEventListener, NamingService, NamingServiceBuilder, ServiceInstance},
     props::ClientProps,
 };
-use rpc_core::{Code, Error, Instance, ServiceId};
+use rpc_core::{Code, Error, Instance, ServiceId, files};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_util::task::TaskTracker;
 
 use super::{
     limits, listing,
@@ -18,7 +17,7 @@ use super::{
     relay::{self, Relay},
     url::Config,
 };
-use crate::user_directory;
+use crate::{tasks::Tasks, user_directory};
 
 /// The time limit of one request; the SDK itself waits forever while the server is unavailable.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +38,7 @@ pub(super) struct Naming {
     service: NamingService,
     config: Arc<Config>,
     login: Arc<Login>,
-    _relay: Arc<Relay>,
+    relay: Arc<Relay>,
 }
 
 /// Ignores the pushes for [`STREAM_SERVICE`], which carry no information.
@@ -55,7 +54,7 @@ impl Naming {
     /// # Errors
     ///
     /// `Unavailable` if no server accepts a connection, `Unauthenticated` if the user or the password is wrong.
-    pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>, tasks: &TaskTracker) -> Result<Self, Error> {
+    pub(super) async fn connect(config: Arc<Config>, login: Arc<Login>, tasks: &Tasks) -> Result<Self, Error> {
         // Checked first, because each failed attempt of the SDK takes 4.5 s and leaves a sleeping task behind forever.
         check_reachable(&config).await?;
         login.ensure().await?;
@@ -73,12 +72,17 @@ impl Naming {
                 return Err(Error::not_executed(Code::Unavailable, message));
             }
         };
-        let naming = Self { service, config, login, _relay: Arc::new(relay) };
+        let naming = Self { service, config, login, relay: Arc::new(relay) };
         // Not fatal: the SDK retries by itself, and a rejected user receives an error from the next request.
         if let Err(error) = naming.open_stream().await {
             tracing::debug!(%error, "cannot open the stream of a connection to Nacos yet");
         }
         Ok(naming)
+    }
+
+    /// Returns whether the relay has ended, because its runtime has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.relay.ended().is_cancelled()
     }
 
     /// Subscribes to a service without providers, so that the server sends a message on the stream.
@@ -90,7 +94,7 @@ impl Naming {
         let listener: Arc<dyn NamingEventListener> = Arc::new(NoopListener);
         let subscribe =
             || self.service.subscribe(STREAM_SERVICE.to_owned(), self.group(), Vec::new(), Arc::clone(&listener));
-        self.request(subscribe).await.map(drop)
+        self.request(STREAM_SERVICE, subscribe).await.map(drop)
     }
 
     /// Registers `instance`.
@@ -99,14 +103,14 @@ impl Naming {
     pub(super) async fn register(&self, service: &ServiceId, instance: &Instance) -> Result<(), Error> {
         let name = limits::service(service)?;
         let instance = listing::to_nacos(instance, self.config.cluster.as_deref())?;
-        self.request(|| self.service.register_instance(name.clone(), self.group(), instance.clone())).await
+        self.request(&name, || self.service.register_instance(name.clone(), self.group(), instance.clone())).await
     }
 
     /// Deregisters the instance at `address`. After an error the SDK may register it again by itself.
     pub(super) async fn deregister(&self, service: &ServiceId, address: SocketAddr) -> Result<(), Error> {
         let name = limits::service(service)?;
         let instance = listing::identity(address, self.config.cluster.as_deref());
-        self.request(|| self.service.deregister_instance(name.clone(), self.group(), instance.clone())).await
+        self.request(&name, || self.service.deregister_instance(name.clone(), self.group(), instance.clone())).await
     }
 
     /// Returns the current list of the server.
@@ -114,7 +118,7 @@ impl Naming {
     /// Bypasses the SDK's cache, which returns an empty list after a failed request.
     pub(super) async fn list(&self, service: &ServiceId) -> Result<Vec<ServiceInstance>, Error> {
         let name = limits::service(service)?;
-        self.request(|| self.service.get_all_instances(name.clone(), self.group(), self.clusters(), false)).await
+        self.request(&name, || self.service.get_all_instances(name.clone(), self.group(), self.clusters(), false)).await
     }
 
     /// Subscribes `listener` to changes of the list.
@@ -126,8 +130,10 @@ impl Naming {
         listener: Arc<dyn NamingEventListener>,
     ) -> Result<(), Error> {
         let name = limits::service(service)?;
-        self.request(|| self.service.subscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener)))
-            .await
+        self.request(&name, || {
+            self.service.subscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener))
+        })
+        .await
     }
 
     /// Ends a subscription made by [`subscribe`](Self::subscribe).
@@ -137,22 +143,27 @@ impl Naming {
         listener: Arc<dyn NamingEventListener>,
     ) -> Result<(), Error> {
         let name = limits::service(service)?;
-        self.request(|| self.service.unsubscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener)))
-            .await
+        self.request(&name, || {
+            self.service.unsubscribe(name.clone(), self.group(), self.clusters(), Arc::clone(&listener))
+        })
+        .await
     }
 
-    /// Sends a request, and once more after a new login if the server rejects the user.
-    async fn request<T, F>(&self, request: impl Fn() -> F) -> Result<T, Error>
+    /// Sends a request for the service `name`, and once more after a new login if the server rejects the user.
+    async fn request<T, F>(&self, name: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, SdkError>>,
     {
-        match self.request_once(&request).await {
-            Err(error) if is_auth_rejection(&error) && self.config.credentials.is_some() => {
-                self.login.renew().await?;
+        let result = match self.request_once(&request).await {
+            Err(error) if is_auth_rejection(&error) && self.login.renew(name).await? => {
                 self.request_once(&request).await
             }
             result => result,
+        };
+        if result.is_ok() {
+            self.login.handle_permitted(name);
         }
+        result
     }
 
     async fn request_once<T, F>(&self, request: impl Fn() -> F) -> Result<T, Error>
@@ -216,7 +227,7 @@ fn properties(config: &Config, relay: &Relay) -> ClientProps {
 /// It is in this user's directory or, if that is not private, under an unpredictable name.
 fn cache_directory() -> PathBuf {
     let private = user_directory::path();
-    match user_directory::create(&private).and_then(|()| user_directory::check_private(&private)) {
+    match files::create_private_directory(&private).and_then(|()| files::check_private_directory(&private)) {
         Ok(()) => private.join("nacos"),
         Err(_) => std::env::temp_dir().join(format!("msnb-nacos-{:032x}", rand::random::<u128>())),
     }

@@ -10,10 +10,9 @@ use std::{
 
 use rpc_core::Error;
 use tokio::sync::OnceCell;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{backoff, catalog::Catalog, http::Http, login::Login, naming::Naming, url::Config};
-use crate::{throttle::Throttle, watches::Watches};
+use crate::{supervision::log, tasks::Tasks, throttle::Throttle, watches::Watches};
 
 /// The configuration, the connections and the counters of a handle.
 pub(super) struct Shared {
@@ -21,13 +20,12 @@ pub(super) struct Shared {
     /// The URL without user and password.
     pub(super) url: String,
     pub(super) catalog: Catalog,
-    pub(super) watches: Watches,
-    /// The owner of all tasks of the handle.
-    pub(super) tasks: TaskTracker,
-    pub(super) stop: CancellationToken,
+    pub(super) watches: Arc<Watches>,
+    /// All tasks of the handle.
+    pub(super) tasks: Tasks,
     login: Arc<Login>,
-    /// The connection of all watches.
-    consumer: OnceCell<Naming>,
+    /// The connection of all watches; replaced when the runtime of its relay has ended.
+    consumer: Mutex<Arc<OnceCell<Naming>>>,
     /// Connections of addresses that are no longer registered, kept for reuse.
     ///
     /// At most one for each such address.
@@ -36,16 +34,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: Arc<Config>, http: Arc<Http>, login: Arc<Login>, stop: CancellationToken) -> Self {
+    pub(super) fn new(config: Arc<Config>, http: Arc<Http>, login: Arc<Login>) -> Self {
         Self {
             url: config.to_string(),
             catalog: Catalog::new(Arc::clone(&config), http, Arc::clone(&login)),
             config,
-            watches: Watches::default(),
-            tasks: TaskTracker::new(),
-            stop,
+            watches: Arc::default(),
+            tasks: Tasks::new(),
             login,
-            consumer: OnceCell::new(),
+            consumer: Mutex::default(),
             idle: Mutex::default(),
             unlisted: AtomicU64::new(0),
         }
@@ -57,7 +54,7 @@ impl Shared {
     }
 
     /// Returns the connection of the watches. The first caller opens it, and retries without a time limit.
-    pub(super) async fn consumer(&self) -> &Naming {
+    pub(super) async fn consumer(&self) -> Naming {
         let connect = || async {
             let (mut failures, warnings) = (0, Throttle::default());
             loop {
@@ -67,23 +64,33 @@ impl Shared {
                         failures += 1;
                         if warnings.allow(Instant::now()) {
                             let cause = std::error::Error::source(&error);
-                            tracing::warn!(%error, cause, "no providers can be found; trying again");
+                            log(|| tracing::warn!(%error, cause, "no providers can be found; trying again"));
                         }
                         tokio::time::sleep(backoff::delay(failures)).await;
                     }
                 }
             }
         };
-        self.consumer.get_or_init(connect).await
+        let consumer = {
+            let mut consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+            if consumer.get().is_some_and(Naming::has_ended) {
+                *consumer = Arc::default();
+            }
+            Arc::clone(&consumer)
+        };
+        consumer.get_or_init(connect).await.clone()
     }
 
-    /// Returns the connection of the watches if it has been opened.
-    pub(super) fn existing_consumer(&self) -> Option<&Naming> {
-        self.consumer.get()
+    /// Returns the connection of the watches if it is open.
+    pub(super) fn existing_consumer(&self) -> Option<Naming> {
+        let consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        consumer.get().filter(|naming| !naming.has_ended()).cloned()
     }
 
     pub(super) fn take_idle(&self) -> Option<Naming> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|naming| !naming.has_ended());
+        idle.pop()
     }
 
     pub(super) fn add_idle(&self, naming: Naming) {

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod local;
+mod log_sinks;
 mod nacos;
 mod official;
 mod outages;
+mod runtimes;
+mod safety;

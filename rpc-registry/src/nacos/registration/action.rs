@@ -28,8 +28,17 @@ pub(super) enum Action {
 pub(super) enum Outcome {
     /// The result of a registration or deregistration.
     Sent(Result<(), Error>),
-    /// The result of a check: the listed weight, or `None` if the instance is not listed.
-    Checked(Result<Option<f64>, Error>),
+    /// The result of a check.
+    Checked(Result<Listing, Error>),
+}
+
+/// The result of looking for an instance in a list of Nacos.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing {
+    /// The listed weight of the instance, or `None` if it is not listed.
+    pub(super) weight: Option<f64>,
+    /// The number of instances in the list.
+    pub(super) len: usize,
 }
 
 /// A change of a service's state that the driver logs.

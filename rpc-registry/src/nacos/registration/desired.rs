@@ -2,7 +2,7 @@
 //!
 //! No I/O: the driver passes in the time and the outcomes, and executes the returned actions.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rpc_core::{Code, Error, Instance, ServiceId};
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use super::{
     action::{Action, Event, Outcome, Reply},
     service::{ROTATION_INTERVAL, ServiceState},
 };
+use crate::nacos::pace::pause_after;
 
 /// The services of one address with their states.
 #[derive(Default)]
@@ -21,6 +22,10 @@ pub(super) struct DesiredState {
     /// The next success means a new connection, after which every service is checked.
     outage: bool,
     last_check: Option<Instant>,
+    /// The earliest time of the next check, unless an event causes it: the last list was long.
+    paced_until: Option<Instant>,
+    /// The pause after the last list.
+    pause: Duration,
 }
 
 impl DesiredState {
@@ -61,8 +66,9 @@ impl DesiredState {
     /// Returns the next request that is due at `now`. Its outcome must be passed to
     /// [`handle_outcome`](Self::handle_outcome).
     pub(super) fn poll_action(&mut self, now: Instant) -> Option<(ServiceId, Action)> {
-        let due = |state: &ServiceState| !state.in_flight && state.due() <= now;
-        let service = match self.services.iter().find(|(_, state)| due(state)) {
+        let due = |state: &ServiceState| !state.in_flight && self.due(state) <= now;
+        let first = self.services.iter().filter(|(_, state)| due(state)).min_by_key(|(_, state)| state.due());
+        let service = match first {
             Some((service, _)) => service.clone(),
             None if self.next_rotation().is_some_and(|at| at <= now) => {
                 let listed = self.services.iter().filter(|(_, state)| state.awaits_check());
@@ -73,20 +79,28 @@ impl DesiredState {
         let action = self.services.get_mut(&service)?.start_step();
         if action == Action::CheckListed {
             self.last_check = Some(now);
+            if let Some(until) = &mut self.paced_until {
+                *until = now + self.pause;
+            }
         }
         Some((service, action))
     }
 
     /// Returns when [`poll_action`](Self::poll_action) has the next action, if nothing else happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = self.services.values().filter(|state| !state.in_flight).map(ServiceState::due);
+        let due = self.services.values().filter(|state| !state.in_flight).map(|state| self.due(state));
         due.chain(self.next_rotation()).min()
     }
 
     /// Returns when the rotation checks the next service, ahead of that service's own interval.
     fn next_rotation(&self) -> Option<Instant> {
-        let at = self.last_check? + ROTATION_INTERVAL;
+        let at = Some(self.last_check? + ROTATION_INTERVAL).max(self.paced_until)?;
         self.services.values().any(ServiceState::awaits_check).then_some(at)
+    }
+
+    fn due(&self, state: &ServiceState) -> Instant {
+        let paced = self.paced_until.filter(|_| state.is_listed_check());
+        paced.map_or(state.due(), |paced| paced.max(state.due()))
     }
 
     /// Handles the outcome of the request for `service`.
@@ -99,6 +113,10 @@ impl DesiredState {
         let failed = error.is_some_and(|error| error.code() == Code::Unavailable);
         let reconnected = self.outage && !failed;
         self.outage = failed;
+        if let Outcome::Checked(Ok(listing)) = &outcome {
+            self.pause = pause_after(listing.len);
+            self.paced_until = self.paced_until.max(Some(now + self.pause));
+        }
         match outcome {
             // A list may be a second old, so it must not be compared with a younger registration.
             Outcome::Sent(Ok(())) => self.last_check = Some(now),
@@ -116,6 +134,7 @@ impl DesiredState {
         if event == Some(Event::Lost) || reconnected {
             // The cause of this loss, or of the reconnect, may have removed the other services too.
             self.services.values_mut().for_each(|state| state.check_now(now));
+            self.paced_until = None;
         }
         if let Some(state) = state {
             self.services.insert(service.clone(), state);
@@ -138,12 +157,13 @@ impl DesiredState {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rpc_core::RegisterOutcome;
     use tokio::sync::oneshot;
 
-    use super::{super::service::CHECK_INTERVAL, *};
+    use super::{
+        super::{action::Listing, service::CHECK_INTERVAL},
+        *,
+    };
 
     const A: ServiceId = ServiceId::from_static("a", "1");
     const B: ServiceId = ServiceId::from_static("b", "1");
@@ -154,6 +174,11 @@ mod tests {
 
     fn register() -> Action {
         Action::Register(instance())
+    }
+
+    /// Returns the outcome of a check in a short list.
+    fn checked(weight: Option<f64>) -> Outcome {
+        Outcome::Checked(Ok(Listing { weight, len: 1 }))
     }
 
     fn unavailable() -> Error {
@@ -193,7 +218,7 @@ mod tests {
         assert_eq!(desired.next_due(), Some(now));
         assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
         assert_eq!(desired.poll_action(now), None);
-        assert_eq!(desired.handle_outcome(now, &A, Outcome::Checked(Ok(None))), Some(Event::Lost));
+        assert_eq!(desired.handle_outcome(now, &A, checked(None)), Some(Event::Lost));
         assert_eq!(desired.poll_action(now), Some((A, register())));
         assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
     }
@@ -205,7 +230,7 @@ mod tests {
         let due = desired.next_due().unwrap();
         let (service, action) = desired.poll_action(due).unwrap();
         assert_eq!(action, Action::CheckListed);
-        let event = desired.handle_outcome(due, &service, Outcome::Checked(Ok(weight)));
+        let event = desired.handle_outcome(due, &service, checked(weight));
         let registers = desired.poll_action(due);
         if registers.is_some() {
             assert_eq!(desired.handle_outcome(due, &service, Outcome::Sent(Ok(()))), None);
@@ -259,7 +284,7 @@ mod tests {
         assert_eq!(check(&mut desired, Some(5.0)).1, None);
         let due = desired.next_due().unwrap();
         desired.poll_action(due).unwrap();
-        desired.handle_outcome(due, &A, Outcome::Checked(Ok(None)));
+        desired.handle_outcome(due, &A, checked(None));
         assert_eq!(desired.poll_action(due), Some((A, Action::Register(instance().with_weight(5.0)))));
     }
 
@@ -291,11 +316,31 @@ mod tests {
         while let Some(due) = desired.next_due().filter(|due| *due <= start + CHECK_INTERVAL) {
             let (service, action) = desired.poll_action(due).unwrap();
             assert_eq!(action, Action::CheckListed);
-            desired.handle_outcome(due, &service, Outcome::Checked(Ok(Some(1.0))));
+            desired.handle_outcome(due, &service, checked(Some(1.0)));
             checks.push((service, (due - start).as_secs()));
         }
         let expected = [(A, 5), (B, 10), (A, 15), (B, 20), (A, 25), (B, 30)];
         assert_eq!(checks, expected);
+    }
+
+    /// The load of the servers must not grow with the square of the number of providers.
+    #[test]
+    fn long_list_delays_the_next_check() {
+        for (len, pause) in [(100, 5), (101, 6), (1000, 50)] {
+            let (mut desired, start) = listed(&[A, B]);
+            let now = start + ROTATION_INTERVAL;
+            assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
+            desired.handle_outcome(now, &A, Outcome::Checked(Ok(Listing { weight: Some(1.0), len })));
+            let next = desired.next_due().unwrap();
+            assert!(next > now + Duration::from_secs(pause - 1) && next <= now + Duration::from_secs(pause), "{len}");
+            assert_eq!(desired.poll_action(next), Some((B, Action::CheckListed)));
+            assert_eq!(desired.poll_action(next), None);
+
+            // A loss is followed up at once.
+            desired.handle_outcome(next, &B, Outcome::Checked(Ok(Listing { weight: None, len })));
+            assert_eq!(desired.poll_action(next), Some((A, Action::CheckListed)));
+            assert_eq!(desired.poll_action(next), Some((B, register())));
+        }
     }
 
     #[test]
@@ -307,7 +352,7 @@ mod tests {
         assert_eq!(desired.poll_action(now), None);
         let now = desired.next_due().unwrap();
         assert_eq!(desired.poll_action(now), Some((A, Action::CheckListed)));
-        desired.handle_outcome(now, &A, Outcome::Checked(Ok(Some(1.0))));
+        desired.handle_outcome(now, &A, checked(Some(1.0)));
         assert_eq!(desired.poll_action(now), Some((B, Action::CheckListed)));
     }
 
@@ -327,12 +372,12 @@ mod tests {
         // The SDK registered it again in the meantime.
         let now = desired.next_due().unwrap();
         assert_eq!(desired.poll_action(now), Some((A, Action::CheckRemoved(instance()))));
-        desired.handle_outcome(now, &A, Outcome::Checked(Ok(Some(1.0))));
+        desired.handle_outcome(now, &A, checked(Some(1.0)));
         assert_eq!(desired.poll_action(now), Some((A, Action::Deregister)));
         desired.handle_outcome(now, &A, Outcome::Sent(Ok(())));
         let now = desired.next_due().unwrap();
         desired.poll_action(now).unwrap();
-        desired.handle_outcome(now, &A, Outcome::Checked(Ok(None)));
+        desired.handle_outcome(now, &A, checked(None));
         assert!(desired.is_empty());
     }
 

@@ -1,20 +1,21 @@
 //! [`Driver`]: reconciles the desired state of one address with Nacos.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use rpc_core::{Error, Instance, ServiceId};
+use rpc_core::{Code, Error, Instance, ServiceId};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    action::{Action, Event, Outcome, Reply},
+    action::{Action, Event, Listing, Outcome, Reply},
     desired::DesiredState,
 };
 use crate::{
     nacos::{backoff, listing, naming::Naming, shared::Shared},
+    supervision::{completes, log},
     throttle::Throttle,
 };
 
@@ -51,6 +52,9 @@ enum Connection {
     Open(Naming),
 }
 
+/// The name of this task in logs.
+const TASK: &str = "nacos registration";
+
 /// The result of an operation.
 enum Completion {
     Connected(Result<Naming, Error>),
@@ -72,7 +76,14 @@ impl Driver {
 
     /// Runs until the handle is dropped, then deregisters every service, for at most `shutdown_timeout`.
     pub(super) async fn run(mut self, shutdown_timeout: Duration) {
-        let stop = self.shared.stop.clone();
+        while !completes(TASK, self.reconcile()).await {}
+        // Otherwise the SDK would keep the registrations until the process ends.
+        let _ = timeout(shutdown_timeout, async { while !completes(TASK, self.deregister_all()).await {} }).await;
+        self.desired = DesiredState::default();
+    }
+
+    async fn reconcile(&mut self) {
+        let stop = self.shared.tasks.stop().clone();
         loop {
             self.start_due_operations();
             let due = self.next_due();
@@ -92,8 +103,6 @@ impl Driver {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
-        // Otherwise the SDK would keep the registrations until the process ends.
-        let _ = timeout(shutdown_timeout, self.deregister_all()).await;
     }
 
     async fn deregister_all(&mut self) {
@@ -120,7 +129,8 @@ impl Driver {
                 }
                 if *retry_at <= now {
                     let shared = Arc::clone(&self.shared);
-                    self.operations.push(async move { Completion::Connected(shared.connect().await) }.boxed());
+                    let connect = async move { Completion::Connected(shared.connect().await) };
+                    self.operations.push(contained(connect, Completion::Connected(Err(panicked()))));
                     self.connection = Connection::Connecting { failures: *failures };
                 }
             }
@@ -131,7 +141,12 @@ impl Driver {
             }
             Connection::Open(naming) => {
                 while let Some((service, action)) = self.desired.poll_action(now) {
-                    self.operations.push(execute(naming.clone(), self.address, service, action).boxed());
+                    let failed = match action {
+                        Action::Register(_) | Action::Deregister => Outcome::Sent(Err(panicked())),
+                        Action::CheckListed | Action::CheckRemoved(_) => Outcome::Checked(Err(panicked())),
+                    };
+                    let failed = Completion::Executed(service.clone(), failed);
+                    self.operations.push(contained(execute(naming.clone(), self.address, service, action), failed));
                 }
             }
         }
@@ -172,11 +187,13 @@ impl Driver {
 
     fn log(&self, service: &ServiceId, event: Event) {
         let (address, registry) = (self.address, &self.shared.config);
-        match event {
+        if event == Event::Lost {
+            self.shared.count_unlisted();
+        }
+        log(|| match event {
             Event::Registered { pending } => tracing::info!(%service, %address, pending, "registered"),
             Event::Lost => {
-                self.shared.count_unlisted();
-                tracing::warn!(%service, %address, %registry, "registered but not listed; registering again");
+                tracing::warn!(%service, %address, %registry, "registered but not listed; registering again")
             }
             Event::Disabled => tracing::warn!(
                 %service, %address, %registry,
@@ -186,15 +203,44 @@ impl Driver {
             Event::WeightChanged { weight } => {
                 tracing::info!(%service, %address, %registry, weight, "listed with another weight, which is kept");
             }
-        }
+        });
     }
 
     fn warn(&self, error: &Error) {
         if self.warnings.allow(std::time::Instant::now()) {
             let cause = std::error::Error::source(error);
-            tracing::warn!(address = %self.address, %error, cause, "cannot keep the registration; trying again");
+            log(
+                || tracing::warn!(address = %self.address, %error, cause, "cannot keep the registration; trying again"),
+            );
         }
     }
+}
+
+impl Drop for Driver {
+    /// Reports registrations that end without the handle: their runtime has ended.
+    fn drop(&mut self) {
+        if !self.desired.is_empty() && !self.shared.tasks.stop().is_cancelled() {
+            let (address, registry) = (self.address, &self.shared.config);
+            log(|| {
+                tracing::error!(
+                    %address, %registry,
+                    "the runtime of the registry has ended: the address is no longer registered"
+                );
+            });
+        }
+    }
+}
+
+/// Executes an operation; its panic results in `failed`, so that the operation ends and is tried again.
+fn contained(
+    operation: impl Future<Output = Completion> + Send + 'static,
+    failed: Completion,
+) -> BoxFuture<'static, Completion> {
+    AssertUnwindSafe(operation).catch_unwind().map(|completed| completed.unwrap_or(failed)).boxed()
+}
+
+fn panicked() -> Error {
+    Error::not_executed(Code::Internal, "a request to Nacos panicked")
 }
 
 /// Executes `action` with one request to Nacos, or two if a new login is necessary.
@@ -203,11 +249,16 @@ async fn execute(naming: Naming, address: SocketAddr, service: ServiceId, action
         Action::Register(instance) => Outcome::Sent(naming.register(&service, &instance).await),
         Action::Deregister => Outcome::Sent(naming.deregister(&service, address).await),
         Action::CheckListed => {
-            Outcome::Checked(naming.list(&service).await.map(|listed| listing::weight(&listed, address)))
+            let weight = |listed: &[_]| listing::weight(listed, address);
+            Outcome::Checked(
+                naming.list(&service).await.map(|listed| Listing { weight: weight(&listed), len: listed.len() }),
+            )
         }
         Action::CheckRemoved(instance) => {
-            let listed = naming.list(&service).await;
-            Outcome::Checked(listed.map(|listed| listing::contains(&listed, &instance).then_some(instance.weight())))
+            let weight = |listed: &[_]| listing::contains(listed, &instance).then_some(instance.weight());
+            Outcome::Checked(
+                naming.list(&service).await.map(|listed| Listing { weight: weight(&listed), len: listed.len() }),
+            )
         }
     };
     Completion::Executed(service, outcome)

@@ -30,6 +30,11 @@ impl Registration {
         (Self(sender), Driver::new(address, requests, shared).run(CALLER_TIMEOUT))
     }
 
+    /// Returns whether the driver has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Lists the address for `service` and keeps it listed.
     pub(super) async fn register(&self, service: ServiceId, instance: Instance) -> Result<RegisterOutcome, Error> {
         match timeout(CALLER_TIMEOUT, self.submit(service, Some(instance))).await {
@@ -54,7 +59,7 @@ impl Registration {
 
     async fn submit(&self, service: ServiceId, instance: Option<Instance>) -> Result<RegisterOutcome, Error> {
         let (reply, outcome) = oneshot::channel();
-        let closed = |_| Error::not_executed(Code::Unavailable, "the registry handle was closed");
+        let closed = |_| Error::not_executed(Code::Unavailable, "the registry handle or its runtime has ended");
         self.0.send(Request { service, instance, reply }).await.map_err(|_| closed(()))?;
         outcome.await.unwrap_or_else(|_| Err(closed(())))
     }

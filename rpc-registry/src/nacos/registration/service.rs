@@ -95,9 +95,12 @@ impl ServiceState {
 
     /// Returns whether the instance is assumed to be listed and waits for its next check.
     pub(super) fn awaits_check(&self) -> bool {
-        !self.in_flight
-            && self.unlisted < DISABLED_AFTER_CHECKS
-            && matches!((self.target, self.step), (Target::Listed, Step::Check(_)))
+        !self.in_flight && self.unlisted < DISABLED_AFTER_CHECKS && self.is_listed_check()
+    }
+
+    /// Returns whether the next step reads a list that the instance should be in.
+    pub(super) fn is_listed_check(&self) -> bool {
+        matches!((self.target, self.step), (Target::Listed, Step::Check(_)))
     }
 
     /// Returns whether the deregistration was sent; its check may be outstanding.
@@ -136,7 +139,7 @@ impl ServiceState {
         }
         match outcome {
             Outcome::Sent(result) => self.handle_sent(now, result),
-            Outcome::Checked(Ok(weight)) => self.handle_checked(now, weight),
+            Outcome::Checked(Ok(listing)) => self.handle_checked(now, listing.weight),
             Outcome::Checked(Err(_)) => {
                 self.failures += 1;
                 self.step = Step::Check(now + backoff::delay(self.failures));

@@ -13,7 +13,7 @@ use super::{
     gate::{Decision, Gate},
     splice,
 };
-use crate::address::HostPort;
+use crate::{address::HostPort, supervision::completes};
 
 /// The two listeners of a relay, with its connections.
 ///
@@ -34,6 +34,10 @@ impl Acceptor {
 
     /// Accepts connections until `stop` is cancelled.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        while !completes("nacos relay", self.accept(&stop)).await {}
+    }
+
+    async fn accept(&mut self, stop: &CancellationToken) {
         loop {
             let below_limit = self.incoming.len() + self.connections.len() < MAX_CONNECTIONS;
             // All branches are cancel-safe.

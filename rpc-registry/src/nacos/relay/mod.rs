@@ -31,15 +31,12 @@ use std::{io, net::Ipv4Addr};
 
 use rpc_core::{Code, Error};
 use tokio::net::TcpListener;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::accept::Acceptor;
 pub(super) use self::splice::CONNECT_TIMEOUT;
 use super::url::GRPC_PORT_OFFSET;
-use crate::address::HostPort;
+use crate::{address::HostPort, tasks::Tasks};
 
 /// Two listeners on free loopback ports that forward the connections of one `NamingService`.
 ///
@@ -56,7 +53,7 @@ impl Relay {
     /// # Errors
     ///
     /// `Internal` if no loopback ports can be opened.
-    pub(super) async fn start(servers: Vec<HostPort>, tasks: &TaskTracker) -> Result<Self, Error> {
+    pub(super) async fn start(servers: Vec<HostPort>, tasks: &Tasks) -> Result<Self, Error> {
         let failed = |cause: io::Error| {
             Error::not_executed(Code::Internal, "cannot open a loopback port for a connection to Nacos")
                 .with_source(cause)
@@ -64,7 +61,13 @@ impl Relay {
         let (first, second) = (listen().await.map_err(failed)?, listen().await.map_err(failed)?);
         let stop = CancellationToken::new();
         let ports = [first.1, second.1];
-        tasks.spawn(Acceptor::new([first.0, second.0], servers.into()).run(stop.clone()));
+        let acceptor = Acceptor::new([first.0, second.0], servers.into());
+        // The guard is also dropped when the runtime ends.
+        let (stopped, guard) = (stop.clone(), stop.clone().drop_guard());
+        tasks.spawn(async move {
+            acceptor.run(stopped).await;
+            drop(guard);
+        });
         Ok(Self { ports, ended: stop.clone(), _stop_on_drop: stop.drop_guard() })
     }
 
@@ -112,7 +115,7 @@ mod tests {
     }
 
     async fn start(servers: Vec<HostPort>) -> (Relay, TcpStream) {
-        let relay = Relay::start(servers, &TaskTracker::new()).await.unwrap();
+        let relay = Relay::start(servers, &Tasks::new()).await.unwrap();
         let client = connect_to(&relay, 0).await;
         (relay, client)
     }
