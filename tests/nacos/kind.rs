@@ -40,7 +40,7 @@ impl ServerKind {
 
     /// Returns the limit of a server's start on a machine that is busy with other tests.
     pub(super) fn start_timeout(self) -> Duration {
-        Duration::from_secs(if self == Self::RNacos { 30 } else { 240 })
+        if self == Self::RNacos { Duration::from_secs(30) } else { official::START_TIMEOUT }
     }
 
     /// Returns the name and password of the user of a server with authentication.

@@ -5,12 +5,17 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
-use super::tools::tools;
+use rustix::process::Signal;
+use tokio::runtime::Handle;
+
+use super::{http, ports::free_ports, tools::tools};
+use crate::process;
 
 /// A line of releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,9 @@ const JAVA: u32 = 17;
 /// `com.alipay.sofa:hessian`. In the other order the server fails at start; without hessian, it never receives an
 /// acknowledgement of a push.
 const FIRST_JAR: &str = "/com/caucho/";
+
+/// The limit of a server's start on a machine that is busy with other tests.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// The options of the JVM: a small heap, and fast starts instead of peak performance.
 const JVM: [&str; 4] = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
@@ -53,16 +61,24 @@ pub(super) fn unavailable() -> Option<String> {
 pub(super) fn command(line: Line, http: u16, directory: &Path, auth: bool, members: &[u16]) -> Command {
     let class_path = line.class_path();
     write_configuration(http, directory, auth, members);
+    // Without the file, the JVM starts normally, in half as much time again.
+    let archive = format!("-XX:SharedArchiveFile={}", line.archive(&class_path).display());
+    let options = [archive.as_str(), "-Xlog:cds=off", "-Xlog:cds+dynamic=off"];
+    java(line, &class_path, directory, members, &options)
+}
+
+fn java(line: Line, class_path: &str, directory: &Path, members: &[u16], options: &[&str]) -> Command {
     let display = |path: &Path| path.display().to_string();
     let mut command = Command::new("java");
     command
         .args(JVM)
+        .args(options)
         .arg(format!("-Dnacos.standalone={}", members.is_empty()))
         .arg(format!("-DembeddedStorage={}", !members.is_empty()))
         .arg("-Dnacos.deployment.type=server")
         .arg(format!("-Dnacos.home={}", display(directory)))
         .arg(format!("-Dnacos.logs.path={}", display(&directory.join("logs"))))
-        .args(["-cp", &class_path, line.main_class()])
+        .args(["-cp", class_path, line.main_class()])
         .arg(format!("--spring.config.additional-location=file:{}/", display(&directory.join("conf"))));
     command
 }
@@ -119,7 +135,7 @@ impl Line {
         // One of several concurrent test binaries downloads the jars; the others wait.
         let lock = File::create(directory.join("lock")).expect("the lock file can be created");
         lock.lock().expect("the file can be locked");
-        let file = directory.join("classpath");
+        let file = directory.join("class_path");
         let complete = |path: &String| path.split(':').all(|entry| Path::new(entry).exists());
         if let Some(known) = fs::read_to_string(&file).ok().filter(complete) {
             return known;
@@ -130,6 +146,57 @@ impl Line {
         }
         fs::write(&file, &class_path).expect("the class path can be written");
         class_path
+    }
+
+    /// Returns the archive of loaded classes with which a server starts in less time; creates it if it does not exist.
+    fn archive(self, class_path: &str) -> PathBuf {
+        let directory = self.directory();
+        let archive = directory.join("classes.jsa");
+        if !archive.exists() {
+            // As in `class_path`.
+            let lock = File::create(directory.join("archive-lock")).expect("the lock file can be created");
+            lock.lock().expect("the file can be locked");
+            if !archive.exists()
+                && let Err(error) = self.write_archive(class_path, &archive)
+            {
+                eprintln!("no archive of the classes of {self:?}, so that servers start in more time: {error}");
+            }
+        }
+        archive
+    }
+
+    /// Starts a server and ends it, so that the JVM writes the classes that it has loaded.
+    fn write_archive(self, class_path: &str, archive: &Path) -> io::Result<()> {
+        eprintln!("archiving the classes of Nacos {}: takes a minute, once", self.dependencies()[0][2]);
+        let data = tempfile::tempdir()?;
+        let port = free_ports();
+        write_configuration(port, data.path(), false, &[]);
+        let unfinished = archive.with_extension("unfinished");
+        let option = format!("-XX:ArchiveClassesAtExit={}", unfinished.display());
+        let mut command = java(self, class_path, data.path(), &[], &[&option]);
+        let log = File::create(data.path().join("log"))?;
+        command.current_dir(data.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut process = Some(command.spawn()?);
+        let limit = Instant::now() + START_TIMEOUT;
+        let mut stopping = false;
+        let ended = loop {
+            if let Some(status) = process.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                break stopping.then_some(status);
+            }
+            if Instant::now() > limit {
+                break None;
+            }
+            if !stopping && Handle::current().block_on(http::get(port, self.readiness())).is_ok() {
+                process::send(process.as_ref().expect("the server runs").id(), Signal::TERM);
+                stopping = true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        process::kill(&mut process);
+        if ended.is_none() {
+            return Err(io::Error::other("the server does not start or does not end"));
+        }
+        fs::rename(unfinished, archive)
     }
 
     fn download(self, directory: &Path) -> String {
@@ -183,7 +250,11 @@ fn compile_start(directory: &Path, class_path: &str) -> String {
         .status()
         .expect("javac starts");
     assert!(status.success(), "the main class of Nacos 3 does not compile");
-    format!("{}:{class_path}", classes.display())
+    // The JVM archives classes of jars only.
+    let jar = directory.join("start.jar");
+    let status = Command::new("jar").arg("--create").arg("--file").arg(&jar).arg("-C").arg(&classes).arg(".").status();
+    assert!(status.expect("`jar` starts").success(), "the main class of Nacos 3 cannot be packed");
+    format!("{}:{class_path}", jar.display())
 }
 
 /// Writes the settings of a distribution with other addresses, and with a longer timeout of the database: a busy machine
