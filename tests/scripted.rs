@@ -126,8 +126,16 @@ impl Scripted {
 pub fn request(id: u32, route: &str, timeout: std::time::Duration, arguments: &impl Serialize) -> Frame {
     let mut body = BytesMut::new();
     let (metadata, flags) = (Metadata::default(), CallFlags::default());
-    RequestHeadRef { route, timeout: Some(timeout), flags, metadata: &metadata, once_key: None, repeat: false }
-        .write(&mut body);
+    RequestHeadRef {
+        route,
+        timeout: Some(timeout),
+        flags,
+        metadata: &metadata,
+        once_key: None,
+        repeat: false,
+        response_compression: None,
+    }
+    .write(&mut body);
     Codec::Bincode.encode(arguments, &mut body).expect("the arguments encode");
     let header = Header { codec: Codec::Bincode as u8, ..Header::empty(FrameType::Request, id) };
     Frame { header, body: body.freeze() }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use rpc_core::{
-    Codec, Compression, Message, Metadata, WriteBuffer,
+    Codec, Compression, EncodedPayload, Message, Metadata, WriteBuffer,
     frame::{FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     transport::FrameReader,
@@ -38,18 +38,21 @@ fn arguments(payload: usize) -> Arguments {
 fn head(metadata: &Metadata) -> RequestHeadRef<'_> {
     let timeout = Some(std::time::Duration::from_secs(5));
     let flags = CallFlags::default();
-    RequestHeadRef { route: "bench.Echo:1.0/echo", timeout, flags, metadata, once_key: None, repeat: false }
+    RequestHeadRef {
+        route: "bench.Echo:1.0/echo",
+        timeout,
+        flags,
+        metadata,
+        once_key: None,
+        repeat: false,
+        response_compression: None,
+    }
 }
 
 fn write_request(out: &mut WriteBuffer, id: u32, arguments: &Arguments) {
-    let message = Message {
-        frame_type: FrameType::Request,
-        id,
-        codec: Codec::Bincode,
-        compression: Compression::None,
-        value: arguments,
-        max_frame: FrameReader::MAX_FRAME as usize,
-    };
+    let payload = EncodedPayload::new(arguments, Codec::Bincode, Compression::None).expect("the arguments encode");
+    let max_frame = FrameReader::MAX_FRAME as usize;
+    let message = Message { frame_type: FrameType::Request, id, payload, max_frame };
     message.write(out, |out| head(&Metadata::default()).write(out)).expect("the request fits into a frame");
 }
 

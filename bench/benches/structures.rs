@@ -96,8 +96,16 @@ fn route(text: &str) -> Route {
     let mut out = bytes::BytesMut::new();
     let metadata = Default::default();
     let flags = CallFlags::default();
-    RequestHeadRef { route: text, timeout: None, flags, metadata: &metadata, once_key: None, repeat: false }
-        .write(&mut out);
+    RequestHeadRef {
+        route: text,
+        timeout: None,
+        flags,
+        metadata: &metadata,
+        once_key: None,
+        repeat: false,
+        response_compression: None,
+    }
+    .write(&mut out);
     RequestHead::take(&mut out.freeze()).expect("the head is valid").route
 }
 

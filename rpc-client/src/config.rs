@@ -55,6 +55,11 @@ pub struct ClientConfig {
     ///
     /// With a higher value a slow connection delays fewer calls, and both ends hold more memory and file descriptors.
     pub lanes: usize,
+    /// The compressions that the client accepts in responses; default all of this build.
+    ///
+    /// A response with another compression fails its call with `Internal`. Uncompressed payloads are always accepted.
+    /// [`compression`](Self::compression) states the compression of requests, in which servers answer.
+    pub compressions: Vec<Compression>,
     /// The largest decompressed payload in bytes; default 16 MiB.
     ///
     /// It limits the memory that one answer takes.
@@ -93,6 +98,7 @@ impl Default for ClientConfig {
             delisted_grace: Duration::from_secs(60),
             max_in_flight: 1024,
             lanes: 1,
+            compressions: Compression::SUPPORTED.to_vec(),
             max_decompressed: Payload::MAX_DECOMPRESSED,
             cache_directory: default_cache_directory(),
             registry_patience: Duration::from_millis(500),
@@ -115,6 +121,7 @@ impl ClientConfig {
         with_delisted_grace(delisted_grace: Duration)
         with_max_in_flight(max_in_flight: usize)
         with_lanes(lanes: usize)
+        with_compressions(compressions: Vec<Compression>)
         with_max_decompressed(max_decompressed: usize)
         with_cache_directory(cache_directory: Option<PathBuf>)
         with_registry_patience(registry_patience: Duration)

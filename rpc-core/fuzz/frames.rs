@@ -41,6 +41,7 @@ fn request(mut body: Bytes) {
         metadata: &head.metadata,
         once_key: head.idempotency_key,
         repeat: head.repeat,
+        response_compression: head.response_compression,
     };
     let mut out = BytesMut::new();
     again.write(&mut out);

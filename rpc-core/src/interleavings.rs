@@ -1,6 +1,10 @@
 //! Concurrency tests that shuttle runs under many schedules. A lost wake-up shows as a deadlock.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
 
 use bytes::BufMut;
 use shuttle::{check_random, future::block_on, rand::Rng, thread};
@@ -66,7 +70,7 @@ fn waiters_see_capacity_and_close() {
         || {
             let outbox = Arc::new(Outbox::new(1));
             outbox.push(|out| out.copied().put_u8(1)).unwrap();
-            let waits = |outbox: Arc<Outbox>| move || block_on(outbox.capacity());
+            let waits = |outbox: Arc<Outbox>| move || drop(block_on(outbox.capacity()));
             let waiters = [0, 1].map(|_| thread::spawn(waits(Arc::clone(&outbox))));
             if shuttle::rand::thread_rng().gen_bool(0.5) {
                 outbox.close();
@@ -75,6 +79,40 @@ fn waiters_see_capacity_and_close() {
                 outbox.written(1);
             }
             waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn newcomer_does_not_overtake_waiters() {
+    check_random(
+        || {
+            let outbox = Arc::new(Outbox::new(1));
+            outbox.push(|out| out.copied().put_u8(0)).unwrap();
+            let waiters = [1, 2].map(|byte| {
+                let mut capacity = Box::pin(Arc::clone(&outbox).capacity());
+                assert!(capacity.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
+                thread::spawn(move || block_on(capacity).push_at(|_, out| out.copied().put_u8(byte)).unwrap())
+            });
+            let newcomer = {
+                let outbox = Arc::clone(&outbox);
+                thread::spawn(move || {
+                    while outbox.push(|out| out.copied().put_u8(3)).is_err() {
+                        thread::yield_now();
+                    }
+                })
+            };
+            let mut written = Vec::new();
+            while written.len() < 4 {
+                let taken = outbox.take(WriteBuffer::new());
+                outbox.written(taken.len());
+                written.extend_from_slice(&taken.into_bytes());
+                thread::yield_now();
+            }
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            newcomer.join().unwrap();
+            assert_eq!(written, [0, 1, 2, 3]);
         },
         SCHEDULES,
     );

@@ -136,7 +136,10 @@ pub use contract::{
     Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service, ServiceId,
     Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
 };
-pub(crate) use contract::{AnswerSink, AnswerTarget};
+// Shared by rpc-client and rpc-server, and not part of the API.
+#[doc(hidden)]
+pub use contract::EncodedPayload;
+pub(crate) use contract::{AnswerSink, AnswerTarget, EncodedAnswer};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]
 pub use contained::contained;

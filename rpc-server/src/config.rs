@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rpc_core::{
-    CallOptions, Code, Error, Payload,
+    CallOptions, Code, Compression, Error, Payload,
     transport::{PingWindow, TransportConfig},
 };
 
@@ -91,6 +91,12 @@ pub struct ServerConfig {
     ///
     /// A higher value lets one call use more memory.
     pub max_decompressed: usize,
+    /// The compressions that the server accepts in requests and uses for responses; default all of this build.
+    ///
+    /// The server rejects a call with another compression as `Unimplemented`, and does not compress a response in
+    /// another way. Uncompressed payloads are always accepted, so an empty list turns compression off. Each
+    /// compression lets a short request cause the decompression of up to `max_decompressed` bytes.
+    pub compressions: Vec<Compression>,
     /// The retention of the answers of once calls; default 10 minutes.
     ///
     /// A higher value allows later retries and uses more memory, within `max_once_calls` and `max_once_bytes`.
@@ -138,6 +144,7 @@ impl Default for ServerConfig {
             handshake_time: Duration::from_secs(2),
             max_pings: PingWindow::LIMIT,
             max_decompressed: Payload::MAX_DECOMPRESSED,
+            compressions: Compression::SUPPORTED.to_vec(),
             once_kept: Duration::from_secs(600),
             max_once_calls: 100_000,
             max_once_bytes: 64 << 20,
@@ -164,6 +171,7 @@ impl ServerConfig {
         with_handshake_time(handshake_time: Duration)
         with_max_pings(max_pings: u32)
         with_max_decompressed(max_decompressed: usize)
+        with_compressions(compressions: Vec<Compression>)
         with_once_kept(once_kept: Duration)
         with_max_once_calls(max_once_calls: usize)
         with_max_once_bytes(max_once_bytes: usize)

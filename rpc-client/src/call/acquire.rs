@@ -6,12 +6,13 @@ use rpc_core::{CallOptions, Error};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    acquired::Acquired,
     error::client_closed,
     no_provider::NoProvider,
     pick::{ExcludedChannel, pick},
     target::Target,
 };
-use crate::{client_core::ClientCore, connection::channel::Channel};
+use crate::client_core::ClientCore;
 
 /// Waits for a channel that is eligible for calls.
 ///
@@ -25,7 +26,7 @@ pub(super) async fn acquire(
     options: CallOptions,
     excluded: Vec<ExcludedChannel>,
     deadline: Instant,
-) -> Result<Arc<Channel>, Error> {
+) -> Result<Acquired, Error> {
     let wait_for_ready = options.wait_for_ready.unwrap_or(core.config().wait_for_ready);
     loop {
         // Created before the states are read, so that a change after the read is not missed.
@@ -37,7 +38,7 @@ pub(super) async fn acquire(
         // cooldown that ends in between, and a notification reports one that starts in between.
         let cooldown = target.endpoints(&core).iter().filter_map(|endpoint| endpoint.cooldown_until()).min();
         if let Some(channel) = pick(&core, &target, &options, &excluded, &[]) {
-            return Ok(channel);
+            return Ok(Acquired { channel, turn: None });
         }
         let NoProvider { error, may_change } = NoProvider::survey(&core, &target, &excluded);
         if !(may_change || wait_for_ready || cooldown.is_some()) {

@@ -6,7 +6,7 @@ use futures_util::future::select_all;
 use rpc_core::{Code, Error, Phase};
 use tokio::time::{Instant, timeout_at};
 
-use super::error::join_parts;
+use super::{acquired::Acquired, error::join_parts};
 use crate::{
     client_core::ClientCore,
     config::ClientConfig,
@@ -31,16 +31,16 @@ pub(super) async fn until_capacity(
     core: Arc<ClientCore>,
     full: Vec<FullChannel>,
     deadline: Instant,
-) -> Result<Arc<Channel>, Error> {
+) -> Result<Acquired, Error> {
     let waited = match &full[..] {
-        [only] => timeout_at(deadline, only.channel.capacity()).await.map(|()| 0),
+        [only] => timeout_at(deadline, only.channel.capacity(only.limit)).await.map(|turn| (turn, 0)),
         _ => {
-            let capacities = full.iter().map(|full| Box::pin(full.channel.capacity()));
-            timeout_at(deadline, select_all(capacities)).await.map(|(_, first, _)| first)
+            let capacities = full.iter().map(|full| Box::pin(full.channel.capacity(full.limit)));
+            timeout_at(deadline, select_all(capacities)).await.map(|(turn, first, _)| (turn, first))
         }
     };
     match waited {
-        Ok(first) => Ok(Arc::clone(&full[first].channel)),
+        Ok((turn, first)) => Ok(Acquired { channel: Arc::clone(&full[first].channel), turn }),
         Err(_) => Err(no_capacity(&full, core.config())),
     }
 }

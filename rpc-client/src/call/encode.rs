@@ -1,17 +1,30 @@
-//! [`RequestEncoder`]: the bytes of a request.
+//! [`RequestWriter`]: the bytes of a request.
 
 use std::time::Duration;
 
 use rpc_core::{
-    Encode, Message, MethodInfo, Request, Status, WriteBuffer,
+    CallOptions, Compression, Encode, EncodedPayload, Message, MethodInfo, Request, Status, WriteBuffer,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
 };
 
 use crate::{config::ClientConfig, connection::in_flight::CallId};
 
-/// Encodes one attempt of a call.
-pub(super) struct RequestEncoder<'a, A> {
+/// Encodes the arguments of a call.
+pub(super) fn encode_arguments<A: Encode>(
+    request: &Request<A>,
+    config: &ClientConfig,
+) -> Result<EncodedPayload, Status> {
+    let Request { arguments, options, .. } = request;
+    EncodedPayload::new(arguments, options.codec.unwrap_or(config.codec), compression(options, config))
+}
+
+fn compression(options: &CallOptions, config: &ClientConfig) -> Compression {
+    options.compression.unwrap_or(config.compression)
+}
+
+/// Writes one attempt of a call.
+pub(super) struct RequestWriter<'a, A> {
     pub(super) request: &'a Request<A>,
     pub(super) config: &'a ClientConfig,
     /// The time that the call has left.
@@ -21,10 +34,13 @@ pub(super) struct RequestEncoder<'a, A> {
     pub(super) repeat: bool,
 }
 
-impl<A: Encode> RequestEncoder<'_, A> {
+impl<A> RequestWriter<'_, A> {
     /// Appends the request's frame to `out`.
-    pub(super) fn encode(&self, id: CallId, out: &mut WriteBuffer) -> Result<(), Status> {
-        let (Request { method, arguments, options }, config) = (self.request, self.config);
+    pub(super) fn write(&self, id: CallId, payload: EncodedPayload, out: &mut WriteBuffer) -> Result<(), Status> {
+        let Request { method, options, .. } = self.request;
+        // A request that is too short to be compressed may have a response that is not.
+        let wanted = compression(options, self.config);
+        let response_compression = (wanted != payload.compression()).then_some(wanted as u8);
         let head = RequestHeadRef {
             route: method.route(),
             timeout: Some(self.timeout),
@@ -32,15 +48,10 @@ impl<A: Encode> RequestEncoder<'_, A> {
             metadata: &options.metadata,
             once_key: self.idempotency_key,
             repeat: self.repeat,
+            response_compression,
         };
-        let message = Message {
-            frame_type: FrameType::Request,
-            id: id.as_u32(),
-            codec: options.codec.unwrap_or(config.codec),
-            compression: options.compression.unwrap_or(config.compression),
-            value: arguments,
-            max_frame: config.transport.max_frame as usize,
-        };
+        let max_frame = self.config.transport.max_frame as usize;
+        let message = Message { frame_type: FrameType::Request, id: id.as_u32(), payload, max_frame };
         message.write(out, |out| head.write(out))
     }
 }

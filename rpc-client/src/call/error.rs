@@ -1,6 +1,6 @@
 //! The errors that several steps of a call create.
 
-use rpc_core::{Code, Error, Phase, Status};
+use rpc_core::{Code, Error, MethodInfo, Phase, Status, head::Route};
 
 /// The message of every error that a deadline causes.
 pub(super) const DEADLINE_PASSED: &str = "the deadline passed";
@@ -18,6 +18,16 @@ pub(super) fn deadline_passed() -> Error {
 /// Returns the error of a call whose options or arguments cannot be sent.
 pub(super) fn invalid_request(status: Status) -> Error {
     Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send)
+}
+
+/// Checks that the route of a method fits into the head of a request.
+pub(super) fn check_route(method: &MethodInfo) -> Result<(), Error> {
+    let (length, limit) = (method.route().len(), Route::MAX_LEN);
+    if length <= limit {
+        return Ok(());
+    }
+    let message = format!("route is {length} bytes, limit is {limit} (Route::MAX_LEN)");
+    Err(invalid_request(Status::new(Code::InvalidArgument, message)))
 }
 
 /// Joins the first [`MAX_NAMED`] parts and states the number of the others.

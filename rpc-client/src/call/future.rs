@@ -8,15 +8,18 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{BoxFuture, Code, Delivery, Encode, Error, Explain, Explanation, Reply, Request, WriteBuffer};
+use rpc_core::{
+    BoxFuture, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Reply, Request, WriteBuffer,
+};
 use tokio::time::Instant;
 
 use super::{
     acquire::acquire,
+    acquired::Acquired,
     attempts::{Attempts, LiveAttempt, NewestStatus},
     capacity::{FullChannel, until_capacity},
-    encode::RequestEncoder,
-    error::{deadline_passed, invalid_request},
+    encode::{RequestWriter, encode_arguments},
+    error::{check_route, deadline_passed, invalid_request},
     outcome,
     pick::{ExcludedChannel, pick, pick_first},
     retry::{self, CallFacts, Verdict},
@@ -52,8 +55,10 @@ pub struct ClientCall<A> {
     excluded: Vec<ExcludedChannel>,
     /// The channels that rejected the call because of a limit since the last wait.
     full: Vec<FullChannel>,
-    /// Whether the call has waited for a slot of the channel that it tries next.
+    /// Whether the call has waited for capacity of the channel that it tries next.
     has_waited: bool,
+    /// The arguments for the next attempt, if they are encoded and the attempt waits for capacity.
+    encoded: Option<EncodedPayload>,
     /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
     may_have_executed: bool,
     /// The error of the attempt that failed last.
@@ -74,7 +79,7 @@ enum Stage {
     /// The call picks a channel.
     Picking,
     /// The call waits for a provider that accepts calls or for capacity.
-    Acquiring(BoxFuture<'static, Result<Arc<Channel>, Error>>),
+    Acquiring(BoxFuture<'static, Result<Acquired, Error>>),
     /// The call waits for its attempts.
     Waiting,
     Done,
@@ -91,6 +96,7 @@ impl<A> ClientCall<A> {
             excluded: Vec::new(),
             full: Vec::new(),
             has_waited: false,
+            encoded: None,
             may_have_executed: false,
             last_error: None,
         }
@@ -123,14 +129,16 @@ impl<A: Encode> ClientCall<A> {
             if let Some(result) = self.poll_attempts(cx) {
                 return Poll::Ready(result);
             }
-            let channel = match &mut self.stage {
+            let acquired = match &mut self.stage {
                 Stage::Waiting => return Poll::Pending,
                 Stage::Done => return Poll::Ready(Err(Error::unknown(Code::Internal, "call polled after completion"))),
-                Stage::Picking => self.pick().transpose(),
+                Stage::Picking => {
+                    self.pick().transpose().map(|channel| channel.map(|channel| Acquired { channel, turn: None }))
+                }
                 Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
             };
-            let channel = match channel {
-                Some(Ok(channel)) => channel,
+            let acquired = match acquired {
+                Some(Ok(acquired)) => acquired,
                 None => {
                     self.acquire();
                     continue;
@@ -142,7 +150,7 @@ impl<A: Encode> ClientCall<A> {
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
             };
-            if let Some(result) = self.start_attempt(channel, cx) {
+            if let Some(result) = self.start_attempt(acquired, cx) {
                 return Poll::Ready(result);
             }
             // The attempt has this task's waker, so there is nothing to poll now.
@@ -157,6 +165,7 @@ impl<A: Encode> ClientCall<A> {
         if let Some(status) = options.invalid.take() {
             return Err(invalid_request(status));
         }
+        check_route(method)?;
         let at = Instant::now();
         let deadline = options.deadline_from(at, method, self.core.config().timeout);
         if deadline <= at {
@@ -197,34 +206,44 @@ impl<A: Encode> ClientCall<A> {
     }
 
     /// Sends an attempt on a channel. Returns the result if it ends the call.
-    fn start_attempt(&mut self, channel: Arc<Channel>, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+    fn start_attempt(&mut self, acquired: Acquired, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+        let Acquired { channel, turn } = acquired;
         let Started { at, deadline, idempotency_key, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
-        // The first attempt starts at once, and a read of the clock has a cost.
-        let is_immediate = self.attempts.sent() == 0 && matches!(self.stage, Stage::Picking);
-        let now = if is_immediate { at } else { Instant::now() };
+        if self.encoded.is_none() {
+            // Before the slot, under no lock: `Serialize` may take long, panic, or make a call of its own.
+            match encode_arguments(&self.request, self.core.config()) {
+                Ok(encoded) => self.encoded = Some(encoded),
+                Err(status) => return Some(Err(invalid_request(status))),
+            }
+        }
+        let now = Instant::now();
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             channel.pass_on();
             let error = deadline_passed().with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
-        let encoder = RequestEncoder {
+        let hedge_at = self.facts().may_repeat().then(|| now + timeout / ATTEMPTS_PER_TIMEOUT);
+        let writer = RequestWriter {
             request: &self.request,
             config: self.core.config(),
             timeout,
             idempotency_key,
             repeat: self.may_have_executed || self.attempts.has_earlier(),
         };
-        let encode = |id: CallId, out: &mut WriteBuffer| encoder.encode(id, out);
+        let encoded = &mut self.encoded;
+        let write = |id: CallId, out: &mut WriteBuffer| match encoded.take() {
+            Some(payload) => writer.write(id, payload, out),
+            None => Ok(()),
+        };
         if self.request.method.is_one_way() {
-            return match channel.send(encode) {
+            return match channel.send(turn, write) {
                 Ok(()) => Some(Ok(outcome::no_answer(channel.address()))),
                 Err(error) => self.handle_send_error(channel, error),
             };
         }
-        let hedge_at = self.facts().may_repeat().then(|| now + timeout / ATTEMPTS_PER_TIMEOUT);
-        match channel.start(NewCall { deadline, hedge_at, has_waited, waker: cx.waker() }, encode) {
+        match channel.start(NewCall { deadline, hedge_at, has_waited, waker: cx.waker() }, turn, write) {
             Ok(sent) => {
                 if self.attempts.sent() > 0 {
                     Counters::count(&self.core.counters().retries);
@@ -240,8 +259,11 @@ impl<A: Encode> ClientCall<A> {
     /// Handles a channel that did not accept the call. Returns the error if it ends the call.
     fn handle_send_error(&mut self, channel: Arc<Channel>, error: SendError) -> Option<Result<Reply, Error>> {
         match error {
-            SendError::Encode(status) => return Some(Err(invalid_request(status))),
+            SendError::TooLong(status) => return Some(Err(invalid_request(status))),
             SendError::Full(limit) => {
+                if let Some(encoded) = &mut self.encoded {
+                    encoded.shrink();
+                }
                 self.full.push(FullChannel { channel, limit });
                 self.stage = Stage::Picking;
                 if self.request.options.affinity.is_some() {
@@ -294,8 +316,7 @@ impl<A: Encode> ClientCall<A> {
 
     /// Handles the outcome of an attempt. Returns the result if it ends the call.
     fn settle(&mut self, attempt: LiveAttempt, outcome: Outcome) -> Option<Result<Reply, Error>> {
-        let max_decompressed = self.core.config().max_decompressed;
-        let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, max_decompressed);
+        let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
         let started_at = self.started().at;
         self.attempts.log_end(&attempt, started_at, result.as_ref().err());
         let error = match result {

@@ -14,6 +14,7 @@
 //! | errors that several modules create | `error` |
 
 mod acquire;
+mod acquired;
 mod attempts;
 mod capacity;
 mod encode;

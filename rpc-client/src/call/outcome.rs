@@ -10,9 +10,12 @@ use rpc_core::{
 };
 
 use super::error::DEADLINE_PASSED;
-use crate::connection::{
-    channel::{Channel, SentCall},
-    in_flight::Outcome,
+use crate::{
+    config::ClientConfig,
+    connection::{
+        channel::{Channel, SentCall},
+        in_flight::Outcome,
+    },
 };
 
 /// Returns the reply or the error of an attempt that ended.
@@ -20,11 +23,11 @@ pub(super) fn into_result(
     outcome: Outcome,
     channel: &Channel,
     sent: SentCall,
-    max_decompressed: usize,
+    config: &ClientConfig,
 ) -> Result<Reply, Error> {
     let peer = channel.address();
     match outcome {
-        Outcome::Response(frame) => read_response(frame, peer, max_decompressed),
+        Outcome::Response(frame) => read_response(frame, peer, config),
         Outcome::TooLong { length, limit } => {
             let message = format!("response frame is {length} bytes, limit is {limit} (TransportConfig::max_frame)");
             Err(Error::answered(Code::ResourceExhausted, message).with_peer(peer).with_phase(Phase::Decode))
@@ -54,7 +57,7 @@ pub(super) fn no_answer(peer: SocketAddr) -> Reply {
     Reply { is_application_error: false, metadata: Default::default(), payload, peer: Some(peer) }
 }
 
-fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Result<Reply, Error> {
+fn read_response(frame: Frame, peer: SocketAddr, config: &ClientConfig) -> Result<Reply, Error> {
     let Frame { header, mut body } = frame;
     let head = ResponseHead::take(&mut body).map_err(|error| {
         let (code, message) = match error {
@@ -78,6 +81,13 @@ fn read_response(frame: Frame, peer: SocketAddr, max_decompressed: usize) -> Res
             return Err(if metadata.is_empty() { error } else { error.with_metadata(metadata.copied()) });
         }
     };
+    Compression::check_accepted(header.compression, &config.compressions, "ClientConfig::compressions").map_err(
+        |status| {
+            let message = format!("the response does not decode: {}", status.message());
+            Error::answered(Code::Internal, message).with_phase(Phase::Decode).with_peer(peer)
+        },
+    )?;
+    let max_decompressed = config.max_decompressed;
     let payload = Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };
     Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer) })
 }
@@ -110,8 +120,8 @@ mod tests {
         };
         let deadline = Instant::now() + Duration::from_secs(1);
         let call = NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() };
-        let sent = channel.start(call, write).unwrap();
-        let delivery = |outcome| into_result(outcome, &channel, sent, 0).unwrap_err().delivery();
+        let sent = channel.start(call, None, write).unwrap();
+        let delivery = |outcome| into_result(outcome, &channel, sent, &ClientConfig::default()).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Expired), Delivery::Unknown);
         assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotExecuted);
     }

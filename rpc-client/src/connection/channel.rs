@@ -6,7 +6,7 @@ use rpc_core::{
     Status, WriteBuffer,
     frame::FrameType,
     sync::OnceLock,
-    transport::{CloseReason, Outbox, Position, PushError},
+    transport::{CloseReason, Outbox, OutboxTurn, Position, PushError},
 };
 use tokio::time::Instant;
 
@@ -52,8 +52,8 @@ pub(crate) enum SendError {
     Closed,
     /// A limit is reached; [`Channel::capacity`] waits until the channel is below it.
     Full(Limit),
-    /// The request cannot be encoded.
-    Encode(Status),
+    /// The request is longer than the frame limit.
+    TooLong(Status),
 }
 
 /// A limit of a channel.
@@ -132,10 +132,10 @@ impl Channel {
         self.outbox.wake();
     }
 
-    /// Inserts a call into the in-flight table, then lets `write` append its request.
+    /// Inserts a call into the in-flight table, then lets `write` append its encoded request.
     ///
     /// In this order an answer always finds its call. The caller must [`poll`](Self::poll) the call when it is woken,
-    /// and may [`abandon`](Self::abandon) it before its end.
+    /// and may [`abandon`](Self::abandon) it before its end. `write` runs under the outbox's lock.
     ///
     /// # Errors
     ///
@@ -143,36 +143,47 @@ impl Channel {
     pub(crate) fn start(
         &self,
         call: NewCall<'_>,
+        turn: Option<OutboxTurn>,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<SentCall, SendError> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        // The guard removes the call unless it is sent, also when the user's `Serialize` panics.
+        // The guard removes the call unless it is sent.
         let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
-        let position = self.write(|out| write(slot.id(), out))?;
+        let position = self.write(turn, |out| write(slot.id(), out))?;
         Ok(SentCall { id: slot.keep(), position })
     }
 
-    /// Lets `write` append a request that has no answer.
+    /// Lets `write` append an encoded request that has no answer.
     ///
     /// # Errors
     ///
     /// [`SendError`]
     pub(crate) fn send(
         &self,
+        turn: Option<OutboxTurn>,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<(), SendError> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        self.write(|out| write(CallId::ONE_WAY, out)).map(drop)
+        self.write(turn, |out| write(CallId::ONE_WAY, out)).map(drop)
     }
 
-    fn write(&self, write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>) -> Result<Position, SendError> {
-        match self.outbox.push_at(|position, out| write(out).map(|()| position)) {
+    fn write(
+        &self,
+        turn: Option<OutboxTurn>,
+        write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>,
+    ) -> Result<Position, SendError> {
+        let write = |position, out: &mut WriteBuffer| write(out).map(|()| position);
+        let pushed = match turn {
+            Some(turn) => turn.push_at(write),
+            None => self.outbox.push_at(write),
+        };
+        match pushed {
             Ok(Ok(position)) => Ok(position),
-            Ok(Err(status)) => Err(SendError::Encode(status)),
+            Ok(Err(status)) => Err(SendError::TooLong(status)),
             Err(PushError::Full) => Err(SendError::Full(Limit::Outbox)),
             Err(PushError::Closed) => {
                 // The driver is about to close the channel. Close it now so that no other caller picks it meanwhile.
@@ -199,17 +210,22 @@ impl Channel {
         self.outbox.has_begun(sent.position)
     }
 
-    /// Waits until the channel is below both limits, or accepts no more calls.
+    /// Waits until the channel is below `limit`, which it had reached, or accepts no more calls.
     ///
-    /// Callers proceed in the order in which they started to wait; a caller that then starts no call must
-    /// [`pass_on`](Self::pass_on) its slot.
+    /// Callers proceed in the order in which they started to wait. A caller that then starts no call must
+    /// [`pass_on`](Self::pass_on) its slot; its turn at the outbox passes on when it is dropped.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: an unused notification reaches the next waiter.
-    pub(crate) async fn capacity(&self) {
-        self.outbox.capacity().await;
-        self.calls.wait_for_slot(|| self.is_open()).await;
+    pub(crate) async fn capacity(&self, limit: Limit) -> Option<OutboxTurn> {
+        match limit {
+            Limit::InFlight => {
+                self.calls.wait_for_slot(|| self.is_open()).await;
+                None
+            }
+            Limit::Outbox => Some(Arc::clone(&self.outbox).capacity().await),
+        }
     }
 
     /// Notifies the next waiter of a slot that this caller does not use.
@@ -317,7 +333,7 @@ mod tests {
 
     fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        channel.start(NewCall { deadline, hedge_at: None, has_waited, waker: Waker::noop() }, |_, out| {
+        channel.start(NewCall { deadline, hedge_at: None, has_waited, waker: Waker::noop() }, None, |_, out| {
             out.copied().put_u8(1);
             Ok(())
         })
@@ -333,7 +349,8 @@ mod tests {
     fn slot_goes_to_the_longest_waiter() {
         let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
         let first = start(&channel, false).unwrap();
-        let (mut second, mut third) = (pin!(channel.capacity()), pin!(channel.capacity()));
+        let slot = || channel.capacity(Limit::InFlight);
+        let (mut second, mut third) = (pin!(slot()), pin!(slot()));
         assert!(second.as_mut().poll(cx).is_pending() && third.as_mut().poll(cx).is_pending());
         finish(&channel, first);
         assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::InFlight))), "it has not waited");
@@ -352,8 +369,9 @@ mod tests {
     fn unused_slot_goes_to_the_next_waiter() {
         let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
         let first = start(&channel, false).unwrap();
-        let (mut dropped, mut late) = (Box::pin(channel.capacity()), Box::pin(channel.capacity()));
-        let mut last = pin!(channel.capacity());
+        let slot = || channel.capacity(Limit::InFlight);
+        let (mut dropped, mut late) = (Box::pin(slot()), Box::pin(slot()));
+        let mut last = pin!(slot());
         assert!(dropped.as_mut().poll(cx).is_pending() && late.as_mut().poll(cx).is_pending());
         assert!(last.as_mut().poll(cx).is_pending());
         finish(&channel, first);

@@ -16,7 +16,7 @@ use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use tokio::time::Instant;
 
 use super::{
-    channel::{Channel, SendError, SentCall},
+    channel::{Channel, Limit, SendError, SentCall},
     in_flight::{CallStatus, NewCall, Outcome},
 };
 
@@ -32,7 +32,7 @@ fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
 
 fn start(channel: &Channel) -> Result<SentCall, SendError> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    channel.start(NewCall { deadline, hedge_at: None, has_waited: true, waker: Waker::noop() }, |_, out| {
+    channel.start(NewCall { deadline, hedge_at: None, has_waited: true, waker: Waker::noop() }, None, |_, out| {
         out.copied().put_u8(1);
         Ok(())
     })
@@ -110,7 +110,7 @@ fn slot_waiter_gets_the_slot_or_the_close() {
                         match start(&channel) {
                             Ok(sent) => return channel.abandon(sent.id),
                             Err(SendError::Closed) => return,
-                            Err(_) => block_on(channel.capacity()),
+                            Err(_) => drop(block_on(channel.capacity(Limit::InFlight))),
                         }
                     }
                 })

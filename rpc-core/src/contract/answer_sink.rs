@@ -1,23 +1,30 @@
-//! [`AnswerSink`]: the destination of answers, independent of the wire.
+//! [`AnswerSink`]: the destination of answers, independent of the wire; [`EncodedAnswer`]: an answer before it is sent.
 
-use crate::{BoxFuture, Context, Encode, Status, StatusAnswer};
+use std::sync::Arc;
+
+use crate::{BoxFuture, Code, Codec, Compression, Context, Encode, EncodedPayload, Status, StatusAnswer};
 
 /// The destination of the answers to calls, such as the outbox of a connection.
 ///
 /// One sink serves all calls of a connection, so that a [`Responder`](crate::Responder) costs no allocation. An
 /// [`AnswerTarget`] identifies the call.
 pub(crate) trait AnswerSink: Send + Sync {
-    /// Answers with a status and a value, unless the call has an answer.
+    /// Sends `answer`, unless the call has an answer.
     ///
-    /// Returns `false` without an effect if the sink has no capacity.
-    fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool;
+    /// # Errors
+    ///
+    /// `answer`, if the sink has no capacity.
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: EncodedAnswer) -> Result<(), EncodedAnswer>;
 
-    /// Waits until [`try_answer`](Self::try_answer) may succeed.
+    /// Waits for capacity, then sends `answer`, unless the call has an answer.
+    ///
+    /// Answers are sent in the order in which they started to wait.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time.
-    fn capacity(&self) -> BoxFuture<'_, ()>;
+    /// Safe to drop at any time; the answer is then not sent.
+    fn answer(self: Arc<Self>, target: AnswerTarget, context: Context, answer: EncodedAnswer)
+    -> BoxFuture<'static, ()>;
 
     /// Answers with a status and no value, unless the call has an answer.
     ///
@@ -32,8 +39,41 @@ pub(crate) struct AnswerTarget {
     pub(crate) id: u32,
     /// The codec of the request.
     pub(crate) codec: u8,
-    /// The compression of the request.
+    /// The compression of the answer.
     pub(crate) compression: u8,
     /// The longest frame that may be sent, in bytes.
     pub(crate) max_frame: usize,
+}
+
+/// An answer that was encoded and is not sent yet.
+#[derive(Debug)]
+pub(crate) struct EncodedAnswer {
+    pub(crate) status: Status,
+    /// The result or the error value, unless it failed to encode.
+    pub(crate) payload: Option<EncodedPayload>,
+}
+
+impl EncodedAnswer {
+    /// Encodes a result or an error value; if it does not encode, the answer is the status of that failure.
+    pub(crate) fn new<T: Encode>(target: &AnswerTarget, status: Status, value: &T) -> Self {
+        let encoded = Codec::from_u8(target.codec).and_then(|codec| {
+            let compression = Compression::from_u8(target.compression)?;
+            EncodedPayload::new(value, codec, compression)
+        });
+        match encoded {
+            Ok(payload) => Self { status, payload: Some(payload) },
+            Err(failed) => Self::unsendable(&failed),
+        }
+    }
+
+    /// Returns the answer to a call whose handler executed and whose own answer cannot be sent.
+    pub(crate) fn unsendable(failed: &Status) -> Self {
+        // The handler executed, so a value that does not encode is the callee's fault and not the caller's; and
+        // `Unimplemented`, for a format that this build does not support, would state that it did not execute.
+        let code = match failed.code() {
+            Code::InvalidArgument | Code::Unimplemented => Code::Internal,
+            code => code,
+        };
+        Self { status: Status::new(code, failed.message().to_owned()), payload: None }
+    }
 }

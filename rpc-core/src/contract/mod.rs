@@ -44,14 +44,14 @@ mod status;
 mod status_answer;
 pub mod testing;
 
-pub(crate) use answer_sink::{AnswerSink, AnswerTarget};
+pub(crate) use answer_sink::{AnswerSink, AnswerTarget, EncodedAnswer};
 pub use boxed::BoxFuture;
 pub use call::{Call, Explained, WithResponseMetadata};
 pub use caller::{CallOptions, Caller, Request};
 pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
 pub use dyn_caller::{DynArguments, DynCall, DynCaller};
-pub use encoding::{Codec, CodecError, Compression, Encode, Mark, Payload, WriteBuffer, uncopied};
+pub use encoding::{Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, WriteBuffer, uncopied};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
 pub use identity::Identity;

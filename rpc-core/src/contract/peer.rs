@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::encoding::PeerWork;
 use crate::Identity;
 
 /// The addresses of the connection on which a call arrived, and the identity of the caller.
@@ -13,12 +14,15 @@ pub struct Peer {
     /// The address at which the caller reached this server; `None` in process.
     pub local_address: Option<SocketAddr>,
     identity: Identity,
+    /// The long work for this connection.
+    work: PeerWork,
 }
 
 impl Peer {
     /// Creates an anonymous peer with the two addresses of its connection.
     pub fn new(address: SocketAddr, local_address: SocketAddr) -> Self {
-        Self { address: Some(address), local_address: Some(local_address), identity: Identity::ANONYMOUS }
+        let (address, local_address) = (Some(address), Some(local_address));
+        Self { address, local_address, identity: Identity::ANONYMOUS, work: PeerWork::default() }
     }
 
     /// Sets the identity that the peer has proved.
@@ -39,6 +43,11 @@ impl Peer {
             IpAddr::V4(ip) => IpAddr::V4(ip),
             IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
         })
+    }
+
+    /// Returns the limit on the long work for this connection.
+    pub(crate) fn work(&self) -> &PeerWork {
+        &self.work
     }
 
     /// Returns the identity that the peer has proved.

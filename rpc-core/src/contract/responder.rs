@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, Status, StatusAnswer};
+use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, EncodedAnswer, Status, StatusAnswer};
 
 /// Sends the one answer to one call.
 ///
@@ -96,24 +96,32 @@ impl Responder {
     }
 
     async fn send<T: Serialize>(mut self, status: Status, value: T) {
-        while !self.try_send(&status, &value) {
-            let Destination::Sink(sink, _) = &self.destination else { return };
-            self.context.mark_unsent();
-            // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
-            sink.capacity().await;
-        }
+        let Some((sink, target, answer)) = self.try_send(status, value) else { return };
+        // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
+        self.context.mark_unsent();
+        sink.answer(target, self.context.clone(), answer).await;
     }
 
-    /// Answers if the destination has capacity, and returns whether it had.
-    fn try_send<T: Serialize>(&mut self, status: &Status, value: &T) -> bool {
+    /// Answers, or returns the encoded answer if the destination has no capacity for it.
+    ///
+    /// The value is encoded and dropped here, under no lock.
+    fn try_send<T: Serialize>(
+        &mut self,
+        status: Status,
+        value: T,
+    ) -> Option<(Arc<dyn AnswerSink>, AnswerTarget, EncodedAnswer)> {
+        // The deadline or the caller may have ended the call.
+        if self.context.is_answered() {
+            return None;
+        }
         match &mut self.destination {
             Destination::Discard => {
                 self.context.claim_answer(status.code());
             }
             Destination::Local(codec, reply) => {
                 let mut payload = BytesMut::new();
-                let encoded = codec.encode(value, &mut payload);
-                let status = encoded.map_or_else(|error| unencodable(&error), |()| status.clone());
+                let encoded = codec.encode(&value, &mut payload);
+                let status = encoded.map_or_else(|error| unencodable(&error), |()| status);
                 if self.context.claim_answer(status.code())
                     && let Some(reply) = reply.take()
                 {
@@ -121,9 +129,14 @@ impl Responder {
                     let _ = reply.send(LocalReply { answer: StatusAnswer::handled(status), payload });
                 }
             }
-            Destination::Sink(sink, target) => return sink.try_answer(target, &self.context, status, value),
+            Destination::Sink(sink, target) => {
+                let answer = EncodedAnswer::new(target, status, &value);
+                if let Err(answer) = sink.try_answer(target, &self.context, answer) {
+                    return Some((Arc::clone(sink), *target, answer));
+                }
+            }
         }
-        true
+        None
     }
 
     fn answer_status(&mut self, answer: StatusAnswer) {

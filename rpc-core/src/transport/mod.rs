@@ -6,7 +6,7 @@
 //! | the state machine of one end | [`Role`], [`Activity`], [`Turn`] |
 //! | limits | [`TransportConfig`], [`PingWindow`] |
 //! | the end of a connection | [`CloseReason`] |
-//! | output queue | [`Outbox`], [`Position`], [`PushError`] |
+//! | output queue | [`Outbox`], [`Position`], [`PushError`], [`OutboxTurn`] |
 //! | input: bytes to frames | [`FrameReader`], [`Inbound`] |
 //! | answers to calls of a connection | [`WireSink`] |
 //! | sources of connections | [`Connect`], [`Accept`], [`Io`], [`Tcp`] |
@@ -22,6 +22,7 @@ mod ping_window;
 mod role;
 mod timer;
 mod traffic;
+mod wait_line;
 mod wire_sink;
 
 pub use close_reason::CloseReason;
@@ -34,7 +35,7 @@ pub use driver::Driver;
 #[doc(hidden)]
 pub use frame_reader::{FrameReader, Inbound};
 #[doc(hidden)]
-pub use outbox::{Outbox, Position, PushError};
+pub use outbox::{Outbox, OutboxTurn, Position, PushError};
 #[doc(hidden)]
 pub use ping_window::PingWindow;
 #[doc(hidden)]

@@ -1,28 +1,26 @@
 //! [`Outbox`]: the output queue of a connection.
 
 use std::{
-    sync::{PoisonError, atomic::Ordering},
-    task::Waker,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    task::{Poll, Waker},
 };
 
 use bytes::BytesMut;
-use tokio::sync::Notify;
 
+use super::wait_line::{Ticket, WaitLine};
 use crate::{
-    Mark, WriteBuffer,
+    WriteBuffer,
     frame::{FrameType, Header},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
 };
 
 /// The bytes that wait to be written to one connection.
 ///
-/// Tasks append frames under a short lock; the connection's driver takes all of them at once, so that one write carries
-/// many frames.
+/// Tasks append encoded frames under a short lock; the connection's driver takes all of them at once, so that one write
+/// carries many frames. No user code runs under the lock.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    /// Notifies tasks in [`Outbox::capacity`] when bytes were written or the outbox was closed.
-    capacity: Notify,
     limit: usize,
     /// Stored outside the lock so that reading it is cheap.
     closed: AtomicBool,
@@ -37,8 +35,8 @@ struct State {
     writing: usize,
     /// The number of bytes written since the connection was opened.
     written: u64,
-    /// Whether a task waits for capacity.
-    awaited: bool,
+    /// The tasks that wait for capacity, and the task whose [`OutboxTurn`] it is.
+    line: WaitLine,
     /// The waker of the driver while it sleeps.
     driver: Option<Waker>,
     /// Whether the driver was woken while it was awake, so that it must not sleep.
@@ -49,6 +47,11 @@ impl State {
     fn waiting(&self) -> usize {
         self.pending.len() + self.writing
     }
+
+    /// Takes the waker of the task whose turn it is, if there is capacity for it.
+    fn next_turn(&mut self, limit: usize) -> Option<Waker> {
+        if self.waiting() < limit { self.line.take_first() } else { None }
+    }
 }
 
 /// The offset of a frame in the output of a connection.
@@ -58,7 +61,7 @@ pub struct Position(u64);
 /// The reason why no frame was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
-    /// The outbox is full. [`capacity`](Outbox::capacity) waits for capacity.
+    /// The outbox is full, or others wait for capacity. [`capacity`](Outbox::capacity) waits for it.
     Full,
     /// The connection is closing and accepts no more output.
     Closed,
@@ -69,27 +72,22 @@ impl Outbox {
     ///
     /// At most `limit` bytes plus one frame plus control frames wait at a time.
     pub fn new(limit: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            capacity: Notify::new(),
-            limit,
-            closed: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
-        }
+        Self { state: Mutex::default(), limit, closed: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
     }
 
     /// Calls `write` to append a frame, and passes it the frame's [`Position`].
+    ///
+    /// `write` runs under the lock and must neither call user code nor take long.
     ///
     /// # Errors
     ///
     /// [`PushError`], without calling `write`.
     pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
         let state = self.lock();
-        if state.waiting() >= self.limit {
+        if state.waiting() >= self.limit || !state.line.is_empty() {
             return Err(PushError::Full);
         }
-        let position = Position(state.written + state.waiting() as u64);
-        self.append(state, |out| write(position, out))
+        self.append_at(state, write)
     }
 
     /// Calls `write` to append a frame.
@@ -121,6 +119,15 @@ impl Outbox {
         let _ = self.push_control(|out| out.extend_from_slice(&header));
     }
 
+    fn append_at<R>(
+        &self,
+        state: MutexGuard<'_, State>,
+        write: impl FnOnce(Position, &mut WriteBuffer) -> R,
+    ) -> Result<R, PushError> {
+        let position = Position(state.written + state.waiting() as u64);
+        self.append(state, |out| write(position, out))
+    }
+
     fn append<R>(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -130,12 +137,7 @@ impl Outbox {
         if self.is_closed() {
             return Err(PushError::Closed);
         }
-        let result = {
-            let frame = Rollback { start: state.pending.mark(), pending: &mut state.pending };
-            let result = write(frame.pending);
-            std::mem::forget(frame);
-            result
-        };
+        let result = write(&mut state.pending);
         let driver = if state.pending.is_empty() { None } else { state.driver.take() };
         self.waiting.store(state.waiting(), Ordering::Relaxed);
         drop(state);
@@ -147,26 +149,17 @@ impl Outbox {
 
     /// Waits until the outbox has capacity or is closed.
     ///
-    /// [`push`](Self::push) may find it full again if other tasks were faster.
+    /// Tasks have their turns in the order in which they started to wait, and no other task appends a frame before them.
+    /// Until a [`OutboxTurn`] is dropped, the others wait.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time.
-    pub async fn capacity(&self) {
-        loop {
-            let notified = self.capacity.notified();
-            tokio::pin!(notified);
-            // Register before checking, so that capacity that becomes available in between is not missed.
-            notified.as_mut().enable();
-            {
-                let mut state = self.lock();
-                if self.is_closed() || state.waiting() < self.limit {
-                    return;
-                }
-                state.awaited = true;
-            }
-            notified.await;
-        }
+    /// Safe to drop at any time: the turn passes to the next task.
+    pub async fn capacity(self: Arc<Self>) -> OutboxTurn {
+        let ticket = self.lock().line.join();
+        let turn = OutboxTurn { outbox: self, ticket };
+        std::future::poll_fn(|cx| turn.poll_ready(cx.waker())).await;
+        turn
     }
 
     /// Returns the number of waiting bytes without locking.
@@ -198,10 +191,11 @@ impl Outbox {
     ///
     /// Waiting bytes may still be written.
     pub fn close(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
+        let waiters = state.line.take_all();
         drop(state);
-        self.capacity.notify_waiters();
+        waiters.into_iter().for_each(Waker::wake);
         self.wake();
     }
 
@@ -241,14 +235,9 @@ impl Outbox {
         state.writing -= count;
         state.written += count as u64;
         self.waiting.store(state.waiting(), Ordering::Relaxed);
-        let notify = state.awaited && state.waiting() < self.limit;
-        if notify {
-            state.awaited = false;
-        }
+        let next = state.next_turn(self.limit);
         drop(state);
-        if notify {
-            self.capacity.notify_waiters();
-        }
+        next.into_iter().for_each(Waker::wake);
     }
 
     /// Records that the driver is awake.
@@ -275,29 +264,58 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Only `write` can panic under the lock, and `Rollback` removes its partial frame.
+        // Nothing under the lock can panic: `write` is code of this workspace.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes a partial frame if a user's `Serialize` panics.
-struct Rollback<'a> {
-    start: Mark,
-    pending: &'a mut WriteBuffer,
+/// The right of one task to append a frame before all tasks that wait for capacity.
+///
+/// # Drop
+///
+/// Dropping it passes the turn to the next task.
+#[derive(Debug)]
+pub struct OutboxTurn {
+    outbox: Arc<Outbox>,
+    ticket: Ticket,
 }
 
-impl Drop for Rollback<'_> {
+impl OutboxTurn {
+    /// Calls `write` to append a frame, as [`Outbox::push_at`].
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Closed`], without calling `write`.
+    pub fn push_at<R>(self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
+        // Meanwhile only control frames were appended, which the limit does not cover.
+        self.outbox.append_at(self.outbox.lock(), write)
+    }
+
+    /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
+    fn poll_ready(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.outbox.lock();
+        let is_ready = state.line.is_first(self.ticket) && state.waiting() < self.outbox.limit;
+        if is_ready || self.outbox.is_closed() {
+            return Poll::Ready(());
+        }
+        state.line.register(self.ticket, waker);
+        Poll::Pending
+    }
+}
+
+impl Drop for OutboxTurn {
     fn drop(&mut self) {
-        self.pending.rewind(self.start);
+        let mut state = self.outbox.lock();
+        state.line.leave(self.ticket);
+        let next = state.next_turn(self.outbox.limit);
+        drop(state);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        panic::{AssertUnwindSafe, catch_unwind},
-        task::Wake,
-    };
+    use std::task::{self, Wake};
 
     use bytes::BufMut;
 
@@ -336,21 +354,6 @@ mod tests {
     }
 
     #[test]
-    fn panic_while_writing_removes_only_its_frame() {
-        let outbox = Outbox::new(100);
-        outbox.push(|out| out.copied().put_slice(b"before ")).unwrap();
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            outbox.push(|out| {
-                out.copied().put_slice(b"half");
-                panic!("a user's Serialize");
-            })
-        }));
-        assert!(panicked.is_err());
-        outbox.push(|out| out.copied().put_slice(b"after")).unwrap();
-        assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "before after");
-    }
-
-    #[test]
     fn driver_sleeps_only_without_new_frames() {
         struct Flag(AtomicBool);
         impl Wake for Flag {
@@ -386,11 +389,42 @@ mod tests {
 
     #[tokio::test]
     async fn waiters_see_capacity_and_close() {
-        let outbox = Outbox::new(1);
+        let outbox = Arc::new(Outbox::new(1));
+        let capacity = || Arc::clone(&outbox).capacity();
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
         outbox.take(WriteBuffer::new());
-        tokio::join!(outbox.capacity(), async { outbox.written(2) });
+        tokio::join!(capacity(), async { outbox.written(2) });
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
-        tokio::join!(outbox.capacity(), async { outbox.close() });
+        tokio::join!(capacity(), async { outbox.close() });
+    }
+
+    #[test]
+    fn frames_are_appended_in_order_of_waiting() {
+        let outbox = Arc::new(Outbox::new(2));
+        let cx = &mut task::Context::from_waker(Waker::noop());
+        let capacity = || Box::pin(Arc::clone(&outbox).capacity());
+        let write = |byte| outbox.push(|out| out.copied().put_u8(byte));
+        write(b'0').unwrap();
+        write(b'1').unwrap();
+        let [mut first, mut dropped, mut third, mut last] = [(); 4].map(|()| capacity());
+        for waiting in [&mut first, &mut dropped, &mut third, &mut last] {
+            assert!(waiting.as_mut().poll(cx).is_pending());
+        }
+        outbox.take(WriteBuffer::new());
+        outbox.written(2);
+        assert_eq!(write(b'x'), Err(PushError::Full), "others wait");
+        assert!(third.as_mut().poll(cx).is_pending(), "it is not its turn");
+        let Poll::Ready(turn) = first.as_mut().poll(cx) else { panic!("it is its turn") };
+        turn.push_at(|_, out| out.copied().put_u8(b'2')).unwrap();
+        drop(dropped);
+        let Poll::Ready(turn) = third.as_mut().poll(cx) else { panic!("it is its turn") };
+        assert!(last.as_mut().poll(cx).is_pending());
+        drop(turn);
+        let Poll::Ready(turn) = last.as_mut().poll(cx) else { panic!("the turn was not used") };
+        turn.push_at(|_, out| out.copied().put_u8(b'3')).unwrap();
+        assert_eq!(write(b'4'), Err(PushError::Full));
+        assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "23");
+        outbox.written(2);
+        assert_eq!(write(b'4'), Ok(()));
     }
 }

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{Outbox, PushError};
 use crate::{
-    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, Encode, Metadata, Responder, Status, StatusAnswer,
-    StoredAnswer, answer, frame::Header,
+    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, EncodedAnswer, Metadata, Responder, Status,
+    StatusAnswer, StoredAnswer, WriteBuffer, answer, frame::Header,
 };
 
 /// The destination of the answer to one call of a connection, and the format of that answer.
@@ -43,13 +43,19 @@ impl WireSink {
         pushed != Err(PushError::Full)
     }
 
-    /// Waits until [`try_replay`](Self::try_replay) may succeed.
+    /// Waits for capacity, then answers with a stored answer, unless the call has an answer.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time.
-    pub async fn capacity(&self) {
-        self.outbox.capacity().await;
+    /// Safe to drop at any time; the answer is then not sent.
+    pub async fn replay(&self, context: &Context, answer: &StoredAnswer) {
+        let turn = Arc::clone(&self.outbox).capacity().await;
+        // On a closed connection the caller receives the connection's error instead.
+        let _ = turn.push_at(|_, out| {
+            if context.claim_answer(Code::Ok) {
+                answer.write(out, self.target.id);
+            }
+        });
     }
 
     /// Answers with a status and no value, unless the call has an answer.
@@ -65,30 +71,47 @@ impl WireSink {
 }
 
 impl AnswerSink for Outbox {
-    fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool {
-        // The answer is claimed under the outbox's lock and after the capacity check, so a claimed answer is sent. It
-        // is claimed after the value is encoded: if `Serialize` panics, dropping the responder still answers.
-        let pushed = self.push(|out| {
-            if context.is_answered() {
-                return;
-            }
-            let start = out.mark();
-            let code = answer::write(out, target, &context.response_metadata(), status, value);
-            if !context.claim_answer(code) {
-                out.rewind(start);
-            }
-        });
-        pushed != Err(PushError::Full)
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: EncodedAnswer) -> Result<(), EncodedAnswer> {
+        let mut answer = Some(answer);
+        let pushed = self.push(|out| append(out, target, context, answer.take()));
+        match (pushed, answer) {
+            (Err(PushError::Full), Some(answer)) => Err(answer),
+            _ => Ok(()),
+        }
     }
 
-    fn capacity(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.capacity())
+    fn answer(
+        self: Arc<Self>,
+        target: AnswerTarget,
+        context: Context,
+        mut answer: EncodedAnswer,
+    ) -> BoxFuture<'static, ()> {
+        if let Some(payload) = &mut answer.payload {
+            payload.shrink();
+        }
+        Box::pin(async move {
+            let turn = self.capacity().await;
+            // On a closed connection the caller receives the connection's error instead.
+            let _ = turn.push_at(|_, out| append(out, &target, &context, Some(answer)));
+        })
     }
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
         claim(self, context, answer.status.code(), |out| {
             answer::write_status(out, target, &context.response_metadata(), answer);
         });
+    }
+}
+
+/// Appends an answer and claims it, unless the call has an answer.
+///
+/// Called under the outbox's lock and with capacity, so that a claimed answer is sent.
+fn append(out: &mut WriteBuffer, target: &AnswerTarget, context: &Context, answer: Option<EncodedAnswer>) {
+    let Some(answer) = answer.filter(|_| !context.is_answered()) else { return };
+    let start = out.mark();
+    let code = answer::write(out, target, &context.response_metadata(), answer);
+    if !context.claim_answer(code) {
+        out.rewind(start);
     }
 }
 

@@ -7,34 +7,23 @@ use super::{
     head::ResponseHead,
     message::Message,
 };
-use crate::{AnswerTarget, Code, Codec, Compression, Encode, Metadata, Status, StatusAnswer, WriteBuffer};
+use crate::{AnswerTarget, Code, EncodedAnswer, Metadata, Status, StatusAnswer, WriteBuffer};
 
-/// Appends a result or an error value, with the metadata of the answer.
+/// Appends an answer, with its metadata.
 ///
-/// If the value does not encode or exceeds the frame limit, appends the status of that failure instead. Returns the
-/// code of the answer that was appended.
-pub(crate) fn write(
-    out: &mut WriteBuffer,
-    target: &AnswerTarget,
-    metadata: &Metadata,
-    status: &Status,
-    value: &dyn Encode,
-) -> Code {
-    let written = Codec::from_u8(target.codec).and_then(|codec| {
-        let compression = Compression::from_u8(target.compression)?;
-        let (id, max_frame) = (target.id, target.max_frame);
-        let message = Message { frame_type: FrameType::Response, id, codec, compression, value, max_frame };
-        message.write_encoded(out, |out| write_head(out, metadata, status), |out| value.encode(codec, out))
-    });
-    let Err(failed) = written else { return status.code() };
-    // The handler executed, so a value that does not encode is the callee's fault and not the caller's; and
-    // `Unimplemented`, for a format that this build does not support, would state that it did not execute.
-    let code = match failed.code() {
-        Code::InvalidArgument | Code::Unimplemented => Code::Internal,
-        code => code,
-    };
-    let failure = StatusAnswer::handled(Status::new(code, failed.message().to_owned()));
-    write_status(out.copied(), target, metadata, &failure);
+/// If it exceeds the frame limit, appends the status of that failure instead. Returns the code of the answer that was
+/// appended.
+pub(crate) fn write(out: &mut WriteBuffer, target: &AnswerTarget, metadata: &Metadata, answer: EncodedAnswer) -> Code {
+    let EncodedAnswer { mut status, payload } = answer;
+    if let Some(payload) = payload {
+        let message = Message { frame_type: FrameType::Response, id: target.id, payload, max_frame: target.max_frame };
+        match message.write(out, |out| write_head(out, metadata, &status)) {
+            Ok(()) => return status.code(),
+            Err(failed) => status = EncodedAnswer::unsendable(&failed).status,
+        }
+    }
+    let code = status.code();
+    write_status(out.copied(), target, metadata, &StatusAnswer::handled(status));
     code
 }
 

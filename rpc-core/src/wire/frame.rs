@@ -152,7 +152,7 @@ pub struct Frame {
 impl Frame {
     /// Appends the frame to `out`. The length is computed from the body, whatever the header contains.
     pub fn write(&self, out: &mut BytesMut) {
-        let full_length = (HEADER_LEN + self.body.len()) as u32;
+        let full_length = u32::try_from(HEADER_LEN + self.body.len()).expect("`max_frame` keeps a frame below 4 GiB");
         out.extend_from_slice(&Header { full_length, ..self.header }.to_bytes());
         out.extend_from_slice(&self.body);
     }

@@ -1,122 +1,76 @@
-//! [`Message`]: a frame that consists of a head and a value.
+//! [`Message`]: a frame that consists of a head and a payload.
 
 use bytes::BytesMut;
 
 use super::frame::{FrameType, HEADER_LEN, Header};
-use crate::{Code, Codec, CodecError, Compression, Encode, Mark, Status, WriteBuffer};
+use crate::{Code, EncodedPayload, Status, WriteBuffer};
 
-/// A request or a response that is not encoded yet.
+/// A request or a response whose frame is not written yet.
 #[derive(Debug)]
-pub struct Message<'a, T: ?Sized> {
+pub struct Message {
     /// Request or response.
     pub frame_type: FrameType,
     /// The id of the call.
     pub id: u32,
-    /// The codec of the value.
-    pub codec: Codec,
-    /// The compression of the value, applied if the value is long enough and becomes shorter.
-    pub compression: Compression,
     /// The arguments, the result or the error value.
-    pub value: &'a T,
+    pub payload: EncodedPayload,
     /// The longest frame that may be written, in bytes.
     pub max_frame: usize,
 }
 
-impl<T: ?Sized> Message<'_, T> {
+impl Message {
     /// Appends the frame to `out`; `write_head` appends its head. After an error, `out` is unchanged.
+    ///
+    /// Runs no user code, so the caller may hold the lock of an outbox.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the value does not serialize, `ResourceExhausted` if the frame is longer than the limit,
-    /// `Unimplemented` if this build does not support the compression.
-    pub fn write(&self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status>
-    where
-        T: Encode,
-    {
-        // This build may lack a compression that the caller chose.
-        Compression::from_u8(self.compression as u8)?;
-        self.write_encoded(out, write_head, |out| self.value.encode(self.codec, out))
-    }
-
-    /// As [`write`](Self::write); `encode` appends the value in this message's codec.
-    pub(crate) fn write_encoded(
-        &self,
-        out: &mut WriteBuffer,
-        write_head: impl FnOnce(&mut BytesMut),
-        encode: impl FnOnce(&mut WriteBuffer) -> Result<(), CodecError>,
-    ) -> Result<(), Status> {
+    /// `ResourceExhausted` if the frame is longer than the limit.
+    pub fn write(self, out: &mut WriteBuffer, write_head: impl FnOnce(&mut BytesMut)) -> Result<(), Status> {
+        let Self { frame_type, id, payload, max_frame } = self;
         let start = out.mark();
         // Reserve the header, which is written last because it contains the length.
         out.copied().extend_from_slice(&[0; HEADER_LEN]);
         write_head(out.copied());
-        let header = self.write_payload(out, start, encode).inspect_err(|_| out.rewind(start))?;
-        out.copied_since(start)[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        Ok(())
-    }
-
-    /// Appends the payload. Returns the header of the frame that starts at `start`.
-    fn write_payload(
-        &self,
-        out: &mut WriteBuffer,
-        start: Mark,
-        encode: impl FnOnce(&mut WriteBuffer) -> Result<(), CodecError>,
-    ) -> Result<Header, Status> {
-        let payload_at = out.copied().len();
-        let mut compression = self.compression;
-        // Compression needs the payload as one contiguous slice.
-        out.copy_all(compression != Compression::None);
-        encode(out).map_err(|error| {
-            Status::new(Code::InvalidArgument, format!("the value does not encode as {}: {error}", self.codec.name()))
-        })?;
-        if compression != Compression::None {
-            compression = compression.compress_tail(out.copied(), payload_at);
-        }
-        let length = out.length_since(start);
-        if length > self.max_frame {
-            let message = format!("frame is {length} bytes, limit is {} (TransportConfig::max_frame)", self.max_frame);
+        let length = out.length_since(start) + payload.len();
+        let Some(full_length) = u32::try_from(length).ok().filter(|_| length <= max_frame) else {
+            out.rewind(start);
+            let message = format!("frame is {length} bytes, limit is {max_frame} (TransportConfig::max_frame)");
             return Err(Status::new(Code::ResourceExhausted, message));
-        }
-        let (codec, compression) = (self.codec as u8, compression as u8);
-        Ok(Header { full_length: length as u32, frame_type: self.frame_type, codec, compression, id: self.id })
+        };
+        let (codec, compression) = (payload.codec() as u8, payload.compression() as u8);
+        let header = Header { full_length, frame_type, codec, compression, id };
+        out.copied_since(start)[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        payload.append_to(out);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use serde::{Serialize, Serializer, ser::Error as _};
 
     use super::*;
-
-    #[derive(Serialize)]
-    struct Half {
-        #[serde(with = "crate::uncopied")]
-        long: Bytes,
-        #[serde(serialize_with = "fail")]
-        fails: (),
-    }
-
-    #[derive(Serialize)]
-    struct Long<'a>(#[serde(with = "crate::uncopied")] &'a Bytes);
-
-    fn fail<S: Serializer>(_: &(), _: S) -> Result<S::Ok, S::Error> {
-        Err(S::Error::custom("this field never serializes"))
-    }
+    use crate::{Codec, Compression};
 
     #[test]
-    fn failed_write_leaves_buffer_unchanged() {
-        let mut out = WriteBuffer::new();
-        out.copied().extend_from_slice(b"before");
-        let value = Half { long: vec![7; 20_000].into(), fails: () };
-        let (frame_type, id, codec) = (FrameType::Request, 1, Codec::Bincode);
-        for &compression in Compression::SUPPORTED {
-            let message = Message { frame_type, id, codec, compression, value: &value, max_frame: 1 << 20 };
-            let failed = message.write(&mut out, |out| out.extend_from_slice(b"head")).unwrap_err();
-            assert_eq!((failed.code(), out.only_chunk()), (Code::InvalidArgument, Some(&b"before"[..])));
+    fn frame_over_the_limit_leaves_buffer_unchanged() {
+        for (length, max_frame) in [(10, 16 + 4 + 17), (20_000, 1000)] {
+            let value = "t".repeat(length);
+            let write = |out: &mut WriteBuffer, max_frame| {
+                let payload = EncodedPayload::new(&value, Codec::Bincode, Compression::None).unwrap();
+                let message = Message { frame_type: FrameType::Request, id: 1, payload, max_frame };
+                message.write(out, |out| out.extend_from_slice(b"head"))
+            };
+            let mut out = WriteBuffer::new();
+            out.copied().extend_from_slice(b"before");
+            assert_eq!(write(&mut out, max_frame).unwrap_err().code(), Code::ResourceExhausted);
+            assert_eq!(out.only_chunk(), Some(&b"before"[..]));
+            write(&mut out, 16 + 4 + 8 + length).unwrap();
+            let bytes = out.into_bytes();
+            assert_eq!(Header::parse(bytes[6..].first_chunk().unwrap()).unwrap().full_length as usize, 28 + length);
+            assert_eq!(bytes.len(), 6 + 28 + length);
+            assert_eq!(bytes.slice(22..26), Bytes::from_static(b"head"));
         }
-        let compression = Compression::None;
-        let message = Message { frame_type, id, codec, compression, value: &Long(&value.long), max_frame: 1000 };
-        let failed = message.write(&mut out, |out| out.extend_from_slice(b"head")).unwrap_err();
-        assert_eq!((failed.code(), out.into_bytes()), (Code::ResourceExhausted, Bytes::from_static(b"before")));
     }
 }

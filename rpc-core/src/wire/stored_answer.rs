@@ -1,6 +1,6 @@
 //! [`StoredAnswer`]: an answer that a server keeps for repeated requests.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::oneshot;
@@ -9,7 +9,9 @@ use super::{
     answer,
     frame::{FrameType, HEADER_LEN, Header, ID_AT},
 };
-use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Context, Encode, Metadata, Status, StatusAnswer, WriteBuffer};
+use crate::{
+    AnswerSink, AnswerTarget, BoxFuture, Code, Context, EncodedAnswer, Metadata, Status, StatusAnswer, WriteBuffer,
+};
 
 /// An encoded answer, kept so that repeated requests of a once call receive the same answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +66,23 @@ impl AnswerStore {
 }
 
 impl AnswerSink for AnswerStore {
-    fn try_answer(&self, target: &AnswerTarget, context: &Context, status: &Status, value: &dyn Encode) -> bool {
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: EncodedAnswer) -> Result<(), EncodedAnswer> {
         let mut frame = WriteBuffer::new();
-        let code = answer::write(&mut frame, target, &context.response_metadata(), status, value);
+        let code = answer::write(&mut frame, target, &context.response_metadata(), answer);
         if context.claim_answer(code) {
             self.store(StoredAnswer(frame.into_bytes()));
         }
-        true
+        Ok(())
     }
 
-    fn capacity(&self) -> BoxFuture<'_, ()> {
+    fn answer(
+        self: Arc<Self>,
+        target: AnswerTarget,
+        context: Context,
+        answer: EncodedAnswer,
+    ) -> BoxFuture<'static, ()> {
+        // Its capacity has no limit.
+        let _ = self.try_answer(&target, &context, answer);
         Box::pin(std::future::ready(()))
     }
 

@@ -108,7 +108,7 @@ impl Expansion<'_> {
         quote_spanned! {span=>
             ::std::boxed::Box::pin(async move {
                 let outcome = {
-                    let arguments = match arguments.decode::<#arguments>() {
+                    let arguments = match arguments.decode_for::<#arguments>(responder.context().peer()).await {
                         ::core::result::Result::Ok(arguments) => arguments,
                         ::core::result::Result::Err(status) => return responder.status(status),
                     };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Context, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
+    Code, Compression, Context, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
     frame::{Frame, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
     transport::{Outbox, WireSink},
@@ -56,7 +56,7 @@ impl ConnectionCalls {
     }
 
     pub(super) fn handle_request(&self, frame: Frame, now: Instant) -> Result<(), Violation> {
-        let Frame { header, mut body } = frame;
+        let Frame { mut header, mut body } = frame;
         let has_capacity = self.check(header.id)?;
         let head = match RequestHead::take(&mut body) {
             Ok(head) => head,
@@ -73,7 +73,13 @@ impl ConnectionCalls {
             bytes: body,
             max_decompressed: self.shared.config.max_decompressed,
         };
-        match self.admit(&head, has_capacity, now) {
+        let admitted = self.admit(&head, has_capacity, now);
+        let admitted = admitted.and_then(|admitted| self.check_compression(header.compression).map(|()| admitted));
+        // From here on, the header determines the format of the answer.
+        if let Some(wanted) = head.response_compression {
+            header.compression = self.response_compression(wanted);
+        }
+        match admitted {
             Ok((target, deadline)) => self.serve(header, head, target, arguments, now, deadline),
             Err(Rejection { status, .. }) if head.flags.contains(CallFlags::ONE_WAY) => {
                 contained(|| debug!(%status, "one-way call rejected"));
@@ -178,6 +184,21 @@ impl ConnectionCalls {
                 );
             });
         }
+    }
+
+    /// Checks that the server accepts the compression of a request.
+    fn check_compression(&self, number: u8) -> Result<(), Rejection> {
+        let accepted = &self.shared.config.compressions;
+        Compression::check_accepted(number, accepted, "ServerConfig::compressions")
+            .inspect_err(|_| Counters::count(&self.shared.counters.malformed))?;
+        Ok(())
+    }
+
+    /// Returns the compression of the answer to a caller that wants the one with this number.
+    fn response_compression(&self, wanted: u8) -> u8 {
+        let accepted = &self.shared.config.compressions;
+        let supported = Compression::from_u8(wanted).is_ok_and(|compression| accepted.contains(&compression));
+        if supported { wanted } else { Compression::None as u8 }
     }
 
     fn serve(

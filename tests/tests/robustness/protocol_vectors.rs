@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use contracts::{Good, GoodsError};
 use rpc_core::{
-    Code, Codec, Compression, Message, Metadata, Payload, Status, Token, Tokens, WriteBuffer,
+    Code, Codec, Compression, EncodedPayload, Message, Metadata, Payload, Status, Token, Tokens, WriteBuffer,
     frame::{Frame, FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     proof::{Challenge, Proof},
@@ -18,7 +18,7 @@ const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
 /// A second copy of the vectors, so that the document and the code cannot change together unnoticed.
 ///
 /// Other implementations depend on these bytes; they must never change.
-const GOLDEN: [(&str, &str); 19] = [
+const GOLDEN: [(&str, &str); 20] = [
     (
         "request-bincode",
         "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
@@ -34,6 +34,10 @@ const GOLDEN: [(&str, &str); 19] = [
     (
         "request-every-entry",
         "6d736e62010000005e01000001000002004801001264656d6f2e426c6f62733a312e302f7075740200040000ea600300010304000e016b00000574726163650002ff00070010000102030405060708090a0b0c0d0e0f0a000101deadbeef",
+    ),
+    (
+        "request-response-compression",
+        "6d736e62010000003c01030000000005001d01001664656d6f2e477265657465723a312e302f68656c6c6f0e0001027b226e616d65223a22426f227d",
     ),
     ("response-bincode", "6d736e620100000022020200000000010000080000000000000048656c6c6f20426f"),
     (
@@ -153,6 +157,7 @@ where
     assert_eq!((found.route.as_str(), found.timeout, found.flags), (head.route, head.timeout, head.flags));
     assert_eq!((&found.metadata, found.idempotency_key), (head.metadata, head.once_key));
     assert_eq!((found.once, found.repeat), (head.once_key.is_some(), head.repeat));
+    assert_eq!(found.response_compression, head.response_compression);
     assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), arguments);
     assert_eq!(encoded(FrameType::Request, id, codec, arguments, |out| head.write(out)), bytes);
 }
@@ -201,7 +206,8 @@ fn encoded<T: Serialize>(
     head: impl FnOnce(&mut BytesMut),
 ) -> Bytes {
     let max_frame = FrameReader::MAX_FRAME as usize;
-    let message = Message { frame_type, id, codec, compression: Compression::None, value, max_frame };
+    let payload = EncodedPayload::new(value, codec, Compression::None).unwrap();
+    let message = Message { frame_type, id, payload, max_frame };
     let mut out = WriteBuffer::new();
     message.write(&mut out, head).unwrap();
     out.copy_to_bytes(out.len())
@@ -243,6 +249,7 @@ fn requests_match_vectors() {
         metadata: &none,
         once_key: None,
         repeat: false,
+        response_compression: None,
     };
     let bo = Hello { name: "Bo".to_owned() };
 
@@ -269,6 +276,9 @@ fn requests_match_vectors() {
     };
     let arguments = Put { data: Bytes::from_static(b"\xde\xad\xbe\xef") };
     request("request-every-entry", 0x0100_0002, Codec::Raw, &head, &arguments);
+
+    let head = RequestHeadRef { response_compression: Some(2), ..bare("demo.Greeter:1.0/hello") };
+    request("request-response-compression", 5, Codec::Json, &head, &bo);
 }
 
 #[test]

@@ -47,6 +47,24 @@ impl Compression {
         supported.ok_or_else(|| unsupported(number))
     }
 
+    /// Checks that a configuration accepts the compression with this number on the wire.
+    ///
+    /// A number that this build does not support passes: the end that decodes the payload rejects it, and a gateway may
+    /// forward it.
+    ///
+    /// # Errors
+    ///
+    /// `Unimplemented`, listing the `accepted` compressions and their `setting`.
+    #[doc(hidden)]
+    pub fn check_accepted(number: u8, accepted: &[Self], setting: &str) -> Result<(), Status> {
+        match Self::from_u8(number) {
+            Ok(compression) if compression != Self::None && !accepted.contains(&compression) => {
+                Err(rejected(compression, accepted, setting))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the name: `none`, `gzip`, `zstd`, `lz4`.
     pub fn name(self) -> &'static str {
         match self {
@@ -123,6 +141,17 @@ fn over_limit(limit: usize) -> Status {
 }
 
 #[cold]
+fn rejected(compression: Compression, accepted: &[Compression], setting: &str) -> Status {
+    let name = compression.name();
+    let accepted: Vec<_> = accepted.iter().map(|accepted| accepted.name()).filter(|name| *name != "none").collect();
+    let accepted = if accepted.is_empty() { "none".to_owned() } else { accepted.join(", ") };
+    Status::new(
+        Code::Unimplemented,
+        format!("compression {name} is not accepted, accepted are: {accepted} ({setting})"),
+    )
+}
+
+#[cold]
 fn unsupported(number: u8) -> Status {
     let supported: Vec<_> = Compression::SUPPORTED.iter().map(|c| format!("{} ({})", c.name(), *c as u8)).collect();
     let supported = supported.join(", ");
@@ -189,6 +218,33 @@ mod tests {
             let bomb: Bytes = compression.compress(&vec![0; 64 << 20]).unwrap().into();
             assert_eq!(compression.decompress(&bomb, LIMIT).unwrap_err().code(), Code::ResourceExhausted);
         }
+    }
+
+    #[test]
+    fn empty_members_are_limited() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let (empty, last) = (compression.compress(b"").unwrap(), compression.compress(b"last").unwrap());
+            let with = |count: usize| {
+                let packed = [&empty.repeat(count - 1)[..], &last].concat();
+                compression.decompress(&packed.into(), 100)
+            };
+            assert_eq!(with(1024).unwrap(), "last", "{compression:?}");
+            let status = with(1025).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().contains("more than 1024"), "{status}");
+        }
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0].repeat(1025);
+        assert!(Compression::Zstd.decompress(&skippable.into(), 100).unwrap_err().message().contains("more than 1024"));
+    }
+
+    #[test]
+    fn only_accepted_compressions_pass() {
+        let check = |number, accepted: &[Compression]| Compression::check_accepted(number, accepted, "A::setting");
+        assert_eq!((check(0, &[]), check(1, &[Compression::Gzip]), check(9, &[])), (Ok(()), Ok(()), Ok(())));
+        let status = check(2, &[Compression::Gzip, Compression::Lz4]).unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert_eq!(status.message(), "compression zstd is not accepted, accepted are: gzip, lz4 (A::setting)");
+        assert!(check(1, &[]).unwrap_err().message().contains("accepted are: none"));
     }
 
     #[test]

@@ -4,17 +4,19 @@
 //! |---|---|
 //! | serialization formats | `codec`, of which `raw` is one |
 //! | limits for decoding | `budget` |
+//! | long work outside of the tasks of the runtime | `offload` |
 //! | compression formats | `compression`, `algorithms` |
-//! | a value in serialized form | `payload` |
+//! | a value in serialized form, received and to be sent | `payload`, `encoded_payload` |
 //! | the buffer into which frames are written | `write_buffer` |
 //! | zero-copy transfer of long `Bytes` | `uncopied` |
-//! | encoding through a `dyn` object | `encode` |
 
 mod algorithms;
 mod budget;
 mod codec;
 mod compression;
 mod encode;
+mod encoded_payload;
+mod offload;
 mod output;
 mod payload;
 mod raw;
@@ -24,5 +26,7 @@ mod write_buffer;
 pub use codec::{Codec, CodecError};
 pub use compression::Compression;
 pub use encode::Encode;
+pub use encoded_payload::EncodedPayload;
+pub(crate) use offload::PeerWork;
 pub use payload::Payload;
 pub use write_buffer::{Mark, WriteBuffer};

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::{codec::Codec, compression::Compression, uncopied};
-use crate::{Code, Status};
+use tokio::task::{coop::consume_budget, yield_now};
+
+use super::{codec::Codec, compression::Compression, offload::offload, uncopied};
+use crate::{Code, Peer, Status};
 
 /// Serialized arguments, a serialized result or a serialized error value, with their format.
 ///
@@ -32,6 +34,52 @@ impl Payload {
         Self { codec: codec as u8, compression, bytes, max_decompressed: Self::MAX_DECOMPRESSED }
     }
 
+    /// Decompresses and decodes the value, as [`decode`](Self::decode), outside of the task of the peer's connection if
+    /// that may take long.
+    ///
+    /// A server polls a handler first in the task of its connection. This future is pending at its first poll if the
+    /// payload is long, and decompresses on another thread unless the result is short.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode); `Unavailable` if the runtime shuts down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn decode_for<T: DeserializeOwned + Send + 'static>(self, peer: &Peer) -> Result<T, Status> {
+        if self.compression == Compression::None as u8 && self.bytes.len() < LONG {
+            return self.decode();
+        }
+        // Boxed, because the future of every handler contains this one.
+        Box::pin(self.decode_long(peer)).await
+    }
+
+    async fn decode_long<T: DeserializeOwned + Send + 'static>(mut self, peer: &Peer) -> Result<T, Status> {
+        let Ok(compression) = Compression::from_u8(self.compression) else { return self.decode() };
+        if compression == Compression::None {
+            yield_now().await;
+            return self.decode();
+        }
+        if self.bytes.len() > MAX_INLINE {
+            return offload(peer.work(), move || self.decode()).await?;
+        }
+        // The coop budget limits the work in one poll of a task: a connection with many compressed requests yields.
+        for _ in 0..MAX_INLINE / BYTES_PER_COOP_UNIT {
+            consume_budget().await;
+        }
+        let limit = MAX_INLINE.min(self.max_decompressed);
+        match compression.decompress(&self.bytes, limit) {
+            Err(status) if status.code() == Code::ResourceExhausted && limit < self.max_decompressed => {
+                offload(peer.work(), move || self.decode()).await?
+            }
+            plain => {
+                (self.bytes, self.compression) = (plain?, Compression::None as u8);
+                self.decode()
+            }
+        }
+    }
+
     /// Decompresses and decodes the value.
     ///
     /// # Errors
@@ -50,3 +98,12 @@ impl Payload {
         })
     }
 }
+
+/// The length from which a payload is decoded outside of the task of its connection, in bytes.
+const LONG: usize = 256 << 10;
+/// The longest payload, before and after decompression, that is decompressed in the task that polls the handler, in
+/// bytes.
+const MAX_INLINE: usize = 64 << 10;
+/// The number of bytes for which decompression consumes one of the 128 units of coop budget that tokio gives to each
+/// poll of a task: 1 MiB for a poll.
+const BYTES_PER_COOP_UNIT: usize = 8 << 10;

@@ -140,6 +140,48 @@ impl WriteBuffer {
         self.held.push_back(Held { at: self.copied.len(), bytes });
     }
 
+    /// Moves all bytes of `other`, none of which is consumed, to the end of this buffer.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        debug_assert_eq!(other.consumed, 0, "the bytes of a payload are appended at once");
+        let mut from = 0;
+        for Held { at, bytes } in other.held.drain(..) {
+            self.copied.extend_from_slice(&other.copied[from..at]);
+            from = at;
+            self.held.push_back(Held { at: self.copied.len(), bytes });
+        }
+        self.copied.extend_from_slice(&other.copied[from..]);
+        self.held_length += other.held_length;
+        other.clear();
+    }
+
+    /// Holds the copied bytes too if they are long, so that [`append`](Self::append) copies nothing long.
+    ///
+    /// The new buffer for copied bytes has the same capacity, up to `max_capacity`: the next payload is often as long.
+    pub(crate) fn hold_long_copies(&mut self, max_capacity: usize) {
+        if self.copied.len() < uncopied::MIN_SHARED {
+            return;
+        }
+        let empty = BytesMut::with_capacity(self.copied.len().min(max_capacity));
+        let copied = std::mem::replace(&mut self.copied, empty).freeze();
+        self.held_length += copied.len();
+        let mut from = 0;
+        let mut held = VecDeque::with_capacity(2 * self.held.len() + 1);
+        for Held { at, bytes } in self.held.drain(..) {
+            held.extend((from < at).then(|| Held { at: 0, bytes: copied.slice(from..at) }));
+            held.push_back(Held { at: 0, bytes });
+            from = at;
+        }
+        held.extend((from < copied.len()).then(|| Held { at: 0, bytes: copied.slice(from..) }));
+        self.held = held;
+    }
+
+    /// Releases the spare capacity for copied bytes.
+    pub(crate) fn shrink(&mut self) {
+        if self.copied.capacity() > 2 * self.copied.len() {
+            self.copied = BytesMut::from(&self.copied[..]);
+        }
+    }
+
     /// Returns the unconsumed bytes as one contiguous chunk.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         if self.held.is_empty() {

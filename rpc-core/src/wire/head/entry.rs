@@ -10,15 +10,20 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::tag;
 use crate::{Code, Metadata, Status, frame::Violation};
 
-/// The value of an entry. It shares the body's memory only if it is kept.
+/// The value of an entry.
 pub(super) struct Value<'a> {
     body: &'a Bytes,
     range: Range<usize>,
 }
 
 impl Value<'_> {
+    /// Returns the value to keep. It shares the memory of a short body, and would keep a long one alive.
     pub(super) fn to_bytes(&self) -> Bytes {
-        self.body.slice(self.range.clone())
+        if self.body.len() <= MAX_SHARED_BODY {
+            self.body.slice(self.range.clone())
+        } else {
+            Bytes::copy_from_slice(self)
+        }
     }
 }
 
@@ -92,21 +97,43 @@ pub(super) fn write_all(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.put_u16(0);
     write(out);
-    // The limits of route, metadata and message keep the sum far below 64 KiB.
-    let length = (out.len() - start - 2) as u16;
+    let length = length(out.len() - start - 2);
     out[start..start + 2].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Appends one entry.
 pub(super) fn put(out: &mut BytesMut, tag: u8, value: &[u8]) {
-    let [l0, l1] = (value.len() as u16).to_be_bytes();
+    let [l0, l1] = length(value.len()).to_be_bytes();
     out.extend_from_slice(&[tag, l0, l1]);
     out.extend_from_slice(value);
+}
+
+/// Returns the length of a head or of a value, in wire format.
+pub(super) fn length(bytes: usize) -> u16 {
+    u16::try_from(bytes).expect("the limits of route, metadata and message keep a head below 64 KiB")
 }
 
 /// Appends the METADATA entry, unless it would be empty.
 pub(super) fn put_metadata(out: &mut BytesMut, metadata: &Metadata) {
     if !metadata.is_empty() {
         put(out, tag::METADATA, metadata.as_wire());
+    }
+}
+
+/// The length of the longest body whose memory a kept value shares, in bytes. It is a part of a read buffer.
+const MAX_SHARED_BODY: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_value_does_not_keep_a_long_body_alive() {
+        for (length, is_shared) in [(MAX_SHARED_BODY, true), (MAX_SHARED_BODY + 1, false)] {
+            let body = Bytes::from(vec![7; length]);
+            let kept = Value { body: &body, range: 2..10 }.to_bytes();
+            assert_eq!(kept, body.slice(2..10));
+            assert_eq!(body.as_ptr_range().contains(&kept.as_ptr()), is_shared);
+        }
     }
 }

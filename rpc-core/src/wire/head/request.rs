@@ -24,6 +24,8 @@ pub struct RequestHead {
     pub once: bool,
     /// Whether an earlier request with the same key may have arrived.
     pub repeat: bool,
+    /// The number of the compression that the caller wants for the response, if it is not that of the request.
+    pub response_compression: Option<u8>,
 }
 
 /// The head of a REQUEST, as the caller writes it. It borrows its parts because it is written once.
@@ -41,6 +43,8 @@ pub struct RequestHeadRef<'a> {
     pub once_key: Option<[u8; 16]>,
     /// Whether an earlier request with the same key may have arrived.
     pub repeat: bool,
+    /// The number of the compression that the caller wants for the response, if it is not that of the request.
+    pub response_compression: Option<u8>,
 }
 
 impl RequestHead {
@@ -72,6 +76,8 @@ impl RequestHead {
                     }
                 }),
                 tag::REPEAT => entry::fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
+                tag::RESPONSE_COMPRESSION => entry::fixed::<1>(&value, "RESPONSE COMPRESSION")
+                    .map(|[number]| head.response_compression = Some(number)),
                 other => entry::check_unknown(other),
             };
             rejected = rejected.take().or(outcome.err());
@@ -107,6 +113,9 @@ impl RequestHeadRef<'_> {
             if self.repeat {
                 short.put(tag::REPEAT, [1]);
             }
+            if let Some(number) = self.response_compression {
+                short.put(tag::RESPONSE_COMPRESSION, [number]);
+            }
             out.extend_from_slice(short.take());
         });
     }
@@ -133,8 +142,8 @@ impl ShortEntries {
     }
 }
 
-/// The length of TIMEOUT, CALL FLAGS, ONCE KEY and REPEAT together, in bytes.
-const SHORT_ENTRIES: usize = 7 + 4 + 19 + 4;
+/// The length of TIMEOUT, CALL FLAGS, ONCE KEY, REPEAT and RESPONSE COMPRESSION together, in bytes.
+const SHORT_ENTRIES: usize = 7 + 4 + 19 + 4 + 4;
 
 #[cfg(test)]
 mod tests {
@@ -172,6 +181,7 @@ mod tests {
             metadata: &metadata,
             once_key: Some([7; 16]),
             repeat: true,
+            response_compression: Some(2),
         };
         let mut out = BytesMut::new();
         written.write(&mut out);
@@ -182,6 +192,7 @@ mod tests {
         assert_eq!(head.timeout, Some(Duration::from_millis(2)), "rounded up");
         assert_eq!((head.flags, &head.metadata), (written.flags, &metadata));
         assert_eq!((head.idempotency_key, head.once, head.repeat), (Some([7; 16]), true, true));
+        assert_eq!(head.response_compression, Some(2));
     }
 
     #[test]

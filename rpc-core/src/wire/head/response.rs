@@ -56,7 +56,7 @@ impl ResponseHead {
             if self.status != Status::OK {
                 let message = self.status.wire_message();
                 out.put_u8(tag::STATUS);
-                out.put_u16(1 + message.len() as u16);
+                out.put_u16(entry::length(1 + message.len()));
                 out.put_u8(self.status.code() as u8);
                 out.extend_from_slice(message.as_bytes());
             }

@@ -12,3 +12,4 @@ pub(super) const ONCE_KEY: u8 = 7;
 pub(super) const IDEMPOTENCY_KEY: u8 = 8;
 pub(super) const REPEAT: u8 = 10;
 pub(super) const NOT_EXECUTED: u8 = 12;
+pub(super) const RESPONSE_COMPRESSION: u8 = 14;

@@ -38,8 +38,8 @@ impl Waiter {
     ///
     /// Dropping the future leaves the request without an answer, for example at the end of the server.
     pub(crate) async fn answer(self, answer: &StoredAnswer) {
-        while !self.try_answer(answer) {
-            self.sink.capacity().await;
+        if !self.try_answer(answer) {
+            self.sink.replay(&self.context, answer).await;
         }
     }
 
