@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
+use rpc_cli::RegistryArgs;
 use tracing::warn;
 
 use crate::{
@@ -27,9 +28,9 @@ pub struct NodeArguments {
     /// gateway's URL.
     #[arg(long, value_name = "URL")]
     pub websocket: Option<String>,
-    /// The registry in which nodes discover each other: local:, local:/dir, nacos://host:8848.
-    #[arg(long, value_name = "URL", env = "MSNB_REGISTRY", default_value = "local:")]
-    pub registry: String,
+    /// The registry in which nodes discover each other.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// The Redis that stores the session directory and the node ids, the same for all nodes:
     /// redis://user:password@host:port/database, where only the host is required. Without it, the nodes keep both
     /// themselves.
@@ -116,7 +117,7 @@ impl NodeArguments {
         let listen = edge.local_address().map_err(|error| StartError::Listen(listen, error))?;
         let websocket = self.websocket.clone().unwrap_or_else(|| format!("ws://{listen}/ws"));
         let directory = self.redis.clone().map_or(DirectoryChoice::Embedded, DirectoryChoice::Redis);
-        let config = NodeConfig::new(rpc_registry::connect(&self.registry).await?, websocket)
+        let config = NodeConfig::new(self.registry.connect().await?, websocket)
             .with_listen(self.rpc)
             .with_advertise(self.advertise)
             .with_id(self.id.and_then(NodeId::new))

@@ -10,6 +10,19 @@ use tests::{
 };
 
 #[tokio::test]
+async fn help_contains_no_password_of_environment() {
+    let variables = [
+        ("MSNB_REGISTRY", "nacos://localhost?username=ann&password=hunter2"),
+        ("MSNB_IM_REDIS", "redis://ann:hunter2@localhost"),
+    ];
+    for name in ["im-node", "provider", "consumer"] {
+        let output = Program::run(name, &["--help"], &variables).await;
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("MSNB_REGISTRY") && !help.contains("hunter2"), "{name}: {help}");
+    }
+}
+
+#[tokio::test]
 async fn trace_log_contains_no_token_password_or_message() {
     let directory = tempfile::tempdir().unwrap();
     let (log, registry) = (directory.path().join("log"), format!("local:{}", directory.path().display()));
