@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -55,10 +55,12 @@ impl Access {
             return Ok(Self(rules.map(|rules| Restricted { rules, file: None })));
         };
         let build = {
-            let path = path.clone();
+            let (path, restricted) = (path.clone(), Mutex::new(HashSet::new()));
             move |contents: &[Vec<u8>]| {
                 let content = contents.first().map_or(&[][..], Vec::as_slice);
                 let of_file = parse(&path, content, &targets).map_err(invalid)?;
+                let mut restricted = restricted.lock().unwrap_or_else(PoisonError::into_inner);
+                *restricted = keep_restricted(&path, &restricted, &of_file).map_err(invalid)?;
                 Ok(targets.resolve(rules.iter().chain(&of_file)))
             }
         };
@@ -71,7 +73,8 @@ impl Access {
         let Some(restricted) = &self.0 else { return true };
         match restricted.rules.load().0.get(number) {
             Some(Some(names)) => caller.names().any(|name| names.contain(name)),
-            _ => true,
+            Some(None) => true,
+            None => false,
         }
     }
 
@@ -155,8 +158,28 @@ fn parse(path: &Path, content: &[u8], targets: &Targets) -> Result<Vec<AccessRul
         };
         rules.push(AccessRule { target: target.to_owned(), names: words.map(name).collect::<Result<_, _>>()? });
     }
-    // A program that writes the file may have truncated it first, and without rules every call is permitted.
-    if rules.is_empty() { Err(format!("{file}: the file contains no access rule")) } else { Ok(rules) }
+    // Another program may still be writing the file. Without rules every call is permitted, and a cut pattern matches more.
+    if rules.is_empty() {
+        return Err(format!("{file}: the file contains no access rule"));
+    }
+    if !text.ends_with('\n') {
+        return Err(format!("{file}: the last line has no line end, so the file may be incomplete"));
+    }
+    Ok(rules)
+}
+
+/// Returns the targets of `rules`, unless they lack one of `restricted`, the targets of the previous content.
+///
+/// A target without a rule permits every caller, so a file that is only partly written could open it.
+fn keep_restricted(path: &Path, restricted: &HashSet<String>, rules: &[AccessRule]) -> Result<HashSet<String>, String> {
+    let targets: HashSet<_> = rules.iter().map(|rule| rule.target.clone()).collect();
+    match restricted.difference(&targets).min() {
+        None => Ok(targets),
+        Some(target) => {
+            let file = path.display();
+            Err(format!("{file}: {target} had a rule and has none now; to permit every caller, write `{target} *`"))
+        }
+    }
 }
 
 /// Returns the words of a line, each with its first column, counted in characters from 1.
@@ -213,11 +236,24 @@ mod tests {
             (b"a.B:1 ann bob, eve", "rules:1:14: names are separated by spaces, not by commas"),
             ("a.B:1 ä, b".as_bytes(), "rules:1:8: names are separated by spaces, not by commas"),
             (b"a.B:1 ann\na.B:1 \xc3\xa4\xff", "rules:2:8: not UTF-8"),
+            (b"a.B:1 ann\na.B:1/two *", "rules: the last line has no line end, so the file may be incomplete"),
             (b"# nothing\n", "rules: the file contains no access rule"),
             (b"", "rules: the file contains no access rule"),
         ] {
             let error = parse(Path::new("rules"), content, &targets()).err();
             assert_eq!(error.as_deref(), Some(expected), "{}", String::from_utf8_lossy(content));
         }
+    }
+
+    #[test]
+    fn incomplete_file_opens_no_target() {
+        let rules = |text: &str| parse(Path::new("rules"), text.as_bytes(), &targets()).unwrap();
+        let keep = |previous: &str, next: &str| {
+            let restricted = keep_restricted(Path::new("rules"), &HashSet::new(), &rules(previous)).unwrap();
+            keep_restricted(Path::new("rules"), &restricted, &rules(next)).err()
+        };
+        let problem = "rules: c.D:2 had a rule and has none now; to permit every caller, write `c.D:2 *`";
+        assert_eq!(keep("a.B:1 ann\nc.D:2 bob\n", "a.B:1 ann\n").as_deref(), Some(problem));
+        assert_eq!(keep("a.B:1 ann\nc.D:2 bob\n", "c.D:2 *\na.B:1\na.B:1/one ann\n"), None);
     }
 }

@@ -159,8 +159,9 @@ impl ServerBuilder {
     ///
     /// While the server runs, it checks the file every second. A change applies to all connections from their next
     /// call. If the changed file cannot be read, has no rule, or has an error, the server logs a warning with the line
-    /// and the column, and keeps the previous rules. Replace the file by a rename, so that the server does not read an
-    /// incomplete one.
+    /// and the column, and keeps the previous rules. So that an incomplete file opens nothing, the last line must have a
+    /// line end, and a target that had a rule in the file must keep one: `demo.Greeter:1.0 *` permits every caller with
+    /// a name. Replace the file by a rename.
     pub fn allow_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.rules_file = Some(path.into());
         self
