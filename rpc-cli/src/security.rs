@@ -14,6 +14,9 @@ use rpc_server::ServerBuilder;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[non_exhaustive]
 pub struct ServerSecurity {
+    #[cfg(not(feature = "tls"))]
+    #[command(flatten)]
+    without_tls: ServerWithoutTls,
     /// The server's certificate, a PEM file; the server then accepts TLS connections only.
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", env = "MSNB_TLS_CERT", requires = "tls_key")]
@@ -38,6 +41,9 @@ pub struct ServerSecurity {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[non_exhaustive]
 pub struct ClientSecurity {
+    #[cfg(not(feature = "tls"))]
+    #[command(flatten)]
+    without_tls: ClientWithoutTls,
     /// Uses TLS, and accepts only servers with a certificate of this authority, a PEM file.
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", env = "MSNB_TLS_CA")]
@@ -98,6 +104,37 @@ impl ClientSecurity {
     }
 }
 
+/// The TLS options of a server that is built without TLS: each is an error, so that none is ignored.
+#[cfg(any(test, not(feature = "tls")))]
+#[derive(Debug, Clone, Default, clap::Args)]
+struct ServerWithoutTls {
+    #[arg(long, hide = true, env = "MSNB_TLS_CERT", value_parser = reject_tls)]
+    tls_cert: Option<String>,
+    #[arg(long, hide = true, env = "MSNB_TLS_KEY", value_parser = reject_tls)]
+    tls_key: Option<String>,
+    #[arg(long, hide = true, env = "MSNB_CLIENT_CA", value_parser = reject_tls)]
+    client_ca: Option<String>,
+}
+
+/// The TLS options of a client that is built without TLS: each is an error, so that none is ignored.
+#[cfg(any(test, not(feature = "tls")))]
+#[derive(Debug, Clone, Default, clap::Args)]
+struct ClientWithoutTls {
+    #[arg(long, hide = true, env = "MSNB_TLS_CA", value_parser = reject_tls)]
+    tls_ca: Option<String>,
+    #[arg(long, hide = true, env = "MSNB_CLIENT_CERT", value_parser = reject_tls)]
+    client_cert: Option<String>,
+    #[arg(long, hide = true, env = "MSNB_CLIENT_KEY", value_parser = reject_tls)]
+    client_key: Option<String>,
+    #[arg(long, hide = true, env = "MSNB_TLS_NAME", value_parser = reject_tls)]
+    tls_name: Option<String>,
+}
+
+#[cfg(any(test, not(feature = "tls")))]
+fn reject_tls(_value: &str) -> Result<String, &'static str> {
+    Err("this program was built without TLS (feature `tls` of rpc-cli)")
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -142,6 +179,25 @@ mod tests {
     fn certificate_requires_its_key() {
         for arguments in [["--tls-cert", "c"], ["--tls-key", "k"], ["--client-cert", "c"], ["--tls-name", "n"]] {
             assert!(Both::try_parse_from([&["x"][..], &arguments].concat()).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn build_without_tls_rejects_tls_options() {
+        #[derive(Debug, Parser)]
+        struct WithoutTls {
+            #[command(flatten)]
+            server: ServerWithoutTls,
+            #[command(flatten)]
+            client: ClientWithoutTls,
+        }
+        for option in ["tls-cert", "tls-key", "client-ca", "tls-ca", "client-cert", "client-key", "tls-name"] {
+            let error = WithoutTls::try_parse_from(["x", &format!("--{option}=file")]).unwrap_err().to_string();
+            assert!(error.contains("built without TLS"), "{error}");
+        }
+        for argument in WithoutTls::command().get_arguments().filter(|argument| argument.get_id() != "help") {
+            let variable = format!("MSNB_{}", argument.get_long().unwrap().replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable));
         }
     }
 }
