@@ -40,7 +40,8 @@ use crate::{Metrics, sink::contained};
 /// requested.
 ///
 /// The state of a server does not cover what its handlers need: a store that accepts writes, for instance. Add a check
-/// for it with [`add_check`](Self::add_check). If a check fails, `/health` returns 503 and its reason.
+/// for it with [`add_check`](Self::add_check). If a check fails, `/health` returns 503 and its reason, which every client
+/// of the port can read.
 ///
 /// Use `/health` for load balancers and readiness probes, and `/metrics` for liveness probes: a draining server must
 /// not be killed, and a process without servers is never ready.
@@ -196,18 +197,28 @@ impl Pages {
     }
 
     async fn health(&self) -> Response<Full<Bytes>> {
-        match self.metrics.out_of_service() {
-            None => {}
-            Some(ServerState::Starting) => return text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            Some(ServerState::Draining) => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            Some(_) => return text(StatusCode::SERVICE_UNAVAILABLE, "ended\n"),
+        if let Some(state) = self.metrics.out_of_service() {
+            return out_of_service(state);
         }
         let failures = self.checks.failures().await;
+        // A shutdown may have been requested while the checks executed.
+        if let Some(state) = self.metrics.out_of_service() {
+            return out_of_service(state);
+        }
         if failures.is_empty() {
             return text(StatusCode::OK, "serving\n");
         }
         text(StatusCode::SERVICE_UNAVAILABLE, failures.join("\n") + "\n")
     }
+}
+
+fn out_of_service(state: ServerState) -> Response<Full<Bytes>> {
+    let state = match state {
+        ServerState::Starting => "starting\n",
+        ServerState::Draining => "draining\n",
+        _ => "ended\n",
+    };
+    text(StatusCode::SERVICE_UNAVAILABLE, state)
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -15,6 +15,7 @@ use tests::{in_time, probe::Probe, serving::Serving};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    sync::Notify,
 };
 
 /// Returns a monitor port whose server serves.
@@ -124,4 +125,27 @@ async fn health_reports_server_that_was_dropped() {
     drop(server);
     let port = MonitorPort::bind("127.0.0.1:0", metrics).await.unwrap();
     assert_eq!(health(port.local_address()).await.0, "503");
+}
+
+#[tokio::test]
+async fn health_notices_a_shutdown_during_its_checks() {
+    let (mut serving, port) = serving().await;
+    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let of_check = (Arc::clone(&entered), Arc::clone(&release));
+    port.add_check("store", move || {
+        let (entered, release) = (Arc::clone(&of_check.0), Arc::clone(&of_check.1));
+        async move {
+            entered.notify_one();
+            release.notified().await;
+            Ok::<_, String>(())
+        }
+    });
+    let shut_down = async {
+        entered.notified().await;
+        serving.stop();
+        serving.ended().await.unwrap();
+        release.notify_one();
+    };
+    let (answered, ()) = in_time(async { tokio::join!(health(port.local_address()), shut_down) }).await;
+    assert_eq!(answered, ("503".to_owned(), "ended\n".to_owned()));
 }
