@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rpc_core::{CallError, Caller, Code, Context, Delivery, Error, HandlerError, Local, Metadata, Status, rpc_service};
+use rpc_core::{
+    CallError, Caller, Code, Context, Delivery, Error, HandlerError, Local, Metadata, Status, rpc_service, testing,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +129,15 @@ async fn baggage_reaches_every_downstream_handler() {
     let call = shelf().tenant(HOPS).baggage("tenant", "a").metadata("private", "x");
     assert_eq!(call.await.unwrap().as_deref(), Some("a"));
     assert_eq!(shelf().tenant(HOPS).metadata("private", "x").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn baggage_replaces_an_inherited_value() {
+    let scripted = testing::scripted().otherwise(testing::Answer::result(None::<String>));
+    let call = StockClient::new(scripted.clone()).tenant(0).baggage("tenant", "a").baggage("tenant", "b");
+    call.await.unwrap();
+    let calls = scripted.calls();
+    assert_eq!(calls[0].options.metadata.iter().collect::<Vec<_>>(), [("baggage-tenant", &b"b"[..])]);
 }
 
 /// A program that is generic over its caller sees the same types.

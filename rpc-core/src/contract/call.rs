@@ -81,13 +81,18 @@ impl<C: Caller, M: Method> Call<C, M> {
         })
     }
 
-    /// Adds a metadata entry that the calls of the handler inherit, and those of their handlers in turn.
+    /// Sets a metadata entry that the calls of the handler inherit, and those of their handlers in turn.
     ///
     /// It is the entry `baggage-` followed by `key`, and counts towards the limits of metadata in each of these calls.
     /// Handlers read it with [`Context::baggage`](crate::Context::baggage). A service must not trust it more than the
     /// peer that sent it.
     pub fn baggage(self, key: &str, value: impl AsRef<[u8]>) -> Self {
-        self.metadata(&baggage::metadata_key(key), value)
+        self.with_options(|options| {
+            // Inherited entries with this key are replaced: otherwise each hop of a chain of calls would add one.
+            if let Err(status) = options.metadata.set(&baggage::metadata_key(key), value) {
+                options.invalid.get_or_insert(status);
+            }
+        })
     }
 
     /// Sets the codec of the arguments, and thereby of the result.
