@@ -2,7 +2,7 @@
 
 use std::{future, time::Duration};
 
-use rpc_core::{CallError, Code, Codec, Local, Phase, rpc_service};
+use rpc_core::{CallError, Code, Codec, Delivery, Local, Phase, rpc_service};
 use serde::{Deserialize, Serialize};
 
 /// A type that only self-describing codecs decode.
@@ -77,4 +77,11 @@ async fn outer_deadline_outranks_the_error_of_an_inner_call() {
     let frontend = FrontendClient::local(Relay(Local::new(BackendServer::new(Hanging))));
     let failed = frontend.relay().timeout(Duration::from_millis(100)).await.unwrap_err();
     assert!(failed.rpc().is_some_and(rpc_core::Error::is_timeout), "{failed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_after_its_deadline_does_not_execute() {
+    let backend = BackendClient::local(Hanging);
+    let failed = backend.hang().timeout(Duration::ZERO).await.unwrap_err();
+    assert_eq!((failed.code(), failed.delivery()), (Code::DeadlineExceeded, Delivery::NotExecuted));
 }

@@ -66,6 +66,10 @@ impl<S: Service> Caller for Local<S> {
                     Error::not_executed(Code::Unimplemented, format!("method {} is not served", method.route()))
                 })?;
             let deadline = options.deadline_from(Instant::now(), method, CallOptions::DEFAULT_TIMEOUT);
+            if deadline <= Instant::now() {
+                let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed before the call");
+                return Err(error.with_phase(Phase::Send));
+            }
             let context = Context::new(Arc::default(), Some(deadline), options.metadata, None);
             let (sender, receiver) = oneshot::channel();
             let responder = if method.is_one_way() {

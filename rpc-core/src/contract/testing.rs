@@ -114,7 +114,8 @@ pub struct SentCall {
     pub method: &'static MethodInfo,
     /// The options of the call.
     pub options: CallOptions,
-    /// The arguments in the codec of the call, bincode by default: a tuple of the parameters.
+    /// The arguments in the codec of the call: a tuple of the parameters in bincode, the default, and a map by their names
+    /// in JSON and MessagePack.
     pub arguments: Payload,
 }
 
@@ -191,6 +192,7 @@ impl Answer {
         let (is_application_error, value) = match kind {
             Kind::Result(value) => (false, value),
             Kind::ServiceError(error) => (true, error),
+            Kind::Error(error) if metadata.is_empty() => return Err(error()),
             Kind::Error(error) => return Err(error().with_metadata(metadata)),
             Kind::Never => {
                 sleep_until(deadline).await;
@@ -220,6 +222,9 @@ impl Caller for Scripted {
                 invalid(Code::InvalidArgument, "the arguments do not encode".into()).with_source(error)
             })?;
             let deadline = options.deadline_from(Instant::now(), method, this.default_timeout());
+            if deadline <= Instant::now() {
+                return Err(invalid(Code::DeadlineExceeded, "the deadline passed before the call".into()));
+            }
             let answer = this.lock().handle_call(SentCall { method, options, arguments });
             answer.into_reply(codec, deadline).await
         }))
