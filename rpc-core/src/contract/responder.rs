@@ -76,23 +76,20 @@ impl Responder {
     /// The answer does not state that the handler did not execute, so the client does not send the call again. The codes
     /// `Ok` and `Application` require a value and are replaced by `Internal`.
     pub fn status(mut self, status: Status) {
-        let status = match status.code() {
-            code @ (Code::Ok | Code::Application) => Status::internal(format!("the handler chose the status {code}")),
-            _ => status,
-        };
-        self.answer_status(StatusAnswer::handled(status));
+        self.answer_status(StatusAnswer::handled(without_value(status)));
     }
 
     /// Rejects the call, whose handler has not executed.
     ///
-    /// A client may send the call to another server if the code is `Unavailable` or `Unimplemented`.
+    /// A client may send the call to another server if the code is `Unavailable` or `Unimplemented`. The codes `Ok` and
+    /// `Application` require a value and are replaced by `Internal`.
     pub fn reject(mut self, status: Status) {
-        self.answer_status(StatusAnswer::rejection(status, None));
+        self.answer_status(StatusAnswer::rejection(without_value(status), None));
     }
 
     /// Rejects the call, whose handler has not executed, and states when the caller may send it again.
     pub fn reject_until(mut self, status: Status, retry_after: Duration) {
-        self.answer_status(StatusAnswer::rejection(status, Some(retry_after)));
+        self.answer_status(StatusAnswer::rejection(without_value(status), Some(retry_after)));
     }
 
     async fn send<T: Serialize>(mut self, status: Status, value: T) {
@@ -170,6 +167,16 @@ impl Drop for Responder {
 impl fmt::Debug for Responder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Responder").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+/// Replaces a status that requires a value.
+fn without_value(status: Status) -> Status {
+    match status.code() {
+        code @ (Code::Ok | Code::Application) => {
+            Status::internal(format!("an answer without a value has the status {code}"))
+        }
+        _ => status,
     }
 }
 

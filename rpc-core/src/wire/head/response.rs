@@ -39,10 +39,7 @@ impl ResponseHead {
                 tag::STATUS => parse_status(&value).map(|status| head.status = status),
                 tag::METADATA => Metadata::from_wire(value.to_bytes()).map(|metadata| head.metadata = metadata),
                 tag::RETRY_AFTER => entry::millis(&value, "RETRY AFTER").map(|wait| head.retry_after = Some(wait)),
-                tag::NOT_EXECUTED => {
-                    head.not_executed = true;
-                    Ok(())
-                }
+                tag::NOT_EXECUTED => entry::fixed::<0>(&value, "NOT EXECUTED").map(|_| head.not_executed = true),
                 other => entry::check_unknown(other),
             };
             rejected = rejected.take().or(outcome.err());
