@@ -1,4 +1,4 @@
-//! For the `main` function of msnb programs: command-line options, logging, signals and errors.
+//! Command-line options, logging, signals and errors of programs that use msnb.
 //!
 //! | topic | item |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | Ctrl-C and SIGTERM | [`shutdown_signal`] |
 //! | the error of `main`, printed with its causes | [`Failure`] |
 //!
-//! It is a crate of its own, because libraries and contracts need neither clap nor signals.
+//! This is a crate of its own, because libraries and contracts need neither clap nor signals.
 //!
 //! # Examples
 //!

@@ -25,7 +25,7 @@ pub fn log_to_stderr(default: &str) {
     let from_environment = env::var("RUST_LOG").ok().and_then(|directives| directives.parse::<Targets>().ok());
     let filter = from_environment
         .unwrap_or_else(|| format!("{default},nacos_sdk=off").parse().expect("the default is a level of tracing"));
-    // It would report internal errors to stderr, and panic because stderr cannot be written.
+    // The layer would report its own errors to stderr, and panic if stderr cannot be written.
     let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let without_secrets = Targets::new()
         .with_default(LevelFilter::TRACE)

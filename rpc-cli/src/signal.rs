@@ -2,7 +2,7 @@
 
 /// Returns a future that resolves when the process receives Ctrl-C or, on Unix, SIGTERM.
 ///
-/// For `Server::run_until`. On Unix this function installs the signal handlers: from then on, neither signal ends the
+/// Pass it to `Server::run_until`. On Unix this function installs the signal handlers: from then on, neither signal ends the
 /// process by itself. Call it before the program reports that it is ready. If the handlers cannot be installed, the
 /// future never resolves, and only SIGKILL ends the process.
 ///

@@ -104,7 +104,7 @@ use syn::parse_macro_input;
 /// | a struct with `#[serde(flatten)]` | the inner struct as a field |
 /// | a field with `#[serde(skip_serializing_if = "…")]` | the field without the attribute |
 /// | a type that accepts any form, such as `serde_json::Value` | the concrete type, or its text in a `String` |
-/// | a type with a form for people, such as `rust_decimal::Decimal` | its form as text or numbers, such as `rust_decimal::serde::str` |
+/// | a type with a human-readable form, such as `rust_decimal::Decimal` | its form as text or numbers, such as `rust_decimal::serde::str` |
 ///
 /// # Options
 ///

@@ -69,6 +69,8 @@ impl Error {
     }
 
     /// Creates the error of a call that was answered with a status ([`Delivery::Answered`]), with [`Phase::Wait`].
+    ///
+    /// For a call that was not sent, use [`not_executed`](Self::not_executed).
     pub fn from_status(status: Status) -> Self {
         Self::from_answer(StatusAnswer::handled(status))
     }

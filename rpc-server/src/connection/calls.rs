@@ -110,7 +110,6 @@ impl ConnectionCalls {
     ///
     /// It ends a running call, which cannot be a stream; without one, the call was rejected or has ended.
     pub(super) fn handle_stream(&self, id: u32) {
-        // Not `Unimplemented`, which states that the handler did not execute.
         if !self.running.end(id, &Status::new(Code::InvalidArgument, "the call is not a stream")) {
             self.count_stray();
         }

@@ -46,7 +46,8 @@ use crate::{
 ///
 /// impl ClientLayer for Token {
 ///     async fn call(&self, mut call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
-///         call.options.metadata.set("token", &self.0).map_err(Error::from_status)?;
+///         let set = call.options.metadata.set("token", &self.0);
+///         set.map_err(|status| Error::not_executed(status.code(), status.message().to_owned()))?;
 ///         let outcome = next.run(call).await;
 ///         if let Err(error) = &outcome {
 ///             println!("{error}");
