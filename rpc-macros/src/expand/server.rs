@@ -110,7 +110,7 @@ impl Expansion<'_> {
                 let outcome = {
                     let arguments = match arguments.decode_for::<#arguments>(responder.context().peer()).await {
                         ::core::result::Result::Ok(arguments) => arguments,
-                        ::core::result::Result::Err(status) => return responder.status(status),
+                        ::core::result::Result::Err(status) => return responder.reject(status),
                     };
                     <#implementation as #name>::#ident(&*service, #(arguments.#parameters),*)
                 }

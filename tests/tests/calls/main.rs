@@ -38,6 +38,7 @@ mod tls;
 mod tracing;
 mod unary;
 mod uncopied;
+mod undecodable;
 
 use rpc_client::Client;
 
