@@ -8,7 +8,7 @@ use ::serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use ::serde;
 
-use crate::{BoxFuture, Code, Error, MethodError, Reply, Responder, ServiceId, Status};
+use crate::{BoxFuture, Code, Error, MethodError, MethodInfo, Reply, Responder, ServiceId, Status};
 
 /// Returns the outcome of a one-way call, which ends when it is sent.
 pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
@@ -16,14 +16,25 @@ pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
 }
 
 /// Returns the outcome of a method that returns `T`.
-pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>) -> Result<T, Error> {
-    reply?.result()
+pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>, method: &MethodInfo) -> Result<T, Error> {
+    reply?.result().map_err(|error| error.of_method(method))
 }
 
 /// Returns the outcome of a method that returns `Result<T, E>`.
-pub fn fallible<T: DeserializeOwned, E: MethodError>(reply: Result<Reply, Error>) -> Result<T, E::CallError> {
+pub fn fallible<T: DeserializeOwned, E: MethodError>(
+    reply: Result<Reply, Error>,
+    method: &MethodInfo,
+) -> Result<T, E::CallError> {
     let reply = reply?;
-    if reply.is_application_error { Err(E::decode(reply)) } else { Ok(reply.result()?) }
+    if reply.is_application_error {
+        return Err(E::decode(reply));
+    }
+    Ok(reply.result().map_err(|error| error.of_method(method))?)
+}
+
+/// Returns the status of a call of `method` whose arguments do not decode.
+pub fn undecodable(status: Status, method: &MethodInfo) -> Status {
+    Status::new(status.code(), format!("arguments of {}: {}", method.route(), status.message()))
 }
 
 /// A `T` that is transferred without copying if it is `bytes::Bytes`.

@@ -15,8 +15,9 @@ pub(super) fn encode_arguments<A: Encode>(
     request: &Request<A>,
     config: &ClientConfig,
 ) -> Result<EncodedPayload, Status> {
-    let Request { arguments, options, .. } = request;
+    let Request { method, arguments, options } = request;
     EncodedPayload::new(arguments, options.codec.unwrap_or(config.codec), compression(options, config))
+        .map_err(|status| Status::new(status.code(), format!("arguments of {}: {}", method.route(), status.message())))
 }
 
 fn compression(options: &CallOptions, config: &ClientConfig) -> Compression {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::{BoxFuture, Code, Codec, Compression, Context, Encode, EncodedPayload, Status, StatusAnswer};
+use super::encoding::offload;
+use crate::{BoxFuture, Code, Codec, Compression, Context, Encode, EncodedPayload, Peer, Status, StatusAnswer};
 
 /// The destination of the answers to calls, such as the outbox of a connection.
 ///
@@ -55,12 +56,32 @@ pub(crate) struct EncodedAnswer {
 
 impl EncodedAnswer {
     /// Encodes a result or an error value; if it does not encode, the answer is the status of that failure.
+    ///
+    /// Does not compress it if that takes long.
     pub(crate) fn new<T: Encode>(target: &AnswerTarget, status: Status, value: &T) -> Self {
         let encoded = Codec::from_u8(target.codec).and_then(|codec| {
             let compression = Compression::from_u8(target.compression)?;
-            EncodedPayload::new(value, codec, compression)
+            let payload = EncodedPayload::uncompressed(value, codec, compression)?;
+            Ok(if payload.is_long_to_compress() { payload } else { payload.compressed() })
         });
         match encoded {
+            Ok(payload) => Self { status, payload: Some(payload) },
+            Err(failed) => Self::unsendable(&failed),
+        }
+    }
+
+    /// Returns whether the value is still to be compressed.
+    pub(crate) fn is_long_to_compress(&self) -> bool {
+        self.payload.as_ref().is_some_and(EncodedPayload::is_long_to_compress)
+    }
+
+    /// Compresses the value on a thread for blocking work, if that is still to be done.
+    pub(crate) async fn compressed(self, peer: &Peer) -> Self {
+        if !self.is_long_to_compress() {
+            return self;
+        }
+        let Self { status, payload: Some(payload) } = self else { return self };
+        match offload(peer.work(), move || payload.compressed()).await {
             Ok(payload) => Self { status, payload: Some(payload) },
             Err(failed) => Self::unsendable(&failed),
         }
@@ -71,7 +92,7 @@ impl EncodedAnswer {
         // The handler executed, so a value that does not encode is the callee's fault and not the caller's; and
         // `Unimplemented`, for a format that this build does not support, would state that it did not execute.
         let code = match failed.code() {
-            Code::InvalidArgument | Code::Unimplemented => Code::Internal,
+            Code::InvalidArgument | Code::Unimplemented | Code::Unavailable => Code::Internal,
             code => code,
         };
         Self { status: Status::new(code, failed.message().to_owned()), payload: None }

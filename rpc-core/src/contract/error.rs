@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
-use crate::{Code, Metadata, Status, StatusAnswer};
+use crate::{Code, Metadata, MethodInfo, Status, StatusAnswer};
 
 /// The failure of a call or of another operation.
 ///
@@ -90,6 +90,12 @@ impl Error {
     pub(crate) fn new(delivery: Delivery, code: Code, message: Cow<'static, str>) -> Self {
         let (phase, peer, retry_after, metadata, source) = (None, None, None, Metadata::default(), None);
         Self(Box::new(Inner { code, message, phase, delivery, peer, retry_after, metadata, source }))
+    }
+
+    /// Adds the route of `method` to the message.
+    pub(crate) fn of_method(mut self, method: &MethodInfo) -> Self {
+        self.0.message = format!("{}: {}", method.route(), self.0.message).into();
+        self
     }
 
     /// Sets the phase in which the call failed.

@@ -95,11 +95,18 @@ impl Responder {
     async fn send<T: Serialize>(mut self, status: Status, value: T) {
         let Some((sink, target, answer)) = self.try_send(status, value) else { return };
         // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
-        self.context.mark_unsent();
-        sink.answer(target, self.context.clone(), answer).await;
+        Box::pin(async {
+            let answer = answer.compressed(self.context.peer()).await;
+            if let Err(answer) = sink.try_answer(&target, &self.context, answer) {
+                self.context.mark_unsent();
+                sink.answer(target, self.context.clone(), answer).await;
+            }
+        })
+        .await;
     }
 
-    /// Answers, or returns the encoded answer if the destination has no capacity for it.
+    /// Answers, or returns the encoded answer if the destination has no capacity for it, or if its compression takes
+    /// long.
     ///
     /// The value is encoded and dropped here, under no lock.
     fn try_send<T: Serialize>(
@@ -128,6 +135,9 @@ impl Responder {
             }
             Destination::Sink(sink, target) => {
                 let answer = EncodedAnswer::new(target, status, &value);
+                if answer.is_long_to_compress() {
+                    return Some((Arc::clone(sink), *target, answer));
+                }
                 if let Err(answer) = sink.try_answer(target, &self.context, answer) {
                     return Some((Arc::clone(sink), *target, answer));
                 }

@@ -69,7 +69,7 @@ impl Expansion<'_> {
     fn method_impl(&self, number: usize, method: &Method) -> TokenStream {
         let core = &self.contract.options.core;
         let (marker, arguments, methods) = (self.marker(method), self.arguments(method), &self.names.methods);
-        let value = &method.answer.written;
+        let (value, info) = (&method.answer.written, quote!(<Self as #core::Method>::info()));
         let read_as = |value| match method.answer.is_bytes {
             true => (quote!(#core::__private::Uncopied<#value>), Some(quote!(.map(|value| value.0)))),
             false => (quote!(#value), None),
@@ -78,13 +78,13 @@ impl Expansion<'_> {
             AnswerKind::Nothing => (quote!(::core::result::Result<(), #core::Error>), quote!(nothing(reply))),
             AnswerKind::Plain => {
                 let (read_as, bare) = read_as(value);
-                (quote!(::core::result::Result<#value, #core::Error>), quote!(plain::<#read_as>(reply)#bare))
+                (quote!(::core::result::Result<#value, #core::Error>), quote!(plain::<#read_as>(reply, #info)#bare))
             }
             AnswerKind::Fallible(types) => {
                 let [value, error] = &**types;
                 let outcome = quote!(::core::result::Result<#value, <#error as #core::MethodError>::CallError>);
                 let (read_as, bare) = read_as(value);
-                (outcome, quote!(fallible::<#read_as, #error>(reply)#bare))
+                (outcome, quote!(fallible::<#read_as, #error>(reply, #info)#bare))
             }
         };
         quote! {

@@ -60,7 +60,7 @@ impl Expansion<'_> {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let Names { server, implementation, service_id, methods, .. } = &self.names;
         let arms = self.contract.methods.iter().enumerate().map(|(number, method)| {
-            let handling = self.handling(method);
+            let handling = self.handling(number, method);
             quote!(#number => #handling,)
         });
         quote! {
@@ -92,7 +92,8 @@ impl Expansion<'_> {
     /// Generates the code that decodes, calls and answers.
     ///
     /// The arguments are moved into the handler before the first await, so the future has no fields for them.
-    fn handling(&self, method: &Method) -> TokenStream {
+    fn handling(&self, number: usize, method: &Method) -> TokenStream {
+        let methods = &self.names.methods;
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let (implementation, arguments, ident) = (&self.names.implementation, self.arguments(method), &method.ident);
         let parameters = method.parameters.iter().map(|parameter| &parameter.ident);
@@ -110,7 +111,9 @@ impl Expansion<'_> {
                 let outcome = {
                     let arguments = match arguments.decode_for::<#arguments>(responder.context().peer()).await {
                         ::core::result::Result::Ok(arguments) => arguments,
-                        ::core::result::Result::Err(status) => return responder.reject(status),
+                        ::core::result::Result::Err(status) => {
+                            return responder.reject(#core::__private::undecodable(status, &#methods[#number]));
+                        }
                     };
                     <#implementation as #name>::#ident(&*service, #(arguments.#parameters),*)
                 }

@@ -3,16 +3,23 @@
 use std::{
     fmt,
     net::SocketAddr,
+    pin::pin,
     sync::{
-        Mutex,
+        Arc, Mutex,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    task::{self, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{Code, Codec, Compression, Payload, rpc_service};
+use rpc_core::{
+    Code, Codec, Compression, Context, Metadata, Payload, Responder,
+    frame::{FrameType, Header},
+    rpc_service,
+    transport::{Outbox, WireSink},
+};
 use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 use tests::{
@@ -112,6 +119,24 @@ async fn client_rejects_compressions_that_it_does_not_accept() {
     assert_eq!(error.code(), Code::Internal, "{error:?}");
     assert!(error.message().contains("ClientConfig::compressions"), "{error:?}");
     assert_eq!(in_time(client.large(10).address(serving.address())).await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn long_result_is_compressed_outside_of_its_poll() {
+    for (length, is_long) in [(200_000, false), (300_000, true)] {
+        let outbox = Arc::new(Outbox::new(1 << 20));
+        let (codec, compression) = (Codec::Bincode as u8, GZIP);
+        let request = Header { codec, compression, ..Header::empty(FrameType::Request, 1) };
+        let sink = WireSink::new(Arc::clone(&outbox), &request, 1 << 20);
+        let responder = Responder::wire(Context::new(Arc::default(), None, Metadata::default(), None), sink);
+        let mut sending = pin!(responder.result("x".repeat(length)));
+        let polled = sending.as_mut().poll(&mut task::Context::from_waker(Waker::noop()));
+        assert_eq!((polled.is_pending(), outbox.is_empty()), (is_long, is_long));
+        if is_long {
+            in_time(sending).await;
+        }
+        assert!(outbox.push(|out| out.len()).unwrap() < 10_000, "the result is compressed");
+    }
 }
 
 /// A text whose `Deserialize` blocks until the test releases it.

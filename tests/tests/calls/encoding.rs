@@ -11,7 +11,7 @@ use std::{
 };
 
 use rpc_client::Client;
-use rpc_core::{Code, Compression, rpc_service};
+use rpc_core::{Code, Codec, Compression, rpc_service};
 use rpc_server::Server;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tests::{Task, in_time, serving::Serving};
@@ -159,4 +159,74 @@ async fn deadline_that_passes_during_serialize_sends_nothing() {
     let call = client.take(hook).address(address).timeout(Duration::from_millis(10));
     let error = in_time(call).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::DeadlineExceeded, rpc_core::Delivery::NotExecuted));
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Order {
+    items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Item {
+    price: Price,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<Option<u8>>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Price {
+    Exact(f64),
+}
+
+#[rpc_service(name = "test.Orders", version = "1.0")]
+trait Orders {
+    async fn place(&self, order: Order) -> u8;
+    async fn last(&self, note: Option<u8>) -> Order;
+}
+
+#[derive(Debug)]
+struct Shop;
+
+impl Orders for Shop {
+    async fn place(&self, _: Order) -> u8 {
+        1
+    }
+
+    async fn last(&self, note: Option<u8>) -> Order {
+        order(7.0, note.map(Some))
+    }
+}
+
+fn order(price: f64, note: Option<Option<u8>>) -> Order {
+    Order { items: vec![Item { price: Price::Exact(price), note }] }
+}
+
+#[tokio::test]
+async fn codec_errors_name_route_field_type_and_fix() {
+    let serving = Serving::start(Server::builder().service(OrdersServer::new(Shop))).await;
+    let (client, address) = (OrdersClient::new(super::caller()), serving.address());
+    let place = async |order, codec| in_time(client.place(order).address(address).codec(codec)).await.unwrap_err();
+    let cases = [
+        (place(order(7.0, None), Codec::Bincode).await, "items[].note`: ", "remove the attribute"),
+        (place(order(7.0, Some(Some(1))), Codec::Bincode).await, "items[].price` of type `", "use codec json or"),
+        (place(order(f64::NAN, None), Codec::Json).await, "items[].price` of type `", "use codec bincode"),
+        (place(order(7.0, Some(None)), Codec::MessagePack).await, "items[].note` of type `", "use codec bincode"),
+    ];
+    for (error, field, fix) in cases {
+        let message = error.message();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
+        assert!(message.starts_with("arguments of test.Orders:1.0/place: "), "{message}");
+        assert!(message.contains(&format!("`order.{field}")) && message.contains(fix), "{message}");
+    }
+    assert_eq!(in_time(client.place(order(7.0, None)).address(address).codec(Codec::Json)).await.unwrap(), 1);
+
+    let last = async |note| in_time(client.last(note).address(address)).await.unwrap_err();
+    let error = last(Some(1)).await;
+    assert_eq!(error.code(), Code::Internal, "{error:?}");
+    assert!(error.message().starts_with("test.Orders:1.0/last: the response does not decode: "), "{error:?}");
+    assert!(error.message().contains("`items[].price` of type `"), "{error:?}");
+    let error = last(None).await;
+    assert_eq!(error.code(), Code::Internal, "{error:?}");
+    assert!(error.message().contains("`items[].note`: "), "{error:?}");
 }

@@ -3,24 +3,51 @@
 //! bincode's own limit counts bytes. Nesting and zero-sized elements take none, so ten bytes could exhaust the stack or
 //! loop for hours. This adapter counts every container when it is entered, and every element of a sequence or map when
 //! it is read. It does not count fields of structs and tuples: the type determines their number, not the input.
+//!
+//! After a failure, a second pass over the same input records the path to the field that failed. The first pass does
+//! not, so successful decoding costs nothing more.
 
-use std::{cell::Cell, fmt, marker::PhantomData};
+use std::{any::type_name, cell::Cell, fmt, marker::PhantomData};
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+
+use super::trail::Trail;
 
 /// The remaining depth and number of elements of one payload.
 pub(super) struct Budget {
     depth: Cell<usize>,
     elements: Cell<usize>,
+    /// The path to the field that fails, in a second pass.
+    trail: Option<Trail>,
+    /// The index of the field whose name was read last, in a second pass.
+    key: Cell<Option<usize>>,
 }
 
 impl Budget {
     pub(super) fn for_payload(length: usize) -> Self {
-        Self { depth: Cell::new(MAX_DEPTH), elements: Cell::new(length + FREE_ELEMENTS) }
+        let (depth, elements) = (Cell::new(MAX_DEPTH), Cell::new(length + FREE_ELEMENTS));
+        Self { depth, elements, trail: None, key: Cell::new(None) }
+    }
+
+    /// Returns the budget of a second pass, which records the path to the field that fails.
+    pub(super) fn recording(length: usize) -> Self {
+        Self { trail: Some(Trail::default()), ..Self::for_payload(length) }
+    }
+
+    /// Returns the recorded path.
+    pub(super) fn into_trail(self) -> Trail {
+        self.trail.unwrap_or_default()
     }
 
     pub(super) fn bound<D>(&self, inner: D) -> Bounded<'_, D> {
-        Bounded { inner, budget: self, counted: false }
+        Bounded { inner, budget: self, counted: false, fields: &[], at: 0 }
+    }
+
+    #[cold]
+    fn note<T>(&self, name: Option<&&'static str>) {
+        if let Some(trail) = &self.trail {
+            trail.note(name.copied().unwrap_or("[]"), type_name::<T>());
+        }
     }
 
     pub(super) fn seed<T>(&self) -> Bounded<'_, PhantomData<T>> {
@@ -51,6 +78,16 @@ pub(super) struct Bounded<'b, I> {
     budget: &'b Budget,
     /// Whether the elements of the visited container are counted.
     counted: bool,
+    /// The names of the fields, if the container is a struct.
+    fields: &'static [&'static str],
+    /// The index of the next element, or of the field whose value is next.
+    at: usize,
+}
+
+impl<'b, I> Bounded<'b, I> {
+    fn with_fields(self, fields: &'static [&'static str]) -> Self {
+        Self { fields, ..self }
+    }
 }
 
 /// Scalars contain nothing, so their visitors are passed on unchanged.
@@ -67,7 +104,7 @@ macro_rules! containers {
     ($($method:ident($($name:ident: $type:ty),*) $counted:literal)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method($($name,)* Bounded { inner: visitor, budget: self.budget, counted: $counted })
+            self.inner.$method($($name,)* Bounded { counted: $counted, ..self.budget.bound(visitor) })
         }
     )*};
 }
@@ -78,7 +115,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
     scalars! {
         deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
-        deserialize_char deserialize_str deserialize_bytes deserialize_unit deserialize_identifier
+        deserialize_char deserialize_str deserialize_bytes deserialize_unit
     }
 
     containers! {
@@ -90,8 +127,25 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         deserialize_map() true
         deserialize_tuple(length: usize) false
         deserialize_tuple_struct(name: &'static str, length: usize) false
-        deserialize_struct(name: &'static str, fields: &'static [&'static str]) false
         deserialize_enum(name: &'static str, variants: &'static [&'static str]) false
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_struct(name, fields, self.budget.bound(visitor).with_fields(fields))
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        if self.budget.trail.is_none() {
+            return self.inner.deserialize_identifier(visitor);
+        }
+        self.inner.deserialize_identifier(self.budget.bound(visitor).with_fields(self.fields))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
@@ -132,8 +186,20 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     visits! {
         visit_bool(bool) visit_i8(i8) visit_i16(i16) visit_i32(i32) visit_i64(i64) visit_i128(i128)
         visit_u8(u8) visit_u16(u16) visit_u32(u32) visit_u64(u64) visit_u128(u128) visit_f32(f32) visit_f64(f64)
-        visit_char(char) visit_str(&str) visit_borrowed_str(&'de str) visit_string(String)
+        visit_char(char) visit_string(String)
         visit_bytes(&[u8]) visit_borrowed_bytes(&'de [u8]) visit_byte_buf(Vec<u8>)
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
+        self.record_key(value);
+        self.inner.visit_str(value)
+    }
+
+    #[inline]
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
+        self.record_key(value);
+        self.inner.visit_borrowed_str(value)
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
@@ -155,13 +221,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let Self { inner: visitor, budget, counted } = self;
-        budget.descend(|| visitor.visit_seq(Bounded { inner, budget, counted }))
+        let Self { inner: visitor, budget, counted, fields, at } = self;
+        budget.descend(|| visitor.visit_seq(Bounded { inner, budget, counted, fields, at }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let Self { inner: visitor, budget, counted } = self;
-        budget.descend(|| visitor.visit_map(Bounded { inner, budget, counted }))
+        let Self { inner: visitor, budget, counted, fields, at } = self;
+        budget.descend(|| visitor.visit_map(Bounded { inner, budget, counted, fields, at }))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
@@ -175,7 +241,17 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(self.budget.bound(deserializer))
+        self.inner.deserialize(self.budget.bound(deserializer).with_fields(self.fields))
+    }
+}
+
+impl<I> Bounded<'_, I> {
+    /// Records the index of the field with this name, in a second pass.
+    #[inline]
+    fn record_key(&self, name: &str) {
+        if self.budget.trail.is_some() && !self.fields.is_empty() {
+            self.budget.key.set(self.fields.iter().position(|field| *field == name));
+        }
     }
 }
 
@@ -184,8 +260,10 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        let seed = self.budget.bound(seed);
-        let element = self.inner.next_element_seed(seed)?;
+        let (seed, at) = (self.budget.bound(seed), self.at);
+        self.at += 1;
+        let failed = |_: &A::Error| self.budget.note::<T::Value>(self.fields.get(at));
+        let element = self.inner.next_element_seed(seed).inspect_err(failed)?;
         if self.counted && element.is_some() {
             self.budget.count()?;
         }
@@ -201,8 +279,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let seed = self.budget.bound(seed);
+        let seed = self.budget.bound(seed).with_fields(self.fields);
         let key = self.inner.next_key_seed(seed)?;
+        if self.budget.trail.is_some() {
+            self.at = self.budget.key.take().unwrap_or(usize::MAX);
+        }
         if self.counted && key.is_some() {
             self.budget.count()?;
         }
@@ -210,7 +291,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        self.inner.next_value_seed(self.budget.bound(seed))
+        let failed = |_: &A::Error| self.budget.note::<T::Value>(self.fields.get(self.at));
+        self.inner.next_value_seed(self.budget.bound(seed)).inspect_err(failed)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -249,7 +331,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.inner.struct_variant(fields, self.budget.bound(visitor))
+        self.inner.struct_variant(fields, self.budget.bound(visitor).with_fields(fields))
     }
 }
 

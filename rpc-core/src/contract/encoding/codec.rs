@@ -7,8 +7,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     budget::{self, Budget},
+    causes,
+    checked::{self, Checked},
     output::{self, Output},
     raw,
+    trail::Trail,
     write_buffer::WriteBuffer,
 };
 use crate::{Code, Status};
@@ -69,7 +72,14 @@ impl Codec {
     ///
     /// # Errors
     ///
-    /// The error of the codec's library. [`Raw`](Self::Raw) rejects everything except bytes and text.
+    /// The error of the codec's library, or an error for a value that the receiver would read as another one:
+    ///
+    /// | codec | rejected values |
+    /// |---|---|
+    /// | [`Raw`](Self::Raw) | everything except bytes and text |
+    /// | [`Bincode`](Self::Bincode) | structs from which `skip_serializing_if` left out a field |
+    /// | [`Json`](Self::Json) | NaN and infinity; `Some` of `None`, of `()` and of a unit struct |
+    /// | [`MessagePack`](Self::MessagePack) | `Some` of `None`, of `()` and of a unit struct |
     pub fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut BytesMut) -> Result<(), CodecError> {
         let mut buffer = WriteBuffer::copying(std::mem::take(out));
         let encoded = self.encode_into(value, &mut buffer);
@@ -83,12 +93,24 @@ impl Codec {
     ///
     /// As [`encode`](Self::encode).
     pub fn encode_into<T: Serialize + ?Sized>(self, value: &T, out: &mut WriteBuffer) -> Result<(), CodecError> {
+        let trail = Trail::default();
         match self {
             Self::Raw => value.serialize(raw::Serializer { out }).map_err(CodecError::new),
-            Self::Bincode => output::encode_bincode(value, out).map_err(CodecError::new),
-            Self::Json => serde_json::to_writer(Output(out), value).map_err(CodecError::new),
+            Self::Bincode => {
+                let checked = Checked::<_, checked::Bincode>::new(value, &trail);
+                output::encode_bincode(&checked, out)
+                    .map_err(|error| CodecError::described(trail.describe(&causes::of_encoding(&error)), error))
+            }
+            Self::Json => {
+                let checked = Checked::<_, checked::Json>::new(value, &trail);
+                serde_json::to_writer(Output(out), &checked)
+                    .map_err(|error| CodecError::described(trail.describe(&error), error))
+            }
             Self::MessagePack => {
-                value.serialize(&mut rmp_serde::Serializer::new(Output(out)).with_struct_map()).map_err(CodecError::new)
+                let checked = Checked::<_, checked::MessagePack>::new(value, &trail);
+                checked
+                    .serialize(&mut rmp_serde::Serializer::new(Output(out)).with_struct_map())
+                    .map_err(|error| CodecError::described(trail.describe(&error), error))
             }
         }
     }
@@ -100,13 +122,29 @@ impl Codec {
     ///
     /// # Errors
     ///
-    /// An error if the input is not such a value, has trailing bytes, or exceeds a limit.
+    /// An error if the input is not such a value, has trailing bytes, or exceeds a limit. It names the field and its
+    /// type if the input has at most 64 KiB.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
-        let budget = Budget::for_payload(bytes.len());
+        if self == Self::Raw {
+            return T::deserialize(raw::Deserializer { bytes }).map_err(CodecError::new);
+        }
+        let failed = match self.decode_within::<T>(bytes, &Budget::for_payload(bytes.len())) {
+            Err(failed) if bytes.len() <= MAX_EXPLAINED => failed,
+            result => return result,
+        };
+        let recording = Budget::recording(bytes.len());
+        match self.decode_within::<T>(bytes, &recording) {
+            Err(CodecError(again)) => Err(CodecError::described(recording.into_trail().describe(&again), again)),
+            Ok(_) => Err(failed),
+        }
+    }
+
+    fn decode_within<T: DeserializeOwned>(self, bytes: &[u8], budget: &Budget) -> Result<T, CodecError> {
         let (value, used) = match self {
-            Self::Raw => return T::deserialize(raw::Deserializer { bytes }).map_err(CodecError::new),
-            Self::Bincode => bincode::serde::seed_decode_from_slice(budget.seed(), bytes, bincode::config::legacy())
-                .map_err(CodecError::new)?,
+            Self::Raw | Self::Bincode => {
+                bincode::serde::seed_decode_from_slice(budget.seed(), bytes, bincode::config::legacy())
+                    .map_err(|error| CodecError::described(causes::of_decoding(&error).into_owned(), error))?
+            }
             Self::Json => {
                 let mut deserializer = serde_json::Deserializer::from_slice(bytes);
                 let value = T::deserialize(budget.bound(&mut deserializer)).map_err(CodecError::new)?;
@@ -132,11 +170,26 @@ impl CodecError {
     fn new(error: impl StdError + Send + Sync + 'static) -> Self {
         Self(Box::new(error))
     }
+
+    fn described(message: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(Box::new(Described { message, source: source.into() }))
+    }
+}
+
+/// The error of a codec's library, with a message that names the field, its type and the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Described {
+    message: String,
+    source: Box<dyn StdError + Send + Sync>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0} trailing bytes after the value")]
+#[error("{0} trailing bytes after the value; both ends must declare the same fields")]
 struct TrailingBytes(usize);
+
+/// The length of the longest payload that is decoded a second time to find the field that does not decode, in bytes.
+const MAX_EXPLAINED: usize = 64 << 10;
 
 #[cold]
 fn unknown(number: u8) -> Status {
@@ -192,15 +245,133 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_f64_round_trips(bits: u64) {
-            let number = f64::from_bits(bits);
-            // JSON cannot represent other numbers.
-            prop_assume!(number.is_finite());
+        fn every_number_round_trips(bits: u64, wide: i128, text: char) {
+            let (double, single) = (f64::from_bits(bits), f32::from_bits(bits as u32));
             for codec in STRUCTURED {
-                let arrived: f64 = codec.decode(&encoded(codec, &number)).unwrap();
-                prop_assert_eq!(arrived.to_bits(), bits, "{:?} decodes {:e} as {:e}", codec, number, arrived);
+                let survives = codec != Codec::Json || (double.is_finite() && single.is_finite());
+                let mut out = BytesMut::new();
+                prop_assert_eq!(codec.encode(&(double, single), &mut out).is_ok(), survives);
+                if survives {
+                    let (again, single_again): (f64, f32) = codec.decode(&out).unwrap();
+                    prop_assert_eq!((again.to_bits(), single_again.to_bits()), (bits, bits as u32), "{:?}", codec);
+                }
+                let numbers = (wide, wide as u128, bits, bits as i64, text, bits as u8);
+                prop_assert_eq!(codec.decode::<(i128, u128, u64, i64, char, u8)>(&encoded(codec, &numbers)).unwrap(), numbers);
             }
         }
+
+        #[test]
+        fn value_survives_or_fails_to_encode(
+            nested: Option<Option<Option<u8>>>,
+            nothing: Option<()>,
+            maps: BTreeMap<i64, BTreeMap<bool, Option<bool>>>,
+            letters: BTreeMap<char, Vec<Option<String>>>,
+            pair: (Option<(u8, Option<u8>)>, Vec<u8>),
+        ) {
+            type Values = (
+                Option<Option<Option<u8>>>,
+                Option<()>,
+                BTreeMap<i64, BTreeMap<bool, Option<bool>>>,
+                BTreeMap<char, Vec<Option<String>>>,
+                (Option<(u8, Option<u8>)>, Vec<u8>),
+            );
+            let values: Values = (nested, nothing, maps, letters, pair);
+            for codec in STRUCTURED {
+                let mut out = BytesMut::new();
+                match codec.encode(&values, &mut out) {
+                    Ok(()) => prop_assert_eq!(&codec.decode::<Values>(&out).unwrap(), &values, "{:?}", codec),
+                    Err(error) => {
+                        let is_lost = matches!(values.0, Some(None | Some(None))) || values.1.is_some();
+                        prop_assert!(is_lost && codec != Codec::Bincode, "{:?}: {}", codec, error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn failure<T: Serialize>(codec: Codec, value: &T) -> String {
+        codec.encode(value, &mut BytesMut::new()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn encode_error_names_field_type_and_fix() {
+        #[derive(Serialize)]
+        struct Unit;
+        #[derive(Serialize)]
+        struct Newtype<T>(T);
+        #[derive(Serialize)]
+        struct Order<T> {
+            items: Vec<Item<T>>,
+        }
+        #[derive(Serialize)]
+        struct Item<T> {
+            price: T,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            note: Option<u8>,
+        }
+        #[derive(Serialize)]
+        struct Flat {
+            #[serde(flatten)]
+            more: BTreeMap<String, u8>,
+        }
+        fn order<T>(price: T, note: Option<u8>) -> Order<T> {
+            Order { items: vec![Item { price, note }] }
+        }
+        let message = failure(Codec::Json, &order(f64::NAN, None));
+        assert!(message.starts_with("`items[].price` of type `f64`: NaN and infinity"), "{message}");
+        assert!(message.contains("codec bincode or messagepack"), "{message}");
+        for codec in [Codec::Json, Codec::MessagePack] {
+            for message in [
+                failure(codec, &order(Some(Some(None::<u8>)), None)),
+                failure(codec, &order(Some(()), None)),
+                failure(codec, &order(Some(Newtype(Unit)), None)),
+            ] {
+                assert!(message.contains("would arrive as `None`; use codec bincode"), "{codec:?}: {message}");
+                assert!(message.starts_with("`items[].price` of type `core::option::Option<"), "{message}");
+            }
+            assert!(codec.encode(&order(Some(Some(7)), None), &mut BytesMut::new()).is_ok());
+        }
+        let message = failure(Codec::Bincode, &order(7, None));
+        assert!(message.starts_with("`items[].note`: ") && message.contains("skip_serializing_if"), "{message}");
+        assert!(Codec::Bincode.encode(&order(7, Some(1)), &mut BytesMut::new()).is_ok());
+        let message = failure(Codec::Bincode, &order(Flat { more: BTreeMap::new() }, Some(1)));
+        assert!(message.starts_with("`items[].price` of type `") && message.contains("`flatten`"), "{message}");
+    }
+
+    #[test]
+    fn decode_error_names_field_type_and_fix() {
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Order {
+            id: u8,
+            items: Vec<Item>,
+        }
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Item {
+            price: Price,
+        }
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(untagged)]
+        enum Price {
+            Whole(u32),
+        }
+        let order = Order { id: 1, items: vec![Item { price: Price::Whole(7) }] };
+        let message = Codec::Bincode.decode::<Order>(&encoded(Codec::Bincode, &order)).unwrap_err().to_string();
+        assert!(message.starts_with("`items[].price` of type `"), "{message}");
+        assert!(message.contains("Price`: bincode contains no types"), "{message}");
+        assert!(message.contains("use codec json or messagepack"), "{message}");
+        for codec in [Codec::Json, Codec::MessagePack] {
+            #[derive(Serialize)]
+            struct Other {
+                unknown: u8,
+                items: [BTreeMap<&'static str, &'static str>; 1],
+                id: u8,
+            }
+            let other = Other { unknown: 1, items: [[("price", "7")].into()], id: 1 };
+            let message = codec.decode::<Order>(&encoded(codec, &other)).unwrap_err().to_string();
+            assert!(message.starts_with("`items[].price` of type `"), "{codec:?}: {message}");
+        }
+        let message = Codec::Bincode.decode::<Order>(&[1, 1, 0, 0, 0, 0, 0, 0, 0]).unwrap_err().to_string();
+        assert!(message.contains("both ends must declare the same fields"), "{message}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{codec::Codec, compression::Compression, encode::Encode, write_buffer::WriteBuffer};
+use super::{codec::Codec, compression::Compression, encode::Encode, payload::LONG, write_buffer::WriteBuffer};
 use crate::{Code, Status};
 
 /// A serialized and compressed value that is not sent yet.
@@ -13,6 +13,8 @@ use crate::{Code, Status};
 pub struct EncodedPayload {
     codec: Codec,
     compression: Compression,
+    /// The compression that [`compressed`](Self::compressed) tries.
+    wanted: Compression,
     /// A buffer of this thread, which the thread reuses after [`append_to`](Self::append_to).
     buffer: Box<WriteBuffer>,
 }
@@ -25,14 +27,23 @@ impl EncodedPayload {
     /// `InvalidArgument` if the value does not serialize, `Unimplemented` if this build does not support the
     /// compression.
     pub fn new<T: Encode + ?Sized>(value: &T, codec: Codec, compression: Compression) -> Result<Self, Status> {
+        Ok(Self::uncompressed(value, codec, compression)?.compressed())
+    }
+
+    /// As [`new`](Self::new), but leaves the compression to [`compressed`](Self::compressed).
+    pub(crate) fn uncompressed<T: Encode + ?Sized>(
+        value: &T,
+        codec: Codec,
+        wanted: Compression,
+    ) -> Result<Self, Status> {
         // This build may lack a compression that the caller chose.
-        Compression::from_u8(compression as u8)?;
+        Compression::from_u8(wanted as u8)?;
         // Taken and not borrowed: a `Serialize` may make a call of its own.
         let mut buffer = SPARE.take().unwrap_or_default();
         // Compression needs the payload as one contiguous slice.
-        buffer.copy_all(compression != Compression::None);
+        buffer.copy_all(wanted != Compression::None);
         match value.encode(codec, &mut buffer) {
-            Ok(()) => Ok(Self::finish(codec, compression, buffer)),
+            Ok(()) => Ok(Self { codec, compression: Compression::None, wanted, buffer }),
             Err(error) => {
                 let message = format!("the value does not encode as {}: {error}", codec.name());
                 Err(Status::new(Code::InvalidArgument, message))
@@ -40,11 +51,19 @@ impl EncodedPayload {
         }
     }
 
-    fn finish(codec: Codec, compression: Compression, mut buffer: Box<WriteBuffer>) -> Self {
-        let compression =
-            if compression == Compression::None { compression } else { compression.compress_tail(buffer.copied(), 0) };
-        buffer.hold_long_copies(MAX_SPARE);
-        Self { codec, compression, buffer }
+    /// Returns whether the compression is still to be done and takes long.
+    pub(crate) fn is_long_to_compress(&self) -> bool {
+        self.wanted != Compression::None && self.len() >= LONG
+    }
+
+    /// Compresses the payload if it is long enough and becomes shorter.
+    pub(crate) fn compressed(mut self) -> Self {
+        let wanted = std::mem::take(&mut self.wanted);
+        if wanted != Compression::None {
+            self.compression = wanted.compress_tail(self.buffer.copied(), 0);
+        }
+        self.buffer.hold_long_copies(MAX_SPARE);
+        self
     }
 
     /// Returns the codec.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | serialization formats | `codec`, of which `raw` is one |
 //! | limits for decoding | `budget` |
+//! | values that a format would change | `checked` |
+//! | the field that does not encode or decode, and the cause | `trail`, `causes` |
 //! | long work outside of the tasks of the runtime | `offload` |
 //! | compression formats | `compression`, `algorithms` |
 //! | a value in serialized form, received and to be sent | `payload`, `encoded_payload` |
@@ -12,6 +14,8 @@
 
 mod algorithms;
 mod budget;
+mod causes;
+mod checked;
 mod codec;
 mod compression;
 mod encode;
@@ -20,6 +24,7 @@ mod offload;
 mod output;
 mod payload;
 mod raw;
+mod trail;
 pub mod uncopied;
 mod write_buffer;
 
@@ -27,6 +32,6 @@ pub use codec::{Codec, CodecError};
 pub use compression::Compression;
 pub use encode::Encode;
 pub use encoded_payload::EncodedPayload;
-pub(crate) use offload::PeerWork;
+pub(crate) use offload::{PeerWork, offload};
 pub use payload::Payload;
 pub use write_buffer::{Mark, WriteBuffer};

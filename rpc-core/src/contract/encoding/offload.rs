@@ -79,3 +79,46 @@ fn process_permits() -> Arc<Semaphore> {
 
 /// The number of works of one connection that run at the same time.
 const MAX_PER_PEER: usize = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::mpsc::sync_channel,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    /// One test, because all works of the process share permits.
+    #[tokio::test]
+    async fn peer_has_one_work_at_a_time() {
+        let (peer, cx) = (PeerWork::default(), &mut Context::from_waker(Waker::noop()));
+        let free = || peer.permits().available_permits();
+        let (release, released) = sync_channel::<()>(0);
+        let mut first = pin!(offload(&peer, move || released.recv().is_ok()));
+        assert!(first.as_mut().poll(cx).is_pending());
+        assert_eq!(free(), 0, "the work holds the permit");
+        let mut second = pin!(offload(&peer, || 7));
+        assert!(second.as_mut().poll(cx).is_pending());
+        release.send(()).unwrap();
+        assert_eq!(first.await, Ok(true));
+        assert_eq!(second.await, Ok(7));
+        assert_eq!(free(), MAX_PER_PEER);
+
+        let (release, released) = sync_channel::<()>(0);
+        let mut dropped = Box::pin(offload(&peer, move || released.recv().is_ok()));
+        assert!(dropped.as_mut().poll(cx).is_pending());
+        drop(dropped);
+        assert_eq!(free(), 0, "the work has started");
+        release.send(()).unwrap();
+        assert_eq!(offload(&peer, || 7).await, Ok(7));
+    }
+
+    #[test]
+    fn work_runs_at_once_outside_of_a_runtime() {
+        let peer = PeerWork::default();
+        let work = pin!(offload(&peer, || 7));
+        assert!(work.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+}

@@ -99,8 +99,8 @@ impl Payload {
     }
 }
 
-/// The length from which a payload is decoded outside of the task of its connection, in bytes.
-const LONG: usize = 256 << 10;
+/// The length from which a payload is decoded and compressed outside of the task of its connection, in bytes.
+pub(super) const LONG: usize = 256 << 10;
 /// The longest payload, before and after decompression, that is decompressed in the task that polls the handler, in
 /// bytes.
 const MAX_INLINE: usize = 64 << 10;
