@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod load;
 pub mod nacos;
 mod patient;
+pub mod pipes;
 pub mod probe;
 pub mod process;
 pub mod program;

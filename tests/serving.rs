@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rpc_core::{Error, ServiceId};
+use rpc_core::{Error, ServiceId, transport::Accept};
 use rpc_server::{Server, ServerBuilder, ServerConfig, ServerCounts, ServerHandle};
 use tokio::{sync::oneshot, task::JoinSet};
 
@@ -33,7 +33,19 @@ impl Serving {
     ///
     /// Panics if the server cannot bind.
     pub async fn start_on(builder: ServerBuilder, address: SocketAddr) -> Self {
-        let server = builder.bind(address).await.expect("the server binds");
+        Self::run(builder.bind(address).await.expect("the server binds"))
+    }
+
+    /// Starts the server of `builder` on `listener`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not start.
+    pub async fn listen(builder: ServerBuilder, listener: impl Accept) -> Self {
+        Self::run(builder.listen(listener).await.expect("the server listens"))
+    }
+
+    fn run(server: Server) -> Self {
         let (address, handle) = (server.local_address(), server.handle());
         let (stop, stopped) = oneshot::channel::<()>();
         let mut task = JoinSet::new();

@@ -2,11 +2,11 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_core::{Caller, Encode, Explanation, Request, ServiceId};
+use rpc_core::{Caller, Encode, Error, Explanation, Request, ServiceClient, ServiceId};
 use tokio::sync::watch;
 
 use crate::{
-    call::{future::ClientCall, target::Target},
+    call::{future::ClientCall, target::Target, warm_up::warm_up},
     client_core::ClientCore,
     counters::ClientCounts,
     endpoint::state::EndpointState,
@@ -16,6 +16,10 @@ use crate::{
 ///
 /// A client is cheap to clone, and its clones share provider lists, connections and the retry budget. The connections
 /// close when the last clone and the last call are dropped.
+///
+/// A connection runs on the runtime of the call that first needed it, and that runtime must keep running while others
+/// use the client. When it shuts down, the connection is lost, and the next call connects again on its own runtime. A
+/// client may therefore be a `static`.
 #[derive(Clone)]
 pub struct Client(Arc<ClientCore>);
 
@@ -33,8 +37,42 @@ impl Client {
     ///
     /// If this future is dropped, the remaining connections still close when their calls have ended.
     pub async fn close(&self) {
-        self.0.services().clear();
-        self.0.pool().close().await;
+        self.0.close().await;
+    }
+
+    /// Resolves a service and connects to its providers, so that the first call finds a connection.
+    ///
+    /// Returns when at least one provider accepts calls and no connect to another one is in progress. `S` is a client
+    /// that `#[rpc_service]` generates.
+    ///
+    /// # Errors
+    ///
+    /// As a call: `Unavailable` or `Unauthenticated` when no provider accepts calls by then, or within
+    /// [`ClientConfig::timeout`](crate::ClientConfig::timeout); `FailedPrecondition` when the client has no registry.
+    /// The client continues to connect, so a later call may succeed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time; the client continues to connect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rpc_client::Client;
+    /// use rpc_core::rpc_service;
+    ///
+    /// #[rpc_service(name = "demo.Greeter", version = "1.0")]
+    /// trait Greeter {
+    ///     async fn hello(&self, name: String) -> String;
+    /// }
+    ///
+    /// async fn start(client: Client) -> Result<GreeterClient<Client>, rpc_core::Error> {
+    ///     client.warm_up::<GreeterClient<_>>().await?;
+    ///     Ok(GreeterClient::new(client))
+    /// }
+    /// ```
+    pub async fn warm_up<S: ServiceClient<Caller = Self>>(&self) -> Result<(), Error> {
+        warm_up(&self.0, S::service_id()).await
     }
 
     /// Returns every address that this client uses, with its state.
@@ -48,7 +86,7 @@ impl Client {
     /// The current state is in [`endpoints`](Self::endpoints) and [`explain`](Self::explain). One notification may
     /// cover several changes.
     pub fn changes(&self) -> watch::Receiver<()> {
-        self.0.pool().changes().subscribe()
+        self.0.pool().subscribers().subscribe()
     }
 
     /// Returns the counts since the client was built.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rpc_core::{Discovery, transport::Connect};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     config::ClientConfig,
@@ -84,8 +84,28 @@ impl ClientCore {
 
     /// Starts the cooldown that the peer of `channel` requested.
     pub(crate) fn start_cooldown(&self, channel: &Channel, time: Duration) {
-        if channel.start_cooldown(time) {
-            self.pool.changes().notify();
+        if channel.start_cooldown(time)
+            && let Some(endpoint) = self.pool.find(channel.address())
+        {
+            endpoint.changes().notify();
         }
+    }
+
+    /// Starts the tasks again that were interrupted, on the runtime of the caller.
+    ///
+    /// A client of several runtimes therefore survives the end of each. Does nothing outside of a runtime.
+    pub(crate) fn resume(&self) {
+        if Handle::try_current().is_ok() && self.pool.lifecycle().take_interruption() {
+            self.pool.resume();
+            self.services.resume(&self.pool);
+        }
+    }
+
+    /// Closes the client after its calls in flight have ended.
+    pub(crate) async fn close(&self) {
+        // The flag precedes the notifications: a call that they wake must find it.
+        self.pool.lifecycle().close();
+        self.services.clear();
+        self.pool.close().await;
     }
 }

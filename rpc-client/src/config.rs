@@ -9,7 +9,7 @@ use crate::{connection::in_flight::InFlightTable, discovery::balance::Balance};
 /// The settings of a client.
 ///
 /// The defaults suit most programs. Build one with `ClientConfig::default().with_…`; `ClientBuilder::build` validates
-/// it.
+/// it. A time of `Duration::MAX` is unlimited.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientConfig {

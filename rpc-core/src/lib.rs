@@ -133,8 +133,8 @@ pub use contract::{
     Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec, CodecError,
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
     Explanation, HandlerError, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError, MethodInfo,
-    Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service, ServiceId,
-    Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
+    Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service, ServiceClient,
+    ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[doc(hidden)]

@@ -38,29 +38,55 @@ fn one_at_a_time(connections: &[&ConnectionRecord], events: &Events) -> Option<S
     })
 }
 
-/// After n consecutive failures a client waits for at least half of `2 << (n + 1)` ms, and after the twelfth for 30 s.
+/// After n consecutive failures a client waits for at least half of `2 << (n + 1)` ms, but not for more than 2 s.
 ///
-/// The count restarts if the registry removes the address in between, or lists it again after the twelfth failure.
+/// After the twelfth it waits for 30 s, unless too many providers are evicted. The count restarts if the registry
+/// removes the address in between, or lists it again after the twelfth failure.
 fn backs_off(connections: &[&ConnectionRecord], events: &Events) -> Option<String> {
-    let mut failures = 0;
+    let (mut failures, mut most_failures) = (0, 0);
     for pair in connections.windows(2) {
         let [one, next] = pair else { continue };
         let Some(ended) = one.ended else { continue };
         failures = if one.received { 0 } else { failures + 1 };
-        let evicted = failures >= MAX_FAILURES;
+        // A client also counts a short connection as a failure, unless it carried a response.
+        most_failures = if one.received && ended - one.at >= STABLE_AFTER { 0 } else { most_failures + 1 };
+        let evicted = (failures, most_failures) == (MAX_FAILURES, MAX_FAILURES);
         if removed_between(events, one, next) || evicted && listed_between(events, one, next) {
-            failures = 0;
+            (failures, most_failures) = (0, 0);
             continue;
         }
-        let least = if evicted { EVICTED_FOR } else { Duration::from_millis(1 << (failures + 1)) };
+        if most_failures >= MAX_FAILURES && !evicted {
+            continue;
+        }
+        // An eviction of any provider may be the one after which the client connects to all evicted ones again.
+        let reconnects_to_all = evicted && failed_just_before(events, next);
+        let least = match evicted {
+            true if reconnects_to_all => Duration::ZERO,
+            true => EVICTED_FOR,
+            false => Duration::from_millis(1 << (failures + 1)).min(MAX_EAGER_DELAY),
+        };
         // `one_at_a_time` checks connections that overlap.
         if next.at >= ended && next.at - ended + SLACK < least {
             return Some(format!(
                 "connected again too soon after {failures} failures, minimum {least:?}: {one:?} and {next:?}"
             ));
         }
+        if evicted {
+            (failures, most_failures) = (0, 0);
+        }
     }
     None
+}
+
+/// Returns whether a connection of the same client ended just before this one started, and was the twelfth to its
+/// address or a later one.
+fn failed_just_before(events: &Events, connection: &ConnectionRecord) -> bool {
+    let of_client = || events.connections.iter().filter(|other| other.client == connection.client);
+    of_client().any(|other| {
+        let just_before = other.ended.is_some_and(|ended| ended <= connection.at && connection.at - ended <= SLACK);
+        let attempts = of_client().filter(|earlier| earlier.address == other.address && earlier.at <= other.at).count();
+        just_before && attempts >= MAX_FAILURES
+    })
 }
 
 /// Returns whether the registry removed the address from a list between the starts of two connections.
@@ -82,7 +108,9 @@ fn listed_between(events: &Events, one: &ConnectionRecord, next: &ConnectionReco
     pushes.any(|push| (one.at..=next.at).contains(&push.at) && push.list.contains(&one.address))
 }
 
-const MAX_FAILURES: u32 = 12;
+const MAX_FAILURES: usize = 12;
 const EVICTED_FOR: Duration = Duration::from_secs(30);
+const MAX_EAGER_DELAY: Duration = Duration::from_secs(2);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// Tolerance for the resolution of timers.
 const SLACK: Duration = Duration::from_millis(2);

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use rpc_core::{CallOptions, Error};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::futures::Notified,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     acquired::Acquired,
     error::client_closed,
-    no_provider::NoProvider,
+    no_provider::{explain, may_change},
     pick::{ExcludedChannel, pick},
     target::Target,
 };
@@ -29,42 +32,46 @@ pub(super) async fn acquire(
 ) -> Result<Acquired, Error> {
     let wait_for_ready = options.wait_for_ready.unwrap_or(core.config().wait_for_ready);
     loop {
+        core.resume();
+        let named;
         // Created before the states are read, so that a change after the read is not missed.
-        let changed = next_change(&core, &target);
+        let changed = match &target {
+            Target::Service(providers) => {
+                next_change(providers.ready(), (!wait_for_ready).then(|| providers.settled()))
+            }
+            Target::Address(address) => {
+                named = core.pool().get_or_insert(*address);
+                next_change(named.changes().next(), None)
+            }
+        };
         if core.pool().is_closed() {
             return Err(client_closed());
         }
         // No notification reports the end of a cooldown, so a timer does. Read before the pick: the pick notices a
         // cooldown that ends in between, and a notification reports one that starts in between.
-        let cooldown = target.endpoints(&core).iter().filter_map(|endpoint| endpoint.cooldown_until()).min();
+        let cooldown = target.cooldown_until(&core);
         if let Some(channel) = pick(&core, &target, &options, &excluded, &[]) {
             return Ok(Acquired { channel, turn: None });
         }
-        let NoProvider { error, may_change } = NoProvider::survey(&core, &target, &excluded);
-        if !(may_change || wait_for_ready || cooldown.is_some()) {
-            return Err(error);
+        if !(wait_for_ready || cooldown.is_some() || may_change(&core, &target, &excluded)) {
+            return Err(explain(&core, &target, &excluded));
         }
         let wake_at = cooldown.map_or(deadline, |end| end.min(deadline));
         if timeout_at(wake_at, changed).await.is_err() && wake_at == deadline {
-            return Err(error);
+            return Err(explain(&core, &target, &excluded));
         }
     }
 }
 
-/// Returns a future that resolves with the first change after this call that may provide a channel.
-fn next_change<'a>(core: &'a ClientCore, target: &'a Target) -> impl Future<Output = ()> + 'a {
-    let endpoint = core.pool().changes().next();
-    let list = match target {
-        Target::Service(providers) => Some(providers.next()),
-        Target::Address(_) => None,
-    };
-    async move {
-        let Some(list) = list else { return endpoint.await };
-        // Cancel-safe: the caller reads the states again.
-        tokio::select! {
-            biased;
-            () = list => {}
-            () = endpoint => {}
-        }
+/// Waits for a change that may end the wait of a call.
+///
+/// A call that fails unless a provider is ready also waits for the time at which none can become ready soon.
+async fn next_change(ready: Notified<'_>, settled: Option<Notified<'_>>) {
+    let Some(settled) = settled else { return ready.await };
+    // Cancel-safe: the caller reads the states again.
+    tokio::select! {
+        biased;
+        () = ready => {}
+        () = settled => {}
     }
 }

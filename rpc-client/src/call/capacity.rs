@@ -46,8 +46,8 @@ pub(super) async fn until_capacity(
 }
 
 fn no_capacity(full: &[FullChannel], config: &ClientConfig) -> Error {
-    let reasons: Vec<String> = full.iter().map(|full| full.reason(config)).collect();
-    let message = format!("no connection had capacity before the deadline: {}", join_parts(&reasons));
+    let reasons = full.iter().map(|full| full.reason(config));
+    let message = format!("no connection had capacity before the deadline: {}", join_parts(reasons));
     let error = Error::not_executed(Code::ResourceExhausted, message).with_phase(Phase::Send);
     let error = error.with_retry_after(Duration::ZERO);
     match full {

@@ -30,11 +30,12 @@ pub(super) fn check_route(method: &MethodInfo) -> Result<(), Error> {
     Err(invalid_request(Status::new(Code::InvalidArgument, message)))
 }
 
-/// Joins the first [`MAX_NAMED`] parts and states the number of the others.
-pub(super) fn join_parts(parts: &[String]) -> String {
-    match parts.len().saturating_sub(MAX_NAMED) {
-        0 => parts.join("; "),
-        more => format!("{} and {more} more", parts[..MAX_NAMED].join("; ")),
+/// Joins the first [`MAX_NAMED`] parts and states the number of the others, which it does not format.
+pub(super) fn join_parts(mut parts: impl ExactSizeIterator<Item = String>) -> String {
+    let named: Vec<String> = parts.by_ref().take(MAX_NAMED).collect();
+    match parts.len() {
+        0 => named.join("; "),
+        more => format!("{} and {more} more", named.join("; ")),
     }
 }
 
@@ -47,8 +48,8 @@ mod tests {
 
     #[test]
     fn message_names_at_most_eight_parts() {
-        let parts: Vec<String> = (1..=9).map(|number| number.to_string()).collect();
-        assert_eq!(join_parts(&parts[..8]), "1; 2; 3; 4; 5; 6; 7; 8");
-        assert_eq!(join_parts(&parts), "1; 2; 3; 4; 5; 6; 7; 8 and 1 more");
+        let parts = |last: u8| (0..last).map(|number| (number + 1).to_string());
+        assert_eq!(join_parts(parts(8)), "1; 2; 3; 4; 5; 6; 7; 8");
+        assert_eq!(join_parts(parts(9)), "1; 2; 3; 4; 5; 6; 7; 8 and 1 more");
     }
 }

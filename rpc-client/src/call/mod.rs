@@ -6,6 +6,7 @@
 //! | the target of a call: a service or an address | `target` |
 //! | the pick of a channel | `pick` |
 //! | waiting for a provider, and why none accepts calls | `acquire`, `no_provider` |
+//! | waiting for the providers of a service before its first call | `warm_up` |
 //! | waiting for capacity on a channel | `capacity` |
 //! | the bytes of a request | `encode` |
 //! | the attempts in flight | `attempts` |
@@ -25,3 +26,4 @@ mod outcome;
 mod pick;
 mod retry;
 pub(crate) mod target;
+pub(crate) mod warm_up;

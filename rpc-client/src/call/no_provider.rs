@@ -1,4 +1,4 @@
-//! [`NoProvider`]: why no provider accepts a call.
+//! Why no provider accepts a call: [`may_change`] and [`explain`].
 
 use std::sync::Arc;
 
@@ -12,63 +12,63 @@ use super::{
 use crate::{
     client_core::ClientCore,
     discovery::providers::{ProviderList, ServiceProviders},
-    endpoint::{Endpoint, state::EndpointState},
+    endpoint::Endpoint,
 };
 
-/// Why no provider accepts a call.
-pub(super) struct NoProvider {
-    /// The error of the call if it ends now or at its deadline.
-    pub(super) error: Error,
-    /// Whether an answer of the registry or of a peer is pending that may provide a channel soon.
-    pub(super) may_change: bool,
+/// Returns whether an answer of the registry or of a peer is pending that may provide a channel soon.
+pub(super) fn may_change(core: &ClientCore, target: &Target, excluded: &[ExcludedChannel]) -> bool {
+    let endpoint_may_change = |endpoint: &Arc<Endpoint>| {
+        // An endpoint may have become ready since the pick; its notification is pending, and the next pick finds it.
+        let is_ready = || endpoint.eligible_channel().is_some_and(|channel| !is_excluded(&channel, excluded));
+        endpoint.is_pending() || is_ready()
+    };
+    match target {
+        Target::Address(address) => endpoint_may_change(&core.pool().get_or_insert(*address)),
+        Target::Service(providers) => {
+            let list = providers.list();
+            !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
+        }
+    }
 }
 
-impl NoProvider {
-    /// Collects the states of the target's endpoints.
-    pub(super) fn survey(core: &ClientCore, target: &Target, excluded: &[ExcludedChannel]) -> Self {
-        match target {
-            Target::Address(address) => {
-                let endpoint = core.pool().get_or_insert(*address);
-                Self::of_endpoints(&address.to_string(), &[endpoint], excluded)
-            }
-            Target::Service(providers) => Self::of_service(core, providers, excluded),
+/// Returns the error of a call that ends because no provider accepts it.
+pub(super) fn explain(core: &ClientCore, target: &Target, excluded: &[ExcludedChannel]) -> Error {
+    match target {
+        Target::Address(address) => {
+            let endpoint = core.pool().get_or_insert(*address);
+            explain_endpoints(&address.to_string(), &[endpoint], excluded)
         }
+        Target::Service(providers) => explain_service(core, providers, excluded),
     }
+}
 
-    fn of_service(core: &ClientCore, providers: &ServiceProviders, excluded: &[ExcludedChannel]) -> Self {
-        let ProviderList { answered, stale, endpoints, disabled, .. } = &**providers.list();
-        let (service, url) = (providers.service(), core.services().registry_url());
-        let unresolved = |message, may_change| {
-            let error = Error::not_executed(Code::Unavailable, message).with_phase(Phase::Resolve);
-            Self { error, may_change }
-        };
-        match (endpoints.is_empty(), disabled.len()) {
-            _ if !answered && !stale => unresolved(format!("{url} has not answered a query for {service}"), true),
-            (true, 0) => unresolved(format!("{url} lists no provider of {service} that answers"), false),
-            (true, count) => unresolved(format!("all {count} providers of {service} are disabled in {url}"), false),
-            (false, _) => Self::of_endpoints(&service.to_string(), endpoints, excluded),
-        }
+fn explain_service(core: &ClientCore, providers: &ServiceProviders, excluded: &[ExcludedChannel]) -> Error {
+    let list = providers.list();
+    let ProviderList { endpoints, disabled, .. } = &**list;
+    let (service, url) = (providers.service(), core.services().registry_url());
+    let unresolved = |message| Error::not_executed(Code::Unavailable, message).with_phase(Phase::Resolve);
+    match (endpoints.is_empty(), disabled.len()) {
+        _ if !list.is_known() => unresolved(format!("{url} has not answered a query for {service}")),
+        (true, 0) => unresolved(format!("{url} lists no provider of {service} that answers")),
+        (true, count) => unresolved(format!("all {count} providers of {service} are disabled in {url}")),
+        (false, _) => explain_endpoints(&service.to_string(), endpoints, excluded),
     }
+}
 
-    fn of_endpoints(callee: &str, endpoints: &[Arc<Endpoint>], excluded: &[ExcludedChannel]) -> Self {
-        let mut may_change = false;
-        // If every provider rejects the client's credentials, the code is `Unauthenticated` instead of `Unavailable`.
-        let mut all_unauthenticated = !endpoints.is_empty();
-        let mut reasons = Vec::new();
-        for endpoint in endpoints {
-            let (address, state) = (endpoint.address(), endpoint.state());
-            // An endpoint may have become ready since the pick; its notification is pending, and the next pick finds
-            // it. An unresponsive peer may only run a slow handler: it is ready again when its pong arrives.
-            let ready = endpoint.eligible_channel().is_some_and(|channel| !is_excluded(&channel, excluded));
-            may_change |= ready || matches!(state, EndpointState::Connecting) || endpoint.is_unresponsive();
-            all_unauthenticated &= state.failure().is_some_and(|error| error.code() == Code::Unauthenticated);
-            reasons.push(match excluded.iter().find(|excluded| excluded.channel.address() == address) {
-                Some(excluded) => excluded.reason.to_string(),
-                None => format!("{address}: {state}"),
-            });
+fn explain_endpoints(callee: &str, endpoints: &[Arc<Endpoint>], excluded: &[ExcludedChannel]) -> Error {
+    // If every provider rejects the client's credentials, the code is `Unauthenticated` instead of `Unavailable`.
+    let rejects = |endpoint: &Arc<Endpoint>| {
+        endpoint.state().failure().is_some_and(|error| error.code() == Code::Unauthenticated)
+    };
+    let all_unauthenticated = !endpoints.is_empty() && endpoints.iter().all(rejects);
+    let reasons = endpoints.iter().map(|endpoint| {
+        let address = endpoint.address();
+        match excluded.iter().find(|excluded| excluded.channel.address() == address) {
+            Some(excluded) => excluded.reason.to_string(),
+            None => format!("{address}: {}", endpoint.state()),
         }
-        let code = if all_unauthenticated { Code::Unauthenticated } else { Code::Unavailable };
-        let message = format!("no provider of {callee} accepts calls: {}", join_parts(&reasons));
-        Self { error: Error::not_executed(code, message).with_phase(Phase::Connect), may_change }
-    }
+    });
+    let code = if all_unauthenticated { Code::Unauthenticated } else { Code::Unavailable };
+    let message = format!("no provider of {callee} accepts calls: {}", join_parts(reasons));
+    Error::not_executed(code, message).with_phase(Phase::Connect)
 }

@@ -23,7 +23,7 @@ pub(super) struct ExcludedChannel {
 /// share except the channel's.
 pub(super) fn pick_first(core: &ClientCore, service: &ServiceId, options: &CallOptions) -> Option<Arc<Channel>> {
     let needs_target = options.address.is_some() || options.explain;
-    if needs_target || core.pool().is_closed() {
+    if needs_target || !core.pool().lifecycle().is_running() {
         return None;
     }
     let providers = core.services().get(service)?;

@@ -74,10 +74,12 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
         Delivery::Unknown => error.code() == Code::Unavailable && (call.may_repeat() || call.once.is_some()),
         Delivery::Answered => false,
     };
-    if !(safe && call.permits_attempt()) {
+    let unsent = is_unsent(error);
+    // The limit of one attempt at a named address does not count an attempt that sent nothing.
+    let permitted = call.permits_attempt() || unsent && call.sent <= MAX_RETRIES;
+    if !(safe && permitted) {
         return Verdict::Fail;
     }
-    let unsent = error.delivery() == Delivery::NotExecuted && error.phase() == Some(Phase::Send);
     Verdict::Retry { budgeted: !unsent }
 }
 
@@ -93,6 +95,11 @@ pub(super) fn excludes_channel(error: &Error) -> bool {
 /// Only the server that may have executed the call of a `once` method has the stored answer.
 pub(super) fn pins_address(error: &Error, call: &CallFacts) -> bool {
     error.delivery() == Delivery::Unknown && call.once == Some(Once::Server)
+}
+
+/// Returns whether no byte of the request was passed to a socket.
+fn is_unsent(error: &Error) -> bool {
+    error.delivery() == Delivery::NotExecuted && error.phase() == Some(Phase::Send)
 }
 
 fn is_unimplemented(error: &Error) -> bool {
@@ -179,7 +186,7 @@ mod tests {
     fn attempts_are_limited_to_three_and_to_one_for_an_address() {
         for_all(|error, call| {
             let retries = matches!(decide(error, call), Verdict::Retry { .. } | Verdict::RetryElsewhere);
-            assert!(!retries || call.sent <= 2 && !call.pinned, "{error:?} {call:?}");
+            assert!(!retries || call.sent <= 2 && (!call.pinned || is_unsent(error)), "{error:?} {call:?}");
         });
     }
 
@@ -200,9 +207,11 @@ mod tests {
         for_all(|error, call| {
             if error.delivery() == Delivery::NotExecuted && !error.is_timeout() && !call.others_live {
                 let overloaded = error.code() == Code::ResourceExhausted && error.retry_after().is_some();
+                let permitted = call.permits_attempt() || is_unsent(error) && call.sent <= MAX_RETRIES;
                 let expected = match error.code() {
-                    _ if !call.permits_attempt() => Verdict::Fail,
-                    Code::Unimplemented => Verdict::RetryElsewhere,
+                    Code::Unimplemented if call.permits_attempt() => Verdict::RetryElsewhere,
+                    Code::Unimplemented => Verdict::Fail,
+                    _ if !permitted => Verdict::Fail,
                     Code::Unavailable => Verdict::Retry { budgeted: error.phase() != Some(Phase::Send) },
                     _ if overloaded => Verdict::Retry { budgeted: error.phase() != Some(Phase::Send) },
                     _ => Verdict::Fail,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use rpc_core::{Candidate, Code, Error, Explanation, Phase, ServiceId};
+use tokio::time::Instant;
 
 use super::error::client_closed;
 use crate::{client_core::ClientCore, discovery::providers::ServiceProviders, endpoint::Endpoint};
@@ -27,6 +28,7 @@ impl Target {
         if core.pool().is_closed() {
             return Err(client_closed());
         }
+        core.resume();
         if let Some(address) = address {
             return Ok(Self::Address(address));
         }
@@ -45,10 +47,18 @@ impl Target {
     }
 
     /// Returns the endpoints that the call may use.
-    pub(crate) fn endpoints(&self, core: &ClientCore) -> Vec<Arc<Endpoint>> {
+    fn endpoints(&self, core: &ClientCore) -> Vec<Arc<Endpoint>> {
         match self {
             Self::Address(address) => vec![core.pool().get_or_insert(*address)],
             Self::Service(providers) => providers.list().endpoints.clone(),
+        }
+    }
+
+    /// Returns when the first cooldown of an endpoint ends.
+    pub(super) fn cooldown_until(&self, core: &ClientCore) -> Option<Instant> {
+        match self {
+            Self::Address(address) => core.pool().get_or_insert(*address).cooldown_until(),
+            Self::Service(providers) => providers.list().cooldown_until(),
         }
     }
 

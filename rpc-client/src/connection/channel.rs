@@ -1,11 +1,16 @@
 //! [`Channel`]: the callers' view of one connection to a provider.
 
-use std::{net::SocketAddr, sync::Arc, task::Waker, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+    time::Duration,
+};
 
 use rpc_core::{
     Status, WriteBuffer,
     frame::FrameType,
-    sync::OnceLock,
+    sync::{AtomicBool, OnceLock},
     transport::{CloseReason, Outbox, OutboxTurn, Position, PushError},
 };
 use tokio::time::Instant;
@@ -34,6 +39,8 @@ pub(crate) struct Channel {
     health: Health,
     /// The status of the peer's GOAWAY.
     goaway: OnceLock<Status>,
+    /// Whether the peer has answered a call; set at the end of the connection.
+    answered: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -75,6 +82,7 @@ impl Channel {
             state: StateCell::new(),
             health: Health::new(),
             goaway: OnceLock::new(),
+            answered: AtomicBool::new(false),
             counters,
         }
     }
@@ -103,9 +111,19 @@ impl Channel {
         self.state.is_proven()
     }
 
-    /// Returns whether the driver probed the peer and the probe has no result yet.
-    pub(crate) fn is_unresponsive(&self) -> bool {
-        self.is_open() && self.health.is_unresponsive()
+    /// Returns whether an event is pending: the first pong, the result of a probe, or the reconnect after a close.
+    pub(crate) fn is_pending(&self) -> bool {
+        match self.state.get() {
+            ChannelState::Unproven | ChannelState::Closed => true,
+            // A peer that rejects the client sends GOAWAY before it closes; the close has the reason.
+            ChannelState::Draining => !self.is_proven(),
+            ChannelState::Open => self.health.is_unresponsive(),
+        }
+    }
+
+    /// Returns whether the peer has answered a call.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Returns when the peer's cooldown ends, if it is in one.
@@ -307,8 +325,9 @@ impl Channel {
         }
     }
 
-    /// Ends every call; the connection is closed.
-    pub(super) fn close(&self, reason: &Arc<CloseReason>) {
+    /// Ends every call; the connection is closed. `answered` states whether the peer has answered a call.
+    pub(super) fn close(&self, reason: &Arc<CloseReason>, answered: bool) {
+        self.answered.store(answered, Ordering::Relaxed);
         self.state.close();
         self.calls.close(reason);
         self.calls.release_waiters();

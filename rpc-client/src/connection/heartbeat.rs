@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rpc_core::transport::{Activity, CloseReason};
+use rpc_core::{
+    deadline_after,
+    transport::{Activity, CloseReason},
+};
 use tokio::time::Instant;
 
 /// The pings of one connection. Does no I/O and has no clock.
@@ -49,19 +52,20 @@ impl Heartbeat {
             self.unanswered = None;
         }
         if let Some(sent) = self.unanswered {
-            let dead_at = sent + self.timeout;
+            let dead_at = deadline_after(sent, self.timeout);
             if now >= dead_at {
                 return Err(CloseReason::PongOverdue(self.timeout));
             }
             return Ok(Beat { ping: false, wake_at: dead_at });
         }
-        let idle_at = activity.last_write + self.after;
-        let due_at = if calls_in_flight { idle_at.min(activity.last_read + self.after) } else { idle_at };
+        let idle_at = deadline_after(activity.last_write, self.after);
+        let due_at =
+            if calls_in_flight { idle_at.min(deadline_after(activity.last_read, self.after)) } else { idle_at };
         if now < due_at && !urgent {
             return Ok(Beat { ping: false, wake_at: due_at });
         }
         self.unanswered = Some(now);
-        Ok(Beat { ping: true, wake_at: now + self.timeout })
+        Ok(Beat { ping: true, wake_at: deadline_after(now, self.timeout) })
     }
 }
 

@@ -63,7 +63,7 @@ fn close_ends_every_accepted_call() {
             });
             // The driver closes both in this order.
             outbox.close();
-            channel.close(&Arc::new(CloseReason::PeerClosed));
+            channel.close(&Arc::new(CloseReason::PeerClosed), false);
             callers.into_iter().for_each(|caller| caller.join().unwrap());
             channel.retire();
             assert!(channel.is_drained(), "a call is still in flight");
@@ -117,7 +117,7 @@ fn slot_waiter_gets_the_slot_or_the_close() {
             };
             if shuttle::rand::thread_rng().gen_bool(0.5) {
                 outbox.close();
-                channel.close(&Arc::new(CloseReason::PeerClosed));
+                channel.close(&Arc::new(CloseReason::PeerClosed), false);
             } else {
                 channel.deliver(vec![(first.id.as_u32(), response())]);
             }

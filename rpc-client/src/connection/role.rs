@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{
-    Code, Status, StatusAnswer,
+    Code, Status, StatusAnswer, contained,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
@@ -25,6 +25,8 @@ pub(crate) struct ClientRole {
     pings: PingWindow,
     /// Notified when the channel starts or stops accepting calls.
     changes: Arc<ChangeNotifier>,
+    /// Whether the peer has answered a call.
+    answered: bool,
     /// The answer to the peer's challenge; used once.
     credentials: Option<HandshakeCredentials>,
     max_frame: usize,
@@ -51,6 +53,7 @@ impl ClientRole {
             heartbeat,
             pings,
             changes,
+            answered: false,
             credentials: Some(credentials),
             max_frame: config.transport.max_frame as usize,
             greeted: false,
@@ -100,7 +103,7 @@ impl ClientRole {
     }
 
     fn drain(&self, status: Status) {
-        debug!(peer = %self.channel.address(), %status, "connection drains");
+        contained(|| debug!(peer = %self.channel.address(), %status, "connection drains"));
         self.channel.handle_goaway(status);
         self.changes.notify();
     }
@@ -135,6 +138,7 @@ impl Role for ClientRole {
         match header.frame_type {
             FrameType::Response => {
                 self.prove_peer();
+                self.answered = true;
                 self.queue_answer(header.id, Outcome::Response(frame));
             }
             FrameType::Pong => self.prove_peer(),
@@ -195,7 +199,7 @@ impl Role for ClientRole {
     fn handle_close(&mut self, reason: &Arc<CloseReason>) {
         // Answers that were read before the close still count.
         self.deliver_answers();
-        self.channel.close(reason);
+        self.channel.close(reason, self.answered);
         self.changes.notify();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Addresses, Instance};
+use rpc_core::{Addresses, Instance, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -13,18 +13,16 @@ use crate::endpoint::pool::EndpointPool;
 ///
 /// Runs until it is dropped.
 pub(crate) async fn follow(
-    providers: Arc<ServiceProviders>,
+    providers: &ServiceProviders,
     mut addresses: Addresses,
     pool: Arc<EndpointPool>,
     mut snapshot: SnapshotFile,
 ) {
-    let mut tracker = Tracker::new(Arc::clone(&pool));
+    let mut tracker = Tracker::new(Arc::clone(&pool), Arc::clone(providers.endpoints()));
     let mut registry_open = true;
-    let patience_ends = Instant::now() + pool.config().registry_patience;
+    let patience_ends = deadline_after(Instant::now(), pool.config().registry_patience);
     let mut from_disk: Option<Arc<[Instance]>> = None;
     loop {
-        // Created before the states are read, so that a change after the read is not missed.
-        let changed = pool.changes().next();
         let now = Instant::now();
         let answer = addresses.borrow_and_update().clone();
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
@@ -35,20 +33,25 @@ pub(crate) async fn follow(
         let next = tracker.update(listed.map(|list| &**list), now);
         let list = tracker.list(answer.is_some(), stale);
         if list.differs_from(&providers.list()) {
-            debug!(service = %providers.service(), providers = list.endpoints.len(), stale, "provider list changed");
+            let count = list.endpoints.len();
             providers.publish(list);
-            pool.changes().notify_subscribers();
+            pool.subscribers().notify();
+            contained(|| debug!(service = %providers.service(), providers = count, stale, "provider list changed"));
         }
+        providers.wake_calls();
         if answer.is_some() {
             store(&tracker, &mut snapshot).await;
         }
         let patience_ends = (answer.is_none() && from_disk.is_none()).then_some(patience_ends);
-        let next = [next, patience_ends, snapshot.due()].into_iter().flatten().min();
+        // No notification reports the end of a cooldown.
+        let cooldown_ends = providers.list().cooldown_until();
+        let next = [next, patience_ends, snapshot.due(), cooldown_ends].into_iter().flatten().min();
         // Cancel-safe: the next iteration reads every state that a dropped branch would have reported.
         tokio::select! {
             biased;
             changed = addresses.changed(), if registry_open => registry_open = changed.is_ok(),
-            () = changed => {}
+            // A change after the states were read has left its permit here.
+            () = providers.endpoints().notified() => {}
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
     }

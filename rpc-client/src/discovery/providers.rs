@@ -3,12 +3,18 @@
 use std::{
     hash::BuildHasher,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::{ArcSwap, Guard};
 use rpc_core::ServiceId;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::balance::{Balance, Weights};
 use crate::{connection::channel::Channel, endpoint::Endpoint, rng::RngSource};
@@ -20,8 +26,14 @@ use crate::{connection::channel::Channel, endpoint::Endpoint, rng::RngSource};
 pub(crate) struct ServiceProviders {
     service: ServiceId,
     current: ArcSwap<ProviderList>,
-    /// Notified when the follower publishes a list.
-    published: Notify,
+    /// Wakes the calls that wait for a provider, the longest waiting one first.
+    ready: Notify,
+    /// Wakes the calls that wait only while the state of a provider is pending.
+    settled: Notify,
+    /// Notified when an endpoint of the list changes.
+    endpoints: Arc<Notify>,
+    /// Whether the follower's task was dropped, and no other one has replaced it.
+    interrupted: AtomicBool,
     /// The position of round robin.
     turn: AtomicUsize,
 }
@@ -43,7 +55,15 @@ pub(crate) struct ProviderList {
 
 impl ServiceProviders {
     pub(crate) fn new(service: ServiceId) -> Self {
-        Self { service, current: ArcSwap::default(), published: Notify::new(), turn: AtomicUsize::new(0) }
+        Self {
+            service,
+            current: ArcSwap::default(),
+            ready: Notify::new(),
+            settled: Notify::new(),
+            endpoints: Arc::default(),
+            interrupted: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn service(&self) -> &ServiceId {
@@ -81,18 +101,81 @@ impl ServiceProviders {
         channel(index)
     }
 
-    /// Returns a future that resolves with the first list published after this call, not its first poll.
-    pub(crate) fn next(&self) -> Notified<'_> {
-        self.published.notified()
+    /// Returns a future that resolves when a provider accepts calls.
+    ///
+    /// It counts events after this call, not after its first poll.
+    pub(crate) fn ready(&self) -> Notified<'_> {
+        self.ready.notified()
+    }
+
+    /// Returns a future that resolves when the state of no provider is pending, counted like [`ready`](Self::ready).
+    pub(crate) fn settled(&self) -> Notified<'_> {
+        self.settled.notified()
+    }
+
+    /// Wakes the calls whose wait the states of the providers may end.
+    ///
+    /// Other changes wake no call: otherwise the cost would grow with the product of providers and waiting calls.
+    pub(super) fn wake_calls(&self) {
+        let list = self.list();
+        if list.is_ready() {
+            self.ready.notify_waiters();
+        }
+        if list.is_settled() {
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Wakes all calls that wait for a provider.
+    pub(super) fn wake_all_calls(&self) {
+        self.ready.notify_waiters();
+        self.settled.notify_waiters();
+    }
+
+    /// Returns the notification of changes of the listed endpoints, for the follower.
+    pub(super) fn endpoints(&self) -> &Arc<Notify> {
+        &self.endpoints
     }
 
     pub(super) fn publish(&self, list: ProviderList) {
         self.current.store(Arc::new(list));
-        self.published.notify_waiters();
+    }
+
+    /// Records that the follower's task was dropped.
+    ///
+    /// Its endpoints are retired, so calls wait for the list of the next follower.
+    pub(super) fn interrupt(&self) {
+        self.publish(ProviderList::default());
+        self.interrupted.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the caller must start another follower.
+    pub(super) fn take_interruption(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire) && self.interrupted.swap(false, Ordering::AcqRel)
     }
 }
 
 impl ProviderList {
+    /// Returns whether the registry has answered, or the list on disk is in use.
+    pub(crate) fn is_known(&self) -> bool {
+        self.answered || self.stale
+    }
+
+    /// Returns whether a provider accepts calls.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.is_eligible())
+    }
+
+    /// Returns whether no answer of the registry or of a provider is pending that may make a provider ready soon.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_known() && !self.endpoints.iter().any(|endpoint| endpoint.is_pending())
+    }
+
+    /// Returns when the first cooldown of a provider ends.
+    pub(crate) fn cooldown_until(&self) -> Option<Instant> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.cooldown_until()).min()
+    }
+
     /// Returns whether callers can distinguish the two lists.
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         (self.answered, self.stale) != (other.answered, other.stale)

@@ -2,12 +2,12 @@
 
 use std::{ops::Deref, path::PathBuf, sync::Arc};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
 use super::{follow::follow, providers::ServiceProviders, snapshot::SnapshotFile};
-use crate::endpoint::pool::EndpointPool;
+use crate::endpoint::{lifecycle::Lifecycle, pool::EndpointPool};
 
 /// The services that a client has called, each with the task that keeps its provider list up to date.
 pub(crate) struct Services {
@@ -18,7 +18,7 @@ pub(crate) struct Services {
 
 struct FollowedService {
     providers: Arc<ServiceProviders>,
-    _follower: JoinSet<()>,
+    follower: JoinSet<()>,
 }
 
 impl Services {
@@ -36,8 +36,9 @@ impl Services {
         self.services.len()
     }
 
-    /// Stops following all services.
+    /// Stops following all services of a closed client, and wakes the calls that wait for their providers.
     pub(crate) fn clear(&self) {
+        self.services.iter().for_each(|known| known.providers.wake_all_calls());
         self.services.clear();
     }
 
@@ -54,14 +55,58 @@ impl Services {
     /// Follows a service. Returns `None` if the client has no registry.
     pub(crate) fn follow(&self, service: &ServiceId, pool: &Arc<EndpointPool>) -> Option<Arc<ServiceProviders>> {
         let discovery = self.discovery.as_ref()?;
-        let entry = self.services.entry(service.clone()).or_insert_with(|| {
-            let providers = Arc::new(ServiceProviders::new(service.clone()));
-            let addresses = discovery.watch(service);
-            let snapshot = SnapshotFile::new(self.cache_directory.as_deref(), discovery.url(), service);
-            let mut follower = JoinSet::new();
-            follower.spawn(follow(Arc::clone(&providers), addresses, Arc::clone(pool), snapshot));
-            FollowedService { providers, _follower: follower }
-        });
-        Some(Arc::clone(&entry.providers))
+        let providers = Arc::new(ServiceProviders::new(service.clone()));
+        match self.services.entry(service.clone()) {
+            Entry::Occupied(known) => return Some(Arc::clone(&known.get().providers)),
+            Entry::Vacant(vacant) => {
+                vacant.insert(FollowedService { providers: Arc::clone(&providers), follower: JoinSet::new() });
+            }
+        }
+        // The lock is released: the registry's code and a runtime that shuts down may use the client.
+        self.start_follower(&providers, discovery, pool);
+        Some(providers)
+    }
+
+    /// Starts another follower for each one that was interrupted, on the runtime of the caller.
+    pub(crate) fn resume(&self, pool: &Arc<EndpointPool>) {
+        let Some(discovery) = &self.discovery else { return };
+        let all: Vec<_> = self.services.iter().map(|known| Arc::clone(&known.providers)).collect();
+        for providers in all.iter().filter(|providers| providers.take_interruption()) {
+            self.start_follower(providers, discovery, pool);
+        }
+    }
+
+    fn start_follower(
+        &self,
+        providers: &Arc<ServiceProviders>,
+        discovery: &Arc<dyn Discovery>,
+        pool: &Arc<EndpointPool>,
+    ) {
+        let service = providers.service();
+        let guard = FollowerGuard { providers: Arc::clone(providers), lifecycle: Arc::clone(pool.lifecycle()) };
+        let addresses = discovery.watch(service);
+        let snapshot = SnapshotFile::new(self.cache_directory.as_deref(), discovery.url(), service);
+        let pool = Arc::clone(pool);
+        let mut follower = JoinSet::new();
+        follower.spawn(async move { follow(&guard.providers, addresses, pool, snapshot).await });
+        // `clear` may have removed the service; the follower then ends here.
+        if let Some(mut known) = self.services.get_mut(service) {
+            known.follower = follower;
+        }
+    }
+}
+
+/// Marks a follower as interrupted when its task is dropped: its runtime shut down, or the task panicked.
+struct FollowerGuard {
+    providers: Arc<ServiceProviders>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl Drop for FollowerGuard {
+    fn drop(&mut self) {
+        // In this order, as in the guard of a watchdog.
+        self.providers.interrupt();
+        self.lifecycle.interrupt();
+        self.providers.wake_all_calls();
     }
 }

@@ -7,18 +7,20 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::Instance;
-use tokio::time::Instant;
+use rpc_core::{Instance, contained, deadline_after};
+use tokio::{sync::Notify, time::Instant};
 use tracing::info;
 
 use super::{balance::Weights, providers::ProviderList};
-use crate::endpoint::{Endpoint, pool::EndpointPool, state::EndpointState};
+use crate::endpoint::{Endpoint, Reconnect, pool::EndpointPool, state::EndpointState};
 
 /// The providers of one service, from one list of the registry to the next.
 ///
 /// It holds a pool reference for each endpoint.
 pub(crate) struct Tracker {
     pool: Arc<EndpointPool>,
+    /// Notified when an endpoint of the service changes.
+    follower: Arc<Notify>,
     /// Sorted by address, so that a seed repeats the order of events.
     providers: BTreeMap<SocketAddr, TrackedProvider>,
 }
@@ -48,8 +50,8 @@ enum Listing {
 }
 
 impl Tracker {
-    pub(crate) fn new(pool: Arc<EndpointPool>) -> Self {
-        Self { pool, providers: BTreeMap::new() }
+    pub(crate) fn new(pool: Arc<EndpointPool>, follower: Arc<Notify>) -> Self {
+        Self { pool, follower, providers: BTreeMap::new() }
     }
 
     /// Applies the registry's list and the endpoints' states.
@@ -63,7 +65,7 @@ impl Tracker {
         let listed: HashMap<SocketAddr, &Instance> =
             listed.iter().map(|instance| (instance.address(), instance)).collect();
         let grace = self.pool.config().delisted_grace;
-        let pool = Arc::clone(&self.pool);
+        let (pool, follower) = (Arc::clone(&self.pool), Arc::clone(&self.follower));
         // Ignore a list that would remove every provider that answers.
         let any_listed_alive = self.providers.iter().any(|(address, provider)| {
             listed.contains_key(address)
@@ -71,18 +73,41 @@ impl Tracker {
                 && provider.listing.endpoint().is_some_and(|endpoint| endpoint.is_alive())
         });
         self.providers.retain(|address, provider| {
-            let expires = |since| any_listed_alive && now >= since + grace;
-            provider.advance(listed.contains_key(address), expires, now, &pool)
+            let expires = |since| any_listed_alive && now >= deadline_after(since, grace);
+            provider.advance(listed.contains_key(address), expires, now, |endpoint| pool.release(endpoint, &follower))
         });
+        self.keep_enough();
         // A provider that outlasts its grace period needs no timer: a list or a state change triggers the next update.
         self.providers.values().filter_map(|provider| provider.next_check(grace)).filter(|at| *at > now).min()
+    }
+
+    /// Reconnects to the evicted providers if they are more than half of the enabled ones.
+    ///
+    /// This is the panic threshold: such a fault is rather one of the network or of all providers, whose end the client
+    /// must notice soon.
+    fn keep_enough(&mut self) {
+        let enabled = self.providers.values().filter(|provider| provider.instance.is_enabled());
+        let (evicted, used): (Vec<_>, Vec<_>) = enabled.partition(|provider| provider.listing.endpoint().is_none());
+        if evicted.len() <= used.len() {
+            return;
+        }
+        let evicted: Vec<Instance> = evicted.into_iter().map(|provider| provider.instance.clone()).collect();
+        for instance in evicted {
+            let endpoint = self.reference(&instance, Reconnect::Eagerly);
+            let provider = self.providers.get_mut(&instance.address());
+            provider.into_iter().for_each(|provider| provider.listing = Listing::Listed(Arc::clone(&endpoint)));
+        }
+    }
+
+    fn reference(&self, instance: &Instance, reconnect: Reconnect) -> Arc<Endpoint> {
+        self.pool.reference(instance, reconnect, &self.follower)
     }
 
     /// Applies one instance of the registry's list.
     fn apply(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
         let Some(provider) = self.providers.get_mut(&address) else {
-            let listing = Listing::Listed(self.pool.reference(instance));
+            let listing = Listing::Listed(self.reference(instance, Reconnect::Normally));
             self.providers.insert(address, TrackedProvider { instance: instance.clone(), listing });
             return;
         };
@@ -96,8 +121,8 @@ impl Tracker {
             Listing::Listed(_) => {}
             Listing::Delisted { endpoint, .. } => provider.listing = Listing::Listed(Arc::clone(endpoint)),
             Listing::Evicted { until } if registered_anew || now >= *until => {
-                info!(%address, "reconnecting to an evicted provider that the registry still lists");
-                provider.listing = Listing::Listed(self.pool.reference(instance));
+                provider.listing = Listing::Listed(self.pool.reference(instance, Reconnect::Normally, &self.follower));
+                contained(|| info!(%address, "reconnecting to an evicted provider that the registry still lists"));
             }
             Listing::Evicted { .. } => {}
         }
@@ -142,12 +167,12 @@ impl TrackedProvider {
         listed: bool,
         expires: impl FnOnce(Instant) -> bool,
         now: Instant,
-        pool: &EndpointPool,
+        release: impl Fn(&Arc<Endpoint>),
     ) -> bool {
         let Some(endpoint) = self.listing.endpoint().cloned() else { return listed };
         if listed {
             if matches!(endpoint.state(), EndpointState::Evicted(_)) {
-                pool.release(&endpoint);
+                release(&endpoint);
                 self.listing = Listing::Evicted { until: now + EVICTED_FOR };
             }
             return true;
@@ -160,7 +185,7 @@ impl TrackedProvider {
         if keep {
             self.listing = Listing::Delisted { endpoint, since };
         } else {
-            pool.release(&endpoint);
+            release(&endpoint);
         }
         keep
     }
@@ -169,7 +194,7 @@ impl TrackedProvider {
     fn next_check(&self, grace: Duration) -> Option<Instant> {
         match self.listing {
             Listing::Listed(_) => None,
-            Listing::Delisted { since, .. } => Some(since + grace),
+            Listing::Delisted { since, .. } => Some(deadline_after(since, grace)),
             Listing::Evicted { until } => Some(until),
         }
     }
@@ -187,7 +212,8 @@ impl Listing {
 impl Drop for Tracker {
     fn drop(&mut self) {
         for provider in self.providers.values() {
-            provider.listing.endpoint().into_iter().for_each(|endpoint| self.pool.release(endpoint));
+            let endpoint = provider.listing.endpoint();
+            endpoint.into_iter().for_each(|endpoint| self.pool.release(endpoint, &self.follower));
         }
     }
 }
@@ -211,7 +237,7 @@ mod tests {
     async fn disabled_provider_is_not_called_until_enabled() {
         let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
         let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
-        let mut tracker = Tracker::new(pool);
+        let mut tracker = Tracker::new(pool, Arc::default());
         let now = Instant::now();
         let [one, other] = [1, 2].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
         let disabled = one.clone().with_enabled(false);
@@ -245,7 +271,7 @@ mod tests {
     async fn relisted_provider_has_its_new_metadata() {
         let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
         let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
-        let mut tracker = Tracker::new(pool);
+        let mut tracker = Tracker::new(pool, Arc::default());
         let (address, now) = (SocketAddr::from(([127, 0, 0, 1], 1)), Instant::now());
         let named = |name: &str| Instance::new(address).with_metadata(Instance::TLS_NAME, name);
 

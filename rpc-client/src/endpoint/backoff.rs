@@ -13,18 +13,26 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The number of consecutive failures that evicts the address.
     pub(crate) const MAX_FAILURES: u32 = 12;
+    /// The longest delay of an endpoint that reconnects eagerly.
+    pub(crate) const MAX_EAGER_DELAY: Duration = Duration::from_secs(2);
+    /// The time after which a connection without a response counts as one that worked.
+    const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-    /// Counts a failure. Returns false when the address is to be evicted.
-    #[must_use]
-    pub(crate) fn count_failure(&mut self) -> bool {
-        self.failures += 1;
-        self.failures < Self::MAX_FAILURES
+    /// Counts a failure.
+    pub(crate) fn count_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
     }
 
-    /// Forgets the failures, because the peer sent a pong or a response.
+    /// Returns whether a connection worked: it carried a response, or the peer proved itself and the connection
+    /// lasted for 1 s.
     ///
-    /// A bare connect must not reset them: the client would otherwise connect every 4 ms to a peer that accepts and
-    /// closes.
+    /// Only then [`reset`](Self::reset) forgets the failures. The client would otherwise connect every 4 ms to a peer
+    /// that accepts, answers the first ping, and closes.
+    pub(crate) fn worked(proven: bool, answered: bool, lasted: Duration) -> bool {
+        answered || proven && lasted >= Self::STABLE_AFTER
+    }
+
+    /// Discards the failures, because a connection worked.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
@@ -53,15 +61,11 @@ mod tests {
     #[test]
     fn delays_double_to_8192_ms_and_twelfth_failure_evicts() {
         let mut backoff = Backoff::default();
-        let (mut delays, mut attempts) = (Vec::new(), 0);
-        loop {
+        let mut delays = Vec::new();
+        while backoff.failures() < Backoff::MAX_FAILURES {
             delays.push(backoff.delay(1.0).as_millis());
-            attempts += 1;
-            if !backoff.count_failure() {
-                break;
-            }
+            backoff.count_failure();
         }
-        assert_eq!(attempts, 12);
         assert_eq!(delays, [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]);
         assert_eq!(delays.iter().sum::<u128>(), 16_380);
     }
@@ -69,18 +73,29 @@ mod tests {
     #[test]
     fn half_of_the_delay_is_jitter() {
         let mut backoff = Backoff::default();
-        assert!(backoff.count_failure());
+        backoff.count_failure();
         let millis = |jitter| backoff.delay(jitter).as_micros();
         assert_eq!([millis(0.0), millis(0.5), millis(1.0)], [4000, 6000, 8000]);
     }
 
     #[test]
-    fn proof_resets_the_failures() {
+    fn working_connection_resets_the_failures() {
         let mut backoff = Backoff::default();
-        for _ in 1..Backoff::MAX_FAILURES {
-            assert!(backoff.count_failure());
+        for _ in 0..2 * Backoff::MAX_FAILURES {
+            backoff.count_failure();
         }
+        assert_eq!(backoff.delay(1.0).as_millis(), 8192);
         backoff.reset();
         assert_eq!(backoff, Backoff::default());
+    }
+
+    #[test]
+    fn short_connection_without_response_did_not_work() {
+        let limit = Backoff::STABLE_AFTER;
+        let below = limit - Duration::from_nanos(1);
+        assert!(!Backoff::worked(true, false, below));
+        assert!(Backoff::worked(true, false, limit));
+        assert!(Backoff::worked(true, true, Duration::ZERO));
+        assert!(!Backoff::worked(false, false, limit), "a bare connect proves nothing");
     }
 }

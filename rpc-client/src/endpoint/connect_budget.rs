@@ -1,6 +1,9 @@
 //! [`ConnectBudget`]: a limit on the rate of connects.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::{
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rpc_core::TokenBucket;
 use tokio::time::{Instant, sleep};
@@ -32,7 +35,8 @@ impl ConnectBudget {
             let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
             match taken {
                 Ok(()) => return,
-                Err(wait) => sleep(wait).await,
+                // Timers have a resolution of one millisecond; a shorter wait would not let paused time advance.
+                Err(wait) => sleep(wait.max(Duration::from_millis(1))).await,
             }
         }
     }

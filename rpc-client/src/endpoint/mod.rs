@@ -3,29 +3,36 @@
 //! | topic | module |
 //! |---|---|
 //! | all endpoints of a client | `pool` |
-//! | the state of one connection of an endpoint | `connection_state` |
+//! | one connection of an endpoint | `lane`, its state `connection_state` |
 //! | the state of an endpoint, for programs | `state` |
 //! | connecting and reconnecting | `watchdog`, its delays `backoff`, its rate `connect_budget` |
+//! | connects that fail for lack of local resources | `shortage` |
+//! | the end of the client, and interrupted tasks | `lifecycle` |
 
 mod backoff;
 mod connect_budget;
 pub(crate) mod connection_state;
+mod lane;
+pub(crate) mod lifecycle;
 pub(crate) mod pool;
+mod shortage;
 pub(crate) mod state;
 mod watchdog;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use arc_swap::ArcSwap;
 use rpc_core::Instance;
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use self::{connection_state::ConnectionState, state::EndpointState};
-use crate::connection::channel::Channel;
+use self::{backoff::Backoff, connection_state::ConnectionState, lane::Lane, state::EndpointState};
+use crate::{
+    changes::{ChangeNotifier, Subscribers},
+    connection::channel::Channel,
+};
 
 /// One socket address with its connections: `ClientConfig::lanes`, usually one.
 #[derive(Debug)]
@@ -33,27 +40,36 @@ pub(crate) struct Endpoint {
     address: SocketAddr,
     /// The name in the provider's certificate, if its instance states one.
     certificate_name: RwLock<Option<Arc<str>>>,
-    connections: Vec<ArcSwap<ConnectionState>>,
+    lanes: Vec<Lane>,
     retired: CancellationToken,
-    watchdogs: Mutex<Vec<AbortHandle>>,
+    changes: Arc<ChangeNotifier>,
+    reconnect: Reconnect,
+}
+
+/// How long an endpoint waits between two connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reconnect {
+    /// The delays grow to the limit of [`Backoff`].
+    Normally,
+    /// The delays stay below [`Backoff::MAX_EAGER_DELAY`], because a service has few providers left.
+    Eagerly,
 }
 
 impl Endpoint {
-    pub(crate) fn new(address: SocketAddr, connections: usize) -> Self {
+    pub(crate) fn new(address: SocketAddr, lanes: usize, reconnect: Reconnect, subscribers: Subscribers) -> Self {
         Self {
             address,
             certificate_name: RwLock::default(),
-            connections: std::iter::repeat_with(|| ArcSwap::from_pointee(ConnectionState::Connecting))
-                .take(connections)
-                .collect(),
+            lanes: std::iter::repeat_with(Lane::default).take(lanes).collect(),
             retired: CancellationToken::new(),
-            watchdogs: Mutex::default(),
+            changes: Arc::new(ChangeNotifier::new(subscribers)),
+            reconnect,
         }
     }
 
     /// Creates the endpoint of a closed client, which never connects.
-    pub(crate) fn closed(address: SocketAddr) -> Self {
-        let endpoint = Self::new(address, 1);
+    pub(crate) fn closed(address: SocketAddr, subscribers: Subscribers) -> Self {
+        let endpoint = Self::new(address, 1, Reconnect::Normally, subscribers);
         endpoint.set_connection(0, ConnectionState::Retired);
         endpoint.retire();
         endpoint
@@ -61,6 +77,11 @@ impl Endpoint {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the notifier of this endpoint's changes.
+    pub(crate) fn changes(&self) -> &Arc<ChangeNotifier> {
+        &self.changes
     }
 
     /// Returns the name in the provider's certificate, if its instance states one.
@@ -76,16 +97,16 @@ impl Endpoint {
 
     /// Returns the least loaded channel that is eligible for calls.
     pub(crate) fn eligible_channel(&self) -> Option<Arc<Channel>> {
-        if let [only] = &self.connections[..] {
-            return only.load().eligible_channel().cloned();
+        if let [only] = &self.lanes[..] {
+            return only.state().eligible_channel().cloned();
         }
-        let eligible = self.connections.iter().filter_map(|connection| connection.load().eligible_channel().cloned());
+        let eligible = self.lanes.iter().filter_map(|lane| lane.state().eligible_channel().cloned());
         eligible.min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
     }
 
     /// Returns the best state of the connections.
     pub(crate) fn state(&self) -> EndpointState {
-        let states = self.connections.iter().map(|connection| EndpointState::from(&**connection.load()));
+        let states = self.lanes.iter().map(|lane| EndpointState::from(&**lane.state()));
         states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
     }
 
@@ -94,19 +115,31 @@ impl Endpoint {
         self.any_channel(Channel::is_open)
     }
 
-    /// Returns whether a connection awaits the answer to a probe.
+    /// Returns whether a channel of this endpoint is eligible for calls.
+    pub(crate) fn is_eligible(&self) -> bool {
+        self.any_channel(Channel::is_eligible)
+    }
+
+    /// Returns whether an event is pending that may make a channel eligible soon: a connect, or the answer to a probe.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.state().is_pending())
+    }
+
+    /// Returns whether too many connects have failed: all lanes are at the limit, and none is connected.
     ///
-    /// The connection is then eligible again or closed.
-    pub(crate) fn is_unresponsive(&self) -> bool {
-        self.any_channel(Channel::is_unresponsive)
+    /// A server may accept fewer connections than the client has lanes. The lanes that it accepts stay in use.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.failures() >= Backoff::MAX_FAILURES) && !self.is_alive()
     }
 
     /// Returns when the first cooldown of a connection ends.
     pub(crate) fn cooldown_until(&self) -> Option<Instant> {
-        let cooldown = |connection: &ArcSwap<ConnectionState>| {
-            connection.load().channel().and_then(|channel| channel.cooldown_until())
-        };
-        self.connections.iter().filter_map(cooldown).min()
+        let cooldown = |lane: &Lane| lane.state().channel().and_then(|channel| channel.cooldown_until());
+        self.lanes.iter().filter_map(cooldown).min()
+    }
+
+    pub(crate) fn reconnect(&self) -> Reconnect {
+        self.reconnect
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -121,33 +154,32 @@ impl Endpoint {
     /// Makes no new connections, and ends the present ones when no call is in flight on them.
     pub(crate) fn retire(&self) {
         self.retired.cancel();
-        for connection in &self.connections {
-            if let Some(channel) = connection.load().channel() {
+        for lane in &self.lanes {
+            if let Some(channel) = lane.state().channel() {
                 channel.retire();
             }
         }
+        self.changes.notify();
     }
 
     /// Aborts the watchdogs and with them the connections.
     pub(crate) fn abort(&self) {
         self.retired.cancel();
-        self.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        self.lanes.iter().for_each(Lane::abort);
     }
 
-    pub(crate) fn add_watchdog(&self, watchdog: AbortHandle) {
-        self.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
+    /// Returns the connections.
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes
     }
 
-    /// Returns the number of connections.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.len()
-    }
-
-    pub(crate) fn set_connection(&self, index: usize, state: ConnectionState) {
-        self.connections[index].store(Arc::new(state));
+    /// Changes the state of a connection.
+    pub(crate) fn set_connection(&self, lane: usize, state: ConnectionState) {
+        self.lanes[lane].set(state);
+        self.changes.notify();
     }
 
     fn any_channel(&self, condition: impl Fn(&Channel) -> bool) -> bool {
-        self.connections.iter().any(|connection| connection.load().channel().is_some_and(|channel| condition(channel)))
+        self.lanes.iter().any(|lane| lane.state().channel().is_some_and(|channel| condition(channel)))
     }
 }

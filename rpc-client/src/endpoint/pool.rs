@@ -1,19 +1,24 @@
 //! [`EndpointPool`]: the endpoints of a client.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use dashmap::{DashMap, Entry};
-use rpc_core::{Instance, transport::Connect};
-use tokio::time::Instant;
+use rpc_core::{Code, Error, Instance, transport::Connect};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Endpoint,
+    Endpoint, Reconnect,
     connect_budget::ConnectBudget,
+    connection_state::ConnectionState,
+    lifecycle::Lifecycle,
     watchdog::{WatchdogContext, watch},
 };
 use crate::{
-    changes::ChangeNotifier, config::ClientConfig, connection::credentials::Credentials, counters::Counters,
+    changes::Subscribers, config::ClientConfig, connection::credentials::Credentials, counters::Counters,
     rng::RngSource,
 };
 
@@ -24,7 +29,9 @@ use crate::{
 /// The pool owns the endpoints' watchdogs.
 pub(crate) struct EndpointPool {
     endpoints: DashMap<SocketAddr, PooledEndpoint, foldhash::fast::RandomState>,
+    lifecycle: Arc<Lifecycle>,
     watchdogs: TaskTracker,
+    subscribers: Subscribers,
     context: WatchdogContext,
 }
 
@@ -42,9 +49,15 @@ impl EndpointPool {
             Some(_) => Arc::new(ConnectBudget::new(Instant::now())),
         };
         let rng = Arc::new(RngSource::new(config.seed));
-        let (changes, counters) = Default::default();
-        let context = WatchdogContext { config, connector, credentials, connects, rng, changes, counters };
-        Arc::new(Self { endpoints: DashMap::default(), watchdogs: TaskTracker::new(), context })
+        let (shortages, counters) = Default::default();
+        let context = WatchdogContext { config, connector, credentials, connects, shortages, rng, counters };
+        Arc::new(Self {
+            endpoints: DashMap::default(),
+            lifecycle: Arc::default(),
+            watchdogs: TaskTracker::new(),
+            subscribers: Subscribers::default(),
+            context,
+        })
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -55,20 +68,32 @@ impl EndpointPool {
         &self.context.rng
     }
 
-    /// Returns the notifier of changes of endpoints and provider lists.
-    pub(crate) fn changes(&self) -> &ChangeNotifier {
-        &self.context.changes
+    /// Returns the notifier of the programs that observe the client.
+    pub(crate) fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
     }
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.context.counters
     }
 
-    /// Returns the endpoint of an instance that a service lists.
+    pub(crate) fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.lifecycle
+    }
+
+    /// Returns the endpoint of an instance that a service lists, and notifies `follower` of its changes.
     ///
-    /// It stays in the pool until the matching [`release`](Self::release).
-    pub(crate) fn reference(self: &Arc<Self>, instance: &Instance) -> Arc<Endpoint> {
-        self.insert(instance.address(), Some(instance))
+    /// It stays in the pool until the matching [`release`](Self::release). `reconnect` applies if the pool has no
+    /// endpoint of the address yet.
+    pub(crate) fn reference(
+        self: &Arc<Self>,
+        instance: &Instance,
+        reconnect: Reconnect,
+        follower: &Arc<Notify>,
+    ) -> Arc<Endpoint> {
+        let endpoint = self.insert(instance.address(), Some(instance), reconnect);
+        endpoint.changes().add_follower(follower);
+        endpoint
     }
 
     /// Returns the endpoint of an address that a caller names.
@@ -76,12 +101,20 @@ impl EndpointPool {
     /// It stays while a service references it too, or until it is evicted or the client closes.
     pub(crate) fn get_or_insert(self: &Arc<Self>, address: SocketAddr) -> Arc<Endpoint> {
         // The map's lock is released before `insert` takes it again.
-        let known = self.endpoints.get(&address).map(|pooled| Arc::clone(&pooled.endpoint));
-        known.filter(|endpoint| !endpoint.is_retired()).unwrap_or_else(|| self.insert(address, None))
+        let known = self.find(address);
+        known
+            .filter(|endpoint| !endpoint.is_retired())
+            .unwrap_or_else(|| self.insert(address, None, Reconnect::Normally))
+    }
+
+    /// Returns the endpoint of an address, if the pool has one.
+    pub(crate) fn find(&self, address: SocketAddr) -> Option<Arc<Endpoint>> {
+        self.endpoints.get(&address).map(|pooled| Arc::clone(&pooled.endpoint))
     }
 
     /// Releases one reference of a service; the last one retires the endpoint.
-    pub(crate) fn release(&self, endpoint: &Arc<Endpoint>) {
+    pub(crate) fn release(&self, endpoint: &Arc<Endpoint>, follower: &Arc<Notify>) {
+        endpoint.changes().remove_follower(follower);
         // Compare identities: another endpoint may have taken the address meanwhile.
         let removed = self.endpoints.remove_if_mut(&endpoint.address(), |_, pooled| {
             let same = Arc::ptr_eq(&pooled.endpoint, endpoint);
@@ -104,56 +137,81 @@ impl EndpointPool {
 
     /// Returns whether the pool makes no more connections.
     pub(crate) fn is_closed(&self) -> bool {
-        self.watchdogs.is_closed()
+        self.lifecycle.is_closed()
+    }
+
+    /// Starts another watchdog for each one that was interrupted, on the runtime of the caller.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        for endpoint in self.all() {
+            for (index, lane) in endpoint.lanes().iter().enumerate() {
+                if lane.take_interruption() {
+                    endpoint.set_connection(index, ConnectionState::Connecting);
+                    self.start_watchdog(&endpoint, index);
+                }
+            }
+        }
     }
 
     /// Retires every endpoint and waits until the calls in flight have ended.
     pub(crate) async fn close(&self) {
+        self.lifecycle.close();
         self.watchdogs.close();
-        self.changes().notify();
+        self.subscribers.notify();
         self.all().iter().for_each(|endpoint| endpoint.retire());
         self.watchdogs.wait().await;
     }
 
-    fn insert(self: &Arc<Self>, address: SocketAddr, instance: Option<&Instance>) -> Arc<Endpoint> {
+    fn insert(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        instance: Option<&Instance>,
+        reconnect: Reconnect,
+    ) -> Arc<Endpoint> {
         let references = usize::from(instance.is_some());
+        let create = || {
+            let endpoint = Endpoint::new(address, self.config().lanes, reconnect, self.subscribers.clone());
+            // The watchdogs read the metadata, so it precedes them.
+            instance.into_iter().for_each(|instance| endpoint.update_metadata(instance));
+            Arc::new(endpoint)
+        };
         // The entry holds the map's lock: of many concurrent callers one creates the endpoint.
         let entry = self.endpoints.entry(address);
         // `close` sets its flag before it visits the entries: either it visits this one, or this check sees the flag.
         if self.is_closed() {
-            return Arc::new(Endpoint::closed(address));
+            return Arc::new(Endpoint::closed(address, self.subscribers.clone()));
         }
-        if let Entry::Occupied(mut occupied) = entry {
-            if !occupied.get().endpoint.is_retired() {
+        let endpoint = match entry {
+            Entry::Occupied(mut occupied) if !occupied.get().endpoint.is_retired() => {
                 occupied.get_mut().references += references;
                 instance.into_iter().for_each(|instance| occupied.get().endpoint.update_metadata(instance));
                 return Arc::clone(&occupied.get().endpoint);
             }
-            let endpoint = self.spawn_endpoint(address, instance);
-            occupied.insert(PooledEndpoint { endpoint: Arc::clone(&endpoint), references });
-            return endpoint;
-        }
-        let endpoint = self.spawn_endpoint(address, instance);
-        entry.insert(PooledEndpoint { endpoint: Arc::clone(&endpoint), references });
+            Entry::Occupied(mut occupied) => {
+                let endpoint = create();
+                occupied.insert(PooledEndpoint { endpoint: Arc::clone(&endpoint), references });
+                endpoint
+            }
+            Entry::Vacant(vacant) => {
+                let endpoint = create();
+                vacant.insert(PooledEndpoint { endpoint: Arc::clone(&endpoint), references });
+                endpoint
+            }
+        };
+        // The lock is released: a runtime that shuts down drops a task at once, and the guard below needs the map.
+        (0..endpoint.lanes().len()).for_each(|index| self.start_watchdog(&endpoint, index));
         endpoint
     }
 
-    fn spawn_endpoint(self: &Arc<Self>, address: SocketAddr, instance: Option<&Instance>) -> Arc<Endpoint> {
-        let endpoint = Arc::new(Endpoint::new(address, self.config().lanes));
-        // The watchdogs read the metadata, so it precedes them.
-        instance.into_iter().for_each(|instance| endpoint.update_metadata(instance));
-        for index in 0..endpoint.connections() {
-            let (watched, context, pool) = (Arc::clone(&endpoint), self.context.clone(), Arc::downgrade(self));
-            let task = self.watchdogs.spawn(async move {
-                watch(Arc::clone(&watched), index, context).await;
-                // The watchdog has ended, so the next caller of this address needs a new endpoint.
-                if let Some(pool) = pool.upgrade() {
-                    pool.endpoints.remove_if(&address, |_, pooled| Arc::ptr_eq(&pooled.endpoint, &watched));
-                }
-            });
-            endpoint.add_watchdog(task.abort_handle());
-        }
-        endpoint
+    fn start_watchdog(self: &Arc<Self>, endpoint: &Arc<Endpoint>, index: usize) {
+        let guard = WatchdogGuard {
+            pool: Arc::downgrade(self),
+            lifecycle: Arc::clone(&self.lifecycle),
+            endpoint: Arc::clone(endpoint),
+            index,
+        };
+        let context = self.context.clone();
+        let task = self.watchdogs.spawn(async move { watch(&guard.endpoint, guard.index, &context).await });
+        endpoint.lanes()[index].set_watchdog(task.abort_handle());
     }
 }
 
@@ -162,6 +220,38 @@ impl Drop for EndpointPool {
         self.endpoints.iter().for_each(|pooled| pooled.endpoint.abort());
     }
 }
+
+/// Handles the end of a watchdog's task, also when its runtime shuts down or the task panics.
+struct WatchdogGuard {
+    pool: Weak<EndpointPool>,
+    lifecycle: Arc<Lifecycle>,
+    endpoint: Arc<Endpoint>,
+    index: usize,
+}
+
+impl Drop for WatchdogGuard {
+    fn drop(&mut self) {
+        if self.endpoint.is_retired() {
+            // The next caller of this address needs a new endpoint.
+            if let Some(pool) = self.pool.upgrade() {
+                pool.endpoints
+                    .remove_if(&self.endpoint.address(), |_, pooled| Arc::ptr_eq(&pooled.endpoint, &self.endpoint));
+            }
+            return;
+        }
+        let error = Error::not_executed(Code::Unavailable, INTERRUPTED).with_peer(self.endpoint.address());
+        let lane = &self.endpoint.lanes()[self.index];
+        lane.set(ConnectionState::Backoff(Arc::new(error)));
+        // In this order: a caller that reads the flag of the client finds the mark of the lane, and a caller that the
+        // notification wakes finds both.
+        lane.interrupt();
+        self.lifecycle.interrupt();
+        self.endpoint.changes().notify();
+    }
+}
+
+/// The message of an endpoint whose watchdog was dropped.
+const INTERRUPTED: &str = "the connection's task was dropped with its runtime, the next call connects again";
 
 #[cfg(test)]
 mod tests {
@@ -232,15 +322,16 @@ mod tests {
         for service in 0..8_u16 {
             let pool = Arc::clone(&pool);
             services.spawn(async move {
+                let follower = Arc::new(Notify::new());
                 for round in 0..3_000_u16 {
                     let address = address(1 + (service + round) % 2);
-                    let endpoint = pool.reference(&Instance::new(address));
+                    let endpoint = pool.reference(&Instance::new(address), Reconnect::Normally, &follower);
                     if round % 3 == 0 {
                         tokio::task::yield_now().await;
                     }
                     assert!(!endpoint.is_retired());
                     assert!(Arc::ptr_eq(&endpoint, &pool.get_or_insert(address)));
-                    pool.release(&endpoint);
+                    pool.release(&endpoint, &follower);
                 }
             });
         }

@@ -60,7 +60,7 @@ impl From<&ConnectionState> for EndpointState {
                 None if channel.is_proven() => Self::Suspended,
                 None => Self::Connecting,
             },
-            ConnectionState::Backoff(error) => Self::Backoff(Arc::clone(error)),
+            ConnectionState::Lost(error) | ConnectionState::Backoff(error) => Self::Backoff(Arc::clone(error)),
             ConnectionState::Evicted(error) => Self::Evicted(Arc::clone(error)),
             ConnectionState::Retired => Self::Retired,
         }

@@ -1,17 +1,23 @@
 //! [`watch`]: the watchdog, a task that keeps one connection of an endpoint established.
 
-use std::sync::Arc;
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt as _;
 use rpc_core::{
-    Code, Error, Phase,
+    Code, Error, Phase, contained,
     transport::{CloseReason, Connect, Driver, Io, Outbox},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::{Endpoint, backoff::Backoff, connect_budget::ConnectBudget, connection_state::ConnectionState};
+use super::{
+    Endpoint, Reconnect,
+    backoff::Backoff,
+    connect_budget::ConnectBudget,
+    connection_state::ConnectionState,
+    shortage::{Shortages, is_shortage},
+};
 use crate::{
-    changes::ChangeNotifier,
     config::ClientConfig,
     connection::{
         channel::Channel,
@@ -29,46 +35,61 @@ pub(crate) struct WatchdogContext {
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) credentials: Credentials,
     pub(crate) connects: Arc<ConnectBudget>,
+    pub(crate) shortages: Arc<Shortages>,
     pub(crate) rng: Arc<RngSource>,
-    /// Notified when the state of an endpoint changes.
-    pub(crate) changes: Arc<ChangeNotifier>,
     pub(crate) counters: Arc<Counters>,
 }
 
 /// Connects, and reconnects with growing delays, until the endpoint is retired or has failed too often.
-pub(crate) async fn watch(endpoint: Arc<Endpoint>, index: usize, context: WatchdogContext) {
+///
+/// Every change of state precedes the log, and a panic of the subscriber or of the connector does not end this task.
+pub(crate) async fn watch(endpoint: &Endpoint, index: usize, context: &WatchdogContext) {
     let mut backoff = Backoff::default();
-    let set_state = |state| {
-        endpoint.set_connection(index, state);
-        context.changes.notify();
-    };
+    let (address, lane) = (endpoint.address(), &endpoint.lanes()[index]);
+    lane.set_failures(0);
     loop {
         if endpoint.is_retired() {
-            return set_state(ConnectionState::Retired);
+            return endpoint.set_connection(index, ConnectionState::Retired);
         }
-        set_state(ConnectionState::Connecting);
-        let Ended { error, proven } = run_connection(&endpoint, index, &context).await;
+        endpoint.set_connection(index, ConnectionState::Connecting);
+        let ran = AssertUnwindSafe(run_connection(endpoint, index, context)).catch_unwind().await;
+        let Ended { error, cause } = ran.unwrap_or_else(|panic| panicked(&*panic, endpoint));
         if endpoint.is_retired() {
-            return set_state(ConnectionState::Retired);
+            return endpoint.set_connection(index, ConnectionState::Retired);
         }
-        let (address, failures_before) = (endpoint.address(), backoff.failures());
-        let error = Arc::new(error);
-        if proven {
-            backoff.reset();
-        } else if !backoff.count_failure() {
-            warn!(%address, %error, failures = backoff.failures(), "endpoint evicted");
-            Counters::count(&context.counters.evictions);
-            set_state(ConnectionState::Evicted(error));
-            // The failures of one connection evict the whole address.
-            return endpoint.retire();
+        let (error, failures_before) = (Arc::new(error), backoff.failures());
+        match cause {
+            Cause::Loss => backoff.reset(),
+            Cause::Failure => backoff.count_failure(),
+            Cause::Shortage => {}
         }
-        let delay = backoff.delay(context.rng.fraction());
-        if failures_before == 0 {
-            info!(%address, %error, "connection lost, will reconnect");
-        } else {
-            debug!(%address, %error, failures = backoff.failures(), ?delay, "connect failed, will retry");
+        lane.set_failures(backoff.failures());
+        let jitter = context.rng.fraction();
+        let delay = match (cause, endpoint.reconnect()) {
+            (Cause::Shortage, _) => Shortages::PAUSE.mul_f64((1.0 + jitter) / 2.0),
+            (_, Reconnect::Normally) => backoff.delay(jitter),
+            (_, Reconnect::Eagerly) => backoff.delay(jitter).min(Backoff::MAX_EAGER_DELAY),
+        };
+        match cause {
+            Cause::Loss => endpoint.set_connection(index, ConnectionState::Lost(Arc::clone(&error))),
+            Cause::Failure if endpoint.has_failed() => {
+                endpoint.set_connection(index, ConnectionState::Evicted(Arc::clone(&error)));
+                endpoint.retire();
+                Counters::count(&context.counters.evictions);
+                contained(|| warn!(%address, %error, failures = backoff.failures(), "endpoint evicted"));
+                return;
+            }
+            Cause::Failure | Cause::Shortage => {
+                endpoint.set_connection(index, ConnectionState::Backoff(Arc::clone(&error)));
+            }
         }
-        set_state(ConnectionState::Backoff(error));
+        match cause {
+            Cause::Shortage => context.shortages.report(address, &error),
+            _ if failures_before == 0 => contained(|| info!(%address, %error, "connection lost, will reconnect")),
+            _ => contained(|| {
+                debug!(%address, %error, failures = backoff.failures(), ?delay, "connect failed, will retry");
+            }),
+        }
         // Cancel-safe: both branches only wait.
         tokio::select! {
             biased;
@@ -81,8 +102,18 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, index: usize, context: Watchd
 /// The end of a connection or of an attempt to connect.
 struct Ended {
     error: Error,
-    /// Whether the peer had sent a pong or a response.
-    proven: bool,
+    cause: Cause,
+}
+
+/// Why a connection ended or was not established.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// A connection that worked was lost.
+    Loss,
+    /// The peer did not accept the connection, or closed it before it worked.
+    Failure,
+    /// This machine lacks a resource.
+    Shortage,
 }
 
 /// Connects and drives the connection until it ends.
@@ -93,20 +124,21 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
         // Cancel-safe: a connection that is not established yet carries no call.
         () = endpoint.retired() => {
             let error = Error::not_executed(Code::Unavailable, "the endpoint was retired");
-            return Ended { error: at_peer(error, endpoint), proven: false };
+            return Ended { error: at_peer(error, endpoint), cause: Cause::Failure };
         }
         connected = connect_in_time(endpoint, context) => match connected {
             Ok(connected) => connected,
             Err(error) => {
                 Counters::count(&counters.connect_failures);
-                return Ended { error: at_peer(error, endpoint), proven: false };
+                let cause = if is_shortage(&error) { Cause::Shortage } else { Cause::Failure };
+                return Ended { error: at_peer(error, endpoint), cause };
             }
         },
     };
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
     let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight, Arc::clone(counters)));
-    let role =
-        ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, Arc::clone(&context.changes), credentials);
+    let changes = Arc::clone(endpoint.changes());
+    let role = ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, changes, credentials);
     Counters::count(&counters.connects);
     let driver =
         Driver::new(stream, role, outbox, config.transport.clone()).with_traffic(Arc::clone(&counters.traffic));
@@ -115,10 +147,19 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
         // `Endpoint::retire` may have run before the endpoint had this channel.
         channel.retire();
     }
+    let established_at = Instant::now();
     let reason = driver.await;
-    debug!(%address, %reason, "connection closed");
-    let proven = channel.is_proven();
-    Ended { error: at_peer(closed_error(&channel, reason), endpoint), proven }
+    contained(|| debug!(%address, %reason, "connection closed"));
+    let worked = Backoff::worked(channel.is_proven(), channel.has_answered(), established_at.elapsed());
+    let cause = if worked { Cause::Loss } else { Cause::Failure };
+    Ended { error: at_peer(closed_error(&channel, reason), endpoint), cause }
+}
+
+/// Returns the failure of an attempt in which the connector or the driver panicked.
+fn panicked(panic: &(dyn Any + Send), endpoint: &Endpoint) -> Ended {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = format!("the connection's task panicked: {}", text.unwrap_or("no message"));
+    Ended { error: at_peer(Error::not_executed(Code::Unavailable, message), endpoint), cause: Cause::Failure }
 }
 
 /// Connects within the connect budget and `connect_timeout`.

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 
 use super::baggage;
-use crate::{Codec, Compression, Context, Encode, Error, Explain, Metadata, MethodInfo, Reply, Status, deadline_after};
+use crate::{
+    Codec, Compression, Context, Encode, Error, Explain, Metadata, MethodInfo, Reply, ServiceId, Status, deadline_after,
+};
 
 /// Sends calls: a client, or a service in this process.
 pub trait Caller: Clone + Send + Sync + 'static {
@@ -24,6 +26,15 @@ pub trait Caller: Clone + Send + Sync + 'static {
     fn default_timeout(&self) -> Duration {
         CallOptions::DEFAULT_TIMEOUT
     }
+}
+
+/// A client of one service, which `#[rpc_service]` generates.
+pub trait ServiceClient {
+    /// The type through which it calls.
+    type Caller: Caller;
+
+    /// Returns the id of the service that it calls.
+    fn service_id() -> &'static ServiceId;
 }
 
 /// A call to send.

@@ -7,6 +7,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use super::tcp_io::TcpIo;
 use crate::{BoxFuture, Peer};
 
 /// A bidirectional byte stream: TCP, a protocol over TCP, or a simulation.
@@ -56,11 +57,7 @@ pub struct Tcp;
 
 impl Connect for Tcp {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
-        Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Io>)
-        })
+        Box::pin(async move { Ok(Box::new(TcpIo::new(TcpStream::connect(address).await?)?) as Box<dyn Io>) })
     }
 }
 
@@ -70,9 +67,8 @@ impl Accept for TcpListener {
             let (stream, peer) = TcpListener::accept(self).await?;
             // These calls fail if the peer has already disconnected, which is not an error of the listener.
             let aborted = |error: io::Error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
-            stream.set_nodelay(true).map_err(aborted)?;
             let peer = Peer::new(peer, stream.local_addr().map_err(aborted)?);
-            Ok((Box::new(stream) as Box<dyn Io>, peer))
+            Ok((Box::new(TcpIo::new(stream).map_err(aborted)?) as Box<dyn Io>, peer))
         })
     }
 

@@ -20,6 +20,7 @@ mod io;
 mod outbox;
 mod ping_window;
 mod role;
+mod tcp_io;
 mod timer;
 mod traffic;
 mod wait_line;

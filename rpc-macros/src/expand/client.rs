@@ -27,7 +27,7 @@ impl Expansion<'_> {
     /// Generates the methods of the client.
     pub(super) fn client_impls(&self) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
-        let Names { client, server, caller, implementation, .. } = &self.names;
+        let Names { client, server, caller, implementation, service_id, .. } = &self.names;
         let methods = self.contract.methods.iter().map(|method| self.proxy(method));
         quote! {
             impl<#caller: #core::Caller> #client<#caller> {
@@ -37,6 +37,14 @@ impl Expansion<'_> {
                 }
 
                 #(#methods)*
+            }
+
+            impl<#caller: #core::Caller> #core::ServiceClient for #client<#caller> {
+                type Caller = #caller;
+
+                fn service_id() -> &'static #core::ServiceId {
+                    &#service_id
+                }
             }
 
             impl<#implementation: #name> #client<#core::Local<#server<#implementation>>> {

@@ -130,22 +130,25 @@ async fn client_evicts_provider_after_twelve_rejections() {
     let probe = Probe::default();
     let serving = Serving::start(guarded(&probe)).await;
     let relay = Relay::to(serving.address()).await;
+    // A provider that accepts the client: one that evicts half of its providers does not connect to them again at once.
+    let accepting = Serving::probe(&probe, ServerConfig::default()).await;
     let registry = Arc::new(Memory::named("rejected token"));
-    registry.register(&PROBE, Instance::new(relay.address())).await.unwrap();
+    for address in [relay.address(), accepting.address()] {
+        registry.register(&PROBE, Instance::new(address)).await.unwrap();
+    }
     let client = Client::builder().registry(registry).token(Token::new("ann", BOB).unwrap());
     let client = client.config(ClientConfig::default().with_cache_directory(None)).build().unwrap();
     let mut changes = client.changes();
     let probing = ProbingClient::new(client.clone());
-    let waiting = Task::begin(probing.echo("x".to_owned()).wait_for_ready(true).timeout(Duration::from_secs(50)));
+    probing.echo("x".to_owned()).wait_for_ready(true).timeout(Duration::from_secs(50)).await.unwrap();
     // The eviction removes the endpoint.
     in_time(async {
-        while relay.count().accepted == 0 || !client.endpoints().is_empty() {
+        while relay.count().accepted == 0 || client.endpoints().iter().any(|(address, _)| *address == relay.address()) {
             changes.changed().await.unwrap();
         }
     })
     .await;
     assert_eq!(relay.count().accepted, 12);
-    waiting.abort().await;
 }
 
 #[tokio::test]

@@ -29,16 +29,21 @@ mod overload;
 mod processes;
 mod programs;
 mod rate_limits;
+mod reconnects;
 mod registration;
 mod relayed_status;
 mod revoked;
 mod routes;
+mod runtimes;
+mod starved_client;
 mod statuses;
 mod tls;
 mod tracing;
 mod unary;
 mod uncopied;
 mod undecodable;
+mod waiting_calls;
+mod warm_up;
 
 use rpc_client::Client;
 
