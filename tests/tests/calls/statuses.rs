@@ -191,3 +191,33 @@ async fn relayed_unavailable_does_not_state_that_nothing_executed() {
     let error = in_time(StockClient::new(caller()).tenant().address(front.address())).await.unwrap_err();
     assert_eq!((error.code(), error.delivery(), error.is_retryable()), (Code::Unavailable, Delivery::Answered, false));
 }
+
+/// The contract of a provider that does not have the other methods of `test.Stock` yet.
+mod older {
+    #[rpc_core::rpc_service(name = "test.Stock")]
+    pub(super) trait Older {
+        async fn note(&self);
+    }
+
+    pub(super) struct OlderShelf;
+
+    impl Older for OlderShelf {
+        async fn note(&self) {}
+    }
+}
+
+#[tokio::test]
+async fn unimplemented_call_moves_to_a_newer_provider() {
+    let mut scene = Scene::start(1).await;
+    let service = older::OlderServer::new(older::OlderShelf);
+    scene.serving.push(Serving::start(Server::builder().service(service)).await);
+    let stock = scene.stock().await;
+    let rejected = || scene.serving[1].handle().counts().unknown;
+    in_time(async {
+        // The balancer selects the older provider for about every other call.
+        while rejected() == 0 {
+            assert_eq!(stock.status(0).await.unwrap(), 3);
+        }
+    })
+    .await;
+}
