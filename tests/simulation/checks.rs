@@ -87,6 +87,8 @@ fn explains(call: &CallRecord, code: Code, state: &FinalState) -> bool {
         Code::Internal => call.panics || is_outdated && call.kind == Kind::Changed,
         // The server cannot decode the other arguments.
         Code::InvalidArgument => is_outdated && call.kind == Kind::Changed,
+        // The server that may have executed an earlier attempt has restarted, and has lost its answer.
+        Code::Aborted => call.kind == Kind::Once,
         // No other server answers.
         Code::Unimplemented => is_outdated && matches!(call.kind, Kind::Plain | Kind::OneWay),
         _ => false,

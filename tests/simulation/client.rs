@@ -105,10 +105,11 @@ async fn work(stubs: Stubs, mut rng: SmallRng, until: Duration) {
 impl CallPlan {
     fn random(rng: &mut SmallRng) -> Self {
         let ms = Duration::from_millis;
-        let kinds = [Kind::Idempotent, Kind::Idempotent, Kind::Plain, Kind::Plain, Kind::OneWay, Kind::Changed];
+        let kinds =
+            [Kind::Idempotent, Kind::Idempotent, Kind::Plain, Kind::Plain, Kind::OneWay, Kind::Changed, Kind::Once];
         let (service, kind) = (SimService::ALL[rng.random_range(0..2)], kinds[rng.random_range(0..kinds.len())]);
         Self {
-            service: if kind == Kind::Changed { SimService::Ledger } else { service },
+            service: if matches!(kind, Kind::Changed | Kind::Once) { SimService::Ledger } else { service },
             kind,
             duration: if rng.random_bool(0.4) { ms(0) } else { ms(rng.random_range(1..200)) },
             fails: rng.random_bool(0.1),
@@ -167,8 +168,11 @@ impl Stubs {
             (SimService::Ledger, Kind::OneWay) => sent(plan, self.ledger.note(arguments)),
             (SimService::Archive, Kind::Idempotent) => answered(plan, nonce, self.archive.read(arguments)),
             (SimService::Ledger, Kind::Changed) => answered(plan, nonce, self.ledger.audit(arguments)),
-            // The second service has no such method.
-            (SimService::Archive, Kind::Plain | Kind::Changed) => answered(plan, nonce, self.archive.write(arguments)),
+            (SimService::Ledger, Kind::Once) => answered(plan, nonce, self.ledger.charge(arguments)),
+            // The second service has no other methods.
+            (SimService::Archive, Kind::Plain | Kind::Changed | Kind::Once) => {
+                answered(plan, nonce, self.archive.write(arguments))
+            }
             (SimService::Archive, Kind::OneWay) => sent(plan, self.archive.note(arguments)),
         }
     }

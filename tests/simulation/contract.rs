@@ -52,6 +52,9 @@ pub(crate) trait Ledger {
     async fn note(&self, arguments: Arguments);
     /// Executes at most once; differs in [`OutdatedLedger`].
     async fn audit(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
+    /// Executes at most once although the client retries it.
+    #[rpc(once)]
+    async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
 }
 
 /// The first service in an incompatible contract: it lacks two methods, and one has other arguments and another answer.
@@ -62,6 +65,8 @@ pub(crate) trait OutdatedLedger {
     async fn read(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
     /// A method of the same name.
     async fn audit(&self, label: String, reason: String) -> String;
+    /// The same method in a build that executes every attempt.
+    async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
 }
 
 /// The second service, with the same methods as the first but one.
@@ -119,6 +124,10 @@ impl Ledger for RecordingService {
     async fn audit(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
         self.run(arguments).await
     }
+
+    async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
+        self.run(arguments).await
+    }
 }
 
 impl OutdatedLedger for RecordingService {
@@ -128,6 +137,10 @@ impl OutdatedLedger for RecordingService {
 
     async fn audit(&self, label: String, _reason: String) -> String {
         label
+    }
+
+    async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
+        self.run(arguments).await
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct SocketFaults {
     pub(crate) stalls: f64,
     /// Maximum duration of a stall.
     pub(crate) stall: Duration,
+    /// Share of connection attempts in which the connector panics.
+    pub(crate) connect_panics: f64,
     /// Share of connections that read a few bytes, then pause.
     pub(crate) slow_readers: f64,
     /// Pause between two reads of a slow reader.
@@ -68,6 +70,10 @@ impl Connect for Network {
             let faults = self.faults;
             let piece = rng.random_bool(faults.piecemeal).then(|| rng.random_range(1..100));
             let read_piece = rng.random_bool(faults.slow_readers).then(|| rng.random_range(1..MAX_READ_PIECE));
+            if now() < faults.until && rng.random_bool(faults.connect_panics) {
+                // Without the panic hook, which would print a message for each.
+                std::panic::resume_unwind(Box::new("intended panic of a connector"));
+            }
             let stream = TcpStream::connect(address).await?;
             let socket = Socket { stream, guard, rng, piece, read_piece, faults, stalled: None, paused: None };
             Ok(Box::new(socket) as Box<dyn Io>)

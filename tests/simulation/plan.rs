@@ -90,6 +90,7 @@ impl Plan {
                 piecemeal: share(rng, 0.4),
                 stalls: share(rng, 0.15),
                 stall: millis(rng, 10..600),
+                connect_panics: share(rng, 0.1),
                 slow_readers: share(rng, 0.4),
                 read_pause: millis(rng, 5..60),
                 until: repaired,

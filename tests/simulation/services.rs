@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     OneWay,
     /// Executes at most once, and has another shape in the contract of an outdated server.
     Changed,
+    /// Executes at most once although the client retries it; an outdated server does not support that.
+    Once,
 }
 
 impl SimService {
@@ -39,7 +41,7 @@ impl Kind {
     pub(crate) fn max_executions(self) -> usize {
         match self {
             Self::Idempotent => 3,
-            Self::Plain | Self::OneWay | Self::Changed => 1,
+            Self::Plain | Self::OneWay | Self::Changed | Self::Once => 1,
         }
     }
 }
