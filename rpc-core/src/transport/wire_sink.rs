@@ -132,10 +132,14 @@ impl Responder {
         Self::new(context, sink.outbox, sink.target)
     }
 
-    /// Creates a responder that passes the answer on instead of sending it.
+    /// Creates a responder that passes the answer on instead of sending it, or the rejection of the call as an error.
     ///
     /// Of `sink`, only the format is used.
-    pub fn store(context: Context, sink: WireSink, answer: oneshot::Sender<StoredAnswer>) -> Self {
+    pub fn store(
+        context: Context,
+        sink: WireSink,
+        answer: oneshot::Sender<Result<StoredAnswer, StatusAnswer>>,
+    ) -> Self {
         Self::new(context, Arc::new(AnswerStore::new(answer)), sink.target)
     }
 }

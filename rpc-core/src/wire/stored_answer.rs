@@ -49,15 +49,15 @@ impl StoredAnswer {
     }
 }
 
-/// Receives the answer to one call and passes it on as a [`StoredAnswer`].
-pub(crate) struct AnswerStore(Mutex<Option<oneshot::Sender<StoredAnswer>>>);
+/// Receives the answer to one call and passes it on as a [`StoredAnswer`], and a rejection as it is.
+pub(crate) struct AnswerStore(Mutex<Option<oneshot::Sender<Result<StoredAnswer, StatusAnswer>>>>);
 
 impl AnswerStore {
-    pub(crate) fn new(sender: oneshot::Sender<StoredAnswer>) -> Self {
+    pub(crate) fn new(sender: oneshot::Sender<Result<StoredAnswer, StatusAnswer>>) -> Self {
         Self(Mutex::new(Some(sender)))
     }
 
-    fn store(&self, answer: StoredAnswer) {
+    fn store(&self, answer: Result<StoredAnswer, StatusAnswer>) {
         if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Sending fails if the server has dropped the receiver.
             let _ = sender.send(answer);
@@ -70,7 +70,7 @@ impl AnswerSink for AnswerStore {
         let mut frame = WriteBuffer::new();
         let code = answer::write(&mut frame, target, &context.response_metadata(), answer);
         if context.claim_answer(code) {
-            self.store(StoredAnswer(frame.into_bytes()));
+            self.store(Ok(StoredAnswer(frame.into_bytes())));
         }
         Ok(())
     }
@@ -88,7 +88,12 @@ impl AnswerSink for AnswerStore {
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
         if context.claim_answer(answer.status.code()) {
-            self.store(StoredAnswer::from_status(target, &context.response_metadata(), answer));
+            // A rejection is not the answer of the call, which may execute later.
+            self.store(if answer.not_executed {
+                Err(answer.clone())
+            } else {
+                Ok(StoredAnswer::from_status(target, &context.response_metadata(), answer))
+            });
         }
     }
 }

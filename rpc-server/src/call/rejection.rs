@@ -29,6 +29,16 @@ impl Rejection {
     }
 }
 
+impl From<StatusAnswer> for Rejection {
+    fn from(StatusAnswer { status, retry_after, not_executed }: StatusAnswer) -> Self {
+        let status = match retry_after {
+            Some(wait) => status.with_retry_after(wait),
+            None => status,
+        };
+        Self { status, may_have_executed: !not_executed }
+    }
+}
+
 impl From<Status> for Rejection {
     fn from(status: Status) -> Self {
         Self { status, may_have_executed: false }

@@ -19,6 +19,7 @@ use super::{handler::HandlerFuture, shared::Shared};
 use crate::call::{
     concurrency::{PeerShare, Permit, Reservation},
     once::{self, OnceAdmission, Waiter},
+    rejection::Rejection,
     running::{OVERDUE, RunningCalls},
 };
 
@@ -78,7 +79,7 @@ async fn execute(shared: Arc<Shared>, context: Context, request: OnceRequest, re
         context.claim_answer(Code::DeadlineExceeded);
         match outcome {
             Some(Ok(Ok(answered))) => answered,
-            Some(Ok(Err(status))) => return shared.once.release(key, &status.into()),
+            Some(Ok(Err(rejection))) => return shared.once.release(key, &rejection),
             Some(Err(_)) | None => (StoredAnswer::status(&sink, Status::new(Code::DeadlineExceeded, OVERDUE)), None),
         }
     };
@@ -99,13 +100,13 @@ async fn deliver(shared: &Shared, mut waiters: Vec<Waiter>, answer: &StoredAnswe
 ///
 /// # Errors
 ///
-/// The store failed, and the handler was not executed.
+/// The store failed, or a layer rejected the call: this server did not execute the handler.
 async fn run(
     shared: &Shared,
     context: Context,
     request: OnceRequest,
     mut permit: Permit,
-) -> Result<(StoredAnswer, Option<Permit>), Status> {
+) -> Result<(StoredAnswer, Option<Permit>), Rejection> {
     let OnceRequest { key, service, method, head, sink, arguments, .. } = request;
     let store = shared.once.store.as_deref();
     if let Some(store) = store
@@ -123,7 +124,19 @@ async fn run(
     drop(handler);
     permit.iter_mut().for_each(Permit::result_waits);
     let missing = || StoredAnswer::status(&sink, Status::new(Code::Internal, "the handler ended without an answer"));
-    let answer = answer.await.unwrap_or_else(|_| missing());
+    let answer = match answer.await.unwrap_or_else(|_| Ok(missing())) {
+        Ok(answer) => answer,
+        Err(rejection) => {
+            if let Some(store) = store
+                && let Err(error) = store.release(key).await
+            {
+                contained(
+                    || warn!(%error, "OnceStore::release failed; retries of a rejected call find its key claimed"),
+                );
+            }
+            return Err(rejection.into());
+        }
+    };
     if let Some(store) = store
         && let Err(error) = store.keep(key, answer.as_bytes().clone()).await
     {

@@ -23,6 +23,7 @@ mod monitor_port;
 mod once;
 mod once_calls;
 mod once_contracts;
+mod once_rejections;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod overload;

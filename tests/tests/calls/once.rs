@@ -143,7 +143,7 @@ async fn drain_answers_running_calls_before_server_ends() {
 
 /// A store in memory that several servers share.
 #[derive(Debug, Clone, Default)]
-struct SharedStore(Arc<Mutex<HashMap<[u8; 16], Option<Bytes>>>>);
+pub(super) struct SharedStore(Arc<Mutex<HashMap<[u8; 16], Option<Bytes>>>>);
 
 impl OnceStore for SharedStore {
     fn claim<'a>(&'a self, key: [u8; 16], _: &'a str) -> BoxFuture<'a, Result<Claim, Error>> {
@@ -165,6 +165,13 @@ impl OnceStore for SharedStore {
     fn keep<'a>(&'a self, key: [u8; 16], answer: Bytes) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             self.0.lock().unwrap().insert(key, Some(answer));
+            Ok(())
+        })
+    }
+
+    fn release(&self, key: [u8; 16]) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.0.lock().unwrap().remove(&key);
             Ok(())
         })
     }

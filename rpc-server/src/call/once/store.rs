@@ -6,6 +6,8 @@ use bytes::Bytes;
 use rpc_core::{BoxFuture, Code, Error, Status, StoredAnswer};
 use tokio::time::sleep;
 
+use crate::call::rejection::Rejection;
+
 /// Stores the answers of `#[rpc(once = "cluster")]` calls for all servers of a cluster.
 ///
 /// It is usually a database table whose primary key is the key of the call. Each server keeps its own answers as well,
@@ -27,6 +29,15 @@ pub trait OnceStore: Send + Sync + 'static {
     ///
     /// The caller still receives its answer; a retry that reaches another server finds the key claimed.
     fn keep<'a>(&'a self, key: [u8; 16], answer: Bytes) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Removes the claim of this server for a key whose call was not executed, because a layer rejected it.
+    ///
+    /// The next claim of the key then returns [`Claim::First`].
+    ///
+    /// # Errors
+    ///
+    /// The caller still receives the rejection; a retry finds the key claimed.
+    fn release(&self, key: [u8; 16]) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 /// The result of claiming a key in a [`OnceStore`].
@@ -43,12 +54,20 @@ pub enum Claim {
 /// Claims a key in the store, and waits while another server executes the call.
 ///
 /// Returns `None` if this server must execute it.
-pub(crate) async fn claim(store: &dyn OnceStore, key: [u8; 16], route: &str) -> Result<Option<StoredAnswer>, Status> {
+///
+/// # Errors
+///
+/// The store failed, or has a damaged answer: the call was executed then.
+pub(crate) async fn claim(
+    store: &dyn OnceStore,
+    key: [u8; 16],
+    route: &str,
+) -> Result<Option<StoredAnswer>, Rejection> {
     let unavailable = |error: Error| Status::new(Code::Unavailable, format!("OnceStore::claim failed: {error}"));
     loop {
         match store.claim(key, route).await.map_err(unavailable)? {
             Claim::First => return Ok(None),
-            Claim::Answered(bytes) => return StoredAnswer::from_bytes(bytes).map(Some),
+            Claim::Answered(bytes) => return StoredAnswer::from_bytes(bytes).map(Some).map_err(Rejection::of_repeat),
             Claim::Running => sleep(CLAIM_INTERVAL).await,
         }
     }
