@@ -32,19 +32,58 @@ impl Waiter {
         self.sink.try_replay(&self.context, answer)
     }
 
-    /// Answers with the stored answer once the connection has capacity, unless the request is answered already.
+    /// Answers with the stored answer once the connection has capacity, or until the request is answered otherwise.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the request without an answer, for example at the end of the server.
     pub(crate) async fn answer(self, answer: &StoredAnswer) {
-        if !self.try_answer(answer) {
-            self.sink.replay(&self.context, answer).await;
+        if self.context.is_answered() || self.try_answer(answer) {
+            return;
+        }
+        // Both futures are safe to drop. A request that is cancelled or overdue has an answer.
+        tokio::select! {
+            () = self.sink.replay(&self.context, answer) => {}
+            () = self.context.cancelled() => {}
         }
     }
 
     /// Answers with a rejection, unless the request is answered already.
     pub(crate) fn reject(&self, rejection: &Rejection) {
         self.sink.answer_status(&self.context, &rejection.to_answer());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task};
+
+    use rpc_core::{
+        Code, Metadata, Status,
+        frame::{FrameType, Header},
+        transport::Outbox,
+    };
+
+    use super::*;
+
+    #[test]
+    fn cancelled_request_waits_for_no_capacity() {
+        let outbox = Arc::new(Outbox::new(1));
+        let sink = |id| WireSink::new(Arc::clone(&outbox), &Header::empty(FrameType::Request, id), 1 << 20);
+        let answer = StoredAnswer::status(&sink(1), Status::new(Code::NotFound, ""));
+        let running = Arc::<RunningCalls>::default();
+        let waiter = |id| {
+            let context = Context::new(Arc::default(), None, Metadata::default(), None);
+            Waiter::new(&running, context, sink(id))
+        };
+        assert!(waiter(1).try_answer(&answer), "the outbox is empty");
+        let mut waiting = pin!(waiter(2).answer(&answer));
+        let mut context = task::Context::from_waker(task::Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending(), "the outbox is full");
+        assert!(running.end(2, &Status::new(Code::Cancelled, "")));
+        assert!(waiting.as_mut().poll(&mut context).is_ready());
+        let cancelled = waiter(3);
+        assert!(running.end(3, &Status::new(Code::Cancelled, "")));
+        assert!(pin!(cancelled.answer(&answer)).poll(&mut context).is_ready());
     }
 }
