@@ -2,7 +2,9 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    task::{self, Poll, Waker},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -23,8 +25,9 @@ pub(super) struct Registration {
 ///
 /// # Drop
 ///
-/// Dropping it deregisters the server in the background, unless [`deregister`](Self::deregister) has completed: a server
-/// that is aborted or panics must not stay registered.
+/// Dropping it deregisters the server, unless [`deregister`](Self::deregister) has completed: a server that is aborted or
+/// panics must not stay registered. The deregistration begins before the drop ends, and so before a later server of the
+/// same address registers; it completes in the background.
 pub(super) struct Registered {
     registration: Arc<Registration>,
     /// Owns the task that deregisters after a drop.
@@ -105,10 +108,19 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        if !self.ended {
-            let registration = Arc::clone(&self.registration);
+        if self.ended {
+            return;
+        }
+        let registration = Arc::clone(&self.registration);
+        let mut deregistration = Box::pin(async move { registration.deregister().await });
+        // A registry that panics must not end the program, if a panic has dropped the server.
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let _runtime = self.runtime.enter();
+            deregistration.as_mut().poll(&mut task::Context::from_waker(Waker::noop()))
+        }));
+        if matches!(begun, Ok(Poll::Pending)) {
             // A runtime that is shutting down drops the task; the registry then removes the entries when they expire.
-            self.tasks.spawn_on(async move { registration.deregister().await }, &self.runtime);
+            self.tasks.spawn_on(deregistration, &self.runtime);
         }
     }
 }

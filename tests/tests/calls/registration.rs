@@ -1,6 +1,6 @@
 //! Registrations end with their server, however it ends.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc};
 
 use rpc_core::{BoxFuture, Code, Error, Instance, RegisterOutcome, Registry, ServiceId, rpc_service};
 use rpc_server::{Server, ServerBuilder};
@@ -53,6 +53,33 @@ impl Picky {
     }
 }
 
+/// A registry that records the kind of each change.
+#[derive(Clone, Default)]
+struct Journal(watch::Sender<Vec<&'static str>>);
+
+impl Registry for Journal {
+    fn register<'a>(&'a self, _: &'a ServiceId, _: Instance) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
+        Box::pin(async move {
+            self.0.send_modify(|changes| changes.push("register"));
+            Ok(RegisterOutcome::Confirmed)
+        })
+    }
+
+    fn deregister<'a>(&'a self, _: &'a ServiceId, _: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.0.send_modify(|changes| changes.push("deregister"));
+            Ok(())
+        })
+    }
+}
+
+impl Journal {
+    /// Waits until the registry has recorded `count` changes.
+    async fn until(&self, count: usize) {
+        drop(in_time(self.0.subscribe().wait_for(|changes| changes.len() == count)).await.unwrap());
+    }
+}
+
 fn server(registry: &Picky) -> ServerBuilder {
     Server::builder().service(Probe::default().server()).registry(Arc::new(registry.clone()))
 }
@@ -90,4 +117,27 @@ async fn panicking_server_deregisters() {
     running.spawn(server.run_until(until_listed));
     assert!(in_time(running.join_next()).await.unwrap().unwrap_err().is_panic());
     registry.until(0).await;
+}
+
+#[tokio::test]
+async fn successor_registers_after_its_predecessor_ended() {
+    let registry = Journal::default();
+    let server = || Server::builder().service(Probe::default().server()).registry(Arc::new(registry.clone()));
+    let first = server().bind("127.0.0.1:0").await.unwrap();
+    let address = first.local_address();
+    // The same task drops the first server and runs the second one, as a program does that reloads its configuration.
+    {
+        let running = pin!(first.run());
+        tokio::select! {
+            ended = running => panic!("the server ended: {ended:?}"),
+            () = registry.until(1) => {}
+        }
+    }
+    let running = pin!(server().bind(address).await.unwrap().run());
+    tokio::select! {
+        biased;
+        ended = running => panic!("the server ended: {ended:?}"),
+        () = registry.until(3) => {}
+    }
+    assert_eq!(*registry.0.borrow(), ["register", "deregister", "register"]);
 }
