@@ -11,7 +11,14 @@ use tokio::time::Instant;
 
 /// Limits the warnings about peers to one per peer and subject every 10 s.
 #[derive(Debug, Default)]
-pub(crate) struct PeerWarnings(Mutex<HashMap<(Subject, Option<IpAddr>), Instant>>);
+pub(crate) struct PeerWarnings(Mutex<Warnings>);
+
+#[derive(Debug, Default)]
+struct Warnings {
+    warned: HashMap<(Subject, Option<IpAddr>), Instant>,
+    /// When entries that are not recent were last removed.
+    swept: Option<Instant>,
+}
 
 /// The subject of a warning about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,12 +35,14 @@ impl PeerWarnings {
     /// `peer` is [`Peer::network`](rpc_core::Peer::network). Of more than [`MAX_PEERS`] peers within 10 s, further ones
     /// receive no warning.
     pub(crate) fn is_due(&self, subject: Subject, peer: Option<IpAddr>, now: Instant) -> bool {
-        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Warnings { warned, swept } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_recent = |at: &Instant| now.duration_since(*at) < INTERVAL;
         if warned.get(&(subject, peer)).is_some_and(is_recent) {
             return false;
         }
-        if warned.len() >= MAX_PEERS {
+        // Scans all entries, so at most once in each interval.
+        if warned.len() >= MAX_PEERS && swept.is_none_or(|at| now.duration_since(at) >= SWEEP_INTERVAL) {
+            *swept = Some(now);
             warned.retain(|_, at| is_recent(at));
         }
         let fits = warned.len() < MAX_PEERS;
@@ -46,6 +55,8 @@ impl PeerWarnings {
 
 /// The minimum time between two warnings about a peer and a subject.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The minimum time between two scans of a full table.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum number of peers and subjects with a recent warning.
 const MAX_PEERS: usize = 1024;
 
@@ -73,6 +84,16 @@ mod tests {
         assert!((0..MAX_PEERS).all(|number| warnings.is_due(Subject::Denied, peer(number), now)));
         assert!(!warnings.is_due(Subject::Denied, peer(MAX_PEERS), now), "one above the limit");
         assert!(warnings.is_due(Subject::Denied, peer(MAX_PEERS), now + INTERVAL), "the others have expired");
-        assert_eq!(warnings.0.lock().unwrap().len(), 1);
+        assert_eq!(warnings.0.lock().unwrap().warned.len(), 1);
+    }
+
+    #[test]
+    fn full_table_is_scanned_once_a_second() {
+        let (warnings, now) = (PeerWarnings::default(), Instant::now());
+        assert!((0..MAX_PEERS).all(|number| warnings.is_due(Subject::Denied, peer(number), now)));
+        let is_due = |after: u64| warnings.is_due(Subject::Denied, peer(MAX_PEERS), now + Duration::from_millis(after));
+        assert!(!is_due(9_500), "the others are recent");
+        assert!(!is_due(10_499), "the others have expired, and the last scan was less than a second ago");
+        assert!(is_due(10_500));
     }
 }
