@@ -101,11 +101,12 @@ impl Context {
         self.metadata().get(&baggage::metadata_key(key))
     }
 
-    /// Adds a metadata entry to the answer, whether the answer is a result, the service's own error or a status.
+    /// Adds a metadata entry to the answer of the handler: a result, the service's own error or a status.
     ///
     /// The caller reads it with [`Call::with_response_metadata`](crate::Call::with_response_metadata) or
     /// [`Error::metadata`](crate::Error::metadata). An entry that is added after the answer was sent has no effect, and
-    /// one-way calls have no answer.
+    /// one-way calls have no answer. A call that the caller cancels or whose deadline passes has an answer of the server,
+    /// without metadata.
     ///
     /// # Errors
     ///

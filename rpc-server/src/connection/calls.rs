@@ -46,13 +46,24 @@ pub(super) struct ConnectionCalls {
     pub(super) is_revoked: bool,
     /// The context of an ended call, for the next one to reuse.
     spare: Cell<Option<Context>>,
+    /// Whether a handler was polled after the connection last read the clock.
+    polled: Cell<bool>,
 }
 
 impl ConnectionCalls {
     pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
         let share = shared.concurrency.share_of(PeerKey::of(&peer));
         let (peer, running) = (Arc::new(peer), Arc::default());
-        Self { shared, outbox, peer, running, share, is_revoked: false, spare: Cell::default() }
+        Self {
+            shared,
+            outbox,
+            peer,
+            running,
+            share,
+            is_revoked: false,
+            spare: Cell::default(),
+            polled: Cell::default(),
+        }
     }
 
     pub(super) fn handle_request(&self, frame: Frame, now: Instant) -> Result<(), Violation> {
@@ -98,6 +109,11 @@ impl ConnectionCalls {
         let status = Status::new(Code::ResourceExhausted, message);
         self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status, None));
         Ok(())
+    }
+
+    /// Handles the end of the frames that the connection has read in this turn.
+    pub(super) fn handle_read(&self) {
+        self.polled.set(false);
     }
 
     pub(super) fn handle_cancel(&self, id: u32) {
@@ -161,7 +177,8 @@ impl ConnectionCalls {
         let limit = if unattended { config.max_unattended.min(config.max_timeout) } else { config.max_timeout };
         let deadline = deadline_after(now, timeout.min(limit.max(method_timeout.unwrap_or_default())));
         // Handlers that the connection polled since it read the frame may have taken long.
-        if Instant::now() >= deadline {
+        let now = if self.polled.get() { Instant::now() } else { now };
+        if now >= deadline {
             Counters::count(&counters.late);
             Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the handler started"))?;
         }
@@ -238,6 +255,7 @@ impl ConnectionCalls {
             };
             return self.queue(start, pending);
         }
+        self.polled.set(true);
         let call = service.call(method, arguments, responder);
         let mut handler = HandlerFuture { context, call, route: head.route, permit: None };
         // Most handlers finish in this first poll. Those need neither a task nor an entry in `running`.
@@ -248,8 +266,8 @@ impl ConnectionCalls {
         }
         let HandlerFuture { context, call, .. } = handler;
         drop(call);
-        // A context with metadata would keep the read buffer alive, to which the metadata refers.
-        if context.metadata().is_empty() {
+        // A context with metadata would keep the read buffer alive, to which the metadata refers, or that of the answer.
+        if context.metadata().is_empty() && context.response_metadata().is_empty() {
             self.spare.set(Some(context));
         }
     }

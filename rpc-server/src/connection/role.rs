@@ -112,6 +112,10 @@ impl Role for Connection {
         Ok(())
     }
 
+    fn handle_read(&mut self) {
+        self.calls.handle_read();
+    }
+
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
         match header.frame_type {
             FrameType::Request => self.calls.reject_overlong(header, limit)?,
