@@ -277,7 +277,7 @@ impl Drop for PeerShare {
 /// The maximum of one peer, as a multiple of the free capacity: permits, positions in the queue, and unsent results.
 ///
 /// One peer alone can use 8/9 of each, n peers 8/(8n + 1) each; of up to eight, a peer alone can use all.
-const PEER_SHARE: usize = 8;
+pub(crate) const PEER_SHARE: usize = 8;
 
 #[cfg(test)]
 mod tests {

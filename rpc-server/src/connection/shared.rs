@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{
-        concurrency::{ConcurrencyLimit, Permit, Reservation},
+        concurrency::{ConcurrencyLimit, PEER_SHARE, Permit, Reservation},
         dispatcher::Dispatcher,
         once::OnceCalls,
         rejection::Rejection,
@@ -60,8 +60,8 @@ impl Shared {
     pub(super) fn queue_full(&self) -> Rejection {
         let (running, queued) = (self.config.max_running, self.config.max_queued);
         self.overloaded(format!(
-            "running handlers of the server or of this peer reached the limit of {running} (ServerConfig::max_running), \
-             queued calls the limit of {queued} (ServerConfig::max_queued)"
+            "running handlers reached the limit of {running} (ServerConfig::max_running) and queued calls the limit of \
+             {queued} (ServerConfig::max_queued), or this peer has {PEER_SHARE} times as many of them as are free"
         ))
     }
 
