@@ -12,7 +12,11 @@ use rpc_client::{Client, ClientConfig};
 use rpc_core::{CallError, Code, Context, Delivery, DynCaller, HandlerError, Metadata, Status, rpc_service, testing};
 use rpc_server::Server;
 use serde::{Deserialize, Serialize};
-use tests::{in_time, serving::Serving};
+use tests::{
+    in_time,
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    serving::Serving,
+};
 
 use super::caller;
 
@@ -146,6 +150,12 @@ async fn once_call_stores_the_status_of_the_handler() {
     let error = failed.unwrap_err();
     assert_eq!((error.code(), error.retry_after()), (Code::NotFound, Some(RETRY_AFTER)));
     assert_eq!(metadata.get("shelf"), Some("7"));
+    let mut peer = RawPeer::connect(scene.serving[0].address()).await;
+    let head = RawHead::route("test.Stock:1.0/status_once").with(RawHead::ONCE_KEY, [7; 16]);
+    let first = peer.ask(&RawFrame::request(1, &head, r#"{"code":5}"#)).await;
+    let again = peer.ask(&RawFrame::request(2, &head.with(RawHead::REPEAT, [1]), r#"{"code":5}"#)).await;
+    assert_eq!((first.status().0, &first.body), (Code::NotFound as u8, &again.body));
+    assert_eq!(scene.executions.load(Ordering::SeqCst), 2, "one execution for each key");
 }
 
 #[tokio::test]
