@@ -2,7 +2,7 @@
 //!
 //! Not a public API.
 
-use std::{sync::atomic::AtomicUsize, task::Waker};
+use std::{net::SocketAddr, sync::atomic::AtomicUsize, task::Waker};
 
 use rand::Rng;
 use rpc_core::frame::Frame;
@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     connection::in_flight::{CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome},
-    discovery::balance::{Balance, Weights},
+    discovery::{
+        affinity::AddressHashes,
+        balance::{Balance, Weights},
+    },
 };
 
 /// The in-flight table of a connection.
@@ -70,13 +73,16 @@ impl InFlightCalls {
 #[derive(Debug)]
 pub struct WeightedProviders {
     weights: Weights,
+    hashes: AddressHashes,
     turn: AtomicUsize,
 }
 
 impl WeightedProviders {
     /// Creates a list with one provider for each weight.
     pub fn new(weights: Vec<f64>) -> Self {
-        Self { weights: Weights::new(weights), turn: AtomicUsize::new(0) }
+        let address = |number| SocketAddr::from(([127, 0, 0, 1], number as u16));
+        let hashes = AddressHashes::new((0..weights.len()).map(address));
+        Self { weights: Weights::new(weights), hashes, turn: AtomicUsize::new(0) }
     }
 
     /// Picks one of the providers for which `load` returns a number of calls in flight.
@@ -90,9 +96,9 @@ impl WeightedProviders {
         balance.pick(&self.weights, &self.turn, random, load)
     }
 
-    /// Picks the provider of an affinity key; `hash` returns the hash of the key and a provider.
+    /// Picks the provider of the affinity key with this hash.
     #[inline]
-    pub fn pick_by_key(&self, hash: impl Fn(usize) -> u64) -> Option<usize> {
-        self.weights.rendezvous(hash, |_| true)
+    pub fn pick_by_key(&self, key: u64) -> Option<usize> {
+        self.weights.rendezvous(|index| self.hashes.score(index, key), |_| true)
     }
 }

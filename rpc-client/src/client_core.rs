@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc_core::{Discovery, transport::Connect};
+use rpc_core::{Discovery, ServiceId, transport::Connect};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
@@ -80,6 +80,20 @@ impl ClientCore {
             Counters::count(&self.counters().retries_denied);
         }
         taken
+    }
+
+    /// Handles an attempt that failed because of its provider.
+    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel) {
+        if !self.config.outlier_ejection {
+            return;
+        }
+        let Some(providers) = self.services.find(service) else { return };
+        if providers.handle_failure(channel, Instant::now()) {
+            Counters::count(&self.counters().ejections);
+            if let Some(endpoint) = self.pool.find(channel.address()) {
+                endpoint.changes().notify();
+            }
+        }
     }
 
     /// Starts the cooldown that the peer of `channel` requested.

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use rpc_core::{CallOptions, Code, Codec, Compression, Error, Payload, transport::TransportConfig};
+use rpc_core::{CallOptions, Code, Codec, Compression, Error, Hedging, Payload, transport::TransportConfig};
 
 use crate::{connection::in_flight::InFlightTable, discovery::balance::Balance};
 
@@ -24,6 +24,15 @@ pub struct ClientConfig {
     pub compression: Compression,
     /// The load-balancing policy; default power of two choices.
     pub balance: Balance,
+    /// When an attempt that is not answered is hedged; default after a third of the time that its call has left.
+    ///
+    /// A call that is slower than this executes its handler at two providers.
+    pub hedging: Hedging,
+    /// Whether providers are ejected whose calls fail while those of others succeed; default true.
+    ///
+    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. At most half of
+    /// the providers of a service are ejected.
+    pub outlier_ejection: bool,
     /// Whether a call waits until its deadline for a provider when none is ready; default false.
     ///
     /// Otherwise the call fails at once.
@@ -91,6 +100,8 @@ impl Default for ClientConfig {
             codec: Codec::default(),
             compression: Compression::None,
             balance: Balance::default(),
+            hedging: Hedging::default(),
+            outlier_ejection: true,
             wait_for_ready: false,
             connect_timeout: Duration::from_secs(3),
             ping_after: Duration::from_secs(3),
@@ -114,6 +125,8 @@ impl ClientConfig {
         with_codec(codec: Codec)
         with_compression(compression: Compression)
         with_balance(balance: Balance)
+        with_hedging(hedging: Hedging)
+        with_outlier_ejection(outlier_ejection: bool)
         with_wait_for_ready(wait_for_ready: bool)
         with_connect_timeout(connect_timeout: Duration)
         with_ping_after(ping_after: Duration)

@@ -17,6 +17,7 @@ pub(crate) struct Counters {
     pub(crate) connects: AtomicU64,
     pub(crate) connect_failures: AtomicU64,
     pub(crate) evictions: AtomicU64,
+    pub(crate) ejections: AtomicU64,
     pub(crate) strays: AtomicU64,
     pub(crate) traffic: Arc<Traffic>,
 }
@@ -37,6 +38,8 @@ pub struct ClientCounts {
     pub connect_failures: u64,
     /// Addresses evicted after too many failures in a row.
     pub evictions: u64,
+    /// Ejections of providers whose calls failed while those of others succeeded.
+    pub ejections: u64,
     /// Frames received that matched no call.
     pub strays: u64,
     /// Bytes read. A connection adds its bytes when it is active, at most once every 100 ms.
@@ -59,6 +62,7 @@ impl Counters {
             connects: self.connects.load(Relaxed),
             connect_failures: self.connect_failures.load(Relaxed),
             evictions: self.evictions.load(Relaxed),
+            ejections: self.ejections.load(Relaxed),
             strays: self.strays.load(Relaxed),
             bytes_read,
             bytes_written,

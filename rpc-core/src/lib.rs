@@ -119,6 +119,7 @@ mod interleavings;
 #[cfg(feature = "transport")]
 mod security;
 mod setters;
+mod stable_hash;
 #[doc(hidden)]
 pub mod sync;
 mod token_bucket;
@@ -132,9 +133,9 @@ pub use contract::StatusAnswer;
 pub use contract::{
     Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec, CodecError,
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
-    Explanation, HandlerError, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError, MethodInfo,
-    Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service, ServiceClient,
-    ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
+    Explanation, HandlerError, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError,
+    MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service,
+    ServiceClient, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[doc(hidden)]
@@ -150,6 +151,8 @@ pub use rpc_macros::rpc_service;
 pub use security::tls;
 #[cfg(feature = "transport")]
 pub use security::{AcceptedTokens, ProvedToken, Token, Tokens, proof};
+#[doc(hidden)]
+pub use stable_hash::stable_hash;
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "transport")]
 pub use wire::StoredAnswer;

@@ -126,6 +126,10 @@ impl Discovery for Fixed {
     fn url(&self) -> &str {
         &self.url
     }
+
+    fn is_cacheable(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

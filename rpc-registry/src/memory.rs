@@ -82,6 +82,10 @@ impl Discovery for Memory {
     fn url(&self) -> &str {
         &self.url
     }
+
+    fn is_cacheable(&self) -> bool {
+        false
+    }
 }
 
 impl fmt::Debug for Memory {

@@ -62,6 +62,11 @@ impl Attempts {
         !self.earlier.is_empty()
     }
 
+    /// Returns the channels whose attempts exceeded their hedge time before `sent_at`, when the answered attempt was sent.
+    pub(super) fn overtaken(&self, sent_at: Instant) -> impl Iterator<Item = &Channel> {
+        self.earlier.iter().filter(move |attempt| attempt.sent_at < sent_at).map(|attempt| &*attempt.channel)
+    }
+
     /// Adds an attempt that was just sent.
     ///
     /// `started_at` is the start of the call if the attempt is to be logged.

@@ -9,7 +9,8 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Reply, Request, WriteBuffer,
+    BoxFuture, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Hedging, Reply, Request,
+    WriteBuffer,
 };
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use super::{
     error::{check_route, deadline_passed, invalid_request},
     outcome,
     pick::{ExcludedChannel, pick, pick_first},
+    provider_failure::is_provider_failure,
     retry::{self, CallFacts, Verdict},
     target::Target,
 };
@@ -108,6 +110,10 @@ impl<A> ClientCall<A> {
 
     fn started_mut(&mut self) -> &mut Started {
         self.started.as_mut().expect("the first poll starts the call before it does anything else")
+    }
+
+    fn hedging(&self) -> Hedging {
+        self.request.options.hedging.unwrap_or(self.core.config().hedging)
     }
 
     fn facts(&self) -> CallFacts {
@@ -214,6 +220,12 @@ impl<A: Encode> ClientCall<A> {
             // Before the slot, under no lock: `Serialize` may take long, panic, or make a call of its own.
             match encode_arguments(&self.request, self.core.config()) {
                 Ok(encoded) => self.encoded = Some(encoded),
+                // The attempt in flight may still be answered.
+                Err(_) if self.attempts.any_live() => {
+                    channel.pass_on();
+                    self.stage = Stage::Waiting;
+                    return None;
+                }
                 Err(status) => return Some(Err(invalid_request(status))),
             }
         }
@@ -224,7 +236,7 @@ impl<A: Encode> ClientCall<A> {
             let error = deadline_passed().with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
-        let hedge_at = self.facts().may_repeat().then(|| now + timeout / ATTEMPTS_PER_TIMEOUT);
+        let hedge_at = self.facts().may_repeat().then(|| now + self.hedging().delay(timeout));
         let writer = RequestWriter {
             request: &self.request,
             config: self.core.config(),
@@ -259,6 +271,8 @@ impl<A: Encode> ClientCall<A> {
     /// Handles a channel that did not accept the call. Returns the error if it ends the call.
     fn handle_send_error(&mut self, channel: Arc<Channel>, error: SendError) -> Option<Result<Reply, Error>> {
         match error {
+            // The request of a hedge has one more entry than that of the attempt in flight.
+            SendError::TooLong(_) if self.attempts.any_live() => self.stage = Stage::Waiting,
             SendError::TooLong(status) => return Some(Err(invalid_request(status))),
             SendError::Full(limit) => {
                 if let Some(encoded) = &mut self.encoded {
@@ -304,7 +318,8 @@ impl<A: Encode> ClientCall<A> {
         // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have
         // answered other calls just after this one was sent. An unnecessary probe costs one round trip.
         attempt.channel.request_probe(attempt.sent_at + attempt.sent_at.elapsed() / 2);
-        if !self.facts().permits_attempt() || !self.core.take_retry() {
+        let permitted = self.facts().permits_attempt() && self.hedging() != Hedging::Never;
+        if !permitted || !self.core.take_retry() {
             self.attempts.keep_newest(attempt);
             return;
         }
@@ -320,9 +335,20 @@ impl<A: Encode> ClientCall<A> {
         let started_at = self.started().at;
         self.attempts.log_end(&attempt, started_at, result.as_ref().err());
         let error = match result {
-            Ok(reply) => return Some(Ok(reply)),
+            Ok(reply) => {
+                attempt.channel.record_answer();
+                let service = self.request.method.service();
+                let overtaken = self.attempts.overtaken(attempt.sent_at);
+                overtaken.for_each(|channel| self.core.handle_failure(service, channel));
+                return Some(Ok(reply));
+            }
             Err(error) => error,
         };
+        if is_provider_failure(&error) {
+            self.core.handle_failure(self.request.method.service(), &attempt.channel);
+        } else if error.delivery() == Delivery::Answered {
+            attempt.channel.record_answer();
+        }
         self.may_have_executed |= error.delivery() == Delivery::Unknown;
         // A handler's own status concerns its call, and not the other calls of the server.
         if error.delivery() == Delivery::NotExecuted
@@ -403,6 +429,3 @@ impl<A> fmt::Debug for ClientCall<A> {
             .finish_non_exhaustive()
     }
 }
-
-/// The divisor of the time left that yields the hedge time: an attempt has a third of it.
-const ATTEMPTS_PER_TIMEOUT: u32 = 3;

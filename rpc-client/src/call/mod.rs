@@ -11,6 +11,7 @@
 //! | the bytes of a request | `encode` |
 //! | the attempts in flight | `attempts` |
 //! | the decision to retry | `retry` |
+//! | the failures that are the provider's fault | `provider_failure` |
 //! | the reply or error in an outcome | `outcome` |
 //! | errors that several modules create | `error` |
 
@@ -24,6 +25,7 @@ pub(crate) mod future;
 mod no_provider;
 mod outcome;
 mod pick;
+mod provider_failure;
 mod retry;
 pub(crate) mod target;
 pub(crate) mod warm_up;

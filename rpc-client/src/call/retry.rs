@@ -48,26 +48,21 @@ impl CallFacts {
 ///
 /// - A method that the peer does not implement did not execute: another program took the port of a provider, or the
 ///   provider has another version. The retry adds no load, so it is not budgeted.
-/// - An answer of the handler, a denied permission and a passed deadline are final.
+/// - While other attempts are in flight, only an answer of the handler and the call's own deadline end the call.
+/// - An answer of the handler and a passed deadline are final.
 /// - A handler that did not execute is retried if the error is retryable. An attempt that never reached a server is not
 ///   budgeted.
 /// - A handler that may have executed is retried only after a lost connection, and only if the method is idempotent or
 ///   executes once.
 pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
-    if is_unimplemented(error) {
-        return match call {
-            CallFacts { others_live: true, .. } => Verdict::AwaitOthers,
-            _ if call.permits_attempt() => Verdict::RetryElsewhere,
-            _ => Verdict::Fail,
-        };
-    }
-    // Every attempt has the same identity, so none is permitted if one is not.
-    let is_final = error.delivery() == Delivery::Answered || error.code() == Code::PermissionDenied;
-    if is_final || error.is_timeout() {
-        return Verdict::Fail;
-    }
-    if call.others_live {
+    if call.others_live && !ends_others(error, call) {
         return Verdict::AwaitOthers;
+    }
+    if is_unimplemented(error) {
+        return if call.permits_attempt() { Verdict::RetryElsewhere } else { Verdict::Fail };
+    }
+    if error.delivery() == Delivery::Answered || error.is_timeout() {
+        return Verdict::Fail;
     }
     let safe = match error.delivery() {
         Delivery::NotExecuted => error.is_retryable(),
@@ -100,6 +95,21 @@ pub(super) fn pins_address(error: &Error, call: &CallFacts) -> bool {
 /// Returns whether no byte of the request was passed to a socket.
 fn is_unsent(error: &Error) -> bool {
     error.delivery() == Delivery::NotExecuted && error.phase() == Some(Phase::Send)
+}
+
+/// Returns whether the error of one attempt ends the attempts in flight too.
+///
+/// Another attempt may still succeed after a rejection, after a head that this client cannot read, after a deadline that
+/// one server applied, and after a server without a record of a `once` call that another server executes.
+fn ends_others(error: &Error, call: &CallFacts) -> bool {
+    match error.delivery() {
+        Delivery::NotExecuted => false,
+        Delivery::Unknown => error.is_timeout(),
+        Delivery::Answered => {
+            let has_no_record = error.code() == Code::Aborted && call.once.is_some();
+            error.phase() != Some(Phase::Decode) && !error.is_timeout() && !has_no_record
+        }
+    }
 }
 
 fn is_unimplemented(error: &Error) -> bool {
@@ -166,19 +176,31 @@ mod tests {
     #[test]
     fn answers_and_deadlines_are_final() {
         for_all(|error, call| {
-            if error.delivery() == Delivery::Answered || error.is_timeout() {
-                assert_eq!(decide(error, call), Verdict::Fail, "{error:?} {call:?}");
+            if !call.others_live && (error.delivery() == Delivery::Answered || error.is_timeout()) {
+                let unimplemented = is_unimplemented(error);
+                assert!(unimplemented || decide(error, call) == Verdict::Fail, "{error:?} {call:?}");
             }
         });
     }
 
     #[test]
-    fn live_attempts_outlast_failures_that_are_not_final() {
+    fn only_answers_and_the_deadline_end_live_attempts() {
         for_all(|error, call| {
-            let is_final =
-                error.delivery() == Delivery::Answered || error.is_timeout() || error.code() == Code::PermissionDenied;
+            let own_deadline = error.is_timeout() && error.delivery() == Delivery::Unknown;
+            let answered = error.delivery() == Delivery::Answered && !error.is_timeout();
+            let answer = answered && error.phase() != Some(Phase::Decode);
+            let unknown_key = error.code() == Code::Aborted && call.once.is_some();
             let awaits = decide(error, call) == Verdict::AwaitOthers;
-            assert_eq!(awaits, call.others_live && !is_final, "{error:?} {call:?}");
+            assert_eq!(awaits, call.others_live && !(own_deadline || answer && !unknown_key), "{error:?} {call:?}");
+        });
+    }
+
+    #[test]
+    fn rejection_never_ends_a_live_attempt() {
+        for_all(|error, call| {
+            if call.others_live && error.delivery() == Delivery::NotExecuted {
+                assert_eq!(decide(error, call), Verdict::AwaitOthers, "{error:?} {call:?}");
+            }
         });
     }
 

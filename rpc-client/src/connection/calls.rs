@@ -61,6 +61,11 @@ impl Calls {
         self.lock().len()
     }
 
+    /// Returns the number of calls that were ever inserted.
+    pub(super) fn started(&self) -> u64 {
+        self.lock().started()
+    }
+
     /// Inserts a call.
     ///
     /// Returns `None` when the table is full or other callers wait for a slot before this one.

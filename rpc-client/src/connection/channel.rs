@@ -136,6 +136,26 @@ impl Channel {
         self.health.start_cooldown(time)
     }
 
+    /// Returns whether the driver probed the peer and the probe has no result yet.
+    pub(crate) fn is_unresponsive(&self) -> bool {
+        self.is_open() && self.health.is_unresponsive()
+    }
+
+    /// Counts a failed call. Returns the number of failed calls since the last answer.
+    pub(crate) fn count_failure(&self) -> usize {
+        self.health.count_failure()
+    }
+
+    /// Records that the peer answered a call.
+    pub(crate) fn record_answer(&self) {
+        self.health.record_answer();
+    }
+
+    /// Returns the number of failed calls since the last answer.
+    pub(crate) fn failures(&self) -> usize {
+        self.health.failures()
+    }
+
     /// Requests a probe of the peer unless the driver has read something after `since`.
     ///
     /// Callers do not pick the channel until the peer responds.
@@ -254,6 +274,16 @@ impl Channel {
     /// Returns the number of occupied slots in the in-flight table.
     pub(crate) fn in_flight(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Returns the number of calls since the connection was made.
+    pub(crate) fn started(&self) -> u64 {
+        self.calls.started()
+    }
+
+    /// Returns whether the outbox has bytes that the driver has not taken.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     fn cancel(&self, id: CallId) {

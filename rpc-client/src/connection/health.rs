@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::sync::{AtomicBool, Mutex};
+use rpc_core::sync::{AtomicBool, AtomicUsize, Mutex};
 use tokio::time::Instant;
 
-/// The health of a connection: the probe of an unresponsive peer, and the cooldown after RETRY AFTER.
+/// The health of a connection: the probe of an unresponsive peer, the cooldown after RETRY AFTER, and failed calls.
 ///
 /// A caller that picks a channel reads two flags. It takes the lock of the cooldown only while a cooldown is set.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Health {
     /// Whether `cooldown_until` is set; stored under its lock.
     in_cooldown: AtomicBool,
     cooldown_until: Mutex<Option<Instant>>,
+    /// The number of failed calls since the last answer.
+    failures: AtomicUsize,
 }
 
 impl Health {
@@ -29,6 +31,7 @@ impl Health {
             probe_since: Mutex::new(None),
             in_cooldown: AtomicBool::new(false),
             cooldown_until: Mutex::new(None),
+            failures: AtomicUsize::new(0),
         }
     }
 
@@ -64,6 +67,24 @@ impl Health {
     /// Records that the driver read something. Returns whether the peer was unresponsive until now.
     pub(super) fn mark_responsive(&self) -> bool {
         self.is_unresponsive() && self.unresponsive.swap(false, Ordering::AcqRel)
+    }
+
+    /// Counts a failed call. Returns the number of failed calls since the last answer.
+    pub(super) fn count_failure(&self) -> usize {
+        self.failures.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Records that the peer answered a call.
+    pub(super) fn record_answer(&self) {
+        // Most answers follow another answer. They only read, so all callers share the cache line.
+        if self.failures() != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of failed calls since the last answer.
+    pub(super) fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Starts a cooldown of `time`, at most [`MAX_COOLDOWN`].

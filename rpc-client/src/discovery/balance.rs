@@ -42,8 +42,19 @@ impl Weights {
         Self { each, sums }
     }
 
-    fn of(&self, index: usize) -> f64 {
+    /// Returns the weight of a provider.
+    pub(super) fn of(&self, index: usize) -> f64 {
         self.each[index]
+    }
+
+    /// Returns the number of providers.
+    pub(super) fn len(&self) -> usize {
+        self.each.len()
+    }
+
+    /// Returns whether all weights are equal.
+    pub(super) fn are_equal(&self) -> bool {
+        self.sums.is_empty()
     }
 
     fn random(&self, random: &mut impl Rng) -> usize {
@@ -57,23 +68,36 @@ impl Weights {
         }
     }
 
-    /// Returns the owner of a key: the usable provider of weight above 0 with the highest score.
-    ///
-    /// Weighted rendezvous hashing: the score is `-weight / ln(hash)`, so a heavier provider owns more keys.
-    pub(crate) fn rendezvous(&self, hash: impl Fn(usize) -> u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        let score = |index: usize| {
-            let uniform = (hash(index) >> 11) as f64 / (1_u64 << 53) as f64;
-            -self.each[index] / uniform.max(f64::MIN_POSITIVE).ln()
-        };
-        (0..self.each.len())
-            .filter(|index| self.each[*index] > 0.0 && usable(*index))
-            .max_by(|one, other| score(*one).total_cmp(&score(*other)))
+    /// Draws a usable provider in proportion to the weights.
+    fn draw(&self, random: &mut impl Rng, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        use rand::RngExt;
+        // Rejected draws leave the proportions of the usable providers as they are; the next one in the list would get
+        // the share of its unusable neighbor as well.
+        if let Some(drawn) = (0..MAX_DRAWS).map(|_| self.random(random)).find(|index| usable(*index)) {
+            return Some(drawn);
+        }
+        // Few providers are usable. A weighted reservoir of one takes a single pass over them.
+        let (mut total, mut drawn) = (0.0, None);
+        for index in (0..self.each.len()).filter(|index| self.each[*index] > 0.0 && usable(*index)) {
+            total += self.each[index];
+            if random.random_range(0.0..total) < self.each[index] {
+                drawn = Some(index);
+            }
+        }
+        drawn
     }
 
-    /// Returns the first usable provider of weight above 0 from `start` on, wrapping around.
-    fn from(&self, start: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
+    /// Draws a usable provider other than `first` in proportion to the weights.
+    fn draw_other(&self, first: usize, random: &mut impl Rng, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        use rand::RngExt;
         let count = self.each.len();
-        (0..count).map(|step| (start + step) % count).find(|index| self.each[*index] > 0.0 && usable(*index))
+        if self.sums.is_empty() && count > 1 {
+            let drawn = (first + random.random_range(1..count)) % count;
+            if usable(drawn) {
+                return Some(drawn);
+            }
+        }
+        self.draw(random, |index| index != first && usable(index))
     }
 }
 
@@ -86,31 +110,38 @@ impl Balance {
         random: &mut impl Rng,
         load: impl Fn(usize) -> Option<usize>,
     ) -> Option<usize> {
-        let usable = |index| load(index).is_some();
-        match weights.each.len() {
-            0 => None,
-            1 => weights.from(0, usable),
-            count => match self {
-                Self::Random => weights.from(weights.random(random), usable),
-                Self::RoundRobin => weights.from(turn.fetch_add(1, Ordering::Relaxed) % count, usable),
-                Self::PowerOfTwoChoices => {
-                    let first = weights.from(weights.random(random), usable)?;
-                    let drawn = weights.random(random);
-                    let second = weights.from(if drawn == first { (drawn + 1) % count } else { drawn }, usable)?;
-                    // The draw has accounted for the weights already, so a tie of idle providers goes to the first.
-                    let relative = |index| Some(load(index)? as f64 / weights.of(index));
-                    // A provider may become unusable between two reads of its load; the other one is then the pick.
-                    match (relative(first), relative(second)) {
-                        (Some(one), Some(other)) if other < one => Some(second),
-                        (Some(_), _) => Some(first),
-                        (None, Some(_)) => Some(second),
-                        (None, None) => None,
-                    }
+        let count = weights.each.len();
+        let usable = |index: usize| weights.each[index] > 0.0 && load(index).is_some();
+        if count <= 1 {
+            return (0..count).find(|index| usable(*index));
+        }
+        match self {
+            Self::Random => weights.draw(random, usable),
+            Self::RoundRobin => {
+                // An unusable provider loses its turn, so all others share its calls. Other callers may take the turns
+                // of the usable ones meanwhile, so the number of turns has a limit.
+                let turns = (0..count).map(|_| turn.fetch_add(1, Ordering::Relaxed) % count);
+                turns.chain(0..count).find(|index| usable(*index))
+            }
+            Self::PowerOfTwoChoices => {
+                let first = weights.draw(random, usable)?;
+                let Some(second) = weights.draw_other(first, random, usable) else { return Some(first) };
+                // The draw has accounted for the weights already, so a tie of idle providers goes to the first.
+                let relative = |index| Some(load(index)? as f64 / weights.of(index));
+                // A provider may become unusable between two reads of its load; the other one is then the pick.
+                match (relative(first), relative(second)) {
+                    (Some(one), Some(other)) if other < one => Some(second),
+                    (Some(_), _) => Some(first),
+                    (None, Some(_)) => Some(second),
+                    (None, None) => None,
                 }
-            },
+            }
         }
     }
 }
+
+/// The draws after which the balancer searches the list, because few of its providers are usable.
+const MAX_DRAWS: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -163,22 +194,51 @@ mod tests {
         }
     }
 
+    /// The usable providers share the calls in proportion to their weights, wherever the unusable ones are listed.
     #[test]
-    fn key_moves_only_when_its_provider_leaves() {
-        use std::hash::BuildHasher;
-        let weights = Weights::new(vec![1.0, 1.0, 2.0, 1.0]);
-        let owner = |key: u64, gone: Option<usize>| {
-            let hash = |index| foldhash::quality::FixedState::default().hash_one((key, index));
-            weights.rendezvous(hash, |index| Some(index) != gone).unwrap()
-        };
-        let mut counts = [0_u32; 4];
-        for key in 0..10_000 {
-            let before = owner(key, None);
-            counts[before] += 1;
-            let after = owner(key, Some(1));
-            assert!(after == before || before == 1);
+    fn unusable_providers_leave_shares_even() {
+        for balance in POLICIES {
+            for weights in [vec![1.0; 4], vec![1.0; 9], vec![2.0, 1.0, 1.0, 2.0]] {
+                for gone in 0..weights.len() {
+                    let is_gone = |index| index == gone || index == (gone + 1) % weights.len();
+                    let counts = spread(balance, &weights, |index| (!is_gone(index)).then_some(0));
+                    let weight = |index| match balance {
+                        _ if is_gone(index) => 0.0,
+                        Balance::RoundRobin => 1.0,
+                        _ => weights[index],
+                    };
+                    let total: f64 = (0..weights.len()).map(weight).sum();
+                    for (index, count) in counts.iter().enumerate() {
+                        let fair = 12_000.0 * weight(index) / total;
+                        let off = (*count as f64 - fair).abs();
+                        assert!(off <= fair / 10.0, "{balance:?}, {weights:?} without {gone}: {counts:?}");
+                    }
+                }
+            }
         }
-        assert!(counts[2].abs_diff(4_000) < 400 && counts[0].abs_diff(2_000) < 300, "{counts:?}");
+    }
+
+    #[test]
+    fn zero_weight_neighbor_leaves_shares_even() {
+        for balance in POLICIES {
+            let counts = spread(balance, &[1.0, 0.0, 1.0, 1.0], |_| Some(0));
+            assert_eq!(counts[1], 0, "{balance:?}");
+            assert!([0, 2, 3].iter().all(|index| counts[*index].abs_diff(4_000) < 300), "{balance:?}: {counts:?}");
+        }
+    }
+
+    /// Two choices among loaded providers: both choices are drawn evenly.
+    #[test]
+    fn second_choice_leaves_shares_even() {
+        for gone in 0..4 {
+            let load = |index| (index != gone).then_some(index);
+            let counts = spread(Balance::PowerOfTwoChoices, &[1.0; 4], load);
+            // Of three usable providers, the least loaded one is drawn in two of three pairs, the most loaded one wins
+            // none.
+            let mut counts: Vec<_> = (0..4).filter(|index| *index != gone).map(|index| counts[index]).collect();
+            assert!(counts[0].abs_diff(8_000) < 400 && counts[1].abs_diff(4_000) < 400, "{counts:?}");
+            assert_eq!(counts.pop(), Some(0));
+        }
     }
 
     #[test]

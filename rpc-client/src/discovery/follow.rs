@@ -6,7 +6,7 @@ use rpc_core::{Addresses, Instance, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::{providers::ServiceProviders, snapshot::SnapshotFile, tracker::Tracker};
+use super::{providers::ServiceProviders, snapshot::Snapshot, tracker::Tracker};
 use crate::endpoint::pool::EndpointPool;
 
 /// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
@@ -16,17 +16,18 @@ pub(crate) async fn follow(
     providers: &ServiceProviders,
     mut addresses: Addresses,
     pool: Arc<EndpointPool>,
-    mut snapshot: SnapshotFile,
+    mut snapshot: Snapshot,
 ) {
     let mut tracker = Tracker::new(Arc::clone(&pool), Arc::clone(providers.endpoints()));
     let mut registry_open = true;
     let patience_ends = deadline_after(Instant::now(), pool.config().registry_patience);
     let mut from_disk: Option<Arc<[Instance]>> = None;
+    let mut ejected = 0;
     loop {
         let now = Instant::now();
         let answer = addresses.borrow_and_update().clone();
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
-            from_disk = Some(snapshot.load().await);
+            snapshot.load();
         }
         let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
         let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
@@ -39,19 +40,26 @@ pub(crate) async fn follow(
             contained(|| debug!(service = %providers.service(), providers = count, stale, "provider list changed"));
         }
         providers.wake_calls();
-        if answer.is_some() {
-            store(&tracker, &mut snapshot).await;
+        // No notification reports the end of an ejection, so this task does.
+        let ejections: Vec<_> = providers.list().ejections(now).collect();
+        if ejections.len() < std::mem::replace(&mut ejected, ejections.len()) {
+            pool.subscribers().notify();
         }
-        let patience_ends = (answer.is_none() && from_disk.is_none()).then_some(patience_ends);
+        let ejection_ends = ejections.into_iter().min().map(|remaining| now + remaining);
+        if answer.is_some() {
+            store(&tracker, &mut snapshot);
+        }
+        let patience_ends = (answer.is_none() && now < patience_ends).then_some(patience_ends);
         // No notification reports the end of a cooldown.
         let cooldown_ends = providers.list().cooldown_until();
-        let next = [next, patience_ends, snapshot.due(), cooldown_ends].into_iter().flatten().min();
+        let next = [next, patience_ends, snapshot.due(), cooldown_ends, ejection_ends].into_iter().flatten().min();
         // Cancel-safe: the next iteration reads every state that a dropped branch would have reported.
         tokio::select! {
             biased;
             changed = addresses.changed(), if registry_open => registry_open = changed.is_ok(),
             // A change after the states were read has left its permit here.
             () = providers.endpoints().notified() => {}
+            list = snapshot.finished() => from_disk = list.or(from_disk),
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
     }
@@ -60,11 +68,11 @@ pub(crate) async fn follow(
 /// Stores the providers on disk.
 ///
 /// When an operator has disabled all of them, removes the file: it lists them as enabled.
-async fn store(tracker: &Tracker, snapshot: &mut SnapshotFile) {
+fn store(tracker: &Tracker, snapshot: &mut Snapshot) {
     let instances = tracker.enabled_instances();
     if instances.is_empty() && tracker.has_disabled() {
-        snapshot.remove().await;
+        snapshot.remove();
     } else {
-        snapshot.save(instances).await;
+        snapshot.save(instances);
     }
 }

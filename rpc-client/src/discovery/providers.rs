@@ -1,12 +1,12 @@
 //! [`ServiceProviders`]: the current provider list of one service.
 
 use std::{
-    hash::BuildHasher,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::balance::{Balance, Weights};
+use super::{
+    affinity::AddressHashes,
+    balance::{Balance, Weights},
+};
 use crate::{connection::channel::Channel, endpoint::Endpoint, rng::RngSource};
 
 /// The current provider list of one service.
@@ -49,6 +52,8 @@ pub(crate) struct ProviderList {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// The weights of `endpoints`.
     pub(super) weights: Weights,
+    /// The hashes of the addresses of `endpoints`.
+    pub(super) hashes: AddressHashes,
     /// The providers that an operator has disabled in the registry.
     pub(crate) disabled: Vec<SocketAddr>,
 }
@@ -75,6 +80,8 @@ impl ServiceProviders {
     }
 
     /// Picks a channel that is eligible for calls and passes `filter`.
+    ///
+    /// The provider is an ejected one only if no other can be picked.
     pub(crate) fn pick(
         &self,
         balance: Balance,
@@ -87,18 +94,30 @@ impl ServiceProviders {
         if list.endpoints.len() == 1 {
             return channel(0);
         }
-        let index = match affinity {
-            Some(key) => {
-                let state = foldhash::quality::FixedState::default();
-                let hash = |index: usize| state.hash_one((key, list.endpoints[index].address()));
-                list.weights.rendezvous(hash, |index| channel(index).is_some())?
-            }
-            None => {
-                let load = |index| channel(index).and_then(|channel| channel.load());
-                balance.pick(&list.weights, &self.turn, &mut rng.rng(), load)?
-            }
+        let load = |index: usize| list.endpoints[index].load(&filter);
+        let load_unless_ejected = |index: usize| {
+            let ejected = list.endpoints[index].ejection().is_active();
+            if ejected { None } else { load(index) }
         };
+        let index = self
+            .pick_index(&list, balance, affinity, rng, load_unless_ejected)
+            .or_else(|| self.pick_index(&list, balance, affinity, rng, load))?;
         channel(index)
+    }
+
+    /// Picks one of the providers for which `load` returns a number of calls in flight.
+    fn pick_index(
+        &self,
+        list: &ProviderList,
+        balance: Balance,
+        affinity: Option<u64>,
+        rng: &RngSource,
+        load: impl Fn(usize) -> Option<usize>,
+    ) -> Option<usize> {
+        match affinity {
+            Some(key) => list.weights.rendezvous(|index| list.hashes.score(index, key), |index| load(index).is_some()),
+            None => balance.pick(&list.weights, &self.turn, &mut rng.rng(), load),
+        }
     }
 
     /// Returns a future that resolves when a provider accepts calls.
@@ -156,6 +175,11 @@ impl ServiceProviders {
 }
 
 impl ProviderList {
+    /// Returns the remaining times of the ejections of its endpoints.
+    pub(super) fn ejections(&self, now: Instant) -> impl Iterator<Item = Duration> {
+        self.endpoints.iter().filter_map(move |endpoint| endpoint.ejection().remaining(now))
+    }
+
     /// Returns whether the registry has answered, or the list on disk is in use.
     pub(crate) fn is_known(&self) -> bool {
         self.answered || self.stale

@@ -1,18 +1,24 @@
 //! [`Services`]: the services that a client has called.
 
-use std::{ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    ops::Deref,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use dashmap::{DashMap, Entry};
 use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
-use super::{follow::follow, providers::ServiceProviders, snapshot::SnapshotFile};
+use super::{follow::follow, providers::ServiceProviders, snapshot::Snapshot};
 use crate::endpoint::{lifecycle::Lifecycle, pool::EndpointPool};
 
 /// The services that a client has called, each with the task that keeps its provider list up to date.
 pub(crate) struct Services {
     discovery: Option<Arc<dyn Discovery>>,
     cache_directory: Option<PathBuf>,
+    /// Whether this client has removed the old files of `cache_directory`.
+    cleaned: Arc<AtomicBool>,
     services: DashMap<ServiceId, FollowedService, foldhash::fast::RandomState>,
 }
 
@@ -23,7 +29,9 @@ struct FollowedService {
 
 impl Services {
     pub(crate) fn new(discovery: Option<Arc<dyn Discovery>>, cache_directory: Option<PathBuf>) -> Self {
-        Self { discovery, cache_directory, services: DashMap::default() }
+        // A list that every process can get without a server needs no copy.
+        let cache_directory = cache_directory.filter(|_| discovery.as_ref().is_some_and(|d| d.is_cacheable()));
+        Self { discovery, cache_directory, cleaned: Arc::default(), services: DashMap::default() }
     }
 
     /// Returns the URL of the registry, for messages.
@@ -85,7 +93,8 @@ impl Services {
         let service = providers.service();
         let guard = FollowerGuard { providers: Arc::clone(providers), lifecycle: Arc::clone(pool.lifecycle()) };
         let addresses = discovery.watch(service);
-        let snapshot = SnapshotFile::new(self.cache_directory.as_deref(), discovery.url(), service);
+        let directory = self.cache_directory.as_deref();
+        let snapshot = Snapshot::new(directory, discovery.url(), service, &self.cleaned);
         let pool = Arc::clone(pool);
         let mut follower = JoinSet::new();
         follower.spawn(async move { follow(&guard.providers, addresses, pool, snapshot).await });

@@ -11,7 +11,7 @@ use rpc_core::{Instance, contained, deadline_after};
 use tokio::{sync::Notify, time::Instant};
 use tracing::info;
 
-use super::{balance::Weights, providers::ProviderList};
+use super::{affinity::AddressHashes, balance::Weights, providers::ProviderList};
 use crate::endpoint::{Endpoint, Reconnect, pool::EndpointPool, state::EndpointState};
 
 /// The providers of one service, from one list of the registry to the next.
@@ -150,11 +150,12 @@ impl Tracker {
         let (enabled, disabled): (Vec<_>, Vec<_>) =
             self.providers.values().partition(|provider| provider.instance.is_enabled());
         let disabled = disabled.into_iter().map(|provider| provider.instance.address()).collect();
-        let (endpoints, weights) = enabled
+        let (endpoints, weights): (Vec<Arc<Endpoint>>, Vec<f64>) = enabled
             .into_iter()
             .filter_map(|provider| Some((Arc::clone(provider.listing.endpoint()?), provider.instance.weight())))
             .unzip();
-        ProviderList { answered, stale, endpoints, weights: Weights::new(weights), disabled }
+        let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
+        ProviderList { answered, stale, endpoints, weights: Weights::new(weights), hashes, disabled }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | all endpoints of a client | `pool` |
 //! | one connection of an endpoint | `lane`, its state `connection_state` |
 //! | the state of an endpoint, for programs | `state` |
+//! | ejecting an endpoint whose calls fail | `ejection` |
 //! | connecting and reconnecting | `watchdog`, its delays `backoff`, its rate `connect_budget` |
 //! | connects that fail for lack of local resources | `shortage` |
 //! | the end of the client, and interrupted tasks | `lifecycle` |
@@ -12,6 +13,7 @@
 mod backoff;
 mod connect_budget;
 pub(crate) mod connection_state;
+pub(crate) mod ejection;
 mod lane;
 pub(crate) mod lifecycle;
 pub(crate) mod pool;
@@ -28,7 +30,7 @@ use rpc_core::Instance;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use self::{backoff::Backoff, connection_state::ConnectionState, lane::Lane, state::EndpointState};
+use self::{backoff::Backoff, connection_state::ConnectionState, ejection::Ejection, lane::Lane, state::EndpointState};
 use crate::{
     changes::{ChangeNotifier, Subscribers},
     connection::channel::Channel,
@@ -41,6 +43,7 @@ pub(crate) struct Endpoint {
     /// The name in the provider's certificate, if its instance states one.
     certificate_name: RwLock<Option<Arc<str>>>,
     lanes: Vec<Lane>,
+    ejection: Ejection,
     retired: CancellationToken,
     changes: Arc<ChangeNotifier>,
     reconnect: Reconnect,
@@ -61,6 +64,7 @@ impl Endpoint {
             address,
             certificate_name: RwLock::default(),
             lanes: std::iter::repeat_with(Lane::default).take(lanes).collect(),
+            ejection: Ejection::default(),
             retired: CancellationToken::new(),
             changes: Arc::new(ChangeNotifier::new(subscribers)),
             reconnect,
@@ -104,10 +108,34 @@ impl Endpoint {
         eligible.min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
     }
 
+    /// Returns the number of calls in flight on the channel that [`eligible_channel`](Self::eligible_channel) returns.
+    ///
+    /// Returns `None` if no channel is eligible or `filter` rejects it.
+    pub(crate) fn load(&self, filter: impl FnOnce(&Arc<Channel>) -> bool) -> Option<usize> {
+        if let [only] = &self.lanes[..] {
+            // A pick compares several endpoints, and increments the reference count of the picked one only.
+            return only.state().eligible_channel().filter(|channel| filter(channel))?.load();
+        }
+        self.eligible_channel().filter(filter)?.load()
+    }
+
+    /// Returns the number of calls on the present connections.
+    pub(crate) fn calls(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.state().channel().map_or(0, |channel| channel.started())).sum()
+    }
+
+    pub(crate) fn ejection(&self) -> &Ejection {
+        &self.ejection
+    }
+
     /// Returns the best state of the connections.
     pub(crate) fn state(&self) -> EndpointState {
         let states = self.lanes.iter().map(|lane| EndpointState::from(&**lane.state()));
-        states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired)
+        let best = states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired);
+        match (best, self.ejection.remaining(Instant::now())) {
+            (EndpointState::Ready { in_flight }, Some(remaining)) => EndpointState::Ejected { in_flight, remaining },
+            (best, _) => best,
+        }
     }
 
     /// Returns whether a connection is open, although its peer may be unresponsive or in cooldown.
@@ -162,6 +190,11 @@ impl Endpoint {
         self.changes.notify();
     }
 
+    /// Returns whether a connection has bytes that its driver has not taken, such as those of one-way calls.
+    pub(crate) fn has_output(&self) -> bool {
+        self.any_channel(Channel::has_output)
+    }
+
     /// Aborts the watchdogs and with them the connections.
     pub(crate) fn abort(&self) {
         self.retired.cancel();
@@ -175,6 +208,9 @@ impl Endpoint {
 
     /// Changes the state of a connection.
     pub(crate) fn set_connection(&self, lane: usize, state: ConnectionState) {
+        if matches!(state, ConnectionState::Connected(_)) {
+            self.ejection.end();
+        }
         self.lanes[lane].set(state);
         self.changes.notify();
     }

@@ -3,11 +3,16 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
 use rpc_core::{Code, Error, Instance, transport::Connect};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -215,11 +220,31 @@ impl EndpointPool {
     }
 }
 
+/// Closes the connections. Those with queued one-way calls write them first, within [`FLUSH_TIME`].
 impl Drop for EndpointPool {
     fn drop(&mut self) {
-        self.endpoints.iter().for_each(|pooled| pooled.endpoint.abort());
+        let (writing, idle): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|endpoint| endpoint.has_output());
+        idle.iter().for_each(|endpoint| endpoint.abort());
+        if writing.is_empty() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return writing.iter().for_each(|endpoint| endpoint.abort());
+        };
+        writing.iter().for_each(|endpoint| endpoint.retire());
+        let watchdogs = self.watchdogs.clone();
+        watchdogs.close();
+        // The task owns itself: it ends with the watchdogs, or ends them.
+        runtime.spawn(async move {
+            if timeout(FLUSH_TIME, watchdogs.wait()).await.is_err() {
+                writing.iter().for_each(|endpoint| endpoint.abort());
+            }
+        });
     }
 }
+
+/// The time for which a dropped client writes queued one-way calls.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Handles the end of a watchdog's task, also when its runtime shuts down or the task panics.
 struct WatchdogGuard {

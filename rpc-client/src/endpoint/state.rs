@@ -1,6 +1,6 @@
 //! [`EndpointState`]: the state of an endpoint, for programs.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rpc_core::Error;
 
@@ -16,6 +16,15 @@ pub enum EndpointState {
     Ready {
         /// Calls that wait for an answer of this peer.
         in_flight: usize,
+    },
+    /// Connected, but its calls fail while those of other providers succeed.
+    ///
+    /// The client picks it only when it can pick no other provider.
+    Ejected {
+        /// Calls that wait for an answer of this peer.
+        in_flight: usize,
+        /// The time until the client picks it again.
+        remaining: Duration,
     },
     /// Connected, but not eligible for calls: the peer is unresponsive, in cooldown, or draining.
     Suspended,
@@ -34,7 +43,7 @@ impl EndpointState {
     pub(crate) fn failure(&self) -> Option<&Error> {
         match self {
             Self::Backoff(error) | Self::Evicted(error) => Some(error),
-            Self::Connecting | Self::Ready { .. } | Self::Suspended | Self::Retired => None,
+            Self::Connecting | Self::Ready { .. } | Self::Ejected { .. } | Self::Suspended | Self::Retired => None,
         }
     }
 
@@ -42,11 +51,12 @@ impl EndpointState {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Ready { .. } => 0,
-            Self::Connecting => 1,
-            Self::Suspended => 2,
-            Self::Backoff(_) => 3,
-            Self::Evicted(_) => 4,
-            Self::Retired => 5,
+            Self::Ejected { .. } => 1,
+            Self::Connecting => 2,
+            Self::Suspended => 3,
+            Self::Backoff(_) => 4,
+            Self::Evicted(_) => 5,
+            Self::Retired => 6,
         }
     }
 }
@@ -72,6 +82,9 @@ impl fmt::Display for EndpointState {
         match self {
             Self::Connecting => f.write_str("connecting"),
             Self::Ready { in_flight } => write!(f, "ready, {in_flight} calls in flight"),
+            Self::Ejected { in_flight, remaining } => {
+                write!(f, "ejected for another {remaining:?} because its calls fail, {in_flight} calls in flight")
+            }
             Self::Suspended => f.write_str("connected, suspended (unresponsive, in cooldown, or draining)"),
             Self::Backoff(error) => write!(f, "backing off: {error}"),
             Self::Evicted(error) => write!(f, "evicted after {} failures: {error}", Backoff::MAX_FAILURES),

@@ -1,18 +1,20 @@
 //! [`Call`]: a call of a method, before and after it is sent.
 
 use std::{
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher as _},
-    mem,
+    fmt, mem,
     net::SocketAddr,
     pin::Pin,
     task::{self, Poll, ready},
     time::Duration,
 };
 
+use bytes::BytesMut;
+use serde::Serialize;
+
 use super::baggage;
 use crate::{
-    CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Metadata, Method, Reply, Request,
+    CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Hedging, Metadata, Method, Reply,
+    Request, Status, stable_hash,
 };
 
 /// A call of a method. Its methods set options; its first poll, such as `.await`, sends it.
@@ -110,13 +112,20 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// Routes calls with the same key to the same provider while the set of providers is unchanged.
     ///
     /// When a provider joins or leaves, only its share of the keys moves (rendezvous hashing, Thaler and Ravishankar,
-    /// 1998).
-    pub fn affinity(self, key: impl Hash) -> Self {
-        // Clients in all processes must choose the same provider. `DefaultHasher::new` has fixed keys; its algorithm
-        // may change with the standard library, after which keys move once.
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        self.with_options(|options| options.affinity = Some(hasher.finish()))
+    /// 1998). Clients of all versions and builds agree on the provider of a key: the client hashes the bincode encoding
+    /// of the key with FNV-1a, so `7_u32` and `7_u64` are different keys.
+    ///
+    /// A key that bincode cannot represent fails the call with `InvalidArgument` before it is sent.
+    pub fn affinity(self, key: impl Serialize) -> Self {
+        let mut bytes = BytesMut::new();
+        let encoded = Codec::Bincode.encode(&key, &mut bytes);
+        self.with_options(|options| match encoded {
+            Ok(()) => options.affinity = Some(stable_hash(&bytes)),
+            Err(error) => {
+                let message = format!("the affinity key does not encode: {error}");
+                options.invalid.get_or_insert(Status::new(Code::InvalidArgument, message));
+            }
+        })
     }
 
     /// Sets whether the call waits for an available provider if there is none.
@@ -124,6 +133,19 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// With `true`, the call waits until its deadline. With `false`, it fails at once.
     pub fn wait_for_ready(self, wait: bool) -> Self {
         self.with_options(|options| options.wait_for_ready = Some(wait))
+    }
+
+    /// Sets whether the client hedges the call: sends it to another provider too while the first may still answer.
+    ///
+    /// With `true`, the second attempt starts after a third of the time that the call has left. [`Hedging`] describes
+    /// the methods to which this applies.
+    pub fn hedge(self, hedge: bool) -> Self {
+        self.with_options(|options| options.hedging = Some(if hedge { Hedging::Third } else { Hedging::Never }))
+    }
+
+    /// Sets the time after which the client hedges the call, as [`hedge`](Self::hedge) describes.
+    pub fn hedge_after(self, delay: Duration) -> Self {
+        self.with_options(|options| options.hedging = Some(Hedging::After(delay)))
     }
 
     /// Calls the provider at `address` instead of one from the registry.

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::baggage;
 use crate::{
-    Codec, Compression, Context, Encode, Error, Explain, Metadata, MethodInfo, Reply, ServiceId, Status, deadline_after,
+    Codec, Compression, Context, Encode, Error, Explain, Hedging, Metadata, MethodInfo, Reply, ServiceId, Status,
+    deadline_after,
 };
 
 /// Sends calls: a client, or a service in this process.
@@ -72,6 +73,8 @@ pub struct CallOptions {
     ///
     /// Defaults to the client's setting.
     pub wait_for_ready: Option<bool>,
+    /// When the client hedges the call. Defaults to the client's setting.
+    pub hedging: Option<Hedging>,
     /// Whether the client records an [`Explanation`](crate::Explanation) of the call.
     pub explain: bool,
     /// The error of an invalid option, with which the call fails before it is sent.

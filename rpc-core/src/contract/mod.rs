@@ -4,7 +4,7 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | a call, its options and its cancellation | `call`, `caller` |
+//! | a call, its options and its cancellation | `call`, `caller`, `hedging` |
 //! | a caller of any type | `dyn_caller` |
 //! | the methods of a contract | `method` |
 //! | services and their answers | `service`, `responder`, `answer_sink` |
@@ -30,6 +30,7 @@ mod dyn_caller;
 mod encoding;
 mod error;
 mod explain;
+mod hedging;
 mod identity;
 pub mod layer;
 mod local;
@@ -54,6 +55,7 @@ pub use dyn_caller::{DynArguments, DynCall, DynCaller};
 pub use encoding::{Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, WriteBuffer, uncopied};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
+pub use hedging::Hedging;
 pub use identity::Identity;
 pub use local::{Local, LocalCall};
 pub use metadata::Metadata;

@@ -122,6 +122,7 @@ impl Page<'_, '_> {
         let not_connected = sum(|counts| counts.connect_failures);
         self.counter("msnb_client_not_connected", "Failed connection attempts", not_connected)?;
         self.counter("msnb_client_evicted", "Evicted endpoints", sum(|counts| counts.evictions))?;
+        self.counter("msnb_client_ejected", "Ejected providers", sum(|counts| counts.ejections))?;
         self.counter("msnb_client_strays", "Frames for unknown calls", sum(|counts| counts.strays))?;
         self.counter("msnb_client_bytes_read", "Bytes read", sum(|counts| counts.bytes_read))?;
         self.counter("msnb_client_bytes_written", "Bytes written", sum(|counts| counts.bytes_written))
@@ -165,6 +166,7 @@ fn state_name(state: &EndpointState) -> &'static str {
     match state {
         EndpointState::Connecting => "connecting",
         EndpointState::Ready { .. } => "ready",
+        EndpointState::Ejected { .. } => "ejected",
         EndpointState::Suspended => "passed",
         EndpointState::Backoff(_) => "backoff",
         EndpointState::Evicted(_) => "evicted",
@@ -173,4 +175,4 @@ fn state_name(state: &EndpointState) -> &'static str {
     }
 }
 
-const STATES: [&str; 7] = ["connecting", "ready", "passed", "backoff", "evicted", "retired", "other"];
+const STATES: [&str; 8] = ["connecting", "ready", "ejected", "passed", "backoff", "evicted", "retired", "other"];

@@ -123,6 +123,10 @@ impl Discovery for Local {
     fn url(&self) -> &str {
         &self.url
     }
+
+    fn is_cacheable(&self) -> bool {
+        false
+    }
 }
 
 impl Drop for Local {

@@ -21,6 +21,8 @@ pub(crate) struct InFlightTable {
     free: Vec<u32>,
     /// The number of slots whose caller has not taken the outcome yet.
     callers: usize,
+    /// The number of calls that were ever inserted.
+    started: u64,
     limit: usize,
     first_generation: u32,
     /// No deadline and no hedge time is earlier than this.
@@ -96,6 +98,7 @@ impl InFlightTable {
             slots: Vec::new(),
             free: Vec::new(),
             callers: 0,
+            started: 0,
             limit,
             first_generation,
             next_due: None,
@@ -126,6 +129,7 @@ impl InFlightTable {
         slot.peer = true;
         slot.receiver.set_waker(call.waker);
         self.callers += 1;
+        self.started += 1;
         let id = CallId::new(index, slot.generation);
         let due = slot.due();
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
@@ -255,6 +259,11 @@ impl InFlightTable {
     /// Returns the number of callers that have not taken their outcome yet.
     pub(crate) fn callers(&self) -> usize {
         self.callers
+    }
+
+    /// Returns the number of calls that were ever inserted.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
     }
 
     /// Returns the number of free slots.

@@ -79,4 +79,12 @@ pub trait Discovery: Send + Sync + 'static {
 
     /// Returns the registry's address for messages, without secrets, such as `nacos://127.0.0.1:8848`.
     fn url(&self) -> &str;
+
+    /// Returns whether clients keep the lists of this registry on disk, for a start while it is unreachable.
+    ///
+    /// The default implementation returns `true`. A registry without a server, which every process can read by itself,
+    /// returns `false`.
+    fn is_cacheable(&self) -> bool {
+        true
+    }
 }

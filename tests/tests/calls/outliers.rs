@@ -1,0 +1,170 @@
+//! Outlier ejection: a provider whose calls fail while those of others succeed receives no calls for a while.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rpc_client::{Client, ClientConfig, EndpointState};
+use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Responder, Service, ServiceId, Status};
+use rpc_registry::Memory;
+use rpc_server::Server;
+use tests::{
+    in_time,
+    load::until_ready,
+    probe::{Probe, ProbingClient},
+    serving::Serving,
+};
+use tokio::task::JoinSet;
+
+/// A service whose calls all end in the same way.
+#[derive(Clone)]
+struct Faulty {
+    probe: Arc<dyn Service>,
+    fault: Fault,
+    calls: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The handler answers with this code at once.
+    Answers(Code),
+    /// The handler never ends, while the server answers pings.
+    Hangs,
+}
+
+impl Service for Faulty {
+    fn id(&self) -> &ServiceId {
+        self.probe.id()
+    }
+
+    fn methods(&self) -> &[MethodInfo] {
+        self.probe.methods()
+    }
+
+    fn call(&self, _: usize, _: Payload, responder: Responder) -> BoxFuture<'static, ()> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Fault::Answers(code) => responder.status(Status::new(code, "this provider is faulty")),
+            Fault::Hangs => {
+                return Box::pin(async {
+                    let _responder = responder;
+                    std::future::pending().await
+                });
+            }
+        }
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Providers of which the first `faulty` ones are faulty, and a client with a connection to each.
+struct Scene {
+    faulty: Faulty,
+    serving: Vec<Serving>,
+    client: Client,
+    probing: ProbingClient<Client>,
+}
+
+impl Scene {
+    async fn new(name: &str, fault: Fault, faulty: usize, healthy: usize) -> Self {
+        let registry = Arc::new(Memory::named(name));
+        let service = Faulty { probe: Arc::new(Probe::default().server()), fault, calls: Arc::default() };
+        let mut serving = Vec::new();
+        for number in 0..faulty + healthy {
+            let builder = match number < faulty {
+                true => Server::builder().service(service.clone()),
+                false => Server::builder().service(Probe::default().server()),
+            };
+            serving.push(Serving::start(builder.registry(Arc::clone(&registry) as _)).await);
+        }
+        let config = ClientConfig::default().with_cache_directory(None);
+        let client = Client::builder().registry(registry).config(config).build().unwrap();
+        let probing = ProbingClient::new(client.clone());
+        drop(probing.echo("resolve".to_owned()).timeout(std::time::Duration::from_millis(1)).await);
+        until_ready(&client, &serving.iter().map(Serving::address).collect::<Vec<_>>()).await;
+        Self { faulty: service, serving, client, probing }
+    }
+
+    fn state(&self, index: usize) -> EndpointState {
+        let endpoints = self.client.endpoints();
+        endpoints.into_iter().find(|(address, _)| *address == self.serving[index].address()).unwrap().1
+    }
+}
+
+/// Without ejection, the fast failures attract most of the calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_failing_provider_is_ejected() {
+    let scene = Scene::new("fails fast", Fault::Answers(Code::Internal), 1, 2).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..4 {
+        let probing = scene.probing.clone();
+        callers.spawn(async move {
+            let mut failures = 0;
+            for _ in 0..250 {
+                failures += usize::from(probing.echo("x".to_owned()).await.is_err());
+            }
+            failures
+        });
+    }
+    let failures: usize = in_time(callers.join_all()).await.into_iter().sum();
+    assert!(failures <= 50, "{failures} of 1000 calls failed");
+    assert!(scene.client.counts().ejections > 0);
+}
+
+#[tokio::test]
+async fn hanging_provider_is_ejected_after_overtaken_attempts() {
+    let scene = Scene::new("hangs", Fault::Hangs, 1, 1).await;
+    for _ in 0..60 {
+        let call = scene.probing.again("x".to_owned()).hedge_after(std::time::Duration::from_millis(5));
+        assert_eq!(in_time(call).await.unwrap(), "x");
+    }
+    assert!(scene.client.counts().ejections > 0);
+    let explanation = scene.client.explain(&tests::serving::PROBE).to_string();
+    assert!(explanation.contains("ejected for another"), "{explanation}");
+    assert!(matches!(scene.state(0), EndpointState::Ejected { .. }));
+    let calls = scene.faulty.calls.load(Ordering::SeqCst);
+    assert!(calls <= 20, "{calls} of 60 calls reached the hanging provider");
+}
+
+#[tokio::test]
+async fn subscriber_learns_of_the_end_of_an_ejection() {
+    let scene = Scene::new("returns", Fault::Answers(Code::Internal), 1, 1).await;
+    while scene.client.counts().ejections == 0 {
+        drop(scene.probing.echo("x".to_owned()).await);
+    }
+    let addresses: Vec<_> = scene.serving.iter().map(Serving::address).collect();
+    // Waits for changes, of which no call causes one.
+    in_time(until_ready(&scene.client, &addresses)).await;
+    assert!(matches!(scene.state(0), EndpointState::Ready { .. }));
+}
+
+/// The client calls ejected providers rather than none, and never ejects more than half.
+#[tokio::test]
+async fn common_fault_ejects_at_most_half() {
+    let scene = Scene::new("common fault", Fault::Answers(Code::Unavailable), 4, 0).await;
+    for _ in 0..200 {
+        let error = scene.probing.echo("x".to_owned()).await.unwrap_err();
+        assert_eq!((error.code(), error.message()), (Code::Unavailable, "this provider is faulty"));
+        let ejected = (0..4).filter(|index| matches!(scene.state(*index), EndpointState::Ejected { .. })).count();
+        assert!(ejected <= 2, "{ejected} of 4");
+    }
+}
+
+#[tokio::test]
+async fn errors_of_the_service_eject_no_provider() {
+    let scene = Scene::new("own errors", Fault::Answers(Code::NotFound), 2, 2).await;
+    for _ in 0..200 {
+        drop(scene.probing.echo("x".to_owned()).await);
+    }
+    assert_eq!(scene.client.counts().ejections, 0);
+    assert!(scene.faulty.calls.load(Ordering::SeqCst) > 50);
+}
+
+#[tokio::test]
+async fn only_provider_is_never_ejected() {
+    let scene = Scene::new("alone", Fault::Answers(Code::Internal), 1, 0).await;
+    for _ in 0..20 {
+        assert_eq!(scene.probing.echo("x".to_owned()).await.unwrap_err().code(), Code::Internal);
+    }
+    assert_eq!(scene.client.counts().ejections, 0);
+}
