@@ -17,7 +17,7 @@ pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
 
 /// Returns the outcome of a method that returns `T`.
 pub fn plain<T: DeserializeOwned>(reply: Result<Reply, Error>, method: &MethodInfo) -> Result<T, Error> {
-    reply?.result().map_err(|error| error.of_method(method))
+    reply?.result().map_err(|error| error.of_route(method.route()))
 }
 
 /// Returns the outcome of a method that returns `Result<T, E>`.
@@ -29,7 +29,7 @@ pub fn fallible<T: DeserializeOwned, E: MethodError>(
     if reply.is_application_error {
         return Err(E::decode(reply));
     }
-    Ok(reply.result().map_err(|error| error.of_method(method))?)
+    Ok(reply.result().map_err(|error| error.of_route(method.route()))?)
 }
 
 /// Returns the status of a call of `method` whose arguments do not decode.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
-use crate::{Code, Metadata, MethodInfo, Status, StatusAnswer};
+use crate::{Code, Metadata, Status, StatusAnswer};
 
 /// The failure of a call or of another operation.
 ///
@@ -92,9 +92,9 @@ impl Error {
         Self(Box::new(Inner { code, message, phase, delivery, peer, retry_after, metadata, source }))
     }
 
-    /// Adds the route of `method` to the message.
-    pub(crate) fn of_method(mut self, method: &MethodInfo) -> Self {
-        self.0.message = format!("{}: {}", method.route(), self.0.message).into();
+    /// Adds the route of the method to the message.
+    pub(crate) fn of_route(mut self, route: &str) -> Self {
+        self.0.message = format!("{route}: {}", self.0.message).into();
         self
     }
 
