@@ -165,8 +165,9 @@ async fn client_sends_call_at_most_three_times() {
         let server = Server::builder().service(Probe::default().server()).layer(rejecting.clone());
         serving.push(Serving::start(server.registry(Arc::clone(&registry) as _)).await);
     }
-    let client = Client::builder().registry(registry).config(ClientConfig::default().with_cache_directory(None));
-    let client = client.build().expect("the config is valid");
+    // An ejected provider is not ready.
+    let config = ClientConfig::default().with_cache_directory(None).with_outlier_ejection(false);
+    let client = Client::builder().registry(registry).config(config).build().expect("the config is valid");
     let probing = ProbingClient::new(client.clone());
     let is_ready = |(_, state): &(SocketAddr, EndpointState)| matches!(state, EndpointState::Ready { .. });
     until_ok(async || match client.endpoints().iter().filter(|endpoint| is_ready(endpoint)).count() {
