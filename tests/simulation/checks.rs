@@ -90,7 +90,7 @@ fn explains(call: &CallRecord, code: Code, state: &FinalState) -> bool {
         // The server that may have executed an earlier attempt has restarted, and has lost its answer.
         Code::Aborted => call.kind == Kind::Once,
         // No other server answers.
-        Code::Unimplemented => is_outdated && matches!(call.kind, Kind::Plain | Kind::OneWay),
+        Code::Unimplemented => is_outdated && matches!(call.kind, Kind::Plain | Kind::OneWay | Kind::Once),
         _ => false,
     }
 }
@@ -134,7 +134,12 @@ fn endpoint_differences(events: &Events, state: &FinalState) -> Vec<String> {
         if addresses != listed {
             violations.push(format!("client {client} has {addresses:?} {states:?}, listed are {listed:?}"));
         }
-        if states.iter().any(|state| *state != "ready, 0 calls in flight") {
+        // An ejection may outlast the repair.
+        let is_idle = |state: &&str| {
+            *state == "ready, 0 calls in flight"
+                || state.starts_with("ejected ") && state.ends_with(", 0 calls in flight")
+        };
+        if !states.iter().all(|state| is_idle(&state.as_str())) {
             violations.push(format!("client {client} is not ready and idle: {addresses:?} {states:?}"));
         }
     }
