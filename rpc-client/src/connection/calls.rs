@@ -11,7 +11,7 @@ use rpc_core::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::in_flight::{CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome};
+use super::in_flight::{CallCounts, CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome};
 use crate::cache_padded::CachePadded;
 
 /// The in-flight table of a channel behind a lock, with its load and the queue for a free slot.
@@ -61,9 +61,9 @@ impl Calls {
         self.lock().len()
     }
 
-    /// Returns the number of calls that were ever inserted.
-    pub(super) fn started(&self) -> u64 {
-        self.lock().started()
+    /// Returns the numbers of calls since the connection was made.
+    pub(super) fn counts(&self) -> CallCounts {
+        self.lock().counts()
     }
 
     /// Inserts a call.

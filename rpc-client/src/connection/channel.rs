@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{
     calls::{Calls, Expiry},
     health::Health,
-    in_flight::{CallId, CallStatus, NewCall, Outcome},
+    in_flight::{CallCounts, CallId, CallStatus, NewCall, Outcome},
     state::{ChannelState, StateCell},
 };
 use crate::counters::Counters;
@@ -276,9 +276,9 @@ impl Channel {
         self.calls.len()
     }
 
-    /// Returns the number of calls since the connection was made.
-    pub(crate) fn started(&self) -> u64 {
-        self.calls.started()
+    /// Returns the numbers of calls since the connection was made.
+    pub(crate) fn counts(&self) -> CallCounts {
+        self.calls.counts()
     }
 
     /// Returns whether the outbox has bytes that the driver has not taken.

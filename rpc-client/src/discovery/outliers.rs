@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::providers::{ProviderList, ServiceProviders};
-use crate::{
-    connection::channel::Channel,
-    endpoint::{Endpoint, ejection::FailureShare},
+use super::{
+    comparison::{Comparison, FailureShare},
+    providers::{ProviderList, ServiceProviders},
 };
+use crate::{connection::channel::Channel, endpoint::Endpoint};
 
 impl ServiceProviders {
     /// Handles a failed call on `channel`, and ejects its provider if that is an outlier.
@@ -28,44 +28,61 @@ impl ServiceProviders {
         let Some(endpoint) = list.endpoints.iter().find(|endpoint| endpoint.address() == channel.address()) else {
             return false;
         };
-        let window = endpoint.ejection().count_failure(now, || endpoint.calls());
-        let cause = if failures_in_a_row >= FAILURES_IN_A_ROW {
+        let mut comparison = self.comparison();
+        comparison.update(&list.endpoints, now);
+        endpoint.ejection().count_failure();
+        let share = comparison.share(endpoint);
+        let cause = if failures_in_a_row.is_multiple_of(FAILURES_IN_A_ROW) {
             "failures in a row"
-        } else if window.is_some_and(|share| list.is_far_above_others(endpoint, share)) {
+        } else if share.failures.is_multiple_of(MIN_FAILURES)
+            && share.calls >= MIN_CALLS
+            && share.ratio() >= MIN_FAILURE_SHARE
+        {
             "failure rate"
         } else {
             return false;
         };
-        if endpoint.ejection().is_active() || !list.permits_ejection(endpoint) {
+        if endpoint.ejection().is_active()
+            || !list.permits_ejection(endpoint)
+            || !list.is_outlier(endpoint, share, &comparison)
+        {
             return false;
         }
         let (service, address, duration) = (self.service(), endpoint.address(), endpoint.ejection().begin(now));
+        comparison.forget(endpoint);
+        drop(comparison);
         warn!(%service, %address, ?duration, failures_in_a_row, cause, "provider ejected: its calls fail");
         true
     }
 }
 
 impl ProviderList {
-    /// Returns whether an endpoint's failures exceed those of the other endpoints by far.
-    fn is_far_above_others(&self, endpoint: &Arc<Endpoint>, share: FailureShare) -> bool {
-        if share.calls < MIN_CALLS || share.ratio() < MIN_FAILURE_SHARE {
-            return false;
+    /// Returns whether the other providers show that a fault is this one's.
+    ///
+    /// Only a provider that has answered calls in the window shows anything. The failure share of this one must exceed
+    /// the mean of theirs by far, and the last calls of most of them must have succeeded. The second condition tells a
+    /// fault of all providers from a fault of this one before their shares do.
+    fn is_outlier(&self, endpoint: &Arc<Endpoint>, share: FailureShare, comparison: &Comparison) -> bool {
+        let (mut count, mut failing, mut answered, mut sum) = (0_u32, 0, 0, 0.0);
+        for other in self.others(endpoint).filter(|other| !other.ejection().is_active()) {
+            let theirs = comparison.share(other);
+            let Some(channel) = other.eligible_channel().filter(|_| theirs.answered > 0) else { continue };
+            count += 1;
+            failing += u32::from(channel.failures() > 0);
+            answered += theirs.answered;
+            sum += theirs.ratio();
         }
-        let others = self.others(endpoint).map(|other| other.ejection().share(other.calls()).ratio());
-        let (count, sum) = others.fold((0, 0.0), |(count, sum), ratio| (count + 1, sum + ratio));
-        share.ratio() * f64::from(count) >= MIN_RATIO_TO_OTHERS * sum
+        answered >= MIN_ANSWERS_OF_OTHERS
+            && failing * 2 < count
+            && share.ratio() * f64::from(count) >= MIN_RATIO_TO_OTHERS * sum
     }
 
-    /// Returns whether the list has enough other providers to do without this one.
+    /// Returns whether at most half of the providers are ejected together with this one.
     ///
-    /// At most half of the providers are ejected, so that a fault which all of them share does not overload the last
-    /// ones. The last call of another provider must have succeeded, because otherwise the fault is not the provider's.
+    /// Otherwise the last ones would be overloaded.
     fn permits_ejection(&self, endpoint: &Arc<Endpoint>) -> bool {
         let ejected = self.others(endpoint).filter(|other| other.ejection().is_active()).count();
-        let answers = |other: &Arc<Endpoint>| {
-            !other.ejection().is_active() && other.eligible_channel().is_some_and(|channel| channel.failures() == 0)
-        };
-        (ejected + 1) * MIN_PROVIDERS_PER_EJECTION <= self.endpoints.len() && self.others(endpoint).any(answers)
+        (ejected + 1) * MIN_PROVIDERS_PER_EJECTION <= self.endpoints.len()
     }
 
     fn others<'a>(&'a self, endpoint: &'a Arc<Endpoint>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
@@ -73,13 +90,17 @@ impl ProviderList {
     }
 }
 
-/// The failures in a row after which a provider is ejected.
+/// The failures in a row after which a provider is compared with the others, and after as many more again.
 const FAILURES_IN_A_ROW: usize = 5;
 /// The number of providers for each ejected one.
 const MIN_PROVIDERS_PER_EJECTION: usize = 2;
-/// The calls in a window without which its failures mean nothing.
+/// The calls in a window without which its failure rate means nothing.
 const MIN_CALLS: u64 = 100;
+/// The failures in a window after which its failure rate is compared, and after as many more again.
+const MIN_FAILURES: u64 = 30;
+/// The answers of the other providers in a window without which they show nothing.
+const MIN_ANSWERS_OF_OTHERS: u64 = 20;
 /// The failed part of a provider's calls below which it is not ejected for its failure rate.
 const MIN_FAILURE_SHARE: f64 = 0.3;
-/// How many times the mean failure rate of the other providers its rate must be.
+/// How many times the mean failed part of the other providers' calls its failed part must be.
 const MIN_RATIO_TO_OTHERS: f64 = 3.0;

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     affinity::AddressHashes,
     balance::{Balance, Weights},
+    comparison::Comparison,
 };
 use crate::{connection::channel::Channel, endpoint::Endpoint, rng::RngSource};
 
@@ -39,6 +40,8 @@ pub(crate) struct ServiceProviders {
     interrupted: AtomicBool,
     /// The position of round robin.
     turn: AtomicUsize,
+    /// The calls of the providers before the present window.
+    comparison: Mutex<Comparison>,
 }
 
 /// The providers of one service at one moment.
@@ -68,6 +71,7 @@ impl ServiceProviders {
             endpoints: Arc::default(),
             interrupted: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
+            comparison: Mutex::default(),
         }
     }
 
@@ -154,6 +158,11 @@ impl ServiceProviders {
     /// Returns the notification of changes of the listed endpoints, for the follower.
     pub(super) fn endpoints(&self) -> &Arc<Notify> {
         &self.endpoints
+    }
+
+    /// Locks the comparison of failures, which no successful call does.
+    pub(super) fn comparison(&self) -> MutexGuard<'_, Comparison> {
+        self.comparison.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn publish(&self, list: ProviderList) {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,12 +12,13 @@ use tokio::time::Instant;
 
 /// The ejection of an endpoint, and the failures that lead to it.
 ///
-/// A caller that picks a provider reads one flag. It takes the lock only while the endpoint is ejected, and after a
-/// failed call.
+/// A caller that picks a provider reads one flag. It takes the lock only while the endpoint is ejected.
 #[derive(Debug, Default)]
 pub(crate) struct Ejection {
     /// Whether `Record::until` is set; stored under the lock.
     active: AtomicBool,
+    /// The number of calls that ever failed.
+    failures: AtomicU64,
     record: Mutex<Record>,
 }
 
@@ -29,23 +30,6 @@ struct Record {
     last_end: Option<Instant>,
     /// The number of ejections without a long time of use in between.
     times: u32,
-    window: Option<Window>,
-}
-
-/// The calls of an endpoint since a failure.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    began: Instant,
-    /// The number of calls that the endpoint had received by then.
-    calls: u64,
-    failures: u64,
-}
-
-/// The failed part of the calls in a window.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct FailureShare {
-    pub(crate) calls: u64,
-    pub(crate) failures: u64,
 }
 
 impl Ejection {
@@ -77,7 +61,7 @@ impl Ejection {
         }
         record.times = record.times.saturating_add(1);
         let duration = FIRST.saturating_mul(record.times).min(LONGEST);
-        (record.until, record.last_end, record.window) = (Some(now + duration), Some(now + duration), None);
+        (record.until, record.last_end) = (Some(now + duration), Some(now + duration));
         self.active.store(true, Ordering::Release);
         duration
     }
@@ -85,31 +69,18 @@ impl Ejection {
     /// Ends the ejection: a new connection may reach a restarted provider.
     pub(crate) fn end(&self) {
         let mut record = self.lock();
-        (record.until, record.window) = (None, None);
+        record.until = None;
         self.active.store(false, Ordering::Release);
     }
 
-    /// Counts a failed call. `calls` returns the number of calls that the endpoint has received.
-    ///
-    /// Returns the failures of the window that ended with this call, if one did.
-    pub(crate) fn count_failure(&self, now: Instant, calls: impl Fn() -> u64) -> Option<FailureShare> {
-        let mut record = self.lock();
-        // This call is one of the counted ones.
-        let window =
-            record.window.get_or_insert_with(|| Window { began: now, calls: calls().saturating_sub(1), failures: 0 });
-        window.failures += 1;
-        if now.saturating_duration_since(window.began) < WINDOW {
-            return None;
-        }
-        let share = window.share(calls());
-        record.window = None;
-        Some(share)
+    /// Counts a failed call.
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the failures of the present window, in which the endpoint may have received no failed call.
-    pub(crate) fn share(&self, calls: u64) -> FailureShare {
-        let window = self.lock().window;
-        window.map_or(FailureShare { calls: 0, failures: 0 }, |window| window.share(calls))
+    /// Returns the number of calls that ever failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
@@ -117,26 +88,10 @@ impl Ejection {
     }
 }
 
-impl Window {
-    fn share(&self, calls: u64) -> FailureShare {
-        // A new connection counts its calls from 0, so the window may have more failures than calls.
-        FailureShare { calls: calls.saturating_sub(self.calls), failures: self.failures }
-    }
-}
-
-impl FailureShare {
-    /// Returns the failed part, from 0 to 1.
-    pub(crate) fn ratio(&self) -> f64 {
-        if self.failures == 0 { 0.0 } else { (self.failures as f64 / self.calls.max(1) as f64).min(1.0) }
-    }
-}
-
 /// The duration of the first ejection; the second one in a row takes twice as long, and so on.
 const FIRST: Duration = Duration::from_secs(2);
 /// The longest ejection, and the time of use after which an endpoint's ejections are forgotten.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The time over which failures are compared with those of other endpoints.
-const WINDOW: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -160,15 +115,5 @@ mod tests {
         assert!(!ejection.is_active(), "a new connection ends the ejection");
         tokio::time::advance(2 * LONGEST).await;
         assert_eq!(ejection.begin(Instant::now()), FIRST);
-    }
-
-    #[test]
-    fn window_ends_with_a_failure_after_ten_seconds() {
-        let (ejection, start) = (Ejection::default(), Instant::now());
-        assert_eq!(ejection.count_failure(start, || 1001), None);
-        assert_eq!(ejection.share(1200), FailureShare { calls: 200, failures: 1 });
-        let share = ejection.count_failure(start + WINDOW, || 1400).unwrap();
-        assert_eq!((share, share.ratio()), (FailureShare { calls: 400, failures: 2 }, 0.005));
-        assert_eq!(ejection.share(2000).ratio(), 0.0);
     }
 }

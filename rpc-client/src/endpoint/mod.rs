@@ -23,6 +23,7 @@ mod watchdog;
 
 use std::{
     net::SocketAddr,
+    ops::Add,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -33,7 +34,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use self::{backoff::Backoff, connection_state::ConnectionState, ejection::Ejection, lane::Lane, state::EndpointState};
 use crate::{
     changes::{ChangeNotifier, Subscribers},
-    connection::channel::Channel,
+    connection::{channel::Channel, in_flight::CallCounts},
 };
 
 /// One socket address with its connections: `ClientConfig::lanes`, usually one.
@@ -119,9 +120,10 @@ impl Endpoint {
         self.eligible_channel().filter(filter)?.load()
     }
 
-    /// Returns the number of calls on the present connections.
-    pub(crate) fn calls(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.state().channel().map_or(0, |channel| channel.started())).sum()
+    /// Returns the numbers of calls on the present connections.
+    pub(crate) fn call_counts(&self) -> CallCounts {
+        let counts = self.lanes.iter().filter_map(|lane| lane.state().channel().map(|channel| channel.counts()));
+        counts.fold(CallCounts::default(), Add::add)
     }
 
     pub(crate) fn ejection(&self) -> &Ejection {

@@ -13,5 +13,5 @@ mod table;
 pub(crate) use self::{
     call_id::CallId,
     receiver::Outcome,
-    table::{CallStatus, Delivered, InFlightTable, NewCall},
+    table::{CallCounts, CallStatus, Delivered, InFlightTable, NewCall},
 };

@@ -1,6 +1,6 @@
 //! [`InFlightTable`]: the calls of one connection that await their answers.
 
-use std::{sync::Arc, task::Waker};
+use std::{ops::Add, sync::Arc, task::Waker};
 
 use rpc_core::transport::CloseReason;
 use tokio::time::Instant;
@@ -21,8 +21,7 @@ pub(crate) struct InFlightTable {
     free: Vec<u32>,
     /// The number of slots whose caller has not taken the outcome yet.
     callers: usize,
-    /// The number of calls that were ever inserted.
-    started: u64,
+    counts: CallCounts,
     limit: usize,
     first_generation: u32,
     /// No deadline and no hedge time is earlier than this.
@@ -47,6 +46,15 @@ struct Slot {
     /// Whether the peer may still answer.
     peer: bool,
     receiver: Receiver,
+}
+
+/// The numbers of calls over a time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallCounts {
+    /// The calls that were inserted.
+    pub(crate) started: u64,
+    /// The calls that the peer answered, also after their callers had gone.
+    pub(crate) answered: u64,
 }
 
 /// A call to insert into the table.
@@ -98,7 +106,7 @@ impl InFlightTable {
             slots: Vec::new(),
             free: Vec::new(),
             callers: 0,
-            started: 0,
+            counts: CallCounts::default(),
             limit,
             first_generation,
             next_due: None,
@@ -129,7 +137,7 @@ impl InFlightTable {
         slot.peer = true;
         slot.receiver.set_waker(call.waker);
         self.callers += 1;
-        self.started += 1;
+        self.counts.started += 1;
         let id = CallId::new(index, slot.generation);
         let due = slot.due();
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
@@ -199,6 +207,7 @@ impl InFlightTable {
         let slot = self.slots.get_mut(id.index()).filter(|slot| slot.peer && matches(slot));
         let Some(slot) = slot else { return Delivered::Stray };
         slot.peer = false;
+        self.counts.answered += 1;
         if !slot.caller {
             self.free_if_done(id);
             return Delivered::Abandoned;
@@ -261,9 +270,9 @@ impl InFlightTable {
         self.callers
     }
 
-    /// Returns the number of calls that were ever inserted.
-    pub(crate) fn started(&self) -> u64 {
-        self.started
+    /// Returns the numbers of calls since the table was created.
+    pub(crate) fn counts(&self) -> CallCounts {
+        self.counts
     }
 
     /// Returns the number of free slots.
@@ -303,6 +312,14 @@ impl InFlightTable {
             self.free.push(id.index() as u32);
             self.freed += 1;
         }
+    }
+}
+
+impl Add for CallCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { started: self.started + other.started, answered: self.answered + other.answered }
     }
 }
 
