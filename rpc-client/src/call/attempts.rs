@@ -1,8 +1,8 @@
 //! [`Attempts`]: the attempts of one call that are in flight.
 
-use std::{sync::Arc, task};
+use std::{sync::Arc, task, time::Duration};
 
-use rpc_core::{Attempt, Error};
+use rpc_core::{Attempt, Error, Hedging};
 use tokio::time::Instant;
 
 use crate::connection::{
@@ -28,6 +28,8 @@ pub(super) struct LiveAttempt {
     pub(super) channel: Arc<Channel>,
     pub(super) sent: SentCall,
     pub(super) sent_at: Instant,
+    /// The default hedge time. An attempt that is overtaken before it says nothing about its provider.
+    late_at: Instant,
     /// The index in the log, if there is a log.
     log_index: usize,
 }
@@ -62,22 +64,36 @@ impl Attempts {
         !self.earlier.is_empty()
     }
 
-    /// Returns the channels whose attempts exceeded their hedge time before `sent_at`, when the answered attempt was sent.
+    /// Returns the channels whose attempts were sent before `sent_at`, when the answered attempt was sent, and are late.
+    ///
+    /// An attempt is late after the default hedge time, whatever the call's own hedge time is: with a short one, a
+    /// faster provider overtakes healthy ones.
     pub(super) fn overtaken(&self, sent_at: Instant) -> impl Iterator<Item = &Channel> {
-        self.earlier.iter().filter(move |attempt| attempt.sent_at < sent_at).map(|attempt| &*attempt.channel)
+        let now = self.has_earlier().then(Instant::now);
+        let is_overtaken =
+            move |attempt: &&LiveAttempt| attempt.sent_at < sent_at && now.is_some_and(|now| attempt.late_at <= now);
+        self.earlier.iter().filter(is_overtaken).map(|attempt| &*attempt.channel)
     }
 
     /// Adds an attempt that was just sent.
     ///
-    /// `started_at` is the start of the call if the attempt is to be logged.
-    pub(super) fn add(&mut self, channel: Arc<Channel>, sent: SentCall, sent_at: Instant, started_at: Option<Instant>) {
+    /// `left` is the time that its call had left. `started_at` is the start of the call if the attempt is to be logged.
+    pub(super) fn add(
+        &mut self,
+        channel: Arc<Channel>,
+        sent: SentCall,
+        sent_at: Instant,
+        left: Duration,
+        started_at: Option<Instant>,
+    ) {
         debug_assert!(self.newest.is_none(), "a hedge is sent only after its predecessor became an earlier attempt");
         if let Some(started_at) = started_at {
             let after = sent_at.saturating_duration_since(started_at);
             self.log.push(Attempt::new(channel.address(), after));
         }
         let log_index = self.log.len().saturating_sub(1);
-        self.newest = Some(LiveAttempt { channel, sent, sent_at, log_index });
+        self.newest =
+            Some(LiveAttempt { channel, sent, sent_at, late_at: sent_at + Hedging::Third.delay(left), log_index });
         self.sent += 1;
     }
 

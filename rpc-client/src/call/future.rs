@@ -260,7 +260,7 @@ impl<A: Encode> ClientCall<A> {
                 if self.attempts.sent() > 0 {
                     Counters::count(&self.core.counters().retries);
                 }
-                self.attempts.add(channel, sent, now, self.request.options.explain.then_some(at));
+                self.attempts.add(channel, sent, now, timeout, self.request.options.explain.then_some(at));
                 self.stage = Stage::Waiting;
                 None
             }

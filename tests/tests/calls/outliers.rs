@@ -1,8 +1,11 @@
 //! Outlier ejection: a provider whose calls fail while those of others succeed receives no calls for a while.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use rpc_client::{Client, ClientConfig, EndpointState};
@@ -31,6 +34,8 @@ enum Fault {
     Answers(Code),
     /// The handler of this method answers `Internal` at once; the others work.
     Fails(&'static str),
+    /// The handler takes this long.
+    Takes(Duration),
     /// The handler never ends, while the server answers pings.
     Hangs,
 }
@@ -52,6 +57,13 @@ impl Service for Faulty {
                 responder.status(Status::new(Code::Internal, "this method is faulty"));
             }
             Fault::Fails(_) => return self.probe.call(method, payload, responder),
+            Fault::Takes(time) => {
+                let probe = Arc::clone(&self.probe);
+                return Box::pin(async move {
+                    tokio::time::sleep(time).await;
+                    probe.call(method, payload, responder).await;
+                });
+            }
             Fault::Hangs => {
                 return Box::pin(async {
                     let _responder = responder;
@@ -86,7 +98,7 @@ impl Scene {
         let config = ClientConfig::default().with_cache_directory(None);
         let client = Client::builder().registry(registry).config(config).build().unwrap();
         let probing = ProbingClient::new(client.clone());
-        drop(probing.echo("resolve".to_owned()).timeout(std::time::Duration::from_millis(1)).await);
+        drop(probing.echo("resolve".to_owned()).timeout(Duration::from_millis(1)).await);
         until_ready(&client, &serving.iter().map(Serving::address).collect::<Vec<_>>()).await;
         Self { faulty: service, serving, client, probing }
     }
@@ -121,7 +133,7 @@ async fn fast_failing_provider_is_ejected() {
 async fn hanging_provider_is_ejected_after_overtaken_attempts() {
     let scene = Scene::new("hangs", Fault::Hangs, 1, 1).await;
     for _ in 0..60 {
-        let call = scene.probing.again("x".to_owned()).hedge_after(std::time::Duration::from_millis(5));
+        let call = scene.probing.again("x".to_owned()).timeout(Duration::from_millis(300));
         assert_eq!(in_time(call).await.unwrap(), "x");
     }
     assert!(scene.client.counts().ejections > 0);
@@ -171,6 +183,18 @@ async fn faulty_key_ejects_no_provider() {
     for _ in 0..100 {
         drop(scene.probing.echo("x".to_owned()).affinity(7).await);
     }
+    assert_eq!(scene.client.counts().ejections, 0);
+}
+
+/// A hedge time below the latency of a healthy provider is a valid setting.
+#[tokio::test]
+async fn overtaken_healthy_provider_is_not_ejected() {
+    let scene = Scene::new("slower", Fault::Takes(Duration::from_millis(10)), 1, 1).await;
+    for _ in 0..100 {
+        let call = scene.probing.again("x".to_owned()).hedge_after(Duration::from_millis(1));
+        assert_eq!(in_time(call).await.unwrap(), "x");
+    }
+    assert!(scene.faulty.calls.load(Ordering::SeqCst) > 10);
     assert_eq!(scene.client.counts().ejections, 0);
 }
 
