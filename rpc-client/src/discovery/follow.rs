@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Addresses, Instance, contained, deadline_after};
+use rpc_core::{Instance, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::{providers::ServiceProviders, snapshot::Snapshot, tracker::Tracker};
+use super::{providers::ServiceProviders, snapshot::Snapshot, tracker::Tracker, watch::Watch};
 use crate::endpoint::pool::EndpointPool;
 
 /// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
@@ -14,18 +14,17 @@ use crate::endpoint::pool::EndpointPool;
 /// Runs until it is dropped.
 pub(crate) async fn follow(
     providers: &ServiceProviders,
-    mut addresses: Addresses,
+    mut watch: Watch,
     pool: Arc<EndpointPool>,
     mut snapshot: Snapshot,
 ) {
     let mut tracker = Tracker::new(Arc::clone(&pool), Arc::clone(providers.endpoints()));
-    let mut registry_open = true;
     let patience_ends = deadline_after(Instant::now(), pool.config().registry_patience);
     let mut from_disk: Option<Arc<[Instance]>> = None;
     let mut ejected = 0;
     loop {
         let now = Instant::now();
-        let answer = addresses.borrow_and_update().clone();
+        let answer = watch.list(now);
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
             snapshot.load();
         }
@@ -52,11 +51,12 @@ pub(crate) async fn follow(
         let patience_ends = (answer.is_none() && now < patience_ends).then_some(patience_ends);
         // No notification reports the end of a cooldown.
         let cooldown_ends = providers.list().cooldown_until();
-        let next = [next, patience_ends, snapshot.due(), cooldown_ends, ejection_ends].into_iter().flatten().min();
+        let times = [next, patience_ends, snapshot.due(), cooldown_ends, ejection_ends, watch.again_at()];
+        let next = times.into_iter().flatten().min();
         // Cancel-safe: the next iteration reads every state that a dropped branch would have reported.
         tokio::select! {
             biased;
-            changed = addresses.changed(), if registry_open => registry_open = changed.is_ok(),
+            () = watch.changed() => {}
             // A change after the states were read has left its permit here.
             () = providers.endpoints().notified() => {}
             list = snapshot.finished() => from_disk = list.or(from_disk),

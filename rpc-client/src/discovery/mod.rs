@@ -5,7 +5,7 @@
 //! | the called services, each with a follower task | `services` |
 //! | the provider list of one service, and the pick of a provider | `providers`, by policy `balance` or key `affinity` |
 //! | the ejection of providers whose calls fail | `outliers`, by `comparison` |
-//! | the follower, which merges the registry's list with the endpoints' states | `follow`, over `tracker` |
+//! | the follower, which merges the registry's list with the endpoints' states | `follow`, over `watch` and `tracker` |
 //! | the provider list on disk | `snapshot` |
 
 pub(crate) mod affinity;
@@ -17,3 +17,4 @@ pub(crate) mod providers;
 pub(crate) mod services;
 mod snapshot;
 mod tracker;
+mod watch;

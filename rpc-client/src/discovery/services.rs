@@ -10,7 +10,7 @@ use dashmap::{DashMap, Entry};
 use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
-use super::{follow::follow, providers::ServiceProviders, snapshot::Snapshot};
+use super::{follow::follow, providers::ServiceProviders, snapshot::Snapshot, watch::Watch};
 use crate::endpoint::{lifecycle::Lifecycle, pool::EndpointPool};
 
 /// The services that a client has called, each with the task that keeps its provider list up to date.
@@ -92,12 +92,12 @@ impl Services {
     ) {
         let service = providers.service();
         let guard = FollowerGuard { providers: Arc::clone(providers), lifecycle: Arc::clone(pool.lifecycle()) };
-        let addresses = discovery.watch(service);
+        let watch = Watch::new(Arc::clone(discovery), service.clone());
         let directory = self.cache_directory.as_deref();
         let snapshot = Snapshot::new(directory, discovery.url(), service, &self.cleaned);
         let pool = Arc::clone(pool);
         let mut follower = JoinSet::new();
-        follower.spawn(async move { follow(&guard.providers, addresses, pool, snapshot).await });
+        follower.spawn(async move { follow(&guard.providers, watch, pool, snapshot).await });
         // `clear` may have removed the service; the follower then ends here.
         if let Some(mut known) = self.services.get_mut(service) {
             known.follower = follower;

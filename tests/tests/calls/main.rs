@@ -10,6 +10,7 @@ mod connections;
 mod deadlines;
 mod drain;
 mod encoding;
+mod ended_watches;
 mod eviction;
 mod failing_log;
 mod fair_share;

@@ -13,7 +13,8 @@ use crate::{BoxFuture, Error, Instance, ServiceId};
 
 /// The instances of a service: `None` until the registry has answered, then its latest complete list.
 ///
-/// The sender exists while the backend watches. A receiver whose sender was dropped keeps the last list.
+/// The sender exists while the backend watches. When it is dropped, such as at the end of the backend's runtime, a client
+/// keeps the last list and watches again: after 1 s, and after pauses that double up to 30 s.
 pub type Addresses = watch::Receiver<Option<Arc<[Instance]>>>;
 
 /// The state of a registration when [`Registry::register`] returns.
