@@ -160,6 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let wake_at = [
             release_at,
             turn.wake_at,
+            self.outbox.pass_unused_turn(now),
             self.frame_deadline(),
             self.stalled.as_ref().map(|stall| deadline_after(stall.since, self.config.write_stall)),
         ];

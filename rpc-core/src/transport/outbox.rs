@@ -3,9 +3,11 @@
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::wait_line::{Ticket, WaitLine};
 use crate::{
@@ -24,8 +26,11 @@ pub struct Outbox {
     limit: usize,
     /// Stored outside the lock so that reading it is cheap.
     closed: AtomicBool,
-    /// The number of waiting bytes. Updated under the lock, stored outside it for the same reason.
+    /// The number of waiting bytes, or at least `limit` while tasks wait for capacity: their frames belong to the
+    /// output too. Updated under the lock, stored outside it for the same reason.
     waiting: AtomicUsize,
+    /// Whether tasks wait behind one that has not used its turn. Updated and stored like `waiting`.
+    held_up: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +40,10 @@ struct State {
     writing: usize,
     /// The number of bytes written since the connection was opened.
     written: u64,
-    /// The tasks that wait for capacity, and the task whose [`OutboxTurn`] it is.
+    /// The tasks that wait for capacity, and those whose turn it is.
     line: WaitLine,
+    /// When the last turn was given.
+    turn_given: Option<Instant>,
     /// The waker of the driver while it sleeps.
     driver: Option<Waker>,
     /// Whether the driver was woken while it was awake, so that it must not sleep.
@@ -48,9 +55,24 @@ impl State {
         self.pending.len() + self.writing
     }
 
-    /// Takes the waker of the task whose turn it is, if there is capacity for it.
+    /// Gives the turn to the next task if there is capacity and no other task has it. Returns its waker.
     fn next_turn(&mut self, limit: usize) -> Option<Waker> {
-        if self.waiting() < limit { self.line.take_first() } else { None }
+        if self.waiting() >= limit || self.line.has_offered() || !self.line.has_waiting() {
+            return None;
+        }
+        self.turn_given = Some(Instant::now());
+        self.line.offer_first()
+    }
+
+    /// Takes the waker of the driver, or records that it must not sleep.
+    fn wake_driver(&mut self) -> Option<Waker> {
+        let driver = self.driver.take();
+        self.woken |= driver.is_none();
+        driver
+    }
+
+    fn is_held_up(&self, limit: usize) -> bool {
+        self.line.has_offered() && self.line.has_waiting() && self.waiting() < limit
     }
 }
 
@@ -72,7 +94,8 @@ impl Outbox {
     ///
     /// At most `limit` bytes plus one frame plus control frames wait at a time.
     pub fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), limit, closed: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
+        let (closed, held_up) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { state: Mutex::default(), limit, closed, waiting: AtomicUsize::new(0), held_up }
     }
 
     /// Calls `write` to append a frame, and passes it the frame's [`Position`].
@@ -139,7 +162,7 @@ impl Outbox {
         }
         let result = write(&mut state.pending);
         let driver = if state.pending.is_empty() { None } else { state.driver.take() };
-        self.waiting.store(state.waiting(), Ordering::Relaxed);
+        self.publish(&state);
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -150,7 +173,8 @@ impl Outbox {
     /// Waits until the outbox has capacity or is closed.
     ///
     /// Tasks have their turns in the order in which they started to wait, and no other task appends a frame before them.
-    /// Until a [`OutboxTurn`] is dropped, the others wait.
+    /// Until an [`OutboxTurn`] is dropped, the others wait; but a task that is not polled holds up the others for
+    /// [`TURN_TIME`] only.
     ///
     /// # Cancel safety
     ///
@@ -162,11 +186,30 @@ impl Outbox {
         turn
     }
 
-    /// Returns the number of waiting bytes without locking.
+    /// Returns the number of waiting bytes without locking, or at least the limit while tasks wait for capacity.
     ///
     /// The driver's own writes are always included; concurrent appends of other tasks may be missing.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Gives the turn to all waiting tasks if one that has it did not use it within [`TURN_TIME`].
+    ///
+    /// Returns when the driver must call this again.
+    pub(super) fn pass_unused_turn(&self, now: Instant) -> Option<Instant> {
+        if !self.held_up.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.lock();
+        let until = state.turn_given.filter(|_| state.is_held_up(self.limit))? + TURN_TIME;
+        if now < until {
+            return Some(until);
+        }
+        let waiters = state.line.offer_all();
+        self.publish(&state);
+        drop(state);
+        waiters.into_iter().for_each(Waker::wake);
+        None
     }
 
     /// Returns whether all appended bytes were written.
@@ -193,7 +236,8 @@ impl Outbox {
     pub fn close(&self) {
         let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
-        let waiters = state.line.take_all();
+        let waiters = state.line.offer_all();
+        self.publish(&state);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
         self.wake();
@@ -202,8 +246,7 @@ impl Outbox {
     /// Wakes the driver, so that its role performs a turn.
     pub fn wake(&self) {
         let mut state = self.lock();
-        let driver = state.driver.take();
-        state.woken |= driver.is_none();
+        let driver = state.wake_driver();
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -234,8 +277,8 @@ impl Outbox {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
-        self.waiting.store(state.waiting(), Ordering::Relaxed);
         let next = state.next_turn(self.limit);
+        self.publish(&state);
         drop(state);
         next.into_iter().for_each(Waker::wake);
     }
@@ -261,6 +304,13 @@ impl Outbox {
             none => *none = Some(driver.clone()),
         }
         true
+    }
+
+    /// Stores what others read without the lock.
+    fn publish(&self, state: &State) {
+        let waiting = if state.line.has_waiting() { state.waiting().max(self.limit) } else { state.waiting() };
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.held_up.store(state.is_held_up(self.limit), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -294,11 +344,21 @@ impl OutboxTurn {
     /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
     fn poll_ready(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.outbox.lock();
-        let is_ready = state.line.is_first(self.ticket) && state.waiting() < self.outbox.limit;
+        let is_ready = state.line.may_proceed(self.ticket) && state.waiting() < self.outbox.limit;
         if is_ready || self.outbox.is_closed() {
+            state.line.offer(self.ticket);
+            state.turn_given = Some(Instant::now());
+            self.outbox.publish(&state);
             return Poll::Ready(());
         }
-        state.line.register(self.ticket, waker);
+        state.line.wait(self.ticket, waker);
+        self.outbox.publish(&state);
+        // The driver limits the time of the task whose turn it is.
+        let driver = if state.is_held_up(self.outbox.limit) { state.wake_driver() } else { None };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
         Poll::Pending
     }
 }
@@ -308,10 +368,17 @@ impl Drop for OutboxTurn {
         let mut state = self.outbox.lock();
         state.line.leave(self.ticket);
         let next = state.next_turn(self.outbox.limit);
+        self.outbox.publish(&state);
+        // The driver limits the time of the next task, and may have paused reading until no task waits.
+        let is_relevant = next.is_some() || state.line.is_empty();
+        let driver = if is_relevant { state.wake_driver() } else { None };
         drop(state);
-        next.into_iter().for_each(Waker::wake);
+        next.into_iter().chain(driver).for_each(Waker::wake);
     }
 }
+
+/// The time after which a task that has not used its turn no longer holds up the others: it is not polled.
+const TURN_TIME: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -396,6 +463,25 @@ mod tests {
         tokio::join!(capacity(), async { outbox.written(2) });
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
         tokio::join!(capacity(), async { outbox.close() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unpolled_task_holds_up_others_for_a_short_time() {
+        let outbox = Arc::new(Outbox::new(1));
+        let cx = &mut task::Context::from_waker(Waker::noop());
+        outbox.push(|out| out.copied().put_u8(0)).unwrap();
+        let [mut unpolled, mut other] = [(); 2].map(|()| Box::pin(Arc::clone(&outbox).capacity()));
+        assert!(unpolled.as_mut().poll(cx).is_pending() && other.as_mut().poll(cx).is_pending());
+        assert_eq!(outbox.waiting(), 1);
+        outbox.take(WriteBuffer::new());
+        outbox.written(1);
+        assert_eq!(outbox.waiting(), 1, "the frame of a waiting task counts");
+        let now = Instant::now();
+        assert_eq!(outbox.pass_unused_turn(now), Some(now + TURN_TIME));
+        assert!(other.as_mut().poll(cx).is_pending());
+        assert_eq!(outbox.pass_unused_turn(now + TURN_TIME), None);
+        assert!(other.as_mut().poll(cx).is_ready() && outbox.waiting() == 0);
+        assert!(unpolled.as_mut().poll(cx).is_ready());
     }
 
     #[test]
