@@ -85,8 +85,11 @@ impl Compression {
         }
         match self.compress(plain) {
             Ok(packed) if packed.len() < plain.len() => {
-                out.truncate(start);
-                out.put_slice(&packed);
+                // A buffer of the exact size: otherwise waiting bytes would hold the memory of the plain ones.
+                let mut exact = BytesMut::with_capacity(start + packed.len());
+                exact.put_slice(&out[..start]);
+                exact.put_slice(&packed);
+                *out = exact;
                 self
             }
             // Compressing into memory does not fail. If a library fails nevertheless, the plain payload is valid.
