@@ -10,7 +10,7 @@ use bytes::BufMut;
 use shuttle::{check_random, future::block_on, rand::Rng, thread};
 
 use crate::{
-    Code, Context, Metadata, Responder, Status, WriteBuffer,
+    Code, Context, Metadata, Responder, Status, StatusAnswer, WriteBuffer,
     frame::{FrameType, Header},
     transport::{FrameReader, Inbound, Outbox, WireSink},
 };
