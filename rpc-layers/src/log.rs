@@ -1,13 +1,13 @@
 //! [`Log`]: logs each call.
 
 use rpc_core::{
-    Context, Error, MethodInfo, Reply,
+    Context, Error, MethodInfo, Reply, contained,
     layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
 use tokio::time::Instant;
 use tracing::{field::display, info};
 
-use crate::{outcome, sink::contained};
+use crate::outcome;
 
 /// Logs each call at level info when it ends.
 ///

@@ -1,20 +1,9 @@
-//! [`contained`] and [`in_span`]: a log sink that fails does not fail a call.
+//! [`in_span`]: a log sink that fails does not fail a call.
 
-use std::{
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-};
+use std::{future::poll_fn, pin::pin};
 
+use rpc_core::contained;
 use tracing::Span;
-
-/// Executes `log`, which calls the program's subscriber. Returns `None` if the subscriber panics.
-///
-/// A subscriber of tracing-subscriber panics, for instance, if neither its output nor stderr can be written.
-pub(crate) fn contained<T>(log: impl FnOnce() -> T) -> Option<T> {
-    // A subscriber may be inconsistent after a panic, as after a panic in any other part of the program.
-    catch_unwind(AssertUnwindSafe(log)).ok()
-}
 
 /// Polls and drops `future` in `span`, as `tracing::Instrument` does.
 pub(crate) async fn in_span<F: Future>(span: &Span, future: F) -> F::Output {

@@ -85,10 +85,13 @@ pub(crate) async fn watch(endpoint: &Endpoint, index: usize, context: &WatchdogC
         }
         match cause {
             Cause::Shortage => context.shortages.report(address, &error),
-            _ if failures_before == 0 => contained(|| info!(%address, %error, "connection lost, will reconnect")),
-            _ => contained(|| {
-                debug!(%address, %error, failures = backoff.failures(), ?delay, "connect failed, will retry");
-            }),
+            _ if failures_before == 0 => {
+                contained(|| info!(%address, %error, "connection lost, will reconnect"));
+            }
+            _ => {
+                let failures = backoff.failures();
+                contained(|| debug!(%address, %error, failures, ?delay, "connect failed, will retry"));
+            }
         }
         // Cancel-safe: both branches only wait.
         tokio::select! {

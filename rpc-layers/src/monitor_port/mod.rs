@@ -15,7 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rpc_core::{Peer, TokenBucket};
+use rpc_core::{Peer, TokenBucket, contained};
 use rpc_server::ServerState;
 use tokio::{
     net::{TcpListener, TcpStream, ToSocketAddrs},
@@ -28,7 +28,7 @@ use self::{
     connections::{Connections, Head},
     health::Checks,
 };
-use crate::{Metrics, sink::contained};
+use crate::Metrics;
 
 /// An HTTP port that answers `GET /metrics` and `GET /health`.
 ///

@@ -5,17 +5,14 @@ mod context;
 mod export;
 
 use rpc_core::{
-    Code, Context, Error, MethodInfo, Reply,
+    Code, Context, Error, MethodInfo, Reply, contained,
     layer::{ClientLayer, ClientNext, IncomingCall, OutgoingCall, Served, ServerLayer, ServerNext},
 };
 use tracing::{Span, field::Empty, info_span};
 
 pub use context::TraceContext;
 
-use crate::{
-    outcome,
-    sink::{contained, in_span},
-};
+use crate::{outcome, sink::in_span};
 
 /// Opens a span for each call at the client and at the server.
 ///
