@@ -12,6 +12,7 @@
 //! | the trace of a call: candidates and attempts | [`Explanation`] |
 //! | serialization and compression | [`Codec`], [`Compression`] |
 //! | zero-copy transfer of long `Bytes` | [`uncopied`] |
+//! | optional fields that may be `null` | [`nullable`] |
 //! | registration and discovery | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
 //! | sending and serving calls | [`Caller`], [`Service`] |
 //! | a caller of any type, for programs that are not generic | [`DynCaller`] |
@@ -135,7 +136,7 @@ pub use contract::{
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
     Explanation, HandlerError, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError,
     MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service,
-    ServiceClient, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, testing, uncopied,
+    ServiceClient, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[doc(hidden)]

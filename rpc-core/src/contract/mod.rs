@@ -52,7 +52,9 @@ pub use caller::{CallOptions, Caller, Request, ServiceClient};
 pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
 pub use dyn_caller::{DynArguments, DynCall, DynCaller};
-pub use encoding::{Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, WriteBuffer, uncopied};
+pub use encoding::{
+    Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, WriteBuffer, nullable, uncopied,
+};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
 pub use hedging::Hedging;

@@ -290,8 +290,8 @@ macro_rules! fields {
 
 fields! { SerializeStruct SerializeStructVariant }
 
-const NESTED_OPTION: &str = "`Some` of a value without content would arrive as `None`; use codec bincode, or an enum \
-                             instead of the option";
+const NESTED_OPTION: &str = "`Some` of a value without content would arrive as `None`; use codec bincode, an enum \
+                             instead of the option, or, for a field, `rpc_core::nullable`";
 const NOT_FINITE: &str = "NaN and infinity have no form in JSON; use codec bincode or messagepack, or an `Option`";
 const SKIPPED: &str = "the receiver cannot recognize a field that `skip_serializing_if` left out; remove the \
                        attribute, or use codec json or messagepack";

@@ -80,6 +80,8 @@ impl Codec {
     /// | [`Bincode`](Self::Bincode) | structs from which `skip_serializing_if` left out a field |
     /// | [`Json`](Self::Json) | NaN and infinity; `Some` of `None`, of `()` and of a unit struct |
     /// | [`MessagePack`](Self::MessagePack) | `Some` of `None`, of `()` and of a unit struct |
+    ///
+    /// A field with [`nullable`](crate::nullable) may be `Some(None)` in each of them.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut BytesMut) -> Result<(), CodecError> {
         let mut buffer = WriteBuffer::copying(std::mem::take(out));
         let encoded = self.encode_into(value, &mut buffer);

@@ -5,6 +5,7 @@
 //! | serialization formats | `codec`, of which `raw` is one |
 //! | limits for decoding | `budget` |
 //! | values that a format would change | `checked` |
+//! | optional fields that may be `null` | `nullable` |
 //! | the field that does not encode or decode, and the cause | `trail`, `causes` |
 //! | long work outside of the tasks of the runtime | `offload` |
 //! | compression formats | `compression`, `algorithms` |
@@ -20,6 +21,7 @@ mod codec;
 mod compression;
 mod encode;
 mod encoded_payload;
+pub mod nullable;
 mod offload;
 mod output;
 mod payload;
