@@ -59,6 +59,11 @@ impl Attempts {
         self.newest.is_some() || self.has_earlier()
     }
 
+    /// Returns whether the attempt that was sent last is in flight.
+    pub(super) fn newest_live(&self) -> bool {
+        self.newest.is_some()
+    }
+
     /// Returns whether an attempt is in flight that exceeded its hedge time.
     pub(super) fn has_earlier(&self) -> bool {
         !self.earlier.is_empty()

@@ -117,8 +117,13 @@ impl<A> ClientCall<A> {
     }
 
     fn facts(&self) -> CallFacts {
-        let pinned = self.request.options.address.is_some();
-        CallFacts::new(self.request.method, self.attempts.sent(), pinned, self.attempts.any_live())
+        CallFacts {
+            sent: self.attempts.sent(),
+            pinned: self.request.options.address.is_some(),
+            others_live: self.attempts.any_live(),
+            newest_live: self.attempts.newest_live(),
+            ..CallFacts::new(self.request.method)
+        }
     }
 }
 
@@ -358,10 +363,8 @@ impl<A: Encode> ClientCall<A> {
         }
         let facts = self.facts();
         let verdict = retry::decide(&error, &facts);
-        match verdict {
-            Verdict::Fail => return Some(Err(error)),
-            Verdict::Retry { budgeted: true } if !self.core.take_retry() => return Some(Err(error)),
-            Verdict::Retry { .. } | Verdict::RetryElsewhere | Verdict::AwaitOthers => {}
+        if verdict == Verdict::Fail {
+            return Some(Err(error));
         }
         if retry::pins_address(&error, &facts) {
             self.pin(&attempt.channel);
@@ -370,15 +373,21 @@ impl<A: Encode> ClientCall<A> {
             let reason = error.to_string().into();
             self.excluded.push(ExcludedChannel { channel: attempt.channel, reason });
         }
-        match verdict {
-            Verdict::RetryElsewhere => {
-                if !matches!(self.pick(), Ok(Some(_))) {
-                    return Some(Err(error));
-                }
+        let retries = match verdict {
+            // The call is about to send an attempt already, a hedge.
+            Verdict::Retry { .. } if !matches!(self.stage, Stage::Waiting) => true,
+            Verdict::Retry { budgeted } if !budgeted || self.core.take_retry() => {
                 self.stage = Stage::Picking;
+                true
             }
-            Verdict::Retry { .. } if matches!(self.stage, Stage::Waiting) => self.stage = Stage::Picking,
-            Verdict::Retry { .. } | Verdict::AwaitOthers | Verdict::Fail => {}
+            Verdict::RetryElsewhere if matches!(self.pick(), Ok(Some(_))) => {
+                self.stage = Stage::Picking;
+                true
+            }
+            _ => false,
+        };
+        if !(retries || facts.others_live) {
+            return Some(Err(error));
         }
         self.last_error = Some(error);
         None

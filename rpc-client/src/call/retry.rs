@@ -13,6 +13,8 @@ pub(super) struct CallFacts {
     pub(super) pinned: bool,
     /// Whether other attempts of the call are in flight.
     pub(super) others_live: bool,
+    /// Whether the newest attempt is one of them. Its hedge time leads to the next attempt.
+    pub(super) newest_live: bool,
 }
 
 /// The consequence of a failed attempt.
@@ -29,8 +31,16 @@ pub(super) enum Verdict {
 }
 
 impl CallFacts {
-    pub(super) fn new(method: &MethodInfo, sent: usize, pinned: bool, others_live: bool) -> Self {
-        Self { idempotent: method.is_idempotent(), once: method.once_scope(), sent, pinned, others_live }
+    /// Returns the facts of a call of `method` of which no attempt was sent.
+    pub(super) fn new(method: &MethodInfo) -> Self {
+        Self {
+            idempotent: method.is_idempotent(),
+            once: method.once_scope(),
+            sent: 0,
+            pinned: false,
+            others_live: false,
+            newest_live: false,
+        }
     }
 
     /// Returns whether the limits permit another attempt.
@@ -48,21 +58,24 @@ impl CallFacts {
 ///
 /// - A method that the peer does not implement did not execute: another program took the port of a provider, or the
 ///   provider has another version. The retry adds no load, so it is not budgeted.
-/// - While other attempts are in flight, only an answer of the handler and the call's own deadline end the call.
+/// - While other attempts are in flight, only an answer of the handler and the call's own deadline end the call. If they
+///   have exceeded their hedge times, the call makes another attempt where it would without them.
 /// - An answer of the handler and a passed deadline are final.
 /// - A handler that did not execute is retried if the error is retryable. An attempt that never reached a server is not
 ///   budgeted.
 /// - A handler that may have executed is retried only after a lost connection, and only if the method is idempotent or
 ///   executes once.
 pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
-    if call.others_live && !ends_others(error, call) {
-        return Verdict::AwaitOthers;
+    let awaits_others = call.others_live && !ends_others(error, call);
+    let without_retry = if awaits_others { Verdict::AwaitOthers } else { Verdict::Fail };
+    if awaits_others && call.newest_live {
+        return without_retry;
     }
     if is_unimplemented(error) {
-        return if call.permits_attempt() { Verdict::RetryElsewhere } else { Verdict::Fail };
+        return if call.permits_attempt() { Verdict::RetryElsewhere } else { without_retry };
     }
     if error.delivery() == Delivery::Answered || error.is_timeout() {
-        return Verdict::Fail;
+        return without_retry;
     }
     let safe = match error.delivery() {
         Delivery::NotExecuted => error.is_retryable(),
@@ -73,7 +86,7 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
     // The limit of one attempt at a named address does not count an attempt that sent nothing.
     let permitted = call.permits_attempt() || unsent && call.sent <= MAX_RETRIES;
     if !(safe && permitted) {
-        return Verdict::Fail;
+        return without_retry;
     }
     Verdict::Retry { budgeted: !unsent }
 }
@@ -125,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    const FACTS: CallFacts = CallFacts { idempotent: false, once: None, sent: 1, pinned: false, others_live: false };
+    const FACTS: CallFacts =
+        CallFacts { idempotent: false, once: None, sent: 1, pinned: false, others_live: false, newest_live: false };
 
     fn not_executed(code: Code) -> Error {
         Error::not_executed(code, "")
@@ -163,8 +177,8 @@ mod tests {
             for once in [None, Some(Once::Server), Some(Once::Cluster)] {
                 for sent in 1..=4 {
                     for pinned in [false, true] {
-                        for others_live in [false, true] {
-                            calls.push(CallFacts { idempotent, once, sent, pinned, others_live });
+                        for (others_live, newest_live) in [(false, false), (true, false), (true, true)] {
+                            calls.push(CallFacts { idempotent, once, sent, pinned, others_live, newest_live });
                         }
                     }
                 }
@@ -190,8 +204,24 @@ mod tests {
             let answered = error.delivery() == Delivery::Answered && !error.is_timeout();
             let answer = answered && error.phase() != Some(Phase::Decode);
             let unknown_key = error.code() == Code::Aborted && call.once.is_some();
-            let awaits = decide(error, call) == Verdict::AwaitOthers;
-            assert_eq!(awaits, call.others_live && !(own_deadline || answer && !unknown_key), "{error:?} {call:?}");
+            let fails = decide(error, call) == Verdict::Fail;
+            if call.others_live {
+                assert_eq!(fails, own_deadline || answer && !unknown_key, "{error:?} {call:?}");
+            }
+        });
+    }
+
+    /// An attempt that has exceeded its hedge time delays no retry, and one that has not leads to the next attempt.
+    #[test]
+    fn late_attempts_delay_no_retry() {
+        for_all(|error, call| {
+            let alone = CallFacts { others_live: false, newest_live: false, ..*call };
+            let expected = match decide(error, &alone) {
+                Verdict::Fail if call.others_live && !ends_others(error, call) => Verdict::AwaitOthers,
+                Verdict::Retry { .. } | Verdict::RetryElsewhere if call.newest_live => Verdict::AwaitOthers,
+                verdict => verdict,
+            };
+            assert_eq!(decide(error, call), expected, "{error:?} {call:?}");
         });
     }
 
@@ -199,7 +229,7 @@ mod tests {
     fn rejection_never_ends_a_live_attempt() {
         for_all(|error, call| {
             if call.others_live && error.delivery() == Delivery::NotExecuted {
-                assert_eq!(decide(error, call), Verdict::AwaitOthers, "{error:?} {call:?}");
+                assert_ne!(decide(error, call), Verdict::Fail, "{error:?} {call:?}");
             }
         });
     }

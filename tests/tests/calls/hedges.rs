@@ -127,6 +127,38 @@ async fn rejected_hedge_leaves_the_running_attempt() {
     }
 }
 
+/// The first provider does not answer, and the second one rejects the hedge.
+#[tokio::test]
+async fn rejected_hedge_is_followed_by_a_third_attempt() {
+    for code in [Code::Unavailable, Code::Unimplemented] {
+        let registry = Arc::new(Memory::named(&format!("third attempt {code}")));
+        let (held, answering) = (Probe::default(), Probe::default());
+        answering.release_all();
+        let server = |probe: &Probe| Server::builder().service(probe.server()).registry(Arc::clone(&registry) as _);
+        let serving = [
+            Serving::start(server(&held)).await,
+            Serving::start(server(&answering).layer(Rejecting(code, Arc::default()))).await,
+            Serving::start(server(&answering)).await,
+        ];
+        let client = client_of(Arc::clone(&registry), &serving, ClientConfig::default()).await;
+        let [first, second, third] = serving.each_ref().map(Serving::address);
+        // The key determines the order of the providers.
+        for key in 0_u32.. {
+            if client.explained_peer(key).await != Some(first) {
+                continue;
+            }
+            let call = client.hold_again(1).affinity(key).timeout(LONG).hedge_after(Duration::from_millis(10));
+            let (outcome, explanation) = in_time(call.explain()).await;
+            assert_eq!(outcome.unwrap(), 1, "{code}");
+            let attempts: Vec<_> = explanation.attempts.iter().map(|attempt| attempt.address).collect();
+            if attempts == [first, second, third] {
+                break;
+            }
+            assert_eq!(attempts, [first, third], "{code}");
+        }
+    }
+}
+
 /// The provider that a client picks first for a key.
 trait FirstPeer {
     async fn explained_peer(&self, key: u32) -> Option<std::net::SocketAddr>;
