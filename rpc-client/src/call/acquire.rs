@@ -32,9 +32,8 @@ pub(super) async fn acquire(
 ) -> Result<Acquired, Error> {
     let wait_for_ready = options.wait_for_ready.unwrap_or(core.config().wait_for_ready);
     loop {
-        core.resume();
         let named;
-        // Created before the states are read, so that a change after the read is not missed.
+        // Created before the states are read and interrupted tasks are restarted, so that no later change is missed.
         let changed = match &target {
             Target::Service(providers) => {
                 next_change(providers.ready(), (!wait_for_ready).then(|| providers.settled()))
@@ -44,6 +43,7 @@ pub(super) async fn acquire(
                 next_change(named.changes().next(), None)
             }
         };
+        core.resume();
         if core.pool().is_closed() {
             return Err(client_closed());
         }

@@ -16,9 +16,9 @@ pub(crate) async fn warm_up(core: &ClientCore, service: &ServiceId) -> Result<()
     let deadline = deadline_after(Instant::now(), core.config().timeout);
     let Target::Service(providers) = &target else { return Ok(()) };
     loop {
-        core.resume();
-        // Created before the states are read, so that a change after the read is not missed.
+        // Created before the states are read and interrupted tasks are restarted, so that no later change is missed.
         let settled = providers.settled();
+        core.resume();
         if core.pool().is_closed() {
             return Err(client_closed());
         }

@@ -39,6 +39,10 @@ pub(crate) async fn follow(
             contained(|| debug!(service = %providers.service(), providers = count, stale, "provider list changed"));
         }
         providers.wake_calls();
+        if pool.lifecycle().is_interrupted() {
+            // The runtime of a connection ended. A call that waits here starts the connection's task again.
+            providers.wake_all_calls();
+        }
         // No notification reports the end of an ejection, so this task does.
         let ejections: Vec<_> = providers.list().ejections(now).collect();
         if ejections.len() < std::mem::replace(&mut ejected, ejections.len()) {

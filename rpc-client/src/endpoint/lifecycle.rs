@@ -29,11 +29,15 @@ impl Lifecycle {
         self.0.fetch_or(INTERRUPTED, Ordering::AcqRel);
     }
 
+    /// Returns whether a task was interrupted and no call has restarted it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.0.load(Ordering::Acquire) & INTERRUPTED != 0
+    }
+
     /// Returns whether a task was interrupted since the last call of this method.
     pub(crate) fn take_interruption(&self) -> bool {
         // Load first: a load does not take the cache line from other callers.
-        self.0.load(Ordering::Acquire) & INTERRUPTED != 0
-            && self.0.fetch_and(!INTERRUPTED, Ordering::AcqRel) & INTERRUPTED != 0
+        self.is_interrupted() && self.0.fetch_and(!INTERRUPTED, Ordering::AcqRel) & INTERRUPTED != 0
     }
 }
 
@@ -49,7 +53,7 @@ mod tests {
         let lifecycle = Lifecycle::default();
         assert!(lifecycle.is_running() && !lifecycle.take_interruption());
         lifecycle.interrupt();
-        assert!(!lifecycle.is_running() && !lifecycle.is_closed());
+        assert!(!lifecycle.is_running() && !lifecycle.is_closed() && lifecycle.is_interrupted());
         assert!(lifecycle.take_interruption() && !lifecycle.take_interruption());
         assert!(lifecycle.is_running());
         lifecycle.close();

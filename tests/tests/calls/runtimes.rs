@@ -1,18 +1,30 @@
 //! Clients whose runtime ends, pauses, or whose connector panics.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
-use rpc_client::{Client, ClientConfig};
-use rpc_core::{Instance, Registry as _};
+use rpc_client::{Client, ClientConfig, EndpointState};
+use rpc_core::{Addresses, Discovery, Instance, Registry as _, ServiceId};
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
+use rustix::io::Errno;
 use tests::{
     in_time,
     pipes::{Fault, PIPE, pipes},
     probe::{Probe, ProbingClient},
     serving::{PROBE, Serving},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::watch,
+};
 
 /// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
@@ -101,12 +113,104 @@ fn waiting_call_survives_the_end_of_another_runtime() {
     pipes.set_fault(None);
     let waits = multi_threaded();
     waits.block_on(async {
-        let mut call = std::pin::pin!(probing.echo("second".to_owned()).address(PIPE).timeout(LONG));
-        let is_pending = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
-        assert!(is_pending, "the first runtime connects");
+        let mut call = std::pin::pin!(probing.echo("second".to_owned()).address(PIPE).timeout(LONG).into_future());
+        assert!(is_pending(call.as_mut()).await, "the first runtime connects");
         ending.shutdown_background();
         assert_eq!(call.await.unwrap(), "second");
     });
+}
+
+/// The connect belongs to a runtime that ends. The follower of the service and the call are on another one.
+#[test]
+fn call_that_waits_until_ready_survives_the_end_of_a_runtime() {
+    let (pipes, listener) = pipes();
+    let (servers, registry) = (multi_threaded(), Arc::new(Memory::named("ready after the end of a runtime")));
+    let _serving = servers.block_on(async {
+        registry.register(&PROBE, Instance::new(PIPE)).await.unwrap();
+        Serving::listen(Server::builder().service(Probe::default().server()), listener).await
+    });
+    let config = ClientConfig::default().with_connect_timeout(Duration::MAX).with_cache_directory(None);
+    let client = Client::builder().registry(registry).connector(pipes.clone()).config(config).build().unwrap();
+    let probing = ProbingClient::new(client.clone());
+
+    pipes.set_fault(Some(Fault::Hang));
+    let ending = multi_threaded();
+    let first = probing.echo("first".to_owned()).address(PIPE).timeout(Duration::from_millis(1));
+    ending.block_on(first).unwrap_err();
+    pipes.set_fault(None);
+    multi_threaded().block_on(async {
+        let call = probing.echo("second".to_owned()).wait_for_ready(true).timeout(LONG).into_future();
+        let mut call = std::pin::pin!(call);
+        assert!(is_pending(call.as_mut()).await, "the registry has not answered");
+        in_time(async {
+            while client.explain(&PROBE).candidates.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(pipes.attempts(), 1, "the service uses the connect of the first call");
+        ending.shutdown_background();
+        assert_eq!(call.await.unwrap(), "second");
+    });
+}
+
+/// A registry that lists nothing. Its second watch does the work of a test before it returns.
+#[derive(Default)]
+struct Interrupting {
+    lists: watch::Sender<Option<Arc<[Instance]>>>,
+    watches: AtomicUsize,
+    work: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Discovery for Interrupting {
+    fn watch(&self, _: &ServiceId) -> Addresses {
+        if self.watches.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.work.lock().unwrap().take().unwrap()();
+        }
+        self.lists.subscribe()
+    }
+
+    fn url(&self) -> &str {
+        "test://interrupting"
+    }
+}
+
+/// A waiting call starts the tasks of one ended runtime again. Meanwhile the runtime of its connection ends.
+#[test]
+fn runtime_that_ends_while_a_call_resumes_is_noticed() {
+    let (pipes, listener) = pipes();
+    let (servers, registry) = (multi_threaded(), Arc::new(Interrupting::default()));
+    let _serving = servers.block_on(Serving::listen(Server::builder().service(Probe::default().server()), listener));
+    let config = ClientConfig::default().with_cache_directory(None);
+    let builder = Client::builder().registry(Arc::clone(&registry) as _).connector(pipes.clone()).config(config);
+    let client = builder.build().unwrap();
+    let probing = ProbingClient::new(client.clone());
+
+    // One runtime has the watchdog of the address, whose connects fail, and another one the follower of the service.
+    pipes.set_fault(Some(Fault::Error(Errno::CONNREFUSED)));
+    let [watchdog, follower, waits] = [(); 3].map(|()| multi_threaded());
+    watchdog.block_on(probing.echo("named".to_owned()).address(PIPE).into_future()).unwrap_err();
+    let found = probing.echo("found".to_owned()).timeout(Duration::from_millis(1));
+    follower.block_on(found.into_future()).unwrap_err();
+    let mut call =
+        Box::pin(probing.echo("x".to_owned()).address(PIPE).wait_for_ready(true).timeout(LONG).into_future());
+    assert!(waits.block_on(is_pending(call.as_mut())));
+
+    *registry.work.lock().unwrap() = Some(Box::new(move || {
+        watchdog.shutdown_background();
+        let is_interrupted = |(_, state): &(_, EndpointState)| state.to_string().contains("dropped with its runtime");
+        while !client.endpoints().iter().any(is_interrupted) {
+            std::thread::yield_now();
+        }
+        pipes.set_fault(None);
+    }));
+    drop(follower);
+    assert_eq!(waits.block_on(call).unwrap(), "x");
+}
+
+/// Polls a future once. Returns whether it is pending.
+async fn is_pending<F: Future>(mut future: Pin<&mut F>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
 
 #[tokio::test]
