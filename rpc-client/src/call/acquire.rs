@@ -36,7 +36,7 @@ pub(super) async fn acquire(
         // Created before the states are read and interrupted tasks are restarted, so that no later change is missed.
         let changed = match &target {
             Target::Service(providers) => {
-                next_change(providers.ready(), (!wait_for_ready).then(|| providers.settled()))
+                next_change(providers.ready(), (!wait_for_ready).then(|| providers.exhausted()))
             }
             Target::Address(address) => {
                 named = core.pool().get_or_insert(*address);
@@ -66,12 +66,12 @@ pub(super) async fn acquire(
 /// Waits for a change that may end the wait of a call.
 ///
 /// A call that fails unless a provider is ready also waits for the time at which none can become ready soon.
-async fn next_change(ready: Notified<'_>, settled: Option<Notified<'_>>) {
-    let Some(settled) = settled else { return ready.await };
+async fn next_change(ready: Notified<'_>, exhausted: Option<Notified<'_>>) {
+    let Some(exhausted) = exhausted else { return ready.await };
     // Cancel-safe: the caller reads the states again.
     tokio::select! {
         biased;
         () = ready => {}
-        () = settled => {}
+        () = exhausted => {}
     }
 }

@@ -32,7 +32,9 @@ pub(crate) struct ServiceProviders {
     current: ArcSwap<ProviderList>,
     /// Wakes the calls that wait for a provider, the longest waiting one first.
     ready: Notify,
-    /// Wakes the calls that wait only while the state of a provider is pending.
+    /// Wakes the calls that wait only while a provider may accept calls soon.
+    exhausted: Notify,
+    /// Wakes the programs that wait until the state of no provider is pending.
     settled: Notify,
     /// Notified when an endpoint of the list changes.
     endpoints: Arc<Notify>,
@@ -67,6 +69,7 @@ impl ServiceProviders {
             service,
             current: ArcSwap::default(),
             ready: Notify::new(),
+            exhausted: Notify::new(),
             settled: Notify::new(),
             endpoints: Arc::default(),
             interrupted: AtomicBool::new(false),
@@ -131,6 +134,13 @@ impl ServiceProviders {
         self.ready.notified()
     }
 
+    /// Returns a future that resolves when no provider may accept calls soon: none is pending or in a cooldown.
+    ///
+    /// It counts events like [`ready`](Self::ready).
+    pub(crate) fn exhausted(&self) -> Notified<'_> {
+        self.exhausted.notified()
+    }
+
     /// Returns a future that resolves when the state of no provider is pending, counted like [`ready`](Self::ready).
     pub(crate) fn settled(&self) -> Notified<'_> {
         self.settled.notified()
@@ -138,7 +148,8 @@ impl ServiceProviders {
 
     /// Wakes the calls whose wait the states of the providers may end.
     ///
-    /// Other changes wake no call: otherwise the cost would grow with the product of providers and waiting calls.
+    /// Other changes wake no call: otherwise the cost would grow with the product of providers and waiting calls. In a
+    /// cooldown of a provider, calls wait for its end.
     pub(super) fn wake_calls(&self) {
         let list = self.list();
         if list.is_ready() {
@@ -146,12 +157,16 @@ impl ServiceProviders {
         }
         if list.is_settled() {
             self.settled.notify_waiters();
+            if list.cooldown_until().is_none() {
+                self.exhausted.notify_waiters();
+            }
         }
     }
 
     /// Wakes all calls that wait for a provider.
     pub(super) fn wake_all_calls(&self) {
         self.ready.notify_waiters();
+        self.exhausted.notify_waiters();
         self.settled.notify_waiters();
     }
 

@@ -14,13 +14,14 @@ use std::{
 
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{
-    BoxFuture, Code, Instance, Registry as _,
+    BoxFuture, Code, Instance, Registry as _, Status,
+    layer::{IncomingCall, Served, ServerLayer, ServerNext},
     transport::{Connect, Io},
 };
 use rpc_registry::Memory;
 use rpc_server::Server;
 use tests::{
-    ledger::{LEDGER, LedgerClient},
+    ledger::{Clerk, LEDGER, LedgerClient},
     pipes::{PIPE, Pipes, pipes},
     probe::{Probe, ProbingClient},
     serving::{PROBE, Serving},
@@ -113,6 +114,50 @@ async fn calls_fail_together_when_no_connect_is_pending() {
     while let Some(ended) = calls.join_next().await {
         assert_eq!(ended.unwrap().unwrap_err().code(), Code::Unavailable);
     }
+    let polls = polls.load(Ordering::Relaxed);
+    assert!(polls <= 5 * CALLS, "{polls} polls of {CALLS} calls");
+}
+
+/// Rejects the calls of `test.Ledger` for a time that exceeds their timeout.
+struct Overloaded;
+
+impl ServerLayer for Overloaded {
+    async fn serve(&self, call: &IncomingCall, next: ServerNext<'_>) -> Served {
+        match call.method().route().starts_with("test.Ledger") {
+            true => next.reject_until(Status::resource_exhausted("overloaded"), Duration::from_secs(60)),
+            false => next.run().await,
+        }
+    }
+}
+
+/// The connects of the dead providers change their states some thousand times while the other one is in a cooldown.
+#[tokio::test(start_paused = true)]
+async fn dead_providers_do_not_wake_calls_in_a_cooldown() {
+    const CALLS: usize = 2_000;
+    let (pipes, listener) = pipes();
+    let directory = tempfile::tempdir().unwrap();
+    let clerk = Clerk::new(directory.path(), Duration::ZERO);
+    let _serving = Serving::listen(Server::builder().service(clerk.server()).layer(Overloaded), listener).await;
+    let registry = Arc::new(Memory::named("cooldown"));
+    registry.register(&LEDGER, Instance::new(PIPE)).await.unwrap();
+    for port in 1..=200 {
+        registry.register(&LEDGER, Instance::new(([127, 0, 0, 2], port).into())).await.unwrap();
+    }
+    let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1));
+    let client = Client::builder().registry(registry).connector(OnlyPipe(pipes)).config(config).build().unwrap();
+    let (ledger, polls) = (LedgerClient::new(client.clone()), Arc::new(AtomicUsize::new(0)));
+    ledger.look_up(0).timeout(Duration::from_millis(100)).await.unwrap_err();
+    let failures = client.counts().connect_failures;
+    let mut calls = JoinSet::new();
+    for nonce in 0..CALLS {
+        let call = ledger.look_up(nonce as u64).timeout(Duration::from_secs(2));
+        calls.spawn(Counted { future: call.into_future(), polls: Arc::clone(&polls) });
+    }
+    while let Some(ended) = calls.join_next().await {
+        let error = ended.unwrap().unwrap_err();
+        assert!(error.message().contains("suspended"), "{error}");
+    }
+    assert!(client.counts().connect_failures > failures + 200);
     let polls = polls.load(Ordering::Relaxed);
     assert!(polls <= 5 * CALLS, "{polls} polls of {CALLS} calls");
 }
