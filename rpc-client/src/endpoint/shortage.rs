@@ -38,7 +38,9 @@ impl Shortages {
     }
 }
 
-/// Returns whether a failed connect is due to a shortage of this machine: file descriptors, memory, ports or a route.
+/// Returns whether a failed connect is due to a shortage of this machine: file descriptors, memory or ports.
+///
+/// A missing route is none: it may be missing for this address only, and forever.
 pub(crate) fn is_shortage(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -54,15 +56,7 @@ pub(crate) fn is_shortage(error: &Error) -> bool {
 }
 
 fn is_local(error: &io::Error) -> bool {
-    const LOCAL: [Errno; 7] = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-        Errno::ADDRNOTAVAIL,
-        Errno::NETUNREACH,
-        Errno::NETDOWN,
-    ];
+    const LOCAL: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
     let code = error.raw_os_error();
     code.is_some_and(|code| LOCAL.iter().any(|local| local.raw_os_error() == code))
 }
@@ -82,13 +76,13 @@ mod tests {
 
     #[test]
     fn only_errors_of_this_machine_are_shortages() {
-        for local in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::NETUNREACH] {
+        for local in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
             assert!(is_shortage(&failed(local.into())), "{local}");
             // A connector may wrap the error of the system.
             assert!(is_shortage(&failed(io::Error::other(io::Error::from(local)))), "{local}");
         }
-        for remote in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH] {
-            assert!(!is_shortage(&failed(remote.into())), "{remote}");
+        for other in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH] {
+            assert!(!is_shortage(&failed(other.into())), "{other}");
         }
         assert!(!is_shortage(&Error::not_executed(Code::Unavailable, "cannot connect")));
     }

@@ -115,7 +115,7 @@ async fn peer_that_pongs_and_closes_is_backed_off() {
 
 #[tokio::test(start_paused = true)]
 async fn lack_of_local_resources_does_not_evict_a_provider() {
-    for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::NETUNREACH] {
+    for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
         let (pipes, _serving, client) = scene(ServerConfig::default(), config()).await;
         pipes.set_fault(Some(Fault::Error(error)));
         let probing = ProbingClient::new(client.clone());
@@ -127,6 +127,21 @@ async fn lack_of_local_resources_does_not_evict_a_provider() {
         assert!((100..=250).contains(&attempts), "{error}: {attempts} connects");
         pipes.set_fault(None);
         call(&client, Duration::from_millis(600)).await;
+    }
+}
+
+/// A route that is missing for one address, such as one of another network, may never appear.
+#[tokio::test(start_paused = true)]
+async fn unreachable_address_is_backed_off_and_evicted() {
+    for error in [Errno::NETUNREACH, Errno::NETDOWN, Errno::HOSTUNREACH] {
+        let (pipes, _serving, client) = scene(ServerConfig::default(), config()).await;
+        pipes.set_fault(Some(Fault::Error(error)));
+        let probing = ProbingClient::new(client.clone());
+        probing.echo("x".to_owned()).address(PIPE).await.unwrap_err();
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!((client.counts().evictions, pipes.attempts()), (1, 12), "{error}");
+        pipes.set_fault(None);
+        probing.echo("x".to_owned()).address(PIPE).await.unwrap();
     }
 }
 
