@@ -2,7 +2,7 @@
 //!
 //! nacos-sdk opens its sockets itself and has no settings for them. It connects to a [`Relay`] on the loopback
 //! interface instead, which forwards the bytes unchanged, in both directions, to one of the servers. The relay improves
-//! five things:
+//! six things:
 //!
 //! - **Restart detection.** Below the SDK, tonic reconnects by itself, and the restarted server answers every call of
 //!   an unknown connection with an error. The SDK detects this only if it has received data on its stream before, and
@@ -17,6 +17,10 @@
 //! - **Server selection.** Each connection tries all servers, in random order, before it waits.
 //! - **Closing.** The SDK never closes a connection. When the relay ends, it closes its connections, and the servers
 //!   remove the instances.
+//! - **Isolation.** The tasks of the SDK outlive the connection, and try to connect to the address of the ended relay
+//!   until the process ends. Each relay therefore has a loopback address of its own (Linux), so that these attempts
+//!   never reach a later relay, of any process, to which the system has given the same ports. They would displace its
+//!   connection again and again.
 //!
 //! The relay distinguishes the SDK's connections from tonic's by the port. It listens on two ports, which the SDK
 //! receives as the addresses of two servers. For each new connection the SDK uses the next of its servers, whereas
@@ -27,7 +31,10 @@ mod accept;
 mod gate;
 mod splice;
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use rpc_core::{Code, Error};
 use tokio::net::TcpListener;
@@ -38,11 +45,11 @@ pub(super) use self::splice::CONNECT_TIMEOUT;
 use super::url::GRPC_PORT_OFFSET;
 use crate::{address::HostPort, tasks::Tasks};
 
-/// Two listeners on free loopback ports that forward the connections of one `NamingService`.
+/// Two listeners on free ports of a loopback address that forward the connections of one `NamingService`.
 ///
 /// Dropping the handle ends them.
 pub(super) struct Relay {
-    ports: [u16; 2],
+    addresses: [SocketAddr; 2],
     ended: CancellationToken,
     _stop_on_drop: DropGuard,
 }
@@ -54,21 +61,24 @@ impl Relay {
     ///
     /// `Internal` if no loopback ports can be opened.
     pub(super) async fn start(servers: Vec<HostPort>, tasks: &Tasks) -> Result<Self, Error> {
-        let failed = |cause: io::Error| {
+        Self::start_on([0; 2], servers, tasks).await
+    }
+
+    /// Starts a relay on these ports, each of which may be 0 for a free one.
+    async fn start_on(ports: [u16; 2], servers: Vec<HostPort>, tasks: &Tasks) -> Result<Self, Error> {
+        let [(first, one), (second, other)] = listen(ports).await.map_err(|cause| {
             Error::not_executed(Code::Internal, "cannot open a loopback port for a connection to Nacos")
                 .with_source(cause)
-        };
-        let (first, second) = (listen().await.map_err(failed)?, listen().await.map_err(failed)?);
+        })?;
         let stop = CancellationToken::new();
-        let ports = [first.1, second.1];
-        let acceptor = Acceptor::new([first.0, second.0], servers.into());
+        let acceptor = Acceptor::new([first, second], servers.into());
         // The guard is also dropped when the runtime ends.
         let (stopped, guard) = (stop.clone(), stop.clone().drop_guard());
         tasks.spawn(async move {
             acceptor.run(stopped).await;
             drop(guard);
         });
-        Ok(Self { ports, ended: stop.clone(), _stop_on_drop: stop.drop_guard() })
+        Ok(Self { addresses: [one, other], ended: stop.clone(), _stop_on_drop: stop.drop_guard() })
     }
 
     /// Returns a token that is cancelled once the relay has ended.
@@ -80,22 +90,45 @@ impl Relay {
 
     /// Returns the server addresses for the SDK, which adds 1000 to each port.
     pub(super) fn servers(&self) -> String {
-        self.ports.map(|port| format!("{}:{}", Ipv4Addr::LOCALHOST, port - GRPC_PORT_OFFSET)).join(",")
+        self.addresses.map(|address| format!("{}:{}", address.ip(), address.port() - GRPC_PORT_OFFSET)).join(",")
     }
 }
 
-async fn listen() -> io::Result<(TcpListener, u16)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    match listener.local_addr()?.port() {
-        port if port > GRPC_PORT_OFFSET => Ok((listener, port)),
-        port => Err(io::Error::other(format!("the system chose port {port}, which is not above {GRPC_PORT_OFFSET}"))),
+/// A listener and its address.
+type Listening = (TcpListener, SocketAddr);
+
+/// Listens on two ports of a loopback address: a random one if the system has several, otherwise 127.0.0.1.
+async fn listen(ports: [u16; 2]) -> io::Result<[Listening; 2]> {
+    if let Some(ip) = random_loopback()
+        && let Ok(listening) = listen_on(ip, ports).await
+    {
+        return Ok(listening);
     }
+    listen_on(Ipv4Addr::LOCALHOST, ports).await
+}
+
+/// Returns one of 16 million loopback addresses; `None` on systems whose loopback interface has only 127.0.0.1.
+fn random_loopback() -> Option<Ipv4Addr> {
+    // Without 127.0.0.0/16, where other programs have fixed addresses, and without the broadcast address.
+    let random = || Ipv4Addr::new(127, rand::random_range(1..=254), rand::random(), rand::random_range(1..=254));
+    cfg!(target_os = "linux").then(random)
+}
+
+async fn listen_on(ip: Ipv4Addr, [first, second]: [u16; 2]) -> io::Result<[Listening; 2]> {
+    let listen = async |port: u16| {
+        let listener = TcpListener::bind((ip, port)).await?;
+        let address = listener.local_addr()?;
+        if address.port() <= GRPC_PORT_OFFSET {
+            let message = format!("the system chose port {}, which is not above {GRPC_PORT_OFFSET}", address.port());
+            return Err(io::Error::other(message));
+        }
+        Ok((listener, address))
+    };
+    Ok([listen(first).await?, listen(second).await?])
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -122,7 +155,7 @@ mod tests {
 
     /// Connects and sends the first bytes of an HTTP/2 client.
     async fn connect_to(relay: &Relay, port: usize) -> TcpStream {
-        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.ports[port])).await.unwrap();
+        let mut client = TcpStream::connect(relay.addresses[port]).await.unwrap();
         client.write_all(HTTP2_PREFACE).await.unwrap();
         client
     }
@@ -222,7 +255,7 @@ mod tests {
         let (listener, server) = listen().await;
         let (relay, mut first) = start(vec![server]).await;
         let mut accepted = accept_from(&listener).await;
-        let mut scanner = TcpStream::connect((Ipv4Addr::LOCALHOST, relay.ports[1])).await.unwrap();
+        let mut scanner = TcpStream::connect(relay.addresses[1]).await.unwrap();
         scanner.write_all(b"PRI * HTTP/1.1\r\n").await.unwrap();
         // The connection is reset, because its bytes were not read.
         assert!(!matches!(scanner.read(&mut [0; 1]).await, Ok(1..)));
@@ -241,6 +274,34 @@ mod tests {
         let mut second = connect_to(&relay, 1).await;
         let mut accepted = accept_from(&listener).await;
         exchange(&mut second, &mut accepted).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn client_of_ended_relay_disturbs_no_later_relay() {
+        let (listener, server) = listen().await;
+        let ended = Relay::start(vec![server.clone()], &Tasks::new()).await.unwrap();
+        let (addresses, stopped) = (ended.addresses, ended.ended());
+        drop(ended);
+        // The system may give the ports of the ended relay to a later one.
+        stopped.cancelled().await;
+        let ports = addresses.map(|address| address.port());
+        let later = async {
+            loop {
+                if let Ok(relay) = Relay::start_on(ports, vec![server.clone()], &Tasks::new()).await {
+                    return relay;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let later = later.await;
+        let mut client = connect_to(&later, 0).await;
+        let mut accepted = accept_from(&listener).await;
+        exchange(&mut client, &mut accepted).await;
+        for address in addresses {
+            assert!(TcpStream::connect(address).await.is_err(), "{address}");
+        }
+        exchange(&mut client, &mut accepted).await;
     }
 
     #[tokio::test]
