@@ -74,14 +74,14 @@ impl NacosCluster {
     }
 
     /// Returns the running nodes.
-    pub fn alive(&self) -> impl Iterator<Item = &NacosServer> {
-        self.nodes.iter().filter(|node| node.process.is_some())
+    pub fn alive(&self) -> Vec<&NacosServer> {
+        self.nodes.iter().filter(|node| node.process.is_some()).collect()
     }
 
     /// Returns the number of the leader, as a running node lists it.
     pub async fn leader(&self) -> usize {
-        let node = self.alive().next().expect("a node runs");
-        let members = members(node).await.expect("a node answers");
+        let alive = self.alive();
+        let members = members(alive.first().expect("a node runs")).await.expect("a node answers");
         let leader = members.iter().find_map(Member::leader).expect("the cluster has a leader");
         self.nodes.iter().position(|node| node.http == leader).expect("the leader is one of the nodes")
     }
@@ -99,7 +99,7 @@ impl NacosCluster {
 
     /// Waits until every running node lists all running nodes as up and a running node as the leader.
     pub async fn until_agreed(&self) {
-        let alive: Vec<_> = self.alive().map(|node| node.http).collect();
+        let alive: Vec<_> = self.alive().iter().map(|node| node.http).collect();
         let agreed = async {
             for node in self.alive() {
                 while !members(node).await.is_ok_and(|members| agrees(&members, &alive)) {

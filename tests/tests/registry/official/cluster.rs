@@ -18,7 +18,7 @@ async fn killed_nodes_fail_no_call(kind: ServerKind) {
     }
     let mut addresses: Vec<_> = providers.iter().map(Provider::address).collect();
     let client = client(&cluster.url()).await;
-    let load = load(&client, &addresses).await;
+    let load = load(&client, &cluster.alive(), &addresses).await;
 
     let leader = cluster.leader().await;
     for victim in [Some((leader + 1) % 3), None] {
@@ -32,15 +32,11 @@ async fn killed_nodes_fail_no_call(kind: ServerKind) {
         let new = ledger(&cluster.url(), directory.path()).await;
         addresses.push(new.address());
         providers.push(new);
-        for node in cluster.alive() {
-            until_listed(node, &addresses).await;
-        }
+        until_listed(&cluster.alive(), &addresses).await;
         eprintln!("{kind:?}: all instances listed {:?} after node {victim} was killed", killed.elapsed());
         load.until_answers(&addresses, 100).await;
         cluster.restart(victim).await;
-        for node in cluster.alive() {
-            until_listed(node, &addresses).await;
-        }
+        until_listed(&cluster.alive(), &addresses).await;
         load.until_answers(&addresses, 100).await;
     }
     end(load).await;

@@ -7,8 +7,9 @@ mod cluster;
 mod operator;
 mod restarts;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
+use futures_util::future::join_all;
 use rpc_client::{Client, ClientConfig};
 use tests::{
     ledger::{LEDGER, LedgerClient},
@@ -48,24 +49,31 @@ async fn client(registry: &str) -> Client {
     Client::builder().registry(registry).config(config).build().unwrap()
 }
 
-/// Starts calls of the ledger service, and waits until each of these providers has answered.
-async fn load(client: &Client, providers: &[SocketAddr]) -> Load {
+/// Starts calls of the ledger service once every server lists these providers, and waits until each of them has answered.
+async fn load(client: &Client, servers: &[&NacosServer], providers: &[SocketAddr]) -> Load {
     drop(LedgerClient::new(client.clone()).look_up(0).timeout(Duration::from_millis(1)).await);
+    until_listed(servers, providers).await;
     until_ready(client, providers).await;
     let load = Load::begin(client, CALLERS, &Kind::ALL, Duration::from_secs(5));
     load.until_answers(providers, 1).await;
     load
 }
 
-/// Waits until the server lists each of these addresses once, and no others.
-async fn until_listed(server: &NacosServer, addresses: &[SocketAddr]) {
+/// Waits until each server lists each of these addresses once, and no others.
+async fn until_listed(servers: &[&NacosServer], addresses: &[SocketAddr]) {
     let mut wanted = addresses.to_vec();
     wanted.sort();
     let same = |listed: &[ListedInstance]| listed.iter().map(ListedInstance::address).eq(wanted.iter().copied());
-    let waited = tokio::time::timeout(LONG, server.wait_for(&LEDGER, same)).await;
-    if waited.is_err() {
-        panic!("the server lists {:?}, expected {wanted:?}", server.instances(&LEDGER).await);
+    let all = join_all(servers.iter().map(|server| server.wait_for(&LEDGER, same)));
+    if tokio::time::timeout(LONG, all).await.is_ok() {
+        return;
     }
+    let mut lists = String::new();
+    for server in servers {
+        let listed: Vec<_> = server.instances(&LEDGER).await.iter().map(ListedInstance::address).collect();
+        writeln!(lists, "{} lists {listed:?}", server.url()).unwrap();
+    }
+    panic!("expected {wanted:?} within {LONG:?}, but\n{lists}");
 }
 
 /// Ends the calls, and checks that none failed.

@@ -22,21 +22,21 @@ async fn restarts_fail_no_call(kind: ServerKind) {
     }
     let addresses: Vec<_> = providers.iter().map(Provider::address).collect();
     let client = client(&server.url()).await;
-    let load = load(&client, &addresses).await;
+    let load = load(&client, &[&server], &addresses).await;
 
     for restart in 1..=RESTARTS {
         server.kill();
         tokio::time::sleep(seconds("MSNB_OUTAGE_SECONDS", 0)).await;
         server.restart().await;
         let ready = Instant::now();
-        until_listed(&server, &addresses).await;
+        until_listed(&[&server], &addresses).await;
         eprintln!("{kind:?}, restart {restart}: all instances listed {:?} after the server was ready", ready.elapsed());
         load.until_answers(&addresses, 1000).await;
     }
     // The client discovers a new provider, and the server lists each provider once.
     let new = ledger(&server.url(), directory.path()).await;
     load.until_answers(&[new.address()], 100).await;
-    until_listed(&server, &[addresses, vec![new.address()]].concat()).await;
+    until_listed(&[&server], &[addresses, vec![new.address()]].concat()).await;
     end(load).await;
 }
 
