@@ -4,53 +4,33 @@
 //! loop for hours. This adapter counts every container when it is entered, and every element of a sequence or map when
 //! it is read. It does not count fields of structs and tuples: the type determines their number, not the input.
 //!
-//! After a failure, a second pass over the same input records the path to the field that failed. The first pass does
-//! not, so successful decoding costs nothing more.
+//! After a failure, a second pass over the same input records the path to the field that failed. The first pass has
+//! another [`Recorder`], so successful decoding costs nothing more.
 
-use std::{any::type_name, cell::Cell, fmt, marker::PhantomData};
+use std::{cell::Cell, fmt, marker::PhantomData};
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::trail::Trail;
+use super::recorder::Recorder;
 
 /// The remaining depth and number of elements of one payload.
-pub(super) struct Budget {
+pub(super) struct Budget<R> {
     depth: Cell<usize>,
     elements: Cell<usize>,
-    /// The path to the field that fails, in a second pass.
-    trail: Option<Trail>,
-    /// The index of the field whose name was read last, in a second pass.
-    key: Cell<Option<usize>>,
+    pub(super) recorder: R,
 }
 
-impl Budget {
+impl<R: Recorder> Budget<R> {
     pub(super) fn for_payload(length: usize) -> Self {
         let (depth, elements) = (Cell::new(MAX_DEPTH), Cell::new(length + FREE_ELEMENTS));
-        Self { depth, elements, trail: None, key: Cell::new(None) }
+        Self { depth, elements, recorder: R::default() }
     }
 
-    /// Returns the budget of a second pass, which records the path to the field that fails.
-    pub(super) fn recording(length: usize) -> Self {
-        Self { trail: Some(Trail::default()), ..Self::for_payload(length) }
+    pub(super) fn bound<D>(&self, inner: D) -> Bounded<'_, D, R> {
+        Bounded { inner, budget: self, counted: false, place: R::Place::default() }
     }
 
-    /// Returns the recorded path.
-    pub(super) fn into_trail(self) -> Trail {
-        self.trail.unwrap_or_default()
-    }
-
-    pub(super) fn bound<D>(&self, inner: D) -> Bounded<'_, D> {
-        Bounded { inner, budget: self, counted: false, fields: &[], at: 0 }
-    }
-
-    #[cold]
-    fn note<T>(&self, name: Option<&&'static str>) {
-        if let Some(trail) = &self.trail {
-            trail.note(name.copied().unwrap_or("[]"), type_name::<T>());
-        }
-    }
-
-    pub(super) fn seed<T>(&self) -> Bounded<'_, PhantomData<T>> {
+    pub(super) fn seed<T>(&self) -> Bounded<'_, PhantomData<T>, R> {
         self.bound(PhantomData)
     }
 
@@ -73,20 +53,18 @@ impl Budget {
 }
 
 /// A deserializer, visitor, seed or access that is limited by a [`Budget`].
-pub(super) struct Bounded<'b, I> {
+pub(super) struct Bounded<'b, I, R: Recorder> {
     inner: I,
-    budget: &'b Budget,
+    budget: &'b Budget<R>,
     /// Whether the elements of the visited container are counted.
     counted: bool,
-    /// The names of the fields, if the container is a struct.
-    fields: &'static [&'static str],
-    /// The index of the next element, or of the field whose value is next.
-    at: usize,
+    /// The next element, or the field whose value is next.
+    place: R::Place,
 }
 
-impl<'b, I> Bounded<'b, I> {
-    fn with_fields(self, fields: &'static [&'static str]) -> Self {
-        Self { fields, ..self }
+impl<I, R: Recorder> Bounded<'_, I, R> {
+    fn at(self, place: R::Place) -> Self {
+        Self { place, ..self }
     }
 }
 
@@ -109,7 +87,7 @@ macro_rules! containers {
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
+impl<'de, D: Deserializer<'de>, R: Recorder> Deserializer<'de> for Bounded<'_, D, R> {
     type Error = D::Error;
 
     scalars! {
@@ -137,15 +115,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_struct(name, fields, self.budget.bound(visitor).with_fields(fields))
+        self.inner.deserialize_struct(name, fields, self.budget.bound(visitor).at(R::first(fields)))
     }
 
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        if self.budget.trail.is_none() {
-            return self.inner.deserialize_identifier(visitor);
-        }
-        self.inner.deserialize_identifier(self.budget.bound(visitor).with_fields(self.fields))
+        self.inner.deserialize_identifier(self.budget.bound(visitor).at(self.place))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
@@ -176,7 +151,7 @@ macro_rules! visits {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
+impl<'de, V: Visitor<'de>, R: Recorder> Visitor<'de> for Bounded<'_, V, R> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,13 +167,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
 
     #[inline]
     fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
-        self.record_key(value);
+        self.budget.recorder.record_key(self.place, value);
         self.inner.visit_str(value)
     }
 
     #[inline]
     fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
-        self.record_key(value);
+        self.budget.recorder.record_key(self.place, value);
         self.inner.visit_borrowed_str(value)
     }
 
@@ -221,13 +196,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let Self { inner: visitor, budget, counted, fields, at } = self;
-        budget.descend(|| visitor.visit_seq(Bounded { inner, budget, counted, fields, at }))
+        let Self { inner: visitor, budget, counted, place } = self;
+        budget.descend(|| visitor.visit_seq(Bounded { inner, budget, counted, place }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let Self { inner: visitor, budget, counted, fields, at } = self;
-        budget.descend(|| visitor.visit_map(Bounded { inner, budget, counted, fields, at }))
+        let Self { inner: visitor, budget, counted, place } = self;
+        budget.descend(|| visitor.visit_map(Bounded { inner, budget, counted, place }))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
@@ -236,33 +211,22 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
+impl<'de, S: DeserializeSeed<'de>, R: Recorder> DeserializeSeed<'de> for Bounded<'_, S, R> {
     type Value = S::Value;
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(self.budget.bound(deserializer).with_fields(self.fields))
+        self.inner.deserialize(self.budget.bound(deserializer).at(self.place))
     }
 }
 
-impl<I> Bounded<'_, I> {
-    /// Records the index of the field with this name, in a second pass.
-    #[inline]
-    fn record_key(&self, name: &str) {
-        if self.budget.trail.is_some() && !self.fields.is_empty() {
-            self.budget.key.set(self.fields.iter().position(|field| *field == name));
-        }
-    }
-}
-
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
+impl<'de, A: SeqAccess<'de>, R: Recorder> SeqAccess<'de> for Bounded<'_, A, R> {
     type Error = A::Error;
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        let (seed, at) = (self.budget.bound(seed), self.at);
-        self.at += 1;
-        let failed = |_: &A::Error| self.budget.note::<T::Value>(self.fields.get(at));
+        let (seed, place) = (self.budget.bound(seed), R::advance(&mut self.place));
+        let failed = |_: &A::Error| self.budget.recorder.note::<T::Value>(place);
         let element = self.inner.next_element_seed(seed).inspect_err(failed)?;
         if self.counted && element.is_some() {
             self.budget.count()?;
@@ -275,15 +239,13 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
+impl<'de, A: MapAccess<'de>, R: Recorder> MapAccess<'de> for Bounded<'_, A, R> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let seed = self.budget.bound(seed).with_fields(self.fields);
+        let seed = self.budget.bound(seed).at(self.place);
         let key = self.inner.next_key_seed(seed)?;
-        if self.budget.trail.is_some() {
-            self.at = self.budget.key.take().unwrap_or(usize::MAX);
-        }
+        self.budget.recorder.move_to_key(&mut self.place);
         if self.counted && key.is_some() {
             self.budget.count()?;
         }
@@ -291,7 +253,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        let failed = |_: &A::Error| self.budget.note::<T::Value>(self.fields.get(self.at));
+        let failed = |_: &A::Error| self.budget.recorder.note::<T::Value>(self.place);
         self.inner.next_value_seed(self.budget.bound(seed)).inspect_err(failed)
     }
 
@@ -300,9 +262,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     }
 }
 
-impl<'de, 'b, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<'b, A> {
+impl<'de, 'b, A: EnumAccess<'de>, R: Recorder> EnumAccess<'de> for Bounded<'b, A, R> {
     type Error = A::Error;
-    type Variant = Bounded<'b, A::Variant>;
+    type Variant = Bounded<'b, A::Variant, R>;
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
         let budget = self.budget;
@@ -311,7 +273,7 @@ impl<'de, 'b, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<'b, A> {
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
+impl<'de, A: VariantAccess<'de>, R: Recorder> VariantAccess<'de> for Bounded<'_, A, R> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
@@ -331,7 +293,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.inner.struct_variant(fields, self.budget.bound(visitor).with_fields(fields))
+        self.inner.struct_variant(fields, self.budget.bound(visitor).at(R::first(fields)))
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     checked::{self, Checked},
     output::{self, Output},
     raw,
+    recorder::{PathRecorder, Recorder},
     trail::Trail,
     write_buffer::WriteBuffer,
 };
@@ -130,18 +131,28 @@ impl Codec {
         if self == Self::Raw {
             return T::deserialize(raw::Deserializer { bytes }).map_err(CodecError::new);
         }
-        let failed = match self.decode_within::<T>(bytes, &Budget::for_payload(bytes.len())) {
-            Err(failed) if bytes.len() <= MAX_EXPLAINED => failed,
-            result => return result,
-        };
-        let recording = Budget::recording(bytes.len());
-        match self.decode_within::<T>(bytes, &recording) {
-            Err(CodecError(again)) => Err(CodecError::described(recording.into_trail().describe(&again), again)),
-            Ok(_) => Err(failed),
+        match self.decode_within::<T, ()>(bytes, &Budget::for_payload(bytes.len())) {
+            Err(failed) if bytes.len() <= MAX_EXPLAINED => Err(self.explain::<T>(bytes, failed)),
+            result => result,
         }
     }
 
-    fn decode_within<T: DeserializeOwned>(self, bytes: &[u8], budget: &Budget) -> Result<T, CodecError> {
+    /// Decodes `bytes` again and returns the failure with the name of the field.
+    #[cold]
+    fn explain<T: DeserializeOwned>(self, bytes: &[u8], failed: CodecError) -> CodecError {
+        let recording = Budget::<PathRecorder>::for_payload(bytes.len());
+        match self.decode_within::<T, _>(bytes, &recording) {
+            Err(CodecError(again)) => CodecError::described(recording.recorder.trail.describe(&again), again),
+            Ok(_) => failed,
+        }
+    }
+
+    #[inline]
+    fn decode_within<T: DeserializeOwned, R: Recorder>(
+        self,
+        bytes: &[u8],
+        budget: &Budget<R>,
+    ) -> Result<T, CodecError> {
         let (value, used) = match self {
             Self::Raw | Self::Bincode => {
                 bincode::serde::seed_decode_from_slice(budget.seed(), bytes, bincode::config::legacy())

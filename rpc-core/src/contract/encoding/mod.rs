@@ -6,7 +6,7 @@
 //! | limits for decoding | `budget` |
 //! | values that a format would change | `checked` |
 //! | optional fields that may be `null` | `nullable` |
-//! | the field that does not encode or decode, and the cause | `trail`, `causes` |
+//! | the field that does not encode or decode, and the cause | `trail`, `recorder`, `causes` |
 //! | long work outside of the tasks of the runtime | `offload` |
 //! | compression formats | `compression`, `algorithms` |
 //! | a value in serialized form, received and to be sent | `payload`, `encoded_payload` |
@@ -26,6 +26,7 @@ mod offload;
 mod output;
 mod payload;
 mod raw;
+mod recorder;
 mod trail;
 pub mod uncopied;
 mod write_buffer;
