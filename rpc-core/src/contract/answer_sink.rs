@@ -10,12 +10,10 @@ use crate::{BoxFuture, Code, Codec, Compression, Context, Encode, EncodedPayload
 /// One sink serves all calls of a connection, so that a [`Responder`](crate::Responder) costs no allocation. An
 /// [`AnswerTarget`] identifies the call.
 pub(crate) trait AnswerSink: Send + Sync {
-    /// Sends `answer`, unless the call has an answer.
+    /// Sends `answer` and takes its payload, unless the call has an answer.
     ///
-    /// # Errors
-    ///
-    /// `answer`, if the sink has no capacity.
-    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: EncodedAnswer) -> Result<(), EncodedAnswer>;
+    /// Returns `false` without an effect if the sink has no capacity.
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool;
 
     /// Waits for capacity, then sends `answer`, unless the call has an answer.
     ///

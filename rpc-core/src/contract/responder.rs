@@ -96,8 +96,8 @@ impl Responder {
         let Some((sink, target, answer)) = self.try_send(status, value) else { return };
         // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
         Box::pin(async {
-            let answer = answer.compressed(self.context.peer()).await;
-            if let Err(answer) = sink.try_answer(&target, &self.context, answer) {
+            let mut answer = answer.compressed(self.context.peer()).await;
+            if !sink.try_answer(&target, &self.context, &mut answer) {
                 self.context.mark_unsent();
                 sink.answer(target, self.context.clone(), answer).await;
             }
@@ -134,11 +134,8 @@ impl Responder {
                 }
             }
             Destination::Sink(sink, target) => {
-                let answer = EncodedAnswer::new(target, status, &value);
-                if answer.is_long_to_compress() {
-                    return Some((Arc::clone(sink), *target, answer));
-                }
-                if let Err(answer) = sink.try_answer(target, &self.context, answer) {
+                let mut answer = EncodedAnswer::new(target, status, &value);
+                if answer.is_long_to_compress() || !sink.try_answer(target, &self.context, &mut answer) {
                     return Some((Arc::clone(sink), *target, answer));
                 }
             }

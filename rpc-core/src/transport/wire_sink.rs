@@ -71,13 +71,8 @@ impl WireSink {
 }
 
 impl AnswerSink for Outbox {
-    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: EncodedAnswer) -> Result<(), EncodedAnswer> {
-        let mut answer = Some(answer);
-        let pushed = self.push(|out| append(out, target, context, answer.take()));
-        match (pushed, answer) {
-            (Err(PushError::Full), Some(answer)) => Err(answer),
-            _ => Ok(()),
-        }
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool {
+        self.push(|out| append(out, target, context, answer)) != Err(PushError::Full)
     }
 
     fn answer(
@@ -92,7 +87,7 @@ impl AnswerSink for Outbox {
         Box::pin(async move {
             let turn = self.capacity().await;
             // On a closed connection the caller receives the connection's error instead.
-            let _ = turn.push_at(|_, out| append(out, &target, &context, Some(answer)));
+            let _ = turn.push_at(|_, out| append(out, &target, &context, &mut answer));
         })
     }
 
@@ -106,8 +101,10 @@ impl AnswerSink for Outbox {
 /// Appends an answer and claims it, unless the call has an answer.
 ///
 /// Called under the outbox's lock and with capacity, so that a claimed answer is sent.
-fn append(out: &mut WriteBuffer, target: &AnswerTarget, context: &Context, answer: Option<EncodedAnswer>) {
-    let Some(answer) = answer.filter(|_| !context.is_answered()) else { return };
+fn append(out: &mut WriteBuffer, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) {
+    if context.is_answered() {
+        return;
+    }
     let start = out.mark();
     let code = answer::write(out, target, &context.response_metadata(), answer);
     if !context.claim_answer(code) {

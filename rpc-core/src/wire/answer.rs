@@ -9,21 +9,26 @@ use super::{
 };
 use crate::{AnswerTarget, Code, EncodedAnswer, Metadata, Status, StatusAnswer, WriteBuffer};
 
-/// Appends an answer, with its metadata.
+/// Appends an answer, whose payload is taken, with its metadata.
 ///
 /// If it exceeds the frame limit, appends the status of that failure instead. Returns the code of the answer that was
 /// appended.
-pub(crate) fn write(out: &mut WriteBuffer, target: &AnswerTarget, metadata: &Metadata, answer: EncodedAnswer) -> Code {
-    let EncodedAnswer { mut status, payload } = answer;
-    if let Some(payload) = payload {
+pub(crate) fn write(
+    out: &mut WriteBuffer,
+    target: &AnswerTarget,
+    metadata: &Metadata,
+    answer: &mut EncodedAnswer,
+) -> Code {
+    let EncodedAnswer { status, payload } = answer;
+    if let Some(payload) = payload.take() {
         let message = Message { frame_type: FrameType::Response, id: target.id, payload, max_frame: target.max_frame };
-        match message.write(out, |out| write_head(out, metadata, &status)) {
+        match message.write(out, |out| write_head(out, metadata, status)) {
             Ok(()) => return status.code(),
-            Err(failed) => status = EncodedAnswer::unsendable(&failed).status,
+            Err(failed) => *status = EncodedAnswer::unsendable(&failed).status,
         }
     }
     let code = status.code();
-    write_status(out.copied(), target, metadata, &StatusAnswer::handled(status));
+    write_status(out.copied(), target, metadata, &StatusAnswer::handled(status.clone()));
     code
 }
 

@@ -66,23 +66,23 @@ impl AnswerStore {
 }
 
 impl AnswerSink for AnswerStore {
-    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: EncodedAnswer) -> Result<(), EncodedAnswer> {
+    fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool {
         let mut frame = WriteBuffer::new();
         let code = answer::write(&mut frame, target, &context.response_metadata(), answer);
         if context.claim_answer(code) {
             self.store(Ok(StoredAnswer(frame.into_bytes())));
         }
-        Ok(())
+        true
     }
 
     fn answer(
         self: Arc<Self>,
         target: AnswerTarget,
         context: Context,
-        answer: EncodedAnswer,
+        mut answer: EncodedAnswer,
     ) -> BoxFuture<'static, ()> {
         // Its capacity has no limit.
-        let _ = self.try_answer(&target, &context, answer);
+        let _ = self.try_answer(&target, &context, &mut answer);
         Box::pin(std::future::ready(()))
     }
 

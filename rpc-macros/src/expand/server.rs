@@ -109,7 +109,13 @@ impl Expansion<'_> {
         quote_spanned! {span=>
             ::std::boxed::Box::pin(async move {
                 let outcome = {
-                    let arguments = match arguments.decode_for::<#arguments>(responder.context().peer()).await {
+                    // Most payloads are short, and need no future of their own.
+                    let decoded = if arguments.is_short() {
+                        arguments.decode::<#arguments>()
+                    } else {
+                        arguments.decode_for::<#arguments>(responder.context().peer()).await
+                    };
+                    let arguments = match decoded {
                         ::core::result::Result::Ok(arguments) => arguments,
                         ::core::result::Result::Err(status) => {
                             return responder.reject(#core::__private::undecodable(status, &#methods[#number]));

@@ -48,11 +48,17 @@ impl Payload {
     ///
     /// Safe to drop at any time.
     pub async fn decode_for<T: DeserializeOwned + Send + 'static>(self, peer: &Peer) -> Result<T, Status> {
-        if self.compression == Compression::None as u8 && self.bytes.len() < LONG {
+        if self.is_short() {
             return self.decode();
         }
         // Boxed, because the future of every handler contains this one.
         Box::pin(self.decode_long(peer)).await
+    }
+
+    /// Returns whether [`decode`](Self::decode) takes little time.
+    #[doc(hidden)]
+    pub fn is_short(&self) -> bool {
+        self.compression == Compression::None as u8 && self.bytes.len() < LONG
     }
 
     async fn decode_long<T: DeserializeOwned + Send + 'static>(mut self, peer: &Peer) -> Result<T, Status> {
