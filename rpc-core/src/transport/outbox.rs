@@ -40,8 +40,9 @@ struct State {
     writing: usize,
     /// The number of bytes written since the connection was opened.
     written: u64,
-    /// The tasks that wait for capacity, and those whose turn it is.
-    line: WaitLine,
+    /// The tasks that wait for capacity, and those whose turn it is. `None` if there are none, and boxed because that is
+    /// usual: every append reads this struct.
+    line: Option<Box<WaitLine>>,
     /// When the last turn was given.
     turn_given: Option<Instant>,
     /// The waker of the driver while it sleeps.
@@ -57,11 +58,22 @@ impl State {
 
     /// Gives the turn to the next task if there is capacity and no other task has it. Returns its waker.
     fn next_turn(&mut self, limit: usize) -> Option<Waker> {
-        if self.waiting() >= limit || self.line.has_offered() || !self.line.has_waiting() {
+        if self.waiting() >= limit {
             return None;
         }
+        let line = self.line.as_mut().filter(|line| line.has_waiting() && !line.has_offered())?;
         self.turn_given = Some(Instant::now());
-        self.line.offer_first()
+        line.offer_first()
+    }
+
+    /// Returns the line, to which the caller adds a task if there is none.
+    fn line(&mut self) -> &mut WaitLine {
+        self.line.get_or_insert_default()
+    }
+
+    /// Gives the turn to all tasks. Returns their wakers.
+    fn turn_for_all(&mut self) -> Vec<Waker> {
+        self.line.as_mut().map_or_else(Vec::new, |line| line.offer_all())
     }
 
     /// Takes the waker of the driver, or records that it must not sleep.
@@ -72,7 +84,7 @@ impl State {
     }
 
     fn is_held_up(&self, limit: usize) -> bool {
-        self.line.has_offered() && self.line.has_waiting() && self.waiting() < limit
+        self.line.as_ref().is_some_and(|line| line.has_offered() && line.has_waiting()) && self.waiting() < limit
     }
 }
 
@@ -107,7 +119,7 @@ impl Outbox {
     /// [`PushError`], without calling `write`.
     pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
         let state = self.lock();
-        if state.waiting() >= self.limit || !state.line.is_empty() {
+        if state.waiting() >= self.limit || state.line.is_some() {
             return Err(PushError::Full);
         }
         self.append_at(state, write)
@@ -180,7 +192,7 @@ impl Outbox {
     ///
     /// Safe to drop at any time: the turn passes to the next task.
     pub async fn capacity(self: Arc<Self>) -> OutboxTurn {
-        let ticket = self.lock().line.join();
+        let ticket = self.lock().line().join();
         let turn = OutboxTurn { outbox: self, ticket };
         std::future::poll_fn(|cx| turn.poll_ready(cx.waker())).await;
         turn
@@ -205,7 +217,7 @@ impl Outbox {
         if now < until {
             return Some(until);
         }
-        let waiters = state.line.offer_all();
+        let waiters = state.turn_for_all();
         self.publish(&state);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
@@ -236,7 +248,7 @@ impl Outbox {
     pub fn close(&self) {
         let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
-        let waiters = state.line.offer_all();
+        let waiters = state.turn_for_all();
         self.publish(&state);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
@@ -308,7 +320,8 @@ impl Outbox {
 
     /// Stores what others read without the lock.
     fn publish(&self, state: &State) {
-        let waiting = if state.line.has_waiting() { state.waiting().max(self.limit) } else { state.waiting() };
+        let has_waiting = state.line.as_ref().is_some_and(|line| line.has_waiting());
+        let waiting = if has_waiting { state.waiting().max(self.limit) } else { state.waiting() };
         self.waiting.store(waiting, Ordering::Relaxed);
         self.held_up.store(state.is_held_up(self.limit), Ordering::Relaxed);
     }
@@ -344,14 +357,14 @@ impl OutboxTurn {
     /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
     fn poll_ready(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.outbox.lock();
-        let is_ready = state.line.may_proceed(self.ticket) && state.waiting() < self.outbox.limit;
+        let is_ready = state.line().may_proceed(self.ticket) && state.waiting() < self.outbox.limit;
         if is_ready || self.outbox.is_closed() {
-            state.line.offer(self.ticket);
+            state.line().offer(self.ticket);
             state.turn_given = Some(Instant::now());
             self.outbox.publish(&state);
             return Poll::Ready(());
         }
-        state.line.wait(self.ticket, waker);
+        state.line().wait(self.ticket, waker);
         self.outbox.publish(&state);
         // The driver limits the time of the task whose turn it is.
         let driver = if state.is_held_up(self.outbox.limit) { state.wake_driver() } else { None };
@@ -366,11 +379,12 @@ impl OutboxTurn {
 impl Drop for OutboxTurn {
     fn drop(&mut self) {
         let mut state = self.outbox.lock();
-        state.line.leave(self.ticket);
+        state.line().leave(self.ticket);
+        state.line.take_if(|line| line.is_empty());
         let next = state.next_turn(self.outbox.limit);
         self.outbox.publish(&state);
         // The driver limits the time of the next task, and may have paused reading until no task waits.
-        let is_relevant = next.is_some() || state.line.is_empty();
+        let is_relevant = next.is_some() || state.line.is_none();
         let driver = if is_relevant { state.wake_driver() } else { None };
         drop(state);
         next.into_iter().chain(driver).for_each(Waker::wake);

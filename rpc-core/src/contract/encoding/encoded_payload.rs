@@ -36,8 +36,10 @@ impl EncodedPayload {
         codec: Codec,
         wanted: Compression,
     ) -> Result<Self, Status> {
-        // This build may lack a compression that the caller chose.
-        Compression::from_u8(wanted as u8)?;
+        if wanted != Compression::None {
+            // This build may lack a compression that the caller chose.
+            Compression::from_u8(wanted as u8)?;
+        }
         // Taken and not borrowed: a `Serialize` may make a call of its own.
         let mut buffer = SPARE.take().unwrap_or_default();
         // Compression needs the payload as one contiguous slice.
@@ -57,6 +59,7 @@ impl EncodedPayload {
     }
 
     /// Compresses the payload if it is long enough and becomes shorter.
+    #[inline]
     pub(crate) fn compressed(mut self) -> Self {
         let wanted = std::mem::take(&mut self.wanted);
         if wanted != Compression::None {
@@ -76,6 +79,11 @@ impl EncodedPayload {
         self.compression
     }
 
+    /// Returns whether the payload is so short that encoding it took little time.
+    pub fn is_short(&self) -> bool {
+        self.len() <= MAX_SHORT
+    }
+
     /// Returns the number of bytes.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len()
@@ -87,6 +95,7 @@ impl EncodedPayload {
     }
 
     /// Moves the bytes to the end of `out`.
+    #[inline]
     pub(crate) fn append_to(mut self, out: &mut WriteBuffer) {
         out.append(&mut self.buffer);
         if self.buffer.copied().capacity() <= MAX_SPARE {
@@ -100,6 +109,8 @@ thread_local! {
     static SPARE: Cell<Option<Box<WriteBuffer>>> = const { Cell::new(None) };
 }
 
+/// The length of the longest payload that is [short](EncodedPayload::is_short), in bytes.
+const MAX_SHORT: usize = 4 << 10;
 /// The largest capacity of the buffer that a thread keeps for its next payload, in bytes.
 const MAX_SPARE: usize = 64 << 10;
 

@@ -141,8 +141,18 @@ impl WriteBuffer {
     }
 
     /// Moves all bytes of `other`, none of which is consumed, to the end of this buffer.
+    #[inline]
     pub(crate) fn append(&mut self, other: &mut Self) {
         debug_assert_eq!(other.consumed, 0, "the bytes of a payload are appended at once");
+        if other.held.is_empty() {
+            self.copied.extend_from_slice(&other.copied);
+            other.copied.clear();
+        } else {
+            self.append_held(other);
+        }
+    }
+
+    fn append_held(&mut self, other: &mut Self) {
         let mut from = 0;
         for Held { at, bytes } in other.held.drain(..) {
             self.copied.extend_from_slice(&other.copied[from..at]);
@@ -157,10 +167,14 @@ impl WriteBuffer {
     /// Holds the copied bytes too if they are long, so that [`append`](Self::append) copies nothing long.
     ///
     /// The new buffer for copied bytes has the same capacity, up to `max_capacity`: the next payload is often as long.
+    #[inline]
     pub(crate) fn hold_long_copies(&mut self, max_capacity: usize) {
-        if self.copied.len() < uncopied::MIN_SHARED {
-            return;
+        if self.copied.len() >= uncopied::MIN_SHARED {
+            self.hold_copies(max_capacity);
         }
+    }
+
+    fn hold_copies(&mut self, max_capacity: usize) {
         let empty = BytesMut::with_capacity(self.copied.len().min(max_capacity));
         let copied = std::mem::replace(&mut self.copied, empty).freeze();
         self.held_length += copied.len();
