@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_core::{Caller, Encode, Error, Explanation, Request, ServiceClient, ServiceId};
+use rpc_core::{CallOptions, Caller, Encode, Error, Explanation, PreparedCall, Request, ServiceClient, ServiceId};
 use tokio::sync::watch;
 
 use crate::{
@@ -110,8 +110,12 @@ impl Caller for Client {
         ClientCall::new(Arc::clone(&self.0), request)
     }
 
-    fn into_call<A: Encode + Send + 'static>(self, request: Request<A>) -> ClientCall<A> {
-        ClientCall::new(self.0, request)
+    fn prepare<A: Encode + Send + 'static>(self, request: Request<A>) -> PreparedCall<Self, A> {
+        PreparedCall::Calling(ClientCall::new(self.0, request))
+    }
+
+    fn options_mut<A: Encode + Send + 'static>(calling: &mut ClientCall<A>) -> Option<&mut CallOptions> {
+        calling.options_mut()
     }
 
     fn default_timeout(&self) -> Duration {

@@ -139,9 +139,9 @@ pub use contract::{
     ServiceClient, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
-#[doc(hidden)]
-pub use contract::EncodedPayload;
 pub(crate) use contract::{AnswerSink, AnswerTarget, EncodedAnswer};
+#[doc(hidden)]
+pub use contract::{EncodedPayload, PreparedCall};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]
 pub use contained::contained;

@@ -1,6 +1,6 @@
 //! [`Attempts`]: the attempts of one call that are in flight.
 
-use std::{sync::Arc, task, time::Duration};
+use std::{sync::Arc, task};
 
 use rpc_core::{Attempt, Error, Hedging};
 use tokio::time::Instant;
@@ -28,8 +28,6 @@ pub(super) struct LiveAttempt {
     pub(super) channel: Arc<Channel>,
     pub(super) sent: SentCall,
     pub(super) sent_at: Instant,
-    /// The default hedge time. An attempt that is overtaken before it says nothing about its provider.
-    late_at: Instant,
     /// The index in the log, if there is a log.
     log_index: usize,
 }
@@ -72,33 +70,27 @@ impl Attempts {
     /// Returns the channels whose attempts were sent before `sent_at`, when the answered attempt was sent, and are late.
     ///
     /// An attempt is late after the default hedge time, whatever the call's own hedge time is: with a short one, a
-    /// faster provider overtakes healthy ones.
-    pub(super) fn overtaken(&self, sent_at: Instant) -> impl Iterator<Item = &Channel> {
-        let now = self.has_earlier().then(Instant::now);
-        let is_overtaken =
-            move |attempt: &&LiveAttempt| attempt.sent_at < sent_at && now.is_some_and(|now| attempt.late_at <= now);
+    /// faster provider overtakes healthy ones. `deadline` is that of the call.
+    pub(super) fn overtaken(&self, sent_at: Instant, deadline: Instant) -> impl Iterator<Item = &Channel> {
+        let now = Instant::now();
+        let late_at = move |attempt: &LiveAttempt| {
+            attempt.sent_at + Hedging::Third.delay(deadline.saturating_duration_since(attempt.sent_at))
+        };
+        let is_overtaken = move |attempt: &&LiveAttempt| attempt.sent_at < sent_at && late_at(attempt) <= now;
         self.earlier.iter().filter(is_overtaken).map(|attempt| &*attempt.channel)
     }
 
     /// Adds an attempt that was just sent.
     ///
-    /// `left` is the time that its call had left. `started_at` is the start of the call if the attempt is to be logged.
-    pub(super) fn add(
-        &mut self,
-        channel: Arc<Channel>,
-        sent: SentCall,
-        sent_at: Instant,
-        left: Duration,
-        started_at: Option<Instant>,
-    ) {
+    /// `started_at` is the start of the call if the attempt is to be logged.
+    pub(super) fn add(&mut self, channel: Arc<Channel>, sent: SentCall, sent_at: Instant, started_at: Option<Instant>) {
         debug_assert!(self.newest.is_none(), "a hedge is sent only after its predecessor became an earlier attempt");
         if let Some(started_at) = started_at {
             let after = sent_at.saturating_duration_since(started_at);
             self.log.push(Attempt::new(channel.address(), after));
         }
         let log_index = self.log.len().saturating_sub(1);
-        self.newest =
-            Some(LiveAttempt { channel, sent, sent_at, late_at: sent_at + Hedging::Third.delay(left), log_index });
+        self.newest = Some(LiveAttempt { channel, sent, sent_at, log_index });
         self.sent += 1;
     }
 

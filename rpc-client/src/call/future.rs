@@ -9,8 +9,8 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Hedging, Reply, Request,
-    WriteBuffer,
+    BoxFuture, CallOptions, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Hedging, Reply,
+    Request, WriteBuffer,
 };
 use tokio::time::Instant;
 
@@ -102,6 +102,11 @@ impl<A> ClientCall<A> {
             may_have_executed: false,
             last_error: None,
         }
+    }
+
+    /// Returns the options of a call that was not polled.
+    pub(crate) fn options_mut(&mut self) -> Option<&mut CallOptions> {
+        self.started.is_none().then_some(&mut self.request.options)
     }
 
     fn started(&self) -> &Started {
@@ -234,7 +239,11 @@ impl<A: Encode> ClientCall<A> {
                 Err(status) => return Some(Err(invalid_request(status))),
             }
         }
-        let now = Instant::now();
+        // A read of the clock has a cost. Between the first poll and an attempt that starts at once, only the encoding
+        // takes time, and that of a short value takes little.
+        let is_immediate = self.attempts.sent() == 0 && matches!(self.stage, Stage::Picking);
+        let is_short = self.encoded.as_ref().is_some_and(EncodedPayload::is_short);
+        let now = if is_immediate && is_short { at } else { Instant::now() };
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             channel.pass_on();
@@ -265,7 +274,7 @@ impl<A: Encode> ClientCall<A> {
                 if self.attempts.sent() > 0 {
                     Counters::count(&self.core.counters().retries);
                 }
-                self.attempts.add(channel, sent, now, timeout, self.request.options.explain.then_some(at));
+                self.attempts.add(channel, sent, now, self.request.options.explain.then_some(at));
                 self.stage = Stage::Waiting;
                 None
             }
@@ -334,6 +343,14 @@ impl<A: Encode> ClientCall<A> {
         self.stage = Stage::Picking;
     }
 
+    /// Handles the attempts that an attempt sent at `sent_at` has overtaken.
+    #[cold]
+    fn handle_overtaken(&mut self, sent_at: Instant) {
+        let (service, deadline) = (self.request.method.service(), self.started().deadline);
+        let overtaken = self.attempts.overtaken(sent_at, deadline);
+        overtaken.for_each(|channel| self.core.handle_failure(service, channel));
+    }
+
     /// Handles the outcome of an attempt. Returns the result if it ends the call.
     fn settle(&mut self, attempt: LiveAttempt, outcome: Outcome) -> Option<Result<Reply, Error>> {
         let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
@@ -342,9 +359,9 @@ impl<A: Encode> ClientCall<A> {
         let error = match result {
             Ok(reply) => {
                 attempt.channel.record_answer();
-                let service = self.request.method.service();
-                let overtaken = self.attempts.overtaken(attempt.sent_at);
-                overtaken.for_each(|channel| self.core.handle_failure(service, channel));
+                if self.attempts.has_earlier() {
+                    self.handle_overtaken(attempt.sent_at);
+                }
                 return Some(Ok(reply));
             }
             Err(error) => error,

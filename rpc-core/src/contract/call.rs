@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::baggage;
 use crate::{
-    CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Hedging, Metadata, Method, Reply,
-    Request, Status, stable_hash,
+    CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Hedging, Metadata, Method,
+    PreparedCall, Reply, Request, Status, stable_hash,
 };
 
 /// A call of a method. Its methods set options; its first poll, such as `.await`, sends it.
@@ -50,20 +50,15 @@ use crate::{
 /// # }
 /// ```
 #[must_use = "a call is sent when it is awaited"]
-pub struct Call<C: Caller, M: Method>(State<C, M>);
-
-enum State<C: Caller, M: Method> {
-    /// The call was not polled.
-    Unsent(C, Request<M::Arguments>),
-    Sent(C::Calling<M::Arguments>),
-    /// Only while [`Caller::into_call`] executes, and after it has panicked.
-    Sending,
-}
+pub struct Call<C: Caller, M: Method>(
+    /// `None` only while [`Caller::call`] executes, and after it has panicked.
+    Option<PreparedCall<C, M::Arguments>>,
+);
 
 impl<C: Caller, M: Method> Call<C, M> {
     /// Creates a call of method `M` through `caller`. Generated proxies call this.
     pub fn new(caller: C, arguments: M::Arguments) -> Self {
-        Self(State::Unsent(caller, Request { method: M::info(), arguments, options: CallOptions::inherited() }))
+        Self(Some(caller.prepare(Request { method: M::info(), arguments, options: CallOptions::inherited() })))
     }
 
     /// Limits the duration of the call, from its first poll to its end and including retries. At most 49 days.
@@ -167,21 +162,24 @@ impl<C: Caller, M: Method> Call<C, M> {
     }
 
     fn with_options(mut self, set: impl FnOnce(&mut CallOptions)) -> Self {
-        if let State::Unsent(_, request) = &mut self.0 {
-            set(&mut request.options);
-        }
+        let options = match &mut self.0 {
+            Some(PreparedCall::Request(_, request)) => Some(&mut request.options),
+            Some(PreparedCall::Calling(calling)) => C::options_mut(calling),
+            None => None,
+        };
+        options.map(set);
         self
     }
 
     /// Sends the call if this is the first poll, and polls for its reply.
     fn poll_reply(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
-        if let State::Unsent(..) = self.0
-            && let State::Unsent(caller, request) = mem::replace(&mut self.0, State::Sending)
+        if let Some(PreparedCall::Request(..)) = self.0
+            && let Some(PreparedCall::Request(caller, request)) = self.0.take()
         {
-            self.0 = State::Sent(caller.into_call(request));
+            self.0 = Some(PreparedCall::Calling(caller.call(request)));
         }
         match &mut self.0 {
-            State::Sent(calling) => Pin::new(calling).poll(cx),
+            Some(PreparedCall::Calling(calling)) => Pin::new(calling).poll(cx),
             _ => Poll::Ready(Err(Error::unknown(Code::Internal, "call polled after a panic"))),
         }
     }
@@ -200,12 +198,7 @@ impl<C: Caller, M: Method> Unpin for Call<C, M> {}
 
 impl<C: Caller, M: Method> fmt::Debug for Call<C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Call");
-        shown.field("route", &M::info().route());
-        if let State::Unsent(_, request) = &self.0 {
-            shown.field("options", &request.options);
-        }
-        shown.finish_non_exhaustive()
+        f.debug_struct("Call").field("route", &M::info().route()).finish_non_exhaustive()
     }
 }
 
@@ -225,8 +218,8 @@ impl<C: Caller, M: Method> Future for Explained<C, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let reply = ready!(self.call.poll_reply(cx));
         let explanation = match &self.call.0 {
-            State::Sent(calling) => calling.explanation(),
-            State::Unsent(..) | State::Sending => Explanation::default(),
+            Some(PreparedCall::Calling(calling)) => calling.explanation(),
+            Some(PreparedCall::Request(..)) | None => Explanation::default(),
         };
         Poll::Ready((M::outcome(reply), explanation))
     }

@@ -18,15 +18,33 @@ pub trait Caller: Clone + Send + Sync + 'static {
     /// Creates the future of a call. The first poll sends the call.
     fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> Self::Calling<A>;
 
-    /// As [`call`](Self::call), but consumes the caller, so that the future can own it instead of a clone.
-    fn into_call<A: Encode + Send + 'static>(self, request: Request<A>) -> Self::Calling<A> {
-        self.call(request)
+    /// Creates the future of a call whose options are not final, if [`options_mut`](Self::options_mut) returns them.
+    ///
+    /// Such a call is not moved again when it is sent.
+    #[doc(hidden)]
+    fn prepare<A: Encode + Send + 'static>(self, request: Request<A>) -> PreparedCall<Self, A> {
+        PreparedCall::Request(self, request)
+    }
+
+    /// Returns the options of a call that was prepared and not polled.
+    #[doc(hidden)]
+    fn options_mut<A: Encode + Send + 'static>(_: &mut Self::Calling<A>) -> Option<&mut CallOptions> {
+        None
     }
 
     /// Returns the timeout of calls for which neither the call nor the method sets one.
     fn default_timeout(&self) -> Duration {
         CallOptions::DEFAULT_TIMEOUT
     }
+}
+
+/// A call that was not polled.
+#[doc(hidden)]
+pub enum PreparedCall<C: Caller, A: Encode + Send + 'static> {
+    /// The future of the call.
+    Calling(C::Calling<A>),
+    /// The parts from which the first poll creates the future.
+    Request(C, Request<A>),
 }
 
 /// A client of one service, which `#[rpc_service]` generates.
