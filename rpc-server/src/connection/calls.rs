@@ -46,8 +46,8 @@ pub(super) struct ConnectionCalls {
     pub(super) is_revoked: bool,
     /// The context of an ended call, for the next one to reuse.
     spare: Cell<Option<Context>>,
-    /// Whether a handler was polled after the connection last read the clock.
-    polled: Cell<bool>,
+    /// The number of handlers that were polled after the connection last read the clock.
+    polled: Cell<u32>,
 }
 
 impl ConnectionCalls {
@@ -113,7 +113,7 @@ impl ConnectionCalls {
 
     /// Handles the end of the frames that the connection has read in this turn.
     pub(super) fn handle_read(&self) {
-        self.polled.set(false);
+        self.polled.set(0);
     }
 
     pub(super) fn handle_cancel(&self, id: u32) {
@@ -176,8 +176,13 @@ impl ConnectionCalls {
         let unattended = head.flags.contains(CallFlags::ONE_WAY) || head.idempotency_key.is_some();
         let limit = if unattended { config.max_unattended.min(config.max_timeout) } else { config.max_timeout };
         let deadline = deadline_after(now, timeout.min(limit.max(method_timeout.unwrap_or_default())));
-        // Handlers that the connection polled since it read the frame may have taken long.
-        let now = if self.polled.get() { Instant::now() } else { now };
+        // Handlers that the connection polled since it read the frame may have taken long. A read of the clock has a cost.
+        let now = if self.polled.get() < HANDLERS_PER_CLOCK {
+            now
+        } else {
+            self.polled.set(0);
+            Instant::now()
+        };
         if now >= deadline {
             Counters::count(&counters.late);
             Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the handler started"))?;
@@ -255,7 +260,7 @@ impl ConnectionCalls {
             };
             return self.queue(start, pending);
         }
-        self.polled.set(true);
+        self.polled.set(self.polled.get() + 1);
         let call = service.call(method, arguments, responder);
         let mut handler = HandlerFuture { context, call, route: head.route, permit: None };
         // Most handlers finish in this first poll. Those need neither a task nor an entry in `running`.
@@ -321,5 +326,7 @@ impl ConnectionCalls {
 
 /// The reason for which a connection ends whose peer has no accepted credentials any more.
 pub(super) const REVOKED: &str = "the token or certificate of this connection is no longer accepted";
+/// The number of handlers that the connection polls between two reads of the clock. One of them may be late.
+const HANDLERS_PER_CLOCK: u32 = 8;
 /// The retry-after of a call that a full connection rejects.
 const CONNECTION_FULL_RETRY_AFTER: Duration = Duration::from_millis(100);
