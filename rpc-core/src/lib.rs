@@ -141,7 +141,7 @@ pub use contract::{
 // Shared by rpc-client and rpc-server, and not part of the API.
 pub(crate) use contract::{AnswerSink, AnswerTarget, EncodedAnswer};
 #[doc(hidden)]
-pub use contract::{EncodedPayload, PreparedCall};
+pub use contract::{EncodedPayload, PeerWork, PreparedCall};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]
 pub use contained::contained;

@@ -53,7 +53,7 @@ pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
 pub use dyn_caller::{DynArguments, DynCall, DynCaller};
 pub use encoding::{
-    Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, WriteBuffer, nullable, uncopied,
+    Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, PeerWork, WriteBuffer, nullable, uncopied,
 };
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};

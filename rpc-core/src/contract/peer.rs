@@ -14,7 +14,7 @@ pub struct Peer {
     /// The address at which the caller reached this server; `None` in process.
     pub local_address: Option<SocketAddr>,
     identity: Identity,
-    /// The long work for this connection.
+    /// The long work for this peer.
     work: PeerWork,
 }
 
@@ -45,7 +45,15 @@ impl Peer {
         })
     }
 
-    /// Returns the limit on the long work for this connection.
+    /// Sets the place in the line for long work, which all connections of the peer share.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_work(mut self, work: PeerWork) -> Self {
+        self.work = work;
+        self
+    }
+
+    /// Returns the place in the line for long work.
     pub(crate) fn work(&self) -> &PeerWork {
         &self.work
     }

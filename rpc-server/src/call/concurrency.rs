@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use rpc_core::PeerWork;
 use tokio::sync::oneshot;
 
 use super::peer_key::PeerKey;
@@ -44,6 +45,8 @@ pub(crate) struct PeerShare {
     unsent: AtomicUsize,
     /// Changed under the lock of the queue only.
     queued: AtomicUsize,
+    /// The long work of all connections of the peer.
+    work: PeerWork,
 }
 
 /// Counts a handler as running, or its result as unsent, until the permit is dropped.
@@ -100,6 +103,7 @@ impl ConcurrencyLimit {
             running: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            work: PeerWork::of_peer(),
         });
         shares.insert(peer, Arc::downgrade(&share));
         share
@@ -136,6 +140,11 @@ impl ConcurrencyLimit {
 }
 
 impl PeerShare {
+    /// Returns the place of the peer in the line for long work.
+    pub(crate) fn work(&self) -> PeerWork {
+        self.work.clone()
+    }
+
     /// Returns whether the peer may have another running handler.
     pub(crate) fn has_capacity(&self) -> bool {
         let ConcurrencyLimit { limit, running, .. } = &*self.concurrency;

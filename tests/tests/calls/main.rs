@@ -20,6 +20,7 @@ mod identity;
 mod layers;
 mod limits;
 mod log_sinks;
+mod long_work;
 mod metrics;
 mod monitor_port;
 mod once;

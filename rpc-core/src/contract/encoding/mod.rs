@@ -35,6 +35,7 @@ pub use codec::{Codec, CodecError};
 pub use compression::Compression;
 pub use encode::Encode;
 pub use encoded_payload::EncodedPayload;
-pub(crate) use offload::{PeerWork, offload};
+pub use offload::PeerWork;
+pub(crate) use offload::offload;
 pub use payload::Payload;
 pub use write_buffer::{Mark, WriteBuffer};

@@ -4,21 +4,39 @@ use std::{
     fmt,
     num::NonZero,
     panic::resume_unwind,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::available_parallelism,
 };
 
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 use crate::{Code, Status};
 
-/// The limit on the concurrent long work of one peer. Clones share it.
+/// The place of one peer in the line of the process for long work. Clones share it.
+///
+/// All connections of a peer share one place, so that each peer starts work in turn, however many connections it has.
+/// The default has no place of its own: each work waits for itself.
 #[derive(Clone, Default)]
-pub(crate) struct PeerWork(OnceLock<Arc<Semaphore>>);
+pub struct PeerWork(Option<Arc<Semaphore>>);
 
 impl PeerWork {
-    fn permits(&self) -> Arc<Semaphore> {
-        Arc::clone(self.0.get_or_init(|| Arc::new(Semaphore::new(MAX_PER_PEER))))
+    /// Creates the place of a peer.
+    pub fn of_peer() -> Self {
+        Self(Some(Arc::new(Semaphore::new(PLACES_PER_PEER))))
+    }
+
+    /// Waits for a permit of the process, behind the other work of this peer.
+    async fn permit(&self, process: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        // Freed when this peer has its permit: its next work then joins the line behind those of other peers.
+        let _place = match &self.0 {
+            Some(place) => Some(place.acquire().await),
+            None => None,
+        };
+        // The semaphore is never closed.
+        Arc::clone(process).acquire_owned().await.ok()
     }
 }
 
@@ -39,8 +57,8 @@ impl fmt::Debug for PeerWork {
 
 /// Runs `work` for `peer` on a thread for blocking work, so that it delays no task of the runtime.
 ///
-/// A connection has one such work at a time, and all connections together leave one processor to the tasks. Outside of a
-/// runtime, the work runs at once.
+/// All connections together leave one processor to the tasks, and peers take turns. Outside of a runtime, the work runs
+/// at once.
 ///
 /// # Errors
 ///
@@ -52,33 +70,60 @@ impl fmt::Debug for PeerWork {
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops work that has not started; work that has started ends first.
+/// Dropping the future drops work that has not started, with all that it holds; work that has started ends first.
 pub(crate) async fn offload<R: Send + 'static>(
     peer: &PeerWork,
     work: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, Status> {
+    offload_within(process_permits(), peer, work).await
+}
+
+async fn offload_within<R: Send + 'static>(
+    process: &Arc<Semaphore>,
+    peer: &PeerWork,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Status> {
     let Ok(runtime) = Handle::try_current() else { return Ok(work()) };
-    // The connection's permit first, so that each connection has one place in the line of the process.
-    let permits = (peer.permits().acquire_owned().await, process_permits().acquire_owned().await);
+    let permit = peer.permit(process).await;
+    let queued = Queued(Arc::new(Mutex::new(Some((permit, work)))));
+    let on_thread = Queued(Arc::clone(&queued.0));
     let running = runtime.spawn_blocking(move || {
-        let _permits = permits;
-        work()
+        let (_permit, work) = on_thread.take()?;
+        Some(work())
     });
+    let shuts_down = || Status::new(Code::Unavailable, "the runtime shuts down");
     match running.await {
-        Ok(result) => Ok(result),
+        Ok(result) => result.ok_or_else(shuts_down),
         Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
-        Err(_) => Err(Status::new(Code::Unavailable, "the runtime shuts down")),
+        Err(_) => Err(shuts_down()),
     }
 }
 
-fn process_permits() -> Arc<Semaphore> {
-    static PERMITS: OnceLock<Arc<Semaphore>> = OnceLock::new();
-    let processors = || available_parallelism().map_or(1, NonZero::get);
-    Arc::clone(PERMITS.get_or_init(|| Arc::new(Semaphore::new((processors() - 1).max(1)))))
+/// Work that waits for a thread. Dropping any handle drops the work, unless a thread has taken it.
+///
+/// The runtime itself would keep aborted work until a thread is free.
+struct Queued<W>(Arc<Mutex<Option<W>>>);
+
+impl<W> Queued<W> {
+    fn take(&self) -> Option<W> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
-/// The number of works of one connection that run at the same time.
-const MAX_PER_PEER: usize = 1;
+impl<W> Drop for Queued<W> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+fn process_permits() -> &'static Arc<Semaphore> {
+    static PERMITS: OnceLock<Arc<Semaphore>> = OnceLock::new();
+    let processors = || available_parallelism().map_or(1, NonZero::get);
+    PERMITS.get_or_init(|| Arc::new(Semaphore::new((processors() - 1).max(1))))
+}
+
+/// The number of works of one peer that wait for a permit of the process at the same time; the others wait behind them.
+const PLACES_PER_PEER: usize = 1;
 
 #[cfg(test)]
 mod tests {
@@ -88,37 +133,73 @@ mod tests {
         task::{Context, Waker},
     };
 
+    use tokio::{join, runtime, task::spawn_blocking};
+
     use super::*;
 
-    /// One test, because all works of the process share permits.
-    #[tokio::test]
-    async fn peer_has_one_work_at_a_time() {
-        let (peer, cx) = (PeerWork::default(), &mut Context::from_waker(Waker::noop()));
-        let free = || peer.permits().available_permits();
-        let (release, released) = sync_channel::<()>(0);
-        let mut first = pin!(offload(&peer, move || released.recv().is_ok()));
-        assert!(first.as_mut().poll(cx).is_pending());
-        assert_eq!(free(), 0, "the work holds the permit");
-        let mut second = pin!(offload(&peer, || 7));
-        assert!(second.as_mut().poll(cx).is_pending());
-        release.send(()).unwrap();
-        assert_eq!(first.await, Ok(true));
-        assert_eq!(second.await, Ok(7));
-        assert_eq!(free(), MAX_PER_PEER);
+    fn poll_once<F: Future>(work: std::pin::Pin<&mut F>) -> bool {
+        work.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
 
-        let (release, released) = sync_channel::<()>(0);
-        let mut dropped = Box::pin(offload(&peer, move || released.recv().is_ok()));
-        assert!(dropped.as_mut().poll(cx).is_pending());
+    #[tokio::test]
+    async fn peers_take_turns_however_much_work_they_have() {
+        let process = Arc::new(Semaphore::new(1));
+        let (before, hog, other) = (PeerWork::of_peer(), PeerWork::of_peer(), PeerWork::of_peer());
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let work = |peer, name: &'static str| {
+            let started = Arc::clone(&started);
+            offload_within(&process, peer, move || started.lock().unwrap().push(name))
+        };
+        let (release, released) = sync_channel::<()>(1);
+        let mut running = pin!(offload_within(&process, &before, move || released.recv().is_err()));
+        assert!(!poll_once(running.as_mut()), "the only permit is used");
+        let release = async { drop(release) };
+        // `join!` polls its futures in this order.
+        let works = (work(&hog, "hog"), work(&hog, "hog"), work(&hog, "hog"), work(&other, "other"));
+        let ended = join!(works.0, works.1, works.2, works.3, release, running);
+        assert_eq!((ended.3, ended.5), (Ok(()), Ok(true)));
+        assert_eq!(*started.lock().unwrap(), ["hog", "other", "hog", "hog"]);
+        assert_eq!(process.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn started_work_keeps_its_permit_until_it_ends() {
+        let (process, peer) = (Arc::new(Semaphore::new(1)), PeerWork::of_peer());
+        let (begin, mut begun) = tokio::sync::mpsc::channel::<()>(1);
+        let (release, released) = sync_channel::<()>(1);
+        let mut dropped = Box::pin(offload_within(&process, &peer, move || {
+            drop(begin);
+            released.recv().is_err()
+        }));
+        assert!(!poll_once(dropped.as_mut()));
+        begun.recv().await;
         drop(dropped);
-        assert_eq!(free(), 0, "the work has started");
-        release.send(()).unwrap();
-        assert_eq!(offload(&peer, || 7).await, Ok(7));
+        assert_eq!(process.available_permits(), 0, "the work has started");
+        drop(release);
+        assert_eq!(offload_within(&process, &peer, || 7).await, Ok(7));
+    }
+
+    #[test]
+    fn dropped_work_is_dropped_before_a_thread_is_free() {
+        let runtime = runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let (release, released) = sync_channel::<()>(1);
+        runtime.block_on(async {
+            let only_thread = spawn_blocking(move || released.recv());
+            let (process, peer) = (Arc::new(Semaphore::new(1)), PeerWork::of_peer());
+            let payload = Arc::new(());
+            let held = Arc::clone(&payload);
+            let mut work = Box::pin(offload_within(&process, &peer, move || drop(held)));
+            assert!(!poll_once(work.as_mut()));
+            assert_eq!((Arc::strong_count(&payload), process.available_permits()), (2, 0));
+            drop(work);
+            assert_eq!((Arc::strong_count(&payload), process.available_permits()), (1, 1));
+            drop(release);
+            only_thread.await.unwrap().unwrap_err();
+        });
     }
 
     #[test]
     fn work_runs_at_once_outside_of_a_runtime() {
-        let peer = PeerWork::default();
-        let work = pin!(offload(&peer, || 7));
-        assert!(work.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(poll_once(pin!(offload(&PeerWork::default(), || 7))));
     }
 }
