@@ -32,7 +32,7 @@ struct Inner {
     cancelled: AtomicBool,
     /// The metadata of the answer. Created by the first insertion.
     response_metadata: OnceLock<Mutex<Metadata>>,
-    /// Whether the handler has a result that waits for capacity on its connection.
+    /// Whether the handler has a result that is not sent yet: it is compressed, or waits for capacity on its connection.
     unsent: AtomicBool,
     /// Created by the first call of [`Context::cancelled`].
     cancellation: OnceLock<SetOnce<()>>,
@@ -188,12 +188,12 @@ impl Context {
         self.0.outcome.load(Ordering::Acquire) != UNANSWERED
     }
 
-    /// Records that the handler has a result that waits for capacity on its connection.
+    /// Records that the handler has a result that is compressed or waits for capacity on its connection.
     pub(crate) fn mark_unsent(&self) {
         self.0.unsent.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether the handler has a result that waited for capacity on its connection.
+    /// Returns whether the handler has a result that was compressed or waited for capacity on its connection.
     #[doc(hidden)]
     pub fn is_unsent(&self) -> bool {
         // The handler usually stores it in the poll after which its task reads it.

@@ -96,9 +96,9 @@ impl Responder {
         let Some((sink, target, answer)) = self.try_send(status, value) else { return };
         // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
         Box::pin(async {
+            self.context.mark_unsent();
             let mut answer = answer.compressed(self.context.peer()).await;
             if !sink.try_answer(&target, &self.context, &mut answer) {
-                self.context.mark_unsent();
                 sink.answer(target, self.context.clone(), answer).await;
             }
         })

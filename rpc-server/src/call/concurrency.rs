@@ -27,7 +27,8 @@ pub(crate) struct ConcurrencyLimit {
     limit: usize,
     max_queued: usize,
     running: AtomicUsize,
-    /// The number of results that wait for capacity on their connection and hold no permit. Limited by `limit` too.
+    /// The number of results that are compressed or wait for capacity on their connection, and hold no permit. Limited
+    /// by `limit` too.
     unsent: AtomicUsize,
     /// The length of `queue`, readable without its lock.
     queued: AtomicUsize,
@@ -204,7 +205,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Permit {
-    /// Records that the handler has a result that waits for capacity on its connection.
+    /// Records that the handler has a result that is compressed or waits for capacity on its connection.
     ///
     /// The permit then counts an unsent result instead of a running handler, so that a peer that reads slowly holds no
     /// capacity for handlers. Where unsent results have reached their limit, it stays as it is.

@@ -25,7 +25,8 @@ pub struct ServerCounts {
     pub handshakes_failed: u64,
     /// Handlers that run or wait for something. Handlers that finish in their first poll are not counted.
     pub running: usize,
-    /// Results that wait for their client to read earlier ones, and whose handlers do not count as running.
+    /// Results that are compressed or wait for their client to read earlier ones, and whose handlers do not count as
+    /// running.
     pub unsent: usize,
     /// Calls queued because the limit of running handlers is reached.
     pub queued: usize,

@@ -1,17 +1,22 @@
-//! Payloads that take long to decode.
+//! Payloads that take long to decode and results that take long to compress.
 
 use std::{
     num::NonZero,
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, mpsc::sync_channel},
     thread::available_parallelism,
     time::Duration,
 };
 
-use rpc_client::Client;
+use rpc_client::{Client, ClientConfig};
 use rpc_core::{Compression, Token, Tokens, rpc_service};
-use rpc_server::Server;
+use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tests::{Task, serving::Serving};
+use tests::{
+    Task,
+    probe::{Probe, ProbingClient},
+    serving::Serving,
+};
+use tokio::{runtime, task::spawn_blocking};
 
 /// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
@@ -97,4 +102,25 @@ async fn peer_with_many_connections_takes_turns_with_others() {
     let decoding = DECODING.lock().unwrap();
     let turn = decoding.callers.iter().position(|caller| caller == "bob").unwrap();
     assert!(turn < jobs / 2, "the job of the other peer was the {turn}th of {jobs}");
+}
+
+#[test]
+fn result_that_is_compressed_holds_no_permit() {
+    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (release, released) = sync_channel::<()>(1);
+    runtime.block_on(async {
+        let only_thread = spawn_blocking(move || released.recv());
+        let serving = Serving::probe(&Probe::default(), ServerConfig::default().with_max_running(1)).await;
+        let client = ProbingClient::new(Client::builder().config(patient_gzip()).build().unwrap());
+        let call = Task::begin(client.large(300_000).address(serving.address()));
+        serving.until_counted(|counts| (counts.running, counts.unsent) == (0, 1)).await;
+        drop(release);
+        only_thread.await.unwrap().unwrap_err();
+        assert_eq!(call.end().await.unwrap().len(), 300_000);
+        serving.until_counted(|counts| (counts.running, counts.unsent) == (0, 0)).await;
+    });
+}
+
+fn patient_gzip() -> ClientConfig {
+    tests::patient().with_compression(Compression::Gzip)
 }
