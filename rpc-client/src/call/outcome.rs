@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use rpc_core::{
-    Code, Codec, Compression, Error, Payload, Phase, Reply, StatusAnswer,
+    Code, Codec, Compression, Error, Payload, Phase, Reply, Status, StatusAnswer,
     frame::Frame,
     head::{HeadError, ResponseHead},
 };
@@ -76,7 +76,8 @@ fn read_response(frame: Frame, peer: SocketAddr, config: &ClientConfig) -> Resul
         Code::Application => true,
         _ => {
             let ResponseHead { status, metadata, retry_after, not_executed } = head;
-            let error = Error::from_answer(StatusAnswer { status, retry_after, not_executed }).with_peer(peer);
+            let status = retry_after.into_iter().fold(status, Status::with_retry_after);
+            let error = Error::from_answer(StatusAnswer { status, not_executed }).with_peer(peer);
             // A copy, because received metadata shares the memory of its frame.
             return Err(if metadata.is_empty() { error } else { error.with_metadata(metadata.copied()) });
         }

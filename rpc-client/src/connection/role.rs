@@ -115,7 +115,7 @@ impl ClientRole {
         }
         let sink = WireSink::new(Arc::clone(&self.outbox), &header, self.max_frame);
         let status = Status::new(Code::Unimplemented, "client serves no methods");
-        sink.answer_unclaimed(&StatusAnswer::rejection(status, None));
+        sink.answer_unclaimed(&StatusAnswer::rejection(status));
         Ok(())
     }
 }

@@ -80,10 +80,10 @@ impl Error {
     /// The delivery is [`Delivery::NotExecuted`] if the answer states this, and [`Delivery::Answered`] otherwise.
     #[doc(hidden)]
     pub fn from_answer(answer: StatusAnswer) -> Self {
-        let StatusAnswer { status, retry_after, not_executed } = answer;
+        let StatusAnswer { status, not_executed } = answer;
         let delivery = if not_executed { Delivery::NotExecuted } else { Delivery::Answered };
         let mut error = Self::new(delivery, status.code(), status.message().to_owned().into()).with_phase(Phase::Wait);
-        error.0.retry_after = retry_after;
+        error.0.retry_after = status.retry_after();
         error
     }
 
@@ -293,7 +293,10 @@ mod tests {
     #[test]
     fn rejection_before_the_handler_is_retryable() {
         let wait = Some(Duration::from_millis(5));
-        let rejected = |code, after| Error::from_answer(StatusAnswer::rejection(Status::new(code, ""), after));
+        let rejected = |code, after: Option<Duration>| {
+            let status = after.into_iter().fold(Status::new(code, ""), Status::with_retry_after);
+            Error::from_answer(StatusAnswer::rejection(status))
+        };
         assert!(rejected(Code::Unavailable, None).is_retryable());
         assert!(rejected(Code::ResourceExhausted, wait).is_retryable());
         assert!(!rejected(Code::ResourceExhausted, None).is_retryable());

@@ -84,12 +84,12 @@ impl Responder {
     /// A client may send the call to another server if the code is `Unavailable` or `Unimplemented`. The codes `Ok` and
     /// `Application` require a value and are replaced by `Internal`.
     pub fn reject(mut self, status: Status) {
-        self.answer_status(StatusAnswer::rejection(without_value(status), None));
+        self.answer_status(StatusAnswer::rejection(without_value(status)));
     }
 
     /// Rejects the call, whose handler has not executed, and states when the caller may send it again.
     pub fn reject_until(mut self, status: Status, retry_after: Duration) {
-        self.answer_status(StatusAnswer::rejection(without_value(status), Some(retry_after)));
+        self.answer_status(StatusAnswer::rejection(without_value(status).with_retry_after(retry_after)));
     }
 
     async fn send<T: Serialize>(mut self, status: Status, value: T) {

@@ -1,16 +1,12 @@
 //! [`StatusAnswer`]: an answer that consists of a status.
 
-use std::time::Duration;
-
 use crate::Status;
 
 /// An answer that consists of a status, without a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusAnswer {
-    /// The status.
+    /// The status, with the time after which the caller may send the call again.
     pub status: Status,
-    /// How long the caller should wait before it sends the call again.
-    pub retry_after: Option<Duration>,
     /// Whether the handler did not execute.
     ///
     /// Only the server or a layer states this, about a call that did not reach its handler. A status that a handler
@@ -21,11 +17,11 @@ pub struct StatusAnswer {
 impl StatusAnswer {
     /// Creates the answer to a call whose handler may have executed.
     pub fn handled(status: Status) -> Self {
-        Self { retry_after: status.retry_after(), status, not_executed: false }
+        Self { status, not_executed: false }
     }
 
     /// Creates the answer to a call whose handler did not execute.
-    pub fn rejection(status: Status, retry_after: Option<Duration>) -> Self {
-        Self { retry_after: retry_after.or(status.retry_after()), status, not_executed: true }
+    pub fn rejection(status: Status) -> Self {
+        Self { status, not_executed: true }
     }
 }

@@ -49,8 +49,8 @@ fn write_head(out: &mut BytesMut, metadata: &Metadata, status: &Status) {
 }
 
 fn head(metadata: &Metadata, answer: StatusAnswer) -> ResponseHead {
-    let StatusAnswer { status, retry_after, not_executed } = answer;
-    ResponseHead { status, metadata: metadata.clone(), retry_after, not_executed }
+    let StatusAnswer { status, not_executed } = answer;
+    ResponseHead { retry_after: status.retry_after(), status, metadata: metadata.clone(), not_executed }
 }
 
 /// A response with only a status of the longest message and the longest metadata fits into every frame limit.

@@ -25,16 +25,12 @@ impl Rejection {
 
     pub(crate) fn to_answer(&self) -> StatusAnswer {
         let Self { status, may_have_executed } = self;
-        StatusAnswer { not_executed: !may_have_executed, ..StatusAnswer::handled(status.clone()) }
+        StatusAnswer { status: status.clone(), not_executed: !may_have_executed }
     }
 }
 
 impl From<StatusAnswer> for Rejection {
-    fn from(StatusAnswer { status, retry_after, not_executed }: StatusAnswer) -> Self {
-        let status = match retry_after {
-            Some(wait) => status.with_retry_after(wait),
-            None => status,
-        };
+    fn from(StatusAnswer { status, not_executed }: StatusAnswer) -> Self {
         Self { status, may_have_executed: !not_executed }
     }
 }

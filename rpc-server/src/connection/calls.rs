@@ -74,7 +74,7 @@ impl ConnectionCalls {
             Err(HeadError::Violation(violation)) => return Err(violation),
             Err(HeadError::Rejected(status)) => {
                 Counters::count(&self.shared.counters.malformed);
-                self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status, None));
+                self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status));
                 return Ok(());
             }
         };
@@ -107,7 +107,7 @@ impl ConnectionCalls {
         let message =
             format!("request frame is {} bytes, limit is {limit} (TransportConfig::max_frame)", header.full_length);
         let status = Status::new(Code::ResourceExhausted, message);
-        self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status, None));
+        self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status));
         Ok(())
     }
 

@@ -17,11 +17,12 @@ pub(crate) fn goaway(code: Code, message: impl Into<Cow<'static, str>>) -> Frame
 /// Returns the response that rejects `request`.
 pub(crate) fn rejection(request: Header, status: Status) -> Frame {
     let header = Header { codec: request.codec, ..Header::empty(FrameType::Response, request.id) };
-    status_frame(header, StatusAnswer::rejection(status, None))
+    status_frame(header, StatusAnswer::rejection(status))
 }
 
-fn status_frame(header: Header, StatusAnswer { status, retry_after, not_executed }: StatusAnswer) -> Frame {
+fn status_frame(header: Header, StatusAnswer { status, not_executed }: StatusAnswer) -> Frame {
     let mut body = BytesMut::new();
-    ResponseHead { status, metadata: Metadata::default(), retry_after, not_executed }.write(&mut body);
+    ResponseHead { retry_after: status.retry_after(), status, metadata: Metadata::default(), not_executed }
+        .write(&mut body);
     Frame { header, body: body.freeze() }
 }
