@@ -1,10 +1,10 @@
 //! [`Caller`]: sends calls; [`Request`]: the call to send.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::baggage;
+use super::{baggage, layer::Progress};
 use crate::{
     Codec, Compression, Context, Encode, Error, Explain, Hedging, Metadata, MethodInfo, Reply, ServiceId, Status,
     deadline_after,
@@ -97,6 +97,8 @@ pub struct CallOptions {
     pub explain: bool,
     /// The error of an invalid option, with which the call fails before it is sent.
     pub invalid: Option<Status>,
+    /// The progress of the call through the layers of an outer caller.
+    pub(crate) progress: Option<Arc<Progress>>,
 }
 
 impl CallOptions {
@@ -121,10 +123,11 @@ impl CallOptions {
     /// Returns the deadline of a call that is sent at `now`.
     ///
     /// This is the earlier of the option `deadline`, and of `now` plus the timeout: that of the call, the method's, or
-    /// `default`, in this order.
+    /// `default`, in this order. For a call that has passed layers, the timeout starts when it reached the first one.
     pub fn deadline_from(&self, now: Instant, method: &MethodInfo, default: Duration) -> Instant {
         let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(MAX_TIMEOUT);
-        let by_timeout = deadline_after(now, timeout);
+        let started = self.progress.as_ref().map_or(now, |progress| progress.started());
+        let by_timeout = deadline_after(started, timeout);
         self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout))
     }
 }

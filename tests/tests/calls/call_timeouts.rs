@@ -77,3 +77,59 @@ async fn layer_waits_until_the_timeout_that_it_set() {
     assert!(endless.echo("x".to_owned()).await.unwrap_err().is_timeout());
     assert_eq!(start.elapsed(), seconds(60));
 }
+
+/// Returns a client whose layers are around a caller with layers of its own.
+fn nested(outer: impl ClientLayer, inner: impl ClientLayer) -> ProbingClient<impl rpc_core::Caller> {
+    let inner = Layered::new(Local::new(Probe::default().server())).layer(inner);
+    ProbingClient::new(Layered::new(inner).layer(outer))
+}
+
+/// A layer that takes time before it sends a call.
+struct Delayed(Duration);
+
+impl ClientLayer for Delayed {
+    async fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
+        tokio::time::sleep(self.0).await;
+        next.run(call).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inner_layer_replaces_the_default_timeout() {
+    let minute = || Timeouts::new().with("test.Probe:1.0", seconds(60));
+    let client = nested(Timeouts::new(), minute());
+    assert_eq!(remaining(&client, None).await, seconds(60), "instead of the client's 5 s");
+    assert_eq!(remaining(&client, Some(seconds(10))).await, seconds(10));
+    let client = nested(Timeouts::new().with("test.Probe:1.0", seconds(20)), minute());
+    assert_eq!(remaining(&client, None).await, seconds(20), "the outer layer is first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_of_outer_layer_counts_at_inner_caller() {
+    let client = nested(Delayed(seconds(2)), Timeouts::new());
+    assert_eq!(remaining(&client, None).await, seconds(3), "of the client's 5 s");
+    assert_eq!(remaining(&client, Some(seconds(10))).await, seconds(8));
+    let client = nested(Delayed(seconds(2)), Timeouts::new().with("test.Probe:1.0", seconds(60)));
+    assert_eq!(remaining(&client, None).await, seconds(58));
+}
+
+/// The default of 5 s does not end a call whose inner layer has set 60 s, while the outer layer waits after it.
+#[tokio::test(start_paused = true)]
+async fn outer_layer_waits_until_the_inner_timeout() {
+    let minute = Timeouts::new().with("test.Probe:1.0", seconds(60));
+    nested(AfterCall(seconds(20)), minute.clone()).echo("x".to_owned()).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert!(nested(AfterCall(Duration::MAX), minute).echo("x".to_owned()).await.unwrap_err().is_timeout());
+    assert_eq!(start.elapsed(), seconds(60));
+}
+
+/// A layer that takes time after a call.
+struct AfterCall(Duration);
+
+impl ClientLayer for AfterCall {
+    async fn call(&self, call: OutgoingCall, next: ClientNext<'_>) -> Result<Reply, Error> {
+        let outcome = next.run(call).await;
+        tokio::time::sleep(self.0).await;
+        outcome
+    }
+}

@@ -3,16 +3,14 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Progress;
 use crate::{
     BoxFuture, CallOptions, Caller, Code, Delivery, Encode, Error, Explain, Explanation, MethodInfo, Phase, Reply,
     Request,
@@ -157,25 +155,25 @@ impl<C: Caller> Caller for Layered<C> {
     fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> LayeredCall {
         let (caller, layers) = (self.caller.clone(), Arc::clone(&self.layers));
         let Request { method, arguments, mut options } = request;
-        let (started, default) = (Instant::now(), caller.default_timeout());
-        let deadline = options.deadline_from(started, method, default);
+        let (now, default) = (Instant::now(), caller.default_timeout());
+        let deadline = options.deadline_from(now, method, default);
         if options.timeout.is_some() {
             // A layer that sets another timeout can only shorten this one.
             options.deadline = Some(deadline);
         }
-        let progress = Arc::new(Progress::new(deadline));
+        let progress = Arc::new(Progress::new(now, deadline, options.progress.take()));
         let below = Arc::clone(&progress);
         let send: SendCall = Box::new(move |mut options: CallOptions| {
             let explain = options.explain;
-            let deadline = options.deadline_from(started, method, default);
-            options.deadline = Some(deadline);
-            below.set_deadline(deadline);
+            // Not as the option `deadline`, which layers of the caller below could not extend.
+            options.progress = Some(Arc::clone(&below));
+            below.set_deadline(options.deadline_from(now, method, default));
             below.enter(Progress::BELOW);
             let mut calling = caller.call(Request { method, arguments, options });
             Box::pin(async move {
                 let outcome = (&mut calling).await;
                 if explain {
-                    *below.explanation.lock().unwrap_or_else(PoisonError::into_inner) = calling.explanation();
+                    below.set_explanation(calling.explanation());
                 }
                 below.enter(Progress::AFTER);
                 outcome
@@ -214,7 +212,7 @@ impl Future for LayeredCall {
         if let Poll::Ready(outcome) = call.as_mut().poll(cx) {
             return Poll::Ready(outcome);
         }
-        let delivery = match progress.stage.load(Ordering::Relaxed) {
+        let delivery = match progress.stage() {
             Progress::BEFORE => Delivery::NotExecuted,
             // The caller enforces the deadline itself, and its error states whether the request was sent.
             Progress::BELOW => return Poll::Pending,
@@ -234,42 +232,7 @@ impl Future for LayeredCall {
 
 impl Explain for LayeredCall {
     fn explanation(&self) -> Explanation {
-        self.progress.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// The progress of a call, shared between its future and the layers.
-#[derive(Debug)]
-struct Progress {
-    stage: AtomicU8,
-    /// A layer may replace the timeout of the method or the client until the call is sent.
-    deadline: Mutex<Instant>,
-    explanation: Mutex<Explanation>,
-}
-
-impl Progress {
-    /// A layer executes and has not sent the call.
-    const BEFORE: u8 = 0;
-    /// The caller behind the layers executes the call.
-    const BELOW: u8 = 1;
-    /// The call has its reply.
-    const AFTER: u8 = 2;
-
-    fn new(deadline: Instant) -> Self {
-        Self { stage: AtomicU8::new(Self::BEFORE), deadline: Mutex::new(deadline), explanation: Mutex::default() }
-    }
-
-    fn deadline(&self) -> Instant {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_deadline(&self, deadline: Instant) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
-    }
-
-    /// Only polls of the call store and load the stage, so only one thread at a time.
-    fn enter(&self, stage: u8) {
-        self.stage.store(stage, Ordering::Relaxed);
+        self.progress.explanation()
     }
 }
 

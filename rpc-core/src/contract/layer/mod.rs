@@ -4,7 +4,9 @@
 //! executes before the call, code after it when the call has ended.
 
 mod client;
+mod progress;
 mod server;
 
 pub use client::{ClientLayer, ClientNext, Layered, LayeredCall, OutgoingCall};
+pub(super) use progress::Progress;
 pub use server::{IncomingCall, LayeredService, Served, ServerLayer, ServerLayers, ServerNext};
