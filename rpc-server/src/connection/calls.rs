@@ -95,7 +95,12 @@ impl ConnectionCalls {
             Err(Rejection { status, .. }) if head.flags.contains(CallFlags::ONE_WAY) => {
                 contained(|| debug!(%status, "one-way call rejected"));
             }
-            Err(rejection) => self.sink(header).answer_unclaimed(&rejection.to_answer()),
+            Err(rejection) => {
+                if let (Some(key), true, false) = (head.idempotency_key, head.once, head.repeat) {
+                    self.shared.once.record_rejected(key, &rejection, now);
+                }
+                self.sink(header).answer_unclaimed(&rejection.to_answer());
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use rpc_core::{
 };
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Duration, Instant, timeout, timeout_at},
 };
 use tracing::warn;
 
@@ -59,7 +59,7 @@ pub(super) fn serve(
         Ok(OnceAdmission::Execute) => {}
     }
     let Some(reservation) = request.share.reserve() else {
-        return shared.once.release(key, &shared.queue_full());
+        return shared.once.release(key, &shared.queue_full(), now);
     };
     let context = context(std::mem::take(&mut head.metadata));
     shared.handlers.spawn(execute(Arc::clone(shared), context, request, reservation));
@@ -70,7 +70,7 @@ async fn execute(shared: Arc<Shared>, context: Context, request: OnceRequest, re
     let (key, sink, deadline) = (request.key, request.sink.clone(), request.deadline);
     let permit = match shared.acquire(reservation, deadline).await {
         Ok(permit) => permit,
-        Err(rejection) => return shared.once.release(key, &rejection),
+        Err(rejection) => return shared.once.release(key, &rejection, Instant::now()),
     };
     let (answer, _permit) = {
         let mut running = pin!(run(&shared, context.clone(), request, permit));
@@ -79,7 +79,15 @@ async fn execute(shared: Arc<Shared>, context: Context, request: OnceRequest, re
         context.claim_answer(Code::DeadlineExceeded);
         match outcome {
             Some(Ok(Ok(answered))) => answered,
-            Some(Ok(Err(rejection))) => return shared.once.release(key, &rejection),
+            Some(Ok(Err(NotExecuted { rejection, claim }))) => {
+                // The callers receive their answers first: the store may take long.
+                shared.once.release(key, &rejection, Instant::now());
+                if let Some(claim) = claim {
+                    release_claim(&shared, key).await;
+                    drop(claim);
+                }
+                return;
+            }
             Some(Err(_)) | None => (StoredAnswer::status(&sink, Status::new(Code::DeadlineExceeded, OVERDUE)), None),
         }
     };
@@ -94,6 +102,28 @@ async fn deliver(shared: &Shared, mut waiters: Vec<Waiter>, answer: &StoredAnswe
     shared.abort.run_until_cancelled(answered).await;
 }
 
+/// Removes the claim of a call that was not executed from the store, within [`RELEASE_TIME`].
+async fn release_claim(shared: &Shared, key: [u8; 16]) {
+    let Some(store) = &shared.once.store else { return };
+    let release = timeout(RELEASE_TIME, store.release(key));
+    let problem = match shared.abort.run_until_cancelled(release).await {
+        Some(Ok(Ok(()))) | None => return,
+        Some(Ok(Err(error))) => error.to_string(),
+        Some(Err(_)) => format!("no result within {RELEASE_TIME:?}"),
+    };
+    contained(|| {
+        warn!(%problem, "OnceStore::release failed; retries of a rejected call find its key claimed");
+    });
+}
+
+/// A call that this server did not execute: the store failed, or a layer rejected it.
+struct NotExecuted {
+    rejection: Rejection,
+    /// The permit of a call whose key this server claimed in the store. It limits the number of claims that are
+    /// released at the same time.
+    claim: Option<Option<Permit>>,
+}
+
 /// Returns the answer that the store has for the key, or runs the handler and stores its answer.
 ///
 /// Also returns the permit, which then counts an unsent result: it limits the number of answers that wait.
@@ -106,14 +136,18 @@ async fn run(
     context: Context,
     request: OnceRequest,
     mut permit: Permit,
-) -> Result<(StoredAnswer, Option<Permit>), Rejection> {
+) -> Result<(StoredAnswer, Option<Permit>), NotExecuted> {
     let OnceRequest { key, service, method, head, sink, arguments, .. } = request;
     let store = shared.once.store.as_deref();
-    if let Some(store) = store
-        && let Some(answer) = once::claim(store, key, head.route.as_str()).await?
-    {
-        permit.result_waits();
-        return Ok((answer, Some(permit)));
+    if let Some(store) = store {
+        match once::claim(store, key, head.route.as_str()).await {
+            Ok(None) => {}
+            Ok(Some(answer)) => {
+                permit.result_waits();
+                return Ok((answer, Some(permit)));
+            }
+            Err(rejection) => return Err(NotExecuted { rejection, claim: None }),
+        }
     }
     let (sender, answer) = oneshot::channel();
     let call = service.call(method, arguments, Responder::store(context.clone(), sink.clone(), sender));
@@ -127,14 +161,7 @@ async fn run(
     let answer = match answer.await.unwrap_or_else(|_| Ok(missing())) {
         Ok(answer) => answer,
         Err(rejection) => {
-            if let Some(store) = store
-                && let Err(error) = store.release(key).await
-            {
-                contained(
-                    || warn!(%error, "OnceStore::release failed; retries of a rejected call find its key claimed"),
-                );
-            }
-            return Err(rejection.into());
+            return Err(NotExecuted { rejection: rejection.into(), claim: store.is_some().then_some(permit) });
         }
     };
     if let Some(store) = store
@@ -144,3 +171,6 @@ async fn run(
     }
     Ok((answer, permit))
 }
+
+/// The time in which a store must release the claim of a rejected call.
+const RELEASE_TIME: Duration = Duration::from_secs(5);

@@ -1,7 +1,10 @@
 //! Rejections of once calls: a rejection is not the answer of the call, which may execute later.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,11 +19,14 @@ use tests::{
     raw_peer::{RawFrame, RawHead, RawPeer},
     serving::Serving,
 };
+use tokio::sync::Semaphore;
 
 use super::once::SharedStore;
 
 const OK: u8 = 0;
+const DEADLINE_EXCEEDED: u8 = 4;
 const RESOURCE_EXHAUSTED: u8 = 8;
+const ABORTED: u8 = 10;
 const UNAVAILABLE: u8 = 14;
 const DATA_LOSS: u8 = 15;
 
@@ -64,6 +70,11 @@ impl OnceStore for Broken {
 /// Starts a server of both ledgers, which records executions in `clerk`.
 async fn serve(builder: ServerBuilder, clerk: &Clerk) -> Serving {
     Serving::start(builder.service(clerk.clone().server()).service(SharedLedgerServer::new(clerk.clone()))).await
+}
+
+/// Starts a server without a store, which records executions in `clerk`.
+async fn serve_without_store(builder: ServerBuilder, clerk: &Clerk) -> Serving {
+    Serving::start(builder.service(clerk.clone().server())).await
 }
 
 /// Sends a call with the same key over a new connection.
@@ -124,4 +135,76 @@ async fn failed_store_rejects_the_request() {
         assert_eq!(answer.entry(RawHead::NOT_EXECUTED), Some(&[][..]), "the entry is about this request");
     }
     assert_eq!(executions(directory.path()).get(&1), None);
+}
+
+#[tokio::test]
+async fn repeat_of_rejected_call_states_that_none_executed() {
+    let directory = tempfile::tempdir().unwrap();
+    let clerk = Clerk::new(directory.path(), Duration::ZERO);
+    let serving = serve_without_store(Server::builder().layer(RejectFirst::default()), &clerk).await;
+    assert_eq!(send(&serving, ONCE, true).await.status().0, ABORTED, "the server has no record");
+    assert_rejected_until(&send(&serving, ONCE, false).await);
+    assert_rejected_until(&send(&serving, ONCE, true).await);
+    assert_eq!(executions(directory.path()).get(&1), None);
+    assert_eq!(send(&serving, ONCE, false).await.status().0, OK);
+    assert_eq!(send(&serving, ONCE, true).await.status().0, OK, "the stored answer");
+    assert_eq!(executions(directory.path()).get(&1), Some(&1));
+}
+
+#[tokio::test]
+async fn repeat_of_unadmitted_call_states_that_none_executed() {
+    let directory = tempfile::tempdir().unwrap();
+    let clerk = Clerk::new(directory.path(), Duration::ZERO);
+    let serving = serve_without_store(Server::builder(), &clerk).await;
+    let assert_late = |answer: &RawFrame| {
+        assert_eq!(answer.status().0, DEADLINE_EXCEEDED, "{answer:?}");
+        assert_eq!(answer.entry(RawHead::NOT_EXECUTED), Some(&[][..]));
+    };
+    let mut peer = RawPeer::connect(serving.address()).await;
+    let mut send = async |id, head: &RawHead| peer.ask(&RawFrame::request(id, head, r#"{"nonce":1}"#)).await;
+    let late = |head: RawHead| head.with(RawHead::TIMEOUT, 0_u32.to_be_bytes());
+    let head = RawHead::route(ONCE).with(RawHead::ONCE_KEY, [8; 16]);
+    assert_late(&send(1, &late(head.clone())).await);
+    assert_late(&send(2, &head.with(RawHead::REPEAT, [1])).await);
+    // A rejected repeat says nothing about earlier requests.
+    let repeat = RawHead::route(ONCE).with(RawHead::ONCE_KEY, [9; 16]).with(RawHead::REPEAT, [1]);
+    assert_late(&send(3, &late(repeat.clone())).await);
+    assert_eq!(send(4, &repeat).await.status().0, ABORTED);
+}
+
+/// A store that releases no claim until the test permits it.
+#[derive(Clone)]
+struct SlowRelease {
+    store: SharedStore,
+    permits: Arc<Semaphore>,
+}
+
+impl OnceStore for SlowRelease {
+    fn claim<'a>(&'a self, key: [u8; 16], route: &'a str) -> BoxFuture<'a, Result<Claim, Error>> {
+        self.store.claim(key, route)
+    }
+
+    fn keep<'a>(&'a self, key: [u8; 16], answer: Bytes) -> BoxFuture<'a, Result<(), Error>> {
+        self.store.keep(key, answer)
+    }
+
+    fn release(&self, key: [u8; 16]) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let _permit = self.permits.acquire().await;
+            self.store.release(key).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn rejection_does_not_wait_for_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let clerk = Clerk::new(directory.path(), Duration::ZERO);
+    let store = SlowRelease { store: SharedStore::default(), permits: Arc::new(Semaphore::new(0)) };
+    let builder = Server::builder().once_store(store.clone()).layer(RejectFirst::default());
+    let serving = serve(builder, &clerk).await;
+    assert_rejected_until(&send(&serving, ONCE_OF_ALL, false).await);
+    store.permits.add_permits(1);
+    assert_eq!(send(&serving, ONCE_OF_ALL, false).await.status().0, OK);
+    assert_eq!(executions(directory.path()).get(&1), Some(&1));
 }

@@ -10,7 +10,7 @@ use rpc_core::{Code, Status, StoredAnswer, contained};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{OnceStore, Waiter};
+use super::{OnceStore, Waiter, rejected::RejectedCalls};
 use crate::{call::rejection::Rejection, config::ServerConfig};
 
 /// The once calls of one server, by key: those that run, and the stored answers of those that ended.
@@ -34,6 +34,8 @@ struct State {
     /// The age of such an answer for which no warning was considered yet.
     discarded_age: Option<Duration>,
     warned_at: Option<Instant>,
+    /// The calls that are not in `calls` because they were rejected. Empty if there is a store, which has their keys.
+    rejected: RejectedCalls,
 }
 
 struct OnceCall {
@@ -74,7 +76,8 @@ impl OnceCalls {
     /// Admits a request.
     ///
     /// `is_retry` marks a request whose call an earlier attempt may have executed. Without a store, the server rejects
-    /// it unless it has a record of the key.
+    /// it unless it has a record of the key: as not executed if it rejected the earlier attempt, which another server
+    /// behind the same address may have executed since.
     ///
     /// # Errors
     ///
@@ -106,6 +109,9 @@ impl OnceCalls {
             return Ok(OnceAdmission::Joined);
         }
         if is_retry && self.store.is_none() {
+            if let Some(rejection) = state.rejected.rejection(key) {
+                return Err((waiter, rejection));
+            }
             // The server was started, or discarded the key, after the first attempt may have arrived.
             let message = "this server has no record of whether an earlier attempt of the once call executed";
             return Err((waiter, Rejection::of_repeat(Status::new(Code::Aborted, message))));
@@ -120,6 +126,7 @@ impl OnceCalls {
         }
         let progress = Progress::Running(vec![waiter]);
         state.calls.insert(key, OnceCall { route: route.to_owned(), progress });
+        state.rejected.remove(key);
         self.unlock(state, now);
         Ok(OnceAdmission::Execute)
     }
@@ -139,11 +146,26 @@ impl OnceCalls {
         waiters
     }
 
+    /// Records that a first request was rejected before it was admitted.
+    pub(crate) fn record_rejected(&self, key: [u8; 16], rejection: &Rejection, now: Instant) {
+        if self.store.is_none() {
+            let mut state = self.lock();
+            if !state.calls.contains_key(&key) {
+                state.rejected.insert(key, &rejection.status, now);
+            }
+        }
+    }
+
     /// Removes an admitted call that was not executed, and rejects its waiters.
     ///
-    /// A retry may then execute it.
-    pub(crate) fn release(&self, key: [u8; 16], rejection: &Rejection) {
-        let removed = self.lock().calls.remove(&key);
+    /// The next request that is not a retry may then execute it.
+    pub(crate) fn release(&self, key: [u8; 16], rejection: &Rejection, now: Instant) {
+        let mut state = self.lock();
+        let removed = state.calls.remove(&key);
+        if self.store.is_none() {
+            state.rejected.insert(key, &rejection.status, now);
+        }
+        drop(state);
         if let Some(OnceCall { progress: Progress::Running(waiters), .. }) = removed {
             waiters.iter().for_each(|waiter| waiter.reject(rejection));
         }
@@ -180,6 +202,7 @@ impl State {
         while self.answered.front().is_some_and(|(_, at)| now.duration_since(*at) >= keep_for) {
             self.forget_oldest();
         }
+        self.rejected.forget_expired(now, keep_for);
     }
 
     /// Discards the oldest answer before its retention has passed. Returns `false` when no call is answered.

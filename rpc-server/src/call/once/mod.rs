@@ -5,8 +5,10 @@
 //! | the answers that the servers of a cluster share | `store` |
 //! | a request that waits for the answer of a once call | `waiter` |
 //! | the once calls and the stored answers of this server | `calls` |
+//! | the once calls that this server rejected | `rejected` |
 
 mod calls;
+mod rejected;
 mod store;
 mod waiter;
 
