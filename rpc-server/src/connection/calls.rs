@@ -178,7 +178,8 @@ impl ConnectionCalls {
         let method_timeout = target.info().default_timeout();
         let timeout = head.timeout.or(method_timeout).unwrap_or(config.default_timeout);
         // The end of the connection does not end unattended handlers, so their timeout has a limit of its own.
-        let unattended = head.flags.contains(CallFlags::ONE_WAY) || head.idempotency_key.is_some();
+        let is_once = head.idempotency_key.is_some() && target.info().once_scope().is_some();
+        let unattended = head.flags.contains(CallFlags::ONE_WAY) || is_once;
         let limit = if unattended { config.max_unattended.min(config.max_timeout) } else { config.max_timeout };
         let deadline = deadline_after(now, timeout.min(limit.max(method_timeout.unwrap_or_default())));
         // Handlers that the connection polled since it read the frame may have taken long. A read of the clock has a cost.

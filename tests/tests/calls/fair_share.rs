@@ -175,6 +175,18 @@ async fn server_limits_timeouts_of_callers() {
     assert_eq!(peer.ask(&with("wait", u32::MAX)).await.status().0, DEADLINE_EXCEEDED);
 }
 
+#[tokio::test]
+async fn only_once_keys_limit_timeouts_of_unattended_calls() {
+    let config = ServerConfig::default().with_max_unattended(Duration::from_secs(60));
+    let server = Listening::start(config).await;
+    let mut peer = RawPeer::connect(server.address()).await;
+    let head = RawHead::route("test.Wire:1.0/remaining")
+        .with(RawHead::TIMEOUT, 600_000_u32.to_be_bytes())
+        .with(RawHead::IDEMPOTENCY_KEY, [7; 16]);
+    let remaining: u32 = peer.ask(&RawFrame::request(1, &head, "{}")).await.text().parse().unwrap();
+    assert!((60_001..=600_000).contains(&remaining), "the method is not a once method: {remaining}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_handler_starts_after_its_deadline() {
     let (slow, serving) = slow(ServerConfig::default()).await;
