@@ -67,7 +67,8 @@ pub struct ClientConfig {
     /// The compressions that the client accepts in responses; default all of this build.
     ///
     /// A response with another compression fails its call with `Internal`. Uncompressed payloads are always accepted.
-    /// [`compression`](Self::compression) states the compression of requests, in which servers answer.
+    /// [`compression`](Self::compression) states the compression of requests, in which servers answer if the client
+    /// accepts it; otherwise the client requests an uncompressed response.
     pub compressions: Vec<Compression>,
     /// The largest decompressed payload in bytes; default 16 MiB.
     ///

@@ -24,6 +24,13 @@ fn compression(options: &CallOptions, config: &ClientConfig) -> Compression {
     options.compression.unwrap_or(config.compression)
 }
 
+/// Returns the compression of the request, unless the client does not accept it in responses.
+fn response_compression(options: &CallOptions, config: &ClientConfig) -> Compression {
+    let wanted = compression(options, config);
+    let is_accepted = wanted == Compression::None || config.compressions.contains(&wanted);
+    if is_accepted { wanted } else { Compression::None }
+}
+
 /// Writes one attempt of a call.
 pub(super) struct RequestWriter<'a, A> {
     pub(super) request: &'a Request<A>,
@@ -40,7 +47,7 @@ impl<A> RequestWriter<'_, A> {
     pub(super) fn write(&self, id: CallId, payload: EncodedPayload, out: &mut WriteBuffer) -> Result<(), Status> {
         let Request { method, options, .. } = self.request;
         // A request that is too short to be compressed may have a response that is not.
-        let wanted = compression(options, self.config);
+        let wanted = response_compression(options, self.config);
         let response_compression = (wanted != payload.compression()).then_some(wanted as u8);
         let head = RequestHeadRef {
             route: method.route(),

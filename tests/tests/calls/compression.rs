@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpc_client::{Client, ClientConfig};
+use rpc_client::Client;
 use rpc_core::{
     Code, Codec, Compression, Context, Metadata, Payload, Responder,
     frame::{FrameType, Header},
@@ -64,10 +64,7 @@ async fn small_request_announces_response_compression() {
     let client = ProbingClient::new(super::caller());
     let call = client.large(7).address(listener.local_addr().unwrap()).compression(Compression::Gzip);
     let call = Task::begin(call.codec(Codec::Json));
-    let mut peer = RawPeer::accept(&listener).await;
-    let ping = peer.receive().await;
-    peer.send(RawFrame::empty(RawFrame::PONG, ping.id).to_bytes()).await;
-    let request = peer.receive().await;
+    let (mut peer, request) = accept_request(&listener).await;
     assert_eq!((request.compression, request.entry(RESPONSE_COMPRESSION)), (0, Some(&[GZIP][..])));
     let payload = packed(Compression::Gzip, &"x".repeat(2000));
     let answer = RawFrame::response(request.id, &RawHead::new(), payload).with_codec(Codec::Json as u8);
@@ -110,15 +107,44 @@ async fn server_rejects_compressions_that_it_does_not_accept() {
     assert_eq!(peer.ask(&request(head.with(RESPONSE_COMPRESSION, [GZIP]))).await.compression, 0);
 }
 
+/// Returns a client that compresses requests and accepts no compressed responses.
+fn client_of_plain_responses() -> ProbingClient<Client> {
+    let config = tests::patient().with_compressions(Vec::new()).with_compression(Compression::Gzip);
+    ProbingClient::new(Client::builder().config(config).build().unwrap())
+}
+
+#[tokio::test]
+async fn client_requests_only_compressions_that_it_accepts() {
+    let serving = Serving::probe(&Probe::default(), ServerConfig::default()).await;
+    let client = client_of_plain_responses();
+    assert_eq!(in_time(client.large(10_000).address(serving.address())).await.unwrap().len(), 10_000);
+    let text = "x".repeat(10_000);
+    assert_eq!(in_time(client.echo(text.clone()).address(serving.address())).await.unwrap(), text);
+}
+
 #[tokio::test]
 async fn client_rejects_compressions_that_it_does_not_accept() {
-    let serving = Serving::probe(&Probe::default(), ServerConfig::default()).await;
-    let config = ClientConfig::default().with_compressions(Vec::new()).with_compression(Compression::Gzip);
-    let client = ProbingClient::new(Client::builder().config(config).build().unwrap());
-    let error = in_time(client.large(10_000).address(serving.address())).await.unwrap_err();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client_of_plain_responses();
+    let call = client.echo("x".repeat(2000)).address(listener.local_addr().unwrap()).codec(Codec::Json);
+    let call = Task::begin(call);
+    let (mut peer, request) = accept_request(&listener).await;
+    assert_eq!((request.compression, request.entry(RESPONSE_COMPRESSION)), (GZIP, Some(&[0][..])));
+    let payload = packed(Compression::Gzip, &"x".repeat(2000));
+    let answer = RawFrame::response(request.id, &RawHead::new(), payload).with_codec(Codec::Json as u8);
+    peer.send(answer.with_compression(GZIP).to_bytes()).await;
+    let error = call.end().await.unwrap_err();
     assert_eq!(error.code(), Code::Internal, "{error:?}");
     assert!(error.message().contains("ClientConfig::compressions"), "{error:?}");
-    assert_eq!(in_time(client.large(10).address(serving.address())).await.unwrap().len(), 10);
+}
+
+/// Accepts a connection and reads its first request.
+async fn accept_request(listener: &TcpListener) -> (RawPeer, RawFrame) {
+    let mut peer = RawPeer::accept(listener).await;
+    let ping = peer.receive().await;
+    peer.send(RawFrame::empty(RawFrame::PONG, ping.id).to_bytes()).await;
+    let request = peer.receive().await;
+    (peer, request)
 }
 
 #[tokio::test]
