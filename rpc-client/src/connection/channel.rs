@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Waker,
     time::Duration,
@@ -13,7 +14,7 @@ use rpc_core::{
     sync::{AtomicBool, OnceLock},
     transport::{CloseReason, Outbox, OutboxTurn, Position, PushError},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     calls::{Calls, Expiry},
@@ -39,6 +40,8 @@ pub(crate) struct Channel {
     health: Health,
     /// The status of the peer's GOAWAY.
     goaway: OnceLock<Status>,
+    /// Notifies the callers that wait for capacity of the outbox when the channel accepts no more calls.
+    stopped: Notify,
     /// Whether the peer has answered a call; set at the end of the connection.
     answered: AtomicBool,
     counters: Arc<Counters>,
@@ -82,6 +85,7 @@ impl Channel {
             state: StateCell::new(),
             health: Health::new(),
             goaway: OnceLock::new(),
+            stopped: Notify::new(),
             answered: AtomicBool::new(false),
             counters,
         }
@@ -262,7 +266,22 @@ impl Channel {
                 self.calls.wait_for_slot(|| self.is_open()).await;
                 None
             }
-            Limit::Outbox => Some(Arc::clone(&self.outbox).capacity().await),
+            // Both futures are safe to drop: an unused turn passes on.
+            Limit::Outbox => tokio::select! {
+                biased;
+                turn = Arc::clone(&self.outbox).capacity() => Some(turn),
+                () = self.until_stopped() => None,
+            },
+        }
+    }
+
+    /// Waits until the channel accepts no more calls.
+    async fn until_stopped(&self) {
+        let mut stopped = pin!(self.stopped.notified());
+        // Registered before the check, so that a change in between is not missed.
+        stopped.as_mut().enable();
+        if self.is_open() {
+            stopped.await;
         }
     }
 
@@ -293,7 +312,13 @@ impl Channel {
 
     fn drain(&self) {
         self.state.drain();
+        self.release_waiters();
+    }
+
+    /// Wakes all callers that wait for capacity, because the channel accepts no more calls.
+    fn release_waiters(&self) {
         self.calls.release_waiters();
+        self.stopped.notify_waiters();
     }
 }
 
@@ -360,16 +385,19 @@ impl Channel {
         self.answered.store(answered, Ordering::Relaxed);
         self.state.close();
         self.calls.close(reason);
-        self.calls.release_waiters();
+        self.release_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, task};
+    use std::task;
 
     use bytes::{BufMut, Bytes};
-    use rpc_core::frame::{Frame, Header};
+    use rpc_core::{
+        Code,
+        frame::{Frame, Header},
+    };
 
     use super::*;
 
@@ -392,6 +420,24 @@ mod tests {
         let header = Header::empty(FrameType::Response, 0);
         channel.deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))]);
         assert!(matches!(channel.poll(sent.id, Waker::noop()), CallStatus::Ended(_)));
+    }
+
+    #[test]
+    fn drain_releases_callers_that_wait_for_the_outbox() {
+        for stop in [
+            (|channel| channel.retire()) as fn(&Channel),
+            |channel| channel.handle_goaway(Status::new(Code::Unavailable, "")),
+            |channel| channel.close(&Arc::new(CloseReason::PeerClosed), false),
+        ] {
+            let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
+            channel.outbox.push(|out| out.copied().put_bytes(7, 1000)).unwrap();
+            let mut waiting = pin!(channel.capacity(Limit::Outbox));
+            assert!(waiting.as_mut().poll(cx).is_pending(), "the peer reads nothing");
+            stop(&channel);
+            assert!(matches!(waiting.as_mut().poll(cx), task::Poll::Ready(None)));
+            assert!(matches!(start(&channel, false), Err(SendError::Closed)));
+            assert!(pin!(channel.capacity(Limit::Outbox)).poll(cx).is_ready(), "it waits no more");
+        }
     }
 
     #[test]
