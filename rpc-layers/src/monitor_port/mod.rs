@@ -72,6 +72,9 @@ impl MonitorPort {
     /// The time limit of a check of [`add_check`](Self::add_check).
     pub const CHECK_TIME: Duration = Checks::TIME;
 
+    /// How long `/health` answers with the results of its checks before it executes them again.
+    pub const CHECK_VALIDITY: Duration = Checks::VALIDITY;
+
     /// The longest time of a connection, for its one request and its response.
     pub const MAX_TIME: Duration = Duration::from_secs(5);
 
@@ -88,10 +91,11 @@ impl MonitorPort {
         Ok(Self { address, checks, _accepting: accepting })
     }
 
-    /// Adds a check that each request of `/health` executes.
+    /// Adds a check that requests of `/health` execute.
     ///
     /// All checks execute at the same time, each for at most [`CHECK_TIME`](Self::CHECK_TIME). A check fails with an
-    /// error, at the time limit, or with a panic.
+    /// error, at the time limit, or with a panic. Requests that arrive during an execution, or within
+    /// [`CHECK_VALIDITY`](Self::CHECK_VALIDITY) after it, receive its results.
     ///
     /// # Examples
     ///

@@ -11,7 +11,7 @@ use std::{
 
 use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::{Server, ServerConfig};
-use tests::{in_time, probe::Probe, serving::Serving};
+use tests::{Task, in_time, probe::Probe, serving::Serving};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -107,9 +107,63 @@ async fn health_reports_failed_checks() {
         "store: no result within 2s (MonitorPort::CHECK_TIME)\n",
     ] {
         assert_eq!(health(port.local_address()).await, ("503".to_owned(), expected.to_owned()));
+        expire_results().await;
     }
     assert_eq!(health(port.local_address()).await, ("200".to_owned(), "serving\n".to_owned()));
     assert_eq!(turn.load(Ordering::Relaxed), 4, "each request executes the check once");
+}
+
+/// Lets the time pass after which `/health` executes its checks again.
+async fn expire_results() {
+    tokio::time::pause();
+    tokio::time::advance(MonitorPort::CHECK_VALIDITY).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn requests_share_an_execution_of_the_checks() {
+    let (_serving, port) = serving().await;
+    let (executions, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let of_check = (Arc::clone(&executions), Arc::clone(&release));
+    port.add_check("store", move || {
+        of_check.0.fetch_add(1, Ordering::Relaxed);
+        let release = Arc::clone(&of_check.1);
+        async move {
+            release.notified().await;
+            Ok::<_, String>(())
+        }
+    });
+    let until_executed = async |count| {
+        in_time(async {
+            while executions.load(Ordering::Relaxed) < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    // A client that leaves does not end the execution.
+    let left = Task::begin(health(port.local_address()));
+    until_executed(1).await;
+    drop(left);
+    let requests: Vec<_> = (0..8).map(|_| Task::begin(health(port.local_address()))).collect();
+    release.notify_one();
+    for request in requests {
+        assert_eq!(request.end().await, ("200".to_owned(), "serving\n".to_owned()));
+    }
+    assert_eq!(executions.load(Ordering::Relaxed), 1, "a request during the execution or soon after it shares it");
+    expire_results().await;
+    let next = Task::begin(health(port.local_address()));
+    until_executed(2).await;
+    release.notify_one();
+    assert_eq!(next.end().await.0, "200");
+}
+
+#[tokio::test]
+async fn added_check_is_executed_by_the_next_request() {
+    let (_serving, port) = serving().await;
+    assert_eq!(health(port.local_address()).await.0, "200");
+    port.add_check("store", || async { Err::<(), _>("the disk is full") });
+    assert_eq!(health(port.local_address()).await.1, "store: the disk is full\n");
 }
 
 #[tokio::test]
