@@ -10,7 +10,10 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use rpc_core::tls::{ClientTls, ServerTls};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -88,7 +91,11 @@ impl Authority {
     /// # Panics
     ///
     /// Panics if rustls rejects the configuration.
-    pub async fn connect(&self, stream: TcpStream, protocols: &[&str]) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        protocols: &[&str],
+    ) -> io::Result<TlsStream<S>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("the authority's certificate is valid");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));

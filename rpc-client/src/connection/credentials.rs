@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rpc_core::{
     Error, Token,
     proof::{Binding, NO_BINDING},
-    transport::{CloseReason, Io},
+    transport::{CloseReason, Io, SocketWrites},
 };
 
 /// The TLS settings and the token of a client, which all its connections use.
@@ -14,6 +14,14 @@ pub(crate) struct Credentials {
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<rpc_core::tls::LoadedClientTls>,
     pub(crate) token: Option<Token>,
+}
+
+/// A new connection, encrypted if the client uses TLS.
+pub(crate) struct Secured {
+    pub(crate) io: Box<dyn Io>,
+    pub(crate) credentials: HandshakeCredentials,
+    /// The bytes that the socket has accepted, if the connection is encrypted.
+    pub(crate) socket_writes: Option<SocketWrites>,
 }
 
 /// The answer of one connection to a server's challenge: a token, and the binding to the TLS session.
@@ -30,12 +38,12 @@ impl Credentials {
         io: Box<dyn Io>,
         address: SocketAddr,
         certificate_name: Option<&str>,
-    ) -> Result<(Box<dyn Io>, HandshakeCredentials), Error> {
+    ) -> Result<Secured, Error> {
         if let Some(token) = &self.token {
             token.refresh().await;
         }
-        let (io, binding) = self.encrypt(io, address, certificate_name).await?;
-        Ok((io, HandshakeCredentials { token: self.token.clone(), binding }))
+        let (io, binding, socket_writes) = self.encrypt(io, address, certificate_name).await?;
+        Ok(Secured { io, credentials: HandshakeCredentials { token: self.token.clone(), binding }, socket_writes })
     }
 
     #[cfg(feature = "tls")]
@@ -44,16 +52,21 @@ impl Credentials {
         io: Box<dyn Io>,
         address: SocketAddr,
         certificate_name: Option<&str>,
-    ) -> Result<(Box<dyn Io>, Binding), Error> {
-        let Some(tls) = &self.tls else { return Ok((io, NO_BINDING)) };
+    ) -> Result<(Box<dyn Io>, Binding, Option<SocketWrites>), Error> {
+        let Some(tls) = &self.tls else { return Ok((io, NO_BINDING, None)) };
         // Boxed so that the connection's task does not keep the size of the handshake's future.
         let secured = Box::pin(tls.connect(io, address, certificate_name)).await?;
-        Ok((secured.io, secured.binding))
+        Ok((secured.io, secured.binding, Some(secured.socket_writes)))
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn encrypt(&self, io: Box<dyn Io>, _: SocketAddr, _: Option<&str>) -> Result<(Box<dyn Io>, Binding), Error> {
-        Ok((io, NO_BINDING))
+    async fn encrypt(
+        &self,
+        io: Box<dyn Io>,
+        _: SocketAddr,
+        _: Option<&str>,
+    ) -> Result<(Box<dyn Io>, Binding, Option<SocketWrites>), Error> {
+        Ok((io, NO_BINDING, None))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt as _;
 use rpc_core::{
     Code, Error, Phase, contained,
-    transport::{CloseReason, Connect, Driver, Io, Outbox},
+    transport::{CloseReason, Connect, Driver, Outbox},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -21,7 +21,7 @@ use crate::{
     config::ClientConfig,
     connection::{
         channel::Channel,
-        credentials::{Credentials, HandshakeCredentials, rejected_certificate},
+        credentials::{Credentials, Secured, rejected_certificate},
         role::ClientRole,
     },
     counters::Counters,
@@ -122,7 +122,7 @@ enum Cause {
 /// Connects and drives the connection until it ends.
 async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogContext) -> Ended {
     let (address, config, counters) = (endpoint.address(), &context.config, &context.counters);
-    let (stream, credentials) = tokio::select! {
+    let Secured { io, credentials, socket_writes } = tokio::select! {
         biased;
         // Cancel-safe: a connection that is not established yet carries no call.
         () = endpoint.retired() => {
@@ -143,8 +143,9 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
     let changes = Arc::clone(endpoint.changes());
     let role = ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, changes, credentials);
     Counters::count(&counters.connects);
-    let driver =
-        Driver::new(stream, role, outbox, config.transport.clone()).with_traffic(Arc::clone(&counters.traffic));
+    let driver = Driver::new(io, role, outbox, config.transport.clone())
+        .with_traffic(Arc::clone(&counters.traffic))
+        .with_socket_writes(socket_writes);
     endpoint.set_connection(index, ConnectionState::Connected(Arc::clone(&channel)));
     if endpoint.is_retired() {
         // `Endpoint::retire` may have run before the endpoint had this channel.
@@ -166,10 +167,7 @@ fn panicked(panic: &(dyn Any + Send), endpoint: &Endpoint) -> Ended {
 }
 
 /// Connects within the connect budget and `connect_timeout`.
-async fn connect_in_time(
-    endpoint: &Endpoint,
-    context: &WatchdogContext,
-) -> Result<(Box<dyn Io>, HandshakeCredentials), Error> {
+async fn connect_in_time(endpoint: &Endpoint, context: &WatchdogContext) -> Result<Secured, Error> {
     context.connects.permit().await;
     let limit = context.config.connect_timeout;
     timeout(limit, connect(endpoint, context)).await.unwrap_or_else(|_| {
@@ -179,7 +177,7 @@ async fn connect_in_time(
 }
 
 /// Connects and performs the TLS handshake.
-async fn connect(endpoint: &Endpoint, context: &WatchdogContext) -> Result<(Box<dyn Io>, HandshakeCredentials), Error> {
+async fn connect(endpoint: &Endpoint, context: &WatchdogContext) -> Result<Secured, Error> {
     let address = endpoint.address();
     let io = context.connector.connect(address).await.map_err(|error| {
         Error::not_executed(Code::Unavailable, format!("cannot connect: {error}")).with_source(error)

@@ -28,6 +28,8 @@ pub struct TransportConfig {
     pub write_stall: Duration,
     /// The number of bytes that a peer must accept within `write_stall` while bytes wait; default 16 KiB.
     ///
+    /// With TLS, these are encrypted bytes that the socket has accepted.
+    ///
     /// If fewer bytes wait, the peer must accept all of them. The range is 1 byte to 1 MiB. A higher value closes the
     /// connections of slower peers; a lower value lets a peer that reads slowly hold memory longer.
     pub min_write: usize,

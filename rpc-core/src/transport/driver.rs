@@ -16,8 +16,8 @@ use tokio::{
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, Traffic, TransportConfig, timer::Timer,
-    traffic::Uncounted,
+    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig, timer::Timer,
+    traffic::Uncounted, write_stall::WriteStall,
 };
 use crate::{WriteBuffer, deadline_after, frame::Violation, head};
 
@@ -45,19 +45,12 @@ pub struct Driver<S, R: Role> {
     uncounted: Uncounted,
     /// When the first byte of the incomplete frame was read.
     frame_begun: Option<Instant>,
-    stalled: Option<Stall>,
+    stall: WriteStall,
     /// Whether this turn has already yielded to tasks that are about to append output.
     yielded: bool,
     timer: Timer,
     closing: Option<Closing>,
     closed: bool,
-}
-
-/// A time in which the socket accepts fewer than [`TransportConfig::min_write`] bytes.
-#[derive(Debug)]
-struct Stall {
-    since: Instant,
-    written: usize,
 }
 
 /// The orderly close of a connection.
@@ -94,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             traffic: None,
             uncounted: Uncounted::new(now),
             frame_begun: None,
-            stalled: None,
+            stall: WriteStall::default(),
             yielded: false,
             timer: Timer::default(),
             closing: None,
@@ -111,6 +104,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     /// Adds the bytes read and written to `traffic`.
     pub fn with_traffic(mut self, traffic: Arc<Traffic>) -> Self {
         self.traffic = Some(traffic);
+        self
+    }
+
+    /// Measures the progress of writes by the bytes that `socket` has accepted, because the stream holds bytes back.
+    pub fn with_socket_writes(mut self, socket: Option<SocketWrites>) -> Self {
+        self.stall.measure(socket);
         self
     }
 
@@ -162,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             turn.wake_at,
             self.outbox.pass_unused_turn(now),
             self.frame_deadline(),
-            self.stalled.as_ref().map(|stall| deadline_after(stall.since, self.config.write_stall)),
+            self.stall.deadline(&self.config),
         ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
             self.timer.arm(cx, wake_at);
@@ -280,10 +279,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     return match Pin::new(&mut self.io).poll_flush(cx) {
                         Poll::Ready(Err(error)) => Err(CloseReason::Io(error)),
                         Poll::Ready(Ok(())) => {
-                            self.stalled = None;
+                            self.stall.drained();
                             Ok(())
                         }
-                        Poll::Pending => self.stall(now),
+                        Poll::Pending => self.stall.blocked(now, &self.config),
                     };
                 }
             }
@@ -294,10 +293,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     self.outbox.written(count);
                     self.uncounted.written += count as u64;
                     self.activity.last_write = now;
-                    self.progress(count);
+                    self.stall.written(count, &self.config);
                 }
                 Poll::Ready(Err(error)) => return Err(CloseReason::Io(error)),
-                Poll::Pending => return self.stall(now),
+                Poll::Pending => return self.stall.blocked(now, &self.config),
             }
         }
     }
@@ -311,33 +310,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
         let count = self.writing.chunks_vectored(&mut slices);
         io.poll_write_vectored(cx, &slices[..count])
-    }
-
-    /// Records that the socket accepts no bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`CloseReason::WriteStalled`] after [`TransportConfig::write_stall`] without sufficient progress.
-    fn stall(&mut self, now: Instant) -> Result<(), CloseReason> {
-        let Stall { since, written } = *self.stalled.get_or_insert(Stall { since: now, written: 0 });
-        let TransportConfig { write_stall, min_write, .. } = self.config;
-        if now >= deadline_after(since, write_stall) {
-            return Err(CloseReason::WriteStalled { written, min_write, time: write_stall });
-        }
-        Ok(())
-    }
-
-    /// Ends a stall once the socket has accepted enough bytes.
-    ///
-    /// A single byte does not end it: otherwise a peer that reads a few bytes at a time would hold its connection and
-    /// the results on it without limit.
-    fn progress(&mut self, count: usize) {
-        if let Some(stall) = &mut self.stalled {
-            stall.written += count;
-            if stall.written >= self.config.min_write {
-                self.stalled = None;
-            }
-        }
     }
 
     /// Writes the remaining output, shuts down the sending side, and waits for the peer to close.

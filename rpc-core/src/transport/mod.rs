@@ -10,7 +10,7 @@
 //! | input: bytes to frames | [`FrameReader`], [`Inbound`] |
 //! | answers to calls of a connection | [`WireSink`] |
 //! | sources of connections | [`Connect`], [`Accept`], [`Io`], [`Tcp`] |
-//! | byte counters | [`Traffic`] |
+//! | byte counters | [`Traffic`], [`SocketWrites`] |
 
 mod close_reason;
 mod config;
@@ -20,11 +20,13 @@ mod io;
 mod outbox;
 mod ping_window;
 mod role;
+mod socket_writes;
 mod tcp_io;
 mod timer;
 mod traffic;
 mod wait_line;
 mod wire_sink;
+mod write_stall;
 
 pub use close_reason::CloseReason;
 pub use config::TransportConfig;
@@ -41,6 +43,8 @@ pub use outbox::{Outbox, OutboxTurn, Position, PushError};
 pub use ping_window::PingWindow;
 #[doc(hidden)]
 pub use role::{Activity, Role, Turn};
+#[doc(hidden)]
+pub use socket_writes::{CountedIo, SocketWrites};
 #[doc(hidden)]
 pub use traffic::Traffic;
 #[doc(hidden)]

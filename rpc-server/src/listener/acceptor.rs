@@ -231,9 +231,10 @@ async fn serve_after_handshake(shared: Arc<Shared>, outbox: Arc<Outbox>, io: Box
     let handshake =
         Box::pin(handshake::run(&shared.credentials, io, peer, shared.config.handshake_time, &counters.traffic));
     match handshake.await {
-        Ok(Established { io, peer, proved, reader }) => {
+        Ok(Established { io, peer, proved, reader, socket_writes }) => {
             contained(|| debug!(peer = ?address, identity = %peer.identity(), "handshake finished"));
-            drop(driver(&shared, &outbox, io, peer, proved).with_reader(reader).await);
+            let driver = driver(&shared, &outbox, io, peer, proved).with_reader(reader);
+            drop(driver.with_socket_writes(socket_writes).await);
         }
         Err(error) => {
             Counters::count(&counters.handshakes_failed);

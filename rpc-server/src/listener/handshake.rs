@@ -7,7 +7,7 @@ use rpc_core::{
     AcceptedTokens, Code, Peer, ProvedToken, Status, deadline_after,
     frame::{Frame, FrameType, Violation},
     proof::{Binding, Challenge, NO_BINDING, Proof},
-    transport::{FrameReader, Inbound, Io, Traffic},
+    transport::{FrameReader, Inbound, Io, SocketWrites, Traffic},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -26,6 +26,17 @@ pub(crate) struct Established {
     pub(crate) proved: Proved,
     /// Holds the bytes that the handshake has read beyond its own frames.
     pub(crate) reader: FrameReader,
+    /// The bytes that the socket has accepted, if the connection is encrypted.
+    pub(crate) socket_writes: Option<SocketWrites>,
+}
+
+/// A connection after its TLS handshake, if the server requires TLS.
+struct Secure {
+    io: Box<dyn Io>,
+    peer: Peer,
+    binding: Binding,
+    proved: Proved,
+    socket_writes: Option<SocketWrites>,
 }
 
 /// The reason why a handshake failed. The server has sent it to the peer where that is possible.
@@ -52,9 +63,10 @@ pub(crate) async fn run(
     let deadline = deadline_after(Instant::now(), time);
     let proved = credentials.nothing_proved();
     let secured = timeout_at(deadline, secure(credentials, io, peer, proved));
-    let (mut io, peer, binding, mut proved) = secured.await.map_err(|_| HandshakeError::Timeout(time))??;
+    let secured = secured.await.map_err(|_| HandshakeError::Timeout(time))??;
+    let Secure { mut io, peer, binding, mut proved, socket_writes } = secured;
     let reader = FrameReader::new(MAX_HANDSHAKE_FRAME);
-    let Some(tokens) = &credentials.tokens else { return Ok(Established { io, peer, proved, reader }) };
+    let Some(tokens) = &credentials.tokens else { return Ok(Established { io, peer, proved, reader, socket_writes }) };
     let mut exchange = TokenExchange { io: &mut io, reader, traffic };
     let verified = timeout_at(deadline, exchange.verify(tokens, &binding));
     match verified.await.unwrap_or(Err(HandshakeError::Timeout(time))) {
@@ -62,7 +74,7 @@ pub(crate) async fn run(
             let reader = exchange.reader;
             let peer = peer.clone().with_identity(peer.identity().clone().with_token(token.name()));
             proved.token = Some(token);
-            Ok(Established { io, peer, proved, reader })
+            Ok(Established { io, peer, proved, reader, socket_writes })
         }
         Err(error) => {
             // Limited separately, so that a peer that reads nothing does not hold its connection.
@@ -78,21 +90,28 @@ async fn secure(
     io: Box<dyn Io>,
     peer: Peer,
     mut proved: Proved,
-) -> Result<(Box<dyn Io>, Peer, Binding, Proved), HandshakeError> {
-    let Some(tls) = &credentials.tls else { return Ok((io, peer, NO_BINDING, proved)) };
+) -> Result<Secure, HandshakeError> {
+    let Some(tls) = &credentials.tls else { return Ok(Secure::plain(io, peer, proved)) };
     let secured = tls.accept(io).await.map_err(HandshakeError::Rejected)?;
     proved.certificate = secured.certificate;
-    Ok((secured.io, peer.with_identity(secured.identity), secured.binding, proved))
+    Ok(Secure {
+        io: secured.io,
+        peer: peer.with_identity(secured.identity),
+        binding: secured.binding,
+        proved,
+        socket_writes: Some(secured.socket_writes),
+    })
 }
 
 #[cfg(not(feature = "tls"))]
-async fn secure(
-    _: &Credentials,
-    io: Box<dyn Io>,
-    peer: Peer,
-    proved: Proved,
-) -> Result<(Box<dyn Io>, Peer, Binding, Proved), HandshakeError> {
-    Ok((io, peer, NO_BINDING, proved))
+async fn secure(_: &Credentials, io: Box<dyn Io>, peer: Peer, proved: Proved) -> Result<Secure, HandshakeError> {
+    Ok(Secure::plain(io, peer, proved))
+}
+
+impl Secure {
+    fn plain(io: Box<dyn Io>, peer: Peer, proved: Proved) -> Self {
+        Self { io, peer, binding: NO_BINDING, proved, socket_writes: None }
+    }
 }
 
 impl HandshakeError {

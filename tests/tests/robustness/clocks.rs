@@ -20,6 +20,7 @@ use rpc_core::{
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
 use tests::{
+    certificates::Authority,
     raw_peer::{RawFrame, RawHead, RawPeer},
     wire::{WireClient, WireServer, Wired},
 };
@@ -144,6 +145,35 @@ async fn write_must_progress_within_10_seconds() {
         assert!(rest.len() <= MIN_WRITE, "{} bytes", rest.len());
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn encrypted_write_must_progress_within_10_seconds() {
+    let (authority, (connector, listener)) = (Authority::new(), Listener::new());
+    let server = Server::builder().service(WireServer::new(Wired::default()));
+    let server = server.tls(authority.issue("server", &["127.0.0.1"]).server()).listen(listener).await.unwrap();
+    let scene = async {
+        let stream = connector.connect(ADDRESS, MIN_WRITE).await;
+        let mut peer = authority.connect(stream, &["msnb/1"]).await.unwrap();
+        // TLS accepts the rest of this answer before the socket does.
+        let zeros = RawFrame::request(1, &RawHead::route("test.Wire:1.0/zeros"), r#"{"count":35000}"#);
+        peer.write_all(&zeros.to_bytes()).await.unwrap();
+        for progress in [MIN_WRITE, MIN_WRITE, MIN_WRITE - 1] {
+            sleep(10 * SECOND - MILLISECOND).await;
+            peer.get_mut().0.read_exact(&mut vec![0; progress]).await.unwrap();
+            // Without it, the server would close the connection as idle.
+            peer.write_all(&RawFrame::empty(RawFrame::PING, 1).to_bytes()).await.unwrap();
+        }
+        sleep(3 * MILLISECOND).await;
+        // Only the buffered bytes arrive.
+        let mut rest = Vec::new();
+        peer.get_mut().0.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() <= MIN_WRITE, "{} bytes", rest.len());
+    };
+    tokio::select! {
+        ended = server.run_until(pending::<()>()) => panic!("the server ended: {ended:?}"),
+        () = scene => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]

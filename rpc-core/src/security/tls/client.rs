@@ -17,7 +17,10 @@ use super::{
     ALPN, EXPORTER, Secured, check_protocol, describe,
     pem::{self, KeyPair},
 };
-use crate::{Code, Error, Identity, Phase, transport::Io};
+use crate::{
+    Code, Error, Identity, Phase,
+    transport::{Io, SocketWrites},
+};
 
 /// The TLS settings of a client: the authorities that it trusts and the certificate that it presents.
 ///
@@ -128,12 +131,14 @@ impl LoadedClientTls {
             Error::not_executed(Code::Unavailable, message).with_phase(Phase::Connect).with_source(error)
         };
         let name = self.server_name_for(address, listed_name).map_err(|error| failed(io::Error::other(error)))?;
+        let (io, socket_writes) = SocketWrites::of(io);
         let stream = TlsConnector::from(self.config.current()).connect(name, io).await.map_err(failed)?;
         let (_, connection) = stream.get_ref();
         check_protocol(connection.alpn_protocol()).map_err(failed)?;
         let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
         let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
-        Ok(Secured { io: Box::new(stream), binding, identity: Identity::ANONYMOUS, certificate: None })
+        let identity = Identity::ANONYMOUS;
+        Ok(Secured { io: Box::new(stream), binding, identity, certificate: None, socket_writes })
     }
 
     fn server_name_for(

@@ -20,7 +20,11 @@ pub use peer_certificate::PeerCertificate;
 pub use server::{LoadedServerTls, ServerTls};
 use tokio_rustls::rustls::{self, AlertDescription, InvalidMessage};
 
-use crate::{Identity, proof::Binding, transport::Io};
+use crate::{
+    Identity,
+    proof::Binding,
+    transport::{Io, SocketWrites},
+};
 
 /// An encrypted connection.
 #[non_exhaustive]
@@ -33,6 +37,9 @@ pub struct Secured {
     pub identity: Identity,
     /// The client's certificate, for [`LoadedServerTls::accepts`]. `None` for servers.
     pub certificate: Option<PeerCertificate>,
+    /// The encrypted bytes that the socket has accepted.
+    #[doc(hidden)]
+    pub socket_writes: SocketWrites,
 }
 
 impl std::fmt::Debug for Secured {

@@ -22,7 +22,10 @@ use super::{
     peer_certificate::PeerCertificate,
     pem::{self, KeyPair},
 };
-use crate::{Code, Error, Identity, transport::Io};
+use crate::{
+    Code, Error, Identity,
+    transport::{Io, SocketWrites},
+};
 
 /// The TLS settings of a server: its certificate and the authorities of its clients.
 ///
@@ -145,10 +148,11 @@ impl LoadedServerTls {
             let message = format!("the TLS handshake failed: {}", describe(&error));
             Error::not_executed(Code::Unauthenticated, message).with_source(error)
         };
+        let (io, socket_writes) = SocketWrites::of(io);
         let stream = match acceptor.accept(io).into_fallible().await {
             Ok(stream) => stream,
             Err((error, io)) => {
-                linger(io).await;
+                linger(io.into_inner()).await;
                 return Err(failed(error));
             }
         };
@@ -161,7 +165,7 @@ impl LoadedServerTls {
             Some(certificate) => Identity::ANONYMOUS.with_certificate(certificate.names()),
             None => Identity::ANONYMOUS,
         };
-        Ok(Secured { io: Box::new(stream), binding, identity, certificate })
+        Ok(Secured { io: Box::new(stream), binding, identity, certificate, socket_writes })
     }
 
     /// Reads the files again if they were not checked within the last second.
