@@ -10,7 +10,7 @@
 //! | execution of a run, its clients and servers | `run`, `client`, `server` |
 //! | services and their contracts | `services`, `contract` |
 //! | registry | `registry` |
-//! | connections, and proxies that tamper with answers | `network`, `tampering` |
+//! | connections, their sockets, and proxies that tamper with answers | `network`, `sockets`, `tampering` |
 //! | recorded events, and the state at the end | `history`, `final_state` |
 //! | checked properties, and those of connections | `checks`, `connections` |
 //! | runs of many seeds | `seeds` |
@@ -28,6 +28,7 @@ mod run;
 mod seeds;
 mod server;
 mod services;
+mod sockets;
 mod tampering;
 
 pub use run::{Report, run};

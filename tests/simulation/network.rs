@@ -22,6 +22,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
     history::{ConnectionGuard, History, now},
+    sockets::Sockets,
     tampering::{Tampering, TamperingProxies},
 };
 
@@ -150,6 +151,7 @@ impl AsyncWrite for Socket {
 /// Accepts the connections of a server, some of them through a tampering proxy.
 pub(crate) struct Listener {
     listener: TcpListener,
+    sockets: Arc<Sockets>,
     proxies: Arc<TamperingProxies>,
     tampering: Tampering,
     history: Arc<History>,
@@ -159,12 +161,13 @@ impl Listener {
     /// Starts to listen on `port`.
     pub(crate) async fn bind(
         port: u16,
+        sockets: Arc<Sockets>,
         proxies: Arc<TamperingProxies>,
         tampering: Tampering,
         history: Arc<History>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-        Ok(Self { listener, proxies, tampering, history })
+        Ok(Self { listener, sockets, proxies, tampering, history })
     }
 }
 
@@ -173,7 +176,7 @@ impl Accept for Listener {
         Box::pin(async move {
             let (stream, address) = self.listener.accept().await?;
             let peer = Peer::new(address, stream.local_addr()?);
-            let io = match self.proxies.intercept(stream, self.tampering) {
+            let io = match self.proxies.intercept(self.sockets.add(stream), self.tampering) {
                 Ok(proxied) => CountedStream::count(proxied, &self.history),
                 Err(stream) => CountedStream::count(stream, &self.history),
             };

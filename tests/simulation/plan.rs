@@ -58,6 +58,8 @@ pub(crate) enum Incident {
     Crash(usize),
     /// Kills the server and starts it again.
     Bounce(usize),
+    /// Shuts down the runtime of the server: all of its tasks end at once.
+    ShutDown(usize),
     /// Drains the server.
     Drain(usize),
     /// Starts the server unless it is running.
@@ -149,18 +151,19 @@ fn incidents(rng: &mut SmallRng, dead: Option<usize>, repaired: Duration) -> Vec
         let until = at + millis(rng, 30..1200);
         let (client, server) = (rng.random_range(0..NODES), rng.random_range(0..NODES));
         let path = |first| [(at, first), (until, Incident::Release(client, server))];
-        match rng.random_range(0..9) {
+        match rng.random_range(0..10) {
             0 => incidents.extend(path(Incident::Partition(client, server))),
             1 => incidents.extend(path(Incident::PartitionToServer(client, server))),
             2 => incidents.extend(path(Incident::PartitionToClient(client, server))),
             3 => incidents.extend(path(Incident::Hold(client, server))),
-            4 => {
+            kind @ (4 | 5) => {
                 let noticed = at + millis(rng, 100..1500);
-                let crash = [Incident::Crash(server), Incident::Start(server), Incident::Delist(server)];
+                let end = if kind == 4 { Incident::Crash(server) } else { Incident::ShutDown(server) };
+                let crash = [end, Incident::Start(server), Incident::Delist(server)];
                 incidents.extend([at, until, noticed].into_iter().zip(crash));
             }
-            5 => incidents.push((at, Incident::Bounce(server))),
-            6 => incidents.extend([(at, Incident::Drain(server)), (until + ms(300), Incident::Start(server))]),
+            6 => incidents.push((at, Incident::Bounce(server))),
+            7 => incidents.extend([(at, Incident::Drain(server)), (until + ms(300), Incident::Start(server))]),
             _ => incidents.extend(pushes(rng, client, at..until)),
         }
     }

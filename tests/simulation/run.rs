@@ -87,6 +87,8 @@ impl Simulation<'_> {
                 history: Arc::clone(history),
                 drain_signal: Notify::new(),
                 kill_signal: Notify::new(),
+                shutdown_signal: Notify::new(),
+                sockets: Arc::default(),
                 rng: Mutex::new(SmallRng::from_rng(rng)),
             });
             servers.push(Arc::clone(&server));
@@ -113,12 +115,19 @@ impl Simulation<'_> {
         let mut incidents = plan.incidents.iter().peekable();
         // Servers that were bounced in a tick start after it.
         let mut bounced: Vec<usize> = Vec::new();
+        // Servers whose sockets close in a tick, and whose runtimes shut down after it.
+        let mut shut_down: Vec<usize> = Vec::new();
         let mut repaired = false;
         loop {
             let now = self.sim.elapsed();
+            shut_down.drain(..).for_each(|number| self.sim.crash(server_name(number)));
             bounced.drain(..).for_each(|number| self.start(number));
             while let Some((_, incident)) = incidents.next_if(|(at, _)| *at <= now) {
-                bounced.extend(if let Incident::Bounce(number) = incident { Some(*number) } else { None });
+                match incident {
+                    Incident::Bounce(number) => bounced.push(*number),
+                    Incident::ShutDown(number) => shut_down.push(*number),
+                    _ => {}
+                }
                 tracing::info!(?now, ?incident);
                 self.inject(now, *incident);
             }
@@ -154,6 +163,7 @@ impl Simulation<'_> {
             Incident::Hold(one, other) => sim.hold(client_name(one), server_name(other)),
             Incident::Release(one, other) => sim.release(client_name(one), server_name(other)),
             Incident::Crash(number) | Incident::Bounce(number) => self.servers[number].kill_signal.notify_waiters(),
+            Incident::ShutDown(number) => self.servers[number].shutdown_signal.notify_waiters(),
             Incident::Drain(number) => self.servers[number].drain_signal.notify_waiters(),
             Incident::Start(number) => self.start(number),
             Incident::Delist(number) => {

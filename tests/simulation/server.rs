@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,7 +13,7 @@ use tokio::{
     sync::Notify,
     task::JoinSet,
 };
-use turmoil::net::{TcpListener, TcpStream};
+use turmoil::net::TcpListener;
 
 use super::{
     contract::{ArchiveServer, LedgerServer, OutdatedLedgerServer, RecordingService},
@@ -20,6 +21,7 @@ use super::{
     network::Listener,
     registry::FakeRegistry,
     services::SimService,
+    sockets::{Socket, Sockets},
     tampering::{Tampering, TamperingProxies},
 };
 
@@ -43,6 +45,10 @@ pub(crate) struct SimServer {
     pub(crate) drain_signal: Notify,
     /// Kills the server.
     pub(crate) kill_signal: Notify,
+    /// Announces that the runtime of the server shuts down after this tick.
+    pub(crate) shutdown_signal: Notify,
+    /// The open sockets of the machine.
+    pub(crate) sockets: Arc<Sockets>,
     /// Source of the seeds of the tampering proxies.
     pub(crate) rng: Mutex<SmallRng>,
 }
@@ -56,16 +62,20 @@ impl SimServer {
         [UNUSED_PORT, CLOSING_PORT, UNRESPONSIVE_PORT, HTTP_PORT].into_iter().map(move |port| SocketAddr::new(ip, port))
     }
 
-    /// Serves until it is drained or killed.
+    /// Serves until it is drained or killed, or its runtime shuts down.
     ///
-    /// A kill drops the server's future: turmoil's own crash drops the tasks of a runtime in an order that depends on
-    /// the number of earlier tasks in the process, and the order in which sockets close is an event of the simulation.
+    /// A kill drops the server's future. Before the shutdown of the runtime, the sockets of the machine close in a
+    /// defined order, and no task continues that waits for them.
     pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
+        let mut served = pin!(self.serve());
         tokio::select! {
             biased;
-            () = self.kill_signal.notified() => Ok(()),
-            served = self.serve() => served,
+            () = self.kill_signal.notified() => return Ok(()),
+            () = self.shutdown_signal.notified() => {}
+            served = &mut served => return served,
         }
+        self.sockets.close_all();
+        std::future::pending().await
     }
 
     async fn serve(&self) -> turmoil::Result {
@@ -73,10 +83,11 @@ impl SimServer {
         let proxies = Arc::new(TamperingProxies::new(seed));
         let mut impostors = JoinSet::new();
         for port in [CLOSING_PORT, UNRESPONSIVE_PORT, HTTP_PORT] {
-            impostors.spawn(run_impostor(TcpListener::bind(("0.0.0.0", port)).await?));
+            let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+            impostors.spawn(run_impostor(listener, Arc::clone(&self.sockets)));
         }
-        let history = Arc::clone(&self.history);
-        let listener = Listener::bind(PORT, Arc::clone(&proxies), self.tampering, history).await?;
+        let (sockets, history) = (Arc::clone(&self.sockets), Arc::clone(&self.history));
+        let listener = Listener::bind(PORT, sockets, Arc::clone(&proxies), self.tampering, history).await?;
         let mut server = Server::builder()
             .registry(Arc::clone(&self.registry) as _)
             .advertise(self.address)
@@ -95,18 +106,18 @@ impl SimServer {
     }
 }
 
-async fn run_impostor(listener: TcpListener) {
+async fn run_impostor(listener: TcpListener, sockets: Arc<Sockets>) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
         if port != CLOSING_PORT {
-            connections.spawn(handle_connection(stream, port == HTTP_PORT));
+            connections.spawn(handle_connection(sockets.add(stream), port == HTTP_PORT));
         }
     }
 }
 
-async fn handle_connection(mut stream: TcpStream, answers: bool) {
+async fn handle_connection(mut stream: Socket, answers: bool) {
     let mut buffer = [0; 256];
     while let Ok(1..) = stream.read(&mut buffer).await {
         if answers && stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.is_err() {

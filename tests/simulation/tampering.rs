@@ -19,7 +19,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use turmoil::net::TcpStream;
+
+use super::sockets::Socket;
 
 /// The proxies between one server and its clients. Dropping them closes their connections.
 pub(crate) struct TamperingProxies(Mutex<(SmallRng, JoinSet<()>)>);
@@ -48,7 +49,7 @@ impl TamperingProxies {
     /// # Errors
     ///
     /// Returns the unchanged stream if the connection has no proxy.
-    pub(crate) fn intercept(&self, stream: TcpStream, tampering: Tampering) -> Result<DuplexStream, TcpStream> {
+    pub(crate) fn intercept(&self, stream: Socket, tampering: Tampering) -> Result<DuplexStream, Socket> {
         let (rng, tasks) = &mut *self.lock();
         if !rng.random_bool(tampering.connections) {
             return Err(stream);
@@ -68,8 +69,8 @@ impl TamperingProxies {
     }
 }
 
-async fn relay(client: TcpStream, server: DuplexStream, tampering: Tampering, rng: SmallRng) -> io::Result<()> {
-    let (mut from_client, mut to_client) = client.into_split();
+async fn relay(client: Socket, server: DuplexStream, tampering: Tampering, rng: SmallRng) -> io::Result<()> {
+    let (mut from_client, mut to_client) = split(client);
     let (mut from_server, mut to_server) = split(server);
     let requests = async {
         copy(&mut from_client, &mut to_server).await?;
