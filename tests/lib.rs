@@ -5,6 +5,7 @@ pub mod besieged;
 pub mod branch;
 pub mod browser;
 pub mod certificates;
+pub mod failing_sink;
 pub mod im;
 pub mod im_edge;
 pub mod im_line;

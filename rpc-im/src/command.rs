@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use rpc_cli::RegistryArgs;
+use rpc_core::contained;
 use tracing::warn;
 
 use crate::{
@@ -133,7 +134,7 @@ impl NodeArguments {
         match &self.secret {
             Some(path) => Secret::read(path),
             None => {
-                warn!("no --secret: only this node accepts the tokens that it issues");
+                contained(|| warn!("no --secret: only this node accepts the tokens that it issues"));
                 Ok(Secret::random())
             }
         }
@@ -143,11 +144,13 @@ impl NodeArguments {
         match &self.users {
             Some(path) => Ok(Accounts::File(Users::read(path)?)),
             None if self.dev_login => {
-                warn!("--dev-login: ANY CLIENT CAN LOG IN AS ANY USER WITH ANY PASSWORD");
+                contained(|| warn!("--dev-login: ANY CLIENT CAN LOG IN AS ANY USER WITH ANY PASSWORD"));
                 Ok(Accounts::Anyone)
             }
             None => {
-                warn!("neither --users nor --dev-login: only tokens that another system signed are accepted");
+                contained(|| {
+                    warn!("neither --users nor --dev-login: only tokens that another system signed are accepted")
+                });
                 Ok(Accounts::Elsewhere)
             }
         }

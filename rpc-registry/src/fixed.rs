@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::{HostPort, RESOLVE_INTERVAL},
-    supervision::completes,
+    supervision::{completes, log},
     tasks::Tasks,
     throttle::Throttle,
     watches::{self, Publisher},
@@ -103,7 +103,9 @@ where
         if let Some((host, error)) = failure
             && warnings.allow(Instant::now())
         {
-            tracing::warn!(host, %error, "cannot resolve a host name of `fixed:`; its previous addresses stay in use");
+            log(
+                || tracing::warn!(host, %error, "cannot resolve a host name of `fixed:`; its previous addresses stay in use"),
+            );
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use rpc_core::contained;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -51,7 +52,9 @@ impl ServiceProviders {
         let (service, address, duration) = (self.service(), endpoint.address(), endpoint.ejection().begin(now));
         comparison.forget(endpoint);
         drop(comparison);
-        warn!(%service, %address, ?duration, failures_in_a_row, cause, "provider ejected: its calls fail");
+        contained(
+            || warn!(%service, %address, ?duration, failures_in_a_row, cause, "provider ejected: its calls fail"),
+        );
         true
     }
 }

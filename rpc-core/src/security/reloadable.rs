@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{Code, Error, files};
+use crate::{Code, Error, contained, files};
 
 /// A value that is built from files, and rebuilt when their content changes.
 ///
@@ -106,7 +106,7 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
             Ok(contents) => contents,
             Err(error) => {
                 if !std::mem::replace(&mut self.lock().unreadable, true) {
-                    warn!(%error, "cannot read a changed file, the previous content stays in use");
+                    contained(|| warn!(%error, "cannot read a changed file, the previous content stays in use"));
                 }
                 return;
             }
@@ -127,11 +127,13 @@ impl<T: Send + Sync + 'static> Reloadable<T> {
                     state.version += 1;
                 }
                 warn_if_writable(&self.files);
-                info!(files = ?self.files, "files were reloaded");
+                contained(|| info!(files = ?self.files, "files were reloaded"));
             }
             // A key may be written shortly after its certificate: the next change is checked again.
             Err(error) => {
-                warn!(%error, files = ?self.files, "changed files are unusable, the previous content stays in use")
+                contained(
+                    || warn!(%error, files = ?self.files, "changed files are unusable, the previous content stays in use"),
+                );
             }
         }
     }
@@ -168,7 +170,9 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Error> {
 /// Logs the files that every user of the machine can replace the content of.
 fn warn_if_writable(files: &[PathBuf]) {
     for file in files.iter().filter(|file| files::is_world_writable(file)) {
-        warn!(file = %file.display(), "every user of this machine can write to this file: remove that permission");
+        contained(
+            || warn!(file = %file.display(), "every user of this machine can write to this file: remove that permission"),
+        );
     }
 }
 

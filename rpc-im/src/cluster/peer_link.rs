@@ -9,6 +9,7 @@ use std::{
 };
 
 use rpc_client::Client;
+use rpc_core::contained;
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep, timeout},
@@ -125,12 +126,14 @@ impl PeerLink {
         let OutgoingMessage { message, targets, attempt } = outgoing;
         let queued = OutgoingMessage { message: Arc::clone(&message), targets: targets.clone(), attempt };
         if self.queue.push(queued, bytes).is_err() {
-            debug!(
-                peer = %self.address,
-                max_messages = MAX_WAITING,
-                max_bytes = MAX_WAITING_BYTES,
-                "message not sent: the queue of the link is full"
-            );
+            contained(|| {
+                debug!(
+                    peer = %self.address,
+                    max_messages = MAX_WAITING,
+                    max_bytes = MAX_WAITING_BYTES,
+                    "message not sent: the queue of the link is full"
+                )
+            });
             self.return_undelivered(&message, targets, attempt, Some(DeliveryError::Full));
         }
     }
@@ -156,7 +159,7 @@ impl PeerLink {
             match answer {
                 Ok(reply) => self.handle_hello_reply(started, reply),
                 Err(error) => {
-                    debug!(address = %self.address, %error, "hello failed");
+                    contained(|| debug!(address = %self.address, %error, "hello failed"));
                     let mut state = self.lock();
                     state.last_hello = Some(started);
                     if state.delisted {
@@ -186,7 +189,7 @@ impl PeerLink {
         let HelloReply { info, reported_view, missed_count } = reply;
         let mut state = self.lock();
         if state.info.as_ref().is_none_or(|known| known.key != info.key) {
-            info!(peer = %info.key, address = %self.address, "connected to a node");
+            contained(|| info!(peer = %info.key, address = %self.address, "connected to a node"));
             // Clients of an earlier epoch resync when they reconnect.
             (state.missed, state.missed_count) = (HashSet::new(), 0);
         }

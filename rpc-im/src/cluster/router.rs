@@ -11,7 +11,7 @@ use std::{
 };
 
 use rpc_client::Client;
-use rpc_core::{Addresses, Discovery, ServiceId};
+use rpc_core::{Addresses, Discovery, ServiceId, contained};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -212,7 +212,13 @@ impl NodeRouter {
         let now = Instant::now();
         let mut links = self.links();
         if list.len() > MAX_NODES {
-            warn!(listed = list.len(), limit = MAX_NODES, "the registry lists too many nodes; ignoring the last ones");
+            contained(|| {
+                warn!(
+                    listed = list.len(),
+                    limit = MAX_NODES,
+                    "the registry lists too many nodes; ignoring the last ones"
+                )
+            });
         }
         for address in list.iter().take(MAX_NODES).filter(|address| **address != self.local.address()) {
             links.entry(*address).or_insert_with(|| self.link(*address));
@@ -245,7 +251,9 @@ impl NodeRouter {
         let mut membership = *self.membership();
         let suspended = now - membership.updated;
         if suspended >= lease {
-            warn!(?suspended, ?lease, "this process was suspended for longer than its lease (NodeConfig::lease)");
+            contained(|| {
+                warn!(?suspended, ?lease, "this process was suspended for longer than its lease (NodeConfig::lease)")
+            });
             membership.running_since = now;
             self.topology_version.fetch_add(1, Ordering::AcqRel);
         }
@@ -258,7 +266,9 @@ impl NodeRouter {
             total += usize::from(is_listed || alive.is_some());
             match alive {
                 Some(info) if info.key.id == self.local.key().id => {
-                    error!(id = %info.key.id, %address, "another node has this node's id (NodeConfig::id); ids must be unique");
+                    contained(
+                        || error!(id = %info.key.id, %address, "another node has this node's id (NodeConfig::id); ids must be unique"),
+                    );
                     all_tried = false;
                 }
                 // The listed address is the one that is reachable from here, not the one that the node announces.
@@ -299,7 +309,9 @@ impl NodeRouter {
             let is_new = **last != view;
             if last.fingerprint != view.fingerprint {
                 let keys: Vec<_> = view.nodes.iter().map(|node| node.key.to_string()).collect();
-                info!(node = %self.local.key(), nodes = %keys.join(" "), "the view of the cluster changed");
+                contained(
+                    || info!(node = %self.local.key(), nodes = %keys.join(" "), "the view of the cluster changed"),
+                );
                 self.topology_version.fetch_add(1, Ordering::AcqRel);
                 // Counted before the view is published, so that deliveries to nodes of the new view do not count as
                 // missed.

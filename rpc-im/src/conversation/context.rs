@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use rpc_core::contained;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
@@ -37,7 +38,7 @@ pub(crate) struct ActiveConversations {
 impl ConversationContext {
     /// Logs a failure of the store and returns the error for the caller.
     pub(super) fn store_failed(&self, failure: &StoreError) -> ConversationError {
-        error!(node = %self.local.key(), %failure, "reading or writing a conversation failed");
+        contained(|| error!(node = %self.local.key(), %failure, "reading or writing a conversation failed"));
         ConversationError::Unavailable("the store of a node failed".to_owned())
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use rpc_client::Client;
-use rpc_core::CallError;
+use rpc_core::{CallError, contained};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep},
@@ -88,10 +88,14 @@ impl Conversations {
                 match self.settle(view.nodes.len()).await {
                     Ok(conversations) => {
                         settled = Some((version, view.fingerprint));
-                        info!(node = %self.0.local.key(), conversations, "all conversations of this node are replicated");
+                        contained(
+                            || info!(node = %self.0.local.key(), conversations, "all conversations of this node are replicated"),
+                        );
                     }
                     Err(error) => {
-                        debug!(node = %self.0.local.key(), %error, "some conversations of this node are not replicated yet");
+                        contained(
+                            || debug!(node = %self.0.local.key(), %error, "some conversations of this node are not replicated yet"),
+                        );
                     }
                 }
             }
@@ -302,7 +306,9 @@ async fn retry<T, F: Future<Output = Result<T, ConversationError>>>(
         match request().await {
             outcome @ (Ok(_) | Err(ConversationError::NotFound)) => return outcome,
             Err(error) if started.elapsed() + pause >= RETRY_TIME => return Err(error),
-            Err(error) => debug!(%error, "a request for a conversation failed; retrying"),
+            Err(error) => {
+                contained(|| debug!(%error, "a request for a conversation failed; retrying"));
+            }
         }
         // Jitter, so that two conflicting callers do not conflict again.
         sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;

@@ -7,7 +7,7 @@
 
 use futures_util::future::{join_all, try_join_all};
 use rpc_client::Client;
-use rpc_core::CallError;
+use rpc_core::{CallError, contained};
 use tracing::debug;
 
 use super::{
@@ -201,7 +201,7 @@ fn call_error(node: &NodeInfo, error: CallError<ConversationError>) -> Conversat
     match error {
         CallError::Service(error) => error,
         CallError::Rpc(error) => {
-            debug!(node = %node.key, %error, "a call to a replica of a conversation failed");
+            contained(|| debug!(node = %node.key, %error, "a call to a replica of a conversation failed"));
             ConversationError::Unavailable(format!("node {} does not answer", node.key.id))
         }
     }

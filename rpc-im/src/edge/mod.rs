@@ -33,7 +33,7 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rpc_core::TokenBucket;
+use rpc_core::{TokenBucket, contained};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -136,7 +136,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             Err(error) => {
                 // The process is most likely out of file descriptors: wait until other connections close.
                 if warnings.take(Instant::now()).is_ok() {
-                    warn!(%error, "cannot accept a client connection; retrying every {ACCEPT_PAUSE:?}");
+                    contained(|| warn!(%error, "cannot accept a client connection; retrying every {ACCEPT_PAUSE:?}"));
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

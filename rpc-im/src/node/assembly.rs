@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{Code, Discovery, Error, Registry};
+use rpc_core::{Code, Discovery, Error, Registry, contained};
 use rpc_server::Server;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -168,7 +168,7 @@ fn start_tasks(
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         if let Err(error) = server.run_until(stop.cancelled_owned()).await {
-            error!(%error, "the registry rejected the registration of this node");
+            contained(|| error!(%error, "the registry rejected the registration of this node"));
         }
     });
     let discovery: Arc<dyn Discovery> = Arc::clone(&config.registry) as _;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rpc_core::contained;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -22,7 +23,7 @@ impl Node {
         if !self.context.local.set_draining() {
             return;
         }
-        info!(node = %self.key(), sessions = self.connections(), "draining the node");
+        contained(|| info!(node = %self.key(), sessions = self.connections(), "draining the node"));
         self.context.router.send_hello();
         // Other nodes take over this node's conversations while they can still read them here.
         let _ = timeout(ANNOUNCE_TIME, self.wait_for_handover()).await;
@@ -35,7 +36,9 @@ impl Node {
         self.context.tasks.close();
         if timeout(REQUEST_TIME, self.context.tasks.wait()).await.is_err() {
             let tasks = self.context.tasks.len();
-            warn!(node = %self.key(), tasks, limit = ?REQUEST_TIME, "requests of clients did not end in time");
+            contained(
+                || warn!(node = %self.key(), tasks, limit = ?REQUEST_TIME, "requests of clients did not end in time"),
+            );
         }
         self.stop.cancel();
         let mut tasks = self.tasks.lock().await;

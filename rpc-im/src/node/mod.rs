@@ -16,7 +16,7 @@ use std::{
 
 use assembly::{Assembly, store_error};
 use context::NodeContext;
-use rpc_core::{Code, Error};
+use rpc_core::{Code, Error, contained};
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +88,7 @@ impl Node {
         ids.advance_past(store.greatest_message().await.map_err(store_error)?);
         let Assembly { context, stop, tasks } =
             assembly::assemble(&config, listener, (key, address), lease, Arc::new(store), ids).await?;
-        info!(node = %key, %address, "node started");
+        contained(|| info!(node = %key, %address, "node started"));
         let drain_rate = config.drain_rate.max(1);
         Ok(Self { context, rpc_address: address, stop, drain_rate, tasks: tasks.into() })
     }

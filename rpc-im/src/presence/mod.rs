@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rpc_core::contained;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -89,7 +90,10 @@ impl Presence {
 async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, conversations: &Conversations) {
     let headers = match conversations.of_user(user).await {
         Ok(headers) => headers,
-        Err(error) => return debug!(%error, "presence change not announced: reading the user's conversations failed"),
+        Err(error) => {
+            contained(|| debug!(%error, "presence change not announced: reading the user's conversations failed"));
+            return;
+        }
     };
     let small = headers.into_iter().filter(|header| header.members.len() <= MAX_CONTACT_GROUP);
     let contacts: BTreeSet<_> = small.flat_map(|header| header.members).filter(|member| member != user).collect();

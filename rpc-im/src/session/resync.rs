@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rpc_core::contained;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -54,7 +55,13 @@ impl ResyncNotifier {
             self.requested.notified().await;
             let started = Instant::now();
             let sessions = self.sessions.len();
-            info!(sessions, rate = self.rate, "clients of this node may have missed messages; notifying them to sync");
+            contained(|| {
+                info!(
+                    sessions,
+                    rate = self.rate,
+                    "clients of this node may have missed messages; notifying them to sync"
+                )
+            });
             self.sessions.send_to_clients(ServerFrame::Lagging(Lagging::default()), self.rate).await;
             sleep(MIN_INTERVAL.saturating_sub(started.elapsed())).await;
         }

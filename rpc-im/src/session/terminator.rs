@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use rpc_core::contained;
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinSet,
@@ -42,7 +43,12 @@ impl SessionTerminator {
         }
         let termination = Termination { entries, reason: reason.to_owned() };
         if self.queue.try_send(termination).is_err() {
-            warn!(limit = MAX_WAITING, "too many sessions to end; some continue until their nodes register them again");
+            contained(|| {
+                warn!(
+                    limit = MAX_WAITING,
+                    "too many sessions to end; some continue until their nodes register them again"
+                )
+            });
         }
     }
 
@@ -79,7 +85,9 @@ async fn kick(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, 
         if let Some(address) = address {
             match client.kick(sessions.clone(), reason.clone()).address(address).await {
                 Ok(()) => return,
-                Err(error) => debug!(%node, %error, "kicking sessions of a node failed"),
+                Err(error) => {
+                    contained(|| debug!(%node, %error, "kicking sessions of a node failed"));
+                }
             }
         } else if !router.is_unknown(node) {
             // Sessions of a node that has ended have ended with it. A node that comes back registers its sessions

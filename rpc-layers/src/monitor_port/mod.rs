@@ -159,7 +159,7 @@ async fn accept(listener: TcpListener, pages: Pages) {
 
 async fn limited(stream: TcpStream, pages: Pages, head: Head) {
     if timeout(MonitorPort::MAX_TIME, serve(stream, pages, head)).await.is_err() {
-        debug!("monitor connection exceeded {:?} (MonitorPort::MAX_TIME)", MonitorPort::MAX_TIME);
+        contained(|| debug!("monitor connection exceeded {:?} (MonitorPort::MAX_TIME)", MonitorPort::MAX_TIME));
     }
 }
 
@@ -177,7 +177,7 @@ async fn serve(stream: TcpStream, pages: Pages, head: Head) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        debug!(%error, "monitor connection failed");
+        contained(|| debug!(%error, "monitor connection failed"));
     }
 }
 

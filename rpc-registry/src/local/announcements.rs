@@ -14,7 +14,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{announcement::Announcement, blocking};
-use crate::{supervision::completes, tasks::Tasks, throttle::Throttle};
+use crate::{
+    supervision::{completes, log},
+    tasks::Tasks,
+    throttle::Throttle,
+};
 
 /// The providers that one handle announces.
 #[derive(Default)]
@@ -99,11 +103,15 @@ impl Announcements {
                     let kept = unused.is_none();
                     _ = withdraw(unused).await;
                     if kept {
-                        tracing::warn!(%service, %address, %directory, "another program removed an announcement; announced again");
+                        log(
+                            || tracing::warn!(%service, %address, %directory, "another program removed an announcement; announced again"),
+                        );
                     }
                 }
                 Err(error) if warnings.allow(Instant::now()) => {
-                    tracing::warn!(%service, %address, %directory, %error, "cannot announce a provider again; trying again");
+                    log(
+                        || tracing::warn!(%service, %address, %directory, %error, "cannot announce a provider again; trying again"),
+                    );
                 }
                 Err(_) => {}
             }

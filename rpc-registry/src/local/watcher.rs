@@ -10,7 +10,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{announcement, blocking};
-use crate::{supervision::completes, throttle::Throttle, watches::Watch};
+use crate::{
+    supervision::{completes, log},
+    throttle::Throttle,
+    watches::Watch,
+};
 
 /// The time between two scans of the directory.
 ///
@@ -33,7 +37,7 @@ async fn follow(watch: &Watch, directory: Result<&Path, &Error>, warnings: &Thro
         && warnings.allow(Instant::now())
     {
         // Registering under this invalid name fails too.
-        tracing::warn!(%service, %error, "cannot watch the service: its name is invalid");
+        log(|| tracing::warn!(%service, %error, "cannot watch the service: its name is invalid"));
     }
     let mut ticks = interval(SCAN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,7 +66,9 @@ async fn follow(watch: &Watch, directory: Result<&Path, &Error>, warnings: &Thro
         if let Some(error) = problem
             && warnings.allow(Instant::now())
         {
-            tracing::warn!(%service, directory = %directory.display(), %error, "cannot read a provider's announcement");
+            log(
+                || tracing::warn!(%service, directory = %directory.display(), %error, "cannot read a provider's announcement"),
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     relay::{self, Relay},
     url::Config,
 };
-use crate::{tasks::Tasks, user_directory};
+use crate::{supervision::log, tasks::Tasks, user_directory};
 
 /// The time limit of one request; the SDK itself waits forever while the server is unavailable.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -75,7 +75,7 @@ impl Naming {
         let naming = Self { service, config, login, relay: Arc::new(relay) };
         // Not fatal: the SDK retries by itself, and a rejected user receives an error from the next request.
         if let Err(error) = naming.open_stream().await {
-            tracing::debug!(%error, "cannot open the stream of a connection to Nacos yet");
+            log(|| tracing::debug!(%error, "cannot open the stream of a connection to Nacos yet"));
         }
         Ok(naming)
     }

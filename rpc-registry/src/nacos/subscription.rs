@@ -24,7 +24,12 @@ use super::{
     pace::pause_after,
     shared::Shared,
 };
-use crate::{address::HostPort, supervision::completes, throttle::Throttle, watches::Watch};
+use crate::{
+    address::HostPort,
+    supervision::{completes, log},
+    throttle::Throttle,
+    watches::Watch,
+};
 
 /// The time between two reads of the list without a push, in case a push was lost.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
@@ -128,7 +133,7 @@ impl Subscription {
                     subscribed = false;
                     if self.warnings.allow(std::time::Instant::now()) {
                         let (service, cause) = (self.watch.service(), std::error::Error::source(&error));
-                        tracing::warn!(%service, %error, cause, "the list may be old; trying again");
+                        log(|| tracing::warn!(%service, %error, cause, "the list may be old; trying again"));
                     }
                 }
             }
@@ -182,7 +187,9 @@ impl Subscription {
                     && self.catalog_warnings.allow(std::time::Instant::now())
                 {
                     let cause = std::error::Error::source(&error);
-                    tracing::warn!(%service, %error, cause, "cannot read which providers an operator has disabled");
+                    log(
+                        || tracing::warn!(%service, %error, cause, "cannot read which providers an operator has disabled"),
+                    );
                 }
             }
             Found::Addresses(results) => {
@@ -200,7 +207,9 @@ impl Subscription {
                 if let Some((host, error)) = failure
                     && self.host_warnings.allow(std::time::Instant::now())
                 {
-                    tracing::warn!(%service, host, %error, "cannot resolve the host name of a provider; trying again");
+                    log(
+                        || tracing::warn!(%service, host, %error, "cannot resolve the host name of a provider; trying again"),
+                    );
                 }
             }
         }
@@ -244,7 +253,9 @@ impl Subscription {
         let providers = instances.len();
         let disabled = instances.iter().filter(|instance| !instance.is_enabled()).count();
         if self.watch.publish(instances) {
-            tracing::debug!(service = %self.watch.service(), providers, disabled, "the list of providers changed");
+            log(
+                || tracing::debug!(service = %self.watch.service(), providers, disabled, "the list of providers changed"),
+            );
         }
     }
 
@@ -257,7 +268,7 @@ impl Subscription {
         if let Some(naming) = self.shared.existing_consumer()
             && let Err(error) = naming.unsubscribe(service, Arc::clone(&self.listener)).await
         {
-            tracing::debug!(%service, %error, "cannot unsubscribe from Nacos");
+            log(|| tracing::debug!(%service, %error, "cannot unsubscribe from Nacos"));
         }
     }
 }

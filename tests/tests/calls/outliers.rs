@@ -13,6 +13,7 @@ use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Responder, Service, Service
 use rpc_registry::Memory;
 use rpc_server::Server;
 use tests::{
+    failing_sink::FailingSink,
     in_time,
     load::until_ready,
     probe::{Probe, ProbingClient},
@@ -154,6 +155,18 @@ async fn subscriber_learns_of_the_end_of_an_ejection() {
     // Waits for changes, of which no call causes one.
     in_time(until_ready(&scene.client, &addresses)).await;
     assert!(matches!(scene.state(0), EndpointState::Ready { .. }));
+}
+
+/// The caller's task logs the ejection.
+#[tokio::test]
+async fn ejection_survives_a_failing_log_sink() {
+    let scene = Scene::new("failing sink", Fault::Answers(Code::Internal), 1, 1).await;
+    let (events, _guard) = FailingSink::install("rpc_client");
+    while scene.client.counts().ejections == 0 {
+        drop(scene.probing.echo("x".to_owned()).await);
+    }
+    assert!(events.load(Ordering::Relaxed) > 0);
+    assert_eq!(scene.probing.echo("x".to_owned()).await.unwrap(), "x");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use rpc_core::{Addresses, Discovery, Instance, ServiceId, tls::ClientTls};
 use rpc_server::Server;
 use tests::{
     certificates::Authority,
+    failing_sink::FailingSink,
     in_time,
     load::until_ready,
     probe::{Probe, ProbingClient},
@@ -76,6 +77,24 @@ async fn list_on_disk_keeps_certificate_names() {
     let (answer, explanation) = unreachable.echo("y".to_owned()).explain().await;
     assert_eq!(answer.unwrap(), "y");
     assert!(explanation.stale);
+}
+
+/// The follower logs that it uses an old list.
+#[tokio::test]
+async fn list_on_disk_is_used_although_the_log_sink_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let serving = Serving::start(Server::builder().service(Probe::default().server())).await;
+    let client = |registry| {
+        let client = Client::builder().registry(registry).config(config(directory.path())).build().unwrap();
+        ProbingClient::new(client)
+    };
+    let listed = TestRegistry::new(Some(vec![Instance::new(serving.address())]));
+    client(listed).echo("x".to_owned()).wait_for_ready(true).await.unwrap();
+    until_stored(directory.path()).await;
+    let (events, _guard) = FailingSink::install("rpc_client");
+    let (answer, explanation) = client(TestRegistry::new(None)).echo("y".to_owned()).explain().await;
+    assert_eq!(answer.unwrap(), "y");
+    assert!(explanation.stale && events.load(Ordering::Relaxed) > 0);
 }
 
 #[tokio::test]

@@ -1,49 +1,15 @@
 //! A subscriber of `tracing` that panics, as a formatter may when the disk of its log is full, ends no task of a registry.
 
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{fs, sync::atomic::Ordering};
 
 use rpc_core::{Addresses, Instance, RegisterOutcome, ServiceId};
 use rpc_registry::connect;
-use tests::nacos::{NacosServer, ServerKind};
-use tracing::{Event, Metadata, Subscriber, span};
+use tests::{
+    failing_sink::FailingSink,
+    nacos::{NacosServer, ServerKind},
+};
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
-
-/// Panics at each event of rpc-registry, and counts them.
-struct FailingSink(Arc<AtomicUsize>);
-
-impl Subscriber for FailingSink {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("rpc_registry")
-    }
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        panic!("deliberate: the log cannot be written");
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-/// Installs a failing sink for this thread, on which the runtime of the test runs all tasks.
-fn failing_sink() -> (Arc<AtomicUsize>, tracing::subscriber::DefaultGuard) {
-    let events = Arc::default();
-    let guard = tracing::subscriber::set_default(FailingSink(Arc::clone(&events)));
-    (events, guard)
-}
 
 fn instance(port: u16) -> Instance {
     Instance::new(([127, 0, 0, 1], port).into())
@@ -57,7 +23,7 @@ async fn expect(addresses: &mut Addresses, wanted: &[Instance]) {
 
 #[tokio::test]
 async fn failing_sink_ends_no_local_watch() {
-    let (events, _guard) = failing_sink();
+    let (events, _guard) = FailingSink::install("rpc_registry");
     let scratch = tempfile::tempdir().unwrap();
     let registry = connect(&format!("local:{}", scratch.path().display())).await.unwrap();
     let service = scratch.path().join("demo.Greeter@1.0");
@@ -90,7 +56,7 @@ async fn failing_sink_ends_no_local_watch() {
 
 #[tokio::test]
 async fn failing_sink_ends_no_nacos_task() {
-    let (events, _guard) = failing_sink();
+    let (events, _guard) = FailingSink::install("rpc_registry");
     let mut server = NacosServer::stopped(ServerKind::RNacos);
     let registry = connect(&server.url()).await.unwrap();
     let mut addresses = registry.watch(&GREETER);

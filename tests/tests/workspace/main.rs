@@ -8,6 +8,7 @@ mod constants;
 mod cycles;
 mod documents;
 mod limits;
+mod logs;
 mod modules;
 mod prose;
 mod public_api;

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rpc_core::{Instance, ServiceId};
+use rpc_core::{Instance, ServiceId, contained};
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::{debug, warn};
 
@@ -127,7 +127,7 @@ impl Snapshot {
         self.work = Some(tokio::task::spawn_blocking(move || match file.read(unix_seconds()) {
             Ok(list) => Some(list),
             Err(error) => {
-                debug!(%error, %service, "no usable provider list on disk");
+                contained(|| debug!(%error, %service, "no usable provider list on disk"));
                 None
             }
         }));
@@ -156,7 +156,9 @@ impl Snapshot {
         self.work = None;
         let list = outcome.ok().flatten()?;
         let age = Duration::from_secs(unix_seconds().saturating_sub(list.written));
-        warn!(service = %self.service, registry = list.registry, ?age, "registry has not answered, using an old provider list");
+        contained(
+            || warn!(service = %self.service, registry = list.registry, ?age, "registry has not answered, using an old provider list"),
+        );
         Some(list.instances())
     }
 
@@ -187,7 +189,7 @@ impl Snapshot {
                 None => file.remove(),
             };
             if let Err(error) = outcome {
-                debug!(%error, %service, "cannot change the provider list on disk");
+                contained(|| debug!(%error, %service, "cannot change the provider list on disk"));
             }
             if clean {
                 file.remove_old_files();

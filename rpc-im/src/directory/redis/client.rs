@@ -9,7 +9,7 @@ use redis::{
     AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult, Script,
     aio::MultiplexedConnection,
 };
-use rpc_core::{Code, Error};
+use rpc_core::{Code, Error, contained};
 use tokio::{
     sync::{Notify, Semaphore},
     time::timeout,
@@ -136,7 +136,7 @@ impl RedisClient {
             Err(_) => return Err(self.disconnect(number, NO_ANSWER)),
         };
         if is_new {
-            info!(redis = %self.address(), "connected to redis");
+            contained(|| info!(redis = %self.address(), "connected to redis"));
         }
         match &answer[..] {
             [outcome] if outcome == "renewed" => Ok(LeaseOutcome::Renewed),
@@ -233,7 +233,7 @@ impl RedisClient {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if is_connection_error(&error) => Err(self.disconnect(number, &error.to_string())),
             Ok(Err(error)) => {
-                warn!(redis = %self.address(), %error, "redis rejected a command");
+                contained(|| warn!(redis = %self.address(), %error, "redis rejected a command"));
                 Err(RedisUnavailable)
             }
             Err(_) => Err(self.disconnect(number, NO_ANSWER)),
@@ -260,11 +260,13 @@ impl RedisClient {
         let mut link = self.link();
         // A newer connection may be intact.
         if link.number == number && link.connection.take().is_some() {
-            warn!(
-                redis = %self.address(),
-                reason,
-                "lost the connection to redis; until it is back, logins fail and lookups ask all nodes"
-            );
+            contained(|| {
+                warn!(
+                    redis = %self.address(),
+                    reason,
+                    "lost the connection to redis; until it is back, logins fail and lookups ask all nodes"
+                )
+            });
             self.lost.notify_one();
         }
         RedisUnavailable

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Code, Error};
+use rpc_core::{Code, Error, contained};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -173,7 +173,7 @@ impl NodeLease {
     pub(super) async fn release(&self) {
         self.state().held_until = None;
         if let Err(error) = self.client.release_lease(self.node).await {
-            debug!(%error, "releasing the lease of the node id failed; the lease expires");
+            contained(|| debug!(%error, "releasing the lease of the node id failed; the lease expires"));
         }
     }
 
@@ -190,13 +190,17 @@ impl NodeLease {
         match self.client.acquire_lease(&request).await? {
             LeaseOutcome::Renewed => self.state().held_until = Some(asked + self.times.1),
             LeaseOutcome::Acquired => {
-                warn!(node = %self.node, "this node's lease in redis had expired; registering all sessions again");
+                contained(
+                    || warn!(node = %self.node, "this node's lease in redis had expired; registering all sessions again"),
+                );
                 let mut state = self.state();
                 (state.held_until, state.gaps) = (Some(asked + self.times.1), state.gaps + 1);
                 self.acquired.notify_one();
             }
             LeaseOutcome::Rejected { address, .. } => {
-                error!(node = %self.node, %address, "another node holds this node's id in redis; closing all sessions");
+                contained(
+                    || error!(node = %self.node, %address, "another node holds this node's id in redis; closing all sessions"),
+                );
                 self.state().held_until = None;
                 self.rejected.notify_one();
             }

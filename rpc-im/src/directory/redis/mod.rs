@@ -32,7 +32,7 @@ use futures_util::{
     stream,
 };
 use lease_cache::{LeaseCache, LeaseStatus};
-use rpc_core::BoxFuture;
+use rpc_core::{BoxFuture, contained};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -172,10 +172,12 @@ impl RedisDirectory {
         if releases.len() < MAX_RELEASES {
             releases.push_back(entry);
         } else {
-            warn!(
-                limit = MAX_RELEASES,
-                "too many sessions ended while redis did not answer; failed deliveries will remove some of them"
-            );
+            contained(|| {
+                warn!(
+                    limit = MAX_RELEASES,
+                    "too many sessions ended while redis did not answer; failed deliveries will remove some of them"
+                )
+            });
         }
     }
 
@@ -199,7 +201,7 @@ impl RedisDirectory {
                 let is_due = restored.0 != gaps || restored.1.elapsed() >= AUDIT_INTERVAL;
                 if is_due && let Ok(sessions) = self.restore_all().await {
                     if restored.0 != gaps {
-                        info!(sessions, "all sessions of this node are registered in redis again");
+                        contained(|| info!(sessions, "all sessions of this node are registered in redis again"));
                         // While the entries were missing, other nodes may not have delivered to these sessions.
                         self.resync.request();
                     }

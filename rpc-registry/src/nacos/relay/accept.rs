@@ -13,7 +13,10 @@ use super::{
     gate::{Decision, Gate},
     splice,
 };
-use crate::{address::HostPort, supervision::completes};
+use crate::{
+    address::HostPort,
+    supervision::{completes, log},
+};
 
 /// The two listeners of a relay, with its connections.
 ///
@@ -58,7 +61,7 @@ impl Acceptor {
                     self.incoming.spawn(async move { is_http2(&client).await.then_some((port, client)) });
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the relay to Nacos cannot accept a connection");
+                    log(|| tracing::debug!(%error, "the relay to Nacos cannot accept a connection"));
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::address::HostPort;
+use crate::{address::HostPort, supervision::log};
 
 /// Forwards one connection until either side ends it.
 pub(super) async fn run(mut client: TcpStream, servers: Arc<[HostPort]>) {
@@ -27,7 +27,7 @@ pub(super) async fn run(mut client: TcpStream, servers: Arc<[HostPort]>) {
         outcome = forward(from_server, to_client, Some(first_bytes_timeout)) => outcome,
     };
     if let Err(error) = outcome {
-        tracing::debug!(%error, "a connection to Nacos failed");
+        log(|| tracing::debug!(%error, "a connection to Nacos failed"));
     }
 }
 
@@ -41,8 +41,8 @@ async fn dial(client: &TcpStream, servers: &[HostPort]) -> Option<TcpStream> {
         for server in &order {
             match timeout(CONNECT_TIMEOUT, connect(server)).await {
                 Ok(Ok(stream)) => return Some(stream),
-                Ok(Err(error)) => tracing::debug!(%server, %error, "cannot connect to a Nacos server"),
-                Err(_) => tracing::debug!(%server, "the connection attempt to a Nacos server timed out"),
+                Ok(Err(error)) => log(|| tracing::debug!(%server, %error, "cannot connect to a Nacos server")),
+                Err(_) => log(|| tracing::debug!(%server, "the connection attempt to a Nacos server timed out")),
             }
         }
         sleep(DIAL_RETRY_DELAY).await;
