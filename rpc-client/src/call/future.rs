@@ -106,7 +106,8 @@ impl<A> ClientCall<A> {
 
     /// Returns the options of a call that was not polled.
     pub(crate) fn options_mut(&mut self) -> Option<&mut CallOptions> {
-        self.started.is_none().then_some(&mut self.request.options)
+        let is_unpolled = self.started.is_none() && !matches!(self.stage, Stage::Done);
+        is_unpolled.then_some(&mut self.request.options)
     }
 
     fn started(&self) -> &Started {
@@ -132,10 +133,18 @@ impl<A> ClientCall<A> {
     }
 }
 
+fn polled_after_completion() -> Error {
+    Error::unknown(Code::Internal, "call polled after completion")
+}
+
 /// The steps of a call.
 impl<A: Encode> ClientCall<A> {
     fn poll_call(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Reply, Error>> {
-        if self.started.is_none() {
+        let is_first_poll = self.started.is_none();
+        if is_first_poll {
+            if matches!(self.stage, Stage::Done) {
+                return Poll::Ready(Err(polled_after_completion()));
+            }
             // Consume coop budget so that a loop of calls that fail at once cannot starve other tasks.
             let coop = ready!(tokio::task::coop::poll_proceed(cx));
             self.started = Some(self.begin()?);
@@ -147,7 +156,7 @@ impl<A: Encode> ClientCall<A> {
             }
             let acquired = match &mut self.stage {
                 Stage::Waiting => return Poll::Pending,
-                Stage::Done => return Poll::Ready(Err(Error::unknown(Code::Internal, "call polled after completion"))),
+                Stage::Done => return Poll::Ready(Err(polled_after_completion())),
                 Stage::Picking => {
                     self.pick().transpose().map(|channel| channel.map(|channel| Acquired { channel, turn: None }))
                 }
@@ -166,7 +175,7 @@ impl<A: Encode> ClientCall<A> {
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
             };
-            if let Some(result) = self.start_attempt(acquired, cx) {
+            if let Some(result) = self.start_attempt(acquired, is_first_poll, cx) {
                 return Poll::Ready(result);
             }
             // The attempt has this task's waker, so there is nothing to poll now.
@@ -222,7 +231,12 @@ impl<A: Encode> ClientCall<A> {
     }
 
     /// Sends an attempt on a channel. Returns the result if it ends the call.
-    fn start_attempt(&mut self, acquired: Acquired, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+    fn start_attempt(
+        &mut self,
+        acquired: Acquired,
+        is_first_poll: bool,
+        cx: &task::Context<'_>,
+    ) -> Option<Result<Reply, Error>> {
         let Acquired { channel, turn } = acquired;
         let Started { at, deadline, idempotency_key, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
@@ -239,11 +253,10 @@ impl<A: Encode> ClientCall<A> {
                 Err(status) => return Some(Err(invalid_request(status))),
             }
         }
-        // A read of the clock has a cost. Between the first poll and an attempt that starts at once, only the encoding
-        // takes time, and that of a short value takes little.
-        let is_immediate = self.attempts.sent() == 0 && matches!(self.stage, Stage::Picking);
+        // A read of the clock has a cost. Since the start of this poll only the encoding has taken time, and that of a
+        // short value takes little.
         let is_short = self.encoded.as_ref().is_some_and(EncodedPayload::is_short);
-        let now = if is_immediate && is_short { at } else { Instant::now() };
+        let now = if is_first_poll && is_short { at } else { Instant::now() };
         let timeout = deadline.saturating_duration_since(now);
         if timeout.is_zero() {
             channel.pass_on();
