@@ -154,7 +154,7 @@ async fn rejected_hedge_is_followed_by_a_third_attempt() {
             if attempts == [first, second, third] {
                 break;
             }
-            assert_eq!(attempts, [first, third], "{code}");
+            assert_eq!(attempts[..2], [first, third], "{code}");
         }
     }
 }
