@@ -46,8 +46,10 @@ pub(super) struct ConnectionCalls {
     pub(super) is_revoked: bool,
     /// The context of an ended call, for the next one to reuse.
     spare: Cell<Option<Context>>,
-    /// The number of handlers that were polled after the connection last read the clock.
+    /// The number of handlers that were polled after the clock was last read.
     polled: Cell<u32>,
+    /// The time at which it was last read after a handler, in this turn.
+    clock: Cell<Option<Instant>>,
 }
 
 impl ConnectionCalls {
@@ -63,6 +65,7 @@ impl ConnectionCalls {
             is_revoked: false,
             spare: Cell::default(),
             polled: Cell::default(),
+            clock: Cell::default(),
         }
     }
 
@@ -119,6 +122,7 @@ impl ConnectionCalls {
     /// Handles the end of the frames that the connection has read in this turn.
     pub(super) fn handle_read(&self) {
         self.polled.set(0);
+        self.clock.set(None);
     }
 
     pub(super) fn handle_cancel(&self, id: u32) {
@@ -182,18 +186,27 @@ impl ConnectionCalls {
         let unattended = head.flags.contains(CallFlags::ONE_WAY) || is_once;
         let limit = if unattended { config.max_unattended.min(config.max_timeout) } else { config.max_timeout };
         let deadline = deadline_after(now, timeout.min(limit.max(method_timeout.unwrap_or_default())));
-        // Handlers that the connection polled since it read the frame may have taken long. A read of the clock has a cost.
-        let now = if self.polled.get() < HANDLERS_PER_CLOCK {
-            now
-        } else {
-            self.polled.set(0);
-            Instant::now()
-        };
-        if now >= deadline {
+        if self.time(now, deadline) >= deadline {
             Counters::count(&counters.late);
             Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the handler started"))?;
         }
         Ok((target, deadline))
+    }
+
+    /// Returns the current time, for a call with this deadline that was read at `read_at`.
+    ///
+    /// Handlers that the connection polled since then may have taken long. A read of the clock has a cost, so a few of
+    /// them share one if the deadline is far away.
+    fn time(&self, read_at: Instant, deadline: Instant) -> Instant {
+        let known = self.clock.get().map_or(read_at, |clock| clock.max(read_at));
+        let is_far = || deadline.saturating_duration_since(known) >= FAR_DEADLINE;
+        if self.polled.get() == 0 || self.polled.get() < HANDLERS_PER_CLOCK && is_far() {
+            return known;
+        }
+        let now = Instant::now();
+        self.polled.set(0);
+        self.clock.set(Some(now));
+        now
     }
 
     /// Counts a call that its caller may not make, and warns about it.
@@ -332,7 +345,9 @@ impl ConnectionCalls {
 
 /// The reason for which a connection ends whose peer has no accepted credentials any more.
 pub(super) const REVOKED: &str = "the token or certificate of this connection is no longer accepted";
-/// The number of handlers that the connection polls between two reads of the clock. One of them may be late.
+/// The number of handlers that the connection polls between two reads of the clock.
 const HANDLERS_PER_CLOCK: u32 = 8;
+/// The time to a deadline from which handlers share a read of the clock.
+const FAR_DEADLINE: Duration = Duration::from_secs(1);
 /// The retry-after of a call that a full connection rejects.
 const CONNECTION_FULL_RETRY_AFTER: Duration = Duration::from_millis(100);
