@@ -15,7 +15,8 @@ use crate::{
 /// Calls services.
 ///
 /// A client is cheap to clone, and its clones share provider lists, connections and the retry budget. The connections
-/// close when the last clone and the last call are dropped.
+/// close when the last clone and the last call are dropped. They write queued one-way calls for at most 1 s longer, if
+/// their runtimes run for so long; a program that ends waits for [`close`](Self::close) instead.
 ///
 /// A connection runs on the runtime of the call that first needed it, and that runtime must keep running while others
 /// use the client. When it shuts down, the connection is lost, and the next call connects again on its own runtime. A
@@ -30,8 +31,8 @@ impl Client {
 
     /// Closes the client after its calls in flight have ended.
     ///
-    /// The client makes no new connections, and new calls fail with `Unavailable`. Every call has a deadline, so this
-    /// resolves.
+    /// It writes queued one-way calls, unless a peer reads nothing for `TransportConfig::write_stall`. The client makes no
+    /// new connections, and new calls fail with `Unavailable`. Every call has a deadline, so this resolves.
     ///
     /// # Cancel safety
     ///

@@ -119,7 +119,7 @@ use syn::parse_macro_input;
 /// | `idempotent` | the method may be executed twice without harm, so a client may retry a call |
 /// | `once` | a server executes each call at most once: the client sends a key with it, and retries on that server only |
 /// | `once = "cluster"` | the same for all servers of a cluster, which share a store of answers |
-/// | `one_way` | the server sends no response; the call ends when its request is sent |
+/// | `one_way` | the server sends no response; the call ends when its request is queued, and is lost if the connection or its runtime ends before the request is written |
 /// | `timeout = "500ms"` | the timeout of calls without one: an integer with a unit `ns`, `us`, `ms`, `s` or `m`, at most 49 days; default: the timeout of the client |
 /// | `name = "sayHello"` | the name of the method on the wire; default: its name in Rust |
 ///

@@ -2,18 +2,19 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
-use rpc_core::{Code, Error, Instance, transport::Connect};
+use rpc_core::{Code, Error, Instance, contained, transport::Connect};
 use tokio::{
     runtime::Handle,
     sync::Notify,
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::{
     Endpoint, Reconnect,
@@ -36,6 +37,8 @@ pub(crate) struct EndpointPool {
     endpoints: DashMap<SocketAddr, PooledEndpoint, foldhash::fast::RandomState>,
     lifecycle: Arc<Lifecycle>,
     watchdogs: TaskTracker,
+    /// The runtime of the watchdog that was started last.
+    runtime: Mutex<Option<Handle>>,
     subscribers: Subscribers,
     context: WatchdogContext,
 }
@@ -60,6 +63,7 @@ impl EndpointPool {
             endpoints: DashMap::default(),
             lifecycle: Arc::default(),
             watchdogs: TaskTracker::new(),
+            runtime: Mutex::default(),
             subscribers: Subscribers::default(),
             context,
         })
@@ -215,28 +219,31 @@ impl EndpointPool {
             index,
         };
         let context = self.context.clone();
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Handle::try_current().ok();
         let task = self.watchdogs.spawn(async move { watch(&guard.endpoint, guard.index, &context).await });
         endpoint.lanes()[index].set_watchdog(task.abort_handle());
     }
 }
 
 /// Closes the connections. Those with queued one-way calls write them first, within [`FLUSH_TIME`].
+///
+/// The client may be dropped outside of a runtime, so the time is measured on the runtime of a connection.
 impl Drop for EndpointPool {
     fn drop(&mut self) {
         let (writing, idle): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|endpoint| endpoint.has_output());
         idle.iter().for_each(|endpoint| endpoint.abort());
-        if writing.is_empty() {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return writing.iter().for_each(|endpoint| endpoint.abort());
-        };
+        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(runtime) = runtime.filter(|_| !writing.is_empty()) else { return };
         writing.iter().for_each(|endpoint| endpoint.retire());
         let watchdogs = self.watchdogs.clone();
         watchdogs.close();
         // The task owns itself: it ends with the watchdogs, or ends them.
         runtime.spawn(async move {
             if timeout(FLUSH_TIME, watchdogs.wait()).await.is_err() {
+                for endpoint in writing.iter().filter(|endpoint| endpoint.has_output()) {
+                    let address = endpoint.address();
+                    contained(|| warn!(%address, limit = ?FLUSH_TIME, "a dropped client did not write its one-way calls in time"));
+                }
                 writing.iter().for_each(|endpoint| endpoint.abort());
             }
         });

@@ -34,6 +34,24 @@ async fn dropped_client_writes_queued_one_way_calls() {
     probe.until_true(|events| received(events) == 100).await;
 }
 
+/// The runtime of the connection runs again after the drop.
+#[test]
+fn client_dropped_outside_of_a_runtime_writes_one_way_calls() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (probe, probing) = (Probe::default(), client(ClientConfig::default()));
+    let serving = runtime.block_on(async {
+        let serving = Serving::probe(&probe, ServerConfig::default()).await;
+        probing.echo("connect".to_owned()).address(serving.address()).await.unwrap();
+        for number in 0..100 {
+            probing.tell(number.to_string()).address(serving.address()).await.unwrap();
+        }
+        serving
+    });
+    drop(probing);
+    runtime.block_on(probe.until_true(|events| received(events) == 100));
+    drop(serving);
+}
+
 /// A one-way call needs no slot of the in-flight table, so one that waits for the outbox takes none from others.
 #[tokio::test]
 async fn one_way_call_waits_for_no_slot() {
