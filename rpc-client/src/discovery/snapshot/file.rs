@@ -95,7 +95,7 @@ impl SnapshotFile {
             list.providers.truncate(list.providers.len() / 2);
         };
         // Other processes read and write the same file; the rename lets each see a complete one.
-        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+        let mut temporary = temporary_file(directory)?;
         io::Write::write_all(&mut temporary, &content)?;
         temporary.persist(&self.path).map_err(|error| error.error)?;
         Ok(())
@@ -150,13 +150,22 @@ impl SnapshotFile {
     }
 }
 
+/// Creates a temporary file, which is removed when it is dropped.
+fn temporary_file(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(TEMPORARY.0).suffix(TEMPORARY.1).tempfile_in(directory)
+}
+
 /// Returns whether a file has the name of a list or of its temporary file.
 fn is_own(name: &str) -> bool {
     let is_list = || {
         let (_, hash) = name.strip_suffix(".json")?.rsplit_once('@')?;
         Some(hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
-    name.starts_with(".tmp") || is_list() == Some(true)
+    let is_temporary = || {
+        let random = name.strip_prefix(TEMPORARY.0)?.strip_suffix(TEMPORARY.1)?;
+        Some(!random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    };
+    is_temporary() == Some(true) || is_list() == Some(true)
 }
 
 fn checksum(text: &str) -> u32 {
@@ -165,6 +174,8 @@ fn checksum(text: &str) -> u32 {
     crc.sum()
 }
 
+/// The first and the last characters in the name of a temporary file. Other programs may use the directory too.
+const TEMPORARY: (&str, &str) = (".msnb-list-", ".tmp");
 const FORMAT: u32 = 2;
 const MAX_FILE: u64 = 4 << 20;
 /// The age from which a list is not used and its file is removed: its addresses may belong to other programs.
@@ -231,15 +242,26 @@ mod tests {
             fs::File::create(&path).unwrap().set_modified(modified).unwrap();
             path
         };
-        let gone = [create("demo.Greeter_1.0@0123456789abcdef.json", old), create(".tmpA1b2C3", old)];
+        let gone = [create("demo.Greeter_1.0@0123456789abcdef.json", old), create(".msnb-list-A1b2C3.tmp", old)];
         let kept = [
             create("demo.Other_1.0@0123456789abcdef.json", SystemTime::now()),
+            create(".msnb-list-A1b2C4.tmp", SystemTime::now()),
+            create(".tmpA1b2C3", old),
+            create(".msnb-list-notes.txt", old),
             create("notes.json", old),
             create("demo.Greeter_1.0@0123456789abcdef.txt", old),
         ];
         file(directory.path()).remove_old_files();
         assert_eq!(gone.map(|path| path.exists()), [false; 2]);
-        assert_eq!(kept.map(|path| path.exists()), [true; 3]);
+        assert_eq!(kept.map(|path| path.exists()), [true; 6]);
+    }
+
+    /// Otherwise the files of killed processes would stay.
+    #[test]
+    fn temporary_file_is_recognized_as_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let temporary = temporary_file(directory.path()).unwrap();
+        assert!(is_own(temporary.path().file_name().unwrap().to_str().unwrap()), "{temporary:?}");
     }
 
     #[cfg(unix)]
