@@ -113,9 +113,9 @@ impl Tracker {
         };
         // A provider that registers again has a new start time in its metadata.
         let registered_anew = provider.instance != *instance;
-        provider.instance = instance.clone();
-        if registered_anew && let Some(endpoint) = provider.listing.endpoint() {
-            endpoint.update_metadata(instance);
+        if registered_anew {
+            provider.instance = instance.clone();
+            provider.listing.endpoint().into_iter().for_each(|endpoint| endpoint.update_metadata(instance));
         }
         match &provider.listing {
             Listing::Listed(_) => {}
