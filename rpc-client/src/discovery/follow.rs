@@ -6,7 +6,12 @@ use rpc_core::{Instance, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::{providers::ServiceProviders, snapshot::Snapshot, tracker::Tracker, watch::Watch};
+use super::{
+    providers::{ProviderList, ServiceProviders},
+    snapshot::Snapshot,
+    tracker::Tracker,
+    watch::Watch,
+};
 use crate::endpoint::pool::EndpointPool;
 
 /// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
@@ -19,6 +24,7 @@ pub(crate) async fn follow(
     mut snapshot: Snapshot,
 ) {
     let mut tracker = Tracker::new(Arc::clone(&pool), Arc::clone(providers.endpoints()));
+    let _emptied = Emptied(providers);
     let patience_ends = deadline_after(Instant::now(), pool.config().registry_patience);
     let mut from_disk: Option<Arc<[Instance]>> = None;
     let mut ejected = 0;
@@ -38,6 +44,7 @@ pub(crate) async fn follow(
             pool.subscribers().notify();
             contained(|| debug!(service = %providers.service(), providers = count, stale, "provider list changed"));
         }
+        tracker.release_removed();
         providers.wake_calls();
         if pool.lifecycle().is_interrupted() {
             // The runtime of a connection ended. A call that waits here starts the connection's task again.
@@ -66,6 +73,17 @@ pub(crate) async fn follow(
             list = snapshot.finished() => from_disk = list.or(from_disk),
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
+    }
+}
+
+/// Publishes an empty list when the follower is dropped, before its tracker retires the endpoints.
+///
+/// Calls then wait for the list of the next follower instead of failing.
+struct Emptied<'a>(&'a ServiceProviders);
+
+impl Drop for Emptied<'_> {
+    fn drop(&mut self) {
+        self.0.publish(ProviderList::default());
     }
 }
 

@@ -185,8 +185,6 @@ impl ServiceProviders {
     }
 
     /// Records that the follower's task was dropped.
-    ///
-    /// Its endpoints are retired, so calls wait for the list of the next follower.
     pub(super) fn interrupt(&self) {
         self.publish(ProviderList::default());
         self.interrupted.store(true, Ordering::Release);

@@ -119,3 +119,105 @@ impl Drop for FollowerGuard {
         self.providers.wake_all_calls();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        net::SocketAddr,
+        sync::atomic::Ordering,
+        task::{Context, Wake, Waker},
+    };
+
+    use rpc_core::{
+        Addresses, BoxFuture, Instance,
+        transport::{Connect, Io},
+    };
+    use tokio::{sync::watch, task::yield_now};
+
+    use super::*;
+    use crate::{config::ClientConfig, connection::credentials::Credentials};
+
+    const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
+
+    /// A registry whose list a test sets.
+    #[derive(Default)]
+    struct Listing(watch::Sender<Option<Arc<[Instance]>>>);
+
+    impl Listing {
+        fn set(&self, port: u16) {
+            self.0.send_replace(Some([Instance::new(([127, 0, 0, 1], port).into())].into()));
+        }
+    }
+
+    impl Discovery for Listing {
+        fn watch(&self, _: &ServiceId) -> Addresses {
+            self.0.subscribe()
+        }
+
+        fn url(&self) -> &str {
+            "test://listing"
+        }
+    }
+
+    /// A connector whose connects never finish.
+    struct NeverConnects;
+
+    impl Connect for NeverConnects {
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// Looks for retired endpoints in the list at the time of a notification.
+    struct Inspection {
+        providers: Arc<ServiceProviders>,
+        notified: AtomicBool,
+        retired: AtomicBool,
+    }
+
+    impl Wake for Inspection {
+        fn wake(self: Arc<Self>) {
+            self.notified.store(true, Ordering::SeqCst);
+            let retired = self.providers.list().endpoints.iter().any(|endpoint| endpoint.is_retired());
+            self.retired.fetch_or(retired, Ordering::SeqCst);
+        }
+    }
+
+    /// Executes `change` and waits until `done`. Returns whether the list had a retired endpoint at the first change.
+    async fn lists_retired(
+        providers: &Arc<ServiceProviders>,
+        pool: &Arc<EndpointPool>,
+        change: impl FnOnce(),
+        done: impl Fn() -> bool,
+    ) -> bool {
+        let (notified, retired) = Default::default();
+        let inspection = Arc::new(Inspection { providers: Arc::clone(providers), notified, retired });
+        let mut subscriber = pool.subscribers().subscribe();
+        let mut changed = Box::pin(subscriber.changed());
+        let waker = Waker::from(Arc::clone(&inspection));
+        assert!(changed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        change();
+        while !(done() && inspection.notified.load(Ordering::SeqCst)) {
+            yield_now().await;
+        }
+        inspection.retired.load(Ordering::SeqCst)
+    }
+
+    /// A call that picks from the list would fail, although another list follows.
+    #[tokio::test]
+    async fn endpoints_are_retired_after_they_left_the_list() {
+        let (listing, config) = (Arc::new(Listing::default()), Arc::new(ClientConfig::default()));
+        let pool = EndpointPool::new(config, Arc::new(NeverConnects), Credentials::default());
+        let services = Services::new(Some(Arc::clone(&listing) as _), None);
+        let providers = services.follow(&SERVICE, &pool).unwrap();
+        let lists = |port| providers.list().endpoints.iter().any(|endpoint| endpoint.address().port() == port);
+        listing.set(1);
+        while !lists(1) {
+            yield_now().await;
+        }
+        assert!(!lists_retired(&providers, &pool, || listing.set(2), || lists(2)).await, "the list changed");
+        let is_empty = || pool.all().is_empty();
+        assert!(!lists_retired(&providers, &pool, || services.clear(), is_empty).await, "the follower was dropped");
+    }
+}

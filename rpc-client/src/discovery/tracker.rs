@@ -23,6 +23,8 @@ pub(crate) struct Tracker {
     follower: Arc<Notify>,
     /// Sorted by address, so that a seed repeats the order of events.
     providers: BTreeMap<SocketAddr, TrackedProvider>,
+    /// The endpoints that left the list and still have their references.
+    removed: Vec<Arc<Endpoint>>,
 }
 
 struct TrackedProvider {
@@ -51,12 +53,13 @@ enum Listing {
 
 impl Tracker {
     pub(crate) fn new(pool: Arc<EndpointPool>, follower: Arc<Notify>) -> Self {
-        Self { pool, follower, providers: BTreeMap::new() }
+        Self { pool, follower, providers: BTreeMap::new(), removed: Vec::new() }
     }
 
     /// Applies the registry's list and the endpoints' states.
     ///
-    /// Returns when to call this again at the latest.
+    /// Returns when to call this again at the latest. The caller publishes the list and then calls
+    /// [`release_removed`](Self::release_removed).
     pub(crate) fn update(&mut self, listed: Option<&[Instance]>, now: Instant) -> Option<Instant> {
         let listed = listed?;
         for instance in listed {
@@ -65,7 +68,7 @@ impl Tracker {
         let listed: HashMap<SocketAddr, &Instance> =
             listed.iter().map(|instance| (instance.address(), instance)).collect();
         let grace = self.pool.config().delisted_grace;
-        let (pool, follower) = (Arc::clone(&self.pool), Arc::clone(&self.follower));
+        let mut removed = std::mem::take(&mut self.removed);
         // Ignore a list that would remove every provider that answers.
         let any_listed_alive = self.providers.iter().any(|(address, provider)| {
             listed.contains_key(address)
@@ -74,14 +77,22 @@ impl Tracker {
         });
         self.providers.retain(|address, provider| {
             let expires = |since| any_listed_alive && now >= deadline_after(since, grace);
-            provider.advance(listed.contains_key(address), expires, now, |endpoint| pool.release(endpoint, &follower))
+            provider.advance(listed.contains_key(address), expires, now, &mut removed)
         });
+        self.removed = removed;
         self.keep_enough();
         // A provider that outlasts its grace period needs no timer: a list or a state change triggers the next update.
         self.providers.values().filter_map(|provider| provider.next_check(grace)).filter(|at| *at > now).min()
     }
 
-    /// Reconnects to the evicted providers if they are more than half of the enabled ones.
+    /// Releases the endpoints that left the list, after the list without them is published.
+    ///
+    /// In this order no call finds only retired endpoints and fails, although the next list has others.
+    pub(crate) fn release_removed(&mut self) {
+        self.removed.drain(..).for_each(|endpoint| self.pool.release(&endpoint, &self.follower));
+    }
+
+    /// Reconnects to the evicted providers if they are more than half of those that receive calls.
     ///
     /// This is the panic threshold: such a fault is rather one of the network or of all providers, whose end the client
     /// must notice soon.
@@ -162,18 +173,18 @@ impl Tracker {
 impl TrackedProvider {
     /// Applies whether the registry lists the provider, and its endpoint's state.
     ///
-    /// Returns false when the provider is to be removed.
+    /// Adds the endpoint to `removed` if it leaves the list. Returns false when the provider is to be removed.
     fn advance(
         &mut self,
         listed: bool,
         expires: impl FnOnce(Instant) -> bool,
         now: Instant,
-        release: impl Fn(&Arc<Endpoint>),
+        removed: &mut Vec<Arc<Endpoint>>,
     ) -> bool {
         let Some(endpoint) = self.listing.endpoint().cloned() else { return listed };
         if listed {
             if matches!(endpoint.state(), EndpointState::Evicted(_)) {
-                release(&endpoint);
+                removed.push(endpoint);
                 self.listing = Listing::Evicted { until: now + EVICTED_FOR };
             }
             return true;
@@ -186,7 +197,7 @@ impl TrackedProvider {
         if keep {
             self.listing = Listing::Delisted { endpoint, since };
         } else {
-            release(&endpoint);
+            removed.push(endpoint);
         }
         keep
     }
@@ -239,6 +250,7 @@ mod tests {
         let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
         let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
         let mut tracker = Tracker::new(pool, Arc::default());
+        self.release_removed();
         let now = Instant::now();
         let [one, other] = [1, 2].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
         let disabled = one.clone().with_enabled(false);
