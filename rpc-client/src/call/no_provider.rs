@@ -1,13 +1,13 @@
 //! Why no provider accepts a call: [`may_change`] and [`explain`].
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use rpc_core::{Code, Error, Phase};
 
 use super::{
     error::join_parts,
     pick::{ExcludedChannel, is_excluded},
-    target::Target,
+    target::{Target, WEIGHTLESS},
 };
 use crate::{
     client_core::ClientCore,
@@ -36,7 +36,7 @@ pub(super) fn explain(core: &ClientCore, target: &Target, excluded: &[ExcludedCh
     match target {
         Target::Address(address) => {
             let endpoint = core.pool().get_or_insert(*address);
-            explain_endpoints(&address.to_string(), &[endpoint], excluded)
+            explain_endpoints(&address.to_string(), &[endpoint], &[], excluded)
         }
         Target::Service(providers) => explain_service(core, providers, excluded),
     }
@@ -44,24 +44,33 @@ pub(super) fn explain(core: &ClientCore, target: &Target, excluded: &[ExcludedCh
 
 fn explain_service(core: &ClientCore, providers: &ServiceProviders, excluded: &[ExcludedChannel]) -> Error {
     let list = providers.list();
-    let ProviderList { endpoints, disabled, .. } = &**list;
+    let ProviderList { endpoints, weightless, disabled, .. } = &**list;
     let (service, url) = (providers.service(), core.services().registry_url());
     let unresolved = |message| Error::not_executed(Code::Unavailable, message).with_phase(Phase::Resolve);
-    match (endpoints.is_empty(), disabled.len()) {
+    match (endpoints.is_empty() && weightless.is_empty(), disabled.len()) {
         _ if !list.is_known() => unresolved(format!("{url} has not answered a query for {service}")),
         (true, 0) => unresolved(format!("{url} lists no provider of {service} that answers")),
         (true, count) => unresolved(format!("all {count} providers of {service} are disabled in {url}")),
-        (false, _) => explain_endpoints(&service.to_string(), endpoints, excluded),
+        (false, _) => explain_endpoints(&service.to_string(), endpoints, weightless, excluded),
     }
 }
 
-fn explain_endpoints(callee: &str, endpoints: &[Arc<Endpoint>], excluded: &[ExcludedChannel]) -> Error {
+fn explain_endpoints(
+    callee: &str,
+    endpoints: &[Arc<Endpoint>],
+    weightless: &[SocketAddr],
+    excluded: &[ExcludedChannel],
+) -> Error {
     // If every provider rejects the client's credentials, the code is `Unauthenticated` instead of `Unavailable`.
     let rejects = |endpoint: &Arc<Endpoint>| {
         endpoint.state().failure().is_some_and(|error| error.code() == Code::Unauthenticated)
     };
     let all_unauthenticated = !endpoints.is_empty() && endpoints.iter().all(rejects);
-    let reasons = endpoints.iter().map(|endpoint| {
+    // An index, because the length of a chain of iterators is not known exactly.
+    let reasons = (0..endpoints.len() + weightless.len()).map(|index| {
+        let Some(endpoint) = endpoints.get(index) else {
+            return format!("{}: {WEIGHTLESS}", weightless[index - endpoints.len()]);
+        };
         let address = endpoint.address();
         match excluded.iter().find(|excluded| excluded.channel.address() == address) {
             Some(excluded) => excluded.reason.to_string(),

@@ -6,7 +6,7 @@ use rpc_core::{Candidate, Code, Error, Explanation, Phase, ServiceId};
 use tokio::time::Instant;
 
 use super::error::client_closed;
-use crate::{client_core::ClientCore, discovery::providers::ServiceProviders, endpoint::Endpoint};
+use crate::{client_core::ClientCore, discovery::providers::ServiceProviders};
 
 /// The service or the address that a call is for.
 #[derive(Clone)]
@@ -46,14 +46,6 @@ impl Target {
         Ok(Self::Service(providers))
     }
 
-    /// Returns the endpoints that the call may use.
-    fn endpoints(&self, core: &ClientCore) -> Vec<Arc<Endpoint>> {
-        match self {
-            Self::Address(address) => vec![core.pool().get_or_insert(*address)],
-            Self::Service(providers) => providers.list().endpoints.clone(),
-        }
-    }
-
     /// Returns when the first cooldown of an endpoint ends.
     pub(super) fn cooldown_until(&self, core: &ClientCore) -> Option<Instant> {
         match self {
@@ -65,19 +57,27 @@ impl Target {
     /// Returns the candidates of the call and their states.
     pub(crate) fn explain(&self, core: &ClientCore) -> Explanation {
         let mut explanation = Explanation::default();
-        let candidate = |endpoint: &Arc<Endpoint>| Candidate::new(endpoint.address(), endpoint.state().to_string());
-        explanation.candidates = self.endpoints(core).iter().map(candidate).collect();
-        if let Self::Service(providers) = self {
-            explanation.route = providers.service().to_string();
-            explanation.registry = core.services().registry_url().to_owned();
-            let list = providers.list();
-            explanation.stale = list.stale;
-            let disabled = list.disabled.iter().map(|address| Candidate::new(*address, DISABLED.to_owned()));
-            explanation.candidates.extend(disabled);
-        }
+        let providers = match self {
+            Self::Address(address) => {
+                let endpoint = core.pool().get_or_insert(*address);
+                explanation.candidates.push(Candidate::new(*address, endpoint.state().to_string()));
+                return explanation;
+            }
+            Self::Service(providers) => providers,
+        };
+        explanation.route = providers.service().to_string();
+        explanation.registry = core.services().registry_url().to_owned();
+        let list = providers.list();
+        explanation.stale = list.stale;
+        let called = list.endpoints.iter().map(|one| Candidate::new(one.address(), one.state().to_string()));
+        let weightless = list.weightless.iter().map(|address| Candidate::new(*address, WEIGHTLESS));
+        let disabled = list.disabled.iter().map(|address| Candidate::new(*address, DISABLED));
+        explanation.candidates = called.chain(weightless).chain(disabled).collect();
         explanation
     }
 }
 
+/// The state of a provider of weight 0, while another one has a weight.
+pub(super) const WEIGHTLESS: &str = "weight 0 in the registry";
 /// The state of a provider that an operator has disabled.
 const DISABLED: &str = "disabled in the registry";

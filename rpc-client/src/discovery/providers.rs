@@ -59,6 +59,8 @@ pub(crate) struct ProviderList {
     pub(super) weights: Weights,
     /// The hashes of the addresses of `endpoints`.
     pub(super) hashes: AddressHashes,
+    /// The providers that receive no calls because their weight is 0 and that of others is not.
+    pub(crate) weightless: Vec<SocketAddr>,
     /// The providers that an operator has disabled in the registry.
     pub(crate) disabled: Vec<SocketAddr>,
 }
@@ -186,7 +188,6 @@ impl ServiceProviders {
 
     /// Records that the follower's task was dropped.
     pub(super) fn interrupt(&self) {
-        self.publish(ProviderList::default());
         self.interrupted.store(true, Ordering::Release);
     }
 
@@ -226,7 +227,7 @@ impl ProviderList {
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         (self.answered, self.stale) != (other.answered, other.stale)
             || self.weights != other.weights
-            || self.disabled != other.disabled
+            || (&self.weightless, &self.disabled) != (&other.weightless, &other.disabled)
             || self.endpoints.len() != other.endpoints.len()
             || self.endpoints.iter().zip(&other.endpoints).any(|(one, other)| !Arc::ptr_eq(one, other))
     }

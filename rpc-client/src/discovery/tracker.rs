@@ -97,8 +97,9 @@ impl Tracker {
     /// This is the panic threshold: such a fault is rather one of the network or of all providers, whose end the client
     /// must notice soon.
     fn keep_enough(&mut self) {
-        let enabled = self.providers.values().filter(|provider| provider.instance.is_enabled());
-        let (evicted, used): (Vec<_>, Vec<_>) = enabled.partition(|provider| provider.listing.endpoint().is_none());
+        let (called, _) = self.enabled();
+        let (evicted, used): (Vec<_>, Vec<_>) =
+            called.into_iter().partition(|provider| provider.listing.endpoint().is_none());
         if evicted.len() <= used.len() {
             return;
         }
@@ -107,6 +108,19 @@ impl Tracker {
             let endpoint = self.reference(&instance, Reconnect::Eagerly);
             let provider = self.providers.get_mut(&instance.address());
             provider.into_iter().for_each(|provider| provider.listing = Listing::Listed(Arc::clone(&endpoint)));
+        }
+    }
+
+    /// Returns the enabled providers that receive calls, and those that receive none because their weight is 0.
+    ///
+    /// If all weights are 0, all providers receive calls.
+    fn enabled(&self) -> (Vec<&TrackedProvider>, Vec<&TrackedProvider>) {
+        let enabled = || self.providers.values().filter(|provider| provider.instance.is_enabled());
+        let has_weight = |provider: &&TrackedProvider| provider.instance.weight() > 0.0;
+        if enabled().any(|provider| has_weight(&provider)) {
+            enabled().partition(has_weight)
+        } else {
+            (enabled().collect(), Vec::new())
         }
     }
 
@@ -158,15 +172,17 @@ impl Tracker {
 
     /// Returns the list to publish.
     pub(crate) fn list(&self, answered: bool, stale: bool) -> ProviderList {
-        let (enabled, disabled): (Vec<_>, Vec<_>) =
-            self.providers.values().partition(|provider| provider.instance.is_enabled());
-        let disabled = disabled.into_iter().map(|provider| provider.instance.address()).collect();
-        let (endpoints, weights): (Vec<Arc<Endpoint>>, Vec<f64>) = enabled
+        let (called, weightless) = self.enabled();
+        let weightless = weightless.into_iter().map(|provider| provider.instance.address()).collect();
+        let disabled = self.providers.values().filter(|provider| !provider.instance.is_enabled());
+        let disabled = disabled.map(|provider| provider.instance.address()).collect();
+        let (endpoints, weights): (Vec<Arc<Endpoint>>, Vec<f64>) = called
             .into_iter()
             .filter_map(|provider| Some((Arc::clone(provider.listing.endpoint()?), provider.instance.weight())))
             .unzip();
         let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
-        ProviderList { answered, stale, endpoints, weights: Weights::new(weights), hashes, disabled }
+        let weights = Weights::new(weights);
+        ProviderList { answered, stale, endpoints, weights, hashes, weightless, disabled }
     }
 }
 
@@ -223,6 +239,7 @@ impl Listing {
 
 impl Drop for Tracker {
     fn drop(&mut self) {
+        self.release_removed();
         for provider in self.providers.values() {
             let endpoint = provider.listing.endpoint();
             endpoint.into_iter().for_each(|endpoint| self.pool.release(endpoint, &self.follower));
@@ -250,7 +267,6 @@ mod tests {
         let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
         let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
         let mut tracker = Tracker::new(pool, Arc::default());
-        self.release_removed();
         let now = Instant::now();
         let [one, other] = [1, 2].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
         let disabled = one.clone().with_enabled(false);
@@ -275,6 +291,40 @@ mod tests {
         assert_eq!(called(&tracker), (vec![other.address()], vec![one.address()]));
         tracker.update(Some(&[one.clone(), other.clone()]), now);
         assert_eq!(called(&tracker), (vec![one.address(), other.address()], vec![]));
+    }
+
+    /// An operator takes a provider out of use with weight 0, also while no other one can be called.
+    #[tokio::test]
+    async fn provider_of_weight_zero_is_called_only_if_all_are() {
+        let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+        let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
+        let mut tracker = Tracker::new(pool, Arc::default());
+        let (now, address) = (Instant::now(), |port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let weighted = |port: u16, weight| Instance::new(address(port)).with_weight(weight);
+        let called = |tracker: &Tracker| {
+            let list = tracker.list(true, false);
+            (list.endpoints.iter().map(|endpoint| endpoint.address()).collect::<Vec<_>>(), list.weightless)
+        };
+        tracker.update(Some(&[weighted(1, 0.0), weighted(2, 1.0), weighted(3, 2.0)]), now);
+        assert_eq!(called(&tracker), (vec![address(2), address(3)], vec![address(1)]));
+        let evict = |tracker: &mut Tracker, port| {
+            let list = tracker.list(true, false);
+            let endpoint = list.endpoints.iter().find(|endpoint| endpoint.address() == address(port)).unwrap();
+            let error = rpc_core::Error::not_executed(rpc_core::Code::Unavailable, "refused");
+            endpoint.set_connection(0, ConnectionState::Evicted(Arc::new(error)));
+            endpoint.retire();
+        };
+        evict(&mut tracker, 2);
+        let listed = [weighted(1, 0.0), weighted(2, 1.0), weighted(3, 0.0)];
+        tracker.update(Some(&listed), now);
+        let list = tracker.list(true, false);
+        assert_eq!(
+            called(&tracker),
+            (vec![address(2)], vec![address(1), address(3)]),
+            "the panic threshold counts {list:?}"
+        );
+        tracker.update(Some(&[weighted(1, 0.0), weighted(3, 0.0)]), now);
+        assert_eq!(called(&tracker), (vec![address(1), address(3)], vec![]));
     }
 
     /// The next connection expects the certificate name of the latest listing.

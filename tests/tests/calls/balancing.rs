@@ -108,6 +108,35 @@ async fn zero_weight_provider_receives_no_calls() {
     }
 }
 
+/// The only provider with a weight refuses connects.
+#[tokio::test]
+async fn ready_provider_of_weight_zero_delays_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let branch = Branch::open(directory.path(), Duration::ZERO).await;
+    let registry = Arc::new(Memory::named("weight 0"));
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    registry.register(&LEDGER, Instance::new(branch.address()).with_weight(0.0)).await.unwrap();
+    registry.register(&LEDGER, Instance::new(dead)).await.unwrap();
+    let config = ClientConfig::default().with_cache_directory(None);
+    let client = Client::builder().registry(Arc::clone(&registry) as _).config(config).build().unwrap();
+    let ledger = LedgerClient::new(client.clone());
+    drop(ledger.look_up(0).timeout(Duration::from_millis(1)).await);
+    until_ready(&client, &[branch.address()]).await;
+    let message = format!("{}: weight 0 in the registry", branch.address());
+    for call in [ledger.look_up(1), ledger.look_up(1).affinity(1)] {
+        let (outcome, explanation) = in_time(call.timeout(Duration::from_secs(600)).explain()).await;
+        let error = outcome.unwrap_err();
+        assert!(error.message().contains(&message), "{error}");
+        assert!(explanation.to_string().contains("weight 0 in the registry"), "{explanation}");
+    }
+    let error = in_time(client.warm_up::<LedgerClient<_>>()).await.unwrap_err();
+    assert!(error.message().contains(&message), "{error}");
+
+    // Once all providers have weight 0, they count as equal.
+    registry.deregister(&LEDGER, dead).await.unwrap();
+    in_time(ledger.look_up(2).wait_for_ready(true).timeout(Duration::from_secs(50))).await.unwrap();
+}
+
 #[tokio::test]
 async fn two_lanes_open_two_connections() {
     let directory = tempfile::tempdir().unwrap();
