@@ -82,13 +82,13 @@ impl ClientCore {
         taken
     }
 
-    /// Handles an attempt that failed because of its provider.
-    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel) {
+    /// Handles an attempt, sent at `sent_at`, that failed because of its provider.
+    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel, sent_at: Instant) {
         if !self.config.outlier_ejection {
             return;
         }
         let Some(providers) = self.services.find(service) else { return };
-        if providers.handle_failure(channel, Instant::now()) {
+        if providers.handle_failure(channel, sent_at, Instant::now()) {
             Counters::count(&self.counters().ejections);
             if let Some(endpoint) = self.pool.find(channel.address()) {
                 endpoint.changes().notify();

@@ -67,17 +67,17 @@ impl Attempts {
         !self.earlier.is_empty()
     }
 
-    /// Returns the channels whose attempts were sent before `sent_at`, when the answered attempt was sent, and are late.
+    /// Returns the attempts that were sent before `sent_at`, when the answered attempt was sent, and are late.
     ///
     /// An attempt is late after the default hedge time, whatever the call's own hedge time is: with a short one, a
     /// faster provider overtakes healthy ones. `deadline` is that of the call.
-    pub(super) fn overtaken(&self, sent_at: Instant, deadline: Instant) -> impl Iterator<Item = &Channel> {
+    pub(super) fn overtaken(&self, sent_at: Instant, deadline: Instant) -> impl Iterator<Item = &LiveAttempt> {
         let now = Instant::now();
         let late_at = move |attempt: &LiveAttempt| {
             attempt.sent_at + Hedging::Third.delay(deadline.saturating_duration_since(attempt.sent_at))
         };
         let is_overtaken = move |attempt: &&LiveAttempt| attempt.sent_at < sent_at && late_at(attempt) <= now;
-        self.earlier.iter().filter(is_overtaken).map(|attempt| &*attempt.channel)
+        self.earlier.iter().filter(is_overtaken)
     }
 
     /// Adds an attempt that was just sent.

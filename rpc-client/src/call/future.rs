@@ -361,7 +361,7 @@ impl<A: Encode> ClientCall<A> {
     fn handle_overtaken(&mut self, sent_at: Instant) {
         let (service, deadline) = (self.request.method.service(), self.started().deadline);
         let overtaken = self.attempts.overtaken(sent_at, deadline);
-        overtaken.for_each(|channel| self.core.handle_failure(service, channel));
+        overtaken.for_each(|late| self.core.handle_failure(service, &late.channel, late.sent_at));
     }
 
     /// Handles the outcome of an attempt. Returns the result if it ends the call.
@@ -380,7 +380,7 @@ impl<A: Encode> ClientCall<A> {
             Err(error) => error,
         };
         if is_provider_failure(&error) {
-            self.core.handle_failure(self.request.method.service(), &attempt.channel);
+            self.core.handle_failure(self.request.method.service(), &attempt.channel, attempt.sent_at);
         } else if error.delivery() == Delivery::Answered {
             attempt.channel.record_answer();
         }

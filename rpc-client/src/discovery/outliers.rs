@@ -16,19 +16,22 @@ use super::{
 use crate::{connection::channel::Channel, endpoint::Endpoint};
 
 impl ServiceProviders {
-    /// Handles a failed call on `channel`, and ejects its provider if that is an outlier.
+    /// Handles the failure of an attempt that was sent on `channel` at `sent_at`.
     ///
-    /// Returns whether the provider was ejected.
-    pub(crate) fn handle_failure(&self, channel: &Channel, now: Instant) -> bool {
+    /// Ejects the provider if it is an outlier, and returns whether it did.
+    pub(crate) fn handle_failure(&self, channel: &Channel, sent_at: Instant, now: Instant) -> bool {
         // A probe decides about a connection without any answer; ejection is for a peer that answers its pings.
         if channel.is_unresponsive() {
             return false;
         }
-        let failures_in_a_row = channel.count_failure();
         let list = self.list();
         let Some(endpoint) = list.endpoints.iter().find(|endpoint| endpoint.address() == channel.address()) else {
             return false;
         };
+        if endpoint.ejection().is_after(sent_at) {
+            return false;
+        }
+        let failures_in_a_row = channel.count_failure();
         let mut comparison = self.comparison();
         comparison.update(&list.endpoints, now);
         endpoint.ejection().count_failure();
@@ -43,7 +46,7 @@ impl ServiceProviders {
         } else {
             return false;
         };
-        if endpoint.ejection().is_active()
+        if endpoint.ejection().remaining(now).is_some()
             || !list.permits_ejection(endpoint)
             || !list.is_outlier(endpoint, share, &comparison)
         {
@@ -107,3 +110,104 @@ const MIN_ANSWERS_OF_OTHERS: u64 = 20;
 const MIN_FAILURE_SHARE: f64 = 0.3;
 /// How many times the mean failed part of the other providers' calls its failed part must be.
 const MIN_RATIO_TO_OTHERS: f64 = 3.0;
+
+#[cfg(test)]
+mod tests {
+    use std::{task::Waker, time::Duration};
+
+    use bytes::Bytes;
+    use rpc_core::{
+        ServiceId,
+        frame::{Frame, FrameType, Header},
+        transport::Outbox,
+    };
+
+    use super::*;
+    use crate::{
+        changes::Subscribers,
+        connection::in_flight::{NewCall, Outcome},
+        discovery::balance::Weights,
+        endpoint::{Reconnect, connection_state::ConnectionState},
+    };
+
+    /// A connected provider.
+    struct Provider {
+        endpoint: Arc<Endpoint>,
+        channel: Arc<Channel>,
+    }
+
+    impl Provider {
+        fn new(port: u16) -> Self {
+            let address = ([127, 0, 0, 1], port).into();
+            let endpoint = Arc::new(Endpoint::new(address, 1, Reconnect::Normally, Subscribers::default()));
+            let channel = Arc::new(Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default()));
+            assert!(channel.prove());
+            endpoint.set_connection(0, ConnectionState::Connected(Arc::clone(&channel)));
+            Self { endpoint, channel }
+        }
+
+        /// Makes `count` calls that end with a response.
+        fn answer(&self, count: usize) {
+            for _ in 0..count {
+                let deadline = Instant::now() + Duration::from_secs(60);
+                let call = NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() };
+                let sent = self.channel.start(call, None, |_, _| Ok(())).unwrap();
+                let header = Header::empty(FrameType::Response, 0);
+                let response = Outcome::Response(Frame { header, body: Bytes::new() });
+                self.channel.deliver(vec![(sent.id.as_u32(), response)]);
+                drop(self.channel.poll(sent.id, Waker::noop()));
+            }
+        }
+    }
+
+    fn service(listed: &[&Provider]) -> ServiceProviders {
+        let providers = ServiceProviders::new(ServiceId::from_static("demo.Greeter", "1.0"));
+        let endpoints = listed.iter().map(|provider| Arc::clone(&provider.endpoint)).collect();
+        providers.publish(ProviderList {
+            endpoints,
+            weights: Weights::new(vec![1.0; listed.len()]),
+            ..Default::default()
+        });
+        providers
+    }
+
+    /// The calls that hung when the provider was ejected fail one after another, also after its ejection.
+    #[test]
+    fn calls_before_an_ejection_do_not_extend_it() {
+        let (faulty, healthy) = (Provider::new(1), Provider::new(2));
+        let (service, start) = (service(&[&faulty, &healthy]), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let fail = |sent_at, now| {
+            faulty.answer(1);
+            service.handle_failure(&faulty.channel, sent_at, now)
+        };
+        assert!(!fail(at(0), at(1)), "the window begins");
+        healthy.answer(100);
+        assert_eq!([(); 4].map(|()| fail(at(0), at(1))), [false, false, false, true]);
+
+        assert_eq!(faulty.endpoint.ejection().remaining(at(4)), None);
+        healthy.answer(100);
+        assert!((0..50).all(|_| !fail(at(0), at(4))), "the calls were sent before the ejection");
+        let later = [(); 5].map(|()| fail(at(3), at(4)));
+        assert_eq!(later, [false, false, false, false, true], "five failures in a row after the ejection");
+    }
+
+    /// Two services that share endpoints eject different ones.
+    #[test]
+    fn at_most_half_are_ejected_by_one_service() {
+        let providers = [1, 2, 3, 4].map(Provider::new);
+        let all = service(&providers.each_ref());
+        let (start, now) = (Instant::now(), Instant::now());
+        let mut ejected = 0;
+        for faulty in &providers[..3] {
+            for failure in 0..5 {
+                faulty.answer(1);
+                ejected += usize::from(all.handle_failure(&faulty.channel, start, now));
+                if failure == 0 {
+                    providers[3].answer(100);
+                }
+            }
+        }
+        assert_eq!(ejected, 2);
+    }
+}

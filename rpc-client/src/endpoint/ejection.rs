@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 /// The ejection of an endpoint, and the failures that lead to it.
 ///
-/// A caller that picks a provider reads one flag. It takes the lock only while the endpoint is ejected.
+/// A caller that picks a provider reads one flag. The follower of a service that lists the endpoint clears it at the end
+/// of the ejection, so a pick takes no lock and reads no clock.
 #[derive(Debug, Default)]
 pub(crate) struct Ejection {
     /// Whether `Record::until` is set; stored under the lock.
@@ -24,6 +25,8 @@ pub(crate) struct Ejection {
 
 #[derive(Debug, Default)]
 struct Record {
+    /// When the last ejection began.
+    began: Option<Instant>,
     /// When the present ejection ends.
     until: Option<Instant>,
     /// When the last ejection ended or ends.
@@ -33,14 +36,14 @@ struct Record {
 }
 
 impl Ejection {
-    /// Returns whether the endpoint is ejected now.
+    /// Returns whether the endpoint is ejected.
     pub(crate) fn is_active(&self) -> bool {
-        self.active.load(Ordering::Acquire) && self.remaining(Instant::now()).is_some()
+        self.active.load(Ordering::Acquire)
     }
 
-    /// Returns the time until the present ejection ends.
+    /// Returns the time until the present ejection ends, and ends it if none is left.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
-        if !self.active.load(Ordering::Acquire) {
+        if !self.is_active() {
             return None;
         }
         let mut record = self.lock();
@@ -61,7 +64,7 @@ impl Ejection {
         }
         record.times = record.times.saturating_add(1);
         let duration = FIRST.saturating_mul(record.times).min(LONGEST);
-        (record.until, record.last_end) = (Some(now + duration), Some(now + duration));
+        (record.began, record.until, record.last_end) = (Some(now), Some(now + duration), Some(now + duration));
         self.active.store(true, Ordering::Release);
         duration
     }
@@ -71,6 +74,13 @@ impl Ejection {
         let mut record = self.lock();
         record.until = None;
         self.active.store(false, Ordering::Release);
+    }
+
+    /// Returns whether a call that was sent at `sent_at` was sent before the last ejection began.
+    ///
+    /// Its failure has the cause of that ejection, and says nothing about the provider since.
+    pub(crate) fn is_after(&self, sent_at: Instant) -> bool {
+        self.lock().began.is_some_and(|began| sent_at < began)
     }
 
     /// Counts a failed call.
@@ -95,25 +105,48 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, mpsc};
+
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn ejections_grow_and_are_forgotten() {
-        let ejection = Ejection::default();
-        for seconds in [2, 4, 6] {
+    #[test]
+    fn ejections_grow_and_are_forgotten() {
+        let (ejection, mut now) = (Ejection::default(), Instant::now());
+        for duration in [2, 4, 6].map(Duration::from_secs) {
             assert!(!ejection.is_active());
-            assert_eq!(ejection.begin(Instant::now()), Duration::from_secs(seconds));
-            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_nanos(1)).await;
-            assert!(ejection.is_active());
-            tokio::time::advance(Duration::from_nanos(1)).await;
+            assert_eq!(ejection.begin(now), duration);
+            assert_eq!(ejection.remaining(now + duration - Duration::from_nanos(1)), Some(Duration::from_nanos(1)));
+            now += duration;
+            assert_eq!(ejection.remaining(now), None);
         }
         for _ in 0..40 {
-            ejection.begin(Instant::now());
+            ejection.begin(now);
         }
-        assert_eq!(ejection.begin(Instant::now()), LONGEST);
+        assert_eq!(ejection.begin(now), LONGEST);
         ejection.end();
         assert!(!ejection.is_active(), "a new connection ends the ejection");
-        tokio::time::advance(2 * LONGEST).await;
-        assert_eq!(ejection.begin(Instant::now()), FIRST);
+        assert_eq!(ejection.begin(now + 2 * LONGEST), FIRST);
+    }
+
+    /// A pick reads the flag for each provider that it considers, while another thread has the lock.
+    #[test]
+    fn pick_of_an_ejected_endpoint_takes_no_lock() {
+        let (ejection, (sender, receiver)) = (Arc::new(Ejection::default()), mpsc::sync_channel(1));
+        ejection.begin(Instant::now());
+        let _locked = ejection.lock();
+        let picking = Arc::clone(&ejection);
+        let thread = std::thread::spawn(move || sender.send(picking.is_active()));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(true));
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn earlier_calls_are_told_from_later_ones() {
+        let (ejection, start) = (Ejection::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!ejection.is_after(start));
+        ejection.begin(after(1));
+        ejection.end();
+        assert_eq!([0, 1, 2].map(|seconds| ejection.is_after(after(seconds))), [true, false, false]);
     }
 }
