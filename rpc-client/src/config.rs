@@ -30,8 +30,8 @@ pub struct ClientConfig {
     pub hedging: Hedging,
     /// Whether providers are ejected whose calls fail while those of others succeed; default true.
     ///
-    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. At most half of
-    /// the providers of a service are ejected.
+    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. A service ejects
+    /// at most half of its providers. If other services with the same addresses have ejected more of them, it uses all.
     pub outlier_ejection: bool,
     /// Whether a call waits until its deadline for a provider when none is ready; default false.
     ///

@@ -69,7 +69,7 @@ impl Target {
         explanation.registry = core.services().registry_url().to_owned();
         let list = providers.list();
         explanation.stale = list.stale;
-        let called = list.endpoints.iter().map(|one| Candidate::new(one.address(), one.state().to_string()));
+        let called = list.endpoints.iter().map(|one| Candidate::new(one.address(), list.state(one).to_string()));
         let weightless = list.weightless.iter().map(|address| Candidate::new(*address, WEIGHTLESS));
         let disabled = list.disabled.iter().map(|address| Candidate::new(*address, DISABLED));
         explanation.candidates = called.chain(weightless).chain(disabled).collect();

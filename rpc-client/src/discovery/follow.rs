@@ -37,7 +37,7 @@ pub(crate) async fn follow(
         let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
         let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
         let next = tracker.update(listed.map(|list| &**list), now);
-        let list = tracker.list(answer.is_some(), stale);
+        let list = tracker.list(answer.is_some(), stale, now);
         if list.differs_from(&providers.list()) {
             let count = list.endpoints.len();
             providers.publish(list);

@@ -84,11 +84,16 @@ impl ProviderList {
     }
 
     /// Returns whether at most half of the providers are ejected together with this one.
-    ///
-    /// Otherwise the last ones would be overloaded.
     fn permits_ejection(&self, endpoint: &Arc<Endpoint>) -> bool {
         let ejected = self.others(endpoint).filter(|other| other.ejection().is_active()).count();
-        (ejected + 1) * MIN_PROVIDERS_PER_EJECTION <= self.endpoints.len()
+        self.permits_ejections(ejected + 1)
+    }
+
+    /// Returns whether `count` ejections leave at least half of the providers.
+    ///
+    /// Otherwise the last ones would be overloaded.
+    pub(super) fn permits_ejections(&self, count: usize) -> bool {
+        count * MIN_PROVIDERS_PER_EJECTION <= self.endpoints.len()
     }
 
     fn others<'a>(&'a self, endpoint: &'a Arc<Endpoint>) -> impl Iterator<Item = &'a Arc<Endpoint>> {

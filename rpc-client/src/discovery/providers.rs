@@ -21,7 +21,11 @@ use super::{
     balance::{Balance, Weights},
     comparison::Comparison,
 };
-use crate::{connection::channel::Channel, endpoint::Endpoint, rng::RngSource};
+use crate::{
+    connection::channel::Channel,
+    endpoint::{Endpoint, state::EndpointState},
+    rng::RngSource,
+};
 
 /// The current provider list of one service.
 ///
@@ -55,6 +59,10 @@ pub(crate) struct ProviderList {
     pub(crate) stale: bool,
     /// The providers that may be called.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// Whether more than half of `endpoints` are ejected, so that calls treat them like the others.
+    ///
+    /// The services that list an endpoint share its ejection, and each of them ejects at most half of its own list.
+    pub(crate) ignores_ejections: bool,
     /// The weights of `endpoints`.
     pub(super) weights: Weights,
     /// The hashes of the addresses of `endpoints`.
@@ -105,7 +113,7 @@ impl ServiceProviders {
         }
         let load = |index: usize| list.endpoints[index].load(&filter);
         let load_unless_ejected = |index: usize| {
-            let ejected = list.endpoints[index].ejection().is_active();
+            let ejected = !list.ignores_ejections && list.endpoints[index].ejection().is_active();
             if ejected { None } else { load(index) }
         };
         let index = self
@@ -198,6 +206,14 @@ impl ServiceProviders {
 }
 
 impl ProviderList {
+    /// Returns the state of one of its endpoints for calls of this service.
+    pub(crate) fn state(&self, endpoint: &Endpoint) -> EndpointState {
+        match endpoint.state() {
+            EndpointState::Ejected { in_flight, .. } if self.ignores_ejections => EndpointState::Ready { in_flight },
+            state => state,
+        }
+    }
+
     /// Returns the remaining times of the ejections of its endpoints.
     pub(super) fn ejections(&self, now: Instant) -> impl Iterator<Item = Duration> {
         self.endpoints.iter().filter_map(move |endpoint| endpoint.ejection().remaining(now))
@@ -225,7 +241,7 @@ impl ProviderList {
 
     /// Returns whether callers can distinguish the two lists.
     pub(super) fn differs_from(&self, other: &Self) -> bool {
-        (self.answered, self.stale) != (other.answered, other.stale)
+        (self.answered, self.stale, self.ignores_ejections) != (other.answered, other.stale, other.ignores_ejections)
             || self.weights != other.weights
             || (&self.weightless, &self.disabled) != (&other.weightless, &other.disabled)
             || self.endpoints.len() != other.endpoints.len()

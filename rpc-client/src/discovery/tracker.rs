@@ -170,8 +170,8 @@ impl Tracker {
         self.providers.values().any(|provider| !provider.instance.is_enabled())
     }
 
-    /// Returns the list to publish.
-    pub(crate) fn list(&self, answered: bool, stale: bool) -> ProviderList {
+    /// Returns the list to publish at `now`.
+    pub(crate) fn list(&self, answered: bool, stale: bool, now: Instant) -> ProviderList {
         let (called, weightless) = self.enabled();
         let weightless = weightless.into_iter().map(|provider| provider.instance.address()).collect();
         let disabled = self.providers.values().filter(|provider| !provider.instance.is_enabled());
@@ -182,7 +182,18 @@ impl Tracker {
             .unzip();
         let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
         let weights = Weights::new(weights);
-        ProviderList { answered, stale, endpoints, weights, hashes, weightless, disabled }
+        let mut list = ProviderList {
+            answered,
+            stale,
+            endpoints,
+            ignores_ejections: false,
+            weights,
+            hashes,
+            weightless,
+            disabled,
+        };
+        list.ignores_ejections = !list.permits_ejections(list.ejections(now).count());
+        list
     }
 }
 
@@ -252,12 +263,18 @@ const EVICTED_FOR: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use rpc_core::transport::{Outbox, Tcp};
+    use std::collections::BTreeSet;
+
+    use rpc_core::{
+        ServiceId,
+        transport::{Outbox, Tcp},
+    };
 
     use super::*;
     use crate::{
         config::ClientConfig,
         connection::{channel::Channel, credentials::Credentials},
+        discovery::{balance::Balance, providers::ServiceProviders},
         endpoint::connection_state::ConnectionState,
     };
 
@@ -271,13 +288,13 @@ mod tests {
         let [one, other] = [1, 2].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
         let disabled = one.clone().with_enabled(false);
         tracker.update(Some(&[one.clone(), other.clone()]), now);
-        for endpoint in &tracker.list(true, false).endpoints {
+        for endpoint in &tracker.list(true, false, Instant::now()).endpoints {
             let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
             assert!(channel.prove());
             endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
         }
         let called = |tracker: &Tracker| {
-            let list = tracker.list(true, false);
+            let list = tracker.list(true, false, Instant::now());
             (list.endpoints.iter().map(|endpoint| endpoint.address()).collect::<Vec<_>>(), list.disabled)
         };
 
@@ -302,13 +319,13 @@ mod tests {
         let (now, address) = (Instant::now(), |port| SocketAddr::from(([127, 0, 0, 1], port)));
         let weighted = |port: u16, weight| Instance::new(address(port)).with_weight(weight);
         let called = |tracker: &Tracker| {
-            let list = tracker.list(true, false);
+            let list = tracker.list(true, false, Instant::now());
             (list.endpoints.iter().map(|endpoint| endpoint.address()).collect::<Vec<_>>(), list.weightless)
         };
         tracker.update(Some(&[weighted(1, 0.0), weighted(2, 1.0), weighted(3, 2.0)]), now);
         assert_eq!(called(&tracker), (vec![address(2), address(3)], vec![address(1)]));
         let evict = |tracker: &mut Tracker, port| {
-            let list = tracker.list(true, false);
+            let list = tracker.list(true, false, Instant::now());
             let endpoint = list.endpoints.iter().find(|endpoint| endpoint.address() == address(port)).unwrap();
             let error = rpc_core::Error::not_executed(rpc_core::Code::Unavailable, "refused");
             endpoint.set_connection(0, ConnectionState::Evicted(Arc::new(error)));
@@ -317,7 +334,7 @@ mod tests {
         evict(&mut tracker, 2);
         let listed = [weighted(1, 0.0), weighted(2, 1.0), weighted(3, 0.0)];
         tracker.update(Some(&listed), now);
-        let list = tracker.list(true, false);
+        let list = tracker.list(true, false, Instant::now());
         assert_eq!(
             called(&tracker),
             (vec![address(2)], vec![address(1), address(3)]),
@@ -325,6 +342,34 @@ mod tests {
         );
         tracker.update(Some(&[weighted(1, 0.0), weighted(3, 0.0)]), now);
         assert_eq!(called(&tracker), (vec![address(1), address(3)], vec![]));
+    }
+
+    /// Another service that lists the same addresses has ejected most of them.
+    #[tokio::test]
+    async fn ejections_of_most_providers_are_ignored() {
+        let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+        let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
+        let (mut tracker, now) = (Tracker::new(Arc::clone(&pool), Arc::default()), Instant::now());
+        let instances = [1, 2, 3].map(|port| Instance::new(([127, 0, 0, 1], port).into()));
+        tracker.update(Some(&instances), now);
+        let endpoints = tracker.list(true, false, now).endpoints;
+        for endpoint in &endpoints {
+            let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
+            assert!(channel.prove());
+            endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
+        }
+        let picked = |list: ProviderList| {
+            let providers = ServiceProviders::new(ServiceId::from_static("demo.Greeter", "1.0"));
+            providers.publish(list);
+            let pick = || providers.pick(Balance::RoundRobin, None, pool.rng(), |_| true);
+            (0..3).map(|_| pick().unwrap().address().port()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(picked(tracker.list(true, false, now)), [1, 2, 3].into());
+        let duration = endpoints[0].ejection().begin(now);
+        assert_eq!(picked(tracker.list(true, false, now)), [2, 3].into());
+        endpoints[1].ejection().begin(now + duration / 2);
+        assert_eq!(picked(tracker.list(true, false, now)), [1, 2, 3].into(), "two of three are ejected");
+        assert_eq!(picked(tracker.list(true, false, now + duration)), [1, 3].into(), "one of three is ejected");
     }
 
     /// The next connection expects the certificate name of the latest listing.
@@ -339,7 +384,7 @@ mod tests {
         let named = |name: &str| Instance::new(address).with_metadata(Instance::TLS_NAME, name);
 
         tracker.update(Some(&[named("old")]), now);
-        let endpoint = Arc::clone(&tracker.list(true, false).endpoints[0]);
+        let endpoint = Arc::clone(&tracker.list(true, false, Instant::now()).endpoints[0]);
         let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default());
         assert!(channel.prove());
         endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
@@ -348,7 +393,7 @@ mod tests {
 
         tracker.update(Some(&[named("new")]), now);
         assert_eq!(tracker.enabled_instances(), [(named("new"), true)]);
-        assert!(Arc::ptr_eq(&endpoint, &tracker.list(true, false).endpoints[0]));
+        assert!(Arc::ptr_eq(&endpoint, &tracker.list(true, false, Instant::now()).endpoints[0]));
         assert_eq!(endpoint.certificate_name().as_deref(), Some("new"));
     }
 }

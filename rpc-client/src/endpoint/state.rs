@@ -19,7 +19,8 @@ pub enum EndpointState {
     },
     /// Connected, but its calls fail while those of other providers succeed.
     ///
-    /// The client picks it only when it can pick no other provider.
+    /// The client picks it only when it can pick no other provider, or when more than half of the providers of the called
+    /// service are ejected.
     Ejected {
         /// Calls that wait for an answer of this peer.
         in_flight: usize,

@@ -9,12 +9,13 @@ use std::{
 };
 
 use rpc_client::{Client, ClientConfig, EndpointState};
-use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Responder, Service, ServiceId, Status};
+use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Registry as _, Responder, Service, ServiceId, Status};
 use rpc_registry::Memory;
-use rpc_server::Server;
+use rpc_server::{Server, ServerBuilder};
 use tests::{
     failing_sink::FailingSink,
     in_time,
+    ledger::{Clerk, LEDGER, LedgerClient},
     load::until_ready,
     probe::{Probe, ProbingClient},
     serving::Serving,
@@ -86,7 +87,28 @@ struct Scene {
 
 impl Scene {
     async fn new(name: &str, fault: Fault, faulty: usize, healthy: usize) -> Self {
-        let registry = Arc::new(Memory::named(name));
+        Self::with(Arc::new(Memory::named(name)), fault, faulty, healthy, |builder| builder).await
+    }
+
+    /// The providers also serve `test.Ledger`, which works. The last one is not registered for it.
+    async fn shared(name: &str, fault: Fault, faulty: usize, healthy: usize) -> Self {
+        let (registry, directory) = (Arc::new(Memory::named(name)), tempfile::tempdir().unwrap());
+        let clerk = Clerk::new(directory.path(), Duration::ZERO);
+        let scene = Self::with(Arc::clone(&registry), fault, faulty, healthy, |builder| {
+            builder.service(clerk.clone().server())
+        });
+        let scene = scene.await;
+        registry.deregister(&LEDGER, scene.serving.last().unwrap().address()).await.unwrap();
+        scene
+    }
+
+    async fn with(
+        registry: Arc<Memory>,
+        fault: Fault,
+        faulty: usize,
+        healthy: usize,
+        extend: impl Fn(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
         let service = Faulty { probe: Arc::new(Probe::default().server()), fault, calls: Arc::default() };
         let mut serving = Vec::new();
         for number in 0..faulty + healthy {
@@ -94,7 +116,7 @@ impl Scene {
                 true => Server::builder().service(service.clone()),
                 false => Server::builder().service(Probe::default().server()),
             };
-            serving.push(Serving::start(builder.registry(Arc::clone(&registry) as _)).await);
+            serving.push(Serving::start(extend(builder).registry(Arc::clone(&registry) as _)).await);
         }
         let config = ClientConfig::default().with_cache_directory(None);
         let client = Client::builder().registry(registry).config(config).build().unwrap();
@@ -143,6 +165,34 @@ async fn hanging_provider_is_ejected_after_overtaken_attempts() {
     assert!(matches!(scene.state(0), EndpointState::Ejected { .. }));
     let calls = scene.faulty.calls.load(Ordering::SeqCst);
     assert!(calls <= 20, "{calls} of 60 calls reached the hanging provider");
+}
+
+/// One service ejects two of its four providers. Of the other service, these are two of three providers.
+#[tokio::test]
+async fn service_uses_providers_that_another_one_ejected() {
+    let scene = Scene::shared("shared endpoints", Fault::Answers(Code::Internal), 2, 2).await;
+    let ledger = LedgerClient::new(scene.client.clone());
+    in_time(scene.client.warm_up::<LedgerClient<_>>()).await.unwrap();
+    let are_ejected = || (0..2).all(|index| matches!(scene.state(index), EndpointState::Ejected { .. }));
+    in_time(async {
+        loop {
+            drop(scene.probing.echo("x".to_owned()).await);
+            if !are_ejected() {
+                continue;
+            }
+            let mut reached = 0;
+            for nonce in 0..20 {
+                let address = ledger.look_up(nonce).await.unwrap().address;
+                reached += usize::from(scene.serving[..2].iter().any(|one| Some(one.address()) == address));
+            }
+            // The ejections may have ended meanwhile.
+            if are_ejected() {
+                assert!(reached > 0, "all calls of the service go to its last provider");
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
