@@ -33,17 +33,16 @@ pub struct Outbox {
     held_up: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     pending: WriteBuffer,
     /// The number of bytes that the driver has taken and not written yet. They count towards the limit.
     writing: usize,
     /// The number of bytes written since the connection was opened.
     written: u64,
-    /// The tasks that wait for capacity, and those whose turn it is.
-    line: WaitLine,
-    /// The length of the frame that a waiting task appended last; at first the limit of the outbox.
-    usual: usize,
+    /// The tasks that wait for capacity, and those whose turn it is. `None` if there are none, and boxed because that is
+    /// usual: every append reads this struct.
+    line: Option<Box<WaitLine>>,
     /// When the last turn was given.
     turn_given: Option<Instant>,
     /// The waker of the driver while it sleeps.
@@ -57,28 +56,24 @@ impl State {
         self.pending.len() + self.writing
     }
 
-    /// Returns the position of the next frame.
-    fn position(&self) -> Position {
-        Position(self.written + self.waiting() as u64)
-    }
-
-    /// Returns whether there is capacity beyond the frames of the tasks whose turn it is.
-    ///
-    /// Their frames are assumed to be as long as the last one.
-    fn has_room(&self, limit: usize) -> bool {
-        self.line.offered().saturating_mul(self.usual) < limit.saturating_sub(self.waiting())
-    }
-
-    /// Gives turns to the next tasks while there is room. Returns their wakers.
-    ///
-    /// Short frames have their turns together: otherwise the line would not become empty while others join it.
-    fn next_turns(&mut self, limit: usize) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        while self.line.has_waiting() && self.has_room(limit) {
-            self.turn_given = Some(Instant::now());
-            wakers.extend(self.line.offer_first());
+    /// Gives the turn to the next task if there is capacity and no other task has it. Returns its waker.
+    fn next_turn(&mut self, limit: usize) -> Option<Waker> {
+        if self.waiting() >= limit {
+            return None;
         }
-        wakers
+        let line = self.line.as_mut().filter(|line| line.has_waiting() && !line.has_offered())?;
+        self.turn_given = Some(Instant::now());
+        line.offer_first()
+    }
+
+    /// Returns the line, to which the caller adds a task if there is none.
+    fn line(&mut self) -> &mut WaitLine {
+        self.line.get_or_insert_default()
+    }
+
+    /// Gives the turn to all tasks. Returns their wakers.
+    fn turn_for_all(&mut self) -> Vec<Waker> {
+        self.line.as_mut().map_or_else(Vec::new, |line| line.offer_all())
     }
 
     /// Takes the waker of the driver, or records that it must not sleep.
@@ -89,7 +84,7 @@ impl State {
     }
 
     fn is_held_up(&self, limit: usize) -> bool {
-        self.line.offered() > 0 && self.line.has_waiting() && self.waiting() < limit
+        self.line.as_ref().is_some_and(|line| line.has_offered() && line.has_waiting()) && self.waiting() < limit
     }
 }
 
@@ -109,20 +104,10 @@ pub enum PushError {
 impl Outbox {
     /// Creates an outbox that accepts frames while fewer than `limit` bytes wait.
     ///
-    /// At most `limit` bytes, control frames, and one frame of each thread that appends at that moment wait at a time.
+    /// At most `limit` bytes plus one frame plus control frames wait at a time.
     pub fn new(limit: usize) -> Self {
-        let state = State {
-            pending: WriteBuffer::new(),
-            writing: 0,
-            written: 0,
-            line: WaitLine::default(),
-            usual: limit,
-            turn_given: None,
-            driver: None,
-            woken: false,
-        };
         let (closed, held_up) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { state: Mutex::new(state), limit, closed, waiting: AtomicUsize::new(0), held_up }
+        Self { state: Mutex::default(), limit, closed, waiting: AtomicUsize::new(0), held_up }
     }
 
     /// Calls `write` to append a frame, and passes it the frame's [`Position`].
@@ -134,10 +119,10 @@ impl Outbox {
     /// [`PushError`], without calling `write`.
     pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
         let state = self.lock();
-        if state.line.has_waiting() || !state.has_room(self.limit) {
+        if state.waiting() >= self.limit || state.line.is_some() {
             return Err(PushError::Full);
         }
-        self.append(state, |state| write(state.position(), &mut state.pending))
+        self.append_at(state, write)
     }
 
     /// Calls `write` to append a frame.
@@ -158,7 +143,7 @@ impl Outbox {
     ///
     /// [`PushError::Closed`], without calling `write`.
     pub fn push_control<R>(&self, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
-        self.append(self.lock(), |state| write(state.pending.copied()))
+        self.append(self.lock(), |out| write(out.copied()))
     }
 
     /// Appends a frame without a body, as [`push_control`](Self::push_control).
@@ -169,12 +154,25 @@ impl Outbox {
         let _ = self.push_control(|out| out.extend_from_slice(&header));
     }
 
-    fn append<R>(&self, mut state: MutexGuard<'_, State>, write: impl FnOnce(&mut State) -> R) -> Result<R, PushError> {
+    fn append_at<R>(
+        &self,
+        state: MutexGuard<'_, State>,
+        write: impl FnOnce(Position, &mut WriteBuffer) -> R,
+    ) -> Result<R, PushError> {
+        let position = Position(state.written + state.waiting() as u64);
+        self.append(state, |out| write(position, out))
+    }
+
+    fn append<R>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        write: impl FnOnce(&mut WriteBuffer) -> R,
+    ) -> Result<R, PushError> {
         // `close` sets the flag under the lock, so no frame is appended after it.
         if self.is_closed() {
             return Err(PushError::Closed);
         }
-        let result = write(&mut state);
+        let result = write(&mut state.pending);
         let driver = if state.pending.is_empty() { None } else { state.driver.take() };
         self.publish(&state);
         drop(state);
@@ -186,15 +184,15 @@ impl Outbox {
 
     /// Waits until the outbox has capacity or is closed.
     ///
-    /// Tasks have their turns in the order in which they started to wait, several at a time if their frames are short,
-    /// and no other task takes the capacity for their frames. The others wait until an [`OutboxTurn`] is dropped; but a
-    /// task that is not polled holds up the others for [`TURN_TIME`] only.
+    /// Tasks have their turns in the order in which they started to wait, and no other task appends a frame before them.
+    /// Until an [`OutboxTurn`] is dropped, the others wait; but a task that is not polled holds up the others for
+    /// [`TURN_TIME`] only.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: the turn passes to the next task.
     pub async fn capacity(self: Arc<Self>) -> OutboxTurn {
-        let ticket = self.lock().line.join();
+        let ticket = self.lock().line().join();
         let turn = OutboxTurn { outbox: self, ticket };
         std::future::poll_fn(|cx| turn.poll_ready(cx.waker())).await;
         turn
@@ -207,7 +205,7 @@ impl Outbox {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Gives the turn to all waiting tasks if those that have it did not use it within [`TURN_TIME`].
+    /// Gives the turn to all waiting tasks if one that has it did not use it within [`TURN_TIME`].
     ///
     /// Returns when the driver must call this again.
     pub(super) fn pass_unused_turn(&self, now: Instant) -> Option<Instant> {
@@ -219,9 +217,7 @@ impl Outbox {
         if now < until {
             return Some(until);
         }
-        state.line.expire_offers();
-        state.turn_given = Some(now);
-        let waiters = state.line.offer_all();
+        let waiters = state.turn_for_all();
         self.publish(&state);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
@@ -252,7 +248,7 @@ impl Outbox {
     pub fn close(&self) {
         let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
-        let waiters = state.line.offer_all();
+        let waiters = state.turn_for_all();
         self.publish(&state);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
@@ -293,7 +289,7 @@ impl Outbox {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
-        let next = state.next_turns(self.limit);
+        let next = state.next_turn(self.limit);
         self.publish(&state);
         drop(state);
         next.into_iter().for_each(Waker::wake);
@@ -303,9 +299,7 @@ impl Outbox {
     ///
     /// It checks for appended frames before it sleeps, so appending need not wake it.
     pub(super) fn mark_awake(&self) {
-        // Dropped after the lock, because that may run code of the program.
-        let driver = self.lock().driver.take();
-        drop(driver);
+        self.lock().driver = None;
     }
 
     /// Registers the driver to be woken by the next append or [`wake`](Self::wake).
@@ -313,21 +307,21 @@ impl Outbox {
     /// Returns `false` if either has happened since it last slept. A driver that is `blocked` because its socket
     /// accepts no bytes sleeps although bytes wait: the socket wakes it.
     pub(crate) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
-        // Cloned before the lock and dropped after it, because both may run code of the program.
-        let driver = driver.clone();
         let mut state = self.lock();
         if std::mem::take(&mut state.woken) || !(blocked || state.pending.is_empty()) {
             return false;
         }
-        let replaced = state.driver.replace(driver);
-        drop(state);
-        drop(replaced);
+        match &mut state.driver {
+            Some(registered) => registered.clone_from(driver),
+            none => *none = Some(driver.clone()),
+        }
         true
     }
 
     /// Stores what others read without the lock.
     fn publish(&self, state: &State) {
-        let waiting = if state.line.has_waiting() { state.waiting().max(self.limit) } else { state.waiting() };
+        let has_waiting = state.line.as_ref().is_some_and(|line| line.has_waiting());
+        let waiting = if has_waiting { state.waiting().max(self.limit) } else { state.waiting() };
         self.waiting.store(waiting, Ordering::Relaxed);
         self.held_up.store(state.is_held_up(self.limit), Ordering::Relaxed);
     }
@@ -356,39 +350,25 @@ impl OutboxTurn {
     ///
     /// [`PushError::Closed`], without calling `write`.
     pub fn push_at<R>(self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
-        // There was capacity when the turn was given; other turns may have used it since.
-        self.outbox.append(self.outbox.lock(), |state| {
-            let before = state.pending.len();
-            let result = write(state.position(), &mut state.pending);
-            let length = state.pending.len() - before;
-            if length > 0 {
-                state.usual = length;
-            }
-            result
-        })
+        // Meanwhile only control frames were appended, which the limit does not cover.
+        self.outbox.append_at(self.outbox.lock(), write)
     }
 
     /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
     fn poll_ready(&self, waker: &Waker) -> Poll<()> {
-        // Wakers are cloned before the lock and dropped after it, because both may run code of the program.
-        let waker = waker.clone();
         let mut state = self.outbox.lock();
-        let has_turn = state.line.has_offer(self.ticket)
-            || state.has_room(self.outbox.limit) && state.line.is_first_waiting(self.ticket);
-        if has_turn && state.waiting() < self.outbox.limit || self.outbox.is_closed() {
-            let replaced = state.line.offer(self.ticket);
+        let is_ready = state.line().may_proceed(self.ticket) && state.waiting() < self.outbox.limit;
+        if is_ready || self.outbox.is_closed() {
+            state.line().offer(self.ticket);
             state.turn_given = Some(Instant::now());
             self.outbox.publish(&state);
-            drop(state);
-            drop(replaced);
             return Poll::Ready(());
         }
-        let replaced = state.line.wait(self.ticket, waker);
+        state.line().wait(self.ticket, waker);
         self.outbox.publish(&state);
-        // The driver limits the time of the tasks whose turn it is.
+        // The driver limits the time of the task whose turn it is.
         let driver = if state.is_held_up(self.outbox.limit) { state.wake_driver() } else { None };
         drop(state);
-        drop(replaced);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -399,14 +379,14 @@ impl OutboxTurn {
 impl Drop for OutboxTurn {
     fn drop(&mut self) {
         let mut state = self.outbox.lock();
-        let replaced = state.line.leave(self.ticket);
-        let next = state.next_turns(self.outbox.limit);
+        state.line().leave(self.ticket);
+        state.line.take_if(|line| line.is_empty());
+        let next = state.next_turn(self.outbox.limit);
         self.outbox.publish(&state);
-        // The driver limits the time of the next tasks, and may have paused reading until no task waits.
-        let is_relevant = !next.is_empty() || !state.line.has_waiting();
+        // The driver limits the time of the next task, and may have paused reading until no task waits.
+        let is_relevant = next.is_some() || state.line.is_none();
         let driver = if is_relevant { state.wake_driver() } else { None };
         drop(state);
-        drop(replaced);
         next.into_iter().chain(driver).for_each(Waker::wake);
     }
 }
@@ -516,93 +496,6 @@ mod tests {
         assert_eq!(outbox.pass_unused_turn(now + TURN_TIME), None);
         assert!(other.as_mut().poll(cx).is_ready() && outbox.waiting() == 0);
         assert!(unpolled.as_mut().poll(cx).is_ready());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn unpolled_task_holds_up_others_only_once() {
-        let outbox = Arc::new(Outbox::new(1));
-        let cx = &mut task::Context::from_waker(Waker::noop());
-        outbox.push(|out| out.copied().put_u8(0)).unwrap();
-        let mut unpolled = Box::pin(Arc::clone(&outbox).capacity());
-        assert!(unpolled.as_mut().poll(cx).is_pending());
-        let written = || outbox.written(outbox.take(WriteBuffer::new()).len());
-        written();
-        let mut other = Box::pin(Arc::clone(&outbox).capacity());
-        assert!(other.as_mut().poll(cx).is_pending());
-        outbox.pass_unused_turn(Instant::now() + TURN_TIME);
-        let Poll::Ready(turn) = other.as_mut().poll(cx) else { panic!("it has waited for the time of a turn") };
-        turn.push_at(|_, out| out.copied().put_u8(1)).unwrap();
-        for _ in 0..3 {
-            written();
-            assert_eq!(outbox.push(|out| out.copied().put_u8(2)), Ok(()), "no task waits");
-        }
-        assert!(unpolled.as_mut().poll(cx).is_pending(), "the outbox is full");
-        written();
-        assert_eq!(outbox.push(|_| ()), Err(PushError::Full), "it is the turn of the task that waits");
-        assert!(unpolled.as_mut().poll(cx).is_ready());
-    }
-
-    #[test]
-    fn line_of_short_frames_drains_at_once() {
-        const WAITING: usize = 50;
-        let outbox = Arc::new(Outbox::new(100));
-        let cx = &mut task::Context::from_waker(Waker::noop());
-        let write = |byte| outbox.push(|out| out.copied().put_u8(byte));
-        outbox.push(|out| out.copied().put_bytes(0, 100)).unwrap();
-        let mut line: Vec<_> = (0..WAITING).map(|_| Box::pin(Arc::clone(&outbox).capacity())).collect();
-        assert!(line.iter_mut().all(|task| task.as_mut().poll(cx).is_pending()));
-        outbox.written(outbox.take(WriteBuffer::new()).len());
-        assert_eq!(write(1), Err(PushError::Full), "the frame of the first task may be as long as the limit");
-        let Poll::Ready(turn) = line.remove(0).as_mut().poll(cx) else { panic!("it is its turn") };
-        turn.push_at(|_, out| out.copied().put_u8(2)).unwrap();
-        // The others have their turns, and newcomers need not wait for tasks that are polled later.
-        assert!(outbox.waiting() < 100, "the driver reads again");
-        for _ in WAITING..100 {
-            assert_eq!(write(3), Ok(()));
-        }
-        assert_eq!(write(3), Err(PushError::Full), "the rest of the capacity is that of the tasks with a turn");
-        for mut task in line {
-            let Poll::Ready(turn) = task.as_mut().poll(cx) else { panic!("it is its turn") };
-            turn.push_at(|_, out| out.copied().put_u8(4)).unwrap();
-        }
-        assert_eq!(write(5), Err(PushError::Full));
-        outbox.written(outbox.take(WriteBuffer::new()).len());
-        assert_eq!(write(5), Ok(()));
-    }
-
-    /// A waker that checks at its drop that the outbox is not locked.
-    struct DropsUnlocked(Arc<Outbox>);
-
-    impl Wake for DropsUnlocked {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for DropsUnlocked {
-        fn drop(&mut self) {
-            assert!(self.0.state.try_lock().is_ok(), "the outbox is not locked");
-        }
-    }
-
-    #[test]
-    fn wakers_are_dropped_after_the_lock() {
-        let outbox = Arc::new(Outbox::new(1));
-        let waker = || Waker::from(Arc::new(DropsUnlocked(Arc::clone(&outbox))));
-        assert!(outbox.sleep(&waker(), false));
-        assert!(outbox.sleep(&waker(), false), "it replaces the waker of the driver");
-        outbox.mark_awake();
-        assert!(outbox.sleep(&waker(), false));
-        outbox.push(|out| out.copied().put_u8(0)).unwrap();
-        let mut waiting = Box::pin(Arc::clone(&outbox).capacity());
-        for _ in 0..2 {
-            assert!(waiting.as_mut().poll(&mut task::Context::from_waker(&waker())).is_pending());
-        }
-        drop(waiting);
-        let mut waiting = Box::pin(Arc::clone(&outbox).capacity());
-        assert!(waiting.as_mut().poll(&mut task::Context::from_waker(&waker())).is_pending());
-        outbox.written(outbox.take(WriteBuffer::new()).len());
-        assert!(waiting.as_mut().poll(&mut task::Context::from_waker(&waker())).is_ready());
-        let mut late = Box::pin(Arc::clone(&outbox).capacity());
-        assert!(late.as_mut().poll(&mut task::Context::from_waker(&waker())).is_ready());
     }
 
     #[test]

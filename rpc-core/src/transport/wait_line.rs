@@ -4,21 +4,16 @@ use std::{collections::VecDeque, task::Waker};
 
 /// Tasks that wait for one resource, in the order of their arrival. A plain structure without a lock.
 ///
-/// The owner offers the resource to the first tasks. A task that is not polled does not take its offer, so that the
-/// owner must let the offers expire after some time ([`expire_offers`](Self::expire_offers)).
-///
-/// Methods return the wakers that they remove: the owner wakes or drops them after it has released its lock, because
-/// both may run code of the program.
+/// The resource is offered to one task at a time. A task that is not polled does not take its offer, so that the owner
+/// of the line must offer the resource to the others after some time ([`offer_all`](Self::offer_all)).
 #[derive(Debug, Default)]
 pub(super) struct WaitLine {
     places: VecDeque<Place>,
     /// The ticket of the first place.
     first: u64,
-    /// No place with a smaller ticket is without an offer.
-    next: u64,
     /// The number of tasks without an offer.
     waiting: usize,
-    /// The number of tasks with an offer that they have not used and that has not expired.
+    /// The number of tasks with an offer that they have not used.
     offered: usize,
 }
 
@@ -31,8 +26,6 @@ enum Place {
     Waiting(Option<Waker>),
     /// The task may use the resource.
     Offered,
-    /// The task may use the resource, and holds up no others: it did not use its offer in time.
-    Expired,
     /// The task has left.
     Left,
 }
@@ -46,14 +39,18 @@ impl WaitLine {
     }
 
     /// Removes a task.
-    #[must_use]
-    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
-        let waker = self.replace(ticket, Place::Left);
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        self.replace(ticket, Place::Left);
+        // The first place is never one that was left, so that `is_empty` is exact.
         while let Some(Place::Left) = self.places.front() {
             self.places.pop_front();
             self.first += 1;
         }
-        waker
+    }
+
+    /// Returns whether no task is in the line.
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// Returns whether a task is without an offer.
@@ -61,49 +58,45 @@ impl WaitLine {
         self.waiting > 0
     }
 
-    /// Returns the number of tasks with an offer that they have not used and that has not expired.
-    pub(super) fn offered(&self) -> usize {
-        self.offered
+    /// Returns whether a task has an offer that it has not used.
+    pub(super) fn has_offered(&self) -> bool {
+        self.offered > 0
     }
 
-    /// Returns whether a task has an offer.
-    pub(super) fn has_offer(&self, ticket: Ticket) -> bool {
-        matches!(self.place(ticket), Some(Place::Offered | Place::Expired))
-    }
-
-    /// Returns whether a task is the first one without an offer.
-    pub(super) fn is_first_waiting(&mut self, ticket: Ticket) -> bool {
-        let first = self.first_waiting();
-        first.is_some() && first == self.index(ticket)
+    /// Returns whether a task may use the resource: it has an offer, or nobody before it has or waits for one.
+    pub(super) fn may_proceed(&self, ticket: Ticket) -> bool {
+        match self.index(ticket).and_then(|index| self.places.get(index)) {
+            Some(Place::Offered) => true,
+            Some(Place::Waiting(_)) => self.offered == 0 && self.first_waiting() == self.index(ticket),
+            Some(Place::Left) | None => false,
+        }
     }
 
     /// Offers the resource to a task that asks for it.
-    #[must_use]
-    pub(super) fn offer(&mut self, ticket: Ticket) -> Option<Waker> {
-        self.replace(ticket, Place::Offered)
+    pub(super) fn offer(&mut self, ticket: Ticket) {
+        self.replace(ticket, Place::Offered);
     }
 
-    /// Lets a task wait, in its place. Returns the waker that `waker` replaces.
-    #[must_use]
-    pub(super) fn wait(&mut self, ticket: Ticket, waker: Waker) -> Option<Waker> {
-        match self.place(ticket) {
-            Some(Place::Left) | None => Some(waker),
-            Some(_) => {
-                self.next = self.next.min(ticket.0);
-                self.replace(ticket, Place::Waiting(Some(waker)))
-            }
+    /// Lets a task wait, and stores its waker.
+    pub(super) fn wait(&mut self, ticket: Ticket, waker: &Waker) {
+        match self.index(ticket).and_then(|index| self.places.get_mut(index)) {
+            Some(Place::Waiting(Some(registered))) => registered.clone_from(waker),
+            Some(Place::Waiting(none)) => *none = Some(waker.clone()),
+            Some(Place::Offered) => self.replace(ticket, Place::Waiting(Some(waker.clone()))),
+            Some(Place::Left) | None => {}
         }
     }
 
     /// Offers the resource to the first task without an offer, and returns its waker.
-    #[must_use]
     pub(super) fn offer_first(&mut self) -> Option<Waker> {
         let index = self.first_waiting()?;
-        self.replace(Ticket(self.first + index as u64), Place::Offered)
+        let place = std::mem::replace(&mut self.places[index], Place::Offered);
+        self.waiting -= 1;
+        self.offered += 1;
+        if let Place::Waiting(waker) = place { waker } else { None }
     }
 
     /// Offers the resource to all tasks, and returns their wakers.
-    #[must_use]
     pub(super) fn offer_all(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
         while self.has_waiting() {
@@ -112,49 +105,24 @@ impl WaitLine {
         wakers
     }
 
-    /// Lets the offers expire that were not used, so that their tasks hold up no others.
-    pub(super) fn expire_offers(&mut self) {
-        for place in self.places.iter_mut().filter(|place| matches!(place, Place::Offered)) {
-            *place = Place::Expired;
-        }
-        self.offered = 0;
-    }
-
     /// Returns the index of the first task without an offer.
-    fn first_waiting(&mut self) -> Option<usize> {
-        self.next = self.next.max(self.first);
-        while let Some(place) = self.place(Ticket(self.next)) {
-            if let Place::Waiting(_) = place {
-                return self.index(Ticket(self.next));
-            }
-            self.next += 1;
-        }
-        None
+    fn first_waiting(&self) -> Option<usize> {
+        self.places.iter().position(|place| matches!(place, Place::Waiting(_)))
     }
 
-    fn replace(&mut self, ticket: Ticket, new: Place) -> Option<Waker> {
-        let place = self.index(ticket).and_then(|index| self.places.get_mut(index))?;
+    fn replace(&mut self, ticket: Ticket, new: Place) {
+        let Some(place) = self.index(ticket).and_then(|index| self.places.get_mut(index)) else { return };
         let (waiting, offered) = (&mut self.waiting, &mut self.offered);
-        match &new {
+        match std::mem::replace(place, new) {
+            Place::Waiting(_) => *waiting -= 1,
+            Place::Offered => *offered -= 1,
+            Place::Left => {}
+        }
+        match place {
             Place::Waiting(_) => *waiting += 1,
             Place::Offered => *offered += 1,
-            Place::Expired | Place::Left => {}
+            Place::Left => {}
         }
-        match std::mem::replace(place, new) {
-            Place::Waiting(waker) => {
-                *waiting -= 1;
-                waker
-            }
-            Place::Offered => {
-                *offered -= 1;
-                None
-            }
-            Place::Expired | Place::Left => None,
-        }
-    }
-
-    fn place(&self, ticket: Ticket) -> Option<&Place> {
-        self.places.get(self.index(ticket)?)
     }
 
     fn index(&self, Ticket(ticket): Ticket) -> Option<usize> {
@@ -170,42 +138,34 @@ mod tests {
     fn line_keeps_the_order_when_tasks_leave() {
         let mut line = WaitLine::default();
         let [first, second, third] = [(); 3].map(|()| line.join());
-        assert!(line.is_first_waiting(first) && !line.is_first_waiting(second));
-        assert!(line.leave(second).is_none());
-        assert!(line.is_first_waiting(first));
-        assert!(line.leave(first).is_none());
-        assert!(line.is_first_waiting(third), "the second has left");
+        assert!(line.may_proceed(first) && !line.may_proceed(second));
+        line.leave(second);
+        assert!(line.may_proceed(first));
+        line.leave(first);
+        assert!(line.may_proceed(third), "the second has left");
         let fourth = line.join();
-        assert!(line.leave(third).is_none());
-        assert!(line.is_first_waiting(fourth) && line.has_waiting());
-        for _ in 0..2 {
-            assert!(line.leave(fourth).is_none());
-            assert!(!line.has_waiting() && line.offered() == 0 && line.places.is_empty());
-        }
+        line.leave(third);
+        assert!(line.may_proceed(fourth) && !line.is_empty());
+        line.leave(fourth);
+        line.leave(fourth);
+        assert!(line.is_empty() && !line.has_waiting() && !line.has_offered());
     }
 
     #[test]
-    fn expired_offer_stays_valid_and_counts_no_more() {
+    fn unused_offer_holds_others_until_all_have_offers() {
         let mut line = WaitLine::default();
         let [first, second, third] = [(); 3].map(|()| line.join());
-        for ticket in [first, second] {
-            assert!(line.wait(ticket, Waker::noop().clone()).is_none());
-        }
+        line.wait(first, Waker::noop());
+        line.wait(second, Waker::noop());
         assert!(line.offer_first().is_some());
-        assert!(line.has_offer(first) && !line.has_offer(second) && line.offered() == 1);
-        line.expire_offers();
-        assert!(line.has_offer(first) && line.offered() == 0);
+        assert!(line.may_proceed(first) && !line.may_proceed(second) && line.has_offered());
         assert_eq!(line.offer_all().len(), 1, "the third has no waker");
-        assert!(line.has_offer(second) && line.has_offer(third) && !line.has_waiting());
-        assert_eq!(line.offered(), 2);
+        assert!(line.may_proceed(second) && line.may_proceed(third) && !line.has_waiting());
         // A task whose offer came to nothing waits again, in its old place.
-        assert!(line.leave(third).is_none());
+        line.leave(first);
+        line.leave(third);
+        line.wait(second, Waker::noop());
         let newcomer = line.join();
-        for ticket in [second, first] {
-            assert!(line.wait(ticket, Waker::noop().clone()).is_none());
-            assert!(line.is_first_waiting(ticket));
-        }
-        assert!(line.leave(first).is_some() && line.leave(second).is_some());
-        assert!(line.is_first_waiting(newcomer));
+        assert!(line.may_proceed(second) && !line.may_proceed(newcomer));
     }
 }
