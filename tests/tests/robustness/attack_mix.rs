@@ -12,7 +12,7 @@ use std::{
 };
 
 use rand::RngExt as _;
-use rpc_client::Client;
+use rpc_client::{Client, ClientConfig};
 use rpc_core::{Token, tls::ClientTls, transport::Io};
 use rustix::process::Resource;
 use tests::{
@@ -112,6 +112,10 @@ const MAX_FRAME: u32 = 1 << 20;
 const MEMORY: u64 = 256 << 20;
 /// Interval between the rounds of an attacker: the attackers should reach every bound, not saturate the processors.
 const PACE: Duration = Duration::from_millis(20);
+/// Number of elements of a result that nobody reads: 60 results exceed an outbox of 1 MiB in all builds.
+const LONG_RESULT: usize = if cfg!(debug_assertions) { 50_000 } else { 500_000 };
+/// Number of calls on each connection of a slow reader. Each result takes a build without optimization more than 1 ms.
+const SLOW_CALLS: u32 = if cfg!(debug_assertions) { 100 } else { 1000 };
 /// Number of connections that an attacker holds; it exceeds the limit for one address.
 const MAX_HELD: usize = 40;
 
@@ -152,14 +156,15 @@ async fn attack_once(
             send_and_hold(held, from, at, &calls.collect::<Vec<u8>>()).await?;
         }
         Attack::NeverReads => {
-            let call = |id| RawFrame::request(id, &route("zeros"), r#"{"count":500000}"#).to_bytes();
+            let arguments = format!(r#"{{"count":{LONG_RESULT}}}"#);
+            let call = |id| RawFrame::request(id, &route("zeros"), &arguments).to_bytes();
             send_and_hold(held, from, at, &(1..=60).flat_map(call).collect::<Vec<u8>>()).await?;
         }
         Attack::SlowReads => {
             if held.len() < 12 {
                 let head = with_timeout("later_zeros", u32::MAX);
                 let call = |id| RawFrame::request(id, &head, r#"{"count":32000}"#).to_bytes();
-                send_and_hold(held, from, at, &(1..=1000).flat_map(call).collect::<Vec<u8>>()).await?;
+                send_and_hold(held, from, at, &(1..=SLOW_CALLS).flat_map(call).collect::<Vec<u8>>()).await?;
             }
             for stream in &mut *held {
                 stream.read_exact(&mut [0; 4 << 10]).await?;
@@ -293,6 +298,11 @@ async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the configuration of a victim. On a slow machine the attacks may delay its pongs longer than the default.
+fn patient() -> ClientConfig {
+    ClientConfig::default().with_pong_timeout(Duration::from_secs(30))
+}
+
 /// Makes calls for `time`, two at once, and returns their durations in ascending order.
 async fn calls(wire: &WireClient<Client>, at: SocketAddr, time: Duration) -> Vec<Duration> {
     let caller = async || {
@@ -367,7 +377,7 @@ async fn measure_attack(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_serves_victim_during_attacks_on_all_bounds() {
     let server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged"), &[]).await;
-    measure_attack(server, &ACCEPTED, Authority::new(), || Client::builder().build().unwrap()).await;
+    measure_attack(server, &ACCEPTED, Authority::new(), || Client::builder().config(patient()).build().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -379,6 +389,7 @@ async fn server_serves_victim_during_unauthenticated_attacks() {
     let files = [&*issued.certificate, &issued.key, &tokens];
     let server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged"), &files).await;
     let ca = authority.ca();
-    let client = || Client::builder().tls(ClientTls::new(&ca)).token(Token::new("ann", SECRET).unwrap());
+    let client =
+        || Client::builder().config(patient()).tls(ClientTls::new(&ca)).token(Token::new("ann", SECRET).unwrap());
     measure_attack(server, &UNAUTHENTICATED, authority, || client().build().unwrap()).await;
 }
