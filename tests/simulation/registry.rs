@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -157,7 +160,31 @@ impl State {
     }
 }
 
-impl Registry for FakeRegistry {
+/// The registry for one run of a server.
+pub(crate) struct ServerView {
+    registry: Arc<FakeRegistry>,
+    is_cut_off: AtomicBool,
+}
+
+impl ServerView {
+    pub(crate) fn new(registry: Arc<FakeRegistry>) -> Self {
+        Self { registry, is_cut_off: AtomicBool::new(false) }
+    }
+
+    /// Lets nothing that the server does from now on reach the registry: its machine has failed.
+    pub(crate) fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::Relaxed);
+    }
+
+    /// Changes the list of a service, unless the server is cut off.
+    fn change(&self, service: &ServiceId, change: impl FnOnce(&mut BTreeMap<SocketAddr, Instance>)) {
+        if !self.is_cut_off.load(Ordering::Relaxed) {
+            self.registry.lock().change(now(), SimService::named(service.name()), change);
+        }
+    }
+}
+
+impl Registry for ServerView {
     fn register<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -166,16 +193,14 @@ impl Registry for FakeRegistry {
         Box::pin(async move {
             // The server's own metadata contains the real time, which would make the run unrepeatable.
             let instance = Instance::new(instance.address()).with_metadata("started", format!("{:?}", now()));
-            self.lock().change(now(), SimService::named(service.name()), |list| {
-                list.insert(instance.address(), instance);
-            });
+            self.change(service, |list| drop(list.insert(instance.address(), instance)));
             Ok(RegisterOutcome::Confirmed)
         })
     }
 
     fn deregister<'a>(&'a self, service: &'a ServiceId, address: SocketAddr) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            self.lock().change(now(), SimService::named(service.name()), |list| drop(list.remove(&address)));
+            self.change(service, |list| drop(list.remove(&address)));
             Ok(())
         })
     }

@@ -19,7 +19,7 @@ use super::{
     contract::{ArchiveServer, LedgerServer, OutdatedLedgerServer, RecordingService},
     history::History,
     network::Listener,
-    registry::FakeRegistry,
+    registry::{FakeRegistry, ServerView},
     services::SimService,
     sockets::{Socket, Sockets},
     tampering::{Tampering, TamperingProxies},
@@ -67,18 +67,23 @@ impl SimServer {
     /// A kill drops the server's future. Before the shutdown of the runtime, the sockets of the machine close in a
     /// defined order, and no task continues that waits for them.
     pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
-        let mut served = pin!(self.serve());
-        tokio::select! {
+        let registry = Arc::new(ServerView::new(Arc::clone(&self.registry)));
+        let mut served = pin!(self.serve(&registry));
+        let is_killed = tokio::select! {
             biased;
-            () = self.kill_signal.notified() => return Ok(()),
-            () = self.shutdown_signal.notified() => {}
+            () = self.kill_signal.notified() => true,
+            () = self.shutdown_signal.notified() => false,
             served = &mut served => return served,
+        };
+        registry.cut_off();
+        if is_killed {
+            return Ok(());
         }
         self.sockets.close_all();
         std::future::pending().await
     }
 
-    async fn serve(&self) -> turmoil::Result {
+    async fn serve(&self, registry: &Arc<ServerView>) -> turmoil::Result {
         let seed = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
         let proxies = Arc::new(TamperingProxies::new(seed));
         let mut impostors = JoinSet::new();
@@ -88,10 +93,8 @@ impl SimServer {
         }
         let (sockets, history) = (Arc::clone(&self.sockets), Arc::clone(&self.history));
         let listener = Listener::bind(PORT, sockets, Arc::clone(&proxies), self.tampering, history).await?;
-        let mut server = Server::builder()
-            .registry(Arc::clone(&self.registry) as _)
-            .advertise(self.address)
-            .config(self.config.clone());
+        let mut server =
+            Server::builder().registry(Arc::clone(registry) as _).advertise(self.address).config(self.config.clone());
         for service in &self.services {
             let implementation =
                 RecordingService { history: Arc::clone(&self.history), server: self.address, service: *service };
