@@ -196,8 +196,8 @@ impl PeerShare {
 
 /// Returns whether a peer that holds `own` of the `used` units may take another one.
 fn is_within(limit: usize, used: &AtomicUsize, own: &AtomicUsize) -> bool {
-    let free = limit.saturating_sub(used.load(SeqCst));
-    own.load(SeqCst) < free.saturating_mul(PEER_SHARE)
+    let (free, own) = (limit.saturating_sub(used.load(SeqCst)), own.load(SeqCst));
+    own < free.saturating_sub(limit / RESERVED_PART).saturating_mul(PEER_SHARE) || own < MIN_SHARE && free > 0
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -286,8 +286,13 @@ impl Drop for PeerShare {
 
 /// The maximum of one peer, as a multiple of the free capacity: permits, positions in the queue, and unsent results.
 ///
-/// One peer alone can use 8/9 of each, n peers 8/(8n + 1) each; of up to eight, a peer alone can use all.
+/// The part that is reserved for small shares does not count. Of the rest, one peer alone can use 8/9, and n peers
+/// 8/(8n + 1) each; of up to eight, a peer alone can use all.
 pub(crate) const PEER_SHARE: usize = 8;
+/// The divisor that determines the part of each capacity that is reserved for peers that hold less than [`MIN_SHARE`].
+const RESERVED_PART: usize = 16;
+/// The number of units up to which a peer may use the reserved part.
+const MIN_SHARE: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -374,14 +379,29 @@ mod tests {
     fn peers_share_permits_by_the_free_capacity() {
         let (limit, hog) = limited(90, 0);
         let held = exhaust(&hog);
-        assert_eq!(held.len(), 80, "eight ninths");
+        assert_eq!(held.len(), 76, "eight ninths of the part that is not reserved");
         assert!(hog.reserve().is_none() && !hog.has_capacity());
         let newcomer = other(&limit, "ann");
         assert!(newcomer.has_capacity(), "another peer finds capacity");
         let held_too = exhaust(&newcomer);
-        assert_eq!((held_too.len(), limit.running()), (9, 89), "eight ninths of the rest");
-        assert!(other(&limit, "bob").has_capacity(), "some capacity is always free");
+        assert_eq!((held_too.len(), limit.running()), (8, 84), "eight ninths of the rest");
         drop((held, held_too));
+        assert_eq!(limit.running(), 0);
+    }
+
+    #[test]
+    fn small_shares_use_the_reserved_part() {
+        let (limit, hog) = limited(96, 0);
+        let mut held = exhaust(&hog);
+        let counts = [(); 6].map(|()| {
+            let of_peer = exhaust(&other(&limit, &held.len().to_string()));
+            let count = of_peer.len();
+            held.extend(of_peer);
+            count
+        });
+        assert_eq!(counts, [9, 2, 2, 2, 1, 0], "the first finds more than the reserved part");
+        assert_eq!(limit.running(), 96);
+        drop(held);
         assert_eq!(limit.running(), 0);
     }
 
@@ -390,9 +410,9 @@ mod tests {
         let (limit, hog) = limited(90, 9);
         let (mut held, _others) = (exhaust(&hog), exhaust(&other(&limit, "ann")));
         let newcomer = other(&limit, "bob");
-        let _running = newcomer.acquire();
+        let _running = exhaust(&newcomer);
         let (of_hog, of_newcomer) = (queue(&hog), queue(&newcomer));
-        drop(held.pop());
+        held.truncate(held.len() - 2);
         assert!(granted(of_newcomer).is_ok(), "the peer with fewer permits is served first");
         assert!(granted(of_hog).is_err());
     }
@@ -402,7 +422,7 @@ mod tests {
         let (limit, hog) = limited(1, 90);
         let _running = hog.acquire();
         let waiting: Vec<_> = std::iter::from_fn(|| hog.reserve()).collect();
-        assert_eq!(waiting.len(), 80, "eight ninths");
+        assert_eq!(waiting.len(), 76, "eight ninths of the part that is not reserved");
         assert!(other(&limit, "ann").reserve().is_some());
         drop(waiting);
         assert_eq!(limit.queued(), 0);
