@@ -99,7 +99,10 @@ impl ConnectionCalls {
                 contained(|| debug!(%status, "one-way call rejected"));
             }
             Err(rejection) => {
-                if let (Some(key), true, false) = (head.idempotency_key, head.once, head.repeat) {
+                if let (Some(key), false) = (head.idempotency_key, head.repeat)
+                    && self.is_once(&head)
+                    && !is_repeated(&rejection)
+                {
                     self.shared.once.record_rejected(key, &rejection, now);
                 }
                 self.sink(header).answer_unclaimed(&rejection.to_answer());
@@ -207,6 +210,12 @@ impl ConnectionCalls {
         self.polled.set(0);
         self.clock.set(Some(now));
         now
+    }
+
+    /// Returns whether a REQUEST with a key is one of a once call.
+    fn is_once(&self, head: &RequestHead) -> bool {
+        let is_once = |target: &Target| target.info().once_scope().is_some();
+        head.once || self.shared.dispatcher.find(&head.route).is_ok_and(is_once)
     }
 
     /// Counts a call that its caller may not make, and warns about it.
@@ -341,6 +350,11 @@ impl ConnectionCalls {
     fn sink(&self, header: Header) -> WireSink {
         WireSink::new(Arc::clone(&self.outbox), &header, self.shared.config.transport.max_frame as usize)
     }
+}
+
+/// Returns whether a repeat of the rejected request is rejected in the same way, so that no record is necessary.
+fn is_repeated(rejection: &Rejection) -> bool {
+    matches!(rejection.status.code(), Code::PermissionDenied | Code::Unimplemented)
 }
 
 /// The reason for which a connection ends whose peer has no accepted credentials any more.

@@ -163,13 +163,15 @@ async fn repeat_of_unadmitted_call_states_that_none_executed() {
     let mut peer = RawPeer::connect(serving.address()).await;
     let mut send = async |id, head: &RawHead| peer.ask(&RawFrame::request(id, head, r#"{"nonce":1}"#)).await;
     let late = |head: RawHead| head.with(RawHead::TIMEOUT, 0_u32.to_be_bytes());
-    let head = RawHead::route(ONCE).with(RawHead::ONCE_KEY, [8; 16]);
-    assert_late(&send(1, &late(head.clone())).await);
-    assert_late(&send(2, &head.with(RawHead::REPEAT, [1])).await);
+    for (id, tag) in [(10, RawHead::ONCE_KEY), (20, RawHead::IDEMPOTENCY_KEY)] {
+        let head = RawHead::route(ONCE).with(tag, [id as u8; 16]);
+        assert_late(&send(id, &late(head.clone())).await);
+        assert_late(&send(id + 1, &head.with(RawHead::REPEAT, [1])).await);
+    }
     // A rejected repeat says nothing about earlier requests.
     let repeat = RawHead::route(ONCE).with(RawHead::ONCE_KEY, [9; 16]).with(RawHead::REPEAT, [1]);
-    assert_late(&send(3, &late(repeat.clone())).await);
-    assert_eq!(send(4, &repeat).await.status().0, ABORTED);
+    assert_late(&send(1, &late(repeat.clone())).await);
+    assert_eq!(send(2, &repeat).await.status().0, ABORTED);
 }
 
 /// A store that releases no claim until the test permits it.

@@ -15,25 +15,40 @@ use crate::call::rejection::Rejection;
 /// A plain structure without a lock. At its limit it forgets the oldest call.
 #[derive(Default)]
 pub(super) struct RejectedCalls {
-    calls: HashMap<[u8; 16], RejectedCall, foldhash::fast::RandomState>,
-    /// The keys and the times of their rejections, oldest first. A key may have been removed or rejected again since.
-    order: VecDeque<([u8; 16], Instant)>,
+    calls: Calls,
+    /// The rejections, oldest first. A call may have been removed or rejected again since.
+    order: VecDeque<Rejected>,
+    next: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Rejected {
+    key: [u8; 16],
+    number: u64,
+    at: Instant,
 }
 
 #[derive(Clone, Copy)]
 struct RejectedCall {
     code: Code,
     retry_after: Option<Duration>,
-    at: Instant,
+    /// The number of its last rejection.
+    number: u64,
 }
 
 impl RejectedCalls {
     /// Records that a call was rejected.
     pub(super) fn insert(&mut self, key: [u8; 16], status: &Status, at: Instant) {
-        self.calls.insert(key, RejectedCall { code: status.code(), retry_after: status.retry_after(), at });
-        self.order.push_back((key, at));
-        if self.order.len() > MAX_REJECTED {
+        let number = self.next;
+        self.next += 1;
+        self.calls.insert(key, RejectedCall { code: status.code(), retry_after: status.retry_after(), number });
+        self.order.push_back(Rejected { key, number, at });
+        while self.calls.len() > MAX_REJECTED {
             self.forget_oldest();
+        }
+        if self.order.len() >= 2 * MAX_REJECTED {
+            let calls = &self.calls;
+            self.order.retain(|rejected| is_last(calls, *rejected));
         }
     }
 
@@ -54,18 +69,25 @@ impl RejectedCalls {
 
     /// Forgets the calls that were rejected `keep_for` ago or earlier.
     pub(super) fn forget_expired(&mut self, now: Instant, keep_for: Duration) {
-        while self.order.front().is_some_and(|(_, at)| now.duration_since(*at) >= keep_for) {
+        while self.order.front().is_some_and(|rejected| now.duration_since(rejected.at) >= keep_for) {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((key, at)) = self.order.pop_front()
-            && self.calls.get(&key).is_some_and(|call| call.at == at)
+        if let Some(oldest) = self.order.pop_front()
+            && is_last(&self.calls, oldest)
         {
-            self.calls.remove(&key);
+            self.calls.remove(&oldest.key);
         }
     }
+}
+
+type Calls = HashMap<[u8; 16], RejectedCall, foldhash::fast::RandomState>;
+
+/// Returns whether a rejection is the last one of a recorded call.
+fn is_last(calls: &Calls, rejected: Rejected) -> bool {
+    calls.get(&rejected.key).is_some_and(|call| call.number == rejected.number)
 }
 
 /// The maximum number of rejected once calls that a server remembers.
@@ -90,6 +112,9 @@ mod tests {
         rejected.insert(key(MAX_REJECTED), &status, now);
         assert!(rejected.rejection(key(0)).is_none());
         assert_eq!((rejected.calls.len(), rejected.order.len()), (MAX_REJECTED, MAX_REJECTED));
+        // Further rejections of a recorded call evict no other.
+        (0..3 * MAX_REJECTED).for_each(|_| rejected.insert(key(2), &status, now));
+        assert!(rejected.rejection(key(1)).is_some() && rejected.order.len() <= 2 * MAX_REJECTED);
     }
 
     #[test]
