@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{self, Poll, Waker},
 };
 
@@ -12,6 +12,7 @@ use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use crate::{
     Code, Context, Metadata, Responder, Status, StatusAnswer, WriteBuffer,
     frame::{FrameType, Header},
+    sync::AtomicBool,
     transport::{FrameReader, Inbound, Outbox, WireSink},
 };
 
@@ -112,7 +113,65 @@ fn newcomer_does_not_overtake_waiters() {
             }
             waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
             newcomer.join().unwrap();
-            assert_eq!(written, [0, 1, 2, 3]);
+            assert!(matches!(written[..], [0, 1, 2, 3] | [0, 2, 1, 3]), "{written:?}");
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn ended_turns_let_waiters_and_driver_proceed() {
+    /// More tasks than have turns at the same time.
+    const WAITERS: usize = 6;
+    /// Two reservations or frames fill the outbox.
+    const LIMIT: usize = 2;
+    check_random(
+        || {
+            let outbox = Arc::new(Outbox::new(LIMIT));
+            outbox.push(|out| out.copied().put_bytes(0, LIMIT)).unwrap();
+            let waiters = [(); WAITERS].map(|()| {
+                let capacity = Arc::clone(&outbox).capacity();
+                let [reserves, pushes] = [(); 2].map(|()| shuttle::rand::thread_rng().gen_bool(0.5));
+                thread::spawn(move || {
+                    let mut turn = block_on(capacity);
+                    if reserves {
+                        turn.reserve(1);
+                        thread::yield_now();
+                    }
+                    if pushes {
+                        turn.push_at(|_, out| out.copied().put_u8(1)).unwrap();
+                    }
+                })
+            });
+            let [done, paused] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+            let driver = {
+                let (outbox, done, paused) = (Arc::clone(&outbox), Arc::clone(&done), Arc::clone(&paused));
+                let mut drive = move |cx: &mut task::Context<'_>| {
+                    loop {
+                        let taken = outbox.take(WriteBuffer::new());
+                        outbox.written(taken.len());
+                        let is_full = outbox.waiting() >= LIMIT;
+                        paused.store(is_full, Ordering::SeqCst);
+                        if done.load(Ordering::SeqCst) && !is_full {
+                            return Poll::Ready(());
+                        }
+                        if outbox.sleep(cx.waker(), false) {
+                            return Poll::Pending;
+                        }
+                    }
+                };
+                thread::spawn(move || block_on(poll_fn(&mut drive)))
+            };
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            done.store(true, Ordering::SeqCst);
+            // A driver that sleeps because the outbox is full was woken when it no longer was.
+            if !paused.load(Ordering::SeqCst) {
+                outbox.wake();
+            }
+            driver.join().unwrap();
+            let taken = outbox.take(WriteBuffer::new());
+            outbox.written(taken.len());
+            assert_eq!((outbox.waiting(), outbox.has_capacity()), (0, true));
         },
         SCHEDULES,
     );

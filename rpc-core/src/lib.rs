@@ -139,6 +139,8 @@ pub use contract::{
     ServiceClient, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
+#[cfg(feature = "transport")]
+pub(crate) use contract::AnswerTurn;
 pub(crate) use contract::{AnswerSink, AnswerTarget, EncodedAnswer};
 #[doc(hidden)]
 pub use contract::{EncodedPayload, PeerWork, PreparedCall};

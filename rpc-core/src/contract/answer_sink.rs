@@ -15,20 +15,35 @@ pub(crate) trait AnswerSink: Send + Sync {
     /// Returns `false` without an effect if the sink has no capacity.
     fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool;
 
-    /// Waits for capacity, then sends `answer`, unless the call has an answer.
+    /// Returns whether [`try_answer`](Self::try_answer) will probably find capacity.
+    fn has_capacity(&self) -> bool;
+
+    /// Waits for capacity. Returns `None` if no answer can be sent any more.
     ///
-    /// Answers are sent in the order in which they started to wait.
+    /// Tasks receive their turns in the order in which they started to wait.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time; the answer is then not sent.
-    fn answer(self: Arc<Self>, target: AnswerTarget, context: Context, answer: EncodedAnswer)
-    -> BoxFuture<'static, ()>;
+    /// Safe to drop at any time: the turn passes to the next task.
+    fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>>;
 
     /// Answers with a status and no value, unless the call has an answer.
     ///
     /// The sink always has capacity for this.
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer);
+}
+
+/// The right of one task to send an answer before those that wait for capacity.
+///
+/// # Drop
+///
+/// Dropping it passes the turn to the next task.
+pub(crate) trait AnswerTurn: Send {
+    /// Reserves capacity for an answer of `bytes` that is sent after some time, and passes the turn on.
+    fn reserve(&mut self, bytes: usize);
+
+    /// Sends `answer`, unless the call has an answer.
+    fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, answer: EncodedAnswer);
 }
 
 /// One call of an [`AnswerSink`], and the format of its answer.
@@ -68,16 +83,20 @@ impl EncodedAnswer {
         }
     }
 
-    /// Returns whether the value is still to be compressed.
-    pub(crate) fn is_long_to_compress(&self) -> bool {
-        self.payload.as_ref().is_some_and(EncodedPayload::is_long_to_compress)
+    /// Releases the memory that the value does not need, because the answer will be kept for a while.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(payload) = &mut self.payload {
+            payload.shrink();
+        }
+    }
+
+    /// Returns the length of a value that is still to be compressed.
+    pub(crate) fn long_to_compress(&self) -> Option<usize> {
+        self.payload.as_ref().filter(|payload| payload.is_long_to_compress()).map(EncodedPayload::len)
     }
 
     /// Compresses the value on a thread for blocking work, if that is still to be done.
     pub(crate) async fn compressed(self, peer: &Peer) -> Self {
-        if !self.is_long_to_compress() {
-            return self;
-        }
         let Self { status, payload: Some(payload) } = self else { return self };
         match offload(peer.work(), move || payload.compressed()).await {
             Ok(payload) => Self { status, payload: Some(payload) },

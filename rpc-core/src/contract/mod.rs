@@ -45,6 +45,8 @@ mod status;
 mod status_answer;
 pub mod testing;
 
+#[cfg(feature = "transport")]
+pub(crate) use answer_sink::AnswerTurn;
 pub(crate) use answer_sink::{AnswerSink, AnswerTarget, EncodedAnswer};
 pub use boxed::BoxFuture;
 pub use call::{Call, Explained, WithResponseMetadata};

@@ -28,6 +28,13 @@ enum Destination {
     Discard,
 }
 
+/// An answer that waits for capacity, or for its compression.
+enum Unsent<T> {
+    /// The status, and the result or the error value.
+    Value(Status, T),
+    Encoded(EncodedAnswer),
+}
+
 /// An answer within this process.
 pub(crate) struct LocalReply {
     pub(crate) answer: StatusAnswer,
@@ -54,6 +61,9 @@ impl Responder {
     }
 
     /// Answers with a result. Waits for capacity on the connection.
+    ///
+    /// The value is encoded when there is capacity. Until then, or until the call ends, it is kept with all that it owns,
+    /// such as a lock guard or a buffer of a pool.
     ///
     /// # Cancel safety
     ///
@@ -93,27 +103,38 @@ impl Responder {
     }
 
     async fn send<T: Serialize>(mut self, status: Status, value: T) {
-        let Some((sink, target, answer)) = self.try_send(status, value) else { return };
+        let Some(unsent) = self.try_send(status, value) else { return };
         // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
-        Box::pin(async {
-            self.context.mark_unsent();
-            let mut answer = answer.compressed(self.context.peer()).await;
-            if !sink.try_answer(&target, &self.context, &mut answer) {
-                sink.answer(target, self.context.clone(), answer).await;
-            }
-        })
-        .await;
+        Box::pin(self.send_later(unsent)).await;
     }
 
-    /// Answers, or returns the encoded answer if the destination has no capacity for it, or if its compression takes
-    /// long.
+    /// Waits for capacity, then answers.
     ///
-    /// The value is encoded and dropped here, under no lock.
-    fn try_send<T: Serialize>(
-        &mut self,
-        status: Status,
-        value: T,
-    ) -> Option<(Arc<dyn AnswerSink>, AnswerTarget, EncodedAnswer)> {
+    /// A value is encoded when there is capacity for it: a peer that does not read costs no time for results that it
+    /// will never receive.
+    async fn send_later<T: Serialize>(self, unsent: Unsent<T>) {
+        let Destination::Sink(sink, target) = &self.destination else { return };
+        self.context.mark_unsent();
+        // A closed connection needs no answer.
+        let Some(mut turn) = Arc::clone(sink).turn().await else { return };
+        if self.context.is_answered() {
+            return;
+        }
+        let mut answer = match unsent {
+            Unsent::Value(status, value) => EncodedAnswer::new(target, status, &value),
+            Unsent::Encoded(answer) => answer,
+        };
+        if let Some(length) = answer.long_to_compress() {
+            turn.reserve(length);
+            answer = answer.compressed(self.context.peer()).await;
+        }
+        turn.answer(target, &self.context, answer);
+    }
+
+    /// Answers, or returns the answer if the destination has no capacity for it, or if its compression takes long.
+    ///
+    /// The value is encoded under no lock.
+    fn try_send<T: Serialize>(&mut self, status: Status, value: T) -> Option<Unsent<T>> {
         // The deadline or the caller may have ended the call.
         if self.context.is_answered() {
             return None;
@@ -134,9 +155,13 @@ impl Responder {
                 }
             }
             Destination::Sink(sink, target) => {
+                if !sink.has_capacity() {
+                    return Some(Unsent::Value(status, value));
+                }
                 let mut answer = EncodedAnswer::new(target, status, &value);
-                if answer.is_long_to_compress() || !sink.try_answer(target, &self.context, &mut answer) {
-                    return Some((Arc::clone(sink), *target, answer));
+                if answer.long_to_compress().is_some() || !sink.try_answer(target, &self.context, &mut answer) {
+                    answer.shrink();
+                    return Some(Unsent::Encoded(answer));
                 }
             }
         }

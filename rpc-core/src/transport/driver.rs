@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let wake_at = [
             release_at,
             turn.wake_at,
-            self.outbox.pass_unused_turn(now),
+            self.outbox.pass_unused_turns(now),
             self.frame_deadline(),
             self.stall.deadline(&self.config),
         ];

@@ -26,10 +26,12 @@ pub struct Outbox {
     limit: usize,
     /// Stored outside the lock so that reading it is cheap.
     closed: AtomicBool,
-    /// The number of waiting bytes, or at least `limit` while tasks wait for capacity: their frames belong to the
+    /// The number of unwritten bytes, or at least `limit` while tasks wait for it to fall: their frames belong to the
     /// output too. Updated under the lock, stored outside it for the same reason.
     waiting: AtomicUsize,
-    /// Whether tasks wait behind one that has not used its turn. Updated and stored like `waiting`.
+    /// Whether no frame can be appended without a turn. Updated and stored like `waiting`.
+    full: AtomicBool,
+    /// Whether tasks wait behind those that have not used their turns. Updated and stored like `waiting`.
     held_up: AtomicBool,
 }
 
@@ -38,13 +40,15 @@ struct State {
     pending: WriteBuffer,
     /// The number of bytes that the driver has taken and not written yet. They count towards the limit.
     writing: usize,
+    /// The number of bytes that tasks will append. They count towards the limit.
+    reserved: usize,
     /// The number of bytes written since the connection was opened.
     written: u64,
     /// The tasks that wait for capacity, and those whose turn it is. `None` if there are none, and boxed because that is
     /// usual: every append reads this struct.
     line: Option<Box<WaitLine>>,
-    /// When the last turn was given.
-    turn_given: Option<Instant>,
+    /// When so many tasks last had a turn that no other may have one.
+    turns_given: Option<Instant>,
     /// The waker of the driver while it sleeps.
     driver: Option<Waker>,
     /// Whether the driver was woken while it was awake, so that it must not sleep.
@@ -52,18 +56,27 @@ struct State {
 }
 
 impl State {
+    /// Returns the number of bytes that count towards the limit.
     fn waiting(&self) -> usize {
+        self.unwritten() + self.reserved
+    }
+
+    fn unwritten(&self) -> usize {
         self.pending.len() + self.writing
     }
 
-    /// Gives the turn to the next task if there is capacity and no other task has it. Returns its waker.
-    fn next_turn(&mut self, limit: usize) -> Option<Waker> {
-        if self.waiting() >= limit {
-            return None;
+    /// Gives turns to the next tasks if there is capacity. Returns their wakers.
+    fn next_turns(&mut self, limit: usize) -> Vec<Waker> {
+        let has_capacity = self.waiting() < limit;
+        let Some(line) = self.line.as_mut().filter(|line| has_capacity && line.has_waiting()) else {
+            return Vec::new();
+        };
+        if line.is_fully_offered() {
+            return Vec::new();
         }
-        let line = self.line.as_mut().filter(|line| line.has_waiting() && !line.has_offered())?;
-        self.turn_given = Some(Instant::now());
-        line.offer_first()
+        let wakers = line.offer();
+        self.turns_given = Some(Instant::now());
+        wakers
     }
 
     /// Returns the line, to which the caller adds a task if there is none.
@@ -71,8 +84,8 @@ impl State {
         self.line.get_or_insert_default()
     }
 
-    /// Gives the turn to all tasks. Returns their wakers.
-    fn turn_for_all(&mut self) -> Vec<Waker> {
+    /// Gives turns to all tasks. Returns their wakers.
+    fn turns_for_all(&mut self) -> Vec<Waker> {
         self.line.as_mut().map_or_else(Vec::new, |line| line.offer_all())
     }
 
@@ -84,7 +97,7 @@ impl State {
     }
 
     fn is_held_up(&self, limit: usize) -> bool {
-        self.line.as_ref().is_some_and(|line| line.has_offered() && line.has_waiting()) && self.waiting() < limit
+        self.line.as_ref().is_some_and(|line| line.is_fully_offered() && line.has_waiting()) && self.waiting() < limit
     }
 }
 
@@ -104,10 +117,10 @@ pub enum PushError {
 impl Outbox {
     /// Creates an outbox that accepts frames while fewer than `limit` bytes wait.
     ///
-    /// At most `limit` bytes plus one frame plus control frames wait at a time.
+    /// At most `limit` bytes, one frame for each thread that appends at the same time, and control frames wait.
     pub fn new(limit: usize) -> Self {
-        let (closed, held_up) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { state: Mutex::default(), limit, closed, waiting: AtomicUsize::new(0), held_up }
+        let [closed, full, held_up] = [false; 3].map(AtomicBool::new);
+        Self { state: Mutex::default(), limit, closed, waiting: AtomicUsize::new(0), full, held_up }
     }
 
     /// Calls `write` to append a frame, and passes it the frame's [`Position`].
@@ -159,7 +172,7 @@ impl Outbox {
         state: MutexGuard<'_, State>,
         write: impl FnOnce(Position, &mut WriteBuffer) -> R,
     ) -> Result<R, PushError> {
-        let position = Position(state.written + state.waiting() as u64);
+        let position = Position(state.written + state.unwritten() as u64);
         self.append(state, |out| write(position, out))
     }
 
@@ -173,8 +186,8 @@ impl Outbox {
             return Err(PushError::Closed);
         }
         let result = write(&mut state.pending);
-        let driver = if state.pending.is_empty() { None } else { state.driver.take() };
-        self.publish(&state);
+        let woken = self.publish(&mut state);
+        let driver = if state.pending.is_empty() { woken } else { woken.or_else(|| state.driver.take()) };
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -184,43 +197,48 @@ impl Outbox {
 
     /// Waits until the outbox has capacity or is closed.
     ///
-    /// Tasks have their turns in the order in which they started to wait, and no other task appends a frame before them.
-    /// Until an [`OutboxTurn`] is dropped, the others wait; but a task that is not polled holds up the others for
-    /// [`TURN_TIME`] only.
+    /// Tasks receive their turns in the order in which they started to wait, [`MAX_OFFERS`] at a time, and no other task
+    /// appends a frame before them. The others wait until an [`OutboxTurn`] is dropped; but tasks that are not polled
+    /// hold up the others for [`TURN_TIME`] only.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: the turn passes to the next task.
     pub async fn capacity(self: Arc<Self>) -> OutboxTurn {
-        let ticket = self.lock().line().join();
-        let turn = OutboxTurn { outbox: self, ticket };
+        let ticket = Some(self.lock().line().join());
+        let mut turn = OutboxTurn { outbox: self, ticket, reserved: 0 };
         std::future::poll_fn(|cx| turn.poll_ready(cx.waker())).await;
         turn
     }
 
-    /// Returns the number of waiting bytes without locking, or at least the limit while tasks wait for capacity.
+    /// Returns whether a frame can probably be appended at once, without locking.
+    pub fn has_capacity(&self) -> bool {
+        !self.full.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of unwritten bytes without locking, or at least the limit while tasks wait for it to fall.
     ///
     /// The driver's own writes are always included; concurrent appends of other tasks may be missing.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Gives the turn to all waiting tasks if one that has it did not use it within [`TURN_TIME`].
+    /// Gives turns to all waiting tasks if those that have turns did not use them within [`TURN_TIME`].
     ///
     /// Returns when the driver must call this again.
-    pub(super) fn pass_unused_turn(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn pass_unused_turns(&self, now: Instant) -> Option<Instant> {
         if !self.held_up.load(Ordering::Relaxed) {
             return None;
         }
         let mut state = self.lock();
-        let until = state.turn_given.filter(|_| state.is_held_up(self.limit))? + TURN_TIME;
+        let until = state.turns_given.filter(|_| state.is_held_up(self.limit))? + TURN_TIME;
         if now < until {
             return Some(until);
         }
-        let waiters = state.turn_for_all();
-        self.publish(&state);
+        let waiters = state.turns_for_all();
+        let driver = self.publish(&mut state);
         drop(state);
-        waiters.into_iter().for_each(Waker::wake);
+        waiters.into_iter().chain(driver).for_each(Waker::wake);
         None
     }
 
@@ -248,8 +266,8 @@ impl Outbox {
     pub fn close(&self) {
         let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
-        let waiters = state.turn_for_all();
-        self.publish(&state);
+        let waiters = state.turns_for_all();
+        self.publish(&mut state);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
         self.wake();
@@ -289,10 +307,10 @@ impl Outbox {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
-        let next = state.next_turn(self.limit);
-        self.publish(&state);
+        let next = state.next_turns(self.limit);
+        let driver = self.publish(&mut state);
         drop(state);
-        next.into_iter().for_each(Waker::wake);
+        next.into_iter().chain(driver).for_each(Waker::wake);
     }
 
     /// Records that the driver is awake.
@@ -319,11 +337,22 @@ impl Outbox {
     }
 
     /// Stores what others read without the lock.
-    fn publish(&self, state: &State) {
-        let has_waiting = state.line.as_ref().is_some_and(|line| line.has_waiting());
-        let waiting = if has_waiting { state.waiting().max(self.limit) } else { state.waiting() };
+    ///
+    /// Returns the waker of a sleeping driver if it concerns the driver: it may read again, or it must limit the time of
+    /// tasks that have turns.
+    fn publish(&self, state: &mut State) -> Option<Waker> {
+        // A driver that stopped reading because of reservations would delay what it reads until results are compressed.
+        let has_waiting = state.reserved == 0 && state.line.as_ref().is_some_and(|line| line.has_waiting());
+        let waiting = if has_waiting { state.unwritten().max(self.limit) } else { state.unwritten() };
+        let held_up = state.is_held_up(self.limit);
+        let full = state.waiting() >= self.limit || state.line.is_some() || self.is_closed();
+        // Not swapped: the lock excludes other writers.
+        let may_read_again = waiting < self.limit && self.waiting.load(Ordering::Relaxed) >= self.limit;
+        let is_newly_held_up = held_up && !self.held_up.load(Ordering::Relaxed);
         self.waiting.store(waiting, Ordering::Relaxed);
-        self.held_up.store(state.is_held_up(self.limit), Ordering::Relaxed);
+        self.full.store(full, Ordering::Relaxed);
+        self.held_up.store(held_up, Ordering::Relaxed);
+        if may_read_again || is_newly_held_up { state.wake_driver() } else { None }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -340,7 +369,10 @@ impl Outbox {
 #[derive(Debug)]
 pub struct OutboxTurn {
     outbox: Arc<Outbox>,
-    ticket: Ticket,
+    /// The task's place in the line, until its frame has reserved capacity.
+    ticket: Option<Ticket>,
+    /// The number of bytes that this task has reserved.
+    reserved: usize,
 }
 
 impl OutboxTurn {
@@ -349,49 +381,72 @@ impl OutboxTurn {
     /// # Errors
     ///
     /// [`PushError::Closed`], without calling `write`.
-    pub fn push_at<R>(self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
-        // Meanwhile only control frames were appended, which the limit does not cover.
-        self.outbox.append_at(self.outbox.lock(), write)
+    pub fn push_at<R>(mut self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
+        let mut state = self.outbox.lock();
+        state.reserved -= std::mem::take(&mut self.reserved);
+        self.outbox.append_at(state, write)
+    }
+
+    /// Counts `bytes`, but at most 1/[`MAX_RESERVATIONS`] of the limit, towards the limit, and passes the turn on.
+    ///
+    /// For a frame that will be appended after some time. Until then, the others do not wait for it.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.leave(bytes.min(self.outbox.limit.div_ceil(MAX_RESERVATIONS)));
     }
 
     /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
-    fn poll_ready(&self, waker: &Waker) -> Poll<()> {
+    fn poll_ready(&mut self, waker: &Waker) -> Poll<()> {
+        let Some(ticket) = self.ticket else { return Poll::Ready(()) };
+        // Cloned and dropped without the lock: a waker may be code of another executor.
+        let waker = waker.clone();
         let mut state = self.outbox.lock();
-        let is_ready = state.line().may_proceed(self.ticket) && state.waiting() < self.outbox.limit;
-        if is_ready || self.outbox.is_closed() {
-            state.line().offer(self.ticket);
-            state.turn_given = Some(Instant::now());
-            self.outbox.publish(&state);
+        if self.outbox.is_closed() {
             return Poll::Ready(());
         }
-        state.line().wait(self.ticket, waker);
-        self.outbox.publish(&state);
-        // The driver limits the time of the task whose turn it is.
-        let driver = if state.is_held_up(self.outbox.limit) { state.wake_driver() } else { None };
+        let has_capacity = state.waiting() < self.outbox.limit;
+        let was_fully_offered = state.line().is_fully_offered();
+        let offer = if has_capacity { state.line().poll_offer(ticket) } else { Poll::Pending };
+        if !was_fully_offered && state.line().is_fully_offered() {
+            state.turns_given = Some(Instant::now());
+        }
+        let (polled, unused) = match offer {
+            Poll::Ready(unused) => (Poll::Ready(()), unused),
+            Poll::Pending => (Poll::Pending, state.line().wait(ticket, waker)),
+        };
+        let driver = self.outbox.publish(&mut state);
         drop(state);
+        drop(unused);
         if let Some(driver) = driver {
             driver.wake();
         }
-        Poll::Pending
+        polled
+    }
+
+    /// Leaves the line, with a reservation of `reserved` bytes.
+    fn leave(&mut self, reserved: usize) {
+        let mut state = self.outbox.lock();
+        state.reserved += reserved;
+        state.reserved -= std::mem::replace(&mut self.reserved, reserved);
+        let waker = self.ticket.take().and_then(|ticket| state.line().leave(ticket));
+        state.line.take_if(|line| line.is_empty());
+        let next = state.next_turns(self.outbox.limit);
+        let driver = self.outbox.publish(&mut state);
+        drop(state);
+        drop(waker);
+        next.into_iter().chain(driver).for_each(Waker::wake);
     }
 }
 
 impl Drop for OutboxTurn {
     fn drop(&mut self) {
-        let mut state = self.outbox.lock();
-        state.line().leave(self.ticket);
-        state.line.take_if(|line| line.is_empty());
-        let next = state.next_turn(self.outbox.limit);
-        self.outbox.publish(&state);
-        // The driver limits the time of the next task, and may have paused reading until no task waits.
-        let is_relevant = next.is_some() || state.line.is_none();
-        let driver = if is_relevant { state.wake_driver() } else { None };
-        drop(state);
-        next.into_iter().chain(driver).for_each(Waker::wake);
+        self.leave(0);
     }
 }
 
-/// The time after which a task that has not used its turn no longer holds up the others: it is not polled.
+/// The number of reservations that fill an outbox.
+const MAX_RESERVATIONS: usize = 16;
+
+/// The time after which tasks that have not used their turns no longer hold up the others: they are not polled.
 const TURN_TIME: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
@@ -400,7 +455,8 @@ mod tests {
 
     use bytes::BufMut;
 
-    use super::*;
+    use super::{super::wait_line::MAX_OFFERS, *};
+    use crate::BoxFuture;
 
     #[test]
     fn outbox_accepts_frames_up_to_its_limit() {
@@ -479,52 +535,129 @@ mod tests {
         tokio::join!(capacity(), async { outbox.close() });
     }
 
+    /// Returns an outbox that is full, and tasks that wait for its capacity.
+    fn waiting<const N: usize>(limit: usize) -> (Arc<Outbox>, [BoxFuture<'static, OutboxTurn>; N]) {
+        let outbox = Arc::new(Outbox::new(limit));
+        outbox.push(|out| out.copied().put_bytes(b'0', limit)).unwrap();
+        let mut waiting =
+            [(); N].map(|()| -> BoxFuture<'static, OutboxTurn> { Box::pin(Arc::clone(&outbox).capacity()) });
+        for waiting in &mut waiting {
+            assert!(poll(waiting).is_pending());
+        }
+        (outbox, waiting)
+    }
+
+    fn poll(waiting: &mut BoxFuture<'static, OutboxTurn>) -> Poll<OutboxTurn> {
+        waiting.as_mut().poll(&mut task::Context::from_waker(Waker::noop()))
+    }
+
+    fn turn(waiting: &mut BoxFuture<'static, OutboxTurn>) -> OutboxTurn {
+        let Poll::Ready(turn) = poll(waiting) else { panic!("it is its turn") };
+        turn
+    }
+
+    /// Writes all waiting bytes.
+    fn drain(outbox: &Outbox) -> bytes::Bytes {
+        let taken = outbox.take(WriteBuffer::new());
+        outbox.written(taken.len());
+        taken.into_bytes()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn unpolled_task_holds_up_others_for_a_short_time() {
-        let outbox = Arc::new(Outbox::new(1));
-        let cx = &mut task::Context::from_waker(Waker::noop());
-        outbox.push(|out| out.copied().put_u8(0)).unwrap();
-        let [mut unpolled, mut other] = [(); 2].map(|()| Box::pin(Arc::clone(&outbox).capacity()));
-        assert!(unpolled.as_mut().poll(cx).is_pending() && other.as_mut().poll(cx).is_pending());
+    async fn unpolled_tasks_hold_up_others_only_once() {
+        let (outbox, mut waiting) = waiting::<{ MAX_OFFERS + 1 }>(1);
         assert_eq!(outbox.waiting(), 1);
-        outbox.take(WriteBuffer::new());
-        outbox.written(1);
+        drain(&outbox);
         assert_eq!(outbox.waiting(), 1, "the frame of a waiting task counts");
         let now = Instant::now();
-        assert_eq!(outbox.pass_unused_turn(now), Some(now + TURN_TIME));
-        assert!(other.as_mut().poll(cx).is_pending());
-        assert_eq!(outbox.pass_unused_turn(now + TURN_TIME), None);
-        assert!(other.as_mut().poll(cx).is_ready() && outbox.waiting() == 0);
-        assert!(unpolled.as_mut().poll(cx).is_ready());
+        assert_eq!(outbox.pass_unused_turns(now), Some(now + TURN_TIME));
+        let [unpolled @ .., other] = &mut waiting;
+        assert!(poll(other).is_pending());
+        assert_eq!(outbox.pass_unused_turns(now + TURN_TIME), None);
+        let other = turn(other);
+        assert_eq!(outbox.waiting(), 0);
+        let mut newcomer: BoxFuture<'static, _> = Box::pin(Arc::clone(&outbox).capacity());
+        assert!(poll(&mut newcomer).is_pending());
+        drop(other);
+        assert_eq!(outbox.pass_unused_turns(now + TURN_TIME), None, "their time has passed");
+        drop(turn(&mut newcomer));
+        unpolled.iter_mut().for_each(|unpolled| drop(turn(unpolled)));
+        assert!(outbox.lock().line.is_none());
     }
 
     #[test]
     fn frames_are_appended_in_order_of_waiting() {
-        let outbox = Arc::new(Outbox::new(2));
-        let cx = &mut task::Context::from_waker(Waker::noop());
-        let capacity = || Box::pin(Arc::clone(&outbox).capacity());
+        let (outbox, mut waiting) = waiting::<{ MAX_OFFERS + 2 }>(100);
         let write = |byte| outbox.push(|out| out.copied().put_u8(byte));
-        write(b'0').unwrap();
-        write(b'1').unwrap();
-        let [mut first, mut dropped, mut third, mut last] = [(); 4].map(|()| capacity());
-        for waiting in [&mut first, &mut dropped, &mut third, &mut last] {
-            assert!(waiting.as_mut().poll(cx).is_pending());
-        }
-        outbox.take(WriteBuffer::new());
-        outbox.written(2);
+        drain(&outbox);
         assert_eq!(write(b'x'), Err(PushError::Full), "others wait");
-        assert!(third.as_mut().poll(cx).is_pending(), "it is not its turn");
-        let Poll::Ready(turn) = first.as_mut().poll(cx) else { panic!("it is its turn") };
-        turn.push_at(|_, out| out.copied().put_u8(b'2')).unwrap();
-        drop(dropped);
-        let Poll::Ready(turn) = third.as_mut().poll(cx) else { panic!("it is its turn") };
-        assert!(last.as_mut().poll(cx).is_pending());
-        drop(turn);
-        let Poll::Ready(turn) = last.as_mut().poll(cx) else { panic!("the turn was not used") };
-        turn.push_at(|_, out| out.copied().put_u8(b'3')).unwrap();
-        assert_eq!(write(b'4'), Err(PushError::Full));
-        assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "23");
-        outbox.written(2);
+        let [first, second, others @ .., second_last, last] = &mut waiting;
+        assert!(poll(second_last).is_pending() && poll(last).is_pending(), "it is not their turn");
+        turn(first).push_at(|_, out| out.copied().put_u8(b'1')).unwrap();
+        assert!(poll(last).is_pending());
+        turn(second_last).push_at(|_, out| out.copied().put_u8(b'2')).unwrap();
+        turn(last).push_at(|_, out| out.copied().put_u8(b'3')).unwrap();
+        assert_eq!(write(b'x'), Err(PushError::Full), "others have turns");
+        drop(turn(second));
+        others.iter_mut().for_each(|other| drop(turn(other)));
         assert_eq!(write(b'4'), Ok(()));
+        assert_eq!(drain(&outbox), "1234");
+    }
+
+    #[test]
+    fn dropped_tasks_pass_their_turns_on() {
+        let (outbox, waiting) = waiting::<{ MAX_OFFERS + 1 }>(1);
+        drain(&outbox);
+        let [dropped @ .., mut last] = waiting;
+        assert!(poll(&mut last).is_pending());
+        drop(dropped);
+        assert!(poll(&mut last).is_ready());
+    }
+
+    #[test]
+    fn reserved_bytes_count_until_their_frame_is_appended() {
+        // Each reservation counts as one byte.
+        let (outbox, mut waiting) = waiting::<{ MAX_OFFERS + 2 }>(2);
+        drain(&outbox);
+        let [first, second, others @ .., last] = &mut waiting;
+        let (mut first, mut second) = (turn(first), turn(second));
+        first.reserve(9);
+        assert!(outbox.lock().waiting() == 1 && poll(last).is_pending());
+        second.reserve(5);
+        assert!(!outbox.has_capacity() && poll(last).is_pending());
+        assert_eq!(outbox.waiting(), 0, "a driver continues to read");
+        others.iter_mut().for_each(|other| assert!(poll(other).is_pending()));
+        first.push_at(|_, out| out.copied().put_slice(b"345")).unwrap();
+        assert!(poll(last).is_pending());
+        assert_eq!(drain(&outbox), "345");
+        let position = turn(last).push_at(|position, out| {
+            out.copied().put_u8(b'6');
+            position
+        });
+        assert_eq!(position, Ok(Position(5)), "reserved bytes have no position");
+        drop((second, waiting));
+        assert_eq!(drain(&outbox), "6");
+        assert!(outbox.has_capacity() && outbox.lock().reserved == 0);
+    }
+
+    #[test]
+    fn wakers_are_used_without_the_lock() {
+        /// Checks that the outbox is not locked when the last waker is dropped.
+        struct Locking(Arc<Outbox>);
+        impl Wake for Locking {
+            fn wake(self: Arc<Self>) {}
+        }
+        impl Drop for Locking {
+            fn drop(&mut self) {
+                assert!(self.0.state.try_lock().is_ok());
+            }
+        }
+        let (outbox, mut waiting) = waiting::<1>(1);
+        let waker = || Waker::from(Arc::new(Locking(Arc::clone(&outbox))));
+        for _ in 0..2 {
+            assert!(waiting[0].as_mut().poll(&mut task::Context::from_waker(&waker())).is_pending());
+        }
+        drop(waiting);
+        assert!(outbox.lock().line.is_none());
     }
 }

@@ -1,171 +1,165 @@
 //! [`WaitLine`]: tasks that wait for one resource, in the order of their arrival.
 
-use std::{collections::VecDeque, task::Waker};
+use std::{
+    collections::BTreeMap,
+    task::{Poll, Waker},
+};
 
 /// Tasks that wait for one resource, in the order of their arrival. A plain structure without a lock.
 ///
-/// The resource is offered to one task at a time. A task that is not polled does not take its offer, so that the owner
-/// of the line must offer the resource to the others after some time ([`offer_all`](Self::offer_all)).
+/// The resource is offered to [`MAX_OFFERS`] tasks at a time, the first ones. A task that is not polled does not use its
+/// offer, so that the owner of the line must offer the resource to the others after some time
+/// ([`offer_all`](Self::offer_all)).
 #[derive(Debug, Default)]
 pub(super) struct WaitLine {
-    places: VecDeque<Place>,
-    /// The ticket of the first place.
-    first: u64,
-    /// The number of tasks without an offer.
-    waiting: usize,
+    /// The tasks without an offer, in the order of their arrival.
+    waiting: BTreeMap<Ticket, Option<Waker>>,
     /// The number of tasks with an offer that they have not used.
     offered: usize,
+    next: u64,
 }
 
 /// The identity of a waiting task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
-
-#[derive(Debug)]
-enum Place {
-    Waiting(Option<Waker>),
-    /// The task may use the resource.
-    Offered,
-    /// The task has left.
-    Left,
-}
 
 impl WaitLine {
     /// Adds a task at the end.
     pub(super) fn join(&mut self) -> Ticket {
-        self.places.push_back(Place::Waiting(None));
-        self.waiting += 1;
-        Ticket(self.first + self.places.len() as u64 - 1)
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.waiting.insert(ticket, None);
+        ticket
     }
 
-    /// Removes a task.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
-        self.replace(ticket, Place::Left);
-        // The first place is never one that was left, so that `is_empty` is exact.
-        while let Some(Place::Left) = self.places.front() {
-            self.places.pop_front();
-            self.first += 1;
+    /// Removes a task. Returns its waker, which the caller drops without a lock.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
+        let left = self.waiting.remove(&ticket);
+        if left.is_none() {
+            self.offered -= 1;
         }
+        left.flatten()
     }
 
     /// Returns whether no task is in the line.
     pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.waiting.is_empty() && self.offered == 0
     }
 
     /// Returns whether a task is without an offer.
     pub(super) fn has_waiting(&self) -> bool {
-        self.waiting > 0
+        !self.waiting.is_empty()
     }
 
-    /// Returns whether a task has an offer that it has not used.
-    pub(super) fn has_offered(&self) -> bool {
-        self.offered > 0
+    /// Returns whether as many tasks have offers as may have them.
+    pub(super) fn is_fully_offered(&self) -> bool {
+        self.offered >= MAX_OFFERS
     }
 
-    /// Returns whether a task may use the resource: it has an offer, or nobody before it has or waits for one.
-    pub(super) fn may_proceed(&self, ticket: Ticket) -> bool {
-        match self.index(ticket).and_then(|index| self.places.get(index)) {
-            Some(Place::Offered) => true,
-            Some(Place::Waiting(_)) => self.offered == 0 && self.first_waiting() == self.index(ticket),
-            Some(Place::Left) | None => false,
+    /// Returns ready if a task may use the resource: it has an offer, or receives one because it is the next.
+    ///
+    /// The result contains the waker of a task that receives one, which the caller drops without a lock.
+    pub(super) fn poll_offer(&mut self, ticket: Ticket) -> Poll<Option<Waker>> {
+        let is_next = self.waiting.first_key_value().is_some_and(|(first, _)| *first == ticket);
+        if is_next && !self.is_fully_offered() {
+            self.offered += 1;
+            return Poll::Ready(self.waiting.remove(&ticket).flatten());
         }
+        if self.waiting.contains_key(&ticket) { Poll::Pending } else { Poll::Ready(None) }
     }
 
-    /// Offers the resource to a task that asks for it.
-    pub(super) fn offer(&mut self, ticket: Ticket) {
-        self.replace(ticket, Place::Offered);
-    }
-
-    /// Lets a task wait, and stores its waker.
-    pub(super) fn wait(&mut self, ticket: Ticket, waker: &Waker) {
-        match self.index(ticket).and_then(|index| self.places.get_mut(index)) {
-            Some(Place::Waiting(Some(registered))) => registered.clone_from(waker),
-            Some(Place::Waiting(none)) => *none = Some(waker.clone()),
-            Some(Place::Offered) => self.replace(ticket, Place::Waiting(Some(waker.clone()))),
-            Some(Place::Left) | None => {}
+    /// Lets a task wait in its place, and stores its waker. A task that has an offer loses it.
+    ///
+    /// Returns the previous waker, which the caller drops without a lock.
+    pub(super) fn wait(&mut self, ticket: Ticket, waker: Waker) -> Option<Waker> {
+        let previous = self.waiting.insert(ticket, Some(waker));
+        if previous.is_none() {
+            self.offered -= 1;
         }
+        previous.flatten()
     }
 
-    /// Offers the resource to the first task without an offer, and returns its waker.
-    pub(super) fn offer_first(&mut self) -> Option<Waker> {
-        let index = self.first_waiting()?;
-        let place = std::mem::replace(&mut self.places[index], Place::Offered);
-        self.waiting -= 1;
-        self.offered += 1;
-        if let Place::Waiting(waker) = place { waker } else { None }
+    /// Offers the resource to the first tasks without an offer, and returns their wakers.
+    pub(super) fn offer(&mut self) -> Vec<Waker> {
+        let count = MAX_OFFERS.saturating_sub(self.offered);
+        self.offer_to(count)
     }
 
     /// Offers the resource to all tasks, and returns their wakers.
     pub(super) fn offer_all(&mut self) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        while self.has_waiting() {
-            wakers.extend(self.offer_first());
-        }
-        wakers
+        self.offer_to(self.waiting.len())
     }
 
-    /// Returns the index of the first task without an offer.
-    fn first_waiting(&self) -> Option<usize> {
-        self.places.iter().position(|place| matches!(place, Place::Waiting(_)))
-    }
-
-    fn replace(&mut self, ticket: Ticket, new: Place) {
-        let Some(place) = self.index(ticket).and_then(|index| self.places.get_mut(index)) else { return };
-        let (waiting, offered) = (&mut self.waiting, &mut self.offered);
-        match std::mem::replace(place, new) {
-            Place::Waiting(_) => *waiting -= 1,
-            Place::Offered => *offered -= 1,
-            Place::Left => {}
-        }
-        match place {
-            Place::Waiting(_) => *waiting += 1,
-            Place::Offered => *offered += 1,
-            Place::Left => {}
-        }
-    }
-
-    fn index(&self, Ticket(ticket): Ticket) -> Option<usize> {
-        usize::try_from(ticket.checked_sub(self.first)?).ok()
+    fn offer_to(&mut self, count: usize) -> Vec<Waker> {
+        let offered = std::iter::from_fn(|| self.waiting.pop_first()).take(count);
+        let wakers = offered.inspect(|_| self.offered += 1).filter_map(|(_, waker)| waker);
+        wakers.collect()
     }
 }
+
+/// The number of tasks that have an offer at the same time.
+///
+/// Several processors can then encode results for one connection; the results of the other tasks stay values.
+pub(super) const MAX_OFFERS: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn line_keeps_the_order_when_tasks_leave() {
+    /// Returns a line whose first tasks have all offers, with those tasks.
+    fn offered() -> (WaitLine, [Ticket; MAX_OFFERS]) {
         let mut line = WaitLine::default();
-        let [first, second, third] = [(); 3].map(|()| line.join());
-        assert!(line.may_proceed(first) && !line.may_proceed(second));
-        line.leave(second);
-        assert!(line.may_proceed(first));
-        line.leave(first);
-        assert!(line.may_proceed(third), "the second has left");
-        let fourth = line.join();
-        line.leave(third);
-        assert!(line.may_proceed(fourth) && !line.is_empty());
-        line.leave(fourth);
-        line.leave(fourth);
-        assert!(line.is_empty() && !line.has_waiting() && !line.has_offered());
+        let tickets = [(); MAX_OFFERS].map(|()| line.join());
+        assert!(tickets.iter().all(|ticket| line.poll_offer(*ticket).is_ready()) && line.is_fully_offered());
+        (line, tickets)
     }
 
     #[test]
-    fn unused_offer_holds_others_until_all_have_offers() {
-        let mut line = WaitLine::default();
+    fn line_keeps_the_order_when_tasks_leave() {
+        let (mut line, [offered, ..]) = offered();
         let [first, second, third] = [(); 3].map(|()| line.join());
-        line.wait(first, Waker::noop());
-        line.wait(second, Waker::noop());
-        assert!(line.offer_first().is_some());
-        assert!(line.may_proceed(first) && !line.may_proceed(second) && line.has_offered());
-        assert_eq!(line.offer_all().len(), 1, "the third has no waker");
-        assert!(line.may_proceed(second) && line.may_proceed(third) && !line.has_waiting());
-        // A task whose offer came to nothing waits again, in its old place.
+        assert!([first, second, third].iter().all(|ticket| line.poll_offer(*ticket).is_pending()));
         line.leave(first);
-        line.leave(third);
-        line.wait(second, Waker::noop());
+        line.leave(offered);
+        assert!(line.poll_offer(third).is_pending() && line.poll_offer(second).is_ready(), "the first has left");
+        assert!(line.poll_offer(third).is_pending() && line.has_waiting());
+        line.leave(second);
+        assert!(line.poll_offer(third).is_ready());
+    }
+
+    #[test]
+    fn line_holds_only_tasks_that_have_not_left() {
+        let (mut line, tickets) = offered();
+        for _ in 0..3 {
+            let ticket = line.join();
+            line.wait(ticket, Waker::noop().clone());
+            assert!(line.leave(ticket).is_some() && line.waiting.is_empty(), "behind unused offers");
+        }
+        for ticket in tickets {
+            line.leave(ticket);
+        }
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn unused_offers_hold_others_until_all_have_offers() {
+        let mut line = WaitLine::default();
+        let tickets: Vec<_> = (0..MAX_OFFERS + 2).map(|_| line.join()).collect();
+        for ticket in &tickets[1..] {
+            line.wait(*ticket, Waker::noop().clone());
+        }
+        assert_eq!(line.offer().len(), MAX_OFFERS - 1, "the first has no waker");
+        assert!(line.offer().is_empty() && line.is_fully_offered());
+        let [.., second_last, last] = tickets[..] else { panic!("there are more than two") };
+        assert!(line.poll_offer(tickets[0]).is_ready() && line.poll_offer(second_last).is_pending());
+        assert_eq!(line.offer_all().len(), 2);
+        assert!(line.poll_offer(last).is_ready() && !line.has_waiting());
+        // A task whose offer came to nothing waits again, in its old place.
+        assert!(line.wait(second_last, Waker::noop().clone()).is_none() && line.has_waiting());
         let newcomer = line.join();
-        assert!(line.may_proceed(second) && !line.may_proceed(newcomer));
+        for ticket in tickets.iter().filter(|ticket| **ticket != second_last) {
+            line.leave(*ticket);
+        }
+        assert!(line.poll_offer(newcomer).is_pending() && line.poll_offer(second_last).is_ready());
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 
-use super::{Outbox, PushError};
+use super::{Outbox, OutboxTurn, PushError};
 use crate::{
-    AnswerSink, AnswerStore, AnswerTarget, BoxFuture, Code, Context, EncodedAnswer, Metadata, Responder, Status,
-    StatusAnswer, StoredAnswer, WriteBuffer, answer, frame::Header,
+    AnswerSink, AnswerStore, AnswerTarget, AnswerTurn, BoxFuture, Code, Context, EncodedAnswer, Metadata, Responder,
+    Status, StatusAnswer, StoredAnswer, WriteBuffer, answer, frame::Header,
 };
 
 /// The destination of the answer to one call of a connection, and the format of that answer.
@@ -75,19 +75,14 @@ impl AnswerSink for Outbox {
         self.push(|out| append(out, target, context, answer)) != Err(PushError::Full)
     }
 
-    fn answer(
-        self: Arc<Self>,
-        target: AnswerTarget,
-        context: Context,
-        mut answer: EncodedAnswer,
-    ) -> BoxFuture<'static, ()> {
-        if let Some(payload) = &mut answer.payload {
-            payload.shrink();
-        }
+    fn has_capacity(&self) -> bool {
+        self.has_capacity()
+    }
+
+    fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
         Box::pin(async move {
-            let turn = self.capacity().await;
-            // On a closed connection the caller receives the connection's error instead.
-            let _ = turn.push_at(|_, out| append(out, &target, &context, &mut answer));
+            let turn = Arc::clone(&self).capacity().await;
+            (!self.is_closed()).then(|| Box::new(turn) as Box<dyn AnswerTurn>)
         })
     }
 
@@ -95,6 +90,17 @@ impl AnswerSink for Outbox {
         claim(self, context, answer.status.code(), |out| {
             answer::write_status(out, target, &context.response_metadata(), answer);
         });
+    }
+}
+
+impl AnswerTurn for OutboxTurn {
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+
+    fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, mut answer: EncodedAnswer) {
+        // On a closed connection the caller receives the connection's error instead.
+        let _ = self.push_at(|_, out| append(out, target, context, &mut answer));
     }
 }
 

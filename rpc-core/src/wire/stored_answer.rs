@@ -10,7 +10,8 @@ use super::{
     frame::{FrameType, HEADER_LEN, Header, ID_AT},
 };
 use crate::{
-    AnswerSink, AnswerTarget, BoxFuture, Code, Context, EncodedAnswer, Metadata, Status, StatusAnswer, WriteBuffer,
+    AnswerSink, AnswerTarget, AnswerTurn, BoxFuture, Code, Context, EncodedAnswer, Metadata, Status, StatusAnswer,
+    WriteBuffer,
 };
 
 /// An encoded answer, kept so that repeated requests of a once call receive the same answer.
@@ -75,15 +76,13 @@ impl AnswerSink for AnswerStore {
         true
     }
 
-    fn answer(
-        self: Arc<Self>,
-        target: AnswerTarget,
-        context: Context,
-        mut answer: EncodedAnswer,
-    ) -> BoxFuture<'static, ()> {
-        // Its capacity has no limit.
-        let _ = self.try_answer(&target, &context, &mut answer);
-        Box::pin(std::future::ready(()))
+    fn has_capacity(&self) -> bool {
+        true
+    }
+
+    fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
+        let turn: Box<dyn AnswerTurn> = Box::new(StoreTurn(self));
+        Box::pin(std::future::ready(Some(turn)))
     }
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
@@ -95,5 +94,16 @@ impl AnswerSink for AnswerStore {
                 Ok(StoredAnswer::from_status(target, &context.response_metadata(), answer))
             });
         }
+    }
+}
+
+/// The turn at a store, which takes an answer at any time.
+struct StoreTurn(Arc<AnswerStore>);
+
+impl AnswerTurn for StoreTurn {
+    fn reserve(&mut self, _: usize) {}
+
+    fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, mut answer: EncodedAnswer) {
+        self.0.try_answer(target, context, &mut answer);
     }
 }

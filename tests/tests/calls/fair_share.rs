@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rpc_client::Client;
 use rpc_core::{Token, Tokens, rpc_service};
 use rpc_server::{Server, ServerConfig};
+use serde::{Deserialize, Serialize, Serializer};
 use tests::{
     Task, in_time,
     probe::{Event, Probe, ProbingClient},
@@ -39,14 +40,32 @@ trait Slow {
     /// As [`mebibyte`](Slow::mebibyte), as a once call.
     #[rpc(once)]
     async fn mebibyte_once(&self) -> Bytes;
+    /// As [`mebibyte`](Slow::mebibyte), as a value that counts how often it is encoded.
+    async fn counted(&self) -> Counted;
     /// Blocks the thread of its connection for 50 ms.
     async fn block(&self);
+}
+
+/// A mebibyte that counts how often it is encoded.
+#[derive(Deserialize)]
+struct Counted {
+    #[serde(skip)]
+    encoded: Arc<AtomicUsize>,
+}
+
+impl Serialize for Counted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.encoded.fetch_add(1, Ordering::SeqCst);
+        serializer.serialize_str(&"7".repeat(1 << 20))
+    }
 }
 
 #[derive(Clone, Default)]
 struct Slowly {
     /// The number of executions of `block`.
     blocked: Arc<AtomicUsize>,
+    /// The number of results of `counted` that were encoded.
+    encoded: Arc<AtomicUsize>,
 }
 
 impl Slow for Slowly {
@@ -57,6 +76,11 @@ impl Slow for Slowly {
 
     async fn mebibyte_once(&self) -> Bytes {
         self.mebibyte().await
+    }
+
+    async fn counted(&self) -> Counted {
+        tokio::task::yield_now().await;
+        Counted { encoded: Arc::clone(&self.encoded) }
     }
 
     async fn block(&self) {
@@ -109,6 +133,19 @@ async fn unsent_results_hold_no_permit() {
     assert_eq!(other.ask(&call(1, "mebibyte", 50_000)).await.status().0, OK);
     read_all(&mut reader).await;
     serving.until_counted(|counts| (counts.running, counts.unsent, counts.overloaded) == (0, 0, 0)).await;
+}
+
+#[tokio::test]
+async fn results_that_wait_are_not_encoded() {
+    let (slow, serving) = slow(unread()).await;
+    let mut reader = RawPeer::connect(serving.address()).await;
+    let calls = (1..=CALLS).flat_map(|id| call(id, "counted", 3_600_000).to_bytes());
+    reader.send(calls.collect::<Vec<_>>()).await;
+    let encoded = || slow.encoded.load(Ordering::SeqCst);
+    let most = CALLS as usize / 2;
+    serving.until_counted(|counts| counts.unsent > most && encoded() + counts.unsent == CALLS as usize).await;
+    read_all(&mut reader).await;
+    assert_eq!(encoded(), CALLS as usize);
 }
 
 #[tokio::test]

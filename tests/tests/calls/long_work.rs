@@ -112,14 +112,19 @@ fn result_that_is_compressed_holds_no_permit() {
         let only_thread = spawn_blocking(move || released.recv());
         let serving = Serving::probe(&Probe::default(), ServerConfig::default().with_max_running(1)).await;
         let client = ProbingClient::new(Client::builder().config(patient_gzip()).build().unwrap());
-        let call = Task::begin(client.large(300_000).address(serving.address()));
+        let call = Task::begin(client.large(LONG_RESULT as u64).address(serving.address()));
         serving.until_counted(|counts| (counts.running, counts.unsent) == (0, 1)).await;
+        // The connection reads further calls and answers them.
+        assert_eq!(client.large(1).address(serving.address()).await.unwrap().len(), 1);
         drop(release);
         only_thread.await.unwrap().unwrap_err();
-        assert_eq!(call.end().await.unwrap().len(), 300_000);
+        assert_eq!(call.end().await.unwrap().len(), LONG_RESULT);
         serving.until_counted(|counts| (counts.running, counts.unsent) == (0, 0)).await;
     });
 }
+
+/// Length of a result that exceeds the outbox.
+const LONG_RESULT: usize = 2 << 20;
 
 fn patient_gzip() -> ClientConfig {
     tests::patient().with_compression(Compression::Gzip)
