@@ -113,10 +113,25 @@ impl WriteBuffer {
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         // The length is compared first: most writes are a few bytes whose number is a constant at the inlined call
         // site.
-        if bytes.len() >= uncopied::MIN_SHARED && !self.copies_all && self.hold(bytes) {
-            return;
+        if bytes.len() >= uncopied::MIN_SHARED {
+            if !self.copies_all && self.hold(bytes) {
+                return;
+            }
+            self.reserve_long(bytes.len());
         }
         self.copied.extend_from_slice(bytes);
+    }
+
+    /// Reserves capacity for a long chunk.
+    ///
+    /// A reallocation copies the whole old allocation, of which a payload with a single long field uses a few bytes.
+    fn reserve_long(&mut self, additional: usize) {
+        let (length, capacity) = (self.copied.len(), self.copied.capacity());
+        if capacity - length < additional && length <= capacity / 2 {
+            let mut grown = BytesMut::with_capacity(length + additional + SPACE_AFTER_LONG);
+            grown.extend_from_slice(&self.copied);
+            self.copied = grown;
+        }
     }
 
     /// Appends `bytes`, without copying them if they are long.
@@ -166,7 +181,8 @@ impl WriteBuffer {
 
     /// Holds the copied bytes too if they are long, so that [`append`](Self::append) copies nothing long.
     ///
-    /// The new buffer for copied bytes has the same capacity, up to `max_capacity`: the next payload is often as long.
+    /// The new buffer for copied bytes has the same capacity, unless it is above `max_capacity`: the next payload is
+    /// often as long.
     #[inline]
     pub(crate) fn hold_long_copies(&mut self, max_capacity: usize) {
         if self.copied.len() >= uncopied::MIN_SHARED {
@@ -175,7 +191,8 @@ impl WriteBuffer {
     }
 
     fn hold_copies(&mut self, max_capacity: usize) {
-        let empty = BytesMut::with_capacity(self.copied.len().min(max_capacity));
+        let length = self.copied.len();
+        let empty = BytesMut::with_capacity(if length <= max_capacity { length } else { 0 });
         let copied = std::mem::replace(&mut self.copied, empty).freeze();
         self.held_length += copied.len();
         let mut from = 0;
@@ -254,6 +271,9 @@ impl Buf for WriteBuffer {
     }
 }
 
+/// The capacity for the fields after a long one, in bytes.
+const SPACE_AFTER_LONG: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -328,5 +348,16 @@ mod tests {
             }
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn long_chunk_after_few_bytes_does_not_double_the_capacity() {
+        let mut out = WriteBuffer::copying(BytesMut::with_capacity(100_000));
+        out.put(b"few");
+        out.put(&[7; 100_000]);
+        assert_eq!((out.len(), out.copied.len()), (100_003, 100_003));
+        assert!(out.copied.capacity() < 101_000);
+        out.put(b"end");
+        assert!(out.into_bytes().ends_with(b"\x07end"));
     }
 }
