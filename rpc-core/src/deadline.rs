@@ -7,6 +7,7 @@ use tokio::time::Instant;
 /// Returns `now + duration`, or the time 30 years after `now` if `duration` is longer.
 ///
 /// A setting of `Duration::MAX` therefore means that there is no limit, and no sum of times overflows.
+#[inline]
 pub fn deadline_after(now: Instant, duration: Duration) -> Instant {
     now + duration.min(UNLIMITED)
 }

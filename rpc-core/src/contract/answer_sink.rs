@@ -71,6 +71,7 @@ impl EncodedAnswer {
     /// Encodes a result or an error value; if it does not encode, the answer is the status of that failure.
     ///
     /// Does not compress it if that takes long.
+    #[inline]
     pub(crate) fn new<T: Encode>(target: &AnswerTarget, status: Status, value: &T) -> Self {
         let encoded = Codec::from_u8(target.codec).and_then(|codec| {
             let compression = Compression::from_u8(target.compression)?;

@@ -68,7 +68,13 @@ impl Context {
         };
         (inner.deadline, inner.metadata, inner.idempotency_key) = (deadline, metadata, idempotency_key);
         (inner.outcome, inner.cancelled) = (AtomicU8::new(UNANSWERED), AtomicBool::new(false));
-        (inner.response_metadata, inner.cancellation) = (OnceLock::new(), OnceLock::new());
+        // Most calls initialize neither.
+        if inner.response_metadata.get().is_some() {
+            inner.response_metadata = OnceLock::new();
+        }
+        if inner.cancellation.get().is_some() {
+            inner.cancellation = OnceLock::new();
+        }
         inner.unsent = AtomicBool::new(false);
         self
     }
@@ -118,7 +124,14 @@ impl Context {
 
     /// Returns the metadata of the answer so far.
     pub fn response_metadata(&self) -> Metadata {
-        self.0.response_metadata.get().map_or_else(Metadata::default, |metadata| lock(metadata).clone())
+        self.inserted_response_metadata().unwrap_or_default()
+    }
+
+    /// Returns the metadata of the answer so far; `None` if no entry was ever inserted, which costs little.
+    #[doc(hidden)]
+    #[inline]
+    pub fn inserted_response_metadata(&self) -> Option<Metadata> {
+        self.0.response_metadata.get().map(|metadata| lock(metadata).clone())
     }
 
     /// Returns the caller's address and identity.

@@ -68,8 +68,8 @@ impl Responder {
     /// # Cancel safety
     ///
     /// Dropping the future while it waits for capacity answers `Internal`.
-    pub async fn result<T: Serialize>(self, value: T) {
-        self.send(Status::OK, value).await;
+    pub fn result<T: Serialize>(self, value: T) -> impl Future<Output = ()> {
+        self.send(Status::OK, value)
     }
 
     /// Answers with the service's own error. Waits for capacity on the connection.
@@ -77,8 +77,8 @@ impl Responder {
     /// # Cancel safety
     ///
     /// As [`result`](Self::result).
-    pub async fn error<E: Serialize>(self, error: E) {
-        self.send(Status::new(Code::Application, ""), error).await;
+    pub fn error<E: Serialize>(self, error: E) -> impl Future<Output = ()> {
+        self.send(Status::new(Code::Application, ""), error)
     }
 
     /// Answers with a status and no value.
@@ -102,10 +102,13 @@ impl Responder {
         self.answer_status(StatusAnswer::rejection(without_value(status).with_retry_after(retry_after)));
     }
 
-    async fn send<T: Serialize>(mut self, status: Status, value: T) {
-        let Some(unsent) = self.try_send(status, value) else { return };
-        // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
-        Box::pin(self.send_later(unsent)).await;
+    #[expect(clippy::manual_async_fn, reason = "the future of an async function contains its parameters twice")]
+    fn send<T: Serialize>(mut self, status: Status, value: T) -> impl Future<Output = ()> {
+        async move {
+            let Some(unsent) = self.try_send(status, value) else { return };
+            // The wait is rare, so its future is boxed: otherwise the future of every handler would contain it.
+            Box::pin(self.send_later(unsent)).await;
+        }
     }
 
     /// Waits for capacity, then answers.

@@ -167,6 +167,7 @@ impl Outbox {
         let _ = self.push_control(|out| out.extend_from_slice(&header));
     }
 
+    #[inline]
     fn append_at<R>(
         &self,
         state: MutexGuard<'_, State>,
@@ -176,6 +177,7 @@ impl Outbox {
         self.append(state, |out| write(position, out))
     }
 
+    #[inline]
     fn append<R>(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -186,8 +188,16 @@ impl Outbox {
             return Err(PushError::Closed);
         }
         let result = write(&mut state.pending);
-        let woken = self.publish(&mut state);
-        let driver = if state.pending.is_empty() { woken } else { woken.or_else(|| state.driver.take()) };
+        let driver = if state.pending.is_empty() { None } else { state.driver.take() };
+        if state.line.is_none() && state.reserved == 0 {
+            // As `publish`, for which there is little to do: no task waits, and the output only becomes longer.
+            let waiting = state.unwritten();
+            self.waiting.store(waiting, Ordering::Relaxed);
+            self.full.store(waiting >= self.limit, Ordering::Relaxed);
+        } else {
+            // A driver that was just taken out is woken below.
+            self.publish(&mut state);
+        }
         drop(state);
         if let Some(driver) = driver {
             driver.wake();

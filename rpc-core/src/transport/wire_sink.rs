@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{Outbox, OutboxTurn, PushError};
 use crate::{
-    AnswerSink, AnswerStore, AnswerTarget, AnswerTurn, BoxFuture, Code, Context, EncodedAnswer, Metadata, Responder,
-    Status, StatusAnswer, StoredAnswer, WriteBuffer, answer, frame::Header,
+    AnswerSink, AnswerStore, AnswerTarget, AnswerTurn, BoxFuture, Code, Context, EncodedAnswer, Responder, Status,
+    StatusAnswer, StoredAnswer, WriteBuffer, answer, frame::Header,
 };
 
 /// The destination of the answer to one call of a connection, and the format of that answer.
@@ -66,7 +66,7 @@ impl WireSink {
     /// Answers with a status and no value without claiming the answer of the call.
     pub fn answer_unclaimed(&self, answer: &StatusAnswer) {
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, &Metadata::default(), answer));
+        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, None, answer));
     }
 }
 
@@ -88,7 +88,7 @@ impl AnswerSink for Outbox {
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
         claim(self, context, answer.status.code(), |out| {
-            answer::write_status(out, target, &context.response_metadata(), answer);
+            answer::write_status(out, target, context.inserted_response_metadata().as_ref(), answer);
         });
     }
 }
@@ -112,7 +112,8 @@ fn append(out: &mut WriteBuffer, target: &AnswerTarget, context: &Context, answe
         return;
     }
     let start = out.mark();
-    let code = answer::write(out, target, &context.response_metadata(), answer);
+    let metadata = context.inserted_response_metadata();
+    let code = answer::write(out, target, metadata.as_ref(), answer);
     if !context.claim_answer(code) {
         out.rewind(start);
     }
@@ -150,7 +151,7 @@ impl Responder {
 impl StoredAnswer {
     /// Creates an answer that consists of a status, in the format of `sink`.
     pub fn status(sink: &WireSink, status: Status) -> Self {
-        Self::from_status(&sink.target, &Metadata::default(), &StatusAnswer::handled(status))
+        Self::from_status(&sink.target, None, &StatusAnswer::handled(status))
     }
 }
 

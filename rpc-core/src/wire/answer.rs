@@ -16,7 +16,7 @@ use crate::{AnswerTarget, Code, EncodedAnswer, Metadata, Status, StatusAnswer, W
 pub(crate) fn write(
     out: &mut WriteBuffer,
     target: &AnswerTarget,
-    metadata: &Metadata,
+    metadata: Option<&Metadata>,
     answer: &mut EncodedAnswer,
 ) -> Code {
     let EncodedAnswer { status, payload } = answer;
@@ -33,7 +33,12 @@ pub(crate) fn write(
 }
 
 /// Appends a status without a value.
-pub(crate) fn write_status(out: &mut BytesMut, target: &AnswerTarget, metadata: &Metadata, answer: &StatusAnswer) {
+pub(crate) fn write_status(
+    out: &mut BytesMut,
+    target: &AnswerTarget,
+    metadata: Option<&Metadata>,
+    answer: &StatusAnswer,
+) {
     let header = Header { codec: target.codec, ..Header::empty(FrameType::Response, target.id) };
     let mut body = BytesMut::new();
     head(metadata, answer.clone()).write(&mut body);
@@ -41,16 +46,21 @@ pub(crate) fn write_status(out: &mut BytesMut, target: &AnswerTarget, metadata: 
 }
 
 /// Appends the head of a value. Most answers have an empty one, which skips the general path.
-fn write_head(out: &mut BytesMut, metadata: &Metadata, status: &Status) {
-    if status.code() == Code::Ok && metadata.is_empty() {
+fn write_head(out: &mut BytesMut, metadata: Option<&Metadata>, status: &Status) {
+    if status.code() == Code::Ok && metadata.is_none_or(Metadata::is_empty) {
         return out.put_u16(0);
     }
     head(metadata, StatusAnswer::handled(status.clone())).write(out);
 }
 
-fn head(metadata: &Metadata, answer: StatusAnswer) -> ResponseHead {
+fn head(metadata: Option<&Metadata>, answer: StatusAnswer) -> ResponseHead {
     let StatusAnswer { status, not_executed } = answer;
-    ResponseHead { retry_after: status.retry_after(), status, metadata: metadata.clone(), not_executed }
+    ResponseHead {
+        retry_after: status.retry_after(),
+        status,
+        metadata: metadata.cloned().unwrap_or_default(),
+        not_executed,
+    }
 }
 
 /// A response with only a status of the longest message and the longest metadata fits into every frame limit.

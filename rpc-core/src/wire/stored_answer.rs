@@ -36,7 +36,7 @@ impl StoredAnswer {
         &self.0
     }
 
-    pub(crate) fn from_status(target: &AnswerTarget, metadata: &Metadata, answer: &StatusAnswer) -> Self {
+    pub(crate) fn from_status(target: &AnswerTarget, metadata: Option<&Metadata>, answer: &StatusAnswer) -> Self {
         let mut frame = BytesMut::new();
         answer::write_status(&mut frame, target, metadata, answer);
         Self(frame.freeze())
@@ -69,7 +69,7 @@ impl AnswerStore {
 impl AnswerSink for AnswerStore {
     fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool {
         let mut frame = WriteBuffer::new();
-        let code = answer::write(&mut frame, target, &context.response_metadata(), answer);
+        let code = answer::write(&mut frame, target, context.inserted_response_metadata().as_ref(), answer);
         if context.claim_answer(code) {
             self.store(Ok(StoredAnswer(frame.into_bytes())));
         }
@@ -91,7 +91,7 @@ impl AnswerSink for AnswerStore {
             self.store(if answer.not_executed {
                 Err(answer.clone())
             } else {
-                Ok(StoredAnswer::from_status(target, &context.response_metadata(), answer))
+                Ok(StoredAnswer::from_status(target, context.inserted_response_metadata().as_ref(), answer))
             });
         }
     }

@@ -111,7 +111,7 @@ impl Expansion<'_> {
                 let outcome = {
                     // Most payloads are short, and need no future of their own.
                     let decoded = if arguments.is_short() {
-                        arguments.decode::<#arguments>()
+                        arguments.decode_short::<#arguments>()
                     } else {
                         arguments.decode_for::<#arguments>(responder.context().peer()).await
                     };

@@ -54,13 +54,8 @@ impl Dispatcher {
     }
 
     /// Returns the method that serves `route`.
-    ///
-    /// # Errors
-    ///
-    /// `Unimplemented` for an unknown service or method, with the route; `InvalidArgument` for a route that is not
-    /// UTF-8.
-    pub(crate) fn find(&self, route: &Route) -> Result<&Target, Status> {
-        self.routes.get(route.as_bytes()).ok_or_else(|| self.unknown(route))
+    pub(crate) fn find(&self, route: &Route) -> Option<&Target> {
+        self.routes.get(route.as_bytes())
     }
 
     /// Checks that `caller` may call the method.
@@ -80,7 +75,10 @@ impl Dispatcher {
         &self.access
     }
 
-    fn unknown(&self, route: &Route) -> Status {
+    /// Returns the status of a route that [`find`](Self::find) does not find: `Unimplemented` for an unknown service or
+    /// method, with the route; `InvalidArgument` for a route that is not UTF-8.
+    #[cold]
+    pub(crate) fn unknown(&self, route: &Route) -> Status {
         let Ok(route) = std::str::from_utf8(route.as_bytes()) else {
             return Status::new(Code::InvalidArgument, "the route is not UTF-8");
         };
@@ -98,5 +96,10 @@ impl Dispatcher {
 impl Target {
     pub(crate) fn info(&self) -> &MethodInfo {
         &self.service.methods()[self.method]
+    }
+
+    /// Returns whether the method executes each call at most once.
+    pub(crate) fn is_once(&self) -> bool {
+        self.info().once_scope().is_some()
     }
 }

@@ -87,7 +87,8 @@ impl ConnectionCalls {
             bytes: body,
             max_decompressed: self.shared.config.max_decompressed,
         };
-        let admitted = self.admit(&head, has_capacity, now);
+        let target = self.shared.dispatcher.find(&head.route);
+        let admitted = self.admit(target, &head, has_capacity, now);
         let admitted = admitted.and_then(|admitted| self.check_compression(header.compression).map(|()| admitted));
         // From here on, the header determines the format of the answer.
         if let Some(wanted) = head.response_compression {
@@ -100,7 +101,7 @@ impl ConnectionCalls {
             }
             Err(rejection) => {
                 if let (Some(key), false) = (head.idempotency_key, head.repeat)
-                    && self.is_once(&head)
+                    && (head.once || target.is_some_and(Target::is_once))
                     && !is_repeated(&rejection)
                 {
                     self.shared.once.record_rejected(key, &rejection, now);
@@ -160,15 +161,26 @@ impl ConnectionCalls {
     }
 
     /// Returns the method that serves a call that was read at `now`, and the call's deadline.
-    fn admit(&self, head: &RequestHead, has_capacity: bool, now: Instant) -> Result<(&Target, Instant), Rejection> {
+    ///
+    /// `target` is that of the call's route.
+    fn admit<'a>(
+        &self,
+        target: Option<&'a Target>,
+        head: &RequestHead,
+        has_capacity: bool,
+        now: Instant,
+    ) -> Result<(&'a Target, Instant), Rejection> {
         let Shared { config, counters, dispatcher, .. } = &*self.shared;
         if self.is_revoked {
             // The peer may have other credentials, with which it can connect and send the call again.
             return Err(Status::new(Code::Unavailable, REVOKED).into());
         }
-        let target = dispatcher.find(&head.route).inspect_err(|_| Counters::count(&counters.unknown))?;
+        let Some(target) = target else {
+            Counters::count(&counters.unknown);
+            return Err(dispatcher.unknown(&head.route).into());
+        };
         dispatcher.check(target, self.peer.identity()).inspect_err(|_| self.record_denied(target))?;
-        if head.once && (head.flags.contains(CallFlags::ONE_WAY) || target.info().once_scope().is_none()) {
+        if head.once && (head.flags.contains(CallFlags::ONE_WAY) || !target.is_once()) {
             Counters::count(&counters.unknown);
             let message = format!("{} is not a once method here, and the caller requires it", target.info().route());
             return Err(Status::new(Code::Unimplemented, message).into());
@@ -185,37 +197,30 @@ impl ConnectionCalls {
         let method_timeout = target.info().default_timeout();
         let timeout = head.timeout.or(method_timeout).unwrap_or(config.default_timeout);
         // The end of the connection does not end unattended handlers, so their timeout has a limit of its own.
-        let is_once = head.idempotency_key.is_some() && target.info().once_scope().is_some();
+        let is_once = head.idempotency_key.is_some() && target.is_once();
         let unattended = head.flags.contains(CallFlags::ONE_WAY) || is_once;
         let limit = if unattended { config.max_unattended.min(config.max_timeout) } else { config.max_timeout };
-        let deadline = deadline_after(now, timeout.min(limit.max(method_timeout.unwrap_or_default())));
-        if self.time(now, deadline) >= deadline {
+        let timeout = timeout.min(limit.max(method_timeout.unwrap_or_default()));
+        let deadline = deadline_after(now, timeout);
+        if self.time(now, timeout) >= deadline {
             Counters::count(&counters.late);
             Err(Status::new(Code::DeadlineExceeded, "the deadline passed before the handler started"))?;
         }
         Ok((target, deadline))
     }
 
-    /// Returns the current time, for a call with this deadline that was read at `read_at`.
+    /// Returns the current time, for a call with this timeout that was read at `read_at`.
     ///
     /// Handlers that the connection polled since then may have taken long. A read of the clock has a cost, so a few of
-    /// them share one if the deadline is far away.
-    fn time(&self, read_at: Instant, deadline: Instant) -> Instant {
-        let known = self.clock.get().map_or(read_at, |clock| clock.max(read_at));
-        let is_far = || deadline.saturating_duration_since(known) >= FAR_DEADLINE;
-        if self.polled.get() == 0 || self.polled.get() < HANDLERS_PER_CLOCK && is_far() {
-            return known;
+    /// them share one if the timeout is long.
+    fn time(&self, read_at: Instant, timeout: Duration) -> Instant {
+        if self.polled.get() == 0 || self.polled.get() < HANDLERS_PER_CLOCK && timeout >= LONG_TIMEOUT {
+            return self.clock.get().map_or(read_at, |clock| clock.max(read_at));
         }
         let now = Instant::now();
         self.polled.set(0);
         self.clock.set(Some(now));
         now
-    }
-
-    /// Returns whether a REQUEST with a key is one of a once call.
-    fn is_once(&self, head: &RequestHead) -> bool {
-        let is_once = |target: &Target| target.info().once_scope().is_some();
-        head.once || self.shared.dispatcher.find(&head.route).is_ok_and(is_once)
     }
 
     /// Counts a call that its caller may not make, and warns about it.
@@ -300,7 +305,7 @@ impl ConnectionCalls {
         let HandlerFuture { context, call, .. } = handler;
         drop(call);
         // A context with metadata would keep the read buffer alive, to which the metadata refers, or that of the answer.
-        if context.metadata().is_empty() && context.response_metadata().is_empty() {
+        if context.metadata().is_empty() && context.inserted_response_metadata().is_none() {
             self.spare.set(Some(context));
         }
     }
@@ -361,7 +366,7 @@ fn is_repeated(rejection: &Rejection) -> bool {
 pub(super) const REVOKED: &str = "the token or certificate of this connection is no longer accepted";
 /// The number of handlers that the connection polls between two reads of the clock.
 const HANDLERS_PER_CLOCK: u32 = 8;
-/// The time to a deadline from which handlers share a read of the clock.
-const FAR_DEADLINE: Duration = Duration::from_secs(1);
+/// The timeout from which handlers share a read of the clock.
+const LONG_TIMEOUT: Duration = Duration::from_secs(1);
 /// The retry-after of a call that a full connection rejects.
 const CONNECTION_FULL_RETRY_AFTER: Duration = Duration::from_millis(100);

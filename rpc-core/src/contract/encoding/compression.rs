@@ -56,11 +56,14 @@ impl Compression {
     ///
     /// `Unimplemented`, listing the `accepted` compressions and their `setting`.
     #[doc(hidden)]
+    #[inline]
     pub fn check_accepted(number: u8, accepted: &[Self], setting: &str) -> Result<(), Status> {
+        // Most payloads are not compressed.
+        if number == Self::None as u8 {
+            return Ok(());
+        }
         match Self::from_u8(number) {
-            Ok(compression) if compression != Self::None && !accepted.contains(&compression) => {
-                Err(rejected(compression, accepted, setting))
-            }
+            Ok(compression) if !accepted.contains(&compression) => Err(rejected(compression, accepted, setting)),
             _ => Ok(()),
         }
     }

@@ -61,6 +61,14 @@ impl Payload {
         self.compression == Compression::None as u8 && self.bytes.len() < LONG
     }
 
+    /// As [`decode`](Self::decode), for a payload that [`is_short`](Self::is_short).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn decode_short<T: DeserializeOwned>(self) -> Result<T, Status> {
+        let codec = Codec::from_u8(self.codec)?;
+        decode_plain(codec, &self.bytes)
+    }
+
     async fn decode_long<T: DeserializeOwned + Send + 'static>(mut self, peer: &Peer) -> Result<T, Status> {
         let Ok(compression) = Compression::from_u8(self.compression) else { return self.decode() };
         if compression == Compression::None {
@@ -98,11 +106,16 @@ impl Payload {
             Compression::None => self.bytes,
             compression => compression.decompress(&self.bytes, self.max_decompressed)?,
         };
-        let _lent = uncopied::lend(&plain);
-        codec.decode(&plain).map_err(|error| {
-            Status::new(Code::InvalidArgument, format!("the {} payload does not decode: {error}", codec.name()))
-        })
+        decode_plain(codec, &plain)
     }
+}
+
+#[inline]
+fn decode_plain<T: DeserializeOwned>(codec: Codec, plain: &Bytes) -> Result<T, Status> {
+    let _lent = uncopied::lend(plain);
+    codec.decode(plain).map_err(|error| {
+        Status::new(Code::InvalidArgument, format!("the {} payload does not decode: {error}", codec.name()))
+    })
 }
 
 /// The length from which a payload is decoded and compressed outside of the task of its connection, in bytes.

@@ -18,6 +18,7 @@ pub(super) struct Value<'a> {
 
 impl Value<'_> {
     /// Returns the value to keep. It shares the memory of a short body, and would keep a long one alive.
+    #[inline]
     pub(super) fn to_bytes(&self) -> Bytes {
         if self.body.len() <= MAX_SHARED_BODY {
             self.body.slice(self.range.clone())
