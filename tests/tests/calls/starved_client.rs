@@ -1,13 +1,14 @@
-//! Clients whose process cannot write its log, or has no file descriptors left.
+//! Clients whose process cannot write its log, has no file descriptors left, or was suspended.
 
 use std::{
     fs::{File, OpenOptions},
     net::SocketAddr,
     process::Stdio,
+    time::Duration,
 };
 
-use rpc_server::Server;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rpc_server::{Server, ServerConfig};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tests::{in_time, probe::Probe, relay::free_address, serving::Serving};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -118,4 +119,21 @@ async fn client_without_file_descriptors_keeps_its_provider() {
     assert_eq!(caller.ask("wait").await, "ok");
     let log = std::fs::read_to_string(log.path()).unwrap();
     assert_eq!(log.matches("lacks a resource").count(), 1, "{log}");
+}
+
+/// The server closes the connection of the suspended client. The call and the end of the connection await it together.
+#[tokio::test]
+async fn first_call_after_a_suspension_succeeds() {
+    // The client pings more often.
+    let config = ServerConfig::default().with_read_idle(Duration::from_millis(200));
+    let serving = Serving::probe(&Probe::default(), config).await;
+    let mut caller = Caller::start(serving.address(), "warn", Stdio::inherit());
+    for _ in 0..5 {
+        assert_eq!(caller.ask("call").await, "ok");
+        kill_process(caller.pid(), Signal::STOP).unwrap();
+        serving.until_counted(|counts| counts.connections == 0).await;
+        caller.send("call").await;
+        kill_process(caller.pid(), Signal::CONT).unwrap();
+        assert_eq!(caller.answer().await, "ok");
+    }
 }
