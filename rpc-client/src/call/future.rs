@@ -71,6 +71,8 @@ pub struct ClientCall<A> {
 struct Started {
     at: Instant,
     deadline: Instant,
+    /// The time from `at` to the deadline.
+    timeout: Duration,
     /// The target, unless the first pick succeeded without it.
     target: Option<Target>,
     /// The key of all attempts of a `once` call.
@@ -192,13 +194,13 @@ impl<A: Encode> ClientCall<A> {
         }
         check_route(method)?;
         let at = Instant::now();
-        let deadline = options.deadline_from(at, method, self.core.config().timeout);
-        if deadline <= at {
+        let (deadline, timeout) = options.time_limit(at, method, self.core.config().timeout);
+        if timeout.is_zero() {
             return Err(deadline_passed());
         }
         self.core.count_call();
         let idempotency_key = method.once_scope().map(|_| self.core.rng().idempotency_key());
-        Ok(Started { at, deadline, target: None, idempotency_key })
+        Ok(Started { at, deadline, timeout, target: None, idempotency_key })
     }
 
     /// Picks a channel. Returns `None` when no provider accepts the call now.
@@ -238,7 +240,7 @@ impl<A: Encode> ClientCall<A> {
         cx: &task::Context<'_>,
     ) -> Option<Result<Reply, Error>> {
         let Acquired { channel, turn } = acquired;
-        let Started { at, deadline, idempotency_key, .. } = *self.started();
+        let Started { at, deadline, timeout, idempotency_key, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
         if self.encoded.is_none() {
             // Before the slot, under no lock: `Serialize` may take long, panic, or make a call of its own.
@@ -256,8 +258,12 @@ impl<A: Encode> ClientCall<A> {
         // A read of the clock has a cost. Since the start of this poll only the encoding has taken time, and that of a
         // short value takes little.
         let is_short = self.encoded.as_ref().is_some_and(EncodedPayload::is_short);
-        let now = if is_first_poll && is_short { at } else { Instant::now() };
-        let timeout = deadline.saturating_duration_since(now);
+        let (now, timeout) = if is_first_poll && is_short {
+            (at, timeout)
+        } else {
+            let now = Instant::now();
+            (now, deadline.saturating_duration_since(now))
+        };
         if timeout.is_zero() {
             channel.pass_on();
             let error = deadline_passed().with_peer(channel.address());

@@ -125,10 +125,23 @@ impl CallOptions {
     /// This is the earlier of the option `deadline`, and of `now` plus the timeout: that of the call, the method's, or
     /// `default`, in this order. For a call that has passed layers, the timeout starts when it reached the first one.
     pub fn deadline_from(&self, now: Instant, method: &MethodInfo, default: Duration) -> Instant {
+        self.time_limit(now, method, default).0
+    }
+
+    /// Returns the deadline of a call that is sent at `now`, as [`deadline_from`](Self::deadline_from), and the time
+    /// until then.
+    #[doc(hidden)]
+    #[inline]
+    pub fn time_limit(&self, now: Instant, method: &MethodInfo, default: Duration) -> (Instant, Duration) {
         let timeout = self.timeout.or(method.default_timeout()).unwrap_or(default).min(MAX_TIMEOUT);
+        // Most calls have neither, and their time needs no subtraction.
+        if self.progress.is_none() && self.deadline.is_none() {
+            return (deadline_after(now, timeout), timeout);
+        }
         let started = self.progress.as_ref().map_or(now, |progress| progress.started());
         let by_timeout = deadline_after(started, timeout);
-        self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout))
+        let deadline = self.deadline.map_or(by_timeout, |deadline| deadline.min(by_timeout));
+        (deadline, deadline.saturating_duration_since(now))
     }
 }
 
