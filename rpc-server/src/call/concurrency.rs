@@ -1,8 +1,8 @@
 //! [`ConcurrencyLimit`]: limits the running handlers of a server, and queues calls beyond the limit.
 //!
 //! Each peer has a [`PeerShare`]. Permits, positions in the queue and the capacity for unsent results are shared by
-//! dynamic thresholds: a peer may hold at most [`PEER_SHARE`] times as many as are free. Some capacity therefore always
-//! remains for other peers, and a peer alone can use most of it.
+//! dynamic thresholds: a peer may hold at most [`PEER_SHARE`] times as many as are free, and a part is reserved for peers
+//! that hold little. A few peers alone can use most of the capacity, and leave some to the others.
 
 use std::{
     collections::{HashMap, VecDeque},

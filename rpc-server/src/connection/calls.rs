@@ -102,7 +102,7 @@ impl ConnectionCalls {
             Err(rejection) => {
                 if let (Some(key), false) = (head.idempotency_key, head.repeat)
                     && (head.once || target.is_some_and(Target::is_once))
-                    && !is_repeated(&rejection)
+                    && !(self.is_revoked || is_repeated(&rejection))
                 {
                     self.shared.once.record_rejected(key, &rejection, now);
                 }
@@ -214,8 +214,11 @@ impl ConnectionCalls {
     /// Handlers that the connection polled since then may have taken long. A read of the clock has a cost, so a few of
     /// them share one if the timeout is long.
     fn time(&self, read_at: Instant, timeout: Duration) -> Instant {
-        if self.polled.get() == 0 || self.polled.get() < HANDLERS_PER_CLOCK && timeout >= LONG_TIMEOUT {
-            return self.clock.get().map_or(read_at, |clock| clock.max(read_at));
+        let known = self.clock.get().map_or(read_at, |clock| clock.max(read_at));
+        // The subtraction is rare: the clock was read in this turn already.
+        let left = || if known > read_at { timeout.saturating_sub(known - read_at) } else { timeout };
+        if self.polled.get() == 0 || self.polled.get() < HANDLERS_PER_CLOCK && left() >= LONG_TIMEOUT {
+            return known;
         }
         let now = Instant::now();
         self.polled.set(0);
@@ -357,16 +360,17 @@ impl ConnectionCalls {
     }
 }
 
-/// Returns whether a repeat of the rejected request is rejected in the same way, so that no record is necessary.
+/// Returns whether a repeat of the rejected request is rejected in the same way while routes and access rules stay the
+/// same, so that a peer without permission does not use up the records.
 fn is_repeated(rejection: &Rejection) -> bool {
-    matches!(rejection.status.code(), Code::PermissionDenied | Code::Unimplemented)
+    matches!(rejection.status.code(), Code::PermissionDenied | Code::Unimplemented | Code::InvalidArgument)
 }
 
 /// The reason for which a connection ends whose peer has no accepted credentials any more.
 pub(super) const REVOKED: &str = "the token or certificate of this connection is no longer accepted";
 /// The number of handlers that the connection polls between two reads of the clock.
 const HANDLERS_PER_CLOCK: u32 = 8;
-/// The timeout from which handlers share a read of the clock.
+/// The time to a deadline from which handlers share a read of the clock.
 const LONG_TIMEOUT: Duration = Duration::from_secs(1);
 /// The retry-after of a call that a full connection rejects.
 const CONNECTION_FULL_RETRY_AFTER: Duration = Duration::from_millis(100);

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{
-        concurrency::{ConcurrencyLimit, PEER_SHARE, Permit, Reservation},
+        concurrency::{ConcurrencyLimit, Permit, Reservation},
         dispatcher::Dispatcher,
         once::OnceCalls,
         rejection::Rejection,
@@ -61,7 +61,7 @@ impl Shared {
         let (running, queued) = (self.config.max_running, self.config.max_queued);
         self.overloaded(format!(
             "running handlers reached the limit of {running} (ServerConfig::max_running) and queued calls the limit of \
-             {queued} (ServerConfig::max_queued), or this peer has {PEER_SHARE} times as many of them as are free"
+             {queued} (ServerConfig::max_queued), or this peer has its share of them"
         ))
     }
 

@@ -27,9 +27,12 @@ const OK: u8 = 0;
 const DEADLINE_EXCEEDED: u8 = 4;
 const RESOURCE_EXHAUSTED: u8 = 8;
 const ABORTED: u8 = 10;
+const UNIMPLEMENTED: u8 = 12;
 const UNAVAILABLE: u8 = 14;
 const DATA_LOSS: u8 = 15;
 
+/// Number of rejected once calls of which a server keeps a record.
+const REJECTED: u32 = 10_000;
 const ONCE: &str = "test.Ledger:1.0/enter_once";
 const ONCE_OF_ALL: &str = "test.SharedLedger:1.0/enter_once_of_all";
 
@@ -168,6 +171,13 @@ async fn repeat_of_unadmitted_call_states_that_none_executed() {
         assert_late(&send(id, &late(head.clone())).await);
         assert_late(&send(id + 1, &head.with(RawHead::REPEAT, [1])).await);
     }
+    // Rejections that a repeat receives anyway use up no records.
+    for id in 1000..REJECTED + 1000 {
+        let unknown = RawHead::route("test.Ledger:1.0/unknown").with(RawHead::ONCE_KEY, u128::from(id).to_be_bytes());
+        assert_eq!(send(id, &unknown).await.status().0, UNIMPLEMENTED);
+    }
+    let head = RawHead::route(ONCE).with(RawHead::ONCE_KEY, [10; 16]).with(RawHead::REPEAT, [1]);
+    assert_late(&send(3, &head).await);
     // A rejected repeat says nothing about earlier requests.
     let repeat = RawHead::route(ONCE).with(RawHead::ONCE_KEY, [9; 16]).with(RawHead::REPEAT, [1]);
     assert_late(&send(1, &late(repeat.clone())).await);
