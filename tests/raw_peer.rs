@@ -292,6 +292,8 @@ impl RawHead {
     pub const IDEMPOTENCY_KEY: u8 = 8;
     /// Tag that marks an attempt that may repeat an earlier one.
     pub const REPEAT: u8 = 10;
+    /// Tag of the compression that the caller wants for the response.
+    pub const RESPONSE_COMPRESSION: u8 = 14;
     /// Tag of the entry which states that the handler did not execute.
     pub const NOT_EXECUTED: u8 = 12;
 

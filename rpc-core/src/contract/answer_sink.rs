@@ -39,9 +39,6 @@ pub(crate) trait AnswerSink: Send + Sync {
 ///
 /// Dropping it passes the turn to the next task.
 pub(crate) trait AnswerTurn: Send {
-    /// Reserves capacity for an answer of `bytes` that is sent after some time, and passes the turn on.
-    fn reserve(&mut self, bytes: usize);
-
     /// Sends `answer`, unless the call has an answer.
     fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, answer: EncodedAnswer);
 }
@@ -91,9 +88,9 @@ impl EncodedAnswer {
         }
     }
 
-    /// Returns the length of a value that is still to be compressed.
-    pub(crate) fn long_to_compress(&self) -> Option<usize> {
-        self.payload.as_ref().filter(|payload| payload.is_long_to_compress()).map(EncodedPayload::len)
+    /// Returns whether the value is still to be compressed.
+    pub(crate) fn is_long_to_compress(&self) -> bool {
+        self.payload.as_ref().is_some_and(EncodedPayload::is_long_to_compress)
     }
 
     /// Compresses the value on a thread for blocking work, if that is still to be done.

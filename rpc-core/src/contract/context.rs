@@ -127,7 +127,7 @@ impl Context {
         self.inserted_response_metadata().unwrap_or_default()
     }
 
-    /// Returns the metadata of the answer so far; `None` if no entry was ever inserted, which costs little.
+    /// Returns the metadata of the answer so far, or `None` without any cost if no insertion was attempted.
     #[doc(hidden)]
     #[inline]
     pub fn inserted_response_metadata(&self) -> Option<Metadata> {

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::encoding::ResultPlace;
 use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, EncodedAnswer, Status, StatusAnswer};
 
 /// Sends the one answer to one call.
@@ -30,9 +31,16 @@ enum Destination {
 
 /// An answer that waits for capacity, or for its compression.
 enum Unsent<T> {
-    /// The status, and the result or the error value.
-    Value(Status, T),
+    /// A result or an error value.
+    Value {
+        status: Status,
+        value: T,
+        /// Whether its compression takes long, so that it needs a place.
+        is_long: bool,
+    },
     Encoded(EncodedAnswer),
+    /// An encoded answer whose compression takes long.
+    Long(EncodedAnswer, ResultPlace),
 }
 
 /// An answer within this process.
@@ -62,12 +70,13 @@ impl Responder {
 
     /// Answers with a result. Waits for capacity on the connection.
     ///
-    /// The value is encoded when there is capacity. Until then, or until the call ends, it is kept with all that it owns,
-    /// such as a lock guard or a buffer of a pool.
+    /// The value is encoded when there is capacity, and a second time if it is to be compressed and many results of the
+    /// peer are being compressed. Until then, or until the call ends, it is kept with all that it owns, such as a lock
+    /// guard or a buffer of a pool. Nothing is sent until the future is polled.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future while it waits for capacity answers `Internal`.
+    /// Dropping the future before it has answered answers `Internal`.
     pub fn result<T: Serialize>(self, value: T) -> impl Future<Output = ()> {
         self.send(Status::OK, value)
     }
@@ -112,26 +121,59 @@ impl Responder {
     }
 
     /// Waits for capacity, then answers.
-    ///
-    /// A value is encoded when there is capacity for it: a peer that does not read costs no time for results that it
-    /// will never receive.
     async fn send_later<T: Serialize>(self, unsent: Unsent<T>) {
         let Destination::Sink(sink, target) = &self.destination else { return };
         self.context.mark_unsent();
-        // A closed connection needs no answer.
-        let Some(mut turn) = Arc::clone(sink).turn().await else { return };
-        if self.context.is_answered() {
-            return;
-        }
-        let mut answer = match unsent {
-            Unsent::Value(status, value) => EncodedAnswer::new(target, status, &value),
-            Unsent::Encoded(answer) => answer,
+        let (answer, _place) = match unsent {
+            Unsent::Encoded(answer) => (answer, None),
+            Unsent::Long(answer, place) => (answer.compressed(self.context.peer()).await, Some(place)),
+            Unsent::Value { status, value, is_long } => {
+                let place = if is_long { Some(self.context.peer().work().result_place().await) } else { None };
+                match self.send_value(sink, target, status, value, place).await {
+                    Some((answer, place)) => (answer, Some(place)),
+                    None => return,
+                }
+            }
         };
-        if let Some(length) = answer.long_to_compress() {
-            turn.reserve(length);
-            answer = answer.compressed(self.context.peer()).await;
+        // A closed connection needs no answer.
+        if let Some(turn) = Arc::clone(sink).turn().await {
+            turn.answer(target, &self.context, answer);
         }
-        turn.answer(target, &self.context, answer);
+    }
+
+    /// Encodes a value when there is capacity for it, and sends it: a peer that does not read costs no time for results
+    /// that it will never receive.
+    ///
+    /// If its compression takes long, does not send it, but returns it compressed with its place, for which `place` is
+    /// used if the value has one.
+    async fn send_value<T: Serialize>(
+        &self,
+        sink: &Arc<dyn AnswerSink>,
+        target: &AnswerTarget,
+        status: Status,
+        value: T,
+        mut place: Option<ResultPlace>,
+    ) -> Option<(EncodedAnswer, ResultPlace)> {
+        let peer = self.context.peer();
+        loop {
+            let turn = Arc::clone(sink).turn().await?;
+            if self.context.is_answered() {
+                return None;
+            }
+            let answer = EncodedAnswer::new(target, status.clone(), &value);
+            if !answer.is_long_to_compress() {
+                turn.answer(target, &self.context, answer);
+                return None;
+            }
+            drop(turn);
+            if let Some(place) = place.take().or_else(|| peer.work().try_result_place()) {
+                drop(value);
+                return Some((answer.compressed(peer).await, place));
+            }
+            // It waits for its place as a value and is encoded again.
+            drop(answer);
+            place = Some(peer.work().result_place().await);
+        }
     }
 
     /// Answers, or returns the answer if the destination has no capacity for it, or if its compression takes long.
@@ -159,10 +201,16 @@ impl Responder {
             }
             Destination::Sink(sink, target) => {
                 if !sink.has_capacity() {
-                    return Some(Unsent::Value(status, value));
+                    return Some(Unsent::Value { status, value, is_long: false });
                 }
                 let mut answer = EncodedAnswer::new(target, status, &value);
-                if answer.long_to_compress().is_some() || !sink.try_answer(target, &self.context, &mut answer) {
+                if answer.is_long_to_compress() {
+                    return Some(match self.context.peer().work().try_result_place() {
+                        Some(place) => Unsent::Long(answer, place),
+                        None => Unsent::Value { status: answer.status, value, is_long: true },
+                    });
+                }
+                if !sink.try_answer(target, &self.context, &mut answer) {
                     answer.shrink();
                     return Some(Unsent::Encoded(answer));
                 }

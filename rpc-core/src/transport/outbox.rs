@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    limit: usize,
+    limits: Limits,
     /// Stored outside the lock so that reading it is cheap.
     closed: AtomicBool,
     /// The number of unwritten bytes, or at least `limit` while tasks wait for it to fall: their frames belong to the
@@ -35,13 +35,19 @@ pub struct Outbox {
     held_up: AtomicBool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// The number of unwritten bytes from which no frame is appended.
+    bytes: usize,
+    /// The number of tasks that have turns at the same time.
+    turns: usize,
+}
+
 #[derive(Debug, Default)]
 struct State {
     pending: WriteBuffer,
     /// The number of bytes that the driver has taken and not written yet. They count towards the limit.
     writing: usize,
-    /// The number of bytes that tasks will append. They count towards the limit.
-    reserved: usize,
     /// The number of bytes written since the connection was opened.
     written: u64,
     /// The tasks that wait for capacity, and those whose turn it is. `None` if there are none, and boxed because that is
@@ -56,26 +62,25 @@ struct State {
 }
 
 impl State {
-    /// Returns the number of bytes that count towards the limit.
-    fn waiting(&self) -> usize {
-        self.unwritten() + self.reserved
-    }
-
+    /// Returns the number of bytes that are not written, which count towards the limit.
     fn unwritten(&self) -> usize {
         self.pending.len() + self.writing
     }
 
+    fn has_capacity(&self, limits: Limits) -> bool {
+        self.unwritten() < limits.bytes
+    }
+
     /// Gives turns to the next tasks if there is capacity. Returns their wakers.
-    fn next_turns(&mut self, limit: usize) -> Vec<Waker> {
-        let has_capacity = self.waiting() < limit;
-        let Some(line) = self.line.as_mut().filter(|line| has_capacity && line.has_waiting()) else {
-            return Vec::new();
-        };
-        if line.is_fully_offered() {
+    fn next_turns(&mut self, limits: Limits) -> Vec<Waker> {
+        if !self.has_capacity(limits) {
             return Vec::new();
         }
-        let wakers = line.offer();
-        self.turns_given = Some(Instant::now());
+        let Some(line) = &mut self.line else { return Vec::new() };
+        let wakers = line.offer(limits.turns);
+        if !wakers.is_empty() {
+            self.turns_given = Some(Instant::now());
+        }
         wakers
     }
 
@@ -96,8 +101,10 @@ impl State {
         driver
     }
 
-    fn is_held_up(&self, limit: usize) -> bool {
-        self.line.as_ref().is_some_and(|line| line.is_fully_offered() && line.has_waiting()) && self.waiting() < limit
+    /// Returns whether tasks wait behind turns that are not used.
+    fn is_held_up(&self, limits: Limits) -> bool {
+        let all_given = |line: &WaitLine| line.has_waiting() && line.offered() >= limits.turns;
+        self.line.as_deref().is_some_and(all_given) && self.has_capacity(limits)
     }
 }
 
@@ -117,10 +124,21 @@ pub enum PushError {
 impl Outbox {
     /// Creates an outbox that accepts frames while fewer than `limit` bytes wait.
     ///
-    /// At most `limit` bytes, one frame for each thread that appends at the same time, and control frames wait.
+    /// At most `limit` bytes, one frame and control frames wait.
     pub fn new(limit: usize) -> Self {
         let [closed, full, held_up] = [false; 3].map(AtomicBool::new);
-        Self { state: Mutex::default(), limit, closed, waiting: AtomicUsize::new(0), full, held_up }
+        let limits = Limits { bytes: limit, turns: 1 };
+        Self { state: Mutex::default(), limits, closed, waiting: AtomicUsize::new(0), full, held_up }
+    }
+
+    /// Gives turns to [`RESULT_TURNS`] tasks at a time, which encode their frames when they have turns: several
+    /// processors then encode for one connection.
+    ///
+    /// At most `limit` bytes, one frame for each thread that encodes at the same time, and control frames wait.
+    #[must_use]
+    pub fn for_results(mut self) -> Self {
+        self.limits.turns = RESULT_TURNS;
+        self
     }
 
     /// Calls `write` to append a frame, and passes it the frame's [`Position`].
@@ -132,7 +150,7 @@ impl Outbox {
     /// [`PushError`], without calling `write`.
     pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
         let state = self.lock();
-        if state.waiting() >= self.limit || state.line.is_some() {
+        if !state.has_capacity(self.limits) || state.line.is_some() {
             return Err(PushError::Full);
         }
         self.append_at(state, write)
@@ -167,7 +185,7 @@ impl Outbox {
         let _ = self.push_control(|out| out.extend_from_slice(&header));
     }
 
-    #[inline]
+    #[inline(always)]
     fn append_at<R>(
         &self,
         state: MutexGuard<'_, State>,
@@ -177,7 +195,7 @@ impl Outbox {
         self.append(state, |out| write(position, out))
     }
 
-    #[inline]
+    #[inline(always)]
     fn append<R>(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -189,15 +207,16 @@ impl Outbox {
         }
         let result = write(&mut state.pending);
         let driver = if state.pending.is_empty() { None } else { state.driver.take() };
-        if state.line.is_none() && state.reserved == 0 {
+        let driver = if state.line.is_none() {
             // As `publish`, for which there is little to do: no task waits, and the output only becomes longer.
             let waiting = state.unwritten();
             self.waiting.store(waiting, Ordering::Relaxed);
-            self.full.store(waiting >= self.limit, Ordering::Relaxed);
+            self.full.store(waiting >= self.limits.bytes, Ordering::Relaxed);
+            driver
         } else {
-            // A driver that was just taken out is woken below.
-            self.publish(&mut state);
-        }
+            let woken = self.publish(&mut state);
+            driver.or(woken)
+        };
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -207,16 +226,16 @@ impl Outbox {
 
     /// Waits until the outbox has capacity or is closed.
     ///
-    /// Tasks receive their turns in the order in which they started to wait, [`MAX_OFFERS`] at a time, and no other task
-    /// appends a frame before them. The others wait until an [`OutboxTurn`] is dropped; but tasks that are not polled
-    /// hold up the others for [`TURN_TIME`] only.
+    /// Tasks receive their turns in the order in which they started to wait, and no other task appends a frame before
+    /// them. One at a time has a turn, or [`RESULT_TURNS`]; the others wait until an [`OutboxTurn`] is dropped. But tasks
+    /// that are not polled, or encode for long, hold up the others for [`TURN_TIME`] only.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: the turn passes to the next task.
     pub async fn capacity(self: Arc<Self>) -> OutboxTurn {
-        let ticket = Some(self.lock().line().join());
-        let mut turn = OutboxTurn { outbox: self, ticket, reserved: 0 };
+        let ticket = self.lock().line().join();
+        let turn = OutboxTurn { outbox: self, ticket };
         std::future::poll_fn(|cx| turn.poll_ready(cx.waker())).await;
         turn
     }
@@ -241,7 +260,7 @@ impl Outbox {
             return None;
         }
         let mut state = self.lock();
-        let until = state.turns_given.filter(|_| state.is_held_up(self.limit))? + TURN_TIME;
+        let until = state.turns_given.filter(|_| state.is_held_up(self.limits))? + TURN_TIME;
         if now < until {
             return Some(until);
         }
@@ -277,10 +296,11 @@ impl Outbox {
         let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
         let waiters = state.turns_for_all();
-        self.publish(&mut state);
+        // A closing driver performs a turn, whatever the published state is.
+        let published = self.publish(&mut state);
+        let driver = published.or_else(|| state.wake_driver());
         drop(state);
-        waiters.into_iter().for_each(Waker::wake);
-        self.wake();
+        waiters.into_iter().chain(driver).for_each(Waker::wake);
     }
 
     /// Wakes the driver, so that its role performs a turn.
@@ -317,7 +337,7 @@ impl Outbox {
         let mut state = self.lock();
         state.writing -= count;
         state.written += count as u64;
-        let next = state.next_turns(self.limit);
+        let next = state.next_turns(self.limits);
         let driver = self.publish(&mut state);
         drop(state);
         next.into_iter().chain(driver).for_each(Waker::wake);
@@ -350,14 +370,15 @@ impl Outbox {
     ///
     /// Returns the waker of a sleeping driver if it concerns the driver: it may read again, or it must limit the time of
     /// tasks that have turns.
+    #[must_use]
     fn publish(&self, state: &mut State) -> Option<Waker> {
-        // A driver that stopped reading because of reservations would delay what it reads until results are compressed.
-        let has_waiting = state.reserved == 0 && state.line.as_ref().is_some_and(|line| line.has_waiting());
-        let waiting = if has_waiting { state.unwritten().max(self.limit) } else { state.unwritten() };
-        let held_up = state.is_held_up(self.limit);
-        let full = state.waiting() >= self.limit || state.line.is_some() || self.is_closed();
+        let limit = self.limits.bytes;
+        let has_waiting = state.line.as_ref().is_some_and(|line| line.has_waiting());
+        let waiting = if has_waiting { state.unwritten().max(limit) } else { state.unwritten() };
+        let held_up = state.is_held_up(self.limits);
+        let full = !state.has_capacity(self.limits) || state.line.is_some() || self.is_closed();
         // Not swapped: the lock excludes other writers.
-        let may_read_again = waiting < self.limit && self.waiting.load(Ordering::Relaxed) >= self.limit;
+        let may_read_again = waiting < limit && self.waiting.load(Ordering::Relaxed) >= limit;
         let is_newly_held_up = held_up && !self.held_up.load(Ordering::Relaxed);
         self.waiting.store(waiting, Ordering::Relaxed);
         self.full.store(full, Ordering::Relaxed);
@@ -379,10 +400,7 @@ impl Outbox {
 #[derive(Debug)]
 pub struct OutboxTurn {
     outbox: Arc<Outbox>,
-    /// The task's place in the line, until its frame has reserved capacity.
-    ticket: Option<Ticket>,
-    /// The number of bytes that this task has reserved.
-    reserved: usize,
+    ticket: Ticket,
 }
 
 impl OutboxTurn {
@@ -390,56 +408,59 @@ impl OutboxTurn {
     ///
     /// # Errors
     ///
-    /// [`PushError::Closed`], without calling `write`.
-    pub fn push_at<R>(mut self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
-        let mut state = self.outbox.lock();
-        state.reserved -= std::mem::take(&mut self.reserved);
+    /// [`PushError::Closed`], or [`PushError::Full`] if other tasks have filled the outbox since the turn was ready, but
+    /// not for an outbox [of results](Outbox::for_results). Without calling `write`.
+    pub fn push_at<R>(self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
+        let state = self.outbox.lock();
+        let limits = self.outbox.limits;
+        // Otherwise the requests of several threads could exceed the amount from which a client no longer reads.
+        if limits.turns == 1 && !state.has_capacity(limits) {
+            return Err(PushError::Full);
+        }
         self.outbox.append_at(state, write)
     }
 
-    /// Counts `bytes`, but at most 1/[`MAX_RESERVATIONS`] of the limit, towards the limit, and passes the turn on.
-    ///
-    /// For a frame that will be appended after some time. Until then, the others do not wait for it.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.leave(bytes.min(self.outbox.limit.div_ceil(MAX_RESERVATIONS)));
+    /// Returns whether the outbox accepts no more frames.
+    pub fn is_closed(&self) -> bool {
+        self.outbox.is_closed()
     }
 
     /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
-    fn poll_ready(&mut self, waker: &Waker) -> Poll<()> {
-        let Some(ticket) = self.ticket else { return Poll::Ready(()) };
+    fn poll_ready(&self, waker: &Waker) -> Poll<()> {
         // Cloned and dropped without the lock: a waker may be code of another executor.
         let waker = waker.clone();
         let mut state = self.outbox.lock();
         if self.outbox.is_closed() {
             return Poll::Ready(());
         }
-        let has_capacity = state.waiting() < self.outbox.limit;
-        let was_fully_offered = state.line().is_fully_offered();
-        let offer = if has_capacity { state.line().poll_offer(ticket) } else { Poll::Pending };
-        if !was_fully_offered && state.line().is_fully_offered() {
-            state.turns_given = Some(Instant::now());
-        }
-        let (polled, unused) = match offer {
-            Poll::Ready(unused) => (Poll::Ready(()), unused),
-            Poll::Pending => (Poll::Pending, state.line().wait(ticket, waker)),
+        let limits = self.outbox.limits;
+        let has_capacity = state.has_capacity(limits);
+        let offered = state.line().offered();
+        let offer = if has_capacity { state.line().poll_offer(self.ticket, limits.turns) } else { Poll::Pending };
+        let (polled, unused, next) = match offer {
+            Poll::Ready(unused) => {
+                if offered < state.line().offered() {
+                    state.turns_given = Some(Instant::now());
+                }
+                // This task may have been the first of several for which turns were free.
+                (Poll::Ready(()), unused, state.next_turns(limits))
+            }
+            Poll::Pending => (Poll::Pending, state.line().wait(self.ticket, waker), Vec::new()),
         };
         let driver = self.outbox.publish(&mut state);
         drop(state);
         drop(unused);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        next.into_iter().chain(driver).for_each(Waker::wake);
         polled
     }
+}
 
-    /// Leaves the line, with a reservation of `reserved` bytes.
-    fn leave(&mut self, reserved: usize) {
+impl Drop for OutboxTurn {
+    fn drop(&mut self) {
         let mut state = self.outbox.lock();
-        state.reserved += reserved;
-        state.reserved -= std::mem::replace(&mut self.reserved, reserved);
-        let waker = self.ticket.take().and_then(|ticket| state.line().leave(ticket));
+        let waker = state.line().leave(self.ticket);
         state.line.take_if(|line| line.is_empty());
-        let next = state.next_turns(self.outbox.limit);
+        let next = state.next_turns(self.outbox.limits);
         let driver = self.outbox.publish(&mut state);
         drop(state);
         drop(waker);
@@ -447,14 +468,8 @@ impl OutboxTurn {
     }
 }
 
-impl Drop for OutboxTurn {
-    fn drop(&mut self) {
-        self.leave(0);
-    }
-}
-
-/// The number of reservations that fill an outbox.
-const MAX_RESERVATIONS: usize = 16;
+/// The number of tasks that have turns at the same time to encode and append results.
+const RESULT_TURNS: usize = 4;
 
 /// The time after which tasks that have not used their turns no longer hold up the others: they are not polled.
 const TURN_TIME: Duration = Duration::from_millis(10);
@@ -465,7 +480,7 @@ mod tests {
 
     use bytes::BufMut;
 
-    use super::{super::wait_line::MAX_OFFERS, *};
+    use super::*;
     use crate::BoxFuture;
 
     #[test]
@@ -547,7 +562,7 @@ mod tests {
 
     /// Returns an outbox that is full, and tasks that wait for its capacity.
     fn waiting<const N: usize>(limit: usize) -> (Arc<Outbox>, [BoxFuture<'static, OutboxTurn>; N]) {
-        let outbox = Arc::new(Outbox::new(limit));
+        let outbox = Arc::new(Outbox::new(limit).for_results());
         outbox.push(|out| out.copied().put_bytes(b'0', limit)).unwrap();
         let mut waiting =
             [(); N].map(|()| -> BoxFuture<'static, OutboxTurn> { Box::pin(Arc::clone(&outbox).capacity()) });
@@ -575,7 +590,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unpolled_tasks_hold_up_others_only_once() {
-        let (outbox, mut waiting) = waiting::<{ MAX_OFFERS + 1 }>(1);
+        let (outbox, mut waiting) = waiting::<{ RESULT_TURNS + 1 }>(1);
         assert_eq!(outbox.waiting(), 1);
         drain(&outbox);
         assert_eq!(outbox.waiting(), 1, "the frame of a waiting task counts");
@@ -597,7 +612,7 @@ mod tests {
 
     #[test]
     fn frames_are_appended_in_order_of_waiting() {
-        let (outbox, mut waiting) = waiting::<{ MAX_OFFERS + 2 }>(100);
+        let (outbox, mut waiting) = waiting::<{ RESULT_TURNS + 2 }>(100);
         let write = |byte| outbox.push(|out| out.copied().put_u8(byte));
         drain(&outbox);
         assert_eq!(write(b'x'), Err(PushError::Full), "others wait");
@@ -616,7 +631,7 @@ mod tests {
 
     #[test]
     fn dropped_tasks_pass_their_turns_on() {
-        let (outbox, waiting) = waiting::<{ MAX_OFFERS + 1 }>(1);
+        let (outbox, waiting) = waiting::<{ RESULT_TURNS + 1 }>(1);
         drain(&outbox);
         let [dropped @ .., mut last] = waiting;
         assert!(poll(&mut last).is_pending());
@@ -625,29 +640,16 @@ mod tests {
     }
 
     #[test]
-    fn reserved_bytes_count_until_their_frame_is_appended() {
-        // Each reservation counts as one byte.
-        let (outbox, mut waiting) = waiting::<{ MAX_OFFERS + 2 }>(2);
-        drain(&outbox);
-        let [first, second, others @ .., last] = &mut waiting;
-        let (mut first, mut second) = (turn(first), turn(second));
-        first.reserve(9);
-        assert!(outbox.lock().waiting() == 1 && poll(last).is_pending());
-        second.reserve(5);
-        assert!(!outbox.has_capacity() && poll(last).is_pending());
-        assert_eq!(outbox.waiting(), 0, "a driver continues to read");
-        others.iter_mut().for_each(|other| assert!(poll(other).is_pending()));
-        first.push_at(|_, out| out.copied().put_slice(b"345")).unwrap();
-        assert!(poll(last).is_pending());
-        assert_eq!(drain(&outbox), "345");
-        let position = turn(last).push_at(|position, out| {
-            out.copied().put_u8(b'6');
-            position
-        });
-        assert_eq!(position, Ok(Position(5)), "reserved bytes have no position");
-        drop((second, waiting));
-        assert_eq!(drain(&outbox), "6");
-        assert!(outbox.has_capacity() && outbox.lock().reserved == 0);
+    fn request_waits_again_if_others_filled_the_outbox() {
+        let outbox = Arc::new(Outbox::new(2));
+        let capacity = || -> BoxFuture<'static, _> { Box::pin(Arc::clone(&outbox).capacity()) };
+        let (mut first, mut second) = (capacity(), capacity());
+        let late = turn(&mut first);
+        assert!(poll(&mut second).is_pending(), "one at a time");
+        outbox.pass_unused_turns(Instant::now() + TURN_TIME);
+        turn(&mut second).push_at(|_, out| out.copied().put_slice(b"12")).unwrap();
+        assert_eq!(late.push_at(|_, _| ()), Err(PushError::Full));
+        assert!(outbox.lock().line.is_none());
     }
 
     #[test]

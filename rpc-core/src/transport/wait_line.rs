@@ -7,8 +7,8 @@ use std::{
 
 /// Tasks that wait for one resource, in the order of their arrival. A plain structure without a lock.
 ///
-/// The resource is offered to [`MAX_OFFERS`] tasks at a time, the first ones. A task that is not polled does not use its
-/// offer, so that the owner of the line must offer the resource to the others after some time
+/// The resource is offered to the first tasks, so many that a given number of them have offers. A task that is not polled
+/// does not use its offer, so that the owner of the line must offer the resource to the others after some time
 /// ([`offer_all`](Self::offer_all)).
 #[derive(Debug, Default)]
 pub(super) struct WaitLine {
@@ -51,17 +51,18 @@ impl WaitLine {
         !self.waiting.is_empty()
     }
 
-    /// Returns whether as many tasks have offers as may have them.
-    pub(super) fn is_fully_offered(&self) -> bool {
-        self.offered >= MAX_OFFERS
+    /// Returns the number of tasks with an offer.
+    pub(super) fn offered(&self) -> usize {
+        self.offered
     }
 
-    /// Returns ready if a task may use the resource: it has an offer, or receives one because it is the next.
+    /// Returns ready if a task may use the resource: it has an offer, or receives one because it is the next and fewer
+    /// than `count` have offers.
     ///
     /// The result contains the waker of a task that receives one, which the caller drops without a lock.
-    pub(super) fn poll_offer(&mut self, ticket: Ticket) -> Poll<Option<Waker>> {
+    pub(super) fn poll_offer(&mut self, ticket: Ticket, count: usize) -> Poll<Option<Waker>> {
         let is_next = self.waiting.first_key_value().is_some_and(|(first, _)| *first == ticket);
-        if is_next && !self.is_fully_offered() {
+        if is_next && self.offered < count {
             self.offered += 1;
             return Poll::Ready(self.waiting.remove(&ticket).flatten());
         }
@@ -79,10 +80,9 @@ impl WaitLine {
         previous.flatten()
     }
 
-    /// Offers the resource to the first tasks without an offer, and returns their wakers.
-    pub(super) fn offer(&mut self) -> Vec<Waker> {
-        let count = MAX_OFFERS.saturating_sub(self.offered);
-        self.offer_to(count)
+    /// Offers the resource to the first tasks without an offer until `count` have offers, and returns their wakers.
+    pub(super) fn offer(&mut self, count: usize) -> Vec<Waker> {
+        self.offer_to(count.saturating_sub(self.offered))
     }
 
     /// Offers the resource to all tasks, and returns their wakers.
@@ -97,20 +97,18 @@ impl WaitLine {
     }
 }
 
-/// The number of tasks that have an offer at the same time.
-///
-/// Several processors can then encode results for one connection; the results of the other tasks stay values.
-pub(super) const MAX_OFFERS: usize = 4;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The number of tasks that have offers at the same time.
+    const COUNT: usize = 4;
+
     /// Returns a line whose first tasks have all offers, with those tasks.
-    fn offered() -> (WaitLine, [Ticket; MAX_OFFERS]) {
+    fn offered() -> (WaitLine, [Ticket; COUNT]) {
         let mut line = WaitLine::default();
-        let tickets = [(); MAX_OFFERS].map(|()| line.join());
-        assert!(tickets.iter().all(|ticket| line.poll_offer(*ticket).is_ready()) && line.is_fully_offered());
+        let tickets = [(); COUNT].map(|()| line.join());
+        assert!(tickets.iter().all(|ticket| line.poll_offer(*ticket, COUNT).is_ready()) && line.offered() == COUNT);
         (line, tickets)
     }
 
@@ -118,13 +116,16 @@ mod tests {
     fn line_keeps_the_order_when_tasks_leave() {
         let (mut line, [offered, ..]) = offered();
         let [first, second, third] = [(); 3].map(|()| line.join());
-        assert!([first, second, third].iter().all(|ticket| line.poll_offer(*ticket).is_pending()));
+        assert!([first, second, third].iter().all(|ticket| line.poll_offer(*ticket, COUNT).is_pending()));
         line.leave(first);
         line.leave(offered);
-        assert!(line.poll_offer(third).is_pending() && line.poll_offer(second).is_ready(), "the first has left");
-        assert!(line.poll_offer(third).is_pending() && line.has_waiting());
+        assert!(
+            line.poll_offer(third, COUNT).is_pending() && line.poll_offer(second, COUNT).is_ready(),
+            "the first has left"
+        );
+        assert!(line.poll_offer(third, COUNT).is_pending() && line.has_waiting());
         line.leave(second);
-        assert!(line.poll_offer(third).is_ready());
+        assert!(line.poll_offer(third, COUNT).is_ready());
     }
 
     #[test]
@@ -144,22 +145,22 @@ mod tests {
     #[test]
     fn unused_offers_hold_others_until_all_have_offers() {
         let mut line = WaitLine::default();
-        let tickets: Vec<_> = (0..MAX_OFFERS + 2).map(|_| line.join()).collect();
+        let tickets: Vec<_> = (0..COUNT + 2).map(|_| line.join()).collect();
         for ticket in &tickets[1..] {
             line.wait(*ticket, Waker::noop().clone());
         }
-        assert_eq!(line.offer().len(), MAX_OFFERS - 1, "the first has no waker");
-        assert!(line.offer().is_empty() && line.is_fully_offered());
+        assert_eq!(line.offer(COUNT).len(), COUNT - 1, "the first has no waker");
+        assert!(line.offer(COUNT).is_empty() && line.offered() == COUNT);
         let [.., second_last, last] = tickets[..] else { panic!("there are more than two") };
-        assert!(line.poll_offer(tickets[0]).is_ready() && line.poll_offer(second_last).is_pending());
+        assert!(line.poll_offer(tickets[0], COUNT).is_ready() && line.poll_offer(second_last, COUNT).is_pending());
         assert_eq!(line.offer_all().len(), 2);
-        assert!(line.poll_offer(last).is_ready() && !line.has_waiting());
+        assert!(line.poll_offer(last, COUNT).is_ready() && !line.has_waiting());
         // A task whose offer came to nothing waits again, in its old place.
         assert!(line.wait(second_last, Waker::noop().clone()).is_none() && line.has_waiting());
         let newcomer = line.join();
         for ticket in tickets.iter().filter(|ticket| **ticket != second_last) {
             line.leave(*ticket);
         }
-        assert!(line.poll_offer(newcomer).is_pending() && line.poll_offer(second_last).is_ready());
+        assert!(line.poll_offer(newcomer, COUNT).is_pending() && line.poll_offer(second_last, COUNT).is_ready());
     }
 }

@@ -80,9 +80,9 @@ impl AnswerSink for Outbox {
     }
 
     fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
-        Box::pin(async move {
-            let turn = Arc::clone(&self).capacity().await;
-            (!self.is_closed()).then(|| Box::new(turn) as Box<dyn AnswerTurn>)
+        Box::pin(async {
+            let turn = self.capacity().await;
+            (!turn.is_closed()).then(|| Box::new(turn) as Box<dyn AnswerTurn>)
         })
     }
 
@@ -94,10 +94,6 @@ impl AnswerSink for Outbox {
 }
 
 impl AnswerTurn for OutboxTurn {
-    fn reserve(&mut self, bytes: usize) {
-        self.reserve(bytes);
-    }
-
     fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, mut answer: EncodedAnswer) {
         // On a closed connection the caller receives the connection's error instead.
         let _ = self.push_at(|_, out| append(out, target, context, &mut answer));

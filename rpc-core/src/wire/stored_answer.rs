@@ -101,8 +101,6 @@ impl AnswerSink for AnswerStore {
 struct StoreTurn(Arc<AnswerStore>);
 
 impl AnswerTurn for StoreTurn {
-    fn reserve(&mut self, _: usize) {}
-
     fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, mut answer: EncodedAnswer) {
         self.0.try_answer(target, context, &mut answer);
     }

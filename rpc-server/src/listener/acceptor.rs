@@ -116,7 +116,7 @@ impl Acceptor {
         contained(|| debug!(peer = ?peer.address, "connection opened"));
         let counters = &self.shared.counters;
         Counters::count(&counters.accepted);
-        let outbox = Arc::new(Outbox::new(self.shared.config.transport.outbox));
+        let outbox = Arc::new(Outbox::new(self.shared.config.transport.outbox).for_results());
         let (shared, connection_outbox) = (Arc::clone(&self.shared), Arc::clone(&outbox));
         let task = if shared.credentials.is_empty() {
             // The driver is created inside the block: an async block stores a future that is moved into it twice.

@@ -4,13 +4,14 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
     },
     time::Duration,
 };
 
 use bytes::Bytes;
 use rpc_client::Client;
-use rpc_core::{Token, Tokens, rpc_service};
+use rpc_core::{Compression, Token, Tokens, rpc_service};
 use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize, Serializer};
 use tests::{
@@ -21,6 +22,7 @@ use tests::{
     serving::Serving,
     wire::Listening,
 };
+use tokio::{runtime, task::spawn_blocking};
 
 use crate::caller;
 
@@ -146,6 +148,32 @@ async fn results_that_wait_are_not_encoded() {
     serving.until_counted(|counts| counts.unsent > most && encoded() + counts.unsent == CALLS as usize).await;
     read_all(&mut reader).await;
     assert_eq!(encoded(), CALLS as usize);
+}
+
+/// The only thread for blocking work does not compress until the test permits it.
+#[test]
+fn long_results_wait_for_their_compression_as_values() {
+    /// The number of results of a peer that are encoded and wait.
+    const PLACES: usize = 16;
+    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (release, released) = sync_channel::<()>(1);
+    runtime.block_on(async {
+        let only_thread = spawn_blocking(move || released.recv());
+        let (slow, serving) = slow(unread()).await;
+        let mut peer = RawPeer::connect(serving.address()).await;
+        let head = RawHead::route("test.Slow:1.0/counted").with(RawHead::TIMEOUT, 3_600_000_u32.to_be_bytes());
+        let head = head.with(RawHead::RESPONSE_COMPRESSION, [Compression::Gzip as u8]);
+        let calls = (1..=CALLS).flat_map(|id| RawFrame::request(id, &head, "{}").to_bytes());
+        peer.send(calls.collect::<Vec<_>>()).await;
+        let (calls, encoded) = (CALLS as usize, || slow.encoded.load(Ordering::SeqCst));
+        // Their length is known when they are encoded; only some are kept so.
+        serving.until_counted(|counts| counts.unsent == calls && encoded() == calls).await;
+        assert_eq!(peer.ask(&call(CALLS + 1, "mebibyte", 50_000)).await.status().0, OK, "other results pass");
+        drop(release);
+        only_thread.await.unwrap().unwrap_err();
+        read_all(&mut peer).await;
+        assert_eq!(encoded(), calls + calls - PLACES);
+    });
 }
 
 #[tokio::test]

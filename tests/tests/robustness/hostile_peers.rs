@@ -199,7 +199,7 @@ async fn server_detects_vanished_half_closed_peer() {
 }
 
 /// Both ends send more than the connection buffers, and neither may wait forever for the other.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn large_calls_and_answers_do_not_block_each_other() {
     let server = Server::builder().service(tests::wire::WireServer::new(tests::wire::Wired::default()));
     let serving = Serving::start(server).await;

@@ -95,7 +95,7 @@ impl EncodedPayload {
     }
 
     /// Moves the bytes to the end of `out`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_to(mut self, out: &mut WriteBuffer) {
         out.append(&mut self.buffer);
         if self.buffer.copied().capacity() <= MAX_SPARE {

@@ -36,6 +36,6 @@ pub use compression::Compression;
 pub use encode::Encode;
 pub use encoded_payload::EncodedPayload;
 pub use offload::PeerWork;
-pub(crate) use offload::offload;
+pub(crate) use offload::{ResultPlace, offload};
 pub use payload::Payload;
 pub use write_buffer::{Mark, WriteBuffer};

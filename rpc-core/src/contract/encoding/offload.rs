@@ -20,19 +20,51 @@ use crate::{Code, Status};
 /// All connections of a peer share one place, so that each peer starts work in turn, however many connections it has.
 /// The default has no place of its own: each work waits for itself.
 #[derive(Clone, Default)]
-pub struct PeerWork(Option<Arc<Semaphore>>);
+pub struct PeerWork(Option<Places>);
+
+#[derive(Clone)]
+struct Places {
+    /// Works that wait for a permit of the process.
+    works: Arc<Semaphore>,
+    /// Encoded results that are compressed and sent.
+    results: Arc<Semaphore>,
+}
+
+/// A place for an encoded result that is compressed and then sent.
+#[derive(Debug)]
+pub(crate) struct ResultPlace {
+    /// `None` if the peer has no limit.
+    _permit: Option<OwnedSemaphorePermit>,
+}
 
 impl PeerWork {
     /// Creates the place of a peer.
     pub fn of_peer() -> Self {
-        Self(Some(Arc::new(Semaphore::new(PLACES_PER_PEER))))
+        let [works, results] = [PLACES_PER_PEER, RESULTS_PER_PEER].map(|count| Arc::new(Semaphore::new(count)));
+        Self(Some(Places { works, results }))
+    }
+
+    /// Returns a place for an encoded result, if one is free.
+    pub(crate) fn try_result_place(&self) -> Option<ResultPlace> {
+        let permit = self.0.as_ref().map(|places| Arc::clone(&places.results).try_acquire_owned()).transpose();
+        Some(ResultPlace { _permit: permit.ok()? })
+    }
+
+    /// Waits for a place for an encoded result.
+    pub(crate) async fn result_place(&self) -> ResultPlace {
+        let permit = match &self.0 {
+            // The semaphore is never closed.
+            Some(places) => Arc::clone(&places.results).acquire_owned().await.ok(),
+            None => None,
+        };
+        ResultPlace { _permit: permit }
     }
 
     /// Waits for a permit of the process, behind the other work of this peer.
     async fn permit(&self, process: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         // Freed when this peer has its permit: its next work then joins the line behind those of other peers.
         let _place = match &self.0 {
-            Some(place) => Some(place.acquire().await),
+            Some(places) => Some(places.works.acquire().await),
             None => None,
         };
         // The semaphore is never closed.
@@ -124,6 +156,8 @@ fn process_permits() -> &'static Arc<Semaphore> {
 
 /// The number of works of one peer that wait for a permit of the process at the same time; the others wait behind them.
 const PLACES_PER_PEER: usize = 1;
+/// The number of results of one peer that are encoded and being compressed, or wait to be sent after that.
+const RESULTS_PER_PEER: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -181,8 +181,7 @@ impl WriteBuffer {
 
     /// Holds the copied bytes too if they are long, so that [`append`](Self::append) copies nothing long.
     ///
-    /// The new buffer for copied bytes has the same capacity, unless it is above `max_capacity`: the next payload is
-    /// often as long.
+    /// The new buffer for copied bytes has the same capacity, up to `max_capacity`: the next payload is often as long.
     #[inline]
     pub(crate) fn hold_long_copies(&mut self, max_capacity: usize) {
         if self.copied.len() >= uncopied::MIN_SHARED {
@@ -191,8 +190,7 @@ impl WriteBuffer {
     }
 
     fn hold_copies(&mut self, max_capacity: usize) {
-        let length = self.copied.len();
-        let empty = BytesMut::with_capacity(if length <= max_capacity { length } else { 0 });
+        let empty = BytesMut::with_capacity(self.copied.len().min(max_capacity));
         let copied = std::mem::replace(&mut self.copied, empty).freeze();
         self.held_length += copied.len();
         let mut from = 0;
