@@ -196,7 +196,7 @@ fn cancellation_reaches_all_waiters() {
 fn call_is_answered_once_by_handler_or_deadline() {
     check_random(
         || {
-            let (context, outbox) = (context(), Arc::new(Outbox::new(1)));
+            let (context, outbox) = (context(), Arc::new(Outbox::new(1).for_results()));
             let sink = WireSink::new(
                 Arc::clone(&outbox),
                 &Header { codec: 2, ..Header::empty(FrameType::Request, 1) },

@@ -18,6 +18,9 @@ pub(crate) trait AnswerSink: Send + Sync {
     /// Returns whether [`try_answer`](Self::try_answer) will probably find capacity.
     fn has_capacity(&self) -> bool;
 
+    /// Returns whether answers never wait for capacity.
+    fn is_unlimited(&self) -> bool;
+
     /// Waits for capacity. Returns `None` if no answer can be sent any more.
     ///
     /// Tasks receive their turns in the order in which they started to wait.

@@ -71,7 +71,7 @@ impl Responder {
     /// Answers with a result. Waits for capacity on the connection.
     ///
     /// The value is encoded when there is capacity, and a second time if it is to be compressed and many results of the
-    /// peer are being compressed. Until then, or until the call ends, it is kept with all that it owns, such as a lock
+    /// connection are being compressed. Until then, or until the call ends, it is kept with all that it owns, such as a lock
     /// guard or a buffer of a pool. Nothing is sent until the future is polled.
     ///
     /// # Cancel safety
@@ -205,7 +205,9 @@ impl Responder {
                 }
                 let mut answer = EncodedAnswer::new(target, status, &value);
                 if answer.is_long_to_compress() {
-                    return Some(match self.context.peer().work().try_result_place() {
+                    let place = || self.context.peer().work().try_result_place();
+                    let place = if sink.is_unlimited() { Some(ResultPlace::UNLIMITED) } else { place() };
+                    return Some(match place {
                         Some(place) => Unsent::Long(answer, place),
                         None => Unsent::Value { status: answer.status, value, is_long: true },
                     });

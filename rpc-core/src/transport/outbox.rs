@@ -77,8 +77,9 @@ impl State {
             return Vec::new();
         }
         let Some(line) = &mut self.line else { return Vec::new() };
+        let offered = line.offered();
         let wakers = line.offer(limits.turns);
-        if !wakers.is_empty() {
+        if offered < line.offered() {
             self.turns_given = Some(Instant::now());
         }
         wakers

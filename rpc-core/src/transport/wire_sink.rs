@@ -50,12 +50,13 @@ impl WireSink {
     /// Safe to drop at any time; the answer is then not sent.
     pub async fn replay(&self, context: &Context, answer: &StoredAnswer) {
         let turn = Arc::clone(&self.outbox).capacity().await;
-        // On a closed connection the caller receives the connection's error instead.
-        let _ = turn.push_at(|_, out| {
+        let pushed = turn.push_at(|_, out| {
             if context.claim_answer(Code::Ok) {
                 answer.write(out, self.target.id);
             }
         });
+        // On a closed connection the caller receives the connection's error instead.
+        debug_assert!(pushed != Err(PushError::Full), "this is not an outbox of results");
     }
 
     /// Answers with a status and no value, unless the call has an answer.
@@ -79,6 +80,10 @@ impl AnswerSink for Outbox {
         self.has_capacity()
     }
 
+    fn is_unlimited(&self) -> bool {
+        false
+    }
+
     fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
         Box::pin(async {
             let turn = self.capacity().await;
@@ -95,8 +100,9 @@ impl AnswerSink for Outbox {
 
 impl AnswerTurn for OutboxTurn {
     fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, mut answer: EncodedAnswer) {
+        let pushed = self.push_at(|_, out| append(out, target, context, &mut answer));
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.push_at(|_, out| append(out, target, context, &mut answer));
+        debug_assert!(pushed != Err(PushError::Full), "this is not an outbox of results");
     }
 }
 
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn replays_share_bytes_and_respect_the_limit() {
-        let outbox = Arc::new(Outbox::new(1000));
+        let outbox = Arc::new(Outbox::new(1000).for_results());
         let replay = |id, answer: &StoredAnswer| {
             let context = Context::new(Arc::default(), None, Metadata::default(), None);
             let sink = WireSink::new(Arc::clone(&outbox), &Header::empty(FrameType::Request, id), 1 << 20);

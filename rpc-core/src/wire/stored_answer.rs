@@ -80,6 +80,10 @@ impl AnswerSink for AnswerStore {
         true
     }
 
+    fn is_unlimited(&self) -> bool {
+        true
+    }
+
     fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
         let turn: Box<dyn AnswerTurn> = Box::new(StoreTurn(self));
         Box::pin(std::future::ready(Some(turn)))

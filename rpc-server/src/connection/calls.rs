@@ -55,7 +55,7 @@ pub(super) struct ConnectionCalls {
 impl ConnectionCalls {
     pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
         let share = shared.concurrency.share_of(PeerKey::of(&peer));
-        let (peer, running) = (Arc::new(peer.with_work(share.work())), Arc::default());
+        let (peer, running) = (Arc::new(peer.with_work(share.work().for_connection())), Arc::default());
         Self {
             shared,
             outbox,

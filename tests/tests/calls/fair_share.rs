@@ -153,7 +153,7 @@ async fn results_that_wait_are_not_encoded() {
 /// The only thread for blocking work does not compress until the test permits it.
 #[test]
 fn long_results_wait_for_their_compression_as_values() {
-    /// The number of results of a peer that are encoded and wait.
+    /// The number of results of a connection that are encoded and wait.
     const PLACES: usize = 16;
     let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let (release, released) = sync_channel::<()>(1);
@@ -169,10 +169,15 @@ fn long_results_wait_for_their_compression_as_values() {
         // Their length is known when they are encoded; only some are kept so.
         serving.until_counted(|counts| counts.unsent == calls && encoded() == calls).await;
         assert_eq!(peer.ask(&call(CALLS + 1, "mebibyte", 50_000)).await.status().0, OK, "other results pass");
+        let mut other = RawPeer::connect(serving.address()).await;
+        other.send(RawFrame::request(1, &head, "{}").to_bytes()).await;
+        // The results of another connection of the peer have places of their own: it is kept as encoded.
+        serving.until_counted(|counts| counts.unsent == calls + 1 && encoded() == calls + 1).await;
         drop(release);
         only_thread.await.unwrap().unwrap_err();
         read_all(&mut peer).await;
-        assert_eq!(encoded(), calls + calls - PLACES);
+        assert_eq!(other.receive().await.status().0, OK);
+        assert_eq!(encoded(), calls + calls - PLACES + 1);
     });
 }
 

@@ -15,10 +15,11 @@ use tokio::{
 
 use crate::{Code, Status};
 
-/// The place of one peer in the line of the process for long work. Clones share it.
+/// The place of one peer in the line of the process for long work, and the places of one of its connections for results
+/// that are compressed. Clones share them.
 ///
-/// All connections of a peer share one place, so that each peer starts work in turn, however many connections it has.
-/// The default has no place of its own: each work waits for itself.
+/// All connections of a peer share one place in the line, so that each peer starts work in turn, however many connections
+/// it has. The default has no places: each work waits for itself, and results have no limit.
 #[derive(Clone, Default)]
 pub struct PeerWork(Option<Places>);
 
@@ -33,15 +34,28 @@ struct Places {
 /// A place for an encoded result that is compressed and then sent.
 #[derive(Debug)]
 pub(crate) struct ResultPlace {
-    /// `None` if the peer has no limit.
+    /// `None` if there is no limit.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl ResultPlace {
+    /// The place of a result that never waits to be sent.
+    pub(crate) const UNLIMITED: Self = Self { _permit: None };
 }
 
 impl PeerWork {
     /// Creates the place of a peer.
     pub fn of_peer() -> Self {
-        let [works, results] = [PLACES_PER_PEER, RESULTS_PER_PEER].map(|count| Arc::new(Semaphore::new(count)));
+        let [works, results] = [PLACES_PER_PEER, RESULTS_PER_CONNECTION].map(|count| Arc::new(Semaphore::new(count)));
         Self(Some(Places { works, results }))
+    }
+
+    /// Returns the place of the same peer with the places of another connection: results that wait on one connection
+    /// hold up none of another one.
+    #[must_use]
+    pub fn for_connection(&self) -> Self {
+        let results = Arc::new(Semaphore::new(RESULTS_PER_CONNECTION));
+        Self(self.0.as_ref().map(|places| Places { works: Arc::clone(&places.works), results }))
     }
 
     /// Returns a place for an encoded result, if one is free.
@@ -156,8 +170,8 @@ fn process_permits() -> &'static Arc<Semaphore> {
 
 /// The number of works of one peer that wait for a permit of the process at the same time; the others wait behind them.
 const PLACES_PER_PEER: usize = 1;
-/// The number of results of one peer that are encoded and being compressed, or wait to be sent after that.
-const RESULTS_PER_PEER: usize = 16;
+/// The number of results of one connection that are encoded and being compressed, or wait to be sent after that.
+const RESULTS_PER_CONNECTION: usize = 16;
 
 #[cfg(test)]
 mod tests {

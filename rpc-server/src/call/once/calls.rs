@@ -244,7 +244,7 @@ mod tests {
     const KEY: [u8; 16] = [7; 16];
 
     fn sink(id: u32) -> (WireSink, Arc<Outbox>) {
-        let outbox = Arc::new(Outbox::new(1 << 20));
+        let outbox = Arc::new(Outbox::new(1 << 20).for_results());
         let sink =
             WireSink::new(Arc::clone(&outbox), &Header { codec: 2, ..Header::empty(FrameType::Request, id) }, 1 << 20);
         (sink, outbox)

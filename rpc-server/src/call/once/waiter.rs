@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn cancelled_request_waits_for_no_capacity() {
-        let outbox = Arc::new(Outbox::new(1));
+        let outbox = Arc::new(Outbox::new(1).for_results());
         let sink = |id| WireSink::new(Arc::clone(&outbox), &Header::empty(FrameType::Request, id), 1 << 20);
         let answer = StoredAnswer::status(&sink(1), Status::new(Code::NotFound, ""));
         let running = Arc::<RunningCalls>::default();
