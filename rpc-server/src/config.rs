@@ -37,9 +37,9 @@ pub struct ServerConfig {
     ///
     /// Handlers that finish in their first poll are not counted, and neither are handlers whose result waits for a
     /// client to read earlier ones: the latter have a limit of the same size. One peer may use at most eight times as
-    /// much as is free, and 1/16 of the limit is reserved for peers that use less than two. One peer alone can therefore
-    /// use about 5/6 of a large limit, and more of a limit below 16, which reserves nothing. A peer is a proved name, otherwise an IP address as in
-    /// `max_connections_per_ip`.
+    /// much as is free, and 1/16 of the limit is reserved for peers that use less than two. One peer alone can
+    /// therefore use about 5/6 of a large limit, and more of a limit below 16, which reserves nothing. A peer is a
+    /// proved name, otherwise an IP address as in `max_connections_per_ip`.
     ///
     /// Calls above the limit are queued. Set it to the number of calls that the slowest resource of the handlers
     /// completes within the callers' timeouts: with a higher value, handlers work for callers that have timed out; with

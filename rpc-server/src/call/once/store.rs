@@ -35,9 +35,10 @@ pub trait OnceStore: Send + Sync + 'static {
     /// The next claim of the key then returns [`Claim::First`]. A retry of the call may claim the key while this method
     /// runs, and waits until it has an effect.
     ///
-    /// The server calls this once for each claim, and drops the future after 5 s or when it ends. A store that itself repeats the
-    /// removal after an unknown outcome must remove only the claim for which it was called, for example by a token that
-    /// it stored with the claim: otherwise it may remove the claim of the retry, and the handler executes twice.
+    /// The server calls this once for each claim, and drops the future after 5 s or when it ends. A store that itself
+    /// repeats the removal after an unknown outcome must remove only the claim for which it was called, for example by
+    /// a token that it stored with the claim: otherwise it may remove the claim of the retry, and the handler executes
+    /// twice.
     ///
     /// # Errors
     ///
