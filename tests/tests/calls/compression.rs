@@ -3,7 +3,6 @@
 use std::{
     fmt,
     net::SocketAddr,
-    pin::pin,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -28,10 +27,9 @@ use tests::{
     raw_peer::{RawFrame, RawHead, RawPeer},
     serving::Serving,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime, task::spawn_blocking};
 
 const GZIP: u8 = Compression::Gzip as u8;
-const RESPONSE_COMPRESSION: u8 = 14;
 
 fn packed(compression: Compression, value: &impl Serialize) -> Bytes {
     let mut plain = bytes::BytesMut::new();
@@ -65,7 +63,7 @@ async fn small_request_announces_response_compression() {
     let call = client.large(7).address(listener.local_addr().unwrap()).compression(Compression::Gzip);
     let call = Task::begin(call.codec(Codec::Json));
     let (mut peer, request) = accept_request(&listener).await;
-    assert_eq!((request.compression, request.entry(RESPONSE_COMPRESSION)), (0, Some(&[GZIP][..])));
+    assert_eq!((request.compression, request.entry(RawHead::RESPONSE_COMPRESSION)), (0, Some(&[GZIP][..])));
     let payload = packed(Compression::Gzip, &"x".repeat(2000));
     let answer = RawFrame::response(request.id, &RawHead::new(), payload).with_codec(Codec::Json as u8);
     peer.send(answer.with_compression(GZIP).to_bytes()).await;
@@ -78,7 +76,7 @@ async fn server_compresses_the_response_as_announced() {
     let mut peer = RawPeer::connect(serving.address()).await;
     for (wanted, found) in [(GZIP, GZIP), (2, 2), (3, 3), (0, 0), (99, 0)] {
         let (head, request) = large(1);
-        let answer = peer.ask(&request(head.with(RESPONSE_COMPRESSION, [wanted]))).await;
+        let answer = peer.ask(&request(head.with(RawHead::RESPONSE_COMPRESSION, [wanted]))).await;
         assert_eq!(answer.compression, found, "wanted {wanted}");
         assert_eq!(plain(&answer).len(), 100_000);
         assert_eq!(answer.body.len() < 10_000, found != 0);
@@ -104,7 +102,7 @@ async fn server_rejects_compressions_that_it_does_not_accept() {
     assert_eq!(echo(Compression::None).await.unwrap().len(), 10_000);
     let mut peer = RawPeer::connect(serving.address()).await;
     let (head, request) = large(1);
-    assert_eq!(peer.ask(&request(head.with(RESPONSE_COMPRESSION, [GZIP]))).await.compression, 0);
+    assert_eq!(peer.ask(&request(head.with(RawHead::RESPONSE_COMPRESSION, [GZIP]))).await.compression, 0);
 }
 
 /// Returns a client that compresses requests and accepts no compressed responses.
@@ -129,7 +127,7 @@ async fn client_rejects_compressions_that_it_does_not_accept() {
     let call = client.echo("x".repeat(2000)).address(listener.local_addr().unwrap()).codec(Codec::Json);
     let call = Task::begin(call);
     let (mut peer, request) = accept_request(&listener).await;
-    assert_eq!((request.compression, request.entry(RESPONSE_COMPRESSION)), (GZIP, Some(&[0][..])));
+    assert_eq!((request.compression, request.entry(RawHead::RESPONSE_COMPRESSION)), (GZIP, Some(&[0][..])));
     let payload = packed(Compression::Gzip, &"x".repeat(2000));
     let answer = RawFrame::response(request.id, &RawHead::new(), payload).with_codec(Codec::Json as u8);
     peer.send(answer.with_compression(GZIP).to_bytes()).await;
@@ -147,22 +145,34 @@ async fn accept_request(listener: &TcpListener) -> (RawPeer, RawFrame) {
     (peer, request)
 }
 
-#[tokio::test]
-async fn long_result_is_compressed_outside_of_its_poll() {
-    for (length, is_long) in [(200_000, false), (300_000, true)] {
-        let outbox = Arc::new(Outbox::new(1 << 20));
-        let (codec, compression) = (Codec::Bincode as u8, GZIP);
-        let request = Header { codec, compression, ..Header::empty(FrameType::Request, 1) };
-        let sink = WireSink::new(Arc::clone(&outbox), &request, 1 << 20);
-        let responder = Responder::wire(Context::new(Arc::default(), None, Metadata::default(), None), sink);
-        let mut sending = pin!(responder.result("x".repeat(length)));
-        let polled = sending.as_mut().poll(&mut task::Context::from_waker(Waker::noop()));
-        assert_eq!((polled.is_pending(), outbox.is_empty()), (is_long, is_long));
-        if is_long {
-            in_time(sending).await;
+/// The only thread for blocking work does not compress until the test permits it.
+#[test]
+fn long_result_is_compressed_outside_of_its_poll() {
+    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (release, released) = sync_channel::<()>(1);
+    runtime.block_on(async {
+        let only_thread = spawn_blocking(move || released.recv());
+        let send = |length| {
+            let outbox = Arc::new(Outbox::new(1 << 20).for_results());
+            let (codec, compression) = (Codec::Bincode as u8, GZIP);
+            let request = Header { codec, compression, ..Header::empty(FrameType::Request, 1) };
+            let sink = WireSink::new(Arc::clone(&outbox), &request, 1 << 20);
+            let responder = Responder::wire(Context::new(Arc::default(), None, Metadata::default(), None), sink);
+            let mut sending = Box::pin(responder.result("x".repeat(length)));
+            let polled = sending.as_mut().poll(&mut task::Context::from_waker(Waker::noop()));
+            (outbox, sending, polled)
+        };
+        let (short, _, polled) = send(200_000);
+        assert!(polled.is_ready());
+        let (long, sending, polled) = send(300_000);
+        assert!(polled.is_pending() && long.is_empty());
+        drop(release);
+        only_thread.await.unwrap().unwrap_err();
+        in_time(sending).await;
+        for outbox in [short, long] {
+            assert!(outbox.push(|out| out.len()).unwrap() < 10_000, "the result is compressed");
         }
-        assert!(outbox.push(|out| out.len()).unwrap() < 10_000, "the result is compressed");
-    }
+    });
 }
 
 /// A text whose `Deserialize` blocks until the test releases it.
