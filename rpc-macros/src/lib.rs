@@ -75,7 +75,7 @@ use syn::parse_macro_input;
 /// Every method is an `async fn` with `&self` and named parameters of owned types. The client encodes the arguments as
 /// a struct with the names and the order of the parameters, so a JSON peer sends `{"name":"Bo"}`, and may omit an
 /// `Option`. The types of arguments, results and errors implement `serde::Serialize`, `serde::de::DeserializeOwned` and
-/// `Send`.
+/// `Send`. A value may be serialized more than once: for a retry, and for a long result that is compressed.
 ///
 /// | return type of the method | result of the call |
 /// |---|---|
