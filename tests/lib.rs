@@ -15,6 +15,7 @@ pub mod im_workload;
 pub mod ledger;
 pub mod load;
 pub mod nacos;
+pub mod occupied_thread;
 mod patient;
 pub mod pipes;
 pub mod probe;

@@ -23,11 +23,12 @@ use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 use tests::{
     Task, in_time,
+    occupied_thread::OccupiedThread,
     probe::{Probe, ProbingClient},
     raw_peer::{RawFrame, RawHead, RawPeer},
     serving::Serving,
 };
-use tokio::{net::TcpListener, runtime, task::spawn_blocking};
+use tokio::net::TcpListener;
 
 const GZIP: u8 = Compression::Gzip as u8;
 
@@ -148,10 +149,7 @@ async fn accept_request(listener: &TcpListener) -> (RawPeer, RawFrame) {
 /// The only thread for blocking work does not compress until the test permits it.
 #[test]
 fn long_result_is_compressed_outside_of_its_poll() {
-    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
-    let (release, released) = sync_channel::<()>(1);
-    runtime.block_on(async {
-        let only_thread = spawn_blocking(move || released.recv());
+    OccupiedThread::run(async |thread| {
         let send = |length| {
             let outbox = Arc::new(Outbox::new(1 << 20).for_results());
             let (codec, compression) = (Codec::Bincode as u8, GZIP);
@@ -166,8 +164,7 @@ fn long_result_is_compressed_outside_of_its_poll() {
         assert!(polled.is_ready());
         let (long, sending, polled) = send(300_000);
         assert!(polled.is_pending() && long.is_empty());
-        drop(release);
-        only_thread.await.unwrap().unwrap_err();
+        thread.release().await;
         in_time(sending).await;
         for outbox in [short, long] {
             assert!(outbox.push(|out| out.len()).unwrap() < 10_000, "the result is compressed");

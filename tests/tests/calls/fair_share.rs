@@ -4,7 +4,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::sync_channel,
     },
     time::Duration,
 };
@@ -16,13 +15,13 @@ use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize, Serializer};
 use tests::{
     Task, in_time,
+    occupied_thread::OccupiedThread,
     probe::{Event, Probe, ProbingClient},
     raw_peer::{RawFrame, RawHead, RawPeer},
     scripted::{Scripted, request},
     serving::Serving,
     wire::Listening,
 };
-use tokio::{runtime, task::spawn_blocking};
 
 use crate::caller;
 
@@ -155,10 +154,7 @@ async fn results_that_wait_are_not_encoded() {
 fn long_results_wait_for_their_compression_as_values() {
     /// The number of results of a connection that are encoded and wait.
     const PLACES: usize = 16;
-    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
-    let (release, released) = sync_channel::<()>(1);
-    runtime.block_on(async {
-        let only_thread = spawn_blocking(move || released.recv());
+    OccupiedThread::run(async |thread| {
         let (slow, serving) = slow(unread()).await;
         let mut peer = RawPeer::connect(serving.address()).await;
         let head = RawHead::route("test.Slow:1.0/counted").with(RawHead::TIMEOUT, 3_600_000_u32.to_be_bytes());
@@ -173,8 +169,7 @@ fn long_results_wait_for_their_compression_as_values() {
         other.send(RawFrame::request(1, &head, "{}").to_bytes()).await;
         // The results of another connection of the peer have places of their own: it is kept as encoded.
         serving.until_counted(|counts| counts.unsent == calls + 1 && encoded() == calls + 1).await;
-        drop(release);
-        only_thread.await.unwrap().unwrap_err();
+        thread.release().await;
         read_all(&mut peer).await;
         assert_eq!(other.receive().await.status().0, OK);
         assert_eq!(encoded(), calls + calls - PLACES + 1);

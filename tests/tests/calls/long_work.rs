@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZero,
-    sync::{Condvar, Mutex, mpsc::sync_channel},
+    sync::{Condvar, Mutex},
     thread::available_parallelism,
     time::Duration,
 };
@@ -13,10 +13,10 @@ use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
 use tests::{
     Task,
+    occupied_thread::OccupiedThread,
     probe::{Probe, ProbingClient},
     serving::Serving,
 };
-use tokio::{runtime, task::spawn_blocking};
 
 /// Timeout far longer than a call needs.
 const LONG: Duration = Duration::from_secs(50);
@@ -106,18 +106,14 @@ async fn peer_with_many_connections_takes_turns_with_others() {
 
 #[test]
 fn result_that_is_compressed_holds_no_permit() {
-    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
-    let (release, released) = sync_channel::<()>(1);
-    runtime.block_on(async {
-        let only_thread = spawn_blocking(move || released.recv());
+    OccupiedThread::run(async |thread| {
         let serving = Serving::probe(&Probe::default(), ServerConfig::default().with_max_running(1)).await;
         let client = ProbingClient::new(Client::builder().config(patient_gzip()).build().unwrap());
         let call = Task::begin(client.large(LONG_RESULT as u64).address(serving.address()));
         serving.until_counted(|counts| (counts.running, counts.unsent) == (0, 1)).await;
         // The connection reads further calls and answers them.
         assert_eq!(client.large(1).address(serving.address()).await.unwrap().len(), 1);
-        drop(release);
-        only_thread.await.unwrap().unwrap_err();
+        thread.release().await;
         assert_eq!(call.end().await.unwrap().len(), LONG_RESULT);
         serving.until_counted(|counts| (counts.running, counts.unsent) == (0, 0)).await;
     });
