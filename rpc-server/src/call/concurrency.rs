@@ -385,6 +385,7 @@ mod tests {
         assert!(newcomer.has_capacity(), "another peer finds capacity");
         let held_too = exhaust(&newcomer);
         assert_eq!((held_too.len(), limit.running()), (8, 84), "eight ninths of the rest");
+        assert!(other(&limit, "bob").has_capacity(), "some capacity is free");
         drop((held, held_too));
         assert_eq!(limit.running(), 0);
     }
