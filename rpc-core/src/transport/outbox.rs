@@ -53,7 +53,7 @@ struct State {
     /// The tasks that wait for capacity, and those whose turn it is. `None` if there are none, and boxed because that is
     /// usual: every append reads this struct.
     line: Option<Box<WaitLine>>,
-    /// When so many tasks last had a turn that no other may have one.
+    /// When the last turn was given.
     turns_given: Option<Instant>,
     /// The waker of the driver while it sleeps.
     driver: Option<Waker>,
@@ -274,8 +274,7 @@ impl Outbox {
 
     /// Returns whether all appended bytes were written.
     pub fn is_empty(&self) -> bool {
-        let state = self.lock();
-        state.pending.is_empty() && state.writing == 0
+        self.lock().unwritten() == 0
     }
 
     /// Returns whether any byte of the frame at `position` was written to the socket.
