@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -13,8 +12,8 @@ use std::{
 
 use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 use rpc_im::{
-    Login, LoginError, Node, NodeConfig, NodeId, Outbound, Session,
-    envelope::{ClientFrame, Create, Push, Recipient, Send, SendAck, ServerFrame, Sync},
+    Login, LoginError, Node, NodeConfig, Outbound, Session, StoreChoice,
+    envelope::{ClientFrame, Create, Position, Push, Recipient, Send, SendAck, ServerFrame, Sync},
 };
 use rpc_registry::{Backend, Memory};
 use tokio::{
@@ -29,9 +28,13 @@ use crate::{
 };
 
 /// IM nodes that discover each other in a registry of this process. All methods panic on failure.
+///
+/// Node 0 has the store and the directory.
 pub struct Cluster {
     /// The nodes; `None` for a killed node.
     pub nodes: Vec<Option<Node>>,
+    /// The address of node 0, once it has started.
+    storing_node: Option<SocketAddr>,
     registry: Arc<dyn Backend>,
     stores: tempfile::TempDir,
     configure: Configure,
@@ -77,7 +80,7 @@ impl Cluster {
         let name = format!("cluster-{}", NAMES.fetch_add(1, Ordering::Relaxed));
         let stores = tempfile::tempdir().expect("a directory can be made");
         let registry = Arc::new(Memory::named(&name));
-        let mut cluster = Self { nodes: Vec::new(), registry, stores, configure, links };
+        let mut cluster = Self { nodes: Vec::new(), storing_node: None, registry, stores, configure, links };
         for _ in 0..nodes {
             cluster.add().await;
         }
@@ -95,6 +98,13 @@ impl Cluster {
         self.set_link(one, other, Mode::Pass).await;
     }
 
+    /// Drops the calls of one node to another; calls in the other direction pass.
+    pub async fn cut_calls(&self, from: usize, to: usize) {
+        self.links.as_ref().expect("`start_cuttable` started the cluster").relays[&(from, to)]
+            .set(Mode::BlackHole)
+            .await;
+    }
+
     async fn set_link(&self, one: usize, other: usize, mode: Mode) {
         let links = self.links.as_ref().expect("`start_cuttable` started the cluster");
         for link in [(one, other), (other, one)] {
@@ -106,6 +116,7 @@ impl Cluster {
     pub async fn add(&mut self) {
         let number = self.nodes.len();
         let node = Node::start(self.config(number)).await.expect("the node starts");
+        self.storing_node.get_or_insert(node.rpc_address());
         self.nodes.push(Some(node));
     }
 
@@ -127,13 +138,17 @@ impl Cluster {
             .with_listen(listen)
             .with_lease(LEASE)
             .with_presence_delay(Duration::from_millis(300))
-            .with_store(Some(self.store(number)))
-            .with_id(NodeId::new(number as u16 + 1));
+            .with_store(self.store(number))
+            .with_name(Some(number.to_string()));
         (self.configure)(config)
     }
 
-    fn store(&self, number: usize) -> PathBuf {
-        self.stores.path().join(format!("node-{number}"))
+    fn store(&self, number: usize) -> StoreChoice {
+        match (number, &self.links) {
+            (0, _) => StoreChoice::File(self.stores.path().join("messages")),
+            (_, Some(links)) => StoreChoice::Node(links.relays[&(number, 0)].address()),
+            (_, None) => StoreChoice::Node(self.storing_node.expect("node 0 starts first")),
+        }
     }
 
     /// Returns a running node.
@@ -192,7 +207,7 @@ pub struct Client {
     /// The frames for the client.
     pub outbound: Outbound,
     /// The cursors of its next sync.
-    pub cursors: BTreeMap<String, u64>,
+    pub cursors: BTreeMap<String, Position>,
     /// The received messages by conversation and sequence number.
     pub messages: BTreeMap<(String, u64), Push>,
 }
@@ -215,12 +230,17 @@ impl Client {
     /// Creates a conversation with other users.
     pub fn create(&self, id: &str, members: &[&str]) {
         let members = members.iter().map(|member| (*member).to_owned()).collect();
-        self.session.handle(ClientFrame::Create(Create { id: id.to_owned(), name: "group".to_owned(), members }));
+        self.session.handle(ClientFrame::Create(Create {
+            id: id.to_owned(),
+            name: "group".to_owned(),
+            members,
+            open: false,
+        }));
     }
 
     /// Requests the messages after its cursors.
     pub fn sync(&self) {
-        self.session.handle(ClientFrame::Sync(Sync { cursors: self.cursors.clone() }));
+        self.session.handle(ClientFrame::Sync(Sync { cursors: self.cursors.clone(), recent: 0 }));
     }
 
     /// Returns the next frame, or `None` if the session has ended.
@@ -296,7 +316,11 @@ impl Client {
                 return;
             }
             assert!(start.elapsed() < TIMEOUT, "received {have} of {seq} messages");
-            self.cursors.insert(conversation.to_owned(), have as u64);
+            let incarnation = self.messages.values().find(|push| push.conversation == conversation);
+            if let Some(Push { incarnation, .. }) = incarnation {
+                let cursor = Position { incarnation: *incarnation, seq: have as u64 };
+                self.cursors.insert(conversation.to_owned(), cursor);
+            }
             self.sync();
             // No frame marks the end of a sync: assume it after 500 ms without a frame.
             while let Ok(Some(())) = timeout(Duration::from_millis(500), self.receive_one()).await {}
@@ -341,7 +365,9 @@ impl Discovery for RelayedRegistry {
             loop {
                 let list = listed.borrow_and_update().clone();
                 let relay = |instance: &Instance| {
-                    Instance::new(*relays.get(&instance.address()).unwrap_or(&instance.address()))
+                    let relay = Instance::new(*relays.get(&instance.address()).unwrap_or(&instance.address()));
+                    let metadata = instance.metadata().iter();
+                    metadata.fold(relay, |relay, (key, value)| relay.with_metadata(key, value))
                 };
                 sender.send_replace(list.map(|list| list.iter().map(relay).collect()));
                 if listed.changed().await.is_err() {

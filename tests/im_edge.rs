@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use rpc_im::{
-    Node, NodeConfig, NodeId,
+    Node, NodeConfig, StoreChoice,
     auth::{Accounts, Secret},
     client::login,
     edge::{Edge, EdgeConfig},
@@ -83,12 +83,15 @@ impl Edges {
         let name = format!("edges-{}", NAMES.fetch_add(1, Ordering::Relaxed));
         let registry: Arc<dyn Backend> = Arc::new(Memory::named(&name));
         let secret = Secret::random();
-        let mut edges = Vec::new();
+        let mut edges = Vec::<EdgeNode>::new();
         for number in 1..=count {
             let edge = Edge::bind(([127, 0, 0, 1], 0).into(), config.clone()).await.expect("a port is free");
             let address = edge.local_address().expect("the listener is bound");
+            // The first node has the store.
+            let store = edges.first().map_or(StoreChoice::Memory, |first| StoreChoice::Node(first.node.rpc_address()));
             let node = NodeConfig::new(Arc::clone(&registry), format!("ws://{address}/ws"))
-                .with_id(u16::try_from(number).ok().and_then(NodeId::new));
+                .with_name(Some(number.to_string()))
+                .with_store(store);
             let node = Arc::new(Node::start(configure(node)).await.expect("the node starts"));
             let (stop, stopped) = oneshot::channel::<()>();
             let serving = edge.run_until(Arc::clone(&node), secret.clone(), accounts(), async {

@@ -21,13 +21,14 @@ use crate::{im_edge::metric, in_time, process, redis::RedisServer, relay::free_a
 
 /// The session directory of a cluster.
 pub enum Directory {
-    /// The directory in the nodes.
+    /// The directory in the memory of the storing node.
     Embedded,
     /// The directory in Redis.
     Redis(RedisServer),
 }
 
-/// Nodes with one secret, and with a client port and a store each. Dropping this value kills them.
+/// Nodes with one secret, and with a client port each. Node 0 has the store and the directory. Dropping this value kills
+/// them.
 ///
 /// All methods panic on failure.
 pub struct Nodes {
@@ -67,7 +68,7 @@ impl Directory {
             Self::Embedded => Nodes::start(count, registry, arguments).await,
             Self::Redis(server) => {
                 let url = server.url();
-                Nodes::start(count, registry, &[arguments, &["--redis", &url]].concat()).await
+                Nodes::start(count, registry, &[arguments, &["--directory", &url]].concat()).await
             }
         }
     }
@@ -94,6 +95,7 @@ impl Nodes {
         let files = tempfile::tempdir().expect("a directory can be made");
         let secret = files.path().join("secret");
         fs::write(&secret, "secret of all nodes of this test").expect("a file can be written");
+        let storing_node = registries.first().expect("a cluster has a node").0;
         let mut nodes = Vec::new();
         for (number, (rpc, registry)) in registries.into_iter().enumerate() {
             let listen = free_address();
@@ -103,8 +105,8 @@ impl Nodes {
                 ("--listen", listen.to_string()),
                 ("--rpc", rpc.to_string()),
                 ("--registry", registry),
-                ("--id", (number + 1).to_string()),
-                ("--store", path(&format!("store-{number}"))),
+                ("--name", (number + 1).to_string()),
+                ("--store", if number == 0 { path("store") } else { format!("node://{storing_node}") }),
                 ("--secret", path("secret")),
             ] {
                 all.extend([name.to_owned(), value]);

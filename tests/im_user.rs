@@ -83,7 +83,7 @@ impl User {
             log.next_id += 1;
             id = log.next_id;
         });
-        let create = Create { id: id.to_string(), name: "all".to_owned(), members: members.to_vec() };
+        let create = Create { id: id.to_string(), name: "all".to_owned(), members: members.to_vec(), open: false };
         in_time(async {
             loop {
                 self.command(Command::Create(create.clone()));

@@ -136,8 +136,8 @@ impl Listener {
         let received = in_time(received.wait_for(|received| length(received) >= expected.len()));
         let received = received.await.expect("`self` holds the sender");
         let received = received.get(conversation).into_iter().flatten().map(|push| {
-            let Push { message, from, seq, body, .. } = push.clone();
-            (seq, Message { message, from, body })
+            let Push { incarnation, seq, from, time, body, .. } = push.clone();
+            (seq, Message { incarnation, time, from, body })
         });
         let expected = expected.iter().map(|(seq, message)| (*seq, message.clone()));
         assert_eq!(received.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "messages of the listener");

@@ -4,7 +4,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
@@ -57,11 +57,27 @@ impl RedisServer {
     /// Kills the process if it runs, starts it empty on the same port, and waits until it serves.
     pub async fn restart(&mut self) {
         self.kill();
+        let file = self.data.path().join(FILE);
+        if file.exists() {
+            fs::remove_file(file).expect("the file of the database can be removed");
+        }
+        self.restart_from_file().await;
+    }
+
+    /// Writes the database to the file that [`restart_from_file`](Self::restart_from_file) loads.
+    pub async fn save(&self) {
+        let answer = self.request("SAVE").await.expect("the server answers");
+        assert_eq!(answer, "+OK\r\n");
+    }
+
+    /// Kills the process if it runs, starts it with the data of the last [`save`](Self::save), and waits for it.
+    pub async fn restart_from_file(&mut self) {
+        self.kill();
         let log = File::create(self.data.path().join("log")).expect("the log can be written");
         let mut command = Command::new(&self.binary);
         command
             .args(["--bind", &self.address.ip().to_string(), "--port", &self.address.port().to_string()])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .args(["--save", "", "--appendonly", "no", "--dbfilename", FILE, "--dir"])
             .arg(self.data.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file can be cloned"))
@@ -96,3 +112,4 @@ impl Drop for RedisServer {
 }
 
 const PROGRAM: &str = "redis-server";
+const FILE: &str = "dump.rdb";

@@ -1,6 +1,10 @@
 //! [`NodeArguments`]: the command-line arguments of a node.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+mod engines;
+
+pub use engines::{EngineArguments, EngineError};
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rpc_cli::RegistryArgs;
@@ -8,7 +12,7 @@ use rpc_core::contained;
 use tracing::warn;
 
 use crate::{
-    Conflict, DirectoryChoice, Node, NodeConfig, NodeId, Policy, RedisUrl, Scope,
+    Conflict, Node, NodeConfig, Policy, Scope,
     auth::{Accounts, Secret, SecretError, Users, UsersError},
     edge::{Edge, EdgeConfig},
 };
@@ -32,21 +36,15 @@ pub struct NodeArguments {
     /// The registry in which nodes discover each other.
     #[command(flatten)]
     pub registry: RegistryArgs,
-    /// The Redis that stores the session directory and the node ids, the same for all nodes:
-    /// redis://user:password@host:port/database, where only the host is required. Without it, the nodes keep both
-    /// themselves.
-    #[arg(long, value_name = "URL", env = "MSNB_IM_REDIS", hide_env_values = true)]
-    pub redis: Option<RedisUrl>,
-    /// The node's id, 0 to 1023. Without it, the node derives the id from its address, or with --redis takes a free
-    /// one.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1023))]
-    pub id: Option<u16>,
-    /// The file that stores messages. Without it, messages are in memory and are lost when the process ends.
-    #[arg(long, value_name = "FILE")]
-    pub store: Option<PathBuf>,
-    /// The number of nodes that store each conversation.
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub copies: usize,
+    /// The node's name, which clients and logs see. Without it, the client address of --listen.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The engines of the cluster.
+    #[command(flatten)]
+    pub engines: EngineArguments,
+    /// Removes messages after this time, such as 90d, 12h. Without it, messages are kept.
+    #[arg(long, value_name = "TIME", value_parser = parse_age)]
+    pub retain: Option<Duration>,
     /// The file with the secret that signs tokens, at least 32 bytes, the same for all nodes. Without it, only this
     /// node accepts the tokens that it issues.
     #[arg(long, value_name = "FILE")]
@@ -92,6 +90,9 @@ pub enum StartError {
     /// The client address cannot be bound.
     #[error("cannot listen for clients on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// An engine cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The secret file cannot be used.
     #[error("invalid --secret file")]
     Secret(#[from] SecretError),
@@ -101,6 +102,21 @@ pub enum StartError {
     /// The node fails to start.
     #[error("cannot start the node")]
     Node(#[from] rpc_core::Error),
+}
+
+/// Parses a number of seconds, minutes, hours or days: `90s`, `15m`, `12h`, `90d`.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let invalid = || "expected a number and one of s, m, h, d, such as 90d".to_owned();
+    let unit = text.chars().last().ok_or_else(invalid)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(invalid()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| invalid())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "the time is too long".to_owned())
 }
 
 impl NodeArguments {
@@ -117,15 +133,13 @@ impl NodeArguments {
             Edge::bind(listen, EdgeConfig::default()).await.map_err(|error| StartError::Listen(listen, error))?;
         let listen = edge.local_address().map_err(|error| StartError::Listen(listen, error))?;
         let websocket = self.websocket.clone().unwrap_or_else(|| format!("ws://{listen}/ws"));
-        let directory = self.redis.clone().map_or(DirectoryChoice::Embedded, DirectoryChoice::Redis);
         let config = NodeConfig::new(self.registry.connect().await?, websocket)
             .with_listen(self.rpc)
             .with_advertise(self.advertise)
-            .with_id(self.id.and_then(NodeId::new))
-            .with_directory(directory)
-            .with_store(self.store.clone())
-            .with_copies(self.copies)
+            .with_name(Some(self.name.clone().unwrap_or_else(|| listen.to_string())))
+            .with_retain(self.retain)
             .with_policy(self.policy());
+        let config = self.engines.apply(config).await?;
         let node = Arc::new(Node::start(config).await?);
         Ok(Started { node, edge, secret, accounts, listen })
     }
@@ -190,7 +204,7 @@ impl Started {
 impl std::fmt::Display for Started {
     /// Formats the line that a command prints once the node listens.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (node, clients, nodes) = (self.node.key().id, self.listen, self.node.rpc_address());
+        let (node, clients, nodes) = (self.node.name(), self.listen, self.node.rpc_address());
         write!(formatter, "node {node} serves clients on http://{clients}/ and nodes on {nodes}")
     }
 }

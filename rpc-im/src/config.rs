@@ -5,8 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use rpc_registry::Backend;
 
 use crate::{
-    directory::{Policy, redis::RedisUrl},
-    identity::NodeId,
+    backplane::Backplane,
+    directory::{Directory, Policy},
+    membership::Membership,
+    store::MessageStore,
 };
 
 /// The configuration of a node.
@@ -23,30 +25,28 @@ pub struct NodeConfig {
     ///
     /// Other nodes send it to their clients, and gateways read it in the registry.
     pub websocket: String,
-    /// The node's id; default a hash of its address, with Redis the next free id from there on.
-    ///
-    /// Nodes with the same id do not work together. Configure ids in clusters of many nodes without Redis, because
-    /// hashes may collide.
-    pub id: Option<NodeId>,
+    /// The node's name for people; default its address.
+    pub name: Option<String>,
+    /// The storage of conversations and messages.
+    pub store: StoreChoice,
     /// The directory of all sessions.
     pub directory: DirectoryChoice,
-    /// The file in which the node stores its conversations; default none: they are kept in memory.
-    pub store: Option<PathBuf>,
-    /// The number of nodes that store each conversation, if the cluster has as many; default 2, minimum 1.
-    ///
-    /// With more copies, more nodes may fail at the same time without a loss of messages, and each message waits for
-    /// more nodes.
-    pub copies: usize,
+    /// The list of the cluster's nodes.
+    pub membership: MembershipChoice,
+    /// The message queue for messages that all nodes receive; default none: they go over the links between nodes.
+    pub backplane: Option<Arc<dyn Backplane>>,
+    /// The age above which messages are removed; default none: they are kept.
+    pub retain: Option<Duration>,
     /// The rules for concurrent logins of one user.
     ///
     /// By default only logins of the same device do, and the later one replaces the earlier one.
     pub policy: Policy,
-    /// The time for which a node counts as alive after a hello; default 9 s, minimum 300 ms.
+    /// The time for which the directory keeps the sessions of a node after a renewal; default 9 s, minimum 300 ms.
     ///
-    /// A longer lease keeps the sessions of a failed node for longer; with a shorter one, others may treat a loaded
-    /// node as failed.
+    /// The node closes its sessions when it could not renew its lease for this time. A longer lease keeps the sessions
+    /// of a failed node for longer; with a shorter one, a loaded node may lose its sessions.
     pub lease: Duration,
-    /// The interval of hellos; default a third of the lease, maximum half of it.
+    /// The interval of renewals and hellos; default a third of the lease, maximum half of it.
     pub beat: Duration,
     /// The time between a change of a user's sessions and the presence check; default 5 s.
     pub presence_delay: Duration,
@@ -54,14 +54,38 @@ pub struct NodeConfig {
     pub drain_rate: u32,
 }
 
+/// The storage of conversations and messages.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum StoreChoice {
+    /// The memory of this node, which other nodes use too. The messages are lost when the process ends.
+    Memory,
+    /// A file of this node, which other nodes use too.
+    File(PathBuf),
+    /// The store of another node, by its address for nodes.
+    Node(SocketAddr),
+    /// A store that the program provides.
+    Custom(Arc<dyn MessageStore>),
+}
+
 /// The directory of all sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum DirectoryChoice {
-    /// The nodes store the directory, each for a share of the users.
-    Embedded,
-    /// A Redis server that all nodes share. Nodes also lease their ids there, so ids are unique.
-    Redis(RedisUrl),
+    /// The memory of the node that has the store; of this node if the store is not a node's.
+    StoringNode,
+    /// A directory that the program provides.
+    Custom(Arc<dyn Directory>),
+}
+
+/// The list of the cluster's nodes.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum MembershipChoice {
+    /// The nodes register in [`NodeConfig::registry`].
+    Registry,
+    /// A membership that the program provides.
+    Custom(Arc<dyn Membership>),
 }
 
 impl NodeConfig {
@@ -75,10 +99,12 @@ impl NodeConfig {
             advertise: None,
             registry,
             websocket: websocket.into(),
-            id: None,
-            directory: DirectoryChoice::Embedded,
-            store: None,
-            copies: 2,
+            name: None,
+            store: StoreChoice::Memory,
+            directory: DirectoryChoice::StoringNode,
+            membership: MembershipChoice::Registry,
+            backplane: None,
+            retain: None,
             policy: Policy::default(),
             lease,
             beat: lease / 3,
@@ -99,11 +125,14 @@ impl NodeConfig {
     rpc_core::setters! {
         with_listen(listen: SocketAddr)
         with_advertise(advertise: Option<SocketAddr>)
-        with_id(id: Option<NodeId>)
+        with_name(name: Option<String>)
+        with_store(store: StoreChoice)
         with_directory(directory: DirectoryChoice)
-        with_store(store: Option<PathBuf>)
-        with_copies(copies: usize)
+        with_membership(membership: MembershipChoice)
+        with_backplane(backplane: Option<Arc<dyn Backplane>>)
+        with_retain(retain: Option<Duration>)
         with_policy(policy: Policy)
+        with_beat(beat: Duration)
         with_presence_delay(presence_delay: Duration)
         with_drain_rate(drain_rate: u32)
     }
@@ -115,7 +144,7 @@ impl std::fmt::Debug for NodeConfig {
             .field("listen", &self.listen)
             .field("registry", &self.registry.url())
             .field("websocket", &self.websocket)
-            .field("id", &self.id)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }

@@ -1,68 +1,72 @@
-//! The ids of nodes and sessions: [`NodeId`], [`Epoch`], [`NodeKey`], [`SessionId`].
+//! The ids of nodes and sessions: [`NodeId`], [`SessionId`].
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
+use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-/// The id of a node, 0 to 1023, unique among the nodes that are alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NodeId(u16);
-
-/// One run of a node's process; a restarted node has a greater epoch.
+/// The id of one run of a node.
 ///
-/// The number is the milliseconds since 1970 at the start.
+/// A node that restarts has another id. So an entry of an earlier run is never taken for an entry of the present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Epoch(pub u64);
+pub struct NodeId(pub u64);
 
-/// The identity of a running node: its id and epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NodeKey {
-    /// The node's id.
-    pub id: NodeId,
-    /// The node's epoch.
-    pub epoch: Epoch,
-}
-
-/// The id of a session, unique in the cluster.
+/// The id of a session, unique on its node.
 ///
-/// A later login has a greater id, as far as the nodes' clocks agree.
+/// Without its lower 22 bits it is the time of the login in milliseconds since 1970. So a later login has a greater id,
+/// as far as the nodes' clocks agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
+/// Generates the ids of a node's sessions.
+#[derive(Debug, Default)]
+pub(crate) struct SessionIds(Mutex<u64>);
+
 impl NodeId {
-    /// The greatest id.
-    pub const MAX: u16 = 1023;
-
-    /// Creates an id; `None` above [`MAX`](Self::MAX).
-    pub const fn new(number: u16) -> Option<Self> {
-        if number <= Self::MAX { Some(Self(number)) } else { None }
-    }
-
-    /// Returns the next id, 0 after the greatest one.
-    pub(crate) const fn next(self) -> Self {
-        Self((self.0 + 1) % (Self::MAX + 1))
-    }
-
-    /// Returns the id as a number.
-    pub const fn number(self) -> u16 {
-        self.0
+    /// Returns a random id, which no other run of a node has.
+    pub(crate) fn random() -> Self {
+        Self(rand::rng().random())
     }
 }
+
+impl SessionIds {
+    /// Returns an id that is greater than all earlier ones.
+    pub(crate) fn next(&self) -> SessionId {
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let wanted = millis << RANDOM_BITS | rand::rng().random_range(0..1 << RANDOM_BITS);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = wanted.max(*last + 1);
+        SessionId(*last)
+    }
+}
+
+/// The number of random bits in the id of a session.
+const RANDOM_BITS: u32 = 22;
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for NodeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.id, self.epoch.0)
+        write!(f, "{:016x}", self.0)
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_sessions_grow() {
+        let ids = SessionIds::default();
+        let all: Vec<_> = (0..10_000).map(|_| ids.next()).collect();
+        assert!(all.is_sorted_by(|one, next| one < next));
     }
 }

@@ -1,7 +1,7 @@
 //! An instant messaging cluster on msnb.
 //!
-//! Users connect to any node by WebSocket, and nodes forward messages to each other through an RPC service. The crate
-//! uses the public interface of msnb only.
+//! Users connect to any node by WebSocket, and nodes forward messages to each other through an RPC service. Messages are
+//! in a store that all nodes share, sessions in a directory. The crate uses the public interface of msnb only.
 //!
 //! [`Node`] is one node of the cluster, [`edge::Edge`] its port for clients, [`client::Client`] a client in Rust, and
 //! [`command::NodeArguments`] the command line of `im-node`.
@@ -14,35 +14,42 @@
 //! | users, passwords and tokens | [`auth`] |
 //! | the command line; a client in Rust | [`command`], [`client`] |
 //! | the sessions of a node, their requests and queues; pairing rooms | `session` |
-//! | nodes, links between them, delivery and forwarding | `cluster` |
-//! | the sessions of a user on all nodes | `directory` |
-//! | conversations, their leaders and replicas | `conversation` |
-//! | messages on disk | `store` |
+//! | writes to conversations, receipts | `conversation` |
+//! | links between nodes, delivery and forwarding | `cluster` |
+//! | conversations and messages: the interface and its engines | [`store`] |
+//! | the sessions of a user on all nodes: the interface and its engines | [`directory`] |
+//! | the list of nodes: the interface and its engines | [`membership`] |
+//! | the node that has the store, for others | `storing_node` |
 //! | announcements of online and offline users | `presence` |
-//! | ids of nodes, sessions and messages | `identity`, `snowflake` |
+//! | ids of nodes and sessions; a clock | `identity`, `boot_clock` |
 //!
 //! docs/IM.md states what the cluster guarantees and what it does not.
 
 pub mod auth;
+pub mod backplane;
+mod boot_clock;
 pub mod client;
 mod cluster;
 pub mod command;
 mod config;
 mod conversation;
-mod directory;
+pub mod directory;
 pub mod edge;
 pub mod envelope;
 mod identity;
+pub mod membership;
 mod node;
 mod presence;
 mod session;
-mod snowflake;
-mod store;
+#[cfg(feature = "sql")]
+pub mod sql;
+pub mod store;
+mod storing_node;
 
 pub use cluster::view::NodeInfo;
-pub use config::{DirectoryChoice, NodeConfig};
-pub use directory::{Conflict, Policy, Scope, redis::RedisUrl};
-pub use identity::{Epoch, NodeId, NodeKey, SessionId};
+pub use config::{DirectoryChoice, MembershipChoice, NodeConfig, StoreChoice};
+pub use directory::{Conflict, Policy, Scope};
+pub use identity::{NodeId, SessionId};
 pub use node::{Login, LoginError, Node};
 pub use session::{
     client_session::Session,

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use rpc_im::envelope::{Ack, ClientFrame, Conversation, Presence, Push, Recipient, Send, SendAck, ServerFrame, Sync};
+use rpc_im::envelope::{
+    Ack, ClientFrame, Conversation, Position, Presence, Push, Recipient, Send, SendAck, ServerFrame, Sync,
+};
 
 /// The record of one device.
 #[derive(Debug, Default)]
@@ -35,7 +37,6 @@ pub struct Log {
     /// The duration of each time without a connection.
     pub disconnections: Vec<Duration>,
     pub(super) next_id: u64,
-    by_message: BTreeMap<u64, (String, u64)>,
     by_body: BTreeMap<String, (String, u64)>,
 }
 
@@ -55,8 +56,10 @@ pub struct Stored {
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The cluster's id of the message.
-    pub message: u64,
+    /// The incarnation of the conversation.
+    pub incarnation: u64,
+    /// The time at which it was stored.
+    pub time: u64,
     /// The sender.
     pub from: String,
     /// The content.
@@ -70,20 +73,20 @@ impl Log {
         messages.zip(1..).take_while(|((seq, _), expected)| **seq == *expected).count() as u64
     }
 
-    fn cursors(&self) -> BTreeMap<String, u64> {
-        self.messages.keys().map(|conversation| (conversation.clone(), self.cursor(conversation))).collect()
+    fn cursors(&self) -> BTreeMap<String, Position> {
+        let cursor = |(conversation, messages): (&String, &BTreeMap<u64, Message>)| {
+            let incarnation = messages.values().next()?.incarnation;
+            Some((conversation.clone(), Position { incarnation, seq: self.cursor(conversation) }))
+        };
+        self.messages.iter().filter_map(cursor).collect()
     }
 
     /// Records a message at its position, and a violation if the position has another message or the message another position.
     fn insert(&mut self, conversation: &str, seq: u64, message: Message) {
         let position = (conversation.to_owned(), seq);
-        for (key, other) in [
-            ("id", self.by_message.insert(message.message, position.clone())),
-            ("body", self.by_body.insert(message.body.clone(), position.clone())),
-        ] {
-            if other.as_ref().is_some_and(|other| *other != position) {
-                self.violations.push(format!("the same {key} is at {position:?} and at {other:?}: {message:?}"));
-            }
+        let other = self.by_body.insert(message.body.clone(), position.clone());
+        if other.as_ref().is_some_and(|other| *other != position) {
+            self.violations.push(format!("the same body is at {position:?} and at {other:?}: {message:?}"));
         }
         let messages = self.messages.entry(position.0).or_default();
         match messages.insert(seq, message.clone()) {
@@ -97,7 +100,7 @@ impl Log {
 
     /// Returns a sync frame with the cursors of the device.
     pub(super) fn sync(&self) -> ClientFrame {
-        ClientFrame::Sync(Sync { cursors: self.cursors() })
+        ClientFrame::Sync(Sync { cursors: self.cursors(), recent: 0 })
     }
 
     /// Returns the frames of all messages without an acknowledgement.
@@ -114,9 +117,10 @@ impl Log {
     /// Records a frame of a node; returns the frame to send in response.
     pub(super) fn record(&mut self, user: &str, frame: ServerFrame) -> Option<ClientFrame> {
         match frame {
-            ServerFrame::Push(Push { message, from, conversation, seq, body }) => {
-                self.insert(&conversation, seq, Message { message, from, body });
-                return Some(ClientFrame::Ack(Ack { message }));
+            ServerFrame::Push(Push { conversation, incarnation, seq, from, time, body, .. }) => {
+                self.insert(&conversation, seq, Message { incarnation, time, from, body });
+                let seq = self.cursor(&conversation);
+                return Some(ClientFrame::Ack(Ack { conversation, seq }));
             }
             ServerFrame::SendAck(ack) => self.acknowledge(user, ack),
             ServerFrame::Presence(Presence { user, online: true }) => {
@@ -135,17 +139,17 @@ impl Log {
     }
 
     fn acknowledge(&mut self, user: &str, ack: SendAck) {
-        let SendAck { id, message, conversation, seq } = ack;
+        let SendAck { id, conversation, incarnation, seq, time } = ack;
         let id = id.parse().expect("nodes return the ids of this device");
         if let Some((to, body)) = self.unanswered.remove(&id) {
-            let message = Message { message, from: user.to_owned(), body };
+            let message = Message { incarnation, time, from: user.to_owned(), body };
             self.insert(&conversation, seq, message.clone());
             self.stored.insert(id, Stored { to, conversation, seq, message });
             return;
         }
         let stored = &self.stored[&id];
-        if (&stored.conversation, stored.seq, stored.message.message) != (&conversation, seq, message) {
-            self.violations.push(format!("{stored:?} is acknowledged again as {message} in {conversation} at {seq}"));
+        if (&stored.conversation, stored.seq, stored.message.incarnation) != (&conversation, seq, incarnation) {
+            self.violations.push(format!("{stored:?} is acknowledged again in {conversation} at {seq}"));
         }
     }
 }

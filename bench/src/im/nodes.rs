@@ -30,7 +30,7 @@ pub(crate) struct Cluster {
     /// The registry of the nodes, such as nacos://host:8848; by default a directory on this machine.
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
-    /// The directory for the message files of the nodes; by default nodes keep messages in memory.
+    /// The directory for the message file of the first node; by default it keeps messages in memory.
     #[arg(long, value_name = "DIR")]
     store: Option<std::path::PathBuf>,
     /// Further arguments of im-node for each node.
@@ -50,6 +50,8 @@ struct Node {
     /// Kept open, because a process that writes to a closed pipe is killed.
     _output: Lines<BufReader<ChildStdout>>,
     port: u16,
+    /// The address for other nodes.
+    rpc: SocketAddr,
 }
 
 impl Cluster {
@@ -60,7 +62,8 @@ impl Cluster {
         fs::write(directory.path().join("secret"), secret)?;
         let mut nodes = Nodes { nodes: Vec::new(), secret: Secret::new(&secret)?, directory };
         for number in 1..=self.nodes {
-            let node = self.start_one(number, &nodes.directory).await?;
+            let storing_node = nodes.nodes.first().map(|first| first.rpc);
+            let node = self.start_one(number, &nodes.directory, storing_node).await?;
             nodes.nodes.push(node);
         }
         for number in 0..nodes.nodes.len() {
@@ -80,18 +83,31 @@ impl Cluster {
         Ok(nodes)
     }
 
-    async fn start_one(&self, number: u16, directory: &TempDir) -> Result<Node, Failure> {
+    async fn start_one(
+        &self,
+        number: u16,
+        directory: &TempDir,
+        storing_node: Option<SocketAddr>,
+    ) -> Result<Node, Failure> {
         let path = |name: &str| directory.path().join(name).display().to_string();
         let mut command = Command::new(env::current_exe()?);
         // Listen on all addresses of this machine: clients have only about 28 000 ports per address.
         command
             .args(["node", "--listen", "0.0.0.0:0", "--rpc", "127.0.0.1:0", "--dev-login"])
-            .args(["--id", &number.to_string(), "--secret", &path("secret")])
+            .args(["--name", &number.to_string(), "--secret", &path("secret")])
             .arg("--registry")
             .arg(self.registry.clone().unwrap_or_else(|| format!("local:{}", path("registry"))));
-        if let Some(store) = &self.store {
-            fs::create_dir_all(store)?;
-            command.arg("--store").arg(store.join(format!("messages-{number}-{}", std::process::id())));
+        match (storing_node, &self.store) {
+            // A store for all nodes.
+            _ if self.further.iter().any(|argument| argument == "--store") => {}
+            (Some(node), _) => {
+                command.arg("--store").arg(format!("node://{node}"));
+            }
+            (None, Some(store)) => {
+                fs::create_dir_all(store)?;
+                command.arg("--store").arg(store.join(format!("messages-{}", std::process::id())));
+            }
+            (None, None) => {}
         }
         let mut process =
             command.args(&self.further).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
@@ -101,7 +117,8 @@ impl Cluster {
         let line = timeout(NODE_TIMEOUT, output.next_line()).await??.ok_or("a node process ended at its start")?;
         let url = line.split(' ').nth(5).unwrap_or_default();
         let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
-        Ok(Node { process, _output: output, port: address.port() })
+        let rpc = line.split(' ').next_back().unwrap_or_default().parse()?;
+        Ok(Node { process, _output: output, port: address.port(), rpc })
     }
 }
 

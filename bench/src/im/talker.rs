@@ -72,7 +72,8 @@ pub(crate) async fn enter(logged_in: &LoggedIn) -> Result<Line, Failure> {
 
 /// Creates a conversation with these members and returns its id.
 pub(crate) async fn create(line: &mut Line, members: Vec<String>) -> Result<String, Failure> {
-    line.say(&ClientFrame::Create(Create { id: "group".to_owned(), name: "group".to_owned(), members })).await?;
+    line.say(&ClientFrame::Create(Create { id: "group".to_owned(), name: "group".to_owned(), members, open: false }))
+        .await?;
     let created = async {
         loop {
             match line.next().await? {

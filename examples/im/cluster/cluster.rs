@@ -1,6 +1,6 @@
 //! [`Cluster`]: nodes as child processes.
 
-use std::{env, fmt::Write as _, fs, process::Stdio, time::Duration};
+use std::{env, fmt::Write as _, fs, net::SocketAddr, process::Stdio, time::Duration};
 
 use rpc_cli::Failure;
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use tokio::{
 /// and removes the directory.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// A running node.
@@ -22,8 +22,22 @@ pub(crate) struct Node {
     process: Child,
     /// Kept open, because a process that writes to a closed pipe is killed.
     _output: Lines<BufReader<ChildStdout>>,
+    arguments: Arguments,
     name: String,
     url: String,
+    /// The address for other nodes.
+    rpc: SocketAddr,
+}
+
+/// The arguments with which a node starts; with port 0 the system chooses the port.
+#[derive(Clone)]
+struct Arguments {
+    number: u16,
+    /// The port for clients.
+    port: u16,
+    /// The port for other nodes.
+    rpc: u16,
+    store: String,
 }
 
 impl Cluster {
@@ -35,12 +49,17 @@ impl Cluster {
             write!(secret, "{byte:02x}")?;
         }
         fs::write(directory.path().join("secret"), secret)?;
-        let mut nodes = Vec::new();
+        let mut nodes = Vec::<Node>::new();
         for number in 0..count {
             let port = if port == 0 { 0 } else { port.checked_add(number).ok_or("the port number exceeds 65535")? };
-            nodes.push(Node::start(&directory, number, port).await?);
+            let store = match nodes.first() {
+                None => directory.path().join("messages").display().to_string(),
+                Some(storing) => format!("node://{}", storing.rpc),
+            };
+            let arguments = Arguments { number, port, rpc: 0, store };
+            nodes.push(Node::start(&directory, arguments).await?);
         }
-        Ok(Self { nodes, _directory: directory })
+        Ok(Self { nodes, directory })
     }
 
     /// Returns the running nodes.
@@ -52,6 +71,16 @@ impl Cluster {
     pub(crate) async fn kill(&mut self, name: &str) -> Result<(), Failure> {
         let index = self.nodes.iter().position(|node| node.name == name).ok_or("no node has this name")?;
         Ok(self.nodes.remove(index).process.kill().await?)
+    }
+
+    /// Kills the node that has the store, starts it again on the same ports, and returns its name.
+    pub(crate) async fn restart_storing_node(&mut self) -> Result<String, Failure> {
+        let mut storing = self.nodes.remove(0);
+        storing.process.kill().await?;
+        let port = storing.url.trim_end_matches('/').rsplit(':').next().unwrap_or_default().parse()?;
+        let arguments = Arguments { port, rpc: storing.rpc.port(), ..storing.arguments };
+        self.nodes.insert(0, Node::start(&self.directory, arguments).await?);
+        Ok(storing.name)
     }
 
     /// Drains all nodes and waits for their end.
@@ -70,18 +99,18 @@ impl Cluster {
 }
 
 impl Node {
-    async fn start(directory: &TempDir, number: u16, port: u16) -> Result<Self, Failure> {
+    async fn start(directory: &TempDir, arguments: Arguments) -> Result<Self, Failure> {
         let directory = directory.path();
+        let Arguments { number, port, rpc, store } = arguments.clone();
         let mut process = Command::new(env::current_exe()?)
             .arg("node")
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--rpc", "127.0.0.1:0"])
-            .args(["--id", &(number + 1).to_string(), "--dev-login"])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--rpc", &format!("127.0.0.1:{rpc}")])
+            .args(["--name", &(number + 1).to_string(), "--dev-login"])
             .arg("--registry")
             .arg(format!("local:{}", directory.display()))
             .arg("--secret")
             .arg(directory.join("secret"))
-            .arg("--store")
-            .arg(directory.join(format!("messages-{}", number + 1)))
+            .args(["--store", &store])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -92,7 +121,8 @@ impl Node {
         let line = timeout(PROCESS_TIMEOUT, output.next_line()).await??.ok_or("a node process ended at its start")?;
         let mut words = line.split(' ');
         let (name, url) = (words.nth(1).unwrap_or_default().to_owned(), words.nth(3).unwrap_or_default().to_owned());
-        Ok(Self { process, _output: output, name, url })
+        let rpc = words.nth(3).unwrap_or_default().parse()?;
+        Ok(Self { process, _output: output, arguments, name, url, rpc })
     }
 
     /// Returns the name of the node.

@@ -41,6 +41,11 @@ pub(crate) async fn run(mut cluster: Cluster) -> Result<(), Failure> {
     bo.talk("my node was killed; I am on another one, and have read all", &mut ann).await?;
     ann.talk("then nothing was lost", &mut bo).await?;
 
+    let storing_node = cluster.restart_storing_node().await?;
+    println!("  … kill -9 and restart of node {storing_node}, which has the store");
+    bo.talk("and now?", &mut ann).await?;
+    ann.talk("still nothing lost", &mut bo).await?;
+
     println!("{} messages: each was delivered once and in order", ann.received + bo.received);
     cluster.stop().await
 }

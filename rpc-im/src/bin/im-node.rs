@@ -15,6 +15,10 @@ struct Arguments {
     /// Reads a password from standard input, prints the line for the --users file, and exits.
     #[arg(long, value_name = "USER")]
     hash: Option<String>,
+    /// Gives each conversation of --store a new incarnation, and exits. Run it once after the store was restored from a
+    /// backup, and before a node uses it, so that clients detect that they have another history.
+    #[arg(long)]
+    renew_incarnations: bool,
 }
 
 #[tokio::main]
@@ -26,6 +30,11 @@ async fn main() -> Result<(), Failure> {
         return Ok(());
     }
     log_to_stderr("info");
+    if arguments.renew_incarnations {
+        let count = arguments.node.engines.renew_incarnations().await?;
+        println!("{count} conversations have new incarnations");
+        return Ok(());
+    }
     let node = arguments.node.start().await?;
     let shutdown = shutdown_signal();
     println!("{node}");

@@ -1,6 +1,6 @@
 //! [`Event`] and [`Command`]: the values between a program and the task of its client.
 
-use crate::envelope::{Conversation, Create, Presence, Push, Send};
+use crate::envelope::{ClientFrame, Conversation, History, Members, Presence, Push, Receipt};
 
 /// An event of a [`Client`](super::Client).
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +15,16 @@ pub enum Event {
     Disconnected,
     /// The next message of a conversation.
     ///
-    /// Messages of a conversation arrive in sequence and without duplicates.
+    /// Messages of a conversation arrive in sequence and without duplicates. An edit, a recall and a change of the
+    /// members are messages too, see [`Push::kind`].
     Message(Push),
+    /// The history of a conversation was replaced by another one: its messages arrive again.
+    ///
+    /// It happens after the store was restored from a backup.
+    Reset {
+        /// The conversation.
+        conversation: String,
+    },
     /// The cluster has stored a message of this client.
     Stored {
         /// The client's id of the message.
@@ -37,6 +45,12 @@ pub enum Event {
     Conversation(Conversation),
     /// A user came online or went offline.
     Presence(Presence),
+    /// A member has received or read messages.
+    Receipt(Receipt),
+    /// The answer to a request for earlier messages.
+    History(History),
+    /// The answer to a request for members.
+    Members(Members),
     /// The cluster ended the session, or rejected the login. This is the last event.
     Ended {
         /// The reason.
@@ -46,6 +60,8 @@ pub enum Event {
 
 /// A request of the program to the client's task.
 pub(super) enum Command {
-    Send(Send),
-    Create(Create),
+    /// A frame that a node answers with the same id. The client sends it until then.
+    Request { id: String, frame: ClientFrame },
+    /// A frame without an answer. It is lost while the client is not connected.
+    Notice(ClientFrame),
 }

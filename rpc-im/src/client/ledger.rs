@@ -5,19 +5,26 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::event::{Command, Event};
-use crate::envelope::{Ack, ClientFrame, Push, ServerFrame, Sync};
+use crate::envelope::{Ack, ClientFrame, Conversation, Position, Push, ServerFrame, Sync};
 
 /// The state of a client that outlives its connections.
 ///
 /// It consists of cursors, messages out of order, and unanswered requests.
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
-    /// Conversation → the sequence number up to which the client has every message.
-    cursors: BTreeMap<String, u64>,
-    /// Messages that arrived before an earlier one; `None` for a message that this client sent itself.
-    out_of_order: HashMap<String, BTreeMap<u64, Option<Push>>>,
+    histories: HashMap<String, History>,
     /// Requests without an answer, in the order of the program's commands.
     unanswered: Vec<(String, ClientFrame)>,
+}
+
+/// The received messages of a conversation.
+#[derive(Debug)]
+struct History {
+    incarnation: u64,
+    /// The sequence number up to which the client has every message.
+    cursor: u64,
+    /// Messages that arrived before an earlier one; `None` for a message that this client sent itself.
+    out_of_order: BTreeMap<u64, Option<Push>>,
 }
 
 impl ClientState {
@@ -26,14 +33,20 @@ impl ClientState {
         self.unanswered.len() < MAX_UNANSWERED
     }
 
-    /// Records a command as unanswered and returns its frame.
+    /// Returns whether an earlier message of some conversation is missing.
+    pub(super) fn has_gap(&self) -> bool {
+        self.histories.values().any(|history| !history.out_of_order.is_empty())
+    }
+
+    /// Records a request as unanswered; returns the frame to send.
     pub(super) fn handle_command(&mut self, command: Command) -> ClientFrame {
-        let (id, frame) = match command {
-            Command::Send(send) => (send.id.clone(), ClientFrame::Send(send)),
-            Command::Create(create) => (create.id.clone(), ClientFrame::Create(create)),
-        };
-        self.unanswered.push((id, frame.clone()));
-        frame
+        match command {
+            Command::Request { id, frame } => {
+                self.unanswered.push((id, frame.clone()));
+                frame
+            }
+            Command::Notice(frame) => frame,
+        }
     }
 
     /// Returns the frames that a client sends after it connects: a sync, then every unanswered request.
@@ -42,21 +55,27 @@ impl ClientState {
         std::iter::once(self.sync()).chain(unanswered).collect()
     }
 
+    /// Returns the request for the messages after the cursors.
+    pub(super) fn sync(&self) -> ClientFrame {
+        let cursor = |(conversation, history): (&String, &History)| {
+            (conversation.clone(), Position { incarnation: history.incarnation, seq: history.cursor })
+        };
+        ClientFrame::Sync(Sync { cursors: self.histories.iter().map(cursor).collect(), recent: 0 })
+    }
+
     /// Handles a frame of the node; returns the events for the program and the frames to send in response.
     pub(super) fn handle_frame(&mut self, frame: ServerFrame) -> (Vec<Event>, Vec<ClientFrame>) {
         match frame {
             ServerFrame::Push(push) => {
-                let ack = ClientFrame::Ack(Ack { message: push.message });
-                let (conversation, seq) = (push.conversation.clone(), push.seq);
-                let (events, replies) = self.insert(&conversation, seq, Some(push));
-                (events, std::iter::once(ack).chain(replies).collect())
+                let (conversation, incarnation, seq) = (push.conversation.clone(), push.incarnation, push.seq);
+                self.insert(&conversation, incarnation, seq, Some(push))
             }
             ServerFrame::SendAck(ack) => {
                 // A message that was sent again may be acknowledged again.
                 if !self.complete(&ack.id) {
                     return (Vec::new(), Vec::new());
                 }
-                let (mut events, replies) = self.insert(&ack.conversation, ack.seq, None);
+                let (mut events, replies) = self.insert(&ack.conversation, ack.incarnation, ack.seq, None);
                 events.insert(0, Event::Stored { id: ack.id, conversation: ack.conversation, seq: ack.seq });
                 (events, replies)
             }
@@ -68,16 +87,23 @@ impl ClientState {
                 if let Some(id) = &conversation.id {
                     self.complete(id);
                 }
-                (vec![Event::Conversation(conversation)], Vec::new())
+                let (mut events, replies) = self.handle_start(&conversation);
+                events.insert(0, Event::Conversation(conversation));
+                (events, replies)
             }
             ServerFrame::Presence(presence) => (vec![Event::Presence(presence)], Vec::new()),
+            ServerFrame::Receipt(receipt) => (vec![Event::Receipt(receipt)], Vec::new()),
+            ServerFrame::History(history) => {
+                self.complete(&history.id);
+                (vec![Event::History(history)], Vec::new())
+            }
+            ServerFrame::Members(members) => {
+                self.complete(&members.id);
+                (vec![Event::Members(members)], Vec::new())
+            }
             ServerFrame::Lagging(_) => (Vec::new(), vec![self.sync()]),
             _ => (Vec::new(), Vec::new()),
         }
-    }
-
-    fn sync(&self) -> ClientFrame {
-        ClientFrame::Sync(Sync { cursors: self.cursors.clone() })
     }
 
     /// Removes an answered request; returns false if it was answered before.
@@ -87,37 +113,69 @@ impl ClientState {
         self.unanswered.len() < before
     }
 
-    /// Inserts a message by its sequence number, and returns the messages that are now in order.
+    /// Handles the start of a conversation in the answer to a sync: the messages after `after` follow.
+    fn handle_start(&mut self, conversation: &Conversation) -> (Vec<Event>, Vec<ClientFrame>) {
+        let Conversation { conversation: id, incarnation, after, .. } = conversation;
+        let history = self.history(id, *incarnation);
+        let mut events = Vec::new();
+        if history.incarnation != *incarnation {
+            *history = History { incarnation: *incarnation, cursor: *after, out_of_order: BTreeMap::new() };
+            events.push(Event::Reset { conversation: id.clone() });
+        }
+        history.cursor = history.cursor.max(*after);
+        history.out_of_order = history.out_of_order.split_off(&(history.cursor + 1));
+        events.extend(history.take_in_order());
+        (events, Vec::new())
+    }
+
+    /// Inserts a message by its sequence number; returns the messages that are now in order, and an acknowledgement.
     ///
-    /// Keeps a message that is not in order yet, and ignores a duplicate.
-    fn insert(&mut self, conversation: &str, seq: u64, push: Option<Push>) -> (Vec<Event>, Vec<ClientFrame>) {
-        let cursor = self.cursors.entry(conversation.to_owned()).or_default();
-        if seq <= *cursor {
+    /// Keeps a message that is not in order yet, and ignores a duplicate. A message of another history causes a sync.
+    fn insert(
+        &mut self,
+        conversation: &str,
+        incarnation: u64,
+        seq: u64,
+        push: Option<Push>,
+    ) -> (Vec<Event>, Vec<ClientFrame>) {
+        let history = self.history(conversation, incarnation);
+        if history.incarnation != incarnation {
+            return (Vec::new(), vec![self.sync()]);
+        }
+        if seq <= history.cursor {
             return (Vec::new(), Vec::new());
         }
-        let out_of_order = self.out_of_order.entry(conversation.to_owned()).or_default();
-        let is_first_gap = out_of_order.is_empty();
         // A sync may push the client's own message besides its ack: both share one slot, so they advance the cursor
         // once.
-        let slot = out_of_order.entry(seq).or_insert(None);
+        let slot = history.out_of_order.entry(seq).or_insert(None);
         if push.is_some() && slot.is_none() {
             *slot = push;
         }
+        let before = history.cursor;
+        let events = history.take_in_order();
+        if history.out_of_order.len() > MAX_OUT_OF_ORDER {
+            // The answer to a sync contains it again.
+            history.out_of_order.pop_last();
+        }
+        let ack = (history.cursor > before).then(|| Ack { conversation: conversation.to_owned(), seq: history.cursor });
+        (events, ack.map(ClientFrame::Ack).into_iter().collect())
+    }
+
+    fn history(&mut self, conversation: &str, incarnation: u64) -> &mut History {
+        let new = || History { incarnation, cursor: 0, out_of_order: BTreeMap::new() };
+        self.histories.entry(conversation.to_owned()).or_insert_with(new)
+    }
+}
+
+impl History {
+    /// Takes the messages that follow the cursor without a gap.
+    fn take_in_order(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(next) = out_of_order.remove(&(*cursor + 1)) {
-            *cursor += 1;
+        while let Some(next) = self.out_of_order.remove(&(self.cursor + 1)) {
+            self.cursor += 1;
             events.extend(next.map(Event::Message));
         }
-        let has_gap = !out_of_order.is_empty();
-        if out_of_order.len() > MAX_OUT_OF_ORDER {
-            // The answer to the sync contains them again.
-            out_of_order.clear();
-        }
-        if !has_gap {
-            self.out_of_order.remove(conversation);
-        }
-        let replies = if has_gap && is_first_gap { vec![self.sync()] } else { Vec::new() };
-        (events, replies)
+        events
     }
 }
 
@@ -132,17 +190,42 @@ mod tests {
     use crate::envelope::{Lagging, Recipient, Send, SendAck, code};
 
     fn push(seq: u64) -> ServerFrame {
+        push_of(7, seq)
+    }
+
+    fn push_of(incarnation: u64, seq: u64) -> ServerFrame {
         let body = seq.to_string();
-        ServerFrame::Push(Push { message: seq, from: "bo".into(), conversation: "c".into(), seq, body })
+        ServerFrame::Push(Push {
+            from: "bo".into(),
+            conversation: "c".into(),
+            incarnation,
+            seq,
+            body,
+            ..Push::default()
+        })
+    }
+
+    fn conversation(incarnation: u64, after: u64) -> ServerFrame {
+        let conversation = "c".into();
+        ServerFrame::Conversation(Conversation { conversation, incarnation, after, ..Conversation::default() })
+    }
+
+    fn send() -> Command {
+        let to = Some(Recipient::User("bo".into()));
+        Command::Request { id: "1".into(), frame: ClientFrame::Send(Send { id: "1".into(), to, body: "hi".into() }) }
     }
 
     fn messages(events: &[Event]) -> Vec<u64> {
         events.iter().filter_map(|event| if let Event::Message(push) = event { Some(push.seq) } else { None }).collect()
     }
 
+    fn acked(frames: &[ClientFrame]) -> Option<u64> {
+        frames.iter().find_map(|frame| if let ClientFrame::Ack(ack) = frame { Some(ack.seq) } else { None })
+    }
+
     fn sync_cursor(frames: &[ClientFrame]) -> Option<u64> {
         frames.iter().find_map(|frame| match frame {
-            ClientFrame::Sync(sync) => Some(sync.cursors.get("c").copied().unwrap_or(0)),
+            ClientFrame::Sync(sync) => Some(sync.cursors.get("c").map_or(0, |cursor| cursor.seq)),
             _ => None,
         })
     }
@@ -151,13 +234,13 @@ mod tests {
     fn state_emits_messages_in_order_and_once() {
         let mut state = ClientState::default();
         let (events, frames) = state.handle_frame(push(1));
-        assert_eq!((messages(&events), sync_cursor(&frames)), (vec![1], None));
-        let (events, frames) = state.handle_frame(push(3));
-        assert_eq!((messages(&events), sync_cursor(&frames)), (vec![], Some(1)), "a gap causes a sync");
-        let (events, frames) = state.handle_frame(push(4));
-        assert_eq!((messages(&events), sync_cursor(&frames)), (vec![], None), "the same gap causes no second sync");
-        let (events, _) = state.handle_frame(push(2));
-        assert_eq!(messages(&events), [2, 3, 4]);
+        assert_eq!((messages(&events), acked(&frames), state.has_gap()), (vec![1], Some(1), false));
+        for seq in [3, 4] {
+            let (events, frames) = state.handle_frame(push(seq));
+            assert_eq!((messages(&events), acked(&frames), state.has_gap()), (vec![], None, true));
+        }
+        let (events, frames) = state.handle_frame(push(2));
+        assert_eq!((messages(&events), acked(&frames), state.has_gap()), (vec![2, 3, 4], Some(4), false));
         for seq in 1..=4 {
             assert!(messages(&state.handle_frame(push(seq)).0).is_empty());
         }
@@ -166,13 +249,12 @@ mod tests {
     #[test]
     fn ack_fills_sequence_number_without_message_event() {
         let mut state = ClientState::default();
-        let to = Some(Recipient::User("bo".into()));
-        state.handle_command(Command::Send(Send { id: "1".into(), to, body: "hi".into() }));
+        state.handle_command(send());
         assert_eq!(state.frames_on_connect().len(), 2, "the sync and the unanswered message");
-        let ack = SendAck { id: "1".into(), message: 7, conversation: "c".into(), seq: 2 };
-        let (events, frames) = state.handle_frame(ServerFrame::SendAck(ack.clone()));
+        let ack = SendAck { id: "1".into(), conversation: "c".into(), incarnation: 7, seq: 2, time: 0 };
+        let (events, _) = state.handle_frame(ServerFrame::SendAck(ack.clone()));
         assert_eq!(events, [Event::Stored { id: "1".into(), conversation: "c".into(), seq: 2 }]);
-        assert_eq!(sync_cursor(&frames), Some(0));
+        assert!(state.has_gap());
         assert_eq!(messages(&state.handle_frame(push(1)).0), [1]);
         assert_eq!(sync_cursor(&[state.sync()]), Some(2));
         assert_eq!(state.handle_frame(ServerFrame::SendAck(ack)).0, [], "a duplicate ack");
@@ -188,9 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn another_history_replaces_the_received_one() {
+        let mut state = ClientState::default();
+        (1..=3).for_each(|seq| drop(state.handle_frame(push(seq))));
+        let (events, frames) = state.handle_frame(push_of(8, 1));
+        assert_eq!((messages(&events), sync_cursor(&frames)), (vec![], Some(3)), "its cursor is of the old history");
+        let (events, _) = state.handle_frame(conversation(8, 0));
+        assert!(events.contains(&Event::Reset { conversation: "c".into() }));
+        assert_eq!(messages(&state.handle_frame(push_of(8, 1)).0), [1]);
+    }
+
+    #[test]
+    fn a_sync_that_begins_later_moves_the_cursor() {
+        let mut state = ClientState::default();
+        state.handle_frame(push(1));
+        state.handle_frame(push(11));
+        let (events, _) = state.handle_frame(conversation(7, 10));
+        assert_eq!((messages(&events), state.has_gap()), (vec![11], false));
+        state.handle_frame(conversation(7, 0));
+        assert_eq!(sync_cursor(&[state.sync()]), Some(11), "a cursor never moves back");
+    }
+
+    #[test]
     fn rejection_is_reported_once_and_not_retried() {
         let mut state = ClientState::default();
-        state.handle_command(Command::Send(Send { id: "1".into(), to: None, body: String::new() }));
+        state.handle_command(send());
         let rejection = ServerFrame::error(Some("1".into()), code::NOT_FOUND, "no such conversation");
         let failed = Event::Failed { id: "1".into(), reason: "no such conversation".into() };
         assert_eq!(state.handle_frame(rejection.clone()).0, [failed]);

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::envelope::{Auth, ClientFrame, Create, Encoding, Ping, Pong, Recipient, Send, ServerFrame, code};
+use crate::envelope::{Auth, ClientFrame, Create, Encoding, Ping, Pong, Read, Recipient, Send, ServerFrame, code};
 use event::Command;
 use ledger::ClientState;
 
@@ -72,21 +72,31 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it completes, the message is not sent.
+    /// If the future is dropped before it completes, the message is not sent. The same holds for the other requests.
     pub async fn send(&self, id: String, to: Recipient, body: String) {
-        // If the client has ended, its last event has reported it.
-        let _ = self.commands.send(Command::Send(Send { id, to: Some(to), body })).await;
+        self.request(id.clone(), ClientFrame::Send(Send { id, to: Some(to), body })).await;
     }
 
-    /// Queues a request for a new conversation.
+    /// Queues a request for a new group.
     ///
     /// An [`Event::Conversation`] with the same id reports the result.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it completes, the request is not sent.
     pub async fn create(&self, id: String, name: String, members: Vec<String>) {
-        let _ = self.commands.send(Command::Create(Create { id, name, members })).await;
+        self.request(id.clone(), ClientFrame::Create(Create { id, name, members, open: false })).await;
+    }
+
+    /// Queues any request that has an id; `id` is the one in the frame.
+    ///
+    /// [`Event::Stored`], [`Event::Conversation`], [`Event::History`], [`Event::Members`] or [`Event::Failed`] with the
+    /// same id reports the result.
+    pub async fn request(&self, id: String, frame: ClientFrame) {
+        // If the client has ended, its last event has reported it.
+        let _ = self.commands.send(Command::Request { id, frame }).await;
+    }
+
+    /// Reports that the user has read a conversation up to a sequence number. The report is lost while the client is not
+    /// connected.
+    pub async fn read(&self, conversation: String, seq: u64) {
+        let _ = self.commands.send(Command::Notice(ClientFrame::Read(Read { conversation, seq }))).await;
     }
 
     /// Returns the next event, or `None` after [`Event::Ended`].
@@ -179,8 +189,8 @@ impl Driver {
                 return Disconnect::Lost;
             }
         }
-        let (mut last_read, mut retry_at) = (Instant::now(), None::<Instant>);
-        let mut reconnect_at = None::<Instant>;
+        let (mut last_read, mut retry_at, mut reconnect_at) = (Instant::now(), None::<Instant>, None::<Instant>);
+        let mut sync_at = None::<Instant>;
         loop {
             let ping_at =
                 last_read + if last_read.elapsed() < PING_AFTER { PING_AFTER } else { PING_AFTER + PING_TIMEOUT };
@@ -189,8 +199,7 @@ impl Driver {
                 frame = line.next() => frame,
                 command = commands.recv(), if self.state.has_capacity() => {
                     let Some(command) = command else { return Disconnect::Dropped };
-                    let frame = self.state.handle_command(command);
-                    if line.say(&frame).await.is_err() {
+                    if line.say(&self.state.handle_command(command)).await.is_err() {
                         return Disconnect::Lost;
                     }
                     continue;
@@ -212,6 +221,13 @@ impl Driver {
                     continue;
                 }
                 () = sleep_until(reconnect_at.unwrap_or(last_read)), if reconnect_at.is_some() => return Disconnect::Lost,
+                () = sleep_until(sync_at.unwrap_or(last_read)), if sync_at.is_some() => {
+                    sync_at = None;
+                    if self.state.has_gap() && line.say(&self.state.sync()).await.is_err() {
+                        return Disconnect::Lost;
+                    }
+                    continue;
+                }
             };
             last_read = Instant::now();
             let Ok(frame) = frame else { return Disconnect::Lost };
@@ -243,6 +259,10 @@ impl Driver {
                         if line.say(&reply).await.is_err() {
                             return Disconnect::Lost;
                         }
+                    }
+                    if self.state.has_gap() {
+                        // The missing messages may be on their way from another node.
+                        sync_at.get_or_insert(last_read + GAP_TIMEOUT);
                     }
                 }
             }
@@ -280,3 +300,5 @@ const PING_TIMEOUT: Duration = Duration::from_secs(8);
 const RETRY_AFTER: Duration = Duration::from_millis(1100);
 const BASE_BACKOFF: Duration = Duration::from_millis(125);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The time after which the client syncs if messages are still missing before others.
+const GAP_TIMEOUT: Duration = Duration::from_millis(500);

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::{
+    delivery::Delivery,
     local_node::LocalNode,
     router::NodeRouter,
-    rpc::{DeliveryFailure, ForwardedMessage, HelloReply, NodeForward},
+    rpc::{DeliveryFailure, ForwardedMessage, HelloReply, NodeForward, Recipients},
     view::NodeInfo,
 };
 use crate::{
-    directory::{SessionEntry, reports::ReportedNodes},
-    identity::{Epoch, SessionId},
+    identity::{NodeId, SessionId},
     presence::Presence,
-    session::local_sessions::{DeliveryError, LocalSessions},
+    session::local_sessions::LocalSessions,
 };
 
 /// The implementation of [`NodeForward`] that other nodes call.
@@ -20,47 +20,47 @@ pub(crate) struct ForwardService {
     pub(crate) local: Arc<LocalNode>,
     pub(crate) router: Arc<NodeRouter>,
     pub(crate) sessions: Arc<LocalSessions>,
-    pub(crate) reported: Arc<ReportedNodes>,
+    pub(crate) delivery: Arc<Delivery>,
     pub(crate) presence: Arc<Presence>,
 }
 
 impl NodeForward for ForwardService {
     async fn hello(&self, from: NodeInfo) -> HelloReply {
-        self.router.handle_hello(&from);
-        let (reported_view, missed_count) = (self.reported.view_of(from.key), self.router.missed_count(from.key));
-        HelloReply { info: self.local.info(), reported_view, missed_count }
+        let missed_count = self.router.handle_hello(&from);
+        HelloReply { info: self.local.info(), missed_count }
     }
 
-    async fn deliver(&self, epoch: Epoch, messages: Vec<ForwardedMessage>) -> Vec<DeliveryFailure> {
+    async fn deliver(&self, node: NodeId, messages: Vec<ForwardedMessage>) -> Option<Vec<DeliveryFailure>> {
+        if node != self.local.id() {
+            return None;
+        }
         let mut failures = Vec::new();
         for (index, message) in (0..).zip(messages) {
-            let payload = message.decode();
-            for session in message.sessions {
-                let outcome = match &payload {
-                    _ if epoch != self.local.key().epoch => Err(DeliveryError::StaleEpoch),
-                    Some(payload) => self.sessions.deliver(session, payload),
-                    // This version cannot decode the frame; the client reads the message from the store.
-                    None => Ok(()),
-                };
-                if let Err(error) = outcome {
-                    failures.push(DeliveryFailure { message: index, session, error });
+            // The client reads a frame that this version cannot decode from the store.
+            let Some(payload) = message.decode() else { continue };
+            match message.to {
+                Recipients::Sessions(sessions) => {
+                    for session in sessions {
+                        if let Err(error) = self.sessions.deliver(session, &payload) {
+                            failures.push(DeliveryFailure { message: index, session, error });
+                        }
+                    }
                 }
+                to => self.delivery.deliver_here(&to, &payload, None).await,
             }
         }
-        failures
+        Some(failures)
     }
 
-    async fn kick(&self, sessions: Vec<SessionId>, reason: String) {
-        for session in sessions {
-            self.sessions.kick(session, &reason);
+    async fn kick(&self, node: NodeId, sessions: Vec<SessionId>, reason: String) {
+        if node == self.local.id() {
+            for session in sessions {
+                self.sessions.kick(session, &reason);
+            }
         }
     }
 
     async fn sessions_changed(&self, users: Vec<String>) {
         self.presence.schedule_check(users);
-    }
-
-    async fn sessions_of(&self, users: Vec<String>) -> Vec<SessionEntry> {
-        self.sessions.entries_of(&users)
     }
 }

@@ -9,11 +9,12 @@ use std::{
 };
 
 use super::view::NodeInfo;
-use crate::{identity::NodeKey, session::local_sessions::LocalSessions};
+use crate::{identity::NodeId, session::local_sessions::LocalSessions};
 
 /// The description of this node that it announces to others.
 pub(crate) struct LocalNode {
-    key: NodeKey,
+    id: NodeId,
+    name: String,
     address: SocketAddr,
     websocket: String,
     sessions: Arc<LocalSessions>,
@@ -21,12 +22,22 @@ pub(crate) struct LocalNode {
 }
 
 impl LocalNode {
-    pub(crate) fn new(key: NodeKey, address: SocketAddr, websocket: String, sessions: Arc<LocalSessions>) -> Self {
-        Self { key, address, websocket, sessions, draining: AtomicBool::new(false) }
+    pub(crate) fn new(
+        id: NodeId,
+        name: String,
+        address: SocketAddr,
+        websocket: String,
+        sessions: Arc<LocalSessions>,
+    ) -> Self {
+        Self { id, name, address, websocket, sessions, draining: AtomicBool::new(false) }
     }
 
-    pub(crate) fn key(&self) -> NodeKey {
-        self.key
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -35,12 +46,12 @@ impl LocalNode {
 
     pub(crate) fn info(&self) -> NodeInfo {
         NodeInfo {
-            key: self.key,
+            id: self.id,
+            name: self.name.clone(),
             address: self.address,
             websocket: self.websocket.clone(),
             connections: u32::try_from(self.sessions.len()).unwrap_or(u32::MAX),
             draining: self.is_draining(),
-            protocol: PROTOCOL_VERSION,
         }
     }
 
@@ -53,6 +64,3 @@ impl LocalNode {
         self.draining.load(Ordering::Acquire)
     }
 }
-
-/// The version of the protocol between nodes.
-const PROTOCOL_VERSION: u16 = 1;

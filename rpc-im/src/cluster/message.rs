@@ -1,16 +1,11 @@
-//! [`NodeMessage`]: a payload for sessions, on its way to them and back when delivery fails.
+//! [`NodeMessage`]: a payload for sessions.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::rpc::{ForwardedMessage, PayloadKind};
-use crate::{
-    directory::SessionEntry,
-    envelope::ServerFrame,
-    identity::SessionId,
-    session::local_sessions::{DeliveryError, Payload},
-};
+use super::rpc::{ForwardedMessage, PayloadKind, Recipients};
+use crate::{envelope::ServerFrame, identity::SessionId, session::local_sessions::Payload};
 
 /// One payload, shared by all its recipients and encoded at most once.
 pub(crate) struct NodeMessage {
@@ -23,22 +18,8 @@ pub(crate) struct NodeMessage {
 /// A message for sessions of one node.
 pub(crate) struct OutgoingMessage {
     pub(crate) message: Arc<NodeMessage>,
-    pub(crate) targets: Vec<SessionEntry>,
-    pub(crate) attempt: Attempt,
+    pub(crate) to: Recipients,
 }
-
-/// A message that one session did not receive.
-pub(crate) struct Undelivered {
-    pub(crate) message: Arc<NodeMessage>,
-    pub(crate) target: SessionEntry,
-    pub(crate) attempt: Attempt,
-    /// The error that the node reported; `None` if the node did not answer.
-    pub(crate) error: Option<DeliveryError>,
-}
-
-/// The number of an attempt to deliver a message, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attempt(pub(crate) usize);
 
 impl NodeMessage {
     /// Creates a message with a frame for clients.
@@ -69,18 +50,16 @@ impl NodeMessage {
 
 impl OutgoingMessage {
     pub(super) fn to_wire(&self) -> ForwardedMessage {
-        ForwardedMessage {
-            sessions: self.targets.iter().map(|target| target.session).collect(),
-            kind: self.message.kind(),
-            payload: self.message.encoded().clone(),
-        }
+        ForwardedMessage { to: self.to.clone(), kind: self.message.kind(), payload: self.message.encoded().clone() }
     }
-}
 
-impl Attempt {
-    pub(crate) const FIRST: Self = Self(0);
-
-    pub(crate) fn next(self) -> Self {
-        Self(self.0 + 1)
+    /// Returns the estimated length on the wire, in bytes.
+    pub(super) fn len(&self) -> usize {
+        let recipients = match &self.to {
+            Recipients::Sessions(sessions) => 8 * sessions.len(),
+            Recipients::Users(users) => users.iter().map(|user| user.len() + 8).sum(),
+            Recipients::Members { conversation, .. } => conversation.len() + 16,
+        };
+        self.message.encoded().len() + recipients
     }
 }

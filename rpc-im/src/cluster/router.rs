@@ -1,57 +1,41 @@
 //! [`NodeRouter`]: the nodes that are alive, and the link to each of them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rpc_client::Client;
-use rpc_core::{Addresses, Discovery, ServiceId, contained};
+use rpc_core::contained;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::watch,
     task::JoinSet,
     time::{Instant, timeout},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     local_node::LocalNode,
-    message::Undelivered,
-    peer_link::PeerLink,
-    resync_counters::ResyncCounters,
+    message::OutgoingMessage,
+    peer_link::{LinkShared, PeerLink},
     view::{NodeInfo, View},
 };
-use crate::{
-    identity::{NodeId, NodeKey},
-    session::resync::ResyncNotifier,
-};
+use crate::{identity::NodeId, membership::Member};
 
 /// The nodes that are alive, and the link to each of them.
 ///
-/// The router watches the registry, keeps a [`PeerLink`] to each listed node except the local one, and publishes a
-/// [`View`] of the nodes that answer hellos.
+/// The router keeps a [`PeerLink`] to each node that the membership lists, and to each node that sends hellos, and
+/// publishes a [`View`] of the nodes that answer hellos.
 pub(crate) struct NodeRouter {
     local: Arc<LocalNode>,
     client: Client,
+    shared: Arc<LinkShared>,
     links: Mutex<HashMap<SocketAddr, Link>>,
+    /// The time of the last hello of each node that has sent one.
+    hellos: Mutex<HashMap<SocketAddr, (NodeId, Instant)>>,
     view: watch::Sender<Arc<View>>,
-    topology_version: AtomicU64,
-    membership: Mutex<Membership>,
-    /// Nodes that have sent a hello and are not in the view, with the time of the hello.
-    unlinked: Mutex<HashMap<NodeId, Instant>>,
-    /// Notified by each hello that may change the view.
-    hello_done: Arc<Notify>,
-    undelivered: mpsc::Sender<Undelivered>,
-    resync_counters: Arc<Mutex<ResyncCounters>>,
-    /// Requested when clients of this node may have missed messages from other nodes.
-    resync: Arc<ResyncNotifier>,
-    /// The interval of hellos, and the lease.
-    times: (Duration, Duration),
 }
 
 struct Link {
@@ -59,57 +43,10 @@ struct Link {
     _tasks: JoinSet<()>,
 }
 
-/// The facts that decide whether this node belongs to the majority.
-#[derive(Debug, Clone, Copy)]
-struct Membership {
-    /// The time of the last update of the view.
-    updated: Instant,
-    /// The end of the last period in which this process was suspended for longer than its lease.
-    running_since: Instant,
-    /// Whether the registry has ever listed this node. An older list may lack other nodes as well.
-    was_listed: bool,
-    /// Whether all nodes were tried since `running_since`, and more than half are in the view.
-    has_majority: bool,
-    /// The number of nodes before this node's restart, and until when the router waits for them.
-    expected: (usize, Instant),
-}
-
 impl NodeRouter {
-    /// The service under which nodes are registered.
-    pub(crate) const SERVICE: ServiceId = ServiceId::from_static("im.NodeForward", "1.0");
-
-    pub(crate) fn new(
-        local: Arc<LocalNode>,
-        client: Client,
-        undelivered: mpsc::Sender<Undelivered>,
-        resync: Arc<ResyncNotifier>,
-        times: (Duration, Duration),
-    ) -> Self {
-        let now = Instant::now();
-        let membership =
-            Membership { updated: now, running_since: now, was_listed: false, has_majority: false, expected: (0, now) };
-        Self {
-            view: watch::Sender::new(Arc::new(View::new(vec![local.info()]))),
-            topology_version: AtomicU64::new(0),
-            membership: Mutex::new(membership),
-            local,
-            client,
-            links: Mutex::default(),
-            unlinked: Mutex::default(),
-            hello_done: Arc::default(),
-            undelivered,
-            resync_counters: Arc::default(),
-            resync,
-            times,
-        }
-    }
-
-    /// Counts at least this many nodes for the majority, for up to [`EXPECTED_TIME`].
-    ///
-    /// A registry that was just restarted lists nodes as they register again. A restarted node that reads such a list
-    /// would count itself as a majority, so it waits for more than half of the nodes of its last view.
-    pub(crate) fn expect_nodes(&self, nodes: usize) {
-        self.membership().expected = (nodes, Instant::now() + EXPECTED_TIME);
+    pub(crate) fn new(local: Arc<LocalNode>, client: Client, shared: Arc<LinkShared>) -> Self {
+        let view = watch::Sender::new(Arc::new(View::new(vec![local.info()])));
+        Self { local, client, shared, links: Mutex::default(), hellos: Mutex::default(), view }
     }
 
     /// Returns the nodes that are alive, the local one included.
@@ -117,128 +54,109 @@ impl NodeRouter {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Returns the view if this node belongs to the majority.
-    ///
-    /// The process was not suspended for as long as a lease, a hello to every node completed since, and the view has
-    /// more than half of the nodes that are listed, alive, have sent a hello, or are [expected](Self::expect_nodes). So
-    /// at most one of two parts of a partitioned cluster continues.
-    pub(crate) fn majority_view(&self) -> Option<Arc<View>> {
-        let membership = *self.membership();
-        let (_, lease) = self.times;
-        (membership.has_majority && membership.updated.elapsed() < lease / 2).then(|| self.view())
-    }
-
-    /// Returns a version that grows with each change of the view and each possible absence of this node.
-    ///
-    /// A confirmation by other nodes, such as of a leadership, is valid for one version. The version also grows when
-    /// the view stays the same, because this process may have been suspended while the other nodes elected another
-    /// leader.
-    pub(crate) fn topology_version(&self) -> u64 {
-        self.topology_version.load(Ordering::Acquire) + self.resync.count()
-    }
-
-    /// Returns a receiver of all views.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.view.subscribe()
-    }
-
-    /// Returns the link to a node in the view.
-    pub(crate) fn peer(&self, key: NodeKey) -> Option<Arc<PeerLink>> {
-        let address = self.view.borrow().node(key)?.address;
-        self.links().get(&address).map(|link| Arc::clone(&link.peer))
-    }
-
-    /// Counts a failed delivery to clients of a node, which the node resyncs.
-    pub(crate) fn record_missed(&self, node: NodeKey) {
-        self.resync_counters().handle_missed(node);
-    }
-
-    /// Returns whether this node has never seen this epoch of a node; other nodes may have.
-    pub(crate) fn is_unknown(&self, node: NodeKey) -> bool {
-        self.resync_counters().is_unknown(node)
-    }
-
-    /// Returns the number of times that clients of a node may have missed messages from this one.
-    pub(crate) fn missed_count(&self, node: NodeKey) -> u64 {
-        self.resync_counters().missed_count(node)
-    }
-
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
+    /// Sends a message to a node. If there is no link to it, its clients count as having missed a message.
+    pub(crate) fn send(&self, node: NodeId, outgoing: OutgoingMessage) {
+        match self.peer(node) {
+            Some(peer) => peer.send(outgoing),
+            None => {
+                self.shared.missed().handle_missed(node);
+                if let Some(from) = outgoing.message.from {
+                    self.shared.sessions.kick(from, "the other side of the room is not connected");
+                }
+            }
+        }
+    }
+
+    /// Sends a message to all other nodes, alive or not.
+    pub(crate) fn broadcast(&self, outgoing: impl Fn() -> OutgoingMessage) {
+        self.shared.missed().handle_broadcast();
+        self.links().values().for_each(|link| link.peer.send(outgoing()));
+    }
+
     /// Sends a hello to all nodes now.
     pub(crate) fn send_hello(&self) {
-        for link in self.links().values() {
-            link.peer.send_hello();
-        }
+        self.links().values().for_each(|link| link.peer.send_hello());
     }
 
-    /// Handles a hello.
+    /// Handles a hello; returns how often clients of the node may have missed messages.
     ///
-    /// A node outside the view may be in a list that has not arrived here yet, so it counts for the majority.
-    pub(crate) fn handle_hello(&self, from: &NodeInfo) {
-        if from.key.id != self.local.key().id && self.view.borrow().node(from.key).is_none() {
-            self.unlinked().insert(from.key.id, Instant::now());
-            self.hello_done.notify_one();
+    /// A node that the membership does not list yet gets a link too.
+    pub(crate) fn handle_hello(&self, from: &NodeInfo) -> u64 {
+        let known = self.hellos().insert(from.address, (from.id, Instant::now()));
+        if known.is_none_or(|(id, _)| id != from.id) {
+            self.shared.missed().handle_first_hello(from.id);
+            self.shared.hello_done.notify_one();
         }
+        // The node reaches this one, but this one perhaps not the node.
+        if self.peer(from.id).is_some_and(|peer| peer.take_missed_if_unreachable(Instant::now())) {
+            self.shared.missed().handle_missed(from.id);
+        }
+        self.shared.missed().count(from.id)
     }
 
-    /// Follows the registry and the hellos until dropped.
-    pub(crate) async fn run(&self, discovery: Arc<dyn Discovery>) {
-        let mut listed = discovery.watch(&Self::SERVICE);
+    /// Follows the membership and the hellos until dropped.
+    pub(crate) async fn run(&self, mut members: watch::Receiver<Option<Arc<[Member]>>>) {
         loop {
-            let list = addresses(&mut listed);
-            if let Some(list) = &list {
-                self.update_links(list);
-            }
-            self.update_view(list.as_deref());
+            let list = members.borrow_and_update().clone();
+            self.update_links(list.as_deref().unwrap_or_default());
+            self.publish();
             let changed = async {
                 tokio::select! {
                     // Both branches are cancel safe: the next iteration reads the current state.
-                    changed = listed.changed() => if changed.is_err() {
-                        // The backend has ended; its last list stays valid.
-                        self.hello_done.notified().await;
+                    changed = members.changed() => if changed.is_err() {
+                        // The engine has ended; its last list stays valid.
+                        self.shared.hello_done.notified().await;
                     },
-                    () = self.hello_done.notified() => {}
+                    () = self.shared.hello_done.notified() => {}
                 }
             };
             let _ = timeout(UPDATE_INTERVAL, changed).await;
         }
     }
 
-    /// Keeps links to the listed nodes, and to delisted ones while they answer.
-    fn update_links(&self, list: &[SocketAddr]) {
+    /// Keeps links to the listed nodes, to nodes that send hellos, and to nodes that answer.
+    fn update_links(&self, list: &[Member]) {
         let now = Instant::now();
+        let mut hellos = self.hellos();
+        hellos.retain(|_, (_, at)| now - *at < self.shared.lease);
         let mut links = self.links();
         if list.len() > MAX_NODES {
             contained(|| {
-                warn!(
-                    listed = list.len(),
-                    limit = MAX_NODES,
-                    "the registry lists too many nodes; ignoring the last ones"
-                )
+                warn!(listed = list.len(), limit = MAX_NODES, "too many nodes are listed; ignoring the last ones")
             });
         }
-        for address in list.iter().take(MAX_NODES).filter(|address| **address != self.local.address()) {
-            links.entry(*address).or_insert_with(|| self.link(*address));
+        let listed: Vec<_> = list.iter().take(MAX_NODES).map(|member| member.address).collect();
+        // A listed node may announce another address than the listed one, which is the one that is reachable from here.
+        let has_link = |id: NodeId| links.values().any(|link| link.peer.last_id() == Some(id));
+        let announced = hellos.iter().filter(|(_, (id, _))| !has_link(*id)).map(|(address, _)| address);
+        let wanted: Vec<_> = listed.iter().chain(announced).copied().collect();
+        for address in wanted.into_iter().filter(|address| *address != self.local.address()) {
+            if links.len() < 2 * MAX_NODES {
+                links.entry(address).or_insert_with(|| self.link(address));
+            }
         }
+        let of_listed = links.iter().filter(|(address, _)| listed.contains(address));
+        let reached: HashSet<_> = of_listed.filter_map(|(_, link)| link.peer.last_id()).collect();
         links.retain(|address, link| {
-            let is_listed = list.contains(address);
+            let is_listed = listed.contains(address);
             link.peer.set_listed(is_listed);
-            is_listed || link.peer.alive(now).is_some()
+            let is_present = hellos.contains_key(address) || link.peer.alive(now).is_some();
+            let id = link.peer.last_id();
+            let is_kept = is_listed || is_present && id.is_none_or(|id| !reached.contains(&id));
+            if let Some(id) = id.filter(|_| !is_kept) {
+                // The queue of the link is lost, and what it has recorded.
+                self.shared.missed().handle_missed(id);
+            }
+            is_kept
         });
     }
 
     fn link(&self, address: SocketAddr) -> Link {
-        let peer = Arc::new(PeerLink::new(
-            address,
-            self.client.clone(),
-            self.undelivered.clone(),
-            Arc::clone(&self.hello_done),
-            (Arc::clone(&self.resync), Arc::clone(&self.resync_counters)),
-            self.times,
-        ));
+        let peer = Arc::new(PeerLink::new(address, self.client.clone(), Arc::clone(&self.shared)));
         let mut tasks = JoinSet::new();
         let (hellos, queue, local) = (Arc::clone(&peer), Arc::clone(&peer), Arc::clone(&self.local));
         tasks.spawn(async move { hellos.run_hellos(&local).await });
@@ -246,77 +164,42 @@ impl NodeRouter {
         Link { peer, _tasks: tasks }
     }
 
-    fn update_view(&self, list: Option<&[SocketAddr]>) {
-        let (now, (_, lease)) = (Instant::now(), self.times);
-        let mut membership = *self.membership();
-        let suspended = now - membership.updated;
-        if suspended >= lease {
-            contained(|| {
-                warn!(?suspended, ?lease, "this process was suspended for longer than its lease (NodeConfig::lease)")
-            });
-            membership.running_since = now;
-            self.topology_version.fetch_add(1, Ordering::AcqRel);
-        }
-        membership.updated = now;
-        let (mut nodes, mut total, mut all_tried) = (vec![self.local.info()], 1, list.is_some());
+    /// Returns the link to a node that has answered a hello.
+    fn peer(&self, id: NodeId) -> Option<Arc<PeerLink>> {
+        let address = self.view.borrow().node(id).map(|node| node.address);
+        let links = self.links();
+        let has_id = |link: &&Link| link.peer.last_id() == Some(id);
+        let link = address.and_then(|address| links.get(&address)).filter(has_id);
+        // A node that is alive no longer is not in the view.
+        let link = link.or_else(|| links.values().find(has_id))?;
+        Some(Arc::clone(&link.peer))
+    }
+
+    fn publish(&self) {
+        let now = Instant::now();
+        let mut nodes = vec![self.local.info()];
         for (address, link) in &*self.links() {
-            all_tried &= link.peer.tried_since(membership.running_since);
-            let alive = link.peer.alive(now);
-            let is_listed = list.is_some_and(|list| list.contains(address));
-            total += usize::from(is_listed || alive.is_some());
-            match alive {
-                Some(info) if info.key.id == self.local.key().id => {
-                    contained(
-                        || error!(id = %info.key.id, %address, "another node has this node's id (NodeConfig::id); ids must be unique"),
-                    );
-                    all_tried = false;
-                }
-                // The listed address is the one that is reachable from here, not the one that the node announces.
-                Some(info) => nodes.push(NodeInfo { address: *address, ..info }),
-                None => {}
+            if let Some(info) = link.peer.alive(now)
+                && nodes.iter().all(|node| node.id != info.id)
+            {
+                // The address of the link is the one that is reachable from here.
+                nodes.push(NodeInfo { address: *address, ..info });
             }
         }
-        total = total.max(nodes.len() + self.count_unlinked(&nodes, now));
-        let (expected, until) = membership.expected;
-        if now < until {
-            total = total.max(expected);
-        }
-        membership.was_listed |= list.is_some_and(|list| list.contains(&self.local.address()));
-        membership.has_majority = all_tried && membership.was_listed && 2 * nodes.len() > total;
-        if membership.has_majority {
-            membership.expected = (0, now);
-        }
-        // Set before the view is published, so that no task acts on a minority's view.
-        *self.membership() = membership;
-        // Before all nodes were tried, the view would lack nodes that are alive.
-        if all_tried || list.is_none() {
-            self.publish(View::new(nodes));
-        }
-    }
-
-    /// Counts the nodes outside the view that sent a hello within a lease.
-    ///
-    /// They may be listed nodes that do not answer.
-    fn count_unlinked(&self, nodes: &[NodeInfo], now: Instant) -> usize {
-        let (_, lease) = self.times;
-        let mut unlinked = self.unlinked();
-        unlinked.retain(|id, seen| now - *seen < lease && nodes.iter().all(|node| node.key.id != *id));
-        unlinked.len()
-    }
-
-    fn publish(&self, view: View) {
+        let view = View::new(nodes);
         self.view.send_if_modified(|last| {
-            let is_new = **last != view;
-            if last.fingerprint != view.fingerprint {
-                let keys: Vec<_> = view.nodes.iter().map(|node| node.key.to_string()).collect();
+            if !last.has_same_nodes(&view) {
+                let names: Vec<_> = view.nodes.iter().map(|node| node.name.as_str()).collect();
                 contained(
-                    || info!(node = %self.local.key(), nodes = %keys.join(" "), "the view of the cluster changed"),
+                    || info!(node = self.local.name(), nodes = %names.join(" "), "the nodes of the cluster changed"),
                 );
-                self.topology_version.fetch_add(1, Ordering::AcqRel);
-                // Counted before the view is published, so that deliveries to nodes of the new view do not count as
-                // missed.
-                self.resync_counters().handle_view(last, &view);
             }
+            let is_lost = |node: &&NodeInfo| !node.draining && view.node(node.id).is_none();
+            if last.nodes.iter().any(|node| is_lost(&node)) {
+                // A node that has ended may not have sent all messages.
+                self.shared.resync.request();
+            }
+            let is_new = **last != view;
             *last = Arc::new(view);
             is_new
         });
@@ -326,29 +209,12 @@ impl NodeRouter {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unlinked(&self) -> MutexGuard<'_, HashMap<NodeId, Instant>> {
-        self.unlinked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn membership(&self) -> MutexGuard<'_, Membership> {
-        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn resync_counters(&self) -> MutexGuard<'_, ResyncCounters> {
-        self.resync_counters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hellos(&self) -> MutexGuard<'_, HashMap<SocketAddr, (NodeId, Instant)>> {
+        self.hellos.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn addresses(listed: &mut Addresses) -> Option<Vec<SocketAddr>> {
-    let list = listed.borrow_and_update();
-    list.as_ref().map(|list| list.iter().map(|instance| instance.address()).collect())
-}
-
-/// The maximum time between two updates of the view: no event announces the end of a lease.
+/// The maximum time between two updates of the view: no event announces that a node is alive no longer.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
-/// The time that a restarted node waits for the nodes of its last view.
-///
-/// It is longer than the time in which a registry's client registers again.
-const EXPECTED_TIME: Duration = Duration::from_secs(60);
-/// The maximum number of nodes, equal to the number of node ids.
-const MAX_NODES: usize = NodeId::MAX as usize + 1;
+/// The maximum number of nodes.
+const MAX_NODES: usize = 1024;

@@ -8,54 +8,60 @@ use serde::{Deserialize, Serialize};
 
 use super::view::NodeInfo;
 use crate::{
-    directory::SessionEntry,
     envelope::ServerFrame,
-    identity::{Epoch, SessionId},
+    identity::{NodeId, SessionId},
     session::local_sessions::{DeliveryError, Payload},
 };
 
 /// The service by which nodes exchange messages for sessions.
-#[rpc_service(name = "im.NodeForward", version = "1.0")]
+#[rpc_service(name = "im.NodeForward", version = "2.0")]
 pub(crate) trait NodeForward {
     /// Announces the calling node and returns the description of this one.
     #[rpc(idempotent, timeout = "3s")]
     async fn hello(&self, from: NodeInfo) -> HelloReply;
 
-    /// Delivers messages to sessions of this node in this epoch; returns the failed deliveries.
+    /// Delivers messages to sessions of this node; returns the failed deliveries.
+    ///
+    /// `None` if this is another run of the node than `node`.
     #[rpc(timeout = "2s")]
-    async fn deliver(&self, epoch: Epoch, messages: Vec<ForwardedMessage>) -> Vec<DeliveryFailure>;
+    async fn deliver(&self, node: NodeId, messages: Vec<ForwardedMessage>) -> Option<Vec<DeliveryFailure>>;
 
     /// Ends sessions of this node.
     #[rpc(idempotent, timeout = "2s")]
-    async fn kick(&self, sessions: Vec<SessionId>, reason: String);
+    async fn kick(&self, node: NodeId, sessions: Vec<SessionId>, reason: String);
 
     /// Reports that sessions of these users began or ended, to a node that watches the users' presence.
-    #[rpc(name = "stirred", one_way, timeout = "1s")]
+    #[rpc(one_way, timeout = "1s")]
     async fn sessions_changed(&self, users: Vec<String>);
-
-    /// Returns the sessions of these users on this node.
-    #[rpc(name = "who_has", idempotent, timeout = "1s")]
-    async fn sessions_of(&self, users: Vec<String>) -> Vec<SessionEntry>;
 }
 
 /// The answer to a hello.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HelloReply {
     pub(crate) info: NodeInfo,
-    /// The fingerprint of the view of the caller's last complete report of sessions to this node.
-    #[serde(rename = "told")]
-    pub(crate) reported_view: Option<u64>,
     /// The number of times that the caller's clients may have missed messages from this node.
-    #[serde(rename = "doubts")]
     pub(crate) missed_count: u64,
 }
 
 /// One payload, and the sessions that it is for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ForwardedMessage {
-    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) to: Recipients,
     pub(crate) kind: PayloadKind,
     pub(crate) payload: Bytes,
+}
+
+/// The sessions of a node that receive a message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Recipients {
+    Sessions(Vec<SessionId>),
+    /// All sessions of these users.
+    Users(Vec<String>),
+    /// All sessions of the members of a conversation, as of this version of the members or a later one.
+    Members {
+        conversation: String,
+        version: u64,
+    },
 }
 
 /// The type of a payload.
@@ -71,10 +77,8 @@ pub(crate) enum PayloadKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryFailure {
     /// The index of the message in the call, from 0.
-    #[serde(rename = "parcel")]
     pub(crate) message: u32,
     pub(crate) session: SessionId,
-    #[serde(rename = "fault")]
     pub(crate) error: DeliveryError,
 }
 

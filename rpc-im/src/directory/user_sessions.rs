@@ -1,5 +1,7 @@
 //! [`UserSessions`]: the sessions of one user, and the winner of a conflict. No I/O.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     entry::SessionEntry,
     policy::{Conflict, Policy, Scope},
@@ -7,28 +9,37 @@ use super::{
 
 /// The sessions of one user, at most [`MAX`](Self::MAX).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct UserSessions(Vec<SessionEntry>);
+pub struct UserSessions(Vec<SessionEntry>);
 
 /// The reason why a session is not added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClaimRejection {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ClaimRejection {
     /// Another session wins by the policy.
+    #[error("another session is active")]
     Taken,
     /// The user has [`UserSessions::MAX`] sessions.
+    #[error("the user has {} sessions, which is the maximum", UserSessions::MAX)]
     TooMany,
 }
 
 impl UserSessions {
     /// The maximum number of sessions of one user: each message is sent to all of them.
-    pub(crate) const MAX: usize = 64;
+    pub const MAX: usize = 64;
 
     /// Creates the state from the known sessions.
-    pub(crate) fn new(entries: Vec<SessionEntry>) -> Self {
+    pub fn new(entries: Vec<SessionEntry>) -> Self {
         Self(entries)
     }
 
     /// Adds a new session; returns the sessions that it replaces.
-    pub(crate) fn claim(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
+    ///
+    /// `policy` is the policy of users. A side of a pairing room replaces no other session, whatever the policy.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClaimRejection`].
+    pub fn claim(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
+        let policy = entry.policy(policy);
         self.add(entry, policy.scope, |other, entry| match policy.conflict {
             Conflict::Replace => false,
             Conflict::Refuse => other.device != entry.device,
@@ -40,7 +51,12 @@ impl UserSessions {
     ///
     /// On one device, and with [`Conflict::Replace`], the later login wins, in any order of calls. Otherwise the known
     /// session wins, because the directory accepted it without knowledge of the restored one.
-    pub(crate) fn restore(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
+    ///
+    /// # Errors
+    ///
+    /// See [`ClaimRejection`].
+    pub fn restore(&mut self, entry: SessionEntry, policy: Policy) -> Result<Vec<SessionEntry>, ClaimRejection> {
+        let policy = entry.policy(policy);
         self.add(entry, policy.scope, |other, entry| match policy.conflict {
             Conflict::Refuse if other.device != entry.device => true,
             Conflict::Replace | Conflict::Refuse => other.session > entry.session,
@@ -49,20 +65,22 @@ impl UserSessions {
     }
 
     /// Removes exactly this session.
-    pub(crate) fn release(&mut self, entry: &SessionEntry) {
+    pub fn release(&mut self, entry: &SessionEntry) {
         self.0.retain(|other| other != entry);
     }
 
     /// Removes the sessions for which `keep` returns false.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&SessionEntry) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&SessionEntry) -> bool) {
         self.0.retain(keep);
     }
 
-    pub(crate) fn as_slice(&self) -> &[SessionEntry] {
+    /// Returns the sessions.
+    pub fn as_slice(&self) -> &[SessionEntry] {
         &self.0
     }
 
-    pub(crate) fn into_entries(self) -> Vec<SessionEntry> {
+    /// Returns the sessions.
+    pub fn into_entries(self) -> Vec<SessionEntry> {
         self.0
     }
 
@@ -88,7 +106,7 @@ impl UserSessions {
 }
 
 /// Returns whether a user may not have both sessions.
-pub(super) fn excludes(scope: Scope, one: &SessionEntry, other: &SessionEntry) -> bool {
+fn excludes(scope: Scope, one: &SessionEntry, other: &SessionEntry) -> bool {
     one.device == other.device
         || match scope {
             Scope::AllDevices => false,
@@ -100,10 +118,10 @@ pub(super) fn excludes(scope: Scope, one: &SessionEntry, other: &SessionEntry) -
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::identity::{Epoch, NodeId, NodeKey, SessionId};
+    use crate::identity::{NodeId, SessionId};
 
     pub(crate) fn entry(device: &str, platform: &str, session: u64) -> SessionEntry {
-        let node = NodeKey { id: NodeId::new(session as u16).unwrap(), epoch: Epoch(1) };
+        let node = NodeId(session);
         let (user, device, platform) = ("ann".to_owned(), device.to_owned(), platform.to_owned());
         SessionEntry { user, device, platform, node, session: SessionId(session) }
     }

@@ -122,6 +122,7 @@ impl ClientSocket<'_> {
     async fn run_session(&mut self, session: &Session, mut outbound: Outbound) -> End {
         let config = &self.shared.config;
         let mut bucket = TokenBucket::new(f64::from(config.burst), f64::from(config.rate), Instant::now());
+        let mut reports = TokenBucket::new(MAX_REPORTS.into(), f64::from(MAX_REPORTS) / 2.0, Instant::now());
         let mut rejections = 0;
         let (user, node) = (session.user().to_owned(), self.shared.name());
         let mut reply = Some(ServerFrame::AuthOk(AuthOk { user, session: session.id().0, node }));
@@ -146,6 +147,9 @@ impl ClientSocket<'_> {
             match incoming {
                 Err(end) => return end,
                 Ok(Incoming::Control) => {}
+                // A later report covers one that is ignored.
+                Ok(Incoming::Frame(ClientFrame::Ack(_) | ClientFrame::Read(_)))
+                    if reports.take(Instant::now()).is_err() => {}
                 Ok(Incoming::Frame(frame)) if !is_rate_limited(&frame) || bucket.take(Instant::now()).is_ok() => {
                     rejections = 0;
                     session.handle(frame);
@@ -258,7 +262,10 @@ fn rejected(code: &str, error: impl ToString) -> End {
 ///
 /// Such a frame causes work that can delay other clients.
 fn is_rate_limited(frame: &ClientFrame) -> bool {
-    matches!(frame, ClientFrame::Send(_) | ClientFrame::Create(_) | ClientFrame::Sync(_))
+    !matches!(
+        frame,
+        ClientFrame::Ack(_) | ClientFrame::Read(_) | ClientFrame::Ping(_) | ClientFrame::Pong(_) | ClientFrame::Auth(_)
+    )
 }
 
 /// Returns the client's id of a request.
@@ -266,9 +273,16 @@ fn request_id(frame: ClientFrame) -> Option<String> {
     match frame {
         ClientFrame::Send(send) => Some(send.id),
         ClientFrame::Create(create) => Some(create.id),
+        ClientFrame::History(request) => Some(request.id),
+        ClientFrame::Edit(edit) => Some(edit.id),
+        ClientFrame::Recall(recall) => Some(recall.id),
+        ClientFrame::ChangeMembers(change) => Some(change.id),
+        ClientFrame::ListMembers(list) => Some(list.id),
         _ => None,
     }
 }
 
+/// The maximum number of reports of received and read messages at once; half of it in a second.
+const MAX_REPORTS: u32 = 200;
 /// The maximum number of rejected frames in a row; one more closes the connection.
 const MAX_REJECTIONS: u32 = 200;

@@ -39,7 +39,7 @@ pub(super) struct AdmittedConnection {
 impl Shared {
     /// Returns the node's name as clients receive it.
     pub(super) fn name(&self) -> String {
-        self.node.key().id.to_string()
+        self.node.name().to_owned()
     }
 }
 

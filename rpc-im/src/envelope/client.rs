@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, check_name, id_as_string};
+use super::{FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name};
+use crate::store::{Change, Role};
 
 /// A frame from a client to its node.
 #[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub enum ClientFrame {
     /// Sends a message to a user or a conversation.
     #[prost(message, tag = "2")]
     Send(Send),
-    /// Acknowledges a received message.
+    /// Reports that the client has received every message up to a position.
     #[prost(message, tag = "3")]
     Ack(Ack),
     /// Requests the messages after the client's cursors.
@@ -29,9 +30,27 @@ pub enum ClientFrame {
     /// Answers a ping of the node.
     #[prost(message, tag = "6")]
     Pong(Pong),
-    /// Creates a conversation.
+    /// Creates a group.
     #[prost(message, tag = "7")]
     Create(Create),
+    /// Reports that the user has read every message up to a position.
+    #[prost(message, tag = "8")]
+    Read(Read),
+    /// Requests the messages before a position.
+    #[prost(message, tag = "9")]
+    History(HistoryRequest),
+    /// Replaces the body of a message.
+    #[prost(message, tag = "10")]
+    Edit(Edit),
+    /// Removes the body of a message.
+    #[prost(message, tag = "11")]
+    Recall(Recall),
+    /// Changes the members of a group.
+    #[prost(message, tag = "12")]
+    ChangeMembers(ChangeMembers),
+    /// Requests a page of the members of a conversation.
+    #[prost(message, tag = "13")]
+    ListMembers(ListMembers),
 }
 
 /// Presents the token of `POST /login`.
@@ -76,13 +95,26 @@ pub enum Recipient {
     Conversation(String),
 }
 
-/// Acknowledges that the client has received a message.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+/// Reports that the client has received every message of a conversation up to `seq`.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Ack {
-    /// The cluster's id of the message, from [`Push::message`](super::Push::message).
-    #[prost(fixed64, tag = "1")]
-    #[serde(with = "id_as_string")]
-    pub message: u64,
+    /// The conversation.
+    #[prost(string, tag = "1")]
+    pub conversation: String,
+    /// The sequence number.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+
+/// Reports that the user has read every message of a conversation up to `seq`.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Read {
+    /// The conversation.
+    #[prost(string, tag = "1")]
+    pub conversation: String,
+    /// The sequence number.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
 }
 
 /// Requests the conversations of the user and their messages after the client's cursors.
@@ -92,15 +124,19 @@ pub struct Ack {
 /// then sends another `Sync` with its new cursors.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Sync {
-    /// Conversation → the sequence number up to which the client has every message.
+    /// Conversation → the position up to which the client has every message.
     ///
-    /// A conversation without a cursor is sent from its beginning.
-    #[prost(btree_map = "string, uint64", tag = "1")]
+    /// A cursor of an earlier incarnation counts as absent.
+    #[prost(btree_map = "string, message", tag = "1")]
     #[serde(default)]
-    pub cursors: BTreeMap<String, u64>,
+    pub cursors: BTreeMap<String, Position>,
+    /// The number of messages that the node sends of a conversation without a cursor, its last ones; 0 for all.
+    #[prost(uint32, tag = "2")]
+    #[serde(default)]
+    pub recent: u32,
 }
 
-/// Creates a conversation.
+/// Creates a group, whose owner is the user.
 ///
 /// The node answers with a [`Conversation`](super::Conversation) that carries its id.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
@@ -115,6 +151,152 @@ pub struct Create {
     /// The members, besides the user that creates the conversation.
     #[prost(string, repeated, tag = "3")]
     pub members: Vec<String>,
+    /// Whether users may join by themselves.
+    #[prost(bool, tag = "4")]
+    #[serde(default)]
+    pub open: bool,
+}
+
+/// Requests up to `limit` messages before a sequence number, the last ones of them.
+///
+/// The node answers with a [`History`](super::History).
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct HistoryRequest {
+    /// The client's id of the request.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// The sequence number.
+    #[prost(uint64, tag = "3")]
+    pub before: u64,
+    /// The maximum number of messages; the node sends at most 100.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+}
+
+/// Replaces the body of a message that the user has sent.
+///
+/// The node answers like for a [`Send`]; members receive a [`Push`](super::Push) of this change.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
+pub struct Edit {
+    /// The client's id of the request, unique among the ids of its messages.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// The sequence number of the message.
+    #[prost(uint64, tag = "3")]
+    pub target: u64,
+    /// The new content. `Debug` does not print it.
+    #[prost(string, tag = "4")]
+    pub body: String,
+}
+
+/// Removes the body of a message that the user has sent, or, for the owner and admins of a group, of any message.
+///
+/// The node answers like for a [`Send`]; members receive a [`Push`](super::Push) of this change.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Recall {
+    /// The client's id of the request, unique among the ids of its messages.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// The sequence number of the message.
+    #[prost(uint64, tag = "3")]
+    pub target: u64,
+}
+
+/// Changes the members of a group.
+///
+/// The node answers with a [`Conversation`](super::Conversation) that carries its id, or, after the user has left, with
+/// a [`SendAck`](super::SendAck). Members receive a [`Push`](super::Push) of this change.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct ChangeMembers {
+    /// The client's id of the request, unique among the ids of its messages.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// The change; `Some` in every decoded frame.
+    #[prost(oneof = "MemberChange", tags = "3, 4, 5, 6, 7")]
+    pub change: Option<MemberChange>,
+}
+
+/// A change of the members of a group, see [`Change`].
+#[derive(Clone, PartialEq, Eq, prost::Oneof, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberChange {
+    /// The user joins; the value is `true`.
+    #[prost(bool, tag = "3")]
+    Join(bool),
+    /// The user leaves; the value is `true`.
+    #[prost(bool, tag = "4")]
+    Leave(bool),
+    /// The user adds members.
+    #[prost(message, tag = "5")]
+    Add(Names),
+    /// The user removes a member.
+    #[prost(string, tag = "6")]
+    Remove(String),
+    /// The user changes the role of a member.
+    #[prost(message, tag = "7")]
+    SetRole(SetRole),
+}
+
+/// Names of users.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Names {
+    /// The users.
+    #[prost(string, repeated, tag = "1")]
+    pub users: Vec<String>,
+}
+
+/// A new role of a member.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct SetRole {
+    /// The member.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// The role: `member`, `admin` or `owner`.
+    #[prost(string, tag = "2")]
+    pub role: String,
+}
+
+/// Requests a page of the members of a conversation, in the order of their names' bytes.
+///
+/// The node answers with a [`Members`](super::Members).
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct ListMembers {
+    /// The client's id of the request.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// The page begins after this name; empty for the first page.
+    #[prost(string, tag = "3")]
+    #[serde(default)]
+    pub after: String,
+}
+
+impl MemberChange {
+    /// Returns the change in the terms of the store; `None` for an unknown role.
+    pub(crate) fn into_change(self) -> Option<Change> {
+        Some(match self {
+            Self::Join(_) => Change::Join,
+            Self::Leave(_) => Change::Leave,
+            Self::Add(names) => Change::Add(names.users),
+            Self::Remove(user) => Change::Remove(user),
+            Self::SetRole(SetRole { user, role }) => Change::SetRole(user, Role::of_name(&role)?),
+        })
+    }
 }
 
 impl ClientFrame {
@@ -172,7 +354,40 @@ impl ClientFrame {
                     check_name("name", &create.name)?;
                 }
             }
-            Self::Auth(_) | Self::Ack(_) | Self::Ping(_) | Self::Pong(_) => {}
+            Self::Ack(Ack { conversation, .. }) | Self::Read(Read { conversation, .. }) => {
+                check_name("conversation", conversation)?;
+            }
+            Self::History(HistoryRequest { id, conversation, .. })
+            | Self::Edit(Edit { id, conversation, .. })
+            | Self::Recall(Recall { id, conversation, .. })
+            | Self::ListMembers(ListMembers { id, conversation, .. }) => {
+                check_name("id", id)?;
+                check_name("conversation", conversation)?;
+                if matches!(&self, Self::Edit(edit) if edit.body.is_empty()) {
+                    return Err(FrameError::Invalid("body is missing".into()));
+                }
+            }
+            Self::ChangeMembers(request) => {
+                check_name("id", &request.id)?;
+                check_name("conversation", &request.conversation)?;
+                match &request.change {
+                    None => return Err(FrameError::Invalid("change is missing".into())),
+                    Some(MemberChange::Add(Names { users })) => {
+                        check_count("add.users", users.len(), MAX_MEMBERS)?;
+                        users.iter().try_for_each(|user| check_name("add.users", user))?;
+                    }
+                    Some(MemberChange::Remove(user)) => check_name("remove", user)?,
+                    Some(MemberChange::SetRole(SetRole { user, role })) => {
+                        check_name("set_role.user", user)?;
+                        if Role::of_name(role).is_none() {
+                            let message = "set_role.role is not member, admin or owner";
+                            return Err(FrameError::Invalid(message.into()));
+                        }
+                    }
+                    Some(MemberChange::Join(_) | MemberChange::Leave(_)) => {}
+                }
+            }
+            Self::Auth(_) | Self::Ping(_) | Self::Pong(_) => {}
         }
         Ok(self)
     }
@@ -190,10 +405,18 @@ impl fmt::Debug for Send {
     }
 }
 
+impl fmt::Debug for Edit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, conversation, target, .. } = self;
+        let mut edit = formatter.debug_struct("Edit");
+        edit.field("id", id).field("conversation", conversation).field("target", target).finish_non_exhaustive()
+    }
+}
+
 /// The protobuf message `im.v1.ClientFrame`, which wraps the frame.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FrameMessage {
-    #[prost(oneof = "ClientFrame", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "ClientFrame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     frame: Option<ClientFrame>,
 }
 

@@ -8,8 +8,14 @@ mod server;
 #[cfg(test)]
 mod vectors;
 
-pub use client::{Ack, Auth, ClientFrame, Create, Recipient, Send, Sync};
-pub use server::{AuthOk, Conversation, Error, Kick, Lagging, Presence, Push, Reconnect, SendAck, ServerFrame, code};
+pub use client::{
+    Ack, Auth, ChangeMembers, ClientFrame, Create, Edit, HistoryRequest, ListMembers, MemberChange, Names, Read,
+    Recall, Recipient, Send, SetRole, Sync,
+};
+pub use server::{
+    AuthOk, Conversation, Error, History, Kick, Lagging, MemberState, Members, Presence, Push, Receipt, Reconnect,
+    SendAck, ServerFrame, code,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +53,18 @@ pub struct Ping {}
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Pong {}
 
+/// A position in the history of a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Position {
+    /// The incarnation of the history.
+    #[prost(fixed64, tag = "1")]
+    #[serde(with = "id_as_string")]
+    pub incarnation: u64,
+    /// The sequence number.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+
 /// An error in a received frame. The peer is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -70,7 +88,7 @@ pub enum FrameError {
 pub const MAX_NAME: usize = 128;
 /// The maximum number of cursors in a [`Sync`].
 pub const MAX_CURSORS: usize = 1024;
-/// The maximum number of members of a conversation.
+/// The maximum number of members in a [`Create`] and in a [`ChangeMembers`].
 pub const MAX_MEMBERS: usize = 1000;
 
 /// Validates the name of a user, device or conversation, or the id of a frame.
@@ -104,4 +122,28 @@ mod id_as_string {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(|_| Error::custom("id is not a string of decimal digits below 2^64"))
     }
+}
+
+/// Serializes a [`MessageKind`](crate::store::MessageKind) as its name in JSON.
+mod kind_as_name {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::store::MessageKind;
+
+    pub(super) fn serialize<S: Serializer>(kind: &i32, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = MessageKind::try_from(*kind).unwrap_or(MessageKind::Text);
+        serializer.serialize_str(NAMES[kind as usize])
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let kind = NAMES.iter().position(|name| *name == text);
+        kind.map(|kind| kind as i32).ok_or_else(|| Error::custom("kind is not text, recall, edit or members"))
+    }
+
+    const NAMES: [&str; 4] = ["text", "recall", "edit", "members"];
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{FrameError, Ping, Pong, id_as_string};
+use super::{FrameError, Ping, Pong, id_as_string, is_default, kind_as_name};
+use crate::store::MessageKind;
 
 /// A frame from a node to a client.
 #[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
@@ -44,6 +45,15 @@ pub enum ServerFrame {
     /// Reports that a user came online or went offline.
     #[prost(message, tag = "11")]
     Presence(Presence),
+    /// Reports that a member has received or read messages.
+    #[prost(message, tag = "12")]
+    Receipt(Receipt),
+    /// Answers a request for earlier messages.
+    #[prost(message, tag = "13")]
+    History(History),
+    /// Answers a request for members.
+    #[prost(message, tag = "14")]
+    Members(Members),
 }
 
 /// Confirms that the token is valid and the session is registered.
@@ -67,40 +77,59 @@ pub struct SendAck {
     /// The client's id of the message.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// The cluster's id of the message.
-    #[prost(fixed64, tag = "2")]
-    #[serde(with = "id_as_string")]
-    pub message: u64,
     /// The conversation: for a message to a user, the conversation of the sender and this user.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "2")]
     pub conversation: String,
+    /// The incarnation of the conversation's history.
+    #[prost(fixed64, tag = "3")]
+    #[serde(with = "id_as_string")]
+    pub incarnation: u64,
     /// The sequence number in the conversation, from 1 without gaps.
     #[prost(uint64, tag = "4")]
     pub seq: u64,
+    /// The time at which the message was stored, in milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub time: u64,
 }
 
 /// Delivers a message; the client answers with an [`Ack`](super::Ack).
+///
+/// A client may receive a message more than once, and in another order than that of the sequence numbers.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[prost(skip_debug)]
 pub struct Push {
-    /// The cluster's id of the message.
-    ///
-    /// Without its lower 22 bits it is the time at which the message was stored, in milliseconds since 2024. A client
-    /// may receive the same message twice after a reconnect.
-    #[prost(fixed64, tag = "1")]
-    #[serde(with = "id_as_string")]
-    pub message: u64,
-    /// The sender, which may be the client's user on another device.
-    #[prost(string, tag = "2")]
-    pub from: String,
     /// The conversation.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "1")]
     pub conversation: String,
+    /// The incarnation of the conversation's history.
+    ///
+    /// A client that has a cursor of another incarnation discards it and syncs.
+    #[prost(fixed64, tag = "2")]
+    #[serde(with = "id_as_string")]
+    pub incarnation: u64,
     /// The sequence number in the conversation, from 1. A gap means that the client missed messages.
-    #[prost(uint64, tag = "4")]
+    #[prost(uint64, tag = "3")]
     pub seq: u64,
-    /// The content. `Debug` does not print it.
-    #[prost(string, tag = "5")]
+    /// The sender, which may be the client's user on another device.
+    #[prost(string, tag = "4")]
+    pub from: String,
+    /// The time at which the message was stored, in milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub time: u64,
+    /// The type of the message, see [`MessageKind`]; in JSON `text`, `recall`, `edit` or `members`.
+    #[prost(enumeration = "MessageKind", tag = "6")]
+    #[serde(with = "kind_as_name")]
+    pub kind: i32,
+    /// The sequence number of the message that a recall or an edit changes, or 0.
+    #[prost(uint64, tag = "7")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub target: u64,
+    /// Whether the message was edited or recalled.
+    #[prost(bool, tag = "8")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub changed: bool,
+    /// The content; empty after a recall. `Debug` does not print it.
+    #[prost(string, tag = "9")]
     pub body: String,
 }
 
@@ -153,8 +182,8 @@ pub struct Error {
 
 /// Describes a conversation of the client's user.
 ///
-/// A node sends it as the answer to a [`Create`](super::Create), to the members of a new conversation, and as part of
-/// the answer to a [`Sync`](super::Sync).
+/// A node sends it as the answer to a [`Create`](super::Create) and a [`ChangeMembers`](super::ChangeMembers), to the
+/// members of a new conversation, and as part of the answer to a [`Sync`](super::Sync).
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Conversation {
     /// The client's id of the request that this frame answers.
@@ -164,15 +193,113 @@ pub struct Conversation {
     /// The id of the conversation.
     #[prost(string, tag = "2")]
     pub conversation: String,
+    /// The incarnation of its history.
+    #[prost(fixed64, tag = "3")]
+    #[serde(with = "id_as_string")]
+    pub incarnation: u64,
     /// The display name; empty for a conversation of two users.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "4")]
     pub name: String,
-    /// The members, including the client's user.
-    #[prost(string, repeated, tag = "4")]
+    /// Whether it is a group, and not the conversation of two users.
+    #[prost(bool, tag = "5")]
+    pub group: bool,
+    /// Whether users may join by themselves.
+    #[prost(bool, tag = "6")]
+    pub open: bool,
+    /// The number of members.
+    #[prost(uint64, tag = "7")]
+    pub count: u64,
+    /// The members, including the client's user; empty for more than 100.
+    #[prost(string, repeated, tag = "8")]
     pub members: Vec<String>,
+    /// The role of the client's user: `member`, `admin` or `owner`.
+    #[prost(string, tag = "9")]
+    pub role: String,
+    /// The sequence number of the first message that was not removed.
+    #[prost(uint64, tag = "10")]
+    pub first: u64,
     /// The sequence number of the last message, or 0 if there is none.
-    #[prost(uint64, tag = "5")]
+    #[prost(uint64, tag = "11")]
     pub seq: u64,
+    /// The sequence number up to which the user has read every message.
+    #[prost(uint64, tag = "12")]
+    pub read: u64,
+    /// The number of messages of others after `read`, at most 1000.
+    #[prost(uint32, tag = "13")]
+    pub unread: u32,
+    /// In the answer to a sync: the sequence number after which the following messages begin.
+    ///
+    /// A client that has fewer messages sets its cursor to it. It is 0 in other frames.
+    #[prost(uint64, tag = "14")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after: u64,
+}
+
+/// Reports that a member has received or read every message of a conversation up to a sequence number.
+///
+/// Nodes send it in conversations of at most 20 members.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The conversation.
+    #[prost(string, tag = "1")]
+    pub conversation: String,
+    /// The member.
+    #[prost(string, tag = "2")]
+    pub user: String,
+    /// The last message that a device of the member has received, or 0 if unchanged.
+    #[prost(uint64, tag = "3")]
+    pub delivered: u64,
+    /// The last message that the member has read, or 0 if unchanged.
+    #[prost(uint64, tag = "4")]
+    pub read: u64,
+}
+
+/// Answers a [`HistoryRequest`](super::HistoryRequest).
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct History {
+    /// The client's id of the request.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// The sequence number of the first message that was not removed.
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
+    /// Consecutive messages in ascending order.
+    #[prost(message, repeated, tag = "4")]
+    pub messages: Vec<Push>,
+}
+
+/// Answers a [`ListMembers`](super::ListMembers).
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Members {
+    /// The client's id of the request.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The conversation.
+    #[prost(string, tag = "2")]
+    pub conversation: String,
+    /// Up to 100 members; fewer on the last page.
+    #[prost(message, repeated, tag = "3")]
+    pub members: Vec<MemberState>,
+}
+
+/// A member of a conversation.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct MemberState {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// The role: `member`, `admin` or `owner`.
+    #[prost(string, tag = "2")]
+    pub role: String,
+    /// The last message that a device of the member has received.
+    #[prost(uint64, tag = "3")]
+    pub delivered: u64,
+    /// The last message that the member has read.
+    #[prost(uint64, tag = "4")]
+    pub read: u64,
 }
 
 /// Reports that a user who shares a conversation with the client's user came online or went offline.
@@ -202,8 +329,10 @@ pub mod code {
     pub const TOO_LARGE: &str = "too_large";
     /// The client exceeds its rate: it waits one second and sends the frame again.
     pub const TOO_MANY: &str = "too_many";
-    /// The conversation does not exist, or the user is not a member.
+    /// The conversation or the message does not exist, or the user is not a member.
     pub const NOT_FOUND: &str = "not_found";
+    /// The user may not do this in the conversation, or a limit of the conversation is reached.
+    pub const NOT_PERMITTED: &str = "not_permitted";
     /// The cluster cannot handle the request now: the client may retry later with the same id.
     pub const UNAVAILABLE: &str = "unavailable";
     /// The node failed internally.
@@ -252,7 +381,6 @@ impl fmt::Debug for Push {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Push")
-            .field("message", &self.message)
             .field("from", &self.from)
             .field("conversation", &self.conversation)
             .field("seq", &self.seq)
@@ -263,6 +391,6 @@ impl fmt::Debug for Push {
 /// The protobuf message `im.v1.ServerFrame`, which wraps the frame.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FrameMessage {
-    #[prost(oneof = "ServerFrame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "ServerFrame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     frame: Option<ServerFrame>,
 }

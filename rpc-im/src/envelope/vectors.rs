@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// Returns each client frame with its JSON and its protobuf in hexadecimal digits.
+/// Returns each client frame with its JSON, and with its protobuf in hexadecimal digits as protoc encodes it.
 fn client_frames() -> Vec<(ClientFrame, &'static str, &'static str)> {
     let to_user = Send { id: "c-17".into(), to: Some(Recipient::User("bo".into())), body: "hi".into() };
     let to = Recipient::Conversation("g-1".into());
     let to_conversation = Send { id: "c-18".into(), to: Some(to), body: "\"ü\"\n".into() };
     let members = vec!["bo".into(), "cy".into()];
+    let cursors = BTreeMap::from([("a".into(), Position { incarnation: u64::MAX, seq: 41 })]);
+    let id = "c-20".to_owned();
+    let change = |change| {
+        let (id, conversation) = ("c-20".into(), "g-1".into());
+        ClientFrame::ChangeMembers(ChangeMembers { id, conversation, change: Some(change) })
+    };
     vec![
         (ClientFrame::Auth(Auth { token: "t.o.k".into() }), r#"{"type":"auth","token":"t.o.k"}"#, "0a070a05742e6f2e6b"),
         (
@@ -23,28 +29,106 @@ fn client_frames() -> Vec<(ClientFrame, &'static str, &'static str)> {
             "12120a04632d31381a03672d31220522c3bc220a",
         ),
         (
-            ClientFrame::Ack(Ack { message: u64::MAX }),
-            r#"{"type":"ack","message":"18446744073709551615"}"#,
-            "1a0909ffffffffffffffff",
+            ClientFrame::Ack(Ack { conversation: "g-1".into(), seq: 41 }),
+            r#"{"type":"ack","conversation":"g-1","seq":41}"#,
+            "1a070a03672d311029",
         ),
         (
-            ClientFrame::Sync(Sync { cursors: BTreeMap::from([("a".into(), 41), ("b".into(), 0)]) }),
-            r#"{"type":"sync","cursors":{"a":41,"b":0}}"#,
-            "220c0a050a016110290a030a0162",
+            ClientFrame::Sync(Sync { cursors, recent: 50 }),
+            r#"{"type":"sync","cursors":{"a":{"incarnation":"18446744073709551615","seq":41}},"recent":50}"#,
+            "22140a100a0161120b09ffffffffffffffff10291032",
         ),
         (ClientFrame::Ping(Ping {}), r#"{"type":"ping"}"#, "2a00"),
         (ClientFrame::Pong(Pong {}), r#"{"type":"pong"}"#, "3200"),
         (
-            ClientFrame::Create(Create { id: "c-19".into(), name: "lunch".into(), members }),
-            r#"{"type":"create","id":"c-19","name":"lunch","members":["bo","cy"]}"#,
-            "3a150a04632d313912056c756e63681a02626f1a026379",
+            ClientFrame::Create(Create { id: "c-19".into(), name: "lunch".into(), members, open: true }),
+            r#"{"type":"create","id":"c-19","name":"lunch","members":["bo","cy"],"open":true}"#,
+            "3a170a04632d313912056c756e63681a02626f1a0263792001",
+        ),
+        (
+            ClientFrame::Read(Read { conversation: "g-1".into(), seq: 41 }),
+            r#"{"type":"read","conversation":"g-1","seq":41}"#,
+            "42070a03672d311029",
+        ),
+        (
+            ClientFrame::History(HistoryRequest { id: id.clone(), conversation: "g-1".into(), before: 41, limit: 20 }),
+            r#"{"type":"history","id":"c-20","conversation":"g-1","before":41,"limit":20}"#,
+            "4a0f0a04632d32301203672d3118292014",
+        ),
+        (
+            ClientFrame::Edit(Edit { id: id.clone(), conversation: "g-1".into(), target: 41, body: "ho".into() }),
+            r#"{"type":"edit","id":"c-20","conversation":"g-1","target":41,"body":"ho"}"#,
+            "52110a04632d32301203672d3118292202686f",
+        ),
+        (
+            ClientFrame::Recall(Recall { id: id.clone(), conversation: "g-1".into(), target: 41 }),
+            r#"{"type":"recall","id":"c-20","conversation":"g-1","target":41}"#,
+            "5a0d0a04632d32301203672d311829",
+        ),
+        (
+            change(MemberChange::Join(true)),
+            r#"{"type":"change_members","id":"c-20","conversation":"g-1","change":{"join":true}}"#,
+            "620d0a04632d32301203672d311801",
+        ),
+        (
+            change(MemberChange::Leave(true)),
+            r#"{"type":"change_members","id":"c-20","conversation":"g-1","change":{"leave":true}}"#,
+            "620d0a04632d32301203672d312001",
+        ),
+        (
+            change(MemberChange::Add(Names { users: vec!["bo".into()] })),
+            r#"{"type":"change_members","id":"c-20","conversation":"g-1","change":{"add":{"users":["bo"]}}}"#,
+            "62110a04632d32301203672d312a040a02626f",
+        ),
+        (
+            change(MemberChange::Remove("bo".into())),
+            r#"{"type":"change_members","id":"c-20","conversation":"g-1","change":{"remove":"bo"}}"#,
+            "620f0a04632d32301203672d313202626f",
+        ),
+        (
+            change(MemberChange::SetRole(SetRole { user: "bo".into(), role: "admin".into() })),
+            r#"{"type":"change_members","id":"c-20","conversation":"g-1","change":{"set_role":{"user":"bo","role":"admin"}}}"#,
+            "62180a04632d32301203672d313a0b0a02626f120561646d696e",
+        ),
+        (
+            ClientFrame::ListMembers(ListMembers { id, conversation: "g-1".into(), after: "bo".into() }),
+            r#"{"type":"list_members","id":"c-20","conversation":"g-1","after":"bo"}"#,
+            "6a0f0a04632d32301203672d311a02626f",
         ),
     ]
 }
 
-/// Returns each server frame with its JSON and its protobuf in hexadecimal digits.
+/// Returns each server frame with its JSON, and with its protobuf in hexadecimal digits as protoc encodes it.
 fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
-    let conversation = "ann:bo".to_owned();
+    let (name, time) = ("ann:bo".to_owned(), 1_700_000_000_000);
+    let push = Push {
+        conversation: name.clone(),
+        incarnation: 7,
+        seq: 42,
+        from: "ann".into(),
+        time,
+        kind: 2,
+        target: 41,
+        changed: true,
+        body: "hi".into(),
+    };
+    let conversation = Conversation {
+        id: None,
+        conversation: name.clone(),
+        incarnation: 7,
+        name: String::new(),
+        group: false,
+        open: false,
+        count: 2,
+        members: vec!["ann".into(), "bo".into()],
+        role: "member".into(),
+        first: 1,
+        seq: 42,
+        read: 40,
+        unread: 2,
+        after: 41,
+    };
+    let member = MemberState { user: "bo".into(), role: "admin".into(), delivered: 42, read: 41 };
     vec![
         (
             ServerFrame::AuthOk(AuthOk { user: "ann".into(), session: 1 << 63, node: "n1".into() }),
@@ -54,23 +138,23 @@ fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
         (
             ServerFrame::SendAck(SendAck {
                 id: "c-17".into(),
-                message: 7,
-                conversation: conversation.clone(),
+                conversation: name.clone(),
+                incarnation: 7,
                 seq: 42,
+                time,
             }),
-            r#"{"type":"send_ack","id":"c-17","message":"7","conversation":"ann:bo","seq":42}"#,
-            "12190a04632d31371107000000000000001a06616e6e3a626f202a",
+            r#"{"type":"send_ack","id":"c-17","conversation":"ann:bo","incarnation":"7","seq":42,"time":1700000000000}"#,
+            "12200a04632d31371206616e6e3a626f190700000000000000202a2880d095ffbc31",
         ),
         (
-            ServerFrame::Push(Push {
-                message: 7,
-                from: "ann".into(),
-                conversation: conversation.clone(),
-                seq: 42,
-                body: "hi".into(),
-            }),
-            r#"{"type":"push","message":"7","from":"ann","conversation":"ann:bo","seq":42,"body":"hi"}"#,
-            "1a1c0907000000000000001203616e6e1a06616e6e3a626f202a2a026869",
+            ServerFrame::Push(Push { kind: 0, target: 0, changed: false, ..push.clone() }),
+            r#"{"type":"push","conversation":"ann:bo","incarnation":"7","seq":42,"from":"ann","time":1700000000000,"kind":"text","body":"hi"}"#,
+            "1a230a06616e6e3a626f110700000000000000182a2203616e6e2880d095ffbc314a026869",
+        ),
+        (
+            ServerFrame::Push(push.clone()),
+            r#"{"type":"push","conversation":"ann:bo","incarnation":"7","seq":42,"from":"ann","time":1700000000000,"kind":"edit","target":41,"changed":true,"body":"hi"}"#,
+            "1a290a06616e6e3a626f110700000000000000182a2203616e6e2880d095ffbc313002382940014a026869",
         ),
         (
             ServerFrame::Kick(Kick { reason: "replaced".into() }),
@@ -83,7 +167,7 @@ fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
             "2a100a0b77733a2f2f683a312f777310ac02",
         ),
         (
-            ServerFrame::Lagging(Lagging { conversation: conversation.clone(), seq: 42 }),
+            ServerFrame::Lagging(Lagging { conversation: name.clone(), seq: 42 }),
             r#"{"type":"lagging","conversation":"ann:bo","seq":42}"#,
             "320a0a06616e6e3a626f102a",
         ),
@@ -100,20 +184,34 @@ fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
         (ServerFrame::Ping(Ping {}), r#"{"type":"ping"}"#, "4200"),
         (ServerFrame::Pong(Pong {}), r#"{"type":"pong"}"#, "4a00"),
         (
-            ServerFrame::Conversation(Conversation {
-                id: None,
-                conversation,
-                name: String::new(),
-                members: vec!["ann".into(), "bo".into()],
-                seq: 42,
-            }),
-            r#"{"type":"conversation","conversation":"ann:bo","name":"","members":["ann","bo"],"seq":42}"#,
-            "52131206616e6e3a626f2203616e6e2202626f282a",
+            ServerFrame::Conversation(conversation),
+            r#"{"type":"conversation","conversation":"ann:bo","incarnation":"7","name":"","group":false,"open":false,"count":2,"members":["ann","bo"],"role":"member","first":1,"seq":42,"read":40,"unread":2,"after":41}"#,
+            "522e1206616e6e3a626f19070000000000000038024203616e6e4202626f4a066d656d6265725001582a602868027029",
         ),
         (
             ServerFrame::Presence(Presence { user: "bo".into(), online: true }),
             r#"{"type":"presence","user":"bo","online":true}"#,
             "5a060a02626f1001",
+        ),
+        (
+            ServerFrame::Receipt(Receipt { conversation: name.clone(), user: "bo".into(), delivered: 42, read: 41 }),
+            r#"{"type":"receipt","conversation":"ann:bo","user":"bo","delivered":42,"read":41}"#,
+            "62100a06616e6e3a626f1202626f182a2029",
+        ),
+        (
+            ServerFrame::History(History {
+                id: "c-20".into(),
+                conversation: name.clone(),
+                first: 1,
+                messages: vec![push],
+            }),
+            r#"{"type":"history","id":"c-20","conversation":"ann:bo","first":1,"messages":[{"conversation":"ann:bo","incarnation":"7","seq":42,"from":"ann","time":1700000000000,"kind":"edit","target":41,"changed":true,"body":"hi"}]}"#,
+            "6a3b0a04632d32301206616e6e3a626f180122290a06616e6e3a626f110700000000000000182a2203616e6e2880d095ffbc313002382940014a026869",
+        ),
+        (
+            ServerFrame::Members(Members { id: "c-20".into(), conversation: name, members: vec![member] }),
+            r#"{"type":"members","id":"c-20","conversation":"ann:bo","members":[{"user":"bo","role":"admin","delivered":42,"read":41}]}"#,
+            "721f0a04632d32301206616e6e3a626f1a0f0a02626f120561646d696e182a2029",
         ),
     ]
 }
@@ -176,14 +274,14 @@ fn decoder_accepts_limits_and_rejects_one_above() {
     assert_eq!(send("1", "b\no").unwrap_err().to_string(), "to.user contains control characters");
 
     let sync = |count: usize| {
-        let cursors = (0..count).map(|number| (number.to_string(), 1)).collect();
-        ClientFrame::from_protobuf(&ClientFrame::Sync(Sync { cursors }).to_protobuf())
+        let cursors = (0..count).map(|number| (number.to_string(), Position::default())).collect();
+        ClientFrame::from_protobuf(&ClientFrame::Sync(Sync { cursors, recent: 0 }).to_protobuf())
     };
     assert!(sync(MAX_CURSORS).is_ok());
     assert_eq!(sync(MAX_CURSORS + 1).unwrap_err().to_string(), "cursors has 1025 entries, limit is 1024");
 
     let create = |count: usize| {
-        let create = Create { id: "1".into(), name: String::new(), members: vec!["bo".into(); count] };
+        let create = Create { id: "1".into(), members: vec!["bo".into(); count], ..Create::default() };
         ClientFrame::from_protobuf(&ClientFrame::Create(create).to_protobuf())
     };
     assert!(create(MAX_MEMBERS).is_ok());
@@ -196,7 +294,8 @@ fn decoder_rejects_invalid_frames_with_a_reason() {
         assert!(matches!(ClientFrame::from_json(text), Err(FrameError::Json(_))), "{text:.20}");
     }
     for id in ["7", "\"\"", "\"-1\"", "\"18446744073709551616\""] {
-        assert!(ClientFrame::from_json(&format!(r#"{{"type":"ack","message":{id}}}"#)).is_err(), "{id}");
+        let text = format!(r#"{{"type":"sync","cursors":{{"c":{{"incarnation":{id},"seq":1}}}}}}"#);
+        assert!(ClientFrame::from_json(&text).is_err(), "{id}");
     }
     let no_recipient = ClientFrame::Send(Send { id: "1".into(), to: None, body: String::new() });
     assert_eq!(ClientFrame::from_protobuf(&no_recipient.to_protobuf()).unwrap_err().to_string(), "to is missing");
@@ -206,8 +305,11 @@ fn decoder_rejects_invalid_frames_with_a_reason() {
 fn debug_omits_tokens_and_bodies() {
     let auth = ClientFrame::Auth(Auth { token: "secret".into() });
     let send = ClientFrame::Send(Send { id: "1".into(), to: None, body: "secret".into() });
-    let push = Push { message: 1, from: "ann".into(), conversation: "c".into(), seq: 1, body: "secret".into() };
-    for text in [format!("{auth:?}"), format!("{send:?}"), format!("{:?}", ServerFrame::Push(push))] {
+    let push = Push { from: "ann".into(), body: "secret".into(), ..Push::default() };
+    let edit = ClientFrame::Edit(Edit { body: "secret".into(), ..Edit::default() });
+    for text in
+        [format!("{auth:?}"), format!("{send:?}"), format!("{edit:?}"), format!("{:?}", ServerFrame::Push(push))]
+    {
         assert!(!text.contains("secret"), "{text}");
     }
 }
@@ -218,7 +320,8 @@ fn debug_omits_tokens_and_bodies() {
 #[test]
 fn proto_file_declares_every_frame() {
     let proto = include_str!("../../proto/im.proto");
-    let frames = [("ClientFrame", client_frames().len() - 1), ("ServerFrame", server_frames().len() - 1)];
+    // Some types of frames have several vectors.
+    let frames = [("ClientFrame", client_frames().len() - 5), ("ServerFrame", server_frames().len() - 2)];
     for (message, count) in frames {
         let (_, body) = proto.split_once(&format!("message {message} {{")).unwrap();
         let body = body.split_once("\n}\n").unwrap().0;

@@ -1,157 +1,132 @@
 //! Creates the components of a node and starts its tasks.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_client::{Client, ClientConfig};
-use rpc_core::{Code, Discovery, Error, Registry, contained};
+use rpc_client::Client;
+use rpc_core::{Error, Registry, contained};
 use rpc_server::Server;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time::interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::error;
+use tracing::{error, info, warn};
 
-use super::context::NodeContext;
+use super::{context::NodeContext, engines::Engines};
 use crate::{
     cluster::{
-        delivery::{Delivery, MAX_UNDELIVERED},
-        forward::ForwardService,
-        local_node::LocalNode,
-        message::Undelivered,
-        router::NodeRouter,
-        rpc::NodeForwardServer,
+        broadcast::Broadcast, delivery::Delivery, forward::ForwardService, local_node::LocalNode,
+        member_cache::MemberCache, peer_link::LinkShared, router::NodeRouter, rpc::NodeForwardServer,
     },
-    config::NodeConfig,
-    conversation::{
-        ConversationRpcServer, ConversationService, Conversations,
-        context::{ActiveConversations, ConversationContext},
-    },
+    config::{MembershipChoice, NodeConfig},
+    conversation::{appender::Appender, receipts::Receipts},
     directory::{
-        Directory,
-        authority::AuthorityServer,
-        embedded::{AuthorityService, EmbeddedDirectory},
-        redis::{NodeLease, RedisDirectory},
-        reports::ReportedNodes,
+        lease::DirectoryLease,
+        rpc::{DirectoryRpcServer, DirectoryService},
     },
-    identity::{NodeKey, SessionId},
+    identity::{NodeId, SessionIds},
+    membership::registry::{METADATA_NODE, METADATA_WEBSOCKET},
     presence::Presence,
     session::{local_sessions::LocalSessions, resync::ResyncNotifier, terminator::SessionTerminator},
-    snowflake::Snowflake,
-    store::{Store, StoreError},
+    store::{
+        MessageStore,
+        rpc::{StoreRpcServer, StoreService},
+    },
 };
 
 /// The results of [`assemble`].
 pub(super) struct Assembly {
     pub(super) context: Arc<NodeContext>,
-    /// Stops the server.
+    /// Stops the server and the appends.
     pub(super) stop: CancellationToken,
     pub(super) tasks: JoinSet<()>,
 }
 
-/// Creates the components of a node and starts its tasks. With a lease, the directory is in Redis.
+/// Creates the components of a node and starts its tasks.
 pub(super) async fn assemble(
     config: &NodeConfig,
     listener: TcpListener,
-    (key, address): (NodeKey, SocketAddr),
-    lease: Option<NodeLease>,
-    store: Arc<dyn Store>,
-    ids: Arc<Snowflake>,
+    (id, address): (NodeId, SocketAddr),
+    client: Client,
+    engines: &Engines,
 ) -> Result<Assembly, Error> {
-    let client = Client::builder().config(ClientConfig::default().with_cache_directory(None)).build()?;
+    let name = config.name.clone().unwrap_or_else(|| address.to_string());
     let sessions = Arc::new(LocalSessions::default());
-    let local = Arc::new(LocalNode::new(key, address, config.websocket.clone(), Arc::clone(&sessions)));
-    let (undelivered, failed) = mpsc::channel(MAX_UNDELIVERED);
+    let local = Arc::new(LocalNode::new(id, name, address, config.websocket.clone(), Arc::clone(&sessions)));
     let resync = Arc::new(ResyncNotifier::new(Arc::clone(&sessions), config.drain_rate.max(1)));
-    let times = (config.beat, config.lease);
-    let router = Arc::new(NodeRouter::new(Arc::clone(&local), client, undelivered.clone(), Arc::clone(&resync), times));
-    let nodes = store.nodes().await.map_err(store_error)?;
-    router.expect_nodes(usize::try_from(nodes).unwrap_or(usize::MAX));
-    let terminator = Arc::new(SessionTerminator::new(Arc::clone(&local), Arc::clone(&sessions), Arc::clone(&router)));
-    let reported = Arc::new(ReportedNodes::default());
-    let (directory, embedded): (Arc<dyn Directory>, _) = match lease {
-        None => {
-            let next_session = {
-                let ids = Arc::clone(&ids);
-                move || SessionId(ids.next())
-            };
-            let embedded = Arc::new(EmbeddedDirectory::new(
-                Arc::clone(&local),
-                Arc::clone(&router),
-                Arc::clone(&sessions),
-                Arc::clone(&terminator),
-                Arc::clone(&reported),
-                config.policy,
-                next_session,
-            ));
-            (Arc::clone(&embedded) as _, Some(embedded))
-        }
-        Some(lease) => {
-            let redis = RedisDirectory::new(
-                lease,
-                Arc::clone(&router),
-                Arc::clone(&sessions),
-                Arc::clone(&terminator),
-                Arc::clone(&resync),
-                config.policy,
-            );
-            (Arc::new(redis), None)
-        }
+    let links = LinkShared {
+        sessions: Arc::clone(&sessions),
+        resync: Arc::clone(&resync),
+        missed: std::sync::Mutex::default(),
+        hello_done: Notify::new(),
+        beat: config.beat,
+        lease: config.lease,
     };
+    let router = Arc::new(NodeRouter::new(Arc::clone(&local), client, Arc::new(links)));
+    let terminator = Arc::new(SessionTerminator::new(Arc::clone(&local), Arc::clone(&sessions), Arc::clone(&router)));
+    let lease = Arc::new(DirectoryLease::new(
+        id,
+        Arc::clone(&engines.directory),
+        Arc::clone(&sessions),
+        Arc::clone(&resync),
+        config.policy,
+        (config.beat, config.lease),
+    ));
     let delivery = Arc::new(Delivery::new(
         Arc::clone(&local),
         Arc::clone(&sessions),
         Arc::clone(&router),
-        Arc::clone(&directory),
-        undelivered,
+        Arc::clone(&engines.directory),
+        MemberCache::new(Arc::clone(&engines.store)),
+        Broadcast::new(Arc::clone(&router), config.backplane.clone()),
+        Arc::clone(&resync),
     ));
-    let presence = Arc::new(Presence::new(Arc::clone(&local), Arc::clone(&router), config.presence_delay));
-    let conversations = Arc::new(Conversations::new(ConversationContext {
-        local: Arc::clone(&local),
-        router: Arc::clone(&router),
-        store,
-        delivery: Arc::clone(&delivery),
-        ids: Arc::clone(&ids),
-        copies: config.copies,
-        active: ActiveConversations::default(),
-    }));
-    let tasks = TaskTracker::new();
-    let context =
-        NodeContext { local, sessions, router, directory, delivery, terminator, conversations, presence, ids, tasks };
-    let server = listen(config, listener, (key, address), &context, reported, embedded).await?;
-    let (context, stop) = (Arc::new(context), CancellationToken::new());
-    let tasks = start_tasks(config, &context, server, stop.clone(), resync, failed);
+    let stop = CancellationToken::new();
+    let context = NodeContext {
+        presence: Arc::new(Presence::new(Arc::clone(&local), Arc::clone(&router), config.presence_delay, config.lease)),
+        appender: Arc::new(Appender::new(Arc::clone(&engines.store), Arc::clone(&delivery), stop.clone())),
+        receipts: Arc::new(Receipts::new(Arc::clone(&engines.store), Arc::clone(&delivery))),
+        store: Arc::clone(&engines.store),
+        session_ids: SessionIds::default(),
+        tasks: TaskTracker::new(),
+        local,
+        sessions,
+        router,
+        lease,
+        delivery,
+        terminator,
+    };
+    let server = listen(config, listener, &context, engines).await?;
+    let context = Arc::new(context);
+    let tasks = start_tasks(config, &context, server, stop.clone(), resync, engines);
     Ok(Assembly { context, stop, tasks })
-}
-
-pub(super) fn store_error(error: StoreError) -> Error {
-    Error::not_executed(Code::Unavailable, error.to_string()).with_source(error)
 }
 
 /// Binds the services that other nodes call to the listener.
 async fn listen(
     config: &NodeConfig,
     listener: TcpListener,
-    (key, address): (NodeKey, SocketAddr),
     context: &NodeContext,
-    reported: Arc<ReportedNodes>,
-    embedded: Option<Arc<EmbeddedDirectory>>,
+    engines: &Engines,
 ) -> Result<Server, Error> {
     let forward = ForwardService {
         local: Arc::clone(&context.local),
         sessions: Arc::clone(&context.sessions),
-        reported,
+        delivery: Arc::clone(&context.delivery),
         router: Arc::clone(&context.router),
         presence: Arc::clone(&context.presence),
     };
-    let registry: Arc<dyn Registry> = Arc::clone(&config.registry) as _;
-    let mut server = Server::builder()
-        .registry(registry)
-        .advertise(address)
-        .metadata("im-node", key.id.to_string())
-        .metadata("im-epoch", key.epoch.0.to_string())
-        .metadata("im-websocket", &config.websocket)
-        .service(NodeForwardServer::new(forward))
-        .service(ConversationRpcServer::new(ConversationService(Arc::clone(&context.conversations))));
-    if let Some(embedded) = embedded {
-        server = server.service(AuthorityServer::new(AuthorityService(embedded)));
+    let mut server = Server::builder().service(NodeForwardServer::new(forward));
+    if let MembershipChoice::Registry = config.membership {
+        let registry: Arc<dyn Registry> = Arc::clone(&config.registry) as _;
+        server = server
+            .registry(registry)
+            .advertise(context.local.address())
+            .metadata(METADATA_NODE, context.local.id().to_string())
+            .metadata(METADATA_WEBSOCKET, &config.websocket);
+    }
+    if engines.serves_store {
+        server = server.service(StoreRpcServer::new(StoreService(Arc::clone(&engines.store))));
+    }
+    if engines.serves_directory {
+        server = server.service(DirectoryRpcServer::new(DirectoryService(Arc::clone(&engines.directory))));
     }
     server.listen(listener).await
 }
@@ -163,7 +138,7 @@ fn start_tasks(
     server: Server,
     stop: CancellationToken,
     resync: Arc<ResyncNotifier>,
-    failed: mpsc::Receiver<Undelivered>,
+    engines: &Engines,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
@@ -171,19 +146,51 @@ fn start_tasks(
             contained(|| error!(%error, "the registry rejected the registration of this node"));
         }
     });
-    let discovery: Arc<dyn Discovery> = Arc::clone(&config.registry) as _;
+    let (node, members) = (Arc::clone(context), engines.membership.watch());
+    tasks.spawn(async move { node.router.run(members).await });
     let node = Arc::clone(context);
-    tasks.spawn(async move { node.router.run(discovery).await });
+    tasks.spawn(async move { node.lease.run().await });
     let node = Arc::clone(context);
-    tasks.spawn(async move { node.directory.run().await });
-    let node = Arc::clone(context);
-    tasks.spawn(async move { node.delivery.run(failed).await });
+    tasks.spawn(async move { node.delivery.run().await });
     let node = Arc::clone(context);
     tasks.spawn(async move { node.terminator.run().await });
     let node = Arc::clone(context);
-    tasks.spawn(async move { node.conversations.run().await });
+    tasks.spawn(async move { node.receipts.run().await });
     let node = Arc::clone(context);
-    tasks.spawn(async move { node.presence.run(&node.delivery, &node.conversations).await });
+    tasks.spawn(async move { node.presence.run(&node.delivery, &*node.store).await });
     tasks.spawn(async move { resync.run().await });
+    if let Some(age) = config.retain {
+        let store = Arc::clone(&engines.store);
+        tasks.spawn(async move { remove_old_messages(&*store, age).await });
+    }
     tasks
 }
+
+/// Removes messages that are older than `age`, until dropped.
+async fn remove_old_messages(store: &dyn MessageStore, age: Duration) {
+    let mut checks = interval(RETENTION_INTERVAL);
+    loop {
+        checks.tick().await;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let before = now.saturating_sub(age).as_millis() as u64;
+        let mut removed = 0;
+        loop {
+            match store.remove_before(before, REMOVED_AT_ONCE).await {
+                Ok(0) => break,
+                Ok(count) => removed += count,
+                Err(error) => {
+                    contained(|| warn!(%error, "removing old messages failed; retrying in {RETENTION_INTERVAL:?}"));
+                    break;
+                }
+            }
+        }
+        if removed > 0 {
+            contained(|| info!(removed, ?age, "removed old messages"));
+        }
+    }
+}
+
+/// The interval at which old messages are removed.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// The maximum number of messages that one call removes.
+const REMOVED_AT_ONCE: usize = 1000;

@@ -6,11 +6,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     cluster::{delivery::Delivery, local_node::LocalNode, router::NodeRouter},
-    conversation::Conversations,
-    directory::Directory,
+    conversation::{appender::Appender, receipts::Receipts},
+    directory::lease::DirectoryLease,
+    identity::SessionIds,
     presence::Presence,
     session::{local_sessions::LocalSessions, terminator::SessionTerminator},
-    snowflake::Snowflake,
+    store::MessageStore,
 };
 
 /// The components of a node that its sessions use.
@@ -18,12 +19,14 @@ pub(crate) struct NodeContext {
     pub(crate) local: Arc<LocalNode>,
     pub(crate) sessions: Arc<LocalSessions>,
     pub(crate) router: Arc<NodeRouter>,
-    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) lease: Arc<DirectoryLease>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) terminator: Arc<SessionTerminator>,
-    pub(crate) conversations: Arc<Conversations>,
+    pub(crate) store: Arc<dyn MessageStore>,
+    pub(crate) appender: Arc<Appender>,
+    pub(crate) receipts: Arc<Receipts>,
     pub(crate) presence: Arc<Presence>,
-    pub(crate) ids: Arc<Snowflake>,
+    pub(crate) session_ids: SessionIds,
     /// The requests of sessions, their logins and their cleanup.
     pub(crate) tasks: TaskTracker,
 }

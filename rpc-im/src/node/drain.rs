@@ -12,9 +12,8 @@ use crate::envelope::{Reconnect, ServerFrame};
 impl Node {
     /// Shuts the node down gracefully.
     ///
-    /// The node rejects logins, hands over its conversations, sends its clients to other nodes, deregisters and stops.
-    /// It closes the sessions that are still open 5 s after it sent the last client away. A second call returns
-    /// immediately.
+    /// The node rejects logins, sends its clients to other nodes, deregisters and stops. It closes the sessions that are
+    /// still open 5 s after it sent the last client away. A second call returns immediately.
     ///
     /// # Cancel safety
     ///
@@ -23,10 +22,8 @@ impl Node {
         if !self.context.local.set_draining() {
             return;
         }
-        contained(|| info!(node = %self.key(), sessions = self.connections(), "draining the node"));
+        contained(|| info!(node = self.name(), sessions = self.connections(), "draining the node"));
         self.context.router.send_hello();
-        // Other nodes take over this node's conversations while they can still read them here.
-        let _ = timeout(ANNOUNCE_TIME, self.wait_for_handover()).await;
         self.send_clients_away().await;
         let started = Instant::now();
         while self.connections() > 0 && started.elapsed() < RECONNECT_TIME {
@@ -37,28 +34,17 @@ impl Node {
         if timeout(REQUEST_TIME, self.context.tasks.wait()).await.is_err() {
             let tasks = self.context.tasks.len();
             contained(
-                || warn!(node = %self.key(), tasks, limit = ?REQUEST_TIME, "requests of clients did not end in time"),
+                || warn!(node = self.name(), tasks, limit = ?REQUEST_TIME, "requests of clients did not end in time"),
             );
         }
+        let _ = timeout(REQUEST_TIME, self.context.appender.finished()).await;
+        self.context.lease.leave().await;
         self.stop.cancel();
         let mut tasks = self.tasks.lock().await;
         // The server's task is the first one that ends.
         let _ = timeout(CALL_TIME, tasks.join_next()).await;
         tasks.shutdown().await;
-        self.context.directory.leave().await;
-        self.context.conversations.stop();
-        self.context.conversations.stopped().await;
-    }
-
-    /// Waits until the other nodes can have seen the drain and have had time to become leaders.
-    async fn wait_for_handover(&self) {
-        let mut views = self.context.router.watch();
-        while !views.borrow_and_update().node(self.key()).is_some_and(|local| local.draining) {
-            if views.changed().await.is_err() {
-                return;
-            }
-        }
-        sleep(HANDOVER_TIME).await;
+        self.membership.leave().await;
     }
 
     /// Sends the clients to other nodes at the drain rate.
@@ -69,10 +55,6 @@ impl Node {
     }
 }
 
-/// The maximum time until the drain is announced and the conversations are handed over.
-const ANNOUNCE_TIME: Duration = Duration::from_secs(3);
-/// The time in which other nodes copy the conversations.
-const HANDOVER_TIME: Duration = Duration::from_secs(1);
 /// The time within which clients reconnect to other nodes.
 const WITHIN_MS: u32 = 1000;
 /// The time after which sessions of clients that were sent away are closed.

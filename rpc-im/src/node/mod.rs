@@ -3,30 +3,28 @@
 mod assembly;
 pub(crate) mod context;
 mod drain;
+mod engines;
 mod login;
 
 pub use login::{Login, LoginError};
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use assembly::{Assembly, store_error};
+use assembly::Assembly;
 use context::NodeContext;
+use engines::Engines;
+use rpc_client::{Client, ClientConfig};
 use rpc_core::{Code, Error, contained};
-use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
     cluster::view::NodeInfo,
-    config::{DirectoryChoice, NodeConfig},
-    directory::{ClaimError, SessionEntry, redis::NodeLease},
-    identity::{Epoch, NodeId, NodeKey, SessionId},
+    config::NodeConfig,
+    directory::{ClaimError, ClaimRejection, REPLACED, SessionEntry},
+    identity::NodeId,
+    membership::{Membership, NewMember},
     session::{
         client_session::Session,
         local_sessions::Sink,
@@ -34,8 +32,6 @@ use crate::{
         pair_session::{PairOutbound, PairSession, Side},
         queue::Queue,
     },
-    snowflake::Snowflake,
-    store::{Store as _, StoreError, redb::RedbStore},
 };
 
 /// A node of the cluster, with a part of all sessions.
@@ -46,6 +42,7 @@ use crate::{
 pub struct Node {
     context: Arc<NodeContext>,
     rpc_address: SocketAddr,
+    membership: Arc<dyn Membership>,
     stop: CancellationToken,
     drain_rate: u32,
     /// The node's tasks, which hold the context and end with the node.
@@ -57,8 +54,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an invalid configuration, `Unavailable` if the address cannot be bound, the store cannot
-    /// be opened or Redis does not answer, `AlreadyExists` if another node holds the node id in Redis.
+    /// `InvalidArgument` for an invalid configuration, `Unavailable` if the address cannot be bound or an engine does not
+    /// answer.
     pub async fn start(config: NodeConfig) -> Result<Self, Error> {
         validate(&config)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
@@ -73,29 +70,25 @@ impl Node {
             None if local.ip().is_unspecified() => (config.registry.reachable_ip().await?, local.port()).into(),
             None => local,
         };
-        let path = config.store.clone();
-        let store = tokio::task::spawn_blocking(move || RedbStore::open(path.as_deref())).await;
-        let store = store.unwrap_or_else(|error| Err(StoreError(error.to_string()))).map_err(store_error)?;
-        let likely = NodeKey { id: config.id.unwrap_or_else(|| default_id(address)), epoch: current_epoch() };
-        let lease = match &config.directory {
-            DirectoryChoice::Embedded => None,
-            DirectoryChoice::Redis(url) => {
-                Some(NodeLease::acquire(url, (config.id, likely), address, (config.beat, config.lease)).await?)
-            }
-        };
-        let key = lease.as_ref().map_or(likely, NodeLease::node);
-        let ids = Arc::new(Snowflake::new(key.id));
-        ids.advance_past(store.greatest_message().await.map_err(store_error)?);
+        let client = Client::builder().config(ClientConfig::default().with_cache_directory(None)).build()?;
+        let engines = Engines::open(&config, &client).await?;
+        let member = NewMember { address, websocket: config.websocket.clone() };
+        let id = engines.membership.join(member).await?;
         let Assembly { context, stop, tasks } =
-            assembly::assemble(&config, listener, (key, address), lease, Arc::new(store), ids).await?;
-        contained(|| info!(node = %key, %address, "node started"));
-        let drain_rate = config.drain_rate.max(1);
-        Ok(Self { context, rpc_address: address, stop, drain_rate, tasks: tasks.into() })
+            assembly::assemble(&config, listener, (id, address), client, &engines).await?;
+        contained(|| info!(node = context.local.name(), %id, %address, "node started"));
+        let (drain_rate, membership) = (config.drain_rate.max(1), engines.membership);
+        Ok(Self { context, rpc_address: address, membership, stop, drain_rate, tasks: tasks.into() })
     }
 
-    /// Returns the node's id and epoch.
-    pub fn key(&self) -> NodeKey {
-        self.context.local.key()
+    /// Returns the id of this run of the node.
+    pub fn id(&self) -> NodeId {
+        self.context.local.id()
+    }
+
+    /// Returns the node's name.
+    pub fn name(&self) -> &str {
+        self.context.local.name()
     }
 
     /// Returns the address at which other nodes reach this one.
@@ -106,7 +99,7 @@ impl Node {
     /// Returns the nodes that are alive in this node's view, this one and draining ones included.
     pub fn nodes(&self) -> Vec<NodeInfo> {
         let mut nodes = self.context.router.view().nodes.clone();
-        if let Some(local) = nodes.iter_mut().find(|node| node.key == self.key()) {
+        if let Some(local) = nodes.iter_mut().find(|node| node.id == self.id()) {
             *local = self.context.local.info();
         }
         nodes
@@ -119,10 +112,10 @@ impl Node {
 
     /// Returns whether the node accepts logins.
     ///
-    /// It does if it is not draining, belongs to the majority, and the directory answers.
+    /// It does if it is not draining and holds its lease in the directory.
     pub fn is_ready(&self) -> bool {
-        let NodeContext { local, router, directory, .. } = &*self.context;
-        !local.is_draining() && router.majority_view().is_some() && directory.is_ready()
+        let NodeContext { local, lease, .. } = &*self.context;
+        !local.is_draining() && lease.is_held()
     }
 
     /// Starts a session, and ends the sessions that it replaces by the policy.
@@ -137,9 +130,8 @@ impl Node {
     /// Dropping the future ends the session.
     pub async fn login(&self, login: Login) -> Result<(Session, Outbound), LoginError> {
         let Login { user, device, platform } = login;
-        let (id, outbox) = (SessionId(self.context.ids.next()), Arc::new(Outbox::new()));
-        let entry =
-            SessionEntry { user: user.clone(), device: device.clone(), platform, node: self.key(), session: id };
+        let (id, outbox) = (self.context.session_ids.next(), Arc::new(Outbox::new()));
+        let entry = SessionEntry { user: user.clone(), device: device.clone(), platform, node: self.id(), session: id };
         // Inserted before it is registered: a node that finds the session in the directory must be able to deliver to
         // it.
         self.context.sessions.insert(entry.clone(), Sink::Client(Arc::clone(&outbox)));
@@ -166,9 +158,9 @@ impl Node {
             let message = "the channel of a room has to be 32 ASCII letters, digits or underscores";
             return Err(LoginError::Unavailable(message.to_owned()));
         }
-        let id = SessionId(self.context.ids.next());
+        let id = self.context.session_ids.next();
         let queue = Arc::new(Queue::new(Outbound::MAX_FRAMES, Outbound::MAX_BYTES));
-        let entry = SessionEntry::of_room(channel, side.name(), self.key(), id);
+        let entry = SessionEntry::of_room(channel, side.name(), self.id(), id);
         self.context.sessions.insert(entry.clone(), Sink::Room(Arc::clone(&queue)));
         let session = PairSession::new(channel.to_owned(), side, id, Arc::clone(&self.context));
         let session = self.register(entry, session).await?;
@@ -176,12 +168,17 @@ impl Node {
     }
 
     /// Ends all sessions of a user on all nodes; returns their number.
-    pub async fn kick(&self, user: &str, reason: &str) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the directory does not answer.
+    pub async fn kick(&self, user: &str, reason: &str) -> Result<usize, Error> {
         let located = self.context.delivery.locate(vec![user.to_owned()]).await;
+        let located = located.map_err(|error| Error::not_executed(Code::Unavailable, error.to_string()))?;
         let entries: Vec<_> = located.into_iter().flatten().collect();
         let count = entries.len();
         self.context.terminator.terminate(entries, reason);
-        count
+        Ok(count)
     }
 
     /// Registers a session in the directory.
@@ -193,37 +190,35 @@ impl Node {
             return Err(LoginError::Unavailable("this node is draining".to_owned()));
         }
         let context = Arc::clone(&self.context);
-        let claim = self.context.tasks.spawn(async move { context.directory.claim(entry).await.map(|()| session) });
+        let claim = self.context.tasks.spawn(async move {
+            let replaced = context.lease.claim(&entry).await?;
+            context.terminator.terminate(replaced, REPLACED);
+            Ok(session)
+        });
         let stopped = |_| Err(ClaimError::Unavailable("this node is shutting down".to_owned()));
         claim.await.unwrap_or_else(stopped).map_err(|error| match error {
-            ClaimError::Taken => LoginError::Taken,
-            ClaimError::TooMany => {
-                LoginError::Unavailable("the user has the maximum number of sessions (UserSessions::MAX)".to_owned())
-            }
-            ClaimError::Unavailable(message) => LoginError::Unavailable(message),
+            ClaimError::Rejected(ClaimRejection::Taken) => LoginError::Taken,
+            error => LoginError::Unavailable(error.to_string()),
         })
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.context.conversations.stop();
+        self.stop.cancel();
         self.context.sessions.close_all();
     }
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("key", &self.key()).field("address", &self.rpc_address).finish_non_exhaustive()
+        f.debug_struct("Node").field("name", &self.name()).field("address", &self.rpc_address).finish_non_exhaustive()
     }
 }
 
 fn validate(config: &NodeConfig) -> Result<(), Error> {
     let invalid = |message: String| Err(Error::not_executed(Code::InvalidArgument, message));
-    let NodeConfig { copies, lease, beat, .. } = config;
-    if *copies == 0 {
-        return invalid("NodeConfig::copies is 0, minimum is 1".to_owned());
-    }
+    let NodeConfig { lease, beat, .. } = config;
     if *lease < MIN_LEASE {
         return invalid(format!("NodeConfig::lease is {lease:?}, minimum is {MIN_LEASE:?}"));
     }
@@ -231,17 +226,6 @@ fn validate(config: &NodeConfig) -> Result<(), Error> {
         return invalid(format!("NodeConfig::beat is {beat:?}, maximum is half of the lease of {lease:?}"));
     }
     Ok(())
-}
-
-/// Returns the id of a node without a configured one, which is the same at each start on this address.
-fn default_id(address: SocketAddr) -> NodeId {
-    let hash = Sha256::digest(address.to_string());
-    let number = u16::from_be_bytes([hash[0], hash[1]]) % (NodeId::MAX + 1);
-    NodeId::new(number).expect("the remainder is at most NodeId::MAX")
-}
-
-fn current_epoch() -> Epoch {
-    Epoch(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }
 
 /// The minimum lease: three hellos have to fit in, also on a loaded machine.

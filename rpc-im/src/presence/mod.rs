@@ -16,8 +16,8 @@ use crate::{
     cluster::{
         delivery::Delivery, local_node::LocalNode, message::NodeMessage, router::NodeRouter, rpc::NodeForwardClient,
     },
-    conversation::Conversations,
     envelope::{Presence as PresenceFrame, ServerFrame},
+    store::{MessageStore, StoreError},
 };
 use watch_list::WatchList;
 
@@ -32,11 +32,13 @@ pub(crate) struct Presence {
     local: Arc<LocalNode>,
     router: Arc<NodeRouter>,
     watch_list: Mutex<WatchList>,
+    /// The time after which the directory has no sessions of a lost node.
+    lease: Duration,
 }
 
 impl Presence {
-    pub(crate) fn new(local: Arc<LocalNode>, router: Arc<NodeRouter>, delay: Duration) -> Self {
-        Self { local, router, watch_list: Mutex::new(WatchList::new(delay)) }
+    pub(crate) fn new(local: Arc<LocalNode>, router: Arc<NodeRouter>, delay: Duration, lease: Duration) -> Self {
+        Self { local, router, watch_list: Mutex::new(WatchList::new(delay)), lease }
     }
 
     /// Schedules a check of these users, whose sessions began or ended.
@@ -48,7 +50,7 @@ impl Presence {
     pub(crate) async fn announce(&self, user: &str) {
         let view = self.router.view();
         for node in view.ranked(user).into_iter().take(WATCHERS) {
-            if node.key == self.local.key() {
+            if node.id == self.local.id() {
                 self.schedule_check(vec![user.to_owned()]);
             } else {
                 let client = NodeForwardClient::new(self.router.client().clone());
@@ -59,23 +61,25 @@ impl Presence {
     }
 
     /// Checks users and announces changes until dropped.
-    pub(crate) async fn run(&self, delivery: &Delivery, conversations: &Conversations) {
-        let mut views = self.router.watch();
-        let mut fingerprint = 0;
+    pub(crate) async fn run(&self, delivery: &Delivery, store: &dyn MessageStore) {
+        let mut view = self.router.view();
         loop {
             sleep(CHECK_INTERVAL).await;
-            let view = Arc::clone(&views.borrow_and_update());
+            let last = std::mem::replace(&mut view, self.router.view());
             let now = Instant::now();
-            if fingerprint != view.fingerprint {
-                fingerprint = view.fingerprint;
-                self.watch_list().handle_lost_node(now);
+            if !last.has_same_nodes(&view) {
+                self.watch_list().handle_lost_node(now + self.lease);
             }
             let due = self.watch_list().poll_due(now);
             for users in due.chunks(MAX_LOOKUP) {
-                for (user, entries) in users.iter().zip(delivery.locate(users.to_vec()).await) {
+                let Ok(located) = delivery.locate(users.to_vec()).await else {
+                    self.schedule_check(users.to_vec());
+                    continue;
+                };
+                for (user, entries) in users.iter().zip(located) {
                     let Some(online) = self.watch_list().handle_checked(user, !entries.is_empty()) else { continue };
-                    if view.owner(user).key == self.local.key() {
-                        notify_contacts(user, online, delivery, conversations).await;
+                    if view.ranked(user).first().is_some_and(|first| first.id == self.local.id()) {
+                        notify_contacts(user, online, delivery, store).await;
                     }
                 }
             }
@@ -87,19 +91,31 @@ impl Presence {
     }
 }
 
-async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, conversations: &Conversations) {
-    let headers = match conversations.of_user(user).await {
-        Ok(headers) => headers,
+async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, store: &dyn MessageStore) {
+    match contacts(user, store).await {
+        Ok(contacts) => {
+            let message = NodeMessage::frame(ServerFrame::Presence(PresenceFrame { user: user.to_owned(), online }));
+            delivery.send_to_users(&contacts, &[(message, None)]).await;
+        }
         Err(error) => {
             contained(|| debug!(%error, "presence change not announced: reading the user's conversations failed"));
-            return;
         }
-    };
-    let small = headers.into_iter().filter(|header| header.members.len() <= MAX_CONTACT_GROUP);
-    let contacts: BTreeSet<_> = small.flat_map(|header| header.members).filter(|member| member != user).collect();
-    let contacts: Vec<_> = contacts.into_iter().take(MAX_CONTACTS).collect();
-    let message = NodeMessage::frame(ServerFrame::Presence(PresenceFrame { user: user.to_owned(), online }));
-    delivery.send_to_users(&contacts, &[(message, None)]).await;
+    }
+}
+
+/// Returns up to [`MAX_CONTACTS`] other members of the user's small conversations.
+async fn contacts(user: &str, store: &dyn MessageStore) -> Result<Vec<String>, StoreError> {
+    let (mut contacts, mut after) = (BTreeSet::new(), String::new());
+    loop {
+        let page = store.conversations(user.to_owned(), after, CONVERSATIONS_PAGE).await?;
+        let is_last = page.len() < CONVERSATIONS_PAGE;
+        after = page.last().map_or(String::new(), |info| info.conversation.clone());
+        let small = page.into_iter().filter(|info| info.audience.count <= MAX_CONTACT_GROUP as u64);
+        contacts.extend(small.flat_map(|info| info.audience.members).filter(|member| member != user));
+        if is_last || contacts.len() >= MAX_CONTACTS {
+            return Ok(contacts.into_iter().take(MAX_CONTACTS).collect());
+        }
+    }
 }
 
 /// The number of nodes that watch one user.
@@ -112,3 +128,5 @@ const MAX_LOOKUP: usize = 256;
 pub(crate) const MAX_CONTACT_GROUP: usize = 50;
 /// The maximum number of contacts that one change is announced to.
 const MAX_CONTACTS: usize = 500;
+/// The number of conversations that one read returns.
+const CONVERSATIONS_PAGE: usize = 100;

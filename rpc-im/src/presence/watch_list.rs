@@ -31,10 +31,10 @@ impl WatchList {
         }
     }
 
-    /// Schedules a check of all users after the delay: the sessions of a lost node ended without a report.
-    pub(super) fn handle_lost_node(&mut self, now: Instant) {
+    /// Schedules a check of all users after `ended` and the delay: the sessions of a lost node end without a report.
+    pub(super) fn handle_lost_node(&mut self, ended: Instant) {
         for user in self.users.values_mut() {
-            user.check_at.get_or_insert(now + self.delay);
+            user.check_at.get_or_insert(ended + self.delay);
         }
     }
 

@@ -58,7 +58,7 @@ impl Drop for Session {
         let context = Arc::clone(&self.0.context);
         self.0.context.tasks.spawn(async move {
             let user = session.entry.user.clone();
-            context.directory.release(session.entry.clone()).await;
+            context.lease.release(session.entry.clone()).await;
             context.presence.announce(&user).await;
         });
     }

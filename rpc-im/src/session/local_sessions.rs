@@ -1,7 +1,7 @@
 //! [`LocalSessions`]: the table of this node's sessions.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -65,8 +65,6 @@ pub(crate) enum Payload {
 pub(crate) enum DeliveryError {
     /// The node does not have the session, or the session has ended.
     NoSession,
-    /// The node restarted after the lookup.
-    StaleEpoch,
     /// The session's queue or the queue to its node is full.
     Full,
 }
@@ -125,11 +123,19 @@ impl LocalSessions {
         self.read(|maps| maps.by_id.contains_key(&id))
     }
 
-    /// Returns the directory entries of these users' sessions.
-    pub(crate) fn entries_of<'a>(&self, users: impl IntoIterator<Item = &'a String>) -> Vec<SessionEntry> {
+    /// Returns the sessions of these users.
+    pub(crate) fn ids_of<'a>(&self, users: impl IntoIterator<Item = &'a String>) -> Vec<SessionId> {
+        self.read(|maps| users.into_iter().filter_map(|user| maps.by_user.get(user)).flatten().copied().collect())
+    }
+
+    /// Returns the sessions of these members.
+    pub(crate) fn ids_of_members(&self, members: &HashSet<String>) -> Vec<SessionId> {
         self.read(|maps| {
-            let ids = users.into_iter().filter_map(|user| maps.by_user.get(user)).flatten();
-            ids.map(|id| maps.by_id[id].entry.clone()).collect()
+            if members.len() <= maps.by_user.len() {
+                return members.iter().filter_map(|user| maps.by_user.get(user)).flatten().copied().collect();
+            }
+            let of_members = maps.by_user.iter().filter(|(user, _)| members.contains(*user));
+            of_members.flat_map(|(_, ids)| ids).copied().collect()
         })
     }
 

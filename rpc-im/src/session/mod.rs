@@ -2,7 +2,7 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | one login of a device, and the requests of its client | `client_session`, `requests` |
+//! | one login of a device, and the requests of its client | `client_session`, `requests`, `sync` |
 //! | one side of a pairing room | `pair_session` |
 //! | the table of all sessions of this node | `local_sessions` |
 //! | the bounded queues of outgoing frames | `outbox`, `queue` |
@@ -16,4 +16,5 @@ pub(crate) mod pair_session;
 pub(crate) mod queue;
 mod requests;
 pub(crate) mod resync;
+mod sync;
 pub(crate) mod terminator;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::queue::{PushError, Queue};
-use crate::envelope::{Lagging, ServerFrame};
+use crate::envelope::{Lagging, Push, ServerFrame};
 
 /// The frames for one session, which its connection writes to the WebSocket.
 ///
@@ -49,9 +49,9 @@ impl Outbox {
         }
     }
 
-    /// Waits until the queue is less than half full.
+    /// Waits until the queue is less than half full, by frames and by bytes.
     pub(crate) async fn wait_for_capacity(&self) {
-        self.0.shorter_than(Outbound::MAX_FRAMES / 2).await;
+        self.0.shorter_than(Outbound::MAX_FRAMES / 2, Outbound::MAX_BYTES / 2).await;
     }
 
     /// Ends the session; the waiting frames are still written.
@@ -81,13 +81,20 @@ impl Outbox {
 
 /// Returns whether the client receives the content of the frame by a sync.
 fn is_message(frame: &ServerFrame) -> bool {
-    matches!(frame, ServerFrame::Push(_) | ServerFrame::Presence(_))
+    match frame {
+        ServerFrame::Push(_) | ServerFrame::Presence(_) | ServerFrame::Receipt(_) => true,
+        // Without an id it answers no request.
+        ServerFrame::Conversation(conversation) => conversation.id.is_none(),
+        _ => false,
+    }
 }
 
 /// Estimates the length of a frame in protobuf.
 fn estimated_len(frame: &ServerFrame) -> usize {
     let content = match frame {
-        ServerFrame::Push(push) => push.body.len() + push.from.len() + push.conversation.len(),
+        ServerFrame::Push(push) => push_len(push),
+        ServerFrame::History(history) => history.messages.iter().map(|push| push_len(push) + FRAME_OVERHEAD).sum(),
+        ServerFrame::Members(members) => members.members.iter().map(|member| member.user.len() + FRAME_OVERHEAD).sum(),
         ServerFrame::Conversation(conversation) => {
             conversation.members.iter().map(|member| member.len() + 2).sum::<usize>() + conversation.name.len()
         }
@@ -95,6 +102,10 @@ fn estimated_len(frame: &ServerFrame) -> usize {
         _ => 0,
     };
     content + FRAME_OVERHEAD
+}
+
+fn push_len(push: &Push) -> usize {
+    push.body.len() + push.from.len() + push.conversation.len()
 }
 
 /// The estimated bytes of a frame besides its variable fields.
@@ -109,7 +120,7 @@ impl std::fmt::Debug for Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{Push, SendAck};
+    use crate::envelope::SendAck;
 
     fn push(seq: u64, length: usize) -> Arc<ServerFrame> {
         Arc::new(ServerFrame::Push(Push { seq, body: "x".repeat(length), ..Push::default() }))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use crate::{
-    cluster::message::{Attempt, NodeMessage},
+    cluster::message::NodeMessage,
     directory::{SessionEntry, room_user},
     identity::SessionId,
     node::context::NodeContext,
@@ -96,13 +96,14 @@ impl PairSession {
             None => self.find_other().await.ok_or(OtherSideAbsent)?,
         };
         let message = NodeMessage::room(frame, self.id);
-        self.context.delivery.send(&message, [other], Attempt::FIRST);
+        self.context.delivery.send(&message, [&other]);
         Ok(())
     }
 
     async fn find_other(&self) -> Option<SessionEntry> {
         let users = vec![room_user(&self.channel)];
-        let [entries] = &mut self.context.delivery.locate(users).await[..] else { return None };
+        let mut located = self.context.delivery.locate(users).await.ok()?;
+        let [entries] = &mut located[..] else { return None };
         let wanted = self.side.other().name();
         let other = entries.drain(..).find(|entry| entry.device == wanted)?;
         *self.other.lock().unwrap_or_else(PoisonError::into_inner) = Some(other.clone());
@@ -115,7 +116,7 @@ impl Drop for PairSession {
         let Some(session) = self.context.sessions.remove(self.id) else { return };
         session.close(None);
         let context = Arc::clone(&self.context);
-        self.context.tasks.spawn(async move { context.directory.release(session.entry.clone()).await });
+        self.context.tasks.spawn(async move { context.lease.release(session.entry.clone()).await });
     }
 }
 

@@ -100,12 +100,12 @@ impl<T> Queue<T> {
         Some(batch)
     }
 
-    /// Waits until the queue has fewer than this many items or is closed. At most one caller may wait.
-    pub(crate) async fn shorter_than(&self, items: usize) {
+    /// Waits until the queue has fewer than this many items and bytes, or is closed. At most one caller may wait.
+    pub(crate) async fn shorter_than(&self, items: usize, bytes: usize) {
         loop {
             {
                 let state = self.lock();
-                if state.items.len() < items || state.closed {
+                if state.items.len() < items && state.bytes < bytes || state.closed {
                     return;
                 }
             }

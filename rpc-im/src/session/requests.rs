@@ -1,21 +1,24 @@
 //! [`Requests`]: the requests of one session's client, executed in order.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::outbox::Outbox;
+use super::{outbox::Outbox, sync::SyncAnswer};
 use crate::{
-    conversation::{ConversationError, ConversationRef, NewMessage, group_id},
+    cluster::message::NodeMessage,
+    conversation::frames,
     envelope::{
-        ClientFrame, Conversation, Create, Lagging, Pong, Presence, Push, Recipient, Send, SendAck, ServerFrame, Sync,
-        code,
+        ChangeMembers, ClientFrame, Create, Edit, History, HistoryRequest, ListMembers, Members, Pong, Recall,
+        Recipient, Send, SendAck, ServerFrame, Sync, code,
     },
     identity::SessionId,
     node::context::NodeContext,
-    presence::MAX_CONTACT_GROUP,
-    store::Header,
+    store::{
+        Appended, Change, ConversationRef, MembersChange, MessageKind, NewConversation, NewMessage, PageRequest, Range,
+        Rejection, StoreError, group_id,
+    },
 };
 
 /// The requests of one session's client, executed in order.
@@ -36,9 +39,13 @@ struct RequestQueue {
 }
 
 enum Request {
-    Send(Send),
+    /// A message, an edit or a recall.
+    Append(Recipient, NewMessage),
     Create(Create),
     Sync(Sync),
+    History(HistoryRequest),
+    ChangeMembers(ChangeMembers),
+    ListMembers(ListMembers),
 }
 
 impl Requests {
@@ -54,14 +61,31 @@ impl Requests {
     /// Queues the request of a frame, and starts a task for the queue unless one is running.
     pub(super) fn handle(self: &Arc<Self>, frame: ClientFrame) {
         let request = match frame {
-            ClientFrame::Send(send) => Request::Send(send),
+            ClientFrame::Send(Send { id, to: Some(to), body }) => {
+                Request::Append(to, self.message(id, MessageKind::Text, 0, body))
+            }
+            ClientFrame::Send(Send { id, to: None, .. }) => {
+                return self.reply_error(Some(id), code::BAD_FRAME, "field `to` is missing");
+            }
+            ClientFrame::Edit(Edit { id, conversation, target, body }) => Request::Append(
+                Recipient::Conversation(conversation),
+                self.message(id, MessageKind::Edit, target, body),
+            ),
+            ClientFrame::Recall(Recall { id, conversation, target }) => {
+                let message = self.message(id, MessageKind::Recall, target, String::new());
+                Request::Append(Recipient::Conversation(conversation), message)
+            }
             ClientFrame::Create(create) => Request::Create(create),
             ClientFrame::Sync(sync) => Request::Sync(sync),
+            ClientFrame::History(history) => Request::History(history),
+            ClientFrame::ChangeMembers(change) => Request::ChangeMembers(change),
+            ClientFrame::ListMembers(list) => Request::ListMembers(list),
             ClientFrame::Ping(_) => return self.reply(ServerFrame::Pong(Pong {})),
-            // The store keeps all messages, and a client reports its progress by the cursors of its syncs.
-            ClientFrame::Ack(_) | ClientFrame::Pong(_) => return,
+            ClientFrame::Ack(ack) => return self.context.receipts.record(ack.conversation, &self.user, ack.seq, 0),
+            ClientFrame::Read(read) => return self.context.receipts.record(read.conversation, &self.user, 0, read.seq),
+            ClientFrame::Pong(_) => return,
             ClientFrame::Auth(_) => {
-                return self.reply(ServerFrame::error(None, code::BAD_FRAME, "the session is authenticated already"));
+                return self.reply_error(None, code::BAD_FRAME, "the session is authenticated already");
             }
         };
         let mut queue = self.queue();
@@ -83,9 +107,17 @@ impl Requests {
         loop {
             let Some(request) = self.next() else { return };
             match request {
-                Request::Send(first) => self.send(first).await,
+                Request::Append(to, first) => self.append(to, first).await,
                 Request::Create(create) => self.create(create).await,
-                Request::Sync(sync) => self.sync(sync).await,
+                Request::Sync(sync) => {
+                    let answer = SyncAnswer::new(&self.user, &self.outbox, &self.context, sync);
+                    if let Err(error) = answer.send().await {
+                        self.reply_failure(None, &error);
+                    }
+                }
+                Request::History(request) => self.history(request).await,
+                Request::ChangeMembers(request) => self.change_members(request).await,
+                Request::ListMembers(request) => self.list_members(request).await,
             }
         }
     }
@@ -101,122 +133,163 @@ impl Requests {
     /// Stores a message and the directly following ones to the same recipient.
     ///
     /// They are stored in one call, so that they keep their order.
-    async fn send(&self, first: Send) {
-        let to = first.to.clone();
-        let mut batch = vec![first];
+    async fn append(&self, to: Recipient, first: NewMessage) {
+        let mut messages = vec![first];
         {
             let mut queue = self.queue();
-            while matches!(queue.requests.front(), Some(Request::Send(send)) if send.to == to)
-                && let Some(Request::Send(send)) = queue.requests.pop_front()
+            while let Some(Request::Append(..)) =
+                queue.requests.front().filter(|next| matches!(next, Request::Append(other, _) if *other == to))
+                && let Some(Request::Append(_, message)) = queue.requests.pop_front()
             {
-                batch.push(send);
+                messages.push(message);
             }
         }
         let to = match to {
-            Some(Recipient::User(user)) => ConversationRef::of_pair(&self.user, &user),
-            Some(Recipient::Conversation(conversation)) => ConversationRef::of_group(conversation),
-            None => return self.reply_error(Some(batch.remove(0).id), code::BAD_FRAME, "field `to` is missing"),
+            Recipient::User(user) => ConversationRef::of_pair(&self.user, &user),
+            Recipient::Conversation(conversation) => ConversationRef::of_group(conversation),
         };
         let conversation = to.conversation.clone();
-        let message = |send: &Send| NewMessage {
-            from: self.user.clone(),
-            device: self.device.clone(),
-            session: self.session,
-            id: send.id.clone(),
-            body: send.body.clone(),
-        };
-        match self.context.conversations.append(to, batch.iter().map(message).collect()).await {
-            Ok(stored) => {
-                for (send, stored) in batch.into_iter().zip(stored) {
-                    let (id, message, seq) = (send.id, stored.message, stored.seq);
-                    self.reply(ServerFrame::SendAck(SendAck { id, message, conversation: conversation.clone(), seq }));
+        let ids: Vec<_> = messages.iter().map(|message| message.id.clone()).collect();
+        match self.context.appender.append(to, messages, self.session).await {
+            Ok(outcome) => {
+                for (id, message) in ids.into_iter().zip(outcome.messages) {
+                    match message {
+                        Ok(stored) => self.reply(ServerFrame::SendAck(SendAck {
+                            id,
+                            conversation: conversation.clone(),
+                            incarnation: outcome.incarnation,
+                            seq: stored.seq,
+                            time: stored.time,
+                        })),
+                        Err(rejection) => self.reply_error(Some(id), code_of(rejection), rejection.to_string()),
+                    }
                 }
             }
             Err(error) => {
-                for send in batch {
-                    self.reply_failure(Some(send.id), &error);
+                for id in ids {
+                    self.reply_failure(Some(id), &error);
                 }
             }
         }
     }
 
     async fn create(&self, create: Create) {
-        let mut members: BTreeSet<_> = create.members.into_iter().collect();
-        members.insert(self.user.clone());
-        let conversation = group_id(&self.user, &self.device, &create.id);
-        let members = members.into_iter().collect();
-        let wanted = Header { conversation, name: create.name, members, ..Header::default() };
-        match self.context.conversations.create(wanted).await {
-            Ok(header) => self.reply(conversation_frame(Some(create.id), header)),
-            Err(error) => self.reply_failure(Some(create.id), &error),
+        let Create { id, name, members, open } = create;
+        let conversation = group_id(&self.user, &self.device, &id);
+        let new = NewConversation { conversation, name, creator: self.user.clone(), members, open };
+        match self.context.store.create(new).await {
+            Ok(info) => {
+                let frame = frames::conversation(None, info.clone());
+                self.reply(ServerFrame::Conversation(frames::conversation(Some(id), info.clone())));
+                // The frame for the other members has none of the creator's own state.
+                let frame = ServerFrame::Conversation(crate::envelope::Conversation {
+                    role: crate::store::Role::Member.name().to_owned(),
+                    read: 0,
+                    unread: 0,
+                    ..frame
+                });
+                let message = NodeMessage::frame(frame);
+                let audience = &info.audience;
+                self.context
+                    .delivery
+                    .send_to_members(&info.conversation, audience, &[(message, Some(self.session))])
+                    .await;
+            }
+            Err(error) => self.reply_failure(Some(id), &error),
         }
     }
 
-    /// Sends the user's conversations, the messages after the client's cursors, and online contacts.
-    async fn sync(&self, sync: Sync) {
-        let headers = match self.context.conversations.of_user(&self.user).await {
-            Ok(headers) => headers,
-            Err(error) => return self.reply_failure(None, &error),
+    async fn history(&self, request: HistoryRequest) {
+        self.outbox.wait_for_capacity().await;
+        let HistoryRequest { id, conversation, before, limit } = request;
+        let max_messages = (limit as usize).clamp(1, MAX_HISTORY);
+        let page = PageRequest { range: Range::Before(before), max_messages, max_bytes: MAX_HISTORY_BYTES };
+        match self.context.store.read(conversation.clone(), self.user.clone(), page).await {
+            Ok(page) => {
+                let push = |message| frames::push(&conversation, page.incarnation, message);
+                let messages = page.messages.into_iter().map(push).collect();
+                self.reply(ServerFrame::History(History { id, conversation, first: page.first, messages }));
+            }
+            Err(error) => self.reply_failure(Some(id), &error),
+        }
+    }
+
+    async fn change_members(&self, request: ChangeMembers) {
+        self.outbox.wait_for_capacity().await;
+        let ChangeMembers { id, conversation, change } = request;
+        let Some(change) = change.and_then(crate::envelope::MemberChange::into_change) else {
+            return self.reply_error(Some(id), code::BAD_FRAME, "field `change` is missing or has an unknown role");
         };
-        let mut contacts = BTreeSet::new();
-        let mut budget = SYNC_MESSAGES;
-        let mut incomplete = None;
-        for header in headers {
-            if header.members.len() <= MAX_CONTACT_GROUP {
-                contacts.extend(header.members.iter().filter(|member| **member != self.user).cloned());
+        let request = MembersChange {
+            conversation: conversation.clone(),
+            by: self.user.clone(),
+            device: self.device.clone(),
+            id: id.clone(),
+            change: change.clone(),
+        };
+        let appended = match self.context.store.change_members(request).await {
+            Ok(appended) => appended,
+            Err(error) => return self.reply_failure(Some(id), &error),
+        };
+        self.announce_change(&id, &conversation, &change, &appended).await;
+        match self.context.store.conversation(conversation.clone(), self.user.clone()).await {
+            Ok(info) => self.reply(ServerFrame::Conversation(frames::conversation(Some(id), info))),
+            Err(StoreError::NotFound) => {
+                let stored = appended.messages.first().and_then(|stored| stored.as_ref().ok());
+                let (seq, time) = stored.map_or((0, 0), |stored| (stored.seq, stored.time));
+                let incarnation = appended.incarnation;
+                self.reply(ServerFrame::SendAck(SendAck { id, conversation, incarnation, seq, time }));
             }
-            let (conversation, last) = (header.conversation.clone(), header.last);
-            self.outbox.wait_for_capacity().await;
-            self.reply(conversation_frame(None, header));
-            let mut cursor = sync.cursors.get(&conversation).copied().unwrap_or(0);
-            let mut end = last;
-            while cursor < end && budget > 0 {
-                let page = match self.context.conversations.read(&conversation, &self.user, cursor).await {
-                    Ok(page) => page,
-                    Err(error) => return self.reply_failure(None, &error),
-                };
-                // Messages that some replica still lacks are not readable yet.
-                end = page.last;
-                if page.records.is_empty() {
-                    break;
-                }
-                for record in page.records.into_iter().take(budget) {
-                    budget -= 1;
-                    cursor = record.seq;
-                    self.outbox.wait_for_capacity().await;
-                    let (message, from, seq, body) = (record.message, record.from, record.seq, record.body);
-                    self.reply(ServerFrame::Push(Push {
-                        message,
-                        from,
-                        conversation: conversation.clone(),
-                        seq,
-                        body,
-                    }));
-                }
-            }
-            if cursor < end {
-                incomplete.get_or_insert(Lagging { conversation, seq: end });
-            }
-        }
-        self.send_online_contacts(contacts).await;
-        if let Some(lagging) = incomplete {
-            self.reply(ServerFrame::Lagging(lagging));
+            Err(error) => self.reply_failure(Some(id), &error),
         }
     }
 
-    async fn send_online_contacts(&self, contacts: BTreeSet<String>) {
-        let contacts: Vec<_> = contacts.into_iter().take(SYNC_CONTACTS).collect();
-        let entries = self.context.delivery.locate(contacts.clone()).await;
-        for (user, entries) in contacts.into_iter().zip(entries) {
-            if !entries.is_empty() {
-                self.outbox.wait_for_capacity().await;
-                self.reply(ServerFrame::Presence(Presence { user, online: true }));
-            }
+    /// Pushes a change of the members to the members, and to a user who was removed.
+    async fn announce_change(&self, id: &str, conversation: &str, change: &Change, appended: &Appended) {
+        let Some(Ok(stored)) = appended.messages.first() else { return };
+        if stored.repeated {
+            // The repeated request may name another change than the stored one, which the members read from the store.
+            let message = frames::lagging(conversation, stored.seq);
+            self.context.delivery.send_to_members(conversation, &appended.audience, &[(message, None)]).await;
+            return;
+        }
+        let body = serde_json::to_string(change).expect("names always serialize");
+        let message = NewMessage { body, ..self.message(id.to_owned(), MessageKind::Members, 0, String::new()) };
+        let push = frames::push_of_new(conversation, appended.incarnation, &message, *stored);
+        let message = NodeMessage::frame(ServerFrame::Push(push));
+        let delivery = &self.context.delivery;
+        delivery.send_to_members(conversation, &appended.audience, &[(Arc::clone(&message), None)]).await;
+        if let Change::Remove(user) = change {
+            delivery.send_to_users(std::slice::from_ref(user), &[(message, None)]).await;
         }
     }
 
-    fn reply_failure(&self, id: Option<String>, error: &ConversationError) {
-        let code = if *error == ConversationError::NotFound { code::NOT_FOUND } else { code::UNAVAILABLE };
+    async fn list_members(&self, request: ListMembers) {
+        self.outbox.wait_for_capacity().await;
+        let ListMembers { id, conversation, after } = request;
+        let store = &self.context.store;
+        if let Err(error) = store.conversation(conversation.clone(), self.user.clone()).await {
+            return self.reply_failure(Some(id), &error);
+        }
+        match store.members(conversation.clone(), after, MEMBERS_PAGE).await {
+            Ok(page) => {
+                let members = page.members.into_iter().map(frames::member).collect();
+                self.reply(ServerFrame::Members(Members { id, conversation, members }));
+            }
+            Err(error) => self.reply_failure(Some(id), &error),
+        }
+    }
+
+    fn message(&self, id: String, kind: MessageKind, target: u64, body: String) -> NewMessage {
+        NewMessage { from: self.user.clone(), device: self.device.clone(), id, kind, target, body }
+    }
+
+    fn reply_failure(&self, id: Option<String>, error: &StoreError) {
+        let code = match error {
+            StoreError::NotFound => code::NOT_FOUND,
+            StoreError::Rejected(_) => code::NOT_PERMITTED,
+            StoreError::Unavailable(_) => code::UNAVAILABLE,
+        };
         self.reply_error(id, code, error.to_string());
     }
 
@@ -237,21 +310,28 @@ impl Requests {
 impl Request {
     fn id(&self) -> Option<String> {
         match self {
-            Self::Send(send) => Some(send.id.clone()),
+            Self::Append(_, message) => Some(message.id.clone()),
             Self::Create(create) => Some(create.id.clone()),
+            Self::History(request) => Some(request.id.clone()),
+            Self::ChangeMembers(request) => Some(request.id.clone()),
+            Self::ListMembers(request) => Some(request.id.clone()),
             Self::Sync(_) => None,
         }
     }
 }
 
-fn conversation_frame(id: Option<String>, header: Header) -> ServerFrame {
-    let Header { conversation, name, members, last, .. } = header;
-    ServerFrame::Conversation(Conversation { id, conversation, name, members, seq: last })
+fn code_of(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::NotMember | Rejection::NoTarget => code::NOT_FOUND,
+        Rejection::NotPermitted => code::NOT_PERMITTED,
+    }
 }
 
 /// The maximum number of waiting requests of one session.
 pub(super) const MAX_WAITING: usize = 64;
-/// The maximum number of messages that one sync returns; the client syncs again for more.
-const SYNC_MESSAGES: usize = 1000;
-/// The maximum number of contacts whose presence one sync returns.
-const SYNC_CONTACTS: usize = 500;
+/// The maximum number of messages in the answer to one request for earlier messages.
+const MAX_HISTORY: usize = 100;
+/// The maximum number of bytes of their bodies, unless one message is longer: 256 KiB.
+const MAX_HISTORY_BYTES: usize = 256 << 10;
+/// The number of members in one answer.
+const MEMBERS_PAGE: usize = 100;

@@ -1,6 +1,6 @@
 //! [`SessionTerminator`]: ends sessions on any node.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use rpc_core::contained;
 use tokio::{
@@ -13,7 +13,7 @@ use super::local_sessions::LocalSessions;
 use crate::{
     cluster::{local_node::LocalNode, router::NodeRouter, rpc::NodeForwardClient},
     directory::SessionEntry,
-    identity::{NodeKey, SessionId},
+    identity::{NodeId, SessionId},
 };
 
 /// Ends sessions on any node in the background, also after the session that replaced them has ended.
@@ -44,10 +44,7 @@ impl SessionTerminator {
         let termination = Termination { entries, reason: reason.to_owned() };
         if self.queue.try_send(termination).is_err() {
             contained(|| {
-                warn!(
-                    limit = MAX_WAITING,
-                    "too many sessions to end; some continue until their nodes register them again"
-                )
+                warn!(limit = MAX_WAITING, "too many sessions to end; some end when their nodes renew their leases")
             });
         }
     }
@@ -57,12 +54,12 @@ impl SessionTerminator {
         let mut waiting = self.waiting.lock().await;
         let mut calls = JoinSet::new();
         while let Some(Termination { entries, reason }) = waiting.recv().await {
-            let mut by_node = HashMap::<NodeKey, Vec<SessionId>>::new();
+            let mut by_node = HashMap::<NodeId, Vec<SessionId>>::new();
             for entry in entries {
                 by_node.entry(entry.node).or_default().push(entry.session);
             }
             for (node, sessions) in by_node {
-                if node == self.local.key() {
+                if node == self.local.id() {
                     for session in sessions {
                         self.sessions.kick(session, &reason);
                     }
@@ -78,23 +75,12 @@ impl SessionTerminator {
     }
 }
 
-async fn kick(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, reason: String) {
+async fn kick(router: Arc<NodeRouter>, node: NodeId, sessions: Vec<SessionId>, reason: String) {
     let client = NodeForwardClient::new(router.client().clone());
-    for _ in 0..MAX_ATTEMPTS {
-        let address = router.view().node(node).map(|node| node.address);
-        if let Some(address) = address {
-            match client.kick(sessions.clone(), reason.clone()).address(address).await {
-                Ok(()) => return,
-                Err(error) => {
-                    contained(|| debug!(%node, %error, "kicking sessions of a node failed"));
-                }
-            }
-        } else if !router.is_unknown(node) {
-            // Sessions of a node that has ended have ended with it. A node that comes back registers its sessions
-            // again, and those that were replaced end then.
-            return;
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
+    // Otherwise the node learns of replaced sessions when it renews its lease.
+    let Some(address) = router.view().node(node).map(|node| node.address) else { return };
+    if let Err(error) = client.kick(node, sessions, reason).address(address).await {
+        contained(|| debug!(%node, %error, "ending sessions of a node failed; it ends them when it renews its lease"));
     }
 }
 
@@ -102,7 +88,3 @@ async fn kick(router: Arc<NodeRouter>, node: NodeKey, sessions: Vec<SessionId>, 
 const MAX_WAITING: usize = 8192;
 /// The maximum number of concurrent calls to other nodes.
 const MAX_CALLS: usize = 64;
-/// The maximum number of attempts for each node.
-const MAX_ATTEMPTS: u32 = 3;
-/// The pause between two attempts.
-const RETRY_PAUSE: Duration = Duration::from_millis(1500);

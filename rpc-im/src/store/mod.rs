@@ -1,134 +1,152 @@
-//! [`Store`]: the storage of conversations and their messages.
+//! [`MessageStore`]: the storage of conversations and their messages.
+//!
+//! | topic | module |
+//! |---|---|
+//! | conversations, messages and requests | `model` |
+//! | the ids of conversations | `reference` |
+//! | the rules for changes of messages and members | `rules` |
+//! | the store in a file of the storing node, and its RPC service | `redb`, `rpc` |
+//! | messages in PostgreSQL or MariaDB | `sql` |
+//!
+//! # One history
+//!
+//! The messages of a conversation are numbered from 1 without gaps. A conversation has a random *incarnation*: a
+//! position in its history is a pair of incarnation and sequence number. A store that was restored from a backup gets
+//! new incarnations ([`MessageStore::renew_incarnations`]), so that a client detects that its position belongs to
+//! another history.
 
-pub(crate) mod redb;
+mod model;
+mod redb;
+mod reference;
+pub(crate) mod rpc;
+mod rules;
+#[cfg(feature = "sql")]
+mod sql;
+
+pub use model::{
+    Append, Appended, Audience, Change, ConversationInfo, Cursor, Member, MemberPage, MembersChange, Message,
+    MessageKind, MessagePage, NewConversation, NewMessage, PageRequest, Range, Rejection, Role, Stored,
+};
+pub use redb::RedbStore;
+pub use reference::ConversationRef;
+pub(crate) use reference::group_id;
+pub use rpc::RemoteStore;
+#[cfg(feature = "sql")]
+pub use sql::SqlStore;
 
 use rpc_core::BoxFuture;
+use serde::{Deserialize, Serialize};
 
-/// A message in the store, and in the copies that nodes send to each other.
-#[derive(Clone, PartialEq, Eq, prost::Message, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Record {
-    /// The sequence number in the conversation, from 1 without gaps.
-    #[prost(uint64, tag = "1")]
-    pub(crate) seq: u64,
-    /// The cluster's id of the message.
-    #[prost(fixed64, tag = "2")]
-    pub(crate) message: u64,
-    /// The sender.
-    #[prost(string, tag = "3")]
-    pub(crate) from: String,
-    /// The sender's id of the message, unique per device.
-    #[prost(string, tag = "4")]
-    pub(crate) id: String,
-    /// The content.
-    #[prost(string, tag = "5")]
-    pub(crate) body: String,
-    /// The sender's device.
-    #[prost(string, tag = "6")]
-    pub(crate) device: String,
+/// An error of a [`MessageStore`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum StoreError {
+    /// The conversation does not exist, or the user is not a member.
+    #[error("no such conversation, or you are not a member of it")]
+    NotFound,
+    /// The rules of the conversation do not permit the request, or a limit is reached.
+    #[error("{0}")]
+    Rejected(String),
+    /// The engine cannot handle the request now. A write may have been stored.
+    #[error("{0}")]
+    Unavailable(String),
 }
-
-/// The key that identifies a retry of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SentAs {
-    pub(crate) from: String,
-    pub(crate) device: String,
-    pub(crate) id: String,
-}
-
-/// The state of a conversation besides its messages.
-#[derive(Clone, PartialEq, Eq, prost::Message, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Header {
-    /// The id of the conversation.
-    #[prost(string, tag = "1")]
-    pub(crate) conversation: String,
-    /// The display name; empty for a conversation of two users.
-    #[prost(string, tag = "2")]
-    pub(crate) name: String,
-    /// The members.
-    #[prost(string, repeated, tag = "3")]
-    pub(crate) members: Vec<String>,
-    /// The sequence number of the last message in this store.
-    #[prost(uint64, tag = "4")]
-    pub(crate) last: u64,
-    /// The sequence number up to which all copies are known to have the messages.
-    #[prost(uint64, tag = "5")]
-    pub(crate) committed: u64,
-    /// The term of the leader that wrote last. A later leader has a greater term.
-    #[prost(uint64, tag = "6")]
-    pub(crate) term: u64,
-    /// The greatest promised term. This node rejects leaders of lower terms.
-    #[prost(uint64, tag = "7")]
-    pub(crate) promised: u64,
-}
-
-/// An atomic change of one conversation.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Change {
-    /// The new header.
-    pub(crate) header: Header,
-    /// The last sequence number to keep: the change first removes the messages after it.
-    pub(crate) keep: u64,
-    /// The messages to append after `keep`.
-    pub(crate) records: Vec<Record>,
-}
-
-impl Header {
-    /// Returns whether the conversation exists; otherwise the header records only a promise.
-    pub(crate) fn is_begun(&self) -> bool {
-        !self.members.is_empty()
-    }
-}
-
-/// An error of the store.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("store operation failed: {0}")]
-pub(crate) struct StoreError(pub(crate) String);
 
 /// The storage of conversations and their messages.
 ///
-/// It does not check terms or promises: the caller does.
-pub(crate) trait Store: Send + Sync + 'static {
-    /// Applies a change; the change is durable once the future completes.
+/// Several nodes may use one store at the same time. A write is durable and visible to all nodes once its future
+/// completes. A write that failed with [`StoreError::Unavailable`], or whose future was dropped, may have been stored;
+/// each write can be repeated without a second effect.
+///
+/// An implementation passes the tests in `tests/im_contract/store.rs`.
+pub trait MessageStore: Send + Sync + 'static {
+    /// Appends messages to one conversation, in order and in one transaction.
     ///
-    /// If the future is dropped, the change may still be applied, but never after a change that is requested later.
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// The first message between two users begins their conversation. A message whose sender, device and id are stored
+    /// already is not stored again: its [`Stored`] names the stored one.
+    ///
+    /// A [`MessageKind::Recall`] removes the body of its target, and a [`MessageKind::Edit`] replaces it. Only the
+    /// sender of the target may edit it; the sender and the owner and admins of a group may recall it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] if a group does not exist. Messages are rejected one by one, see [`Rejection`].
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, StoreError>>;
 
-    /// Returns the header of a conversation.
-    fn header(&self, conversation: String) -> BoxFuture<'_, Result<Option<Header>, StoreError>>;
+    /// Creates a group unless it exists, and returns its state for the creator, who is its owner.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] if the group exists and the creator is no member of it, [`StoreError::Rejected`] above
+    /// [`MAX_MEMBERS`].
+    fn create(&self, conversation: NewConversation) -> BoxFuture<'_, Result<ConversationInfo, StoreError>>;
 
-    /// Returns the messages after `after` and up to `to`, within `limits` but at least one if there is any.
-    fn records(
+    /// Returns messages of a conversation for one of its members, within the limits but at least one if there is any.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] if the conversation does not exist or the user is not a member.
+    fn read(
         &self,
         conversation: String,
-        after: u64,
-        to: u64,
-        limits: Limits,
-    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+        user: String,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<MessagePage, StoreError>>;
 
-    /// Returns the message of each key, if it is stored, in the order of the keys.
-    fn find(&self, conversation: String, sent: Vec<SentAs>) -> BoxFuture<'_, Result<Vec<Option<Record>>, StoreError>>;
-
-    /// Returns the conversations of a user after the id `after`, in the order of ids.
+    /// Returns the state of one conversation for one of its members.
     ///
-    /// The result is within `limits`, but has at least one conversation if there is any.
-    fn of_user(&self, user: String, after: String, limits: Limits) -> BoxFuture<'_, Result<Vec<Header>, StoreError>>;
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] if the conversation does not exist or the user is not a member.
+    fn conversation(&self, conversation: String, user: String) -> BoxFuture<'_, Result<ConversationInfo, StoreError>>;
 
-    /// Returns up to `limit` conversations after the id `after`, in the order of ids.
-    fn page(&self, after: String, limit: usize) -> BoxFuture<'_, Result<Vec<Header>, StoreError>>;
+    /// Returns up to `limit` conversations of a user after the id `after`, in the order of the ids' bytes.
+    fn conversations(
+        &self,
+        user: String,
+        after: String,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ConversationInfo>, StoreError>>;
 
-    /// Returns the greatest message id that was ever stored.
-    fn greatest_message(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Returns up to `limit` members of a conversation after the user `after`, in the order of the names' bytes.
+    ///
+    /// The page has no members if the conversation does not exist.
+    fn members(
+        &self,
+        conversation: String,
+        after: String,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MemberPage, StoreError>>;
 
-    /// Stores the number of nodes, including this one.
-    fn set_nodes(&self, nodes: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Changes the members of a group, and appends a message for the change, in one transaction.
+    ///
+    /// A repeated request, one with the same sender, device and id, has no second effect. A request that changes
+    /// nothing appends nothing and returns no [`Stored`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] if the group does not exist, or if the user is not a member and does not join,
+    /// [`StoreError::Rejected`] if the role of the user does not permit the change, or above [`MAX_MEMBERS`].
+    fn change_members(&self, change: MembersChange) -> BoxFuture<'_, Result<Appended, StoreError>>;
 
-    /// Returns the last stored number of nodes, or 0 if none was stored.
-    fn nodes(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Advances the cursors of members. A cursor never decreases and never passes the last message.
+    ///
+    /// Cursors of users who are not members, and of conversations that do not exist, are ignored.
+    fn set_cursors(&self, cursors: Vec<Cursor>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Removes up to `limit` messages that were stored before `before`, in milliseconds since 1970; returns their number.
+    ///
+    /// Each conversation loses messages from its beginning only, so the others keep their sequence numbers.
+    fn remove_before(&self, before: u64, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// Gives each conversation a new incarnation; returns their number.
+    fn renew_incarnations(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
-/// The limits of one read: the number of entries and their total size in bytes.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Limits {
-    pub(crate) records: usize,
-    pub(crate) bytes: usize,
-}
+/// The maximum number of members of a conversation.
+pub const MAX_MEMBERS: usize = 100_000;
+/// The maximum number of members that [`Audience`] and [`ConversationInfo`] list.
+///
+/// Larger conversations are read in pages, see [`MessageStore::members`].
+pub const MAX_LISTED_MEMBERS: usize = 100;
+/// The greatest value of [`ConversationInfo::unread`].
+pub const MAX_UNREAD: u32 = 1000;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use rpc_im::{
     LoginError, OtherSideAbsent, Side,
-    envelope::{Recipient, ServerFrame},
+    envelope::{Position, Recipient, ServerFrame},
 };
 use tests::{
     im::{Cluster, until},
@@ -20,7 +20,7 @@ async fn single_node_delivers_messages() {
     let ack = ann.acked("c-1").await;
     let push = bo.pushed().await;
     assert_eq!((push.from.as_str(), push.body.as_str(), push.seq), ("ann", "hi", 1));
-    assert_eq!((ack.message, ack.seq, ack.conversation), (push.message, push.seq, push.conversation));
+    assert_eq!((ack.incarnation, ack.seq, ack.conversation), (push.incarnation, push.seq, push.conversation));
 }
 
 #[tokio::test]
@@ -63,8 +63,8 @@ async fn later_node_and_earlier_nodes_discover_each_other() {
     assert_eq!(bo.pushed().await.body, "hi");
     bo.send("c-1", "ann", "hi back");
     assert_eq!(ann.pushed().await.body, "hi back");
-    let keys: BTreeSet<_> = cluster.node(0).nodes().into_iter().map(|node| node.key).collect();
-    assert_eq!(keys, [cluster.node(0).key(), cluster.node(1).key()].into());
+    let ids: BTreeSet<_> = cluster.node(0).nodes().into_iter().map(|node| node.id).collect();
+    assert_eq!(ids, [cluster.node(0).id(), cluster.node(1).id()].into());
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn offline_user_syncs_missed_messages_in_sequence() {
     }
     // A sync with a cursor returns only the later messages.
     let mut again = cluster.client(1, "bo").await;
-    again.cursors.insert(last.conversation.clone(), 28);
+    again.cursors.insert(last.conversation.clone(), Position { incarnation: last.incarnation, seq: 28 });
     again.sync();
     assert_eq!(again.pushed().await.seq, 29);
     assert_eq!(again.pushed().await.seq, 30);
@@ -133,7 +133,7 @@ async fn group_message_reaches_only_members_on_all_nodes() {
     eve.send_to("c-1", to, "not a member");
     let error = eve.until(|frame| if let ServerFrame::Error(error) = frame { Some(error.clone()) } else { None }).await;
     assert_eq!(error.code, "not_found");
-    eve.cursors.insert(created.conversation.clone(), 0);
+    eve.cursors.insert(created.conversation.clone(), Position { incarnation: created.incarnation, seq: 0 });
     eve.sync();
     eve.send("c-2", "eve", "to herself");
     eve.until(|frame| match frame {
@@ -162,7 +162,7 @@ async fn kick_ends_sessions_of_user_on_all_nodes() {
     let cluster = Cluster::start(2).await;
     let mut phone = cluster.client_on(0, "ann", "phone", "ios").await.unwrap();
     let mut browser = cluster.client_on(1, "ann", "browser", "web").await.unwrap();
-    assert_eq!(cluster.node(0).kick("ann", "kicked by operator").await, 2);
+    assert_eq!(cluster.node(0).kick("ann", "kicked by operator").await.unwrap(), 2);
     for client in [&mut phone, &mut browser] {
         let reason =
             client.until(|frame| if let ServerFrame::Kick(kick) = frame { Some(kick.reason.clone()) } else { None });

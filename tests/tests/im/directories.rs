@@ -1,10 +1,11 @@
 //! Guarantees of the session directory, with both implementations: embedded in the nodes, and in Redis.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rpc_im::{
-    Conflict, DirectoryChoice, LoginError, Node, NodeConfig, NodeId, Policy, RedisUrl, Scope, Side,
+    Conflict, DirectoryChoice, LoginError, Policy, Scope, Side,
+    directory::{RedisDirectory, RedisUrl},
     envelope::ServerFrame,
 };
 use tests::{
@@ -14,37 +15,36 @@ use tests::{
 };
 use tokio::time::{Instant, sleep};
 
-/// A directory implementation for clusters.
+/// A directory for clusters.
 struct Directory {
     name: &'static str,
+    choice: DirectoryChoice,
     redis: Option<RedisServer>,
 }
 
 impl Directory {
     async fn all() -> Vec<Self> {
-        let mut all = vec![Self { name: "embedded", redis: None }];
+        let mut all = vec![Self { name: "storing node", choice: DirectoryChoice::StoringNode, redis: None }];
         if let Some(redis) = RedisServer::start().await {
-            all.push(Self { name: "redis", redis: Some(redis) });
+            all.push(Self { name: "redis", choice: redis_choice(&redis).await, redis: Some(redis) });
         }
         all
     }
 
     async fn cluster(&self, nodes: usize, policy: Policy) -> Cluster {
         println!("directory: {}", self.name);
-        let choice = match &self.redis {
-            None => DirectoryChoice::Embedded,
-            Some(redis) => {
-                // Removes the entries of an earlier cluster of this test.
-                redis.request("FLUSHALL").await.unwrap();
-                redis_choice(redis)
-            }
-        };
+        if let Some(redis) = &self.redis {
+            // Removes the entries of an earlier cluster of this test.
+            redis.request("FLUSHALL").await.unwrap();
+        }
+        let choice = self.choice.clone();
         Cluster::start_with(nodes, move |config| config.with_policy(policy).with_directory(choice.clone())).await
     }
 }
 
-fn redis_choice(redis: &RedisServer) -> DirectoryChoice {
-    DirectoryChoice::Redis(RedisUrl::new(redis.url()))
+async fn redis_choice(redis: &RedisServer) -> DirectoryChoice {
+    let directory = RedisDirectory::connect(&RedisUrl::new(redis.url())).await.expect("redis answers");
+    DirectoryChoice::Custom(Arc::new(directory))
 }
 
 fn kicked(frame: &ServerFrame) -> Option<String> {
@@ -152,7 +152,7 @@ async fn late_disconnect_removes_no_newer_login() {
             let bo = cluster.client(0, "bo").await;
             bo.send(&round.to_string(), "ann", "still there?");
             assert_eq!(new.pushed().await.body, "still there?");
-            assert_eq!(cluster.node(0).kick("ann", "next").await, 1, "the directory has the newer login only");
+            assert_eq!(cluster.node(0).kick("ann", "next").await.unwrap(), 1, "the directory has the newer login only");
             new.until(kicked).await;
             drop((new, bo));
             until(|| cluster.node(0).connections() + cluster.node(1).connections() == 0).await;
@@ -174,7 +174,7 @@ async fn killed_node_entries_expire_with_its_lease() {
         println!("the user could log in {:?} after the kill, with a lease of {LEASE:?}", killed.elapsed());
         in_time(async { while cluster.node(2).pair(CHANNEL, Side::App).await.is_err() {} }).await;
         println!("the side of the room was free {:?} after the kill", killed.elapsed());
-        assert_eq!(cluster.node(0).kick("ann", "next").await, 0, "the entries of the killed node are ignored");
+        assert_eq!(cluster.node(0).kick("ann", "next").await.unwrap(), 0, "the entries of the killed node are ignored");
     }
 }
 
@@ -224,20 +224,20 @@ async fn presence_reports_omit_short_absences() {
 }
 
 #[tokio::test]
-async fn redis_outage_stops_no_chat_and_loses_no_session() {
+async fn redis_outage_within_the_lease_stops_no_chat() {
     let Some(mut redis) = RedisServer::start().await else { return };
-    let choice = redis_choice(&redis);
-    let cluster = Cluster::start_with(3, move |config| config.with_directory(choice.clone())).await;
+    let choice = redis_choice(&redis).await;
+    let lease = Duration::from_secs(60);
+    let configure = move |config: rpc_im::NodeConfig| {
+        config.with_lease(lease).with_beat(lease / 100).with_directory(choice.clone())
+    };
+    let cluster = Cluster::start_with(3, configure).await;
     let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(1, "bo").await);
-    let (app, _to_app) = in_time(cluster.node(0).pair(CHANNEL, Side::App)).await.unwrap();
-    let (_web, mut to_web) = in_time(cluster.node(2).pair(CHANNEL, Side::Web)).await.unwrap();
     ann.send("before", "bo", "before");
     bo.pushed_body("before").await;
 
     redis.kill();
-    // The sides have not exchanged messages yet: the nodes connect them without Redis.
-    app.send(Bytes::from_static(b"hi")).await.unwrap();
-    assert_eq!(in_time(to_web.next()).await.unwrap()[..], *b"hi");
+    // The nodes send the messages to all nodes.
     for turn in 0..5 {
         ann.send(&format!("a-{turn}"), "bo", "to bo");
         ann.acked(&format!("a-{turn}")).await;
@@ -248,101 +248,33 @@ async fn redis_outage_stops_no_chat_and_loses_no_session() {
     }
     let rejected = cluster.client_on(2, "cy", "browser", "web").await.err();
     assert!(matches!(rejected, Some(LoginError::Unavailable(_))), "logins fail: {rejected:?}");
-    until(|| !cluster.node(2).is_ready()).await;
 
     redis.restart().await;
     // The clients receive `lagging`, and the directory has their sessions again.
     for client in [&mut ann, &mut bo] {
         client.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
     }
-    for key in ["im:user:ann", "im:user:bo"] {
-        assert_eq!(redis.request(&format!("HLEN {key}")).await.unwrap().trim(), ":1", "{key}");
+    for user in ["ann", "bo"] {
+        assert_eq!(redis.request(&format!("HLEN im:user:{user}")).await.unwrap().trim(), ":1", "{user}");
     }
-    until(|| (0..3).all(|node| cluster.node(node).is_ready())).await;
-    let mut cy = cluster.client(2, "cy").await;
+    let cy = cluster.client(2, "cy").await;
     cy.send("c-1", "bo", "hi");
     bo.pushed_body("hi").await;
-    let taken = in_time(cluster.node(1).pair(CHANNEL, Side::App)).await.err();
-    assert_eq!(taken, Some(LoginError::Taken), "the directory has the sides of rooms again");
-    bo.send("c-1", "cy", "hi back");
-    cy.pushed_body("hi back").await;
 }
 
 #[tokio::test]
-async fn node_with_lost_lease_restores_its_valid_sessions() {
-    let Some(redis) = RedisServer::start().await else { return };
-    let choice = redis_choice(&redis);
+async fn redis_outage_beyond_the_lease_ends_all_sessions() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let choice = redis_choice(&redis).await;
     let cluster = Cluster::start_with(2, move |config| config.with_directory(choice.clone())).await;
-    let (mut ann, mut bo) = (cluster.client(0, "ann").await, cluster.client(0, "bo").await);
-    let number = cluster.node(0).key().id;
-    // Simulates an expired lease, and a later login of ann's browser that its node has not received.
-    let later = u64::MAX;
-    let other = cluster.node(1).key();
-    // Redis requires quotes around a value with spaces.
-    let value = format!("\"{} {} {later} web\"", other.id, other.epoch.0);
-    redis.request(&format!("HSET im:user:ann browser {value}")).await.unwrap();
-    redis.request("DEL im:user:bo").await.unwrap();
-    redis.request(&format!("DEL im:node:{number}")).await.unwrap();
-    assert_eq!(ann.until(kicked).await, "replaced");
-    bo.until(|frame| matches!(frame, ServerFrame::Lagging(_)).then_some(())).await;
-    assert_eq!(redis.request("HLEN im:user:bo").await.unwrap().trim(), ":1");
-    in_time(async {
-        while redis.request(&format!("HGET im:node:{number} whole")).await.unwrap().lines().last() != Some("1") {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn node_number_belongs_to_one_running_node() {
-    let Some(redis) = RedisServer::start().await else { return };
-    let config = |id: Option<u16>| {
-        let registry = std::sync::Arc::new(rpc_registry::Memory::named("numbers"));
-        NodeConfig::new(registry, "ws://a-node/ws")
-            .with_lease(LEASE)
-            .with_id(id.and_then(NodeId::new))
-            .with_directory(redis_choice(&redis))
-    };
-    let first = Node::start(config(Some(7))).await.unwrap();
-    let error = Node::start(config(Some(7))).await.unwrap_err();
-    assert!(error.to_string().contains(&first.rpc_address().to_string()), "{error}");
-    assert!(error.to_string().contains("the node id 7"), "{error}");
-    // A restarted node acquires the lease of its earlier epoch at the same address.
-    let (address, epoch) = (first.rpc_address(), first.key().epoch);
-    drop(first);
-    let again = in_time(async {
-        loop {
-            if let Ok(node) = Node::start(config(Some(7)).with_listen(address)).await {
-                return node;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    assert!(again.key().epoch > epoch);
-    assert_eq!(
-        redis.request("HGET im:node:7 epoch").await.unwrap().lines().last(),
-        Some(&*again.key().epoch.0.to_string())
-    );
-    // A drained node releases its number.
-    again.drain().await;
-    assert_eq!(redis.request("EXISTS im:node:7").await.unwrap().trim(), ":0");
-    let other = Node::start(config(Some(7))).await.unwrap();
-    assert_ne!(other.rpc_address(), address);
-}
-
-#[tokio::test]
-async fn invalid_redis_url_error_omits_password() {
-    let config = |url: &str| {
-        let registry = std::sync::Arc::new(rpc_registry::Memory::named("secrets"));
-        NodeConfig::new(registry, "ws://a-node/ws").with_directory(DirectoryChoice::Redis(RedisUrl::new(url)))
-    };
-    let config = config("redis//:s3cret@127.0.0.1");
-    assert!(!format!("{config:?} {:?}", config.directory).contains("s3cret"));
-    let error = Node::start(config).await.unwrap_err();
-    assert!(error.to_string().contains("invalid Redis URL"), "{error}");
-    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    let mut ann = cluster.client(1, "ann").await;
+    redis.kill();
+    while ann.next().await.is_some() {}
+    until(|| !cluster.node(0).is_ready() && !cluster.node(1).is_ready()).await;
+    redis.restart().await;
+    until(|| cluster.node(0).is_ready() && cluster.node(1).is_ready()).await;
+    let _again = cluster.client(0, "ann").await;
+    assert_eq!(cluster.node(1).kick("ann", "next").await.unwrap(), 1, "the device has one session");
 }
 
 const CHANNEL: &str = "0123456789abcdef0123456789abcdef";

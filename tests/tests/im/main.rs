@@ -5,6 +5,7 @@
 mod cluster;
 mod directories;
 mod edge;
+mod engines;
 mod faults;
 mod gateway;
 mod nodes;

@@ -13,7 +13,10 @@ use tests::{
 async fn help_contains_no_password_of_environment() {
     let variables = [
         ("MSNB_REGISTRY", "nacos://localhost?username=ann&password=hunter2"),
-        ("MSNB_IM_REDIS", "redis://ann:hunter2@localhost"),
+        ("MSNB_IM_STORE", "postgres://ann:hunter2@localhost/im"),
+        ("MSNB_IM_DIRECTORY", "redis://ann:hunter2@localhost"),
+        ("MSNB_IM_MEMBERSHIP", "zookeeper://ann:hunter2@localhost"),
+        ("MSNB_IM_BACKPLANE", "amqp://ann:hunter2@localhost"),
     ];
     for name in ["im-node", "provider", "consumer"] {
         let output = Program::run(name, &["--help"], &variables).await;

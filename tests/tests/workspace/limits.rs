@@ -87,7 +87,6 @@ fn defaults() -> BTreeMap<&'static str, Value> {
         ("EdgeConfig::max_connections", count(edge.max_connections)),
         ("EdgeConfig::max_entering", count(edge.max_entering)),
         ("EdgeConfig::http_time", time(edge.http_time)),
-        ("NodeConfig::copies", count(node.copies)),
         ("NodeConfig::lease", time(node.lease)),
         ("NodeConfig::beat", time(node.beat)),
         ("NodeConfig::presence_delay", time(node.presence_delay)),

@@ -2,14 +2,16 @@
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-/// The URL of a Redis server: `redis://[user:password@]host[:port][/database]`.
+/// The URL of a Redis server: `redis://[user:password@]host[:port][/database]`, or `rediss:` for TLS.
+///
+/// TLS verifies the server's certificate against the certificates that the operating system trusts.
 ///
 /// No error, log line or `Debug` output contains its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    /// Creates a URL. A node validates it when it starts.
+    /// Creates a URL. [`RedisDirectory::connect`](super::RedisDirectory::connect) validates it.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }

@@ -8,7 +8,7 @@ use rpc_im::{
     auth::{Accounts, Users},
     client::{gate, health, login},
     edge::EdgeConfig,
-    envelope::{Auth, ClientFrame, Encoding, Ping, Recipient, Send, ServerFrame, Sync, code},
+    envelope::{Auth, ClientFrame, Encoding, Ping, Position, Recipient, Send, ServerFrame, Sync, code},
 };
 use tests::{
     im_edge::{Edges, RawClient, Received},
@@ -141,21 +141,20 @@ async fn slow_client_receives_lagging_and_syncs_all_messages() {
     for number in 0..COUNT {
         send_until_acked(&mut ann, &number.to_string(), "bo", &body).await;
     }
-    let mut cursor = 0;
-    let mut conversation = String::new();
+    let (mut cursor, mut conversation, mut incarnation) = (0, String::new(), 0);
     let mut lagged = 0;
     while cursor < COUNT {
         match slow.receive().await {
             Received::Frame(ServerFrame::Push(push)) => {
-                conversation = push.conversation;
+                (conversation, incarnation) = (push.conversation, push.incarnation);
                 if push.seq == cursor + 1 {
                     cursor = push.seq;
                 }
             }
             Received::Frame(ServerFrame::Lagging(_)) => {
                 lagged += 1;
-                let cursors = [(conversation.clone(), cursor)].into();
-                slow.send_frame(ClientFrame::Sync(Sync { cursors })).await;
+                let cursors = [(conversation.clone(), Position { incarnation, seq: cursor })].into();
+                slow.send_frame(ClientFrame::Sync(Sync { cursors, recent: 0 })).await;
             }
             Received::Frame(_) => {}
             end => panic!("{end:?} after {cursor} messages"),
@@ -293,14 +292,14 @@ async fn room_forwards_only_binary_messages_across_nodes() {
 #[tokio::test]
 async fn draining_node_redirects_clients_and_ends() {
     let mut edges = Edges::start(2, EdgeConfig::default()).await;
-    let (base, other) = (edges.base(0), edges.base(1).replace("http", "ws") + "/ws");
+    let (base, other) = (edges.base(1), edges.base(0).replace("http", "ws") + "/ws");
     let mut clients = Vec::new();
     for number in 0..20 {
-        clients.push(edges.enter(0, &format!("user-{number}")).await);
+        clients.push(edges.enter(1, &format!("user-{number}")).await);
     }
-    let mut half_open = edges.connect(0).await;
+    let mut half_open = edges.connect(1).await;
     half_open.write_all(b"GET /heal").await.unwrap();
-    let draining = edges.edges.remove(0);
+    let draining = edges.edges.remove(1);
     let node = Arc::clone(&draining.node);
     let drained = draining.stop();
     for client in &mut clients {

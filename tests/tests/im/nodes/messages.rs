@@ -27,23 +27,28 @@ async fn resent_message_stays_one_message_on_every_node() {
         assert_eq!(send(&mut line, &id, "bo", &body).await, ack);
         acks.push(ack);
     }
-    // Resends every message after each node, and so also the leader of the conversation, was killed.
+    // Resends every message after each node, and so also the storing node, was killed.
     for victim in 0..3 {
         nodes.kill(victim).await;
+        if victim == 0 {
+            nodes.start_node(victim).await;
+        }
         let mut line = log_in(&nodes.websocket((victim + 1) % 3), &ann).await.expect("the login succeeds");
         for (round, ack) in acks.iter().enumerate() {
             assert_eq!(send(&mut line, &ack.id, "bo", &format!("message {round}")).await, *ack);
         }
         drop(line);
-        nodes.start_node(victim).await;
+        if victim != 0 {
+            nodes.start_node(victim).await;
+        }
         nodes.until_ready().await;
     }
     let bo = User::connect("bo", nodes.bases(), UserOptions::default()).await;
     bo.sync_until(&acks[0].conversation, rounds as u64).await;
     let log = bo.log();
     let received =
-        log.messages[&acks[0].conversation].iter().map(|(seq, message)| (*seq, message.message, message.body.clone()));
-    let expected = acks.iter().enumerate().map(|(round, ack)| (ack.seq, ack.message, format!("message {round}")));
+        log.messages[&acks[0].conversation].iter().map(|(seq, message)| (*seq, message.time, message.body.clone()));
+    let expected = acks.iter().enumerate().map(|(round, ack)| (ack.seq, ack.time, format!("message {round}")));
     assert_eq!(received.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     println!("{rounds} messages, each sent {} times, are stored once", 3 + 3);
 }
