@@ -6,7 +6,6 @@ use std::{
     time::SystemTime,
 };
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::{HttpResponse, error_response, json_response},
-    client, gate, room,
+    client, gate, page, room,
     shared::{AdmittedConnection, Shared},
 };
 use crate::{auth::Claims, client::LoggedIn, envelope::check_name};
@@ -29,7 +28,6 @@ pub(super) async fn respond(
 ) -> Result<HttpResponse, Infallible> {
     let shared = &connection.shared;
     let mut response = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/") => page(),
         (&Method::GET, "/ws") => client::upgrade(&connection, request),
         (&Method::GET, "/channel") => room::upgrade(&connection, request).await,
         (&Method::GET, "/gate") => json_response(StatusCode::OK, &Gate { nodes: nodes(shared) }),
@@ -37,10 +35,12 @@ pub(super) async fn respond(
         (&Method::GET, "/metrics") => metrics(shared),
         (&Method::POST, "/login") => login(shared, request).await,
         (&Method::OPTIONS, "/login" | "/gate") => preflight(),
-        (_, "/" | "/ws" | "/channel" | "/gate" | "/health" | "/metrics" | "/login") => {
-            error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed for this path")
-        }
-        _ => error_response(StatusCode::NOT_FOUND, "no such path"),
+        (_, "/ws" | "/channel" | "/gate" | "/health" | "/metrics" | "/login") => method_not_allowed(),
+        (method, path) => match page::response(path, request.headers()) {
+            None => error_response(StatusCode::NOT_FOUND, "no such path"),
+            Some(response) if [Method::GET, Method::HEAD].contains(method) => response,
+            Some(_) => method_not_allowed(),
+        },
     };
     let headers = response.headers_mut();
     // A page from one node connects to other nodes when its own fails. Nodes use no cookies that another site could
@@ -74,14 +74,8 @@ struct LoginRequest {
     platform: String,
 }
 
-fn page() -> HttpResponse {
-    let mut response = Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_CSP));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
+fn method_not_allowed() -> HttpResponse {
+    error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed for this path")
 }
 
 /// Returns the WebSocket URLs of nodes for a client, best first.
@@ -154,10 +148,5 @@ fn preflight() -> HttpResponse {
     response
 }
 
-/// The chat page.
-const PAGE: &str = include_str!("page.html");
-/// The content security policy of the page: it may load nothing but itself, and connect to nodes.
-const PAGE_CSP: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
-                        connect-src http: https: ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The maximum length of a request body, in bytes.
 const MAX_BODY: usize = 4 << 10;

@@ -5,6 +5,7 @@
 //! | accept loop, shutdown | this file |
 //! | HTTP requests, node selection | `http.rs`, `gate.rs`, `answer.rs` |
 //! | WebSocket upgrade and close | `websocket.rs` |
+//! | chat page | `page/` |
 //! | session of a client | `client.rs` |
 //! | one side of a pairing room | `room.rs` |
 //! | timeouts | `watch.rs` |
@@ -17,6 +18,7 @@ mod config;
 mod gate;
 mod http;
 mod metrics;
+mod page;
 mod room;
 mod shared;
 mod watch;
