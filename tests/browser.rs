@@ -100,6 +100,8 @@ impl Browser {
         for domain in ["Page.enable", "Runtime.enable", "Log.enable", "Accessibility.enable"] {
             browser.command(domain, json!({})).await;
         }
+        // The window of a headless browser has no focus.
+        browser.command("Emulation.setFocusEmulationEnabled", json!({ "enabled": true })).await;
         Some(browser)
     }
 
