@@ -8,8 +8,8 @@ use std::{
 
 use rustix::process::Signal;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout},
 };
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Program {
     process: Child,
+    input: Option<ChildStdin>,
     /// Kept open: a process that writes to a closed pipe fails.
     output: Lines<BufReader<ChildStdout>>,
 }
@@ -30,12 +31,45 @@ pub struct Program {
 impl Program {
     /// Starts a binary with arguments and environment variables. Its stderr goes to the file `log`.
     pub async fn start(name: &str, arguments: &[&str], variables: &[(&str, &str)], log: &Path) -> Self {
+        Self::start_with(Stdio::null(), name, arguments, variables, log).await
+    }
+
+    /// Starts a binary whose input the test writes.
+    pub async fn start_interactive(name: &str, arguments: &[&str], log: &Path) -> Self {
+        Self::start_with(Stdio::piped(), name, arguments, &[], log).await
+    }
+
+    async fn start_with(input: Stdio, name: &str, arguments: &[&str], variables: &[(&str, &str)], log: &Path) -> Self {
         let mut command = command(name, arguments).await;
+        command.stdin(input);
         command.envs(variables.iter().copied()).env("NO_COLOR", "1");
         command.stderr(File::create(log).expect("the log file can be created"));
         let mut process = start(command);
         let output = process.stdout.take().expect("the output is a pipe");
-        Self { process, output: BufReader::new(output).lines() }
+        let input = process.stdin.take();
+        Self { process, input, output: BufReader::new(output).lines() }
+    }
+
+    /// Writes a line to the input of a program that was started by [`start_interactive`](Self::start_interactive).
+    pub async fn write_line(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("the input is a pipe");
+        in_time(input.write_all(format!("{line}\n").as_bytes())).await.expect("the program reads its input");
+    }
+
+    /// Waits for a line of the output that contains `text`, and returns it.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        let mut lines = Vec::new();
+        let found = in_time(async {
+            while let Some(line) = self.output.next_line().await.expect("the output is text") {
+                if line.contains(text) {
+                    return Some(line);
+                }
+                lines.push(line);
+            }
+            None
+        });
+        let found = found.await;
+        found.unwrap_or_else(|| panic!("the program ended without a line with {text}: {lines:?}"))
     }
 
     /// Runs a binary to completion.

@@ -11,3 +11,4 @@ mod gateway;
 mod nodes;
 mod page;
 mod secrets;
+mod terminal;
