@@ -124,11 +124,11 @@ async fn client_without_file_descriptors_keeps_its_provider() {
 /// The server closes the connection of the suspended client. The call and the end of the connection await it together.
 #[tokio::test]
 async fn first_call_after_a_suspension_succeeds() {
-    // The client pings more often.
-    let config = ServerConfig::default().with_read_idle(Duration::from_millis(200));
+    // The client pings more often, also on a loaded machine.
+    let config = ServerConfig::default().with_read_idle(Duration::from_secs(1));
     let serving = Serving::probe(&Probe::default(), config).await;
     let mut caller = Caller::start(serving.address(), "warn", Stdio::inherit());
-    for _ in 0..5 {
+    for _ in 0..3 {
         assert_eq!(caller.ask("call").await, "ok");
         kill_process(caller.pid(), Signal::STOP).unwrap();
         serving.until_counted(|counts| counts.connections == 0).await;

@@ -202,8 +202,8 @@ impl Tables<'_> {
             Change::Leave => {
                 let was_owner = self.role(id, by)? == Some(Role::Owner);
                 self.remove(id, row, by)?;
-                if was_owner && let Some((heir, member)) = self.heir(id)? {
-                    self.put_member(id, &heir, MemberRow { role: Role::Owner as u32, ..member })?;
+                if was_owner && let Some((successor, member)) = self.successor(id)? {
+                    self.put_member(id, &successor, MemberRow { role: Role::Owner as u32, ..member })?;
                 }
                 Ok(true)
             }
@@ -241,8 +241,8 @@ impl Tables<'_> {
     }
 
     /// Returns the member that becomes the owner after the owner has left.
-    fn heir(&self, id: &str) -> Result<Option<(String, MemberRow)>, WriteError> {
-        let mut heir: Option<(String, MemberRow)> = None;
+    fn successor(&self, id: &str) -> Result<Option<(String, MemberRow)>, WriteError> {
+        let mut successor: Option<(String, MemberRow)> = None;
         for entry in self.members.range((id, "")..)? {
             let (key, row) = entry?;
             let (of, user) = key.value();
@@ -250,11 +250,11 @@ impl Tables<'_> {
                 break;
             }
             let member: MemberRow = decode(row.value())?;
-            if heir.as_ref().is_none_or(|(_, heir)| heir.role < member.role) {
-                heir = Some((user.to_owned(), member));
+            if successor.as_ref().is_none_or(|(_, successor)| successor.role < member.role) {
+                successor = Some((user.to_owned(), member));
             }
         }
-        Ok(heir)
+        Ok(successor)
     }
 
     fn set_role(&mut self, id: &str, user: &str, role: Role) -> Result<(), WriteError> {
