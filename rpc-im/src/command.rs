@@ -45,8 +45,9 @@ pub struct NodeArguments {
     /// Removes messages after this time, such as 90d, 12h. Without it, messages are kept.
     #[arg(long, value_name = "TIME", value_parser = parse_age)]
     pub retain: Option<Duration>,
-    /// The file with the secret that signs tokens, at least 32 bytes, the same for all nodes. Without it, only this
-    /// node accepts the tokens that it issues.
+    /// The file with the secret of the cluster, at least 32 bytes, the same for all nodes. It signs the tokens of users,
+    /// and nodes prove it to each other. Without it, only this node accepts the tokens that it issues, and --rpc has to
+    /// be a loopback address.
     #[arg(long, value_name = "FILE")]
     pub secret: Option<PathBuf>,
     /// The password file: one line user:hash per user, as printed by --hash.
@@ -136,6 +137,7 @@ impl NodeArguments {
         let config = NodeConfig::new(self.registry.connect().await?, websocket)
             .with_listen(self.rpc)
             .with_advertise(self.advertise)
+            .with_secret(self.secret.is_some().then(|| secret.clone()))
             .with_name(Some(self.name.clone().unwrap_or_else(|| listen.to_string())))
             .with_retain(self.retain)
             .with_policy(self.policy());

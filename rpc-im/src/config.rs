@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use rpc_registry::Backend;
 
 use crate::{
+    auth::Secret,
     backplane::Backplane,
     directory::{Directory, Policy},
     membership::Membership,
@@ -27,6 +28,11 @@ pub struct NodeConfig {
     pub websocket: String,
     /// The node's name for people; default its address.
     pub name: Option<String>,
+    /// The secret of the cluster, which nodes prove to each other; the same for all nodes.
+    ///
+    /// Required unless the node listens at a loopback address. Without it, every program that reaches the address can
+    /// read and send messages of all users.
+    pub secret: Option<Secret>,
     /// The storage of conversations and messages.
     pub store: StoreChoice,
     /// The directory of all sessions.
@@ -100,6 +106,7 @@ impl NodeConfig {
             registry,
             websocket: websocket.into(),
             name: None,
+            secret: None,
             store: StoreChoice::Memory,
             directory: DirectoryChoice::StoringNode,
             membership: MembershipChoice::Registry,
@@ -126,6 +133,7 @@ impl NodeConfig {
         with_listen(listen: SocketAddr)
         with_advertise(advertise: Option<SocketAddr>)
         with_name(name: Option<String>)
+        with_secret(secret: Option<Secret>)
         with_store(store: StoreChoice)
         with_directory(directory: DirectoryChoice)
         with_membership(membership: MembershipChoice)

@@ -3,11 +3,12 @@
 use std::{fmt, fs, io, path::Path};
 
 use hmac::{Hmac, KeyInit, Mac};
+use rpc_core::{Token, Tokens};
 use sha2::Sha256;
 
-/// The HMAC-SHA-256 key that the nodes of a cluster sign tokens with.
+/// The HMAC-SHA-256 key that the nodes of a cluster sign tokens with, and by which they recognize each other.
 ///
-/// Its holder can impersonate every user.
+/// Its holder can impersonate every user and every node.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
@@ -52,6 +53,21 @@ impl Secret {
         Self::new(&rand::random::<[u8; Self::MIN_LEN]>()).expect("MIN_LEN bytes are a valid secret")
     }
 
+    /// Returns the token that a node proves to other nodes.
+    pub(crate) fn token_of_nodes(&self) -> Token {
+        Token::new(NODE, self.secret_of_nodes()).expect("the name and the length are valid")
+    }
+
+    /// Returns the tokens that a node accepts from other nodes.
+    pub(crate) fn accepted_from_nodes(&self) -> Tokens {
+        Tokens::new().with(NODE, self.secret_of_nodes()).expect("the name and the length are valid")
+    }
+
+    /// Returns the secret that nodes prove to each other. It signs no tokens of users.
+    fn secret_of_nodes(&self) -> [u8; 32] {
+        self.sign(b"token of the nodes of an IM cluster")
+    }
+
     pub(super) fn sign(&self, bytes: &[u8]) -> [u8; 32] {
         self.0.clone().chain_update(bytes).finalize().into_bytes().into()
     }
@@ -61,6 +77,9 @@ impl Secret {
         self.0.clone().chain_update(bytes).verify_slice(signature).is_ok()
     }
 }
+
+/// The name of the token of nodes.
+const NODE: &str = "im-node";
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

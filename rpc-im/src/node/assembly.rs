@@ -122,6 +122,9 @@ async fn listen(
             .metadata(METADATA_NODE, context.local.id().to_string())
             .metadata(METADATA_WEBSOCKET, &config.websocket);
     }
+    if let Some(secret) = &config.secret {
+        server = server.require_token(secret.accepted_from_nodes());
+    }
     if engines.serves_store {
         server = server.service(StoreRpcServer::new(StoreService(Arc::clone(&engines.store))));
     }

@@ -70,7 +70,11 @@ impl Node {
             None if local.ip().is_unspecified() => (config.registry.reachable_ip().await?, local.port()).into(),
             None => local,
         };
-        let client = Client::builder().config(ClientConfig::default().with_cache_directory(None)).build()?;
+        let mut client = Client::builder().config(ClientConfig::default().with_cache_directory(None));
+        if let Some(secret) = &config.secret {
+            client = client.token(secret.token_of_nodes());
+        }
+        let client = client.build()?;
         let engines = Engines::open(&config, &client).await?;
         let member = NewMember { address, websocket: config.websocket.clone() };
         let id = engines.membership.join(member).await?;
@@ -219,6 +223,10 @@ impl fmt::Debug for Node {
 fn validate(config: &NodeConfig) -> Result<(), Error> {
     let invalid = |message: String| Err(Error::not_executed(Code::InvalidArgument, message));
     let NodeConfig { lease, beat, .. } = config;
+    if config.secret.is_none() && !config.listen.ip().is_loopback() {
+        let listen = config.listen;
+        return invalid(format!("NodeConfig::secret is required to listen for other nodes at {listen}"));
+    }
     if *lease < MIN_LEASE {
         return invalid(format!("NodeConfig::lease is {lease:?}, minimum is {MIN_LEASE:?}"));
     }
