@@ -69,7 +69,7 @@ impl Chat {
                     let frame = |id| ClientFrame::Send(Send { id, to: Some(to.clone()), body });
                     self.request(Pending::Message(to.clone()), frame).await;
                 }
-                None => println!("  no recipient; select one with /to USER"),
+                None => print_line!("  no recipient; select one with /to USER"),
             },
             Command::To(user) => {
                 let known = self.conversations.with_user(&user, &self.user);
@@ -78,7 +78,7 @@ impl Chat {
             }
             Command::In(number) => match self.conversations.numbered(number) {
                 Some(known) => self.select(Recipient::Conversation(known.frame.conversation.clone())).await,
-                None => println!("  no conversation has this number; /list prints the numbers"),
+                None => print_line!("  no conversation has this number; /list prints the numbers"),
             },
             Command::List => self.list(),
             Command::Group { name, members, open } => {
@@ -92,7 +92,7 @@ impl Chat {
             Command::Quit => {}
             command => match self.current() {
                 Some(conversation) => self.execute_in(conversation, command).await,
-                None => println!("  no conversation; select one with /in N"),
+                None => print_line!("  no conversation; select one with /in N"),
             },
         }
     }
@@ -120,7 +120,7 @@ impl Chat {
                 let frame = |id| ClientFrame::ChangeMembers(ChangeMembers { id, conversation, change });
                 self.request(pending, frame).await;
             }
-            _ => println!("  usage: {COMMANDS}"),
+            _ => print_line!("  usage: {COMMANDS}"),
         }
     }
 
@@ -139,7 +139,7 @@ impl Chat {
                 None => id.clone(),
             },
         };
-        println!("* recipient: {title}");
+        print_line!("* recipient: {title}");
         self.to = Some(to);
         if let Some(conversation) = self.current() {
             self.report_read(&conversation).await;
@@ -170,7 +170,7 @@ impl Chat {
         for (number, known) in (1..).zip(self.conversations.iter()) {
             let (title, frame) = (known.title(&self.user), &known.frame);
             let id = if frame.group { format!(", id {}", frame.conversation) } else { String::new() };
-            println!("  {number}: {title} ({} messages, {} unread{id})", frame.seq, frame.unread);
+            print_line!("  {number}: {title} ({} messages, {} unread{id})", frame.seq, frame.unread);
         }
     }
 
@@ -191,7 +191,7 @@ impl Chat {
             }
         };
         if tokio::time::timeout(ANSWER_TIMEOUT, answered).await.is_err() {
-            println!("* the last requests may have had no effect");
+            print_line!("* the last requests may have had no effect");
         }
     }
 }

@@ -14,22 +14,22 @@ use crate::{
 impl Chat {
     pub(crate) async fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Connected { node } => println!("* connected to node {node}"),
-            Event::Disconnected => println!("* disconnected; connecting to another node"),
+            Event::Connected { node } => print_line!("* connected to node {node}"),
+            Event::Disconnected => print_line!("* disconnected; connecting to another node"),
             Event::Message(push) => self.handle_message(push).await,
             Event::Stored { id, conversation, seq } => self.handle_stored(&id, conversation, seq),
             Event::Failed { id, reason } => {
                 self.pending.remove(&id);
-                println!("* rejected: {reason}");
+                print_line!("* rejected: {reason}");
             }
             Event::Conversation(conversation) => self.handle_conversation(conversation).await,
             Event::Presence(presence) => {
-                println!("* {} is {}", presence.user, if presence.online { "online" } else { "offline" });
+                print_line!("* {} is {}", presence.user, if presence.online { "online" } else { "offline" });
             }
             Event::Receipt(receipt) => self.handle_receipt(&receipt),
             Event::History(history) => self.handle_history(history),
             Event::Members(members) => self.handle_members(members).await,
-            Event::Reset { conversation } => println!("* the history of {conversation} was restored from a backup"),
+            Event::Reset { conversation } => print_line!("* the history of {conversation} was restored from a backup"),
             _ => {}
         }
     }
@@ -52,7 +52,7 @@ impl Chat {
         }
         if !is_read {
             known.before = known.before.min(push.seq);
-            println!("{}", text_of(&push, known, &self.user));
+            print_line!("{}", text_of(&push, known, &self.user));
         }
         if is_current {
             self.report_read(&push.conversation).await;
@@ -62,14 +62,14 @@ impl Chat {
     fn handle_stored(&mut self, id: &str, conversation: String, seq: u64) {
         let pending = self.pending.remove(id);
         if pending == Some(Pending::Leave) {
-            println!("* you left the group");
+            print_line!("* you left the group");
             self.conversations.remove(&conversation);
             self.to = None;
             return;
         }
         let mut own = 0;
         if let Some(Pending::Message(to)) = pending {
-            println!("  [{seq}] stored");
+            print_line!("  [{seq}] stored");
             own = seq;
             if let Recipient::User(user) = &to {
                 if self.conversations.find(&conversation).is_none() {
@@ -95,7 +95,7 @@ impl Chat {
         let (id, key) = (conversation.id.clone(), conversation.conversation.clone());
         self.conversations.insert(conversation);
         if id.and_then(|id| self.pending.remove(&id)) == Some(Pending::Group) {
-            println!("* group {key}");
+            print_line!("* group {key}");
             self.select(Recipient::Conversation(key)).await;
         }
     }
@@ -112,7 +112,7 @@ impl Chat {
             known.frame.read = known.frame.read.max(*read);
         } else if is_current && known.last_own > 0 && (*read).max(*delivered) >= known.last_own {
             let action = if *read >= known.last_own { "read" } else { "received" };
-            println!("  [{}] {action} by {user}", known.last_own);
+            print_line!("  [{}] {action} by {user}", known.last_own);
         }
     }
 
@@ -121,10 +121,10 @@ impl Chat {
         let Some(known) = self.conversations.find(&history.conversation) else { return };
         match history.messages.first() {
             Some(first) => known.before = first.seq,
-            None => println!("  no earlier messages"),
+            None => print_line!("  no earlier messages"),
         }
         for message in &history.messages {
-            println!("{}", text_of(message, known, &self.user));
+            print_line!("{}", text_of(message, known, &self.user));
         }
     }
 
@@ -132,7 +132,7 @@ impl Chat {
         self.pending.remove(&answer.id);
         for member in &answer.members {
             let (user, role) = (&member.user, &member.role);
-            println!("  {user}: {role}, received up to {}, read up to {}", member.delivered, member.read);
+            print_line!("  {user}: {role}, received up to {}, read up to {}", member.delivered, member.read);
         }
         if let (MEMBERS_PAGE.., Some(last)) = (answer.members.len(), answer.members.last()) {
             self.list_members(answer.conversation.clone(), last.user.clone()).await;

@@ -1,5 +1,13 @@
 //! A terminal client for the IM cluster: it sends typed lines and prints received messages.
 
+/// Prints a line in which control characters are replaced, because names and messages of others could change the
+/// terminal.
+macro_rules! print_line {
+    ($($argument:tt)*) => {
+        println!("{}", $crate::printable(&format!($($argument)*)))
+    };
+}
+
 mod chat;
 mod command;
 mod conversations;
@@ -86,4 +94,9 @@ fn read_lines() -> mpsc::Receiver<String> {
         }
     });
     lines
+}
+
+/// Replaces control characters by U+FFFD.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }).collect()
 }

@@ -13,6 +13,7 @@ mod tables;
 mod write;
 
 use std::{
+    fs, io,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -53,7 +54,10 @@ impl RedbStore {
     /// An error if the file cannot be opened, is open in another process, or is damaged.
     pub fn open(path: Option<&Path>) -> Result<Self, StoreError> {
         let database = match path {
-            Some(path) => Database::create(path).map_err(failed)?,
+            Some(path) => {
+                create_private(path).map_err(failed)?;
+                Database::create(path).map_err(failed)?
+            }
             None => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(failed)?,
         };
         let begin = database.begin_write().map_err(failed)?;
@@ -183,6 +187,15 @@ impl MessageStore for RedbStore {
     fn renew_incarnations(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.write(|tables| tables.renew_incarnations())
     }
+}
+
+/// Creates the file, if it does not exist, for this user only, because it has the messages of all users.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 /// Runs the writer: commits all waiting writes, up to [`MAX_GROUP`], in one transaction.

@@ -18,6 +18,16 @@ async fn file_passes_the_store_contract() {
     im_contract::store::check(&[Arc::clone(&store), Arc::clone(&store), store]).await;
 }
 
+#[test]
+fn file_is_readable_by_its_user_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    drop(RedbStore::open(Some(&path)).unwrap());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    RedbStore::open(Some(&path)).expect("the store opens again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_passes_the_directory_contract() {
     let directory: Arc<dyn Directory> = Arc::new(MemoryDirectory::new());
