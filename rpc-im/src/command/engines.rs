@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use clap::Args;
 
 use crate::{
-    DirectoryChoice, MembershipChoice, NodeConfig, StoreChoice,
+    NodeConfig, StoreChoice,
     store::{MessageStore, RedbStore, StoreError},
 };
 
@@ -79,7 +79,7 @@ impl EngineArguments {
                 let directory = Arc::new(crate::directory::SqlDirectory::new(database.clone()));
                 config = config
                     .with_store(StoreChoice::Custom(Arc::new(crate::store::SqlStore::new(database))))
-                    .with_directory(DirectoryChoice::Custom(directory));
+                    .with_directory(crate::DirectoryChoice::Custom(directory));
             }
             Some(_) => return Err(unknown("store", "a file, node://, postgres:// or mysql://")),
         }
@@ -89,12 +89,12 @@ impl EngineArguments {
             Some((url, Some("redis" | "rediss"))) => {
                 let url = crate::directory::RedisUrl::new(url);
                 let directory = crate::directory::RedisDirectory::connect(&url).await?;
-                config = config.with_directory(DirectoryChoice::Custom(Arc::new(directory)));
+                config = config.with_directory(crate::DirectoryChoice::Custom(Arc::new(directory)));
             }
             #[cfg(feature = "sql")]
             Some((url, Some("postgres" | "postgresql" | "mysql"))) => {
                 let directory = crate::directory::SqlDirectory::new(crate::sql::Database::connect(url).await?);
-                config = config.with_directory(DirectoryChoice::Custom(Arc::new(directory)));
+                config = config.with_directory(crate::DirectoryChoice::Custom(Arc::new(directory)));
             }
             Some(_) => return Err(unknown("directory", "redis://, postgres:// or mysql://")),
         }
@@ -103,7 +103,7 @@ impl EngineArguments {
             #[cfg(feature = "zookeeper")]
             Some((url, Some("zookeeper"))) => {
                 let membership = crate::membership::ZooKeeperMembership::connect(url)?;
-                config = config.with_membership(MembershipChoice::Custom(Arc::new(membership)));
+                config = config.with_membership(crate::MembershipChoice::Custom(Arc::new(membership)));
             }
             Some(_) => return Err(unknown("membership", "zookeeper://")),
         }
