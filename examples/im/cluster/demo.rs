@@ -91,6 +91,11 @@ impl Participant {
     async fn expect(&mut self, from: &Self, body: &str) -> Result<(), Failure> {
         loop {
             let Event::Message(push) = self.next().await? else { continue };
+            if push.from == self.name {
+                // Its node was killed before the confirmation arrived, so the sync after it has the message.
+                self.last = push.seq;
+                continue;
+            }
             if push.from != from.name || push.body != body || push.seq <= self.last {
                 return Err(
                     format!("{} received {:?}, number {}, expected {body:?}", self.name, push.body, push.seq).into()
