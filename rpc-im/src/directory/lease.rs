@@ -6,10 +6,7 @@ use std::{
 };
 
 use rpc_core::contained;
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{ClaimError, Directory, DirectoryError, Policy, REPLACED, Renewal, SessionEntry};
@@ -33,7 +30,6 @@ pub(crate) struct DirectoryLease {
     beat: Duration,
     lease: Duration,
     state: Mutex<State>,
-    renew_now: Notify,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,8 +51,7 @@ impl DirectoryLease {
         policy: Policy,
         (beat, lease): (Duration, Duration),
     ) -> Self {
-        let (state, renew_now) = (Mutex::default(), Notify::new());
-        Self { node, directory, sessions, resync, policy, beat, lease, state, renew_now }
+        Self { node, directory, sessions, resync, policy, beat, lease, state: Mutex::default() }
     }
 
     /// Returns whether the node holds the lease.
@@ -115,7 +110,7 @@ impl DirectoryLease {
                 _ => self.beat / 6,
             };
             let held = self.close_if_expired();
-            let _ = timeout(if held { pause } else { self.beat / 6 }, self.renew_now.notified()).await;
+            sleep(if held { pause } else { self.beat / 6 }).await;
         }
     }
 

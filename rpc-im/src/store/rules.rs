@@ -1,6 +1,6 @@
 //! The rules for changes of a group's members and of messages. No I/O.
 
-use super::{Change, Message, MessageKind, Rejection, Role, StoreError};
+use super::{Appended, Audience, Change, MAX_MEMBERS, Message, MessageKind, NewMessage, Rejection, Role, StoreError};
 
 /// The roles of the users that a change concerns; `None` for a user who is not a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,32 @@ pub(super) fn check_change(change: &Change, roles: Roles) -> Result<bool, StoreE
             Some(of) => Ok(of != *role),
         },
     }
+}
+
+/// Returns the answer to messages none of which can begin the conversation of two users: nothing is created.
+pub(super) fn rejected_beginning(pair: &[String; 2], messages: &[NewMessage]) -> Option<Appended> {
+    let rejection = |message: &NewMessage| match message.kind {
+        _ if !pair.contains(&message.from) => Some(Rejection::NotMember),
+        MessageKind::Text => None,
+        MessageKind::Edit | MessageKind::Recall => Some(Rejection::NoTarget),
+        MessageKind::Members => Some(Rejection::NotPermitted),
+    };
+    let messages = messages.iter().map(|message| rejection(message).map(Err)).collect::<Option<Vec<_>>>()?;
+    let audience = Audience { version: 0, count: 0, members: Vec::new() };
+    Some(Appended { incarnation: 0, audience, messages })
+}
+
+/// Checks the number of members that a conversation would have.
+///
+/// # Errors
+///
+/// [`StoreError::Rejected`] above [`MAX_MEMBERS`].
+pub(super) fn check_count(members: u64) -> Result<(), StoreError> {
+    if members <= MAX_MEMBERS as u64 {
+        return Ok(());
+    }
+    let message = format!("the conversation would have {members} members, limit is {MAX_MEMBERS} (MAX_MEMBERS)");
+    Err(StoreError::Rejected(message))
 }
 
 /// Checks that a user with this role may edit or recall a message.

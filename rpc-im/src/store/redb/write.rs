@@ -10,9 +10,9 @@ use redb::ReadableTable as _;
 
 use super::{
     super::{
-        Append, Appended, Audience, Change, ConversationInfo, Cursor, MAX_MEMBERS, MembersChange, Message, MessageKind,
-        NewConversation, NewMessage, Rejection, Role, StoreError, Stored,
-        rules::{Roles, check_change, check_edit},
+        Append, Appended, Change, ConversationInfo, Cursor, MembersChange, Message, MessageKind, NewConversation,
+        NewMessage, Rejection, Role, StoreError, Stored,
+        rules::{Roles, check_change, check_count, check_edit, rejected_beginning},
     },
     error::WriteError,
     tables::{self, ConversationRow, MemberRow, Tables, audience, decode},
@@ -24,12 +24,8 @@ impl Tables<'_> {
         let mut row = match (tables::conversation(&self.conversations, id)?, &append.to.pair) {
             (Some(row), _) => row,
             (None, Some(pair)) if append.to.is_valid() => {
-                let rejections: Vec<_> = append.messages.iter().map(|message| first_rejection(pair, message)).collect();
-                if rejections.iter().all(Option::is_some) {
-                    // Rejected messages begin no conversation.
-                    let audience = Audience { version: 0, count: 0, members: Vec::new() };
-                    let messages = rejections.into_iter().flatten().map(Err).collect();
-                    return Ok(Appended { incarnation: 0, audience, messages });
+                if let Some(rejected) = rejected_beginning(pair, &append.messages) {
+                    return Ok(rejected);
                 }
                 self.begin(id, ConversationRow::default(), pair.iter().map(|user| (user.as_str(), Role::Member)))?
             }
@@ -49,7 +45,7 @@ impl Tables<'_> {
         if tables::conversation(&self.conversations, id)?.is_none() {
             let mut members: BTreeSet<_> = new.members.iter().map(String::as_str).collect();
             members.remove(new.creator.as_str());
-            check_count(members.len() as u64 + 1)?;
+            check_count(members.len() as u64 + 1).map_err(WriteError::Rejected)?;
             let row = ConversationRow { is_group: true, open: new.open, name: new.name.clone(), ..Default::default() };
             let members = members.into_iter().map(|member| (member, Role::Member));
             self.begin(id, row, members.chain([(new.creator.as_str(), Role::Owner)]))?;
@@ -225,7 +221,7 @@ impl Tables<'_> {
                 new.insert(*user);
             }
         }
-        check_count(row.members + new.len() as u64)?;
+        check_count(row.members + new.len() as u64).map_err(WriteError::Rejected)?;
         for user in &new {
             // A new member has received and read the earlier messages as far as counts are concerned.
             let member = MemberRow { delivered: row.last, read: row.last, ..MemberRow::new(Role::Member) };
@@ -281,26 +277,6 @@ impl Tables<'_> {
         }
         Ok(is_new)
     }
-}
-
-/// Returns the reason why a message cannot begin the conversation of two users, if there is one.
-fn first_rejection(pair: &[String; 2], message: &NewMessage) -> Option<Rejection> {
-    if !pair.contains(&message.from) {
-        return Some(Rejection::NotMember);
-    }
-    match message.kind {
-        MessageKind::Text => None,
-        MessageKind::Recall | MessageKind::Edit => Some(Rejection::NoTarget),
-        MessageKind::Members => Some(Rejection::NotPermitted),
-    }
-}
-
-fn check_count(members: u64) -> Result<(), WriteError> {
-    if members > MAX_MEMBERS as u64 {
-        let message = format!("the conversation would have {members} members, limit is {MAX_MEMBERS} (MAX_MEMBERS)");
-        return Err(WriteError::Rejected(StoreError::Rejected(message)));
-    }
-    Ok(())
 }
 
 /// Returns the milliseconds since 1970.

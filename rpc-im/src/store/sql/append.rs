@@ -10,8 +10,8 @@ use super::{
 use crate::{
     sql::{Columns as _, Session, Statement, padded, placeholders},
     store::{
-        Append, Appended, Audience, ConversationRef, Message, MessageKind, NewMessage, Rejection, Role, StoreError,
-        Stored,
+        Append, Appended, ConversationRef, Message, MessageKind, NewMessage, Role, StoreError, Stored,
+        rules::rejected_beginning,
     },
 };
 
@@ -55,20 +55,8 @@ async fn begin(
     messages: &[NewMessage],
 ) -> Outcome<Result<(Conversation, u64), Appended>> {
     let pair = to.pair.as_ref().ok_or(StoreError::NotFound)?;
-    let rejection = |message: &NewMessage| match message.kind {
-        _ if !pair.contains(&message.from) => Some(Rejection::NotMember),
-        MessageKind::Text => None,
-        MessageKind::Edit | MessageKind::Recall => Some(Rejection::NoTarget),
-        MessageKind::Members => Some(Rejection::NotPermitted),
-    };
-    let rejections: Vec<_> = messages.iter().filter_map(rejection).collect();
-    if rejections.len() == messages.len() {
-        let messages = rejections.into_iter().map(Err).collect();
-        return Ok(Err(Appended {
-            incarnation: 0,
-            audience: Audience { version: 0, count: 0, members: vec![] },
-            messages,
-        }));
+    if let Some(rejected) = rejected_beginning(pair, messages) {
+        return Ok(Err(rejected));
     }
     let users: BTreeSet<&str> = pair.iter().map(String::as_str).collect();
     let members: Vec<_> = users.into_iter().map(|user| (user, Role::Member)).collect();

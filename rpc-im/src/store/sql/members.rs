@@ -12,16 +12,16 @@ use super::{
 use crate::{
     sql::{Columns as _, Session, Statement},
     store::{
-        Appended, Change, ConversationInfo, MAX_MEMBERS, MembersChange, Message, MessageKind, NewConversation, Role,
-        StoreError, Stored,
-        rules::{Roles, check_change},
+        Appended, Change, ConversationInfo, MembersChange, Message, MessageKind, NewConversation, Role, StoreError,
+        Stored,
+        rules::{Roles, check_change, check_count},
     },
 };
 
 /// Creates a group, see [`MessageStore::create`](crate::store::MessageStore::create).
 pub(super) async fn create(session: &mut Session, new: &NewConversation) -> Outcome<ConversationInfo> {
     let users: BTreeSet<&str> = new.members.iter().map(String::as_str).filter(|user| *user != new.creator).collect();
-    check_count(users.len() + 1)?;
+    check_count(users.len() as u64 + 1)?;
     let mut members = vec![(new.creator.as_str(), Role::Owner)];
     members.extend(users.into_iter().map(|user| (user, Role::Member)));
     let conversation = Conversation::new(&new.conversation, &new.name, true, new.open, members.len());
@@ -111,7 +111,7 @@ async fn apply(session: &mut Session, conversation: &mut Conversation, by: &str,
 
 /// Adds users who are not members; returns whether there is any.
 async fn add(session: &mut Session, conversation: &mut Conversation, users: &[&str]) -> Outcome<bool> {
-    check_count(conversation.count as usize + users.len())?;
+    check_count(conversation.count + users.len() as u64)?;
     conversation.count += users.len() as u64;
     let members: Vec<_> = users.iter().map(|user| (*user, Role::Member)).collect();
     rows::insert_members(session, conversation, &members).await?;
@@ -139,11 +139,4 @@ async fn successor(session: &mut Session, conversation: &str) -> Outcome<Option<
         Statement::new("SELECT user_name FROM im_members WHERE conversation = ? ORDER BY role DESC, user_name LIMIT 1");
     let row = session.row(select.text(conversation)).await?;
     Ok(row.map(|row| row.text(0)).transpose()?)
-}
-
-fn check_count(count: usize) -> Result<(), StoreError> {
-    if count <= MAX_MEMBERS {
-        return Ok(());
-    }
-    Err(StoreError::Rejected(format!("the conversation would have {count} members, limit is {MAX_MEMBERS}")))
 }
