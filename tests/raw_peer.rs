@@ -168,8 +168,18 @@ impl RawFrame {
     pub const CANCEL: u8 = 5;
     /// Frame type that announces that the sender accepts no new calls.
     pub const GOAWAY: u8 = 6;
-    /// Frame type of one item of a stream.
+    /// Frame type of one item of a caller's stream.
     pub const ITEM: u8 = 7;
+    /// Frame type of the end of a caller's stream.
+    pub const END: u8 = 8;
+    /// Frame type with which a caller permits further items.
+    pub const CREDIT: u8 = 9;
+    /// Frame type of one item of a callee's stream.
+    pub const CALLEE_ITEM: u8 = 10;
+    /// Frame type of the end of a callee's stream.
+    pub const CALLEE_END: u8 = 11;
+    /// Frame type with which a callee permits further items.
+    pub const CALLEE_CREDIT: u8 = 12;
     /// Frame type with which a server requests the proof of a token.
     pub const CHALLENGE: u8 = 64;
     /// Frame type with which a client proves its token.
@@ -188,6 +198,11 @@ impl RawFrame {
     /// Returns an answer with a JSON result.
     pub fn response(id: u32, head: &RawHead, payload: impl AsRef<[u8]>) -> Self {
         Self { kind: Self::RESPONSE, ..Self::request(id, head, payload) }
+    }
+
+    /// Returns an item of a caller with a JSON payload.
+    pub fn item(id: u32, payload: impl AsRef<[u8]>) -> Self {
+        Self::empty(Self::ITEM, id).with_codec(JSON).with_body(payload.as_ref())
     }
 
     /// Sets the codec number.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use rpc_core::{Context, rpc_service};
+use rpc_core::{Context, Status, Streaming, rpc_service};
 use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -37,6 +37,14 @@ pub trait Wire {
     async fn remaining(&self) -> u64;
     /// Panics.
     async fn panic(&self);
+    /// Returns the numbers up to `to`, each as a text of 1000 bytes if `long`.
+    async fn count(&self, to: u32, long: bool) -> Streaming<String>;
+    /// Returns the number of texts, after all of them.
+    async fn collect(&self, texts: Streaming<String>) -> Result<u32, Status>;
+    /// Reads no text and never completes; its future must be dropped.
+    async fn ignore(&self, texts: Streaming<String>);
+    /// Returns the texts.
+    async fn copy(&self, texts: Streaming<String>) -> Streaming<String>;
 
     /// Returns the number of elements.
     async fn numbers(&self, list: Vec<u64>) -> usize;
@@ -112,6 +120,30 @@ impl Wire for Wired {
     async fn later_zeros(&self, count: usize) -> Bytes {
         tokio::task::yield_now().await;
         self.zeros(count).await
+    }
+
+    async fn count(&self, to: u32, long: bool) -> Streaming<String> {
+        let width = if long { 1000 } else { 1 };
+        (1..=to).map(|number| format!("{number:0width$}")).collect()
+    }
+
+    async fn collect(&self, mut texts: Streaming<String>) -> Result<u32, Status> {
+        let mut count = 0;
+        while let Some(text) = texts.next().await {
+            text?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    async fn ignore(&self, texts: Streaming<String>) {
+        let _waiter = self.waiter();
+        std::future::pending::<()>().await;
+        drop(texts);
+    }
+
+    async fn copy(&self, texts: Streaming<String>) -> Streaming<String> {
+        texts
     }
 
     async fn note(&self, _text: String) {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | contracts | [`rpc_service`] |
 //! | a call and its options | [`Call`] |
+//! | streams of items as arguments and results | [`Streaming`], [`StreamSender`] |
 //! | the context of a handler | [`Context`] |
 //! | failures of a call, and whether its handler may have executed | [`Error`], [`CallError`], [`Delivery`], [`Code`] |
 //! | errors of a handler | [`Status`], [`HandlerError`], [`MethodError`] |
@@ -136,14 +137,19 @@ pub use contract::{
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
     Explanation, HandlerError, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError,
     MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service,
-    ServiceClient, ServiceId, Status, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
+    ServiceClient, ServiceId, Status, StreamClosed, StreamSender, Streaming, TrySendError, WithResponseMetadata,
+    WriteBuffer, layer, nullable, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]
 pub(crate) use contract::AnswerTurn;
 pub(crate) use contract::{AnswerSink, AnswerTarget, EncodedAnswer};
+#[cfg(feature = "transport")]
+pub(crate) use contract::{CalleeStreams, Sent};
 #[doc(hidden)]
-pub use contract::{EncodedPayload, PeerWork, PreparedCall};
+pub use contract::{
+    CallerItems, CallerSource, EncodedPayload, ItemSource, PeerWork, PreparedCall, Received, ReceivedItems, ReplyItems,
+};
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]
 pub use contained::contained;

@@ -4,11 +4,13 @@
 
 use std::{fmt, future};
 
-use ::serde::{Deserialize, Serialize, de::DeserializeOwned};
+use ::serde::{Serialize, de::DeserializeOwned};
 
 pub use ::serde;
 
-use crate::{BoxFuture, Code, Error, MethodError, MethodInfo, Reply, Responder, ServiceId, Status};
+pub use crate::contract::any_uncopied::{self as uncopied, Uncopied};
+
+use crate::{BoxFuture, Code, Error, MethodError, MethodInfo, Reply, Responder, ServiceId, Status, Streaming};
 
 /// Returns the outcome of a one-way call, which ends when it is sent.
 pub fn nothing(reply: Result<Reply, Error>) -> Result<(), Error> {
@@ -32,46 +34,56 @@ pub fn fallible<T: DeserializeOwned, E: MethodError>(
     Ok(reply.result().map_err(|error| error.of_route(method.route()))?)
 }
 
+/// Returns the outcome of a method that returns `Streaming<T, E>`.
+pub fn stream<T: DeserializeOwned + 'static, E: MethodError>(
+    reply: Result<Reply, Error>,
+    method: &'static MethodInfo,
+) -> Result<Streaming<T, E>, Error> {
+    Streaming::of_reply(reply?, method).map_err(|error| error.of_route(method.route()))
+}
+
+/// Returns the outcome of a method that returns `Result<Streaming<T, E>, R>`.
+pub fn fallible_stream<T: DeserializeOwned + 'static, E: MethodError, R: MethodError>(
+    reply: Result<Reply, Error>,
+    method: &'static MethodInfo,
+) -> Result<Streaming<T, E>, R::CallError> {
+    let reply = reply?;
+    if reply.is_application_error {
+        return Err(R::decode(reply));
+    }
+    Ok(stream(Ok(reply), method)?)
+}
+
+/// Returns the stream that the caller sends.
+pub fn items<T: DeserializeOwned + 'static>(responder: &mut Responder) -> Streaming<T> {
+    Streaming::of_caller(responder)
+}
+
+/// Answers with a stream.
+pub async fn send_stream<T, E>(responder: Responder, stream: Streaming<T, E>)
+where
+    T: Serialize + Send + 'static,
+    E: MethodError + 'static,
+{
+    responder.send_items(Box::new(stream)).await;
+}
+
+/// Answers with the outcome of a method that returns `Result<Streaming<T, E>, R>`.
+pub async fn answer_stream<T, E, R>(responder: Responder, outcome: Result<Streaming<T, E>, R>)
+where
+    T: Serialize + Send + 'static,
+    E: MethodError + 'static,
+    R: MethodError,
+{
+    match outcome {
+        Ok(stream) => send_stream(responder, stream).await,
+        Err(error) => error.answer(responder).await,
+    }
+}
+
 /// Returns the status of a call of `method` whose arguments do not decode.
 pub fn undecodable(status: Status, method: &MethodInfo) -> Status {
     Status::new(status.code(), format!("arguments of {}: {}", method.route(), status.message()))
-}
-
-/// A `T` that is transferred without copying if it is `bytes::Bytes`.
-///
-/// The macro only sees the name `Bytes`, which may be another type.
-#[derive(Serialize, Deserialize)]
-#[serde(transparent, bound(serialize = "T: Serialize + 'static", deserialize = "T: DeserializeOwned + 'static"))]
-pub struct Uncopied<T>(#[serde(with = "uncopied")] pub T);
-
-/// The implementation of [`Uncopied`], for fields.
-pub mod uncopied {
-    use std::any::Any;
-
-    use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::uncopied;
-
-    pub fn serialize<T: Serialize + 'static, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        match (value as &dyn Any).downcast_ref() {
-            Some(bytes) => uncopied::serialize(bytes, serializer),
-            None => value.serialize(serializer),
-        }
-    }
-
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: Deserialize<'de> + 'static,
-        D: Deserializer<'de>,
-    {
-        let mut value = None::<T>;
-        match (&mut value as &mut dyn Any).downcast_mut::<Option<Bytes>>() {
-            Some(bytes) => *bytes = Some(uncopied::deserialize(deserializer)?),
-            None => return T::deserialize(deserializer),
-        }
-        Ok(value.expect("`value` was set by the branch above"))
-    }
 }
 
 /// Answers with the outcome of a method that returns `Result<T, E>`.

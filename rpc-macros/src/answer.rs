@@ -1,7 +1,7 @@
 //! [`Answer`]: the return type of a method.
 
 use proc_macro2::Span;
-use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type, parse_quote_spanned, spanned::Spanned};
+use syn::{ReturnType, Signature, Type, parse_quote_spanned, spanned::Spanned};
 
 use crate::{diagnostics::Diagnostics, wire_type};
 
@@ -22,6 +22,16 @@ pub(crate) enum AnswerKind {
     Plain,
     /// A result `T`, or an error `E` of the service.
     Fallible(Box<[Type; 2]>),
+    /// A stream.
+    Stream,
+    /// A stream, or an error `E` of the service instead of it.
+    FallibleStream(Box<[Type; 2]>),
+}
+
+impl AnswerKind {
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream | Self::FallibleStream(_))
+    }
 }
 
 impl Answer {
@@ -39,6 +49,17 @@ impl Answer {
                     .error(&written, "one-way methods cannot return a value: remove the return type or `one_way`");
             }
             return Self { written, kind: AnswerKind::Nothing, is_bytes: false };
+        }
+        if let Some(arguments) = wire_type::stream_arguments(&written) {
+            arguments.iter().for_each(|argument| wire_type::check(argument, diagnostics));
+            return Self { written, kind: AnswerKind::Stream, is_bytes: false };
+        }
+        if let Some([value, error]) = result_arguments(&written).as_deref()
+            && let Some(arguments) = wire_type::stream_arguments(value)
+        {
+            arguments.iter().chain([error]).for_each(|argument| wire_type::check(argument, diagnostics));
+            let kind = AnswerKind::FallibleStream(Box::new([value.clone(), error.clone()]));
+            return Self { written, kind, is_bytes: false };
         }
         wire_type::check(&written, diagnostics);
         let kind = match result_arguments(&written).as_deref() {
@@ -69,15 +90,5 @@ impl Answer {
 
 /// Returns the type arguments of a path that ends in `Result`.
 fn result_arguments(ty: &Type) -> Option<Vec<Type>> {
-    let Type::Path(path) = ty else { return None };
-    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
-    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
-    arguments
-        .args
-        .iter()
-        .map(|argument| match argument {
-            GenericArgument::Type(ty) => Some(ty.clone()),
-            _ => None,
-        })
-        .collect()
+    wire_type::arguments_of("Result", ty)
 }

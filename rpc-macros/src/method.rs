@@ -9,8 +9,8 @@ use crate::{
     diagnostics::Diagnostics,
     ident,
     options::MethodOptions,
-    parameter::{self, Parameter},
-    wire_name,
+    parameter::{self, ItemsParameter, Parameter},
+    wire_name, wire_type,
 };
 
 /// The associated functions of every client.
@@ -32,6 +32,8 @@ pub(crate) struct Method {
     pub(crate) wire_name_at: TokenStream,
     /// The parameters after `&self`.
     pub(crate) parameters: Vec<Parameter>,
+    /// The last parameter, if it is a stream.
+    pub(crate) items: Option<ItemsParameter>,
     pub(crate) answer: Answer,
     /// The options of `#[rpc(…)]`.
     pub(crate) options: MethodOptions,
@@ -55,6 +57,16 @@ impl Method {
             diagnostics.error(defaultness, "service methods cannot be `default`");
         }
         let (wire_name, wire_name_at) = wire_name_of(&signature.ident, &options, diagnostics);
+        let mut arguments: Vec<_> = parameter::typed(&signature.inputs).collect();
+        let items = arguments
+            .pop_if(|last| wire_type::stream_arguments(&last.ty).is_some())
+            .and_then(|argument| ItemsParameter::parse(argument, item.default.is_some(), diagnostics));
+        let answer = Answer::parse(signature, options.one_way, diagnostics);
+        if (items.is_some() || answer.kind.is_stream()) && (options.one_way || options.once.is_some()) {
+            let message = "methods with streams cannot be `once` or `one_way`: a stream has no single answer to store, \
+                           and its caller waits for the end";
+            diagnostics.error(&signature.ident, message);
+        }
         Self {
             attributes,
             fn_token: signature.fn_token,
@@ -62,10 +74,12 @@ impl Method {
             marker: ident::camel(&signature.ident),
             wire_name,
             wire_name_at,
-            parameters: parameter::typed(&signature.inputs)
+            parameters: arguments
+                .into_iter()
                 .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), diagnostics))
                 .collect(),
-            answer: Answer::parse(signature, options.one_way, diagnostics),
+            items,
+            answer,
             options,
             body: item.default.clone(),
         }

@@ -19,6 +19,10 @@ impl Parameter {
     /// Parses a parameter; `None` if it has no name.
     pub(crate) fn parse(argument: &PatType, has_body: bool, diagnostics: &mut Diagnostics) -> Option<Self> {
         wire_type::check(&argument.ty, diagnostics);
+        Self::named(argument, has_body, diagnostics)
+    }
+
+    fn named(argument: &PatType, has_body: bool, diagnostics: &mut Diagnostics) -> Option<Self> {
         for attribute in &argument.attrs {
             if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
                 diagnostics.error(attribute, "parameters of service methods cannot be conditional: remove the `cfg`");
@@ -46,6 +50,28 @@ impl Parameter {
                 None
             }
         }
+    }
+}
+
+/// A parsed and checked parameter that is a stream.
+pub(crate) struct ItemsParameter {
+    pub(crate) parameter: Parameter,
+    /// The type of the items.
+    pub(crate) item: Type,
+}
+
+impl ItemsParameter {
+    /// Parses a parameter whose type is a `Streaming`; `None` if it has no name.
+    pub(crate) fn parse(argument: &PatType, has_body: bool, diagnostics: &mut Diagnostics) -> Option<Self> {
+        let mut arguments = wire_type::stream_arguments(&argument.ty)?;
+        arguments.iter().for_each(|argument| wire_type::check(argument, diagnostics));
+        if arguments.len() > 1 {
+            let message = "a stream of the caller has no error type, because a caller that fails cancels the call: \
+                           write `Streaming<T>`";
+            diagnostics.error(&argument.ty, message);
+        }
+        let parameter = Parameter::named(argument, has_body, diagnostics)?;
+        Some(Self { parameter, item: arguments.swap_remove(0) })
     }
 }
 

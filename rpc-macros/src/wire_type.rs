@@ -4,7 +4,7 @@
 //! use instead.
 
 use syn::{
-    Path, Type, TypeImplTrait, TypeInfer, TypeNever, TypePtr, TypeReference,
+    GenericArgument, Path, PathArguments, Type, TypeImplTrait, TypeInfer, TypeNever, TypePtr, TypeReference,
     visit::{self, Visit},
 };
 
@@ -19,6 +19,29 @@ pub(crate) fn check(ty: &Type, diagnostics: &mut Diagnostics) {
 pub(crate) fn is_bytes(ty: &Type) -> bool {
     matches!(bare(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Bytes" && last.arguments.is_none()))
 }
+
+/// Returns the type arguments of a `Streaming`: the type of its items, and that of its error if it is written.
+pub(crate) fn stream_arguments(ty: &Type) -> Option<Vec<Type>> {
+    arguments_of(STREAM, bare(ty)).filter(|arguments| matches!(arguments.len(), 1 | 2))
+}
+
+/// Returns the type arguments of a path that ends in `name`.
+pub(crate) fn arguments_of(name: &str, ty: &Type) -> Option<Vec<Type>> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    arguments
+        .args
+        .iter()
+        .map(|argument| match argument {
+            GenericArgument::Type(ty) => Some(ty.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The name by which a macro recognizes a stream.
+const STREAM: &str = "Streaming";
 
 /// Returns the type without parentheses and without the invisible groups of macros.
 pub(crate) fn bare(ty: &Type) -> &Type {
@@ -63,6 +86,9 @@ impl<'ast> Visit<'ast> for Checker<'_> {
         if path.segments.first().is_some_and(|first| first.ident == "Self") {
             self.diagnostics
                 .error(path, "the client does not know the type of the provider: replace `Self` by a concrete type");
+        } else if path.segments.last().is_some_and(|last| last.ident == STREAM) {
+            let message = "a stream must be the last parameter, the whole result, or the `T` of a `Result<T, E>`";
+            self.diagnostics.error(path, message);
         } else {
             visit::visit_path(self, path);
         }

@@ -114,6 +114,11 @@ pub struct ServerConfig {
     /// As `max_once_calls`. Set it to at least the number of calls in `once_kept` times the length of an answer. A
     /// higher value uses more memory.
     pub max_once_bytes: usize,
+    /// The number of bytes of all streams of the server that may wait to be read; default 1 GiB.
+    ///
+    /// As `stream_memory` of `transport`, which limits one connection. A higher value lets many peers together occupy
+    /// more memory.
+    pub max_stream_memory: usize,
     /// How long a server waits between deregistration and GOAWAY; default 1 s.
     ///
     /// Consumers receive the change of the registry in this time.
@@ -149,6 +154,7 @@ impl Default for ServerConfig {
             once_kept: Duration::from_secs(600),
             max_once_calls: 100_000,
             max_once_bytes: 64 << 20,
+            max_stream_memory: 1 << 30,
             drain_notice: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
             transport: TransportConfig::default(),
@@ -176,6 +182,7 @@ impl ServerConfig {
         with_once_kept(once_kept: Duration)
         with_max_once_calls(max_once_calls: usize)
         with_max_once_bytes(max_once_bytes: usize)
+        with_max_stream_memory(max_stream_memory: usize)
         with_drain_notice(drain_notice: Duration)
         with_drain_timeout(drain_timeout: Duration)
         with_transport(transport: TransportConfig)

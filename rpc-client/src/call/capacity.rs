@@ -83,7 +83,7 @@ mod tests {
         let config = ClientConfig::default();
         let full = |port, limit| {
             let outbox = Arc::new(Outbox::new(1));
-            let channel = Channel::new(([127, 0, 0, 1], port).into(), outbox, 1, Arc::default());
+            let channel = Channel::new(([127, 0, 0, 1], port).into(), outbox, 1, Arc::default(), &Default::default());
             FullChannel { channel: Arc::new(channel), limit }
         };
         let error = no_capacity(&[full(1, Limit::InFlight), full(2, Limit::Outbox)], &config);

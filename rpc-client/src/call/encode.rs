@@ -20,7 +20,7 @@ pub(super) fn encode_arguments<A: Encode>(
         .map_err(|status| Status::new(status.code(), format!("arguments of {}: {}", method.route(), status.message())))
 }
 
-fn compression(options: &CallOptions, config: &ClientConfig) -> Compression {
+pub(super) fn compression(options: &CallOptions, config: &ClientConfig) -> Compression {
     options.compression.unwrap_or(config.compression)
 }
 
@@ -65,6 +65,11 @@ impl<A> RequestWriter<'_, A> {
 }
 
 fn flags(method: &MethodInfo) -> CallFlags {
-    let one_way = if method.is_one_way() { CallFlags::ONE_WAY } else { CallFlags::default() };
-    if method.is_idempotent() { one_way.union(CallFlags::IDEMPOTENT) } else { one_way }
+    let flags = [
+        (method.is_one_way(), CallFlags::ONE_WAY),
+        (method.is_idempotent(), CallFlags::IDEMPOTENT),
+        (method.is_sending_items(), CallFlags::SENDS_ITEMS),
+        (method.is_returning_items(), CallFlags::EXPECTS_ITEMS),
+    ];
+    flags.into_iter().filter(|(set, _)| *set).fold(CallFlags::default(), |flags, (_, flag)| flags.union(flag))
 }

@@ -9,29 +9,29 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, CallOptions, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Hedging, Reply,
-    Request, WriteBuffer,
+    BoxFuture, CallOptions, CallerItems, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Hedging,
+    Reply, Request, WriteBuffer,
 };
 use tokio::time::Instant;
 
 use super::{
     acquire::acquire,
     acquired::Acquired,
-    attempts::{Attempts, LiveAttempt, NewestStatus},
+    attempts::Attempts,
     capacity::{FullChannel, until_capacity},
     encode::{RequestWriter, encode_arguments},
     error::{check_route, deadline_passed, invalid_request},
     outcome,
     pick::{ExcludedChannel, pick, pick_first},
-    provider_failure::is_provider_failure,
-    retry::{self, CallFacts, Verdict},
+    retry::CallFacts,
+    streams::{AttemptStreams, stream_kind},
     target::Target,
 };
 use crate::{
     client_core::ClientCore,
     connection::{
         channel::{Channel, SendError},
-        in_flight::{CallId, NewCall, Outcome},
+        in_flight::{CallId, NewCall},
     },
     counters::Counters,
 };
@@ -48,38 +48,40 @@ use crate::{
 #[must_use = "futures do nothing unless polled"]
 pub struct ClientCall<A> {
     /// Declared first, so that a drop abandons the attempts before it drops the client.
-    attempts: Attempts,
-    core: Arc<ClientCore>,
-    request: Request<A>,
+    pub(super) attempts: Attempts,
+    pub(super) core: Arc<ClientCore>,
+    pub(super) request: Request<A>,
     /// `None` until the first poll.
-    started: Option<Started>,
-    stage: Stage,
-    excluded: Vec<ExcludedChannel>,
+    pub(super) started: Option<Started>,
+    pub(super) stage: Stage,
+    pub(super) excluded: Vec<ExcludedChannel>,
     /// The channels that rejected the call because of a limit since the last wait.
-    full: Vec<FullChannel>,
+    pub(super) full: Vec<FullChannel>,
     /// Whether the call has waited for capacity of the channel that it tries next.
-    has_waited: bool,
+    pub(super) has_waited: bool,
     /// The arguments for the next attempt, if they are encoded and the attempt waits for capacity.
-    encoded: Option<EncodedPayload>,
+    pub(super) encoded: Option<EncodedPayload>,
     /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
-    may_have_executed: bool,
+    pub(super) may_have_executed: bool,
     /// The error of the attempt that failed last.
-    last_error: Option<Error>,
+    pub(super) last_error: Option<Error>,
+    /// The streams of the attempt in flight.
+    pub(super) streams: Option<Box<AttemptStreams>>,
 }
 
 /// The values that the first poll determines.
-struct Started {
-    at: Instant,
-    deadline: Instant,
+pub(super) struct Started {
+    pub(super) at: Instant,
+    pub(super) deadline: Instant,
     /// The time from `at` to the deadline.
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// The target, unless the first pick succeeded without it.
-    target: Option<Target>,
+    pub(super) target: Option<Target>,
     /// The key of all attempts of a `once` call.
-    idempotency_key: Option<[u8; 16]>,
+    pub(super) idempotency_key: Option<[u8; 16]>,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// The call picks a channel.
     Picking,
     /// The call waits for a provider that accepts calls or for capacity.
@@ -103,6 +105,7 @@ impl<A> ClientCall<A> {
             encoded: None,
             may_have_executed: false,
             last_error: None,
+            streams: None,
         }
     }
 
@@ -112,24 +115,25 @@ impl<A> ClientCall<A> {
         is_unpolled.then_some(&mut self.request.options)
     }
 
-    fn started(&self) -> &Started {
+    pub(super) fn started(&self) -> &Started {
         self.started.as_ref().expect("the first poll starts the call before it does anything else")
     }
 
-    fn started_mut(&mut self) -> &mut Started {
+    pub(super) fn started_mut(&mut self) -> &mut Started {
         self.started.as_mut().expect("the first poll starts the call before it does anything else")
     }
 
-    fn hedging(&self) -> Hedging {
+    pub(super) fn hedging(&self) -> Hedging {
         self.request.options.hedging.unwrap_or(self.core.config().hedging)
     }
 
-    fn facts(&self) -> CallFacts {
+    pub(super) fn facts(&self) -> CallFacts {
         CallFacts {
             sent: self.attempts.sent(),
             pinned: self.request.options.address.is_some(),
             others_live: self.attempts.any_live(),
             newest_live: self.attempts.newest_live(),
+            items_sent: self.request.options.items.as_ref().is_some_and(CallerItems::is_consumed),
             ..CallFacts::new(self.request.method)
         }
     }
@@ -157,7 +161,12 @@ impl<A: Encode> ClientCall<A> {
                 return Poll::Ready(result);
             }
             let acquired = match &mut self.stage {
-                Stage::Waiting => return Poll::Pending,
+                Stage::Waiting => {
+                    return match self.poll_streams(cx) {
+                        Some(error) => Poll::Ready(Err(error)),
+                        None => Poll::Pending,
+                    };
+                }
                 Stage::Done => return Poll::Ready(Err(polled_after_completion())),
                 Stage::Picking => {
                     self.pick().transpose().map(|channel| channel.map(|channel| Acquired { channel, turn: None }))
@@ -181,7 +190,7 @@ impl<A: Encode> ClientCall<A> {
                 return Poll::Ready(result);
             }
             // The attempt has this task's waker, so there is nothing to poll now.
-            if matches!(self.stage, Stage::Waiting) && !self.attempts.has_earlier() {
+            if matches!(self.stage, Stage::Waiting) && !self.attempts.has_earlier() && self.streams.is_none() {
                 return Poll::Pending;
             }
         }
@@ -204,7 +213,7 @@ impl<A: Encode> ClientCall<A> {
     }
 
     /// Picks a channel. Returns `None` when no provider accepts the call now.
-    fn pick(&mut self) -> Result<Option<Arc<Channel>>, Error> {
+    pub(super) fn pick(&mut self) -> Result<Option<Arc<Channel>>, Error> {
         let Request { method, options, .. } = &self.request;
         let is_first = self.started().target.is_none() && self.excluded.is_empty() && self.full.is_empty();
         if is_first && let Some(channel) = pick_first(&self.core, method.service(), options) {
@@ -269,7 +278,9 @@ impl<A: Encode> ClientCall<A> {
             let error = deadline_passed().with_peer(channel.address());
             return Some(Err(self.last_error.take().unwrap_or(error)));
         }
-        let hedge_at = self.facts().may_repeat().then(|| now + self.hedging().delay(timeout));
+        let kind = stream_kind(self.request.method);
+        let is_hedged = kind.is_none() && self.facts().may_repeat();
+        let hedge_at = is_hedged.then(|| now + self.hedging().delay(timeout));
         let writer = RequestWriter {
             request: &self.request,
             config: self.core.config(),
@@ -288,7 +299,16 @@ impl<A: Encode> ClientCall<A> {
                 Err(error) => self.handle_send_error(channel, error),
             };
         }
-        match channel.start(NewCall { deadline, hedge_at, has_waited, waker: cx.waker() }, turn, write) {
+        let call = NewCall { deadline, hedge_at, has_waited, has_streams: kind.is_some(), waker: cx.waker() };
+        let started = match kind {
+            None => channel.start(call, turn, write),
+            Some(kind) => channel.start_streams(call, kind, turn, write).map(|(sent, streams)| {
+                let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, &self.request.options);
+                self.streams = Some(Box::new(streams));
+                sent
+            }),
+        };
+        match started {
             Ok(sent) => {
                 if self.attempts.sent() > 0 {
                     Counters::count(&self.core.counters().retries);
@@ -324,115 +344,12 @@ impl<A: Encode> ClientCall<A> {
         None
     }
 
-    /// Polls the attempts in flight. Returns the result if one of them ends the call.
-    fn poll_attempts(&mut self, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
-        match self.attempts.poll_newest(cx) {
-            NewestStatus::Pending => {}
-            NewestStatus::HedgeDue(attempt) => self.hedge(attempt),
-            NewestStatus::Ended(attempt, outcome) => {
-                if let Some(result) = self.settle(attempt, outcome) {
-                    return Some(result);
-                }
-            }
-        }
-        let mut index = 0;
-        while let Some((attempt, outcome)) = self.attempts.poll_earlier(&mut index, cx) {
-            if let Some(result) = self.settle(attempt, outcome) {
-                return Some(result);
-            }
-        }
-        None
-    }
-
-    /// Handles an attempt that exceeded its hedge time.
-    ///
-    /// The call probes the peer, and picks another provider if a hedge is permitted.
-    fn hedge(&mut self, attempt: LiveAttempt) {
-        // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have
-        // answered other calls just after this one was sent. An unnecessary probe costs one round trip.
-        attempt.channel.request_probe(attempt.sent_at + attempt.sent_at.elapsed() / 2);
-        let permitted = self.facts().permits_attempt() && self.hedging() != Hedging::Never;
-        if !permitted || !self.core.take_retry() {
-            self.attempts.keep_newest(attempt);
-            return;
-        }
-        let reason = format!("{} has not answered within {:?}", attempt.channel.address(), attempt.sent_at.elapsed());
-        self.excluded.push(ExcludedChannel { channel: Arc::clone(&attempt.channel), reason: reason.into() });
-        self.attempts.keep_earlier(attempt);
-        self.stage = Stage::Picking;
-    }
-
-    /// Handles the attempts that an attempt sent at `sent_at` has overtaken.
-    #[cold]
-    fn handle_overtaken(&mut self, sent_at: Instant) {
-        let (service, deadline) = (self.request.method.service(), self.started().deadline);
-        let overtaken = self.attempts.overtaken(sent_at, deadline);
-        overtaken.for_each(|late| self.core.handle_failure(service, &late.channel, late.sent_at));
-    }
-
-    /// Handles the outcome of an attempt. Returns the result if it ends the call.
-    fn settle(&mut self, attempt: LiveAttempt, outcome: Outcome) -> Option<Result<Reply, Error>> {
-        let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
-        let started_at = self.started().at;
-        self.attempts.log_end(&attempt, started_at, result.as_ref().err());
-        let error = match result {
-            Ok(reply) => {
-                attempt.channel.record_answer();
-                if self.attempts.has_earlier() {
-                    self.handle_overtaken(attempt.sent_at);
-                }
-                return Some(Ok(reply));
-            }
-            Err(error) => error,
-        };
-        if is_provider_failure(&error) {
-            self.core.handle_failure(self.request.method.service(), &attempt.channel, attempt.sent_at);
-        } else if error.delivery() == Delivery::Answered {
-            attempt.channel.record_answer();
-        }
-        self.may_have_executed |= error.delivery() == Delivery::Unknown;
-        // A handler's own status concerns its call, and not the other calls of the server.
-        if error.delivery() == Delivery::NotExecuted
-            && let Some(time) = error.retry_after()
-        {
-            self.core.start_cooldown(&attempt.channel, time);
-        }
-        let facts = self.facts();
-        let verdict = retry::decide(&error, &facts);
-        if verdict == Verdict::Fail {
-            return Some(Err(error));
-        }
-        if retry::pins_address(&error, &facts) {
-            self.pin(&attempt.channel);
-        }
-        if retry::excludes_channel(&error) {
-            let reason = error.to_string().into();
-            self.excluded.push(ExcludedChannel { channel: attempt.channel, reason });
-        }
-        let retries = match verdict {
-            // The call is about to send an attempt already, a hedge.
-            Verdict::Retry { .. } if !matches!(self.stage, Stage::Waiting) => true,
-            Verdict::Retry { budgeted } if !budgeted || self.core.take_retry() => {
-                self.stage = Stage::Picking;
-                true
-            }
-            Verdict::RetryElsewhere if matches!(self.pick(), Ok(Some(_))) => {
-                self.stage = Stage::Picking;
-                true
-            }
-            _ => false,
-        };
-        if !(retries || facts.others_live) {
-            return Some(Err(error));
-        }
-        self.last_error = Some(error);
-        None
-    }
-
-    /// Restricts the call to the server that may have stored its answer, even while it restarts.
-    fn pin(&mut self, channel: &Channel) {
-        self.request.options.wait_for_ready = Some(true);
-        self.started_mut().target = Some(Target::Address(channel.address()));
+    /// Sends items of the attempt in flight. Returns the error if they end the call.
+    fn poll_streams(&mut self, cx: &mut task::Context<'_>) -> Option<Error> {
+        let failed = self.streams.as_mut()?.poll_send(cx)?;
+        // The drop of the attempts cancels the call.
+        self.attempts = Attempts::default();
+        Some(Error::unknown(failed.code(), format!("the stream of the caller failed: {}", failed.message())))
     }
 }
 

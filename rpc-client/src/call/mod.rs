@@ -10,6 +10,8 @@
 //! | waiting for capacity on a channel | `capacity` |
 //! | the bytes of a request | `encode` |
 //! | the attempts in flight | `attempts` |
+//! | the streams of a call | `streams` |
+//! | the consequences of an attempt that has ended or is late | `settle` |
 //! | the decision to retry | `retry` |
 //! | the failures that are the provider's fault | `provider_failure` |
 //! | the reply or error in an outcome | `outcome` |
@@ -27,5 +29,7 @@ mod outcome;
 mod pick;
 mod provider_failure;
 mod retry;
+mod settle;
+mod streams;
 pub(crate) mod target;
 pub(crate) mod warm_up;

@@ -54,10 +54,11 @@ pub(super) fn into_result(
 pub(super) fn no_answer(peer: SocketAddr) -> Reply {
     let (codec, compression) = (Codec::Raw as u8, Compression::None as u8);
     let payload = Payload { codec, compression, bytes: Bytes::new(), max_decompressed: 0 };
-    Reply { is_application_error: false, metadata: Default::default(), payload, peer: Some(peer) }
+    Reply { is_application_error: false, metadata: Default::default(), payload, peer: Some(peer), items: None }
 }
 
-fn read_response(frame: Frame, peer: SocketAddr, config: &ClientConfig) -> Result<Reply, Error> {
+/// Returns the reply or the error in a RESPONSE, or in the END of a stream.
+pub(super) fn read_response(frame: Frame, peer: SocketAddr, config: &ClientConfig) -> Result<Reply, Error> {
     let Frame { header, mut body } = frame;
     let head = ResponseHead::take(&mut body).map_err(|error| {
         let (code, message) = match error {
@@ -90,7 +91,7 @@ fn read_response(frame: Frame, peer: SocketAddr, config: &ClientConfig) -> Resul
     )?;
     let max_decompressed = config.max_decompressed;
     let payload = Payload { codec: header.codec, compression: header.compression, bytes: body, max_decompressed };
-    Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer) })
+    Ok(Reply { is_application_error, metadata: head.metadata, payload, peer: Some(peer), items: None })
 }
 
 #[cfg(test)]
@@ -113,14 +114,15 @@ mod tests {
     #[test]
     fn unwritten_request_is_not_executed_only_after_a_close() {
         let outbox = Arc::new(Outbox::new(100));
-        let channel = Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10, Arc::default());
+        let channel =
+            Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), 10, Arc::default(), &Default::default());
         channel.prove();
         let write = |_, out: &mut WriteBuffer| {
             out.copied().put_u8(1);
             Ok(())
         };
         let deadline = Instant::now() + Duration::from_secs(1);
-        let call = NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() };
+        let call = NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
         let sent = channel.start(call, None, write).unwrap();
         let delivery = |outcome| into_result(outcome, &channel, sent, &ClientConfig::default()).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Expired), Delivery::Unknown);

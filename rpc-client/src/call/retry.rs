@@ -15,6 +15,8 @@ pub(super) struct CallFacts {
     pub(super) others_live: bool,
     /// Whether the newest attempt is one of them. Its hedge time leads to the next attempt.
     pub(super) newest_live: bool,
+    /// Whether items of the caller's stream were sent, which another attempt would lack.
+    pub(super) items_sent: bool,
 }
 
 /// The consequence of a failed attempt.
@@ -40,12 +42,13 @@ impl CallFacts {
             pinned: false,
             others_live: false,
             newest_live: false,
+            items_sent: false,
         }
     }
 
     /// Returns whether the limits permit another attempt.
     pub(super) fn permits_attempt(&self) -> bool {
-        self.sent <= MAX_RETRIES && !self.pinned
+        self.sent <= MAX_RETRIES && !self.pinned && !self.items_sent
     }
 
     /// Returns whether another provider may receive the call although the first one may have executed it.
@@ -84,7 +87,7 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
     };
     let unsent = is_unsent(error);
     // The limit of one attempt at a named address does not count an attempt that sent nothing.
-    let permitted = call.permits_attempt() || unsent && call.sent <= MAX_RETRIES;
+    let permitted = call.permits_attempt() || unsent && call.sent <= MAX_RETRIES && !call.items_sent;
     if !(safe && permitted) {
         return without_retry;
     }
@@ -138,8 +141,15 @@ mod tests {
 
     use super::*;
 
-    const FACTS: CallFacts =
-        CallFacts { idempotent: false, once: None, sent: 1, pinned: false, others_live: false, newest_live: false };
+    const FACTS: CallFacts = CallFacts {
+        idempotent: false,
+        once: None,
+        sent: 1,
+        pinned: false,
+        others_live: false,
+        newest_live: false,
+        items_sent: false,
+    };
 
     fn not_executed(code: Code) -> Error {
         Error::not_executed(code, "")
@@ -178,7 +188,7 @@ mod tests {
                 for sent in 1..=4 {
                     for pinned in [false, true] {
                         for (others_live, newest_live) in [(false, false), (true, false), (true, true)] {
-                            calls.push(CallFacts { idempotent, once, sent, pinned, others_live, newest_live });
+                            calls.push(CallFacts { idempotent, once, sent, pinned, others_live, newest_live, ..FACTS });
                         }
                     }
                 }

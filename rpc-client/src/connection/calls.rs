@@ -100,6 +100,13 @@ impl Calls {
         may_execute
     }
 
+    /// Records that the streams of a call have ended at both ends.
+    pub(super) fn end_streams(&self, id: CallId) {
+        let mut table = self.lock();
+        table.end_streams(id);
+        self.notify_waiters_of_freed(table);
+    }
+
     /// Delivers answers to their callers. Returns how many matched no call.
     pub(super) fn deliver(&self, answers: Vec<(u32, Outcome)>) -> usize {
         let (mut wakers, mut strays) = (Vec::with_capacity(answers.len()), 0);

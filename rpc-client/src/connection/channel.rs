@@ -9,10 +9,12 @@ use std::{
 };
 
 use rpc_core::{
-    Status, WriteBuffer,
-    frame::FrameType,
+    Code, Error, Phase, Status, WriteBuffer,
+    frame::{Frame, FrameType, Header, Violation},
     sync::{AtomicBool, OnceLock},
-    transport::{CloseReason, Outbox, OutboxTurn, Position, PushError},
+    transport::{
+        CallStreams, CloseReason, Outbox, OutboxTurn, Position, PushError, QueueEnd, TransportConfig, put_credit,
+    },
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -21,6 +23,7 @@ use super::{
     health::Health,
     in_flight::{CallCounts, CallId, CallStatus, NewCall, Outcome},
     state::{ChannelState, StateCell},
+    streams::{ChannelStreams, StreamKind},
 };
 use crate::counters::Counters;
 
@@ -36,6 +39,7 @@ pub(crate) struct Channel {
     address: SocketAddr,
     outbox: Arc<Outbox>,
     calls: Calls,
+    streams: ChannelStreams,
     state: StateCell,
     health: Health,
     /// The status of the peer's GOAWAY.
@@ -77,11 +81,18 @@ pub(crate) enum Limit {
 
 /// The part of a channel that its callers use.
 impl Channel {
-    pub(crate) fn new(address: SocketAddr, outbox: Arc<Outbox>, max_in_flight: usize, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        address: SocketAddr,
+        outbox: Arc<Outbox>,
+        max_in_flight: usize,
+        counters: Arc<Counters>,
+        transport: &TransportConfig,
+    ) -> Self {
         Self {
             address,
             outbox,
             calls: Calls::new(max_in_flight),
+            streams: ChannelStreams::new(transport),
             state: StateCell::new(),
             health: Health::new(),
             goaway: OnceLock::new(),
@@ -197,6 +208,33 @@ impl Channel {
         Ok(SentCall { id: slot.keep(), position })
     }
 
+    /// As [`start`](Self::start), for a call with streams, which it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; the tables are then unchanged.
+    pub(crate) fn start_streams(
+        &self,
+        call: NewCall<'_>,
+        kind: StreamKind,
+        turn: Option<OutboxTurn>,
+        write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
+    ) -> Result<(SentCall, Arc<CallStreams>), SendError> {
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
+        let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
+        let id = slot.id().as_u32();
+        let streams = self.streams.insert(id, kind).map_err(SendError::TooLong)?;
+        match self.write(turn, |out| write(slot.id(), out)) {
+            Ok(position) => Ok((SentCall { id: slot.keep(), position }, streams)),
+            Err(error) => {
+                self.streams.roll_back(id);
+                Err(error)
+            }
+        }
+    }
+
     /// Lets `write` append an encoded request that has no answer.
     ///
     /// # Errors
@@ -242,9 +280,31 @@ impl Channel {
 
     /// Abandons a call, and sends CANCEL if the peer may still be executing it.
     pub(crate) fn abandon(&self, id: CallId) {
-        if self.calls.abandon(id) {
+        let may_execute = self.calls.abandon(id);
+        // The peer may have accepted a call with streams.
+        if may_execute || self.streams.any() && self.streams.contains(id.as_u32()) {
             self.cancel(id);
         }
+    }
+
+    /// Cancels an accepted call with streams, unless it has ended. A reader of its items receives `status`.
+    pub(crate) fn fail_streams(&self, id: CallId, status: Status) {
+        self.streams.fail(id.as_u32(), status, &self.outbox);
+    }
+
+    /// Records that this end has sent all items of a call, and sends END.
+    pub(crate) fn finish_items(&self, id: CallId) {
+        self.streams.finish(id.as_u32(), &self.outbox);
+    }
+
+    /// Grants the peer credit for the items of a call.
+    pub(crate) fn grant(&self, id: CallId, credit: u32) {
+        let _ = self.outbox.push_control(|out| put_credit(out, FrameType::CallerCredit, id.as_u32(), credit));
+    }
+
+    /// Returns the output of the connection.
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
     /// Returns whether the driver has handed any byte of the request to the socket.
@@ -306,6 +366,9 @@ impl Channel {
     }
 
     fn cancel(&self, id: CallId) {
+        if self.streams.any() && self.streams.contains(id.as_u32()) {
+            return self.fail_streams(id, Status::new(Code::Cancelled, "the call was cancelled"));
+        }
         // A closed outbox needs no CANCEL: the connection's end cancels its calls.
         self.outbox.push_empty(FrameType::Cancel, id.as_u32());
     }
@@ -334,6 +397,46 @@ impl Channel {
         for _ in 0..self.calls.deliver(answers) {
             self.count_stray();
         }
+    }
+
+    /// Handles the RESPONSE of a call that may have streams.
+    pub(super) fn handle_response(&self, frame: &Frame) {
+        if self.streams.any() && self.streams.handle_response(frame, &self.outbox) {
+            self.calls.end_streams(CallId::from_wire(frame.header.id));
+        }
+    }
+
+    /// Handles an item of the peer.
+    pub(super) fn handle_item(&self, frame: Frame) -> Result<(), Violation> {
+        if !self.streams.handle_item(frame, &self.outbox)? {
+            self.count_stray();
+        }
+        Ok(())
+    }
+
+    /// Cancels the call of an item that is longer than `limit`; its body was skipped.
+    pub(super) fn reject_overlong_item(&self, header: Header, limit: u32) {
+        let message =
+            format!("item frame is {} bytes, limit is {limit} (TransportConfig::max_frame)", header.full_length);
+        self.streams.fail(header.id, Status::new(Code::ResourceExhausted, message), &self.outbox);
+    }
+
+    /// Handles credit of the peer.
+    pub(super) fn handle_credit(&self, id: u32, body: &[u8]) -> Result<(), Violation> {
+        if !self.streams.handle_credit(id, body)? {
+            self.count_stray();
+        }
+        Ok(())
+    }
+
+    /// Handles the end of the peer's items.
+    pub(super) fn handle_end(&self, id: u32, end: QueueEnd) -> Result<(), Violation> {
+        match self.streams.handle_end(id, end, &self.outbox)? {
+            Some(true) => self.calls.end_streams(CallId::from_wire(id)),
+            Some(false) => {}
+            None => self.count_stray(),
+        }
+        Ok(())
     }
 
     /// Counts a frame that matches no call.
@@ -385,6 +488,12 @@ impl Channel {
         self.answered.store(answered, Ordering::Relaxed);
         self.state.close();
         self.calls.close(reason);
+        self.streams.close(|| {
+            Error::unknown(Code::Unavailable, format!("connection lost: {reason}"))
+                .with_phase(Phase::Wait)
+                .with_peer(self.address)
+                .with_source(Arc::clone(reason))
+        });
         self.release_waiters();
     }
 }
@@ -403,17 +512,21 @@ mod tests {
 
     fn channel() -> Channel {
         let outbox = Arc::new(Outbox::new(1000));
-        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 1, Arc::default());
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 1, Arc::default(), &Default::default());
         channel.prove();
         channel
     }
 
     fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        channel.start(NewCall { deadline, hedge_at: None, has_waited, waker: Waker::noop() }, None, |_, out| {
-            out.copied().put_u8(1);
-            Ok(())
-        })
+        channel.start(
+            NewCall { deadline, hedge_at: None, has_waited, has_streams: false, waker: Waker::noop() },
+            None,
+            |_, out| {
+                out.copied().put_u8(1);
+                Ok(())
+            },
+        )
     }
 
     fn finish(channel: &Channel, sent: SentCall) {
@@ -479,7 +592,7 @@ mod tests {
     #[test]
     fn send_error_names_the_limit() {
         let outbox = Arc::new(Outbox::new(1));
-        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 2, Arc::default());
+        let channel = Channel::new(([127, 0, 0, 1], 1).into(), outbox, 2, Arc::default(), &Default::default());
         assert!(matches!(start(&channel, false), Err(SendError::Closed)), "the peer is not proven");
         channel.prove();
         let first = start(&channel, false).unwrap();

@@ -24,18 +24,27 @@ const SCHEDULES: usize = 5_000;
 
 fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
     let outbox = Arc::new(Outbox::new(1000));
-    let channel =
-        Arc::new(Channel::new(([127, 0, 0, 1], 1).into(), Arc::clone(&outbox), max_in_flight, Arc::default()));
+    let channel = Arc::new(Channel::new(
+        ([127, 0, 0, 1], 1).into(),
+        Arc::clone(&outbox),
+        max_in_flight,
+        Arc::default(),
+        &Default::default(),
+    ));
     channel.prove();
     (channel, outbox)
 }
 
 fn start(channel: &Channel) -> Result<SentCall, SendError> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    channel.start(NewCall { deadline, hedge_at: None, has_waited: true, waker: Waker::noop() }, None, |_, out| {
-        out.copied().put_u8(1);
-        Ok(())
-    })
+    channel.start(
+        NewCall { deadline, hedge_at: None, has_waited: true, has_streams: false, waker: Waker::noop() },
+        None,
+        |_, out| {
+            out.copied().put_u8(1);
+            Ok(())
+        },
+    )
 }
 
 fn outcome(channel: &Channel, sent: SentCall) -> Outcome {

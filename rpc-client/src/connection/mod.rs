@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the callers' view of a connection | `channel`, its states `state`, its health `health` |
 //! | the calls of a channel, and the queue for a free slot | `calls`, over the plain table `in_flight` |
+//! | the streams of a channel | `streams` |
 //! | the client's role in the driver | `role`, its pings `heartbeat` |
 //! | TLS and the token proof | `credentials` |
 
@@ -17,3 +18,4 @@ pub(crate) mod in_flight;
 mod interleavings;
 pub(crate) mod role;
 mod state;
+pub(crate) mod streams;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{
-    Code, Status, StatusAnswer, contained,
+    Code, Error, Phase, Status, StatusAnswer, contained,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
-    transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn, WireSink},
+    transport::{Activity, CloseReason, Outbox, PingWindow, QueueEnd, Role, TransportConfig, Turn, WireSink},
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -139,6 +139,7 @@ impl Role for ClientRole {
             FrameType::Response => {
                 self.prove_peer();
                 self.answered = true;
+                self.channel.handle_response(&frame);
                 self.queue_answer(header.id, Outcome::Response(frame));
             }
             FrameType::Pong => self.prove_peer(),
@@ -149,7 +150,10 @@ impl Role for ClientRole {
             FrameType::Goaway => self.handle_goaway(frame.body),
             FrameType::Challenge => self.handle_challenge(&frame.body),
             FrameType::Request => self.reject(header)?,
-            FrameType::Item | FrameType::End | FrameType::Credit => self.channel.count_stray(),
+            FrameType::CalleeItem => self.channel.handle_item(frame)?,
+            FrameType::CalleeEnd => self.channel.handle_end(header.id, QueueEnd::Answered(frame))?,
+            FrameType::CalleeCredit => self.channel.handle_credit(header.id, &frame.body)?,
+            FrameType::CallerItem | FrameType::CallerEnd | FrameType::CallerCredit => self.channel.count_stray(),
             FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
         }
         Ok(())
@@ -161,6 +165,8 @@ impl Role for ClientRole {
                 self.queue_answer(header.id, Outcome::TooLong { length: header.full_length, limit });
             }
             FrameType::Request => self.reject(header)?,
+            FrameType::CalleeItem => self.channel.reject_overlong_item(header, limit),
+            FrameType::CalleeEnd => self.channel.handle_end(header.id, QueueEnd::Lost(overlong_end(header, limit)))?,
             _ => self.channel.count_stray(),
         }
         Ok(())
@@ -202,6 +208,12 @@ impl Role for ClientRole {
         self.channel.close(reason, self.answered);
         self.changes.notify();
     }
+}
+
+/// Returns the error of a call whose END is longer than `limit`.
+fn overlong_end(header: Header, limit: u32) -> Error {
+    let message = format!("END frame is {} bytes, limit is {limit} (TransportConfig::max_frame)", header.full_length);
+    Error::answered(Code::ResourceExhausted, message).with_phase(Phase::Decode)
 }
 
 /// The message of a client that a server challenges and that has no token.

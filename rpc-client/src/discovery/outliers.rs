@@ -145,7 +145,8 @@ mod tests {
         fn new(port: u16) -> Self {
             let address = ([127, 0, 0, 1], port).into();
             let endpoint = Arc::new(Endpoint::new(address, 1, Reconnect::Normally, Subscribers::default()));
-            let channel = Arc::new(Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default()));
+            let channel =
+                Arc::new(Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default(), &Default::default()));
             assert!(channel.prove());
             endpoint.set_connection(0, ConnectionState::Connected(Arc::clone(&channel)));
             Self { endpoint, channel }
@@ -155,7 +156,8 @@ mod tests {
         fn answer(&self, count: usize) {
             for _ in 0..count {
                 let deadline = Instant::now() + Duration::from_secs(60);
-                let call = NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() };
+                let call =
+                    NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
                 let sent = self.channel.start(call, None, |_, _| Ok(())).unwrap();
                 let header = Header::empty(FrameType::Response, 0);
                 let response = Outcome::Response(Frame { header, body: Bytes::new() });

@@ -289,7 +289,8 @@ mod tests {
         let disabled = one.clone().with_enabled(false);
         tracker.update(Some(&[one.clone(), other.clone()]), now);
         for endpoint in &tracker.list(true, false, Instant::now()).endpoints {
-            let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
+            let channel =
+                Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default(), &Default::default());
             assert!(channel.prove());
             endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
         }
@@ -354,7 +355,8 @@ mod tests {
         tracker.update(Some(&instances), now);
         let endpoints = tracker.list(true, false, now).endpoints;
         for endpoint in &endpoints {
-            let channel = Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default());
+            let channel =
+                Channel::new(endpoint.address(), Arc::new(Outbox::new(1000)), 1, Arc::default(), &Default::default());
             assert!(channel.prove());
             endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
         }
@@ -385,7 +387,7 @@ mod tests {
 
         tracker.update(Some(&[named("old")]), now);
         let endpoint = Arc::clone(&tracker.list(true, false, Instant::now()).endpoints[0]);
-        let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default());
+        let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default(), &Default::default());
         assert!(channel.prove());
         endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
         tracker.update(Some(&[]), now);

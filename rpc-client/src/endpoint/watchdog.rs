@@ -139,7 +139,9 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
         },
     };
     let outbox = Arc::new(Outbox::new(config.transport.outbox));
-    let channel = Arc::new(Channel::new(address, Arc::clone(&outbox), config.max_in_flight, Arc::clone(counters)));
+    let channel =
+        Channel::new(address, Arc::clone(&outbox), config.max_in_flight, Arc::clone(counters), &config.transport);
+    let channel = Arc::new(channel);
     let changes = Arc::clone(endpoint.changes());
     let role = ClientRole::new(Arc::clone(&channel), Arc::clone(&outbox), config, changes, credentials);
     Counters::count(&counters.connects);

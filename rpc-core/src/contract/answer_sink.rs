@@ -57,6 +57,8 @@ pub(crate) struct AnswerTarget {
     pub(crate) compression: u8,
     /// The longest frame that may be sent, in bytes.
     pub(crate) max_frame: usize,
+    /// Whether the caller expects items, so that the answer of an accepted call is the end of its stream.
+    pub(crate) expects_items: bool,
 }
 
 /// An answer that was encoded and is not sent yet.

@@ -11,10 +11,10 @@ use std::{
 use bytes::BytesMut;
 use serde::Serialize;
 
-use super::baggage;
+use super::{baggage, streaming::CallerItems};
 use crate::{
     CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Hedging, Metadata, Method,
-    PreparedCall, Reply, Request, Status, stable_hash,
+    PreparedCall, Reply, Request, Status, Streaming, stable_hash,
 };
 
 /// A call of a method. Its methods set options; its first poll, such as `.await`, sends it.
@@ -59,6 +59,12 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// Creates a call of method `M` through `caller`. Generated proxies call this.
     pub fn new(caller: C, arguments: M::Arguments) -> Self {
         Self(Some(caller.prepare(Request { method: M::info(), arguments, options: CallOptions::inherited() })))
+    }
+
+    /// Sets the items that the call sends. Generated proxies call this.
+    #[doc(hidden)]
+    pub fn with_items<T: Serialize + Send + 'static>(self, items: Streaming<T>) -> Self {
+        self.with_options(|options| options.items = Some(CallerItems::new(items)))
     }
 
     /// Limits the duration of the call, from its first poll to its end and including retries. At most 49 days.

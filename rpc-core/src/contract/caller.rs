@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{baggage, layer::Progress};
+use super::{baggage, layer::Progress, streaming::CallerItems};
 use crate::{
     Codec, Compression, Context, Encode, Error, Explain, Hedging, Metadata, MethodInfo, Reply, ServiceId, Status,
     deadline_after,
@@ -97,6 +97,9 @@ pub struct CallOptions {
     pub explain: bool,
     /// The error of an invalid option, with which the call fails before it is sent.
     pub invalid: Option<Status>,
+    /// The items that the call sends.
+    #[doc(hidden)]
+    pub items: Option<CallerItems>,
     /// The progress of the call through the layers of an outer caller.
     pub(crate) progress: Option<Arc<Progress>>,
 }

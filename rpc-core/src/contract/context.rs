@@ -34,6 +34,8 @@ struct Inner {
     response_metadata: OnceLock<Mutex<Metadata>>,
     /// Whether the handler has a result that is not sent yet: it is compressed, or waits for capacity on its connection.
     unsent: AtomicBool,
+    /// Whether the call was accepted and its stream has not ended: the deadline was that of the acceptance.
+    accepted: AtomicBool,
     /// Created by the first call of [`Context::cancelled`].
     cancellation: OnceLock<SetOnce<()>>,
 }
@@ -55,6 +57,7 @@ impl Context {
             cancelled: AtomicBool::new(false),
             response_metadata: OnceLock::new(),
             unsent: AtomicBool::new(false),
+            accepted: AtomicBool::new(false),
             cancellation: OnceLock::new(),
         }))
     }
@@ -75,7 +78,7 @@ impl Context {
         if inner.cancellation.get().is_some() {
             inner.cancellation = OnceLock::new();
         }
-        inner.unsent = AtomicBool::new(false);
+        (inner.unsent, inner.accepted) = (AtomicBool::new(false), AtomicBool::new(false));
         self
     }
 
@@ -88,13 +91,15 @@ impl Context {
     }
 
     /// Returns when the caller stops waiting. The server drops the handler's future at that time.
+    ///
+    /// `None` if the result is a stream and the call was accepted: the stream lives until either end finishes.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline
+        if self.is_accepted() { None } else { self.0.deadline }
     }
 
     /// Returns how long the caller still waits; zero after the deadline.
     pub fn remaining(&self) -> Option<Duration> {
-        self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Returns the metadata that the caller sent.
@@ -199,6 +204,21 @@ impl Context {
     /// Returns whether the answer of the call was claimed.
     pub fn is_answered(&self) -> bool {
         self.0.outcome.load(Ordering::Acquire) != UNANSWERED
+    }
+
+    /// Records that the call was accepted, and that the answer will be the end of its stream.
+    ///
+    /// Returns the metadata of the acceptance.
+    pub(crate) fn accept(&self) -> Metadata {
+        self.0.accepted.store(true, Ordering::Release);
+        self.mark_unsent();
+        // Metadata that is added later belongs to the end of the stream.
+        self.0.response_metadata.get().map(|metadata| std::mem::take(&mut *lock(metadata))).unwrap_or_default()
+    }
+
+    /// Returns whether the call was accepted, so that its answer is the end of a stream.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.0.accepted.load(Ordering::Acquire)
     }
 
     /// Records that the handler has a result that is compressed or waits for capacity on its connection.

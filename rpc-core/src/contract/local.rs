@@ -6,16 +6,18 @@ use std::{
     task::{self, Poll},
 };
 
-use bytes::BytesMut;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
 
-use super::responder::LocalReply;
+use super::{
+    responder::LocalReply,
+    streaming::{CallerItems, local_callee::into_result},
+};
 use crate::{
-    BoxFuture, CallOptions, Caller, Code, Codec, Context, Encode, Error, Explain, Explanation, Metadata, Payload,
-    Phase, Reply, Request, Responder, Service, Status, StatusAnswer, WriteBuffer,
+    BoxFuture, CallOptions, Caller, Code, Context, Encode, Error, Explain, Explanation, Metadata, Payload, Phase,
+    Reply, Request, Responder, Service, Status, StatusAnswer, WriteBuffer,
 };
 
 /// A caller of a service in the same process.
@@ -76,7 +78,8 @@ impl<S: Service> Caller for Local<S> {
                 drop(sender);
                 Responder::discard(context.clone())
             } else {
-                Responder::local(context.clone(), codec, sender)
+                let items = options.items.as_ref().and_then(CallerItems::take);
+                Responder::local(context.clone(), codec, items, sender)
             };
             let call = CancelOnDrop(context.clone());
             let handled = service.call(number, Payload::plain(codec, out.into_bytes()), responder);
@@ -86,16 +89,13 @@ impl<S: Service> Caller for Local<S> {
                 return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
             }
             if method.is_one_way() {
-                let answer = LocalReply { answer: StatusAnswer::handled(Status::OK), payload: BytesMut::new() };
-                return Ok(reply(codec, answer, Metadata::default()));
+                let answer = LocalReply::status(StatusAnswer::handled(Status::OK));
+                return into_result(answer, codec, Metadata::default());
             }
             let received =
                 receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
             let metadata = call.0.response_metadata();
-            match received.answer.status.code() {
-                Code::Ok | Code::Application => Ok(reply(codec, received, metadata)),
-                _ => Err(Error::from_answer(received.answer).with_metadata(metadata)),
-            }
+            into_result(received, codec, metadata)
         }))
     }
 }
@@ -126,14 +126,5 @@ impl Drop for CancelOnDrop {
         if !self.0.is_answered() {
             self.0.cancel();
         }
-    }
-}
-
-fn reply(codec: Codec, LocalReply { answer, payload }: LocalReply, metadata: Metadata) -> Reply {
-    Reply {
-        is_application_error: answer.status.code() == Code::Application,
-        metadata,
-        payload: Payload::plain(codec, payload.freeze()),
-        peer: None,
     }
 }

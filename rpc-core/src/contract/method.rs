@@ -34,6 +34,8 @@ pub struct MethodInfo {
     idempotent: bool,
     once: Option<Once>,
     one_way: bool,
+    sends_items: bool,
+    returns_items: bool,
     timeout: Option<Duration>,
 }
 
@@ -59,6 +61,8 @@ impl MethodInfo {
             idempotent: false,
             once: None,
             one_way: false,
+            sends_items: false,
+            returns_items: false,
             timeout: None,
         }
     }
@@ -67,7 +71,17 @@ impl MethodInfo {
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
-        Self { service, route, name_at, idempotent: false, once: None, one_way: false, timeout: None }
+        Self {
+            service,
+            route,
+            name_at,
+            idempotent: false,
+            once: None,
+            one_way: false,
+            sends_items: false,
+            returns_items: false,
+            timeout: None,
+        }
     }
 
     /// Marks the method as idempotent: its handler may execute twice without harm.
@@ -92,6 +106,20 @@ impl MethodInfo {
     #[must_use]
     pub const fn one_way(mut self) -> Self {
         self.one_way = true;
+        self
+    }
+
+    /// Marks the last argument as a stream: the caller sends items.
+    #[must_use]
+    pub const fn sends_items(mut self) -> Self {
+        self.sends_items = true;
+        self
+    }
+
+    /// Marks the result as a stream: the callee sends items.
+    #[must_use]
+    pub const fn returns_items(mut self) -> Self {
+        self.returns_items = true;
         self
     }
 
@@ -130,6 +158,16 @@ impl MethodInfo {
     /// Returns whether the server sends no response.
     pub fn is_one_way(&self) -> bool {
         self.one_way
+    }
+
+    /// Returns whether the last argument is a stream of items.
+    pub fn is_sending_items(&self) -> bool {
+        self.sends_items
+    }
+
+    /// Returns whether the result is a stream of items.
+    pub fn is_returning_items(&self) -> bool {
+        self.returns_items
     }
 
     /// Returns the timeout of calls that do not set one.

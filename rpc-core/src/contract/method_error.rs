@@ -27,6 +27,12 @@ pub trait MethodError: Sized + Send {
 
     /// Returns the error of a call that was answered with the service's own error, which is the payload of `reply`.
     fn decode(reply: Reply) -> Self::CallError;
+
+    /// Returns the error of a call that has failed with this error, for a stream that is read where it was created.
+    fn into_call_error(self) -> Self::CallError;
+
+    /// Returns this error for a handler that passes on the stream of another call: its own error, or a status.
+    fn from_call_error(error: Self::CallError) -> Result<Self, Status>;
 }
 
 /// The error of a handler: the service's own error, or a status of the handler's choice.
@@ -106,6 +112,17 @@ impl<E: Serialize + DeserializeOwned + Send> MethodError for E {
     fn decode(reply: Reply) -> CallError<E> {
         reply.service_error()
     }
+
+    fn into_call_error(self) -> CallError<E> {
+        CallError::Service(self)
+    }
+
+    fn from_call_error(error: CallError<E>) -> Result<Self, Status> {
+        match error {
+            CallError::Service(error) => Ok(error),
+            CallError::Rpc(error) => Err(error.into()),
+        }
+    }
 }
 
 impl MethodError for Status {
@@ -117,6 +134,14 @@ impl MethodError for Status {
 
     fn decode(reply: Reply) -> Error {
         reply.unexpected_error()
+    }
+
+    fn into_call_error(self) -> Error {
+        Error::from_status(self)
+    }
+
+    fn from_call_error(error: Error) -> Result<Self, Status> {
+        Ok(error.into())
     }
 }
 
@@ -132,5 +157,16 @@ impl<E: Serialize + DeserializeOwned + Send> MethodError for HandlerError<E> {
 
     fn decode(reply: Reply) -> CallError<E> {
         E::decode(reply)
+    }
+
+    fn into_call_error(self) -> CallError<E> {
+        match self {
+            Self::Service(error) => CallError::Service(error),
+            Self::Status(status) => CallError::Rpc(Error::from_status(status)),
+        }
+    }
+
+    fn from_call_error(error: CallError<E>) -> Result<Self, Status> {
+        E::from_call_error(error).map(Self::Service)
     }
 }

@@ -15,6 +15,7 @@
 //! | the trace of a call | `explain` |
 //! | calls within one process | `local` |
 //! | callers for tests | `testing` |
+//! | arguments and results that consist of many values | `streaming` |
 //! | values to payloads and back | `encoding` |
 //! | middleware | `layer` |
 //! | registries | `discovery` |
@@ -43,6 +44,7 @@ mod responder;
 mod service;
 mod status;
 mod status_answer;
+mod streaming;
 pub mod testing;
 
 #[cfg(feature = "transport")]
@@ -55,7 +57,8 @@ pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
 pub use dyn_caller::{DynArguments, DynCall, DynCaller};
 pub use encoding::{
-    Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, PeerWork, WriteBuffer, nullable, uncopied,
+    Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, PeerWork, WriteBuffer, any_uncopied,
+    nullable, uncopied,
 };
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
@@ -66,8 +69,11 @@ pub use metadata::Metadata;
 pub use method::{Method, MethodInfo, Once};
 pub use method_error::{HandlerError, MethodError};
 pub use peer::Peer;
-pub use reply::Reply;
+pub use reply::{Received, ReceivedItems, Reply, ReplyItems};
 pub use responder::Responder;
 pub use service::Service;
 pub use status::{Code, Status};
 pub use status_answer::StatusAnswer;
+#[cfg(feature = "transport")]
+pub(crate) use streaming::{CalleeStreams, Sent};
+pub use streaming::{CallerItems, CallerSource, ItemSource, StreamClosed, StreamSender, Streaming, TrySendError};

@@ -1,13 +1,17 @@
-//! [`Reply`]: the answer to a call.
+//! [`Reply`]: the answer to a call, and [`ReceivedItems`]: the items of a stream.
 
-use std::net::SocketAddr;
+use std::{
+    fmt,
+    net::SocketAddr,
+    task::{self, Poll},
+};
 
 use serde::de::DeserializeOwned;
 
-use crate::{CallError, Code, Error, Metadata, Payload, Phase, Status};
+use crate::{CallError, Code, Error, Metadata, Payload, PeerWork, Phase, Status};
 
 /// The answer to a call: its result, or the service's own error.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reply {
     /// Whether the payload is the service's own error and not the result.
     pub is_application_error: bool,
@@ -17,6 +21,51 @@ pub struct Reply {
     pub payload: Payload,
     /// The address of the provider that answered; `None` in process.
     pub peer: Option<SocketAddr>,
+    /// The items of a stream, if the result is one.
+    pub items: Option<ReplyItems>,
+}
+
+/// Received items of a stream, as payloads.
+pub trait ReceivedItems: Send {
+    /// Returns the next item, or the end of the stream: its answer, or the error for which the stream ended early.
+    fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Received>;
+
+    /// Records that the reader has taken an item of this number of bytes: the sender may send more.
+    fn release(&mut self, length: usize);
+
+    /// Returns the place in the line for long work of the peer that sends the items.
+    fn work(&self) -> PeerWork {
+        PeerWork::default()
+    }
+}
+
+/// The next element of a received stream.
+#[derive(Debug)]
+pub enum Received {
+    /// An item.
+    Item(Payload),
+    /// The end. An answer without a service error is the regular end.
+    End(Result<Reply, Error>),
+}
+
+/// The items of a stream that a call has returned. Dropping them cancels the call.
+pub struct ReplyItems(Box<dyn ReceivedItems>);
+
+impl ReplyItems {
+    #[doc(hidden)]
+    pub fn new(items: Box<dyn ReceivedItems>) -> Self {
+        Self(items)
+    }
+
+    pub(crate) fn into_received(self) -> Box<dyn ReceivedItems> {
+        self.0
+    }
+}
+
+impl fmt::Debug for ReplyItems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyItems").finish_non_exhaustive()
+    }
 }
 
 impl Reply {
@@ -62,7 +111,7 @@ impl Reply {
 /// Maps `InvalidArgument`, which is the caller's fault, to `Internal`.
 ///
 /// A response that does not decode is the callee's fault.
-fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {
+pub(super) fn undecodable(status: Status, peer: Option<SocketAddr>) -> Error {
     let code = if status.code() == Code::InvalidArgument { Code::Internal } else { status.code() };
     let message = format!("the response does not decode: {}", status.message());
     let error = Error::answered(code, message).with_phase(Phase::Decode);

@@ -1,13 +1,22 @@
 //! [`Responder`]: the answer to one call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    task::{self, Poll},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::encoding::ResultPlace;
-use crate::{AnswerSink, AnswerTarget, Code, Codec, Context, EncodedAnswer, Status, StatusAnswer};
+use super::{
+    encoding::ResultPlace,
+    reply::{Received, ReceivedItems},
+    streaming::{CalleeStreams, CallerSource, ItemSource, LocalCallerItems, Sent},
+};
+use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Codec, Context, EncodedAnswer, Error, Status, StatusAnswer};
 
 /// Sends the one answer to one call.
 ///
@@ -24,9 +33,35 @@ pub struct Responder {
 
 enum Destination {
     Sink(Arc<dyn AnswerSink>, AnswerTarget),
-    Local(Codec, Option<oneshot::Sender<LocalReply>>),
+    /// The destination of a call with streams.
+    Streams(Box<StreamsSink>),
+    Local(Box<LocalSink>),
     /// The destination of a one-way call.
     Discard,
+}
+
+struct StreamsSink {
+    sink: Arc<dyn AnswerSink>,
+    target: AnswerTarget,
+    streams: Box<dyn CalleeStreams>,
+}
+
+struct LocalSink {
+    codec: Codec,
+    /// The items that the caller sends. The lock only makes them `Sync`.
+    received: Mutex<Option<Box<dyn CallerSource>>>,
+    reply: Option<oneshot::Sender<LocalReply>>,
+}
+
+impl Destination {
+    /// Returns the destination of the answer, if it is sent to a peer.
+    fn sink(&self) -> Option<(&Arc<dyn AnswerSink>, &AnswerTarget)> {
+        match self {
+            Self::Sink(sink, target) => Some((sink, target)),
+            Self::Streams(streams) => Some((&streams.sink, &streams.target)),
+            Self::Local(_) | Self::Discard => None,
+        }
+    }
 }
 
 /// An answer that waits for capacity, or for its compression.
@@ -43,10 +78,24 @@ enum Unsent<T> {
     Long(EncodedAnswer, ResultPlace),
 }
 
+/// The items that a callee sends.
+pub(crate) trait CalleeSource: ItemSource {
+    /// Answers with the end of the stream, after the last item.
+    fn finish(self: Box<Self>, responder: Responder) -> BoxFuture<'static, ()>;
+}
+
 /// An answer within this process.
 pub(crate) struct LocalReply {
     pub(crate) answer: StatusAnswer,
     pub(crate) payload: BytesMut,
+    /// The items of a stream, and the context of the handler that has created it.
+    pub(crate) items: Option<(Box<dyn CalleeSource>, Context)>,
+}
+
+impl LocalReply {
+    pub(crate) fn status(answer: StatusAnswer) -> Self {
+        Self { answer, payload: BytesMut::new(), items: None }
+    }
 }
 
 impl Responder {
@@ -59,8 +108,23 @@ impl Responder {
         Self { context, destination: Destination::Sink(sink, target) }
     }
 
-    pub(crate) fn local(context: Context, codec: Codec, reply: oneshot::Sender<LocalReply>) -> Self {
-        Self { context, destination: Destination::Local(codec, Some(reply)) }
+    pub(crate) fn with_streams(
+        context: Context,
+        sink: Arc<dyn AnswerSink>,
+        target: AnswerTarget,
+        streams: Box<dyn CalleeStreams>,
+    ) -> Self {
+        Self { context, destination: Destination::Streams(Box::new(StreamsSink { sink, target, streams })) }
+    }
+
+    pub(crate) fn local(
+        context: Context,
+        codec: Codec,
+        received: Option<Box<dyn CallerSource>>,
+        reply: oneshot::Sender<LocalReply>,
+    ) -> Self {
+        let (received, reply) = (Mutex::new(received), Some(reply));
+        Self { context, destination: Destination::Local(Box::new(LocalSink { codec, received, reply })) }
     }
 
     /// Returns the context of the call.
@@ -88,6 +152,57 @@ impl Responder {
     /// As [`result`](Self::result).
     pub fn error<E: Serialize>(self, error: E) -> impl Future<Output = ()> {
         self.send(Status::new(Code::Application, ""), error)
+    }
+
+    /// Takes the items that the caller sends. A second call, and one for a caller that sends none, returns items that fail.
+    pub(crate) fn take_items(&mut self) -> Box<dyn ReceivedItems> {
+        let received: Option<Box<dyn ReceivedItems>> = match &mut self.destination {
+            Destination::Streams(streams) => streams.streams.take_received(),
+            Destination::Local(local) => {
+                let received = local.received.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+                received.map(|source| Box::new(LocalCallerItems::new(source, local.codec)) as _)
+            }
+            Destination::Sink(..) | Destination::Discard => None,
+        };
+        received.unwrap_or_else(|| Box::new(NoItems))
+    }
+
+    /// Accepts the call, and sends the items of a stream. Returns when the stream has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the stream with `Internal`.
+    pub(crate) async fn send_items(mut self, mut source: Box<dyn CalleeSource>) {
+        let sent = match &mut self.destination {
+            Destination::Streams(streams) => {
+                if !streams.streams.accept(&self.context) {
+                    return;
+                }
+                streams.streams.send(&self.context, &mut *source).await
+            }
+            Destination::Local(local) => {
+                if self.context.claim_answer(Code::Ok)
+                    && let Some(reply) = local.reply.take()
+                {
+                    let answer = LocalReply::status(StatusAnswer::handled(Status::OK));
+                    // Sending fails if the caller has dropped the call.
+                    let _ = reply.send(LocalReply { items: Some((source, self.context.clone())), ..answer });
+                }
+                return;
+            }
+            Destination::Sink(..) => return self.reject(Status::new(Code::Unimplemented, NO_STREAM)),
+            Destination::Discard => return self.end(),
+        };
+        match sent {
+            Sent::All => source.finish(self).await,
+            Sent::Ended => {}
+            Sent::Failed(status) => self.status(status),
+        }
+    }
+
+    /// Ends the stream of an accepted call regularly.
+    pub(crate) fn end(mut self) {
+        self.answer_status(StatusAnswer::handled(Status::OK));
     }
 
     /// Answers with a status and no value.
@@ -122,7 +237,7 @@ impl Responder {
 
     /// Waits for capacity, then answers.
     async fn send_later<T: Serialize>(self, unsent: Unsent<T>) {
-        let Destination::Sink(sink, target) = &self.destination else { return };
+        let Some((sink, target)) = self.destination.sink() else { return };
         self.context.mark_unsent();
         let (answer, _place) = match unsent {
             Unsent::Encoded(answer) => (answer, None),
@@ -184,41 +299,43 @@ impl Responder {
         if self.context.is_answered() {
             return None;
         }
-        match &mut self.destination {
+        let (sink, target) = match &mut self.destination {
+            Destination::Sink(sink, target) => (&*sink, &*target),
+            Destination::Streams(streams) => (&streams.sink, &streams.target),
             Destination::Discard => {
                 self.context.claim_answer(status.code());
+                return None;
             }
-            Destination::Local(codec, reply) => {
+            Destination::Local(local) => {
                 let mut payload = BytesMut::new();
-                let encoded = codec.encode(&value, &mut payload);
+                let encoded = local.codec.encode(&value, &mut payload);
                 let status = encoded.map_or_else(|error| unencodable(&error), |()| status);
                 if self.context.claim_answer(status.code())
-                    && let Some(reply) = reply.take()
+                    && let Some(reply) = local.reply.take()
                 {
                     // Sending fails if the caller has dropped the call.
-                    let _ = reply.send(LocalReply { answer: StatusAnswer::handled(status), payload });
+                    let _ = reply.send(LocalReply { payload, ..LocalReply::status(StatusAnswer::handled(status)) });
                 }
+                return None;
             }
-            Destination::Sink(sink, target) => {
-                if !sink.has_capacity() {
-                    return Some(Unsent::Value { status, value, is_long: false });
-                }
-                let mut answer = EncodedAnswer::new(target, status, &value);
-                if answer.is_long_to_compress() {
-                    let place = || self.context.peer().work().try_result_place();
-                    let place = if sink.is_unlimited() { Some(ResultPlace::UNLIMITED) } else { place() };
-                    return Some(match place {
-                        Some(place) => Unsent::Long(answer, place),
-                        None => Unsent::Value { status: answer.status, value, is_long: true },
-                    });
-                }
-                if !sink.try_answer(target, &self.context, &mut answer) {
-                    answer.shrink();
-                    return Some(Unsent::Encoded(answer));
-                }
-            }
+        };
+        if !sink.has_capacity() {
+            return Some(Unsent::Value { status, value, is_long: false });
         }
-        None
+        let mut answer = EncodedAnswer::new(target, status, &value);
+        if answer.is_long_to_compress() {
+            let place = || self.context.peer().work().try_result_place();
+            let place = if sink.is_unlimited() { Some(ResultPlace::UNLIMITED) } else { place() };
+            return Some(match place {
+                Some(place) => Unsent::Long(answer, place),
+                None => Unsent::Value { status: answer.status, value, is_long: true },
+            });
+        }
+        if sink.try_answer(target, &self.context, &mut answer) {
+            return None;
+        }
+        answer.shrink();
+        Some(Unsent::Encoded(answer))
     }
 
     fn answer_status(&mut self, answer: StatusAnswer) {
@@ -228,14 +345,15 @@ impl Responder {
         }
         match &mut self.destination {
             Destination::Sink(sink, target) => sink.answer_status(target, &self.context, &answer),
+            Destination::Streams(streams) => streams.sink.answer_status(&streams.target, &self.context, &answer),
             Destination::Discard => {
                 self.context.claim_answer(answer.status.code());
             }
-            Destination::Local(_, reply) => {
+            Destination::Local(local) => {
                 if self.context.claim_answer(answer.status.code())
-                    && let Some(reply) = reply.take()
+                    && let Some(reply) = local.reply.take()
                 {
-                    let _ = reply.send(LocalReply { answer, payload: BytesMut::new() });
+                    let _ = reply.send(LocalReply::status(answer));
                 }
             }
         }
@@ -264,6 +382,21 @@ fn without_value(status: Status) -> Status {
         _ => status,
     }
 }
+
+/// The received items of a caller that sends none.
+struct NoItems;
+
+impl ReceivedItems for NoItems {
+    fn poll_item(&mut self, _: &mut task::Context<'_>) -> Poll<Received> {
+        let message = "the caller sends no items, or the handler has taken them";
+        Poll::Ready(Received::End(Err(Error::answered(Code::InvalidArgument, message))))
+    }
+
+    fn release(&mut self, _: usize) {}
+}
+
+/// The message for a caller that does not expect items.
+const NO_STREAM: &str = "the result is a stream, and the caller expects none";
 
 fn unencodable(error: &crate::CodecError) -> Status {
     Status::new(Code::Internal, format!("the result does not encode: {error}"))

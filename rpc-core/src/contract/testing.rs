@@ -202,7 +202,7 @@ impl Answer {
         let payload = encoded(&*value, codec).map_err(|error| {
             Error::answered(Code::Internal, "the scripted answer does not encode").with_source(error)
         })?;
-        Ok(Reply { is_application_error, metadata, payload, peer: None })
+        Ok(Reply { is_application_error, metadata, payload, peer: None, items: None })
     }
 }
 

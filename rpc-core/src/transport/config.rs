@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::FrameReader;
+use super::{Credit, FrameReader};
 use crate::{Code, Error};
 
 /// The limits of one connection's transport. A time of `Duration::MAX` is unlimited.
@@ -33,6 +33,17 @@ pub struct TransportConfig {
     /// If fewer bytes wait, the peer must accept all of them. The range is 1 byte to 1 MiB. A higher value closes the
     /// connections of slower peers; a lower value lets a peer that reads slowly hold memory longer.
     pub min_write: usize,
+    /// The number of bytes of a stream that may wait to be read; default 256 KiB.
+    ///
+    /// A stream starts with 64 KiB and grows when its reader reads. The range is 64 KiB to 16 MiB. An item that is longer
+    /// than the rest of the window is received nevertheless. A higher value lets streams over long distances transfer
+    /// more per second, and a reader that stops hold more memory.
+    pub stream_window: u32,
+    /// The number of bytes of all streams of a connection that may wait to be read; default 64 MiB.
+    ///
+    /// The minimum is 64 KiB. Each stream takes 64 KiB, and up to `stream_window` if so much is free. A stream for which
+    /// less is free is rejected with `ResourceExhausted`. A higher value lets one peer occupy more memory.
+    pub stream_memory: usize,
 }
 
 impl Default for TransportConfig {
@@ -43,6 +54,8 @@ impl Default for TransportConfig {
             frame_time: Duration::from_secs(5),
             write_stall: Duration::from_secs(10),
             min_write: 16 << 10,
+            stream_window: 256 << 10,
+            stream_memory: 64 << 20,
         }
     }
 }
@@ -71,6 +84,13 @@ impl TransportConfig {
             Self { min_write, .. } if *min_write > MAX_MIN_WRITE => {
                 reject(format_args!("min_write is {min_write}, maximum is {MAX_MIN_WRITE}"))
             }
+            Self { stream_window, .. } if !(Credit::INITIAL..=MAX_STREAM_WINDOW).contains(stream_window) => {
+                let range = format!("{} to {MAX_STREAM_WINDOW}", Credit::INITIAL);
+                reject(format_args!("stream_window is {stream_window}, must be {range}"))
+            }
+            Self { stream_memory, .. } if *stream_memory < Credit::INITIAL as usize => {
+                reject(format_args!("stream_memory is {stream_memory}, minimum is {}", Credit::INITIAL))
+            }
             _ => Ok(()),
         }
     }
@@ -84,6 +104,9 @@ const MIN_MAX_FRAME: u32 = 64 << 10;
 const MAX_MAX_FRAME: u32 = 128 << 20;
 /// A peer that reads 100 KiB each second satisfies it in the default time.
 const MAX_MIN_WRITE: usize = 1 << 20;
+
+/// A reader that stops holds at most this much memory.
+const MAX_STREAM_WINDOW: u32 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -107,6 +130,9 @@ mod tests {
             TransportConfig { write_stall: Duration::ZERO, ..default() },
             TransportConfig { min_write: 0, ..default() },
             TransportConfig { min_write: MAX_MIN_WRITE + 1, ..default() },
+            TransportConfig { stream_window: Credit::INITIAL - 1, ..default() },
+            TransportConfig { stream_window: MAX_STREAM_WINDOW + 1, ..default() },
+            TransportConfig { stream_memory: 0, ..default() },
         ] {
             assert!(config.validate().is_err(), "{config:?}");
         }

@@ -9,6 +9,7 @@
 //! | output queue | [`Outbox`], [`Position`], [`PushError`], [`OutboxTurn`] |
 //! | input: bytes to frames | [`FrameReader`], [`Inbound`] |
 //! | answers to calls of a connection | [`WireSink`] |
+//! | streams of calls | [`CallStreams`] |
 //! | sources of connections | [`Connect`], [`Accept`], [`Io`], [`Tcp`] |
 //! | byte counters | [`Traffic`], [`SocketWrites`] |
 
@@ -21,6 +22,7 @@ mod outbox;
 mod ping_window;
 mod role;
 mod socket_writes;
+pub(crate) mod streams;
 mod tcp_io;
 mod timer;
 mod traffic;
@@ -45,6 +47,11 @@ pub use ping_window::PingWindow;
 pub use role::{Activity, Role, Turn};
 #[doc(hidden)]
 pub use socket_writes::{CountedIo, SocketWrites};
+#[doc(hidden)]
+pub use streams::{
+    CallStreams, Credit, Handled, ItemQueue, ItemReader, ItemSender, QueueEnd, SendEnd, StreamMemory, StreamReader,
+    WireStreams, put_credit,
+};
 #[doc(hidden)]
 pub use traffic::Traffic;
 #[doc(hidden)]

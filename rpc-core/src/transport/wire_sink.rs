@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 
-use super::{Outbox, OutboxTurn, PushError};
+use super::{CallStreams, Outbox, OutboxTurn, PushError, WireStreams};
 use crate::{
     AnswerSink, AnswerStore, AnswerTarget, AnswerTurn, BoxFuture, Code, Context, EncodedAnswer, Responder, Status,
-    StatusAnswer, StoredAnswer, WriteBuffer, answer, frame::Header,
+    StatusAnswer, StoredAnswer, WriteBuffer, answer,
+    frame::{FrameType, Header},
 };
 
 /// The destination of the answer to one call of a connection, and the format of that answer.
@@ -16,13 +17,27 @@ use crate::{
 pub struct WireSink {
     outbox: Arc<Outbox>,
     target: AnswerTarget,
+    streams: Option<Arc<CallStreams>>,
 }
 
 impl WireSink {
     /// Creates the sink of the answer to `request`, which may have up to `max_frame` bytes.
     pub fn new(outbox: Arc<Outbox>, request: &Header, max_frame: usize) -> Self {
         let Header { id, codec, compression, .. } = *request;
-        Self { outbox, target: AnswerTarget { id, codec, compression, max_frame } }
+        Self { outbox, target: AnswerTarget { id, codec, compression, max_frame, expects_items: false }, streams: None }
+    }
+
+    /// Sets the streams of the call. An accepted call is answered with the END of its stream.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Arc<CallStreams>) -> Self {
+        self.target.expects_items = streams.credit().is_some();
+        self.streams = Some(streams);
+        self
+    }
+
+    /// Returns the streams of the call.
+    pub fn streams(&self) -> Option<&Arc<CallStreams>> {
+        self.streams.as_ref()
     }
 
     /// Returns the id of the request.
@@ -64,10 +79,20 @@ impl WireSink {
         self.outbox.answer_status(&self.target, context, answer);
     }
 
+    /// Answers a call, whose answer was claimed, with a status and no value.
+    pub fn answer_claimed(&self, context: &Context, answer: &StatusAnswer) {
+        // On a closed connection the caller receives the connection's error instead.
+        let _ = self.outbox.push_control(|out| {
+            answer::write_status(out, answer::frame_type(&self.target, context), &self.target, None, answer);
+        });
+    }
+
     /// Answers with a status and no value without claiming the answer of the call.
     pub fn answer_unclaimed(&self, answer: &StatusAnswer) {
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.outbox.push_control(|out| answer::write_status(out, &self.target, None, answer));
+        let _ = self.outbox.push_control(|out| {
+            answer::write_status(out, FrameType::Response, &self.target, None, answer);
+        });
     }
 }
 
@@ -93,7 +118,8 @@ impl AnswerSink for Outbox {
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
         claim(self, context, answer.status.code(), |out| {
-            answer::write_status(out, target, context.inserted_response_metadata().as_ref(), answer);
+            let frame_type = answer::frame_type(target, context);
+            answer::write_status(out, frame_type, target, context.inserted_response_metadata().as_ref(), answer);
         });
     }
 }
@@ -115,7 +141,7 @@ fn append(out: &mut WriteBuffer, target: &AnswerTarget, context: &Context, answe
     }
     let start = out.mark();
     let metadata = context.inserted_response_metadata();
-    let code = answer::write(out, target, metadata.as_ref(), answer);
+    let code = answer::write(out, answer::frame_type(target, context), target, metadata.as_ref(), answer);
     if !context.claim_answer(code) {
         out.rewind(start);
     }
@@ -136,6 +162,11 @@ impl Responder {
     /// Creates a responder that answers over a connection.
     pub fn wire(context: Context, sink: WireSink) -> Self {
         Self::new(context, sink.outbox, sink.target)
+    }
+
+    /// Creates the responder of a call with streams.
+    pub fn streams(context: Context, sink: WireSink, streams: WireStreams) -> Self {
+        Self::with_streams(context, sink.outbox, sink.target, Box::new(streams))
     }
 
     /// Creates a responder that passes the answer on instead of sending it, or the rejection of the call as an error.

@@ -1,4 +1,4 @@
-//! Writes answers as RESPONSE frames.
+//! Writes answers as RESPONSE frames, or as the END of an accepted call.
 
 use bytes::{BufMut, BytesMut};
 
@@ -7,7 +7,12 @@ use super::{
     head::ResponseHead,
     message::Message,
 };
-use crate::{AnswerTarget, Code, EncodedAnswer, Metadata, Status, StatusAnswer, WriteBuffer};
+use crate::{AnswerTarget, Code, Context, EncodedAnswer, Metadata, Status, StatusAnswer, WriteBuffer};
+
+/// Returns the type of the frame that answers a call: its END if the call was accepted and has a stream.
+pub(crate) fn frame_type(target: &AnswerTarget, context: &Context) -> FrameType {
+    if target.expects_items && context.is_accepted() { FrameType::CalleeEnd } else { FrameType::Response }
+}
 
 /// Appends an answer, whose payload is taken, with its metadata.
 ///
@@ -15,31 +20,33 @@ use crate::{AnswerTarget, Code, EncodedAnswer, Metadata, Status, StatusAnswer, W
 /// appended.
 pub(crate) fn write(
     out: &mut WriteBuffer,
+    frame_type: FrameType,
     target: &AnswerTarget,
     metadata: Option<&Metadata>,
     answer: &mut EncodedAnswer,
 ) -> Code {
     let EncodedAnswer { status, payload } = answer;
     if let Some(payload) = payload.take() {
-        let message = Message { frame_type: FrameType::Response, id: target.id, payload, max_frame: target.max_frame };
+        let message = Message { frame_type, id: target.id, payload, max_frame: target.max_frame };
         match message.write(out, |out| write_head(out, metadata, status)) {
             Ok(()) => return status.code(),
             Err(failed) => *status = EncodedAnswer::unsendable(&failed).status,
         }
     }
     let code = status.code();
-    write_status(out.copied(), target, metadata, &StatusAnswer::handled(status.clone()));
+    write_status(out.copied(), frame_type, target, metadata, &StatusAnswer::handled(status.clone()));
     code
 }
 
 /// Appends a status without a value.
 pub(crate) fn write_status(
     out: &mut BytesMut,
+    frame_type: FrameType,
     target: &AnswerTarget,
     metadata: Option<&Metadata>,
     answer: &StatusAnswer,
 ) {
-    let header = Header { codec: target.codec, ..Header::empty(FrameType::Response, target.id) };
+    let header = Header { codec: target.codec, ..Header::empty(frame_type, target.id) };
     let mut body = BytesMut::new();
     head(metadata, answer.clone()).write(&mut body);
     Frame { header, body: body.freeze() }.write(out);

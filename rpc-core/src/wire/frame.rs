@@ -28,12 +28,18 @@ pub enum FrameType {
     ///
     /// Calls in flight continue.
     Goaway,
-    /// Reserved: one item of a stream.
-    Item,
-    /// Reserved: the end of a stream.
-    End,
-    /// Reserved: permission to send items.
-    Credit,
+    /// One item of the caller's stream.
+    CallerItem,
+    /// The end of the caller's stream.
+    CallerEnd,
+    /// Permits the callee to send more items.
+    CallerCredit,
+    /// One item of the callee's stream.
+    CalleeItem,
+    /// The end of the callee's stream, and of the call.
+    CalleeEnd,
+    /// Permits the caller to send more items.
+    CalleeCredit,
     /// Requests a proof of identity, with a [`Challenge`](crate::proof::Challenge); server to client.
     Challenge,
     /// Answers a challenge with a [`Proof`](crate::proof::Proof); client to server.
@@ -52,9 +58,12 @@ impl FrameType {
             4 => Self::Pong,
             5 => Self::Cancel,
             6 => Self::Goaway,
-            7 => Self::Item,
-            8 => Self::End,
-            9 => Self::Credit,
+            7 => Self::CallerItem,
+            8 => Self::CallerEnd,
+            9 => Self::CallerCredit,
+            10 => Self::CalleeItem,
+            11 => Self::CalleeEnd,
+            12 => Self::CalleeCredit,
             64 => Self::Challenge,
             65 => Self::Proof,
             66..=127 => Self::Extension(number),
@@ -71,9 +80,12 @@ impl FrameType {
             Self::Pong => 4,
             Self::Cancel => 5,
             Self::Goaway => 6,
-            Self::Item => 7,
-            Self::End => 8,
-            Self::Credit => 9,
+            Self::CallerItem => 7,
+            Self::CallerEnd => 8,
+            Self::CallerCredit => 9,
+            Self::CalleeItem => 10,
+            Self::CalleeEnd => 11,
+            Self::CalleeCredit => 12,
             Self::Challenge => 64,
             Self::Proof => 65,
             Self::Extension(number) => number,
@@ -202,6 +214,18 @@ pub enum Violation {
     /// The id of a request is that of another call in flight.
     #[error("request id {0} is already in flight")]
     DuplicateId(u32),
+    /// An item arrived although its sender had no credit.
+    #[error("an item of call {0} arrived without credit")]
+    NoCredit(u32),
+    /// A frame of a stream arrived after the stream's END.
+    #[error("a frame of call {0} arrived after the END of its stream")]
+    AfterEnd(u32),
+    /// An item or the END of the callee's stream arrived before the RESPONSE.
+    #[error("a frame of the stream of call {0} arrived before the RESPONSE")]
+    BeforeResponse(u32),
+    /// A CREDIT frame is malformed, or the credit exceeds its limit.
+    #[error("CREDIT for call {0} is malformed or exceeds the limit of 2 GiB")]
+    BadCredit(u32),
     /// An incomplete frame was not completed in time.
     #[error("frame of {0} bytes did not arrive in time (TransportConfig::frame_time)")]
     SlowFrame(usize),
@@ -251,7 +275,7 @@ mod tests {
         assert_eq!(with(0, b'M'), Err(Violation::WrongMagic(*b"Msnb")));
         assert_eq!(with(4, 2), Err(Violation::WrongVersion(2)));
         assert_eq!(with(8, 15), Err(Violation::TooShort(15)));
-        for unknown in [0, 10, 63, 128, 255] {
+        for unknown in [0, 13, 63, 128, 255] {
             assert_eq!(with(9, unknown), Err(Violation::UnknownType(unknown)));
         }
         for ignored in [66, 127] {

@@ -38,7 +38,7 @@ impl StoredAnswer {
 
     pub(crate) fn from_status(target: &AnswerTarget, metadata: Option<&Metadata>, answer: &StatusAnswer) -> Self {
         let mut frame = BytesMut::new();
-        answer::write_status(&mut frame, target, metadata, answer);
+        answer::write_status(&mut frame, FrameType::Response, target, metadata, answer);
         Self(frame.freeze())
     }
 
@@ -69,7 +69,13 @@ impl AnswerStore {
 impl AnswerSink for AnswerStore {
     fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool {
         let mut frame = WriteBuffer::new();
-        let code = answer::write(&mut frame, target, context.inserted_response_metadata().as_ref(), answer);
+        let code = answer::write(
+            &mut frame,
+            FrameType::Response,
+            target,
+            context.inserted_response_metadata().as_ref(),
+            answer,
+        );
         if context.claim_answer(code) {
             self.store(Ok(StoredAnswer(frame.into_bytes())));
         }

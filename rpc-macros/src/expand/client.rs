@@ -63,11 +63,14 @@ impl Expansion<'_> {
         let deprecated = method.attributes.iter().filter(|attribute| attribute.path().is_ident("deprecated"));
         let names: Vec<_> = method.parameters.iter().map(|parameter| &parameter.ident).collect();
         let types = method.parameters.iter().map(|parameter| &parameter.ty);
+        let items = method.items.iter().map(|items| (&items.parameter.ident, &items.parameter.ty));
+        let (items, item_types): (Vec<_>, Vec<_>) = items.unzip();
         quote! {
             #docs
             #(#deprecated)*
-            pub fn #ident(&self, #(#names: #types),*) -> #core::Call<#caller, #marker> {
+            pub fn #ident(&self, #(#names: #types,)* #(#items: #item_types)*) -> #core::Call<#caller, #marker> {
                 #core::Call::new(::core::clone::Clone::clone(&self.caller), #arguments { #(#names),* })
+                    #(.with_items(#items))*
             }
         }
     }

@@ -22,9 +22,9 @@ impl Expansion<'_> {
 }
 
 fn declaration(method: &Method) -> TokenStream {
-    let Method { attributes, fn_token, ident, parameters, .. } = method;
+    let Method { attributes, fn_token, ident, parameters, items, .. } = method;
     let output = &method.answer.written;
-    let parameters = parameters.iter().map(|parameter| {
+    let parameters = parameters.iter().chain(items.as_ref().map(|items| &items.parameter)).map(|parameter| {
         let Parameter { attributes, mutability, ident, ty } = parameter;
         quote!(#(#attributes)* #mutability #ident: #ty)
     });

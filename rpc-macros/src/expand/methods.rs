@@ -36,6 +36,8 @@ impl Expansion<'_> {
         let route = format!("{name}:{version}/{}", method.wire_name);
         let idempotent = method.options.idempotent.then(|| quote!(.idempotent()));
         let one_way = method.options.one_way.then(|| quote!(.one_way()));
+        let sends_items = method.items.as_ref().map(|_| quote!(.sends_items()));
+        let returns_items = method.answer.kind.is_stream().then(|| quote!(.returns_items()));
         let once = method.options.once.map(|once| match once {
             Once::Server => quote!(.once(#core::Once::Server)),
             Once::Cluster => quote!(.once(#core::Once::Cluster)),
@@ -46,7 +48,7 @@ impl Expansion<'_> {
         });
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #once #one_way #timeout
+                #idempotent #once #one_way #sends_items #returns_items #timeout
         }
     }
 
@@ -76,6 +78,12 @@ impl Expansion<'_> {
         };
         let (outcome, read) = match &method.answer.kind {
             AnswerKind::Nothing => (quote!(::core::result::Result<(), #core::Error>), quote!(nothing(reply))),
+            AnswerKind::Stream => (quote!(::core::result::Result<#value, #core::Error>), quote!(stream(reply, #info))),
+            AnswerKind::FallibleStream(types) => {
+                let [stream, error] = &**types;
+                let outcome = quote!(::core::result::Result<#stream, <#error as #core::MethodError>::CallError>);
+                (outcome, quote!(fallible_stream::<_, _, #error>(reply, #info)))
+            }
             AnswerKind::Plain => {
                 let (read_as, bare) = read_as(value);
                 (quote!(::core::result::Result<#value, #core::Error>), quote!(plain::<#read_as>(reply, #info)#bare))

@@ -98,7 +98,16 @@ impl Expansion<'_> {
         let (implementation, arguments, ident) = (&self.names.implementation, self.arguments(method), &method.ident);
         let parameters = method.parameters.iter().map(|parameter| &parameter.ident);
         let span = method.answer.span();
+        let items = method.items.as_ref().map(|items| {
+            let item = &items.item;
+            quote_spanned!(span=> #core::__private::items::<#item>(&mut responder))
+        });
+        let mutable = items.as_ref().map(|_| quote!(let mut responder = responder;));
         let answer = match (&method.answer.kind, method.answer.is_bytes) {
+            (AnswerKind::Stream, _) => quote_spanned!(span=> #core::__private::send_stream(responder, outcome)),
+            (AnswerKind::FallibleStream(_), _) => {
+                quote_spanned!(span=> #core::__private::answer_stream(responder, outcome))
+            }
             (AnswerKind::Fallible(_), false) => quote_spanned!(span=> #core::__private::answer(responder, outcome)),
             (AnswerKind::Fallible(_), true) => {
                 quote_spanned!(span=> #core::__private::answer(responder, outcome.map(#core::__private::Uncopied)))
@@ -108,6 +117,7 @@ impl Expansion<'_> {
         };
         quote_spanned! {span=>
             ::std::boxed::Box::pin(async move {
+                #mutable
                 let outcome = {
                     // Most payloads are short, and need no future of their own.
                     let decoded = if arguments.is_short() {
@@ -121,7 +131,7 @@ impl Expansion<'_> {
                             return responder.reject(#core::__private::undecodable(status, &#methods[#number]));
                         }
                     };
-                    <#implementation as #name>::#ident(&*service, #(arguments.#parameters),*)
+                    <#implementation as #name>::#ident(&*service, #(arguments.#parameters,)* #items)
                 }
                 .await;
                 #answer.await

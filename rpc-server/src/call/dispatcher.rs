@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use rpc_core::{Code, Error, Identity, MethodInfo, Service, ServiceId, Status, head::Route};
+use rpc_core::{
+    Code, Error, Identity, MethodInfo, Service, ServiceId, Status,
+    head::{CallFlags, Route},
+};
 
 use super::access::{Access, AccessRule, Targets};
 
@@ -101,5 +104,28 @@ impl Target {
     /// Returns whether the method executes each call at most once.
     pub(crate) fn is_once(&self) -> bool {
         self.info().once_scope().is_some()
+    }
+
+    /// Checks that the caller and the method agree which of them sends items.
+    ///
+    /// # Errors
+    ///
+    /// `Unimplemented`, with the streams of the method.
+    pub(crate) fn check_streams(&self, flags: CallFlags) -> Result<(), Status> {
+        let method = self.info();
+        let agrees = |flag, declared| flags.contains(flag) == declared;
+        if agrees(CallFlags::SENDS_ITEMS, method.is_sending_items())
+            && agrees(CallFlags::EXPECTS_ITEMS, method.is_returning_items())
+        {
+            return Ok(());
+        }
+        let streams = match (method.is_sending_items(), method.is_returning_items()) {
+            (false, false) => "no streams",
+            (true, false) => "a stream as its argument",
+            (false, true) => "a stream as its result",
+            (true, true) => "streams as its argument and as its result",
+        };
+        let message = format!("{} has {streams} here, and the caller expects otherwise", method.route());
+        Err(Status::new(Code::Unimplemented, message))
     }
 }

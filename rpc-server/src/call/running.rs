@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Code, Context, Status, StatusAnswer, frame::Violation, transport::WireSink};
+use rpc_core::{
+    Code, Context, Error, Status, StatusAnswer,
+    frame::Violation,
+    transport::{CallStreams, QueueEnd, WireSink},
+};
 use tokio::{task::AbortHandle, time::Instant};
 
 /// The calls of one connection whose handlers run on tasks of their own.
@@ -31,6 +35,8 @@ struct RunningCall {
     sink: WireSink,
     /// The task of the handler; `None` for a once call, whose handler other requests wait for too.
     handler: Option<AbortHandle>,
+    /// Whether the caller has ended its stream.
+    caller_has_ended: bool,
 }
 
 /// Counts a handler as running until the guard is dropped; the task of the handler holds it.
@@ -94,7 +100,8 @@ impl RunningCalls {
         let (id, serial) = (sink.id(), state.next_serial);
         let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial });
         state.next_deadline = state.next_deadline.into_iter().chain(context.deadline()).min();
-        if state.by_id.insert(id, RunningCall { serial, context, sink, handler }).is_some() {
+        let call = RunningCall { serial, context, sink, handler, caller_has_ended: false };
+        if state.by_id.insert(id, call).is_some() {
             // `check` rejects the id of an unanswered call, so the replaced call is answered and its task is about to
             // end.
             state.detached += 1;
@@ -115,6 +122,33 @@ impl RunningCalls {
         state.detached += 1;
         drop(state);
         call.end(status)
+    }
+
+    /// Calls `handle` with the streams of a call, or `None` if the call has none. Returns `None` if no call has this id.
+    pub(crate) fn with_streams<T>(&self, id: u32, handle: impl FnOnce(Option<&Arc<CallStreams>>) -> T) -> Option<T> {
+        let state = self.lock();
+        let streams = state.by_id.get(&id)?.sink.streams().map(Arc::clone);
+        drop(state);
+        Some(handle(streams.as_ref()))
+    }
+
+    /// Handles the end of a caller's stream. Returns whether the call has such a stream; `None` if no call has this id.
+    ///
+    /// # Errors
+    ///
+    /// A violation if the stream has ended.
+    pub(crate) fn handle_caller_end(&self, id: u32) -> Result<Option<bool>, Violation> {
+        let mut state = self.lock();
+        let Some(call) = state.by_id.get_mut(&id) else { return Ok(None) };
+        let Some(received) = call.sink.streams().and_then(|streams| streams.received()).map(Arc::clone) else {
+            return Ok(Some(false));
+        };
+        if std::mem::replace(&mut call.caller_has_ended, true) {
+            return Err(Violation::AfterEnd(id));
+        }
+        drop(state);
+        received.end(QueueEnd::Finished);
+        Ok(Some(true))
     }
 
     /// Ends the calls whose deadline has passed. Returns a lower bound of the remaining deadlines.
@@ -164,7 +198,7 @@ impl RunningCall {
     fn end(self, status: &Status) -> bool {
         let first = self.context.claim_answer(status.code());
         if first {
-            self.sink.answer_unclaimed(&StatusAnswer::handled(status.clone()));
+            self.sink.answer_claimed(&self.context, &StatusAnswer::handled(status.clone()));
             self.abort();
         }
         first
@@ -172,6 +206,9 @@ impl RunningCall {
 
     fn abort(self) {
         self.context.cancel();
+        if let Some(streams) = self.sink.streams() {
+            streams.close(call_ended);
+        }
         if let Some(handler) = self.handler {
             handler.abort();
         }
@@ -181,12 +218,22 @@ impl RunningCall {
 impl Drop for RunningGuard {
     fn drop(&mut self) {
         let mut state = self.running.lock();
-        if state.by_id.get(&self.id).is_some_and(|call| call.serial == self.serial) {
-            state.by_id.remove(&self.id);
-        } else {
+        if state.by_id.get(&self.id).is_none_or(|call| call.serial != self.serial) {
             state.detached -= 1;
+            return;
+        }
+        let call = state.by_id.remove(&self.id);
+        drop(state);
+        // A task to which the handler has passed the items reads their end.
+        if let Some(streams) = call.as_ref().and_then(|call| call.sink.streams()) {
+            streams.close(call_ended);
         }
     }
+}
+
+/// Returns the error of a stream that is read after the end of its call.
+fn call_ended() -> Error {
+    Error::unknown(Code::Cancelled, "the call has ended")
 }
 
 /// The message of a call whose deadline passed while its handler ran or waited to run.

@@ -1,7 +1,7 @@
 //! [`ConnectionCalls`]: the calls of one connection, from the frame to the handler.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     pin::{Pin, pin},
     sync::Arc,
     task::{self, Waker},
@@ -12,7 +12,7 @@ use rpc_core::{
     Code, Compression, Context, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
     frame::{Frame, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
-    transport::{Outbox, WireSink},
+    transport::{Outbox, StreamMemory, WireSink},
 };
 use tokio::time::{Instant, sleep_until};
 use tracing::{Level, debug, enabled, trace, warn};
@@ -41,7 +41,9 @@ pub(super) struct ConnectionCalls {
     pub(super) outbox: Arc<Outbox>,
     pub(super) peer: Arc<Peer>,
     pub(super) running: Arc<RunningCalls>,
-    share: Arc<PeerShare>,
+    /// The memory of the items that the connection receives. Created by the first call with streams.
+    pub(super) stream_memory: OnceCell<Arc<StreamMemory>>,
+    pub(super) share: Arc<PeerShare>,
     /// Whether the server no longer accepts the token or certificate of the peer.
     pub(super) is_revoked: bool,
     /// The context of an ended call, for the next one to reuse.
@@ -61,6 +63,7 @@ impl ConnectionCalls {
             outbox,
             peer,
             running,
+            stream_memory: OnceCell::new(),
             share,
             is_revoked: false,
             spare: Cell::default(),
@@ -135,15 +138,6 @@ impl ConnectionCalls {
         }
     }
 
-    /// Handles a frame of a stream.
-    ///
-    /// It ends a running call, which cannot be a stream; without one, the call was rejected or has ended.
-    pub(super) fn handle_stream(&self, id: u32) {
-        if !self.running.end(id, &Status::new(Code::InvalidArgument, "the call is not a stream")) {
-            self.count_stray();
-        }
-    }
-
     pub(super) fn count_stray(&self) {
         Counters::count(&self.shared.counters.strays);
     }
@@ -185,6 +179,7 @@ impl ConnectionCalls {
             let message = format!("{} is not a once method here, and the caller requires it", target.info().route());
             return Err(Status::new(Code::Unimplemented, message).into());
         }
+        target.check_streams(head.flags)?;
         if !has_capacity {
             Counters::count(&counters.connection_full);
             let message = format!(
@@ -277,6 +272,9 @@ impl ConnectionCalls {
             let request = OnceRequest { key, service, method, head, sink, arguments, deadline, share };
             return once_call::serve(&self.shared, &self.peer, &self.running, request, now);
         }
+        if head.flags.has_streams() {
+            return self.serve_streams(header, head, target, arguments, deadline);
+        }
         let context = match self.spare.take() {
             Some(spare) => spare.renew(Some(deadline), head.metadata, head.idempotency_key),
             None => Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key),
@@ -316,7 +314,7 @@ impl ConnectionCalls {
     /// Queues a call until the server has capacity.
     ///
     /// The handler starts only if the call has not ended by then.
-    fn queue(&self, start: impl FnOnce(Permit) -> HandlerFuture + Send + 'static, pending: PendingCall) {
+    pub(super) fn queue(&self, start: impl FnOnce(Permit) -> HandlerFuture + Send + 'static, pending: PendingCall) {
         let Some(reservation) = self.share.reserve() else {
             return pending.reject(self.shared.queue_full());
         };
@@ -333,7 +331,7 @@ impl ConnectionCalls {
     /// Spawns a task for a handler that is pending or queued.
     ///
     /// The task polls the handler with a waker of its own.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, pending: PendingCall) {
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, pending: PendingCall) {
         let PendingCall { context, sink, one_way, deadline } = pending;
         if one_way {
             // A one-way call cannot be cancelled and outlives its connection, but neither its deadline nor the server.
@@ -355,7 +353,7 @@ impl ConnectionCalls {
         self.running.spawn(sink, context, |guard| self.shared.handlers.spawn(run_guarded(work, guard)).abort_handle());
     }
 
-    fn sink(&self, header: Header) -> WireSink {
+    pub(super) fn sink(&self, header: Header) -> WireSink {
         WireSink::new(Arc::clone(&self.outbox), &header, self.shared.config.transport.max_frame as usize)
     }
 }

@@ -5,6 +5,7 @@
 //! | the state that all connections share | `shared` |
 //! | the driver's role: frames, pings, GOAWAY, idle time | `role` |
 //! | the calls of a connection, from the frame to the handler | `calls` |
+//! | calls with streams, and the frames of streams | `stream_calls` |
 //! | the execution of a once call | `once_call` |
 //! | a call without an answer | `pending_call` |
 //! | the future of a handler | `handler` |
@@ -17,6 +18,7 @@ mod pending_call;
 mod role;
 mod shared;
 mod status_frame;
+mod stream_calls;
 
 pub(crate) use role::Connection;
 pub(crate) use shared::Shared;

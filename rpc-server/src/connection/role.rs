@@ -103,8 +103,12 @@ impl Role for Connection {
                 self.pings.count(now)?;
                 self.calls.outbox.push_empty(FrameType::Pong, id);
             }
-            FrameType::Item | FrameType::End | FrameType::Credit => self.calls.handle_stream(id),
-            FrameType::Response => self.calls.count_stray(),
+            FrameType::CallerItem => self.calls.handle_item(frame)?,
+            FrameType::CallerEnd => self.calls.handle_caller_end(id)?,
+            FrameType::CallerCredit => self.calls.handle_credit(id, &frame.body)?,
+            FrameType::Response | FrameType::CalleeItem | FrameType::CalleeEnd | FrameType::CalleeCredit => {
+                self.calls.count_stray();
+            }
             // The handshake has consumed the token proof, if the server requires one.
             FrameType::Proof | FrameType::Challenge => {}
             FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
@@ -119,7 +123,8 @@ impl Role for Connection {
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
         match header.frame_type {
             FrameType::Request => self.calls.reject_overlong(header, limit)?,
-            FrameType::Item | FrameType::End | FrameType::Credit => self.calls.handle_stream(header.id),
+            FrameType::CallerItem => self.calls.reject_overlong_item(header, limit),
+            FrameType::CallerEnd | FrameType::CallerCredit => self.calls.reject_stream(header.id),
             _ => self.calls.count_stray(),
         }
         Ok(())

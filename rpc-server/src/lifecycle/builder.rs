@@ -12,7 +12,7 @@ use rpc_core::tls::ServerTls;
 use rpc_core::{
     Code, Error, Instance, MethodInfo, Once, Registry, Service, Tokens,
     layer::{ServerLayer, ServerLayers},
-    transport::Accept,
+    transport::{Accept, StreamMemory},
 };
 use tokio::net::ToSocketAddrs;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -251,6 +251,7 @@ impl ServerBuilder {
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
             once: OnceCalls::new(&self.config, self.once_store),
+            stream_memory: StreamMemory::new(self.config.max_stream_memory),
             concurrency: ConcurrencyLimit::new(self.config.max_running, self.config.max_queued),
             counters: Counters::default(),
             credentials,

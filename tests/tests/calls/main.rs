@@ -44,6 +44,7 @@ mod runtimes;
 mod starved_client;
 mod statuses;
 mod stored_list;
+mod streams;
 mod tls;
 mod tracing;
 mod unary;

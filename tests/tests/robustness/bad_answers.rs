@@ -180,7 +180,7 @@ async fn protocol_violation_closes_connection() {
         version,
         ping().header(15).to_vec(),
         ping().header(0).to_vec(),
-        RawFrame::empty(10, 1).to_bytes(),
+        RawFrame::empty(13, 1).to_bytes(),
         RawFrame::empty(128, 1).to_bytes(),
         RawFrame::empty(RawFrame::RESPONSE, 1).header(16 * MAX_FRAME + 1).to_vec(),
         ping().with_body(vec![0; 1025]).to_bytes(),

@@ -5,6 +5,7 @@
 mod attack_mix;
 mod bad_answers;
 mod bad_frames;
+mod bad_streams;
 mod bincode_bytes;
 mod clocks;
 mod fuzz;

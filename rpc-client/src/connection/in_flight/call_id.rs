@@ -19,7 +19,7 @@ impl CallId {
         Self(generation << INDEX_BITS | index)
     }
 
-    pub(super) fn from_wire(id: u32) -> Self {
+    pub(crate) fn from_wire(id: u32) -> Self {
         Self(id)
     }
 

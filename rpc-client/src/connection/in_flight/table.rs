@@ -47,6 +47,8 @@ struct Slot {
     caller: bool,
     /// Whether the peer may still answer.
     peer: bool,
+    /// Whether the streams of the call have not ended.
+    streams: bool,
     receiver: Receiver,
 }
 
@@ -68,6 +70,8 @@ pub(crate) struct NewCall<'a> {
     pub(crate) hedge_at: Option<Instant>,
     /// Whether the caller has waited for a free slot; other callers do not overtake those that wait.
     pub(crate) has_waited: bool,
+    /// Whether the call has streams, which occupy the slot until [`InFlightTable::end_streams`].
+    pub(crate) has_streams: bool,
     /// Wakes the caller when its call has an outcome or its hedge time passes.
     pub(crate) waker: &'a Waker,
 }
@@ -137,6 +141,7 @@ impl InFlightTable {
         slot.hedge_due = false;
         slot.caller = true;
         slot.peer = true;
+        slot.streams = call.has_streams;
         slot.receiver.set_waker(call.waker);
         self.callers += 1;
         self.counts.started += 1;
@@ -165,6 +170,7 @@ impl InFlightTable {
             hedge_due: false,
             caller: false,
             peer: false,
+            streams: false,
             receiver: Receiver::default(),
         });
         Some((self.slots.len() - 1) as u32)
@@ -196,9 +202,18 @@ impl InFlightTable {
         may_execute
     }
 
+    /// Records that the streams of a call have ended at both ends.
+    pub(crate) fn end_streams(&mut self, id: CallId) {
+        let slot = &mut self.slots[id.index()];
+        if slot.generation == id.generation() && std::mem::take(&mut slot.streams) {
+            self.free_if_done(id);
+        }
+    }
+
     /// Removes a call that was inserted and not sent.
     pub(crate) fn roll_back(&mut self, id: CallId) {
         self.slots[id.index()].peer = false;
+        self.slots[id.index()].streams = false;
         self.abandon(id);
     }
 
@@ -255,7 +270,11 @@ impl InFlightTable {
         self.closed = Some(Arc::clone(reason));
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
+            let has_streams = std::mem::take(&mut slot.streams);
             if !std::mem::take(&mut slot.peer) {
+                if has_streams && !slot.caller {
+                    self.free.push(index as u32);
+                }
                 continue;
             }
             if slot.caller {
@@ -309,7 +328,7 @@ impl InFlightTable {
 
     fn free_if_done(&mut self, id: CallId) {
         let slot = &mut self.slots[id.index()];
-        if !slot.caller && !slot.peer {
+        if !slot.caller && !slot.peer && !slot.streams {
             slot.receiver.clear();
             self.free.push(id.index() as u32);
             self.freed += 1;
@@ -344,7 +363,7 @@ mod tests {
     use super::*;
 
     fn call(deadline: Instant) -> NewCall<'static> {
-        NewCall { deadline, hedge_at: None, has_waited: false, waker: Waker::noop() }
+        NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() }
     }
 
     fn response(nonce: u32) -> Outcome {

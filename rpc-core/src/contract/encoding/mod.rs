@@ -11,9 +11,10 @@
 //! | compression formats | `compression`, `algorithms` |
 //! | a value in serialized form, received and to be sent | `payload`, `encoded_payload` |
 //! | the buffer into which frames are written | `write_buffer` |
-//! | zero-copy transfer of long `Bytes` | `uncopied` |
+//! | zero-copy transfer of long `Bytes` | `uncopied`, for values of any type `any_uncopied` |
 
 mod algorithms;
+pub mod any_uncopied;
 mod budget;
 mod causes;
 mod checked;

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::{coop::consume_budget, yield_now};
 
 use super::{codec::Codec, compression::Compression, offload::offload, uncopied};
-use crate::{Code, Peer, Status};
+use crate::{Code, Peer, PeerWork, Status};
 
 /// Serialized arguments, a serialized result or a serialized error value, with their format.
 ///
@@ -69,14 +69,32 @@ impl Payload {
         decode_plain(codec, &self.bytes)
     }
 
-    async fn decode_long<T: DeserializeOwned + Send + 'static>(mut self, peer: &Peer) -> Result<T, Status> {
-        let Ok(compression) = Compression::from_u8(self.compression) else { return self.decode() };
+    /// Decompresses the value outside of this task, unless the result is short.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode); `Unavailable` if the runtime shuts down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn into_plain(self, work: &PeerWork) -> Result<Self, Status> {
+        let compression = Compression::from_u8(self.compression)?;
         if compression == Compression::None {
-            yield_now().await;
-            return self.decode();
+            return Ok(self);
         }
+        let limit = self.max_decompressed;
+        let plain = match self.decompress_inline(compression).await {
+            Some(plain) => plain?,
+            None => offload(work, move || compression.decompress(&self.bytes, limit)).await??,
+        };
+        Ok(Self { compression: Compression::None as u8, bytes: plain, ..self })
+    }
+
+    /// Decompresses the value if it is short; `None` if it is long.
+    async fn decompress_inline(&self, compression: Compression) -> Option<Result<Bytes, Status>> {
         if self.bytes.len() > MAX_INLINE {
-            return offload(peer.work(), move || self.decode()).await?;
+            return None;
         }
         // The coop budget limits the work in one poll of a task: a connection with many compressed requests yields.
         for _ in 0..MAX_INLINE / BYTES_PER_COOP_UNIT {
@@ -84,13 +102,20 @@ impl Payload {
         }
         let limit = MAX_INLINE.min(self.max_decompressed);
         match compression.decompress(&self.bytes, limit) {
-            Err(status) if status.code() == Code::ResourceExhausted && limit < self.max_decompressed => {
-                offload(peer.work(), move || self.decode()).await?
-            }
-            plain => {
-                (self.bytes, self.compression) = (plain?, Compression::None as u8);
-                self.decode()
-            }
+            Err(status) if status.code() == Code::ResourceExhausted && limit < self.max_decompressed => None,
+            plain => Some(plain),
+        }
+    }
+
+    async fn decode_long<T: DeserializeOwned + Send + 'static>(self, peer: &Peer) -> Result<T, Status> {
+        let Ok(compression) = Compression::from_u8(self.compression) else { return self.decode() };
+        if compression == Compression::None {
+            yield_now().await;
+            return self.decode();
+        }
+        match self.decompress_inline(compression).await {
+            Some(plain) => Self { compression: Compression::None as u8, bytes: plain?, ..self }.decode(),
+            None => offload(peer.work(), move || self.decode()).await?,
         }
     }
 

@@ -4,6 +4,8 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+#[cfg(feature = "transport")]
+use super::compression::Compression;
 use super::uncopied;
 
 /// A buffer of bytes to be written.
@@ -89,6 +91,15 @@ impl WriteBuffer {
     /// Returns the copied chunks after `mark`.
     pub(crate) fn copied_since(&mut self, mark: Mark) -> &mut [u8] {
         &mut self.copied[mark.copied..]
+    }
+
+    /// Compresses the copied bytes behind `length` bytes after `mark`, if they become shorter. No chunk may be held after
+    /// `mark`.
+    ///
+    /// Returns the compression that was applied.
+    #[cfg(feature = "transport")]
+    pub(crate) fn compress_since(&mut self, mark: Mark, length: usize, wanted: Compression) -> Compression {
+        wanted.compress_tail(&mut self.copied, mark.copied + length)
     }
 
     /// Removes all bytes and keeps the allocations.

@@ -11,13 +11,20 @@ impl CallFlags {
     pub const ONE_WAY: Self = Self(1);
     /// The handler may execute twice without harm.
     pub const IDEMPOTENT: Self = Self(2);
-    /// Reserved: the caller sends a stream, or expects one.
-    const STREAMING: u8 = 4 | 8;
-    const KNOWN: u8 = 1 | 2 | Self::STREAMING;
+    /// The caller sends items.
+    pub const SENDS_ITEMS: Self = Self(4);
+    /// The caller expects items.
+    pub const EXPECTS_ITEMS: Self = Self(8);
+    const KNOWN: u8 = 1 | 2 | 4 | 8;
 
     /// Returns whether all bits of `other` are set.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Returns whether the caller sends or expects items.
+    pub fn has_streams(self) -> bool {
+        self.0 & (Self::SENDS_ITEMS.0 | Self::EXPECTS_ITEMS.0) != 0
     }
 
     /// Returns the bits of both sets.
@@ -33,9 +40,6 @@ impl CallFlags {
     pub(super) fn from_wire(bits: u8) -> Result<Self, Status> {
         if bits & !Self::KNOWN != 0 {
             return Err(Status::new(Code::Unimplemented, format!("call flags {bits:#04x} are not supported")));
-        }
-        if bits & Self::STREAMING != 0 {
-            return Err(Status::new(Code::Unimplemented, "streaming calls are not implemented"));
         }
         Ok(Self(bits))
     }

@@ -212,7 +212,6 @@ mod tests {
         assert!(request(b"\x01\0\x01r\xfe\0\x02??").is_ok());
         assert_eq!(code(request(b"\x01\0\x01r\xff\0\x02??")), Code::Unimplemented);
         assert_eq!(code(request(b"\x01\0\x01r\x03\0\x01\x10")), Code::Unimplemented, "unknown flag");
-        assert_eq!(code(request(b"\x01\0\x01r\x03\0\x01\x04")), Code::Unimplemented, "streaming");
     }
 
     #[test]

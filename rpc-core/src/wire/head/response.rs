@@ -74,7 +74,7 @@ impl ResponseHead {
 /// server reads the head of a REQUEST at once, with [`RequestHead::take`](super::RequestHead::take).
 pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
     match frame.header.frame_type {
-        FrameType::Response | FrameType::Goaway => entry::walk(&frame.body, |_, _| ()).map(drop),
+        FrameType::Response | FrameType::CalleeEnd | FrameType::Goaway => entry::walk(&frame.body, |_, _| ()).map(drop),
         _ => Ok(()),
     }
 }

@@ -7,6 +7,7 @@
 //! | length of frames | `lengths` |
 //! | heads and payloads | `heads`, `payloads` |
 //! | ids, limits and ends of calls | `calls` |
+//! | streams | `streams` |
 //! | ends and timeouts of connections, pings | `connections`, `pings` |
 //! | server and peers of a test | `scene` |
 
@@ -17,4 +18,5 @@ mod lengths;
 mod payloads;
 mod pings;
 mod scene;
+mod streams;
 mod violations;

@@ -29,7 +29,7 @@ async fn full_length_under_16_closes_connection() {
 
 #[tokio::test]
 async fn unknown_type_outside_64_to_127_closes_connection() {
-    for kind in [0, 10, 63, 128, 255] {
+    for kind in [0, 13, 63, 128, 255] {
         let mut scene = Scene::new().await;
         scene.peer.send(RawFrame::empty(kind, 1).to_bytes()).await;
         scene.expect_close().await;

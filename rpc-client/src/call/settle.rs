@@ -1,0 +1,141 @@
+//! The consequences of an attempt that has ended or is late: the answer, a retry or a hedge.
+
+use std::{sync::Arc, task};
+
+use rpc_core::{Delivery, Encode, Error, Hedging, Reply, Status};
+use tokio::time::Instant;
+
+use super::{
+    attempts::{LiveAttempt, NewestStatus},
+    future::{ClientCall, Stage},
+    outcome,
+    pick::ExcludedChannel,
+    provider_failure::is_provider_failure,
+    retry::{self, Verdict},
+    target::Target,
+};
+use crate::connection::{channel::Channel, in_flight::Outcome};
+
+impl<A: Encode> ClientCall<A> {
+    /// Polls the attempts in flight. Returns the result if one of them ends the call.
+    pub(super) fn poll_attempts(&mut self, cx: &task::Context<'_>) -> Option<Result<Reply, Error>> {
+        match self.attempts.poll_newest(cx) {
+            NewestStatus::Pending => {}
+            NewestStatus::HedgeDue(attempt) => self.hedge(attempt),
+            NewestStatus::Ended(attempt, outcome) => {
+                if let Some(result) = self.settle(attempt, outcome) {
+                    return Some(result);
+                }
+            }
+        }
+        let mut index = 0;
+        while let Some((attempt, outcome)) = self.attempts.poll_earlier(&mut index, cx) {
+            if let Some(result) = self.settle(attempt, outcome) {
+                return Some(result);
+            }
+        }
+        None
+    }
+
+    /// Handles an attempt that exceeded its hedge time.
+    ///
+    /// The call probes the peer, and picks another provider if a hedge is permitted.
+    fn hedge(&mut self, attempt: LiveAttempt) {
+        // The probe requires bytes from the second half of the attempt's time. A peer that stalls under load may have
+        // answered other calls just after this one was sent. An unnecessary probe costs one round trip.
+        attempt.channel.request_probe(attempt.sent_at + attempt.sent_at.elapsed() / 2);
+        let permitted = self.facts().permits_attempt() && self.hedging() != Hedging::Never;
+        if !permitted || !self.core.take_retry() {
+            self.attempts.keep_newest(attempt);
+            return;
+        }
+        let reason = format!("{} has not answered within {:?}", attempt.channel.address(), attempt.sent_at.elapsed());
+        self.excluded.push(ExcludedChannel { channel: Arc::clone(&attempt.channel), reason: reason.into() });
+        self.attempts.keep_earlier(attempt);
+        self.stage = Stage::Picking;
+    }
+
+    /// Handles the attempts that an attempt sent at `sent_at` has overtaken.
+    #[cold]
+    fn handle_overtaken(&mut self, sent_at: Instant) {
+        let (service, deadline) = (self.request.method.service(), self.started().deadline);
+        let overtaken = self.attempts.overtaken(sent_at, deadline);
+        overtaken.for_each(|late| self.core.handle_failure(service, &late.channel, late.sent_at));
+    }
+
+    /// Handles the outcome of an attempt. Returns the result if it ends the call.
+    fn settle(&mut self, attempt: LiveAttempt, outcome: Outcome) -> Option<Result<Reply, Error>> {
+        let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
+        let started_at = self.started().at;
+        self.attempts.log_end(&attempt, started_at, result.as_ref().err());
+        let streams = self.streams.take();
+        let error = match result {
+            Ok(mut reply) => {
+                if let Some(streams) = streams {
+                    streams.open(&mut reply);
+                }
+                attempt.channel.record_answer();
+                if self.attempts.has_earlier() {
+                    self.handle_overtaken(attempt.sent_at);
+                }
+                return Some(Ok(reply));
+            }
+            Err(error) => {
+                if streams.is_some() {
+                    // Without effect unless the peer has accepted the call with a head that this client cannot read.
+                    attempt.channel.fail_streams(attempt.sent.id, Status::new(error.code(), ""));
+                }
+                error
+            }
+        };
+        drop(streams);
+        if is_provider_failure(&error) {
+            self.core.handle_failure(self.request.method.service(), &attempt.channel, attempt.sent_at);
+        } else if error.delivery() == Delivery::Answered {
+            attempt.channel.record_answer();
+        }
+        self.may_have_executed |= error.delivery() == Delivery::Unknown;
+        // A handler's own status concerns its call, and not the other calls of the server.
+        if error.delivery() == Delivery::NotExecuted
+            && let Some(time) = error.retry_after()
+        {
+            self.core.start_cooldown(&attempt.channel, time);
+        }
+        let facts = self.facts();
+        let verdict = retry::decide(&error, &facts);
+        if verdict == Verdict::Fail {
+            return Some(Err(error));
+        }
+        if retry::pins_address(&error, &facts) {
+            self.pin(&attempt.channel);
+        }
+        if retry::excludes_channel(&error) {
+            let reason = error.to_string().into();
+            self.excluded.push(ExcludedChannel { channel: attempt.channel, reason });
+        }
+        let retries = match verdict {
+            // The call is about to send an attempt already, a hedge.
+            Verdict::Retry { .. } if !matches!(self.stage, Stage::Waiting) => true,
+            Verdict::Retry { budgeted } if !budgeted || self.core.take_retry() => {
+                self.stage = Stage::Picking;
+                true
+            }
+            Verdict::RetryElsewhere if matches!(self.pick(), Ok(Some(_))) => {
+                self.stage = Stage::Picking;
+                true
+            }
+            _ => false,
+        };
+        if !(retries || facts.others_live) {
+            return Some(Err(error));
+        }
+        self.last_error = Some(error);
+        None
+    }
+
+    /// Restricts the call to the server that may have stored its answer, even while it restarts.
+    fn pin(&mut self, channel: &Channel) {
+        self.request.options.wait_for_ready = Some(true);
+        self.started_mut().target = Some(Target::Address(channel.address()));
+    }
+}

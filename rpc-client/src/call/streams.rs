@@ -1,0 +1,209 @@
+//! [`AttemptStreams`]: the streams of one attempt of a call.
+
+use std::{
+    sync::Arc,
+    task::{self, Poll, ready},
+};
+
+use rpc_core::{
+    BoxFuture, CallOptions, CallerItems, CallerSource, Code, Compression, Error, MethodInfo, PeerWork, Received,
+    ReceivedItems, Reply, ReplyItems, Status,
+    frame::{Frame, FrameType},
+    transport::{CallStreams, ItemReader, ItemSender, SendEnd, StreamReader},
+};
+use tokio::runtime::Handle;
+
+use super::{
+    encode,
+    outcome::{no_answer, read_response},
+};
+use crate::{
+    client_core::ClientCore,
+    connection::{channel::Channel, in_flight::CallId, streams::StreamKind},
+};
+
+/// The streams of one attempt of a call.
+pub(super) struct AttemptStreams {
+    provider: Provider,
+    streams: Arc<CallStreams>,
+    /// Sends the items of the caller, until it has sent all.
+    sending: Option<BoxFuture<'static, Result<(), Status>>>,
+}
+
+/// Returns the streams of a method; `None` if it has none.
+pub(super) fn stream_kind(method: &MethodInfo) -> Option<StreamKind> {
+    let (sends, expects) = (method.is_sending_items(), method.is_returning_items());
+    (sends || expects).then_some(StreamKind { sends, expects })
+}
+
+impl AttemptStreams {
+    pub(super) fn new(
+        core: &Arc<ClientCore>,
+        channel: &Arc<Channel>,
+        id: CallId,
+        streams: Arc<CallStreams>,
+        options: &CallOptions,
+    ) -> Self {
+        let provider = Provider { core: Arc::clone(core), channel: Arc::clone(channel), id };
+        let sending = options.items.clone().and_then(|items| {
+            let config = core.config();
+            let sender = ItemSender {
+                outbox: Arc::clone(channel.outbox()),
+                credit: Arc::clone(streams.credit()?),
+                id: id.as_u32(),
+                frame_type: FrameType::CallerItem,
+                codec: options.codec.unwrap_or(config.codec),
+                compression: encode::compression(options, config),
+                max_frame: config.transport.max_frame as usize,
+            };
+            let sending: BoxFuture<'static, _> = Box::pin(send(sender, items, Arc::clone(channel), id));
+            Some(sending)
+        });
+        Self { provider, streams, sending }
+    }
+
+    /// Sends items as far as possible. Returns the status of a stream that failed.
+    pub(super) fn poll_send(&mut self, cx: &mut task::Context<'_>) -> Option<Status> {
+        let Poll::Ready(sent) = self.sending.as_mut()?.as_mut().poll(cx) else { return None };
+        self.sending = None;
+        sent.err()
+    }
+
+    /// Adds the items of the provider to the reply of an accepted call. Those of the caller are sent from now on by a task.
+    pub(super) fn open(self, reply: &mut Reply) {
+        let Self { provider, streams, sending } = self;
+        let Some(queue) = streams.received().filter(|_| !reply.is_application_error) else { return };
+        let mut sending = sending.map(|sending| {
+            let (channel, id) = (Arc::clone(&provider.channel), provider.id);
+            let sending: BoxFuture<'static, ()> = Box::pin(async move {
+                if let Err(status) = sending.await {
+                    channel.fail_streams(id, status);
+                }
+            });
+            sending
+        });
+        if let Ok(runtime) = Handle::try_current()
+            && let Some(sending) = sending.take()
+        {
+            // It ends when the call ends.
+            runtime.spawn(sending);
+        }
+        let core = Arc::clone(&provider.core);
+        let items = ItemReader::new(Arc::clone(queue), provider);
+        reply.items = Some(ReplyItems::new(Box::new(Items { items, core, sending })));
+    }
+}
+
+/// The items of a provider. Outside of a runtime, their reader also sends those of the caller.
+struct Items {
+    items: ItemReader<Provider>,
+    core: Arc<ClientCore>,
+    sending: Option<BoxFuture<'static, ()>>,
+}
+
+impl ReceivedItems for Items {
+    fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Received> {
+        if let Some(sending) = &mut self.sending
+            && sending.as_mut().poll(cx).is_ready()
+        {
+            self.sending = None;
+        }
+        let received = ready!(self.items.poll_item(cx));
+        if let Received::Item(payload) = &received
+            && let Err(status) = self.check_compression(payload.compression)
+        {
+            return Poll::Ready(Received::End(Err(Error::answered(Code::Internal, status.message().to_owned()))));
+        }
+        Poll::Ready(received)
+    }
+
+    fn release(&mut self, length: usize) {
+        self.items.release(length);
+    }
+
+    fn work(&self) -> PeerWork {
+        self.items.work()
+    }
+}
+
+impl Items {
+    fn check_compression(&self, number: u8) -> Result<(), Status> {
+        Compression::check_accepted(number, &self.core.config().compressions, "ClientConfig::compressions")
+    }
+}
+
+/// Sends the items of a caller, and the end of its stream.
+async fn send(sender: ItemSender, items: CallerItems, channel: Arc<Channel>, id: CallId) -> Result<(), Status> {
+    let Some(source) = items.take() else {
+        return Err(Status::internal("the stream was sent by an earlier attempt"));
+    };
+    let mut source = Source { items, source: Some(source) };
+    let credit = Arc::clone(&sender.credit);
+    let (items, source) = source.parts();
+    match sender.send(source, || items.mark_consumed(), || credit.is_closed()).await {
+        SendEnd::All => match source.take_failure() {
+            Some(status) => Err(status),
+            None => {
+                channel.finish_items(id);
+                Ok(())
+            }
+        },
+        SendEnd::Ended => Ok(()),
+        SendEnd::Failed(status) => Err(status),
+    }
+}
+
+/// The source of items, which is put back for another attempt when this one ends.
+struct Source {
+    items: CallerItems,
+    source: Option<Box<dyn CallerSource>>,
+}
+
+impl Source {
+    fn parts(&mut self) -> (&CallerItems, &mut dyn CallerSource) {
+        let source = self.source.as_deref_mut().expect("the source is taken only by the drop");
+        (&self.items, source)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.items.put_back(source);
+        }
+    }
+}
+
+/// The provider of a call with streams, for the reader of its items. It keeps the client open.
+struct Provider {
+    core: Arc<ClientCore>,
+    channel: Arc<Channel>,
+    id: CallId,
+}
+
+impl StreamReader for Provider {
+    fn grant(&mut self, credit: u32) {
+        self.channel.grant(self.id, credit);
+    }
+
+    fn read_end(&mut self, frame: Frame) -> Result<Reply, Error> {
+        read_response(frame, self.channel.address(), self.core.config())
+    }
+
+    fn finished(&mut self) -> Reply {
+        no_answer(self.channel.address())
+    }
+
+    fn max_decompressed(&self) -> usize {
+        self.core.config().max_decompressed
+    }
+
+    fn work(&self) -> PeerWork {
+        PeerWork::default()
+    }
+
+    fn abandon(&mut self) {
+        let status = Status::new(Code::Cancelled, "the reader of the stream was dropped");
+        self.channel.fail_streams(self.id, status);
+    }
+}

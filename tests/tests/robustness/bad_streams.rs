@@ -1,0 +1,185 @@
+//! A client's streams with a scripted server that follows the protocol or violates it.
+
+use std::net::SocketAddr;
+
+use rpc_client::Client;
+use rpc_core::{Code, Codec, Delivery, Streaming};
+use tests::{
+    in_time, patient,
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    wire::WireClient,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The credit of a stream at its start.
+const INITIAL: usize = 64 << 10;
+
+struct Scene {
+    listener: TcpListener,
+    address: SocketAddr,
+    wire: WireClient<Client>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = Client::builder().config(patient().with_codec(Codec::Json)).build().unwrap();
+        Self { listener, address, wire: WireClient::new(client) }
+    }
+
+    /// Makes a call of `count`, which the server accepts. Returns its stream, the server's end and the call's id.
+    async fn accepted(&self) -> (Streaming<String>, RawPeer, u32) {
+        let call = tokio::spawn(self.wire.count(0, false).address(self.address));
+        let mut peer = RawPeer::accept(&self.listener).await;
+        let request = next(&mut peer, RawFrame::REQUEST).await;
+        assert_eq!(request.entry(RawHead::CALL_FLAGS), Some(&[8][..]));
+        peer.send(accept(request.id).to_bytes()).await;
+        (in_time(call).await.unwrap().unwrap(), peer, request.id)
+    }
+}
+
+fn accept(id: u32) -> RawFrame {
+    RawFrame::response(id, &RawHead::new(), "")
+}
+
+fn item(id: u32, text: &str) -> RawFrame {
+    RawFrame { kind: RawFrame::CALLEE_ITEM, ..RawFrame::item(id, format!("{text:?}")) }
+}
+
+fn end(id: u32, head: &RawHead) -> RawFrame {
+    RawFrame { kind: RawFrame::CALLEE_END, ..RawFrame::response(id, head, "") }
+}
+
+/// Returns the next frame of this type, and skips others.
+async fn next(peer: &mut RawPeer, kind: u8) -> RawFrame {
+    in_time(async {
+        loop {
+            let frame = peer.receive().await;
+            match frame.kind {
+                found if found == kind => return frame,
+                RawFrame::PING => peer.send(RawFrame::empty(RawFrame::PONG, frame.id).to_bytes()).await,
+                _ => {}
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until the client has closed the connection.
+async fn until_closed(peer: &mut RawPeer) {
+    in_time(async { while peer.try_receive().await.is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn client_reads_items_until_the_end() {
+    let (mut stream, mut peer, id) = Scene::new().await.accepted().await;
+    for text in ["a", "b"] {
+        peer.send(item(id, text).to_bytes()).await;
+        assert_eq!(in_time(stream.next()).await.unwrap().unwrap(), text);
+    }
+    peer.send(end(id, &RawHead::new()).to_bytes()).await;
+    assert!(in_time(stream.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn end_with_a_status_is_an_error() {
+    let (mut stream, mut peer, id) = Scene::new().await.accepted().await;
+    peer.send(item(id, "a").to_bytes()).await;
+    peer.send(end(id, &RawHead::status(15, "why")).to_bytes()).await;
+    assert_eq!(in_time(stream.next()).await.unwrap().unwrap(), "a");
+    let error = in_time(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.delivery(), error.message()), (Code::DataLoss, Delivery::Answered, "why"));
+}
+
+#[tokio::test]
+async fn item_without_credit_closes_the_connection() {
+    let (mut stream, mut peer, id) = Scene::new().await.accepted().await;
+    peer.send(item(id, &"x".repeat(INITIAL)).to_bytes()).await;
+    peer.send(item(id, "x").to_bytes()).await;
+    until_closed(&mut peer).await;
+    in_time(stream.next()).await.unwrap().expect("the first item was permitted");
+    let error = in_time(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown));
+}
+
+#[tokio::test]
+async fn frames_before_the_acceptance_close_the_connection() {
+    for frame in [item as fn(u32, &str) -> RawFrame, |id, _| end(id, &RawHead::new())] {
+        let scene = Scene::new().await;
+        let call = tokio::spawn(scene.wire.count(0, false).address(scene.address));
+        let mut peer = RawPeer::accept(&scene.listener).await;
+        let id = next(&mut peer, RawFrame::REQUEST).await.id;
+        peer.send(frame(id, "x").to_bytes()).await;
+        until_closed(&mut peer).await;
+        let error = in_time(call).await.unwrap().unwrap_err();
+        assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown));
+    }
+}
+
+#[tokio::test]
+async fn bad_credit_closes_the_connection() {
+    for body in [&b""[..], b"\0\0\0\x01\0", b"\x7f\xff\xff\xff"] {
+        let scene = Scene::new().await;
+        let (_sender, texts) = Streaming::channel(1);
+        let call = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+        let mut peer = RawPeer::accept(&scene.listener).await;
+        let id = next(&mut peer, RawFrame::REQUEST).await.id;
+        peer.send(RawFrame::empty(RawFrame::CALLEE_CREDIT, id).with_body(body).to_bytes()).await;
+        until_closed(&mut peer).await;
+        assert_eq!(in_time(call).await.unwrap().unwrap_err().code(), Code::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn client_sends_only_as_much_as_the_credit() {
+    let scene = Scene::new().await;
+    let texts: Streaming<String> = std::iter::repeat_n("x".repeat(998), 1_000).collect();
+    let call = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+    let mut peer = RawPeer::accept(&scene.listener).await;
+    let id = next(&mut peer, RawFrame::REQUEST).await.id;
+    // An item has 1000 bytes and costs 1016.
+    let within = |credit: usize| credit.div_ceil(1016);
+    for _ in 0..within(INITIAL) {
+        assert_eq!(next(&mut peer, RawFrame::ITEM).await.body.len(), 1000);
+    }
+    let credit = |credit: u32| RawFrame::empty(RawFrame::CALLEE_CREDIT, id).with_body(credit.to_be_bytes());
+    peer.send(credit(2_000_000).to_bytes()).await;
+    for _ in within(INITIAL)..1_000 {
+        next(&mut peer, RawFrame::ITEM).await;
+    }
+    next(&mut peer, RawFrame::END).await;
+    peer.send(RawFrame::response(id, &RawHead::new(), "1000").to_bytes()).await;
+    assert_eq!(in_time(call).await.unwrap().unwrap(), 1_000);
+}
+
+#[tokio::test]
+async fn answer_before_the_end_stops_the_caller() {
+    let scene = Scene::new().await;
+    let (sender, texts) = Streaming::channel(1);
+    let call: JoinHandle<_> = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+    let mut peer = RawPeer::accept(&scene.listener).await;
+    let id = next(&mut peer, RawFrame::REQUEST).await.id;
+    peer.send(RawFrame::response(id, &RawHead::new(), "7").to_bytes()).await;
+    assert_eq!(in_time(call).await.unwrap().unwrap(), 7);
+    // The id is free only after the END.
+    assert_eq!(next(&mut peer, RawFrame::END).await.id, id);
+    in_time(sender.closed()).await;
+}
+
+#[tokio::test]
+async fn dropped_stream_is_cancelled_and_late_items_are_dropped() {
+    let scene = Scene::new().await;
+    let (stream, mut peer, id) = scene.accepted().await;
+    drop(stream);
+    assert_eq!(next(&mut peer, RawFrame::CANCEL).await.id, id);
+    for _ in 0..3 {
+        peer.send(item(id, "late").to_bytes()).await;
+    }
+    peer.send(end(id, &RawHead::status(1, "cancelled")).to_bytes()).await;
+    peer.send(item(id, "stray").to_bytes()).await;
+    let call = tokio::spawn(scene.wire.echo("x".into()).address(scene.address));
+    let id = next(&mut peer, RawFrame::REQUEST).await.id;
+    peer.send(RawFrame::response(id, &RawHead::new(), r#""y""#).to_bytes()).await;
+    assert_eq!(in_time(call).await.unwrap().unwrap(), "y");
+}
