@@ -148,7 +148,8 @@ pub(crate) use contract::{AnswerSink, AnswerTarget, EncodedAnswer};
 pub(crate) use contract::{CalleeStreams, Sent};
 #[doc(hidden)]
 pub use contract::{
-    CallerItems, CallerSource, EncodedPayload, ItemSource, PeerWork, PreparedCall, Received, ReceivedItems, ReplyItems,
+    CallerItems, CallerSource, Draining, EncodedPayload, ItemSource, PeerWork, PreparedCall, Received, ReceivedItems,
+    ReplyItems,
 };
 // Shared by the crates of msnb, and not part of the API.
 #[doc(hidden)]

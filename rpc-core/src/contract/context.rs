@@ -174,6 +174,19 @@ impl Context {
         }
     }
 
+    /// Waits until the server drains the connection of the call: it is about to stop, or the connection has reached its
+    /// maximum age. In process, waits forever.
+    ///
+    /// A handler whose result is a stream then ends the stream, so that its caller continues at another server. Streams
+    /// that are open at the end of the server's drain timeout end with `Unavailable`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn draining(&self) {
+        self.0.peer.draining().wait().await;
+    }
+
     /// Runs `future` with this context as [`current`](Self::current).
     pub fn scope<F: Future>(self, future: F) -> Scoped<F> {
         Scoped { context: self, future: Box::pin(future) }
@@ -211,13 +224,13 @@ impl Context {
     /// Returns the metadata of the acceptance.
     pub(crate) fn accept(&self) -> Metadata {
         self.0.accepted.store(true, Ordering::Release);
-        self.mark_unsent();
         // Metadata that is added later belongs to the end of the stream.
         self.0.response_metadata.get().map(|metadata| std::mem::take(&mut *lock(metadata))).unwrap_or_default()
     }
 
     /// Returns whether the call was accepted, so that its answer is the end of a stream.
-    pub(crate) fn is_accepted(&self) -> bool {
+    #[doc(hidden)]
+    pub fn is_accepted(&self) -> bool {
         self.0.accepted.load(Ordering::Acquire)
     }
 

@@ -68,7 +68,7 @@ pub use local::{Local, LocalCall};
 pub use metadata::Metadata;
 pub use method::{Method, MethodInfo, Once};
 pub use method_error::{HandlerError, MethodError};
-pub use peer::Peer;
+pub use peer::{Draining, Peer};
 pub use reply::{Received, ReceivedItems, Reply, ReplyItems};
 pub use responder::Responder;
 pub use service::Service;

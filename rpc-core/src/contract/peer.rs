@@ -1,6 +1,11 @@
 //! [`Peer`]: the other end of a connection.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::sync::SetOnce;
 
 use super::encoding::PeerWork;
 use crate::Identity;
@@ -16,13 +21,62 @@ pub struct Peer {
     identity: Identity,
     /// The long work for this peer.
     work: PeerWork,
+    draining: Draining,
 }
+
+/// The notice that a connection drains; `None` in process. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Draining(Option<Arc<SetOnce<()>>>);
+
+impl Draining {
+    /// Creates the notice of a connection.
+    pub fn of_connection() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Records that the connection drains.
+    pub fn set(&self) {
+        if let Some(draining) = &self.0 {
+            // An earlier drain may have set it.
+            let _ = draining.set(());
+        }
+    }
+
+    /// Waits until the connection drains; forever in process.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn wait(&self) {
+        match &self.0 {
+            Some(draining) => {
+                draining.wait().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Two peers are equal whether or not their connections drain.
+impl PartialEq for Draining {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Draining {}
 
 impl Peer {
     /// Creates an anonymous peer with the two addresses of its connection.
     pub fn new(address: SocketAddr, local_address: SocketAddr) -> Self {
         let (address, local_address) = (Some(address), Some(local_address));
-        Self { address, local_address, identity: Identity::ANONYMOUS, work: PeerWork::default() }
+        Self {
+            address,
+            local_address,
+            identity: Identity::ANONYMOUS,
+            work: PeerWork::default(),
+            draining: Draining::default(),
+        }
     }
 
     /// Sets the identity that the peer has proved.
@@ -51,6 +105,19 @@ impl Peer {
     pub fn with_work(mut self, work: PeerWork) -> Self {
         self.work = work;
         self
+    }
+
+    /// Sets the notice that the connection drains.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_draining(mut self, draining: Draining) -> Self {
+        self.draining = draining;
+        self
+    }
+
+    /// Returns the notice that the connection drains.
+    pub(crate) fn draining(&self) -> &Draining {
+        &self.draining
     }
 
     /// Returns the place in the line for long work.

@@ -28,7 +28,7 @@ use crate::outcome;
 /// |---|---|
 /// | `msnb_server_calls_total{route,code}`, `msnb_server_call_seconds{route}`, `msnb_server_in_flight{route}` | the handlers of a server with this layer; the duration includes the layers inside of this one |
 /// | `msnb_client_calls_total{route,code}`, `msnb_client_call_seconds{route}`, `msnb_client_in_flight{route}` | the calls of a client with this layer; a call counts once, whatever its number of attempts |
-/// | `msnb_server_connections`, `_running`, `_unsent`, `_queued`, `_accepted_total`, `_turned_away_total`, `_unproved_total`, `_refused_total{reason}`, `_once_discarded_total`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the sum of the servers of [`watch_server`](Self::watch_server) |
+/// | `msnb_server_connections`, `_running`, `_unsent`, `_streams`, `_queued`, `_accepted_total`, `_turned_away_total`, `_unproved_total`, `_refused_total{reason}`, `_once_discarded_total`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the sum of the servers of [`watch_server`](Self::watch_server) |
 /// | `msnb_client_channels{state}`, `_requests_repeated_total`, `_requests_not_repeated_total`, `_connected_total`, `_not_connected_total`, `_evicted_total`, `_strays_total`, `_bytes_read_total`, `_bytes_written_total` | the sum of the clients of [`watch_client`](Self::watch_client) |
 ///
 /// A `route` comes from a served or called contract, never from a peer: requests for unknown methods count in

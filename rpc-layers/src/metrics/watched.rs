@@ -78,6 +78,7 @@ impl Page<'_, '_> {
             "Results that wait for their client to read earlier ones",
             current(|counts| counts.unsent),
         )?;
+        self.gauge("msnb_server_streams", "Calls with streams that have not ended", current(|counts| counts.streams))?;
         self.gauge(
             "msnb_server_queued",
             "Calls queued for the limit of running handlers",

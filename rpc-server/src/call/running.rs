@@ -151,6 +151,21 @@ impl RunningCalls {
         Ok(Some(true))
     }
 
+    /// Ends all calls with streams. Returns whether there are any.
+    pub(crate) fn end_streams(&self, status: &Status) -> bool {
+        let mut state = self.lock();
+        let mut calls: Vec<RunningCall> =
+            state.by_id.extract_if(|_, call| call.sink.streams().is_some()).map(|(_, call)| call).collect();
+        calls.sort_unstable_by_key(|call| call.serial);
+        state.detached += calls.len();
+        drop(state);
+        let any = !calls.is_empty();
+        for call in calls {
+            call.end(status);
+        }
+        any
+    }
+
     /// Ends the calls whose deadline has passed. Returns a lower bound of the remaining deadlines.
     pub(crate) fn end_overdue(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Compression, Context, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
+    Code, Compression, Context, Draining, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
     frame::{Frame, Header, Violation},
     head::{CallFlags, HeadError, RequestHead},
     transport::{Outbox, StreamMemory, WireSink},
@@ -40,6 +40,8 @@ pub(super) struct ConnectionCalls {
     pub(super) shared: Arc<Shared>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) peer: Arc<Peer>,
+    /// Notifies handlers that the connection drains.
+    pub(super) draining: Draining,
     pub(super) running: Arc<RunningCalls>,
     /// The memory of the items that the connection receives. Created by the first call with streams.
     pub(super) stream_memory: OnceCell<Arc<StreamMemory>>,
@@ -57,11 +59,14 @@ pub(super) struct ConnectionCalls {
 impl ConnectionCalls {
     pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, peer: Peer) -> Self {
         let share = shared.concurrency.share_of(PeerKey::of(&peer));
-        let (peer, running) = (Arc::new(peer.with_work(share.work().for_connection())), Arc::default());
+        let draining = Draining::of_connection();
+        let peer = peer.with_work(share.work().for_connection()).with_draining(draining.clone());
+        let (peer, running) = (Arc::new(peer), Arc::default());
         Self {
             shared,
             outbox,
             peer,
+            draining,
             running,
             stream_memory: OnceCell::new(),
             share,
@@ -314,7 +319,11 @@ impl ConnectionCalls {
     /// Queues a call until the server has capacity.
     ///
     /// The handler starts only if the call has not ended by then.
-    pub(super) fn queue(&self, start: impl FnOnce(Permit) -> HandlerFuture + Send + 'static, pending: PendingCall) {
+    pub(super) fn queue<H: Future<Output = ()> + Send>(
+        &self,
+        start: impl FnOnce(Permit) -> H + Send + 'static,
+        pending: PendingCall,
+    ) {
         let Some(reservation) = self.share.reserve() else {
             return pending.reject(self.shared.queue_full());
         };

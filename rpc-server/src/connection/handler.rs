@@ -33,6 +33,10 @@ impl Future for HandlerFuture {
             contained(|| error!(route = route.as_str(), "handler panicked"));
             Poll::Ready(())
         });
+        if context.is_accepted() {
+            // The memory of its connection limits the number of streams, which may live for long.
+            *permit = None;
+        }
         if polled.is_pending()
             && context.is_unsent()
             && let Some(permit) = permit

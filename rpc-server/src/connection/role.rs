@@ -7,7 +7,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Peer, contained, deadline_after,
+    Code, Peer, Status, contained, deadline_after,
     frame::{Frame, FrameType, Header, Violation},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
@@ -62,6 +62,7 @@ impl Connection {
             () => return,
         };
         self.goaway_at = Some(now);
+        self.calls.draining.set();
         self.drained_at = (!is_draining).then(|| deadline_after(now, shared.config.drain_timeout));
         let _ = self.calls.outbox.push_control(|out| goaway(Code::Unavailable, reason).write(out));
     }
@@ -139,7 +140,13 @@ impl Role for Connection {
         if watches_idle && now >= idle_at {
             return Err(CloseReason::Idle(config.read_idle));
         }
-        if self.drained_at.is_some_and(|at| now >= at) {
+        let is_overdue = self.drained_at.is_some_and(|at| now >= at);
+        if (is_overdue || self.calls.shared.ends_streams.load(Ordering::Acquire))
+            && running.end_streams(&Status::new(Code::Unavailable, STREAM_DRAINED))
+        {
+            // The ENDs are written before the connection closes.
+            self.drained_at = Some(deadline_after(now, STREAM_END_TIME));
+        } else if is_overdue {
             return Err(CloseReason::DrainTimeout(config.drain_timeout));
         }
         // A peer that has closed its sending side sends nothing more. Only writing detects whether it is still alive.
@@ -165,6 +172,10 @@ impl Role for Connection {
     }
 }
 
+/// The message of a stream that is open at the end of the drain timeout.
+const STREAM_DRAINED: &str = "the drain of the connection exceeded ServerConfig::drain_timeout";
+/// How long a connection remains open after the server has ended its streams.
+pub(crate) const STREAM_END_TIME: Duration = Duration::from_secs(1);
 /// The minimum time between two searches for overdue calls.
 const OVERDUE_SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a connection must receive nothing after GOAWAY before this side closes it.

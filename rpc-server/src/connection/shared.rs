@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Dispatcher,
     /// Set when the server starts to drain; each connection then sends GOAWAY.
     pub(crate) draining: AtomicBool,
+    /// Set at the end of the drain timeout; each connection then ends its streams.
+    pub(crate) ends_streams: AtomicBool,
     /// Owns the tasks of handlers that did not finish in their first poll.
     pub(crate) handlers: TaskTracker,
     /// Ends the remaining handlers after the drain timeout.

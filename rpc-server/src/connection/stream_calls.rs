@@ -1,6 +1,9 @@
 //! Calls with streams, and the frames of their streams.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rpc_core::{
     Code, Compression, Context, Payload, Responder, Status,
@@ -10,7 +13,7 @@ use rpc_core::{
 };
 use tokio::time::Instant;
 
-use super::{calls::ConnectionCalls, handler::HandlerFuture, pending_call::PendingCall};
+use super::{calls::ConnectionCalls, handler::HandlerFuture, pending_call::PendingCall, shared::Shared};
 use crate::{
     call::{concurrency::Permit, dispatcher::Target, rejection::Rejection},
     counters::Counters,
@@ -43,9 +46,14 @@ impl ConnectionCalls {
         let responder = Responder::streams(context.clone(), sink.clone(), wire);
         let (service, method) = (Arc::clone(&target.service), target.method);
         let pending = PendingCall { context: context.clone(), sink, one_way: false, deadline };
+        let open = OpenStream::new(&self.shared);
         let start = move |permit: Permit| {
             let call = service.call(method, arguments, responder);
-            HandlerFuture { context, call, route: head.route, permit: Some(permit) }
+            let handler = HandlerFuture { context, call, route: head.route, permit: Some(permit) };
+            async move {
+                handler.await;
+                drop(open);
+            }
         };
         if self.share.has_capacity() {
             let permit = self.share.acquire();
@@ -111,6 +119,22 @@ impl ConnectionCalls {
         if !self.running.end(id, status) {
             self.count_stray();
         }
+    }
+}
+
+/// Counts a call with streams until its handler has ended.
+struct OpenStream(Arc<Shared>);
+
+impl OpenStream {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.counters.streams.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -248,6 +248,7 @@ impl ServerBuilder {
         let shared = Arc::new(Shared {
             dispatcher,
             draining: AtomicBool::new(false),
+            ends_streams: AtomicBool::new(false),
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
             once: OnceCalls::new(&self.config, self.once_store),

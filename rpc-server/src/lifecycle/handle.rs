@@ -28,6 +28,8 @@ pub struct ServerCounts {
     /// Results that are compressed or wait for their client to read earlier ones, and whose handlers do not count as
     /// running.
     pub unsent: usize,
+    /// Calls with streams that have not ended. Those that were accepted do not count as running.
+    pub streams: usize,
     /// Calls queued because the limit of running handlers is reached.
     pub queued: usize,
     /// Requests rejected because they were too long or their head was malformed.
@@ -78,6 +80,7 @@ impl ServerHandle {
             handshakes_failed: counters.handshakes_failed.load(Relaxed),
             running: concurrency.running(),
             unsent: concurrency.unsent(),
+            streams: counters.streams.load(Relaxed),
             queued: concurrency.queued(),
             malformed: counters.malformed.load(Relaxed),
             unknown: counters.unknown.load(Relaxed),

@@ -147,6 +147,7 @@ async fn drain(shared: &Shared, acceptor: &mut Acceptor) {
             warn!(handlers, "drain exceeded {limit:?} (ServerConfig::drain_timeout); dropping the remaining handlers");
         });
     }
+    acceptor.end_streams().await;
     acceptor.abort().await;
     shared.abort.cancel();
 }

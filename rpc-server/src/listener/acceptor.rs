@@ -18,13 +18,13 @@ use rpc_core::{
 use tokio::{
     io::AsyncWrite,
     task::{Id, JoinError, JoinSet},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tracing::{debug, error, warn};
 
 use super::handshake::{self, Established};
 use crate::{
-    connection::{Connection, Shared, goaway},
+    connection::{Connection, STREAM_END_TIME, Shared, goaway},
     counters::Counters,
     credentials::Proved,
     peer_warnings::Subject,
@@ -83,6 +83,17 @@ impl Acceptor {
     pub(crate) fn send_goaway(&self) {
         self.shared.draining.store(true, Ordering::Release);
         self.wake_all();
+    }
+
+    /// Ends the streams of all connections, and waits until the connections have ended, at most for [`STREAM_END_TIME`].
+    pub(crate) async fn end_streams(&mut self) {
+        if self.shared.counters.streams.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.shared.ends_streams.store(true, Ordering::Release);
+        self.wake_all();
+        // Connections with handlers that run may remain; the caller aborts them.
+        let _ = timeout(STREAM_END_TIME, self.until_empty()).await;
     }
 
     fn wake_all(&self) {

@@ -1,6 +1,6 @@
 //! Streams of items over sockets: order, ends, errors, flow control, cancellation.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rpc_client::Client;
@@ -32,6 +32,8 @@ trait Feed {
     async fn copy(&self, blobs: Streaming<Bytes>) -> Streaming<Bytes>;
     /// Returns a stream whose sender the test receives.
     async fn open(&self) -> Streaming<Bytes>;
+    /// Returns one item when the server drains.
+    async fn until_draining(&self) -> Streaming<u32>;
     async fn unary(&self, text: String) -> String;
 }
 
@@ -90,6 +92,16 @@ impl Feed for Provider {
     async fn open(&self) -> Streaming<Bytes> {
         let (sender, stream) = Streaming::channel(1);
         self.opened.send(sender).unwrap();
+        stream
+    }
+
+    async fn until_draining(&self) -> Streaming<u32> {
+        let (sender, stream) = Streaming::channel(1);
+        let context = Context::current().unwrap();
+        tokio::spawn(async move {
+            context.draining().await;
+            sender.send(7).await.unwrap();
+        });
         stream
     }
 
@@ -313,4 +325,27 @@ async fn local_calls_stream_like_remote_ones() {
     assert!(matches!(broken.next().await, Some(Err(CallError::Service(FeedError::Broken)))));
     let error = feed.watch("unknown".into()).await.unwrap_err();
     assert!(matches!(error, CallError::Service(FeedError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn handler_ends_its_stream_when_the_server_drains() {
+    let mut scene = Scene::new().await;
+    let stream = scene.feed.until_draining().address(scene.serving.address()).await.unwrap();
+    assert_eq!(scene.serving.handle().counts().streams, 1);
+    scene.serving.stop();
+    assert_eq!(all(stream).await, [7]);
+    scene.serving.ended().await.unwrap();
+    assert_eq!(scene.serving.handle().counts().streams, 0);
+}
+
+#[tokio::test]
+async fn open_stream_ends_with_unavailable_at_the_drain_timeout() {
+    let mut scene = Scene::with(ServerConfig::default().with_drain_timeout(Duration::from_millis(50))).await;
+    let (mut stream, sender) = scene.opened().await;
+    scene.serving.stop();
+    let error = in_time(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Answered));
+    assert!(error.message().contains("drain_timeout"), "{error}");
+    in_time(sender.closed()).await;
+    scene.serving.ended().await.unwrap();
 }
