@@ -119,6 +119,11 @@ impl Caller for Client {
         calling.options_mut()
     }
 
+    fn parts<A: Encode + Clone + Send + 'static>(calling: &ClientCall<A>) -> Option<(Self, A, CallOptions)> {
+        let (core, request) = calling.unpolled()?;
+        Some((Self(core), request.arguments.clone(), request.options.clone()))
+    }
+
     fn default_timeout(&self) -> Duration {
         self.0.config().timeout
     }

@@ -7,6 +7,7 @@
 //! | contracts | [`rpc_service`] |
 //! | a call and its options | [`Call`] |
 //! | streams of items as arguments and results | [`Streaming`], [`StreamSender`] |
+//! | streams that continue at another provider | [`ResumableMethod`], [`HasCursor`] |
 //! | the context of a handler | [`Context`] |
 //! | failures of a call, and whether its handler may have executed | [`Error`], [`CallError`], [`Delivery`], [`Code`] |
 //! | errors of a handler | [`Status`], [`HandlerError`], [`MethodError`] |
@@ -135,10 +136,10 @@ pub use contract::StatusAnswer;
 pub use contract::{
     Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec, CodecError,
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
-    Explanation, HandlerError, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method, MethodError,
-    MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder, Scoped, Service,
-    ServiceClient, ServiceId, Status, StreamClosed, StreamSender, Streaming, TrySendError, WithResponseMetadata,
-    WriteBuffer, layer, nullable, testing, uncopied,
+    Explanation, HandlerError, HasCursor, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method,
+    MethodError, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder,
+    Resumable, ResumableMethod, Scoped, Service, ServiceClient, ServiceId, Status, StreamClosed, StreamSender,
+    Streaming, TrySendError, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]

@@ -23,14 +23,26 @@ pub(crate) enum AnswerKind {
     /// A result `T`, or an error `E` of the service.
     Fallible(Box<[Type; 2]>),
     /// A stream.
-    Stream,
-    /// A stream, or an error `E` of the service instead of it.
-    FallibleStream(Box<[Type; 2]>),
+    Stream(Box<StreamTypes>),
+    /// A stream, whose type is the first one, or an error `E` of the service instead of it.
+    FallibleStream(Box<([Type; 2], StreamTypes)>),
+}
+
+/// The type arguments of a stream.
+pub(crate) struct StreamTypes {
+    pub(crate) item: Type,
+    /// The error, if it is written.
+    pub(crate) error: Option<Type>,
 }
 
 impl AnswerKind {
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream | Self::FallibleStream(_))
+    /// Returns the type arguments of the stream, if the result is one.
+    pub(crate) fn stream(&self) -> Option<&StreamTypes> {
+        match self {
+            Self::Stream(types) => Some(types),
+            Self::FallibleStream(types) => Some(&types.1),
+            _ => None,
+        }
     }
 }
 
@@ -52,13 +64,15 @@ impl Answer {
         }
         if let Some(arguments) = wire_type::stream_arguments(&written) {
             arguments.iter().for_each(|argument| wire_type::check(argument, diagnostics));
-            return Self { written, kind: AnswerKind::Stream, is_bytes: false };
+            let kind = AnswerKind::Stream(Box::new(StreamTypes::new(arguments)));
+            return Self { written, kind, is_bytes: false };
         }
         if let Some([value, error]) = result_arguments(&written).as_deref()
             && let Some(arguments) = wire_type::stream_arguments(value)
         {
             arguments.iter().chain([error]).for_each(|argument| wire_type::check(argument, diagnostics));
-            let kind = AnswerKind::FallibleStream(Box::new([value.clone(), error.clone()]));
+            let types = ([value.clone(), error.clone()], StreamTypes::new(arguments));
+            let kind = AnswerKind::FallibleStream(Box::new(types));
             return Self { written, kind, is_bytes: false };
         }
         wire_type::check(&written, diagnostics);
@@ -85,6 +99,13 @@ impl Answer {
     /// The compiler then reports errors about the type at the return type.
     pub(crate) fn span(&self) -> Span {
         Span::call_site().located_at(self.written.span())
+    }
+}
+
+impl StreamTypes {
+    fn new(mut arguments: Vec<Type>) -> Self {
+        let error = if arguments.len() > 1 { arguments.pop() } else { None };
+        Self { item: arguments.swap_remove(0), error }
     }
 }
 

@@ -79,6 +79,11 @@ pub(crate) fn recovered(mut item: ItemTrait) -> ItemTrait {
     for item in &mut item.items {
         let TraitItem::Fn(method) = item else { continue };
         MethodOptions::take(&mut method.attrs, &mut Diagnostics::default());
+        for argument in &mut method.sig.inputs {
+            if let FnArg::Typed(argument) = argument {
+                argument.attrs.retain(|attribute| !attribute.path().is_ident("rpc"));
+            }
+        }
         if method.default.is_none() {
             for argument in &mut method.sig.inputs {
                 if let FnArg::Typed(argument) = argument {

@@ -62,11 +62,16 @@ impl Method {
             .pop_if(|last| wire_type::stream_arguments(&last.ty).is_some())
             .and_then(|argument| ItemsParameter::parse(argument, item.default.is_some(), diagnostics));
         let answer = Answer::parse(signature, options.one_way, diagnostics);
-        if (items.is_some() || answer.kind.is_stream()) && (options.one_way || options.once.is_some()) {
+        if (items.is_some() || answer.kind.stream().is_some()) && (options.one_way || options.once.is_some()) {
             let message = "methods with streams cannot be `once` or `one_way`: a stream has no single answer to store, \
                            and its caller waits for the end";
             diagnostics.error(&signature.ident, message);
         }
+        let parameters: Vec<Parameter> = arguments
+            .into_iter()
+            .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), diagnostics))
+            .collect();
+        check_cursor(&parameters, items.is_some(), &answer, diagnostics);
         Self {
             attributes,
             fn_token: signature.fn_token,
@@ -74,15 +79,17 @@ impl Method {
             marker: ident::camel(&signature.ident),
             wire_name,
             wire_name_at,
-            parameters: arguments
-                .into_iter()
-                .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), diagnostics))
-                .collect(),
+            parameters,
             items,
             answer,
             options,
             body: item.default.clone(),
         }
+    }
+
+    /// Returns the parameter that carries the cursor of a stream.
+    pub(crate) fn cursor(&self) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| parameter.is_cursor)
     }
 
     /// Returns the doc comment of the method, or `otherwise`.
@@ -101,6 +108,20 @@ fn wire_name_of(ident: &Ident, options: &MethodOptions, diagnostics: &mut Diagno
         diagnostics.error(ident, format!("{fault}: set a wire name with `#[rpc(name = \"…\")]`"));
     }
     (name, ident.to_token_stream())
+}
+
+/// Reports cursors of methods whose streams cannot continue at another provider.
+fn check_cursor(parameters: &[Parameter], sends_items: bool, answer: &Answer, diagnostics: &mut Diagnostics) {
+    let mut cursors = parameters.iter().filter(|parameter| parameter.is_cursor);
+    let Some(cursor) = cursors.next() else { return };
+    if answer.kind.stream().is_none() || sends_items {
+        let message = "only methods that return a stream and receive none can have a cursor: their streams continue \
+                       behind the last item";
+        diagnostics.error(&cursor.ident, message);
+    }
+    for other in cursors {
+        diagnostics.error(&other.ident, "a method has at most one cursor");
+    }
 }
 
 fn check_signature(signature: &Signature, diagnostics: &mut Diagnostics) {

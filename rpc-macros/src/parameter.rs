@@ -1,6 +1,6 @@
 //! [`Parameter`]: a parsed and checked parameter of a method.
 
-use syn::{Attribute, FnArg, Ident, Pat, PatType, Receiver, ReceiverKind, Token, Type};
+use syn::{Attribute, FnArg, Ident, Meta, Pat, PatType, Receiver, ReceiverKind, Token, Type};
 
 use crate::{diagnostics::Diagnostics, wire_type};
 
@@ -13,6 +13,8 @@ pub(crate) struct Parameter {
     /// The name, also on the wire.
     pub(crate) ident: Ident,
     pub(crate) ty: Type,
+    /// Whether the parameter carries the cursor of a stream: `#[rpc(cursor)]`.
+    pub(crate) is_cursor: bool,
 }
 
 impl Parameter {
@@ -23,7 +25,9 @@ impl Parameter {
     }
 
     fn named(argument: &PatType, has_body: bool, diagnostics: &mut Diagnostics) -> Option<Self> {
-        for attribute in &argument.attrs {
+        let mut attributes = argument.attrs.clone();
+        let is_cursor = take_cursor(&mut attributes, &argument.ty, diagnostics);
+        for attribute in &attributes {
             if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
                 diagnostics.error(attribute, "parameters of service methods cannot be conditional: remove the `cfg`");
             }
@@ -37,10 +41,11 @@ impl Parameter {
                     );
                 }
                 Some(Self {
-                    attributes: argument.attrs.clone(),
+                    attributes,
                     mutability: name.mutability,
                     ident: name.ident.clone(),
                     ty: (*argument.ty).clone(),
+                    is_cursor,
                 })
             }
             pattern => {
@@ -51,6 +56,21 @@ impl Parameter {
             }
         }
     }
+}
+
+/// Removes `#[rpc(cursor)]` from the attributes of a parameter. Returns whether it was there.
+fn take_cursor(attributes: &mut Vec<Attribute>, ty: &Type, diagnostics: &mut Diagnostics) -> bool {
+    let found: Vec<_> = attributes.extract_if(.., |attribute| attribute.path().is_ident("rpc")).collect();
+    for attribute in &found {
+        let is_cursor = matches!(&attribute.meta, Meta::List(list) if list.tokens.to_string() == "cursor");
+        if !is_cursor {
+            diagnostics.error(attribute, "unknown option of a parameter, expected `#[rpc(cursor)]`");
+        } else if wire_type::arguments_of("Option", wire_type::bare(ty)).is_none() {
+            let message = "a cursor is an `Option`, which is `None` at the start of the stream";
+            diagnostics.error(ty, message);
+        }
+    }
+    !found.is_empty()
 }
 
 /// A parsed and checked parameter that is a stream.

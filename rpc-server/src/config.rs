@@ -116,8 +116,8 @@ pub struct ServerConfig {
     pub max_once_bytes: usize,
     /// The number of bytes of all streams of the server that may wait to be read; default 1 GiB.
     ///
-    /// As `stream_memory` of `transport`, which limits one connection. A higher value lets many peers together occupy
-    /// more memory.
+    /// As `stream_memory` of `transport`, which limits one connection. One peer may take at most eight times as much as is
+    /// free. A higher value lets many peers together occupy more memory.
     pub max_stream_memory: usize,
     /// How long a server waits between deregistration and GOAWAY; default 1 s.
     ///

@@ -109,6 +109,12 @@ impl<A> ClientCall<A> {
         }
     }
 
+    /// Returns the client and the request of a call that was not polled.
+    pub(crate) fn unpolled(&self) -> Option<(Arc<ClientCore>, &Request<A>)> {
+        let is_unpolled = self.started.is_none() && !matches!(self.stage, Stage::Done);
+        is_unpolled.then(|| (Arc::clone(&self.core), &self.request))
+    }
+
     /// Returns the options of a call that was not polled.
     pub(crate) fn options_mut(&mut self) -> Option<&mut CallOptions> {
         let is_unpolled = self.started.is_none() && !matches!(self.stage, Stage::Done);

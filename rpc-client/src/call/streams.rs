@@ -6,8 +6,8 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, CallOptions, CallerItems, CallerSource, Code, Compression, Error, MethodInfo, PeerWork, Received,
-    ReceivedItems, Reply, ReplyItems, Status,
+    BoxFuture, CallOptions, CallerItems, CallerSource, Code, Compression, Context, Error, MethodInfo, PeerWork,
+    Received, ReceivedItems, Reply, ReplyItems, Status,
     frame::{Frame, FrameType},
     transport::{CallStreams, ItemReader, ItemSender, SendEnd, StreamReader},
 };
@@ -55,6 +55,7 @@ impl AttemptStreams {
                 codec: options.codec.unwrap_or(config.codec),
                 compression: encode::compression(options, config),
                 max_frame: config.transport.max_frame as usize,
+                work: PeerWork::default(),
             };
             let sending: BoxFuture<'static, _> = Box::pin(send(sender, items, Arc::clone(channel), id));
             Some(sending)
@@ -74,12 +75,19 @@ impl AttemptStreams {
         let Self { provider, streams, sending } = self;
         let Some(queue) = streams.received().filter(|_| !reply.is_application_error) else { return };
         let mut sending = sending.map(|sending| {
-            let (channel, id) = (Arc::clone(&provider.channel), provider.id);
-            let sending: BoxFuture<'static, ()> = Box::pin(async move {
-                if let Err(status) = sending.await {
+            let mut unfinished = Unfinished(Some((Arc::clone(&provider.channel), provider.id)));
+            let sending = async move {
+                let sent = sending.await;
+                let call = unfinished.0.take();
+                if let (Err(status), Some((channel, id))) = (sent, call) {
                     channel.fail_streams(id, status);
                 }
-            });
+            };
+            // The items are those of the caller's task, whose calls inherit its context.
+            let sending: BoxFuture<'static, ()> = match Context::current() {
+                Some(context) => Box::pin(context.scope(sending)),
+                None => Box::pin(sending),
+            };
             sending
         });
         if let Ok(runtime) = Handle::try_current()
@@ -91,6 +99,18 @@ impl AttemptStreams {
         let core = Arc::clone(&provider.core);
         let items = ItemReader::new(Arc::clone(queue), provider);
         reply.items = Some(ReplyItems::new(Box::new(Items { items, core, sending })));
+    }
+}
+
+/// The call of a task that sends items. If the task ends early, by a panic or with its runtime, the call is cancelled.
+struct Unfinished(Option<(Arc<Channel>, CallId)>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some((channel, id)) = self.0.take() {
+            let message = "the task that sends the items of the caller was dropped or has panicked";
+            channel.fail_streams(id, Status::internal(message));
+        }
     }
 }
 
@@ -119,6 +139,10 @@ impl ReceivedItems for Items {
 
     fn release(&mut self, length: usize) {
         self.items.release(length);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.items.is_draining()
     }
 
     fn work(&self) -> PeerWork {
@@ -196,6 +220,10 @@ impl StreamReader for Provider {
 
     fn max_decompressed(&self) -> usize {
         self.core.config().max_decompressed
+    }
+
+    fn is_draining(&self) -> bool {
+        self.channel.goaway().is_some()
     }
 
     fn work(&self) -> PeerWork {

@@ -400,9 +400,17 @@ impl Channel {
     }
 
     /// Handles the RESPONSE of a call that may have streams.
-    pub(super) fn handle_response(&self, frame: &Frame) {
-        if self.streams.any() && self.streams.handle_response(frame, &self.outbox) {
+    pub(super) fn handle_response(&self, frame: &Frame) -> Result<(), Violation> {
+        if self.streams.any() && self.streams.handle_response(frame, &self.outbox)? {
             self.calls.end_streams(CallId::from_wire(frame.header.id));
+        }
+        Ok(())
+    }
+
+    /// Handles a RESPONSE that is longer than the limit; its body was skipped.
+    pub(super) fn handle_overlong_response(&self, id: u32) {
+        if self.streams.any() && self.streams.handle_overlong_response(id, &self.outbox) {
+            self.calls.end_streams(CallId::from_wire(id));
         }
     }
 
@@ -423,9 +431,8 @@ impl Channel {
 
     /// Handles credit of the peer.
     pub(super) fn handle_credit(&self, id: u32, body: &[u8]) -> Result<(), Violation> {
-        if !self.streams.handle_credit(id, body)? {
-            self.count_stray();
-        }
+        // Credit may cross the end of its call.
+        self.streams.handle_credit(id, body)?;
         Ok(())
     }
 
@@ -463,6 +470,9 @@ impl Channel {
     pub(super) fn handle_goaway(&self, status: Status) {
         self.goaway.get_or_init(|| status);
         self.drain();
+        if self.streams.any() {
+            self.streams.wake_readers();
+        }
     }
 
     /// Returns the status of the peer's GOAWAY, if it sent one.

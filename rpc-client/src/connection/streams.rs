@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
 };
 
 use rpc_core::{
@@ -94,17 +95,33 @@ impl ChannelStreams {
     }
 
     /// Handles the RESPONSE of a call. Returns whether its id is free.
-    pub(super) fn handle_response(&self, frame: &Frame, outbox: &Outbox) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// The violation for which the connection closes.
+    pub(super) fn handle_response(&self, frame: &Frame, outbox: &Outbox) -> Result<bool, Violation> {
+        let id = frame.header.id;
         let mut calls = self.lock();
-        let Some(call) = calls.get_mut(&frame.header.id) else { return false };
-        let is_accepted = call.streams.received().is_some()
-            // The caller reports a head that this client cannot read, and cancels the call.
-            && ResponseHead::take(&mut frame.body.clone()).is_ok_and(|head| head.status.code() == Code::Ok);
-        if is_accepted {
-            call.is_accepted = true;
-            return false;
+        let Some(call) = calls.get_mut(&id) else { return Ok(false) };
+        if call.is_accepted {
+            return Err(Violation::SecondResponse(id));
         }
-        self.end(calls, frame.header.id, outbox, QueueEnd::Finished)
+        if call.streams.received().is_none() || ResponseHead::code(&frame.body) != Code::Ok {
+            return Ok(self.end(calls, id, outbox, QueueEnd::Finished));
+        }
+        call.is_accepted = true;
+        drop(calls);
+        if ResponseHead::take(&mut frame.body.clone()).is_err() {
+            // The caller reports the head, which this client cannot read.
+            self.fail(id, Status::new(Code::Internal, "the head of the RESPONSE is not supported"), outbox);
+        }
+        Ok(false)
+    }
+
+    /// Handles a RESPONSE that is longer than the limit. Returns whether the id of its call is free.
+    pub(super) fn handle_overlong_response(&self, id: u32, outbox: &Outbox) -> bool {
+        let error = Error::answered(Code::Internal, "the call has a second RESPONSE");
+        self.end(self.lock(), id, outbox, QueueEnd::Lost(error))
     }
 
     /// Handles an item of the peer.
@@ -154,15 +171,24 @@ impl ChannelStreams {
         }
     }
 
-    /// Cancels a call, unless it has ended. Its reader receives `status` if it is given.
+    /// Cancels a call, unless it has ended. The reader of its items receives `status`.
     pub(super) fn fail(&self, id: u32, status: Status, outbox: &Outbox) {
         let mut calls = self.lock();
-        if let Some(call) = calls.get_mut(&id).filter(|call| !call.is_cancelled) {
-            // Closed before CANCEL is appended, so that no item follows it.
-            call.streams.close(|| Error::from_status(status));
-            (call.caller_has_ended, call.is_cancelled) = (true, true);
-            outbox.push_empty(FrameType::Cancel, id);
-        }
+        let Some(call) = calls.get_mut(&id).filter(|call| !call.is_cancelled) else { return };
+        // Closed before CANCEL is appended, so that no item follows it.
+        let closed = call.streams.close_quietly(|| Error::from_status(status));
+        (call.caller_has_ended, call.is_cancelled) = (true, true);
+        outbox.push_empty(FrameType::Cancel, id);
+        drop(calls);
+        closed.wake();
+    }
+
+    /// Wakes the readers of all streams, because the peer drains.
+    pub(super) fn wake_readers(&self) {
+        let calls = self.lock();
+        let received: Vec<_> = calls.values().filter_map(|call| call.streams.received().map(Arc::clone)).collect();
+        drop(calls);
+        received.iter().for_each(|received| received.wake_reader());
     }
 
     /// Ends the streams of all calls, because the connection is closed.
@@ -173,9 +199,9 @@ impl ChannelStreams {
         }
     }
 
-    /// Returns the streams of a call that expects items; `None` if no call has this id.
+    /// Returns the streams of a call that expects items; `None` if no such call has this id.
     fn accepted(&self, id: u32) -> Result<Option<Arc<CallStreams>>, Violation> {
-        match self.lock().get(&id) {
+        match self.lock().get(&id).filter(|call| call.streams.received().is_some()) {
             Some(call) if !call.is_accepted => Err(Violation::BeforeResponse(id)),
             call => Ok(call.map(|call| Arc::clone(&call.streams))),
         }
@@ -184,13 +210,16 @@ impl ChannelStreams {
     /// Handles the last frame of the peer for a call: this end sends END if it has not yet. Returns whether the id is free.
     fn end(&self, mut calls: Calls<'_>, id: u32, outbox: &Outbox, end: QueueEnd) -> bool {
         let Some(call) = self.remove(&mut calls, id) else { return false };
-        if let Some(received) = call.streams.received() {
-            received.end(end);
-        }
-        call.streams.close(|| Error::answered(Code::Cancelled, "the call has ended"));
+        let ended = || Error::answered(Code::Cancelled, "the call has ended");
+        let reader = call.streams.received().and_then(|received| received.end_quietly(end).1);
+        // Closed before END is appended, so that no item follows it.
+        let closed = call.streams.close_quietly(ended);
         if !call.caller_has_ended {
             outbox.push_empty(FrameType::CallerEnd, id);
         }
+        drop(calls);
+        reader.into_iter().for_each(Waker::wake);
+        closed.wake();
         true
     }
 

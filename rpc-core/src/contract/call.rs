@@ -11,7 +11,11 @@ use std::{
 use bytes::BytesMut;
 use serde::Serialize;
 
-use super::{baggage, streaming::CallerItems};
+use super::{
+    baggage,
+    resumable::{Resumable, ResumableMethod},
+    streaming::CallerItems,
+};
 use crate::{
     CallOptions, Caller, Code, Codec, Compression, Error, Explain, Explanation, Hedging, Metadata, Method,
     PreparedCall, Reply, Request, Status, Streaming, stable_hash,
@@ -165,6 +169,24 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// empty if the call ended without an answer of the server.
     pub fn with_response_metadata(self) -> WithResponseMetadata<C, M> {
         WithResponseMetadata { call: self }
+    }
+
+    /// Returns a future that resolves to the outcome, with a stream that continues at another provider when its own is lost
+    /// or drains. [`ResumableMethod`] describes it. Options must be set before.
+    ///
+    /// A call that was polled does not continue its stream.
+    pub fn resumable(self) -> Resumable<C, M>
+    where
+        M: ResumableMethod,
+    {
+        let parts = match &self.0 {
+            Some(PreparedCall::Request(caller, Request { arguments, options, .. })) => {
+                Some((caller.clone(), arguments.clone(), options.clone()))
+            }
+            Some(PreparedCall::Calling(calling)) => C::parts(calling),
+            None => None,
+        };
+        Resumable::new(self, parts)
     }
 
     fn with_options(mut self, set: impl FnOnce(&mut CallOptions)) -> Self {

@@ -32,6 +32,12 @@ pub trait Caller: Clone + Send + Sync + 'static {
         None
     }
 
+    /// Returns the caller, the arguments and the options of a call that was prepared and not polled.
+    #[doc(hidden)]
+    fn parts<A: Encode + Clone + Send + 'static>(_: &Self::Calling<A>) -> Option<(Self, A, CallOptions)> {
+        None
+    }
+
     /// Returns the timeout of calls for which neither the call nor the method sets one.
     fn default_timeout(&self) -> Duration {
         CallOptions::DEFAULT_TIMEOUT

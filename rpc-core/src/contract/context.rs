@@ -223,9 +223,14 @@ impl Context {
     ///
     /// Returns the metadata of the acceptance.
     pub(crate) fn accept(&self) -> Metadata {
-        self.0.accepted.store(true, Ordering::Release);
+        self.mark_accepted();
         // Metadata that is added later belongs to the end of the stream.
         self.0.response_metadata.get().map(|metadata| std::mem::take(&mut *lock(metadata))).unwrap_or_default()
+    }
+
+    /// Records that the call was accepted, without a change of its metadata.
+    pub(crate) fn mark_accepted(&self) {
+        self.0.accepted.store(true, Ordering::Release);
     }
 
     /// Returns whether the call was accepted, so that its answer is the end of a stream.

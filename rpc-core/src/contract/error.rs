@@ -98,6 +98,12 @@ impl Error {
         self
     }
 
+    /// Adds a detail to the message.
+    pub(crate) fn with_detail(mut self, detail: &str) -> Self {
+        self.0.message = format!("{}; {detail}", self.0.message).into();
+        self
+    }
+
     /// Sets the phase in which the call failed.
     #[must_use]
     pub fn with_phase(mut self, phase: Phase) -> Self {

@@ -15,7 +15,7 @@
 //! | the trace of a call | `explain` |
 //! | calls within one process | `local` |
 //! | callers for tests | `testing` |
-//! | arguments and results that consist of many values | `streaming` |
+//! | arguments and results that consist of many values | `streaming`, `resumable` |
 //! | values to payloads and back | `encoding` |
 //! | middleware | `layer` |
 //! | registries | `discovery` |
@@ -41,6 +41,7 @@ mod method_error;
 mod peer;
 mod reply;
 mod responder;
+mod resumable;
 mod service;
 mod status;
 mod status_answer;
@@ -60,6 +61,8 @@ pub use encoding::{
     Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, PeerWork, WriteBuffer, any_uncopied,
     nullable, uncopied,
 };
+#[cfg(feature = "transport")]
+pub(crate) use encoding::{LONG, offload};
 pub use error::{CallError, Delivery, Error, Phase};
 pub use explain::{Attempt, Candidate, Explain, Explanation};
 pub use hedging::Hedging;
@@ -71,6 +74,7 @@ pub use method_error::{HandlerError, MethodError};
 pub use peer::{Draining, Peer};
 pub use reply::{Received, ReceivedItems, Reply, ReplyItems};
 pub use responder::Responder;
+pub use resumable::{HasCursor, Resumable, ResumableMethod};
 pub use service::Service;
 pub use status::{Code, Status};
 pub use status_answer::StatusAnswer;

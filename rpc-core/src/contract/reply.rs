@@ -33,6 +33,11 @@ pub trait ReceivedItems: Send {
     /// Records that the reader has taken an item of this number of bytes: the sender may send more.
     fn release(&mut self, length: usize);
 
+    /// Returns whether the peer that sends the items drains. The reader is woken when it starts to.
+    fn is_draining(&self) -> bool {
+        false
+    }
+
     /// Returns the place in the line for long work of the peer that sends the items.
     fn work(&self) -> PeerWork {
         PeerWork::default()

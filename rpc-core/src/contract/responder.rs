@@ -184,6 +184,8 @@ impl Responder {
                 if self.context.claim_answer(Code::Ok)
                     && let Some(reply) = local.reply.take()
                 {
+                    // The metadata of the acceptance stays in the context, from which the caller takes it.
+                    self.context.mark_accepted();
                     let answer = LocalReply::status(StatusAnswer::handled(Status::OK));
                     // Sending fails if the caller has dropped the call.
                     let _ = reply.send(LocalReply { items: Some((source, self.context.clone())), ..answer });

@@ -39,10 +39,11 @@ pub struct TransportConfig {
     /// than the rest of the window is received nevertheless. A higher value lets streams over long distances transfer
     /// more per second, and a reader that stops hold more memory.
     pub stream_window: u32,
-    /// The number of bytes of all streams of a connection that may wait to be read; default 64 MiB.
+    /// The number of bytes of all streams of a connection that may wait to be read; default 128 MiB.
     ///
-    /// The minimum is 64 KiB. Each stream takes 64 KiB, and up to `stream_window` if so much is free. A stream for which
-    /// less is free is rejected with `ResourceExhausted`. A higher value lets one peer occupy more memory.
+    /// The minimum is 64 KiB. Each stream takes 64 KiB, and its window grows to `stream_window` while less than half of the
+    /// memory is taken. A stream for which less than 64 KiB are free is rejected with `ResourceExhausted`. A higher value
+    /// lets one peer occupy more memory.
     pub stream_memory: usize,
 }
 
@@ -55,7 +56,7 @@ impl Default for TransportConfig {
             write_stall: Duration::from_secs(10),
             min_write: 16 << 10,
             stream_window: 256 << 10,
-            stream_memory: 64 << 20,
+            stream_memory: 128 << 20,
         }
     }
 }

@@ -49,8 +49,8 @@ pub use role::{Activity, Role, Turn};
 pub use socket_writes::{CountedIo, SocketWrites};
 #[doc(hidden)]
 pub use streams::{
-    CallStreams, Credit, Handled, ItemQueue, ItemReader, ItemSender, QueueEnd, SendEnd, StreamMemory, StreamReader,
-    WireStreams, put_credit,
+    CallStreams, Closed, Credit, Handled, ItemQueue, ItemReader, ItemSender, QueueEnd, SendEnd, StreamMemory,
+    StreamReader, WireStreams, put_credit,
 };
 #[doc(hidden)]
 pub use traffic::Traffic;

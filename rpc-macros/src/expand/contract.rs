@@ -25,7 +25,7 @@ fn declaration(method: &Method) -> TokenStream {
     let Method { attributes, fn_token, ident, parameters, items, .. } = method;
     let output = &method.answer.written;
     let parameters = parameters.iter().chain(items.as_ref().map(|items| &items.parameter)).map(|parameter| {
-        let Parameter { attributes, mutability, ident, ty } = parameter;
+        let Parameter { attributes, mutability, ident, ty, .. } = parameter;
         quote!(#(#attributes)* #mutability #ident: #ty)
     });
     let body = match &method.body {

@@ -21,8 +21,8 @@ impl Expansion<'_> {
         let infos = self.contract.methods.iter().map(|method| self.info(method));
         let impls = self.contract.methods.iter().enumerate().map(|(number, method)| {
             let arguments = self.arguments_struct(method);
-            let method = self.method_impl(number, method);
-            quote!(#arguments #method)
+            let (resumption, method) = (self.resumption(method), self.method_impl(number, method));
+            quote!(#arguments #method #resumption)
         });
         quote! {
             static #service_id: #core::ServiceId = #core::ServiceId::from_static(#name, #version);
@@ -37,7 +37,7 @@ impl Expansion<'_> {
         let idempotent = method.options.idempotent.then(|| quote!(.idempotent()));
         let one_way = method.options.one_way.then(|| quote!(.one_way()));
         let sends_items = method.items.as_ref().map(|_| quote!(.sends_items()));
-        let returns_items = method.answer.kind.is_stream().then(|| quote!(.returns_items()));
+        let returns_items = method.answer.kind.stream().map(|_| quote!(.returns_items()));
         let once = method.options.once.map(|once| match once {
             Once::Server => quote!(.once(#core::Once::Server)),
             Once::Cluster => quote!(.once(#core::Once::Cluster)),
@@ -61,11 +61,39 @@ impl Expansion<'_> {
             let uncopied = wire_type::is_bytes(ty).then(|| quote!(#[serde(with = #uncopied)]));
             quote!(#uncopied #name: #ty)
         });
+        let clone = method.cursor().map(|_| quote!(#[derive(::core::clone::Clone)]));
         quote! {
+            #clone
             #[derive(#core::__private::serde::Serialize, #core::__private::serde::Deserialize)]
             #[serde(crate = #serde)]
             #visibility struct #arguments { #(#fields),* }
         }
+    }
+
+    /// Generates the trait of a method whose stream has a cursor.
+    fn resumption(&self, method: &Method) -> Option<TokenStream> {
+        let core = &self.contract.options.core;
+        let (cursor, types) = (&method.cursor()?.ident, method.answer.kind.stream()?);
+        let (marker, arguments, item) = (self.marker(method), self.arguments(method), &types.item);
+        let error = types.error.as_ref().map_or_else(|| quote!(#core::Status), |error| quote!(#error));
+        let stream = quote!(#core::Streaming<#item, #error>);
+        Some(quote! {
+            impl #core::ResumableMethod for #marker {
+                type Item = #item;
+                type StreamError = #error;
+
+                fn set_cursor(arguments: &mut #arguments, cursor: <#item as #core::HasCursor>::Cursor) {
+                    arguments.#cursor = ::core::option::Option::Some(cursor);
+                }
+
+                fn map_stream(
+                    outcome: Self::Outcome,
+                    map: impl ::core::ops::FnOnce(#stream) -> #stream,
+                ) -> Self::Outcome {
+                    outcome.map(map)
+                }
+            }
+        })
     }
 
     fn method_impl(&self, number: usize, method: &Method) -> TokenStream {
@@ -78,9 +106,11 @@ impl Expansion<'_> {
         };
         let (outcome, read) = match &method.answer.kind {
             AnswerKind::Nothing => (quote!(::core::result::Result<(), #core::Error>), quote!(nothing(reply))),
-            AnswerKind::Stream => (quote!(::core::result::Result<#value, #core::Error>), quote!(stream(reply, #info))),
+            AnswerKind::Stream(_) => {
+                (quote!(::core::result::Result<#value, #core::Error>), quote!(stream(reply, #info)))
+            }
             AnswerKind::FallibleStream(types) => {
-                let [stream, error] = &**types;
+                let [stream, error] = &types.0;
                 let outcome = quote!(::core::result::Result<#stream, <#error as #core::MethodError>::CallError>);
                 (outcome, quote!(fallible_stream::<_, _, #error>(reply, #info)))
             }

@@ -104,7 +104,7 @@ impl Expansion<'_> {
         });
         let mutable = items.as_ref().map(|_| quote!(let mut responder = responder;));
         let answer = match (&method.answer.kind, method.answer.is_bytes) {
-            (AnswerKind::Stream, _) => quote_spanned!(span=> #core::__private::send_stream(responder, outcome)),
+            (AnswerKind::Stream(_), _) => quote_spanned!(span=> #core::__private::send_stream(responder, outcome)),
             (AnswerKind::FallibleStream(_), _) => {
                 quote_spanned!(span=> #core::__private::answer_stream(responder, outcome))
             }

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use rpc_core::PeerWork;
+use rpc_core::{PeerWork, transport::StreamMemory};
 use tokio::sync::oneshot;
 
 use super::peer_key::PeerKey;
@@ -33,6 +33,8 @@ pub(crate) struct ConcurrencyLimit {
     /// The length of `queue`, readable without its lock.
     queued: AtomicUsize,
     queue: Mutex<VecDeque<Queued>>,
+    /// The memory of the items that the server receives.
+    stream_memory: Arc<StreamMemory>,
     /// The shares of the peers that have a connection or a running handler.
     shares: Mutex<HashMap<PeerKey, Weak<PeerShare>>>,
 }
@@ -48,6 +50,8 @@ pub(crate) struct PeerShare {
     queued: AtomicUsize,
     /// The long work of all connections of the peer.
     work: PeerWork,
+    /// The memory of the items that all connections of the peer receive.
+    stream_memory: Arc<StreamMemory>,
 }
 
 /// Counts a handler as running, or its result as unsent, until the permit is dropped.
@@ -80,7 +84,7 @@ struct Queued {
 }
 
 impl ConcurrencyLimit {
-    pub(crate) fn new(limit: usize, max_queued: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize, max_queued: usize, stream_memory: Arc<StreamMemory>) -> Arc<Self> {
         Arc::new(Self {
             limit,
             max_queued,
@@ -88,6 +92,7 @@ impl ConcurrencyLimit {
             unsent: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
+            stream_memory,
             shares: Mutex::default(),
         })
     }
@@ -105,6 +110,7 @@ impl ConcurrencyLimit {
             unsent: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             work: PeerWork::of_peer(),
+            stream_memory: self.stream_memory.share(),
         });
         shares.insert(peer, Arc::downgrade(&share));
         share
@@ -144,6 +150,11 @@ impl PeerShare {
     /// Returns the place of the peer in the line for long work.
     pub(crate) fn work(&self) -> PeerWork {
         self.work.clone()
+    }
+
+    /// Returns the memory of the items that all connections of the peer receive.
+    pub(crate) fn stream_memory(&self) -> &Arc<StreamMemory> {
+        &self.stream_memory
     }
 
     /// Returns whether the peer may have another running handler.
@@ -305,7 +316,7 @@ mod tests {
 
     /// Returns a limit and the share of one peer.
     fn limited(limit: usize, max_queued: usize) -> (Arc<ConcurrencyLimit>, Arc<PeerShare>) {
-        let limit = ConcurrencyLimit::new(limit, max_queued);
+        let limit = ConcurrencyLimit::new(limit, max_queued, StreamMemory::new(0));
         let share = limit.share_of(PeerKey::Network(None));
         (limit, share)
     }

@@ -113,6 +113,9 @@ impl Target {
     /// `Unimplemented`, with the streams of the method.
     pub(crate) fn check_streams(&self, flags: CallFlags) -> Result<(), Status> {
         let method = self.info();
+        if flags.has_streams() && flags.contains(CallFlags::ONE_WAY) {
+            return Err(Status::new(Code::InvalidArgument, "a one-way call has no streams"));
+        }
         let agrees = |flag, declared| flags.contains(flag) == declared;
         if agrees(CallFlags::SENDS_ITEMS, method.is_sending_items())
             && agrees(CallFlags::EXPECTS_ITEMS, method.is_returning_items())

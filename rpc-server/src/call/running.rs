@@ -44,6 +44,8 @@ pub(crate) struct RunningGuard {
     running: Arc<RunningCalls>,
     id: u32,
     serial: u64,
+    /// The streams of the call, which end with the handler.
+    streams: Option<Arc<CallStreams>>,
 }
 
 impl RunningCalls {
@@ -98,7 +100,8 @@ impl RunningCalls {
         let mut state = self.lock();
         state.next_serial += 1;
         let (id, serial) = (sink.id(), state.next_serial);
-        let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial });
+        let streams = sink.streams().map(Arc::clone);
+        let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial, streams });
         state.next_deadline = state.next_deadline.into_iter().chain(context.deadline()).min();
         let call = RunningCall { serial, context, sink, handler, caller_has_ended: false };
         if state.by_id.insert(id, call).is_some() {
@@ -112,7 +115,7 @@ impl RunningCalls {
     /// Counts the handler of a one-way call.
     pub(crate) fn add_one_way(self: &Arc<Self>) -> RunningGuard {
         self.lock().detached += 1;
-        RunningGuard { running: Arc::clone(self), id: 0, serial: 0 }
+        RunningGuard { running: Arc::clone(self), id: 0, serial: 0, streams: None }
     }
 
     /// Ends a call with `status`; returns `false` if no unanswered call has this id.
@@ -146,8 +149,10 @@ impl RunningCalls {
         if std::mem::replace(&mut call.caller_has_ended, true) {
             return Err(Violation::AfterEnd(id));
         }
+        // A caller ends its stream too when it has received an answer before its last item.
+        let is_answered = call.context.is_answered();
         drop(state);
-        received.end(QueueEnd::Finished);
+        received.end(if is_answered { QueueEnd::Lost(call_ended()) } else { QueueEnd::Finished });
         Ok(Some(true))
     }
 
@@ -233,14 +238,14 @@ impl RunningCall {
 impl Drop for RunningGuard {
     fn drop(&mut self) {
         let mut state = self.running.lock();
-        if state.by_id.get(&self.id).is_none_or(|call| call.serial != self.serial) {
+        if state.by_id.get(&self.id).is_some_and(|call| call.serial == self.serial) {
+            state.by_id.remove(&self.id);
+        } else {
             state.detached -= 1;
-            return;
         }
-        let call = state.by_id.remove(&self.id);
         drop(state);
         // A task to which the handler has passed the items reads their end.
-        if let Some(streams) = call.as_ref().and_then(|call| call.sink.streams()) {
+        if let Some(streams) = self.streams.take() {
             streams.close(call_ended);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use rpc_core::{Code, Status, transport::StreamMemory};
+use rpc_core::{Code, Status};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -34,8 +34,6 @@ pub(crate) struct Shared {
     pub(crate) abort: CancellationToken,
     pub(crate) once: OnceCalls,
     pub(crate) concurrency: Arc<ConcurrencyLimit>,
-    /// The memory of the items that all connections receive.
-    pub(crate) stream_memory: Arc<StreamMemory>,
     pub(crate) counters: Counters,
     pub(crate) credentials: Credentials,
     pub(crate) warnings: PeerWarnings,

@@ -30,7 +30,7 @@ impl ConnectionCalls {
         deadline: Instant,
     ) {
         let (config, id) = (&self.shared.config, header.id);
-        let memory = self.stream_memory.get_or_init(|| self.shared.stream_memory.part(config.transport.stream_memory));
+        let memory = self.stream_memory.get_or_init(|| self.share.stream_memory().part(config.transport.stream_memory));
         let (sends, expects) =
             (head.flags.contains(CallFlags::SENDS_ITEMS), head.flags.contains(CallFlags::EXPECTS_ITEMS));
         let Some(streams) = CallStreams::new(id, expects, sends, config.transport.stream_window, memory) else {
@@ -96,7 +96,8 @@ impl ConnectionCalls {
         let handled = self
             .running
             .with_streams(id, |streams| streams.map_or(Ok(Handled::NoStream), |streams| streams.handle_credit(body)));
-        if handled.transpose()? != Some(Handled::Yes) {
+        // Credit may cross the end of its call.
+        if handled.transpose()? == Some(Handled::NoStream) {
             self.reject_stream(id);
         }
         Ok(())
@@ -145,4 +146,4 @@ fn no_memory() -> Rejection {
 }
 
 /// The retry-after of a call for whose items no memory is free.
-const NO_MEMORY_RETRY_AFTER: Duration = Duration::from_millis(100);
+const NO_MEMORY_RETRY_AFTER: Duration = Duration::from_millis(10);

@@ -252,8 +252,11 @@ impl ServerBuilder {
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
             once: OnceCalls::new(&self.config, self.once_store),
-            stream_memory: StreamMemory::new(self.config.max_stream_memory),
-            concurrency: ConcurrencyLimit::new(self.config.max_running, self.config.max_queued),
+            concurrency: ConcurrencyLimit::new(
+                self.config.max_running,
+                self.config.max_queued,
+                StreamMemory::new(self.config.max_stream_memory),
+            ),
             counters: Counters::default(),
             credentials,
             warnings: PeerWarnings::default(),

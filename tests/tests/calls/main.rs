@@ -38,6 +38,7 @@ mod rate_limits;
 mod reconnects;
 mod registration;
 mod relayed_status;
+mod resumed_streams;
 mod revoked;
 mod routes;
 mod runtimes;

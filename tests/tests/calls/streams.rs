@@ -58,7 +58,7 @@ impl Feed for Provider {
             for number in 0..2 {
                 sender.send(format!("{topic} {number}")).await.unwrap();
             }
-            sender.fail(FeedError::Broken).await.unwrap();
+            sender.fail(FeedError::Broken);
         });
         Ok(stream)
     }
@@ -270,7 +270,7 @@ async fn failed_stream_of_a_caller_fails_its_call() {
     let scene = Scene::new().await;
     let (sender, numbers) = Streaming::channel(2);
     sender.send(1).await.unwrap();
-    sender.fail(Status::new(Code::DataLoss, "the disk is broken")).await.unwrap();
+    sender.fail(Status::new(Code::DataLoss, "the disk is broken"));
     let error = in_time(scene.feed.sum(numbers).address(scene.serving.address())).await.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (Code::DataLoss, Delivery::Unknown));
     assert!(error.message().contains("the disk is broken"), "{error}");
@@ -308,6 +308,7 @@ async fn accepted_stream_has_no_deadline() {
     let serving = Serving::start(Server::builder().service(DeadlineServer::new(Deadlines))).await;
     let stream = DeadlineClient::new(caller()).deadlines().address(serving.address()).await.unwrap();
     assert_eq!(all(stream).await, [true]);
+    assert_eq!(all(DeadlineClient::local(Deadlines).deadlines().await.unwrap()).await, [true]);
 }
 
 #[tokio::test]

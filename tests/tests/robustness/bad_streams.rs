@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use rpc_client::Client;
-use rpc_core::{Code, Codec, Delivery, Streaming};
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{Code, Codec, Delivery, Status, Streaming};
 use tests::{
     in_time, patient,
     raw_peer::{RawFrame, RawHead, RawPeer},
@@ -13,6 +13,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 /// The credit of a stream at its start.
 const INITIAL: usize = 64 << 10;
+/// Default frame limit in bytes.
+const MAX_FRAME: u32 = 8 << 20;
 
 struct Scene {
     listener: TcpListener,
@@ -22,10 +24,22 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(patient()).await
+    }
+
+    async fn with(config: ClientConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let client = Client::builder().config(patient().with_codec(Codec::Json)).build().unwrap();
+        let client = Client::builder().config(config.with_codec(Codec::Json)).build().unwrap();
         Self { listener, address, wire: WireClient::new(client) }
+    }
+
+    /// Expects that the connection serves a unary call.
+    async fn expect_echo(&self, peer: &mut RawPeer) {
+        let call = tokio::spawn(self.wire.echo("x".into()).address(self.address));
+        let id = next(peer, RawFrame::REQUEST).await.id;
+        peer.send(RawFrame::response(id, &RawHead::new(), r#""y""#).to_bytes()).await;
+        assert_eq!(in_time(call).await.unwrap().unwrap(), "y");
     }
 
     /// Makes a call of `count`, which the server accepts. Returns its stream, the server's end and the call's id.
@@ -178,8 +192,83 @@ async fn dropped_stream_is_cancelled_and_late_items_are_dropped() {
     }
     peer.send(end(id, &RawHead::status(1, "cancelled")).to_bytes()).await;
     peer.send(item(id, "stray").to_bytes()).await;
-    let call = tokio::spawn(scene.wire.echo("x".into()).address(scene.address));
+    scene.expect_echo(&mut peer).await;
+}
+
+#[tokio::test]
+async fn second_response_closes_the_connection() {
+    let (mut stream, mut peer, id) = Scene::new().await.accepted().await;
+    peer.send(RawFrame::response(id, &RawHead::status(13, "late"), "").to_bytes()).await;
+    until_closed(&mut peer).await;
+    assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn unreadable_acceptance_is_cancelled() {
+    let scene = Scene::new().await;
+    let call = tokio::spawn(scene.wire.count(0, false).address(scene.address));
+    let mut peer = RawPeer::accept(&scene.listener).await;
     let id = next(&mut peer, RawFrame::REQUEST).await.id;
-    peer.send(RawFrame::response(id, &RawHead::new(), r#""y""#).to_bytes()).await;
-    assert_eq!(in_time(call).await.unwrap().unwrap(), "y");
+    peer.send(RawFrame::response(id, &RawHead::new().with(255, b"?"), "").to_bytes()).await;
+    assert_eq!(next(&mut peer, RawFrame::CANCEL).await.id, id);
+    assert_eq!(in_time(call).await.unwrap().unwrap_err().code(), Code::Unimplemented);
+    // The server ends the accepted call, and items that crossed the CANCEL change nothing.
+    peer.send(item(id, "late").to_bytes()).await;
+    peer.send(end(id, &RawHead::status(1, "")).to_bytes()).await;
+    scene.expect_echo(&mut peer).await;
+}
+
+#[tokio::test]
+async fn items_that_cross_a_failure_of_the_caller_are_dropped() {
+    let scene = Scene::new().await;
+    let (sender, texts) = Streaming::channel(1);
+    let call = tokio::spawn(scene.wire.copy(texts).address(scene.address));
+    let mut peer = RawPeer::accept(&scene.listener).await;
+    let id = next(&mut peer, RawFrame::REQUEST).await.id;
+    peer.send(accept(id).to_bytes()).await;
+    let mut stream = in_time(call).await.unwrap().unwrap();
+    sender.fail(Status::new(Code::DataLoss, "broken"));
+    next(&mut peer, RawFrame::CANCEL).await;
+    assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::DataLoss);
+    peer.send(item(id, "late").to_bytes()).await;
+    peer.send(end(id, &RawHead::status(1, "")).to_bytes()).await;
+    scene.expect_echo(&mut peer).await;
+}
+
+#[tokio::test]
+async fn oversized_response_frees_the_slot_of_its_call() {
+    let scene = Scene::with(patient().with_max_in_flight(1)).await;
+    let mut peer = None;
+    for _ in 0..3 {
+        let (_sender, texts) = Streaming::channel(1);
+        let call = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+        if peer.is_none() {
+            peer = Some(RawPeer::accept(&scene.listener).await);
+        }
+        let peer = peer.as_mut().unwrap();
+        let id = next(peer, RawFrame::REQUEST).await.id;
+        let mut bytes = RawFrame::response(id, &RawHead::new(), "").header(MAX_FRAME + 1).to_vec();
+        bytes.resize(MAX_FRAME as usize + 1, 0);
+        peer.send(bytes).await;
+        assert_eq!(in_time(call).await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
+        scene.expect_echo(peer).await;
+    }
+}
+
+#[tokio::test]
+async fn panicking_source_cancels_its_call() {
+    let scene = Scene::new().await;
+    let (armed, panics) = tokio::sync::oneshot::channel::<()>();
+    let texts = Streaming::from_stream(futures_util::stream::once(async move {
+        let _ = panics.await;
+        panic!("the source panics");
+    }));
+    let call = tokio::spawn(scene.wire.copy(texts).address(scene.address));
+    let mut peer = RawPeer::accept(&scene.listener).await;
+    let id = next(&mut peer, RawFrame::REQUEST).await.id;
+    peer.send(accept(id).to_bytes()).await;
+    let mut stream = in_time(call).await.unwrap().unwrap();
+    armed.send(()).unwrap();
+    assert_eq!(next(&mut peer, RawFrame::CANCEL).await.id, id);
+    assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::Internal);
 }

@@ -19,10 +19,7 @@ pub(crate) enum Outcome {
 
 /// The caller's end of a call: the outcome that the caller has not taken yet, and the caller's waker.
 ///
-/// A unary call receives one outcome, which ends the call, so an `Option` stores it. This type is the extension point
-/// for streamed calls: the table accesses outcomes only through these methods, so a queue limited by the stream's
-/// credit can replace the `Option` without a change to callers. `InFlightTable::deliver` must then release the peer's
-/// half of the slot only for the final frame of the peer.
+/// Every call receives one outcome. Items of streams have a queue of their own, so that unary calls pay nothing for it.
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
     outcome: Option<Outcome>,

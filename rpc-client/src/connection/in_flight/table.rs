@@ -229,7 +229,12 @@ impl InFlightTable {
             self.free_if_done(id);
             return Delivered::Abandoned;
         }
-        slot.receiver.put(outcome);
+        if slot.streams {
+            // The streams of an expired call have ended, whatever the peer answers.
+            slot.receiver.put_if_empty(|| outcome);
+        } else {
+            slot.receiver.put(outcome);
+        }
         Delivered::Accepted(slot.receiver.take_waker())
     }
 

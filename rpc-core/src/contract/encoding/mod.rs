@@ -38,5 +38,7 @@ pub use encode::Encode;
 pub use encoded_payload::EncodedPayload;
 pub use offload::PeerWork;
 pub(crate) use offload::{ResultPlace, offload};
+#[cfg(feature = "transport")]
+pub(crate) use payload::LONG;
 pub use payload::Payload;
 pub use write_buffer::{Mark, WriteBuffer};

@@ -144,7 +144,7 @@ fn decode_plain<T: DeserializeOwned>(codec: Codec, plain: &Bytes) -> Result<T, S
 }
 
 /// The length from which a payload is decoded and compressed outside of the task of its connection, in bytes.
-pub(super) const LONG: usize = 256 << 10;
+pub(crate) const LONG: usize = 256 << 10;
 /// The longest payload, before and after decompression, that is decompressed in the task that polls the handler, in
 /// bytes.
 const MAX_INLINE: usize = 64 << 10;

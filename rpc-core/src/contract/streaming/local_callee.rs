@@ -19,6 +19,15 @@ struct LocalCalleeItems {
     codec: Codec,
 }
 
+/// Notifies the handler's tasks that the caller reads no more items.
+impl Drop for LocalCalleeItems {
+    fn drop(&mut self) {
+        if let Stage::Items(_, context) = &self.stage {
+            context.cancel();
+        }
+    }
+}
+
 enum Stage {
     /// The context is that of the handler that created the stream.
     Items(Box<dyn CalleeSource>, Context),

@@ -18,4 +18,5 @@ pub(crate) use callee::{CalleeStreams, Sent};
 pub(crate) use local_caller::LocalCallerItems;
 pub use sender::{StreamClosed, StreamSender, TrySendError};
 pub use source::{CallerItems, CallerSource, ItemSource};
+pub(crate) use stream::ReceivedStream;
 pub use stream::Streaming;

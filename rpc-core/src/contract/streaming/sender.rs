@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{self, Poll},
@@ -15,11 +15,18 @@ use tokio::sync::mpsc;
 ///
 /// # Drop
 ///
-/// When the last sender is dropped, the stream ends regularly, unless the drop is part of a panic: the stream then ends
-/// with `Internal`.
+/// When the last sender is dropped, the stream ends regularly, unless a sender [failed](Self::fail), or was dropped by a
+/// panic: the stream then ends with `Internal`. A task that may be aborted or may return early must therefore `fail` first,
+/// or its stream looks complete.
 pub struct StreamSender<T, E> {
-    items: mpsc::Sender<Result<T, E>>,
-    panicked: Arc<AtomicBool>,
+    items: mpsc::Sender<T>,
+    end: Arc<SharedEnd<E>>,
+}
+
+/// How a channel ends when its last sender is dropped.
+struct SharedEnd<E> {
+    failure: Mutex<Option<E>>,
+    panicked: AtomicBool,
 }
 
 /// The receiver of the items was dropped: the call has ended, or nobody reads its stream.
@@ -40,8 +47,8 @@ pub enum TrySendError<T> {
 
 /// The receiving end of a channel.
 pub(super) struct Channel<T, E> {
-    items: mpsc::Receiver<Result<T, E>>,
-    panicked: Arc<AtomicBool>,
+    items: mpsc::Receiver<T>,
+    end: Arc<SharedEnd<E>>,
 }
 
 /// The next element of a [`Channel`].
@@ -54,8 +61,8 @@ pub(super) enum Element<T, E> {
 
 pub(super) fn channel<T, E>(capacity: usize) -> (StreamSender<T, E>, Channel<T, E>) {
     let (sender, receiver) = mpsc::channel(capacity);
-    let panicked = Arc::new(AtomicBool::new(false));
-    (StreamSender { items: sender, panicked: Arc::clone(&panicked) }, Channel { items: receiver, panicked })
+    let end = Arc::new(SharedEnd { failure: Mutex::new(None), panicked: AtomicBool::new(false) });
+    (StreamSender { items: sender, end: Arc::clone(&end) }, Channel { items: receiver, end })
 }
 
 impl<T, E> StreamSender<T, E> {
@@ -71,7 +78,7 @@ impl<T, E> StreamSender<T, E> {
     ///
     /// If the future is dropped, the item is not sent.
     pub async fn send(&self, item: T) -> Result<(), StreamClosed> {
-        self.items.send(Ok(item)).await.map_err(|_| StreamClosed)
+        self.items.send(item).await.map_err(|_| StreamClosed)
     }
 
     /// Sends an item if the stream has capacity.
@@ -80,24 +87,17 @@ impl<T, E> StreamSender<T, E> {
     ///
     /// [`TrySendError`], with the item.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
-        self.items.try_send(Ok(item)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(Ok(item)) => TrySendError::Full(item),
-            mpsc::error::TrySendError::Closed(Ok(item)) => TrySendError::Closed(item),
-            _ => unreachable!("an error contains the item that was sent"),
+        self.items.try_send(item).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(item) => TrySendError::Full(item),
+            mpsc::error::TrySendError::Closed(item) => TrySendError::Closed(item),
         })
     }
 
-    /// Ends the stream with an error, behind the items that were sent. Waits until the stream has capacity.
+    /// Ends the stream with an error, behind the items that were sent.
     ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the stream ends regularly unless other senders exist.
-    pub async fn fail(self, error: E) -> Result<(), StreamClosed> {
-        self.items.send(Err(error)).await.map_err(|_| StreamClosed)
+    /// If there are other senders, the stream ends when the last of them is dropped. The first error counts.
+    pub fn fail(self, error: E) {
+        self.end.failure().get_or_insert(error);
     }
 
     /// Waits until the call has ended or the reader was dropped.
@@ -112,14 +112,14 @@ impl<T, E> StreamSender<T, E> {
 
 impl<T, E> Clone for StreamSender<T, E> {
     fn clone(&self) -> Self {
-        Self { items: self.items.clone(), panicked: Arc::clone(&self.panicked) }
+        Self { items: self.items.clone(), end: Arc::clone(&self.end) }
     }
 }
 
 impl<T, E> Drop for StreamSender<T, E> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.panicked.store(true, Ordering::Release);
+            self.end.panicked.store(true, Ordering::Release);
         }
     }
 }
@@ -130,13 +130,19 @@ impl<T, E> fmt::Debug for StreamSender<T, E> {
     }
 }
 
+impl<E> SharedEnd<E> {
+    fn failure(&self) -> MutexGuard<'_, Option<E>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<T, E> Channel<T, E> {
     pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Element<T, E>> {
         self.items.poll_recv(cx).map(|item| match item {
-            Some(item) => Element::Item(item),
-            // The last sender has stored the flag before the channel closed.
-            None if self.panicked.load(Ordering::Acquire) => Element::Panicked,
-            None => Element::End,
+            Some(item) => Element::Item(Ok(item)),
+            // The senders have stored both before the channel closed.
+            None if self.end.panicked.load(Ordering::Acquire) => Element::Panicked,
+            None => self.end.failure().take().map_or(Element::End, |error| Element::Item(Err(error))),
         })
     }
 }

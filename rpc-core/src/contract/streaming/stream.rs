@@ -1,7 +1,6 @@
 //! [`Streaming`]: a stream of items between caller and callee.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -24,8 +23,8 @@ use crate::{
 
 /// A stream of items: an argument or a result of a call that consists of many values.
 ///
-/// One end creates it, with [`channel`](Self::channel), [`from_stream`](Self::from_stream) or
-/// [`collect`](Iterator::collect), and passes it to a call or returns it from a handler. The other end receives the
+/// One end creates it, with [`channel`](Self::channel), [`from_stream`](Self::from_stream),
+/// [`from_iterator`](Self::from_iterator) or [`collect`](Iterator::collect), and passes it to a call or returns it from a handler. The other end receives the
 /// items, in order and each once, with [`next`](Self::next) or as a [`Stream`].
 ///
 /// `E` is the error with which the creator of the stream may end it. A reader receives
@@ -64,7 +63,7 @@ use crate::{
 ///
 /// impl Counter for MyCounter {
 ///     async fn count(&self, to: u32) -> Result<Streaming<u32>, Status> {
-///         Ok((1..=to).collect())
+///         Ok(Streaming::from_iterator(1..=to))
 ///     }
 ///
 ///     async fn sum(&self, mut numbers: Streaming<u32>) -> Result<u32, Status> {
@@ -84,7 +83,7 @@ use crate::{
 /// assert_eq!(counter.sum(numbers).await?, 5, "the other two");
 /// # Ok(()) }
 /// ```
-#[must_use = "dropping a stream cancels it"]
+#[must_use = "a stream does nothing unless it is read or sent"]
 pub struct Streaming<T, E: MethodError = Status> {
     items: Items<T, E>,
     has_ended: bool,
@@ -96,9 +95,14 @@ enum Items<T, E: MethodError> {
     Stream(Pin<Box<dyn Stream<Item = Result<T, E>> + Send>>),
     Channel(Channel<T, E>),
     Received(ReceivedStream<T>),
+    Calls(CallItems<T, E>),
 }
 
-struct ReceivedStream<T> {
+/// The items of several calls.
+type CallItems<T, E> = Pin<Box<dyn Stream<Item = Result<T, <E as MethodError>::CallError>> + Send>>;
+
+/// A stream of received items.
+pub(crate) struct ReceivedStream<T> {
     items: Box<dyn ReceivedItems>,
     decode: fn(Payload) -> Result<T, Status>,
     /// The item that is being decompressed.
@@ -133,6 +137,15 @@ impl<T, E: MethodError> Streaming<T, E> {
         Self::new(Items::Stream(Box::pin(stream)))
     }
 
+    /// Creates a stream of the items of an iterator, each of which is created when it is sent.
+    pub fn from_iterator(items: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self
+    where
+        T: Send + 'static,
+        E: 'static,
+    {
+        Self::from_stream(Iterated(items.into_iter().map(Ok)))
+    }
+
     /// Returns the next element of the stream: an item, an error, or `None` at its end.
     ///
     /// # Cancel safety
@@ -160,6 +173,7 @@ impl<T, E: MethodError> Streaming<T, E> {
                     Error::answered(Code::Internal, "the sender of the stream was dropped by a panic").into(),
                 ))),
             },
+            Items::Calls(calls) => ready!(calls.as_mut().poll_next(cx)).map(|item| item.map_err(Failure::Call)),
             Items::Received(received) => match ready!(received.poll_item(cx)) {
                 Ok(item) => Some(Ok(item)),
                 Err(Ok(reply)) if reply.is_application_error => Some(Err(Failure::Call(E::decode(reply)))),
@@ -173,15 +187,46 @@ impl<T, E: MethodError> Streaming<T, E> {
 }
 
 impl<T: DeserializeOwned + 'static, E: MethodError> Streaming<T, E> {
-    /// Creates a stream of received items. `method` is that of a call whose result it is.
-    fn received(items: Box<dyn ReceivedItems>, method: Option<&'static MethodInfo>) -> Self {
-        // A `Bytes` shares the memory of its frame.
-        let decode = |payload: Payload| payload.decode::<Uncopied<T>>().map(|item| item.0);
-        Self::new(Items::Received(ReceivedStream { items, decode, plain: None, method }))
+    /// Returns the stream of a call of `method`, which returns one.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReceivedStream::of_reply`].
+    pub(crate) fn of_reply(reply: Reply, method: &'static MethodInfo) -> Result<Self, Error> {
+        ReceivedStream::of_reply(reply, method).map(|received| Self::new(Items::Received(received)))
     }
 }
 
-impl<T: DeserializeOwned + 'static, E: MethodError> Streaming<T, E> {
+impl<T, E: MethodError> Streaming<T, E> {
+    /// Creates a stream of the items of several calls.
+    pub(crate) fn of_calls(calls: impl Stream<Item = Result<T, E::CallError>> + Send + 'static) -> Self {
+        Self::new(Items::Calls(Box::pin(calls)))
+    }
+
+    /// Returns the received items, or this stream if it consists of none or has ended.
+    pub(crate) fn into_received(self) -> Result<ReceivedStream<T>, Self> {
+        match self.items {
+            Items::Received(received) if !self.has_ended => Ok(received),
+            items => Err(Self { items, ..self }),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Streaming<T> {
+    /// Returns the stream that the caller sends.
+    pub(crate) fn of_caller(responder: &mut Responder) -> Self {
+        Self::new(Items::Received(ReceivedStream::new(responder.take_items(), None)))
+    }
+}
+
+impl<T: DeserializeOwned + 'static> ReceivedStream<T> {
+    /// Creates a stream of received items. `method` is that of a call whose result it is.
+    fn new(items: Box<dyn ReceivedItems>, method: Option<&'static MethodInfo>) -> Self {
+        // A `Bytes` shares the memory of its frame.
+        let decode = |payload: Payload| payload.decode::<Uncopied<T>>().map(|item| item.0);
+        Self { items, decode, plain: None, method }
+    }
+
     /// Returns the stream of a call of `method`, which returns one.
     ///
     /// # Errors
@@ -192,22 +237,21 @@ impl<T: DeserializeOwned + 'static, E: MethodError> Streaming<T, E> {
             return Err(reply.unexpected_error());
         }
         match reply.items {
-            Some(items) => Ok(Self::received(items.into_received(), Some(method))),
+            Some(items) => Ok(Self::new(items.into_received(), Some(method))),
             None => Err(undecodable(Status::new(Code::Internal, "it is not a stream"), reply.peer)),
         }
     }
 }
 
-impl<T: DeserializeOwned + 'static> Streaming<T> {
-    /// Returns the stream that the caller sends.
-    pub(crate) fn of_caller(responder: &mut Responder) -> Self {
-        Self::received(responder.take_items(), None)
-    }
-}
-
 impl<T> ReceivedStream<T> {
+    /// Returns whether the peer that sends the items drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.items.is_draining()
+    }
+
+    /// Returns the next item, or the answer or the error at the end of the stream.
     #[expect(clippy::type_complexity, reason = "the second error is the regular end of the stream")]
-    fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<T, Result<Reply, Error>>> {
+    pub(crate) fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<T, Result<Reply, Error>>> {
         // A peer that sends faster than this end decodes must not occupy the thread.
         let budget = ready!(coop::poll_proceed(cx));
         let payload = loop {
@@ -266,21 +310,21 @@ impl<T, E: MethodError> Unpin for Streaming<T, E> {}
 
 impl<T: Send + 'static, E: MethodError + 'static> FromIterator<T> for Streaming<T, E> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self::from_stream(Collected(items.into_iter().map(Ok).collect()))
+        Self::from_iterator(items.into_iter().collect::<Vec<T>>())
     }
 }
 
-/// A stream of items that exist already.
-struct Collected<T, E>(VecDeque<Result<T, E>>);
+/// The items of an iterator.
+struct Iterated<I>(I);
 
-/// No item is ever pinned.
-impl<T, E> Unpin for Collected<T, E> {}
+/// The iterator is never pinned.
+impl<I> Unpin for Iterated<I> {}
 
-impl<T, E> Stream for Collected<T, E> {
-    type Item = Result<T, E>;
+impl<I: Iterator> Stream for Iterated<I> {
+    type Item = I::Item;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<Result<T, E>>> {
-        Poll::Ready(self.0.pop_front())
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
     }
 }
 
@@ -330,6 +374,7 @@ impl<T, E: MethodError> fmt::Debug for Streaming<T, E> {
             Items::Stream(_) => "stream",
             Items::Channel(_) => "channel",
             Items::Received(_) => "received",
+            Items::Calls(_) => "calls",
         };
         f.debug_struct("Streaming").field("items", &kind).field("has_ended", &self.has_ended).finish_non_exhaustive()
     }

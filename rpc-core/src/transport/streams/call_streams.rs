@@ -1,6 +1,6 @@
 //! [`CallStreams`]: the streams of one call at one end of its connection.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 use super::{
     credit::Credit,
@@ -94,13 +94,25 @@ impl CallStreams {
 
     /// Ends both streams because the call has ended. `error` is that of a reader of incomplete items.
     pub fn close(&self, error: impl FnOnce() -> Error) {
-        if let Some(credit) = &self.credit {
-            credit.close();
-        }
-        if let Some(received) = &self.received
-            && !received.has_ended()
-        {
-            received.end(QueueEnd::Lost(error()));
-        }
+        self.close_quietly(error).wake();
+    }
+
+    /// As [`close`](Self::close), for a caller that holds a lock.
+    pub fn close_quietly(&self, error: impl FnOnce() -> Error) -> Closed {
+        let sender = self.credit.as_ref().and_then(|credit| credit.close());
+        let reader = self.received.as_ref().and_then(|received| received.end_quietly(QueueEnd::Lost(error())).1);
+        Closed([sender, reader])
+    }
+}
+
+/// The tasks that wait for streams which have ended.
+#[derive(Debug, Default)]
+#[must_use = "the tasks must be woken"]
+pub struct Closed([Option<Waker>; 2]);
+
+impl Closed {
+    /// Wakes the tasks. The caller must hold no lock.
+    pub fn wake(self) {
+        self.0.into_iter().flatten().for_each(Waker::wake);
     }
 }

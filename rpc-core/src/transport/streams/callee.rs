@@ -102,6 +102,7 @@ impl CalleeStreams for WireStreams {
                 codec,
                 compression,
                 max_frame: self.max_frame,
+                work: context.peer().work().clone(),
             };
             match sender.send(source, || {}, || context.is_answered()).await {
                 SendEnd::All => Sent::All,
@@ -149,6 +150,10 @@ impl StreamReader for Caller {
 
     fn max_decompressed(&self) -> usize {
         self.max_decompressed
+    }
+
+    fn is_draining(&self) -> bool {
+        false
     }
 
     fn work(&self) -> PeerWork {

@@ -50,23 +50,24 @@ impl Credit {
     /// A violation if the credit exceeds [`MAX`](Self::MAX).
     pub fn add(&self, granted: u32, id: u32) -> Result<(), Violation> {
         let mut state = self.lock();
+        let had_credit = state.balance > 0;
         state.balance += i64::from(granted);
         if state.balance > Self::MAX {
             return Err(Violation::BadCredit(id));
         }
-        let sender = if state.balance > 0 { state.sender.take() } else { None };
+        // Credit that a sender does not wait for must not cost a wake-up.
+        let sender = if !had_credit && state.balance > 0 { state.sender.take() } else { None };
         drop(state);
         sender.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
-    /// Records that the call has ended.
-    pub fn close(&self) {
+    /// Records that the call has ended. Returns the waker of the sender.
+    #[must_use]
+    pub(super) fn close(&self) -> Option<Waker> {
         let mut state = self.lock();
         state.is_closed = true;
-        let sender = state.sender.take();
-        drop(state);
-        sender.into_iter().for_each(Waker::wake);
+        state.sender.take()
     }
 
     /// Returns whether the call has ended.
@@ -135,7 +136,7 @@ mod tests {
     fn close_ends_both_waits() {
         let (credit, cx) = (Credit::new(), &mut task::Context::from_waker(Waker::noop()));
         assert!(credit.poll_closed(cx).is_pending());
-        credit.close();
+        assert!(credit.close().is_some());
         assert!(credit.poll_closed(cx).is_ready() && credit.is_closed());
         assert_eq!(credit.poll_positive(cx), Poll::Ready(None));
     }

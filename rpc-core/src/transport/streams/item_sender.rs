@@ -11,9 +11,10 @@ use tokio::task::coop;
 
 use super::credit::Credit;
 use crate::{
-    Codec, Compression, ItemSource, Status, WriteBuffer,
+    Code, Codec, Compression, ItemSource, Mark, PeerWork, Status, WriteBuffer,
+    contract::{LONG, offload},
     frame::{FrameType, HEADER_LEN, Header},
-    transport::{Outbox, PushError},
+    transport::{Outbox, OutboxTurn, PushError},
 };
 
 /// Sends the items of one stream, as far as the peer grants credit.
@@ -33,6 +34,8 @@ pub struct ItemSender {
     pub compression: Compression,
     /// The longest frame that may be sent, in bytes.
     pub max_frame: usize,
+    /// The place in the line for long work of the peer.
+    pub work: PeerWork,
 }
 
 /// How the sending of items ended.
@@ -51,6 +54,8 @@ struct Batch {
     frames: WriteBuffer,
     /// The cost of the items.
     cost: u64,
+    /// The last item, if its compression takes long and is still to be done.
+    long: Option<Mark>,
     /// How the sending ends after these items.
     end: Option<SendEnd>,
 }
@@ -69,18 +74,39 @@ impl ItemSender {
         on_item: impl Fn(),
         is_over: impl Fn() -> bool,
     ) -> SendEnd {
-        let mut batch = Batch { frames: WriteBuffer::new(), cost: 0, end: None };
+        let mut batch = Batch { frames: WriteBuffer::new(), cost: 0, long: None, end: None };
         loop {
             let Some(credit) = poll_fn(|cx| self.credit.poll_positive(cx)).await else { return SendEnd::Ended };
-            if poll_fn(|cx| self.poll_fill(&mut batch, source, credit, cx)).await.is_none() {
-                return SendEnd::Ended;
-            }
-            if !batch.frames.is_empty() {
-                on_item();
-                self.credit.spend(std::mem::take(&mut batch.cost));
-                if !self.append(&mut batch.frames, &is_over).await {
+            // An item waits as a value while the outbox is full: a peer that does not read costs no encoding.
+            let mut turn = None;
+            if !self.outbox.has_capacity() {
+                turn = self.turn().await;
+                if turn.is_none() {
                     return SendEnd::Ended;
                 }
+            }
+            let filled = poll_fn(|cx| {
+                let filled = self.poll_fill(&mut batch, source, credit, cx);
+                if filled.is_pending() {
+                    // Others use the capacity while the source has no item.
+                    turn = None;
+                }
+                filled
+            });
+            if filled.await.is_none() {
+                return SendEnd::Ended;
+            }
+            if batch.cost > 0 {
+                on_item();
+                self.credit.spend(std::mem::take(&mut batch.cost));
+            }
+            if let Some(start) = batch.long.take()
+                && let Err(status) = self.compress_long(&mut batch.frames, start).await
+            {
+                batch.end = Some(SendEnd::Failed(status));
+            }
+            if !batch.frames.is_empty() && !self.append(turn, &mut batch.frames, &is_over).await {
+                return SendEnd::Ended;
             }
             if let Some(end) = batch.end.take() {
                 return end;
@@ -107,7 +133,7 @@ impl ItemSender {
                 }
                 Poll::Pending => break,
             }
-            if batch.end.is_some() {
+            if batch.end.is_some() || batch.long.is_some() {
                 break;
             }
         }
@@ -133,59 +159,89 @@ impl ItemSender {
                 return other.map(|_| None);
             }
         };
-        Poll::Ready(Some(self.frame(out, start, encoded)))
-    }
-
-    fn frame(
-        &self,
-        out: &mut WriteBuffer,
-        start: crate::Mark,
-        encoded: Result<(), crate::CodecError>,
-    ) -> Result<u64, Status> {
-        let name = self.codec.name();
         if let Err(error) = encoded {
             out.rewind(start);
-            return Err(Status::internal(format!("an item of the stream does not encode as {name}: {error}")));
+            let name = self.codec.name();
+            let message = format!("an item of the stream does not encode as {name}: {error}");
+            return Poll::Ready(Some(Err(Status::internal(message))));
         }
         let plain = out.length_since(start) - HEADER_LEN;
+        if self.compression != Compression::None && plain >= LONG {
+            batch.long = Some(start);
+            return Poll::Ready(Some(Ok(Credit::cost(plain))));
+        }
         let compression = match self.compression {
             Compression::None => Compression::None,
             wanted => out.compress_since(start, HEADER_LEN, wanted),
         };
+        Poll::Ready(Some(self.write_header(out, start, compression).map(|()| Credit::cost(plain))))
+    }
+
+    /// Compresses an item outside of the tasks of the runtime, and writes its header.
+    async fn compress_long(&self, out: &mut WriteBuffer, start: Mark) -> Result<(), Status> {
+        let (mut frames, wanted) = (std::mem::take(out), self.compression);
+        let compressed = offload(&self.work, move || {
+            let compression = frames.compress_since(start, HEADER_LEN, wanted);
+            (frames, compression)
+        });
+        let compression;
+        (*out, compression) = compressed.await?;
+        self.write_header(out, start, compression)
+    }
+
+    /// Writes the header of the last frame, or removes the frame if it is too long.
+    fn write_header(&self, out: &mut WriteBuffer, start: Mark, compression: Compression) -> Result<(), Status> {
         let length = out.length_since(start);
         let Some(full_length) = u32::try_from(length).ok().filter(|_| length <= self.max_frame) else {
             out.rewind(start);
             let limit = self.max_frame;
             let message = format!("item frame is {length} bytes, limit is {limit} (TransportConfig::max_frame)");
-            return Err(Status::new(crate::Code::ResourceExhausted, message));
+            return Err(Status::new(Code::ResourceExhausted, message));
         };
         let (codec, compression) = (self.codec as u8, compression as u8);
         let header = Header { full_length, frame_type: self.frame_type, codec, compression, id: self.id };
         out.copied_since(start)[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        Ok(Credit::cost(plain))
+        Ok(())
     }
 
-    /// Waits for capacity and appends frames to the outbox. Returns false when the call or the connection has ended.
-    async fn append(&self, frames: &mut WriteBuffer, is_over: &impl Fn() -> bool) -> bool {
+    /// Waits for a turn at the outbox; `None` when the call has ended.
+    async fn turn(&self) -> Option<OutboxTurn> {
+        let mut capacity = pin!(Arc::clone(&self.outbox).capacity());
+        poll_fn(|cx| match capacity.as_mut().poll(cx) {
+            Poll::Ready(turn) => Poll::Ready(Some(turn)),
+            Poll::Pending => self.credit.poll_closed(cx).map(|()| None),
+        })
+        .await
+    }
+
+    /// Appends frames to the outbox, with a turn if there is one. Returns false when the call or the connection has ended.
+    async fn append(
+        &self,
+        mut turn: Option<OutboxTurn>,
+        frames: &mut WriteBuffer,
+        is_over: &impl Fn() -> bool,
+    ) -> bool {
         frames.hold_long_copies(BATCH);
-        let mut append = |out: &mut WriteBuffer| {
-            let is_live = !is_over();
-            if is_live {
-                out.append(frames);
+        loop {
+            let mut append = |out: &mut WriteBuffer| {
+                let is_live = !is_over();
+                if is_live {
+                    out.append(frames);
+                }
+                is_live
+            };
+            let pushed = match turn.take() {
+                Some(turn) => turn.push_at(|_, out| append(out)),
+                None => self.outbox.push(append),
+            };
+            match pushed {
+                Err(PushError::Full) => turn = self.turn().await,
+                pushed => return pushed == Ok(true),
             }
-            is_live
-        };
-        let mut pushed = self.outbox.push(&mut append);
-        while pushed == Err(PushError::Full) {
-            let mut capacity = pin!(Arc::clone(&self.outbox).capacity());
-            let turn = poll_fn(|cx| match capacity.as_mut().poll(cx) {
-                Poll::Ready(turn) => Poll::Ready(Some(turn)),
-                Poll::Pending => self.credit.poll_closed(cx).map(|()| None),
-            });
-            let Some(turn) = turn.await else { return false };
-            pushed = turn.push_at(|_, out| append(out));
+            if turn.is_none() {
+                return false;
+            }
         }
-        pushed == Ok(true)
     }
 }
 

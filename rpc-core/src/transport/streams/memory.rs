@@ -12,6 +12,8 @@ pub struct StreamMemory {
     used: AtomicUsize,
     /// The memory of which this is a part.
     whole: Option<Arc<Self>>,
+    /// Whether this is the part of a peer, which takes at most [`PEER_SHARE`] times as much as is free.
+    is_share: bool,
 }
 
 /// A part of a [`StreamMemory`], which is returned when it is dropped.
@@ -24,12 +26,17 @@ pub(super) struct Reserved {
 impl StreamMemory {
     /// Creates a memory of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), whole: None })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), whole: None, is_share: false })
+    }
+
+    /// Creates the part of one peer, which leaves some of this memory to others.
+    pub fn share(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { limit: self.limit, used: AtomicUsize::new(0), whole: Some(Arc::clone(self)), is_share: true })
     }
 
     /// Creates a memory of `limit` bytes that is a part of this one.
     pub fn part(self: &Arc<Self>, limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), whole: Some(Arc::clone(self)) })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), whole: Some(Arc::clone(self)), is_share: false })
     }
 
     /// Returns the number of reserved bytes.
@@ -42,8 +49,18 @@ impl StreamMemory {
         self.take(length).then(|| Reserved { memory: Arc::clone(self), length })
     }
 
+    fn may_grow(&self, length: usize) -> bool {
+        self.used() + length <= self.limit / 2 && self.whole.as_ref().is_none_or(|whole| whole.may_grow(length))
+    }
+
+    /// Returns whether a share leaves enough to others.
+    fn is_fair(&self, length: usize) -> bool {
+        let free = |whole: &Self| whole.limit.saturating_sub(whole.used());
+        !self.is_share || self.whole.as_ref().is_none_or(|whole| self.used() + length <= PEER_SHARE * free(whole))
+    }
+
     fn take(&self, length: usize) -> bool {
-        if self.whole.as_ref().is_some_and(|whole| !whole.take(length)) {
+        if !self.is_fair(length) || self.whole.as_ref().is_some_and(|whole| !whole.take(length)) {
             return false;
         }
         let add = |used: usize| used.checked_add(length).filter(|used| *used <= self.limit);
@@ -66,6 +83,11 @@ impl Reserved {
     /// Returns the number of reserved bytes.
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// Reserves more bytes if at most half of the memory is reserved then: the rest remains for new streams.
+    pub(super) fn grow_if_half_free(&mut self, length: usize) -> bool {
+        self.memory.may_grow(length) && self.grow(length)
     }
 
     /// Reserves more bytes. Returns false if fewer are free.
@@ -91,9 +113,29 @@ impl Drop for Reserved {
     }
 }
 
+/// A peer may take at most this many times as much memory as is free.
+const PEER_SHARE: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn share_of_a_peer_leaves_memory_to_others() {
+        let whole = StreamMemory::new(9_000);
+        let (one, other) = (whole.share(), whole.share());
+        let reserved: Vec<_> = std::iter::from_fn(|| one.reserve(100)).collect();
+        assert_eq!(reserved.len(), 80, "8 times the free 1000 bytes");
+        assert!(other.reserve(100).is_some());
+    }
+
+    #[test]
+    fn windows_grow_only_into_half_of_the_memory() {
+        let memory = StreamMemory::new(100);
+        let mut reserved = memory.reserve(10).unwrap();
+        assert!(reserved.grow_if_half_free(40) && !reserved.grow_if_half_free(1));
+        assert!(reserved.grow(1));
+    }
 
     #[test]
     fn part_and_whole_limit_reservations() {

@@ -17,7 +17,7 @@ mod memory;
 mod queue;
 mod reader;
 
-pub use call_streams::{CallStreams, Handled};
+pub use call_streams::{CallStreams, Closed, Handled};
 pub use callee::{WireStreams, put_credit};
 pub use credit::Credit;
 pub use item_sender::{ItemSender, SendEnd};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZero,
     sync::{Arc, PoisonError},
     task::{self, Poll, Waker},
 };
@@ -41,9 +42,20 @@ struct State {
     /// The length of items that are not released by their reader.
     unread: usize,
     memory: Reserved,
+    /// How the stream ended, until the reader takes it.
     end: Option<QueueEnd>,
+    ended_by: Option<EndedBy>,
     reader: Option<Waker>,
     reader_is_gone: bool,
+}
+
+/// The end of the connection that has ended a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndedBy {
+    /// The peer sends nothing more.
+    Peer,
+    /// Frames that the peer has sent before it knows are dropped.
+    Here,
 }
 
 /// The end of a stream.
@@ -63,27 +75,26 @@ pub enum QueueEnd {
 #[derive(Debug, Default)]
 pub(super) struct Items {
     short: BytesMut,
+    long: VecDeque<Bytes>,
     entries: VecDeque<Entry>,
 }
 
-#[derive(Debug)]
+/// An item, without its content. It is smaller than [`Credit::PER_ITEM`].
+#[derive(Debug, Clone, Copy)]
 struct Entry {
+    /// The length of a short item; the content of a long one is the next of `long`.
+    short: Option<NonZero<u32>>,
     codec: u8,
     compression: u8,
-    content: Content,
 }
 
-#[derive(Debug)]
-enum Content {
-    /// The length of an item in `short`.
-    Short(u32),
-    Long(Bytes),
-}
+const _: () = assert!(size_of::<Entry>() < Credit::PER_ITEM);
 
 /// Items that their reader has taken.
 #[derive(Debug, Default)]
 pub(super) struct TakenItems {
     short: Bytes,
+    long: VecDeque<Bytes>,
     entries: VecDeque<Entry>,
 }
 
@@ -115,6 +126,7 @@ impl ItemQueue {
             unread: 0,
             memory: memory.reserve(window as usize)?,
             end: None,
+            ended_by: None,
             reader: None,
             reader_is_gone: false,
         };
@@ -125,18 +137,15 @@ impl ItemQueue {
     pub(super) fn push(&self, frame: Frame) -> Result<(), PushError> {
         let Frame { header, body } = frame;
         let mut state = self.lock();
-        if state.end.is_some() {
-            // A stream that this end has ended may still receive items that crossed the end.
-            return match state.end {
-                Some(QueueEnd::Lost(_)) => Ok(()),
-                _ => Err(PushError::Violation(Violation::AfterEnd(self.id))),
-            };
+        match state.ended_by {
+            Some(EndedBy::Here) => return Ok(()),
+            Some(EndedBy::Peer) => return Err(PushError::Violation(Violation::AfterEnd(self.id))),
+            None => {}
         }
         if state.balance <= 0 {
             return Err(PushError::Violation(Violation::NoCredit(self.id)));
         }
-        // A compressed item costs its sender more. The reader grants that cost when it has decompressed the item, so the
-        // balance is a lower bound of what the sender may send.
+        // A compressed item costs its sender more, which `release` subtracts when its length is known.
         state.balance -= Credit::cost(body.len()) as i64;
         if state.reader_is_gone {
             return Ok(());
@@ -156,20 +165,26 @@ impl ItemQueue {
 
     /// Ends the stream, unless it has ended.
     pub fn end(&self, end: QueueEnd) -> bool {
-        let mut state = self.lock();
-        if state.end.is_some() {
-            return false;
-        }
-        state.end = Some(end);
-        let reader = state.reader.take();
-        drop(state);
+        let (ended, reader) = self.end_quietly(end);
         reader.into_iter().for_each(Waker::wake);
-        true
+        ended
     }
 
-    /// Returns whether the stream has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.lock().end.is_some()
+    /// As [`end`](Self::end), but returns the waker of the reader instead of waking it.
+    pub fn end_quietly(&self, end: QueueEnd) -> (bool, Option<Waker>) {
+        let mut state = self.lock();
+        if state.ended_by.is_some() {
+            return (false, None);
+        }
+        state.ended_by = Some(if matches!(end, QueueEnd::Lost(_)) { EndedBy::Here } else { EndedBy::Peer });
+        state.end = Some(end);
+        (true, state.reader.take())
+    }
+
+    /// Wakes the reader, because the peer drains.
+    pub fn wake_reader(&self) {
+        let reader = self.lock().reader.take();
+        reader.into_iter().for_each(Waker::wake);
     }
 
     /// Takes all waiting items into `taken`; `None` if there are none and the stream has ended.
@@ -180,9 +195,10 @@ impl ItemQueue {
             state.waiting.move_to(taken);
             return Poll::Ready(Some(()));
         }
-        if state.end.is_some() {
+        if state.ended_by.is_some() {
             return Poll::Ready(None);
         }
+        taken.shrink();
         let previous = state.reader.replace(waker);
         drop(state);
         drop(previous);
@@ -191,8 +207,7 @@ impl ItemQueue {
 
     /// Takes the end of the stream, behind its last item.
     pub(super) fn take_end(&self) -> Option<QueueEnd> {
-        // The reader reads nothing more, so a later end has no meaning.
-        self.lock().end.replace(QueueEnd::Finished)
+        self.lock().end.take()
     }
 
     /// Records that the reader has read items: `length` bytes as they were received, of this cost for their sender.
@@ -201,20 +216,20 @@ impl ItemQueue {
     pub(super) fn release(&self, length: usize, cost: u64) -> Option<u32> {
         let mut state = self.lock();
         state.unread = state.unread.saturating_sub(length);
+        state.balance -= cost as i64 - length as i64;
         state.ungranted += cost;
-        if state.end.is_some() || state.ungranted < u64::from(state.window / 2) {
+        if state.ended_by.is_some() || state.ungranted < u64::from(state.window / 2) {
             return None;
         }
         let larger = self.max_window.saturating_sub(state.window);
         let mut granted = std::mem::take(&mut state.ungranted);
-        // The memory of a long item becomes that of a larger window.
-        let spare = state.memory.length().saturating_sub(state.window as usize);
-        if larger > 0 && (spare >= larger as usize || state.memory.grow(larger as usize - spare)) {
+        // The memory that a long item has taken is returned first.
+        let (kept, unread) = (state.window as usize, state.unread);
+        state.memory.shrink(kept.max(unread));
+        if larger > 0 && state.memory.grow_if_half_free(larger as usize) {
             state.window = self.max_window;
             granted += u64::from(larger);
         }
-        let (kept, unread) = (state.window as usize, state.unread);
-        state.memory.shrink(kept.max(unread));
         let granted = u32::try_from(granted).unwrap_or(u32::MAX);
         state.balance += i64::from(granted);
         Some(granted)
@@ -237,32 +252,45 @@ impl ItemQueue {
 
 impl Items {
     fn push(&mut self, Item { codec, compression, bytes }: Item) {
-        let content = if bytes.len() < MIN_LONG {
+        // An empty item counts as a long one, whose content holds no buffer.
+        let short = NonZero::new(bytes.len() as u32).filter(|_| bytes.len() < MIN_LONG);
+        if short.is_some() {
             self.short.extend_from_slice(&bytes);
-            Content::Short(bytes.len() as u32)
         } else {
-            Content::Long(bytes)
-        };
-        self.entries.push_back(Entry { codec, compression, content });
+            self.long.push_back(if bytes.is_empty() { Bytes::new() } else { bytes });
+        }
+        self.entries.push_back(Entry { short, codec, compression });
     }
 
+    /// Moves all items to `taken`, which has none.
     fn move_to(&mut self, taken: &mut TakenItems) {
         taken.short = std::mem::take(&mut self.short).freeze();
+        std::mem::swap(&mut taken.long, &mut self.long);
         std::mem::swap(&mut taken.entries, &mut self.entries);
     }
 }
 
 impl TakenItems {
     pub(super) fn next(&mut self) -> Option<Item> {
-        let Entry { codec, compression, content } = self.entries.pop_front()?;
-        let bytes = match content {
-            Content::Short(length) => self.short.split_to(length as usize),
-            Content::Long(bytes) => bytes,
+        let Entry { short, codec, compression } = self.entries.pop_front()?;
+        let bytes = match short {
+            Some(length) => self.short.split_to(length.get() as usize),
+            None => self.long.pop_front().unwrap_or_default(),
         };
         Some(Item { codec, compression, bytes })
     }
+
+    /// Releases the memory of items that were read, because the reader waits for more.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > MAX_KEPT {
+            *self = Self::default();
+        }
+        self.short = Bytes::new();
+    }
 }
 
+/// The number of items for which a waiting reader keeps memory.
+const MAX_KEPT: usize = 64;
 /// The length from which an item holds the buffer in which it was received, in bytes.
 const MIN_LONG: usize = 8 << 10;
 
@@ -304,7 +332,7 @@ mod tests {
         queue.push(frame(32_752)).unwrap();
         assert_eq!(read(&queue), [32_752]);
         assert_eq!(queue.release(32_768, 32_768), Some(32_768 + (192 << 10)));
-        assert_eq!(memory.used(), 256 << 10);
+        assert_eq!(memory.used(), 256 << 10, "less than half of the memory");
         queue.push(frame(100_000)).unwrap();
         assert_eq!(queue.release(100_016, 100_016), None, "less than half of the window");
     }
@@ -330,6 +358,30 @@ mod tests {
         assert!(matches!(queue.push(frame(1)), Err(PushError::Violation(Violation::AfterEnd(1)))));
         assert_eq!(read(&queue), [1], "items before the end are read");
         assert!(matches!(queue.take_end(), Some(QueueEnd::Finished)));
+    }
+
+    #[test]
+    fn items_that_cross_an_end_of_this_side_are_dropped() {
+        let (queue, _memory) = queue(1 << 20);
+        assert!(queue.end(QueueEnd::Lost(Error::unknown(crate::Code::Cancelled, ""))));
+        for _ in 0..2 {
+            queue.push(frame(1)).unwrap();
+            queue.take_end();
+        }
+        assert!(!queue.end(QueueEnd::Finished));
+    }
+
+    #[test]
+    fn compressed_items_grant_what_they_cost_their_sender() {
+        let (queue, _memory) = queue(64 << 10);
+        // An item of 1000 bytes that is 60 000 bytes long when it is decompressed.
+        queue.push(frame(1000)).unwrap();
+        assert_eq!(read(&queue), [1000]);
+        assert_eq!(queue.release(1016, 60_016), Some(60_016));
+        // The credit is that of the start again.
+        queue.push(frame(65_519)).unwrap();
+        queue.push(frame(0)).unwrap();
+        assert!(matches!(queue.push(frame(0)), Err(PushError::Violation(Violation::NoCredit(1)))));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub trait StreamReader: Send {
     /// Returns the largest decompressed item, in bytes.
     fn max_decompressed(&self) -> usize;
 
+    /// Returns whether the peer drains.
+    fn is_draining(&self) -> bool;
+
     /// Returns the place in the line for long work of the peer.
     fn work(&self) -> PeerWork;
 
@@ -94,6 +97,10 @@ impl<R: StreamReader> ReceivedItems for ItemReader<R> {
         if *received >= RELEASED_AT_ONCE {
             self.flush();
         }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.end.is_draining()
     }
 
     fn work(&self) -> PeerWork {

@@ -47,6 +47,18 @@ impl ResponseHead {
         rejected.map_or(Ok(head), |status| Err(status.into()))
     }
 
+    /// Returns the code in the head of a RESPONSE's body, whatever other entries the head has.
+    pub fn code(body: &[u8]) -> Code {
+        let mut code = Code::Ok;
+        // The driver has checked the lengths.
+        let _ = entry::walk(body, |tag, range| {
+            if tag == tag::STATUS {
+                code = body[range].first().map_or(Code::Unknown, |code| Code::from_u8(*code));
+            }
+        });
+        code
+    }
+
     /// Appends the length of the head and the head.
     pub fn write(&self, out: &mut BytesMut) {
         entry::write_all(out, |out| {
