@@ -5,6 +5,7 @@
 //! | contracts | `contracts/` |
 //! | provider | `provider/` |
 //! | consumer | `consumer/` |
+//! | streams | `feed/` |
 //! | both in one process | `quickstart/main.rs` |
 //! | test certificates | `certificates/main.rs` |
 //! | the IM cluster | `im/` |

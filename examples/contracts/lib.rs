@@ -1,7 +1,9 @@
 //! The contracts that provider and consumer share. A contract crate depends on rpc-core alone.
 
+mod feed;
 mod goods;
 mod greeter;
 
+pub use feed::{Feed, FeedClient, FeedServer, Price, Receipt, Remark};
 pub use goods::{Good, Goods, GoodsClient, GoodsError, GoodsServer};
 pub use greeter::{GreetError, Greeter, GreeterClient, GreeterServer};

@@ -91,6 +91,27 @@ use syn::parse_macro_input;
 /// another name counts as a `T`. A `bytes::Bytes` that is written as `Bytes` is encoded without copying, see
 /// `rpc_core::uncopied`.
 ///
+/// # Streams
+///
+/// The last parameter of a method may be an `rpc_core::Streaming<T>`, which the caller sends. The result, or the `T` of a
+/// `Result<T, E>`, may be an `rpc_core::Streaming<T, F>`, which the callee sends; `F` is the error with which it may end the
+/// stream, by default `rpc_core::Status`. A macro sees names, not types: a `Streaming` is a path that ends in `Streaming`
+/// and has one or two type arguments.
+///
+/// | return type of the method | result of the call |
+/// |---|---|
+/// | `Streaming<T, F>` | `Result<Streaming<T, F>, rpc_core::Error>` |
+/// | `Result<Streaming<T, F>, E>` | as in the table above, with `Streaming<T, F>` as the result |
+///
+/// The timeout of a call limits the time until the callee has accepted it, which is when the handler has returned the
+/// stream; without such a result, until the answer. Calls with streams are never hedged, and are not repeated once an
+/// item was sent.
+///
+/// A parameter `#[rpc(cursor)]`, an `Option` of the cursor of the items, lets a stream continue at another provider: see
+/// `rpc_core::ResumableMethod`.
+///
+/// # Default bodies
+///
 /// Implementations may omit a method with a default body, which the provider executes.
 ///
 /// # Types that bincode cannot represent

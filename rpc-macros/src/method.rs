@@ -58,19 +58,18 @@ impl Method {
         }
         let (wire_name, wire_name_at) = wire_name_of(&signature.ident, &options, diagnostics);
         let mut arguments: Vec<_> = parameter::typed(&signature.inputs).collect();
-        let items = arguments
-            .pop_if(|last| wire_type::stream_arguments(&last.ty).is_some())
-            .and_then(|argument| ItemsParameter::parse(argument, item.default.is_some(), diagnostics));
+        let items = arguments.pop_if(|last| wire_type::stream_arguments(&last.ty).is_some());
+        let has_body = item.default.is_some();
+        let parameters: Vec<Parameter> =
+            arguments.into_iter().filter_map(|argument| Parameter::parse(argument, has_body, diagnostics)).collect();
+        let items = items.and_then(|argument| ItemsParameter::parse(argument, has_body, diagnostics));
         let answer = Answer::parse(signature, options.one_way, diagnostics);
-        if (items.is_some() || answer.kind.stream().is_some()) && (options.one_way || options.once.is_some()) {
+        let has_streams = items.is_some() || answer.kind.stream().is_some();
+        if has_streams && (options.one_way || options.once.is_some()) {
             let message = "methods with streams cannot be `once` or `one_way`: a stream has no single answer to store, \
                            and its caller waits for the end";
             diagnostics.error(&signature.ident, message);
         }
-        let parameters: Vec<Parameter> = arguments
-            .into_iter()
-            .filter_map(|argument| Parameter::parse(argument, item.default.is_some(), diagnostics))
-            .collect();
         check_cursor(&parameters, items.is_some(), &answer, diagnostics);
         Self {
             attributes,

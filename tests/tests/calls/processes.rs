@@ -196,9 +196,18 @@ async fn quickstart_exits_successfully() {
 }
 
 #[tokio::test]
+async fn feed_continues_when_its_providers_die_and_drain() {
+    let output = run("feed", &["--demo"]).await;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.ends_with("items 2000, missing 0, repeated 0\n"), "{stdout}");
+}
+
+#[tokio::test]
 async fn binaries_print_their_options() {
     for (binary, options) in [
         ("quickstart", &["--calls"][..]),
+        ("feed", &["--demo", "provide", "watch", "upload", "talk"]),
         ("provider", &["--listen", "--advertise", "--registry", "--weight", "MSNB_REGISTRY"]),
         ("consumer", &["--calls", "--seconds", "--concurrency", "--json", "--registry", "MSNB_REGISTRY"]),
     ] {

@@ -1,0 +1,12 @@
+//! The client of all commands.
+
+use contracts::FeedClient;
+use rpc_cli::{Failure, RegistryArgs};
+use rpc_client::{Client, ClientConfig};
+
+/// Returns a client whose calls wait for a provider until their timeouts.
+pub(crate) async fn client(registry: &RegistryArgs) -> Result<FeedClient<Client>, Failure> {
+    let registry = registry.connect().await?;
+    let config = ClientConfig::default().with_wait_for_ready(true);
+    Ok(FeedClient::new(Client::builder().registry(registry).config(config).build()?))
+}
