@@ -29,7 +29,16 @@ mod compare {
             .codec_path("::tonic_prost::ProstCodec")
             .build();
         let service = Service::builder().name("Echo").package("bench").method(echo).build();
-        Builder::new().compile(&[service]);
+        let items = Method::builder()
+            .name("items")
+            .route_name("Items")
+            .input_type("crate::streams::tonic::ItemsRequest")
+            .output_type("crate::streams::tonic::Item")
+            .codec_path("::tonic_prost::ProstCodec")
+            .server_streaming()
+            .build();
+        let streams = Service::builder().name("Items").package("bench").method(items).build();
+        Builder::new().compile(&[service, streams]);
     }
 
     /// Generates messages and stubs, and removes the only unsafe part, which serves several services on one port and is

@@ -213,6 +213,11 @@ impl Listening {
         drop(in_time(waiting.wait_for(|waiting| *waiting == count)).await.expect("the service is alive"));
     }
 
+    /// Waits until exactly `count` calls with streams are open.
+    pub async fn until_streams(&self, count: usize) {
+        self.serving.until_counted(|counts| counts.streams == count).await;
+    }
+
     /// Completes the handlers of [`Wire::until_released`].
     pub fn release(&self) {
         self.wired.released.send_replace(true);

@@ -10,6 +10,7 @@
 //! | comparison with other frameworks | `peers`, `compare` |
 //! | scaling along one dimension | `grow` |
 //! | instructions per call | `instructions` |
+//! | items per second and memory of streams | `streams` |
 //! | load on a service without its generated types | `load` |
 //! | cost of idle connections | `idle`, `resources` |
 //! | the error type | `failure` |
@@ -32,6 +33,7 @@ mod process;
 mod resources;
 mod server;
 mod stats;
+mod streams;
 mod summary;
 mod timeline;
 
@@ -50,6 +52,7 @@ use crate::{
     load::Load,
     peers::Peer,
     process::Usage,
+    streams::{StreamJob, StreamPeer, Streams},
 };
 
 /// Measures the performance of msnb.
@@ -91,6 +94,20 @@ enum Command {
     ///
     /// The arguments are JSON, so the types of the service are not needed.
     Load(Load),
+    /// Measures the items per second of streams and the memory of idle streams, and prints tables.
+    Streams(Streams),
+    /// Serves the streams of a peer.
+    #[command(hide = true)]
+    StreamServer { peer: StreamPeer, address: SocketAddr },
+    /// Reads the streams of a peer.
+    #[command(hide = true)]
+    StreamClient {
+        address: SocketAddr,
+        #[arg(long)]
+        peer: StreamPeer,
+        #[command(flatten)]
+        job: StreamJob,
+    },
     /// Serves the echo service of a peer.
     #[command(hide = true)]
     PeerServer { peer: Peer, address: SocketAddr },
@@ -156,6 +173,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Instructions(instructions) => instructions.run(),
         Command::CountedClient(client) => runtime.block_on(client.run()),
         Command::Load(load) => runtime.block_on(load.run()),
+        Command::Streams(streams) => streams.run(),
+        Command::StreamServer { peer, address } => runtime.block_on(peer.serve(address)),
+        Command::StreamClient { address, peer, job } => print(&runtime.block_on(peer.run(address, &job))?),
         Command::PeerServer { peer, address } => {
             resources::raise_limit();
             runtime.block_on(peer.serve(address))

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use contracts::{Feed, FeedServer, Price, Receipt, Remark};
 use rpc_cli::{Failure, RegistryArgs, shutdown_signal};
-use rpc_core::{Status, StreamSender, Streaming};
+use rpc_core::{Error, Status, StreamSender, Streaming};
 use rpc_server::{Server, ServerConfig};
 use tokio::{io::AsyncWriteExt as _, sync::broadcast, time::sleep};
 
@@ -46,12 +46,11 @@ impl Feed for Shop {
         if good.is_empty() {
             return Err(Status::invalid_argument("the good has no name"));
         }
-        let first = match after {
-            Some(after) => after.checked_add(1).ok_or_else(|| Status::invalid_argument("no price follows the last"))?,
-            None => newest() + 1,
-        };
-        if first + MAX_AGE < newest() {
-            return Err(Status::out_of_range("the shop remembers the prices of an hour"));
+        // The newest price is sent at once, so that a reader has a cursor from then on.
+        let newest = newest();
+        let first = after.map_or(newest, |after| after.saturating_add(1));
+        if first.saturating_add(MAX_AGE) < newest || first > newest + 1 {
+            return Err(Status::out_of_range("the shop has the prices of the last hour"));
         }
         let (sender, stream) = Streaming::channel(16);
         tokio::spawn(async move {
@@ -65,10 +64,12 @@ impl Feed for Shop {
     }
 
     async fn upload(&self, name: String, mut parts: Streaming<Bytes>) -> Result<Receipt, Status> {
-        let path = self.path_of(&name)?;
+        let (path, part_path) = (self.path_of(&name)?, self.path_of(&format!("{name}.{}.part", newest()))?);
         let failed = |error: std::io::Error| Status::internal(format!("cannot store {name}: {error}"));
         tokio::fs::create_dir_all(&self.files).await.map_err(failed)?;
-        let mut file = tokio::fs::File::create(&path).await.map_err(failed)?;
+        // An upload that fails leaves an earlier file as it is.
+        let mut file = tokio::fs::File::create_new(&part_path).await.map_err(failed)?;
+        let _unfinished = RemoveOnDrop(part_path.clone());
         let (mut bytes, mut hash) = (0, Hash::new());
         // The caller sends as fast as the disk writes.
         while let Some(part) = parts.next().await {
@@ -76,45 +77,62 @@ impl Feed for Shop {
             file.write_all(&part).await.map_err(failed)?;
             hash.update(&part);
             bytes += part.len() as u64;
+            if bytes > MAX_FILE {
+                return Err(Status::resource_exhausted(format!("files have at most {MAX_FILE} bytes")));
+            }
         }
         file.sync_all().await.map_err(failed)?;
+        tokio::fs::rename(&part_path, &path).await.map_err(failed)?;
         Ok(Receipt { bytes, hash: hash.0 })
     }
 
     async fn talk(&self, room: String, author: String, mut remarks: Streaming<String>) -> Streaming<Remark> {
-        let room = {
+        let (room, mut heard) = {
             let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
             // Rooms that everybody has left.
             rooms.retain(|_, room| room.receiver_count() > 0);
-            rooms.entry(room).or_insert_with(|| broadcast::channel(MAX_UNREAD).0).clone()
+            let room = rooms.entry(room).or_insert_with(|| broadcast::channel(MAX_UNREAD).0);
+            (room.clone(), room.subscribe())
         };
-        let mut heard = room.subscribe();
         let (sender, stream) = Streaming::channel(16);
         tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    remark = remarks.next() => match remark {
-                        // Sending fails only in an empty room.
-                        Some(Ok(text)) => _ = room.send(Remark { author: author.clone(), text }),
-                        Some(Err(error)) => return sender.fail(error.into()),
-                        None => return,
-                    },
-                    remark = heard.recv() => match remark {
-                        Ok(remark) => {
-                            if sender.send(remark).await.is_err() {
-                                return;
-                            }
-                        }
-                        Err(broadcast::error::RecvError::Lagged(count)) => {
-                            return sender.fail(Status::resource_exhausted(format!("{count} remarks were not read in time")));
-                        }
-                        Err(broadcast::error::RecvError::Closed) => return,
-                    },
-                    () = sender.closed() => return,
+            // The two directions do not wait for each other: a caller that reads slowly may go on to speak.
+            let speaking = async {
+                while let Some(text) = remarks.next().await {
+                    // Sending fails only in an empty room.
+                    let _ = room.send(Remark { author: author.clone(), text: text? });
                 }
+                Ok(())
+            };
+            let hearing = async {
+                loop {
+                    let remark = heard.recv().await.map_err(|error| Status::resource_exhausted(error.to_string()))?;
+                    if sender.send(remark).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            };
+            // All futures are safe to drop: the first end is that of the call.
+            let end: Result<(), Status> = tokio::select! {
+                end = speaking => end.map_err(|error: Error| error.into()),
+                end = hearing => end,
+                () = sender.closed() => Ok(()),
+            };
+            if let Err(status) = end {
+                sender.fail(status);
             }
         });
         stream
+    }
+}
+
+/// Removes a file unless it was renamed.
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        // It fails after the rename.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -157,5 +175,7 @@ fn cents(number: u64) -> u32 {
 const INTERVAL: Duration = Duration::from_millis(2);
 /// The number of prices that a provider can repeat: those of an hour.
 const MAX_AGE: u64 = 1_800_000;
+/// The longest file, in bytes: 64 GiB.
+const MAX_FILE: u64 = 64 << 30;
 /// The number of remarks that may wait for one reader.
 const MAX_UNREAD: usize = 256;

@@ -1,7 +1,5 @@
 //! The chat.
 
-use std::pin::pin;
-
 use contracts::{FeedClient, Remark};
 use rpc_cli::{Failure, shutdown_signal};
 use rpc_client::Client;
@@ -14,20 +12,28 @@ pub(crate) async fn run(feed: &FeedClient<Client>, room: String, author: String)
     // The affinity brings everybody in a room to the same provider.
     let mut heard = feed.talk(room.clone(), author.clone(), said).affinity(&room).await?;
     println!("{author} is in the {room}");
-    let (mut lines, mut shutdown) = (BufReader::new(stdin()).lines(), pin!(shutdown_signal()));
-    loop {
-        // All futures are safe to drop.
-        tokio::select! {
-            line = lines.next_line() => match line? {
-                Some(line) => sender.send(line).await?,
-                None => return Ok(()),
-            },
-            remark = heard.next() => match remark.transpose()? {
-                Some(Remark { author: other, text }) if other != author => println!("{other}: {}", text.escape_debug()),
-                Some(_) => {}
-                None => return Ok(()),
-            },
-            () = &mut shutdown => return Ok(()),
+    // The two directions do not wait for each other.
+    let speaking = async {
+        let mut lines = BufReader::new(stdin()).lines();
+        while let Some(line) = lines.next_line().await? {
+            sender.send(line).await?;
         }
+        Ok::<(), Failure>(())
+    };
+    let hearing = async {
+        while let Some(remark) = heard.next().await {
+            let Remark { author: other, text } = remark?;
+            if other != author {
+                // Escaped, because others choose them.
+                println!("{}: {}", other.escape_debug(), text.escape_debug());
+            }
+        }
+        Ok(())
+    };
+    // All futures are safe to drop.
+    tokio::select! {
+        spoken = speaking => spoken,
+        heard = hearing => heard,
+        () = shutdown_signal() => Ok(()),
     }
 }

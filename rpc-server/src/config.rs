@@ -114,6 +114,11 @@ pub struct ServerConfig {
     /// As `max_once_calls`. Set it to at least the number of calls in `once_kept` times the length of an answer. A
     /// higher value uses more memory.
     pub max_once_bytes: usize,
+    /// The maximum number of calls with streams of the server; default 100 000.
+    ///
+    /// Those that were accepted do not count towards `max_running`. One peer may use at most eight times as much as is free.
+    /// A higher value allows more memory to be used: that of their handlers, and about 2 KiB each.
+    pub max_streams: usize,
     /// The number of bytes of all streams of the server that may wait to be read; default 1 GiB.
     ///
     /// As `stream_memory` of `transport`, which limits one connection. One peer may take at most eight times as much as is
@@ -154,6 +159,7 @@ impl Default for ServerConfig {
             once_kept: Duration::from_secs(600),
             max_once_calls: 100_000,
             max_once_bytes: 64 << 20,
+            max_streams: 100_000,
             max_stream_memory: 1 << 30,
             drain_notice: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
@@ -182,6 +188,7 @@ impl ServerConfig {
         with_once_kept(once_kept: Duration)
         with_max_once_calls(max_once_calls: usize)
         with_max_once_bytes(max_once_bytes: usize)
+        with_max_streams(max_streams: usize)
         with_max_stream_memory(max_stream_memory: usize)
         with_drain_notice(drain_notice: Duration)
         with_drain_timeout(drain_timeout: Duration)
@@ -206,6 +213,7 @@ impl ServerConfig {
             () if self.handshake_time.is_zero() => reject("handshake_time"),
             () if self.max_pings == 0 => reject("max_pings"),
             () if self.max_decompressed == 0 => reject("max_decompressed"),
+            () if self.max_streams == 0 => reject("max_streams"),
             () if self.max_once_calls == 0 => reject("max_once_calls"),
             () if self.max_once_bytes == 0 => reject("max_once_bytes"),
             () => self.transport.validate(),

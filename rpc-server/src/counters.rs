@@ -28,8 +28,6 @@ pub enum ServerState {
 pub(crate) struct Counters {
     state: AtomicU8,
     pub(crate) open: AtomicUsize,
-    /// The calls with streams whose handlers have not ended.
-    pub(crate) streams: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) connections_rejected: AtomicU64,
     pub(crate) handshakes_failed: AtomicU64,

@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::net::{accept, dial};
 use crate::{
-    echo::{EchoReply, EchoRequest},
+    // The macro of tarpc generates an `EchoRequest` of its own.
+    echo::{EchoReply, EchoRequest as Message},
     failure::Failure,
     link::{Link, Sample},
 };
@@ -25,7 +26,7 @@ use crate::{
 #[tarpc::service]
 pub(crate) trait Echo {
     /// Returns the fields of the request.
-    async fn echo(request: EchoRequest) -> EchoReply;
+    async fn echo(request: Message) -> EchoReply;
 }
 
 /// An implementation of [`Echo`].
@@ -33,8 +34,8 @@ pub(crate) trait Echo {
 struct Server;
 
 impl Echo for Server {
-    async fn echo(self, _: Context, request: EchoRequest) -> EchoReply {
-        let EchoRequest { id, name, payload } = request;
+    async fn echo(self, _: Context, request: Message) -> EchoReply {
+        let Message { id, name, payload } = request;
         EchoReply { id, name, payload }
     }
 }
@@ -66,7 +67,7 @@ pub(super) async fn connect(address: SocketAddr, count: usize) -> Result<Vec<Ech
 
 impl Link for EchoClient {
     async fn echo(&self, id: u64, sample: &Sample) -> Result<(), Failure> {
-        let request = EchoRequest { id, name: sample.name.clone(), payload: sample.payload.clone() };
+        let request = Message { id, name: sample.name.clone(), payload: sample.payload.clone() };
         let reply = EchoClient::echo(self, tarpc::context::current(), request).await?;
         sample.check(id, reply.id, &reply.name, &reply.payload)
     }

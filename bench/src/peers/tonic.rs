@@ -64,7 +64,7 @@ pub(super) async fn serve(listener: TcpListener) -> Result<(), Failure> {
 }
 
 /// Returns accepted connections with `TCP_NODELAY`.
-fn incoming(listener: TcpListener) -> Pin<Box<dyn Stream<Item = std::io::Result<TcpStream>> + Send>> {
+pub(crate) fn incoming(listener: TcpListener) -> Pin<Box<dyn Stream<Item = std::io::Result<TcpStream>> + Send>> {
     Box::pin(poll_fn(move |cx| {
         listener.poll_accept(cx).map(|accepted| {
             Some(accepted.and_then(|(stream, _)| {

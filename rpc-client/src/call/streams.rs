@@ -223,7 +223,7 @@ impl StreamReader for Provider {
     }
 
     fn is_draining(&self) -> bool {
-        self.channel.goaway().is_some()
+        !self.channel.is_open()
     }
 
     fn work(&self) -> PeerWork {

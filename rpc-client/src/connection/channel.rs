@@ -376,6 +376,9 @@ impl Channel {
     fn drain(&self) {
         self.state.drain();
         self.release_waiters();
+        if self.streams.any() {
+            self.streams.wake_readers();
+        }
     }
 
     /// Wakes all callers that wait for capacity, because the channel accepts no more calls.
@@ -408,10 +411,11 @@ impl Channel {
     }
 
     /// Handles a RESPONSE that is longer than the limit; its body was skipped.
-    pub(super) fn handle_overlong_response(&self, id: u32) {
-        if self.streams.any() && self.streams.handle_overlong_response(id, &self.outbox) {
+    pub(super) fn handle_overlong_response(&self, id: u32) -> Result<(), Violation> {
+        if self.streams.any() && self.streams.handle_overlong_response(id, &self.outbox)? {
             self.calls.end_streams(CallId::from_wire(id));
         }
+        Ok(())
     }
 
     /// Handles an item of the peer.
@@ -470,9 +474,6 @@ impl Channel {
     pub(super) fn handle_goaway(&self, status: Status) {
         self.goaway.get_or_init(|| status);
         self.drain();
-        if self.streams.any() {
-            self.streams.wake_readers();
-        }
     }
 
     /// Returns the status of the peer's GOAWAY, if it sent one.

@@ -162,7 +162,7 @@ impl Role for ClientRole {
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
         match header.frame_type {
             FrameType::Response => {
-                self.channel.handle_overlong_response(header.id);
+                self.channel.handle_overlong_response(header.id)?;
                 self.queue_answer(header.id, Outcome::TooLong { length: header.full_length, limit });
             }
             FrameType::Request => self.reject(header)?,

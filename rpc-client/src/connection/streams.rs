@@ -119,9 +119,16 @@ impl ChannelStreams {
     }
 
     /// Handles a RESPONSE that is longer than the limit. Returns whether the id of its call is free.
-    pub(super) fn handle_overlong_response(&self, id: u32, outbox: &Outbox) -> bool {
-        let error = Error::answered(Code::Internal, "the call has a second RESPONSE");
-        self.end(self.lock(), id, outbox, QueueEnd::Lost(error))
+    ///
+    /// # Errors
+    ///
+    /// As [`handle_response`](Self::handle_response).
+    pub(super) fn handle_overlong_response(&self, id: u32, outbox: &Outbox) -> Result<bool, Violation> {
+        let calls = self.lock();
+        if calls.get(&id).is_some_and(|call| call.is_accepted) {
+            return Err(Violation::SecondResponse(id));
+        }
+        Ok(self.end(calls, id, outbox, QueueEnd::Finished))
     }
 
     /// Handles an item of the peer.

@@ -36,11 +36,13 @@ pub trait HasCursor {
 /// | event | consequence |
 /// |---|---|
 /// | the connection is lost, or the provider ends the stream with `Unavailable` | the stream continues at any provider |
-/// | the provider drains | the stream continues at another provider; until there is one, it is read from the first |
-/// | the stream cannot be opened because of `Unavailable`, `DeadlineExceeded`, or `ResourceExhausted` with a retry-after | another attempt follows after 2 ms, 4 ms, and so on, up to 8.2 s; half of each pause is random |
-/// | 12 attempts in succession fail, or one fails for another reason | the stream ends with the error, whose message contains the cursor |
+/// | the provider drains | the stream continues at another provider; until one accepts the call, it is read from the first |
+/// | the stream cannot be opened because of `Unavailable`, `DeadlineExceeded`, or `ResourceExhausted` with a retry-after | another attempt follows after 4 ms, 8 ms, and so on, up to 8.2 s; half of each pause is random |
+/// | 13 attempts in succession fail after a loss, or one fails for another reason | the stream ends with the error, whose message contains the cursor |
+/// | the provider answers an attempt with an error of the service | the stream ends with `FailedPrecondition` |
 ///
-/// A reader therefore receives each item exactly once and in order, or an error.
+/// A reader therefore receives each item exactly once and in order, or an error. If the stream is lost before its first item
+/// was read, it starts again with the cursor of the call.
 ///
 /// # Examples
 ///
@@ -165,7 +167,7 @@ struct Resumed<C: Caller, M: ResumableMethod> {
     opening: Option<C::Calling<M::Arguments>>,
     /// The pause before the next attempt.
     pause: Option<Pin<Box<Sleep>>>,
-    /// The number of attempts that have failed since the last item.
+    /// The number of attempts in succession that have failed.
     failures: u32,
     has_ended: bool,
 }
@@ -174,30 +176,49 @@ type CallErrorOf<M> = <<M as ResumableMethod>::StreamError as MethodError>::Call
 
 impl<C: Caller, M: ResumableMethod> Resumed<C, M> {
     fn open(&mut self) {
-        let (method, arguments, options) = (M::info(), self.arguments.clone(), self.options.clone());
+        let (method, arguments, mut options) = (M::info(), self.arguments.clone(), self.options.clone());
+        if self.current.is_some() {
+            // The current stream is read again at once if no other provider is ready.
+            options.wait_for_ready = Some(false);
+        }
         self.opening = Some(self.caller.call(Request { method, arguments, options }));
     }
 
-    /// Handles a failed attempt or a lost stream. Returns the error if it ends the stream.
+    /// Handles a failed attempt. Returns the error if it ends the stream.
     fn handle_failure(&mut self, error: Error) -> Result<(), Error> {
         let is_temporary = match error.code() {
             Code::Unavailable | Code::DeadlineExceeded => true,
             Code::ResourceExhausted => error.retry_after().is_some(),
             _ => false,
         };
-        if !is_temporary || self.failures == MAX_FAILURES {
-            return Err(match &self.cursor {
-                Some(cursor) => error.with_detail(&format!("the stream was read up to the cursor {cursor:?}")),
-                None => error.with_detail("no item of the stream was read"),
-            });
+        // While the current stream is read, attempts have no limit but its end.
+        self.failures = (self.failures + 1).min(MAX_FAILURES);
+        if !is_temporary || self.current.is_none() && self.failures == MAX_FAILURES {
+            return Err(self.with_position(error));
         }
-        if self.failures > 0 {
-            let longest = Duration::from_millis(1 << self.failures);
-            let random = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-            self.pause = Some(Box::pin(sleep(longest / 2 + (longest / 2).mul_f64(random))));
-        }
-        self.failures += 1;
+        let longest = Duration::from_millis(2 << self.failures);
+        let random = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        let pause = longest / 2 + (longest / 2).mul_f64(random);
+        self.pause = Some(Box::pin(sleep(pause.max(error.retry_after().unwrap_or_default()))));
         Ok(())
+    }
+
+    /// Handles the loss of the current stream. Returns the error if it ends the stream.
+    fn handle_loss(&mut self, error: Error) -> Result<(), Error> {
+        if error.code() != Code::Unavailable {
+            return Err(self.with_position(error));
+        }
+        self.current = None;
+        self.pause = None;
+        self.failures = 0;
+        Ok(())
+    }
+
+    fn with_position(&self, error: Error) -> Error {
+        match &self.cursor {
+            Some(cursor) => error.with_detail(&format!("the stream was read up to the cursor {cursor:?}")),
+            None => error.with_detail("no item of the stream was read"),
+        }
     }
 
     /// Returns the next item; `None` at the regular end.
@@ -206,8 +227,16 @@ impl<C: Caller, M: ResumableMethod> Resumed<C, M> {
             if let Some(opening) = &mut self.opening {
                 let opened = ready!(Pin::new(opening).poll(cx));
                 self.opening = None;
-                match opened.and_then(|reply| ReceivedStream::of_reply(reply, M::info())) {
-                    Ok(stream) => self.current = Some(stream),
+                match opened {
+                    Ok(reply) if reply.is_application_error => {
+                        let message =
+                            "the provider has answered the continuation of the stream with an error of the service";
+                        Err(self.with_position(Error::answered(Code::FailedPrecondition, message)))?;
+                    }
+                    Ok(reply) => {
+                        self.current = Some(ReceivedStream::of_reply(reply, M::info())?);
+                        self.failures = 0;
+                    }
                     Err(error) => self.handle_failure(error)?,
                 }
             }
@@ -222,7 +251,8 @@ impl<C: Caller, M: ResumableMethod> Resumed<C, M> {
                     Poll::Pending => {}
                 }
             }
-            let Some(current) = &mut self.current else {
+            let Some(current) = self.current.as_mut().filter(|current| self.pause.is_some() || !current.is_draining())
+            else {
                 self.open();
                 continue;
             };
@@ -230,18 +260,16 @@ impl<C: Caller, M: ResumableMethod> Resumed<C, M> {
                 Poll::Ready(Ok(item)) => {
                     let cursor = item.cursor();
                     M::set_cursor(&mut self.arguments, cursor.clone());
-                    (self.cursor, self.failures) = (Some(cursor), 0);
+                    self.cursor = Some(cursor);
                     return Poll::Ready(Some(Ok(item)));
                 }
                 Poll::Ready(Err(Ok(reply))) if reply.is_application_error => {
                     return Poll::Ready(Some(Err(M::StreamError::decode(reply))));
                 }
                 Poll::Ready(Err(Ok(_))) => return Poll::Ready(None),
-                Poll::Ready(Err(Err(error))) => {
-                    self.current = None;
-                    self.handle_failure(error)?;
-                }
-                Poll::Pending if current.is_draining() && self.pause.is_none() => self.open(),
+                Poll::Ready(Err(Err(error))) => self.handle_loss(error)?,
+                // The drain may have begun during the poll.
+                Poll::Pending if self.pause.is_none() && current.is_draining() => {}
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -257,6 +285,10 @@ impl<C: Caller, M: ResumableMethod> Stream for Resumed<C, M> {
         }
         let item = ready!(self.poll_item(cx));
         self.has_ended = !matches!(item, Some(Ok(_)));
+        if self.has_ended {
+            // A call that is in flight is cancelled.
+            (self.current, self.opening, self.pause) = (None, None, None);
+        }
         Poll::Ready(item)
     }
 }
@@ -264,5 +296,5 @@ impl<C: Caller, M: ResumableMethod> Stream for Resumed<C, M> {
 /// Neither the arguments nor the caller are ever pinned.
 impl<C: Caller, M: ResumableMethod> Unpin for Resumed<C, M> {}
 
-/// The number of attempts in succession that may fail, as for the connections of a client.
-const MAX_FAILURES: u32 = 12;
+/// The number of attempts in succession that fail before a stream ends. The pauses are those of a client's connections.
+const MAX_FAILURES: u32 = 13;

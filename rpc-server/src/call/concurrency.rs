@@ -33,6 +33,9 @@ pub(crate) struct ConcurrencyLimit {
     /// The length of `queue`, readable without its lock.
     queued: AtomicUsize,
     queue: Mutex<VecDeque<Queued>>,
+    /// The number of calls with streams whose handlers have not ended.
+    streams: AtomicUsize,
+    max_streams: usize,
     /// The memory of the items that the server receives.
     stream_memory: Arc<StreamMemory>,
     /// The shares of the peers that have a connection or a running handler.
@@ -48,6 +51,7 @@ pub(crate) struct PeerShare {
     unsent: AtomicUsize,
     /// Changed under the lock of the queue only.
     queued: AtomicUsize,
+    streams: AtomicUsize,
     /// The long work of all connections of the peer.
     work: PeerWork,
     /// The memory of the items that all connections of the peer receive.
@@ -84,7 +88,12 @@ struct Queued {
 }
 
 impl ConcurrencyLimit {
-    pub(crate) fn new(limit: usize, max_queued: usize, stream_memory: Arc<StreamMemory>) -> Arc<Self> {
+    pub(crate) fn new(
+        limit: usize,
+        max_queued: usize,
+        max_streams: usize,
+        stream_memory: Arc<StreamMemory>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             limit,
             max_queued,
@@ -92,6 +101,8 @@ impl ConcurrencyLimit {
             unsent: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
+            streams: AtomicUsize::new(0),
+            max_streams,
             stream_memory,
             shares: Mutex::default(),
         })
@@ -109,6 +120,7 @@ impl ConcurrencyLimit {
             running: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             work: PeerWork::of_peer(),
             stream_memory: self.stream_memory.share(),
         });
@@ -122,6 +134,11 @@ impl ConcurrencyLimit {
 
     pub(crate) fn unsent(&self) -> usize {
         self.unsent.load(SeqCst)
+    }
+
+    /// Returns the number of calls with streams whose handlers have not ended.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(SeqCst)
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -155,6 +172,16 @@ impl PeerShare {
     /// Returns the memory of the items that all connections of the peer receive.
     pub(crate) fn stream_memory(&self) -> &Arc<StreamMemory> {
         &self.stream_memory
+    }
+
+    /// Counts one more call with streams; `None` when the peer may have no more.
+    pub(crate) fn open_stream(self: &Arc<Self>) -> Option<OpenStream> {
+        let ConcurrencyLimit { max_streams, streams, .. } = &*self.concurrency;
+        is_within(*max_streams, streams, &self.streams).then(|| {
+            streams.fetch_add(1, SeqCst);
+            self.streams.fetch_add(1, SeqCst);
+            OpenStream(Arc::clone(self))
+        })
     }
 
     /// Returns whether the peer may have another running handler.
@@ -213,6 +240,17 @@ fn is_within(limit: usize, used: &AtomicUsize, own: &AtomicUsize) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a call with streams until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream(Arc<PeerShare>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, SeqCst);
+        self.0.concurrency.streams.fetch_sub(1, SeqCst);
+    }
 }
 
 impl Permit {
@@ -316,7 +354,7 @@ mod tests {
 
     /// Returns a limit and the share of one peer.
     fn limited(limit: usize, max_queued: usize) -> (Arc<ConcurrencyLimit>, Arc<PeerShare>) {
-        let limit = ConcurrencyLimit::new(limit, max_queued, StreamMemory::new(0));
+        let limit = ConcurrencyLimit::new(limit, max_queued, limit, StreamMemory::new(0));
         let share = limit.share_of(PeerKey::Network(None));
         (limit, share)
     }

@@ -34,7 +34,7 @@ impl Future for HandlerFuture {
             Poll::Ready(())
         });
         if context.is_accepted() {
-            // The memory of its connection limits the number of streams, which may live for long.
+            // Streams may live for long, and have a limit of their own.
             *permit = None;
         }
         if polled.is_pending()

@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     goaway_at: Option<Instant>,
     /// When the connection ends although calls run. `None` while the server drains all connections.
     drained_at: Option<Instant>,
+    /// Whether the streams that were open at that time have ended.
+    has_ended_streams: bool,
 }
 
 impl Connection {
@@ -41,7 +43,7 @@ impl Connection {
         let random = foldhash::fast::RandomState::default().hash_one(now) as f64 / u64::MAX as f64;
         let aged_at = deadline_after(now, varied(shared.config.max_connection_age, random));
         let calls = ConnectionCalls::new(shared, outbox, peer);
-        Self { calls, pings, proved, aged_at, goaway_at: None, drained_at: None }
+        Self { calls, pings, proved, aged_at, goaway_at: None, drained_at: None, has_ended_streams: false }
     }
 
     /// Sends GOAWAY if the server drains, or if this connection must end before the server does.
@@ -141,10 +143,12 @@ impl Role for Connection {
             return Err(CloseReason::Idle(config.read_idle));
         }
         let is_overdue = self.drained_at.is_some_and(|at| now >= at);
-        if (is_overdue || self.calls.shared.ends_streams.load(Ordering::Acquire))
+        if !self.has_ended_streams
+            && (is_overdue || self.calls.shared.ends_streams.load(Ordering::Acquire))
             && running.end_streams(&Status::new(Code::Unavailable, STREAM_DRAINED))
         {
             // The ENDs are written before the connection closes.
+            self.has_ended_streams = true;
             self.drained_at = Some(deadline_after(now, STREAM_END_TIME));
         } else if is_overdue {
             return Err(CloseReason::DrainTimeout(config.drain_timeout));

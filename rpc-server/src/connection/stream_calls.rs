@@ -1,9 +1,6 @@
 //! Calls with streams, and the frames of their streams.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rpc_core::{
     Code, Compression, Context, Payload, Responder, Status,
@@ -13,7 +10,7 @@ use rpc_core::{
 };
 use tokio::time::Instant;
 
-use super::{calls::ConnectionCalls, handler::HandlerFuture, pending_call::PendingCall, shared::Shared};
+use super::{calls::ConnectionCalls, handler::HandlerFuture, pending_call::PendingCall};
 use crate::{
     call::{concurrency::Permit, dispatcher::Target, rejection::Rejection},
     counters::Counters,
@@ -30,6 +27,10 @@ impl ConnectionCalls {
         deadline: Instant,
     ) {
         let (config, id) = (&self.shared.config, header.id);
+        let Some(open) = self.share.open_stream() else {
+            Counters::count(&self.shared.counters.overloaded);
+            return self.sink(header).answer_unclaimed(&too_many(config.max_streams).to_answer());
+        };
         let memory = self.stream_memory.get_or_init(|| self.share.stream_memory().part(config.transport.stream_memory));
         let (sends, expects) =
             (head.flags.contains(CallFlags::SENDS_ITEMS), head.flags.contains(CallFlags::EXPECTS_ITEMS));
@@ -46,7 +47,6 @@ impl ConnectionCalls {
         let responder = Responder::streams(context.clone(), sink.clone(), wire);
         let (service, method) = (Arc::clone(&target.service), target.method);
         let pending = PendingCall { context: context.clone(), sink, one_way: false, deadline };
-        let open = OpenStream::new(&self.shared);
         let start = move |permit: Permit| {
             let call = service.call(method, arguments, responder);
             let handler = HandlerFuture { context, call, route: head.route, permit: Some(permit) };
@@ -123,27 +123,18 @@ impl ConnectionCalls {
     }
 }
 
-/// Counts a call with streams until its handler has ended.
-struct OpenStream(Arc<Shared>);
-
-impl OpenStream {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.counters.streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 fn no_memory() -> Rejection {
     let message = "the items that wait to be read reached their limit (TransportConfig::stream_memory, \
                    ServerConfig::max_stream_memory)";
-    Rejection::until(Status::new(Code::ResourceExhausted, message), NO_MEMORY_RETRY_AFTER)
+    Rejection::until(Status::new(Code::ResourceExhausted, message), STREAM_RETRY_AFTER)
 }
 
-/// The retry-after of a call for whose items no memory is free.
-const NO_MEMORY_RETRY_AFTER: Duration = Duration::from_millis(10);
+fn too_many(limit: usize) -> Rejection {
+    let message = format!(
+        "calls with streams reached the limit of {limit} (ServerConfig::max_streams), or this peer has its share of them"
+    );
+    Rejection::until(Status::new(Code::ResourceExhausted, message), STREAM_RETRY_AFTER)
+}
+
+/// The retry-after of a call with streams that a full server rejects.
+const STREAM_RETRY_AFTER: Duration = Duration::from_millis(10);

@@ -255,6 +255,7 @@ impl ServerBuilder {
             concurrency: ConcurrencyLimit::new(
                 self.config.max_running,
                 self.config.max_queued,
+                self.config.max_streams,
                 StreamMemory::new(self.config.max_stream_memory),
             ),
             counters: Counters::default(),

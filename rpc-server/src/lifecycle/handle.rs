@@ -80,7 +80,7 @@ impl ServerHandle {
             handshakes_failed: counters.handshakes_failed.load(Relaxed),
             running: concurrency.running(),
             unsent: concurrency.unsent(),
-            streams: counters.streams.load(Relaxed),
+            streams: concurrency.streams(),
             queued: concurrency.queued(),
             malformed: counters.malformed.load(Relaxed),
             unknown: counters.unknown.load(Relaxed),

@@ -87,7 +87,7 @@ impl Acceptor {
 
     /// Ends the streams of all connections, and waits until the connections have ended, at most for [`STREAM_END_TIME`].
     pub(crate) async fn end_streams(&mut self) {
-        if self.shared.counters.streams.load(Ordering::Relaxed) == 0 {
+        if self.shared.concurrency.streams() == 0 {
             return;
         }
         self.shared.ends_streams.store(true, Ordering::Release);

@@ -148,6 +148,24 @@ async fn stream_moves_at_once_when_its_provider_drains() {
 }
 
 #[tokio::test]
+async fn draining_provider_is_read_until_another_one_is_ready() {
+    let mut scene = Scene::new("resumed late", 1).await;
+    scene.permit.send_replace(10);
+    let mut ticks = in_time(scene.ticks.ticks(false, None).resumable()).await.unwrap();
+    read(&mut ticks, 0, 10).await;
+    let mut draining = scene.providers[0].take().unwrap();
+    draining.stop();
+    // The only provider drains, and goes on sending.
+    scene.permit.send_replace(20);
+    assert_eq!(read(&mut ticks, 10, 20).await, [0]);
+    scene.start().await;
+    let rest = tokio::spawn(async move { read(&mut ticks, 20, LAST).await });
+    draining.ended().await.unwrap();
+    scene.permit.send_replace(LAST);
+    assert_eq!(rest.await.unwrap(), [1]);
+}
+
+#[tokio::test]
 async fn other_errors_end_a_resumable_stream() {
     let scene = Scene::new("resumed error", 1).await;
     scene.permit.send_replace(LAST);

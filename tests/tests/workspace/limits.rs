@@ -63,6 +63,7 @@ fn defaults() -> BTreeMap<&'static str, Value> {
         ("ServerConfig::max_once_calls", count(server.max_once_calls)),
         ("ServerConfig::max_once_bytes", count(server.max_once_bytes)),
         ("ServerConfig::max_stream_memory", count(server.max_stream_memory)),
+        ("ServerConfig::max_streams", count(server.max_streams)),
         ("ServerConfig::drain_notice", time(server.drain_notice)),
         ("ServerConfig::drain_timeout", time(server.drain_timeout)),
         ("ClientConfig::timeout", time(client.timeout)),

@@ -100,6 +100,9 @@ impl ItemSender {
                 on_item();
                 self.credit.spend(std::mem::take(&mut batch.cost));
             }
+            if batch.long.is_some() {
+                turn = None;
+            }
             if let Some(start) = batch.long.take()
                 && let Err(status) = self.compress_long(&mut batch.frames, start).await
             {

@@ -56,7 +56,8 @@ impl StreamMemory {
     /// Returns whether a share leaves enough to others.
     fn is_fair(&self, length: usize) -> bool {
         let free = |whole: &Self| whole.limit.saturating_sub(whole.used());
-        !self.is_share || self.whole.as_ref().is_none_or(|whole| self.used() + length <= PEER_SHARE * free(whole))
+        !self.is_share
+            || self.whole.as_ref().is_none_or(|whole| self.used() + length <= free(whole).saturating_mul(PEER_SHARE))
     }
 
     fn take(&self, length: usize) -> bool {

@@ -229,3 +229,19 @@ async fn deadline_limits_only_the_acceptance() {
     assert_eq!((item.kind, &item.body[..]), (RawFrame::CALLEE_ITEM, &br#""late""#[..]));
     scene.expect_bystander_unaffected().await;
 }
+
+#[tokio::test]
+async fn calls_with_streams_have_a_limit() {
+    let mut scene = Scene::with(ServerConfig::default().with_max_streams(2)).await;
+    for id in 1..=2 {
+        scene.peer.send(streaming(id, "copy", SENDS | EXPECTS, "{}").to_bytes()).await;
+        expect_accepted(&mut scene, id).await;
+    }
+    let answer = scene.peer.ask(&streaming(3, "copy", SENDS | EXPECTS, "{}")).await;
+    assert_eq!((answer.id, answer.status().0), (3, RESOURCE_EXHAUSTED));
+    assert_eq!(scene.peer.ask(&end(1)).await.kind, RawFrame::CALLEE_END);
+    scene.server.until_streams(1).await;
+    scene.peer.send(streaming(4, "copy", SENDS | EXPECTS, "{}").to_bytes()).await;
+    expect_accepted(&mut scene, 4).await;
+    scene.expect_bystander_unaffected().await;
+}
