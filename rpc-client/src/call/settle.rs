@@ -82,7 +82,7 @@ impl<A: Encode> ClientCall<A> {
             }
             Err(error) => {
                 if streams.is_some() {
-                    // Without effect unless the peer has accepted the call with a head that this client cannot read.
+                    // Without effect unless the peer may still execute the call, whose deadline has passed.
                     attempt.channel.fail_streams(attempt.sent.id, Status::new(error.code(), ""));
                 }
                 error

@@ -193,15 +193,20 @@ impl ChannelStreams {
     /// Wakes the readers of all streams, because the peer drains.
     pub(super) fn wake_readers(&self) {
         let calls = self.lock();
-        let received: Vec<_> = calls.values().filter_map(|call| call.streams.received().map(Arc::clone)).collect();
+        let mut streams: Vec<_> = calls.values().map(|call| Arc::clone(&call.streams)).collect();
         drop(calls);
-        received.iter().for_each(|received| received.wake_reader());
+        // As in `close`.
+        streams.sort_unstable_by_key(|streams| streams.id());
+        streams.iter().filter_map(|streams| streams.received()).for_each(|received| received.wake_reader());
     }
 
     /// Ends the streams of all calls, because the connection is closed.
     pub(super) fn close(&self, error: impl Fn() -> Error) {
-        let calls = std::mem::take(&mut *self.lock());
-        for call in calls.values() {
+        let mut calls: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();
+        self.count.store(0, Ordering::Release);
+        // Wake-ups must not depend on the order of the map.
+        calls.sort_unstable_by_key(|call| call.streams.id());
+        for call in calls {
             call.streams.close(&error);
         }
     }
