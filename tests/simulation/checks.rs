@@ -7,9 +7,10 @@ use rpc_core::{Code, Delivery};
 use super::{
     connections,
     final_state::FinalState,
-    history::{CallOutcome, CallRecord, Events, Execution},
+    history::{CallOutcome, CallRecord, Events, Execution, VIOLATION},
     plan::NODES,
     services::{Kind, SimService},
+    stream_checks,
 };
 
 /// Returns the violated properties.
@@ -29,6 +30,7 @@ pub(crate) fn check(events: &Events, state: &FinalState) -> Vec<String> {
     violations.extend(servers_without_calls(events, state));
     violations.extend(endpoint_differences(events, state));
     violations.extend(connections::check(events));
+    violations.extend(stream_checks::check(events));
     if events.server_connections > 0 {
         violations.push(format!("servers hold {} connections of closed clients", events.server_connections));
     }
@@ -65,11 +67,12 @@ fn violations_of_call(
             claim(done || call.kind == Kind::OneWay, "it was answered and did not execute");
             claim(answered.is_none() || !call.panics, "it was answered although its handler panics");
         }
-        CallOutcome::Failed { code, delivery, .. } => {
+        CallOutcome::Failed { code, delivery, text } => {
             claim(
                 *delivery != Delivery::NotExecuted || executions.is_empty(),
                 "it was reported as not executed, and it executed",
             );
+            claim(!text.contains(VIOLATION), "an end violated the protocol");
             claim(explains(call, *code, state), "no fault of the simulation explains its error code");
             claim(!call.must_succeed, "it failed without an obstacle");
         }
@@ -87,10 +90,14 @@ fn explains(call: &CallRecord, code: Code, state: &FinalState) -> bool {
         Code::Internal => call.panics || is_outdated && call.kind == Kind::Changed,
         // The server cannot decode the other arguments.
         Code::InvalidArgument => is_outdated && call.kind == Kind::Changed,
+        // The stream of the caller fails.
+        Code::DataLoss => call.kind.sends_items(),
         // The server that may have executed an earlier attempt has restarted, and has lost its answer.
         Code::Aborted => call.kind == Kind::Once,
         // No other server answers.
-        Code::Unimplemented => is_outdated && matches!(call.kind, Kind::Plain | Kind::OneWay | Kind::Once),
+        Code::Unimplemented => {
+            is_outdated && (matches!(call.kind, Kind::Plain | Kind::OneWay | Kind::Once) || call.kind.has_streams())
+        }
         _ => false,
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rpc_client::{Client, ClientConfig};
-use rpc_core::{BoxFuture, Call, CallError, Code, Discovery, Error, Method};
+use rpc_core::{BoxFuture, Call, CallError, Code, Discovery, Error, Method, Streaming};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -15,6 +15,8 @@ use super::{
     history::{CallOutcome, CallRecord, History, now},
     network::Network,
     services::{Kind, SimService},
+    stream_calls::{StreamCall, catch},
+    stream_record::Item,
 };
 
 /// A simulated client.
@@ -34,6 +36,8 @@ pub(crate) struct SimClient {
     pub(crate) history: Arc<History>,
     /// Seed of the client's calls.
     pub(crate) seed: u64,
+    /// Whether all servers have the methods with streams.
+    pub(crate) all_have_streams: bool,
 }
 
 /// Stubs of both services for one client.
@@ -58,11 +62,13 @@ struct CallPlan {
     affinity: Option<u64>,
     dropped_after: Option<Duration>,
     must_succeed: bool,
+    streams: Option<StreamCall>,
 }
 
 impl SimClient {
     /// Makes calls, records the final endpoints, and closes the client.
     pub(crate) async fn run(self, registry: Arc<dyn Discovery>, network: Network) -> turmoil::Result {
+        let monitors = network.monitors();
         let client = Client::builder().registry(registry).connector(network).config(self.config.clone()).build()?;
         let stubs = Stubs {
             ledger: LedgerClient::new(client.clone()),
@@ -81,6 +87,15 @@ impl SimClient {
         sleep(self.settled.saturating_sub(now())).await;
         for number in 0..CALLS_AFTER_REPAIR {
             stubs.make_call(CallPlan::after_repair(number)).await;
+        }
+        for number in 0..STREAMS_AFTER_REPAIR {
+            let plan = CallPlan::stream_after_repair(number);
+            if self.all_have_streams || !plan.kind.sends_items() {
+                stubs.make_call(plan).await;
+            }
+        }
+        if monitors.open_calls() > 0 {
+            self.history.record_violation(format!("client {} has calls with streams that did not end", self.number));
         }
         for (address, state) in client.endpoints() {
             self.history.record_endpoint(self.number, address, state.to_string());
@@ -107,9 +122,12 @@ impl CallPlan {
         let ms = Duration::from_millis;
         let kinds =
             [Kind::Idempotent, Kind::Idempotent, Kind::Plain, Kind::Plain, Kind::OneWay, Kind::Changed, Kind::Once];
+        let streaming = [Kind::Download, Kind::Upload, Kind::Talk];
+        let kinds = if rng.random_bool(0.25) { &streaming[..] } else { &kinds };
         let (service, kind) = (SimService::ALL[rng.random_range(0..2)], kinds[rng.random_range(0..kinds.len())]);
+        let is_of_ledger = matches!(kind, Kind::Changed | Kind::Once) || kind.has_streams();
         Self {
-            service: if matches!(kind, Kind::Changed | Kind::Once) { SimService::Ledger } else { service },
+            service: if is_of_ledger { SimService::Ledger } else { service },
             kind,
             duration: if rng.random_bool(0.4) { ms(0) } else { ms(rng.random_range(1..200)) },
             fails: rng.random_bool(0.1),
@@ -120,6 +138,7 @@ impl CallPlan {
             affinity: rng.random_bool(0.1).then(|| rng.random()),
             dropped_after: rng.random_bool(0.1).then(|| ms(rng.random_range(0..200))),
             must_succeed: false,
+            streams: kind.has_streams().then(|| StreamCall::random(rng, kind)),
         }
     }
 
@@ -137,7 +156,16 @@ impl CallPlan {
             affinity: None,
             dropped_after: None,
             must_succeed: true,
+            streams: None,
         }
+    }
+
+    fn stream_after_repair(number: usize) -> Self {
+        let kinds = [Kind::Download, Kind::Upload, Kind::Talk];
+        // The items of the first one exceed its window.
+        let (count, length) = if number == 0 { (30, 5_000) } else { (4, 100) };
+        let streams = Some(StreamCall::complete(count, length));
+        Self { service: SimService::Ledger, kind: kinds[number % 3], streams, ..Self::after_repair(0) }
     }
 }
 
@@ -147,12 +175,34 @@ impl Stubs {
         let CallPlan { service, kind, duration, fails, panics, padding, must_succeed, .. } = plan;
         let (client, at) = (self.number, now());
         let deadline = at + plan.timeout;
-        let record = CallRecord { client, service, kind, at, deadline, panics, must_succeed, end: None };
+        let panics = panics && plan.streams.is_none();
+        let streams = plan.streams.clone();
+        let record = CallRecord { client, service, kind, at, deadline, panics, must_succeed, streams, end: None };
         let nonce = self.history.record_call(record);
-        let call = self.start(&plan, Arguments { nonce, duration, fails, panics, padding });
         let limit = plan.dropped_after.unwrap_or(plan.timeout + OVERDUE_LIMIT);
-        match timeout(limit, call).await {
-            Ok(outcome) => self.history.record_outcome(nonce, outcome),
+        let ended = match plan.streams.clone() {
+            Some(mut streams) => {
+                streams.arguments.nonce = nonce;
+                let call = self.start_streams(&plan, &streams);
+                // The stream of the caller may panic.
+                let ended = timeout(limit, catch(call)).await;
+                ended.map(|ended| match ended {
+                    None => (CallOutcome::Dropped, None),
+                    Some((outcome, stream)) => (outcome, stream.map(|stream| (streams, stream))),
+                })
+            }
+            None => {
+                let call = self.start(&plan, Arguments { nonce, duration, fails, panics, padding });
+                timeout(limit, call).await.map(|outcome| (outcome, None))
+            }
+        };
+        match ended {
+            Ok((outcome, accepted)) => {
+                self.history.record_outcome(nonce, outcome);
+                if let Some((streams, stream)) = accepted {
+                    streams.read(stream, &self.history).await;
+                }
+            }
             Err(_) if plan.dropped_after.is_some() => self.history.record_outcome(nonce, CallOutcome::Dropped),
             // The record of the call stays without an outcome.
             Err(_) => {}
@@ -174,7 +224,53 @@ impl Stubs {
                 answered(plan, nonce, self.archive.write(arguments))
             }
             (SimService::Archive, Kind::OneWay) => sent(plan, self.archive.note(arguments)),
+            (_, Kind::Download | Kind::Upload | Kind::Talk) => unreachable!("a call with streams"),
         }
+    }
+
+    fn start_streams(&self, plan: &CallPlan, streams: &StreamCall) -> BoxFuture<'static, Accepted> {
+        let arguments = streams.arguments.clone();
+        match plan.kind {
+            Kind::Download => accepted(plan, self.ledger.download(arguments)),
+            Kind::Talk => accepted(plan, self.ledger.talk(arguments, streams.items(&self.history))),
+            _ => {
+                let call = with_options(plan, self.ledger.upload(arguments, streams.items(&self.history)));
+                let streams = streams.clone();
+                Box::pin(async move {
+                    let outcome = match call.await {
+                        Ok(answer) => {
+                            let whole = streams.is_whole(answer.padding.len());
+                            CallOutcome::Answered { nonce: Some(answer.nonce), whole }
+                        }
+                        Err(error) => unanswered(error),
+                    };
+                    (outcome, None)
+                })
+            }
+        }
+    }
+}
+
+/// The outcome of a call with streams, and the stream of the callee if it has accepted the call.
+type Accepted = (CallOutcome, Option<Streaming<Item, ServiceError>>);
+
+fn accepted<M>(plan: &CallPlan, call: Call<Client, M>) -> BoxFuture<'static, Accepted>
+where
+    M: Method<Outcome = Result<Streaming<Item, ServiceError>, CallError<ServiceError>>>,
+{
+    let call = with_options(plan, call);
+    Box::pin(async move {
+        match call.await {
+            Ok(stream) => (CallOutcome::Answered { nonce: None, whole: true }, Some(stream)),
+            Err(error) => (unanswered(error), None),
+        }
+    })
+}
+
+fn unanswered(error: CallError<ServiceError>) -> CallOutcome {
+    match error {
+        CallError::Service(error) => CallOutcome::Answered { nonce: Some(error.nonce), whole: true },
+        CallError::Rpc(error) => failed(&error),
     }
 }
 
@@ -197,8 +293,7 @@ where
                 let whole = answer.padding == vec![nonce as u8; length];
                 CallOutcome::Answered { nonce: Some(answer.nonce), whole }
             }
-            Err(CallError::Service(error)) => CallOutcome::Answered { nonce: Some(error.nonce), whole: true },
-            Err(CallError::Rpc(error)) => failed(&error),
+            Err(error) => unanswered(error),
         }
     })
 }
@@ -232,6 +327,8 @@ impl History {
 
 /// Number of calls after the repair: enough for random selection to reach each of three providers.
 const CALLS_AFTER_REPAIR: usize = 40;
+/// Number of calls with streams after the repair: two of each kind.
+const STREAMS_AFTER_REPAIR: usize = 6;
 /// Without calls in flight, a close waits only until the peers close their sides.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time after its deadline at which a running call counts as a violation.

@@ -2,11 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_core::rpc_service;
+use rpc_core::{Streaming, rpc_service};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{history::History, services::SimService};
+use super::{
+    history::History,
+    services::SimService,
+    stream_record::{Direction, Item, ReadEnd, ReaderPlan, SourcePlan},
+    streams::{Recorder, SimSource, read},
+};
 
 /// The arguments of a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +26,23 @@ pub(crate) struct Arguments {
     pub(crate) panics: bool,
     /// Number of bytes in the answer's padding.
     pub(crate) padding: usize,
+}
+
+/// The arguments of a call with streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StreamArguments {
+    /// Unique number of the call.
+    pub(crate) nonce: u64,
+    /// Whether the handler returns the service's own error instead of a stream.
+    pub(crate) fails: bool,
+    /// The stream that the handler returns, if the method returns one.
+    pub(crate) source: SourcePlan,
+    /// Whether the returned stream follows the caller's.
+    pub(crate) follows: bool,
+    /// How the handler reads the caller's stream, if it does not follow it.
+    pub(crate) reader: ReaderPlan,
+    /// Number of bytes in the padding of the caller's items.
+    pub(crate) length: usize,
 }
 
 /// The answer to a call.
@@ -55,9 +77,19 @@ pub(crate) trait Ledger {
     /// Executes at most once although the client retries it.
     #[rpc(once)]
     async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
+    /// Executes at most once, and returns a stream.
+    async fn download(&self, arguments: StreamArguments) -> Result<Streaming<Item, ServiceError>, ServiceError>;
+    /// Executes at most once, and returns the number of items, as the length of the padding.
+    async fn upload(&self, arguments: StreamArguments, items: Streaming<Item>) -> Result<Answer, ServiceError>;
+    /// Executes at most once, and returns a stream.
+    async fn talk(
+        &self,
+        arguments: StreamArguments,
+        items: Streaming<Item>,
+    ) -> Result<Streaming<Item, ServiceError>, ServiceError>;
 }
 
-/// The first service in an incompatible contract: it lacks two methods, and one has other arguments and another answer.
+/// The first service in an incompatible contract: it lacks methods, and two have other arguments or another answer.
 #[rpc_service(name = "sim.Ledger", version = "1.0")]
 pub(crate) trait OutdatedLedger {
     /// The same method.
@@ -67,6 +99,8 @@ pub(crate) trait OutdatedLedger {
     async fn audit(&self, label: String, reason: String) -> String;
     /// The same method in a build that executes every attempt.
     async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError>;
+    /// A method of the same name, without a stream.
+    async fn download(&self, arguments: StreamArguments) -> Result<Answer, ServiceError>;
 }
 
 /// The second service, with the same methods as the first but one.
@@ -106,6 +140,35 @@ impl RecordingService {
         self.history.record_completion(execution);
         if fails { Err(ServiceError { nonce }) } else { Ok(Answer { nonce, padding: vec![nonce as u8; padding] }) }
     }
+
+    fn source(&self, arguments: StreamArguments) -> SimSource<ServiceError> {
+        let recorder = Recorder::new(&self.history, arguments.nonce, Direction::Down);
+        SimSource::new(recorder, arguments.source, |nonce| ServiceError { nonce })
+    }
+
+    /// Runs the handler of a method that returns a stream. `items` is the stream of the caller.
+    #[expect(clippy::disallowed_methods, reason = "the task ends with the stream that it reads")]
+    fn open(
+        &self,
+        arguments: StreamArguments,
+        items: Option<Streaming<Item>>,
+    ) -> Result<Streaming<Item, ServiceError>, ServiceError> {
+        let StreamArguments { nonce, fails, follows, ref reader, length, .. } = arguments;
+        let execution = self.history.record_execution(nonce, self.server, self.service);
+        self.history.record_completion(execution);
+        if fails {
+            return Err(ServiceError { nonce });
+        }
+        let (up, reader) = (Recorder::new(&self.history, nonce, Direction::Up), reader.clone());
+        Ok(Streaming::from_stream(match items {
+            None => self.source(arguments),
+            Some(items) if follows => self.source(arguments).following(items, &up, length),
+            Some(items) => {
+                tokio::spawn(async move { read(items, &up, &reader, length).await });
+                self.source(arguments)
+            }
+        }))
+    }
 }
 
 impl Ledger for RecordingService {
@@ -128,6 +191,33 @@ impl Ledger for RecordingService {
     async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
         self.run(arguments).await
     }
+
+    async fn download(&self, arguments: StreamArguments) -> Result<Streaming<Item, ServiceError>, ServiceError> {
+        self.open(arguments, None)
+    }
+
+    async fn upload(&self, arguments: StreamArguments, items: Streaming<Item>) -> Result<Answer, ServiceError> {
+        let StreamArguments { nonce, fails, reader, length, .. } = arguments;
+        let execution = self.history.record_execution(nonce, self.server, self.service);
+        let up = Recorder::new(&self.history, nonce, Direction::Up);
+        let end = if fails { ReadEnd::Dropped } else { read(items, &up, &reader, length).await };
+        self.history.record_completion(execution);
+        match end {
+            _ if fails => Err(ServiceError { nonce }),
+            ReadEnd::Failed { .. } => Err(ServiceError { nonce }),
+            ReadEnd::Complete | ReadEnd::Service | ReadEnd::Dropped => {
+                Ok(Answer { nonce, padding: vec![nonce as u8; up.count_read() as usize] })
+            }
+        }
+    }
+
+    async fn talk(
+        &self,
+        arguments: StreamArguments,
+        items: Streaming<Item>,
+    ) -> Result<Streaming<Item, ServiceError>, ServiceError> {
+        self.open(arguments, Some(items))
+    }
 }
 
 impl OutdatedLedger for RecordingService {
@@ -141,6 +231,10 @@ impl OutdatedLedger for RecordingService {
 
     async fn charge(&self, arguments: Arguments) -> Result<Answer, ServiceError> {
         self.run(arguments).await
+    }
+
+    async fn download(&self, arguments: StreamArguments) -> Result<Answer, ServiceError> {
+        Err(ServiceError { nonce: arguments.nonce })
     }
 }
 

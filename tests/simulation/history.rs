@@ -1,6 +1,7 @@
 //! [`History`]: the events of a run, recorded outside the simulated network.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -8,7 +9,11 @@ use std::{
 
 use rpc_core::{Code, Delivery};
 
-use super::services::{Kind, SimService};
+use super::{
+    services::{Kind, SimService},
+    stream_calls::StreamCall,
+    stream_record::{Direction, StreamRecord},
+};
 
 /// Records the events of a run. All times are simulated.
 #[derive(Debug, Default)]
@@ -21,6 +26,8 @@ pub(crate) struct Events {
     pub(crate) calls: Vec<CallRecord>,
     /// Executions of handlers.
     pub(crate) executions: Vec<Execution>,
+    /// Streams, by nonce and direction.
+    pub(crate) streams: BTreeMap<(u64, Direction), StreamRecord>,
     /// Connection attempts of clients.
     pub(crate) connections: Vec<ConnectionRecord>,
     /// Lists that the registry pushed.
@@ -51,6 +58,8 @@ pub(crate) struct CallRecord {
     pub(crate) panics: bool,
     /// Whether the call has no obstacle.
     pub(crate) must_succeed: bool,
+    /// The streams of the call.
+    pub(crate) streams: Option<StreamCall>,
     /// Time and outcome of the end.
     pub(crate) end: Option<(Duration, CallOutcome)>,
 }
@@ -150,6 +159,16 @@ impl History {
         self.lock().executions[execution].ended = Some(now());
     }
 
+    /// Changes the record of a stream, which is created if it does not exist.
+    pub(crate) fn update_stream<T>(
+        &self,
+        nonce: u64,
+        direction: Direction,
+        update: impl FnOnce(&mut StreamRecord) -> T,
+    ) -> T {
+        update(self.lock().streams.entry((nonce, direction)).or_default())
+    }
+
     /// Records the start of a connection attempt.
     pub(crate) fn record_connection(self: &Arc<Self>, client: usize, address: SocketAddr) -> ConnectionGuard {
         let connections = &mut self.lock().connections;
@@ -189,8 +208,11 @@ impl Events {
         fn lines<T: std::fmt::Debug>(events: &[T]) -> impl Iterator<Item = String> {
             events.iter().map(|event| format!("{event:?}"))
         }
-        let Self { calls, executions, connections, pushes, endpoints, server_connections: _, violations } = self;
-        let of_clients_and_servers = lines(calls).chain(lines(connections)).chain(lines(executions));
+        let Self { calls, executions, streams, connections, pushes, endpoints, server_connections: _, violations } =
+            self;
+        let streams: Vec<_> = streams.iter().collect();
+        let of_clients_and_servers =
+            lines(calls).chain(lines(connections)).chain(lines(executions)).chain(lines(&streams).collect::<Vec<_>>());
         of_clients_and_servers.chain(lines(pushes)).chain(lines(endpoints)).chain(lines(violations)).collect()
     }
 }
@@ -212,3 +234,6 @@ impl Drop for ConnectionGuard {
 pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
+
+/// A part of the text of [`CloseReason::Violation`](rpc_core::transport::CloseReason::Violation).
+pub(crate) const VIOLATION: &str = "violated the protocol";

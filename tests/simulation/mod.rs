@@ -8,11 +8,12 @@
 //! |---|---|
 //! | faults and parameters of a run | `plan` |
 //! | execution of a run, its clients and servers | `run`, `client`, `server` |
+//! | streams of calls: their plans, their two ends, and what happened | `stream_calls`, `streams`, `stream_record` |
 //! | services and their contracts | `services`, `contract` |
 //! | registry | `registry` |
-//! | connections, their sockets, and proxies that tamper with answers | `network`, `sockets`, `tampering` |
+//! | connections, their sockets, a check of their frames, and proxies that tamper with answers | `network`, `sockets`, `monitor`, `tampering` |
 //! | recorded events, and the state at the end | `history`, `final_state` |
-//! | checked properties, and those of connections | `checks`, `connections` |
+//! | checked properties, those of connections and of streams | `checks`, `connections`, `stream_checks` |
 //! | runs of many seeds | `seeds` |
 
 mod checks;
@@ -21,6 +22,7 @@ mod connections;
 mod contract;
 mod final_state;
 mod history;
+mod monitor;
 mod network;
 mod plan;
 mod registry;
@@ -29,6 +31,10 @@ mod seeds;
 mod server;
 mod services;
 mod sockets;
+mod stream_calls;
+mod stream_checks;
+mod stream_record;
+mod streams;
 mod tampering;
 
 pub use run::{Report, run};

@@ -22,6 +22,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
     history::{ConnectionGuard, History, now},
+    monitor::{Monitor, Monitors},
     sockets::Sockets,
     tampering::{Tampering, TamperingProxies},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Network {
     history: Arc<History>,
     rng: Mutex<SmallRng>,
     faults: SocketFaults,
+    monitors: Monitors,
 }
 
 /// Faults of a client's sockets.
@@ -56,7 +58,12 @@ pub(crate) struct SocketFaults {
 impl Network {
     /// Returns the network of `client`.
     pub(crate) fn new(client: usize, history: Arc<History>, seed: u64, faults: SocketFaults) -> Self {
-        Self { client, history, rng: Mutex::new(SmallRng::seed_from_u64(seed)), faults }
+        Self { client, history, rng: Mutex::new(SmallRng::seed_from_u64(seed)), faults, monitors: Monitors::default() }
+    }
+
+    /// Returns the monitors of the open connections.
+    pub(crate) fn monitors(&self) -> Monitors {
+        self.monitors.clone()
     }
 }
 
@@ -76,7 +83,8 @@ impl Connect for Network {
                 std::panic::resume_unwind(Box::new("intended panic of a connector"));
             }
             let stream = TcpStream::connect(address).await?;
-            let socket = Socket { stream, guard, rng, piece, read_piece, faults, stalled: None, paused: None };
+            let monitor = self.monitors.monitor(&self.history);
+            let socket = Socket { stream, guard, monitor, rng, piece, read_piece, faults, stalled: None, paused: None };
             Ok(Box::new(socket) as Box<dyn Io>)
         })
     }
@@ -86,6 +94,7 @@ impl Connect for Network {
 struct Socket {
     stream: TcpStream,
     guard: ConnectionGuard,
+    monitor: Monitor,
     rng: SmallRng,
     /// Maximum number of bytes per write.
     piece: Option<usize>,
@@ -102,7 +111,7 @@ const MAX_READ_PIECE: usize = 512;
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, guard, read_piece, faults, paused, .. } = &mut *self;
+        let Self { stream, guard, monitor, read_piece, faults, paused, .. } = &mut *self;
         let before = buf.filled().len();
         match read_piece.filter(|_| now() < faults.until) {
             Some(length) => {
@@ -120,6 +129,7 @@ impl AsyncRead for Socket {
         }
         if buf.filled().len() > before {
             guard.record_received();
+            monitor.read(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
@@ -127,7 +137,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, rng, piece, faults, stalled, .. } = &mut *self;
+        let Self { stream, monitor, rng, piece, faults, stalled, .. } = &mut *self;
         if stalled.is_none() && now() < faults.until && rng.random_bool(faults.stalls) {
             *stalled = Some(Box::pin(sleep(faults.stall.mul_f64(rng.random()))));
         }
@@ -136,7 +146,9 @@ impl AsyncWrite for Socket {
             *stalled = None;
         }
         let length = piece.map_or(bytes.len(), |piece| piece.min(bytes.len()));
-        Pin::new(stream).poll_write(cx, &bytes[..length])
+        let written = ready!(Pin::new(stream).poll_write(cx, &bytes[..length]))?;
+        monitor.written(&bytes[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {

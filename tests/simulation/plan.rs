@@ -120,6 +120,7 @@ fn client(rng: &mut SmallRng) -> ClientConfig {
         transport.outbox = rng.random_range(100..2000);
     }
     transport.write_stall = ms(1500);
+    limit_streams(rng, &mut transport);
     let balances = [Balance::PowerOfTwoChoices, Balance::PowerOfTwoChoices, Balance::RoundRobin, Balance::Random];
     ClientConfig::default()
         .with_seed(Some(rng.next_u64()))
@@ -136,12 +137,23 @@ fn client(rng: &mut SmallRng) -> ClientConfig {
 fn server(rng: &mut SmallRng) -> ServerConfig {
     let mut transport = TransportConfig::default();
     transport.write_stall = ms(1500);
+    limit_streams(rng, &mut transport);
+    let max_stream_memory = NODES * transport.stream_memory;
     ServerConfig::default()
+        .with_max_stream_memory(max_stream_memory)
         .with_read_idle(millis(rng, 1200..1800))
         .with_max_in_flight(if rng.random_bool(0.3) { rng.random_range(1..6) } else { 1024 })
         .with_drain_notice(millis(rng, 0..300))
         .with_drain_timeout(millis(rng, 300..1200))
         .with_transport(transport)
+}
+
+/// Sets a random window of streams, and in some runs memory for one stream of a connection and a long item.
+fn limit_streams(rng: &mut SmallRng, transport: &mut TransportConfig) {
+    transport.stream_window = rng.random_range(64 << 10..256 << 10);
+    if rng.random_bool(0.3) {
+        transport.stream_memory = transport.stream_window as usize + (64 << 10);
+    }
 }
 
 fn incidents(rng: &mut SmallRng, dead: Option<usize>, repaired: Duration) -> Vec<(Duration, Incident)> {

@@ -103,6 +103,7 @@ impl Simulation<'_> {
                 settled: plan.settled,
                 history: Arc::clone(history),
                 seed: rng.next_u64(),
+                all_have_streams: plan.outdated.is_none(),
             };
             let network = Network::new(number, Arc::clone(history), rng.next_u64(), plan.socket_faults);
             sim.client(client_name(number), client.run(registry.view(number), network));

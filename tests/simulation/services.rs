@@ -24,6 +24,12 @@ pub(crate) enum Kind {
     Changed,
     /// Executes at most once although the client retries it; an outdated server does not support that.
     Once,
+    /// Executes at most once, and returns a stream; an outdated server returns none.
+    Download,
+    /// Executes at most once, and takes a stream; an outdated server does not support that.
+    Upload,
+    /// Executes at most once, and takes and returns a stream; an outdated server does not support that.
+    Talk,
 }
 
 impl SimService {
@@ -42,6 +48,17 @@ impl Kind {
         match self {
             Self::Idempotent => 3,
             Self::Plain | Self::OneWay | Self::Changed | Self::Once => 1,
+            Self::Download | Self::Upload | Self::Talk => 1,
         }
+    }
+
+    /// Returns whether its calls have streams.
+    pub(crate) fn has_streams(self) -> bool {
+        matches!(self, Self::Download | Self::Upload | Self::Talk)
+    }
+
+    /// Returns whether its callers send a stream.
+    pub(crate) fn sends_items(self) -> bool {
+        matches!(self, Self::Upload | Self::Talk)
     }
 }

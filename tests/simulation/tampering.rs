@@ -79,7 +79,7 @@ async fn relay(client: Socket, server: DuplexStream, tampering: Tampering, rng: 
         std::future::pending::<io::Result<Infallible>>().await
     };
     let answers = async {
-        let mut queue = Queue { tampering, rng, waiting: BTreeMap::new(), count: 0 };
+        let mut queue = Queue { tampering, rng, waiting: BTreeMap::new(), count: 0, late: BTreeMap::new() };
         let mut reader = FrameReader::new(FrameReader::MAX_FRAME);
         loop {
             while let Some(frame) = queue.due(Instant::now()) {
@@ -117,6 +117,8 @@ struct Queue {
     rng: SmallRng,
     waiting: BTreeMap<(Instant, u64), BytesMut>,
     count: u64,
+    /// The ids of late answers, and when they are sent. The items of an accepted call follow its answer.
+    late: BTreeMap<u32, Instant>,
 }
 
 impl Queue {
@@ -124,18 +126,33 @@ impl Queue {
         let Inbound::Frame(frame) = inbound else { return };
         let mut bytes = BytesMut::new();
         frame.write(&mut bytes);
-        let is_answer = frame.header.frame_type == FrameType::Response;
-        let late = is_answer && self.rng.random_bool(self.tampering.late);
-        self.schedule(bytes.clone(), late);
-        if is_answer && self.rng.random_bool(self.tampering.duplicate) {
-            self.schedule(bytes, true);
+        let now = Instant::now();
+        self.late.retain(|_, at| *at > now);
+        match frame.header.frame_type {
+            FrameType::Response => {
+                let at = if self.rng.random_bool(self.tampering.late) { now + self.delay() } else { now };
+                self.schedule(bytes.clone(), at);
+                self.late.insert(frame.header.id, at);
+                if self.rng.random_bool(self.tampering.duplicate) {
+                    let at = now + self.delay();
+                    self.schedule(bytes, at);
+                }
+            }
+            FrameType::CalleeItem | FrameType::CalleeEnd => {
+                let at = self.late.get(&frame.header.id).map_or(now, |at| *at);
+                self.schedule(bytes, at);
+            }
+            _ => self.schedule(bytes, now),
         }
     }
 
-    fn schedule(&mut self, bytes: BytesMut, late: bool) {
-        let delay = if late { self.tampering.delay.mul_f64(self.rng.random()) } else { Duration::ZERO };
+    fn delay(&mut self) -> Duration {
+        self.tampering.delay.mul_f64(self.rng.random())
+    }
+
+    fn schedule(&mut self, bytes: BytesMut, at: Instant) {
         self.count += 1;
-        self.waiting.insert((Instant::now() + delay, self.count), bytes);
+        self.waiting.insert((at, self.count), bytes);
     }
 
     fn due(&mut self, now: Instant) -> Option<BytesMut> {
