@@ -1,4 +1,4 @@
-//! The simulation detects each of the ten bugs that can be planted in the client.
+//! The simulation detects each of the fifteen bugs that can be planted.
 
 use std::time::Instant;
 
