@@ -49,7 +49,8 @@ fn backs_off(connections: &[&ConnectionRecord], events: &Events) -> Option<Strin
         let Some(ended) = one.ended else { continue };
         failures = if one.received { 0 } else { failures + 1 };
         // A client also counts a short connection as a failure, unless it carried a response.
-        most_failures = if one.received && ended.saturating_sub(one.at) >= STABLE_AFTER { 0 } else { most_failures + 1 };
+        most_failures =
+            if one.received && ended.saturating_sub(one.at) >= STABLE_AFTER { 0 } else { most_failures + 1 };
         let evicted = (failures, most_failures) == (MAX_FAILURES, MAX_FAILURES);
         if removed_between(events, one, next) || evicted && listed_between(events, one, next) {
             (failures, most_failures) = (0, 0);

@@ -65,7 +65,7 @@ impl Opener for ItemsClient<Client> {
 }
 
 /// The lengths of items.
-pub(super) struct Lengths(Streaming<Item>);
+pub(crate) struct Lengths(Streaming<Item>);
 
 impl Stream for Lengths {
     type Item = Result<usize, Failure>;

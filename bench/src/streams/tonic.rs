@@ -84,7 +84,7 @@ impl Opener for ItemsClient<Channel> {
 }
 
 /// The lengths of items.
-pub(super) struct Lengths(Streaming<Item>);
+pub(crate) struct Lengths(Streaming<Item>);
 
 impl Stream for Lengths {
     type Item = Result<usize, Failure>;

@@ -9,8 +9,9 @@ use std::{
 
 use bytes::{BufMut, Bytes};
 use rpc_core::{
+    Code, Status,
     frame::{Frame, FrameType, Header},
-    transport::{CloseReason, Outbox},
+    transport::{CloseReason, Outbox, QueueEnd},
 };
 use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::{
     channel::{Channel, Limit, SendError, SentCall},
     in_flight::{CallStatus, NewCall, Outcome},
+    streams::StreamKind,
 };
 
 const SCHEDULES: usize = 5_000;
@@ -132,6 +134,40 @@ fn slot_waiter_gets_the_slot_or_the_close() {
             }
             assert!(matches!(outcome(&channel, first), Outcome::Response(_) | Outcome::Closed(_)));
             next.join().unwrap();
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn ends_of_both_streams_free_the_slot_of_a_call() {
+    check_random(
+        || {
+            let (channel, outbox) = channel(1);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let call = NewCall { deadline, hedge_at: None, has_waited: true, has_streams: true, waker: Waker::noop() };
+            let kind = StreamKind { sends: true, expects: true };
+            let (sent, _streams) = channel.start_streams(call, kind, None, |_, _| Ok(())).unwrap();
+            let id = sent.id.as_u32();
+            let accepted = Frame { header: Header::empty(FrameType::Response, id), body: Bytes::from_static(&[0, 0]) };
+            channel.handle_response(&accepted);
+            channel.deliver(vec![(id, Outcome::Response(accepted))]);
+            assert!(matches!(outcome(&channel, sent), Outcome::Response(_)));
+            let sender = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || channel.finish_items(sent.id))
+            };
+            let reader = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || channel.fail_streams(sent.id, Status::new(Code::Cancelled, "")))
+            };
+            let end = Frame { header: Header::empty(FrameType::CalleeEnd, id), body: Bytes::from_static(&[0, 0]) };
+            channel.handle_end(id, QueueEnd::Answered(end)).unwrap();
+            sender.join().unwrap();
+            reader.join().unwrap();
+            assert!(!outbox.is_empty(), "this end has sent neither END nor CANCEL");
+            channel.retire();
+            assert!(channel.is_drained(), "a call is still in flight");
         },
         SCHEDULES,
     );

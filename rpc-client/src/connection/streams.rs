@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     task::Waker,
 };
 
@@ -13,6 +10,7 @@ use rpc_core::{
     Code, Error, Status,
     frame::{Frame, FrameType, Violation},
     head::ResponseHead,
+    sync::{AtomicUsize, Mutex, MutexGuard},
     transport::{CallStreams, Handled, Outbox, QueueEnd, StreamMemory, TransportConfig},
 };
 
@@ -52,7 +50,7 @@ pub(crate) struct StreamKind {
 impl ChannelStreams {
     pub(super) fn new(config: &TransportConfig) -> Self {
         Self {
-            calls: Mutex::default(),
+            calls: Mutex::new(HashMap::default()),
             count: AtomicUsize::new(0),
             memory: StreamMemory::new(config.stream_memory),
             max_window: config.stream_window,

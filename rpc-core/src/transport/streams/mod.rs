@@ -12,6 +12,8 @@
 mod call_streams;
 mod callee;
 mod credit;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod item_sender;
 mod memory;
 mod queue;
