@@ -11,12 +11,12 @@ use tokio::{
 };
 
 use super::{
-    contract::{Answer, ArchiveClient, Arguments, LedgerClient, ServiceError},
+    contract::{Answer, ArchiveClient, Arguments, LedgerClient},
     history::{CallOutcome, CallRecord, History, now},
     network::Network,
-    services::{Kind, SimService},
-    stream_calls::{StreamCall, catch},
-    stream_record::Item,
+    services::{Kind, ServiceError, SimService},
+    stream_calls::catch,
+    stream_record::{Item, StreamCall},
 };
 
 /// A simulated client.

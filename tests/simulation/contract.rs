@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::{
     history::History,
-    services::SimService,
-    stream_record::{Direction, Item, ReadEnd, ReaderPlan, SourcePlan},
+    services::{ServiceError, SimService},
+    stream_record::{Direction, Item, ReadEnd, StreamArguments},
     streams::{Recorder, SimSource, read},
 };
 
@@ -28,23 +28,6 @@ pub(crate) struct Arguments {
     pub(crate) padding: usize,
 }
 
-/// The arguments of a call with streams.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct StreamArguments {
-    /// Unique number of the call.
-    pub(crate) nonce: u64,
-    /// Whether the handler returns the service's own error instead of a stream.
-    pub(crate) fails: bool,
-    /// The stream that the handler returns, if the method returns one.
-    pub(crate) source: SourcePlan,
-    /// Whether the returned stream follows the caller's.
-    pub(crate) follows: bool,
-    /// How the handler reads the caller's stream, if it does not follow it.
-    pub(crate) reader: ReaderPlan,
-    /// Number of bytes in the padding of the caller's items.
-    pub(crate) length: usize,
-}
-
 /// The answer to a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Answer {
@@ -52,13 +35,6 @@ pub(crate) struct Answer {
     pub(crate) nonce: u64,
     /// The requested number of bytes, each of which is the last byte of the nonce.
     pub(crate) padding: Vec<u8>,
-}
-
-/// The service's own error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ServiceError {
-    /// Number of the call.
-    pub(crate) nonce: u64,
 }
 
 /// The first service.

@@ -11,8 +11,7 @@ use rpc_core::{Code, Delivery};
 
 use super::{
     services::{Kind, SimService},
-    stream_calls::StreamCall,
-    stream_record::{Direction, StreamRecord},
+    stream_record::{Direction, StreamCall, StreamRecord},
 };
 
 /// Records the events of a run. All times are simulated.

@@ -1,5 +1,7 @@
 //! The services and kinds of methods that a simulated call can have.
 
+use serde::{Deserialize, Serialize};
+
 /// One of the two simulated services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum SimService {
@@ -7,6 +9,13 @@ pub(crate) enum SimService {
     Ledger,
     /// `sim.Archive`.
     Archive,
+}
+
+/// The service's own error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServiceError {
+    /// Number of the call.
+    pub(crate) nonce: u64,
 }
 
 /// Kind of a method, which determines how often its calls may execute.

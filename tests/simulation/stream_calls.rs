@@ -1,4 +1,4 @@
-//! [`StreamCall`]: the plans of both ends for the streams of a call.
+//! The plans of both ends for the streams of a call, and the caller that follows them.
 
 use std::{
     future::poll_fn,
@@ -13,23 +13,11 @@ use rpc_core::{BoxFuture, Code, Status, Streaming};
 use tokio::time::timeout;
 
 use super::{
-    contract::{ServiceError, StreamArguments},
     history::History,
-    services::Kind,
-    stream_record::{Direction, Item, ReaderPlan, SourceEnd, SourcePlan},
+    services::{Kind, ServiceError},
+    stream_record::{Direction, Item, ReaderPlan, SourceEnd, SourcePlan, StreamArguments, StreamCall},
     streams::{Recorder, SimSource, read},
 };
-
-/// The plans of both ends for the streams of a call.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamCall {
-    /// Arguments of the call, with the plan of the callee.
-    pub(crate) arguments: StreamArguments,
-    /// The stream of the caller.
-    pub(crate) up: SourcePlan,
-    /// How the caller reads the stream of the callee.
-    pub(crate) reader: ReaderPlan,
-}
 
 impl StreamCall {
     /// Returns a random plan for the streams of a call of this kind.

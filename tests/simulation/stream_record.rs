@@ -60,6 +60,34 @@ pub(crate) struct ReaderPlan {
     pub(crate) stops_after: Option<u32>,
 }
 
+/// The arguments of a call with streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StreamArguments {
+    /// Unique number of the call.
+    pub(crate) nonce: u64,
+    /// Whether the handler returns the service's own error instead of a stream.
+    pub(crate) fails: bool,
+    /// The stream that the handler returns, if the method returns one.
+    pub(crate) source: SourcePlan,
+    /// Whether the returned stream follows the caller's.
+    pub(crate) follows: bool,
+    /// How the handler reads the caller's stream, if it does not follow it.
+    pub(crate) reader: ReaderPlan,
+    /// Number of bytes in the padding of the caller's items.
+    pub(crate) length: usize,
+}
+
+/// The plans of both ends for the streams of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamCall {
+    /// Arguments of the call, with the plan of the callee.
+    pub(crate) arguments: StreamArguments,
+    /// The stream of the caller.
+    pub(crate) up: SourcePlan,
+    /// How the caller reads the stream of the callee.
+    pub(crate) reader: ReaderPlan,
+}
+
 /// A stream of a call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamRecord {

@@ -13,8 +13,8 @@ use rpc_core::{CallError, Error, MethodError, Streaming};
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    contract::ServiceError,
     history::{History, now},
+    services::ServiceError,
     stream_record::{Direction, Item, ReadEnd, ReaderPlan, SourceEnd, SourcePlan, StreamRecord},
 };
 
