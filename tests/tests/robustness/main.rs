@@ -9,6 +9,7 @@ mod bad_streams;
 mod bincode_bytes;
 mod clocks;
 mod fuzz;
+mod golden;
 mod hostile_payloads;
 mod hostile_peers;
 mod network_faults;

@@ -9,78 +9,22 @@ use rpc_core::{
     frame::{Frame, FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     proof::{Challenge, Proof},
-    transport::{FrameReader, Inbound},
+    transport::{FrameReader, Inbound, put_credit},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
+use crate::golden::GOLDEN;
 
-/// A second copy of the vectors, so that the document and the code cannot change together unnoticed.
-///
-/// Other implementations depend on these bytes; they must never change.
-const GOLDEN: [(&str, &str); 20] = [
-    (
-        "request-bincode",
-        "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
-    ),
-    (
-        "request-json",
-        "6d736e62010000003801030000000002001901001664656d6f2e477265657465723a312e302f68656c6c6f7b226e616d65223a22426f227d",
-    ),
-    (
-        "request-messagepack",
-        "6d736e62010000003a01050000000003002301001973686f702e476f6f64733a312e302f66696e645f676f6f64730200040000138881a2696407",
-    ),
-    (
-        "request-every-entry",
-        "6d736e62010000005e01000001000002004801001264656d6f2e426c6f62733a312e302f7075740200040000ea600300010304000e016b00000574726163650002ff00070010000102030405060708090a0b0c0d0e0f0a000101deadbeef",
-    ),
-    (
-        "request-response-compression",
-        "6d736e62010000003c01030000000005001d01001664656d6f2e477265657465723a312e302f68656c6c6f0e0001027b226e616d65223a22426f227d",
-    ),
-    ("response-bincode", "6d736e620100000022020200000000010000080000000000000048656c6c6f20426f"),
-    (
-        "response-json",
-        "6d736e6201000000370203000000000400007b226964223a312c226e616d65223a22746561706f74222c227072696365223a323439397d",
-    ),
-    (
-        "response-json-gzip",
-        "6d736e6201000000300203010000000200001f8b08000000000002ff534a1c05a360148c50a004004412480b00040000",
-    ),
-    (
-        "status-error-json",
-        "6d736e62010000003f02030000000002002d05002a0c6e6f2073756368206d6574686f6420686572653a2064656d6f2e477265657465723a312e302f627965",
-    ),
-    (
-        "status-error-bincode",
-        "6d736e62010000003e02020000000001002c05002208313032342063616c6c732072756e206f6e207468697320636f6e6e656374696f6e06000400000064",
-    ),
-    (
-        "rejection-bincode",
-        "6d736e6201000000380202000000000100260500190e7468652073746f726520646964206e6f7420616e73776572060004000000640c0000",
-    ),
-    ("application-error-bincode", "6d736e62010000002202020000000001000405000120000000000900000000000000"),
-    (
-        "application-error-json",
-        "6d736e62010000002b020300000000020004050001207b224e6f74466f756e64223a7b226964223a397d7d",
-    ),
-    ("ping", "6d736e62010000001003000000000007"),
-    ("pong", "6d736e62010000001004000000000007"),
-    ("ping-foreign", "6d736e620100000014030101000000081f8b0800"),
-    ("cancel", "6d736e62010000001005000000000001"),
-    ("goaway", "6d736e62010000002c06000000000000001a0500170e7468652073657276657220697320647261696e696e67"),
-    ("challenge", "6d736e62010000003040000000000000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
-    // Another implementation of HMAC computed the MAC.
-    (
-        "proof",
-        "6d736e62010000005341000000000000202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f9bcf72f34ec3f17a2f80773570a0e89502e93a2a21bc626205f923a6757c4a0e616e6e",
-    ),
-];
+const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Hello {
     name: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Join {
+    separator: String,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -168,13 +112,23 @@ fn response<T>(name: &str, id: u32, codec: Codec, code: Code, value: &T)
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
 {
+    answer_with(name, Header { codec: codec as u8, ..Header::empty(FrameType::Response, id) }, code, value);
+}
+
+/// Decodes a response or the END of a callee with a value and encodes it again.
+#[track_caller]
+fn answer_with<T>(name: &str, header: Header, code: Code, value: &T)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
     let bytes = golden(name);
     let frame = read(&bytes);
-    assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Response, id));
+    assert_eq!(Header { full_length: HEADER_LEN as u32, ..frame.header }, header);
     let (head, body) = response_head(&frame);
     assert_eq!(head, answer(code, "", None));
     assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), value);
-    assert_eq!(encoded(FrameType::Response, id, codec, value, |out| head.write(out)), bytes);
+    let codec = Codec::from_u8(header.codec).unwrap();
+    assert_eq!(encoded(header.frame_type, header.id, codec, value, |out| head.write(out)), bytes);
 }
 
 /// Decodes a frame whose body is only a head and encodes it again.
@@ -324,6 +278,52 @@ fn frames_without_head_match_vectors() {
     assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Ping, 8));
     assert_eq!((frame.header.codec, frame.header.compression, &frame.body[..]), (1, 1, &b"\x1f\x8b\x08\0"[..]));
     assert_encodes(&frame, &bytes);
+}
+
+/// Decodes a frame of a payload without a head and encodes it again.
+#[track_caller]
+fn item(name: &str, frame_type: FrameType, text: &str) {
+    let bytes = golden(name);
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id), (frame_type, 6));
+    assert_eq!(payload(&frame, frame.body.clone()).decode::<String>().unwrap(), text);
+    assert_eq!(encoded(frame_type, 6, Codec::Json, &text, |_| {}), bytes);
+}
+
+/// Decodes a CREDIT and encodes it again.
+#[track_caller]
+fn credit(name: &str, frame_type: FrameType, credit: u32) {
+    let bytes = golden(name);
+    let frame = read(&bytes);
+    assert_eq!((frame.header.frame_type, frame.header.id, &frame.body[..]), (frame_type, 6, &credit.to_be_bytes()[..]));
+    let mut out = BytesMut::new();
+    put_credit(&mut out, frame_type, 6, credit);
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn frames_of_streams_match_vectors() {
+    let none = Metadata::default();
+    let head = RequestHeadRef {
+        route: "demo.Texts:1.0/join",
+        timeout: Some(Duration::from_secs(5)),
+        flags: CallFlags::SENDS_ITEMS.union(CallFlags::EXPECTS_ITEMS),
+        metadata: &none,
+        once_key: None,
+        repeat: false,
+        response_compression: None,
+    };
+    request("request-streams", 6, Codec::Json, &head, &Join { separator: "-".to_owned() });
+    let header = |frame_type| Header { codec: Codec::Json as u8, ..Header::empty(frame_type, 6) };
+    head_only("acceptance", header(FrameType::Response), &answer(Code::Ok, "", None));
+    item("item-caller", FrameType::CallerItem, "a");
+    item("item-callee", FrameType::CalleeItem, "a-b");
+    empty("end-caller", FrameType::CallerEnd, 6);
+    head_only("end-callee", header(FrameType::CalleeEnd), &answer(Code::Ok, "", None));
+    let error = GoodsError::NotFound { id: 9 };
+    answer_with("end-callee-application-error", header(FrameType::CalleeEnd), Code::Application, &error);
+    credit("credit-caller", FrameType::CallerCredit, 32_768);
+    credit("credit-callee", FrameType::CalleeCredit, 229_376);
 }
 
 #[test]
