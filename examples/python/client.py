@@ -43,44 +43,52 @@ class Client:
 
     def call(self, route, **arguments):
         """Calls a method and returns its result or raises its error."""
-        entries = ((ROUTE, route.encode()), (TIMEOUT, struct.pack(">I", int(self.timeout * 1000))))
+        number = self.request(route, arguments)
+        return json.loads(self.payload_of(self.receive((RESPONSE,), number)[1]))
+
+    def request(self, route, arguments, *entries):
+        """Sends a request and returns its id."""
+        entries = ((ROUTE, route.encode()), (TIMEOUT, struct.pack(">I", int(self.timeout * 1000))), *entries)
         head = b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in entries)
-        payload = json.dumps(arguments).encode()
         self.last_id += 1
-        self.send(REQUEST, JSON, self.last_id, struct.pack(">H", len(head)) + head + payload)
-        code, message, payload = self.read_response(self.receive(RESPONSE, self.last_id))
+        self.send(REQUEST, JSON, self.last_id, struct.pack(">H", len(head)) + head + json.dumps(arguments).encode())
+        return self.last_id
+
+    def payload_of(self, body):
+        """Returns the payload of a response with code 0 or raises its error."""
+        code, message, payload = self.read_response(body)
         if code == APPLICATION:
             raise ApplicationError(json.loads(payload))
         if code != 0:
             raise StatusError(f"{CODES[code] if code < len(CODES) else 'Unknown'}: {message}")
-        return json.loads(payload)
+        return payload
 
     def ping(self):
         """Sends a ping and waits for the pong."""
         self.send(PING, 0, 7)
-        self.receive(PONG, 7)
+        self.receive((PONG,), 7)
 
     def send(self, kind, codec, number, body=b""):
         self.socket.settimeout(self.timeout)
         self.socket.sendall(HEADER.pack(b"msnb", 1, HEADER.size + len(body), kind, codec, 0, number) + body)
 
     def receive(self, wanted, wanted_id):
-        """Returns the body of the response or pong with this id; answers or skips other frames meanwhile."""
+        """Returns the type and body of the next frame of these types with this id; answers or skips others meanwhile."""
         deadline = time.monotonic() + self.timeout
         while True:
             magic, version, length, kind, _, compress, number = HEADER.unpack(self.read(HEADER.size, deadline))
             if magic != b"msnb" or version != 1 or not HEADER.size <= length <= MAX_FRAME:
                 raise ProtocolError(f"invalid frame header: magic {magic!r}, version {version}, length {length}")
             body = self.read(length - HEADER.size, deadline)
-            if (kind, number) == (wanted, wanted_id):
+            if kind in wanted and number == wanted_id:
                 if compress != 0:
                     raise ProtocolError("the response is compressed although the request was not")
-                return body
+                return kind, body
             if kind == PING:
                 self.send(PONG, 0, number)
             elif kind == GOAWAY:
                 raise StatusError("Unavailable: the server accepts no new calls")
-            elif kind == 0 or 10 <= kind <= 63 or kind >= 128:
+            elif kind == 0 or 13 <= kind <= 63 or kind >= 128:
                 raise ProtocolError(f"unexpected frame type {kind}")
 
     def read(self, count, deadline):

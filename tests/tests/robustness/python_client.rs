@@ -1,15 +1,22 @@
-//! The client in examples/python, which was written from docs/PROTOCOL.md alone, calls a provider of msnb.
+//! The clients in examples/python, which were written from docs/PROTOCOL.md alone, call a provider of msnb.
 
 use std::{net::SocketAddr, path::Path, process::Output};
 
-use tests::{in_time, process::Provider};
+use rpc_server::ServerConfig;
+use tests::{in_time, process::Provider, wire::Listening};
 use tokio::process::Command;
 
 /// Runs the client, or returns `None` if Python does not run.
 async fn python(arguments: &[&str]) -> Option<Output> {
-    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/client.py");
+    script("client.py", arguments).await
+}
+
+/// Runs a program of examples/python, or returns `None` if Python does not run.
+async fn script(name: &str, arguments: &[&str]) -> Option<Output> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python").join(name);
     let mut command = Command::new("python3");
-    command.arg(client).args(arguments).env("PYTHONIOENCODING", "utf-8").kill_on_drop(true);
+    // Without compiled files in the source tree.
+    command.arg("-B").arg(program).args(arguments).env("PYTHONIOENCODING", "utf-8").kill_on_drop(true);
     match in_time(command.output()).await {
         Ok(output) => Some(output),
         Err(error) => {
@@ -44,6 +51,20 @@ async fn python_client_calls_provider() {
     assert!(output.status.success(), "{error_text}");
     assert!(output_text.contains("hello '': application error \"EmptyName\"\n"), "{output_text}");
     assert!(output_text.contains("good -1: InvalidArgument: "), "{output_text}");
+}
+
+#[tokio::test]
+async fn python_client_sends_and_receives_streams() {
+    let server = Listening::start(ServerConfig::default()).await;
+    // 200 items of 1000 bytes: each stream needs more than its initial credit.
+    let Some(output) = script("streams.py", &[&server.address().to_string(), "--timeout", "30"]).await else { return };
+    let expected = "count: 200 items, in order: True\n\
+                    collect: 200\n\
+                    echo: Zoë\n\
+                    no such stream: Unimplemented: test.Wire:1.0/count has a stream as its result here, and the caller \
+                    expects otherwise\n";
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (expected.to_owned(), String::new()));
+    assert!(output.status.success());
 }
 
 #[tokio::test]
