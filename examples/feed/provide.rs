@@ -14,6 +14,7 @@ use rpc_cli::{Failure, RegistryArgs, shutdown_signal};
 use rpc_core::{Error, Status, StreamSender, Streaming};
 use rpc_server::{Server, ServerConfig};
 use tokio::{io::AsyncWriteExt as _, sync::broadcast, time::sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::hash::Hash;
 
@@ -23,12 +24,16 @@ pub(crate) async fn run(registry: &RegistryArgs, listen: SocketAddr, files: Path
     let url = registry.url().to_owned();
     // Clients that cannot move their streams lose them after this time.
     let config = ServerConfig::default().with_drain_timeout(Duration::from_secs(5));
-    let feed = Shop { files, rooms: Arc::default() };
+    let tasks = TaskTracker::new();
+    let feed = Shop { files, rooms: Arc::default(), tasks: tasks.clone() };
     let server =
         Server::builder().registry(registry).service(FeedServer::new(feed)).config(config).bind(listen).await?;
     let shutdown = shutdown_signal();
     println!("serving shop.Feed:1.0 on {} in {url}", server.local_address());
     server.run_until(shutdown).await?;
+    // They have ended with their streams.
+    tasks.close();
+    tasks.wait().await;
     println!("drained");
     Ok(())
 }
@@ -36,6 +41,8 @@ pub(crate) async fn run(registry: &RegistryArgs, listen: SocketAddr, files: Path
 struct Shop {
     files: PathBuf,
     rooms: Rooms,
+    /// The tasks that send items.
+    tasks: TaskTracker,
 }
 
 /// The remarks of each room.
@@ -53,7 +60,7 @@ impl Feed for Shop {
             return Err(Status::out_of_range("the shop has the prices of the last hour"));
         }
         let (sender, stream) = Streaming::channel(16);
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             // Both are safe to drop: the stream ends with the call, for example because its reader has moved.
             tokio::select! {
                 () = send_prices(&sender, first) => {}
@@ -95,7 +102,7 @@ impl Feed for Shop {
             (room.clone(), room.subscribe())
         };
         let (sender, stream) = Streaming::channel(16);
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             // The two directions do not wait for each other: a caller that reads slowly may go on to speak.
             let speaking = async {
                 while let Some(text) = remarks.next().await {

@@ -25,10 +25,10 @@ pub(crate) async fn upload(feed: &FeedClient<impl Caller>, path: &Path) -> Resul
     let file = File::open(path).await?;
     let progress = progress(file.metadata().await?.len());
     let (sender, parts) = Streaming::channel(1);
-    let reading = tokio::spawn(read(file, sender, progress.clone()));
-    let receipt = feed.upload(name.to_owned(), parts).await?;
+    // The call ends the reading, and the end of the file ends the call.
+    let (receipt, hash) = tokio::join!(feed.upload(name.to_owned(), parts), read(file, sender, &progress));
     progress.finish_and_clear();
-    let hash = reading.await??;
+    let (receipt, hash) = (receipt?, hash?);
     if receipt.hash != hash.0 {
         return Err("the stored file differs".into());
     }
@@ -39,7 +39,7 @@ pub(crate) async fn upload(feed: &FeedClient<impl Caller>, path: &Path) -> Resul
 async fn read(
     mut file: File,
     sender: StreamSender<bytes::Bytes, Status>,
-    progress: ProgressBar,
+    progress: &ProgressBar,
 ) -> std::io::Result<Hash> {
     let mut hash = Hash::new();
     loop {

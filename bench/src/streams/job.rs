@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{failure::Failure, job::positive_seconds, resources::resident};
 
@@ -61,10 +64,10 @@ impl StreamJob {
     async fn rate(&self, opener: &impl Opener) -> Result<Rate, Failure> {
         let begin = Instant::now() + WARM_UP;
         let end = begin + self.seconds;
-        let mut tasks = Vec::new();
+        let mut tasks = JoinSet::new();
         for _ in 0..self.streams {
             let (mut items, payload) = (opener.open(Some(self.payload)).await?, self.payload);
-            tasks.push(tokio::spawn(async move {
+            tasks.spawn(async move {
                 let mut count = 0;
                 // The clock is read once for many items.
                 for turn in 0_u64.. {
@@ -84,9 +87,9 @@ impl StreamJob {
                     count += 1;
                 }
                 Ok(count)
-            }));
+            });
         }
-        let counts = try_join_all(tasks).await?.into_iter().collect::<Result<Vec<u64>, _>>()?;
+        let counts = tasks.join_all().await.into_iter().collect::<Result<Vec<u64>, Failure>>()?;
         Ok(Rate { items: counts.iter().sum(), secs: self.seconds.as_secs_f64() })
     }
 

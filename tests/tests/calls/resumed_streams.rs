@@ -13,7 +13,7 @@ use rpc_core::{Code, HasCursor, Status, Streaming, rpc_service, testing};
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerBuilder, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tests::{in_time, serving::Serving};
+use tests::{Task, in_time, serving::Serving};
 use tokio::sync::watch;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +47,7 @@ struct Provider {
     opened: Arc<AtomicUsize>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the tasks end with the streams to which they send")]
 impl Ticks for Provider {
     async fn ticks(&self, fails: bool, after: Option<u32>) -> Result<Streaming<Tick>, Status> {
         self.opened.fetch_add(1, Ordering::SeqCst);
@@ -138,11 +139,11 @@ async fn stream_moves_at_once_when_its_provider_drains() {
     let [first] = read(&mut ticks, 0, 10).await[..] else { panic!("one provider sends the first ticks") };
     let mut draining = scene.providers[first].take().unwrap();
     draining.stop();
-    let next = tokio::spawn(async move { (in_time(ticks.next()).await.unwrap().unwrap().provider, ticks) });
+    let next = Task::begin(async move { (in_time(ticks.next()).await.unwrap().unwrap().provider, ticks) });
     // The drain ends although the stream is open, because it has moved.
     draining.ended().await.unwrap();
     scene.permit.send_replace(LAST);
-    let (provider, mut ticks) = next.await.unwrap();
+    let (provider, mut ticks) = next.end().await;
     assert_eq!(provider, 1 - first);
     read(&mut ticks, 11, LAST).await;
 }
@@ -159,10 +160,10 @@ async fn draining_provider_is_read_until_another_one_is_ready() {
     scene.permit.send_replace(20);
     assert_eq!(read(&mut ticks, 10, 20).await, [0]);
     scene.start().await;
-    let rest = tokio::spawn(async move { read(&mut ticks, 20, LAST).await });
+    let rest = Task::begin(async move { read(&mut ticks, 20, LAST).await });
     draining.ended().await.unwrap();
     scene.permit.send_replace(LAST);
-    assert_eq!(rest.await.unwrap(), [1]);
+    assert_eq!(rest.end().await, [1]);
 }
 
 #[tokio::test]

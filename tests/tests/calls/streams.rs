@@ -1,6 +1,12 @@
 //! Streams of items over sockets: order, ends, errors, flow control, cancellation.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rpc_client::Client;
@@ -10,8 +16,11 @@ use rpc_core::{
 };
 use rpc_server::{Server, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tests::{in_time, serving::Serving};
-use tokio::sync::{Mutex, mpsc};
+use tests::{Task, in_time, serving::Serving};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
 
 use crate::caller;
 
@@ -44,6 +53,7 @@ struct Provider {
     opened: mpsc::UnboundedSender<StreamSender<Bytes, Status>>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the tasks end with the streams to which they send")]
 impl Feed for Provider {
     async fn count(&self, to: u32) -> Result<Streaming<u32>, Status> {
         Ok((1..=to).collect())
@@ -246,22 +256,25 @@ async fn slow_reader_holds_up_only_its_sender() {
     let scene = Scene::with(ServerConfig::default().with_transport(transport)).await;
     let (mut stream, sender) = scene.opened().await;
     let item = Bytes::from(vec![7; 1000]);
-    let sending = tokio::spawn({
+    let sent = Arc::new(AtomicUsize::new(0));
+    let sending = Task::begin({
         let item = item.clone();
+        let sent = Arc::clone(&sent);
         async move {
             for _ in 0..1_000 {
                 sender.send(item.clone()).await.unwrap();
+                sent.fetch_add(1, Ordering::SeqCst);
             }
         }
     });
     for _ in 0..100 {
         assert_eq!(scene.feed.unary("x".into()).address(scene.serving.address()).await.unwrap(), "x");
     }
-    assert!(!sending.is_finished(), "64 KiB of 1 MB wait");
+    assert!(sent.load(Ordering::SeqCst) < 100, "64 KiB of 1 MB wait, and two items in the channel");
     for _ in 0..1_000 {
         assert_eq!(in_time(stream.next()).await.unwrap().unwrap(), item);
     }
-    in_time(sending).await.unwrap();
+    sending.end().await;
     assert!(in_time(stream.next()).await.is_none());
 }
 
@@ -280,11 +293,12 @@ async fn failed_stream_of_a_caller_fails_its_call() {
 async fn panicking_sender_does_not_end_the_stream_regularly() {
     let scene = Scene::new().await;
     let (mut stream, sender) = scene.opened().await;
-    let task = tokio::spawn(async move {
+    let mut task = JoinSet::new();
+    task.spawn(async move {
         let _sender = sender;
         panic!("the producer panics");
     });
-    assert!(task.await.is_err());
+    assert!(in_time(task.join_next()).await.unwrap().is_err());
     assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::Internal);
 }
 

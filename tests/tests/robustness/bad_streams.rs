@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{Code, Codec, Delivery, Status, Streaming};
 use tests::{
-    in_time, patient,
+    Task, in_time, patient,
     raw_peer::{RawFrame, RawHead, RawPeer},
     wire::WireClient,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 
 /// The credit of a stream at its start.
 const INITIAL: usize = 64 << 10;
@@ -36,20 +36,20 @@ impl Scene {
 
     /// Expects that the connection serves a unary call.
     async fn expect_echo(&self, peer: &mut RawPeer) {
-        let call = tokio::spawn(self.wire.echo("x".into()).address(self.address));
+        let call = Task::begin(self.wire.echo("x".into()).address(self.address));
         let id = next(peer, RawFrame::REQUEST).await.id;
         peer.send(RawFrame::response(id, &RawHead::new(), r#""y""#).to_bytes()).await;
-        assert_eq!(in_time(call).await.unwrap().unwrap(), "y");
+        assert_eq!(call.end().await.unwrap(), "y");
     }
 
     /// Makes a call of `count`, which the server accepts. Returns its stream, the server's end and the call's id.
     async fn accepted(&self) -> (Streaming<String>, RawPeer, u32) {
-        let call = tokio::spawn(self.wire.count(0, false).address(self.address));
+        let call = Task::begin(self.wire.count(0, false).address(self.address));
         let mut peer = RawPeer::accept(&self.listener).await;
         let request = next(&mut peer, RawFrame::REQUEST).await;
         assert_eq!(request.entry(RawHead::CALL_FLAGS), Some(&[8][..]));
         peer.send(accept(request.id).to_bytes()).await;
-        (in_time(call).await.unwrap().unwrap(), peer, request.id)
+        (call.end().await.unwrap(), peer, request.id)
     }
 }
 
@@ -121,12 +121,12 @@ async fn item_without_credit_closes_the_connection() {
 async fn frames_before_the_acceptance_close_the_connection() {
     for frame in [item as fn(u32, &str) -> RawFrame, |id, _| end(id, &RawHead::new())] {
         let scene = Scene::new().await;
-        let call = tokio::spawn(scene.wire.count(0, false).address(scene.address));
+        let call = Task::begin(scene.wire.count(0, false).address(scene.address));
         let mut peer = RawPeer::accept(&scene.listener).await;
         let id = next(&mut peer, RawFrame::REQUEST).await.id;
         peer.send(frame(id, "x").to_bytes()).await;
         until_closed(&mut peer).await;
-        let error = in_time(call).await.unwrap().unwrap_err();
+        let error = call.end().await.unwrap_err();
         assert_eq!((error.code(), error.delivery()), (Code::Unavailable, Delivery::Unknown));
     }
 }
@@ -136,12 +136,12 @@ async fn bad_credit_closes_the_connection() {
     for body in [&b""[..], b"\0\0\0\x01\0", b"\x7f\xff\xff\xff"] {
         let scene = Scene::new().await;
         let (_sender, texts) = Streaming::channel(1);
-        let call = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+        let call = Task::begin(scene.wire.collect(texts).address(scene.address));
         let mut peer = RawPeer::accept(&scene.listener).await;
         let id = next(&mut peer, RawFrame::REQUEST).await.id;
         peer.send(RawFrame::empty(RawFrame::CALLEE_CREDIT, id).with_body(body).to_bytes()).await;
         until_closed(&mut peer).await;
-        assert_eq!(in_time(call).await.unwrap().unwrap_err().code(), Code::Unavailable);
+        assert_eq!(call.end().await.unwrap_err().code(), Code::Unavailable);
     }
 }
 
@@ -149,7 +149,7 @@ async fn bad_credit_closes_the_connection() {
 async fn client_sends_only_as_much_as_the_credit() {
     let scene = Scene::new().await;
     let texts: Streaming<String> = std::iter::repeat_n("x".repeat(998), 1_000).collect();
-    let call = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+    let call = Task::begin(scene.wire.collect(texts).address(scene.address));
     let mut peer = RawPeer::accept(&scene.listener).await;
     let id = next(&mut peer, RawFrame::REQUEST).await.id;
     // An item has 1000 bytes and costs 1016.
@@ -164,18 +164,18 @@ async fn client_sends_only_as_much_as_the_credit() {
     }
     next(&mut peer, RawFrame::END).await;
     peer.send(RawFrame::response(id, &RawHead::new(), "1000").to_bytes()).await;
-    assert_eq!(in_time(call).await.unwrap().unwrap(), 1_000);
+    assert_eq!(call.end().await.unwrap(), 1_000);
 }
 
 #[tokio::test]
 async fn answer_before_the_end_stops_the_caller() {
     let scene = Scene::new().await;
     let (sender, texts) = Streaming::channel(1);
-    let call: JoinHandle<_> = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+    let call = Task::begin(scene.wire.collect(texts).address(scene.address));
     let mut peer = RawPeer::accept(&scene.listener).await;
     let id = next(&mut peer, RawFrame::REQUEST).await.id;
     peer.send(RawFrame::response(id, &RawHead::new(), "7").to_bytes()).await;
-    assert_eq!(in_time(call).await.unwrap().unwrap(), 7);
+    assert_eq!(call.end().await.unwrap(), 7);
     // The id is free only after the END.
     assert_eq!(next(&mut peer, RawFrame::END).await.id, id);
     in_time(sender.closed()).await;
@@ -206,12 +206,12 @@ async fn second_response_closes_the_connection() {
 #[tokio::test]
 async fn unreadable_acceptance_is_cancelled() {
     let scene = Scene::new().await;
-    let call = tokio::spawn(scene.wire.count(0, false).address(scene.address));
+    let call = Task::begin(scene.wire.count(0, false).address(scene.address));
     let mut peer = RawPeer::accept(&scene.listener).await;
     let id = next(&mut peer, RawFrame::REQUEST).await.id;
     peer.send(RawFrame::response(id, &RawHead::new().with(255, b"?"), "").to_bytes()).await;
     assert_eq!(next(&mut peer, RawFrame::CANCEL).await.id, id);
-    assert_eq!(in_time(call).await.unwrap().unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(call.end().await.unwrap_err().code(), Code::Unimplemented);
     // The server ends the accepted call, and items that crossed the CANCEL change nothing.
     peer.send(item(id, "late").to_bytes()).await;
     peer.send(end(id, &RawHead::status(1, "")).to_bytes()).await;
@@ -222,11 +222,11 @@ async fn unreadable_acceptance_is_cancelled() {
 async fn items_that_cross_a_failure_of_the_caller_are_dropped() {
     let scene = Scene::new().await;
     let (sender, texts) = Streaming::channel(1);
-    let call = tokio::spawn(scene.wire.copy(texts).address(scene.address));
+    let call = Task::begin(scene.wire.copy(texts).address(scene.address));
     let mut peer = RawPeer::accept(&scene.listener).await;
     let id = next(&mut peer, RawFrame::REQUEST).await.id;
     peer.send(accept(id).to_bytes()).await;
-    let mut stream = in_time(call).await.unwrap().unwrap();
+    let mut stream = call.end().await.unwrap();
     sender.fail(Status::new(Code::DataLoss, "broken"));
     next(&mut peer, RawFrame::CANCEL).await;
     assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::DataLoss);
@@ -241,7 +241,7 @@ async fn oversized_response_frees_the_slot_of_its_call() {
     let mut peer = None;
     for _ in 0..3 {
         let (_sender, texts) = Streaming::channel(1);
-        let call = tokio::spawn(scene.wire.collect(texts).address(scene.address));
+        let call = Task::begin(scene.wire.collect(texts).address(scene.address));
         if peer.is_none() {
             peer = Some(RawPeer::accept(&scene.listener).await);
         }
@@ -250,7 +250,7 @@ async fn oversized_response_frees_the_slot_of_its_call() {
         let mut bytes = RawFrame::response(id, &RawHead::new(), "").header(MAX_FRAME + 1).to_vec();
         bytes.resize(MAX_FRAME as usize + 1, 0);
         peer.send(bytes).await;
-        assert_eq!(in_time(call).await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
+        assert_eq!(call.end().await.unwrap_err().code(), Code::ResourceExhausted);
         scene.expect_echo(peer).await;
     }
 }
@@ -263,11 +263,11 @@ async fn panicking_source_cancels_its_call() {
         let _ = panics.await;
         panic!("the source panics");
     }));
-    let call = tokio::spawn(scene.wire.copy(texts).address(scene.address));
+    let call = Task::begin(scene.wire.copy(texts).address(scene.address));
     let mut peer = RawPeer::accept(&scene.listener).await;
     let id = next(&mut peer, RawFrame::REQUEST).await.id;
     peer.send(accept(id).to_bytes()).await;
-    let mut stream = in_time(call).await.unwrap().unwrap();
+    let mut stream = call.end().await.unwrap();
     armed.send(()).unwrap();
     assert_eq!(next(&mut peer, RawFrame::CANCEL).await.id, id);
     assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::Internal);

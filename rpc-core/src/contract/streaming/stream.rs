@@ -250,7 +250,6 @@ impl<T> ReceivedStream<T> {
     }
 
     /// Returns the next item, or the answer or the error at the end of the stream.
-    #[expect(clippy::type_complexity, reason = "the second error is the regular end of the stream")]
     pub(crate) fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<T, Result<Reply, Error>>> {
         // A peer that sends faster than this end decodes must not occupy the thread.
         let budget = ready!(coop::poll_proceed(cx));

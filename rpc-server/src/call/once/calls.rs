@@ -82,6 +82,7 @@ impl OnceCalls {
     /// # Errors
     ///
     /// The request is rejected; the caller passes the rejection to the waiter.
+    #[expect(clippy::result_large_err, reason = "the caller consumes both parts of the error at once")]
     pub(crate) fn admit(
         &self,
         key: [u8; 16],
