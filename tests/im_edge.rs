@@ -1,7 +1,7 @@
 //! [`Edges`]: IM nodes in this process with their client ports, and [`RawClient`]: a client that sends arbitrary bytes.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -12,7 +12,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use rpc_im::{
     Node, NodeConfig, StoreChoice,
     auth::{Accounts, Secret},
-    client::login,
+    client::{LoggedIn, login},
     edge::{Edge, EdgeConfig},
     envelope::{Auth, ClientFrame, Encoding, ServerFrame},
 };
@@ -152,22 +152,51 @@ impl Edges {
         RawClient::connect(self.connect(number).await, &path, None).await
     }
 
+    /// Opens one side of a pairing room from another loopback address.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the node rejects the request.
+    pub async fn room_from(&self, from: Ipv4Addr, query: &str) -> Result<RawClient, tungstenite::Error> {
+        let path = format!("ws://{}/channel?{query}", self.edges[0].address);
+        RawClient::connect(self.connect_from(from, 0).await, &path, None).await
+    }
+
+    /// Logs a user in from another loopback address.
+    pub async fn enter_from(&self, from: Ipv4Addr, user: &str) -> RawClient {
+        let answer = self.login_from(from, user, "").await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a response has a head and a body");
+        let LoggedIn { token, .. } = serde_json::from_str(body).expect("the node accepts any user");
+        let path = format!("ws://{}/ws", self.edges[0].address);
+        let client = RawClient::connect(self.connect_from(from, 0).await, &path, Some(Encoding::Json)).await;
+        let mut client = client.expect("the node accepts WebSockets");
+        client.log_in(token).await;
+        client
+    }
+
     /// Opens a TCP connection.
     pub async fn connect(&self, number: usize) -> TcpStream {
         TcpStream::connect(self.edges[number].address).await.expect("the node listens")
     }
 
+    /// Opens a TCP connection from another loopback address.
+    pub async fn connect_from(&self, from: Ipv4Addr, number: usize) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("the system provides sockets");
+        socket.bind((from, 0).into()).expect("the address is one of loopback");
+        socket.connect(self.edges[number].address).await.expect("the node listens")
+    }
+
+    /// Sends a login from a loopback address, and returns the response.
+    pub async fn login_from(&self, from: Ipv4Addr, user: &str, password: &str) -> String {
+        let body = format!(r#"{{"user":"{user}","password":"{password}"}}"#);
+        let head = "POST /login HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length";
+        let request = format!("{head}: {}\r\n\r\n{body}", body.len());
+        answer_on(self.connect_from(from, 0).await, request.as_bytes()).await
+    }
+
     /// Sends bytes to a node, and returns its response until it closes the connection.
     pub async fn answer(&self, number: usize, request: &[u8]) -> String {
-        let mut stream = self.connect(number).await;
-        let mut answer = Vec::new();
-        in_time(async {
-            // The node may reject the request and close the connection before it has read all bytes.
-            let _ = stream.write_all(request).await;
-            let _ = stream.read_to_end(&mut answer).await;
-        })
-        .await;
-        String::from_utf8_lossy(&answer).into_owned()
+        answer_on(self.connect(number).await, request).await
     }
 
     /// Returns the response to a `GET` request.
@@ -292,6 +321,18 @@ impl RawClient {
             }
         }
     }
+}
+
+/// Sends bytes on a connection, and returns the response until the node closes the connection.
+async fn answer_on(mut stream: TcpStream, request: &[u8]) -> String {
+    let mut answer = Vec::new();
+    in_time(async {
+        // The node may reject the request and close the connection before it has read all bytes.
+        let _ = stream.write_all(request).await;
+        let _ = stream.read_to_end(&mut answer).await;
+    })
+    .await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Returns the value of a metric in a node's metrics.

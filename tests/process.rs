@@ -228,7 +228,7 @@ pub(crate) async fn command(name: &str, arguments: &[&str]) -> Command {
     prepared(command)
 }
 
-fn prepared(mut command: Command) -> Command {
+pub(crate) fn prepared(mut command: Command) -> Command {
     command.env_remove("MSNB_REGISTRY").stdin(Stdio::null()).stdout(Stdio::piped());
     if std::env::var_os("RUST_LOG").is_none() {
         command.env("RUST_LOG", "error,nacos_sdk=off");

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::Path,
-    process::{ExitStatus, Output, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
 };
 
 use rustix::process::Signal;
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     in_time,
-    process::{command, send, start},
+    process::{command, prepared, send, start},
 };
 
 /// A running process. Dropping it kills the process.
@@ -39,10 +39,23 @@ impl Program {
         Self::start_with(Stdio::piped(), name, arguments, &[], log).await
     }
 
+    /// Starts a binary that may open at most `open_files` files.
+    pub async fn start_limited(open_files: u32, name: &str, arguments: &[&str], log: &Path) -> Self {
+        let program = command(name, arguments).await;
+        let mut limited = prepared(Command::new("sh"));
+        limited.env("RUST_LOG", "warn").args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")]);
+        limited.arg(program.get_program()).args(program.get_args());
+        Self::run_with(Stdio::null(), limited, log)
+    }
+
     async fn start_with(input: Stdio, name: &str, arguments: &[&str], variables: &[(&str, &str)], log: &Path) -> Self {
         let mut command = command(name, arguments).await;
-        command.stdin(input);
-        command.envs(variables.iter().copied()).env("NO_COLOR", "1");
+        command.envs(variables.iter().copied());
+        Self::run_with(input, command, log)
+    }
+
+    fn run_with(input: Stdio, mut command: Command, log: &Path) -> Self {
+        command.stdin(input).env("NO_COLOR", "1");
         command.stderr(File::create(log).expect("the log file can be created"));
         let mut process = start(command);
         let output = process.stdout.take().expect("the output is a pipe");

@@ -1,10 +1,17 @@
 //! [`NodeArguments`]: the command-line arguments of a node.
 
 mod engines;
+mod open_files;
 
 pub use engines::{EngineArguments, EngineError};
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use rpc_cli::RegistryArgs;
@@ -33,6 +40,10 @@ pub struct NodeArguments {
     /// gateway's URL.
     #[arg(long, value_name = "URL")]
     pub websocket: Option<String>,
+    /// The address of a reverse proxy in front of the node; repeat it for several. The limits by address then use the last
+    /// address in X-Forwarded-For of its requests.
+    #[arg(long, value_name = "IP")]
+    pub trusted_proxy: Vec<IpAddr>,
     /// The registry in which nodes discover each other.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -130,8 +141,7 @@ impl NodeArguments {
         let secret = self.secret()?;
         let accounts = self.accounts()?;
         let listen = self.listen;
-        let edge =
-            Edge::bind(listen, EdgeConfig::default()).await.map_err(|error| StartError::Listen(listen, error))?;
+        let edge = Edge::bind(listen, self.edge()).await.map_err(|error| StartError::Listen(listen, error))?;
         let listen = edge.local_address().map_err(|error| StartError::Listen(listen, error))?;
         let websocket = self.websocket.clone().unwrap_or_else(|| format!("ws://{listen}/ws"));
         let config = NodeConfig::new(self.registry.connect().await?, websocket)
@@ -154,6 +164,12 @@ impl NodeArguments {
                 Ok(Secret::random())
             }
         }
+    }
+
+    /// Returns the configuration of the edge, and raises the limit of open files.
+    fn edge(&self) -> EdgeConfig {
+        let config = EdgeConfig::default().with_trusted_proxies(self.trusted_proxy.clone());
+        open_files::fit(config, open_files::raise())
     }
 
     fn accounts(&self) -> Result<Accounts, UsersError> {

@@ -21,7 +21,7 @@
 //! | the list of nodes: the interface and its engines | [`membership`] |
 //! | the node that has the store, for others | `storing_node` |
 //! | announcements of online and offline users | `presence` |
-//! | ids of nodes and sessions; a clock | `identity`, `boot_clock` |
+//! | ids of nodes and sessions; a clock; rate limits | `identity`, `boot_clock`, `rates` |
 //!
 //! docs/IM.md states what the cluster guarantees and what it does not.
 
@@ -40,6 +40,7 @@ mod identity;
 pub mod membership;
 mod node;
 mod presence;
+mod rates;
 mod session;
 #[cfg(feature = "sql")]
 pub mod sql;

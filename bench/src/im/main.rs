@@ -57,7 +57,7 @@ enum Command {
     Idle(Idle),
     /// Runs one node.
     #[command(hide = true)]
-    Node(NodeArguments),
+    Node(Box<NodeArguments>),
     /// Holds idle sessions.
     #[command(hide = true)]
     Hold(Hold),

@@ -2,10 +2,12 @@
 //!
 //! The token replaces the password afterwards.
 
+mod login_guard;
 mod secret;
 mod token;
 mod users;
 
+pub(crate) use login_guard::LoginGuard;
 pub use secret::{Secret, SecretError};
 pub use token::{Claims, TokenError};
 pub use users::{Busy, Users, UsersError};

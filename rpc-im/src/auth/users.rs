@@ -1,6 +1,14 @@
 //! [`Users`]: a password file with Argon2 hashes.
 
-use std::{collections::HashMap, fmt, fs, io, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    hash::{BuildHasher as _, RandomState},
+    io,
+    path::Path,
+    sync::Arc,
+    thread::available_parallelism,
+};
 
 use argon2::{
     Argon2,
@@ -15,11 +23,13 @@ use crate::envelope::check_name;
 /// A hash is a PHC string such as `$argon2id$v=19$m=19456,t=2,p=1$…`. The parser ignores empty lines and lines that
 /// start with `#`.
 pub struct Users {
-    hashes: HashMap<String, String>,
-    /// Verified in place of the hash of an unknown user, so that both cases take the same time.
-    dummy_hash: String,
+    /// User → index in `hashes`.
+    users: HashMap<String, usize>,
+    hashes: Vec<String>,
     running: Arc<Semaphore>,
     waiting: Semaphore,
+    /// Selects the hash that is verified for an unknown user.
+    unknown: RandomState,
 }
 
 /// The error of a login that exceeds the limit of waiting password checks.
@@ -44,10 +54,10 @@ pub enum UsersError {
 }
 
 impl Users {
-    /// The maximum number of concurrent password checks.
+    /// The maximum number of concurrent password checks: half of the cores, at least 1 and at most this number.
     ///
-    /// A check uses one CPU for about 20 ms and 19 MiB of memory.
-    pub const RUNNING: usize = 2;
+    /// With the parameters of [`line`](Self::line), a check uses one core for about 20 ms and 19 MiB of memory.
+    pub const MAX_RUNNING: usize = 8;
     /// The maximum number of password checks that wait for a running one.
     pub const WAITING: usize = 64;
 
@@ -66,7 +76,7 @@ impl Users {
     ///
     /// Returns an error for the first invalid line.
     pub fn parse(text: &str) -> Result<Self, UsersError> {
-        let mut hashes = HashMap::new();
+        let (mut users, mut hashes) = (HashMap::new(), Vec::new());
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -79,15 +89,22 @@ impl Users {
             if !parsed.algorithm.as_str().starts_with("argon2") {
                 return Err(invalid(format!("hash algorithm is {}, expected argon2", parsed.algorithm)));
             }
-            if hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
+            if users.insert(user.to_owned(), hashes.len()).is_some() {
                 return Err(invalid(format!("duplicate user {user}")));
             }
+            hashes.push(hash.to_owned());
         }
+        if hashes.is_empty() {
+            // Verified for unknown users.
+            hashes.push(hash("nobody"));
+        }
+        let running = running_checks();
         Ok(Self {
+            users,
             hashes,
-            dummy_hash: hash("nobody"),
-            running: Arc::new(Semaphore::new(Self::RUNNING)),
-            waiting: Semaphore::new(Self::RUNNING + Self::WAITING),
+            running: Arc::new(Semaphore::new(running)),
+            waiting: Semaphore::new(running + Self::WAITING),
+            unknown: RandomState::new(),
         })
     }
 
@@ -98,12 +115,12 @@ impl Users {
 
     /// Returns the number of users.
     pub fn len(&self) -> usize {
-        self.hashes.len()
+        self.users.len()
     }
 
     /// Returns whether there are no users.
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.users.is_empty()
     }
 
     /// Returns whether `password` is the password of `user`.
@@ -118,15 +135,22 @@ impl Users {
     pub async fn check(&self, user: &str, password: &str) -> Result<bool, Busy> {
         let _waiting = self.waiting.try_acquire().map_err(|_| Busy)?;
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
-        let known = self.hashes.get(user);
-        let hash = known.unwrap_or(&self.dummy_hash).clone();
+        let (is_known, hash) = (self.users.contains_key(user), self.hash_for(user).to_owned());
         let password = password.to_owned();
         let matches = spawn_blocking(move || {
             let _permit = permit;
             let hash = PasswordHash::new(&hash).expect("`Users::parse` validated every hash");
             Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
         });
-        Ok(matches.await.unwrap_or(false) && known.is_some())
+        Ok(matches.await.unwrap_or(false) && is_known)
+    }
+
+    /// Returns the hash to verify for a user: for an unknown one, that of another user, always the same one.
+    ///
+    /// So the time of a check does not depend on whether the user exists, whatever parameters the hashes have.
+    fn hash_for(&self, user: &str) -> &str {
+        let index = self.users.get(user).copied();
+        &self.hashes[index.unwrap_or_else(|| self.unknown.hash_one(user) as usize % self.hashes.len())]
     }
 }
 
@@ -134,6 +158,11 @@ impl fmt::Debug for Users {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Users").field("len", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// Returns the number of concurrent password checks, fewer than cores so that they delay no message.
+fn running_checks() -> usize {
+    (available_parallelism().map_or(1, usize::from) / 2).clamp(1, Users::MAX_RUNNING)
 }
 
 fn hash(password: &str) -> String {
@@ -155,7 +184,32 @@ mod tests {
         assert!(users.check("ann", "apple").await.unwrap());
         assert!(!users.check("ann", "banana").await.unwrap());
         assert!(!users.check("cy", "apple").await.unwrap());
-        assert!(!users.check("cy", "nobody").await.unwrap(), "the password of the dummy hash logs no user in");
+        for password in ["apple", "banana", "nobody"] {
+            assert!(!users.check("cy", password).await.unwrap(), "the password of another user logs no user in");
+        }
+        let nobody = Users::parse("").unwrap();
+        assert!(nobody.is_empty());
+        assert!(!nobody.check("nobody", "nobody").await.unwrap());
+    }
+
+    /// The time of a check must not depend on whether the user exists.
+    #[test]
+    fn unknown_users_have_the_parameters_of_known_ones() {
+        let lines: String = (0..8)
+            .map(|number| {
+                format!("user-{number}:$argon2id$v=19$m={},t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo\n", 8 + number)
+            })
+            .collect();
+        let users = Users::parse(&lines).unwrap();
+        let mut chosen = std::collections::BTreeSet::new();
+        for number in 0..1000 {
+            let name = format!("unknown-{number}");
+            let hash = users.hash_for(&name);
+            assert_eq!(hash, users.hash_for(&name), "always the same hash for one name");
+            chosen.insert(hash.to_owned());
+        }
+        assert_eq!(chosen.len(), 8);
+        assert_eq!(users.hash_for("user-3"), users.hashes[3]);
     }
 
     #[test]
@@ -180,9 +234,10 @@ mod tests {
     #[tokio::test]
     async fn check_rejects_logins_over_the_waiting_limit() {
         let users = Users::parse(&Users::line("ann", "apple")).unwrap();
-        let permits = users.running.clone().acquire_many_owned(Users::RUNNING as u32).await.unwrap();
+        let running = running_checks();
+        let permits = users.running.clone().acquire_many_owned(running as u32).await.unwrap();
         let mut waiting: Vec<_> =
-            (0..Users::RUNNING + Users::WAITING).map(|_| Box::pin(users.check("ann", "apple"))).collect();
+            (0..running + Users::WAITING).map(|_| Box::pin(users.check("ann", "apple"))).collect();
         for check in &mut waiting {
             assert!(futures_util::poll!(check).is_pending());
         }

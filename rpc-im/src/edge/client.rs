@@ -56,7 +56,7 @@ async fn run(connection: &AdmittedConnection, socket: Socket, encoding: Encoding
     let end = match Box::pin(client.log_in()).await {
         Ok((session, outbound)) => {
             client.watch.logged_in();
-            connection.release_login_permit();
+            connection.has_entered();
             let _gauge = GaugeGuard::new(&shared.metrics.sessions);
             client.run_session(&session, outbound).await
         }

@@ -1,6 +1,6 @@
 //! [`EdgeConfig`]: the limits of client connections.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// The limits that a node imposes on client connections.
 #[derive(Clone, Debug)]
@@ -26,13 +26,33 @@ pub struct EdgeConfig {
     ///
     /// The node closes further ones on accept. Each session uses 9 KiB of memory.
     pub max_connections: usize,
+    /// The maximum number of connections of one address. Default: 20 000.
+    ///
+    /// An IPv6 client counts with its whole network of 64 bits. The node closes further ones on accept. A higher value
+    /// lets one host use more of `max_connections`.
+    pub max_connections_per_ip: usize,
     /// The maximum number of connections that are not logged in. Default: 10 000.
     ///
     /// These are HTTP requests, handshakes and pages. The node closes further ones on accept. A client that sends only
     /// the beginning of a request uses about 16 KiB of memory.
     pub max_entering: usize,
+    /// The maximum number of connections of one address that are not logged in. Default: 1000.
+    pub max_entering_per_ip: usize,
+    /// The maximum number of sides of pairing rooms, which need no account. Default: 10 000.
+    ///
+    /// Each is an entry in the directory. The node rejects further ones with status 503.
+    pub max_rooms: usize,
+    /// The maximum number of sides of pairing rooms of one address. Default: 100.
+    ///
+    /// The node rejects further ones with status 429.
+    pub max_rooms_per_ip: usize,
     /// The time limit for the head of an HTTP request, for its body, and between requests. Default: 10 s.
     pub http_time: Duration,
+    /// The addresses of reverse proxies in front of the node. Default: none.
+    ///
+    /// For their connections, the limits by address use the last address in the header `X-Forwarded-For`, and not the
+    /// address of the proxy. A client at such an address could name any other address.
+    pub trusted_proxies: Vec<IpAddr>,
 }
 
 impl Default for EdgeConfig {
@@ -45,8 +65,13 @@ impl Default for EdgeConfig {
             rate: 20,
             burst: 40,
             max_connections: 100_000,
+            max_connections_per_ip: 20_000,
             max_entering: 10_000,
+            max_entering_per_ip: 1_000,
+            max_rooms: 10_000,
+            max_rooms_per_ip: 100,
             http_time: Duration::from_secs(10),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -57,8 +82,13 @@ impl EdgeConfig {
         with_login_time(login_time: Duration)
         with_write_stall(write_stall: Duration)
         with_max_connections(max_connections: usize)
+        with_max_connections_per_ip(max_connections_per_ip: usize)
         with_max_entering(max_entering: usize)
+        with_max_entering_per_ip(max_entering_per_ip: usize)
+        with_max_rooms(max_rooms: usize)
+        with_max_rooms_per_ip(max_rooms_per_ip: usize)
         with_http_time(http_time: Duration)
+        with_trusted_proxies(trusted_proxies: Vec<IpAddr>)
     }
 
     /// Sets [`rate`](Self::rate) and [`burst`](Self::burst).

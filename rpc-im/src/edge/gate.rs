@@ -2,11 +2,20 @@
 
 use rand::{Rng, RngExt};
 
+use super::shared::Shared;
+
+/// Returns the WebSocket URLs of nodes for a client, best first.
+pub(super) fn nodes(shared: &Shared) -> Vec<String> {
+    let nodes = shared.node.nodes().into_iter().filter(|node| !node.draining).collect();
+    let picked = pick_nodes(nodes, |node| node.connections, &mut rand::rng());
+    picked.into_iter().map(|node| node.websocket).collect()
+}
+
 /// Returns up to [`MAX_NODES`] of the nodes, best first.
 ///
 /// Each is the better of two random nodes (power of two choices): connection counts are reported with a delay, and the
 /// node with the fewest connections must not receive every client in the meantime.
-pub(super) fn pick_nodes<T>(mut nodes: Vec<T>, connections: impl Fn(&T) -> u32, random: &mut impl Rng) -> Vec<T> {
+fn pick_nodes<T>(mut nodes: Vec<T>, connections: impl Fn(&T) -> u32, random: &mut impl Rng) -> Vec<T> {
     let mut picked = Vec::with_capacity(MAX_NODES.min(nodes.len()));
     while !nodes.is_empty() && picked.len() < MAX_NODES {
         let one = random.random_range(0..nodes.len());

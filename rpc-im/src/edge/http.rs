@@ -1,25 +1,20 @@
-//! The HTTP requests of an edge: page, gate, health, metrics, login.
+//! The HTTP requests of an edge: page, gate, health, metrics. `login.rs` has the login.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::SystemTime,
-};
+use std::{convert::Infallible, sync::Arc};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     header::{self, HeaderValue},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     answer::{HttpResponse, error_response, json_response},
-    client, gate, page, room,
+    client, gate, login, page, room,
     shared::{AdmittedConnection, Shared},
 };
-use crate::{auth::Claims, client::LoggedIn, envelope::check_name};
 
 /// Handles one request. A WebSocket request spawns a task that takes the connection over.
 pub(super) async fn respond(
@@ -30,10 +25,10 @@ pub(super) async fn respond(
     let mut response = match (request.method(), request.uri().path()) {
         (&Method::GET, "/ws") => client::upgrade(&connection, request),
         (&Method::GET, "/channel") => room::upgrade(&connection, request).await,
-        (&Method::GET, "/gate") => json_response(StatusCode::OK, &Gate { nodes: nodes(shared) }),
+        (&Method::GET, "/gate") => json_response(StatusCode::OK, &Gate { nodes: gate::nodes(shared) }),
         (&Method::GET | &Method::HEAD, "/health") => health(shared),
         (&Method::GET, "/metrics") => metrics(shared),
-        (&Method::POST, "/login") => login(shared, request).await,
+        (&Method::POST, "/login") => login::respond(&connection, request).await,
         (&Method::OPTIONS, "/login" | "/gate") => preflight(),
         (_, "/ws" | "/channel" | "/gate" | "/health" | "/metrics" | "/login") => method_not_allowed(),
         (method, path) => match page::response(path, request.headers()) {
@@ -62,27 +57,8 @@ struct Health {
     connections: usize,
 }
 
-/// The body of a login request.
-#[derive(Deserialize)]
-struct LoginRequest {
-    user: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default = "Claims::unnamed")]
-    device: String,
-    #[serde(default = "Claims::unnamed")]
-    platform: String,
-}
-
 fn method_not_allowed() -> HttpResponse {
     error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed for this path")
-}
-
-/// Returns the WebSocket URLs of nodes for a client, best first.
-fn nodes(shared: &Shared) -> Vec<String> {
-    let nodes = shared.node.nodes().into_iter().filter(|node| !node.draining).collect();
-    let picked = gate::pick_nodes(nodes, |node| node.connections, &mut rand::rng());
-    picked.into_iter().map(|node| node.websocket).collect()
 }
 
 fn health(shared: &Shared) -> HttpResponse {
@@ -100,41 +76,6 @@ fn metrics(shared: &Shared) -> HttpResponse {
     response
 }
 
-async fn login(shared: &Shared, request: Request<Incoming>) -> HttpResponse {
-    let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let Ok(Ok(body)) = tokio::time::timeout(shared.config.http_time, body).await else {
-        let http_time = shared.config.http_time;
-        let error = format!(
-            "body is too long, limit is {MAX_BODY} bytes, or incomplete after {http_time:?} (EdgeConfig::http_time)"
-        );
-        return error_response(StatusCode::BAD_REQUEST, &error);
-    };
-    let Ok(login) = serde_json::from_slice::<LoginRequest>(&body.to_bytes()) else {
-        let error = "body is not JSON with user, password, device and platform";
-        return error_response(StatusCode::BAD_REQUEST, error);
-    };
-    let names = [("user", &login.user), ("device", &login.device), ("platform", &login.platform)];
-    if let Some(error) = names.into_iter().find_map(|(field, name)| check_name(field, name).err()) {
-        return error_response(StatusCode::BAD_REQUEST, &error.to_string());
-    }
-    let matches = shared.accounts.check(&login.user, &login.password).await;
-    let counter = if let Ok(true) = matches { &shared.metrics.logins } else { &shared.metrics.logins_refused };
-    counter.fetch_add(1, Relaxed);
-    match matches {
-        Ok(true) => {
-            let LoginRequest { user, device, platform, .. } = login;
-            let claims = Claims::lasting(user, device, platform, SystemTime::now());
-            json_response(StatusCode::OK, &LoggedIn { token: claims.sign(&shared.secret), nodes: nodes(shared) })
-        }
-        Ok(false) => error_response(StatusCode::UNAUTHORIZED, "unknown user or wrong password"),
-        Err(busy) => {
-            let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string());
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            response
-        }
-    }
-}
-
 /// Answers the CORS preflight request of a page.
 ///
 /// A browser sends it before a page from one node logs in at another.
@@ -147,6 +88,3 @@ fn preflight() -> HttpResponse {
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
 }
-
-/// The maximum length of a request body, in bytes.
-const MAX_BODY: usize = 4 << 10;

@@ -3,24 +3,28 @@
 //! | topic | module |
 //! |---|---|
 //! | accept loop, shutdown | this file |
-//! | HTTP requests, node selection | `http.rs`, `gate.rs`, `answer.rs` |
+//! | HTTP requests, login, node selection | `http.rs`, `login.rs`, `gate.rs`, `answer.rs` |
+//! | the address of a client | `address.rs` |
 //! | WebSocket upgrade and close | `websocket.rs` |
 //! | chat page | `page/` |
 //! | session of a client | `client.rs` |
 //! | one side of a pairing room | `room.rs` |
 //! | timeouts | `watch.rs` |
-//! | connection permits, shared state | `shared.rs` |
+//! | limits of connections, shared state | `slots.rs`, `shared.rs` |
 //! | metrics | `metrics.rs` |
 
+mod address;
 mod answer;
 mod client;
 mod config;
 mod gate;
 mod http;
+mod login;
 mod metrics;
 mod page;
 mod room;
 mod shared;
+mod slots;
 mod watch;
 mod websocket;
 
@@ -38,7 +42,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rpc_core::{TokenBucket, contained};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,10 +49,12 @@ use tracing::warn;
 
 use crate::{
     Node,
-    auth::{Accounts, Secret},
+    auth::{Accounts, LoginGuard, Secret},
+    rates::RateTable,
 };
 use metrics::Metrics;
 use shared::{AdmittedConnection, Shared};
+use slots::Slots;
 use watch::Watchdog;
 
 /// The listener for the clients of a node.
@@ -94,8 +99,11 @@ impl Edge {
             node: Arc::clone(&node),
             secret,
             accounts,
-            connections: Arc::new(Semaphore::new(config.max_connections)),
-            logins: Arc::new(Semaphore::new(config.max_entering)),
+            guard: LoginGuard::new(),
+            connections: Slots::new(config.max_connections, config.max_connections_per_ip),
+            entering: Slots::new(config.max_entering, config.max_entering_per_ip),
+            rooms: Slots::new(config.max_rooms, config.max_rooms_per_ip),
+            room_rate: RateTable::new(MAX_ROOM_REQUESTS, ROOM_REQUESTS_PER_SECOND),
             config,
             metrics: Metrics::default(),
             watchdog: Arc::clone(&watchdog),
@@ -129,7 +137,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut warnings = TokenBucket::new(1.0, WARNINGS_PER_SECOND, Instant::now());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match AdmittedConnection::new(shared) {
+            Ok((stream, peer)) => match AdmittedConnection::new(shared, peer.ip()) {
                 Ok(connection) => serve(stream, connection),
                 Err(_) => {
                     shared.metrics.connections_refused.fetch_add(1, Relaxed);
@@ -184,6 +192,9 @@ const HTTP_LIFE: Duration = Duration::from_secs(60);
 const MAX_HEADERS: usize = 64;
 /// The maximum length of a request head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
+/// The maximum number of requests for pairing rooms of one address that are saved up, and their rate.
+const MAX_ROOM_REQUESTS: f64 = 100.0;
+const ROOM_REQUESTS_PER_SECOND: f64 = 10.0;
 /// The time within which connections must end after the drain.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 /// The pause after an accept failed.

@@ -6,12 +6,14 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use futures_util::StreamExt;
 use hyper::{Request, StatusCode, body::Incoming};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use super::{
     answer::{HttpResponse, error_response},
     metrics::GaugeGuard,
     shared::{AdmittedConnection, Shared},
+    slots::Full,
     watch::{Timeout, WatchGuard},
     websocket::{self, Socket},
 };
@@ -26,6 +28,24 @@ pub(super) async fn upgrade(connection: &Arc<AdmittedConnection>, request: Reque
         Ok(parts) => parts,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, error),
     };
+    if let Err(error) = websocket::check(&request) {
+        return error_response(StatusCode::UPGRADE_REQUIRED, &error.to_string());
+    }
+    let (shared, client) = (&connection.shared, connection.client(request.headers()));
+    if shared.room_rate.take(client, 1.0, Instant::now()).is_err() {
+        return error_response(StatusCode::TOO_MANY_REQUESTS, "too many rooms of this address, retry later");
+    }
+    let slot = match shared.rooms.take(Some(client)) {
+        Ok(slot) => slot,
+        Err(Full::Address) => {
+            let error = "this address has too many rooms (EdgeConfig::max_rooms_per_ip)";
+            return error_response(StatusCode::TOO_MANY_REQUESTS, error);
+        }
+        Err(Full::Total) => {
+            let error = "this node has too many rooms (EdgeConfig::max_rooms)";
+            return error_response(StatusCode::SERVICE_UNAVAILABLE, error);
+        }
+    };
     // Claim the side before the upgrade, so that a second client of the same side receives an HTTP error.
     let (pair, outbound) = match connection.shared.node.pair(channel, side).await {
         Ok(claimed) => claimed,
@@ -37,7 +57,8 @@ pub(super) async fn upgrade(connection: &Arc<AdmittedConnection>, request: Reque
     let watch = connection.shared.watchdog.register();
     watch.logged_in();
     websocket::upgrade(connection, request, move |connection, socket| async move {
-        connection.release_login_permit();
+        connection.has_entered();
+        let _slot = slot;
         run(&connection.shared, socket, pair, outbound, watch).await;
     })
 }

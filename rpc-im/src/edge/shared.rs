@@ -1,14 +1,24 @@
-//! [`Shared`]: the state of all connections of an edge; [`AdmittedConnection`]: the permits of one.
+//! [`Shared`]: the state of all connections of an edge; [`AdmittedConnection`]: the slots of one.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use hyper::HeaderMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{config::EdgeConfig, metrics::Metrics, watch::Watchdog};
+use super::{
+    address,
+    config::EdgeConfig,
+    metrics::Metrics,
+    slots::{Full, Slot, Slots},
+    watch::Watchdog,
+};
 use crate::{
     Node,
-    auth::{Accounts, Secret},
+    auth::{Accounts, LoginGuard, Secret},
+    rates::RateTable,
 };
 
 /// The state that all connections of an edge share.
@@ -16,24 +26,31 @@ pub(super) struct Shared {
     pub(super) node: Arc<Node>,
     pub(super) secret: Secret,
     pub(super) accounts: Accounts,
+    pub(super) guard: LoginGuard,
     pub(super) config: EdgeConfig,
     pub(super) metrics: Metrics,
     pub(super) watchdog: Arc<Watchdog>,
     pub(super) tasks: TaskTracker,
-    /// The permits of all connections, [`EdgeConfig::max_connections`].
-    pub(super) connections: Arc<Semaphore>,
-    /// The permits of connections that are not logged in, [`EdgeConfig::max_entering`].
-    pub(super) logins: Arc<Semaphore>,
+    /// Slots of all connections, [`EdgeConfig::max_connections`].
+    pub(super) connections: Arc<Slots>,
+    /// Slots of connections that are not logged in, [`EdgeConfig::max_entering`].
+    pub(super) entering: Arc<Slots>,
+    /// Slots of sides of pairing rooms, [`EdgeConfig::max_rooms`].
+    pub(super) rooms: Arc<Slots>,
+    /// The rate of requests for pairing rooms by address.
+    pub(super) room_rate: RateTable<IpAddr>,
     /// Closes the connections that are still open after the drain.
     pub(super) abort: CancellationToken,
 }
 
-/// One TCP connection with its permits, which it releases on drop.
+/// One TCP connection with its slots, which are free again on drop.
 pub(super) struct AdmittedConnection {
     pub(super) shared: Arc<Shared>,
-    _connection_permit: OwnedSemaphorePermit,
+    /// The network of the TCP peer.
+    peer: IpAddr,
+    _slot: Slot,
     /// Held until the connection carries a session or a side of a pairing room.
-    login_permit: Mutex<Option<OwnedSemaphorePermit>>,
+    entering: Mutex<Option<Slot>>,
 }
 
 impl Shared {
@@ -41,24 +58,35 @@ impl Shared {
     pub(super) fn name(&self) -> String {
         self.node.name().to_owned()
     }
+
+    /// Returns whether a network is that of a proxy of the operator, which forwards the requests of many clients.
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|proxy| address::network(*proxy) == peer)
+    }
 }
 
 impl AdmittedConnection {
-    /// Acquires the permits of a new connection, or returns an error if a limit is reached.
-    pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, TryAcquireError> {
-        let connection_permit = Arc::clone(&shared.connections).try_acquire_owned()?;
-        let login_permit = Arc::clone(&shared.logins).try_acquire_owned()?;
+    /// Takes the slots of a new connection, or returns the limit that is reached.
+    pub(super) fn new(shared: &Arc<Shared>, peer: IpAddr) -> Result<Self, Full> {
+        let peer = address::network(peer);
+        let address = (!shared.is_proxy(peer)).then_some(peer);
+        let slot = shared.connections.take(address)?;
+        let entering = shared.entering.take(address)?;
         shared.metrics.connections.fetch_add(1, Relaxed);
-        Ok(Self {
-            shared: Arc::clone(shared),
-            _connection_permit: connection_permit,
-            login_permit: Mutex::new(Some(login_permit)),
-        })
+        Ok(Self { shared: Arc::clone(shared), peer, _slot: slot, entering: Mutex::new(Some(entering)) })
     }
 
-    /// Releases the login permit, once the connection carries a session or a side of a pairing room.
-    pub(super) fn release_login_permit(&self) {
-        self.login_permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Returns the address by which the limits recognize the client of a request.
+    pub(super) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        match self.shared.is_proxy(self.peer) {
+            true => address::forwarded_for(headers).unwrap_or(self.peer),
+            false => self.peer,
+        }
+    }
+
+    /// Frees the slot of a connection without a session, once the connection carries a session or a side of a pairing room.
+    pub(super) fn has_entered(&self) {
+        self.entering.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        self, Message,
         handshake::server::create_response_with_body,
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
@@ -54,6 +54,15 @@ where
         }
     });
     response
+}
+
+/// Checks that a request asks for a WebSocket.
+///
+/// # Errors
+///
+/// The missing or invalid header.
+pub(super) fn check(request: &Request<Incoming>) -> Result<(), tungstenite::Error> {
+    create_response_with_body(request, || ()).map(drop)
 }
 
 /// Sends a close frame and reads until the client closes, for at most [`LINGER`].

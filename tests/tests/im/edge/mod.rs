@@ -1,5 +1,6 @@
 //! The client port of a node: permitted frames and requests, the answers to others, and their isolation from other clients.
 
+mod attacks;
 mod requests;
 
 use std::{sync::Arc, time::Duration};
