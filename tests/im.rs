@@ -240,7 +240,7 @@ impl Client {
 
     /// Requests the messages after its cursors.
     pub fn sync(&self) {
-        self.session.handle(ClientFrame::Sync(Sync { cursors: self.cursors.clone(), recent: 0 }));
+        self.session.handle(ClientFrame::Sync(Sync { cursors: self.cursors.clone(), ..Sync::default() }));
     }
 
     /// Returns the next frame, or `None` if the session has ended.

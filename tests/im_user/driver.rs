@@ -141,7 +141,7 @@ impl<'a> Connection<'a> {
 
     fn handle_command(&mut self, command: Command) -> Option<Disconnect> {
         match command {
-            Command::Sync => self.pending.push(self.driver.log.borrow().sync()),
+            Command::Sync => self.pending.push(self.driver.log.borrow().sync("")),
             Command::Create(create) => self.pending.push(ClientFrame::Create(create)),
             Command::Send(id) => self.pending.extend(self.driver.log.borrow().send(id)),
         }
@@ -177,7 +177,8 @@ impl<'a> Connection<'a> {
                 log.send_modify(|log| log.rejections += 1);
             }
             ServerFrame::Error(error) => log.send_modify(|log| log.violations.push(format!("{error:?}"))),
-            ServerFrame::Lagging(_) => self.pending.push(log.borrow().sync()),
+            ServerFrame::Lagging(_) => self.pending.push(log.borrow().sync("")),
+            ServerFrame::Synced(synced) if synced.more => self.pending.push(log.borrow().sync(&synced.after)),
             frame => log.send_modify(|log| self.pending.extend(log.record(&self.driver.name, frame))),
         }
         None
@@ -186,7 +187,7 @@ impl<'a> Connection<'a> {
     /// Queues a sync and every unanswered message.
     fn request_all(&mut self) {
         let log = self.driver.log.borrow();
-        self.pending.push(log.sync());
+        self.pending.push(log.sync(""));
         self.pending.extend(log.unanswered_frames());
     }
 }

@@ -98,9 +98,10 @@ impl Log {
         }
     }
 
-    /// Returns a sync frame with the cursors of the device.
-    pub(super) fn sync(&self) -> ClientFrame {
-        ClientFrame::Sync(Sync { cursors: self.cursors(), recent: 0 })
+    /// Returns a sync frame with the cursors of the device, for the conversations after one of them; empty for all.
+    pub(super) fn sync(&self, after: &str) -> ClientFrame {
+        let cursors = self.cursors().into_iter().filter(|(conversation, _)| conversation.as_str() > after).collect();
+        ClientFrame::Sync(Sync { cursors, after: after.to_owned(), ..Sync::default() })
     }
 
     /// Returns the frames of all messages without an acknowledgement.

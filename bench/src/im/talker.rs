@@ -7,7 +7,7 @@ use std::{
 
 use rpc_im::{
     client::{Line, LineError, LoggedIn},
-    envelope::{Auth, ClientFrame, Create, Encoding, Recipient, Send, ServerFrame, Sync},
+    envelope::{Auth, ClientFrame, Create, Encoding, Recipient, Send, ServerFrame, Sync, Synced},
 };
 use tokio::{
     sync::mpsc,
@@ -125,6 +125,9 @@ async fn talk(
             ServerFrame::Lagging(_) => {
                 shared.report().lagged += 1;
                 line.say(&ClientFrame::Sync(Sync::default())).await?;
+            }
+            ServerFrame::Synced(Synced { after, more: true, .. }) => {
+                line.say(&ClientFrame::Sync(Sync { after, ..Sync::default() })).await?;
             }
             _ => {}
         }

@@ -29,6 +29,15 @@ impl Chat {
             Event::Receipt(receipt) => self.handle_receipt(&receipt),
             Event::History(history) => self.handle_history(history),
             Event::Members(members) => self.handle_members(members).await,
+            Event::Removed { conversation } => {
+                if let Some(known) = self.conversations.find(&conversation) {
+                    print_line!("* you are no member of {} any more", known.title(&self.user));
+                }
+                self.conversations.remove(&conversation);
+                if self.to == Some(Recipient::Conversation(conversation)) {
+                    self.to = None;
+                }
+            }
             Event::Reset { conversation } => print_line!("* the history of {conversation} was restored from a backup"),
             _ => {}
         }

@@ -25,6 +25,11 @@ pub enum Event {
         /// The conversation.
         conversation: String,
     },
+    /// The user is not a member of a conversation any more, and may have been removed while the client was not connected.
+    Removed {
+        /// The conversation.
+        conversation: String,
+    },
     /// The cluster has stored a message of this client.
     Stored {
         /// The client's id of the message.

@@ -2,17 +2,21 @@
 //!
 //! It does no I/O and uses no clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{collections::BTreeMap, ops::Bound};
 
-use super::event::{Command, Event};
-use crate::envelope::{Ack, ClientFrame, Conversation, Position, Push, ServerFrame, Sync};
+use super::{
+    event::{Command, Event},
+    sync_queue::{SyncQueue, SyncRange},
+};
+use crate::envelope::{Ack, ClientFrame, Conversation, Position, Push, ServerFrame, Sync, Synced};
 
 /// The state of a client that outlives its connections.
 ///
 /// It consists of cursors, messages out of order, and unanswered requests.
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
-    histories: HashMap<String, History>,
+    histories: BTreeMap<String, History>,
+    syncs: SyncQueue,
     /// Requests without an answer, in the order of the program's commands.
     unanswered: Vec<(String, ClientFrame)>,
 }
@@ -50,17 +54,59 @@ impl ClientState {
     }
 
     /// Returns the frames that a client sends after it connects: a sync, then every unanswered request.
-    pub(super) fn frames_on_connect(&self) -> Vec<ClientFrame> {
-        let unanswered = self.unanswered.iter().map(|(_, frame)| frame.clone());
-        std::iter::once(self.sync()).chain(unanswered).collect()
+    pub(super) fn frames_on_connect(&mut self) -> Vec<ClientFrame> {
+        self.syncs.restart();
+        self.frames_to_repeat()
     }
 
-    /// Returns the request for the messages after the cursors.
-    pub(super) fn sync(&self) -> ClientFrame {
+    /// Returns the frames that a client sends again after a rejection: the sync in progress, and every unanswered
+    /// request.
+    pub(super) fn frames_to_repeat(&self) -> Vec<ClientFrame> {
+        self.sync_page().into_iter().chain(self.unanswered.iter().map(|(_, frame)| frame.clone())).collect()
+    }
+
+    /// Requests the missing messages before those that arrived out of order; returns the frame to send, if any.
+    pub(super) fn sync_gaps(&mut self) -> Option<ClientFrame> {
+        let with_gap = self.histories.iter().filter(|(_, history)| !history.out_of_order.is_empty());
+        let with_gap: Vec<_> = with_gap.map(|(conversation, _)| conversation.clone()).collect();
+        let frames: Vec<_> = with_gap.iter().filter_map(|conversation| self.sync_conversation(conversation)).collect();
+        frames.into_iter().next()
+    }
+
+    /// Requests the messages of one conversation; returns the frame to send, if no sync is in progress.
+    fn sync_conversation(&mut self, conversation: &str) -> Option<ClientFrame> {
+        let before = self.histories.range::<str, _>((Bound::Unbounded, Bound::Excluded(conversation))).next_back();
+        let after = before.map_or(String::new(), |(before, _)| before.clone());
+        self.request(SyncRange { after, until: conversation.to_owned() })
+    }
+
+    fn request(&mut self, range: SyncRange) -> Option<ClientFrame> {
+        if self.syncs.request(range) { self.sync_page() } else { None }
+    }
+
+    /// Returns the request for the next page of the sync in progress.
+    ///
+    /// It has the cursors of the first conversations only, so that the frame keeps the limit of nodes.
+    fn sync_page(&self) -> Option<ClientFrame> {
+        let SyncRange { after, until } = self.syncs.current()?.clone();
+        let end = if until.is_empty() { Bound::Unbounded } else { Bound::Included(until.as_str()) };
+        let mut known = self.histories.range::<str, _>((Bound::Excluded(after.as_str()), end));
         let cursor = |(conversation, history): (&String, &History)| {
             (conversation.clone(), Position { incarnation: history.incarnation, seq: history.cursor })
         };
-        ClientFrame::Sync(Sync { cursors: self.histories.iter().map(cursor).collect(), recent: 0 })
+        let cursors: BTreeMap<_, _> = known.by_ref().take(SYNC_CURSORS).map(cursor).collect();
+        let last = cursors.keys().next_back().filter(|_| known.next().is_some()).cloned();
+        Some(ClientFrame::Sync(Sync { cursors, after, until: last.unwrap_or(until), ..Sync::default() }))
+    }
+
+    /// Handles the end of a page of a sync.
+    fn handle_synced(&mut self, synced: Synced) -> (Vec<Event>, Vec<ClientFrame>) {
+        let next = if self.syncs.handle_page(&synced) { self.sync_page() } else { None };
+        let removed = |conversation: String| {
+            let known = self.histories.remove(&conversation);
+            known.map(|_| Event::Removed { conversation })
+        };
+        (synced.gone.into_iter().filter_map(removed).collect(), next.into_iter().collect())
     }
 
     /// Handles a frame of the node; returns the events for the program and the frames to send in response.
@@ -101,7 +147,14 @@ impl ClientState {
                 self.complete(&members.id);
                 (vec![Event::Members(members)], Vec::new())
             }
-            ServerFrame::Lagging(_) => (Vec::new(), vec![self.sync()]),
+            ServerFrame::Lagging(lagging) => {
+                let sync = match lagging.conversation.is_empty() {
+                    true => self.request(SyncRange::all()),
+                    false => self.sync_conversation(&lagging.conversation),
+                };
+                (Vec::new(), sync.into_iter().collect())
+            }
+            ServerFrame::Synced(synced) => self.handle_synced(synced),
             _ => (Vec::new(), Vec::new()),
         }
     }
@@ -140,7 +193,7 @@ impl ClientState {
     ) -> (Vec<Event>, Vec<ClientFrame>) {
         let history = self.history(conversation, incarnation);
         if history.incarnation != incarnation {
-            return (Vec::new(), vec![self.sync()]);
+            return (Vec::new(), self.sync_conversation(conversation).into_iter().collect());
         }
         if seq <= history.cursor {
             return (Vec::new(), Vec::new());
@@ -179,6 +232,8 @@ impl History {
     }
 }
 
+/// The number of cursors in one sync: with the longest ids, the frame has less than 64 KiB.
+const SYNC_CURSORS: usize = 200;
 /// The maximum number of unanswered requests.
 const MAX_UNANSWERED: usize = 32;
 /// The maximum number of messages of a conversation that wait for a missing earlier one.
@@ -223,6 +278,12 @@ mod tests {
         frames.iter().find_map(|frame| if let ClientFrame::Ack(ack) = frame { Some(ack.seq) } else { None })
     }
 
+    /// Returns the cursor of the next sync of all conversations, in which nothing else is in progress.
+    fn cursor(state: &mut ClientState) -> Option<u64> {
+        state.syncs.restart();
+        sync_cursor(&state.sync_page().into_iter().collect::<Vec<_>>())
+    }
+
     fn sync_cursor(frames: &[ClientFrame]) -> Option<u64> {
         frames.iter().find_map(|frame| match frame {
             ClientFrame::Sync(sync) => Some(sync.cursors.get("c").map_or(0, |cursor| cursor.seq)),
@@ -256,7 +317,7 @@ mod tests {
         assert_eq!(events, [Event::Stored { id: "1".into(), conversation: "c".into(), seq: 2 }]);
         assert!(state.has_gap());
         assert_eq!(messages(&state.handle_frame(push(1)).0), [1]);
-        assert_eq!(sync_cursor(&[state.sync()]), Some(2));
+        assert_eq!(cursor(&mut state), Some(2));
         assert_eq!(state.handle_frame(ServerFrame::SendAck(ack)).0, [], "a duplicate ack");
         assert_eq!(state.frames_on_connect().len(), 1);
     }
@@ -288,7 +349,7 @@ mod tests {
         let (events, _) = state.handle_frame(conversation(7, 10));
         assert_eq!((messages(&events), state.has_gap()), (vec![11], false));
         state.handle_frame(conversation(7, 0));
-        assert_eq!(sync_cursor(&[state.sync()]), Some(11), "a cursor never moves back");
+        assert_eq!(cursor(&mut state), Some(11), "a cursor never moves back");
     }
 
     #[test]
@@ -300,5 +361,43 @@ mod tests {
         assert_eq!(state.handle_frame(rejection.clone()).0, [failed]);
         assert_eq!(state.handle_frame(rejection).0, []);
         assert_eq!(state.frames_on_connect().len(), 1);
+    }
+
+    #[test]
+    fn sync_of_many_conversations_has_bounded_pages() {
+        let mut state = ClientState::default();
+        for number in 0..1000 {
+            let conversation = format!("{number:0>128}");
+            let push = Push { conversation, incarnation: u64::MAX, seq: 1, ..Push::default() };
+            state.handle_frame(ServerFrame::Push(push));
+        }
+        let mut next = state.frames_on_connect();
+        let mut synced = Vec::new();
+        while let [ClientFrame::Sync(sync)] = &next[..] {
+            assert!(next[0].to_json().len() < 64 << 10);
+            assert!(sync.cursors.keys().all(|id| *id > sync.after && (sync.until.is_empty() || *id <= sync.until)));
+            synced.extend(sync.cursors.keys().cloned());
+            // The node reports that the user is no member of the last conversation of each page.
+            let gone = sync.cursors.keys().next_back().cloned().into_iter().collect();
+            let (more, after) = (!sync.until.is_empty(), sync.until.clone());
+            let (events, frames) = state.handle_frame(ServerFrame::Synced(Synced { id: None, after, more, gone }));
+            assert!(matches!(&events[..], [Event::Removed { .. }]), "{events:?}");
+            next = frames;
+        }
+        assert_eq!((synced.len(), state.histories.len()), (1000, 995));
+        assert!(synced.is_sorted());
+    }
+
+    #[test]
+    fn gap_causes_sync_of_its_conversation() {
+        let mut state = ClientState::default();
+        for id in ["a", "c"] {
+            let push = Push { conversation: id.into(), incarnation: 7, seq: 1, ..Push::default() };
+            state.handle_frame(ServerFrame::Push(push));
+        }
+        state.handle_frame(push(3));
+        let Some(ClientFrame::Sync(sync)) = state.sync_gaps() else { panic!("no sync") };
+        assert_eq!((&*sync.after, &*sync.until, sync.cursors["c"].seq, sync.cursors.len()), ("a", "c", 1, 1));
+        assert_eq!(state.sync_gaps(), None, "the sync is in progress");
     }
 }

@@ -14,6 +14,7 @@ mod event;
 mod http;
 mod ledger;
 mod line;
+mod sync_queue;
 
 pub use event::Event;
 pub use http::{HttpError, LoggedIn, gate, health, login};
@@ -213,7 +214,7 @@ impl Driver {
                 }
                 () = sleep_until(retry_at.unwrap_or(last_read)), if retry_at.is_some() => {
                     retry_at = None;
-                    for frame in self.state.frames_on_connect() {
+                    for frame in self.state.frames_to_repeat() {
                         if line.say(&frame).await.is_err() {
                             return Disconnect::Lost;
                         }
@@ -223,7 +224,9 @@ impl Driver {
                 () = sleep_until(reconnect_at.unwrap_or(last_read)), if reconnect_at.is_some() => return Disconnect::Lost,
                 () = sleep_until(sync_at.unwrap_or(last_read)), if sync_at.is_some() => {
                     sync_at = None;
-                    if self.state.has_gap() && line.say(&self.state.sync()).await.is_err() {
+                    if let Some(sync) = self.state.sync_gaps()
+                        && line.say(&sync).await.is_err()
+                    {
                         return Disconnect::Lost;
                     }
                     continue;

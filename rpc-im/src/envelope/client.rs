@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name};
+use super::{FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name, is_default};
 use crate::store::{Change, Role};
 
 /// A frame from a client to its node.
@@ -119,9 +119,12 @@ pub struct Read {
 
 /// Requests the conversations of the user and their messages after the client's cursors.
 ///
-/// For each conversation the node sends a [`Conversation`](super::Conversation) and pushes the messages after the
-/// cursor. If more messages remain than the node sends at once, it ends with [`Lagging`](super::Lagging); the client
-/// then sends another `Sync` with its new cursors.
+/// The answer is a page: in the order of the ids' bytes, the node sends up to 200 conversations after `after`, each as a
+/// [`Conversation`](super::Conversation) and pushes of the messages after the cursor, up to 1000 messages in all. It ends
+/// with [`Synced`](super::Synced). If there is more, the client sends another `Sync`, with the `after` of `Synced` and
+/// its new cursors.
+///
+/// A client with many conversations sends the cursors of its first ones after `after`, and the last of these in `until`.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct Sync {
     /// Conversation → the position up to which the client has every message.
@@ -134,6 +137,18 @@ pub struct Sync {
     #[prost(uint32, tag = "2")]
     #[serde(default)]
     pub recent: u32,
+    /// The page begins after this conversation; empty for the first page.
+    #[prost(string, tag = "3")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after: String,
+    /// The page ends with this conversation at the latest; empty for no end.
+    #[prost(string, tag = "4")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub until: String,
+    /// The client's id of the request, which [`Synced`](super::Synced) or an error returns.
+    #[prost(string, optional, tag = "5")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// Creates a group, whose owner is the user.
@@ -343,7 +358,15 @@ impl ClientFrame {
                 }
             }
             Self::Sync(sync) => {
+                if let Some(id) = &sync.id {
+                    check_name("id", id)?;
+                }
                 check_count("cursors", sync.cursors.len(), MAX_CURSORS)?;
+                for (field, end) in [("after", &sync.after), ("until", &sync.until)] {
+                    if !end.is_empty() {
+                        check_name(field, end)?;
+                    }
+                }
                 sync.cursors.keys().try_for_each(|conversation| check_name("conversation", conversation))?;
             }
             Self::Create(create) => {

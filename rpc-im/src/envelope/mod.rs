@@ -14,7 +14,7 @@ pub use client::{
 };
 pub use server::{
     AuthOk, Conversation, Error, History, Kick, Lagging, MemberState, Members, Presence, Push, Receipt, Reconnect,
-    SendAck, ServerFrame, code,
+    SendAck, ServerFrame, Synced, code,
 };
 
 use serde::{Deserialize, Serialize};

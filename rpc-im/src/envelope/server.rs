@@ -54,6 +54,9 @@ pub enum ServerFrame {
     /// Answers a request for members.
     #[prost(message, tag = "14")]
     Members(Members),
+    /// Ends a page of the answer to a sync.
+    #[prost(message, tag = "15")]
+    Synced(Synced),
 }
 
 /// Confirms that the token is valid and the session is registered.
@@ -235,6 +238,24 @@ pub struct Conversation {
     pub after: u64,
 }
 
+/// Ends a page of the answer to a [`Sync`](super::Sync).
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+pub struct Synced {
+    /// The client's id of the request, if it has one.
+    #[prost(string, optional, tag = "1")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The conversation after which the next page begins.
+    #[prost(string, tag = "2")]
+    pub after: String,
+    /// Whether there may be more: the client sends another sync with `after`.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+    /// The conversations of this page for which the client has a cursor, and of which the user is not a member any more.
+    #[prost(string, repeated, tag = "4")]
+    pub gone: Vec<String>,
+}
+
 /// Reports that a member has received or read every message of a conversation up to a sequence number.
 ///
 /// Nodes send it in conversations of at most 20 members.
@@ -327,8 +348,10 @@ pub mod code {
     pub const BAD_FRAME: &str = "bad_frame";
     /// The frame exceeds the limit. The connection closes.
     pub const TOO_LARGE: &str = "too_large";
-    /// The client exceeds its rate: it waits one second and sends the frame again.
+    /// The user exceeds the rate of requests: the client waits one second and sends the frame again.
     pub const TOO_MANY: &str = "too_many";
+    /// The user has used a quota, such as the bytes of a day: the request fails, and the message states for how long.
+    pub const QUOTA: &str = "quota";
     /// The conversation or the message does not exist, or the user is not a member.
     pub const NOT_FOUND: &str = "not_found";
     /// The user may not do this in the conversation, or a limit of the conversation is reached.
@@ -391,6 +414,6 @@ impl fmt::Debug for Push {
 /// The protobuf message `im.v1.ServerFrame`, which wraps the frame.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FrameMessage {
-    #[prost(oneof = "ServerFrame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "ServerFrame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     frame: Option<ServerFrame>,
 }

@@ -34,9 +34,14 @@ fn client_frames() -> Vec<(ClientFrame, &'static str, &'static str)> {
             "1a070a03672d311029",
         ),
         (
-            ClientFrame::Sync(Sync { cursors, recent: 50 }),
+            ClientFrame::Sync(Sync { cursors, recent: 50, ..Sync::default() }),
             r#"{"type":"sync","cursors":{"a":{"incarnation":"18446744073709551615","seq":41}},"recent":50}"#,
             "22140a100a0161120b09ffffffffffffffff10291032",
+        ),
+        (
+            ClientFrame::Sync(Sync { after: "a".into(), until: "b".into(), id: Some("c-1".into()), ..Sync::default() }),
+            r#"{"type":"sync","cursors":{},"recent":0,"after":"a","until":"b","id":"c-1"}"#,
+            "220b1a01612201622a03632d31",
         ),
         (ClientFrame::Ping(Ping {}), r#"{"type":"ping"}"#, "2a00"),
         (ClientFrame::Pong(Pong {}), r#"{"type":"pong"}"#, "3200"),
@@ -213,6 +218,16 @@ fn server_frames() -> Vec<(ServerFrame, &'static str, &'static str)> {
             r#"{"type":"members","id":"c-20","conversation":"ann:bo","members":[{"user":"bo","role":"admin","delivered":42,"read":41}]}"#,
             "721f0a04632d32301206616e6e3a626f1a0f0a02626f120561646d696e182a2029",
         ),
+        (
+            ServerFrame::Synced(Synced {
+                id: Some("c-1".into()),
+                after: "b".into(),
+                more: true,
+                gone: vec!["a".into()],
+            }),
+            r#"{"type":"synced","id":"c-1","after":"b","more":true,"gone":["a"]}"#,
+            "7a0d0a03632d311201621801220161",
+        ),
     ]
 }
 
@@ -275,7 +290,7 @@ fn decoder_accepts_limits_and_rejects_one_above() {
 
     let sync = |count: usize| {
         let cursors = (0..count).map(|number| (number.to_string(), Position::default())).collect();
-        ClientFrame::from_protobuf(&ClientFrame::Sync(Sync { cursors, recent: 0 }).to_protobuf())
+        ClientFrame::from_protobuf(&ClientFrame::Sync(Sync { cursors, ..Sync::default() }).to_protobuf())
     };
     assert!(sync(MAX_CURSORS).is_ok());
     assert_eq!(sync(MAX_CURSORS + 1).unwrap_err().to_string(), "cursors has 1025 entries, limit is 1024");
@@ -321,7 +336,7 @@ fn debug_omits_tokens_and_bodies() {
 fn proto_file_declares_every_frame() {
     let proto = include_str!("../../proto/im.proto");
     // Some types of frames have several vectors.
-    let frames = [("ClientFrame", client_frames().len() - 5), ("ServerFrame", server_frames().len() - 2)];
+    let frames = [("ClientFrame", client_frames().len() - 6), ("ServerFrame", server_frames().len() - 2)];
     for (message, count) in frames {
         let (_, body) = proto.split_once(&format!("message {message} {{")).unwrap();
         let body = body.split_once("\n}\n").unwrap().0;

@@ -17,7 +17,7 @@ use crate::{
         delivery::Delivery, local_node::LocalNode, message::NodeMessage, router::NodeRouter, rpc::NodeForwardClient,
     },
     envelope::{Presence as PresenceFrame, ServerFrame},
-    store::{MessageStore, StoreError},
+    store::{ConversationPager, MessageStore, StoreError},
 };
 use watch_list::WatchList;
 
@@ -105,17 +105,14 @@ async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, store: &
 
 /// Returns up to [`MAX_CONTACTS`] other members of the user's small conversations.
 async fn contacts(user: &str, store: &dyn MessageStore) -> Result<Vec<String>, StoreError> {
-    let (mut contacts, mut after) = (BTreeSet::new(), String::new());
-    loop {
-        let page = store.conversations(user.to_owned(), after, CONVERSATIONS_PAGE).await?;
-        let is_last = page.len() < CONVERSATIONS_PAGE;
-        after = page.last().map_or(String::new(), |info| info.conversation.clone());
+    let (mut contacts, mut pager) = (BTreeSet::new(), ConversationPager::new(store, user, String::new()));
+    while contacts.len() < MAX_CONTACTS
+        && let Some(page) = pager.next().await?
+    {
         let small = page.into_iter().filter(|info| info.audience.count <= MAX_CONTACT_GROUP as u64);
         contacts.extend(small.flat_map(|info| info.audience.members).filter(|member| member != user));
-        if is_last || contacts.len() >= MAX_CONTACTS {
-            return Ok(contacts.into_iter().take(MAX_CONTACTS).collect());
-        }
     }
+    Ok(contacts.into_iter().take(MAX_CONTACTS).collect())
 }
 
 /// The number of nodes that watch one user.
@@ -128,5 +125,3 @@ const MAX_LOOKUP: usize = 256;
 pub(crate) const MAX_CONTACT_GROUP: usize = 50;
 /// The maximum number of contacts that one change is announced to.
 const MAX_CONTACTS: usize = 500;
-/// The number of conversations that one read returns.
-const CONVERSATIONS_PAGE: usize = 100;

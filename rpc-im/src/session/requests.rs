@@ -110,9 +110,10 @@ impl Requests {
                 Request::Append(to, first) => self.append(to, first).await,
                 Request::Create(create) => self.create(create).await,
                 Request::Sync(sync) => {
+                    let id = sync.id.clone();
                     let answer = SyncAnswer::new(&self.user, &self.outbox, &self.context, sync);
                     if let Err(error) = answer.send().await {
-                        self.reply_failure(None, &error);
+                        self.reply_failure(id, &error);
                     }
                 }
                 Request::History(request) => self.history(request).await,
@@ -315,7 +316,7 @@ impl Request {
             Self::History(request) => Some(request.id.clone()),
             Self::ChangeMembers(request) => Some(request.id.clone()),
             Self::ListMembers(request) => Some(request.id.clone()),
-            Self::Sync(_) => None,
+            Self::Sync(sync) => sync.id.clone(),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! [`SyncAnswer`]: the answer to a sync: the conversations of a user and the messages after the client's cursors.
+//! [`SyncAnswer`]: the answer to a sync: a page of the conversations of a user, and the messages after the client's cursors.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::outbox::Outbox;
 use crate::{
     conversation::frames,
-    envelope::{Lagging, Presence, ServerFrame, Sync},
+    envelope::{Presence, ServerFrame, Sync, Synced},
     node::context::NodeContext,
     presence::MAX_CONTACT_GROUP,
-    store::{ConversationInfo, PageRequest, Range, StoreError},
+    store::{ConversationInfo, ConversationPager, PageRequest, Range, StoreError},
 };
 
 /// The answer to a sync.
@@ -20,13 +20,14 @@ pub(super) struct SyncAnswer<'a> {
     /// The number of messages that may still be sent.
     budget: usize,
     contacts: BTreeSet<String>,
-    /// The first conversation with more messages than were sent.
-    incomplete: Option<Lagging>,
+    /// The conversations of the client's cursors that were not read yet.
+    unknown: BTreeSet<String>,
 }
 
 impl<'a> SyncAnswer<'a> {
     pub(super) fn new(user: &'a str, outbox: &'a Outbox, context: &'a NodeContext, sync: Sync) -> Self {
-        Self { user, outbox, context, sync, budget: MAX_MESSAGES, contacts: BTreeSet::new(), incomplete: None }
+        let unknown = sync.cursors.keys().cloned().collect();
+        Self { user, outbox, context, sync, budget: MAX_MESSAGES, contacts: BTreeSet::new(), unknown }
     }
 
     /// Sends the user's conversations, the messages after the client's cursors, and online contacts.
@@ -35,32 +36,40 @@ impl<'a> SyncAnswer<'a> {
     ///
     /// The error of the store. Some conversations may have been sent.
     pub(super) async fn send(mut self) -> Result<(), StoreError> {
-        self.send_conversations().await?;
+        let more = self.send_conversations().await?;
         self.send_online_contacts().await;
-        if let Some(lagging) = self.incomplete.take() {
-            self.reply(ServerFrame::Lagging(lagging));
-        }
+        self.outbox.wait_for_capacity().await;
+        let is_in_page = |id: &String| *id > self.sync.after && more.as_ref().is_none_or(|end| id <= end);
+        let gone = std::mem::take(&mut self.unknown).into_iter().filter(is_in_page).collect();
+        let id = self.sync.id.take();
+        self.reply(ServerFrame::Synced(Synced { id, more: more.is_some(), after: more.unwrap_or_default(), gone }));
         Ok(())
     }
 
-    async fn send_conversations(&mut self) -> Result<(), StoreError> {
-        let (store, user) = (&self.context.store, self.user);
-        let (mut after, mut count) = (String::new(), 0);
-        loop {
-            let page = store.conversations(user.to_owned(), after, CONVERSATIONS_PAGE).await?;
-            let is_last = page.len() < CONVERSATIONS_PAGE;
-            count += page.len();
-            after = page.last().map_or(String::new(), |info| info.conversation.clone());
+    /// Sends conversations; returns the last one of the page, or `None` if there are no more.
+    async fn send_conversations(&mut self) -> Result<Option<String>, StoreError> {
+        let (mut last, until) = (self.sync.after.clone(), self.sync.until.clone());
+        let mut pager = ConversationPager::new(&*self.context.store, self.user, last.clone());
+        let mut count = 0;
+        while let Some(page) = pager.next().await? {
             for info in page {
-                self.send_conversation(info).await?;
-            }
-            if is_last || count >= MAX_CONVERSATIONS {
-                return Ok(());
+                let id = info.conversation.clone();
+                if !until.is_empty() && id > until {
+                    return Ok(Some(until));
+                }
+                if count >= MAX_CONVERSATIONS || self.budget == 0 || !self.send_conversation(info).await? {
+                    return Ok(Some(last));
+                }
+                (last, count) = (id, count + 1);
             }
         }
+        // The client may have cursors after the last conversation.
+        Ok(Some(until).filter(|until| !until.is_empty()))
     }
 
-    async fn send_conversation(&mut self, info: ConversationInfo) -> Result<(), StoreError> {
+    /// Sends a conversation and its messages; returns false if there are more messages.
+    async fn send_conversation(&mut self, info: ConversationInfo) -> Result<bool, StoreError> {
+        self.unknown.remove(&info.conversation);
         if info.audience.count <= MAX_CONTACT_GROUP as u64 {
             let contacts = info.audience.members.iter().filter(|member| member.as_str() != self.user);
             self.contacts.extend(contacts.cloned());
@@ -78,11 +87,15 @@ impl<'a> SyncAnswer<'a> {
             };
             let page = match self.context.store.read(conversation.clone(), self.user.to_owned(), page).await {
                 // The user was removed meanwhile.
-                Err(StoreError::NotFound) => return Ok(()),
+                Err(StoreError::NotFound) => {
+                    self.unknown.insert(conversation);
+                    return Ok(true);
+                }
                 page => page?,
             };
             if page.incarnation != incarnation || page.messages.is_empty() {
-                break;
+                // The history was replaced or its messages were removed meanwhile: the next page reads its new state.
+                return Ok(false);
             }
             for message in page.messages {
                 (self.budget, cursor) = (self.budget - 1, message.seq);
@@ -90,10 +103,7 @@ impl<'a> SyncAnswer<'a> {
                 self.reply(ServerFrame::Push(frames::push(&conversation, incarnation, message)));
             }
         }
-        if cursor < end {
-            self.incomplete.get_or_insert(Lagging { conversation, seq: end });
-        }
-        Ok(())
+        Ok(cursor >= end)
     }
 
     fn reply(&self, frame: ServerFrame) {
@@ -129,12 +139,10 @@ impl<'a> SyncAnswer<'a> {
 
 /// The maximum number of messages that one sync returns; the client syncs again for more.
 const MAX_MESSAGES: usize = 1000;
-/// The maximum number of conversations that one sync returns.
-const MAX_CONVERSATIONS: usize = 10_000;
+/// The maximum number of conversations that one sync returns; the client syncs again for more.
+const MAX_CONVERSATIONS: usize = 200;
 /// The maximum number of contacts whose presence one sync returns.
 const MAX_CONTACTS: usize = 500;
-/// The number of conversations that one read returns.
-const CONVERSATIONS_PAGE: usize = 100;
 /// The maximum number of messages that one read returns.
 const MESSAGES_PAGE: usize = 256;
 /// The maximum number of bytes of messages that one read returns, unless one message is longer: 256 KiB.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | conversations, messages and requests | `model` |
 //! | the ids of conversations | `reference` |
+//! | reads of all conversations of a user | `pager` |
 //! | the rules for changes of messages and members | `rules` |
 //! | the store in a file of the storing node, and its RPC service | `redb`, `rpc` |
 //! | messages in PostgreSQL or MariaDB | `sql` |
@@ -16,6 +17,7 @@
 //! another history.
 
 mod model;
+mod pager;
 mod redb;
 mod reference;
 pub(crate) mod rpc;
@@ -27,6 +29,7 @@ pub use model::{
     Append, Appended, Audience, Change, ConversationInfo, Cursor, Member, MemberPage, MembersChange, Message,
     MessageKind, MessagePage, NewConversation, NewMessage, PageRequest, Range, Rejection, Role, Stored,
 };
+pub(crate) use pager::ConversationPager;
 pub use redb::RedbStore;
 pub use reference::ConversationRef;
 pub(crate) use reference::group_id;

@@ -11,4 +11,5 @@ mod gateway;
 mod nodes;
 mod page;
 mod secrets;
+mod sync;
 mod terminal;

@@ -12,7 +12,8 @@ export class Rejection extends Error {
   }
 }
 
-// `handlers` are: frame(frame) for each frame that answers no request; sync() returns the request for missed messages;
+// `handlers` are: frame(frame) for each frame that answers no request; sync() returns the next request for missed
+// messages, or null; syncs is the queue of these requests;
 // status(state, text); connected(node, earlier) with {node, time} of a lost connection; ended(reason); nodes(urls).
 export class Connection {
   node = "";
@@ -86,11 +87,22 @@ export class Connection {
     });
   }
 
-  // Requests missed messages soon. Several calls within a short time cause one sync.
-  sync(delay = 50) {
+  // Requests missed messages of a conversation soon, or of all of them without an id.
+  sync(key = "", delay = 50) {
+    this.#handlers.syncs.request(key);
+    this.#sendSyncLater(delay);
+  }
+
+  // Sends the next request for missed messages, unless a node has not answered the last one.
+  sendSync() {
+    const frame = this.node && this.#handlers.sync();
+    if (frame) this.notify(frame);
+  }
+
+  #sendSyncLater(delay) {
     this.#syncTimer ||= setTimeout(() => {
       this.#syncTimer = 0;
-      this.notify(this.#handlers.sync());
+      this.sendSync();
     }, delay);
   }
 
@@ -99,7 +111,7 @@ export class Connection {
       case "auth_ok": return this.#handleLogin(frame);
       case "ping": return this.notify({ type: "pong" });
       case "pong": return;
-      case "lagging": return this.sync();
+      case "lagging": return this.sync(frame.conversation);
       case "kick": return this.#end(frame.reason === "replaced"
         ? "You signed in elsewhere, which ended this session." : `The session ended: ${frame.reason}`);
       case "reconnect": return this.#handleReconnect(frame);
@@ -122,7 +134,8 @@ export class Connection {
       if (Date.now() - this.#lastFrame > PING_AFTER + ANSWER_TIMEOUT) return this.#handleLoss(this.#socket);
       this.notify({ type: "ping" });
     }, PING_AFTER);
-    this.notify(this.#handlers.sync());
+    this.#handlers.syncs.restart();
+    this.sendSync();
     for (const { frame } of this.#requests.values()) this.notify(frame);
   }
 
@@ -143,7 +156,10 @@ export class Connection {
   }
 
   #retry(syncs) {
-    if (syncs) this.sync(RETRY_AFTER);
+    if (syncs) {
+      this.#handlers.syncs.handleRejection();
+      this.#sendSyncLater(RETRY_AFTER);
+    }
     this.#retryTimer ||= setTimeout(() => {
       this.#retryTimer = 0;
       for (const request of this.#requests.values()) {

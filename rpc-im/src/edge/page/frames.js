@@ -7,20 +7,15 @@ import { refreshPanel, toast } from "./dialogs.js";
 import { draw, isAtEnd } from "./view.js";
 
 const GAP_TIMEOUT = 500, ACK_INTERVAL = 100;
-// A frame with more cursors may exceed the frame limit of nodes.
-const MAX_CURSORS = 500;
 
 export function handleFrame(frame) {
   handlers[frame.type]?.(frame);
   draw();
 }
 
-// Returns the request for the messages after the cursors.
-export function sync() {
-  const known = [...state.conversations.values()].filter(conversation => conversation.cursor > 0);
-  known.sort((one, other) => other.time - one.time);
-  const cursor = ({ key, incarnation, cursor }) => [key, { incarnation, seq: cursor }];
-  return { type: "sync", cursors: Object.fromEntries(known.slice(0, MAX_CURSORS).map(cursor)), recent: RECENT };
+// Returns the next request for the messages after the cursors, or null.
+export function nextSync() {
+  return state.syncs.next([...state.conversations.values()].filter(({ incarnation, isGone }) => incarnation && !isGone), RECENT);
 }
 
 const handlers = {
@@ -35,10 +30,19 @@ const handlers = {
     if (frame.read < conversation.read) sendRead(conversation);
     // Messages, and the members who are online, follow only in the answer to a sync. A sync rarely describes an empty
     // conversation.
-    if (isNew && (frame.id || !frame.seq)) state.connection.sync();
+    if (isNew && (frame.id || !frame.seq)) state.connection.sync(frame.conversation);
     refreshPanel(conversation);
   },
   push({ type, ...message }) { insert(message.conversation, message); },
+  synced(frame) {
+    for (const key of frame.gone) {
+      const conversation = state.conversations.get(key);
+      if (conversation) conversation.isGone = true;
+    }
+    state.syncs.handlePage(frame);
+    state.connection.sendSync();
+    refreshPanel(current());
+  },
   receipt({ conversation, user: member, delivered, read }) {
     state.conversations.get(conversation)?.handleReceipt(member, delivered, read, user());
   },
@@ -59,9 +63,9 @@ export function insert(key, message) {
     if (isPair && !conversation.members.length) conversation.members = [...new Set([user(), message.from])];
   }
   const conversation = conversationOf(key);
-  if (!conversation.isDescribed) state.connection.sync();
+  if (!conversation.isDescribed) state.connection.sync(key);
   conversation.incarnation ||= message.incarnation;
-  if (conversation.incarnation !== message.incarnation) return state.connection.sync();
+  if (conversation.incarnation !== message.incarnation) return state.connection.sync(key);
   handleTaken(conversation, conversation.insert(message, user()));
   if (conversation.hasGap) syncGapsLater();
 }
@@ -73,7 +77,7 @@ function handleTaken(conversation, messages) {
   const hasChange = messages.some(message => message.kind === "members" && message.seq >= conversation.described);
   if (hasChange && conversation === current() && !conversation.isGone) loadMembers(conversation);
   // A sync reports which of the new members are online.
-  if (hasChange && conversation.count <= MAX_RECEIPT_MEMBERS) state.connection.sync();
+  if (hasChange && conversation.count <= MAX_RECEIPT_MEMBERS) state.connection.sync(conversation.key);
   refreshPanel(conversation);
 }
 
@@ -96,7 +100,7 @@ function acknowledgeLater(conversation) {
 function syncGapsLater() {
   gapTimer ||= setTimeout(() => {
     gapTimer = 0;
-    if ([...state.conversations.values()].some(conversation => conversation.hasGap)) state.connection?.sync(0);
+    for (const { key, hasGap } of state.conversations.values()) if (hasGap) state.connection?.sync(key, 0);
   }, GAP_TIMEOUT);
 }
 

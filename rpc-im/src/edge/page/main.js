@@ -3,7 +3,7 @@
 import { Connection } from "./connection.js";
 import { $, face } from "./dom.js";
 import { clear, current, ordered, state, stored, user } from "./state.js";
-import { handleFrame, reportRead, sync } from "./frames.js";
+import { handleFrame, nextSync, reportRead } from "./frames.js";
 import { edit, isTooLong, loadMembers, nameProblem, send } from "./requests.js";
 import { closeDialogs, openBegin, openPanel, toast } from "./dialogs.js";
 import { draw, drawNow, handleScroll, scrollToEnd, showStatus } from "./view.js";
@@ -31,7 +31,8 @@ function enter() {
   state.me = stored.me;
   state.connection = new Connection(state.me, {
     frame: handleFrame,
-    sync,
+    sync: nextSync,
+    syncs: state.syncs,
     status: showStatus,
     connected: handleConnected,
     ended: signOut,

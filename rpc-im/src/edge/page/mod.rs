@@ -59,7 +59,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const FILES: [File; 12] = [
+const FILES: [File; 13] = [
     File { path: "/", media_type: HTML, content: include_str!("index.html") },
     File { path: "/page/style.css", media_type: CSS, content: include_str!("style.css") },
     File { path: "/page/thread.css", media_type: CSS, content: include_str!("thread.css") },
@@ -68,6 +68,7 @@ const FILES: [File; 12] = [
     File { path: "/page/requests.js", media_type: SCRIPT, content: include_str!("requests.js") },
     File { path: "/page/connection.js", media_type: SCRIPT, content: include_str!("connection.js") },
     File { path: "/page/conversation.js", media_type: SCRIPT, content: include_str!("conversation.js") },
+    File { path: "/page/sync.js", media_type: SCRIPT, content: include_str!("sync.js") },
     File { path: "/page/state.js", media_type: SCRIPT, content: include_str!("state.js") },
     File { path: "/page/dom.js", media_type: SCRIPT, content: include_str!("dom.js") },
     File { path: "/page/view.js", media_type: SCRIPT, content: include_str!("view.js") },

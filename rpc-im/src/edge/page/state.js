@@ -1,10 +1,12 @@
 // The state of the page: the signed-in user, the conversations, and messages without an acknowledgement.
 
 import { Conversation } from "./conversation.js";
+import { SyncQueue } from "./sync.js";
 
 export const state = {
   me: null,                   // {user, device, token, nodes}
   connection: null,
+  syncs: new SyncQueue(),     // The conversations that are to be synced.
   conversations: new Map(),   // key → Conversation
   unsent: new Map(),          // id → {id, key, to, body, state, time, reason}
   lastSends: new Map(),       // key → the promise of the last message to the conversation.
@@ -24,7 +26,7 @@ export const current = () => state.conversations.get(state.current);
 
 export function clear() {
   Object.assign(state, {
-    me: null, connection: null, conversations: new Map(), unsent: new Map(), lastSends: new Map(), online: new Map(),
+    me: null, connection: null, syncs: new SyncQueue(), conversations: new Map(), unsent: new Map(), lastSends: new Map(), online: new Map(),
     current: null, editing: null,
   });
 }

@@ -155,7 +155,7 @@ async fn slow_client_receives_lagging_and_syncs_all_messages() {
             Received::Frame(ServerFrame::Lagging(_)) => {
                 lagged += 1;
                 let cursors = [(conversation.clone(), Position { incarnation, seq: cursor })].into();
-                slow.send_frame(ClientFrame::Sync(Sync { cursors, recent: 0 })).await;
+                slow.send_frame(ClientFrame::Sync(Sync { cursors, ..Sync::default() })).await;
             }
             Received::Frame(_) => {}
             end => panic!("{end:?} after {cursor} messages"),

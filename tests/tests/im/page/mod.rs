@@ -13,7 +13,7 @@ use tests::{
     im_nodes::Nodes,
 };
 
-const DESKTOP: Screen = Screen { width: 1180, height: 760, is_dark: false };
+pub(super) const DESKTOP: Screen = Screen { width: 1180, height: 760, is_dark: false };
 const PHONE: Screen = Screen { width: 390, height: 780, is_dark: false };
 
 /// The displayed message bodies, in order.
@@ -53,7 +53,7 @@ impl Cluster {
     }
 }
 
-async fn sign_in(browser: &mut Browser, user: &str) {
+pub(super) async fn sign_in(browser: &mut Browser, user: &str) {
     browser.until("document.activeElement.id === 'user'").await;
     browser.write(user).await;
     browser.press("Tab").await;
@@ -131,7 +131,7 @@ async fn agree(browser: &mut Browser) {
 }
 
 /// Closes browsers, after a check that their consoles are empty.
-async fn close<const N: usize>(browsers: [Browser; N]) {
+pub(super) async fn close<const N: usize>(browsers: [Browser; N]) {
     for browser in browsers {
         assert_eq!(browser.problems(), Vec::<String>::new(), "the console is empty");
         browser.close().await;
