@@ -1,17 +1,13 @@
 //! [`NodeArguments`]: the command-line arguments of a node.
 
 mod engines;
+mod limits;
 mod open_files;
 
 pub use engines::{EngineArguments, EngineError};
+pub use limits::LimitArguments;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rpc_cli::RegistryArgs;
@@ -21,7 +17,7 @@ use tracing::warn;
 use crate::{
     Conflict, Node, NodeConfig, Policy, Scope,
     auth::{Accounts, Secret, SecretError, Users, UsersError},
-    edge::{Edge, EdgeConfig},
+    edge::Edge,
 };
 
 /// The command-line arguments of a node.
@@ -40,10 +36,6 @@ pub struct NodeArguments {
     /// gateway's URL.
     #[arg(long, value_name = "URL")]
     pub websocket: Option<String>,
-    /// The address of a reverse proxy in front of the node; repeat it for several. The limits by address then use the last
-    /// address in X-Forwarded-For of its requests.
-    #[arg(long, value_name = "IP")]
-    pub trusted_proxy: Vec<IpAddr>,
     /// The registry in which nodes discover each other.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -53,6 +45,9 @@ pub struct NodeArguments {
     /// The engines of the cluster.
     #[command(flatten)]
     pub engines: EngineArguments,
+    /// The limits of clients.
+    #[command(flatten)]
+    pub limits: LimitArguments,
     /// Removes messages after this time, such as 90d, 12h. Without it, messages are kept.
     #[arg(long, value_name = "TIME", value_parser = parse_age)]
     pub retain: Option<Duration>,
@@ -141,7 +136,7 @@ impl NodeArguments {
         let secret = self.secret()?;
         let accounts = self.accounts()?;
         let listen = self.listen;
-        let edge = Edge::bind(listen, self.edge()).await.map_err(|error| StartError::Listen(listen, error))?;
+        let edge = Edge::bind(listen, self.limits.edge()).await.map_err(|error| StartError::Listen(listen, error))?;
         let listen = edge.local_address().map_err(|error| StartError::Listen(listen, error))?;
         let websocket = self.websocket.clone().unwrap_or_else(|| format!("ws://{listen}/ws"));
         let config = NodeConfig::new(self.registry.connect().await?, websocket)
@@ -164,12 +159,6 @@ impl NodeArguments {
                 Ok(Secret::random())
             }
         }
-    }
-
-    /// Returns the configuration of the edge, and raises the limit of open files.
-    fn edge(&self) -> EdgeConfig {
-        let config = EdgeConfig::default().with_trusted_proxies(self.trusted_proxy.clone());
-        open_files::fit(config, open_files::raise())
     }
 
     fn accounts(&self) -> Result<Accounts, UsersError> {

@@ -12,10 +12,11 @@ use hyper::{
     header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL},
 };
 use rpc_core::TokenBucket;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, protocol::frame::coding::CloseCode};
 
 use super::{
+    account_limits::Rejected,
     answer::{HttpResponse, error_response},
     metrics::GaugeGuard,
     shared::{AdmittedConnection, Shared},
@@ -120,9 +121,10 @@ impl ClientSocket<'_> {
 
     /// Forwards frames in both directions until the connection ends.
     async fn run_session(&mut self, session: &Session, mut outbound: Outbound) -> End {
-        let config = &self.shared.config;
-        let mut bucket = TokenBucket::new(f64::from(config.burst), f64::from(config.rate), Instant::now());
+        let mut frames = TokenBucket::new(MAX_FRAMES.into(), MAX_FRAMES.into(), Instant::now());
         let mut reports = TokenBucket::new(MAX_REPORTS.into(), f64::from(MAX_REPORTS) / 2.0, Instant::now());
+        // After too many frames, the next one is read at this time.
+        let mut pause = None;
         let mut rejections = 0;
         let (user, node) = (session.user().to_owned(), self.shared.name());
         let mut reply = Some(ServerFrame::AuthOk(AuthOk { user, session: session.id().0, node }));
@@ -142,24 +144,34 @@ impl ClientSocket<'_> {
                     }
                     continue;
                 }
-                incoming = self.next() => incoming,
+                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {
+                    pause = pause_of(&mut frames);
+                    continue;
+                }
+                incoming = self.next(), if pause.is_none() => incoming,
             };
+            pause = pause_of(&mut frames);
             match incoming {
                 Err(end) => return end,
                 Ok(Incoming::Control) => {}
                 // A later report covers one that is ignored.
                 Ok(Incoming::Frame(ClientFrame::Ack(_) | ClientFrame::Read(_)))
                     if reports.take(Instant::now()).is_err() => {}
-                Ok(Incoming::Frame(frame)) if !is_rate_limited(&frame) || bucket.take(Instant::now()).is_ok() => {
+                Ok(Incoming::Frame(frame)) if !is_request(&frame) => {
                     rejections = 0;
                     session.handle(frame);
                 }
-                Ok(Incoming::Frame(frame)) => {
-                    self.shared.metrics.frames_too_many.fetch_add(1, Relaxed);
-                    rejections += 1;
-                    let error = format!("rate limit is {} per second (EdgeConfig::rate), retry in 1 s", config.rate);
-                    reply = Some(ServerFrame::error(request_id(frame), code::TOO_MANY, error));
-                }
+                Ok(Incoming::Frame(frame)) => match self.shared.limits.admit(session.user(), &frame, Instant::now()) {
+                    Ok(()) => {
+                        rejections = 0;
+                        session.handle(frame);
+                    }
+                    Err(Rejected { code, reason }) => {
+                        self.shared.metrics.frames_too_many.fetch_add(1, Relaxed);
+                        rejections += 1;
+                        reply = Some(ServerFrame::error(request_id(frame), code, reason));
+                    }
+                },
                 Ok(Incoming::Invalid(error)) => {
                     self.shared.metrics.frames_bad.fetch_add(1, Relaxed);
                     rejections += 1;
@@ -258,10 +270,14 @@ fn rejected(code: &str, error: impl ToString) -> End {
     End::Rejected(Box::new(ServerFrame::error(None, code, error.to_string())), CloseCode::Policy)
 }
 
-/// Returns whether the frame counts against the client's rate.
-///
-/// Such a frame causes work that can delay other clients.
-fn is_rate_limited(frame: &ClientFrame) -> bool {
+/// Takes the token of a frame; returns the time at which there is one, if there is none now.
+fn pause_of(frames: &mut TokenBucket) -> Option<Instant> {
+    let now = Instant::now();
+    frames.take(now).err().map(|wait| now + wait)
+}
+
+/// Returns whether the frame is a request, which counts towards the limits of the user.
+fn is_request(frame: &ClientFrame) -> bool {
     !matches!(
         frame,
         ClientFrame::Ack(_) | ClientFrame::Read(_) | ClientFrame::Ping(_) | ClientFrame::Pong(_) | ClientFrame::Auth(_)
@@ -278,10 +294,13 @@ fn request_id(frame: ClientFrame) -> Option<String> {
         ClientFrame::Recall(recall) => Some(recall.id),
         ClientFrame::ChangeMembers(change) => Some(change.id),
         ClientFrame::ListMembers(list) => Some(list.id),
+        ClientFrame::Sync(sync) => sync.id,
         _ => None,
     }
 }
 
+/// The maximum number of frames of any kind at once, and in a second; the node reads further ones later.
+const MAX_FRAMES: u32 = 1000;
 /// The maximum number of reports of received and read messages at once; half of it in a second.
 const MAX_REPORTS: u32 = 200;
 /// The maximum number of rejected frames in a row; one more closes the connection.

@@ -18,15 +18,28 @@ pub struct EdgeConfig {
     ///
     /// A session may use this much memory.
     pub max_frame: usize,
-    /// The maximum rate of `send`, `create` and `sync` frames of a client, per second. Default: 20.
+    /// The maximum rate of requests of a user on this node, over all sessions of the user, per second. Default: 20.
     pub rate: u32,
-    /// The number of such frames that a client may send at once. Default: 40.
+    /// The number of requests that a user may send at once. Default: 40.
     pub burst: u32,
+    /// The number of groups that a user may create on this node in an hour. Default: 60.
+    pub groups_per_hour: u32,
+    /// The number of members that a user may add to groups on this node in an hour. Default: 10 000.
+    pub additions_per_hour: u32,
+    /// The number of groups to which others may add a user on this node in a day. Default: 100.
+    ///
+    /// A lower value protects users from strangers who create groups with them, but lets strangers use up the additions
+    /// that others need.
+    pub additions_of_user_per_day: u32,
+    /// The number of bytes that a user may store through this node in a day. Default: 64 MiB.
+    ///
+    /// A message counts with its body and 200 bytes.
+    pub bytes_per_day: u64,
     /// The maximum number of connections of any kind. Default: 100 000.
     ///
     /// The node closes further ones on accept. Each session uses 9 KiB of memory.
     pub max_connections: usize,
-    /// The maximum number of connections of one address. Default: 20 000.
+    /// The maximum number of connections of one address. Default: 25 000.
     ///
     /// An IPv6 client counts with its whole network of 64 bits. The node closes further ones on accept. A higher value
     /// lets one host use more of `max_connections`.
@@ -64,8 +77,12 @@ impl Default for EdgeConfig {
             max_frame: 64 << 10,
             rate: 20,
             burst: 40,
+            groups_per_hour: 60,
+            additions_per_hour: 10_000,
+            additions_of_user_per_day: 100,
+            bytes_per_day: 64 << 20,
             max_connections: 100_000,
-            max_connections_per_ip: 20_000,
+            max_connections_per_ip: 25_000,
             max_entering: 10_000,
             max_entering_per_ip: 1_000,
             max_rooms: 10_000,
@@ -81,6 +98,10 @@ impl EdgeConfig {
         with_idle(idle: Duration)
         with_login_time(login_time: Duration)
         with_write_stall(write_stall: Duration)
+        with_groups_per_hour(groups_per_hour: u32)
+        with_additions_per_hour(additions_per_hour: u32)
+        with_additions_of_user_per_day(additions_of_user_per_day: u32)
+        with_bytes_per_day(bytes_per_day: u64)
         with_max_connections(max_connections: usize)
         with_max_connections_per_ip(max_connections_per_ip: usize)
         with_max_entering(max_entering: usize)

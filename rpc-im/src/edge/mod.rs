@@ -9,10 +9,12 @@
 //! | chat page | `page/` |
 //! | session of a client | `client.rs` |
 //! | one side of a pairing room | `room.rs` |
+//! | limits of the requests of a user | `account_limits.rs` |
 //! | timeouts | `watch.rs` |
 //! | limits of connections, shared state | `slots.rs`, `shared.rs` |
 //! | metrics | `metrics.rs` |
 
+mod account_limits;
 mod address;
 mod answer;
 mod client;
@@ -52,6 +54,7 @@ use crate::{
     auth::{Accounts, LoginGuard, Secret},
     rates::RateTable,
 };
+use account_limits::AccountLimits;
 use metrics::Metrics;
 use shared::{AdmittedConnection, Shared};
 use slots::Slots;
@@ -100,6 +103,7 @@ impl Edge {
             secret,
             accounts,
             guard: LoginGuard::new(),
+            limits: AccountLimits::new(&config),
             connections: Slots::new(config.max_connections, config.max_connections_per_ip),
             entering: Slots::new(config.max_entering, config.max_entering_per_ip),
             rooms: Slots::new(config.max_rooms, config.max_rooms_per_ip),

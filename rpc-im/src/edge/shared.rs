@@ -9,6 +9,7 @@ use hyper::HeaderMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    account_limits::AccountLimits,
     address,
     config::EdgeConfig,
     metrics::Metrics,
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) secret: Secret,
     pub(super) accounts: Accounts,
     pub(super) guard: LoginGuard,
+    pub(super) limits: AccountLimits,
     pub(super) config: EdgeConfig,
     pub(super) metrics: Metrics,
     pub(super) watchdog: Arc<Watchdog>,

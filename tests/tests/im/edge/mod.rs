@@ -1,5 +1,6 @@
 //! The client port of a node: permitted frames and requests, the answers to others, and their isolation from other clients.
 
+mod accounts;
 mod attacks;
 mod requests;
 
