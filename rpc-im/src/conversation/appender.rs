@@ -17,6 +17,7 @@ use crate::{
     },
     envelope::ServerFrame,
     identity::SessionId,
+    presence::introduce,
     store::{Append, Appended, Audience, ConversationRef, MessageStore, NewMessage, Rejection, StoreError, Stored},
 };
 
@@ -69,6 +70,8 @@ struct Pushes {
     conversation: String,
     audience: Audience,
     messages: Vec<Sent>,
+    /// Whether a first message began the conversation of two users.
+    is_new_pair: bool,
 }
 
 impl Appender {
@@ -161,10 +164,13 @@ impl Appender {
         // A sender may name the conversation of two users by its id alone, with which it cannot begin.
         let names_pair = |waiting: &&Waiting| waiting.to.pair.is_some();
         let to = batch.iter().find(names_pair).or(batch.first())?.to.clone();
+        let is_pair = to.pair.is_some();
         let messages: Vec<_> = batch.iter().flat_map(|waiting| waiting.messages.iter().cloned()).collect();
         match self.store.append(Append { to, messages }).await {
             Ok(Appended { incarnation, audience, messages: outcomes }) => {
                 let mut pushes = Vec::with_capacity(outcomes.len());
+                let is_first = |stored: &Result<Stored, Rejection>| matches!(stored, Ok(stored) if stored.seq == 1);
+                let is_new_pair = is_pair && outcomes.iter().any(is_first);
                 let mut outcomes = outcomes.into_iter();
                 for waiting in batch {
                     let messages: Vec<_> = outcomes.by_ref().take(waiting.messages.len()).collect();
@@ -183,7 +189,7 @@ impl Appender {
                     // Ignore a session that has ended.
                     let _ = waiting.reply.send(Ok(Outcome { incarnation, messages }));
                 }
-                Some(Pushes { conversation: conversation.to_owned(), audience, messages: pushes })
+                Some(Pushes { conversation: conversation.to_owned(), audience, messages: pushes, is_new_pair })
             }
             Err(error) => {
                 for waiting in batch {
@@ -195,8 +201,11 @@ impl Appender {
     }
 
     async fn push(&self, pushes: Option<Pushes>) {
-        if let Some(Pushes { conversation, audience, messages }) = pushes {
+        if let Some(Pushes { conversation, audience, messages, is_new_pair }) = pushes {
             self.delivery.send_to_members(&conversation, &audience, &messages).await;
+            if is_new_pair {
+                introduce(&self.delivery, &audience.members, &audience.members).await;
+            }
         }
     }
 

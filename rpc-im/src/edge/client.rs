@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Login, LoginError, Outbound, Session,
     auth::Claims,
-    envelope::{AuthOk, ClientFrame, Encoding, FrameError, ServerFrame, code},
+    envelope::{AuthOk, BadFrame, ClientFrame, Encoding, FrameError, ServerFrame, code},
 };
 
 /// Accepts a request for `/ws`, and serves the client on the upgraded connection.
@@ -90,7 +90,7 @@ enum End {
 enum Incoming {
     Frame(ClientFrame),
     /// A message that is not a valid frame.
-    Invalid(FrameError),
+    Invalid(BadFrame),
     /// A WebSocket control message, which the WebSocket library has answered.
     Control,
 }
@@ -169,13 +169,14 @@ impl ClientSocket<'_> {
                     Err(Rejected { code, reason }) => {
                         self.shared.metrics.frames_too_many.fetch_add(1, Relaxed);
                         rejections += 1;
-                        reply = Some(ServerFrame::error(request_id(frame), code, reason));
+                        reply = Some(ServerFrame::error(frame.id().map(str::to_owned), code, reason));
                     }
                 },
                 Ok(Incoming::Invalid(error)) => {
                     self.shared.metrics.frames_bad.fetch_add(1, Relaxed);
                     rejections += 1;
-                    reply = Some(ServerFrame::error(None, code::BAD_FRAME, error.to_string()));
+                    let reason = error.to_string();
+                    reply = Some(ServerFrame::error(error.id, code::BAD_FRAME, reason));
                 }
             }
             if rejections > MAX_REJECTIONS {
@@ -203,7 +204,8 @@ impl ClientSocket<'_> {
             }
             Some(Ok(Message::Text(_) | Message::Binary(_))) => {
                 let expected = if self.encoding == Encoding::Json { "text" } else { "binary" };
-                Err(FrameError::Invalid(format!("{} requires {expected} messages", self.encoding.subprotocol())))
+                let error = format!("{} requires {expected} messages", self.encoding.subprotocol());
+                Err(BadFrame { id: None, error: FrameError::Invalid(error) })
             }
             Some(Ok(_)) => return Ok(Incoming::Control),
             Some(Err(SocketError::Capacity(_))) => {
@@ -282,21 +284,6 @@ fn is_request(frame: &ClientFrame) -> bool {
         frame,
         ClientFrame::Ack(_) | ClientFrame::Read(_) | ClientFrame::Ping(_) | ClientFrame::Pong(_) | ClientFrame::Auth(_)
     )
-}
-
-/// Returns the client's id of a request.
-fn request_id(frame: ClientFrame) -> Option<String> {
-    match frame {
-        ClientFrame::Send(send) => Some(send.id),
-        ClientFrame::Create(create) => Some(create.id),
-        ClientFrame::History(request) => Some(request.id),
-        ClientFrame::Edit(edit) => Some(edit.id),
-        ClientFrame::Recall(recall) => Some(recall.id),
-        ClientFrame::ChangeMembers(change) => Some(change.id),
-        ClientFrame::ListMembers(list) => Some(list.id),
-        ClientFrame::Sync(sync) => sync.id,
-        _ => None,
-    }
 }
 
 /// The maximum number of frames of any kind at once, and in a second; the node reads further ones later.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name, is_default};
+use super::{BadFrame, FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name, is_default};
 use crate::store::{Change, Role};
 
 /// A frame from a client to its node.
@@ -319,19 +319,46 @@ impl ClientFrame {
     ///
     /// # Errors
     ///
-    /// Returns an error if the text is not the JSON of a known frame, or if a name is empty or too long.
-    pub fn from_json(text: &str) -> Result<Self, FrameError> {
-        serde_json::from_str::<Self>(text).map_err(FrameError::Json)?.checked()
+    /// Returns an error if the text is not the JSON of a known frame, or if a name is empty or too long. It carries the
+    /// client's id of the request, if the frame has a valid one.
+    pub fn from_json(text: &str) -> Result<Self, BadFrame> {
+        #[derive(Deserialize)]
+        struct WithId {
+            id: String,
+        }
+        serde_json::from_str::<Self>(text).map_err(FrameError::Json).map_or_else(
+            |error| {
+                let id = serde_json::from_str::<WithId>(text).ok().map(|frame| frame.id);
+                Err(BadFrame::new(id.as_deref(), error))
+            },
+            Self::checked,
+        )
     }
 
     /// Decodes a frame of `im.v1.pb` and validates its names and lengths.
     ///
     /// # Errors
     ///
-    /// Returns an error if the bytes are not the protobuf of a known frame, or if a name is empty or too long.
-    pub fn from_protobuf(bytes: &[u8]) -> Result<Self, FrameError> {
-        let message = FrameMessage::decode(bytes).map_err(FrameError::Protobuf)?;
-        message.frame.ok_or(FrameError::Unknown)?.checked()
+    /// Returns an error if the bytes are not the protobuf of a known frame, or if a name is empty or too long. It carries
+    /// the client's id of the request, if the frame has a valid one.
+    pub fn from_protobuf(bytes: &[u8]) -> Result<Self, BadFrame> {
+        let message = FrameMessage::decode(bytes).map_err(|error| BadFrame::new(None, FrameError::Protobuf(error)))?;
+        message.frame.ok_or_else(|| BadFrame::new(None, FrameError::Unknown))?.checked()
+    }
+
+    /// Returns the client's id of the request, which the answer carries; `None` for a frame without one.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Send(Send { id, .. })
+            | Self::Create(Create { id, .. })
+            | Self::History(HistoryRequest { id, .. })
+            | Self::Edit(Edit { id, .. })
+            | Self::Recall(Recall { id, .. })
+            | Self::ChangeMembers(ChangeMembers { id, .. })
+            | Self::ListMembers(ListMembers { id, .. }) => Some(id),
+            Self::Sync(sync) => sync.id.as_deref(),
+            Self::Auth(_) | Self::Ack(_) | Self::Read(_) | Self::Ping(_) | Self::Pong(_) => None,
+        }
     }
 
     /// Encodes the frame as `im.v1.json`.
@@ -347,8 +374,15 @@ impl ClientFrame {
         bytes
     }
 
-    fn checked(self) -> Result<Self, FrameError> {
-        match &self {
+    fn checked(self) -> Result<Self, BadFrame> {
+        match self.check() {
+            Ok(()) => Ok(self),
+            Err(error) => Err(BadFrame::new(self.id(), error)),
+        }
+    }
+
+    fn check(&self) -> Result<(), FrameError> {
+        match self {
             Self::Send(send) => {
                 check_name("id", &send.id)?;
                 match &send.to {
@@ -386,7 +420,7 @@ impl ClientFrame {
             | Self::ListMembers(ListMembers { id, conversation, .. }) => {
                 check_name("id", id)?;
                 check_name("conversation", conversation)?;
-                if matches!(&self, Self::Edit(edit) if edit.body.is_empty()) {
+                if matches!(self, Self::Edit(edit) if edit.body.is_empty()) {
                     return Err(FrameError::Invalid("body is missing".into()));
                 }
             }
@@ -412,7 +446,7 @@ impl ClientFrame {
             }
             Self::Auth(_) | Self::Ping(_) | Self::Pong(_) => {}
         }
-        Ok(self)
+        Ok(())
     }
 }
 

@@ -82,6 +82,23 @@ pub enum FrameError {
     Invalid(String),
 }
 
+/// A received frame of a client that is invalid.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BadFrame {
+    /// The client's id of the request, if the frame has a valid one.
+    pub id: Option<String>,
+    /// The cause.
+    #[source]
+    pub error: FrameError,
+}
+
+impl BadFrame {
+    fn new(id: Option<&str>, error: FrameError) -> Self {
+        Self { id: id.filter(|id| check_name("id", id).is_ok()).map(str::to_owned), error }
+    }
+}
+
 /// The maximum length of a name and of a client's id, in bytes.
 ///
 /// The names are those of users, devices, platforms and conversations.

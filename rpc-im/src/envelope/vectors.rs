@@ -271,7 +271,10 @@ fn decoder_ignores_unknown_fields() {
     // Field 1000 (a varint), then field 5.
     let frame = ClientFrame::from_protobuf(&[0xc0, 0x3e, 0x01, 0x2a, 0x00]).unwrap();
     assert_eq!(frame, ClientFrame::Ping(Ping {}));
-    assert!(matches!(ClientFrame::from_protobuf(&[0xc0, 0x3e, 0x01]), Err(FrameError::Unknown)));
+    assert!(matches!(
+        ClientFrame::from_protobuf(&[0xc0, 0x3e, 0x01]),
+        Err(BadFrame { id: None, error: FrameError::Unknown })
+    ));
 }
 
 #[test]
@@ -306,7 +309,7 @@ fn decoder_accepts_limits_and_rejects_one_above() {
 #[test]
 fn decoder_rejects_invalid_frames_with_a_reason() {
     for text in ["", "7", "[]", "{}", r#"{"type":"shout"}"#, r#"{"type":"send","id":"1"}"#, &"[".repeat(100_000)] {
-        assert!(matches!(ClientFrame::from_json(text), Err(FrameError::Json(_))), "{text:.20}");
+        assert!(matches!(ClientFrame::from_json(text), Err(BadFrame { error: FrameError::Json(_), .. })), "{text:.20}");
     }
     for id in ["7", "\"\"", "\"-1\"", "\"18446744073709551616\""] {
         let text = format!(r#"{{"type":"sync","cursors":{{"c":{{"incarnation":{id},"seq":1}}}}}}"#);

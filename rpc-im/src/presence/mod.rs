@@ -103,6 +103,19 @@ async fn notify_contacts(user: &str, online: bool, delivery: &Delivery, store: &
     }
 }
 
+/// Reports to new contacts of a conversation which members are online, and to the other members which new ones are.
+pub(crate) async fn introduce(delivery: &Delivery, new: &[String], members: &[String]) {
+    // Without the directory, later changes are announced.
+    let Ok(located) = delivery.locate(members.to_vec()).await else { return };
+    let online: Vec<_> = members.iter().zip(located).filter(|(_, entries)| !entries.is_empty()).collect();
+    for (user, _) in &online {
+        let is_new = new.contains(user);
+        let contacts = online.iter().filter(|(other, _)| other != user && (is_new || new.contains(other)));
+        let frame = ServerFrame::Presence(PresenceFrame { user: String::clone(user), online: true });
+        delivery.send(&NodeMessage::frame(frame), contacts.flat_map(|(_, entries)| entries));
+    }
+}
+
 /// Returns up to [`MAX_CONTACTS`] other members of the user's small conversations.
 async fn contacts(user: &str, store: &dyn MessageStore) -> Result<Vec<String>, StoreError> {
     let (mut contacts, mut pager) = (BTreeSet::new(), ConversationPager::new(store, user, String::new()));

@@ -7,7 +7,6 @@ use std::{
 
 use super::{outbox::Outbox, sync::SyncAnswer};
 use crate::{
-    cluster::message::NodeMessage,
     conversation::frames,
     envelope::{
         ChangeMembers, ClientFrame, Create, Edit, History, HistoryRequest, ListMembers, Members, Pong, Recall,
@@ -16,8 +15,8 @@ use crate::{
     identity::SessionId,
     node::context::NodeContext,
     store::{
-        Appended, Change, ConversationRef, MembersChange, MessageKind, NewConversation, NewMessage, PageRequest, Range,
-        Rejection, StoreError, group_id,
+        ConversationRef, MembersChange, MessageKind, NewConversation, NewMessage, PageRequest, Range, Rejection,
+        StoreError, group_id,
     },
 };
 
@@ -180,21 +179,8 @@ impl Requests {
         let new = NewConversation { conversation, name, creator: self.user.clone(), members, open };
         match self.context.store.create(new).await {
             Ok(info) => {
-                let frame = frames::conversation(None, info.clone());
                 self.reply(ServerFrame::Conversation(frames::conversation(Some(id), info.clone())));
-                // The frame for the other members has none of the creator's own state.
-                let frame = ServerFrame::Conversation(crate::envelope::Conversation {
-                    role: crate::store::Role::Member.name().to_owned(),
-                    read: 0,
-                    unread: 0,
-                    ..frame
-                });
-                let message = NodeMessage::frame(frame);
-                let audience = &info.audience;
-                self.context
-                    .delivery
-                    .send_to_members(&info.conversation, audience, &[(message, Some(self.session))])
-                    .await;
+                self.announce_group(&info).await;
             }
             Err(error) => self.reply_failure(Some(id), &error),
         }
@@ -232,8 +218,9 @@ impl Requests {
             Ok(appended) => appended,
             Err(error) => return self.reply_failure(Some(id), &error),
         };
-        self.announce_change(&id, &conversation, &change, &appended).await;
-        match self.context.store.conversation(conversation.clone(), self.user.clone()).await {
+        let info = self.context.store.conversation(conversation.clone(), self.user.clone()).await;
+        self.announce_change(&id, &conversation, &change, &appended, info.as_ref().ok()).await;
+        match info {
             Ok(info) => self.reply(ServerFrame::Conversation(frames::conversation(Some(id), info))),
             Err(StoreError::NotFound) => {
                 let stored = appended.messages.first().and_then(|stored| stored.as_ref().ok());
@@ -242,26 +229,6 @@ impl Requests {
                 self.reply(ServerFrame::SendAck(SendAck { id, conversation, incarnation, seq, time }));
             }
             Err(error) => self.reply_failure(Some(id), &error),
-        }
-    }
-
-    /// Pushes a change of the members to the members, and to a user who was removed.
-    async fn announce_change(&self, id: &str, conversation: &str, change: &Change, appended: &Appended) {
-        let Some(Ok(stored)) = appended.messages.first() else { return };
-        if stored.repeated {
-            // The repeated request may name another change than the stored one, which the members read from the store.
-            let message = frames::lagging(conversation, stored.seq);
-            self.context.delivery.send_to_members(conversation, &appended.audience, &[(message, None)]).await;
-            return;
-        }
-        let body = serde_json::to_string(change).expect("names always serialize");
-        let message = NewMessage { body, ..self.message(id.to_owned(), MessageKind::Members, 0, String::new()) };
-        let push = frames::push_of_new(conversation, appended.incarnation, &message, *stored);
-        let message = NodeMessage::frame(ServerFrame::Push(push));
-        let delivery = &self.context.delivery;
-        delivery.send_to_members(conversation, &appended.audience, &[(Arc::clone(&message), None)]).await;
-        if let Change::Remove(user) = change {
-            delivery.send_to_users(std::slice::from_ref(user), &[(message, None)]).await;
         }
     }
 
@@ -281,7 +248,7 @@ impl Requests {
         }
     }
 
-    fn message(&self, id: String, kind: MessageKind, target: u64, body: String) -> NewMessage {
+    pub(super) fn message(&self, id: String, kind: MessageKind, target: u64, body: String) -> NewMessage {
         NewMessage { from: self.user.clone(), device: self.device.clone(), id, kind, target, body }
     }
 

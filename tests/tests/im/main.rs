@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod cluster;
+mod contacts;
 mod directories;
 mod edge;
 mod engines;

@@ -1,6 +1,6 @@
 // The frames of nodes: they change the state. The requests of the user are in `requests.js`.
 
-import { MAX_RECEIPT_MEMBERS, RECENT } from "./conversation.js";
+import { RECENT } from "./conversation.js";
 import { adopt, conversationOf, current, state, user } from "./state.js";
 import { loadMembers } from "./requests.js";
 import { refreshPanel, toast } from "./dialogs.js";
@@ -15,7 +15,7 @@ export function handleFrame(frame) {
 
 // Returns the next request for the messages after the cursors, or null.
 export function nextSync() {
-  return state.syncs.next([...state.conversations.values()].filter(({ incarnation, isGone }) => incarnation && !isGone), RECENT);
+  return state.syncs.next([...state.conversations.values()].filter(({ cursor, isGone }) => cursor > 0 && !isGone), RECENT);
 }
 
 const handlers = {
@@ -28,9 +28,8 @@ const handlers = {
     conversation.isDescribed = true;
     // A report is lost with its connection.
     if (frame.read < conversation.read) sendRead(conversation);
-    // Messages, and the members who are online, follow only in the answer to a sync. A sync rarely describes an empty
-    // conversation.
-    if (isNew && (frame.id || !frame.seq)) state.connection.sync(frame.conversation);
+    // Messages follow only in the answer to a sync.
+    if (isNew && !state.syncs.isAnswering(frame.conversation)) state.connection.sync(frame.conversation);
     refreshPanel(conversation);
   },
   push({ type, ...message }) { insert(message.conversation, message); },
@@ -76,8 +75,6 @@ function handleTaken(conversation, messages) {
   acknowledgeLater(conversation);
   const hasChange = messages.some(message => message.kind === "members" && message.seq >= conversation.described);
   if (hasChange && conversation === current() && !conversation.isGone) loadMembers(conversation);
-  // A sync reports which of the new members are online.
-  if (hasChange && conversation.count <= MAX_RECEIPT_MEMBERS) state.connection.sync(conversation.key);
   refreshPanel(conversation);
 }
 

@@ -48,6 +48,12 @@ export class SyncQueue {
     else range.after = after;
   }
 
+  // Returns whether a conversation may be part of the answer that the page is receiving.
+  isAnswering(key) {
+    const [range] = this.#ranges;
+    return this.#isSent && key > range.after && (!range.until || key <= range.until);
+  }
+
   // A node has rejected the last request: it is sent again.
   handleRejection() { this.#isSent = false; }
 }
