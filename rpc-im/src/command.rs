@@ -3,9 +3,11 @@
 mod engines;
 mod limits;
 mod open_files;
+mod security;
 
 pub use engines::{EngineArguments, EngineError};
 pub use limits::LimitArguments;
+pub use security::SecurityArguments;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,7 +34,7 @@ pub struct NodeArguments {
     /// The address to register for other nodes, if it differs from --rpc.
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<SocketAddr>,
-    /// The WebSocket URL to hand out to clients, if it differs from ws://ADDRESS/ws of --listen: behind a gateway, the
+    /// The WebSocket URL to hand out to clients, if it differs from ws://ADDRESS/ws of --listen, with --tls-cert wss://ADDRESS/ws: behind a gateway, the
     /// gateway's URL.
     #[arg(long, value_name = "URL")]
     pub websocket: Option<String>,
@@ -45,6 +47,9 @@ pub struct NodeArguments {
     /// The engines of the cluster.
     #[command(flatten)]
     pub engines: EngineArguments,
+    /// TLS, and the origins of pages.
+    #[command(flatten)]
+    pub security: SecurityArguments,
     /// The limits of clients.
     #[command(flatten)]
     pub limits: LimitArguments,
@@ -89,12 +94,13 @@ pub struct Started {
     secret: Secret,
     accounts: Accounts,
     listen: SocketAddr,
+    scheme: &'static str,
 }
 
 /// An error of [`NodeArguments::start`].
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The client address cannot be bound.
+    /// The client address cannot be bound, or the certificate for clients cannot be used.
     #[error("cannot listen for clients on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// An engine cannot be used.
@@ -136,19 +142,24 @@ impl NodeArguments {
         let secret = self.secret()?;
         let accounts = self.accounts()?;
         let listen = self.listen;
-        let edge = Edge::bind(listen, self.limits.edge()).await.map_err(|error| StartError::Listen(listen, error))?;
+        let edge = Edge::bind(listen, self.security.apply(self.limits.edge()))
+            .await
+            .map_err(|error| StartError::Listen(listen, error))?;
         let listen = edge.local_address().map_err(|error| StartError::Listen(listen, error))?;
-        let websocket = self.websocket.clone().unwrap_or_else(|| format!("ws://{listen}/ws"));
+        let websocket =
+            self.websocket.clone().unwrap_or_else(|| format!("{}://{listen}/ws", self.security.scheme("ws")));
         let config = NodeConfig::new(self.registry.connect().await?, websocket)
             .with_listen(self.rpc)
             .with_advertise(self.advertise)
+            .with_tls(self.security.nodes())
             .with_secret(self.secret.is_some().then(|| secret.clone()))
             .with_name(Some(self.name.clone().unwrap_or_else(|| listen.to_string())))
             .with_retain(self.retain)
             .with_policy(self.policy());
         let config = self.engines.apply(config).await?;
         let node = Arc::new(Node::start(config).await?);
-        Ok(Started { node, edge, secret, accounts, listen })
+        let scheme = self.security.scheme("http");
+        Ok(Started { node, edge, secret, accounts, listen, scheme })
     }
 
     fn secret(&self) -> Result<Secret, SecretError> {
@@ -211,7 +222,7 @@ impl Started {
 impl std::fmt::Display for Started {
     /// Formats the line that a command prints once the node listens.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (node, clients, nodes) = (self.node.name(), self.listen, self.node.rpc_address());
-        write!(formatter, "node {node} serves clients on http://{clients}/ and nodes on {nodes}")
+        let (node, scheme, clients, nodes) = (self.node.name(), self.scheme, self.listen, self.node.rpc_address());
+        write!(formatter, "node {node} serves clients on {scheme}://{clients}/ and nodes on {nodes}")
     }
 }

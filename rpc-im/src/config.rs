@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use rpc_core::tls::{ClientTls, ServerTls};
 use rpc_registry::Backend;
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     /// Required unless the node listens at a loopback address. Without it, every program that reaches the address can
     /// read and send messages of all users.
     pub secret: Option<Secret>,
+    /// TLS between nodes; default none.
+    pub tls: Option<NodeTls>,
     /// The storage of conversations and messages.
     pub store: StoreChoice,
     /// The directory of all sessions.
@@ -58,6 +61,35 @@ pub struct NodeConfig {
     pub presence_delay: Duration,
     /// The number of clients per second that a draining node sends to other nodes; default 500.
     pub drain_rate: u32,
+}
+
+/// TLS between nodes: each node presents its certificate, and accepts only nodes with one of the same authority.
+///
+/// The nodes read changed files again.
+#[derive(Clone, Debug)]
+pub struct NodeTls {
+    pub(crate) server: ServerTls,
+    pub(crate) client: ClientTls,
+}
+
+impl NodeTls {
+    /// Creates the settings from PEM files: the certificate of the node, its private key, and the certificate of the
+    /// authority.
+    ///
+    /// A certificate has to contain the IP address at which others reach the node, unless
+    /// [`with_name`](Self::with_name) sets a name.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>, authority: impl Into<PathBuf>) -> Self {
+        let (certificate, key, authority) = (certificate.into(), key.into(), authority.into());
+        let server = ServerTls::new(certificate.clone(), key.clone()).client_ca(authority.clone());
+        Self { server, client: ClientTls::new(authority).certificate(certificate, key) }
+    }
+
+    /// Requires this DNS name in the certificate of every node, in place of its IP address.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.client = self.client.server_name(name);
+        self
+    }
 }
 
 /// The storage of conversations and messages.
@@ -107,6 +139,7 @@ impl NodeConfig {
             websocket: websocket.into(),
             name: None,
             secret: None,
+            tls: None,
             store: StoreChoice::Memory,
             directory: DirectoryChoice::StoringNode,
             membership: MembershipChoice::Registry,
@@ -134,6 +167,7 @@ impl NodeConfig {
         with_advertise(advertise: Option<SocketAddr>)
         with_name(name: Option<String>)
         with_secret(secret: Option<Secret>)
+        with_tls(tls: Option<NodeTls>)
         with_store(store: StoreChoice)
         with_directory(directory: DirectoryChoice)
         with_membership(membership: MembershipChoice)

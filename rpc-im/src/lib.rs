@@ -21,7 +21,7 @@
 //! | the list of nodes: the interface and its engines | [`membership`] |
 //! | the node that has the store, for others | `storing_node` |
 //! | announcements of online and offline users | `presence` |
-//! | ids of nodes and sessions; a clock; rate limits | `identity`, `boot_clock`, `rates` |
+//! | ids of nodes and sessions; a clock; rate limits; files of secrets | `identity`, `boot_clock`, `rates`, `files` |
 //!
 //! docs/IM.md states what the cluster guarantees and what it does not.
 
@@ -36,6 +36,7 @@ mod conversation;
 pub mod directory;
 pub mod edge;
 pub mod envelope;
+mod files;
 mod identity;
 pub mod membership;
 mod node;
@@ -48,7 +49,7 @@ pub mod store;
 mod storing_node;
 
 pub use cluster::view::NodeInfo;
-pub use config::{DirectoryChoice, MembershipChoice, NodeConfig, StoreChoice};
+pub use config::{DirectoryChoice, MembershipChoice, NodeConfig, NodeTls, StoreChoice};
 pub use directory::{Conflict, Policy, Scope};
 pub use identity::{NodeId, SessionId};
 pub use node::{Login, LoginError, Node};

@@ -1,10 +1,12 @@
 //! [`Secret`]: the key that signs tokens.
 
-use std::{fmt, fs, io, path::Path};
+use std::{fmt, io, path::Path};
 
 use hmac::{Hmac, KeyInit, Mac};
 use rpc_core::{Token, Tokens};
 use sha2::Sha256;
+
+use crate::files;
 
 /// The HMAC-SHA-256 key that the nodes of a cluster sign tokens with, and by which they recognize each other.
 ///
@@ -31,9 +33,9 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read or has fewer than [`MIN_LEN`](Self::MIN_LEN) bytes after trimming.
+    /// Returns an error if the file is not regular, cannot be read or has fewer than [`MIN_LEN`](Self::MIN_LEN) bytes after trimming.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        Self::new(fs::read(path)?.trim_ascii())
+        Self::new(files::read_secret(path)?.trim_ascii())
     }
 
     /// Creates a secret from bytes.
@@ -103,10 +105,10 @@ mod tests {
     #[test]
     fn read_ignores_trailing_line_feed() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), [&[b'x'; 32][..], b"\n"].concat()).unwrap();
+        std::fs::write(file.path(), [&[b'x'; 32][..], b"\n"].concat()).unwrap();
         let secret = Secret::read(file.path()).unwrap();
         assert!(secret.is_signed(b"text", &Secret::new(&[b'x'; 32]).unwrap().sign(b"text")));
-        fs::write(file.path(), [&[b'x'; 31][..], b"\n"].concat()).unwrap();
+        std::fs::write(file.path(), [&[b'x'; 31][..], b"\n"].concat()).unwrap();
         assert!(matches!(Secret::read(file.path()), Err(SecretError::Short(31))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs,
+    fmt,
     hash::{BuildHasher as _, RandomState},
     io,
     path::Path,
@@ -16,7 +16,7 @@ use argon2::{
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::envelope::check_name;
+use crate::{envelope::check_name, files};
 
 /// Users and the hashes of their passwords, from a file with one line `user:hash` per user.
 ///
@@ -67,7 +67,8 @@ impl Users {
     ///
     /// Returns an error if the file cannot be read, and for the first invalid line.
     pub fn read(path: &Path) -> Result<Self, UsersError> {
-        Self::parse(&fs::read_to_string(path)?)
+        let text = String::from_utf8(files::read_secret(path)?);
+        Self::parse(&text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?)
     }
 
     /// Parses the text of a password file.

@@ -38,11 +38,13 @@ pub(super) fn upgrade(connection: &Arc<AdmittedConnection>, request: Request<Htt
         // The gateway or the client tries another node.
         return error_response(StatusCode::SERVICE_UNAVAILABLE, "this node is not accepting logins");
     }
+    // A client that offers no subprotocol accepts none in the response.
+    let offers = request.headers().contains_key(SEC_WEBSOCKET_PROTOCOL);
     let watch = connection.shared.watchdog.register();
     let mut response = websocket::upgrade(connection, request, move |connection, socket| async move {
         run(&connection, socket, encoding, watch).await;
     });
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if offers && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let name = HeaderValue::from_static(encoding.subprotocol());
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
     }

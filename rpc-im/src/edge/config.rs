@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use super::tls::EdgeTls;
+
 /// The limits that a node imposes on client connections.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -66,6 +68,13 @@ pub struct EdgeConfig {
     /// For their connections, the limits by address use the last address in the header `X-Forwarded-For`, and not the
     /// address of the proxy. A client at such an address could name any other address.
     pub trusted_proxies: Vec<IpAddr>,
+    /// The origins of web pages that may use the node, such as `https://chat.example.com`. Default: none, which allows all.
+    ///
+    /// The node rejects requests of pages of other origins with status 403, for WebSockets, rooms, the login and the
+    /// gate. The origins of the node's own chat page have to be in the list.
+    pub allowed_origins: Vec<String>,
+    /// The certificate for clients. Default: none, clients connect without TLS.
+    pub tls: Option<EdgeTls>,
 }
 
 impl Default for EdgeConfig {
@@ -89,6 +98,8 @@ impl Default for EdgeConfig {
             max_rooms_per_ip: 100,
             http_time: Duration::from_secs(10),
             trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -110,6 +121,8 @@ impl EdgeConfig {
         with_max_rooms_per_ip(max_rooms_per_ip: usize)
         with_http_time(http_time: Duration)
         with_trusted_proxies(trusted_proxies: Vec<IpAddr>)
+        with_allowed_origins(allowed_origins: Vec<String>)
+        with_tls(tls: Option<EdgeTls>)
     }
 
     /// Sets [`rate`](Self::rate) and [`burst`](Self::burst).

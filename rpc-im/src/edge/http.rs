@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     answer::{HttpResponse, error_response, json_response},
-    client, gate, login, page, room,
+    client, gate, login, origin, page, room,
     shared::{AdmittedConnection, Shared},
 };
 
@@ -22,7 +22,13 @@ pub(super) async fn respond(
     request: Request<Incoming>,
 ) -> Result<HttpResponse, Infallible> {
     let shared = &connection.shared;
+    let (origins, origin) = (&shared.config.allowed_origins, request.headers().get(header::ORIGIN).cloned());
+    let is_for_pages = matches!(request.uri().path(), "/ws" | "/channel" | "/gate" | "/login");
     let mut response = match (request.method(), request.uri().path()) {
+        _ if is_for_pages && !origin::is_allowed(origins, request.headers()) => {
+            let error = "the origin of the page is not allowed (EdgeConfig::allowed_origins)";
+            return Ok(error_response(StatusCode::FORBIDDEN, error));
+        }
         (&Method::GET, "/ws") => client::upgrade(&connection, request),
         (&Method::GET, "/channel") => room::upgrade(&connection, request).await,
         (&Method::GET, "/gate") => json_response(StatusCode::OK, &Gate { nodes: gate::nodes(shared) }),
@@ -38,9 +44,10 @@ pub(super) async fn respond(
         },
     };
     let headers = response.headers_mut();
-    // A page from one node connects to other nodes when its own fails. Nodes use no cookies that another site could
-    // abuse.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    // A page from one node connects to other nodes when its own fails. It reads no health or metrics.
+    if is_for_pages {
+        origin::permit(origins, origin, headers);
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
 }

@@ -10,6 +10,7 @@ use std::{
 pub(super) struct Metrics {
     pub(super) connections: AtomicU64,
     pub(super) connections_refused: AtomicU64,
+    pub(super) handshakes_failed: AtomicU64,
     pub(super) logins: AtomicU64,
     pub(super) logins_refused: AtomicU64,
     pub(super) sessions: AtomicU64,
@@ -35,6 +36,7 @@ impl Metrics {
             ("im_sessions", GAUGE, "logged-in clients", &self.sessions),
             ("im_rooms", GAUGE, "open sides of pairing rooms", &self.rooms),
             ("im_connections_refused_total", COUNTER, "connections rejected over a limit", &self.connections_refused),
+            ("im_handshakes_failed_total", COUNTER, "failed TLS handshakes", &self.handshakes_failed),
             ("im_logins_total", COUNTER, "logins with a correct password", &self.logins),
             ("im_logins_refused_total", COUNTER, "logins with a wrong or unchecked password", &self.logins_refused),
             ("im_frames_in_total", COUNTER, "frames received from clients", &self.frames_in),

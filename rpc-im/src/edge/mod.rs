@@ -4,7 +4,8 @@
 //! |---|---|
 //! | accept loop, shutdown | this file |
 //! | HTTP requests, login, node selection | `http.rs`, `login.rs`, `gate.rs`, `answer.rs` |
-//! | the address of a client | `address.rs` |
+//! | the address of a client, the origin of its page | `address.rs`, `origin.rs` |
+//! | TLS | `tls.rs`, `stream.rs` |
 //! | WebSocket upgrade and close | `websocket.rs` |
 //! | chat page | `page/` |
 //! | session of a client | `client.rs` |
@@ -23,14 +24,18 @@ mod gate;
 mod http;
 mod login;
 mod metrics;
+mod origin;
 mod page;
 mod room;
 mod shared;
 mod slots;
+mod stream;
+mod tls;
 mod watch;
 mod websocket;
 
 pub use config::EdgeConfig;
+pub use tls::EdgeTls;
 
 use std::{
     io,
@@ -58,13 +63,15 @@ use account_limits::AccountLimits;
 use metrics::Metrics;
 use shared::{AdmittedConnection, Shared};
 use slots::Slots;
+use stream::ClientStream;
+use tls::Acceptor;
 use watch::Watchdog;
 
 /// The listener for the clients of a node.
-#[derive(Debug)]
 pub struct Edge {
     listener: TcpListener,
     config: EdgeConfig,
+    tls: Option<Arc<Acceptor>>,
 }
 
 impl Edge {
@@ -72,9 +79,10 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// Returns an error if the address cannot be bound.
+    /// Returns an error if the address cannot be bound, or if the files of [`EdgeConfig::tls`] are unusable.
     pub async fn bind(listen: SocketAddr, config: EdgeConfig) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(listen).await?, config })
+        let tls = config.tls.clone().map(Acceptor::new).transpose()?;
+        Ok(Self { listener: TcpListener::bind(listen).await?, config, tls })
     }
 
     /// Returns the address of the listener.
@@ -95,7 +103,7 @@ impl Edge {
     ///
     /// If the future is dropped, all connections are closed immediately.
     pub async fn run_until(self, node: Arc<Node>, secret: Secret, accounts: Accounts, stop: impl Future<Output = ()>) {
-        let Self { listener, config } = self;
+        let Self { listener, config, tls } = self;
         let (tasks, abort, watchdog) = (TaskTracker::new(), CancellationToken::new(), Watchdog::new());
         let _abort = abort.clone().drop_guard();
         let shared = Arc::new(Shared {
@@ -109,6 +117,7 @@ impl Edge {
             rooms: Slots::new(config.max_rooms, config.max_rooms_per_ip),
             room_rate: RateTable::new(MAX_ROOM_REQUESTS, ROOM_REQUESTS_PER_SECOND),
             config,
+            tls,
             metrics: Metrics::default(),
             watchdog: Arc::clone(&watchdog),
             tasks: tasks.clone(),
@@ -167,14 +176,20 @@ fn serve(stream: TcpStream, connection: AdmittedConnection) {
     let abort = shared.abort.clone();
     let http_time = shared.config.http_time;
     let service = service_fn(move |request| http::respond(Arc::clone(&connection), request));
-    let http_connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(http_time)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    shared.tasks.spawn(async move {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let stream = tokio::select! {
+            stream = secured(stream, &shared) => stream,
+            () = abort.cancelled() => return,
+        };
+        let Some(stream) = stream else { return };
+        let http_connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(http_time)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut http_connection = std::pin::pin!(http_connection);
         // Ignore errors: the client causes them, and hyper has sent it the error response.
         tokio::select! {
@@ -188,6 +203,25 @@ fn serve(stream: TcpStream, connection: AdmittedConnection) {
             () = tokio::time::sleep(http_time) => {}
         }
     });
+}
+
+/// Performs the TLS handshake, if the edge uses TLS; returns `None` if it fails or takes too long.
+async fn secured(stream: TcpStream, shared: &Shared) -> Option<ClientStream> {
+    let Some(tls) = &shared.tls else { return Some(ClientStream::Plain(stream)) };
+    let handshake = tokio::time::timeout(shared.config.http_time, Box::pin(tls.accept(stream)));
+    match handshake.await {
+        Ok(Ok(stream)) => Some(ClientStream::Tls(stream)),
+        Ok(Err(_)) | Err(_) => {
+            shared.metrics.handshakes_failed.fetch_add(1, Relaxed);
+            None
+        }
+    }
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 /// The time for which an HTTP connection accepts further requests.

@@ -14,6 +14,7 @@ use super::{
     config::EdgeConfig,
     metrics::Metrics,
     slots::{Full, Slot, Slots},
+    tls::Acceptor,
     watch::Watchdog,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) guard: LoginGuard,
     pub(super) limits: AccountLimits,
     pub(super) config: EdgeConfig,
+    pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) metrics: Metrics,
     pub(super) watchdog: Arc<Watchdog>,
     pub(super) tasks: TaskTracker,

@@ -6,7 +6,6 @@ use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::{HeaderMap, Request, StatusCode, body::Incoming, header::SEC_WEBSOCKET_PROTOCOL};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -19,12 +18,13 @@ use tokio_tungstenite::{
 use super::{
     answer::{HttpResponse, error_response},
     shared::AdmittedConnection,
+    stream::ClientStream,
     watch::WatchGuard,
 };
 use crate::envelope::Encoding;
 
-/// A WebSocket on the TCP connection of its HTTP request.
-pub(super) type Socket = WebSocketStream<TcpStream>;
+/// A WebSocket on the connection of its HTTP request.
+pub(super) type Socket = WebSocketStream<ClientStream>;
 
 /// Accepts a WebSocket request, and spawns a task that runs `serve` on the upgraded connection.
 pub(super) fn upgrade<F>(
@@ -85,7 +85,7 @@ pub(super) async fn write(socket: &mut Socket, watch: &WatchGuard, message: Mess
 /// Returns the WebSocket of a request once hyper has written the response.
 async fn socket(request: Request<Incoming>, max_frame: usize) -> Option<Socket> {
     let upgraded = hyper::upgrade::on(request).await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)

@@ -125,6 +125,9 @@ async fn listen(
     if let Some(secret) = &config.secret {
         server = server.require_token(secret.accepted_from_nodes());
     }
+    if let Some(tls) = &config.tls {
+        server = server.tls(tls.server.clone());
+    }
     if engines.serves_store {
         server = server.service(StoreRpcServer::new(StoreService(Arc::clone(&engines.store))));
     }

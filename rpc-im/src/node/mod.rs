@@ -74,6 +74,9 @@ impl Node {
         if let Some(secret) = &config.secret {
             client = client.token(secret.token_of_nodes());
         }
+        if let Some(tls) = &config.tls {
+            client = client.tls(tls.client.clone());
+        }
         let client = client.build()?;
         let engines = Engines::open(&config, &client).await?;
         let member = NewMember { address, websocket: config.websocket.clone() };

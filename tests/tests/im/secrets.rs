@@ -47,3 +47,23 @@ async fn trace_log_contains_no_token_password_or_message() {
         }
     }
 }
+
+#[tokio::test]
+async fn node_names_files_that_others_can_access() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (secret, log) = (directory.path().join("secret"), directory.path().join("log"));
+    let (registry, path) = (format!("local:{}", directory.path().display()), secret.display().to_string());
+    let arguments = ["--listen", "127.0.0.1:0", "--registry", &registry, "--secret", &path, "--dev-login"];
+    for (mode, is_named) in [(0o600, false), (0o400, false), (0o640, true), (0o606, true)] {
+        let _ = fs::remove_file(&secret);
+        fs::write(&secret, [b'x'; 32]).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+        let mut node = Program::start("im-node", &arguments, &[("RUST_LOG", "warn")], &log).await;
+        node.line_after("serves clients on ").await;
+        let text = fs::read_to_string(&log).unwrap();
+        assert_eq!(text.contains("other users of this machine can access this file"), is_named, "{mode:o}: {text}");
+        assert!(node.terminate().await.success());
+    }
+}

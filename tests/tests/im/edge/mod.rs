@@ -3,6 +3,7 @@
 mod accounts;
 mod attacks;
 mod requests;
+mod security;
 
 use std::{sync::Arc, time::Duration};
 
