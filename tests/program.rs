@@ -39,11 +39,11 @@ impl Program {
         Self::start_with(Stdio::piped(), name, arguments, &[], log).await
     }
 
-    /// Starts a binary that may open at most `open_files` files.
-    pub async fn start_limited(open_files: u32, name: &str, arguments: &[&str], log: &Path) -> Self {
+    /// Starts a binary under limits, which are commands of a shell such as `ulimit -n 256`.
+    pub async fn start_limited(limits: &str, name: &str, arguments: &[&str], log: &Path) -> Self {
         let program = command(name, arguments).await;
         let mut limited = prepared(Command::new("sh"));
-        limited.env("RUST_LOG", "warn").args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")]);
+        limited.env("RUST_LOG", "warn").args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
         limited.arg(program.get_program()).args(program.get_args());
         Self::run_with(Stdio::null(), limited, log)
     }

@@ -20,12 +20,17 @@ use tracing::warn;
 /// [`MAX_FILE`].
 pub(crate) fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     let content = read(path)?;
+    warn_if_accessible(path);
+    Ok(content)
+}
+
+/// Logs a warning if other users of the machine can read or change a file.
+pub(crate) fn warn_if_accessible(path: &Path) {
     let others = Mode::from_raw_mode(fs::metadata(path).map_or(0, |metadata| mode(&metadata)));
     if others.intersects(Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH) {
         let file = path.display();
         contained(|| warn!(%file, "other users of this machine can access this file: remove that permission"));
     }
-    Ok(content)
 }
 
 /// Reads a regular file.

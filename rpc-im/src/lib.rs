@@ -52,7 +52,7 @@ pub use cluster::view::NodeInfo;
 pub use config::{DirectoryChoice, MembershipChoice, NodeConfig, NodeTls, StoreChoice};
 pub use directory::{Conflict, Policy, Scope};
 pub use identity::{NodeId, SessionId};
-pub use node::{Login, LoginError, Node};
+pub use node::{Health, Login, LoginError, Node};
 pub use session::{
     client_session::Session,
     outbox::Outbound,

@@ -9,7 +9,7 @@ mod users;
 
 pub(crate) use login_guard::LoginGuard;
 pub use secret::{Secret, SecretError};
-pub use token::{Claims, TokenError};
+pub use token::{Audience, Claims, TokenError};
 pub use users::{Busy, Users, UsersError};
 
 /// The source of the passwords that `POST /login` accepts.

@@ -16,7 +16,10 @@ use argon2::{
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::{envelope::check_name, files};
+use crate::{
+    envelope::{appearance, check_user_name},
+    files,
+};
 
 /// Users and the hashes of their passwords, from a file with one line `user:hash` per user.
 ///
@@ -77,7 +80,7 @@ impl Users {
     ///
     /// Returns an error for the first invalid line.
     pub fn parse(text: &str) -> Result<Self, UsersError> {
-        let (mut users, mut hashes) = (HashMap::new(), Vec::new());
+        let (mut users, mut hashes, mut appearances) = (HashMap::new(), Vec::new(), HashMap::new());
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -85,13 +88,19 @@ impl Users {
             }
             let invalid = |reason: String| UsersError::Line { line: number + 1, reason };
             let (user, hash) = line.split_once(':').ok_or_else(|| invalid("no colon after the user".into()))?;
-            check_name("user", user).map_err(|error| invalid(error.to_string()))?;
+            check_user_name("user", user).map_err(|error| invalid(error.to_string()))?;
             let parsed = PasswordHash::new(hash).map_err(|error| invalid(format!("invalid hash: {error}")))?;
             if !parsed.algorithm.as_str().starts_with("argon2") {
                 return Err(invalid(format!("hash algorithm is {}, expected argon2", parsed.algorithm)));
             }
             if users.insert(user.to_owned(), hashes.len()).is_some() {
                 return Err(invalid(format!("duplicate user {user}")));
+            }
+            // Names in ASCII are told apart by attention, such as `list` and `1ist`.
+            if let Some(other) = appearances.insert(appearance(user), user.to_owned())
+                && !(other.is_ascii() && user.is_ascii())
+            {
+                return Err(invalid(format!("user {user} looks like {other}")));
             }
             hashes.push(hash.to_owned());
         }
@@ -225,6 +234,12 @@ mod tests {
                 "password file line 1: hash algorithm is pbkdf2-sha256, expected argon2",
             ),
             (&format!("{good}\n{good}"), "password file line 2: duplicate user ann"),
+            (&good.replace("ann", "an\u{200b}n"), "password file line 1: user contains invisible"),
+            (
+                // In Cyrillic letters.
+                &format!("{}\n{}", good.replace("ann", "scope"), good.replace("ann", "ѕсоре")),
+                "password file line 2: user ѕсоре looks like scope",
+            ),
         ];
         for (text, expected) in cases {
             let error = Users::parse(text).unwrap_err().to_string();

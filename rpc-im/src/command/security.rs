@@ -22,6 +22,9 @@ pub struct SecurityArguments {
     /// it, all pages may.
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
+    /// The audience (aud) that tokens of users must have, in addition to the signature by --secret.
+    #[arg(long, value_name = "NAME")]
+    pub audience: Option<String>,
     /// The certificate for other nodes, a PEM file; the nodes then use TLS between each other.
     #[arg(long, value_name = "FILE", requires_all = ["node_tls_key", "node_tls_ca"])]
     pub node_tls_cert: Option<PathBuf>,
@@ -41,7 +44,7 @@ impl SecurityArguments {
     pub(super) fn apply(&self, config: EdgeConfig) -> EdgeConfig {
         let files = self.tls_cert.clone().zip(self.tls_key.clone());
         let tls = files.map(|(certificate, key)| EdgeTls { certificate, key });
-        config.with_tls(tls).with_allowed_origins(self.allow_origin.clone())
+        config.with_tls(tls).with_allowed_origins(self.allow_origin.clone()).with_audience(self.audience.clone())
     }
 
     /// Returns the TLS settings between nodes, if there are any.

@@ -40,6 +40,8 @@ struct State {
     incarnation: Option<u64>,
     /// Counts how often the directory may have lost entries.
     losses: u64,
+    /// Whether the directory has answered the last renewal.
+    answers: bool,
 }
 
 impl DirectoryLease {
@@ -57,6 +59,11 @@ impl DirectoryLease {
     /// Returns whether the node holds the lease.
     pub(crate) fn is_held(&self) -> bool {
         self.state().renewed.is_some_and(|renewed| renewed.elapsed() < self.lease)
+    }
+
+    /// Returns whether the directory has answered the last renewal of the lease.
+    pub(crate) fn answers(&self) -> bool {
+        self.state().answers
     }
 
     /// Registers a session of this node, and returns the sessions that it replaces.
@@ -99,7 +106,9 @@ impl DirectoryLease {
     pub(crate) async fn run(&self) {
         loop {
             let started = BootInstant::now();
-            let pause = match timeout(self.lease / 3, self.directory.renew(self.node, self.lease)).await {
+            let renewal = timeout(self.lease / 3, self.directory.renew(self.node, self.lease)).await;
+            self.state().answers = matches!(renewal, Ok(Ok(_)));
+            let pause = match renewal {
                 Ok(Ok(renewal)) => match self.handle_renewal(started, renewal).await {
                     Ok(()) => self.beat,
                     Err(error) => {

@@ -108,8 +108,9 @@ impl ClientSocket<'_> {
                 Incoming::Control => {}
             }
         };
-        let Claims { user, device, platform, .. } = Claims::verify(&auth.token, &self.shared.secret, SystemTime::now())
-            .map_err(|error| rejected(code::UNAUTHENTICATED, error))?;
+        let Shared { secret, config, .. } = &**self.shared;
+        let claims = Claims::verify(&auth.token, secret, config.audience.as_deref(), SystemTime::now());
+        let Claims { user, device, platform, .. } = claims.map_err(|error| rejected(code::UNAUTHENTICATED, error))?;
         let login = self.shared.node.login(Login { user, device, platform });
         // On a timeout the login future is dropped, which removes the entries that it has made.
         tokio::select! {

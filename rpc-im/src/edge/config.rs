@@ -73,6 +73,10 @@ pub struct EdgeConfig {
     /// The node rejects requests of pages of other origins with status 403, for WebSockets, rooms, the login and the
     /// gate. The origins of the node's own chat page have to be in the list.
     pub allowed_origins: Vec<String>,
+    /// The audience (`aud`) that tokens of users must have. Default: none, and tokens for an audience are rejected.
+    ///
+    /// It prevents that a token of another system with the same secret logs a user in.
+    pub audience: Option<String>,
     /// The certificate for clients. Default: none, clients connect without TLS.
     pub tls: Option<EdgeTls>,
 }
@@ -99,6 +103,7 @@ impl Default for EdgeConfig {
             http_time: Duration::from_secs(10),
             trusted_proxies: Vec::new(),
             allowed_origins: Vec::new(),
+            audience: None,
             tls: None,
         }
     }
@@ -122,6 +127,7 @@ impl EdgeConfig {
         with_http_time(http_time: Duration)
         with_trusted_proxies(trusted_proxies: Vec<IpAddr>)
         with_allowed_origins(allowed_origins: Vec<String>)
+        with_audience(audience: Option<String>)
         with_tls(tls: Option<EdgeTls>)
     }
 

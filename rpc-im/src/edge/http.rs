@@ -60,6 +60,8 @@ struct Gate {
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    store: &'static str,
+    directory: &'static str,
     node: String,
     connections: usize,
 }
@@ -69,11 +71,16 @@ fn method_not_allowed() -> HttpResponse {
 }
 
 fn health(shared: &Shared) -> HttpResponse {
-    let (code, status) = match shared.node.is_ready() {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not accepting logins"),
+    let state = shared.node.health();
+    let (code, status) = match state {
+        _ if state.is_healthy() => (StatusCode::OK, "ok"),
+        _ if !state.accepts_logins => (StatusCode::SERVICE_UNAVAILABLE, "not accepting logins"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "an engine does not answer"),
     };
-    json_response(code, &Health { status, node: shared.name(), connections: shared.node.connections() })
+    let state_of = |answers| if answers { "ok" } else { "unavailable" };
+    let (store, directory) = (state_of(state.store_answers), state_of(state.directory_answers));
+    let (node, connections) = (shared.name(), shared.node.connections());
+    json_response(code, &Health { status, store, directory, node, connections })
 }
 
 fn metrics(shared: &Shared) -> HttpResponse {

@@ -19,7 +19,11 @@ use super::{
     gate,
     shared::{AdmittedConnection, Shared},
 };
-use crate::{auth::Claims, client::LoggedIn, envelope::check_name};
+use crate::{
+    auth::Claims,
+    client::LoggedIn,
+    envelope::{check_name, check_user_name},
+};
 
 /// The body of a login request.
 #[derive(Deserialize)]
@@ -49,8 +53,9 @@ pub(super) async fn respond(connection: &AdmittedConnection, request: Request<In
         let error = "body is not JSON with user, password, device and platform";
         return error_response(StatusCode::BAD_REQUEST, error);
     };
-    let names = [("user", &login.user), ("device", &login.device), ("platform", &login.platform)];
-    if let Some(error) = names.into_iter().find_map(|(field, name)| check_name(field, name).err()) {
+    let devices = [("device", &login.device), ("platform", &login.platform)];
+    let checked = devices.into_iter().try_for_each(|(field, name)| check_name(field, name));
+    if let Err(error) = checked.and_then(|()| check_user_name("user", &login.user)) {
         return error_response(StatusCode::BAD_REQUEST, &error.to_string());
     }
     let attempt = match shared.guard.admit(&login.user, address, Instant::now()) {
@@ -67,6 +72,7 @@ pub(super) async fn respond(connection: &AdmittedConnection, request: Request<In
             shared.metrics.logins.fetch_add(1, Relaxed);
             let LoginRequest { user, device, platform, .. } = login;
             let claims = Claims::lasting(user, device, platform, SystemTime::now());
+            let claims = claims.with_audience(shared.config.audience.clone());
             json_response(StatusCode::OK, &LoggedIn { token: claims.sign(&shared.secret), nodes: gate::nodes(shared) })
         }
         Ok(false) => {

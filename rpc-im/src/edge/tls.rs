@@ -61,6 +61,7 @@ impl Acceptor {
     pub(super) fn new(files: EdgeTls) -> io::Result<Arc<Self>> {
         let contents = files.read()?;
         let config = configure(&contents)?;
+        files::warn_if_accessible(&files.key);
         let check_at = Instant::now() + CHECK_INTERVAL;
         Ok(Arc::new(Self { files, state: Mutex::new(State { config, seen: Ok(contents), check_at }) }))
     }
@@ -102,6 +103,7 @@ impl Acceptor {
         match config {
             Ok(config) => {
                 self.state().config = config;
+                files::warn_if_accessible(&files.key);
                 contained(|| info!(?files, "the certificate for clients was reloaded"));
             }
             // The key may be written shortly after its certificate: the next change is checked again.
@@ -122,7 +124,7 @@ impl EdgeTls {
             io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
         };
         let certificate = files::read(&self.certificate).map_err(|error| named(&self.certificate, error))?;
-        let key = files::read_secret(&self.key).map_err(|error| named(&self.key, error))?;
+        let key = files::read(&self.key).map_err(|error| named(&self.key, error))?;
         Ok((certificate, key))
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{BadFrame, FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name, is_default};
+use super::{
+    BadFrame, FrameError, MAX_CURSORS, MAX_MEMBERS, Ping, Pong, Position, check_name, check_user_name, is_default,
+};
 use crate::store::{Change, Role};
 
 /// A frame from a client to its node.
@@ -386,7 +388,7 @@ impl ClientFrame {
             Self::Send(send) => {
                 check_name("id", &send.id)?;
                 match &send.to {
-                    Some(Recipient::User(user)) => check_name("to.user", user)?,
+                    Some(Recipient::User(user)) => check_user_name("to.user", user)?,
                     Some(Recipient::Conversation(conversation)) => check_name("to.conversation", conversation)?,
                     None => return Err(FrameError::Invalid("to is missing".into())),
                 }
@@ -406,7 +408,7 @@ impl ClientFrame {
             Self::Create(create) => {
                 check_name("id", &create.id)?;
                 check_count("members", create.members.len(), MAX_MEMBERS)?;
-                create.members.iter().try_for_each(|member| check_name("member", member))?;
+                create.members.iter().try_for_each(|member| check_user_name("member", member))?;
                 if !create.name.is_empty() {
                     check_name("name", &create.name)?;
                 }
@@ -431,7 +433,7 @@ impl ClientFrame {
                     None => return Err(FrameError::Invalid("change is missing".into())),
                     Some(MemberChange::Add(Names { users })) => {
                         check_count("add.users", users.len(), MAX_MEMBERS)?;
-                        users.iter().try_for_each(|user| check_name("add.users", user))?;
+                        users.iter().try_for_each(|user| check_user_name("add.users", user))?;
                     }
                     Some(MemberChange::Remove(user)) => check_name("remove", user)?,
                     Some(MemberChange::SetRole(SetRole { user, role })) => {

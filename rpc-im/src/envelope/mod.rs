@@ -5,6 +5,7 @@
 
 mod client;
 mod server;
+mod user_name;
 #[cfg(test)]
 mod vectors;
 
@@ -16,6 +17,9 @@ pub use server::{
     AuthOk, Conversation, Error, History, Kick, Lagging, MemberState, Members, Presence, Push, Receipt, Reconnect,
     SendAck, ServerFrame, Synced, code,
 };
+
+pub(crate) use user_name::appearance;
+pub use user_name::check_user_name;
 
 use serde::{Deserialize, Serialize};
 

@@ -74,16 +74,17 @@ pub(super) async fn assemble(
         Arc::clone(&sessions),
         Arc::clone(&router),
         Arc::clone(&engines.directory),
-        MemberCache::new(Arc::clone(&engines.store)),
+        MemberCache::new(Arc::clone(&engines.store) as _),
         Broadcast::new(Arc::clone(&router), config.backplane.clone()),
         Arc::clone(&resync),
     ));
     let stop = CancellationToken::new();
+    let store: Arc<dyn MessageStore> = Arc::clone(&engines.store) as _;
     let context = NodeContext {
         presence: Arc::new(Presence::new(Arc::clone(&local), Arc::clone(&router), config.presence_delay, config.lease)),
-        appender: Arc::new(Appender::new(Arc::clone(&engines.store), Arc::clone(&delivery), stop.clone())),
-        receipts: Arc::new(Receipts::new(Arc::clone(&engines.store), Arc::clone(&delivery))),
-        store: Arc::clone(&engines.store),
+        appender: Arc::new(Appender::new(Arc::clone(&store), Arc::clone(&delivery), stop.clone())),
+        receipts: Arc::new(Receipts::new(Arc::clone(&store), Arc::clone(&delivery))),
+        store,
         session_ids: SessionIds::default(),
         tasks: TaskTracker::new(),
         local,
@@ -129,7 +130,7 @@ async fn listen(
         server = server.tls(tls.server.clone());
     }
     if engines.serves_store {
-        server = server.service(StoreRpcServer::new(StoreService(Arc::clone(&engines.store))));
+        server = server.service(StoreRpcServer::new(StoreService(Arc::clone(&engines.store) as _)));
     }
     if engines.serves_directory {
         server = server.service(DirectoryRpcServer::new(DirectoryService(Arc::clone(&engines.directory))));
@@ -165,6 +166,8 @@ fn start_tasks(
     let node = Arc::clone(context);
     tasks.spawn(async move { node.presence.run(&node.delivery, &*node.store).await });
     tasks.spawn(async move { resync.run().await });
+    let (store, beat) = (Arc::clone(&engines.store), config.beat);
+    tasks.spawn(async move { store.run(beat).await });
     if let Some(age) = config.retain {
         let store = Arc::clone(&engines.store);
         tasks.spawn(async move { remove_old_messages(&*store, age).await });

@@ -9,12 +9,12 @@ use crate::{
     config::{DirectoryChoice, MembershipChoice, NodeConfig, StoreChoice},
     directory::{Directory, MemoryDirectory, RemoteDirectory},
     membership::{Membership, registry::RegistryMembership},
-    store::{MessageStore, RedbStore, RemoteStore, StoreError},
+    store::{MessageStore, MonitoredStore, RedbStore, RemoteStore, StoreError},
 };
 
 /// The store, the directory and the membership of a node.
 pub(super) struct Engines {
-    pub(super) store: Arc<dyn MessageStore>,
+    pub(super) store: Arc<MonitoredStore>,
     pub(super) directory: Arc<dyn Directory>,
     pub(super) membership: Arc<dyn Membership>,
     /// Whether other nodes use the store of this node.
@@ -46,6 +46,7 @@ impl Engines {
         };
         let serves_store = matches!(config.store, StoreChoice::Memory | StoreChoice::File(_));
         let serves_directory = serves_store && matches!(config.directory, DirectoryChoice::StoringNode);
+        let store = Arc::new(MonitoredStore::new(store));
         Ok(Self { store, directory, membership, serves_store, serves_directory })
     }
 }

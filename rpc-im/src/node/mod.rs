@@ -32,7 +32,29 @@ use crate::{
         pair_session::{PairOutbound, PairSession, Side},
         queue::Queue,
     },
+    store::MonitoredStore,
 };
+
+/// The state of a node and its engines, see [`Node::health`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether the node accepts logins, see [`Node::is_ready`].
+    pub accepts_logins: bool,
+    /// Whether the store has answered the last read and the last write.
+    ///
+    /// The node probes the store with a read at each [`NodeConfig::beat`], and with a write while writes fail.
+    pub store_answers: bool,
+    /// Whether the directory has answered the last renewal of the lease.
+    pub directory_answers: bool,
+}
+
+impl Health {
+    /// Returns whether the node can serve new clients.
+    pub fn is_healthy(self) -> bool {
+        self.accepts_logins && self.store_answers && self.directory_answers
+    }
+}
 
 /// A node of the cluster, with a part of all sessions.
 ///
@@ -43,6 +65,7 @@ pub struct Node {
     context: Arc<NodeContext>,
     rpc_address: SocketAddr,
     membership: Arc<dyn Membership>,
+    store: Arc<MonitoredStore>,
     stop: CancellationToken,
     drain_rate: u32,
     /// The node's tasks, which hold the context and end with the node.
@@ -85,7 +108,8 @@ impl Node {
             assembly::assemble(&config, listener, (id, address), client, &engines).await?;
         contained(|| info!(node = context.local.name(), %id, %address, "node started"));
         let (drain_rate, membership) = (config.drain_rate.max(1), engines.membership);
-        Ok(Self { context, rpc_address: address, membership, stop, drain_rate, tasks: tasks.into() })
+        let store = engines.store;
+        Ok(Self { context, rpc_address: address, membership, store, stop, drain_rate, tasks: tasks.into() })
     }
 
     /// Returns the id of this run of the node.
@@ -123,6 +147,15 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         let NodeContext { local, lease, .. } = &*self.context;
         !local.is_draining() && lease.is_held()
+    }
+
+    /// Returns the state of the node and its engines.
+    pub fn health(&self) -> Health {
+        Health {
+            accepts_logins: self.is_ready(),
+            store_answers: self.store.is_available(),
+            directory_answers: self.context.lease.answers(),
+        }
     }
 
     /// Starts a session, and ends the sessions that it replaces by the policy.

@@ -1,11 +1,15 @@
 //! [`SessionTerminator`]: ends sessions on any node.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
-use rpc_core::contained;
+use rpc_core::{TokenBucket, contained};
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinSet,
+    time::Instant,
 };
 use tracing::{debug, warn};
 
@@ -23,6 +27,8 @@ pub(crate) struct SessionTerminator {
     router: Arc<NodeRouter>,
     queue: mpsc::Sender<Termination>,
     waiting: Mutex<mpsc::Receiver<Termination>>,
+    /// Limits the rate of warnings.
+    warnings: std::sync::Mutex<TokenBucket>,
 }
 
 struct Termination {
@@ -33,7 +39,8 @@ struct Termination {
 impl SessionTerminator {
     pub(crate) fn new(local: Arc<LocalNode>, sessions: Arc<LocalSessions>, router: Arc<NodeRouter>) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        Self { local, sessions, router, queue, waiting: Mutex::new(waiting) }
+        let warnings = TokenBucket::new(1.0, WARNINGS_PER_SECOND, Instant::now()).into();
+        Self { local, sessions, router, queue, waiting: Mutex::new(waiting), warnings }
     }
 
     /// Queues these sessions to be ended.
@@ -42,7 +49,8 @@ impl SessionTerminator {
             return;
         }
         let termination = Termination { entries, reason: reason.to_owned() };
-        if self.queue.try_send(termination).is_err() {
+        let may_warn = || self.warnings.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()).is_ok();
+        if self.queue.try_send(termination).is_err() && may_warn() {
             contained(|| {
                 warn!(limit = MAX_WAITING, "too many sessions to end; some end when their nodes renew their leases")
             });
@@ -86,5 +94,7 @@ async fn kick(router: Arc<NodeRouter>, node: NodeId, sessions: Vec<SessionId>, r
 
 /// The maximum number of queued terminations.
 const MAX_WAITING: usize = 8192;
+/// The rate of warnings about a full queue.
+const WARNINGS_PER_SECOND: f64 = 0.1;
 /// The maximum number of concurrent calls to other nodes.
 const MAX_CALLS: usize = 64;

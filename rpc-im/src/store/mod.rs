@@ -5,6 +5,7 @@
 //! | conversations, messages and requests | `model` |
 //! | the ids of conversations | `reference` |
 //! | reads of all conversations of a user | `pager` |
+//! | whether the store answers | `monitored` |
 //! | the rules for changes of messages and members | `rules` |
 //! | the store in a file of the storing node, and its RPC service | `redb`, `rpc` |
 //! | messages in PostgreSQL or MariaDB | `sql` |
@@ -17,6 +18,7 @@
 //! another history.
 
 mod model;
+mod monitored;
 mod pager;
 mod redb;
 mod reference;
@@ -29,6 +31,7 @@ pub use model::{
     Append, Appended, Audience, Change, ConversationInfo, Cursor, Member, MemberPage, MembersChange, Message,
     MessageKind, MessagePage, NewConversation, NewMessage, PageRequest, Range, Rejection, Role, Stored,
 };
+pub(crate) use monitored::MonitoredStore;
 pub(crate) use pager::ConversationPager;
 pub use redb::RedbStore;
 pub use reference::ConversationRef;

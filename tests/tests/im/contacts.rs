@@ -104,6 +104,9 @@ async fn invalid_request_is_rejected_with_its_id() {
         (r#"{"type":"send","id":"1","to":{"user":""},"body":"x"}"#, Some("1")),
         (r#"{"type":"send","id":"2","to":{"user":7},"body":"x"}"#, Some("2")),
         (r#"{"type":"create","id":"3"}"#, Some("3")),
+        // A name with an invisible character, and one with a Cyrillic letter.
+        ("{\"type\":\"create\",\"id\":\"9\",\"members\":[\"an\u{200b}n\"]}", Some("9")),
+        (r#"{"type":"send","id":"10","to":{"user":"аnn"},"body":"x"}"#, Some("10")),
         (r#"{"id":"4","type":"unknown"}"#, Some("4")),
         (r#"{"type":"edit","id":"5","conversation":"c","target":1,"body":""}"#, Some("5")),
         (&format!(r#"{{"type":"sync","id":"6","until":"{long}"}}"#), Some("6")),

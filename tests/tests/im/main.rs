@@ -9,6 +9,7 @@ mod edge;
 mod engines;
 mod faults;
 mod gateway;
+mod health;
 mod nodes;
 mod page;
 mod secrets;

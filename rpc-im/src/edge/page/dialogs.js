@@ -4,7 +4,7 @@ import { isRecalled, MAX_RECEIPT_MEMBERS } from "./conversation.js";
 import { $, element, face, icon, namesIn, showEntries } from "./dom.js";
 import { conversationWith, state, user } from "./state.js";
 import {
-  changeMembers, createGroup, discard, loadMembers, MEMBERS_PAGE, nameProblem, recall, sendAgain,
+  changeMembers, createGroup, discard, loadMembers, MEMBERS_PAGE, nameProblem, recall, sendAgain, userProblem,
 } from "./requests.js";
 import { forget, show, startEditing } from "./main.js";
 
@@ -158,7 +158,7 @@ $("begin").querySelector("form").onsubmit = async event => {
   const users = chosen === "group" ? namesIn(text).filter(name => name !== user()) : [text].filter(Boolean);
   const problem = chosen === "user" && !text ? "Enter the name of a user."
     : chosen === "join" && !id ? "Enter the id of a group; its members find it in the list of members."
-    : [...users, $("group").value, id].map(nameProblem).find(Boolean);
+    : [...users.map(userProblem), ...[$("group").value, id].map(nameProblem)].find(Boolean);
   if (problem) {
     $("begin-trouble").textContent = problem;
     return;
@@ -272,7 +272,7 @@ function memberActions(conversation, name, role) {
 
 $("add-row").onsubmit = async event => {
   event.preventDefault();
-  const users = namesIn($("add").value), problem = users.map(nameProblem).find(Boolean);
+  const users = namesIn($("add").value), problem = users.map(userProblem).find(Boolean);
   if (problem) return toast(problem);
   if (users.length && await changeMembers(panel.conversation.key, { add: { users } })) $("add").value = "";
 };

@@ -15,7 +15,8 @@ export function handleFrame(frame) {
 
 // Returns the next request for the messages after the cursors, or null.
 export function nextSync() {
-  return state.syncs.next([...state.conversations.values()].filter(({ cursor, isGone }) => cursor > 0 && !isGone), RECENT);
+  const known = [...state.conversations.values()].filter(({ cursor, isGone }) => cursor > 0 && !isGone);
+  return state.syncs.next(known, RECENT);
 }
 
 const handlers = {

@@ -4,7 +4,7 @@ import { Connection } from "./connection.js";
 import { $, face } from "./dom.js";
 import { clear, current, ordered, state, stored, user } from "./state.js";
 import { handleFrame, nextSync, reportRead } from "./frames.js";
-import { edit, isTooLong, loadMembers, nameProblem, send } from "./requests.js";
+import { edit, isTooLong, loadMembers, send, userProblem } from "./requests.js";
 import { closeDialogs, openBegin, openPanel, toast } from "./dialogs.js";
 import { draw, drawNow, handleScroll, scrollToEnd, showStatus } from "./view.js";
 
@@ -79,8 +79,8 @@ $("door").querySelector("form").onsubmit = async event => {
   event.preventDefault();
   $("trouble").textContent = "";
   const name = $("user").value.trim();
-  if (nameProblem(name)) {
-    $("trouble").textContent = nameProblem(name);
+  if (userProblem(name)) {
+    $("trouble").textContent = userProblem(name);
     return;
   }
   $("login").disabled = true;

@@ -19,6 +19,12 @@ export function nameProblem(name) {
   return /[\u0000-\u001f\u007f-\u009f]/.test(name) ? "The name contains control characters." : "";
 }
 
+// Returns why a name of a user is invalid, or an empty text. Nodes check further rules.
+export function userProblem(name) {
+  const isVisible = !/\p{Default_Ignorable_Code_Point}/u.test(name);
+  return nameProblem(name) || (isVisible ? "" : "The name contains invisible characters.");
+}
+
 export const isTooLong = body => byteLength(JSON.stringify(body)) > MAX_FRAME;
 
 // Returns the reason of a failed request in plain words.

@@ -26,8 +26,8 @@ export const current = () => state.conversations.get(state.current);
 
 export function clear() {
   Object.assign(state, {
-    me: null, connection: null, syncs: new SyncQueue(), conversations: new Map(), unsent: new Map(), lastSends: new Map(), online: new Map(),
-    current: null, editing: null,
+    me: null, connection: null, syncs: new SyncQueue(), conversations: new Map(), unsent: new Map(),
+    lastSends: new Map(), online: new Map(), current: null, editing: null,
   });
 }
 

@@ -169,7 +169,7 @@ async fn node_with_few_open_files_serves_others() {
     let directory = tempfile::tempdir().unwrap();
     let (log, registry) = (directory.path().join("log"), format!("local:{}", directory.path().display()));
     let arguments = ["--listen", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--registry", &registry, "--dev-login"];
-    let mut node = Program::start_limited(256, "im-node", &arguments, &log).await;
+    let mut node = Program::start_limited("ulimit -n 256", "im-node", &arguments, &log).await;
     let base = node.line_after("serves clients on ").await;
     let address = base.strip_prefix("http://").unwrap().parse().unwrap();
     until_ok(async || rpc_im::client::login(&base, "ann", "", "phone", "test").await).await;
@@ -188,5 +188,41 @@ async fn node_with_few_open_files_serves_others() {
     assert!(!text.contains("cannot accept"), "the node has files for itself: {text}");
     drop(streams);
     until_ok(async || rpc_im::client::login(&base, "ann", "", "phone", "test").await).await;
+    assert!(node.terminate().await.success());
+}
+
+/// The log of a node must not grow with the number of attacks.
+#[tokio::test]
+async fn attacks_write_few_log_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("users"), Users::line("ann", "right")).unwrap();
+    let (registry, users) = (format!("local:{}", directory.path().display()), path("users").display().to_string());
+    let arguments = ["--listen", "127.0.0.1:0", "--registry", &registry, "--users", &users];
+    let mut node = Program::start("im-node", &arguments, &[("RUST_LOG", "info")], &path("log")).await;
+    let base = node.line_after("serves clients on ").await;
+    let address = base.strip_prefix("http://").unwrap();
+    let token = until_ok(async || rpc_im::client::login(&base, "ann", "right", "phone", "test").await).await.token;
+    let lines = || std::fs::read_to_string(path("log")).unwrap().lines().count();
+    let before = lines();
+    let login = br#"{"user":"ann","password":"wrong"}"#;
+    let post = format!("POST /login HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n", login.len());
+    let mut line = tests::im_line::log_in(&format!("{}/ws", base.replace("http", "ws")), &token).await.unwrap();
+    for _ in 0..100 {
+        for bytes in [
+            &b"\x16\x03\x01\x02\x00\x01 a TLS hello"[..],
+            b"GET /ws HTTP/1.1\r\nHost: no",
+            b"GET /channel?type=app&channelId=x HTTP/1.1\r\nHost: node\r\n\r\n",
+            &[post.as_bytes(), login].concat(),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+        }
+        line.say(&rpc_im::envelope::ClientFrame::Auth(rpc_im::envelope::Auth { token: String::new() })).await.unwrap();
+        line.next().await.unwrap();
+    }
+    let written = lines() - before;
+    assert!(written < 10, "500 attacks wrote {written} lines");
+    drop(line);
     assert!(node.terminate().await.success());
 }

@@ -180,6 +180,7 @@ async fn rate_limit_accepts_burst_and_closes_flood() {
     let rejection = loop {
         match ann.receive().await {
             Received::Frame(ServerFrame::SendAck(_)) => acks += 1,
+            Received::Frame(ServerFrame::Presence(_)) => {}
             Received::Frame(ServerFrame::Error(error)) => break error,
             other => panic!("{other:?}"),
         }

@@ -112,7 +112,7 @@ async fn page_revalidates_its_files_by_etag() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn page_handles_unusual_user_name() {
     let cluster = Cluster::start(1).await;
-    let Some(mut browser) = cluster.sign_in(0, "a\u{202e}nn").await else { return };
+    let Some(mut browser) = cluster.sign_in(0, "O'Brien 王 <b>").await else { return };
     open_chat_with(&mut browser, "bo").await;
     send_message(&mut browser, "hello").await;
     browser.until(&format!("{STATE} === 'stored'")).await;
@@ -121,6 +121,9 @@ async fn page_handles_unusual_user_name() {
     browser.evaluate("document.querySelector('#user').value = 'ü'.repeat(65)").await;
     browser.press("Enter").await;
     browser.until("document.querySelector('#trouble').textContent.includes('longer than 128 bytes')").await;
+    browser.evaluate("document.querySelector('#user').value = 'a\\u202enn'").await;
+    browser.press("Enter").await;
+    browser.until("document.querySelector('#trouble').textContent.includes('invisible')").await;
     browser.evaluate("document.querySelector('#user').value = ''").await;
     sign_in(&mut browser, "ann").await;
     browser.until(NODE).await;
