@@ -188,8 +188,13 @@ impl Edges {
 
     /// Sends a login from a loopback address, and returns the response.
     pub async fn login_from(&self, from: Ipv4Addr, user: &str, password: &str) -> String {
+        self.login_with(from, user, password, "").await
+    }
+
+    /// Sends a login with further header lines from a loopback address, and returns the response.
+    pub async fn login_with(&self, from: Ipv4Addr, user: &str, password: &str, headers: &str) -> String {
         let body = format!(r#"{{"user":"{user}","password":"{password}"}}"#);
-        let head = "POST /login HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length";
+        let head = format!("POST /login HTTP/1.1\r\nHost: node\r\n{headers}Connection: close\r\nContent-Length");
         let request = format!("{head}: {}\r\n\r\n{body}", body.len());
         answer_on(self.connect_from(from, 0).await, request.as_bytes()).await
     }

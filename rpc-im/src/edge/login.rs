@@ -62,7 +62,7 @@ pub(super) async fn respond(connection: &AdmittedConnection, request: Request<In
         Ok(attempt) => attempt,
         Err(wait) => {
             count_rejected(shared);
-            let error = format!("too many failed logins, retry in {} s", seconds(wait));
+            let error = format!("too many failed or unfinished logins, retry in {} s", seconds(wait));
             return retry_later(StatusCode::TOO_MANY_REQUESTS, &error, wait);
         }
     };

@@ -77,6 +77,32 @@ async fn guessers_leave_logins_of_other_addresses_alone() {
     drop(guessers);
 }
 
+#[tokio::test]
+async fn clients_behind_trusted_proxy_have_limits_of_their_own() {
+    let config = EdgeConfig::default().with_trusted_proxies(vec![ATTACKER.into()]).with_max_entering_per_ip(1);
+    let edges = Edges::start_with(1, config, || Accounts::File(users(1)), |node| node).await;
+    // The proxy itself may open more connections than a client.
+    let _open = [edges.connect_from(ATTACKER, 0).await, edges.connect_from(ATTACKER, 0).await];
+    let login = async |client: &str, password: &str| {
+        // The client has sent the first address.
+        let header = format!("X-Forwarded-For: 10.0.0.9, {client}\r\n");
+        edges.login_with(ATTACKER, "user-0", password, &header).await
+    };
+    until_ok(async || {
+        let answer = login("10.0.0.1", "wrong").await;
+        if answer.starts_with("HTTP/1.1 429") { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    assert!(login("10.0.0.2", "right").await.starts_with("HTTP/1.1 200 "));
+    // The header of a client that is no proxy has no effect.
+    for number in 0..20 {
+        let header = format!("X-Forwarded-For: 10.0.1.{number}\r\n");
+        let answer = edges.login_with(OTHER, "user-0", "wrong", &header).await;
+        let expected = if number < 5 { "HTTP/1.1 401" } else { "HTTP/1.1 429" };
+        assert!(answer.starts_with(expected), "{number}: {answer}");
+    }
+}
+
 /// Returns whether the node has closed the connection.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     in_time(stream.read(&mut [0; 1])).await.unwrap_or(0) == 0
