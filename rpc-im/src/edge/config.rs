@@ -48,10 +48,12 @@ pub struct EdgeConfig {
     pub max_connections_per_ip: usize,
     /// The maximum number of connections that are not logged in. Default: 10 000.
     ///
-    /// These are HTTP requests, handshakes and pages. The node closes further ones on accept. A client that sends only
-    /// the beginning of a request uses about 16 KiB of memory.
+    /// These are HTTP requests, handshakes and pages. A further one displaces the oldest one of the address with the
+    /// most. A client that sends only the beginning of a request uses about 16 KiB of memory.
     pub max_entering: usize,
     /// The maximum number of connections of one address that are not logged in. Default: 1000.
+    ///
+    /// The node closes further ones on accept.
     pub max_entering_per_ip: usize,
     /// The maximum number of sides of pairing rooms, which need no account. Default: 10 000.
     ///

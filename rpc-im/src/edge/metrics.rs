@@ -10,6 +10,7 @@ use std::{
 pub(super) struct Metrics {
     pub(super) connections: AtomicU64,
     pub(super) connections_refused: AtomicU64,
+    pub(super) connections_displaced: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) logins: AtomicU64,
     pub(super) logins_refused: AtomicU64,
@@ -36,6 +37,12 @@ impl Metrics {
             ("im_sessions", GAUGE, "logged-in clients", &self.sessions),
             ("im_rooms", GAUGE, "open sides of pairing rooms", &self.rooms),
             ("im_connections_refused_total", COUNTER, "connections rejected over a limit", &self.connections_refused),
+            (
+                "im_connections_displaced_total",
+                COUNTER,
+                "connections that were closed before their login for newer ones",
+                &self.connections_displaced,
+            ),
             ("im_handshakes_failed_total", COUNTER, "failed TLS handshakes", &self.handshakes_failed),
             ("im_logins_total", COUNTER, "logins with a correct password", &self.logins),
             ("im_logins_refused_total", COUNTER, "logins with a wrong or unchecked password", &self.logins_refused),

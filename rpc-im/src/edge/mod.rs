@@ -12,7 +12,7 @@
 //! | one side of a pairing room | `room.rs` |
 //! | limits of the requests of a user | `account_limits.rs` |
 //! | timeouts | `watch.rs` |
-//! | limits of connections, shared state | `slots.rs`, `shared.rs` |
+//! | limits of connections, shared state | `slots.rs`, `entering.rs`, `shared.rs` |
 //! | metrics | `metrics.rs` |
 
 mod account_limits;
@@ -20,6 +20,7 @@ mod address;
 mod answer;
 mod client;
 mod config;
+mod entering;
 mod gate;
 mod http;
 mod login;
@@ -60,6 +61,7 @@ use crate::{
     rates::RateTable,
 };
 use account_limits::AccountLimits;
+use entering::Entering;
 use metrics::Metrics;
 use shared::{AdmittedConnection, Shared};
 use slots::Slots;
@@ -113,7 +115,7 @@ impl Edge {
             guard: LoginGuard::new(),
             limits: AccountLimits::new(&config),
             connections: Slots::new(config.max_connections, config.max_connections_per_ip),
-            entering: Slots::new(config.max_entering, config.max_entering_per_ip),
+            entering: Entering::new(config.max_entering, config.max_entering_per_ip),
             rooms: Slots::new(config.max_rooms, config.max_rooms_per_ip),
             room_rate: RateTable::new(MAX_ROOM_REQUESTS, ROOM_REQUESTS_PER_SECOND),
             config,
@@ -173,7 +175,7 @@ fn serve(stream: TcpStream, connection: AdmittedConnection) {
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&connection.shared);
     let connection = Arc::new(connection);
-    let abort = shared.abort.clone();
+    let (abort, displaced) = (shared.abort.clone(), connection.displaced.clone());
     let http_time = shared.config.http_time;
     let service = service_fn(move |request| http::respond(Arc::clone(&connection), request));
     let tasks = shared.tasks.clone();
@@ -181,6 +183,7 @@ fn serve(stream: TcpStream, connection: AdmittedConnection) {
         let stream = tokio::select! {
             stream = secured(stream, &shared) => stream,
             () = abort.cancelled() => return,
+            () = displaced.cancelled() => return count_displaced(&shared),
         };
         let Some(stream) = stream else { return };
         let http_connection = http1::Builder::new()
@@ -195,14 +198,20 @@ fn serve(stream: TcpStream, connection: AdmittedConnection) {
         tokio::select! {
             _ = http_connection.as_mut() => return,
             () = abort.cancelled() => return,
+            () = displaced.cancelled() => return count_displaced(&shared),
             () = tokio::time::sleep(HTTP_LIFE) => http_connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             _ = http_connection => {}
             () = abort.cancelled() => {}
+            () = displaced.cancelled() => count_displaced(&shared),
             () = tokio::time::sleep(http_time) => {}
         }
     });
+}
+
+fn count_displaced(shared: &Shared) {
+    shared.metrics.connections_displaced.fetch_add(1, Relaxed);
 }
 
 /// Performs the TLS handshake, if the edge uses TLS; returns `None` if it fails or takes too long.

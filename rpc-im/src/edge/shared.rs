@@ -12,6 +12,7 @@ use super::{
     account_limits::AccountLimits,
     address,
     config::EdgeConfig,
+    entering::{Entering, EnteringSlot},
     metrics::Metrics,
     slots::{Full, Slot, Slots},
     tls::Acceptor,
@@ -38,7 +39,7 @@ pub(super) struct Shared {
     /// Slots of all connections, [`EdgeConfig::max_connections`].
     pub(super) connections: Arc<Slots>,
     /// Slots of connections that are not logged in, [`EdgeConfig::max_entering`].
-    pub(super) entering: Arc<Slots>,
+    pub(super) entering: Arc<Entering>,
     /// Slots of sides of pairing rooms, [`EdgeConfig::max_rooms`].
     pub(super) rooms: Arc<Slots>,
     /// The rate of requests for pairing rooms by address.
@@ -54,7 +55,9 @@ pub(super) struct AdmittedConnection {
     peer: IpAddr,
     _slot: Slot,
     /// Held until the connection carries a session or a side of a pairing room.
-    entering: Mutex<Option<Slot>>,
+    entering: Mutex<Option<EnteringSlot>>,
+    /// Cancelled if another connection displaces this one before it is logged in.
+    pub(super) displaced: CancellationToken,
 }
 
 impl Shared {
@@ -75,9 +78,10 @@ impl AdmittedConnection {
         let peer = address::network(peer);
         let address = (!shared.is_proxy(peer)).then_some(peer);
         let slot = shared.connections.take(address)?;
-        let entering = shared.entering.take(address)?;
+        let displaced = CancellationToken::new();
+        let entering = Mutex::new(Some(shared.entering.take(address, displaced.clone())?));
         shared.metrics.connections.fetch_add(1, Relaxed);
-        Ok(Self { shared: Arc::clone(shared), peer, _slot: slot, entering: Mutex::new(Some(entering)) })
+        Ok(Self { shared: Arc::clone(shared), peer, _slot: slot, entering, displaced })
     }
 
     /// Returns the address by which the limits recognize the client of a request.

@@ -1,6 +1,10 @@
 //! The upgrade of an HTTP request to a WebSocket, and operations on WebSockets.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
@@ -51,6 +55,9 @@ where
         tokio::select! {
             () = work => {}
             () = connection.shared.abort.cancelled() => {}
+            () = connection.displaced.cancelled() => {
+                connection.shared.metrics.connections_displaced.fetch_add(1, Relaxed);
+            }
         }
     });
     response

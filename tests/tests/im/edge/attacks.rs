@@ -136,6 +136,28 @@ async fn half_heads_of_one_address_leave_others_alone() {
 }
 
 #[tokio::test]
+async fn half_heads_of_many_addresses_leave_newcomers_alone() {
+    let edges = Edges::start(1, EdgeConfig::default().with_max_entering(50).with_max_entering_per_ip(10)).await;
+    let mut half_open = Vec::new();
+    for number in 0..200 {
+        let mut stream = edges.connect_from(Ipv4Addr::new(127, 0, 1, number % 20), 0).await;
+        // The node may have closed the connection.
+        let _ = stream.write_all(b"GET /ws HTTP/1.1\r\nHost: no").await;
+        half_open.push(stream);
+        if number % 50 == 49 {
+            let mut newcomer = edges.enter_from(OTHER, &format!("user-{number}")).await;
+            assert_serves_from(&mut newcomer).await;
+        }
+    }
+}
+
+/// Checks that a node answers a client.
+async fn assert_serves_from(client: &mut RawClient) {
+    client.send_frame(rpc_im::envelope::ClientFrame::Ping(rpc_im::envelope::Ping {})).await;
+    client.until(|frame| matches!(frame, rpc_im::envelope::ServerFrame::Pong(_)).then_some(())).await;
+}
+
+#[tokio::test]
 async fn sessions_of_one_address_are_limited() {
     let edges = Edges::start(1, EdgeConfig::default().with_max_connections_per_ip(5)).await;
     let mut sessions = Vec::new();
