@@ -55,7 +55,10 @@ pub(super) fn serve(
             }
             return;
         }
-        Err((waiter, rejection)) => return waiter.reject(&rejection),
+        Err(rejected) => {
+            let (waiter, rejection) = *rejected;
+            return waiter.reject(&rejection);
+        }
         Ok(OnceAdmission::Execute) => {}
     }
     let Some(reservation) = request.share.reserve() else {

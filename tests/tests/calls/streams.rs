@@ -47,10 +47,10 @@ trait Feed {
 }
 
 /// The senders of the streams that [`Feed::open`] has returned.
-type Opened = Arc<Mutex<mpsc::UnboundedReceiver<StreamSender<Bytes, Status>>>>;
+type Opened = Arc<Mutex<mpsc::Receiver<StreamSender<Bytes, Status>>>>;
 
 struct Provider {
-    opened: mpsc::UnboundedSender<StreamSender<Bytes, Status>>,
+    opened: mpsc::Sender<StreamSender<Bytes, Status>>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tasks end with the streams to which they send")]
@@ -101,7 +101,7 @@ impl Feed for Provider {
 
     async fn open(&self) -> Streaming<Bytes> {
         let (sender, stream) = Streaming::channel(1);
-        self.opened.send(sender).unwrap();
+        self.opened.send(sender).await.unwrap();
         stream
     }
 
@@ -132,7 +132,7 @@ impl Scene {
     }
 
     async fn with(config: ServerConfig) -> Self {
-        let (opened, receiver) = mpsc::unbounded_channel();
+        let (opened, receiver) = mpsc::channel(1);
         let server = Server::builder().service(FeedServer::new(Provider { opened })).config(config);
         let serving = Serving::start(server).await;
         Self { serving, feed: FeedClient::new(caller()), opened: Arc::new(Mutex::new(receiver)) }
@@ -327,7 +327,7 @@ async fn accepted_stream_has_no_deadline() {
 
 #[tokio::test]
 async fn local_calls_stream_like_remote_ones() {
-    let (opened, _receiver) = mpsc::unbounded_channel();
+    let (opened, _receiver) = mpsc::channel(1);
     let feed = FeedClient::local(Provider { opened });
     assert!(all(feed.count(1_000).await.unwrap()).await.into_iter().eq(1..=1_000));
     assert_eq!(feed.sum((0..10).collect()).await.unwrap(), 45);

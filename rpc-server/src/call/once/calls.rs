@@ -82,7 +82,6 @@ impl OnceCalls {
     /// # Errors
     ///
     /// The request is rejected; the caller passes the rejection to the waiter.
-    #[expect(clippy::result_large_err, reason = "the caller consumes both parts of the error at once")]
     pub(crate) fn admit(
         &self,
         key: [u8; 16],
@@ -90,19 +89,20 @@ impl OnceCalls {
         is_retry: bool,
         waiter: Waiter,
         now: Instant,
-    ) -> Result<OnceAdmission, (Waiter, Rejection)> {
+    ) -> Result<OnceAdmission, Box<(Waiter, Rejection)>> {
         let mut state = self.lock();
         state.forget_expired(now, self.keep_for);
         if let Some(call) = state.calls.get_mut(&key) {
             if call.route != route {
                 let status = Status::new(Code::InvalidArgument, "the key was used for another method");
-                return Err((waiter, Rejection::of_repeat(status)));
+                return Err(Box::new((waiter, Rejection::of_repeat(status))));
             }
             match &mut call.progress {
                 Progress::Running(waiters) if waiters.len() == MAX_WAITERS => {
                     let message =
                         format!("requests that wait for this once call reached the limit of {MAX_WAITERS} (fixed)");
-                    return Err((waiter, Rejection::of_repeat(Status::new(Code::ResourceExhausted, message))));
+                    let status = Status::new(Code::ResourceExhausted, message);
+                    return Err(Box::new((waiter, Rejection::of_repeat(status))));
                 }
                 Progress::Running(waiters) => waiters.push(waiter),
                 Progress::Answered(answer) => return Ok(OnceAdmission::Answered(waiter, answer.clone())),
@@ -111,11 +111,11 @@ impl OnceCalls {
         }
         if is_retry && self.store.is_none() {
             if let Some(rejection) = state.rejected.rejection(key) {
-                return Err((waiter, rejection));
+                return Err(Box::new((waiter, rejection)));
             }
             // The server was started, or discarded the key, after the first attempt may have arrived.
             let message = "this server has no record of whether an earlier attempt of the once call executed";
-            return Err((waiter, Rejection::of_repeat(Status::new(Code::Aborted, message))));
+            return Err(Box::new((waiter, Rejection::of_repeat(Status::new(Code::Aborted, message)))));
         }
         if state.calls.len() >= self.max_calls && !state.discard_oldest(now) {
             let message = format!(
@@ -123,7 +123,7 @@ impl OnceCalls {
                 self.max_calls
             );
             let status = Status::new(Code::ResourceExhausted, message);
-            return Err((waiter, Rejection::until(status, RETRY_AFTER)));
+            return Err(Box::new((waiter, Rejection::until(status, RETRY_AFTER))));
         }
         let progress = Progress::Running(vec![waiter]);
         state.calls.insert(key, OnceCall { route: route.to_owned(), progress });
@@ -265,9 +265,9 @@ mod tests {
     }
 
     /// The code of a rejection without a retry-after.
-    fn code(admitted: Result<OnceAdmission, (Waiter, Rejection)>) -> Code {
+    fn code(admitted: Result<OnceAdmission, Box<(Waiter, Rejection)>>) -> Code {
         match admitted {
-            Err((_, Rejection { status, .. })) if status.retry_after().is_none() => status.code(),
+            Err(rejected) if rejected.1.status.retry_after().is_none() => rejected.1.status.code(),
             _ => panic!("expected a rejection without a retry-after"),
         }
     }
@@ -339,7 +339,8 @@ mod tests {
             assert!(matches!(admit(number), Ok(OnceAdmission::Execute)));
         }
         // All of them run, so none may be discarded.
-        let Err((_, rejection)) = admit(max_calls) else { panic!("expected a rejection") };
+        let Err(rejected) = admit(max_calls) else { panic!("expected a rejection") };
+        let rejection = &rejected.1;
         assert_eq!(
             (rejection.status.code(), rejection.status.retry_after()),
             (Code::ResourceExhausted, Some(RETRY_AFTER))
