@@ -10,6 +10,7 @@ pub mod failing_sink;
 pub mod im;
 pub mod im_contract;
 pub mod im_edge;
+pub mod im_history;
 pub mod im_line;
 pub mod im_nodes;
 pub mod im_user;
