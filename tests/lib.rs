@@ -12,6 +12,7 @@ pub mod im_contract;
 pub mod im_edge;
 pub mod im_history;
 pub mod im_line;
+pub mod im_net;
 pub mod im_nodes;
 pub mod im_user;
 pub mod im_workload;

@@ -222,10 +222,15 @@ pub(crate) fn start(command: Command) -> Child {
 }
 
 pub(crate) async fn command(name: &str, arguments: &[&str]) -> Command {
-    let binaries = tokio::task::spawn_blocking(|| &*BINARIES).await.expect("building the examples panicked");
-    let mut command = Command::new(binaries.get(name).unwrap_or_else(|| panic!("no binary named {name}")));
+    let mut command = Command::new(binary(name).await);
     command.args(arguments);
     prepared(command)
+}
+
+/// Returns the path of a binary, after building it.
+pub(crate) async fn binary(name: &str) -> &'static Path {
+    let binaries = tokio::task::spawn_blocking(|| &*BINARIES).await.expect("building the examples panicked");
+    binaries.get(name).unwrap_or_else(|| panic!("no binary named {name}"))
 }
 
 pub(crate) fn prepared(mut command: Command) -> Command {

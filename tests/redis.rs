@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -26,12 +26,22 @@ pub struct RedisServer {
     binary: OsString,
     address: SocketAddr,
     data: tempfile::TempDir,
+    options: Vec<String>,
     process: Option<Child>,
 }
 
 impl RedisServer {
     /// Starts a server, and waits until it serves; prints a line and returns `None` if the machine has no `redis-server`.
     pub async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server that other addresses of this machine reach, in a network namespace of its own.
+    pub async fn start_open() -> Option<Self> {
+        Self::start_with(&["--bind", "0.0.0.0", "--protected-mode", "no"]).await
+    }
+
+    async fn start_with(options: &[&str]) -> Option<Self> {
         let binary = std::env::var_os("REDIS_BIN").unwrap_or_else(|| PROGRAM.into());
         if let Err(error) = Command::new(&binary).arg("--version").stdout(Stdio::null()).status() {
             let binary = binary.display();
@@ -39,7 +49,8 @@ impl RedisServer {
             return None;
         }
         let data = tempfile::tempdir().expect("the data directory can be created");
-        let mut server = Self { binary, address: free_address(), data, process: None };
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut server = Self { binary, address: free_address(), data, options, process: None };
         server.restart().await;
         Some(server)
     }
@@ -47,6 +58,11 @@ impl RedisServer {
     /// Returns the URL for `--redis`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// Returns the URL at another address of this machine.
+    pub fn url_at(&self, host: impl Into<IpAddr>) -> String {
+        format!("redis://{}", SocketAddr::new(host.into(), self.address.port()))
     }
 
     /// Kills the process like a crash.
@@ -79,6 +95,7 @@ impl RedisServer {
             .args(["--bind", &self.address.ip().to_string(), "--port", &self.address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--dbfilename", FILE, "--dir"])
             .arg(self.data.path())
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file can be cloned"))
             .stderr(log);

@@ -4,7 +4,9 @@
 //! `/usr/lib/postgresql/*/bin`.
 
 use std::{
-    net::SocketAddr,
+    fs::File,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -41,6 +43,10 @@ impl PostgresServer {
         let mut initdb = command_as(USER, &binaries.join("initdb"));
         initdb.args(["--username", ROLE, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]);
         succeed(initdb.current_dir("/").arg("--pgdata").arg(data.path().join("data")));
+        // Tests with network namespaces connect from other addresses.
+        let rule = File::options().append(true).open(data.path().join("data/pg_hba.conf"));
+        let rule = rule.and_then(|mut file| file.write_all(b"host all all 0.0.0.0/0 trust\n"));
+        rule.expect("the rules can be written");
         let options = settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect();
         let mut server = Self { binaries, address: free_address(), data, options, process: None };
         server.restart().await;
@@ -50,6 +56,11 @@ impl PostgresServer {
     /// Returns the URL of the database.
     pub fn url(&self) -> String {
         format!("postgres://{ROLE}@{}/postgres", self.address)
+    }
+
+    /// Returns the URL at another address of this machine, if the setting `listen_addresses` permits it.
+    pub fn url_at(&self, host: impl Into<IpAddr>) -> String {
+        format!("postgres://{ROLE}@{}/postgres", SocketAddr::new(host.into(), self.address.port()))
     }
 
     /// Kills all processes of the server, like a crash.

@@ -12,6 +12,7 @@ mod gateway;
 mod health;
 mod nodes;
 mod page;
+mod schedules;
 mod secrets;
 mod sync;
 mod terminal;

@@ -2,25 +2,27 @@
 //!
 //! | topic | module |
 //! |---|---|
+//! | the file, which is opened again after its disk has failed | `database_file` |
 //! | tables and rows | `tables` |
 //! | writes, inside one transaction | `write` |
 //! | reads | `read` |
 //! | errors | `error` |
 
+mod database_file;
 mod error;
 mod read;
 mod tables;
 mod write;
 
 use std::{
-    fs, io,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
+use database_file::{DatabaseFile, Reopening};
 use error::{WriteError, failed};
-use redb::{Database, ReadTransaction, ReadableDatabase as _, backends::InMemoryBackend};
+use redb::{Database, ReadTransaction, ReadableDatabase as _};
 use rpc_core::BoxFuture;
 use tables::Tables;
 use tokio::sync::{mpsc, oneshot};
@@ -34,8 +36,11 @@ use super::{
 ///
 /// One thread does all writes. It applies all waiting writes in one transaction and completes them after the commit, so
 /// that under load many messages share one disk sync. Each read is its own transaction and never waits for a write.
+///
+/// After an error of the disk, such as a full one, the store rejects requests until it could open the file again, which
+/// it tries about once per second while there are requests.
 pub struct RedbStore {
-    database: Arc<Database>,
+    database: Arc<DatabaseFile>,
     /// `None` only in `drop`.
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
@@ -53,18 +58,7 @@ impl RedbStore {
     ///
     /// An error if the file cannot be opened, is open in another process, or is damaged.
     pub fn open(path: Option<&Path>) -> Result<Self, StoreError> {
-        let database = match path {
-            Some(path) => {
-                create_private(path).map_err(failed)?;
-                Database::create(path).map_err(failed)?
-            }
-            None => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(failed)?,
-        };
-        let begin = database.begin_write().map_err(failed)?;
-        // Create all tables: opening a missing table in a read transaction is an error.
-        Tables::open(&begin)?;
-        begin.commit().map_err(failed)?;
-        let database = Arc::new(database);
+        let database = Arc::new(DatabaseFile::open(path)?);
         let (writes, waiting) = mpsc::channel(MAX_WAITING);
         let writing = Arc::clone(&database);
         let writer = thread::Builder::new().name("im-store".to_owned()).spawn(move || run_writer(&writing, waiting));
@@ -107,8 +101,15 @@ impl RedbStore {
     ) -> BoxFuture<'_, Result<T, StoreError>> {
         let database = Arc::clone(&self.database);
         Box::pin(async move {
-            let reading = tokio::task::spawn_blocking(move || read(&database.begin_read().map_err(failed)?));
-            reading.await.unwrap_or_else(|error| Err(failed(error)))
+            let reading = tokio::task::spawn_blocking(move || {
+                database.with(|database| read(&database.begin_read().map_err(failed)?))
+            });
+            let outcome = reading.await.unwrap_or_else(|error| Err(failed(error)));
+            if let (Err(StoreError::Unavailable(_)), Some(writes)) = (&outcome, &self.writes) {
+                // A write without effect lets the writer open the file again. A full queue has other writes.
+                let _ = writes.try_send(Box::new(|_| Ok(Box::new(|_| ()))));
+            }
+            outcome
         })
     }
 }
@@ -189,17 +190,9 @@ impl MessageStore for RedbStore {
     }
 }
 
-/// Creates the file, if it does not exist, for this user only, because it has the messages of all users.
-fn create_private(path: &Path) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
-
 /// Runs the writer: commits all waiting writes, up to [`MAX_GROUP`], in one transaction.
-fn run_writer(database: &Database, mut waiting: mpsc::Receiver<Write>) {
+fn run_writer(database: &DatabaseFile, mut waiting: mpsc::Receiver<Write>) {
+    let mut reopening = Reopening::default();
     while let Some(first) = waiting.blocking_recv() {
         let mut group = vec![first];
         while group.len() < MAX_GROUP
@@ -207,9 +200,11 @@ fn run_writer(database: &Database, mut waiting: mpsc::Receiver<Write>) {
         {
             group.push(next);
         }
-        // After a failure the reports are dropped, which the callers receive as an error.
-        if let Ok(reports) = commit(database, group) {
-            reports.into_iter().for_each(|report| report(Ok(())));
+        database.reopen_if_failed(&mut reopening);
+        match database.with(|database| commit(database, group)) {
+            Ok(reports) => reports.into_iter().for_each(|report| report(Ok(()))),
+            // The reports are dropped, which the callers receive as an error.
+            Err(_) => reopening.is_suspected = true,
         }
     }
 }
