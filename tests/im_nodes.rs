@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{im_edge::metric, in_time, process, redis::RedisServer, relay::free_address};
+use crate::{im_edge::metric, im_history, in_time, process, redis::RedisServer, relay::free_address};
 
 /// The session directory of a cluster.
 pub enum Directory {
@@ -27,8 +27,9 @@ pub enum Directory {
     Redis(RedisServer),
 }
 
-/// Nodes with one secret, and with a client port each. Node 0 has the store and the directory. Dropping this value kills
-/// them.
+/// Nodes with one secret, and with a client port each. Dropping this value kills them.
+///
+/// Unless the arguments name a store, node 0 has the store and the directory.
 ///
 /// All methods panic on failure.
 pub struct Nodes {
@@ -101,6 +102,7 @@ impl Nodes {
             let listen = free_address();
             let path = |name: &str| files.path().join(name).display().to_string();
             let mut all: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+            let has_store = all.iter().any(|argument| argument == "--store");
             for (name, value) in [
                 ("--listen", listen.to_string()),
                 ("--rpc", rpc.to_string()),
@@ -109,7 +111,9 @@ impl Nodes {
                 ("--store", if number == 0 { path("store") } else { format!("node://{storing_node}") }),
                 ("--secret", path("secret")),
             ] {
-                all.extend([name.to_owned(), value]);
+                if name != "--store" || !has_store {
+                    all.extend([name.to_owned(), value]);
+                }
             }
             all.push("--dev-login".to_owned());
             let log = files.path().join(format!("log-{number}"));
@@ -131,6 +135,12 @@ impl Nodes {
     /// Returns the base URL of a node.
     pub fn base(&self, number: usize) -> String {
         format!("http://{}", self.nodes[number].listen)
+    }
+
+    /// Returns the addresses of all nodes for the clients of a history.
+    pub fn addresses(&self) -> Vec<im_history::Node> {
+        let address = |number| im_history::Node { base: self.base(number), url: self.websocket(number) };
+        (0..self.nodes.len()).map(address).collect()
     }
 
     /// Returns the WebSocket URL that a node reports to clients.

@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use rpc_core::Code;
 use rpc_im::{
-    NodeId,
-    membership::{Member, Membership, NewMember, ZooKeeperMembership},
+    Node, NodeConfig, NodeId,
+    membership::{Member, Membership, NewMember, SqlMembership, ZooKeeperMembership},
 };
 
-use crate::{engines::zookeeper::ZooKeeperServer, in_time};
+use crate::{
+    engines::{mariadb::MariaDbServer, postgres::PostgresServer, zookeeper::ZooKeeperServer},
+    im::until,
+    in_time,
+};
 
 /// A server of an engine.
 #[expect(async_fn_in_trait, reason = "the tests run on one thread")]
@@ -58,6 +62,56 @@ impl Engine for ZooKeeperServer {
     }
 }
 
+impl Engine for PostgresServer {
+    type Membership = SqlMembership;
+
+    async fn start() -> Option<Self> {
+        Self::start().await
+    }
+
+    fn connect(&self) -> SqlMembership {
+        SqlMembership::connect(&self.url()).unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.kill();
+    }
+
+    fn kill_and_erase(&mut self) {
+        self.query("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        self.kill();
+    }
+
+    async fn restart(&mut self) {
+        self.restart().await;
+    }
+}
+
+impl Engine for MariaDbServer {
+    type Membership = SqlMembership;
+
+    async fn start() -> Option<Self> {
+        Self::start().await
+    }
+
+    fn connect(&self) -> SqlMembership {
+        SqlMembership::connect(&self.url()).unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.kill();
+    }
+
+    fn kill_and_erase(&mut self) {
+        self.query("DROP DATABASE im; CREATE DATABASE im");
+        self.kill();
+    }
+
+    async fn restart(&mut self) {
+        self.restart().await;
+    }
+}
+
 fn description(number: u16) -> NewMember {
     NewMember { address: ([127, 0, 0, 1], number).into(), websocket: format!("ws://node{number}") }
 }
@@ -73,6 +127,32 @@ async fn until_listed(membership: &impl Membership, mut expected: Vec<Member>) {
     let mut watch = membership.watch();
     let is_expected = |list: &Option<Arc<[Member]>>| list.as_deref() == Some(&expected[..]);
     drop(in_time(watch.wait_for(is_expected)).await.unwrap());
+}
+
+/// Nodes that find each other in the registry of msnb see the running ones; each run has another id.
+///
+/// The server of a node registers it, so this test has nodes instead of handles.
+pub async fn registry_lists_running_nodes(url: &str) {
+    let start = async || {
+        let registry = in_time(rpc_registry::connect(url)).await.unwrap();
+        in_time(Node::start(NodeConfig::new(registry, "ws://node/ws"))).await.unwrap()
+    };
+    let until_seen = async |node: &Node, expected: &[&Node]| {
+        let mut expected: Vec<_> = expected.iter().map(|node| (node.id(), node.rpc_address())).collect();
+        expected.sort();
+        let is_seen = || node.nodes().iter().map(|node| (node.id, node.address)).eq(expected.iter().copied());
+        until(is_seen).await;
+    };
+    let (one, other) = (start().await, start().await);
+    until_seen(&one, &[&one, &other]).await;
+    until_seen(&other, &[&one, &other]).await;
+    in_time(other.drain()).await;
+    until_seen(&one, &[&one]).await;
+    let (first, again) = (other.id(), start().await);
+    assert_ne!(first, again.id(), "another run of the node has another id");
+    until_seen(&one, &[&one, &again]).await;
+    drop(again);
+    until_seen(&one, &[&one]).await;
 }
 
 /// All nodes list all nodes.

@@ -21,7 +21,7 @@ use std::{
 
 pub use self::{
     check::{Violation, check, open_twice, undelivered},
-    workload::{Node, Report, Workload},
+    workload::{Node, Report, Scale, Workload},
 };
 
 /// A place in the history of a conversation.

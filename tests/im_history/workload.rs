@@ -37,6 +37,17 @@ pub struct Workload {
     _racers: Vec<Task<()>>,
 }
 
+/// The number of users of a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// The users that send messages.
+    pub talkers: usize,
+    /// The users whose device logs in at two nodes at a time.
+    pub racers: usize,
+    /// The members of the group that have no client.
+    pub absent: usize,
+}
+
 /// The addresses of a node for clients.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -71,13 +82,13 @@ pub struct Report {
 
 impl Workload {
     /// Starts users on all nodes. Each second user keeps its connection to a node that does not answer.
-    pub async fn start(nodes: Vec<Node>, talkers: usize, racers: usize) -> Self {
+    pub async fn start(nodes: Vec<Node>, Scale { talkers, racers, absent }: Scale) -> Self {
         // The users of another workload on the same nodes have other names.
         let name = format!("{:06x}", rand::random::<u32>() >> 8);
         let talking: Vec<_> = (0..talkers).map(|number| format!("talker-{name}-{number}")).collect();
         let racing: Vec<_> = (0..racers).map(|number| format!("racer-{name}-{number}")).collect();
         let users: BTreeSet<_> = talking.iter().chain(&racing).cloned().collect();
-        let group = create_group(&nodes, &talking[0], &users).await;
+        let group = create_group(&nodes, &talking[0], &users, absent).await;
         let history = Arc::new(History::new());
         let is_racing = watch::Sender::new(true);
         let mut clients = 0;
@@ -231,11 +242,12 @@ impl fmt::Display for Report {
     }
 }
 
-async fn create_group(nodes: &[Node], creator: &str, users: &BTreeSet<String>) -> String {
+async fn create_group(nodes: &[Node], creator: &str, users: &BTreeSet<String>, absent: usize) -> String {
     let bases: Vec<_> = nodes.iter().map(|node| node.base.clone()).collect();
     let token = in_time(token(&bases, creator, "creator", "program")).await;
     let mut line = log_in(&nodes[0].url, &token).await.expect("the node accepts the login");
-    let members = users.iter().cloned().collect();
+    let absent = (0..absent).map(|number| format!("absent-{number}"));
+    let members = users.iter().cloned().chain(absent).collect();
     let create = Create { id: "group".to_owned(), name: "all".to_owned(), members, open: false };
     line.say(&ClientFrame::Create(create)).await.expect("the line is open");
     in_time(async {

@@ -24,7 +24,7 @@ pub struct EngineArguments {
     /// file.
     #[arg(long, value_name = "URL", env = "MSNB_IM_DIRECTORY", hide_env_values = true)]
     pub directory: Option<String>,
-    /// Where the nodes are listed: zookeeper://HOST:PORT,…/PATH. Without it, the registry.
+    /// Where the nodes are listed: zookeeper://HOST:PORT,…/PATH, postgres://… or mysql://…. Without it, the registry.
     #[arg(long, value_name = "URL", env = "MSNB_IM_MEMBERSHIP", hide_env_values = true)]
     pub membership: Option<String>,
     /// The message queue for messages that all nodes receive: amqp://USER:PASSWORD@HOST (RabbitMQ) or nats://…. Without
@@ -105,7 +105,12 @@ impl EngineArguments {
                 let membership = crate::membership::ZooKeeperMembership::connect(url)?;
                 config = config.with_membership(crate::MembershipChoice::Custom(Arc::new(membership)));
             }
-            Some(_) => return Err(unknown("membership", "zookeeper://")),
+            #[cfg(feature = "sql")]
+            Some((url, Some("postgres" | "postgresql" | "mysql"))) => {
+                let membership = crate::membership::SqlMembership::connect(url)?;
+                config = config.with_membership(crate::MembershipChoice::Custom(Arc::new(membership)));
+            }
+            Some(_) => return Err(unknown("membership", "zookeeper://, postgres:// or mysql://")),
         }
         match self.backplane.as_deref().map(|url| (url, scheme(url))) {
             None => {}

@@ -3,15 +3,20 @@
 //! | topic | module |
 //! |---|---|
 //! | the nodes that are registered in the registry of msnb | `registry` |
+//! | membership in PostgreSQL or MariaDB | `sql` |
 //! | membership in ZooKeeper | `zookeeper` |
 //!
 //! Membership only tells nodes how to reach each other. The list may be old, and nodes may have different lists. The
 //! leases that protect sessions are in the [directory](crate::directory).
 
 pub(crate) mod registry;
+#[cfg(feature = "sql")]
+mod sql;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
+#[cfg(feature = "sql")]
+pub use sql::SqlMembership;
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeperMembership;
 

@@ -56,20 +56,18 @@ impl Database {
     ///
     /// Returns an error if the URL is invalid, the server does not answer, or it rejects the user.
     pub async fn connect(url: &str) -> Result<Self, DatabaseError> {
-        let engine = match url.split_once("://") {
-            Some(("postgres" | "postgresql", _)) => Engine::Postgres,
-            Some(("mysql" | "mariadb", _)) => Engine::MariaDb,
-            _ => return Err(DatabaseError("the URL of a database begins with postgres:// or mysql://".to_owned())),
-        };
-        sqlx::any::install_default_drivers();
-        let options: AnyConnectOptions =
-            url.parse().map_err(|_| DatabaseError("the URL of the database is invalid".to_owned()))?;
+        let (engine, options) = parse(url)?;
         let prepared = timeout(MIGRATION_TIMEOUT, async { migrate(options.connect().await?, engine).await });
         match prepared.await {
             Err(_) => Err(DatabaseError(format!("the database has no tables after {MIGRATION_TIMEOUT:?}"))),
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(())) => Ok(Self { engine, pool: Arc::new(Pool::new(options, engine)) }),
         }
+    }
+
+    /// Returns whether a text is the URL of a database.
+    pub(crate) fn is_url(text: &str) -> bool {
+        parse(text).is_ok()
     }
 
     /// Runs a transaction that writes; commits it if `operation` succeeds, and rolls it back otherwise.
@@ -197,6 +195,18 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Database").field("engine", &self.engine).finish_non_exhaustive()
     }
+}
+
+/// Parses the URL of a database. Errors do not contain it.
+fn parse(url: &str) -> Result<(Engine, AnyConnectOptions), DatabaseError> {
+    let engine = match url.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => Engine::Postgres,
+        Some(("mysql" | "mariadb", _)) => Engine::MariaDb,
+        _ => return Err(DatabaseError("the URL of a database begins with postgres:// or mysql://".to_owned())),
+    };
+    sqlx::any::install_default_drivers();
+    let options = url.parse().map_err(|_| DatabaseError("the URL of the database is invalid".to_owned()))?;
+    Ok((engine, options))
 }
 
 /// Returns whether the database rolled the transaction back because of a concurrent one.

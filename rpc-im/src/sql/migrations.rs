@@ -34,7 +34,13 @@ pub(super) async fn migrate(mut connection: AnyConnection, engine: Engine) -> Re
 
 /// The table of the applied migrations; its name does not collide with that of other programs.
 const TABLE: &str = "im_migrations";
-const POSTGRES: &[(&str, &str)] = &[("initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
-const MARIADB: &[(&str, &str)] = &[("initial", include_str!("../../migrations/mysql/0001_initial.sql"))];
+const POSTGRES: &[(&str, &str)] = &[
+    ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+    ("membership", include_str!("../../migrations/postgres/0002_membership.sql")),
+];
+const MARIADB: &[(&str, &str)] = &[
+    ("initial", include_str!("../../migrations/mysql/0001_initial.sql")),
+    ("membership", include_str!("../../migrations/mysql/0002_membership.sql")),
+];
 /// The names of locks are global to a server.
 const MARIADB_LOCK: &str = "SELECT GET_LOCK(CONCAT('im_migrations.', DATABASE()), 60)";

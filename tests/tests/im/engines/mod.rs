@@ -6,11 +6,13 @@
 //! | the contract suites with databases; crashes; plans of statements | `contract`, `crash`, `plans` |
 //! | the directory in Redis | `redis` |
 //! | lists of nodes; message queues | `membership`, `backplanes` |
+//! | combinations of engines | `matrix` |
 
 mod backplanes;
 mod contract;
 mod crash;
 mod embedded;
+mod matrix;
 mod membership;
 mod plans;
 mod redis;

@@ -146,7 +146,8 @@ impl Faults {
                 Some(Repair::Links)
             }
             8 if self.engines.is_some() => {
-                let service = if self.random.random_bool(0.5) { Service::Store } else { Service::Directory };
+                let services = [Service::Store, Service::Directory, Service::Membership];
+                let service = services[self.random.random_range(0..services.len())];
                 self.fleet.network.cut_service(node, service);
                 Some(Repair::Links)
             }

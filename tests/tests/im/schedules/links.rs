@@ -12,10 +12,13 @@ async fn partition_keeps_one_history() {
         };
         let workload = workload(&fleet).await;
         fleet.network.partition(&[0, 1], &[2]);
+        for node in [0, 1] {
+            fleet.network.cut_service(node, Service::Membership);
+        }
         fleet.until_ready_among(&[0, 1]).await;
         fleet.until_ready_among(&[2]).await;
         workload.until_acknowledged(40).await;
-        finish("{n1, n2} cut from {n3}, which all reach the engines", workload, &fleet).await;
+        finish("{n1, n2} cut from {n3, list of nodes}; all reach the store and the directory", workload, &fleet).await;
     })
     .await;
 }

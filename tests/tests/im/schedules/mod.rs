@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tests::{
     engines::postgres::PostgresServer,
-    im_history::Workload,
+    im_history::{Scale, Workload},
     im_net::{Fleet, Service},
     redis::RedisServer,
 };
@@ -34,9 +34,12 @@ impl WithEngines {
         let mut fleet = Fleet::new(count);
         let postgres = PostgresServer::start_with(&["listen_addresses=*"]).await?;
         let redis = RedisServer::start_open().await?;
-        let (store, directory) = (fleet.network.service(Service::Store), fleet.network.service(Service::Directory));
-        let (store, directory) = (postgres.url_at(store), redis.url_at(directory));
-        fleet.start(|_| vec![("--store", store.clone()), ("--directory", directory.clone())]).await;
+        let address = |service| fleet.network.service(service);
+        let store = postgres.url_at(address(Service::Store));
+        let directory = redis.url_at(address(Service::Directory));
+        let membership = postgres.url_at(address(Service::Membership));
+        let arguments = [("--store", store), ("--directory", directory), ("--membership", membership)];
+        fleet.start(|_| arguments.to_vec()).await;
         Some(Self { fleet, postgres, redis })
     }
 }
@@ -50,7 +53,7 @@ async fn embedded(count: usize) -> Fleet {
 
 /// Starts the clients of a schedule.
 async fn workload(fleet: &Fleet) -> Workload {
-    Workload::start(fleet.addresses(), TALKERS, RACERS).await
+    Workload::start(fleet.addresses(), SCALE).await
 }
 
 /// Ends a schedule after its faults, checks all guarantees, and prints a summary.
@@ -69,9 +72,6 @@ async fn outlast_lease() {
 
 /// The lease of a node.
 const LEASE: Duration = Duration::from_secs(9);
-/// The number of users that send messages.
-const TALKERS: usize = 4;
-/// The number of users whose device logs in at two nodes at a time.
-const RACERS: usize = 4;
+const SCALE: Scale = Scale { talkers: 4, racers: 4, absent: 0 };
 /// The limit of a schedule.
 const LIMIT: Duration = Duration::from_secs(240);
