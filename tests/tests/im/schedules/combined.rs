@@ -39,18 +39,19 @@ struct Faults {
     random: SmallRng,
 }
 
-/// The repair that ends a fault.
+/// The repair that ends a fault, in the order of the repairs: a node starts only if it reaches its engines.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Repair {
     /// The end of all cuts.
     Links,
-    /// SIGCONT.
-    Resume(usize),
-    /// A restart.
-    Start(usize),
     /// A restart of PostgreSQL.
     StartPostgres,
     /// A restart of Redis, with the data of its last file or without data.
     StartRedis { from_file: bool },
+    /// SIGCONT.
+    Resume(usize),
+    /// A restart.
+    Start(usize),
 }
 
 impl Faults {
@@ -94,6 +95,7 @@ impl Faults {
         // Every second round outlasts the leases.
         let length = if self.random.random_bool(0.5) { 12_000 } else { 4000 };
         self.pause(length).await;
+        repairs.sort();
         for repair in repairs {
             match repair {
                 Repair::Links => self.fleet.network.heal(),
