@@ -17,6 +17,7 @@ mod fair_share;
 mod futures;
 mod hedges;
 mod identity;
+mod late_answers;
 mod layers;
 mod limits;
 mod log_sinks;
