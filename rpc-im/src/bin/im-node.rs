@@ -1,10 +1,17 @@
 //! The `im-node` command: runs one node of the IM cluster.
 
-use std::io::{self, BufRead as _};
+use std::{
+    io::{self, BufRead as _},
+    path::PathBuf,
+};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
-use rpc_im::{auth::Users, command::NodeArguments};
+use rpc_im::{
+    auth::Users,
+    command::{EngineArguments, NodeArguments},
+    store::Transferred,
+};
 
 /// Runs a node of the IM cluster: clients connect by WebSocket, other nodes by RPC. Ctrl-C or SIGTERM drains the node.
 #[derive(Debug, Parser)]
@@ -19,6 +26,28 @@ struct Arguments {
     /// backup, and before a node uses it, so that clients detect that they have another history.
     #[arg(long)]
     renew_incarnations: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+/// A command other than running a node.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Writes all conversations of --store to a new file, and exits. No node uses the store meanwhile.
+    Export {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        engines: EngineArguments,
+    },
+    /// Reads a file that `export` wrote, stores its conversations in --store, except those that exist, and exits. Each
+    /// gets a new incarnation, so clients receive its whole history again. No node uses the store meanwhile.
+    Import {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        engines: EngineArguments,
+    },
 }
 
 #[tokio::main]
@@ -30,6 +59,19 @@ async fn main() -> Result<(), Failure> {
         return Ok(());
     }
     log_to_stderr("info");
+    match arguments.action {
+        None => {}
+        Some(Action::Export { file, engines }) => {
+            let Transferred { conversations, messages, skipped, .. } = engines.export(&file).await?;
+            println!("exported {conversations} conversations with {messages} messages; {skipped} have no members");
+            return Ok(());
+        }
+        Some(Action::Import { file, engines }) => {
+            let Transferred { conversations, messages, skipped, .. } = engines.import(&file).await?;
+            println!("imported {conversations} conversations with {messages} messages; {skipped} exist already");
+            return Ok(());
+        }
+    }
     if arguments.renew_incarnations {
         let count = arguments.node.engines.renew_incarnations().await?;
         println!("{count} conversations have new incarnations");

@@ -1,12 +1,18 @@
 //! [`EngineArguments`]: the command-line arguments that select the engines of a cluster.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+};
 
 use clap::Args;
 
 use crate::{
     NodeConfig, StoreChoice,
-    store::{MessageStore, RedbStore, StoreError},
+    store::{RedbStore, StoreError, Transfer, TransferError, Transferred, export, import},
 };
 
 /// The command-line arguments that select the engines of a cluster.
@@ -54,6 +60,9 @@ pub enum EngineError {
     /// The store failed.
     #[error("cannot use the store")]
     Store(#[from] StoreError),
+    /// The conversations cannot be exported or imported.
+    #[error("the conversations are not transferred completely")]
+    Transfer(#[from] TransferError),
     /// Another engine cannot be used.
     #[error("cannot use an engine")]
     Engine(#[from] rpc_core::Error),
@@ -137,7 +146,43 @@ impl EngineArguments {
     ///
     /// Returns an error if `--store` is absent or another node, or the store cannot be used.
     pub async fn renew_incarnations(&self) -> Result<u64, EngineError> {
-        let store: Arc<dyn MessageStore> = match self.store.as_deref().map(|store| (store, scheme(store))) {
+        Ok(self.open_store().await?.renew_incarnations().await?)
+    }
+
+    /// Writes all conversations of `--store` to a file, which is created for this user only. No node uses the store
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `--store` is absent or another node, the store cannot be used, or the file exists or cannot be
+    /// written.
+    pub async fn export(&self, path: &Path) -> Result<Transferred, EngineError> {
+        let store = self.open_store().await?;
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = BufWriter::new(options.open(path).map_err(TransferError::from)?);
+        let transferred = export(&*store, &mut file).await?;
+        file.get_ref().sync_all().map_err(TransferError::from)?;
+        Ok(transferred)
+    }
+
+    /// Stores the conversations of a file that [`export`](Self::export) wrote, except those that exist, in `--store`. No
+    /// node uses the store meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `--store` is absent or another node, the store cannot be used, or the file is invalid.
+    pub async fn import(&self, path: &Path) -> Result<Transferred, EngineError> {
+        let mut file = BufReader::new(File::open(path).map_err(TransferError::from)?);
+        let store = self.open_store().await?;
+        Ok(import(&*store, &mut file).await?)
+    }
+
+    /// Opens the store for a command.
+    async fn open_store(&self) -> Result<Arc<dyn Transfer>, EngineError> {
+        let store: Arc<dyn Transfer> = match self.store.as_deref().map(|store| (store, scheme(store))) {
             Some((file, None)) => Arc::new(RedbStore::open(Some(file.as_ref()))?),
             #[cfg(feature = "sql")]
             Some((url, Some("postgres" | "postgresql" | "mysql"))) => {
@@ -145,7 +190,7 @@ impl EngineArguments {
             }
             _ => return Err(unknown("store", "a file, postgres:// or mysql://")),
         };
-        Ok(store.renew_incarnations().await?)
+        Ok(store)
     }
 }
 

@@ -9,6 +9,7 @@
 //! | the rules for changes of messages and members | `rules` |
 //! | the store in a file of the storing node, and its RPC service | `redb`, `rpc` |
 //! | messages in PostgreSQL or MariaDB | `sql` |
+//! | exporting and importing all conversations | `transfer` |
 //!
 //! # One history
 //!
@@ -26,6 +27,7 @@ pub(crate) mod rpc;
 mod rules;
 #[cfg(feature = "sql")]
 mod sql;
+mod transfer;
 
 pub use model::{
     Append, Appended, Audience, Change, ConversationInfo, Cursor, Member, MemberPage, MembersChange, Message,
@@ -39,6 +41,7 @@ pub(crate) use reference::group_id;
 pub use rpc::RemoteStore;
 #[cfg(feature = "sql")]
 pub use sql::SqlStore;
+pub use transfer::{ExportedConversation, ImportPart, Transfer, TransferError, Transferred, export, import};
 
 use rpc_core::BoxFuture;
 use serde::{Deserialize, Serialize};

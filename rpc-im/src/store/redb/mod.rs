@@ -6,12 +6,14 @@
 //! | tables and rows | `tables` |
 //! | writes, inside one transaction | `write` |
 //! | reads | `read` |
+//! | exported and imported conversations | `transfer` |
 //! | errors | `error` |
 
 mod database_file;
 mod error;
 mod read;
 mod tables;
+mod transfer;
 mod write;
 
 use std::{
@@ -30,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Append, Appended, ConversationInfo, Cursor, MemberPage, MembersChange, MessagePage, MessageStore, NewConversation,
     PageRequest, StoreError,
+    transfer::{ExportedConversation, ImportPart, Transfer},
 };
 
 /// A store in a file or in memory, for one process.
@@ -187,6 +190,20 @@ impl MessageStore for RedbStore {
 
     fn renew_incarnations(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.write(|tables| tables.renew_incarnations())
+    }
+}
+
+impl Transfer for RedbStore {
+    fn all_conversations(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ExportedConversation>, StoreError>> {
+        self.read(move |transaction| transfer::all_conversations(transaction, &after, limit))
+    }
+
+    fn import(&self, part: ImportPart) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.write(move |tables| tables.import(&part))
     }
 }
 

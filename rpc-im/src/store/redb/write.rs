@@ -264,13 +264,13 @@ impl Tables<'_> {
         Ok(tables::member(&self.members, id, user)?.map(|member| member.role()))
     }
 
-    fn put_conversation(&mut self, id: &str, row: &ConversationRow) -> Result<(), WriteError> {
+    pub(super) fn put_conversation(&mut self, id: &str, row: &ConversationRow) -> Result<(), WriteError> {
         self.conversations.insert(id, row.encode_to_vec().as_slice())?;
         Ok(())
     }
 
     /// Inserts or replaces a member; returns whether the member is new.
-    fn put_member(&mut self, id: &str, user: &str, member: MemberRow) -> Result<bool, WriteError> {
+    pub(super) fn put_member(&mut self, id: &str, user: &str, member: MemberRow) -> Result<bool, WriteError> {
         let is_new = self.members.insert((id, user), member.encode_to_vec().as_slice())?.is_none();
         if is_new {
             self.of_user.insert((user, id), ())?;

@@ -6,6 +6,7 @@
 //! | creating groups, changes of members | `members` |
 //! | reading | `read` |
 //! | cursors, retention, incarnations | `upkeep` |
+//! | exported and imported conversations | `transfer` |
 //! | rows of the tables; results of statements | `rows`, `outcome` |
 //!
 //! A write to a conversation locks its row first, so writes to one conversation are serial, and the messages of the
@@ -17,6 +18,7 @@ mod members;
 mod outcome;
 mod read;
 mod rows;
+mod transfer;
 mod upkeep;
 
 use rpc_core::BoxFuture;
@@ -24,6 +26,7 @@ use rpc_core::BoxFuture;
 use super::{
     Append, Appended, ConversationInfo, Cursor, MemberPage, MembersChange, MessagePage, MessageStore, NewConversation,
     PageRequest, StoreError,
+    transfer::{ExportedConversation, ImportPart, Transfer},
 };
 use crate::sql::{Database, DatabaseError, Failure, MAX_BATCH};
 
@@ -133,6 +136,22 @@ impl MessageStore for SqlStore {
                 after = last;
             }
         })
+    }
+}
+
+impl Transfer for SqlStore {
+    fn all_conversations(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ExportedConversation>, StoreError>> {
+        self.database.read((after, limit), |session, (after, limit)| {
+            Box::pin(transfer::all_conversations(session, after, *limit))
+        })
+    }
+
+    fn import(&self, part: ImportPart) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.database.write(part, |session, part| Box::pin(transfer::import(session, part)))
     }
 }
 

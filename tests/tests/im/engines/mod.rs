@@ -7,6 +7,7 @@
 //! | the directory in Redis | `redis` |
 //! | lists of nodes; message queues | `membership`, `backplanes` |
 //! | combinations of engines | `matrix` |
+//! | export and import | `transfer` |
 
 mod backplanes;
 mod contract;
@@ -16,6 +17,7 @@ mod matrix;
 mod membership;
 mod plans;
 mod redis;
+mod transfer;
 
 use std::sync::Arc;
 
