@@ -132,6 +132,13 @@ impl Nodes {
         (0..self.nodes.len()).map(|number| self.base(number)).collect()
     }
 
+    /// Returns the address of a node for other nodes.
+    pub fn rpc(&self, number: usize) -> SocketAddr {
+        let arguments = &self.nodes[number].arguments;
+        let address = arguments.iter().skip_while(|argument| *argument != "--rpc").nth(1);
+        address.and_then(|address| address.parse().ok()).expect("each node has the argument")
+    }
+
     /// Returns the base URL of a node.
     pub fn base(&self, number: usize) -> String {
         format!("http://{}", self.nodes[number].listen)
@@ -180,6 +187,11 @@ impl Nodes {
     /// Drains a node with SIGTERM, and waits until it has ended; returns its exit status.
     pub async fn drain(&mut self, number: usize) -> ExitStatus {
         self.signal(number, Signal::TERM);
+        self.ended(number).await
+    }
+
+    /// Waits until a node has ended; returns its exit status.
+    pub async fn ended(&mut self, number: usize) -> ExitStatus {
         let Running { mut process, mut output } = self.nodes[number].process.take().expect("the node runs");
         in_time(async {
             while let Ok(Some(_)) = output.next_line().await {}

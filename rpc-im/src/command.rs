@@ -209,12 +209,20 @@ impl Started {
         self.listen
     }
 
-    /// Serves clients until `stop` is ready, then drains the node.
+    /// Serves clients until `stop` is ready or an administrator drains the node, then drains it.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the node stops immediately without draining.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        let node = Arc::clone(&self.node);
+        let stop = async move {
+            // Both branches are cancel-safe as far as this future is concerned: it ends with the first one.
+            tokio::select! {
+                () = stop => {}
+                () = node.drain_requested() => {}
+            }
+        };
         self.edge.run_until(self.node, self.secret, self.accounts, stop).await;
     }
 }

@@ -19,12 +19,14 @@
 //! | conversations and messages: the interface and its engines | [`store`] |
 //! | the sessions of a user on all nodes: the interface and its engines | [`directory`] |
 //! | the list of nodes: the interface and its engines | [`membership`] |
+//! | the RPC service of administrators | `admin` |
 //! | the node that has the store, for others | `storing_node` |
 //! | announcements of online and offline users | `presence` |
 //! | ids of nodes and sessions; a clock; rate limits; files of secrets | `identity`, `boot_clock`, `rates`, `files` |
 //!
 //! docs/IM.md states what the cluster guarantees and what it does not.
 
+mod admin;
 pub mod auth;
 pub mod backplane;
 mod boot_clock;
@@ -48,6 +50,7 @@ pub mod sql;
 pub mod store;
 mod storing_node;
 
+pub use admin::{Admin, AdminClient, Statistics};
 pub use cluster::view::NodeInfo;
 pub use config::{DirectoryChoice, MembershipChoice, NodeConfig, NodeTls, StoreChoice};
 pub use directory::{Conflict, Policy, Scope};

@@ -60,9 +60,26 @@ impl Secret {
         Token::new(NODE, self.secret_of_nodes()).expect("the name and the length are valid")
     }
 
-    /// Returns the tokens that a node accepts from other nodes.
-    pub(crate) fn accepted_from_nodes(&self) -> Tokens {
-        Tokens::new().with(NODE, self.secret_of_nodes()).expect("the name and the length are valid")
+    /// Returns the token that an administrator proves to nodes, see [`Admin`](crate::Admin).
+    pub fn admin_token(&self) -> Token {
+        Token::new(ADMIN, self.secret_of_administrators()).expect("the name and the length are valid")
+    }
+
+    /// Returns the token of administrators as a line of a token file: `name:secret`.
+    pub fn admin_token_line(&self) -> String {
+        format!("{ADMIN}:{}", self.secret_of_administrators())
+    }
+
+    /// Returns the tokens that a node accepts from other nodes and from administrators.
+    pub(crate) fn accepted_tokens(&self) -> Tokens {
+        let tokens = Tokens::new().with(NODE, self.secret_of_nodes());
+        let tokens = tokens.and_then(|tokens| tokens.with(ADMIN, self.secret_of_administrators()));
+        tokens.expect("the names and the lengths are valid")
+    }
+
+    /// Returns the secret that administrators prove, in hexadecimal.
+    fn secret_of_administrators(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.sign(b"token of the administrators of an IM cluster"))
     }
 
     /// Returns the secret that nodes prove to each other. It signs no tokens of users.
@@ -82,6 +99,8 @@ impl Secret {
 
 /// The name of the token of nodes.
 const NODE: &str = "im-node";
+/// The name of the token of administrators.
+const ADMIN: &str = "im-admin";
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

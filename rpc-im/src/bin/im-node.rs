@@ -8,7 +8,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::{
-    auth::Users,
+    auth::{Secret, Users},
     command::{EngineArguments, NodeArguments},
     store::Transferred,
 };
@@ -26,6 +26,9 @@ struct Arguments {
     /// backup, and before a node uses it, so that clients detect that they have another history.
     #[arg(long)]
     renew_incarnations: bool,
+    /// Prints the token of administrators of the cluster with --secret as a line of a token file, and exits.
+    #[arg(long, requires = "secret")]
+    admin_token: bool,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -56,6 +59,10 @@ async fn main() -> Result<(), Failure> {
     if let Some(user) = arguments.hash {
         let password = io::stdin().lock().lines().next().ok_or("standard input has no password")??;
         println!("{}", Users::line(&user, &password));
+        return Ok(());
+    }
+    if let (true, Some(secret)) = (arguments.admin_token, &arguments.node.secret) {
+        println!("{}", Secret::read(secret)?.admin_token_line());
         return Ok(());
     }
     log_to_stderr("info");

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::{context::NodeContext, engines::Engines};
 use crate::{
+    admin::{AdminServer, AdminService},
     cluster::{
         broadcast::Broadcast, delivery::Delivery, forward::ForwardService, local_node::LocalNode,
         member_cache::MemberCache, peer_link::LinkShared, router::NodeRouter, rpc::NodeForwardServer,
@@ -86,6 +87,7 @@ pub(super) async fn assemble(
         receipts: Arc::new(Receipts::new(Arc::clone(&store), Arc::clone(&delivery))),
         store,
         session_ids: SessionIds::default(),
+        drain: Arc::default(),
         tasks: TaskTracker::new(),
         local,
         sessions,
@@ -114,7 +116,15 @@ async fn listen(
         router: Arc::clone(&context.router),
         presence: Arc::clone(&context.presence),
     };
-    let mut server = Server::builder().service(NodeForwardServer::new(forward));
+    let admin = AdminService {
+        local: Arc::clone(&context.local),
+        router: Arc::clone(&context.router),
+        lease: Arc::clone(&context.lease),
+        delivery: Arc::clone(&context.delivery),
+        terminator: Arc::clone(&context.terminator),
+        drain: Arc::clone(&context.drain),
+    };
+    let mut server = Server::builder().service(NodeForwardServer::new(forward)).service(AdminServer::new(admin));
     if let MembershipChoice::Registry = config.membership {
         let registry: Arc<dyn Registry> = Arc::clone(&config.registry) as _;
         server = server
@@ -124,7 +134,7 @@ async fn listen(
             .metadata(METADATA_WEBSOCKET, &config.websocket);
     }
     if let Some(secret) = &config.secret {
-        server = server.require_token(secret.accepted_from_nodes());
+        server = server.require_token(secret.accepted_tokens());
     }
     if let Some(tls) = &config.tls {
         server = server.tls(tls.server.clone());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -27,6 +28,8 @@ pub(crate) struct NodeContext {
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) session_ids: SessionIds,
+    /// Notified when an administrator drains the node.
+    pub(crate) drain: Arc<Notify>,
     /// The requests of sessions, their logins and their cleanup.
     pub(crate) tasks: TaskTracker,
 }

@@ -158,6 +158,15 @@ impl Node {
         }
     }
 
+    /// Waits until an administrator drains the node, see [`Admin::drain`](crate::Admin::drain).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn drain_requested(&self) {
+        self.context.drain.notified().await;
+    }
+
     /// Starts a session, and ends the sessions that it replaces by the policy.
     ///
     /// # Errors

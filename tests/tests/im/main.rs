@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
+mod admin;
 mod cluster;
 mod contacts;
 mod directories;
