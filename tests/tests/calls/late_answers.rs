@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use crate::caller;
 
 #[tokio::test]
-#[ignore = "fails: `Receiver::put` of rpc-client replaces the passed deadline by the answer to the client's own CANCEL"]
 async fn passed_deadline_is_not_reported_as_cancelled() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = ProbingClient::new(caller());

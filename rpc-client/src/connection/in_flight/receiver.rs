@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Waker};
 
-use rpc_core::{frame::Frame, transport::CloseReason};
+use rpc_core::{Code, frame::Frame, head::ResponseHead, transport::CloseReason};
 
 /// How a call ended on its connection.
 #[derive(Debug, Clone)]
@@ -15,6 +15,13 @@ pub(crate) enum Outcome {
     Expired,
     /// The connection closed.
     Closed(Arc<CloseReason>),
+}
+
+impl Outcome {
+    /// Returns whether the peer has answered that the call was cancelled.
+    pub(super) fn is_cancellation(&self) -> bool {
+        matches!(self, Self::Response(frame) if ResponseHead::code(&frame.body) == Code::Cancelled)
+    }
 }
 
 /// The caller's end of a call: the outcome that the caller has not taken yet, and the caller's waker.

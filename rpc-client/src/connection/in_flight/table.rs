@@ -229,10 +229,9 @@ impl InFlightTable {
             self.free_if_done(id);
             return Delivered::Abandoned;
         }
-        if slot.streams {
-            // The streams of an expired call have ended, whatever the peer answers.
-            slot.receiver.put_if_empty(|| outcome);
-        } else {
+        // The streams of an expired call have ended, and the answer to this client's own CANCEL is not that of the call.
+        let is_expired = slot.receiver.has_outcome() && (slot.streams || outcome.is_cancellation());
+        if !is_expired {
             slot.receiver.put(outcome);
         }
         Delivered::Accepted(slot.receiver.take_waker())
