@@ -138,8 +138,9 @@ impl Device {
             ServerFrame::Ping(_) => pending.push(ClientFrame::Pong(Pong {})),
             ServerFrame::Lagging(_) => {
                 self.history.record(Event::Lagging { client });
-                pending.push(self.sync());
+                pending.push(self.sync(String::new()));
             }
+            ServerFrame::Synced(synced) if synced.more => pending.push(self.sync(synced.after)),
             ServerFrame::Push(Push { conversation, incarnation, seq, body, .. }) => {
                 let place = Place { conversation, incarnation, seq };
                 self.receive(&place);
@@ -186,15 +187,16 @@ impl Device {
         let bodies: Vec<_> = self.state.unanswered.keys().cloned().collect();
         let sends = bodies.iter().map(|body| self.invoke(body));
         let sends: Vec<_> = sends.collect();
-        [self.sync()].into_iter().chain(sends).collect()
+        [self.sync(String::new())].into_iter().chain(sends).collect()
     }
 
-    fn sync(&self) -> ClientFrame {
+    fn sync(&self, after: String) -> ClientFrame {
         let position = |(conversation, received): (&String, &Received)| {
             let Received { incarnation, cursor: seq, .. } = *received;
             (conversation.clone(), Position { incarnation, seq })
         };
-        ClientFrame::Sync(Sync { cursors: self.state.received.iter().map(position).collect(), recent: 0 })
+        let cursors = self.state.received.iter().map(position).collect();
+        ClientFrame::Sync(Sync { cursors, after, ..Sync::default() })
     }
 
     fn invoke(&mut self, body: &str) -> ClientFrame {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rpc_im::{
     client::Line,
-    envelope::{ClientFrame, ListMembers, Position, ServerFrame, Sync},
+    envelope::{ClientFrame, Position, ServerFrame, Sync},
 };
 use tokio::time::{Duration, sleep, timeout};
 
@@ -38,13 +38,12 @@ async fn read(mut line: Line, user: &str) -> Option<Read> {
     let mut cursors = BTreeMap::new();
     let mut conversations = BTreeMap::new();
     let mut messages = Vec::new();
+    let mut after = String::new();
     loop {
-        line.say(&ClientFrame::Sync(Sync { cursors: cursors.clone(), recent: 0 })).await.ok()?;
-        // A node answers the requests of a client in order, so the answer to this one follows the end of the sync.
-        let list = ListMembers { id: END.to_owned(), conversation: END.to_owned(), after: String::new() };
-        line.say(&ClientFrame::ListMembers(list)).await.ok()?;
+        let sync = Sync { cursors: cursors.clone(), after: after.clone(), ..Sync::default() };
+        line.say(&ClientFrame::Sync(sync)).await.ok()?;
         let mut is_complete = true;
-        loop {
+        let synced = loop {
             match line.next().await.ok()? {
                 ServerFrame::Conversation(conversation) => {
                     conversations.insert(conversation.conversation, conversation.seq);
@@ -56,19 +55,18 @@ async fn read(mut line: Line, user: &str) -> Option<Read> {
                     messages.push((place, push.body));
                 }
                 ServerFrame::Lagging(_) => is_complete = false,
-                ServerFrame::Error(error) if error.id.as_deref() == Some(END) => break,
+                ServerFrame::Synced(synced) => break synced,
                 ServerFrame::Error(_) | ServerFrame::Kick(_) => return None,
                 _ => {}
             }
-        }
-        if is_complete {
+        };
+        if is_complete && !synced.more {
             let conversations = conversations.into_iter().collect();
             return Some(Read { user: user.to_owned(), conversations, messages });
         }
+        after = if is_complete { synced.after } else { String::new() };
     }
 }
 
-/// The id of the request whose answer ends a sync, and a conversation that does not exist.
-const END: &str = "end-of-sync";
 /// The limit of reading everything back.
 const LIMIT: Duration = Duration::from_secs(120);
