@@ -101,10 +101,12 @@ impl ChannelStreams {
         let id = frame.header.id;
         let mut calls = self.lock();
         let Some(call) = calls.get_mut(&id) else { return Ok(false) };
+        let code = ResponseHead::code(&frame.body);
         if call.is_accepted {
-            return Err(Violation::SecondResponse(id));
+            // A repeated acceptance has no effect, but a late error must not be lost.
+            return if code == Code::Ok { Ok(false) } else { Err(Violation::SecondResponse(id)) };
         }
-        if call.streams.received().is_none() || ResponseHead::code(&frame.body) != Code::Ok {
+        if call.streams.received().is_none() || code != Code::Ok {
             return Ok(self.end(calls, id, outbox, QueueEnd::Finished));
         }
         call.is_accepted = true;

@@ -223,8 +223,8 @@ pub enum Violation {
     /// An item or the END of the callee's stream arrived before the RESPONSE.
     #[error("a frame of the stream of call {0} arrived before the RESPONSE")]
     BeforeResponse(u32),
-    /// A second RESPONSE arrived for an accepted call.
-    #[error("call {0} has a second RESPONSE")]
+    /// A RESPONSE with an error arrived for an accepted call.
+    #[error("call {0} was accepted and has a RESPONSE with an error")]
     SecondResponse(u32),
     /// A CREDIT frame is malformed, or the credit exceeds its limit.
     #[error("CREDIT for call {0} is malformed or exceeds the limit of 2 GiB")]

@@ -196,8 +196,12 @@ async fn dropped_stream_is_cancelled_and_late_items_are_dropped() {
 }
 
 #[tokio::test]
-async fn second_response_closes_the_connection() {
+async fn error_after_the_acceptance_closes_the_connection() {
     let (mut stream, mut peer, id) = Scene::new().await.accepted().await;
+    // A repeated acceptance has no effect.
+    peer.send(accept(id).to_bytes()).await;
+    peer.send(item(id, "a").to_bytes()).await;
+    assert_eq!(in_time(stream.next()).await.unwrap().unwrap(), "a");
     peer.send(RawFrame::response(id, &RawHead::status(13, "late"), "").to_bytes()).await;
     until_closed(&mut peer).await;
     assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::Unavailable);

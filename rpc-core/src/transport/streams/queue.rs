@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn compressed_items_grant_what_they_cost_their_sender() {
-        let (queue, _memory) = queue(64 << 10);
+        let (queue, _memory) = queue(70_000);
         // An item of 1000 bytes that is 60 000 bytes long when it is decompressed.
         queue.push(frame(1000)).unwrap();
         assert_eq!(read(&queue), [1000]);
