@@ -151,7 +151,8 @@ impl Outbox {
     /// [`PushError`], without calling `write`.
     pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
         let state = self.lock();
-        if !state.has_capacity(self.limits) || state.line.is_some() {
+        // A closed outbox never has capacity again, so a task that retried after `Full` would never end.
+        if !self.is_closed() && (!state.has_capacity(self.limits) || state.line.is_some()) {
             return Err(PushError::Full);
         }
         self.append_at(state, write)
@@ -414,7 +415,7 @@ impl OutboxTurn {
         let state = self.outbox.lock();
         let limits = self.outbox.limits;
         // Otherwise the requests of several threads could exceed the amount from which a client no longer reads.
-        if limits.turns == 1 && !state.has_capacity(limits) {
+        if limits.turns == 1 && !state.has_capacity(limits) && !self.is_closed() {
             return Err(PushError::Full);
         }
         self.outbox.append_at(state, write)
@@ -513,6 +514,18 @@ mod tests {
         assert_eq!(outbox.push(|_| ()), Err(PushError::Closed));
         assert_eq!(outbox.push_control(|_| ()), Err(PushError::Closed));
         assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "1");
+    }
+
+    #[test]
+    fn full_outbox_is_closed_for_a_turn_too() {
+        let outbox = Arc::new(Outbox::new(1));
+        outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
+        outbox.close();
+        assert_eq!(outbox.push(|_| ()), Err(PushError::Closed));
+        let mut capacity = std::pin::pin!(Arc::clone(&outbox).capacity());
+        let mut cx = task::Context::from_waker(Waker::noop());
+        let Poll::Ready(turn) = capacity.as_mut().poll(&mut cx) else { panic!("a closed outbox makes no task wait") };
+        assert_eq!(turn.push_at(|_, _| ()), Err(PushError::Closed));
     }
 
     #[test]
