@@ -7,7 +7,7 @@ use rpc_core::{Code, Delivery};
 use super::{
     connections,
     final_state::FinalState,
-    history::{CallOutcome, CallRecord, Events, Execution, VIOLATION},
+    history::{CallOutcome, CallRecord, Events, Execution, reports_violation},
     plan::NODES,
     services::{Kind, SimService},
     stream_checks,
@@ -72,7 +72,7 @@ fn violations_of_call(
                 *delivery != Delivery::NotExecuted || executions.is_empty(),
                 "it was reported as not executed, and it executed",
             );
-            claim(!text.contains(VIOLATION), "an end violated the protocol");
+            claim(!reports_violation(text), "an end violated the protocol");
             claim(explains(call, *code, state), "no fault of the simulation explains its error code");
             claim(!call.must_succeed, "it failed without an obstacle");
         }

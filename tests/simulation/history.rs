@@ -234,5 +234,12 @@ pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
 
+/// Returns whether an error reports that a node violated the protocol. The impostors that answer in HTTP do.
+pub(crate) fn reports_violation(text: &str) -> bool {
+    text.matches(VIOLATION).count() > text.matches(HTTP_VIOLATION).count()
+}
+
 /// A part of the text of [`CloseReason::Violation`](rpc_core::transport::CloseReason::Violation).
-pub(crate) const VIOLATION: &str = "violated the protocol";
+const VIOLATION: &str = "violated the protocol";
+/// Continues with the bytes of `HTTP`.
+const HTTP_VIOLATION: &str = "violated the protocol: magic is [48, 54, 54, 50]";

@@ -3,7 +3,7 @@
 use rpc_core::Code;
 
 use super::{
-    history::{CallRecord, Events, VIOLATION},
+    history::{CallRecord, Events, reports_violation},
     services::Kind,
     stream_record::{Direction, ReadEnd, SourceEnd, StreamRecord},
 };
@@ -58,7 +58,7 @@ fn violations_of_stream(direction: Direction, stream: &StreamRecord, call: &Call
             claim(stream.read == stream.sent, "it ended with the error of its source and is incomplete");
         }
         Some((_, ReadEnd::Failed { code, text })) => {
-            claim(!text.contains(VIOLATION), "an end violated the protocol");
+            claim(!reports_violation(text), "an end violated the protocol");
             claim(explains(direction, stream, call, *code), "no fault of the simulation explains its error code");
         }
         Some((_, ReadEnd::Dropped)) | None => {}
