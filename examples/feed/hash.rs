@@ -1,4 +1,4 @@
-//! [`Hash`]: the FNV-1a hash of a file.
+//! [`struct@Hash`]: the FNV-1a hash of a file.
 
 /// The FNV-1a hash of bytes that arrive in parts, with 64 bits (Fowler, Noll, Vo).
 #[derive(Clone, Copy)]

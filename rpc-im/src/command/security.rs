@@ -18,7 +18,7 @@ pub struct SecurityArguments {
     /// The private key of the certificate for clients, a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// The origin of web pages that may use the node, such as https://chat.example.com; repeat it for several. Without
+    /// The origin of web pages that may use the node, such as `https://chat.example.com`; repeat it for several. Without
     /// it, all pages may.
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
