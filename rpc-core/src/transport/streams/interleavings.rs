@@ -1,6 +1,6 @@
 //! Concurrency tests of streams that shuttle runs under many schedules. A lost wake-up shows as a deadlock.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, task::Waker};
 
 use bytes::{BufMut, Bytes};
 use shuttle::{check_random, future::block_on, thread};
@@ -61,7 +61,7 @@ fn close_ends_the_waits_of_a_sender() {
                 let credit = Arc::clone(&credit);
                 thread::spawn(move || credit.add(10, 1).unwrap())
             };
-            credit.close();
+            credit.close().into_iter().for_each(Waker::wake);
             adder.join().unwrap();
             sender.join().unwrap();
         },
