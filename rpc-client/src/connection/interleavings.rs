@@ -150,7 +150,7 @@ fn ends_of_both_streams_free_the_slot_of_a_call() {
             let (sent, _streams) = channel.start_streams(call, kind, None, |_, _| Ok(())).unwrap();
             let id = sent.id.as_u32();
             let accepted = Frame { header: Header::empty(FrameType::Response, id), body: Bytes::from_static(&[0, 0]) };
-            channel.handle_response(&accepted);
+            channel.handle_response(&accepted).unwrap();
             channel.deliver(vec![(id, Outcome::Response(accepted))]);
             assert!(matches!(outcome(&channel, sent), Outcome::Response(_)));
             let sender = {
