@@ -3,12 +3,15 @@
 //! | topic | module |
 //! |---|---|
 //! | the nodes that are registered in the registry of msnb | `registry` |
+//! | the node's end of a membership that has a driver | `handle` |
 //! | membership in PostgreSQL or MariaDB | `sql` |
 //! | membership in ZooKeeper | `zookeeper` |
 //!
 //! Membership only tells nodes how to reach each other. The list may be old, and nodes may have different lists. The
 //! leases that protect sessions are in the [directory](crate::directory).
 
+#[cfg(any(feature = "sql", feature = "zookeeper"))]
+mod handle;
 pub(crate) mod registry;
 #[cfg(feature = "sql")]
 mod sql;

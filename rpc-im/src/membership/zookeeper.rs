@@ -21,38 +21,21 @@ use rpc_core::{BoxFuture, Code, Error, contained};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
 use zookeeper_client::{Acls, Client, CreateMode, Error as ZooKeeperError};
 
-use super::{Member, Membership, NewMember};
+use super::{
+    Member, Membership, NewMember,
+    handle::{DriverEnds, Handle, JOIN_TIME, Joined, Run},
+};
 use crate::identity::NodeId;
 
 /// Membership in ZooKeeper. Dropping it leaves the cluster.
 pub struct ZooKeeperMembership {
     hosts: String,
-    wanted: watch::Sender<Option<Run>>,
-    joined: watch::Receiver<Option<Joined>>,
-    members: watch::Receiver<Option<Arc<[Member]>>>,
-    /// The driver, which ends with the last reference to this.
-    _driver: JoinSet<()>,
-}
-
-/// A run of this node that wants to be a member.
-#[derive(Debug, Clone)]
-struct Run {
-    /// A random number, which identifies the znodes of the run before its id is known.
-    token: u64,
-    node: NewMember,
-}
-
-/// The outcome of the first creation of a znode of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Joined {
-    token: u64,
-    id: NodeId,
+    handle: Handle,
 }
 
 /// The data of a member's znode.
@@ -72,9 +55,7 @@ struct Driver {
     hosts: String,
     /// The path of the parent of the znodes.
     directory: String,
-    wanted: watch::Receiver<Option<Run>>,
-    joined: watch::Sender<Option<Joined>>,
-    members: watch::Sender<Option<Arc<[Member]>>>,
+    ends: DriverEnds,
 }
 
 /// The znode of this node in one ZooKeeper session.
@@ -104,61 +85,24 @@ impl ZooKeeperMembership {
             let message = format!("invalid ZooKeeper URL {url}, expected zookeeper://host:port[,host:port][/chroot]");
             Error::not_executed(Code::InvalidArgument, message)
         })?;
-        let (wanted, wanted_receiver) = watch::channel(None);
-        let (joined_sender, joined) = watch::channel(None);
-        let (members_sender, members) = watch::channel(None);
-        let driver = Driver {
-            hosts: hosts.clone(),
-            directory: format!("{chroot}/im/nodes"),
-            wanted: wanted_receiver,
-            joined: joined_sender,
-            members: members_sender,
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(driver.run());
-        Ok(Self { hosts, wanted, joined, members, _driver: tasks })
+        let (driven, directory) = (hosts.clone(), format!("{chroot}/im/nodes"));
+        let handle = Handle::start(|ends| Driver { hosts: driven, directory, ends }.run());
+        Ok(Self { hosts, handle })
     }
 }
 
 impl Membership for ZooKeeperMembership {
     fn join(&self, node: NewMember) -> BoxFuture<'_, Result<NodeId, Error>> {
-        Box::pin(async move {
-            let token = rand::random();
-            let is_new = self.wanted.send_if_modified(|wanted| {
-                let is_new = wanted.is_none();
-                if is_new {
-                    *wanted = Some(Run { token, node });
-                }
-                is_new
-            });
-            if !is_new {
-                let message = "this node has joined the cluster already";
-                return Err(Error::not_executed(Code::FailedPrecondition, message));
-            }
-            let mut joined = self.joined.clone();
-            let is_joined = |joined: &Option<Joined>| joined.is_some_and(|joined| joined.token == token);
-            if let Ok(Ok(joined)) = timeout(JOIN_TIME, joined.wait_for(is_joined)).await
-                && let Some(joined) = *joined
-            {
-                return Ok(joined.id);
-            }
-            self.wanted.send_if_modified(|wanted| wanted.take_if(|run| run.token == token).is_some());
-            let message = format!("zookeeper at {}: the node was not registered within 10 s", self.hosts);
-            Err(Error::not_executed(Code::Unavailable, message))
-        })
+        let unavailable = || format!("zookeeper at {}: the node was not registered within {JOIN_TIME:?}", self.hosts);
+        self.handle.join(node, unavailable)
     }
 
     fn watch(&self) -> watch::Receiver<Option<Arc<[Member]>>> {
-        self.members.clone()
+        self.handle.watch()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.wanted.send_replace(None);
-            let mut joined = self.joined.clone();
-            // After the time limit the ensemble removes the znode with its session.
-            let _ = timeout(LEAVE_TIME, joined.wait_for(Option::is_none)).await;
-        })
+        self.handle.leave()
     }
 }
 
@@ -183,8 +127,8 @@ impl Driver {
                     contained(|| warn!(zookeeper = %self.hosts, %error, "cannot connect to zookeeper"));
                 }
             }
-            if self.wanted.borrow().is_none() {
-                self.joined.send_replace(None);
+            if self.ends.wanted.borrow().is_none() {
+                self.ends.joined.send_replace(None);
             }
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
@@ -197,7 +141,7 @@ impl Driver {
         let mut own: Option<OwnNode> = None;
         let mut known = HashMap::new();
         loop {
-            let wanted = self.wanted.borrow_and_update().clone();
+            let wanted = self.ends.wanted.borrow_and_update().clone();
             if let Some(node) = own.take_if(|own| wanted.as_ref().is_none_or(|run| run.token != own.token)) {
                 match in_time(client.delete(&node.path, None)).await {
                     Ok(()) | Err(ZooKeeperError::NoNode) => {}
@@ -206,7 +150,7 @@ impl Driver {
             }
             match &wanted {
                 None => {
-                    self.joined.send_replace(None);
+                    self.ends.joined.send_replace(None);
                 }
                 Some(run) if own.is_none() => own = Some(self.create(client, base, run).await?),
                 Some(_) => {}
@@ -228,7 +172,7 @@ impl Driver {
                         return Err(ZooKeeperError::SessionExpired);
                     }
                 }
-                changed = self.wanted.changed() => {
+                changed = self.ends.wanted.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
@@ -257,7 +201,7 @@ impl Driver {
     ///
     /// After an error the caller has to end the session, because the znode may exist.
     async fn create(&self, client: &Client, base: u64, run: &Run) -> Result<OwnNode, ZooKeeperError> {
-        let earlier = self.joined.borrow().filter(|joined| joined.token == run.token);
+        let earlier = self.ends.joined.borrow().filter(|joined| joined.token == run.token);
         let NewMember { address, websocket } = run.node.clone();
         let data = Data { token: run.token, id: earlier.map(|joined| joined.id.0), address, websocket };
         let data = serde_json::to_vec(&data)
@@ -266,7 +210,7 @@ impl Driver {
         let prefix = format!("{}/{NAME_PREFIX}", self.directory);
         let (stat, sequence) = in_time(client.create(&prefix, &data, &options)).await?;
         if earlier.is_none() {
-            self.joined.send_replace(Some(Joined { token: run.token, id: id_of(base, stat.czxid) }));
+            self.ends.joined.send_replace(Some(Joined { token: run.token, id: id_of(base, stat.czxid) }));
         }
         Ok(OwnNode { token: run.token, path: format!("{prefix}{sequence}") })
     }
@@ -302,15 +246,7 @@ impl Driver {
                 *newest = listed;
             }
         }
-        let mut members: Vec<_> = runs.into_values().map(|listed| listed.member.clone()).collect();
-        members.sort_by_key(|member| member.id);
-        self.members.send_if_modified(|current| {
-            let is_changed = current.as_deref() != Some(&members[..]);
-            if is_changed {
-                *current = Some(members.into());
-            }
-            is_changed
-        });
+        self.ends.publish(runs.into_values().map(|listed| listed.member.clone()).collect());
     }
 }
 
@@ -349,8 +285,6 @@ const SESSION_TIME: Duration = Duration::from_secs(6);
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The time limit of a request, which waits while the client reconnects.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-const JOIN_TIME: Duration = Duration::from_secs(10);
-const LEAVE_TIME: Duration = Duration::from_secs(2);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
