@@ -122,7 +122,8 @@ impl Attempt<'_> {
         self.give_back(now);
         let mut state = self.guard.state();
         if let Some(failures) = state.failures.get_mut(&self.pair) {
-            failures.count -= 1;
+            // A success of another attempt may have removed the failure of this one.
+            failures.count = failures.count.saturating_sub(1);
             if failures.count < FREE_FAILURES {
                 failures.until = now;
             }
@@ -249,6 +250,21 @@ mod tests {
             }
             guard.admit("ann", GUESSER, now).unwrap().succeed(now);
         }
+    }
+
+    #[test]
+    fn withdrawals_after_a_success_count_no_failure_twice() {
+        let (guard, now) = (LoginGuard::new(), Instant::now());
+        let admit = || guard.admit("ann", GUESSER, now).unwrap();
+        let (early, right) = (admit(), admit());
+        right.succeed(now);
+        let late = admit();
+        early.withdraw(now);
+        late.withdraw(now);
+        for _ in 0..FREE_FAILURES {
+            assert_eq!(fail(&guard, "ann", GUESSER, now), Ok(()));
+        }
+        assert_eq!(fail(&guard, "ann", GUESSER, now), Err(FIRST_LOCKOUT));
     }
 
     #[test]
