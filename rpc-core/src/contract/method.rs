@@ -54,23 +54,18 @@ impl MethodInfo {
             at -= 1;
         }
         assert!(at > 0 && at < bytes.len(), "a route must be `service:version/method`");
-        Self {
-            service,
-            route: Cow::Borrowed(route),
-            name_at: at,
-            idempotent: false,
-            once: None,
-            one_way: false,
-            sends_items: false,
-            returns_items: false,
-            timeout: None,
-        }
+        Self::with_route(service, Cow::Borrowed(route), at)
     }
 
     /// Creates a method whose name is known only at run time, for example in a gateway.
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
-        let (name_at, route) = (prefix.len(), Cow::Owned(prefix + name));
+        let name_at = prefix.len();
+        Self::with_route(service, Cow::Owned(prefix + name), name_at)
+    }
+
+    /// Creates a method whose name starts at `name_at` in its route.
+    const fn with_route(service: ServiceId, route: Cow<'static, str>, name_at: usize) -> Self {
         Self {
             service,
             route,
