@@ -26,6 +26,7 @@ pub struct RawPeer {
 pub struct RawReader {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     buffer: Vec<u8>,
+    settings: Vec<RawFrame>,
 }
 
 /// The sending half of a [`RawPeer`]. Dropping it closes the sending side.
@@ -57,7 +58,7 @@ impl RawPeer {
     }
 
     fn of(reader: impl AsyncRead + Send + Unpin + 'static, writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        let reader = RawReader { stream: Box::new(reader), buffer: Vec::new() };
+        let reader = RawReader { stream: Box::new(reader), buffer: Vec::new(), settings: Vec::new() };
         Self { reader, writer: RawWriter { stream: Box::new(writer) } }
     }
 
@@ -92,6 +93,11 @@ impl RawPeer {
         self.writer.stream.shutdown().await.expect("the connection is open");
     }
 
+    /// Returns the SETTINGS that were received before the last frame.
+    pub fn settings(&self) -> &[RawFrame] {
+        &self.reader.settings
+    }
+
     /// Splits the peer into halves that can send and receive concurrently.
     pub fn into_split(self) -> (RawReader, RawWriter) {
         (self.reader, self.writer)
@@ -99,12 +105,17 @@ impl RawPeer {
 }
 
 impl RawReader {
-    /// Returns the next frame, or `None` after an orderly or abrupt end of the connection.
+    /// Returns the next frame that is not SETTINGS, or `None` after an orderly or abrupt end of the connection.
     pub async fn receive(&mut self) -> Option<RawFrame> {
         in_time(async {
             loop {
-                if let Some(frame) = self.take_frame() {
-                    return Some(frame);
+                match self.take_frame() {
+                    Some(frame) if frame.kind == RawFrame::SETTINGS => {
+                        self.settings.push(frame);
+                        continue;
+                    }
+                    Some(frame) => return Some(frame),
+                    None => {}
                 }
                 // The connection ends with a reset if the peer closed it before it read all received bytes.
                 if matches!(self.stream.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
@@ -184,6 +195,10 @@ impl RawFrame {
     pub const CHALLENGE: u8 = 64;
     /// Frame type with which a client proves its token.
     pub const PROOF: u8 = 65;
+    /// Frame type that states what its sender supports.
+    pub const SETTINGS: u8 = 66;
+    /// The bit of a frame type that states that more fragments of the body follow.
+    pub const MORE_FRAGMENTS: u8 = 0x80;
 
     /// Returns a frame without a body.
     pub fn empty(kind: u8, id: u32) -> Self {
@@ -215,6 +230,15 @@ impl RawFrame {
     #[must_use]
     pub fn with_compression(self, compression: u8) -> Self {
         Self { compression, ..self }
+    }
+
+    /// Divides the frame into fragments whose bodies have at most `length` bytes.
+    pub fn into_fragments(self, length: usize) -> Vec<Self> {
+        let mut fragments: Vec<_> = self.body.chunks(length).map(|body| self.clone().with_body(body)).collect();
+        if let [most @ .., _] = &mut fragments[..] {
+            most.iter_mut().for_each(|fragment| fragment.kind |= Self::MORE_FRAGMENTS);
+        }
+        fragments
     }
 
     /// Sets all bytes after the header.

@@ -13,7 +13,7 @@ use crate::{
     Code, Context, Metadata, Responder, Status, StatusAnswer, WriteBuffer,
     frame::{FrameType, Header},
     sync::AtomicBool,
-    transport::{FrameReader, Inbound, Outbox, WireSink},
+    transport::{FrameReader, Inbound, Outbox, Priority, SendQueue, WireSink},
 };
 
 const SCHEDULES: usize = 5_000;
@@ -71,7 +71,7 @@ fn waiters_see_capacity_and_close() {
         || {
             let outbox = Arc::new(Outbox::new(1));
             outbox.push(|out| out.copied().put_u8(1)).unwrap();
-            let waits = |outbox: Arc<Outbox>| move || drop(block_on(outbox.capacity()));
+            let waits = |outbox: Arc<Outbox>| move || drop(block_on(outbox.capacity(Priority::Interactive)));
             let waiters = [0, 1].map(|_| thread::spawn(waits(Arc::clone(&outbox))));
             if shuttle::rand::thread_rng().gen_bool(0.5) {
                 outbox.close();
@@ -92,9 +92,11 @@ fn newcomer_does_not_overtake_waiters() {
             let outbox = Arc::new(Outbox::new(1));
             outbox.push(|out| out.copied().put_u8(0)).unwrap();
             let waiters = [1, 2].map(|byte| {
-                let mut capacity = Box::pin(Arc::clone(&outbox).capacity());
+                let mut capacity = Box::pin(Arc::clone(&outbox).capacity(Priority::Interactive));
                 assert!(capacity.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
-                thread::spawn(move || block_on(capacity).push_at(|_, out| out.copied().put_u8(byte)).unwrap())
+                thread::spawn(move || {
+                    block_on(capacity).push_to(SendQueue::Interactive, |_, out| out.copied().put_u8(byte)).unwrap()
+                })
             });
             let newcomer = {
                 let outbox = Arc::clone(&outbox);
@@ -130,15 +132,15 @@ fn ended_turns_let_waiters_and_driver_proceed() {
             let outbox = Arc::new(Outbox::new(LIMIT).for_results());
             outbox.push(|out| out.copied().put_bytes(0, LIMIT)).unwrap();
             let waiters = [(); WAITERS].map(|()| {
-                let capacity = Arc::clone(&outbox).capacity();
+                let capacity = Arc::clone(&outbox).capacity(Priority::Interactive);
                 let use_of_turn = shuttle::rand::thread_rng().gen_range(0..3);
                 thread::spawn(move || {
                     let turn = block_on(capacity);
                     thread::yield_now();
                     match use_of_turn {
                         0 => drop(turn),
-                        1 => turn.push_at(|_, _| ()).unwrap(),
-                        _ => turn.push_at(|_, out| out.copied().put_u8(1)).unwrap(),
+                        1 => turn.push_to(SendQueue::Interactive, |_, _| ()).unwrap(),
+                        _ => turn.push_to(SendQueue::Interactive, |_, out| out.copied().put_u8(1)).unwrap(),
                     }
                 })
             });
@@ -170,7 +172,7 @@ fn ended_turns_let_waiters_and_driver_proceed() {
             driver.join().unwrap();
             let taken = outbox.take(WriteBuffer::new());
             outbox.written(taken.len());
-            assert_eq!((outbox.waiting(), outbox.has_capacity()), (0, true));
+            assert_eq!((outbox.waiting(), outbox.has_capacity(Priority::Interactive)), (0, true));
         },
         SCHEDULES,
     );

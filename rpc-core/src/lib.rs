@@ -175,4 +175,4 @@ pub(crate) use wire::{AnswerStore, answer};
 pub use security::Reloadable;
 #[cfg(feature = "transport")]
 #[doc(hidden)]
-pub use wire::{Message, frame, head};
+pub use wire::{Message, frame, head, settings};

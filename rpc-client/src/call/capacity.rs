@@ -64,7 +64,7 @@ impl FullChannel {
                 let (in_flight, limit) = (self.channel.in_flight(), config.max_in_flight);
                 format!("{address} has {in_flight} calls in flight, limit is {limit} (ClientConfig::max_in_flight)")
             }
-            Limit::Outbox => {
+            Limit::Outbox(_) => {
                 let limit = config.transport.outbox;
                 format!("outbox of {address} has {limit} bytes or more, limit is {limit} (TransportConfig::outbox)")
             }
@@ -74,7 +74,7 @@ impl FullChannel {
 
 #[cfg(test)]
 mod tests {
-    use rpc_core::transport::Outbox;
+    use rpc_core::transport::{Outbox, Priority};
 
     use super::*;
 
@@ -86,7 +86,7 @@ mod tests {
             let channel = Channel::new(([127, 0, 0, 1], port).into(), outbox, 1, Arc::default(), &Default::default());
             FullChannel { channel: Arc::new(channel), limit }
         };
-        let error = no_capacity(&[full(1, Limit::InFlight), full(2, Limit::Outbox)], &config);
+        let error = no_capacity(&[full(1, Limit::InFlight), full(2, Limit::Outbox(Priority::Interactive))], &config);
         assert_eq!(
             error.message(),
             "no connection had capacity before the deadline: 127.0.0.1:1 has 0 calls in flight, limit is 1024 \
@@ -95,7 +95,7 @@ mod tests {
         );
         assert_eq!((error.code(), error.retry_after()), (Code::ResourceExhausted, Some(Duration::ZERO)));
         assert!(error.is_retryable() && error.peer().is_none());
-        let only = no_capacity(&[full(1, Limit::Outbox)], &config);
+        let only = no_capacity(&[full(1, Limit::Outbox(Priority::Bulk))], &config);
         assert_eq!(only.peer(), Some(([127, 0, 0, 1], 1).into()));
     }
 }

@@ -295,20 +295,21 @@ impl<A: Encode> ClientCall<A> {
             repeat: self.may_have_executed || self.attempts.has_earlier(),
         };
         let encoded = &mut self.encoded;
+        let length = encoded.as_ref().map_or(0, EncodedPayload::len);
         let write = |id: CallId, out: &mut WriteBuffer| match encoded.take() {
             Some(payload) => writer.write(id, payload, out),
             None => Ok(()),
         };
         if self.request.method.is_one_way() {
-            return match channel.send(turn, write) {
+            return match channel.send(turn, length, write) {
                 Ok(()) => Some(Ok(outcome::no_answer(channel.address()))),
                 Err(error) => self.handle_send_error(channel, error),
             };
         }
         let call = NewCall { deadline, hedge_at, has_waited, has_streams: kind.is_some(), waker: cx.waker() };
         let started = match kind {
-            None => channel.start(call, turn, write),
-            Some(kind) => channel.start_streams(call, kind, turn, write).map(|(sent, streams)| {
+            None => channel.start(call, turn, length, write),
+            Some(kind) => channel.start_streams(call, kind, turn, length, write).map(|(sent, streams)| {
                 let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, &self.request.options);
                 self.streams = Some(Box::new(streams));
                 sent

@@ -123,7 +123,7 @@ mod tests {
         };
         let deadline = Instant::now() + Duration::from_secs(1);
         let call = NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
-        let sent = channel.start(call, None, write).unwrap();
+        let sent = channel.start(call, None, 0, write).unwrap();
         let delivery = |outcome| into_result(outcome, &channel, sent, &ClientConfig::default()).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Expired), Delivery::Unknown);
         assert_eq!(delivery(Outcome::Closed(Arc::new(CloseReason::PeerClosed))), Delivery::NotExecuted);

@@ -100,6 +100,13 @@ impl Calls {
         may_execute
     }
 
+    /// Records that the peer will not answer a call, because it received no complete request.
+    pub(super) fn withdraw(&self, id: CallId) {
+        let mut table = self.lock();
+        table.withdraw(id);
+        self.notify_waiters_of_freed(table);
+    }
+
     /// Records that the streams of a call have ended at both ends.
     pub(super) fn end_streams(&self, id: CallId) {
         let mut table = self.lock();

@@ -13,7 +13,8 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     sync::{AtomicBool, OnceLock},
     transport::{
-        CallStreams, CloseReason, Outbox, OutboxTurn, Position, PushError, QueueEnd, TransportConfig, put_credit,
+        CallStreams, CloseReason, Outbox, OutboxTurn, Position, Priority, PushError, QueueEnd, SendQueue,
+        TransportConfig, put_credit,
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -75,8 +76,8 @@ pub(crate) enum SendError {
 pub(crate) enum Limit {
     /// The number of calls in flight.
     InFlight,
-    /// The number of bytes in the outbox.
-    Outbox,
+    /// The number of bytes in the outbox, of frames with this priority.
+    Outbox(Priority),
 }
 
 /// The part of a channel that its callers use.
@@ -188,7 +189,8 @@ impl Channel {
     /// Inserts a call into the in-flight table, then lets `write` append its encoded request.
     ///
     /// In this order an answer always finds its call. The caller must [`poll`](Self::poll) the call when it is woken,
-    /// and may [`abandon`](Self::abandon) it before its end. `write` runs under the outbox's lock.
+    /// and may [`abandon`](Self::abandon) it before its end. `write` runs under the outbox's lock; `length` is that of the
+    /// encoded arguments.
     ///
     /// # Errors
     ///
@@ -197,6 +199,7 @@ impl Channel {
         &self,
         call: NewCall<'_>,
         turn: Option<OutboxTurn>,
+        length: usize,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<SentCall, SendError> {
         if !self.is_open() {
@@ -204,7 +207,8 @@ impl Channel {
         }
         // The guard removes the call unless it is sent.
         let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
-        let position = self.write(turn, |out| write(slot.id(), out))?;
+        let position =
+            self.write(turn, SendQueue::of_length(length, slot.id().as_u32()), |out| write(slot.id(), out))?;
         Ok(SentCall { id: slot.keep(), position })
     }
 
@@ -218,6 +222,7 @@ impl Channel {
         call: NewCall<'_>,
         kind: StreamKind,
         turn: Option<OutboxTurn>,
+        length: usize,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<(SentCall, Arc<CallStreams>), SendError> {
         if !self.is_open() {
@@ -226,7 +231,7 @@ impl Channel {
         let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
         let id = slot.id().as_u32();
         let streams = self.streams.insert(id, kind).map_err(SendError::TooLong)?;
-        match self.write(turn, |out| write(slot.id(), out)) {
+        match self.write(turn, SendQueue::of_length(length, id), |out| write(slot.id(), out)) {
             Ok(position) => Ok((SentCall { id: slot.keep(), position }, streams)),
             Err(error) => {
                 self.streams.roll_back(id);
@@ -243,28 +248,31 @@ impl Channel {
     pub(crate) fn send(
         &self,
         turn: Option<OutboxTurn>,
+        length: usize,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<(), SendError> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        self.write(turn, |out| write(CallId::ONE_WAY, out)).map(drop)
+        let queue = SendQueue::of_length(length, CallId::ONE_WAY.as_u32());
+        self.write(turn, queue, |out| write(CallId::ONE_WAY, out)).map(drop)
     }
 
     fn write(
         &self,
         turn: Option<OutboxTurn>,
+        queue: SendQueue,
         write: impl FnOnce(&mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<Position, SendError> {
         let write = |position, out: &mut WriteBuffer| write(out).map(|()| position);
         let pushed = match turn {
-            Some(turn) => turn.push_at(write),
-            None => self.outbox.push_at(write),
+            Some(turn) => turn.push_to(queue, write),
+            None => self.outbox.push_to(queue, write),
         };
         match pushed {
             Ok(Ok(position)) => Ok(position),
             Ok(Err(status)) => Err(SendError::TooLong(status)),
-            Err(PushError::Full) => Err(SendError::Full(Limit::Outbox)),
+            Err(PushError::Full) => Err(SendError::Full(Limit::Outbox(queue.priority()))),
             Err(PushError::Closed) => {
                 // The driver is about to close the channel. Close it now so that no other caller picks it meanwhile.
                 self.state.close();
@@ -327,9 +335,9 @@ impl Channel {
                 None
             }
             // Both futures are safe to drop: an unused turn passes on.
-            Limit::Outbox => tokio::select! {
+            Limit::Outbox(priority) => tokio::select! {
                 biased;
-                turn = Arc::clone(&self.outbox).capacity() => Some(turn),
+                turn = Arc::clone(&self.outbox).capacity(priority) => Some(turn),
                 () = self.until_stopped() => None,
             },
         }
@@ -370,7 +378,9 @@ impl Channel {
             return self.fail_streams(id, Status::new(Code::Cancelled, "the call was cancelled"));
         }
         // A closed outbox needs no CANCEL: the connection's end cancels its calls.
-        self.outbox.push_empty(FrameType::Cancel, id.as_u32());
+        if self.outbox.cancel(id.as_u32()) {
+            self.calls.withdraw(id);
+        }
     }
 
     fn drain(&self) {
@@ -533,6 +543,7 @@ mod tests {
         channel.start(
             NewCall { deadline, hedge_at: None, has_waited, has_streams: false, waker: Waker::noop() },
             None,
+            1,
             |_, out| {
                 out.copied().put_u8(1);
                 Ok(())
@@ -555,12 +566,15 @@ mod tests {
         ] {
             let (channel, cx) = (channel(), &mut task::Context::from_waker(Waker::noop()));
             channel.outbox.push(|out| out.copied().put_bytes(7, 1000)).unwrap();
-            let mut waiting = pin!(channel.capacity(Limit::Outbox));
+            let mut waiting = pin!(channel.capacity(Limit::Outbox(Priority::Interactive)));
             assert!(waiting.as_mut().poll(cx).is_pending(), "the peer reads nothing");
             stop(&channel);
             assert!(matches!(waiting.as_mut().poll(cx), task::Poll::Ready(None)));
             assert!(matches!(start(&channel, false), Err(SendError::Closed)));
-            assert!(pin!(channel.capacity(Limit::Outbox)).poll(cx).is_ready(), "it waits no more");
+            assert!(
+                pin!(channel.capacity(Limit::Outbox(Priority::Interactive))).poll(cx).is_ready(),
+                "it waits no more"
+            );
         }
     }
 
@@ -607,7 +621,7 @@ mod tests {
         assert!(matches!(start(&channel, false), Err(SendError::Closed)), "the peer is not proven");
         channel.prove();
         let first = start(&channel, false).unwrap();
-        assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::Outbox))));
+        assert!(matches!(start(&channel, false), Err(SendError::Full(Limit::Outbox(_)))));
         assert_eq!(channel.in_flight(), 1, "the rejected call left the table");
         channel.abandon(first.id);
     }

@@ -42,6 +42,7 @@ fn start(channel: &Channel) -> Result<SentCall, SendError> {
     channel.start(
         NewCall { deadline, hedge_at: None, has_waited: true, has_streams: false, waker: Waker::noop() },
         None,
+        1,
         |_, out| {
             out.copied().put_u8(1);
             Ok(())

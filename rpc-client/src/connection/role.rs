@@ -8,6 +8,7 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
+    settings::Settings,
     transport::{Activity, CloseReason, Outbox, PingWindow, QueueEnd, Role, TransportConfig, Turn, WireSink},
 };
 use tokio::time::Instant;
@@ -30,7 +31,7 @@ pub(crate) struct ClientRole {
     /// The answer to the peer's challenge; used once.
     credentials: Option<HandshakeCredentials>,
     max_frame: usize,
-    /// Whether the role has sent the first ping, whose pong proves the peer.
+    /// Whether the role has sent its settings and the first ping, whose pong proves the peer.
     greeted: bool,
     /// Answers that were read and not delivered yet: one lock of the in-flight table delivers many.
     answers: Vec<(u32, Outcome)>,
@@ -94,7 +95,14 @@ impl ClientRole {
         Proof::new(&token, challenge, &binding, rand::random()).to_frame().write(&mut proof);
         // As in `send_empty`.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
+        self.send_settings();
         self.outbox.push_empty(FrameType::Ping, 0);
+    }
+
+    /// Sends what this end supports. The server answers with its own settings.
+    fn send_settings(&self) {
+        // As in `send_empty`.
+        let _ = self.outbox.push_control(|out| Settings::OWN.write(out));
     }
 
     fn handle_goaway(&self, mut body: Bytes) {
@@ -149,6 +157,7 @@ impl Role for ClientRole {
             }
             FrameType::Goaway => self.handle_goaway(frame.body),
             FrameType::Challenge => self.handle_challenge(&frame.body),
+            FrameType::Settings => self.outbox.apply(Settings::read(&frame.body)),
             FrameType::Request => self.reject(header)?,
             FrameType::CalleeItem => self.channel.handle_item(frame)?,
             FrameType::CalleeEnd => self.channel.handle_end(header.id, QueueEnd::Answered(frame))?,
@@ -194,7 +203,11 @@ impl Role for ClientRole {
         }
         // The first ping proves the peer: a process that accepts connections may be paused, or another program on the
         // port.
-        let ping_now = probe | !std::mem::replace(&mut self.greeted, true);
+        let greets = !std::mem::replace(&mut self.greeted, true);
+        if greets {
+            self.send_settings();
+        }
+        let ping_now = probe | greets;
         let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
         if beat.ping {
             self.outbox.push_empty(FrameType::Ping, 0);

@@ -174,7 +174,7 @@ impl ChannelStreams {
         if let Some(call) = calls.get_mut(&id)
             && !std::mem::replace(&mut call.caller_has_ended, true)
         {
-            outbox.push_empty(FrameType::CallerEnd, id);
+            outbox.push_empty_behind(FrameType::CallerEnd, id);
         }
     }
 
@@ -185,7 +185,7 @@ impl ChannelStreams {
         // Closed before CANCEL is appended, so that no item follows it.
         let closed = call.streams.close_quietly(|| Error::from_status(status));
         (call.caller_has_ended, call.is_cancelled) = (true, true);
-        outbox.push_empty(FrameType::Cancel, id);
+        outbox.push_empty_behind(FrameType::Cancel, id);
         drop(calls);
         closed.wake();
     }
@@ -227,7 +227,7 @@ impl ChannelStreams {
         // Closed before END is appended, so that no item follows it.
         let closed = call.streams.close_quietly(ended);
         if !call.caller_has_ended {
-            outbox.push_empty(FrameType::CallerEnd, id);
+            outbox.push_empty_behind(FrameType::CallerEnd, id);
         }
         drop(calls);
         reader.into_iter().for_each(Waker::wake);

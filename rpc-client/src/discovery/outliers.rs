@@ -158,7 +158,7 @@ mod tests {
                 let deadline = Instant::now() + Duration::from_secs(60);
                 let call =
                     NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
-                let sent = self.channel.start(call, None, |_, _| Ok(())).unwrap();
+                let sent = self.channel.start(call, None, 0, |_, _| Ok(())).unwrap();
                 let header = Header::empty(FrameType::Response, 0);
                 let response = Outcome::Response(Frame { header, body: Bytes::new() });
                 self.channel.deliver(vec![(sent.id.as_u32(), response)]);

@@ -21,14 +21,22 @@ pub(crate) trait AnswerSink: Send + Sync {
     /// Returns whether answers never wait for capacity.
     fn is_unlimited(&self) -> bool;
 
-    /// Waits for capacity. Returns `None` if no answer can be sent any more.
+    /// Waits for capacity: for the encoded `answer`, which waits with this task, or for a short one. Returns `None` if no
+    /// answer can be sent any more.
     ///
     /// Tasks receive their turns in the order in which they started to wait.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop at any time: the turn passes to the next task.
-    fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>>;
+    fn turn(
+        self: Arc<Self>,
+        target: &AnswerTarget,
+        answer: Option<&EncodedAnswer>,
+    ) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>>;
+
+    /// Returns whether this answer waits for the capacity for short ones.
+    fn is_short(&self, target: &AnswerTarget, answer: &EncodedAnswer) -> bool;
 
     /// Answers with a status and no value, unless the call has an answer.
     ///
@@ -84,6 +92,11 @@ impl EncodedAnswer {
             Ok(payload) => Self { status, payload: Some(payload) },
             Err(failed) => Self::unsendable(&failed),
         }
+    }
+
+    /// Returns the length of the value, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.payload.as_ref().map_or(0, EncodedPayload::len)
     }
 
     /// Releases the memory that the value does not need, because the answer will be kept for a while.

@@ -241,19 +241,20 @@ impl Responder {
     async fn send_later<T: Serialize>(self, unsent: Unsent<T>) {
         let Some((sink, target)) = self.destination.sink() else { return };
         self.context.mark_unsent();
-        let (answer, _place) = match unsent {
+        let (mut answer, _place) = match unsent {
             Unsent::Encoded(answer) => (answer, None),
             Unsent::Long(answer, place) => (answer.compressed(self.context.peer()).await, Some(place)),
             Unsent::Value { status, value, is_long } => {
                 let place = if is_long { Some(self.context.peer().work().result_place().await) } else { None };
                 match self.send_value(sink, target, status, value, place).await {
-                    Some((answer, place)) => (answer, Some(place)),
+                    Some(unsent) => unsent,
                     None => return,
                 }
             }
         };
+        answer.shrink();
         // A closed connection needs no answer.
-        if let Some(turn) = Arc::clone(sink).turn().await {
+        if let Some(turn) = Arc::clone(sink).turn(target, Some(&answer)).await {
             turn.answer(target, &self.context, answer);
         }
     }
@@ -262,7 +263,7 @@ impl Responder {
     /// that it will never receive.
     ///
     /// If its compression takes long, does not send it, but returns it compressed with its place, for which `place` is
-    /// used if the value has one.
+    /// used if the value has one. Returns a long answer too, which waits for other capacity.
     async fn send_value<T: Serialize>(
         &self,
         sink: &Arc<dyn AnswerSink>,
@@ -270,22 +271,25 @@ impl Responder {
         status: Status,
         value: T,
         mut place: Option<ResultPlace>,
-    ) -> Option<(EncodedAnswer, ResultPlace)> {
+    ) -> Option<(EncodedAnswer, Option<ResultPlace>)> {
         let peer = self.context.peer();
         loop {
-            let turn = Arc::clone(sink).turn().await?;
+            let turn = Arc::clone(sink).turn(target, None).await?;
             if self.context.is_answered() {
                 return None;
             }
             let answer = EncodedAnswer::new(target, status.clone(), &value);
             if !answer.is_long_to_compress() {
+                if !sink.is_short(target, &answer) {
+                    return Some((answer, None));
+                }
                 turn.answer(target, &self.context, answer);
                 return None;
             }
             drop(turn);
             if let Some(place) = place.take().or_else(|| peer.work().try_result_place()) {
                 drop(value);
-                return Some((answer.compressed(peer).await, place));
+                return Some((answer.compressed(peer).await, Some(place)));
             }
             // It waits for its place as a value and is encoded again.
             drop(answer);

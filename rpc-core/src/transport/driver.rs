@@ -16,10 +16,10 @@ use tokio::{
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig, timer::Timer,
-    traffic::Uncounted, write_stall::WriteStall,
+    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig,
+    frame_times::FrameTimes, timer::Timer, traffic::Uncounted, write_stall::WriteStall,
 };
-use crate::{WriteBuffer, deadline_after, frame::Violation, head};
+use crate::{WriteBuffer, frame::Violation, head};
 
 /// The task of a connection.
 ///
@@ -43,8 +43,7 @@ pub struct Driver<S, R: Role> {
     activity: Activity,
     traffic: Option<Arc<Traffic>>,
     uncounted: Uncounted,
-    /// When the first byte of the incomplete frame was read.
-    frame_begun: Option<Instant>,
+    frame_times: FrameTimes,
     stall: WriteStall,
     /// Whether this turn has already yielded to tasks that are about to append output.
     yielded: bool,
@@ -86,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             activity,
             traffic: None,
             uncounted: Uncounted::new(now),
-            frame_begun: None,
+            frame_times: FrameTimes::default(),
             stall: WriteStall::default(),
             yielded: false,
             timer: Timer::default(),
@@ -160,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             release_at,
             turn.wake_at,
             self.outbox.pass_unused_turns(now),
-            self.frame_deadline(),
+            self.frame_times.deadline(&self.reader, &self.config),
             self.stall.deadline(&self.config),
         ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
@@ -204,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if self.outbox.waiting() >= self.backlog {
                 // A frame's deadline does not count while the driver does not read.
                 self.activity.paused = true;
-                self.frame_begun = None;
+                self.frame_times.pause();
                 return Ok(Input::Drained);
             }
             if std::mem::take(&mut self.activity.paused) {
@@ -233,19 +232,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                     // The role may have handled the frames of an earlier read for long.
                     now = Instant::now();
                     self.reader.filled(count);
+                    self.frame_times.received(count);
                     self.uncounted.read += count as u64;
                     self.activity.last_read = now;
                     bytes += count;
                 }
             }
         };
-        self.check_frame_deadline(now)?;
+        self.activity.mid_frame = self.reader.is_mid_frame();
+        self.frame_times.check(&self.reader, &self.config, now)?;
         Ok(input)
     }
 
     /// Hands one frame to the role.
     fn hand_over(&mut self, inbound: Inbound, now: Instant) -> Result<(), Violation> {
-        self.frame_begun = None;
+        self.frame_times.frame_completed();
         match inbound {
             Inbound::Frame(frame) => {
                 head::check(&frame)?;
@@ -255,21 +256,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
     }
 
-    /// Starts or checks the deadline of an incomplete frame.
-    fn check_frame_deadline(&mut self, now: Instant) -> Result<(), Violation> {
-        self.activity.mid_frame = self.reader.is_mid_frame();
-        if self.activity.mid_frame {
-            self.frame_begun.get_or_insert(now);
-            if self.frame_deadline().is_some_and(|deadline| now >= deadline) {
-                return Err(Violation::SlowFrame(self.reader.frame_length()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the outbox until it is empty or the socket accepts no more bytes.
+    /// Writes the outbox until it is empty, the turn's budget is used up, or the socket accepts no more bytes.
     fn output(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<(), CloseReason> {
-        loop {
+        let mut bytes = 0;
+        while bytes < BYTES_PER_TURN || !self.writing.is_empty() {
             if self.writing.is_empty() {
                 let mut spare = std::mem::take(&mut self.writing);
                 spare.clear();
@@ -289,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(0)) => return Err(CloseReason::Io(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
+                    bytes += count;
                     self.writing.advance(count);
                     self.outbox.written(count);
                     self.uncounted.written += count as u64;
@@ -299,6 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 Poll::Pending => return self.stall.blocked(now, &self.config),
             }
         }
+        Ok(())
     }
 
     /// Writes as many bytes as the socket accepts in one call.
@@ -346,11 +338,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-
-    fn frame_deadline(&self) -> Option<Instant> {
-        let by_length = Duration::from_secs((self.reader.frame_length() >> 16) as u64);
-        Some(deadline_after(self.frame_begun?, self.config.frame_time.saturating_add(by_length)))
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Future for Driver<S, R> {
@@ -385,7 +372,8 @@ impl<S, R: Role> Drop for Driver<S, R> {
 
 /// The number of frames that a driver handles before it yields to other tasks.
 const FRAMES_PER_TURN: usize = 256;
-/// The number of bytes that a driver reads before it writes output and yields to other tasks.
+/// The number of bytes that a driver reads before it writes output and yields to other tasks, and the number of bytes that
+/// it writes before it reads again. One batch of output may exceed it.
 ///
 /// They are few enough to stay in the processor's cache until then.
 const BYTES_PER_TURN: usize = 64 << 10;

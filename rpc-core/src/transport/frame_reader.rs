@@ -2,12 +2,17 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::frame::{Frame, FrameType, HEADER_LEN, Header, MAGIC, MAX_SKIPPED_LENGTH_RATIO, VERSION, Violation};
+use super::{inbound::Inbound, reassembly::Reassembly};
+use crate::frame::{
+    Frame, FrameType, HEADER_LEN, Header, MAGIC, MAX_SKIPPED_LENGTH_RATIO, MORE_FRAGMENTS, TYPE_AT, VERSION, Violation,
+};
 
-/// Splits a byte stream into frames, regardless of how the stream arrives in pieces. Does no I/O.
+/// Splits a byte stream into frames, regardless of how the stream arrives in pieces, and assembles those that arrive in
+/// fragments. Does no I/O.
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: BytesMut,
+    reassembly: Reassembly,
     /// The number of bytes of an overlong frame's body that remain to be skipped.
     skip: usize,
     /// The full length of the skipped frame, which determines its deadline while the remainder shrinks.
@@ -15,15 +20,6 @@ pub struct FrameReader {
     max_frame: u32,
     /// The capacity of the next read, in bytes.
     chunk: usize,
-}
-
-/// The output of a [`FrameReader`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Inbound {
-    /// A complete frame.
-    Frame(Frame),
-    /// The header of a frame longer than the limit. The reader skips its body as it arrives.
-    Overlong(Header),
 }
 
 impl FrameReader {
@@ -34,7 +30,14 @@ impl FrameReader {
 
     /// Creates a reader of frames of at most `max_frame` bytes, including the header.
     pub fn new(max_frame: u32) -> Self {
-        Self { buffer: BytesMut::new(), skip: 0, skipped_length: 0, max_frame, chunk: MIN_CHUNK }
+        Self {
+            buffer: BytesMut::new(),
+            reassembly: Reassembly::default(),
+            skip: 0,
+            skipped_length: 0,
+            max_frame,
+            chunk: MIN_CHUNK,
+        }
     }
 
     /// Changes the limit for the following frames and keeps the buffered bytes.
@@ -53,31 +56,62 @@ impl FrameReader {
         let skipped = self.skip.min(self.buffer.len());
         self.buffer.advance(skipped);
         self.skip -= skipped;
-        let Some(header) = self.buffer.first_chunk::<HEADER_LEN>() else {
-            return self.check_partial_header().map(|()| None);
-        };
-        let header = Header::parse(header)?;
-        if header.frame_type == FrameType::Ping && header.body_length() > Self::MAX_PING_BODY {
-            return Err(Violation::PingBody(header.body_length()));
-        }
-        if header.full_length > self.max_frame {
-            if u64::from(header.full_length) > u64::from(self.max_frame) * u64::from(MAX_SKIPPED_LENGTH_RATIO) {
-                return Err(Violation::TooLong { length: header.full_length, limit: self.max_frame });
+        loop {
+            let Some(mut header) = self.buffer.first_chunk::<HEADER_LEN>().copied() else {
+                return self.check_partial_header().map(|()| None);
+            };
+            let has_more = header[TYPE_AT] & MORE_FRAGMENTS != 0;
+            if has_more && FrameType::from_u8(header[TYPE_AT] & !MORE_FRAGMENTS).is_some() {
+                header[TYPE_AT] &= !MORE_FRAGMENTS;
             }
-            self.buffer.advance(HEADER_LEN);
-            self.skip = header.body_length();
-            self.skipped_length = header.full_length as usize;
-            return Ok(Some(Inbound::Overlong(header)));
+            let header = Header::parse(&header)?;
+            if header.frame_type == FrameType::Ping && header.body_length() > Self::MAX_PING_BODY {
+                return Err(Violation::PingBody(header.body_length()));
+            }
+            if header.full_length > self.max_frame {
+                return self.skip_overlong(header, has_more).map(Some);
+            }
+            if self.buffer.len() < header.full_length as usize {
+                return Ok(None);
+            }
+            let mut body = self.buffer.split_to(header.full_length as usize).freeze();
+            body.advance(HEADER_LEN);
+            if header.full_length as usize > MAX_CHUNK {
+                self.chunk = MIN_CHUNK;
+            }
+            if has_more {
+                self.reassembly.add(header, body, self.max_frame)?;
+                continue;
+            }
+            if !self.reassembly.is_empty() {
+                if header.frame_type == FrameType::Cancel {
+                    self.reassembly.cancel(header.id);
+                }
+                if let Some(inbound) = self.reassembly.complete(&header, &body, self.max_frame)? {
+                    return Ok(Some(inbound));
+                }
+            }
+            return Ok(Some(Inbound::Frame(Frame { header, body })));
         }
-        if self.buffer.len() < header.full_length as usize {
-            return Ok(None);
+    }
+
+    /// Skips a frame that is longer than the limit.
+    fn skip_overlong(&mut self, header: Header, is_fragment: bool) -> Result<Inbound, Violation> {
+        let length = header.full_length;
+        if is_fragment || u64::from(length) > u64::from(self.max_frame) * u64::from(MAX_SKIPPED_LENGTH_RATIO) {
+            return Err(Violation::TooLong { length, limit: self.max_frame });
         }
-        let mut body = self.buffer.split_to(header.full_length as usize).freeze();
-        body.advance(HEADER_LEN);
-        if header.full_length as usize > MAX_CHUNK {
-            self.chunk = MIN_CHUNK;
-        }
-        Ok(Some(Inbound::Frame(Frame { header, body })))
+        self.buffer.advance(HEADER_LEN);
+        self.reassembly.discard(&header);
+        self.skip = header.body_length();
+        self.skipped_length = length as usize;
+        Ok(Inbound::Overlong(header))
+    }
+
+    /// Returns the oldest body of which fragments are missing: its ordinal number on this connection, and the id of its
+    /// call.
+    pub(super) fn oldest_fragmented(&self) -> Option<(u64, u32)> {
+        self.reassembly.oldest()
     }
 
     /// Returns the buffer to read into, with spare capacity.

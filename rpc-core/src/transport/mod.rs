@@ -6,7 +6,7 @@
 //! | the state machine of one end | [`Role`], [`Activity`], [`Turn`] |
 //! | limits | [`TransportConfig`], [`PingWindow`] |
 //! | the end of a connection | [`CloseReason`] |
-//! | output queue | [`Outbox`], [`Position`], [`PushError`], [`OutboxTurn`] |
+//! | output queue | [`Outbox`], [`SendQueue`], [`Position`], [`PushError`], [`OutboxTurn`] |
 //! | input: bytes to frames | [`FrameReader`], [`Inbound`] |
 //! | answers to calls of a connection | [`WireSink`] |
 //! | streams of calls | [`CallStreams`] |
@@ -17,16 +17,18 @@ mod close_reason;
 mod config;
 mod driver;
 mod frame_reader;
+mod frame_times;
+mod inbound;
 mod io;
 mod outbox;
 mod ping_window;
+mod reassembly;
 mod role;
 mod socket_writes;
 pub(crate) mod streams;
 mod tcp_io;
 mod timer;
 mod traffic;
-mod wait_line;
 mod wire_sink;
 mod write_stall;
 
@@ -38,9 +40,11 @@ pub use io::{Accept, Connect, Io, Tcp};
 #[doc(hidden)]
 pub use driver::Driver;
 #[doc(hidden)]
-pub use frame_reader::{FrameReader, Inbound};
+pub use frame_reader::FrameReader;
 #[doc(hidden)]
-pub use outbox::{Outbox, OutboxTurn, Position, PushError};
+pub use inbound::Inbound;
+#[doc(hidden)]
+pub use outbox::{Outbox, OutboxTurn, Position, Priority, PushError, SendQueue};
 #[doc(hidden)]
 pub use ping_window::PingWindow;
 #[doc(hidden)]

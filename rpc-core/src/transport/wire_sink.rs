@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 
-use super::{CallStreams, Outbox, OutboxTurn, PushError, WireStreams};
+use super::{CallStreams, Outbox, OutboxTurn, Priority, PushError, SendQueue, WireStreams};
 use crate::{
     AnswerSink, AnswerStore, AnswerTarget, AnswerTurn, BoxFuture, Code, Context, EncodedAnswer, Responder, Status,
     StatusAnswer, StoredAnswer, WriteBuffer, answer,
@@ -50,7 +50,7 @@ impl WireSink {
     /// Returns `false` without an effect if the connection has no capacity. The connection shares the bytes of a long
     /// answer.
     pub fn try_replay(&self, context: &Context, answer: &StoredAnswer) -> bool {
-        let pushed = self.outbox.push(|out| {
+        let pushed = self.outbox.push_to(self.queue_of(answer), |_, out| {
             if context.claim_answer(Code::Ok) {
                 answer.write(out, self.target.id);
             }
@@ -64,8 +64,10 @@ impl WireSink {
     ///
     /// Safe to drop at any time; the answer is then not sent.
     pub async fn replay(&self, context: &Context, answer: &StoredAnswer) {
-        let turn = Arc::clone(&self.outbox).capacity().await;
-        let pushed = turn.push_at(|_, out| {
+        let queue = self.queue_of(answer);
+        // The bytes are shared, so they do not wait with this task.
+        let turn = Arc::clone(&self.outbox).capacity(queue.priority()).await;
+        let pushed = turn.push_to(queue, |_, out| {
             if context.claim_answer(Code::Ok) {
                 answer.write(out, self.target.id);
             }
@@ -82,9 +84,13 @@ impl WireSink {
     /// Answers a call, whose answer was claimed, with a status and no value.
     pub fn answer_claimed(&self, context: &Context, answer: &StatusAnswer) {
         // On a closed connection the caller receives the connection's error instead.
-        let _ = self.outbox.push_control(|out| {
+        let _ = push_status(&self.outbox, &self.target, |out| {
             answer::write_status(out, answer::frame_type(&self.target, context), &self.target, None, answer);
         });
+    }
+
+    fn queue_of(&self, answer: &StoredAnswer) -> SendQueue {
+        SendQueue::of_length(answer.as_bytes().len(), self.target.id)
     }
 
     /// Answers with a status and no value without claiming the answer of the call.
@@ -98,26 +104,36 @@ impl WireSink {
 
 impl AnswerSink for Outbox {
     fn try_answer(&self, target: &AnswerTarget, context: &Context, answer: &mut EncodedAnswer) -> bool {
-        self.push(|out| append(out, target, context, answer)) != Err(PushError::Full)
+        self.push_to(queue_of(target, answer), |_, out| append(out, target, context, answer)) != Err(PushError::Full)
     }
 
     fn has_capacity(&self) -> bool {
-        self.has_capacity()
+        self.has_capacity(Priority::Interactive)
+    }
+
+    fn is_short(&self, target: &AnswerTarget, answer: &EncodedAnswer) -> bool {
+        queue_of(target, answer) == SendQueue::Interactive
     }
 
     fn is_unlimited(&self) -> bool {
         false
     }
 
-    fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
-        Box::pin(async {
-            let turn = self.capacity().await;
+    fn turn(
+        self: Arc<Self>,
+        target: &AnswerTarget,
+        answer: Option<&EncodedAnswer>,
+    ) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
+        let priority = answer.map_or(Priority::Interactive, |answer| queue_of(target, answer).priority());
+        let waiting = if priority == Priority::Bulk { answer.map_or(0, EncodedAnswer::len) } else { 0 };
+        Box::pin(async move {
+            let turn = self.capacity_for(priority, waiting).await;
             (!turn.is_closed()).then(|| Box::new(turn) as Box<dyn AnswerTurn>)
         })
     }
 
     fn answer_status(&self, target: &AnswerTarget, context: &Context, answer: &StatusAnswer) {
-        claim(self, context, answer.status.code(), |out| {
+        claim(self, target, context, answer.status.code(), |out| {
             let frame_type = answer::frame_type(target, context);
             answer::write_status(out, frame_type, target, context.inserted_response_metadata().as_ref(), answer);
         });
@@ -126,10 +142,16 @@ impl AnswerSink for Outbox {
 
 impl AnswerTurn for OutboxTurn {
     fn answer(self: Box<Self>, target: &AnswerTarget, context: &Context, mut answer: EncodedAnswer) {
-        let pushed = self.push_at(|_, out| append(out, target, context, &mut answer));
+        let queue = queue_of(target, &answer);
+        let pushed = self.push_to(queue, |_, out| append(out, target, context, &mut answer));
         // On a closed connection the caller receives the connection's error instead.
         debug_assert!(pushed != Err(PushError::Full), "this is not an outbox of results");
     }
+}
+
+/// Returns the queue of an answer: that of its call if it is long, or if the items of the call precede it.
+fn queue_of(target: &AnswerTarget, answer: &EncodedAnswer) -> SendQueue {
+    if target.expects_items { SendQueue::Bulk(target.id) } else { SendQueue::of_length(answer.len(), target.id) }
 }
 
 /// Appends an answer and claims it, unless the call has an answer.
@@ -148,14 +170,19 @@ fn append(out: &mut WriteBuffer, target: &AnswerTarget, context: &Context, answe
 }
 
 /// Claims the answer of a call, and appends it if the call had none.
-fn claim(outbox: &Outbox, context: &Context, code: Code, write: impl FnOnce(&mut BytesMut)) {
+fn claim(outbox: &Outbox, target: &AnswerTarget, context: &Context, code: Code, write: impl FnOnce(&mut BytesMut)) {
     // Claimed under the outbox's lock: a connection that waits for its last answer must not find it claimed but not
     // appended.
-    let _ = outbox.push_control(|out| {
+    let _ = push_status(outbox, target, |out| {
         if context.claim_answer(code) {
             write(out);
         }
     });
+}
+
+/// Appends an answer without a value, behind the items of the call.
+fn push_status(outbox: &Outbox, target: &AnswerTarget, write: impl FnOnce(&mut BytesMut)) -> Result<(), PushError> {
+    if target.expects_items { outbox.push_control_behind(target.id, write) } else { outbox.push_control(write) }
 }
 
 impl Responder {

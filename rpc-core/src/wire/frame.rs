@@ -44,7 +44,9 @@ pub enum FrameType {
     Challenge,
     /// Answers a challenge with a [`Proof`](crate::proof::Proof); client to server.
     Proof,
-    /// Another type from 64 to 127. A peer that does not support it ignores the frame.
+    /// States what its sender supports, with [`Settings`](crate::settings::Settings); both directions.
+    Settings,
+    /// Another type from 67 to 127. A peer that does not support it ignores the frame.
     Extension(u8),
 }
 
@@ -66,9 +68,15 @@ impl FrameType {
             12 => Self::CalleeCredit,
             64 => Self::Challenge,
             65 => Self::Proof,
-            66..=127 => Self::Extension(number),
+            66 => Self::Settings,
+            67..=127 => Self::Extension(number),
             _ => return None,
         })
+    }
+
+    /// Returns whether a body of this type may be sent in fragments.
+    pub(crate) fn may_be_fragmented(self) -> bool {
+        matches!(self, Self::Request | Self::Response | Self::CallerItem | Self::CalleeItem | Self::CalleeEnd)
     }
 
     /// Returns the number on the wire.
@@ -88,6 +96,7 @@ impl FrameType {
             Self::CalleeCredit => 12,
             Self::Challenge => 64,
             Self::Proof => 65,
+            Self::Settings => 66,
             Self::Extension(number) => number,
         }
     }
@@ -170,8 +179,20 @@ impl Frame {
     }
 }
 
+/// The offset of the type in an encoded header.
+pub(crate) const TYPE_AT: usize = 9;
 /// The offset of the id in an encoded header.
 pub(crate) const ID_AT: usize = 12;
+/// The bit of an encoded type that states that more fragments of the body follow.
+pub const MORE_FRAGMENTS: u8 = 0x80;
+/// The length of the fragments that this crate sends, in bytes, including the header.
+pub const FRAGMENT: usize = 64 << 10;
+/// The longest frame that is not sent in fragments, in bytes.
+pub const MAX_UNFRAGMENTED: usize = 128 << 10;
+/// The shortest body of a fragment that is not the last, in bytes.
+pub const MIN_FRAGMENT_BODY: usize = 16 << 10;
+/// The number of bodies whose fragments one end assembles at the same time.
+pub const MAX_FRAGMENTED_BODIES: usize = 4;
 
 /// A violation of the protocol by the peer, for which the connection closes at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -229,6 +250,15 @@ pub enum Violation {
     /// A CREDIT frame is malformed, or the credit exceeds its limit.
     #[error("CREDIT for call {0} is malformed or exceeds the limit of 2 GiB")]
     BadCredit(u32),
+    /// A fragment that is not the last one of its body is too short.
+    #[error("a fragment has a body of {0} bytes, minimum is {MIN_FRAGMENT_BODY} except for the last one")]
+    ShortFragment(usize),
+    /// The fragments of too many bodies are interleaved.
+    #[error("more than {MAX_FRAGMENTED_BODIES} bodies are in fragments at the same time")]
+    TooManyFragmented,
+    /// The fragments of a body were not completed in time.
+    #[error("fragments of a body of call {0} did not arrive in time (TransportConfig::frame_time)")]
+    SlowFragments(u32),
     /// An incomplete frame was not completed in time.
     #[error("frame of {0} bytes did not arrive in time (TransportConfig::frame_time)")]
     SlowFrame(usize),
@@ -281,7 +311,7 @@ mod tests {
         for unknown in [0, 13, 63, 128, 255] {
             assert_eq!(with(9, unknown), Err(Violation::UnknownType(unknown)));
         }
-        for ignored in [66, 127] {
+        for ignored in [67, 127] {
             assert_eq!(with(9, ignored).unwrap().frame_type, FrameType::Extension(ignored));
         }
     }

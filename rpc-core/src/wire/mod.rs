@@ -7,12 +7,14 @@
 //! | frames, their headers and protocol violations | `frame` |
 //! | heads of requests and responses | `head` |
 //! | a request or a response with its value | `message` |
+//! | what an end of a connection supports | `settings` |
 //! | writing an answer, and keeping one for repeated requests | `answer`, `stored_answer` |
 
 pub(crate) mod answer;
 pub mod frame;
 pub mod head;
 mod message;
+pub mod settings;
 mod stored_answer;
 
 pub use message::Message;

@@ -90,7 +90,15 @@ impl AnswerSink for AnswerStore {
         true
     }
 
-    fn turn(self: Arc<Self>) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
+    fn is_short(&self, _: &AnswerTarget, _: &EncodedAnswer) -> bool {
+        true
+    }
+
+    fn turn(
+        self: Arc<Self>,
+        _: &AnswerTarget,
+        _: Option<&EncodedAnswer>,
+    ) -> BoxFuture<'static, Option<Box<dyn AnswerTurn>>> {
         let turn: Box<dyn AnswerTurn> = Box::new(StoreTurn(self));
         Box::pin(std::future::ready(Some(turn)))
     }

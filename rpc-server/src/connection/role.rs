@@ -9,6 +9,7 @@ use std::{
 use rpc_core::{
     Code, Peer, Status, contained, deadline_after,
     frame::{Frame, FrameType, Header, Violation},
+    settings::Settings,
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
 use tokio::time::Instant;
@@ -32,6 +33,7 @@ pub(crate) struct Connection {
     goaway_at: Option<Instant>,
     /// When the connection ends although calls run. `None` while the server drains all connections.
     drained_at: Option<Instant>,
+    has_sent_settings: bool,
     /// Whether the streams that were open at that time have ended.
     has_ended_streams: bool,
 }
@@ -43,7 +45,16 @@ impl Connection {
         let random = foldhash::fast::RandomState::default().hash_one(now) as f64 / u64::MAX as f64;
         let aged_at = deadline_after(now, varied(shared.config.max_connection_age, random));
         let calls = ConnectionCalls::new(shared, outbox, peer);
-        Self { calls, pings, proved, aged_at, goaway_at: None, drained_at: None, has_ended_streams: false }
+        Self {
+            calls,
+            pings,
+            proved,
+            aged_at,
+            goaway_at: None,
+            drained_at: None,
+            has_sent_settings: false,
+            has_ended_streams: false,
+        }
     }
 
     /// Sends GOAWAY if the server drains, or if this connection must end before the server does.
@@ -67,6 +78,16 @@ impl Connection {
         self.calls.draining.set();
         self.drained_at = (!is_draining).then(|| deadline_after(now, shared.config.drain_timeout));
         let _ = self.calls.outbox.push_control(|out| goaway(Code::Unavailable, reason).write(out));
+    }
+
+    /// Applies the settings of the peer. Answers the first ones: a peer that sends none may not know the frame.
+    fn handle_settings(&mut self, body: &[u8]) {
+        let outbox = &self.calls.outbox;
+        outbox.apply(Settings::read(body));
+        if !std::mem::replace(&mut self.has_sent_settings, true) {
+            // On a closed connection the peer needs no settings.
+            let _ = outbox.push_control(|out| Settings::OWN.write(out));
+        }
     }
 
     /// Returns when the connection has received nothing for long enough after GOAWAY.
@@ -112,6 +133,7 @@ impl Role for Connection {
             FrameType::Response | FrameType::CalleeItem | FrameType::CalleeEnd | FrameType::CalleeCredit => {
                 self.calls.count_stray();
             }
+            FrameType::Settings => self.handle_settings(&frame.body),
             // The handshake has consumed the token proof, if the server requires one.
             FrameType::Proof | FrameType::Challenge => {}
             FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}

@@ -3,7 +3,7 @@
 /// A second copy of the vectors, so that the document and the code cannot change together unnoticed.
 ///
 /// Other implementations depend on these bytes; they must never change.
-pub(crate) const GOLDEN: [(&str, &str); 29] = [
+pub(crate) const GOLDEN: [(&str, &str); 30] = [
     (
         "request-bincode",
         "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
@@ -69,6 +69,7 @@ pub(crate) const GOLDEN: [(&str, &str); 29] = [
     ),
     ("credit-caller", "6d736e6201000000140900000000000600008000"),
     ("credit-callee", "6d736e6201000000140c00000000000600038000"),
+    ("settings", "6d736e6201000000144200000000000001000104"),
     ("goaway", "6d736e62010000002c06000000000000001a0500170e7468652073657276657220697320647261696e696e67"),
     ("challenge", "6d736e62010000003040000000000000000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
     // Another implementation of HMAC computed the MAC.

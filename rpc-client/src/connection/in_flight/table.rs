@@ -202,6 +202,14 @@ impl InFlightTable {
         may_execute
     }
 
+    /// Records that the peer will not answer a call.
+    pub(crate) fn withdraw(&mut self, id: CallId) {
+        let slot = &mut self.slots[id.index()];
+        if slot.generation == id.generation() && std::mem::take(&mut slot.peer) {
+            self.free_if_done(id);
+        }
+    }
+
     /// Records that the streams of a call have ended at both ends.
     pub(crate) fn end_streams(&mut self, id: CallId) {
         let slot = &mut self.slots[id.index()];

@@ -85,7 +85,7 @@ impl EncodedPayload {
     }
 
     /// Returns the number of bytes.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.buffer.len()
     }
 

@@ -190,6 +190,52 @@ impl WriteBuffer {
         other.clear();
     }
 
+    /// Moves the first `count` bytes to the end of `out`, long chunks without copying them.
+    #[cfg(feature = "transport")]
+    pub(crate) fn move_to(&mut self, out: &mut Self, count: usize) {
+        debug_assert!(count <= self.len());
+        let mut count = count;
+        while count > 0 {
+            let step = count.min(self.chunk().len());
+            count -= step;
+            match self.held.front_mut() {
+                Some(held) if held.at == self.consumed => {
+                    out.put_shared(held.bytes.split_to(step));
+                    self.held_length -= step;
+                    if held.bytes.is_empty() {
+                        self.held.pop_front();
+                    }
+                }
+                _ => {
+                    out.copied.extend_from_slice(&self.copied[self.consumed..self.consumed + step]);
+                    self.consumed += step;
+                }
+            }
+        }
+        self.compact();
+    }
+
+    /// Releases the consumed bytes of a buffer that is never empty.
+    #[cfg(feature = "transport")]
+    fn compact(&mut self) {
+        if self.consumed >= uncopied::MIN_SHARED || self.is_empty() {
+            self.copied.advance(self.consumed);
+            self.held.iter_mut().for_each(|held| held.at -= self.consumed);
+            self.consumed = 0;
+        }
+    }
+
+    /// Returns the first `N` bytes, of which each chunk has at least one.
+    #[cfg(feature = "transport")]
+    pub(crate) fn first<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        let mut slices = [IoSlice::new(&[]); N];
+        let count = self.chunks_vectored(&mut slices);
+        let chunks = slices[..count].iter().flat_map(|chunk| chunk.iter());
+        bytes.iter_mut().zip(chunks).for_each(|(byte, from)| *byte = *from);
+        bytes
+    }
+
     /// Holds the copied bytes too if they are long, so that [`append`](Self::append) copies nothing long.
     ///
     /// The new buffer for copied bytes has the same capacity, up to `max_capacity`: the next payload is often as long.

@@ -14,7 +14,7 @@ use crate::{
     Code, Codec, Compression, ItemSource, Mark, PeerWork, Status, WriteBuffer,
     contract::{LONG, offload},
     frame::{FrameType, HEADER_LEN, Header},
-    transport::{Outbox, OutboxTurn, PushError},
+    transport::{Outbox, OutboxTurn, Priority, PushError, SendQueue},
 };
 
 /// Sends the items of one stream, as far as the peer grants credit.
@@ -79,7 +79,7 @@ impl ItemSender {
             let Some(credit) = poll_fn(|cx| self.credit.poll_positive(cx)).await else { return SendEnd::Ended };
             // An item waits as a value while the outbox is full: a peer that does not read costs no encoding.
             let mut turn = None;
-            if !self.outbox.has_capacity() {
+            if !self.outbox.has_capacity(Priority::Bulk) {
                 turn = self.turn().await;
                 if turn.is_none() {
                     return SendEnd::Ended;
@@ -209,7 +209,7 @@ impl ItemSender {
 
     /// Waits for a turn at the outbox; `None` when the call has ended.
     async fn turn(&self) -> Option<OutboxTurn> {
-        let mut capacity = pin!(Arc::clone(&self.outbox).capacity());
+        let mut capacity = pin!(Arc::clone(&self.outbox).capacity(Priority::Bulk));
         poll_fn(|cx| match capacity.as_mut().poll(cx) {
             Poll::Ready(turn) => Poll::Ready(Some(turn)),
             Poll::Pending => self.credit.poll_closed(cx).map(|()| None),
@@ -225,6 +225,7 @@ impl ItemSender {
         is_over: &impl Fn() -> bool,
     ) -> bool {
         frames.hold_long_copies(BATCH);
+        let queue = SendQueue::Bulk(self.id);
         loop {
             let mut append = |out: &mut WriteBuffer| {
                 let is_live = !is_over();
@@ -234,8 +235,8 @@ impl ItemSender {
                 is_live
             };
             let pushed = match turn.take() {
-                Some(turn) => turn.push_at(|_, out| append(out)),
-                None => self.outbox.push(append),
+                Some(turn) => turn.push_to(queue, |_, out| append(out)),
+                None => self.outbox.push_to(queue, |_, out| append(out)),
             };
             match pushed {
                 Err(PushError::Full) => turn = self.turn().await,

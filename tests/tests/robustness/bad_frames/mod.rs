@@ -5,6 +5,7 @@
 //! |---|---|
 //! | protocol violations and unknown frame types | `violations` |
 //! | length of frames | `lengths` |
+//! | fragments of frames | `fragments` |
 //! | heads and payloads | `heads`, `payloads` |
 //! | ids, limits and ends of calls | `calls` |
 //! | streams | `streams` |
@@ -13,6 +14,7 @@
 
 mod calls;
 mod connections;
+mod fragments;
 mod heads;
 mod lengths;
 mod payloads;

@@ -1,60 +1,74 @@
 //! [`Outbox`]: the output queue of a connection.
 
 use std::{
-    sync::{Arc, PoisonError, atomic::Ordering},
-    task::{Poll, Waker},
-    time::Duration,
+    sync::{PoisonError, atomic::Ordering},
+    task::Waker,
 };
 
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::wait_line::{Ticket, WaitLine};
+use super::{
+    bulk::{BulkQueue, Removed},
+    lane::{Lane, Limits, Published},
+};
 use crate::{
     WriteBuffer,
-    frame::{FrameType, Header},
+    frame::{FrameType, Header, MAX_FRAGMENTED_BODIES},
+    settings::Settings,
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard},
 };
 
 /// The bytes that wait to be written to one connection.
 ///
-/// Tasks append encoded frames under a short lock; the connection's driver takes all of them at once, so that one write
-/// carries many frames. No user code runs under the lock.
+/// Tasks append encoded frames under a short lock; the connection's driver takes many frames at once, so that one write
+/// carries them. No user code runs under the lock.
+///
+/// Short frames of calls and control frames are interactive: the driver writes them first. Long frames and the items of
+/// streams are bulk: they wait by call, and the driver writes a part of them at a time.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Stored outside the lock so that reading it is cheap.
     closed: AtomicBool,
-    /// The number of unwritten bytes, or at least `limit` while tasks wait for it to fall: their frames belong to the
-    /// output too. Updated under the lock, stored outside it for the same reason.
+    /// The number of unwritten interactive bytes, or at least `limit` while tasks wait for it to fall: their frames
+    /// belong to the output too. Updated under the lock, stored outside it for the same reason.
     waiting: AtomicUsize,
-    /// Whether no frame can be appended without a turn. Updated and stored like `waiting`.
-    full: AtomicBool,
-    /// Whether tasks wait behind those that have not used their turns. Updated and stored like `waiting`.
-    held_up: AtomicBool,
+    /// Updated and stored like `waiting`.
+    interactive: Published,
+    /// Updated and stored like `waiting`.
+    bulk: Published,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// The number of unwritten bytes from which no frame is appended.
-    bytes: usize,
-    /// The number of tasks that have turns at the same time.
-    turns: usize,
+/// The priority of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// A short frame of a call, or a control frame.
+    Interactive,
+    /// A long frame, or a frame of a stream.
+    Bulk,
+}
+
+/// The queue to which a frame is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendQueue {
+    /// The queue that all short frames of a connection share.
+    Interactive,
+    /// The queue of the call with this id.
+    Bulk(u32),
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     pending: WriteBuffer,
-    /// The number of bytes that the driver has taken and not written yet. They count towards the limit.
-    writing: usize,
-    /// The number of bytes written since the connection was opened.
+    bulk: BulkQueue,
+    interactive_lane: Lane,
+    bulk_lane: Lane,
+    /// The number of interactive bytes written since the connection was opened.
     written: u64,
-    /// The tasks that wait for capacity, and those whose turn it is. `None` if there are none, and boxed because that is
-    /// usual: every append reads this struct.
-    line: Option<Box<WaitLine>>,
-    /// When the last turn was given.
-    turns_given: Option<Instant>,
+    /// The number of encoded bytes that wait with their tasks for bulk capacity.
+    pub(super) waiting_bytes: usize,
     /// The waker of the driver while it sleeps.
     driver: Option<Waker>,
     /// Whether the driver was woken while it was awake, so that it must not sleep.
@@ -62,37 +76,48 @@ struct State {
 }
 
 impl State {
-    /// Returns the number of bytes that are not written, which count towards the limit.
-    fn unwritten(&self) -> usize {
-        self.pending.len() + self.writing
+    pub(super) fn lane(&mut self, priority: Priority) -> &mut Lane {
+        match priority {
+            Priority::Interactive => &mut self.interactive_lane,
+            Priority::Bulk => &mut self.bulk_lane,
+        }
     }
 
-    fn has_capacity(&self, limits: Limits) -> bool {
-        self.unwritten() < limits.bytes
+    /// Returns the number of interactive bytes that are not written, which count towards the limit.
+    fn unwritten(&self) -> usize {
+        self.pending.len() + self.interactive_lane.writing
+    }
+
+    fn has_output(&self) -> bool {
+        self.unwritten() + self.bulk_lane.writing > 0 || !self.bulk.is_empty()
+    }
+
+    pub(super) fn has_capacity(&self, priority: Priority, limits: Limits) -> bool {
+        match priority {
+            Priority::Interactive => {
+                self.interactive_lane.has_capacity(self.pending.len(), limits) && !self.has_many_waiting_bytes(limits)
+            }
+            Priority::Bulk => self.bulk_lane.has_capacity(self.bulk.len(), limits),
+        }
+    }
+
+    /// Returns whether so many encoded bytes wait with their tasks that no more results may be encoded.
+    fn has_many_waiting_bytes(&self, limits: Limits) -> bool {
+        self.waiting_bytes >= limits.bytes.saturating_mul(WAITING_LIMITS)
     }
 
     /// Gives turns to the next tasks if there is capacity. Returns their wakers.
-    fn next_turns(&mut self, limits: Limits) -> Vec<Waker> {
-        if !self.has_capacity(limits) {
-            return Vec::new();
-        }
-        let Some(line) = &mut self.line else { return Vec::new() };
-        let offered = line.offered();
-        let wakers = line.offer(limits.turns);
-        if offered < line.offered() {
-            self.turns_given = Some(Instant::now());
-        }
-        wakers
+    pub(super) fn next_turns(&mut self, priority: Priority, limits: Limits) -> Vec<Waker> {
+        if self.has_capacity(priority, limits) { self.lane(priority).next_turns(limits) } else { Vec::new() }
     }
 
-    /// Returns the line, to which the caller adds a task if there is none.
-    fn line(&mut self) -> &mut WaitLine {
-        self.line.get_or_insert_default()
-    }
-
-    /// Gives turns to all tasks. Returns their wakers.
-    fn turns_for_all(&mut self) -> Vec<Waker> {
-        self.line.as_mut().map_or_else(Vec::new, |line| line.offer_all())
+    /// Returns the position of the next frame of a queue.
+    #[inline(always)]
+    pub(super) fn position(&self, queue: SendQueue) -> Position {
+        Position(match queue {
+            SendQueue::Interactive => FramePosition::Interactive(self.written + self.unwritten() as u64),
+            SendQueue::Bulk(id) => FramePosition::Bulk(id),
+        })
     }
 
     /// Takes the waker of the driver, or records that it must not sleep.
@@ -101,45 +126,74 @@ impl State {
         self.woken |= driver.is_none();
         driver
     }
+}
 
-    /// Returns whether tasks wait behind turns that are not used.
-    fn is_held_up(&self, limits: Limits) -> bool {
-        let all_given = |line: &WaitLine| line.has_waiting() && line.offered() >= limits.turns;
-        self.line.as_deref().is_some_and(all_given) && self.has_capacity(limits)
+impl SendQueue {
+    /// Returns the queue of a frame of this length of a call: long frames must not delay short ones.
+    pub fn of_length(length: usize, id: u32) -> Self {
+        if length > MAX_INTERACTIVE { Self::Bulk(id) } else { Self::Interactive }
+    }
+
+    /// Returns the priority of the frames of the queue.
+    pub fn priority(self) -> Priority {
+        match self {
+            Self::Interactive => Priority::Interactive,
+            Self::Bulk(_) => Priority::Bulk,
+        }
     }
 }
 
-/// The offset of a frame in the output of a connection.
+/// The place of a frame in the output of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position(u64);
+pub struct Position(FramePosition);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FramePosition {
+    /// The offset among the interactive bytes.
+    Interactive(u64),
+    /// The first frame of this call among the bulk frames.
+    Bulk(u32),
+}
 
 /// The reason why no frame was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
-    /// The outbox is full, or others wait for capacity. [`capacity`](Outbox::capacity) waits for it.
+    /// The outbox is full, or others wait for capacity. `Outbox::capacity` waits for it.
     Full,
     /// The connection is closing and accepts no more output.
     Closed,
 }
 
 impl Outbox {
-    /// Creates an outbox that accepts frames while fewer than `limit` bytes wait.
+    /// Creates an outbox that accepts frames while fewer than `limit` bytes of the same priority wait.
     ///
-    /// At most `limit` bytes, one frame and control frames wait.
+    /// At most `limit` bytes and one frame of each priority wait, and control frames.
     pub fn new(limit: usize) -> Self {
-        let [closed, full, held_up] = [false; 3].map(AtomicBool::new);
-        let limits = Limits { bytes: limit, turns: 1 };
-        Self { state: Mutex::default(), limits, closed, waiting: AtomicUsize::new(0), full, held_up }
+        Self {
+            state: Mutex::default(),
+            limits: Limits { bytes: limit, turns: 1 },
+            closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            interactive: Published::new(),
+            bulk: Published::new(),
+        }
     }
 
     /// Gives turns to [`RESULT_TURNS`] tasks at a time, which encode their frames when they have turns: several
     /// processors then encode for one connection.
     ///
-    /// At most `limit` bytes, one frame for each thread that encodes at the same time, and control frames wait.
+    /// At most `limit` bytes of each priority, one frame for each thread that encodes at the same time, and control
+    /// frames wait.
     #[must_use]
     pub fn for_results(mut self) -> Self {
         self.limits.turns = RESULT_TURNS;
         self
+    }
+
+    /// Applies the settings of the peer: from now on, long frames are sent in fragments if it supports them.
+    pub fn apply(&self, settings: Settings) {
+        let count = usize::from(settings.fragmented_bodies).min(MAX_FRAGMENTED_BODIES);
+        self.lock().bulk.permit_fragments(count);
     }
 
     /// Calls `write` to append a frame, and passes it the frame's [`Position`].
@@ -149,22 +203,29 @@ impl Outbox {
     /// # Errors
     ///
     /// [`PushError`], without calling `write`.
-    pub fn push_at<R>(&self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
-        let state = self.lock();
+    #[inline(always)]
+    pub fn push_to<R>(
+        &self,
+        queue: SendQueue,
+        write: impl FnOnce(Position, &mut WriteBuffer) -> R,
+    ) -> Result<R, PushError> {
+        let mut state = self.lock();
+        let priority = queue.priority();
         // A closed outbox never has capacity again, so a task that retried after `Full` would never end.
-        if !self.is_closed() && (!state.has_capacity(self.limits) || state.line.is_some()) {
+        if !self.is_closed() && (!state.has_capacity(priority, self.limits) || state.lane(priority).has_line()) {
             return Err(PushError::Full);
         }
-        self.append_at(state, write)
+        let position = state.position(queue);
+        self.append(state, queue, |out| write(position, out))
     }
 
-    /// Calls `write` to append a frame.
+    /// Calls `write` to append a short frame.
     ///
     /// # Errors
     ///
     /// [`PushError`], without calling `write`.
     pub fn push<R>(&self, write: impl FnOnce(&mut WriteBuffer) -> R) -> Result<R, PushError> {
-        self.push_at(|_, out| write(out))
+        self.push_to(SendQueue::Interactive, |_, out| write(out))
     }
 
     /// Calls `write` to append a frame even if the outbox is full.
@@ -176,7 +237,18 @@ impl Outbox {
     ///
     /// [`PushError::Closed`], without calling `write`.
     pub fn push_control<R>(&self, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
-        self.append(self.lock(), |out| write(out.copied()))
+        self.append(self.lock(), SendQueue::Interactive, |out| write(out.copied()))
+    }
+
+    /// As [`push_control`](Self::push_control), but appends the frame behind the bulk frames of the call.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Closed`], without calling `write`.
+    pub fn push_control_behind<R>(&self, id: u32, write: impl FnOnce(&mut BytesMut) -> R) -> Result<R, PushError> {
+        let state = self.lock();
+        let queue = if state.bulk.contains(id) { SendQueue::Bulk(id) } else { SendQueue::Interactive };
+        self.append(state, queue, |out| write(out.copied()))
     }
 
     /// Appends a frame without a body, as [`push_control`](Self::push_control).
@@ -187,33 +259,56 @@ impl Outbox {
         let _ = self.push_control(|out| out.extend_from_slice(&header));
     }
 
-    #[inline(always)]
-    fn append_at<R>(
-        &self,
-        state: MutexGuard<'_, State>,
-        write: impl FnOnce(Position, &mut WriteBuffer) -> R,
-    ) -> Result<R, PushError> {
-        let position = Position(state.written + state.unwritten() as u64);
-        self.append(state, |out| write(position, out))
+    /// As [`push_empty`](Self::push_empty), but appends the frame behind the items of the call.
+    pub fn push_empty_behind(&self, frame_type: FrameType, id: u32) {
+        let header = Header::empty(frame_type, id).to_bytes();
+        let _ = self.push_control_behind(id, |out| out.extend_from_slice(&header));
     }
 
+    /// Cancels a call without streams: removes its request if that is bulk and not sent completely, and appends CANCEL if
+    /// any of it was sent.
+    ///
+    /// Returns whether the peer receives no complete request, and therefore sends no answer.
+    pub fn cancel(&self, id: u32) -> bool {
+        let mut state = self.lock();
+        let removed = if state.bulk.is_empty() { Removed::None } else { state.bulk.remove(id) };
+        let next = state.next_turns(Priority::Bulk, self.limits);
+        let driver = self.publish(&mut state);
+        drop(state);
+        next.into_iter().chain(driver).for_each(Waker::wake);
+        if removed != Removed::Unsent {
+            self.push_empty(FrameType::Cancel, id);
+        }
+        removed != Removed::None
+    }
+
+    /// Calls `write` to append a frame, and publishes the new state.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Closed`], without calling `write`.
     #[inline(always)]
-    fn append<R>(
+    pub(super) fn append<R>(
         &self,
         mut state: MutexGuard<'_, State>,
+        queue: SendQueue,
         write: impl FnOnce(&mut WriteBuffer) -> R,
     ) -> Result<R, PushError> {
         // `close` sets the flag under the lock, so no frame is appended after it.
         if self.is_closed() {
             return Err(PushError::Closed);
         }
-        let result = write(&mut state.pending);
-        let driver = if state.pending.is_empty() { None } else { state.driver.take() };
-        let driver = if state.line.is_none() {
+        let result = match queue {
+            SendQueue::Interactive => write(&mut state.pending),
+            SendQueue::Bulk(id) => state.bulk.append(id, write),
+        };
+        let driver = if state.pending.is_empty() && state.bulk.is_empty() { None } else { state.driver.take() };
+        let has_line = state.interactive_lane.has_line() || state.bulk_lane.has_line();
+        let driver = if queue == SendQueue::Interactive && !has_line {
             // As `publish`, for which there is little to do: no task waits, and the output only becomes longer.
             let waiting = state.unwritten();
             self.waiting.store(waiting, Ordering::Relaxed);
-            self.full.store(waiting >= self.limits.bytes, Ordering::Relaxed);
+            self.interactive.set_full(waiting >= self.limits.bytes);
             driver
         } else {
             let woken = self.publish(&mut state);
@@ -226,63 +321,63 @@ impl Outbox {
         Ok(result)
     }
 
-    /// Waits until the outbox has capacity or is closed.
-    ///
-    /// Tasks receive their turns in the order in which they started to wait, and no other task appends a frame before
-    /// them. One at a time has a turn, or [`RESULT_TURNS`]; the others wait until an [`OutboxTurn`] is dropped. But tasks
-    /// that are not polled, or encode for long, hold up the others for [`TURN_TIME`] only.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe to drop at any time: the turn passes to the next task.
-    pub async fn capacity(self: Arc<Self>) -> OutboxTurn {
-        let ticket = self.lock().line().join();
-        let turn = OutboxTurn { outbox: self, ticket };
-        std::future::poll_fn(|cx| turn.poll_ready(cx.waker())).await;
-        turn
+    /// Returns whether a frame of this priority can probably be appended at once, without locking.
+    pub fn has_capacity(&self, priority: Priority) -> bool {
+        match priority {
+            Priority::Interactive => !self.interactive.is_full(),
+            Priority::Bulk => !self.bulk.is_full(),
+        }
     }
 
-    /// Returns whether a frame can probably be appended at once, without locking.
-    pub fn has_capacity(&self) -> bool {
-        !self.full.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of unwritten bytes without locking, or at least the limit while tasks wait for it to fall.
+    /// Returns the number of unwritten interactive bytes without locking, or at least the limit while tasks wait for it to
+    /// fall.
     ///
     /// The driver's own writes are always included; concurrent appends of other tasks may be missing.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Gives turns to all waiting tasks if those that have turns did not use them within [`TURN_TIME`].
+    /// Gives turns to all waiting tasks if those that have turns did not use them within 10 ms.
     ///
     /// Returns when the driver must call this again.
-    pub(super) fn pass_unused_turns(&self, now: Instant) -> Option<Instant> {
-        if !self.held_up.load(Ordering::Relaxed) {
+    pub(crate) fn pass_unused_turns(&self, now: Instant) -> Option<Instant> {
+        if !self.interactive.is_held_up() && !self.bulk.is_held_up() {
             return None;
         }
         let mut state = self.lock();
-        let until = state.turns_given.filter(|_| state.is_held_up(self.limits))? + TURN_TIME;
-        if now < until {
-            return Some(until);
+        let (mut next, mut waiters) = (None, Vec::new());
+        for priority in [Priority::Interactive, Priority::Bulk] {
+            let has_capacity = state.has_capacity(priority, self.limits);
+            match state.lane(priority).turns_end(has_capacity, self.limits) {
+                Some(end) if now < end => next = Some(next.map_or(end, |next: Instant| next.min(end))),
+                Some(_) => waiters.extend(state.lane(priority).turns_for_all()),
+                None => {}
+            }
         }
-        let waiters = state.turns_for_all();
+        if waiters.is_empty() {
+            return next;
+        }
         let driver = self.publish(&mut state);
         drop(state);
         waiters.into_iter().chain(driver).for_each(Waker::wake);
-        None
+        next
     }
 
     /// Returns whether all appended bytes were written.
     pub fn is_empty(&self) -> bool {
-        self.lock().unwritten() == 0
+        !self.lock().has_output()
     }
 
-    /// Returns whether any byte of the frame at `position` was written to the socket.
+    /// Returns whether any byte of the frame at `position` was written to the socket, or was taken for it if the frame is
+    /// bulk.
     ///
     /// After the driver has ended, a frame for which this returns `false` is never written.
     pub fn has_begun(&self, position: Position) -> bool {
-        self.lock().written > position.0
+        let state = self.lock();
+        match position.0 {
+            FramePosition::Interactive(offset) => state.written > offset,
+            FramePosition::Bulk(id) => !state.bulk.is_unsent(id),
+        }
     }
 
     /// Returns whether the outbox accepts no more frames.
@@ -296,7 +391,8 @@ impl Outbox {
     pub fn close(&self) {
         let mut state = self.lock();
         self.closed.store(true, Ordering::Release);
-        let waiters = state.turns_for_all();
+        let mut waiters = state.interactive_lane.turns_for_all();
+        waiters.extend(state.bulk_lane.turns_for_all());
         // A closing driver performs a turn, whatever the published state is.
         let published = self.publish(&mut state);
         let driver = published.or_else(|| state.wake_driver());
@@ -314,19 +410,22 @@ impl Outbox {
         }
     }
 
-    /// Takes all waiting bytes and leaves the empty buffer `spare`.
+    /// Takes all waiting interactive bytes and a part of the bulk bytes, and leaves the empty buffer `spare`.
     ///
-    /// The driver calls this, then [`written`](Self::written) for each write.
+    /// The driver calls this when it has written what it took before, and [`written`](Self::written) for each write.
     pub(crate) fn take(&self, spare: WriteBuffer) -> WriteBuffer {
         debug_assert!(spare.is_empty());
         let mut state = self.lock();
-        let taken = std::mem::replace(&mut state.pending, spare);
-        state.writing += taken.len();
+        let mut taken = std::mem::replace(&mut state.pending, spare);
+        state.interactive_lane.writing += taken.len();
+        if !state.bulk.is_empty() {
+            state.bulk_lane.writing += state.bulk.take(&mut taken, BULK_PER_WRITE);
+        }
         taken
     }
 
     /// Releases the buffer if it is empty, so that an idle connection holds no memory.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         let mut state = self.lock();
         if state.pending.is_empty() {
             state.pending = WriteBuffer::new();
@@ -336,9 +435,15 @@ impl Outbox {
     /// Records that `count` of the taken bytes were written.
     pub(crate) fn written(&self, count: usize) {
         let mut state = self.lock();
-        state.writing -= count;
-        state.written += count as u64;
-        let next = state.next_turns(self.limits);
+        // The interactive bytes precede the bulk bytes that were taken with them.
+        let interactive = count.min(state.interactive_lane.writing);
+        state.interactive_lane.writing -= interactive;
+        state.written += interactive as u64;
+        let mut next = state.next_turns(Priority::Interactive, self.limits);
+        if count > interactive {
+            state.bulk_lane.writing -= count - interactive;
+            next.extend(state.next_turns(Priority::Bulk, self.limits));
+        }
         let driver = self.publish(&mut state);
         drop(state);
         next.into_iter().chain(driver).for_each(Waker::wake);
@@ -347,7 +452,7 @@ impl Outbox {
     /// Records that the driver is awake.
     ///
     /// It checks for appended frames before it sleeps, so appending need not wake it.
-    pub(super) fn mark_awake(&self) {
+    pub(crate) fn mark_awake(&self) {
         self.lock().driver = None;
     }
 
@@ -357,7 +462,8 @@ impl Outbox {
     /// accepts no bytes sleeps although bytes wait: the socket wakes it.
     pub(crate) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
         let mut state = self.lock();
-        if std::mem::take(&mut state.woken) || !(blocked || state.pending.is_empty()) {
+        let has_pending = !state.pending.is_empty() || !state.bulk.is_empty();
+        if std::mem::take(&mut state.woken) || has_pending && !blocked {
             return false;
         }
         match &mut state.driver {
@@ -372,117 +478,58 @@ impl Outbox {
     /// Returns the waker of a sleeping driver if it concerns the driver: it may read again, or it must limit the time of
     /// tasks that have turns.
     #[must_use]
-    fn publish(&self, state: &mut State) -> Option<Waker> {
+    pub(super) fn publish(&self, state: &mut State) -> Option<Waker> {
         let limit = self.limits.bytes;
-        let has_waiting = state.line.as_ref().is_some_and(|line| line.has_waiting());
-        let waiting = if has_waiting { state.unwritten().max(limit) } else { state.unwritten() };
-        let held_up = state.is_held_up(self.limits);
-        let full = !state.has_capacity(self.limits) || state.line.is_some() || self.is_closed();
+        let is_over = state.interactive_lane.has_waiting() || state.has_many_waiting_bytes(self.limits);
+        let waiting = if is_over { state.unwritten().max(limit) } else { state.unwritten() };
         // Not swapped: the lock excludes other writers.
-        let may_read_again = waiting < limit && self.waiting.load(Ordering::Relaxed) >= limit;
-        let is_newly_held_up = held_up && !self.held_up.load(Ordering::Relaxed);
+        let mut wakes = waiting < limit && self.waiting.load(Ordering::Relaxed) >= limit;
         self.waiting.store(waiting, Ordering::Relaxed);
-        self.full.store(full, Ordering::Relaxed);
-        self.held_up.store(held_up, Ordering::Relaxed);
-        if may_read_again || is_newly_held_up { state.wake_driver() } else { None }
+        for (priority, published) in [(Priority::Interactive, &self.interactive), (Priority::Bulk, &self.bulk)] {
+            let has_capacity = state.has_capacity(priority, self.limits);
+            let lane = state.lane(priority);
+            wakes |= published.set_held_up(lane.is_held_up(has_capacity, self.limits));
+            published.set_full(!has_capacity || lane.has_line() || self.is_closed());
+        }
+        if wakes { state.wake_driver() } else { None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock can panic: `write` is code of this workspace.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right of one task to append a frame before all tasks that wait for capacity.
-///
-/// # Drop
-///
-/// Dropping it passes the turn to the next task.
-#[derive(Debug)]
-pub struct OutboxTurn {
-    outbox: Arc<Outbox>,
-    ticket: Ticket,
-}
-
-impl OutboxTurn {
-    /// Calls `write` to append a frame, as [`Outbox::push_at`].
-    ///
-    /// # Errors
-    ///
-    /// [`PushError::Closed`], or [`PushError::Full`] if other tasks have filled the outbox since the turn was ready, but
-    /// not for an outbox [of results](Outbox::for_results). Without calling `write`.
-    pub fn push_at<R>(self, write: impl FnOnce(Position, &mut WriteBuffer) -> R) -> Result<R, PushError> {
-        let state = self.outbox.lock();
-        let limits = self.outbox.limits;
-        // Otherwise the requests of several threads could exceed the amount from which a client no longer reads.
-        if limits.turns == 1 && !state.has_capacity(limits) && !self.is_closed() {
-            return Err(PushError::Full);
-        }
-        self.outbox.append_at(state, write)
-    }
-
-    /// Returns whether the outbox accepts no more frames.
-    pub fn is_closed(&self) -> bool {
-        self.outbox.is_closed()
-    }
-
-    /// Returns ready when it is this task's turn and there is capacity, or the outbox is closed.
-    fn poll_ready(&self, waker: &Waker) -> Poll<()> {
-        // Cloned and dropped without the lock: a waker may be code of another executor.
-        let waker = waker.clone();
-        let mut state = self.outbox.lock();
-        if self.outbox.is_closed() {
-            return Poll::Ready(());
-        }
-        let limits = self.outbox.limits;
-        let has_capacity = state.has_capacity(limits);
-        let offered = state.line().offered();
-        let offer = if has_capacity { state.line().poll_offer(self.ticket, limits.turns) } else { Poll::Pending };
-        let (polled, unused, next) = match offer {
-            Poll::Ready(unused) => {
-                if offered < state.line().offered() {
-                    state.turns_given = Some(Instant::now());
-                }
-                // This task may have been the first of several for which turns were free.
-                (Poll::Ready(()), unused, state.next_turns(limits))
-            }
-            Poll::Pending => (Poll::Pending, state.line().wait(self.ticket, waker), Vec::new()),
-        };
-        let driver = self.outbox.publish(&mut state);
-        drop(state);
-        drop(unused);
-        next.into_iter().chain(driver).for_each(Waker::wake);
-        polled
-    }
-}
-
-impl Drop for OutboxTurn {
-    fn drop(&mut self) {
-        let mut state = self.outbox.lock();
-        let waker = state.line().leave(self.ticket);
-        state.line.take_if(|line| line.is_empty());
-        let next = state.next_turns(self.outbox.limits);
-        let driver = self.outbox.publish(&mut state);
-        drop(state);
-        drop(waker);
-        next.into_iter().chain(driver).for_each(Waker::wake);
-    }
-}
-
 /// The number of tasks that have turns at the same time to encode and append results.
 const RESULT_TURNS: usize = 4;
-
-/// The time after which tasks that have not used their turns no longer hold up the others: they are not polled.
-const TURN_TIME: Duration = Duration::from_millis(10);
+/// The length of a payload from which its frame is bulk, in bytes.
+const MAX_INTERACTIVE: usize = 64 << 10;
+/// The number of bulk bytes that one write carries; one frame or fragment may exceed it.
+///
+/// A short frame waits for the bytes of one write, and for those in the socket.
+const BULK_PER_WRITE: usize = 64 << 10;
+/// The driver does not read, and no more results are encoded, while so many times the limit of the outbox waits as encoded
+/// results.
+const WAITING_LIMITS: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::task::{self, Wake};
+    use std::{
+        sync::Arc,
+        task::{self, Poll, Wake},
+    };
 
     use bytes::BufMut;
 
-    use super::*;
+    use super::{
+        super::{OutboxTurn, lane::TURN_TIME},
+        *,
+    };
     use crate::BoxFuture;
+
+    fn interactive(offset: u64) -> Position {
+        Position(FramePosition::Interactive(offset))
+    }
 
     #[test]
     fn outbox_accepts_frames_up_to_its_limit() {
@@ -494,16 +541,16 @@ mod tests {
         assert_eq!(outbox.take(WriteBuffer::new()).into_bytes(), "12345pong");
         assert_eq!(outbox.push(|_| ()), Err(PushError::Full), "taken bytes count until they are written");
         outbox.written(6);
-        let position = outbox.push_at(|position, out| {
+        let position = outbox.push_to(SendQueue::Interactive, |position, out| {
             out.copied().put_slice(b"7");
             position
         });
-        assert_eq!(position, Ok(Position(9)));
+        assert_eq!(position, Ok(interactive(9)));
         outbox.written(3);
-        assert!(!outbox.has_begun(Position(9)));
+        assert!(!outbox.has_begun(interactive(9)));
         outbox.take(WriteBuffer::new());
         outbox.written(1);
-        assert!(outbox.has_begun(Position(9)));
+        assert!(outbox.has_begun(interactive(9)));
     }
 
     #[test]
@@ -522,10 +569,10 @@ mod tests {
         outbox.push(|out| out.copied().put_slice(b"1")).unwrap();
         outbox.close();
         assert_eq!(outbox.push(|_| ()), Err(PushError::Closed));
-        let mut capacity = std::pin::pin!(Arc::clone(&outbox).capacity());
+        let mut capacity = std::pin::pin!(Arc::clone(&outbox).capacity(Priority::Interactive));
         let mut cx = task::Context::from_waker(Waker::noop());
         let Poll::Ready(turn) = capacity.as_mut().poll(&mut cx) else { panic!("a closed outbox makes no task wait") };
-        assert_eq!(turn.push_at(|_, _| ()), Err(PushError::Closed));
+        assert_eq!(turn.push_to(SendQueue::Interactive, |_, _| ()), Err(PushError::Closed));
     }
 
     #[test]
@@ -565,7 +612,7 @@ mod tests {
     #[tokio::test]
     async fn waiters_see_capacity_and_close() {
         let outbox = Arc::new(Outbox::new(1));
-        let capacity = || Arc::clone(&outbox).capacity();
+        let capacity = || Arc::clone(&outbox).capacity(Priority::Interactive);
         outbox.push(|out| out.copied().put_slice(b"12")).unwrap();
         outbox.take(WriteBuffer::new());
         tokio::join!(capacity(), async { outbox.written(2) });
@@ -577,8 +624,9 @@ mod tests {
     fn waiting<const N: usize>(limit: usize) -> (Arc<Outbox>, [BoxFuture<'static, OutboxTurn>; N]) {
         let outbox = Arc::new(Outbox::new(limit).for_results());
         outbox.push(|out| out.copied().put_bytes(b'0', limit)).unwrap();
-        let mut waiting =
-            [(); N].map(|()| -> BoxFuture<'static, OutboxTurn> { Box::pin(Arc::clone(&outbox).capacity()) });
+        let mut waiting = [(); N].map(|()| -> BoxFuture<'static, OutboxTurn> {
+            Box::pin(Arc::clone(&outbox).capacity(Priority::Interactive))
+        });
         for waiting in &mut waiting {
             assert!(poll(waiting).is_pending());
         }
@@ -614,13 +662,13 @@ mod tests {
         assert_eq!(outbox.pass_unused_turns(now + TURN_TIME), None);
         let other = turn(other);
         assert_eq!(outbox.waiting(), 0);
-        let mut newcomer: BoxFuture<'static, _> = Box::pin(Arc::clone(&outbox).capacity());
+        let mut newcomer: BoxFuture<'static, _> = Box::pin(Arc::clone(&outbox).capacity(Priority::Interactive));
         assert!(poll(&mut newcomer).is_pending());
         drop(other);
         assert_eq!(outbox.pass_unused_turns(now + TURN_TIME), None, "their time has passed");
         drop(turn(&mut newcomer));
         unpolled.iter_mut().for_each(|unpolled| drop(turn(unpolled)));
-        assert!(outbox.lock().line.is_none());
+        assert!(!outbox.lock().interactive_lane.has_line());
     }
 
     #[test]
@@ -631,10 +679,10 @@ mod tests {
         assert_eq!(write(b'x'), Err(PushError::Full), "others wait");
         let [first, second, others @ .., second_last, last] = &mut waiting;
         assert!(poll(second_last).is_pending() && poll(last).is_pending(), "it is not their turn");
-        turn(first).push_at(|_, out| out.copied().put_u8(b'1')).unwrap();
+        turn(first).push_to(SendQueue::Interactive, |_, out| out.copied().put_u8(b'1')).unwrap();
         assert!(poll(last).is_pending());
-        turn(second_last).push_at(|_, out| out.copied().put_u8(b'2')).unwrap();
-        turn(last).push_at(|_, out| out.copied().put_u8(b'3')).unwrap();
+        turn(second_last).push_to(SendQueue::Interactive, |_, out| out.copied().put_u8(b'2')).unwrap();
+        turn(last).push_to(SendQueue::Interactive, |_, out| out.copied().put_u8(b'3')).unwrap();
         assert_eq!(write(b'x'), Err(PushError::Full), "others have turns");
         drop(turn(second));
         others.iter_mut().for_each(|other| drop(turn(other)));
@@ -655,14 +703,14 @@ mod tests {
     #[test]
     fn request_waits_again_if_others_filled_the_outbox() {
         let outbox = Arc::new(Outbox::new(2));
-        let capacity = || -> BoxFuture<'static, _> { Box::pin(Arc::clone(&outbox).capacity()) };
+        let capacity = || -> BoxFuture<'static, _> { Box::pin(Arc::clone(&outbox).capacity(Priority::Interactive)) };
         let (mut first, mut second) = (capacity(), capacity());
         let late = turn(&mut first);
         assert!(poll(&mut second).is_pending(), "one at a time");
         outbox.pass_unused_turns(Instant::now() + TURN_TIME);
-        turn(&mut second).push_at(|_, out| out.copied().put_slice(b"12")).unwrap();
-        assert_eq!(late.push_at(|_, _| ()), Err(PushError::Full));
-        assert!(outbox.lock().line.is_none());
+        turn(&mut second).push_to(SendQueue::Interactive, |_, out| out.copied().put_slice(b"12")).unwrap();
+        assert_eq!(late.push_to(SendQueue::Interactive, |_, _| ()), Err(PushError::Full));
+        assert!(!outbox.lock().interactive_lane.has_line());
     }
 
     #[test]
@@ -683,6 +731,6 @@ mod tests {
             assert!(waiting[0].as_mut().poll(&mut task::Context::from_waker(&waker())).is_pending());
         }
         drop(waiting);
-        assert!(outbox.lock().line.is_none());
+        assert!(!outbox.lock().interactive_lane.has_line());
     }
 }
