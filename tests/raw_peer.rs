@@ -27,6 +27,7 @@ pub struct RawReader {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     buffer: Vec<u8>,
     settings: Vec<RawFrame>,
+    acknowledged: u32,
 }
 
 /// The sending half of a [`RawPeer`]. Dropping it closes the sending side.
@@ -58,7 +59,7 @@ impl RawPeer {
     }
 
     fn of(reader: impl AsyncRead + Send + Unpin + 'static, writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        let reader = RawReader { stream: Box::new(reader), buffer: Vec::new(), settings: Vec::new() };
+        let reader = RawReader { stream: Box::new(reader), buffer: Vec::new(), settings: Vec::new(), acknowledged: 0 };
         Self { reader, writer: RawWriter { stream: Box::new(writer) } }
     }
 
@@ -98,6 +99,11 @@ impl RawPeer {
         &self.reader.settings
     }
 
+    /// Returns the number of bytes that were acknowledged before the last frame.
+    pub fn acknowledged(&self) -> u32 {
+        self.reader.acknowledged
+    }
+
     /// Splits the peer into halves that can send and receive concurrently.
     pub fn into_split(self) -> (RawReader, RawWriter) {
         (self.reader, self.writer)
@@ -105,13 +111,17 @@ impl RawPeer {
 }
 
 impl RawReader {
-    /// Returns the next frame that is not SETTINGS, or `None` after an orderly or abrupt end of the connection.
+    /// Returns the next frame that is neither SETTINGS nor ACK, or `None` after an orderly or abrupt end of the connection.
     pub async fn receive(&mut self) -> Option<RawFrame> {
         in_time(async {
             loop {
                 match self.take_frame() {
                     Some(frame) if frame.kind == RawFrame::SETTINGS => {
                         self.settings.push(frame);
+                        continue;
+                    }
+                    Some(frame) if frame.kind == RawFrame::ACK => {
+                        self.acknowledged += u32::from_be_bytes(frame.body.try_into().expect("a u32"));
                         continue;
                     }
                     Some(frame) => return Some(frame),
@@ -197,6 +207,8 @@ impl RawFrame {
     pub const PROOF: u8 = 65;
     /// Frame type that states what its sender supports.
     pub const SETTINGS: u8 = 66;
+    /// Frame type that acknowledges fragments.
+    pub const ACK: u8 = 67;
     /// The bit of a frame type that states that more fragments of the body follow.
     pub const MORE_FRAGMENTS: u8 = 0x80;
 
@@ -234,7 +246,9 @@ impl RawFrame {
 
     /// Divides the frame into fragments whose bodies have at most `length` bytes.
     pub fn into_fragments(self, length: usize) -> Vec<Self> {
-        let mut fragments: Vec<_> = self.body.chunks(length).map(|body| self.clone().with_body(body)).collect();
+        let total = (self.body.len() as u32).to_be_bytes();
+        let body = [&total[..], &self.body].concat();
+        let mut fragments: Vec<_> = body.chunks(length).map(|body| self.clone().with_body(body)).collect();
         if let [most @ .., _] = &mut fragments[..] {
             most.iter_mut().for_each(|fragment| fragment.kind |= Self::MORE_FRAGMENTS);
         }

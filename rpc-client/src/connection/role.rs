@@ -163,7 +163,8 @@ impl Role for ClientRole {
             FrameType::CalleeEnd => self.channel.handle_end(header.id, QueueEnd::Answered(frame))?,
             FrameType::CalleeCredit => self.channel.handle_credit(header.id, &frame.body)?,
             FrameType::CallerItem | FrameType::CallerEnd | FrameType::CallerCredit => self.channel.count_stray(),
-            FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
+            // The driver handles ACK.
+            FrameType::Ack | FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
         }
         Ok(())
     }

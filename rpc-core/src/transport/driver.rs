@@ -17,9 +17,17 @@ use tokio_util::io::poll_read_buf;
 
 use super::{
     Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig,
-    frame_times::FrameTimes, timer::Timer, traffic::Uncounted, write_stall::WriteStall,
+    flight::{Flight, put_ack},
+    frame_times::FrameTimes,
+    timer::Timer,
+    traffic::Uncounted,
+    write_stall::WriteStall,
 };
-use crate::{WriteBuffer, frame::Violation, head};
+use crate::{
+    WriteBuffer, deadline_after,
+    frame::{FrameType, Violation},
+    head,
+};
 
 /// The task of a connection.
 ///
@@ -45,6 +53,7 @@ pub struct Driver<S, R: Role> {
     uncounted: Uncounted,
     frame_times: FrameTimes,
     stall: WriteStall,
+    flight: Flight,
     /// Whether this turn has already yielded to tasks that are about to append output.
     yielded: bool,
     timer: Timer,
@@ -87,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             uncounted: Uncounted::new(now),
             frame_times: FrameTimes::default(),
             stall: WriteStall::default(),
+            flight: Flight::new(),
             yielded: false,
             timer: Timer::default(),
             closing: None,
@@ -132,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     fn turn(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Result<Option<Poll<CloseReason>>, CloseReason> {
         let had_read = self.activity.last_read;
         let input = self.input(cx, now)?;
+        self.acknowledge_fragments();
         self.role.handle_read();
         let read = self.activity.last_read != had_read;
         // Let tasks append that the input woke or that are about to send: one write then carries all of their output.
@@ -161,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             self.outbox.pass_unused_turns(now),
             self.frame_times.deadline(&self.reader, &self.config),
             self.stall.deadline(&self.config),
+            self.ack_deadline(),
         ];
         if let Some(wake_at) = wake_at.into_iter().flatten().min() {
             self.timer.arm(cx, wake_at);
@@ -208,6 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             }
             if std::mem::take(&mut self.activity.paused) {
                 self.activity.last_read = now;
+                self.flight.restart(now);
             }
             if let Some(inbound) = self.reader.next_frame()? {
                 self.hand_over(inbound, now)?;
@@ -241,13 +254,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         };
         self.activity.mid_frame = self.reader.is_mid_frame();
         self.frame_times.check(&self.reader, &self.config, now)?;
+        if self.ack_deadline().is_some_and(|deadline| now >= deadline) {
+            return Err(Violation::NoAck.into());
+        }
         Ok(input)
+    }
+
+    /// Acknowledges the fragments that were read, so that the peer sends the next ones.
+    fn acknowledge_fragments(&mut self) {
+        let bytes = self.reader.take_fragment_bytes();
+        if bytes > 0 {
+            // The peer of a closed connection sends nothing more.
+            let _ = self.outbox.push_control(|out| put_ack(out, bytes));
+        }
+    }
+
+    /// Returns when the peer must have sent the next ACK.
+    fn ack_deadline(&self) -> Option<Instant> {
+        self.flight
+            .waiting_since()
+            .filter(|_| !self.activity.paused)
+            .map(|at| deadline_after(at, self.config.write_stall))
     }
 
     /// Hands one frame to the role.
     fn hand_over(&mut self, inbound: Inbound, now: Instant) -> Result<(), Violation> {
         self.frame_times.frame_completed();
         match inbound {
+            Inbound::Frame(frame) if frame.header.frame_type == FrameType::Ack => {
+                self.flight.handle_ack(&frame.body, now)
+            }
             Inbound::Frame(frame) => {
                 head::check(&frame)?;
                 self.role.handle_frame(frame, now)
@@ -263,7 +299,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if self.writing.is_empty() {
                 let mut spare = std::mem::take(&mut self.writing);
                 spare.clear();
-                self.writing = self.outbox.take(spare);
+                let taken = self.outbox.take_up_to(spare, self.flight.room(), self.flight.divides(now));
+                self.writing = taken.bytes;
+                if taken.has_short_frames {
+                    self.flight.record_short_frame(now);
+                }
+                self.flight.record_sent(taken.to_acknowledge, now);
                 if self.writing.is_empty() {
                     // A TLS stream may hold bytes back; for a socket this does nothing.
                     return match Pin::new(&mut self.io).poll_flush(cx) {

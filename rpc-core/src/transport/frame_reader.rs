@@ -13,6 +13,8 @@ use crate::frame::{
 pub struct FrameReader {
     buffer: BytesMut,
     reassembly: Reassembly,
+    /// The number of bytes of fragments that were read and are to be acknowledged.
+    fragment_bytes: u32,
     /// The number of bytes of an overlong frame's body that remain to be skipped.
     skip: usize,
     /// The full length of the skipped frame, which determines its deadline while the remainder shrinks.
@@ -33,6 +35,7 @@ impl FrameReader {
         Self {
             buffer: BytesMut::new(),
             reassembly: Reassembly::default(),
+            fragment_bytes: 0,
             skip: 0,
             skipped_length: 0,
             max_frame,
@@ -74,38 +77,55 @@ impl FrameReader {
             if self.buffer.len() < header.full_length as usize {
                 return Ok(None);
             }
+            if has_more || !self.reassembly.is_empty() && self.reassembly.expects(&header) {
+                match self.take_fragment(header, has_more)? {
+                    Some(inbound) => return Ok(Some(inbound)),
+                    None => continue,
+                }
+            }
+            if header.frame_type == FrameType::Cancel {
+                self.reassembly.cancel(header.id);
+            }
             let mut body = self.buffer.split_to(header.full_length as usize).freeze();
             body.advance(HEADER_LEN);
             if header.full_length as usize > MAX_CHUNK {
                 self.chunk = MIN_CHUNK;
             }
-            if has_more {
-                self.reassembly.add(header, body, self.max_frame)?;
-                continue;
-            }
-            if !self.reassembly.is_empty() {
-                if header.frame_type == FrameType::Cancel {
-                    self.reassembly.cancel(header.id);
-                }
-                if let Some(inbound) = self.reassembly.complete(&header, &body, self.max_frame)? {
-                    return Ok(Some(inbound));
-                }
-            }
             return Ok(Some(Inbound::Frame(Frame { header, body })));
         }
     }
 
+    /// Copies a fragment out of the buffer, which keeps its allocation. Returns the frame that it completes.
+    fn take_fragment(&mut self, header: Header, has_more: bool) -> Result<Option<Inbound>, Violation> {
+        let fragment = &self.buffer[HEADER_LEN..header.full_length as usize];
+        let inbound = if has_more {
+            self.fragment_bytes = self.fragment_bytes.saturating_add(header.full_length);
+            self.reassembly.add(header, fragment, self.max_frame)?.map(Inbound::Overlong)
+        } else {
+            self.reassembly.complete(&header, fragment, self.max_frame)?
+        };
+        self.buffer.advance(header.full_length as usize);
+        Ok(inbound)
+    }
+
     /// Skips a frame that is longer than the limit.
-    fn skip_overlong(&mut self, header: Header, is_fragment: bool) -> Result<Inbound, Violation> {
+    fn skip_overlong(&mut self, header: Header, has_more: bool) -> Result<Inbound, Violation> {
         let length = header.full_length;
-        if is_fragment || u64::from(length) > u64::from(self.max_frame) * u64::from(MAX_SKIPPED_LENGTH_RATIO) {
+        if has_more
+            || self.reassembly.expects(&header)
+            || u64::from(length) > u64::from(self.max_frame) * u64::from(MAX_SKIPPED_LENGTH_RATIO)
+        {
             return Err(Violation::TooLong { length, limit: self.max_frame });
         }
         self.buffer.advance(HEADER_LEN);
-        self.reassembly.discard(&header);
         self.skip = header.body_length();
         self.skipped_length = length as usize;
         Ok(Inbound::Overlong(header))
+    }
+
+    /// Returns the number of bytes of fragments, except last ones, that were read since the last call.
+    pub(super) fn take_fragment_bytes(&mut self) -> u32 {
+        std::mem::take(&mut self.fragment_bytes)
     }
 
     /// Returns the oldest body of which fragments are missing: its ordinal number on this connection, and the id of its

@@ -16,6 +16,7 @@
 mod close_reason;
 mod config;
 mod driver;
+mod flight;
 mod frame_reader;
 mod frame_times;
 mod inbound;

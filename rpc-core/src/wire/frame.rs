@@ -46,7 +46,9 @@ pub enum FrameType {
     Proof,
     /// States what its sender supports, with [`Settings`](crate::settings::Settings); both directions.
     Settings,
-    /// Another type from 67 to 127. A peer that does not support it ignores the frame.
+    /// Acknowledges fragments; both directions.
+    Ack,
+    /// Another type from 68 to 127. A peer that does not support it ignores the frame.
     Extension(u8),
 }
 
@@ -69,7 +71,8 @@ impl FrameType {
             64 => Self::Challenge,
             65 => Self::Proof,
             66 => Self::Settings,
-            67..=127 => Self::Extension(number),
+            67 => Self::Ack,
+            68..=127 => Self::Extension(number),
             _ => return None,
         })
     }
@@ -97,6 +100,7 @@ impl FrameType {
             Self::Challenge => 64,
             Self::Proof => 65,
             Self::Settings => 66,
+            Self::Ack => 67,
             Self::Extension(number) => number,
         }
     }
@@ -253,6 +257,15 @@ pub enum Violation {
     /// A fragment that is not the last one of its body is too short.
     #[error("a fragment has a body of {0} bytes, minimum is {MIN_FRAGMENT_BODY} except for the last one")]
     ShortFragment(usize),
+    /// The fragments of a body have another length than the first one announces.
+    #[error("the fragments of a body of call {0} have another length than the first one announces")]
+    FragmentLength(u32),
+    /// An ACK is malformed, acknowledges less than a fragment, or bytes that were not sent.
+    #[error("ACK is malformed, acknowledges less than a fragment, or fragments that were not sent")]
+    BadAck,
+    /// Fragments were not acknowledged in time.
+    #[error("fragments were not acknowledged in time (TransportConfig::write_stall)")]
+    NoAck,
     /// The fragments of too many bodies are interleaved.
     #[error("more than {MAX_FRAGMENTED_BODIES} bodies are in fragments at the same time")]
     TooManyFragmented,
@@ -311,7 +324,7 @@ mod tests {
         for unknown in [0, 13, 63, 128, 255] {
             assert_eq!(with(9, unknown), Err(Violation::UnknownType(unknown)));
         }
-        for ignored in [67, 127] {
+        for ignored in [68, 127] {
             assert_eq!(with(9, ignored).unwrap().frame_type, FrameType::Extension(ignored));
         }
     }

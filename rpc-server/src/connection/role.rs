@@ -136,7 +136,8 @@ impl Role for Connection {
             FrameType::Settings => self.handle_settings(&frame.body),
             // The handshake has consumed the token proof, if the server requires one.
             FrameType::Proof | FrameType::Challenge => {}
-            FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
+            // The driver handles ACK.
+            FrameType::Ack | FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
         }
         Ok(())
     }

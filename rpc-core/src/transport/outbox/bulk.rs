@@ -26,6 +26,8 @@ pub(super) struct BulkQueue {
     fragmented: usize,
     /// The number of queues whose first frame is partly sent.
     begun: usize,
+    /// Whether all queues wait for the acknowledgement of fragments.
+    is_blocked: bool,
 }
 
 /// The frames of one call.
@@ -80,6 +82,7 @@ impl BulkQueue {
             self.order.push_back(id);
             CallQueue::default()
         });
+        self.is_blocked = false;
         let before = queue.frames.len();
         let result = write(&mut queue.frames);
         self.length += queue.frames.len() - before;
@@ -93,22 +96,38 @@ impl BulkQueue {
     /// Removes all frames of the call, also one that is partly sent.
     pub(super) fn remove(&mut self, id: u32) -> Removed {
         let Some(queue) = self.queues.remove(&id) else { return Removed::None };
+        self.is_blocked = false;
         self.order.retain(|queued| *queued != id);
         self.length -= queue.frames.len();
         self.begun -= usize::from(queue.rest.is_some());
         if queue.begun { Removed::Begun } else { Removed::Unsent }
     }
 
-    /// Moves at least `amount` bytes to `out`, or all. Returns the number of bytes appended to it.
-    pub(super) fn take(&mut self, out: &mut WriteBuffer, amount: usize) -> usize {
-        let before = out.len();
+    /// Returns whether the driver can take bytes, as far as is known: it cannot if all of them are fragments that exceeded
+    /// the room at the last take.
+    pub(super) fn has_sendable(&self) -> bool {
+        !self.is_empty() && !self.is_blocked
+    }
+
+    /// Moves at least `amount` bytes to `out`, or all that can be sent: fragments only while they have fewer than `room`
+    /// bytes. Begins to divide long frames only if `divides` is set. Returns the number of bytes appended to it, and how many of them are to be acknowledged.
+    pub(super) fn take(&mut self, out: &mut WriteBuffer, amount: usize, room: usize, divides: bool) -> (usize, usize) {
+        let (before, mut to_acknowledge) = (out.len(), 0);
         let mut passed_over = 0;
         while out.len() - before < amount && passed_over < self.order.len() {
             let Some(id) = self.order.pop_front() else { break };
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             let (length, was_begun) = (queue.frames.len(), queue.rest.is_some());
-            let may_begin = was_begun || self.begun < self.fragmented;
-            let taken = queue.take(out, if self.fragmented == 0 { Fragments::None } else { may_begin.into() });
+            let fragments = match () {
+                () if !was_begun && (self.fragmented == 0 || !divides) => Fragments::None,
+                () if to_acknowledge >= room || !was_begun && self.begun >= self.fragmented => Fragments::Wait,
+                () => Fragments::Permitted,
+            };
+            let start = out.len();
+            let taken = queue.take(out, fragments);
+            if queue.rest.is_some() {
+                to_acknowledge += out.len() - start;
+            }
             passed_over = if taken { 0 } else { passed_over + 1 };
             self.length -= length - queue.frames.len();
             self.begun = self.begun + usize::from(queue.rest.is_some()) - usize::from(was_begun);
@@ -118,33 +137,30 @@ impl BulkQueue {
                 self.order.push_back(id);
             }
         }
-        out.len() - before
+        self.is_blocked = out.len() - before < amount && !self.is_empty();
+        (out.len() - before, to_acknowledge)
     }
 }
 
 /// Whether a queue may send fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fragments {
-    /// The peer supports none: long frames are sent whole.
+    /// Long frames are sent whole: the peer supports no fragments, or there are no short frames.
     None,
     Permitted,
-    /// So many bodies are partly sent that a long frame has to wait.
+    /// So many bodies are partly sent, or so many fragments are not acknowledged, that a long frame has to wait.
     Wait,
-}
-
-impl From<bool> for Fragments {
-    fn from(permitted: bool) -> Self {
-        if permitted { Self::Permitted } else { Self::Wait }
-    }
 }
 
 impl CallQueue {
     /// Moves the next share to `out`: frames of about [`SHARE`] bytes, or one fragment. Returns whether it moved any.
     fn take(&mut self, out: &mut WriteBuffer, fragments: Fragments) -> bool {
         let before = out.len();
-        if let Some((header, rest)) = self.rest.take() {
-            self.take_fragment(out, header, rest);
-        } else {
+        if fragments != Fragments::Wait
+            && let Some((header, rest)) = self.rest.take()
+        {
+            self.take_fragment(out, header, rest, false);
+        } else if self.rest.is_none() {
             while out.len() - before < SHARE && !self.frames.is_empty() {
                 // The frames were written by this workspace.
                 let Ok(header) = Header::parse(&self.frames.first()) else { break };
@@ -153,7 +169,7 @@ impl CallQueue {
                     self.frames.move_to(out, length);
                 } else if fragments == Fragments::Permitted && out.len() == before {
                     self.frames.advance(HEADER_LEN);
-                    self.take_fragment(out, header, length - HEADER_LEN);
+                    self.take_fragment(out, header, length - HEADER_LEN, true);
                 } else {
                     break;
                 }
@@ -164,15 +180,19 @@ impl CallQueue {
         has_moved
     }
 
-    /// Moves the next fragment of a body, of which `rest` bytes are left.
-    fn take_fragment(&mut self, out: &mut WriteBuffer, header: Header, rest: usize) {
-        let length = rest.min(FRAGMENT - HEADER_LEN);
-        let mut bytes = Header { full_length: (HEADER_LEN + length) as u32, ..header }.to_bytes();
+    /// Moves the next fragment of a body, of which `rest` bytes are left. The first one announces the length.
+    fn take_fragment(&mut self, out: &mut WriteBuffer, header: Header, rest: usize, is_first: bool) {
+        let announcement = (rest as u32).to_be_bytes();
+        let announcement = if is_first { &announcement[..] } else { &[] };
+        let length = rest.min(FRAGMENT - HEADER_LEN - announcement.len());
+        let full_length = (HEADER_LEN + announcement.len() + length) as u32;
+        let mut bytes = Header { full_length, ..header }.to_bytes();
         if length < rest {
             bytes[TYPE_AT] |= MORE_FRAGMENTS;
             self.rest = Some((header, rest - length));
         }
         out.copied().put_slice(&bytes);
+        out.copied().put_slice(announcement);
         self.frames.move_to(out, length);
     }
 }
@@ -213,7 +233,7 @@ mod tests {
         let mut parts = Vec::new();
         while !bulk.is_empty() {
             let mut out = WriteBuffer::new();
-            assert!(bulk.take(&mut out, amount) > 0);
+            assert!(bulk.take(&mut out, amount, usize::MAX, true).0 > 0);
             let mut bytes = out.into_bytes();
             while !bytes.is_empty() {
                 let mut header = *bytes.first_chunk::<HEADER_LEN>().unwrap();
@@ -244,7 +264,7 @@ mod tests {
         let mut bulk = permitting(4);
         append(&mut bulk, &frame(1, MAX_UNFRAGMENTED));
         append(&mut bulk, &frame(2, MAX_UNFRAGMENTED - HEADER_LEN));
-        let rest = MAX_UNFRAGMENTED - 2 * (FRAGMENT - HEADER_LEN) + HEADER_LEN;
+        let rest = MAX_UNFRAGMENTED + 4 - 2 * (FRAGMENT - HEADER_LEN) + HEADER_LEN;
         assert_eq!(
             take_all(&mut bulk, 1),
             [(1, FRAGMENT), (2, MAX_UNFRAGMENTED), (1, FRAGMENT), (1, rest)],
@@ -267,6 +287,28 @@ mod tests {
         let mut bulk = BulkQueue::default();
         append(&mut bulk, &frame(1, 3 * FRAGMENT));
         assert_eq!(take_all(&mut bulk, 1), [(1, 3 * FRAGMENT + HEADER_LEN)]);
+        bulk.permit_fragments(4);
+        append(&mut bulk, &frame(1, 3 * FRAGMENT));
+        let whole = 3 * FRAGMENT + HEADER_LEN;
+        assert_eq!(bulk.take(&mut WriteBuffer::new(), 1, 0, false), (whole, 0), "there are no short frames");
+    }
+
+    #[test]
+    fn fragments_wait_for_room_and_whole_frames_pass() {
+        let mut bulk = permitting(4);
+        let take = |bulk: &mut BulkQueue, room| bulk.take(&mut WriteBuffer::new(), 10 * FRAGMENT, room, true);
+        append(&mut bulk, &frame(1, 3 * FRAGMENT));
+        append(&mut bulk, &frame(2, 10));
+        assert_eq!(take(&mut bulk, 1), (FRAGMENT + 26, FRAGMENT));
+        assert!(!bulk.has_sendable());
+        assert_eq!(take(&mut bulk, 0), (0, 0));
+        append(&mut bulk, &frame(2, 10));
+        assert!(bulk.has_sendable());
+        assert_eq!(take(&mut bulk, 0), (26, 0));
+        assert_eq!(take(&mut bulk, FRAGMENT), (FRAGMENT, FRAGMENT));
+        let last = 3 * FRAGMENT + 4 - 3 * (FRAGMENT - HEADER_LEN);
+        assert_eq!(take(&mut bulk, 3 * FRAGMENT), (FRAGMENT + last + HEADER_LEN, FRAGMENT), "the last one has no ACK");
+        assert!(bulk.is_empty());
     }
 
     #[test]
@@ -275,7 +317,7 @@ mod tests {
         append(&mut bulk, &frame(1, 3 * FRAGMENT));
         append(&mut bulk, &frame(2, 3 * FRAGMENT));
         assert!(bulk.is_unsent(1) && bulk.contains(2));
-        bulk.take(&mut WriteBuffer::new(), 1);
+        bulk.take(&mut WriteBuffer::new(), 1, usize::MAX, true);
         assert!(!bulk.is_unsent(1) && bulk.contains(1));
         assert_eq!([1, 1, 2].map(|id| bulk.remove(id)), [Removed::Begun, Removed::None, Removed::Unsent]);
         assert_eq!((bulk.len(), bulk.begun, bulk.is_empty()), (0, 0, true));
@@ -309,7 +351,7 @@ mod tests {
             let mut found = Vec::new();
             while !bulk.is_empty() {
                 let mut out = WriteBuffer::new();
-                bulk.take(&mut out, amount);
+                bulk.take(&mut out, amount, usize::MAX, true);
                 reader.read_buffer().put_slice(&out.into_bytes());
                 while let Some(Inbound::Frame(frame)) = reader.next_frame().unwrap() {
                     found.push(frame);

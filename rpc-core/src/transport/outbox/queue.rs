@@ -65,6 +65,8 @@ pub(super) struct State {
     bulk: BulkQueue,
     interactive_lane: Lane,
     bulk_lane: Lane,
+    /// Whether short frames of calls were appended since the driver last took bytes.
+    has_short_frames: bool,
     /// The number of interactive bytes written since the connection was opened.
     written: u64,
     /// The number of encoded bytes that wait with their tasks for bulk capacity.
@@ -155,6 +157,16 @@ enum FramePosition {
     Bulk(u32),
 }
 
+/// The bytes that the driver takes to write them.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) bytes: WriteBuffer,
+    /// The number of bytes that the peer will acknowledge.
+    pub(crate) to_acknowledge: usize,
+    /// Whether short frames of calls are among the bytes.
+    pub(crate) has_short_frames: bool,
+}
+
 /// The reason why no frame was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
@@ -216,6 +228,7 @@ impl Outbox {
             return Err(PushError::Full);
         }
         let position = state.position(queue);
+        state.has_short_frames |= queue == SendQueue::Interactive;
         self.append(state, queue, |out| write(position, out))
     }
 
@@ -410,18 +423,29 @@ impl Outbox {
         }
     }
 
-    /// Takes all waiting interactive bytes and a part of the bulk bytes, and leaves the empty buffer `spare`.
+    /// Takes all waiting interactive bytes and a part of the bulk bytes, and leaves the empty buffer `spare`. Long frames are
+    /// taken in fragments if `divides` is set or short frames wait, and while the fragments have fewer than `room` bytes.
     ///
     /// The driver calls this when it has written what it took before, and [`written`](Self::written) for each write.
-    pub(crate) fn take(&self, spare: WriteBuffer) -> WriteBuffer {
+    pub(crate) fn take_up_to(&self, spare: WriteBuffer, room: usize, divides: bool) -> Taken {
         debug_assert!(spare.is_empty());
         let mut state = self.lock();
         let mut taken = std::mem::replace(&mut state.pending, spare);
         state.interactive_lane.writing += taken.len();
+        let has_short_frames = std::mem::take(&mut state.has_short_frames);
+        let mut to_acknowledge = 0;
         if !state.bulk.is_empty() {
-            state.bulk_lane.writing += state.bulk.take(&mut taken, BULK_PER_WRITE);
+            let bulk;
+            (bulk, to_acknowledge) = state.bulk.take(&mut taken, BULK_PER_WRITE, room, divides || has_short_frames);
+            state.bulk_lane.writing += bulk;
         }
-        taken
+        Taken { bytes: taken, to_acknowledge, has_short_frames }
+    }
+
+    /// As [`take_up_to`](Self::take_up_to), without a limit on fragments.
+    #[cfg(test)]
+    pub(crate) fn take(&self, spare: WriteBuffer) -> WriteBuffer {
+        self.take_up_to(spare, usize::MAX, true).bytes
     }
 
     /// Releases the buffer if it is empty, so that an idle connection holds no memory.
@@ -459,10 +483,11 @@ impl Outbox {
     /// Registers the driver to be woken by the next append or [`wake`](Self::wake).
     ///
     /// Returns `false` if either has happened since it last slept. A driver that is `blocked` because its socket
-    /// accepts no bytes sleeps although bytes wait: the socket wakes it.
+    /// accepts no bytes sleeps although bytes wait: the socket wakes it. Fragments that wait for an acknowledgement do not
+    /// keep it awake either.
     pub(crate) fn sleep(&self, driver: &Waker, blocked: bool) -> bool {
         let mut state = self.lock();
-        let has_pending = !state.pending.is_empty() || !state.bulk.is_empty();
+        let has_pending = !state.pending.is_empty() || state.bulk.has_sendable();
         if std::mem::take(&mut state.woken) || has_pending && !blocked {
             return false;
         }

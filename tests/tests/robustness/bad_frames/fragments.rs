@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rpc_server::ServerConfig;
 use tests::raw_peer::{RawFrame, RawPeer};
 
 use super::scene::{MAX_FRAME, RESOURCE_EXHAUSTED, Scene, call, echo, echo_of, with_transport};
@@ -14,7 +15,13 @@ const MAX_BODIES: u32 = 4;
 /// Returns a fragment of a call, of which more follow.
 fn first_fragment(id: u32, length: usize) -> RawFrame {
     let fragment = RawFrame::empty(RawFrame::REQUEST | RawFrame::MORE_FRAGMENTS, id);
-    fragment.with_body(vec![0; length])
+    let mut body = vec![0; length];
+    body[..4].copy_from_slice(&1_000_000_u32.to_be_bytes());
+    fragment.with_body(body)
+}
+
+fn ack(bytes: usize) -> Vec<u8> {
+    RawFrame::empty(RawFrame::ACK, 0).with_body((bytes as u32).to_be_bytes()).to_bytes()
 }
 
 /// Sends SETTINGS that permit fragments. Returns the SETTINGS of the server.
@@ -64,10 +71,14 @@ async fn server_assembles_interleaved_calls() {
 async fn assembled_call_equals_the_whole_one() {
     let mut scene = Scene::new().await;
     let whole = scene.peer.ask(&echo_of(1, 100_000)).await;
-    for fragment in echo_of(1, 100_000).into_fragments(MIN_FRAGMENT + 1) {
+    let fragments = echo_of(1, 100_000).into_fragments(MIN_FRAGMENT + 1);
+    for fragment in &fragments {
         scene.peer.send(fragment.to_bytes()).await;
     }
     assert_eq!(scene.peer.receive().await, whole);
+    let [most @ .., _] = &fragments[..] else { panic!("there are several") };
+    let expected: usize = most.iter().map(|fragment| fragment.to_bytes().len()).sum();
+    assert_eq!(scene.peer.acknowledged() as usize, expected);
     scene.expect_bystander_unaffected().await;
 }
 
@@ -84,6 +95,9 @@ async fn server_sends_long_results_in_fragments_if_permitted() {
         let fragment = scene.peer.receive().await;
         assert_eq!(fragment.kind & !RawFrame::MORE_FRAGMENTS, RawFrame::RESPONSE);
         let is_last = fragment.kind == RawFrame::RESPONSE;
+        if !is_last {
+            scene.peer.send(ack(fragment.to_bytes().len())).await;
+        }
         fragments.push(fragment);
         if is_last {
             break;
@@ -91,7 +105,9 @@ async fn server_sends_long_results_in_fragments_if_permitted() {
     }
     assert_eq!(fragments.len(), 5);
     assert!(fragments.iter().all(|fragment| fragment.body.len() <= (64 << 10) - 16));
-    assert_eq!(fragments.iter().flat_map(|fragment| fragment.body.clone()).collect::<Vec<_>>(), whole.body);
+    let bytes: Vec<_> = fragments.into_iter().flat_map(|fragment| fragment.body).collect();
+    let (announced, body) = bytes.split_at(4);
+    assert_eq!((announced, body), (&(whole.body.len() as u32).to_be_bytes()[..], &whole.body[..]));
     permit_fragments(&mut scene.peer, 0).await;
     assert_eq!(scene.peer.ask(&long).await, whole, "the peer has withdrawn its permission");
     scene.expect_bystander_unaffected().await;
@@ -121,13 +137,67 @@ async fn fragments_over_limit_fail_only_their_call() {
 }
 
 #[tokio::test]
-async fn endless_fragments_close_connection() {
-    let mut scene = Scene::with(with_transport(|transport| transport.max_frame = 64 << 10)).await;
-    // 16 times the limit, and one byte.
-    for _ in 0..16 * 4 {
-        scene.peer.send(first_fragment(1, MIN_FRAGMENT).to_bytes()).await;
+async fn announced_length_over_16_times_limit_closes_connection() {
+    for (over, closes) in [(0, false), (1, true)] {
+        let mut scene = Scene::new().await;
+        let mut fragment = first_fragment(1, MIN_FRAGMENT);
+        fragment.body[..4].copy_from_slice(&(16 * MAX_FRAME - 16 + over).to_be_bytes());
+        scene.peer.send(fragment.to_bytes()).await;
+        if closes {
+            scene.expect_close().await;
+        } else {
+            let answer = scene.peer.receive().await;
+            assert_eq!((answer.id, answer.status().0), (1, RESOURCE_EXHAUSTED), "before the rest arrives");
+            scene.expect_bystander_unaffected().await;
+        }
     }
-    scene.expect_close().await;
+}
+
+#[tokio::test]
+async fn wrong_length_of_fragments_closes_connection() {
+    let fragments = echo_of(1, 100_000).into_fragments(MIN_FRAGMENT);
+    for change in [-1, 1] {
+        let mut scene = Scene::new().await;
+        let mut fragments = fragments.clone();
+        let last = fragments.last_mut().unwrap();
+        last.body.resize(last.body.len().checked_add_signed(change).unwrap(), 0);
+        scene.peer.send(fragments.iter().flat_map(RawFrame::to_bytes).collect::<Vec<_>>()).await;
+        scene.expect_close().await;
+    }
+}
+
+/// Returns a peer to which the server sends a long result in fragments.
+async fn receiving(config: ServerConfig) -> Scene {
+    let mut scene = Scene::with(config).await;
+    permit_fragments(&mut scene.peer, 4).await;
+    scene.peer.send(echo_of(1, 1_000_000).to_bytes()).await;
+    let first = scene.peer.receive().await;
+    assert_eq!(first.kind, RawFrame::RESPONSE | RawFrame::MORE_FRAGMENTS);
+    scene
+}
+
+#[tokio::test]
+async fn wrong_ack_closes_connection() {
+    let bodies = [vec![], vec![0; 3], vec![0; 5], (MIN_FRAGMENT as u32 - 1).to_be_bytes().to_vec(), vec![0xff; 4]];
+    for body in bodies {
+        let mut scene = receiving(ServerConfig::default()).await;
+        scene.peer.send(RawFrame::empty(RawFrame::ACK, 0).with_body(body).to_bytes()).await;
+        while scene.peer.try_receive().await.is_some() {}
+        scene.expect_bystander_unaffected().await;
+    }
+}
+
+#[tokio::test]
+async fn missing_ack_closes_connection() {
+    let config = with_transport(|transport| transport.write_stall = Duration::from_millis(200));
+    let mut scene = receiving(config).await;
+    let mut fragments = 1;
+    while let Some(frame) = scene.peer.try_receive().await {
+        fragments += usize::from(frame.kind & RawFrame::MORE_FRAGMENTS != 0);
+    }
+    // The window at the start of a connection.
+    assert_eq!(fragments, 4);
+    scene.expect_bystander_unaffected().await;
 }
 
 #[tokio::test]
