@@ -5,6 +5,7 @@
 //! | topic | item |
 //! |---|---|
 //! | contracts | [`rpc_service`] |
+//! | the description of a contract as a value | [`descriptor`] |
 //! | a call and its options | [`Call`] |
 //! | streams of items as arguments and results | [`Streaming`], [`StreamSender`] |
 //! | streams that continue at another provider | [`ResumableMethod`], [`HasCursor`] |
@@ -139,7 +140,7 @@ pub use contract::{
     Explanation, HandlerError, HasCursor, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method,
     MethodError, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder,
     Resumable, ResumableMethod, Scoped, Service, ServiceClient, ServiceId, Status, StreamClosed, StreamSender,
-    Streaming, TrySendError, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
+    Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer, nullable, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]

@@ -4,7 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Error, Reply, ServiceId};
+use super::descriptor::{ContractCell, Form, MethodContract, OnceScope, Type};
+use crate::{Codec, Error, Reply, ServiceId};
 
 /// One method of a contract as a type. `#[rpc_service]` generates one for each method of the trait.
 pub trait Method: 'static {
@@ -26,7 +27,7 @@ pub trait Method: 'static {
 }
 
 /// The properties of a method.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct MethodInfo {
     service: ServiceId,
     route: Cow<'static, str>,
@@ -37,6 +38,9 @@ pub struct MethodInfo {
     sends_items: bool,
     returns_items: bool,
     timeout: Option<Duration>,
+    codec: Option<Codec>,
+    /// The description of the service, and the number of the method in it.
+    described: Option<(&'static ContractCell, usize)>,
 }
 
 impl MethodInfo {
@@ -76,6 +80,8 @@ impl MethodInfo {
             sends_items: false,
             returns_items: false,
             timeout: None,
+            codec: None,
+            described: None,
         }
     }
 
@@ -125,6 +131,21 @@ impl MethodInfo {
         self
     }
 
+    /// Sets the codec of calls that do not set one.
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// Sets the description of the service, in which the method has this number. Generated code calls this.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn described(mut self, service: &'static ContractCell, number: usize) -> Self {
+        self.described = Some((service, number));
+        self
+    }
+
     /// Returns the service of the method.
     pub fn service(&self) -> &ServiceId {
         &self.service
@@ -169,7 +190,61 @@ impl MethodInfo {
     pub fn default_timeout(&self) -> Option<Duration> {
         self.timeout
     }
+
+    /// Returns the codec of calls that do not set one; `None` if the client determines it.
+    pub fn default_codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    /// Returns the description of the method; `None` if it was created at run time.
+    ///
+    /// The first use traces the types of the service, which takes about a millisecond.
+    pub fn contract(&self) -> Option<&'static MethodContract> {
+        let (service, number) = self.described?;
+        service.contract().methods.get(number)
+    }
+
+    /// Returns the description of the method without its types.
+    #[doc(hidden)]
+    pub fn outline(&self, docs: &str) -> MethodContract {
+        MethodContract {
+            name: self.name().to_owned(),
+            docs: docs.to_owned(),
+            form: match (self.sends_items, self.returns_items) {
+                (false, false) if self.one_way => Form::OneWay,
+                (false, false) => Form::Unary,
+                (true, false) => Form::CallerStream,
+                (false, true) => Form::CalleeStream,
+                (true, true) => Form::Streams,
+            },
+            idempotent: self.idempotent,
+            once: self.once.map(|scope| match scope {
+                Once::Server => OnceScope::Server,
+                Once::Cluster => OnceScope::Cluster,
+            }),
+            timeout_ms: self.timeout.map(milliseconds),
+            codec: self.codec.map(Codec::name).map(str::to_owned),
+            parameters: Vec::new(),
+            caller_items: None,
+            result: Type::Unit,
+            items: None,
+            error: None,
+            items_error: None,
+        }
+    }
 }
+
+/// Compares the properties, and not the descriptions.
+impl PartialEq for MethodInfo {
+    fn eq(&self, other: &Self) -> bool {
+        let properties = |info: &Self| {
+            (info.idempotent, info.once, info.one_way, info.sends_items, info.returns_items, info.timeout, info.codec)
+        };
+        self.service == other.service && self.route == other.route && properties(self) == properties(other)
+    }
+}
+
+impl Eq for MethodInfo {}
 
 /// The scope in which the handler of a once call executes at most once.
 ///
@@ -181,6 +256,11 @@ pub enum Once {
     Server,
     /// All servers, which share a store of answers: the client may retry the call on any of them.
     Cluster,
+}
+
+/// Rounds up, as the wire format does.
+fn milliseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

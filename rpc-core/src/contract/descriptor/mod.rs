@@ -1,0 +1,28 @@
+//! Descriptions of services as values: methods, parameters, results, and the types behind them.
+//!
+//! `GreeterServer::<T>::contract()` and `GreeterClient::<C>::contract()` return the [`Contract`] of a trait. The types are
+//! traced from their `Deserialize` implementations, when the description is first needed. A user adds nothing.
+//!
+//! | topic | item |
+//! |---|---|
+//! | a service and its methods | [`Contract`], [`MethodContract`], [`Form`], [`OnceScope`] |
+//! | the types | [`Type`], [`Definition`], [`Content`], [`Field`], [`Variant`] |
+//!
+//! # What a trace finds
+//!
+//! The description has the names that serde uses, and tells which fields may be missing: those of type `Option` and those
+//! with `#[serde(default)]`. It describes the form that codecs which are not human-readable use, bincode and MessagePack.
+//! A type is [`Type::Opaque`] if its form depends on the data: `serde_json::Value`, `#[serde(flatten)]`, tagged and
+//! untagged enums. A tuple is opaque if one of its elements accepts none of the values that the tracer offers, because the
+//! elements behind it are then out of reach. A trace never fails and never panics.
+
+mod cell;
+mod model;
+mod trace;
+mod types;
+
+pub use self::{
+    cell::{ContractBuilder, ContractCell, ErrorBuilder, MethodBuilder},
+    model::{Contract, Form, MethodContract, OnceScope},
+    types::{Content, Definition, Field, Type, Variant},
+};
