@@ -24,6 +24,7 @@
 //! | addresses, connects, reconnects ([`EndpointState`]) | `endpoint` |
 //! | one connection: channel, in-flight table, driver role | `connection` |
 //! | [`ClientConfig`], [`ClientCounts`] | `config`, `counters` |
+//! | contracts that differ at both ends | `compatibility` |
 //! | the retry budget | `retry_budget` |
 //! | notifications about changes, random numbers | `changes`, `rng` |
 //! | cache-line layout | `cache_padded`, `sharded_counter` |
@@ -76,6 +77,7 @@ mod call;
 mod changes;
 mod client;
 mod client_core;
+mod compatibility;
 mod config;
 mod connection;
 mod counters;

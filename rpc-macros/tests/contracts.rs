@@ -76,7 +76,7 @@ impl Orders for Shop {
 }
 
 fn method(name: &str) -> &'static MethodContract {
-    OrdersServer::<Shop>::contract().method(name).unwrap()
+    OrdersServer::<Shop>::contract().method(name).expect("the method exists")
 }
 
 fn named(name: &str) -> Type {
@@ -133,7 +133,7 @@ trait Described {
 
 impl<S: Service> Described for S {
     fn contract_of_service(&self) -> &Contract {
-        Service::contract(self).unwrap()
+        Service::contract(self).expect("a generated server has a contract")
     }
 }
 
@@ -149,7 +149,7 @@ impl MethodError for Custom {
     }
 
     fn decode(reply: rpc_core::Reply) -> rpc_core::Error {
-        reply.result::<()>().unwrap_err()
+        reply.result::<()>().expect_err("the payload is an error")
     }
 
     fn into_call_error(self) -> rpc_core::Error {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{
-    Code, Error, Phase, Status, StatusAnswer, contained,
+    Code, Digests, Error, Phase, Status, StatusAnswer, contained,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
@@ -94,7 +94,12 @@ impl ClientRole {
         Proof::new(&token, challenge, &binding, rand::random()).to_frame().write(&mut proof);
         // As in `send_empty`.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
-        self.outbox.push_empty(FrameType::Ping, 0);
+        self.ask_for_digests();
+    }
+
+    /// Sends a ping that asks for the digests of the peer's methods. A peer that does not know them answers the ping only.
+    fn ask_for_digests(&self) {
+        let _ = self.outbox.push_control(|out| Digests::question().write(out));
     }
 
     fn handle_goaway(&self, mut body: Bytes) {
@@ -154,6 +159,7 @@ impl Role for ClientRole {
             FrameType::CalleeEnd => self.channel.handle_end(header.id, QueueEnd::Answered(frame))?,
             FrameType::CalleeCredit => self.channel.handle_credit(header.id, &frame.body)?,
             FrameType::CallerItem | FrameType::CallerEnd | FrameType::CallerCredit => self.channel.count_stray(),
+            FrameType::Digests => self.channel.handle_digests(&frame.body),
             FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
         }
         Ok(())
@@ -194,9 +200,12 @@ impl Role for ClientRole {
         }
         // The first ping proves the peer: a process that accepts connections may be paused, or another program on the
         // port.
-        let ping_now = probe | !std::mem::replace(&mut self.greeted, true);
+        let is_first = !std::mem::replace(&mut self.greeted, true);
+        let ping_now = probe | is_first;
         let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
-        if beat.ping {
+        if beat.ping && is_first {
+            self.ask_for_digests();
+        } else if beat.ping {
             self.outbox.push_empty(FrameType::Ping, 0);
         }
         let wake_at = expiry.next_due.map_or(beat.wake_at, |at| at.min(beat.wake_at));

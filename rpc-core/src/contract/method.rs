@@ -4,8 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
 
-use super::descriptor::{ContractCell, Form, MethodContract, OnceScope, Type};
-use crate::{Codec, Error, Reply, ServiceId};
+#[cfg(feature = "transport")]
+use super::descriptor::MethodDigest;
+use super::descriptor::{Contract, ContractCell, Form, MethodContract, OnceScope, Type};
+use crate::{Codec, Error, Reply, ServiceId, stable_hash};
 
 /// One method of a contract as a type. `#[rpc_service]` generates one for each method of the trait.
 pub trait Method: 'static {
@@ -32,6 +34,8 @@ pub struct MethodInfo {
     service: ServiceId,
     route: Cow<'static, str>,
     name_at: usize,
+    /// The [`stable_hash`] of the route.
+    route_hash: u64,
     idempotent: bool,
     once: Option<Once>,
     one_way: bool,
@@ -58,22 +62,25 @@ impl MethodInfo {
             at -= 1;
         }
         assert!(at > 0 && at < bytes.len(), "a route must be `service:version/method`");
-        Self::with_route(service, Cow::Borrowed(route), at)
+        Self::with_route(service, Cow::Borrowed(route), at, stable_hash(bytes))
     }
 
     /// Creates a method whose name is known only at run time, for example in a gateway.
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let name_at = prefix.len();
-        Self::with_route(service, Cow::Owned(prefix + name), name_at)
+        let route = prefix + name;
+        let route_hash = stable_hash(route.as_bytes());
+        Self::with_route(service, Cow::Owned(route), name_at, route_hash)
     }
 
     /// Creates a method whose name starts at `name_at` in its route.
-    const fn with_route(service: ServiceId, route: Cow<'static, str>, name_at: usize) -> Self {
+    const fn with_route(service: ServiceId, route: Cow<'static, str>, name_at: usize, route_hash: u64) -> Self {
         Self {
             service,
             route,
             name_at,
+            route_hash,
             idempotent: false,
             once: None,
             one_way: false,
@@ -202,6 +209,21 @@ impl MethodInfo {
     pub fn contract(&self) -> Option<&'static MethodContract> {
         let (service, number) = self.described?;
         service.contract().methods.get(number)
+    }
+
+    /// Returns the description of the service; `None` for a method that was created at run time.
+    #[doc(hidden)]
+    pub fn service_contract(&self) -> Option<&'static Contract> {
+        self.described.map(|(service, _)| service.contract())
+    }
+
+    /// Returns the digest of the method; `None` if it was created at run time.
+    #[cfg(feature = "transport")]
+    #[doc(hidden)]
+    #[inline]
+    pub fn digest(&self) -> Option<MethodDigest> {
+        let (service, number) = self.described?;
+        Some(MethodDigest { route: self.route_hash, digest: service.digest(number)? })
     }
 
     /// Returns the description of the method without its types.

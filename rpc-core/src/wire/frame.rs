@@ -44,6 +44,8 @@ pub enum FrameType {
     Challenge,
     /// Answers a challenge with a [`Proof`](crate::proof::Proof); client to server.
     Proof,
+    /// The digests of the methods of a server, in response to a ping that asks for them; server to client.
+    Digests,
     /// Another type from 64 to 127. A peer that does not support it ignores the frame.
     Extension(u8),
 }
@@ -66,7 +68,8 @@ impl FrameType {
             12 => Self::CalleeCredit,
             64 => Self::Challenge,
             65 => Self::Proof,
-            66..=127 => Self::Extension(number),
+            66 => Self::Digests,
+            67..=127 => Self::Extension(number),
             _ => return None,
         })
     }
@@ -88,6 +91,7 @@ impl FrameType {
             Self::CalleeCredit => 12,
             Self::Challenge => 64,
             Self::Proof => 65,
+            Self::Digests => 66,
             Self::Extension(number) => number,
         }
     }

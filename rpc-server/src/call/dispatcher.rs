@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use rpc_core::{
-    Code, Error, Identity, MethodInfo, Service, ServiceId, Status,
+    Code, Error, Identity, MethodInfo, Service, Status,
     head::{CallFlags, Route},
 };
 
@@ -91,8 +91,9 @@ impl Dispatcher {
         Status::new(Code::Unimplemented, format!("no such {unknown} here: {route}"))
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &ServiceId> {
-        self.services.iter().map(|service| service.id())
+    /// Returns the methods of all services.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = &MethodInfo> {
+        self.services.iter().flat_map(|service| service.methods())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Peer, Status, contained, deadline_after,
+    Code, Digests, Peer, Status, contained, deadline_after,
     frame::{Frame, FrameType, Header, Violation},
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
 };
@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     drained_at: Option<Instant>,
     /// Whether the streams that were open at that time have ended.
     has_ended_streams: bool,
+    /// Whether this side has sent the digests of its methods.
+    has_sent_digests: bool,
 }
 
 impl Connection {
@@ -43,7 +45,23 @@ impl Connection {
         let random = foldhash::fast::RandomState::default().hash_one(now) as f64 / u64::MAX as f64;
         let aged_at = deadline_after(now, varied(shared.config.max_connection_age, random));
         let calls = ConnectionCalls::new(shared, outbox, peer);
-        Self { calls, pings, proved, aged_at, goaway_at: None, drained_at: None, has_ended_streams: false }
+        Self {
+            calls,
+            pings,
+            proved,
+            aged_at,
+            goaway_at: None,
+            drained_at: None,
+            has_ended_streams: false,
+            has_sent_digests: false,
+        }
+    }
+
+    /// Sends the digests of all methods, once, before the pong of the ping that asks for them.
+    fn send_digests(&mut self) {
+        if !std::mem::replace(&mut self.has_sent_digests, true) {
+            let _ = self.calls.outbox.push_control(|out| self.calls.shared.digests.write(out));
+        }
     }
 
     /// Sends GOAWAY if the server drains, or if this connection must end before the server does.
@@ -104,6 +122,9 @@ impl Role for Connection {
             FrameType::Cancel => self.calls.handle_cancel(id),
             FrameType::Ping => {
                 self.pings.count(now)?;
+                if frame.body == Digests::QUESTION {
+                    self.send_digests();
+                }
                 self.calls.outbox.push_empty(FrameType::Pong, id);
             }
             FrameType::CallerItem => self.calls.handle_item(frame)?,
@@ -114,7 +135,7 @@ impl Role for Connection {
             }
             // The handshake has consumed the token proof, if the server requires one.
             FrameType::Proof | FrameType::Challenge => {}
-            FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
+            FrameType::Pong | FrameType::Goaway | FrameType::Digests | FrameType::Extension(_) => {}
         }
         Ok(())
     }

@@ -10,14 +10,16 @@ use std::{
 #[cfg(feature = "tls")]
 use rpc_core::tls::ServerTls;
 use rpc_core::{
-    Code, Error, Instance, MethodInfo, Once, Registry, Service, Tokens,
+    Code, Digests, Error, Instance, MethodInfo, Once, Registry, Service, Tokens,
     layer::{ServerLayer, ServerLayers},
+    reflection::ReflectionServer,
     transport::{Accept, StreamMemory},
 };
 use tokio::net::ToSocketAddrs;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    reflection::ServerReflection,
     registration::{Registration, advertised},
     server::Server,
     tcp,
@@ -52,6 +54,7 @@ pub struct ServerBuilder {
     tokens: Option<Tokens>,
     rules: Vec<AccessRule>,
     rules_file: Option<PathBuf>,
+    without_reflection: bool,
     config: ServerConfig,
 }
 
@@ -72,6 +75,15 @@ impl ServerBuilder {
     /// Adds a service.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Sets whether the server describes its services to its clients, with `rpc_core::reflection`. Default: `true`.
+    ///
+    /// Rules of [`allow`](Self::allow) for `msnb.Reflection:1.0` restrict it. Without it, a client cannot name the field in
+    /// which its contract and that of the server differ, and cannot call services dynamically.
+    pub fn reflection(mut self, enabled: bool) -> Self {
+        self.without_reflection = !enabled;
         self
     }
 
@@ -207,7 +219,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub async fn listen(self, listener: impl Accept) -> Result<Server, Error> {
+    pub async fn listen(mut self, listener: impl Accept) -> Result<Server, Error> {
         self.config.validate()?;
         if self.services.is_empty() {
             return Err(Error::not_executed(
@@ -218,6 +230,11 @@ impl ServerBuilder {
         if self.once_store.is_none() {
             let methods = self.services.iter().flat_map(|service| service.methods());
             check_once_scopes(methods)?;
+        }
+        let registered: Vec<Arc<dyn Service>> = self.services.clone();
+        if !self.without_reflection {
+            let reflection = ReflectionServer::new(ServerReflection::new(self.services.clone()));
+            self.services.push(Arc::new(reflection));
         }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
@@ -240,12 +257,12 @@ impl ServerBuilder {
             Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
             None => instance,
         };
-        let services = dispatcher.ids().cloned().collect();
-        let registration = self.registry.map(|registry| Registration::new(registry, services, instance));
+        let registration = self.registry.map(|registry| Registration::new(registry, &registered, instance));
         let credentials = Credentials::new(self.tokens.map(Tokens::load).transpose()?);
         #[cfg(feature = "tls")]
         let credentials = credentials.with_tls(self.tls.map(ServerTls::load).transpose()?);
         let shared = Arc::new(Shared {
+            digests: Digests::frame(dispatcher.methods().filter_map(MethodInfo::digest)),
             dispatcher,
             draining: AtomicBool::new(false),
             ends_streams: AtomicBool::new(false),

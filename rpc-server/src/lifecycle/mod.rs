@@ -4,12 +4,14 @@
 //! |---|---|
 //! | options, and binding the port | `builder` |
 //! | the TCP listener | `tcp` |
+//! | the service that describes the others | `reflection` |
 //! | registration in a registry | `registration` |
 //! | serving, draining and ending | `server` |
 //! | the state and the counts of a server | `handle` |
 
 mod builder;
 mod handle;
+mod reflection;
 mod registration;
 mod server;
 mod tcp;

@@ -18,17 +18,38 @@ pub struct ContractCell {
     docs: &'static str,
     describe: fn(&mut ContractBuilder),
     contract: OnceLock<Contract>,
+    /// The digests of the methods, in their order.
+    #[cfg(feature = "transport")]
+    digests: OnceLock<Box<[u64]>>,
 }
 
 impl ContractCell {
     /// Creates the cell of a service whose methods `describe` adds.
     pub const fn new(service: &'static ServiceId, docs: &'static str, describe: fn(&mut ContractBuilder)) -> Self {
-        Self { service, docs, describe, contract: OnceLock::new() }
+        Self {
+            service,
+            docs,
+            describe,
+            contract: OnceLock::new(),
+            #[cfg(feature = "transport")]
+            digests: OnceLock::new(),
+        }
     }
 
     /// Returns the description.
     pub fn contract(&self) -> &Contract {
         self.contract.get_or_init(|| self.describe())
+    }
+
+    /// Returns the digest of the method with this number.
+    #[cfg(feature = "transport")]
+    #[inline]
+    pub fn digest(&self, number: usize) -> Option<u64> {
+        let digests = self.digests.get_or_init(|| {
+            let contract = self.contract();
+            contract.methods.iter().map(|method| contract.method_digest(method)).collect()
+        });
+        digests.get(number).copied()
     }
 
     fn describe(&self) -> Contract {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | a service and its methods | [`Contract`], [`MethodContract`], [`Form`], [`OnceScope`] |
 //! | the types | [`Type`], [`Definition`], [`Content`], [`Field`], [`Variant`] |
+//! | whether two ends understand each other | [`check_by_name`], [`Mismatch`] |
 //!
 //! # What a trace finds
 //!
@@ -17,12 +18,19 @@
 //! elements behind it are then out of reach. A trace never fails and never panics.
 
 mod cell;
+#[cfg(feature = "transport")]
+mod digest;
 mod model;
+mod reading;
 mod trace;
 mod types;
 
+#[cfg(feature = "transport")]
+#[doc(hidden)]
+pub use self::digest::MethodDigest;
 pub use self::{
     cell::{ContractBuilder, ContractCell, ErrorBuilder, MethodBuilder},
     model::{Contract, Form, MethodContract, OnceScope},
+    reading::{Mismatch, check_by_name},
     types::{Content, Definition, Field, Type, Variant},
 };
