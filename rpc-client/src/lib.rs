@@ -18,6 +18,7 @@
 //! | topic | module |
 //! |---|---|
 //! | [`Client`], [`ClientBuilder`] | `client`, `builder` |
+//! | calls of methods that are known by their names only ([`JsonCall`]) | `json_call` |
 //! | one call: target, pick, attempts, retries, outcome ([`ClientCall`]) | `call` |
 //! | the state that clones and calls share | `client_core` |
 //! | provider lists, load balancing ([`Balance`]) | `discovery` |
@@ -83,6 +84,7 @@ mod connection;
 mod counters;
 mod discovery;
 mod endpoint;
+mod json_call;
 mod retry_budget;
 mod rng;
 mod sharded_counter;
@@ -94,3 +96,4 @@ pub use config::ClientConfig;
 pub use counters::ClientCounts;
 pub use discovery::balance::Balance;
 pub use endpoint::state::EndpointState;
+pub use json_call::JsonCall;

@@ -121,6 +121,9 @@ async fn compare(
             };
         }
     };
+    if provider.types.len() > MAX_DESCRIBED_TYPES {
+        return Ok(Verdict::Unchecked);
+    }
     let provider_method = provider.method(method.name()).ok_or(())?;
     // Another process may serve the address by now.
     if provider.method_digest(provider_method) != contracts.provider {
@@ -132,3 +135,6 @@ async fn compare(
         Err(mismatch) => Verdict::Incompatible(mismatch.to_string().into()),
     })
 }
+
+/// The largest number of types in the description of a provider.
+const MAX_DESCRIBED_TYPES: usize = 4096;

@@ -285,7 +285,7 @@ mod tests {
         for unknown in [0, 13, 63, 128, 255] {
             assert_eq!(with(9, unknown), Err(Violation::UnknownType(unknown)));
         }
-        for ignored in [66, 127] {
+        for ignored in [67, 127] {
             assert_eq!(with(9, ignored).unwrap().frame_type, FrameType::Extension(ignored));
         }
     }

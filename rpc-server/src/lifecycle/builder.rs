@@ -19,6 +19,7 @@ use tokio::net::ToSocketAddrs;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    major_version::major_versions,
     reflection::ServerReflection,
     registration::{Registration, advertised},
     server::Server,
@@ -55,6 +56,7 @@ pub struct ServerBuilder {
     rules: Vec<AccessRule>,
     rules_file: Option<PathBuf>,
     without_reflection: bool,
+    major_versions: bool,
     config: ServerConfig,
 }
 
@@ -84,6 +86,16 @@ impl ServerBuilder {
     /// which its contract and that of the server differ, and cannot call services dynamically.
     pub fn reflection(mut self, enabled: bool) -> Self {
         self.without_reflection = !enabled;
+        self
+    }
+
+    /// Sets whether the server serves and registers each service also under its major version. Default: `false`.
+    ///
+    /// A client that requests version `1` then calls the highest version `1.x` of the server; versions of different
+    /// servers may differ. Contracts are compared as for equal versions. Versions that do not consist of numbers and dots
+    /// have no major version.
+    pub fn major_versions(mut self, enabled: bool) -> Self {
+        self.major_versions = enabled;
         self
     }
 
@@ -231,9 +243,11 @@ impl ServerBuilder {
             let methods = self.services.iter().flat_map(|service| service.methods());
             check_once_scopes(methods)?;
         }
-        let registered: Vec<Arc<dyn Service>> = self.services.clone();
+        let majors = if self.major_versions { major_versions(&self.services) } else { Vec::new() };
+        let own = self.services.iter().map(|service| (service.id().clone(), Arc::clone(service)));
+        let registered: Vec<_> = own.chain(majors.iter().cloned()).collect();
         if !self.without_reflection {
-            let reflection = ReflectionServer::new(ServerReflection::new(self.services.clone()));
+            let reflection = ReflectionServer::new(ServerReflection::new(self.services.clone(), majors.clone()));
             self.services.push(Arc::new(reflection));
         }
         let mut dispatcher = Dispatcher::default();
@@ -241,6 +255,7 @@ impl ServerBuilder {
             dispatcher.add(self.layers.around(service))?;
         }
         dispatcher.allow(self.rules, self.rules_file)?;
+        dispatcher.add_major_versions(&majors);
         let address = listener
             .local_address()
             .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;
@@ -262,7 +277,7 @@ impl ServerBuilder {
         #[cfg(feature = "tls")]
         let credentials = credentials.with_tls(self.tls.map(ServerTls::load).transpose()?);
         let shared = Arc::new(Shared {
-            digests: Digests::frame(dispatcher.methods().filter_map(MethodInfo::digest)),
+            digests: Digests::frame(dispatcher.digests()),
             dispatcher,
             draining: AtomicBool::new(false),
             ends_streams: AtomicBool::new(false),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | options, and binding the port | `builder` |
 //! | the TCP listener | `tcp` |
+//! | services under their major versions | `major_version` |
 //! | the service that describes the others | `reflection` |
 //! | registration in a registry | `registration` |
 //! | serving, draining and ending | `server` |
@@ -11,6 +12,7 @@
 
 mod builder;
 mod handle;
+mod major_version;
 mod reflection;
 mod registration;
 mod server;

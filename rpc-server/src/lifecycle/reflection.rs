@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rpc_core::{
-    Code, Service, Status,
+    Code, Service, ServiceId, Status,
     descriptor::Contract,
     reflection::{Reflection, ReflectionServer, ServiceSummary},
 };
@@ -11,11 +11,13 @@ use rpc_core::{
 /// Describes the services of a server.
 pub(super) struct ServerReflection {
     services: Vec<Arc<dyn Service>>,
+    /// The services under their major versions, which the list does not contain.
+    majors: Vec<(ServiceId, Arc<dyn Service>)>,
 }
 
 impl ServerReflection {
-    pub(super) fn new(services: Vec<Arc<dyn Service>>) -> Self {
-        Self { services }
+    pub(super) fn new(services: Vec<Arc<dyn Service>>, majors: Vec<(ServiceId, Arc<dyn Service>)>) -> Self {
+        Self { services, majors }
     }
 }
 
@@ -41,7 +43,9 @@ impl Reflection for ServerReflection {
         if service == own_id() {
             return Ok(own_contract().clone());
         }
-        let Some(found) = self.services.iter().find(|found| found.id().to_string() == service) else {
+        let of_major = || self.majors.iter().find(|(major, _)| major.to_string() == service).map(|(_, found)| found);
+        let found = self.services.iter().find(|found| found.id().to_string() == service).or_else(of_major);
+        let Some(found) = found else {
             let names: Vec<_> = self.services.iter().map(|service| service.id().to_string()).collect();
             let message = format!("no such service here: {service}; the server has {}", names.join(", "));
             return Err(Status::new(Code::NotFound, message));

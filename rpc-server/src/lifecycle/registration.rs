@@ -38,20 +38,24 @@ pub(super) struct Registered {
 }
 
 impl Registration {
-    pub(super) fn new(registry: Arc<dyn Registry>, services: &[Arc<dyn Service>], mut instance: Instance) -> Self {
+    pub(super) fn new(
+        registry: Arc<dyn Registry>,
+        services: &[(ServiceId, Arc<dyn Service>)],
+        mut instance: Instance,
+    ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         instance = instance
             .with_metadata("protocol", "msnb")
             .with_metadata("codecs", Codec::ALL.map(Codec::name).join(","))
             .with_metadata("started", started.to_string());
-        let entry = |service: &Arc<dyn Service>| {
+        let entry = |(id, service): &(ServiceId, Arc<dyn Service>)| {
             let instance = match service.contract() {
                 Some(contract) => {
                     instance.clone().with_metadata(Instance::CONTRACT, format!("{:016x}", contract.digest()))
                 }
                 None => instance.clone(),
             };
-            (service.id().clone(), instance)
+            (id.clone(), instance)
         };
         Self { registry, address: instance.address(), services: services.iter().map(entry).collect() }
     }

@@ -40,7 +40,6 @@ struct Put {
 }
 
 #[rpc_service(name = "demo.Greeter", version = "1.0")]
-#[expect(dead_code, reason = "the vector is the digest of the method")]
 trait Greeter {
     async fn hello(&self, name: String) -> String;
 }

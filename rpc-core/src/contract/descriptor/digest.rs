@@ -50,7 +50,8 @@ fn hash(bytes: &[u8]) -> u64 {
 
 /// Returns the canonical text of a method.
 pub(super) fn canonical(contract: &Contract, method: &MethodContract) -> String {
-    let mut text = Text { contract, seen: HashMap::new(), out: "msnb contract 1\n".to_owned() };
+    let mut text =
+        Text { contract, seen: HashMap::new(), newtypes: Vec::new(), depth: 0, out: "msnb contract 1\n".to_owned() };
     text.put(match method.form {
         Form::Unary => "unary",
         Form::OneWay => "one-way",
@@ -80,6 +81,9 @@ struct Text<'a> {
     contract: &'a Contract,
     /// The numbers of the types whose definitions were written.
     seen: HashMap<&'a str, usize>,
+    /// The newtypes whose content is being written.
+    newtypes: Vec<&'a str>,
+    depth: usize,
     out: String,
 }
 
@@ -123,6 +127,19 @@ impl<'a> Text<'a> {
     }
 
     fn named(&mut self, name: &'a str) {
+        if let Some(Definition::Struct(Content::Newtype(inner))) = self.contract.types.get(name) {
+            match self.newtypes.iter().rev().position(|newtype| *newtype == name) {
+                Some(distance) => {
+                    let _ = write!(self.out, "^{distance}");
+                }
+                None => {
+                    self.newtypes.push(name);
+                    self.ty(inner);
+                    self.newtypes.pop();
+                }
+            }
+            return;
+        }
         if let Some(number) = self.seen.get(name) {
             let _ = write!(self.out, "@{number}");
             return;
@@ -149,6 +166,16 @@ impl<'a> Text<'a> {
     }
 
     fn ty(&mut self, ty: &'a Type) {
+        // A contract that another program has sent may be of any depth and size.
+        if self.depth >= MAX_DIGEST_DEPTH || self.out.len() > MAX_DIGEST_TEXT {
+            return self.put("…");
+        }
+        self.depth += 1;
+        self.shallow(ty);
+        self.depth -= 1;
+    }
+
+    fn shallow(&mut self, ty: &'a Type) {
         match ty {
             Type::String => self.put("string"),
             Type::Bytes => self.put("bytes"),
@@ -162,6 +189,7 @@ impl<'a> Text<'a> {
                 self.ty(element);
                 self.put("]");
             }
+            Type::Array(_, MAX_DIGEST_ARRAY..) => self.opaque(&ty.to_string()),
             Type::Array(element, length) => {
                 self.put("(");
                 self.list(0..*length, |text, _| text.ty(element));
@@ -186,5 +214,66 @@ impl<'a> Text<'a> {
                 let _ = write!(self.out, "{primitive}");
             }
         }
+    }
+}
+
+/// The deepest nesting of types that the text contains.
+const MAX_DIGEST_DEPTH: usize = 256;
+/// The length of the text from which further types are left out, in bytes: 1 MiB.
+const MAX_DIGEST_TEXT: usize = 1 << 20;
+/// The length from which an array is written like an opaque type. Traced arrays are shorter.
+const MAX_DIGEST_ARRAY: usize = 1025;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::Variant;
+
+    /// Returns a contract with a method whose result is `T0`.
+    fn contract(types: impl IntoIterator<Item = (String, Definition)>) -> Contract {
+        let mut contract = Contract::from_json(
+            r#"{"name":"a","version":"1","methods":[{"name":"m","parameters":[],"result":{"named":"T0"}}]}"#,
+        )
+        .unwrap();
+        contract.types = types.into_iter().collect();
+        contract
+    }
+
+    fn named(number: usize) -> Type {
+        Type::Named(format!("T{number}"))
+    }
+
+    fn text(contract: &Contract) -> String {
+        canonical(contract, &contract.methods[0]).lines().nth(4).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn text_contains_the_form_of_types() {
+        let point = Content::Fields(vec![Field::new("x", Type::U8, true), Field::new("é", named(1), false)]);
+        let shape = Definition::Enum(vec![
+            Variant::new("A", Content::Unit),
+            Variant::new("B", Content::Newtype(named(0))),
+            Variant::new("C", Content::Tuple(vec![named(2), named(2), Type::Array(Box::new(Type::Char), 3)])),
+        ]);
+        let list = Definition::Struct(Content::Newtype(Type::Sequence(Box::new(named(2)))));
+        let types = [("T0".into(), Definition::Struct(point)), ("T1".into(), shape), ("T2".into(), list)];
+        let list = "[^0]";
+        assert_eq!(
+            text(&contract(types)),
+            format!("<1:x=u8,2:é=|1:A=unit,1:B=@0,1:C=({list},{list},(char,char,char,),),|,>")
+        );
+    }
+
+    #[test]
+    fn hostile_contracts_take_bounded_time_and_stack() {
+        let doubling = |number| Definition::Struct(Content::Newtype(Type::Tuple(vec![named(number), named(number)])));
+        let wide = contract((0..100).map(|number| (format!("T{number}"), doubling(number + 1))));
+        assert!(text(&wide).len() < 2 * MAX_DIGEST_TEXT);
+        let chain = |number| Definition::Struct(Content::Tuple(vec![named(number)]));
+        let deep = contract((0..100_000).map(|number| (format!("T{number}"), chain(number + 1))));
+        assert!(text(&deep).contains('…'));
+        let endless = Type::Array(Box::new(Type::U8), usize::MAX);
+        let long = contract([("T0".into(), Definition::Struct(Content::Newtype(endless)))]);
+        assert!(text(&long).starts_with("!"));
     }
 }

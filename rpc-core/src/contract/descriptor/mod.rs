@@ -7,6 +7,7 @@
 //! |---|---|
 //! | a service and its methods | [`Contract`], [`MethodContract`], [`Form`], [`OnceScope`] |
 //! | the types | [`Type`], [`Definition`], [`Content`], [`Field`], [`Variant`] |
+//! | the changes from one version of a contract to another | [`compare`], [`Change`], [`Breaks`], [`Rule`] |
 //! | whether two ends understand each other | [`check_by_name`], [`Mismatch`] |
 //!
 //! # What a trace finds
@@ -18,6 +19,7 @@
 //! elements behind it are then out of reach. A trace never fails and never panics.
 
 mod cell;
+mod changes;
 #[cfg(feature = "transport")]
 mod digest;
 mod model;
@@ -30,6 +32,7 @@ mod types;
 pub use self::digest::MethodDigest;
 pub use self::{
     cell::{ContractBuilder, ContractCell, ErrorBuilder, MethodBuilder},
+    changes::{Breaks, Change, Rule, compare},
     model::{Contract, Form, MethodContract, OnceScope},
     reading::{Mismatch, check_by_name},
     types::{Content, Definition, Field, Type, Variant},

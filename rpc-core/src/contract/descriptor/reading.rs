@@ -1,6 +1,6 @@
 //! Whether a receiver reads what a sender writes by name, in JSON or MessagePack.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use super::{
     model::{Contract, MethodContract},
@@ -66,19 +66,25 @@ pub fn check_by_name(
     received.part("items", provider.items.as_ref(), caller.items.as_ref())
 }
 
+/// Returns whether a receiver can read a value of a sender in a codec that writes names.
+pub(super) fn reads<'a>((sender, sent): (&'a Contract, &'a Type), (receiver, read): (&'a Contract, &'a Type)) -> bool {
+    Reading::new(sender, receiver, true).ty(sent, read).is_ok()
+}
+
 /// The types of a sender, which a receiver reads.
 struct Reading<'a> {
     sender: &'a Contract,
     receiver: &'a Contract,
     is_caller_sending: bool,
     path: Vec<String>,
+    depth: usize,
     /// The pairs of named types that are being compared or were.
-    seen: Vec<(&'a str, &'a str)>,
+    seen: HashSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Reading<'a> {
     fn new(sender: &'a Contract, receiver: &'a Contract, is_caller_sending: bool) -> Self {
-        Self { sender, receiver, is_caller_sending, path: Vec::new(), seen: Vec::new() }
+        Self { sender, receiver, is_caller_sending, path: Vec::new(), depth: 0, seen: HashSet::new() }
     }
 
     fn mismatch(&self, sent: Option<&Type>, read: Option<&Type>) -> Mismatch {
@@ -130,12 +136,23 @@ impl<'a> Reading<'a> {
 
     fn ty(&mut self, sent: &'a Type, read: &'a Type) -> Result<(), Mismatch> {
         let differ = |reading: &Self| Err(reading.mismatch(Some(sent), Some(read)));
-        if let (Type::Named(sent), Type::Named(read)) = (sent, read) {
-            if self.seen.contains(&(sent, read)) {
-                return Ok(());
-            }
-            self.seen.push((sent, read));
+        if let (Type::Named(sent), Type::Named(read)) = (sent, read)
+            && !self.seen.insert((sent, read))
+        {
+            return Ok(());
         }
+        // A contract that another program has sent may be of any depth.
+        if self.depth >= MAX_COMPARED_DEPTH {
+            return differ(self);
+        }
+        self.depth += 1;
+        let compared = self.forms(sent, read);
+        self.depth -= 1;
+        compared
+    }
+
+    fn forms(&mut self, sent: &'a Type, read: &'a Type) -> Result<(), Mismatch> {
+        let differ = |reading: &Self| Err(reading.mismatch(Some(sent), Some(read)));
         match (Form::of(sent, self.sender), Form::of(read, self.receiver)) {
             (Form::Option(sent), Form::Option(read)) => self.ty(sent, read),
             // A reader of an option accepts the bare value.
@@ -192,7 +209,7 @@ fn shown(content: &Content) -> Type {
 }
 
 /// The form of a type on the wire, in which newtypes are their content.
-enum Form<'a> {
+pub(super) enum Form<'a> {
     Leaf(&'a Type),
     Option(&'a Type),
     Sequence(&'a Type),
@@ -203,13 +220,15 @@ enum Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    fn of(ty: &'a Type, contract: &'a Contract) -> Self {
+    pub(super) fn of(ty: &'a Type, contract: &'a Contract) -> Self {
         let mut ty = ty;
         // Each newtype is a type of its own, so a chain without an end is longer than the list of types.
         for _ in 0..=contract.types.len() {
             return match ty {
                 Type::Option(inner) => Self::Option(inner),
                 Type::Sequence(element) => Self::Sequence(element),
+                // Traced arrays are shorter.
+                Type::Array(_, MAX_COMPARED_ARRAY..) => Self::Leaf(ty),
                 Type::Array(element, length) => Self::Tuple(vec![element; *length]),
                 Type::Tuple(elements) => Self::Tuple(elements.iter().collect()),
                 Type::Map(key, value) => Self::Map(key, value),
@@ -256,4 +275,50 @@ fn bits(ty: &Type) -> Option<(bool, u32)> {
         Type::I128 => (true, 128),
         _ => return None,
     })
+}
+
+/// The deepest nesting of types that are compared.
+pub(super) const MAX_COMPARED_DEPTH: usize = 256;
+/// The length from which arrays are equal or not, and have no elements to compare.
+const MAX_COMPARED_ARRAY: usize = 1025;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a contract with a method whose result is `T0`.
+    fn contract(types: impl IntoIterator<Item = (String, Definition)>) -> Contract {
+        let mut contract = Contract::from_json(
+            r#"{"name":"a","version":"1","methods":[{"name":"m","parameters":[],"result":{"named":"T0"}}]}"#,
+        )
+        .unwrap();
+        contract.types = types.into_iter().collect();
+        contract
+    }
+
+    fn check(one: &Contract, other: &Contract) -> Result<(), Mismatch> {
+        check_by_name((one, &one.methods[0]), (other, &other.methods[0]))
+    }
+
+    #[test]
+    fn hostile_contracts_take_bounded_time_and_stack() {
+        let named = |number: usize| Type::Named(format!("T{number}"));
+        let chain = |number| Definition::Struct(Content::Tuple(vec![named(number), named(number)]));
+        let deep = contract((0..100_000).map(|number| (format!("T{number}"), chain(number + 1))));
+        assert!(check(&deep, &deep).is_err());
+        let newtype = |number| Definition::Struct(Content::Newtype(named(number)));
+        let endless = contract((0..10).map(|number| (format!("T{number}"), newtype((number + 1) % 10))));
+        assert!(check(&endless, &endless).is_ok());
+        let array = Type::Array(Box::new(Type::U8), usize::MAX);
+        let long = contract([("T0".into(), Definition::Struct(Content::Newtype(array)))]);
+        assert!(check(&long, &long).is_ok() && check(&long, &endless).is_err());
+    }
+
+    #[test]
+    fn wider_numbers_are_read() {
+        let ok = [(Type::U8, Type::U16), (Type::U8, Type::I16), (Type::I8, Type::I128), (Type::F32, Type::F64)];
+        let no = [(Type::U16, Type::U8), (Type::U8, Type::I8), (Type::I8, Type::U16), (Type::U8, Type::F64)];
+        assert!(ok.iter().all(|(sent, read)| is_wider(sent, read)));
+        assert!(no.iter().all(|(sent, read)| !is_wider(sent, read)));
+    }
 }

@@ -63,8 +63,9 @@ impl<'a> Output<'a> {
         let graph = self.graph;
         let key = &graph.named[id].key;
         let short = short_name(key.rust_name);
-        // Derives and adapters use types of their own.
-        let base = if short.contains("__") || short == "()" { key.name.to_owned() } else { short };
+        // Types that implement serde by hand may have visitors of another type.
+        let is_own = short.split('<').next() == Some(key.name);
+        let base = if is_own { short } else { key.name.to_owned() };
         let numbered = (2..).map(|number| format!("{base}#{number}"));
         let name = std::iter::once(base.clone()).chain(numbered).find(|name| !self.types.contains_key(name));
         let name = name.expect("the numbers do not end");
