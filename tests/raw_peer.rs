@@ -184,6 +184,8 @@ impl RawFrame {
     pub const CHALLENGE: u8 = 64;
     /// Frame type with which a client proves its token.
     pub const PROOF: u8 = 65;
+    /// Frame type with the digests of a server's methods.
+    pub const DIGESTS: u8 = 66;
 
     /// Returns a frame without a body.
     pub fn empty(kind: u8, id: u32) -> Self {

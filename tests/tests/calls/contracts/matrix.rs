@@ -5,7 +5,12 @@ use std::net::SocketAddr;
 use rpc_client::Client;
 use rpc_core::{CallError, Code, Codec, Delivery, Error, Streaming, Token, Tokens};
 use rpc_server::{Server, ServerBuilder};
-use tests::{in_time, serving::Serving};
+use tests::{
+    Task, in_time,
+    raw_peer::{RawFrame, RawHead, RawPeer},
+    serving::Serving,
+};
+use tokio::net::TcpListener;
 
 use super::evolution::{one, two};
 
@@ -189,6 +194,27 @@ async fn digests_arrive_after_the_proof_of_a_token() {
 }
 
 const SECRET: &str = "the secret of each caller";
+
+/// An earlier version of msnb skips the question, and other implementations may answer it with anything.
+#[tokio::test]
+async fn provider_without_digests_receives_the_codec_of_the_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for digests in [vec![], vec![0; 15], vec![0; 16 * 4097]] {
+        let evolving = one::EvolvingClient::new(client(Codec::Bincode));
+        let call = Task::begin(evolving.changed_parameter(7).address(address));
+        let mut peer = RawPeer::accept(&listener).await;
+        let ping = peer.receive().await;
+        assert_eq!((ping.kind, &ping.body[..]), (RawFrame::PING, &b"contracts 1"[..]));
+        peer.send(RawFrame::empty(RawFrame::DIGESTS, 0).with_body(digests).to_bytes()).await;
+        peer.send(RawFrame::empty(RawFrame::PONG, ping.id).to_bytes()).await;
+        let request = peer.receive().await;
+        assert_eq!((request.kind, request.codec), (RawFrame::REQUEST, Codec::Bincode as u8));
+        let answer = RawFrame::response(request.id, &RawHead::new(), [1]).with_codec(Codec::Bincode as u8);
+        peer.send(answer.to_bytes()).await;
+        assert!(call.end().await.unwrap());
+    }
+}
 
 /// Without a description of the provider's contract, the codec with names finds the difference.
 #[tokio::test]
