@@ -205,7 +205,7 @@ impl MethodInfo {
 
     /// Returns the description of the method; `None` if it was created at run time.
     ///
-    /// The first use traces the types of the service, which takes about a millisecond.
+    /// The first use traces the types of the service, which takes a few milliseconds.
     pub fn contract(&self) -> Option<&'static MethodContract> {
         let (service, number) = self.described?;
         service.contract().methods.get(number)

@@ -70,7 +70,7 @@ impl Expansion<'_> {
         quote! {
             /// Returns the description of the contract, as a value that can be written as JSON.
             ///
-            /// The first use traces the types of the contract, which takes about a millisecond.
+            /// The first use traces the types of the contract, which takes a few milliseconds.
             pub fn contract() -> &'static #core::descriptor::Contract {
                 #described.contract()
             }
