@@ -209,6 +209,8 @@ impl RawFrame {
     pub const SETTINGS: u8 = 66;
     /// Frame type that acknowledges fragments.
     pub const ACK: u8 = 67;
+    /// Frame type with the digests of a server's methods.
+    pub const DIGESTS: u8 = 68;
     /// The bit of a frame type that states that more fragments of the body follow.
     pub const MORE_FRAGMENTS: u8 = 0x80;
 

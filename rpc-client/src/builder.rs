@@ -9,7 +9,12 @@ use rpc_core::{
     transport::{Connect, Tcp},
 };
 
-use crate::{client::Client, client_core::ClientCore, config::ClientConfig, connection::credentials::Credentials};
+use crate::{
+    client::{Client, describe},
+    client_core::ClientCore,
+    config::ClientConfig,
+    connection::credentials::Credentials,
+};
 
 /// The settings of a new client.
 #[must_use]
@@ -70,7 +75,7 @@ impl ClientBuilder {
             token: self.token,
         };
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp));
-        Ok(Client::new(ClientCore::new(self.config, self.discovery, connector, credentials)))
+        Ok(Client::new(ClientCore::new(self.config, self.discovery, connector, credentials, describe)))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_core::{CallOptions, Caller, Encode, Error, Explanation, PreparedCall, Request, ServiceClient, ServiceId};
+use rpc_core::{
+    BoxFuture, CallOptions, Caller, Encode, Error, Explanation, PreparedCall, Request, ServiceClient, ServiceId,
+    descriptor::Contract, reflection::ReflectionClient,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -127,6 +130,17 @@ impl Caller for Client {
     fn default_timeout(&self) -> Duration {
         self.0.config().timeout
     }
+}
+
+/// Requests the description of a service from the server at `address`.
+pub(crate) fn describe(
+    core: Arc<ClientCore>,
+    address: SocketAddr,
+    service: &ServiceId,
+    timeout: Duration,
+) -> BoxFuture<'static, Result<Contract, Error>> {
+    let call = ReflectionClient::new(Client(core)).describe(service.to_string());
+    Box::pin(call.address(address).timeout(timeout))
 }
 
 impl fmt::Debug for Client {

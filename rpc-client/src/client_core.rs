@@ -1,11 +1,12 @@
 //! [`ClientCore`]: the state that a client's clones and calls share.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rpc_core::{Discovery, ServiceId, transport::Connect};
+use rpc_core::{BoxFuture, Discovery, Error, ServiceId, descriptor::Contract, transport::Connect};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
+    compatibility::Compatibility,
     config::ClientConfig,
     connection::{channel::Channel, credentials::Credentials},
     counters::{ClientCounts, Counters},
@@ -24,7 +25,13 @@ pub(crate) struct ClientCore {
     services: Services,
     pool: Arc<EndpointPool>,
     retries: RetryBudget,
+    compatibility: Compatibility,
+    describe: Describe,
 }
+
+/// Requests the description of a service from the server at an address.
+pub(crate) type Describe =
+    fn(Arc<ClientCore>, SocketAddr, &ServiceId, Duration) -> BoxFuture<'static, Result<Contract, Error>>;
 
 impl ClientCore {
     pub(crate) fn new(
@@ -32,12 +39,15 @@ impl ClientCore {
         discovery: Option<Arc<dyn Discovery>>,
         connector: Arc<dyn Connect>,
         credentials: Credentials,
+        describe: Describe,
     ) -> Self {
         let config = Arc::new(config);
         Self {
             services: Services::new(discovery, config.cache_directory.clone()),
             pool: EndpointPool::new(Arc::clone(&config), connector, credentials),
             retries: RetryBudget::new(Instant::now()),
+            compatibility: Compatibility::default(),
+            describe,
             config,
         }
     }
@@ -64,6 +74,20 @@ impl ClientCore {
 
     pub(crate) fn counts(&self) -> ClientCounts {
         self.counters().counts(self.retries.calls())
+    }
+
+    pub(crate) fn compatibility(&self) -> &Compatibility {
+        &self.compatibility
+    }
+
+    /// Requests the description of a service from the server at an address.
+    pub(crate) fn describe(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        service: &ServiceId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Contract, Error>> {
+        (self.describe)(Arc::clone(self), address, service, timeout)
     }
 
     /// Counts the start of a call.

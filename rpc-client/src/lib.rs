@@ -18,12 +18,14 @@
 //! | topic | module |
 //! |---|---|
 //! | [`Client`], [`ClientBuilder`] | `client`, `builder` |
+//! | calls of methods that are known by their names only ([`JsonCall`]) | `json_call` |
 //! | one call: target, pick, attempts, retries, outcome ([`ClientCall`]) | `call` |
 //! | the state that clones and calls share | `client_core` |
 //! | provider lists, load balancing ([`Balance`]) | `discovery` |
 //! | addresses, connects, reconnects ([`EndpointState`]) | `endpoint` |
 //! | one connection: channel, in-flight table, driver role | `connection` |
 //! | [`ClientConfig`], [`ClientCounts`] | `config`, `counters` |
+//! | contracts that differ at both ends | `compatibility` |
 //! | the retry budget | `retry_budget` |
 //! | notifications about changes, random numbers | `changes`, `rng` |
 //! | cache-line layout | `cache_padded`, `sharded_counter` |
@@ -76,11 +78,13 @@ mod call;
 mod changes;
 mod client;
 mod client_core;
+mod compatibility;
 mod config;
 mod connection;
 mod counters;
 mod discovery;
 mod endpoint;
+mod json_call;
 mod retry_budget;
 mod rng;
 mod sharded_counter;
@@ -92,3 +96,4 @@ pub use config::ClientConfig;
 pub use counters::ClientCounts;
 pub use discovery::balance::Balance;
 pub use endpoint::state::EndpointState;
+pub use json_call::JsonCall;

@@ -5,6 +5,8 @@
 //! | topic | item |
 //! |---|---|
 //! | contracts | [`rpc_service`] |
+//! | the description of a contract as a value | [`descriptor`] |
+//! | the service that describes the services of a server | [`reflection`] |
 //! | a call and its options | [`Call`] |
 //! | streams of items as arguments and results | [`Streaming`], [`StreamSender`] |
 //! | streams that continue at another provider | [`ResumableMethod`], [`HasCursor`] |
@@ -139,7 +141,8 @@ pub use contract::{
     Explanation, HandlerError, HasCursor, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method,
     MethodError, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder,
     Resumable, ResumableMethod, Scoped, Service, ServiceClient, ServiceId, Status, StreamClosed, StreamSender,
-    Streaming, TrySendError, WithResponseMetadata, WriteBuffer, layer, nullable, testing, uncopied,
+    Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer, nullable, reflection, testing,
+    uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]
@@ -175,4 +178,4 @@ pub(crate) use wire::{AnswerStore, answer};
 pub use security::Reloadable;
 #[cfg(feature = "transport")]
 #[doc(hidden)]
-pub use wire::{Message, frame, head, settings};
+pub use wire::{Digests, Message, frame, head, settings};

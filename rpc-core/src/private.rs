@@ -8,7 +8,10 @@ use ::serde::{Serialize, de::DeserializeOwned};
 
 pub use ::serde;
 
-pub use crate::contract::any_uncopied::{self as uncopied, Uncopied};
+pub use crate::contract::{
+    any_uncopied::{self as uncopied, Uncopied},
+    descriptor::{ContractBuilder, ContractCell},
+};
 
 use crate::{BoxFuture, Code, Error, MethodError, MethodInfo, Reply, Responder, ServiceId, Status, Streaming};
 

@@ -68,6 +68,7 @@ use syn::parse_macro_input;
 /// | `Greeter` | the trait, with `Send` futures and the supertraits `Send + Sync + 'static`; implementations use `async fn` |
 /// | `GreeterServer<T>` | an `rpc_core::Service`: `new(T)`, `from_arc(Arc<T>)` |
 /// | `GreeterClient<C = DynCaller>` | `new(C)` for an `rpc_core::Caller`, `local(T)` for a `Greeter` in this process, and the methods of the trait, which return an `rpc_core::Call` |
+/// | `contract()` of both | the description of the service, see `rpc_core::descriptor` |
 /// | `greeter_methods` | a module with a type for each method: `hello` is `greeter_methods::Hello`, its call `Call<C, greeter_methods::Hello>` |
 ///
 /// # Methods
@@ -133,6 +134,7 @@ use syn::parse_macro_input;
 /// |---|---|
 /// | `name = "demo.Greeter"` | the name of the service; default: the name of the trait |
 /// | `version = "2.0"` | the version of the service; default: `1.0` |
+/// | `codec = "messagepack"` | the codec of calls that set none: `bincode`, `json`, `messagepack` or `raw`; default: that of the client |
 /// | `crate = "path::to::rpc_core"` | the path of rpc-core in the generated code; default: `::rpc_core` |
 ///
 /// | `#[rpc(…)]` | |

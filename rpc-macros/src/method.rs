@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The associated functions of every client.
-const CLIENT_NAMES: [&str; 2] = ["new", "local"];
+const CLIENT_NAMES: [&str; 3] = ["new", "local", "contract"];
 
 /// A parsed and checked method of a contract.
 pub(crate) struct Method {

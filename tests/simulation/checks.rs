@@ -89,7 +89,7 @@ fn explains(call: &CallRecord, code: Code, state: &FinalState) -> bool {
         // The handler panics, or the client cannot decode the other answer.
         Code::Internal => call.panics || is_outdated && call.kind == Kind::Changed,
         // The server cannot decode the other arguments.
-        Code::InvalidArgument => is_outdated && call.kind == Kind::Changed,
+        Code::InvalidArgument | Code::FailedPrecondition => is_outdated && call.kind == Kind::Changed,
         // The stream of the caller fails.
         Code::DataLoss => call.kind.sends_items(),
         // The server that may have executed an earlier attempt has restarted, and has lost its answer.

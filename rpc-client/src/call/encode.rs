@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rpc_core::{
-    CallOptions, Compression, Encode, EncodedPayload, Message, MethodInfo, Request, Status, WriteBuffer,
+    CallOptions, Codec, Compression, Encode, EncodedPayload, Message, MethodInfo, Request, Status, WriteBuffer,
     frame::FrameType,
     head::{CallFlags, RequestHeadRef},
 };
@@ -13,10 +13,11 @@ use crate::{config::ClientConfig, connection::in_flight::CallId};
 /// Encodes the arguments of a call.
 pub(super) fn encode_arguments<A: Encode>(
     request: &Request<A>,
+    codec: Codec,
     config: &ClientConfig,
 ) -> Result<EncodedPayload, Status> {
     let Request { method, arguments, options } = request;
-    EncodedPayload::new(arguments, options.codec.unwrap_or(config.codec), compression(options, config))
+    EncodedPayload::new(arguments, codec, compression(options, config))
         .map_err(|status| Status::new(status.code(), format!("arguments of {}: {}", method.route(), status.message())))
 }
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     acquire::acquire,
     acquired::Acquired,
+    agreement::agree,
     attempts::Attempts,
     capacity::{FullChannel, until_capacity},
     encode::{RequestWriter, encode_arguments},
@@ -61,6 +62,8 @@ pub struct ClientCall<A> {
     pub(super) has_waited: bool,
     /// The arguments for the next attempt, if they are encoded and the attempt waits for capacity.
     pub(super) encoded: Option<EncodedPayload>,
+    /// Whether the call has waited for a comparison of the contracts of both ends.
+    pub(super) has_compared: bool,
     /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
     pub(super) may_have_executed: bool,
     /// The error of the attempt that failed last.
@@ -102,6 +105,7 @@ impl<A> ClientCall<A> {
             excluded: Vec::new(),
             full: Vec::new(),
             has_waited: false,
+            has_compared: false,
             encoded: None,
             may_have_executed: false,
             last_error: None,
@@ -257,9 +261,15 @@ impl<A: Encode> ClientCall<A> {
         let Acquired { channel, turn } = acquired;
         let Started { at, deadline, timeout, idempotency_key, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
-        if self.encoded.is_none() {
+        let has_compared = std::mem::take(&mut self.has_compared);
+        let codec = match agree(&self.core, &self.request, &channel, has_compared) {
+            Ok(codec) => codec,
+            Err(disagreement) => return self.handle_disagreement(disagreement, channel),
+        };
+        // Arguments that were encoded for another provider may have another codec.
+        if self.encoded.as_ref().is_none_or(|encoded| encoded.codec() != codec) {
             // Before the slot, under no lock: `Serialize` may take long, panic, or make a call of its own.
-            match encode_arguments(&self.request, self.core.config()) {
+            match encode_arguments(&self.request, codec, self.core.config()) {
                 Ok(encoded) => self.encoded = Some(encoded),
                 // The attempt in flight may still be answered.
                 Err(_) if self.attempts.any_live() => {
@@ -310,7 +320,7 @@ impl<A: Encode> ClientCall<A> {
         let started = match kind {
             None => channel.start(call, turn, length, write),
             Some(kind) => channel.start_streams(call, kind, turn, length, write).map(|(sent, streams)| {
-                let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, &self.request.options);
+                let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, &self.request.options, codec);
                 self.streams = Some(Box::new(streams));
                 sent
             }),

@@ -8,6 +8,7 @@
 //! | waiting for a provider, and why none accepts calls | `acquire`, `no_provider` |
 //! | waiting for the providers of a service before its first call | `warm_up` |
 //! | waiting for capacity on a channel | `capacity` |
+//! | the codec of an attempt, if the contracts of both ends differ | `agreement` |
 //! | the bytes of a request | `encode` |
 //! | the attempts in flight | `attempts` |
 //! | the streams of a call | `streams` |
@@ -19,6 +20,7 @@
 
 mod acquire;
 mod acquired;
+mod agreement;
 mod attempts;
 mod capacity;
 mod encode;

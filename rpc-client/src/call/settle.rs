@@ -1,11 +1,13 @@
 //! The consequences of an attempt that has ended or is late: the answer, a retry or a hedge.
 
-use std::{sync::Arc, task};
+use std::{future, sync::Arc, task};
 
 use rpc_core::{Delivery, Encode, Error, Hedging, Reply, Status};
 use tokio::time::Instant;
 
 use super::{
+    acquired::Acquired,
+    agreement::{Disagreement, decide},
     attempts::{LiveAttempt, NewestStatus},
     future::{ClientCall, Stage},
     outcome,
@@ -53,6 +55,41 @@ impl<A: Encode> ClientCall<A> {
         self.excluded.push(ExcludedChannel { channel: Arc::clone(&attempt.channel), reason: reason.into() });
         self.attempts.keep_earlier(attempt);
         self.stage = Stage::Picking;
+    }
+
+    /// Handles a provider whose contract differs. Returns the error if it ends the call.
+    ///
+    /// The call waits until the contracts were compared. If they are not compatible, it tries another provider, if it can
+    /// pick one at once.
+    #[cold]
+    pub(super) fn handle_disagreement(
+        &mut self,
+        disagreement: Disagreement,
+        channel: Arc<Channel>,
+    ) -> Option<Result<Reply, Error>> {
+        channel.pass_on();
+        let (core, method, deadline) = (Arc::clone(&self.core), self.request.method, self.started().deadline);
+        let error = match disagreement {
+            Disagreement::Undecided(contracts) => {
+                self.has_compared = true;
+                self.stage = Stage::Acquiring(Box::pin(decide(core, method, contracts, channel, deadline)));
+                return None;
+            }
+            Disagreement::Incompatible(error) => error,
+        };
+        self.excluded.push(ExcludedChannel { channel, reason: error.message().into() });
+        match self.pick() {
+            Ok(Some(channel)) => {
+                self.stage = Stage::Acquiring(Box::pin(future::ready(Ok(Acquired { channel, turn: None }))));
+                None
+            }
+            // An attempt in flight may still be answered.
+            _ if self.attempts.any_live() => {
+                self.stage = Stage::Waiting;
+                None
+            }
+            _ => Some(Err(self.last_error.take().unwrap_or(error))),
+        }
     }
 
     /// Handles the attempts that an attempt sent at `sent_at` has overtaken.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, CallOptions, CallerItems, CallerSource, Code, Compression, Context, Error, MethodInfo, PeerWork,
+    BoxFuture, CallOptions, CallerItems, CallerSource, Code, Codec, Compression, Context, Error, MethodInfo, PeerWork,
     Received, ReceivedItems, Reply, ReplyItems, Status,
     frame::{Frame, FrameType},
     transport::{CallStreams, ItemReader, ItemSender, SendEnd, StreamReader},
@@ -43,6 +43,7 @@ impl AttemptStreams {
         id: CallId,
         streams: Arc<CallStreams>,
         options: &CallOptions,
+        codec: Codec,
     ) -> Self {
         let provider = Provider { core: Arc::clone(core), channel: Arc::clone(channel), id };
         let sending = options.items.clone().and_then(|items| {
@@ -52,7 +53,7 @@ impl AttemptStreams {
                 credit: Arc::clone(streams.credit()?),
                 id: id.as_u32(),
                 frame_type: FrameType::CallerItem,
-                codec: options.codec.unwrap_or(config.codec),
+                codec,
                 compression: encode::compression(options, config),
                 max_frame: config.transport.max_frame as usize,
                 work: PeerWork::default(),

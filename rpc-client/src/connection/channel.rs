@@ -9,7 +9,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Error, Phase, Status, WriteBuffer,
+    Code, Digests, Error, Phase, Status, WriteBuffer,
     frame::{Frame, FrameType, Header, Violation},
     sync::{AtomicBool, OnceLock},
     transport::{
@@ -43,6 +43,8 @@ pub(crate) struct Channel {
     streams: ChannelStreams,
     state: StateCell,
     health: Health,
+    /// The digests of the peer's methods, which arrive before the first pong; none from a peer that knows none.
+    digests: OnceLock<Digests>,
     /// The status of the peer's GOAWAY.
     goaway: OnceLock<Status>,
     /// Notifies the callers that wait for capacity of the outbox when the channel accepts no more calls.
@@ -96,6 +98,7 @@ impl Channel {
             streams: ChannelStreams::new(transport),
             state: StateCell::new(),
             health: Health::new(),
+            digests: OnceLock::new(),
             goaway: OnceLock::new(),
             stopped: Notify::new(),
             answered: AtomicBool::new(false),
@@ -105,6 +108,25 @@ impl Channel {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns whether the peer has sent the digests of its methods.
+    #[inline]
+    pub(crate) fn has_digests(&self) -> bool {
+        self.digests.get().is_some()
+    }
+
+    /// Returns the digest of the method whose route has this hash; `None` if the peer has not sent it.
+    #[inline]
+    pub(crate) fn digest(&self, route: u64) -> Option<u64> {
+        self.digests.get()?.find(route)
+    }
+
+    /// Records the digests of the peer's methods.
+    pub(crate) fn handle_digests(&self, body: &[u8]) {
+        if let Some(digests) = Digests::read(body) {
+            let _ = self.digests.set(digests);
+        }
     }
 
     /// Returns the number of callers that wait for an answer, or `None` if the channel is not eligible.

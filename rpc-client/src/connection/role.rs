@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{
-    Code, Error, Phase, Status, StatusAnswer, contained,
+    Code, Digests, Error, Phase, Status, StatusAnswer, contained,
     frame::{Frame, FrameType, Header, Violation},
     head::ResponseHead,
     proof::{Challenge, Proof},
@@ -96,7 +96,12 @@ impl ClientRole {
         // As in `send_empty`.
         let _ = self.outbox.push_control(|out| out.extend_from_slice(&proof));
         self.send_settings();
-        self.outbox.push_empty(FrameType::Ping, 0);
+        self.ask_for_digests();
+    }
+
+    /// Sends a ping that asks for the digests of the peer's methods. A peer that does not know them answers the ping only.
+    fn ask_for_digests(&self) {
+        let _ = self.outbox.push_control(|out| Digests::question().write(out));
     }
 
     /// Sends what this end supports. The server answers with its own settings.
@@ -163,6 +168,7 @@ impl Role for ClientRole {
             FrameType::CalleeEnd => self.channel.handle_end(header.id, QueueEnd::Answered(frame))?,
             FrameType::CalleeCredit => self.channel.handle_credit(header.id, &frame.body)?,
             FrameType::CallerItem | FrameType::CallerEnd | FrameType::CallerCredit => self.channel.count_stray(),
+            FrameType::Digests => self.channel.handle_digests(&frame.body),
             // The driver handles ACK.
             FrameType::Ack | FrameType::Cancel | FrameType::Proof | FrameType::Extension(_) => {}
         }
@@ -204,13 +210,15 @@ impl Role for ClientRole {
         }
         // The first ping proves the peer: a process that accepts connections may be paused, or another program on the
         // port.
-        let greets = !std::mem::replace(&mut self.greeted, true);
-        if greets {
+        let is_first = !std::mem::replace(&mut self.greeted, true);
+        if is_first {
             self.send_settings();
         }
-        let ping_now = probe | greets;
+        let ping_now = probe | is_first;
         let beat = self.heartbeat.beat(activity, expiry.in_flight, ping_now, now)?;
-        if beat.ping {
+        if beat.ping && is_first {
+            self.ask_for_digests();
+        } else if beat.ping {
             self.outbox.push_empty(FrameType::Ping, 0);
         }
         let wake_at = expiry.next_due.map_or(beat.wake_at, |at| at.min(beat.wake_at));

@@ -51,7 +51,7 @@ impl<S: Service> Caller for Local<S> {
         let service = Arc::clone(&self.service);
         let Request { method, arguments, options } = request;
         // Encode before the future is created, so that it contains neither the arguments nor their type.
-        let codec = options.codec.unwrap_or_default();
+        let codec = options.codec.or(method.default_codec()).unwrap_or_default();
         let mut out = WriteBuffer::new();
         let encoded = arguments.encode(codec, &mut out);
         LocalCall(Box::pin(async move {

@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Error, Reply, ServiceId};
+#[cfg(feature = "transport")]
+use super::descriptor::MethodDigest;
+use super::descriptor::{Contract, ContractCell, Form, MethodContract, OnceScope, Type};
+use crate::{Codec, Error, Reply, ServiceId, stable_hash};
 
 /// One method of a contract as a type. `#[rpc_service]` generates one for each method of the trait.
 pub trait Method: 'static {
@@ -26,17 +29,22 @@ pub trait Method: 'static {
 }
 
 /// The properties of a method.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct MethodInfo {
     service: ServiceId,
     route: Cow<'static, str>,
     name_at: usize,
+    /// The [`stable_hash`] of the route.
+    route_hash: u64,
     idempotent: bool,
     once: Option<Once>,
     one_way: bool,
     sends_items: bool,
     returns_items: bool,
     timeout: Option<Duration>,
+    codec: Option<Codec>,
+    /// The description of the service, and the number of the method in it.
+    described: Option<(&'static ContractCell, usize)>,
 }
 
 impl MethodInfo {
@@ -54,28 +62,33 @@ impl MethodInfo {
             at -= 1;
         }
         assert!(at > 0 && at < bytes.len(), "a route must be `service:version/method`");
-        Self::with_route(service, Cow::Borrowed(route), at)
+        Self::with_route(service, Cow::Borrowed(route), at, stable_hash(bytes))
     }
 
     /// Creates a method whose name is known only at run time, for example in a gateway.
     pub fn new(service: ServiceId, name: &str) -> Self {
         let prefix = format!("{service}/");
         let name_at = prefix.len();
-        Self::with_route(service, Cow::Owned(prefix + name), name_at)
+        let route = prefix + name;
+        let route_hash = stable_hash(route.as_bytes());
+        Self::with_route(service, Cow::Owned(route), name_at, route_hash)
     }
 
     /// Creates a method whose name starts at `name_at` in its route.
-    const fn with_route(service: ServiceId, route: Cow<'static, str>, name_at: usize) -> Self {
+    const fn with_route(service: ServiceId, route: Cow<'static, str>, name_at: usize, route_hash: u64) -> Self {
         Self {
             service,
             route,
             name_at,
+            route_hash,
             idempotent: false,
             once: None,
             one_way: false,
             sends_items: false,
             returns_items: false,
             timeout: None,
+            codec: None,
+            described: None,
         }
     }
 
@@ -125,6 +138,21 @@ impl MethodInfo {
         self
     }
 
+    /// Sets the codec of calls that do not set one.
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// Sets the description of the service, in which the method has this number. Generated code calls this.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn described(mut self, service: &'static ContractCell, number: usize) -> Self {
+        self.described = Some((service, number));
+        self
+    }
+
     /// Returns the service of the method.
     pub fn service(&self) -> &ServiceId {
         &self.service
@@ -169,7 +197,76 @@ impl MethodInfo {
     pub fn default_timeout(&self) -> Option<Duration> {
         self.timeout
     }
+
+    /// Returns the codec of calls that do not set one; `None` if the client determines it.
+    pub fn default_codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    /// Returns the description of the method; `None` if it was created at run time.
+    ///
+    /// The first use traces the types of the service, which takes a few milliseconds.
+    pub fn contract(&self) -> Option<&'static MethodContract> {
+        let (service, number) = self.described?;
+        service.contract().methods.get(number)
+    }
+
+    /// Returns the description of the service; `None` for a method that was created at run time.
+    #[doc(hidden)]
+    pub fn service_contract(&self) -> Option<&'static Contract> {
+        self.described.map(|(service, _)| service.contract())
+    }
+
+    /// Returns the digest of the method; `None` if it was created at run time.
+    #[cfg(feature = "transport")]
+    #[doc(hidden)]
+    #[inline]
+    pub fn digest(&self) -> Option<MethodDigest> {
+        let (service, number) = self.described?;
+        Some(MethodDigest { route: self.route_hash, digest: service.digest(number)? })
+    }
+
+    /// Returns the description of the method without its types.
+    #[doc(hidden)]
+    pub fn outline(&self, docs: &str) -> MethodContract {
+        MethodContract {
+            name: self.name().to_owned(),
+            docs: docs.to_owned(),
+            form: match (self.sends_items, self.returns_items) {
+                (false, false) if self.one_way => Form::OneWay,
+                (false, false) => Form::Unary,
+                (true, false) => Form::CallerStream,
+                (false, true) => Form::CalleeStream,
+                (true, true) => Form::Streams,
+            },
+            idempotent: self.idempotent,
+            once: self.once.map(|scope| match scope {
+                Once::Server => OnceScope::Server,
+                Once::Cluster => OnceScope::Cluster,
+            }),
+            timeout_ms: self.timeout.map(milliseconds),
+            codec: self.codec.map(Codec::name).map(str::to_owned),
+            parameters: Vec::new(),
+            caller_items: None,
+            result: Type::Unit,
+            items: None,
+            error: None,
+            items_error: None,
+        }
+    }
 }
+
+/// Compares the properties, and not the descriptions.
+impl PartialEq for MethodInfo {
+    fn eq(&self, other: &Self) -> bool {
+        let properties = |info: &Self| {
+            (info.idempotent, info.once, info.one_way, info.sends_items, info.returns_items, info.timeout, info.codec)
+        };
+        self.service == other.service && self.route == other.route && properties(self) == properties(other)
+    }
+}
+
+impl Eq for MethodInfo {}
 
 /// The scope in which the handler of a once call executes at most once.
 ///
@@ -181,6 +278,11 @@ pub enum Once {
     Server,
     /// All servers, which share a store of answers: the client may retry the call on any of them.
     Cluster,
+}
+
+/// Rounds up, as the wire format does.
+fn milliseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

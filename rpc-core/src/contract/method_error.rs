@@ -1,7 +1,10 @@
 //! [`MethodError`]: the error types of methods; [`HandlerError`]: a service error or a status.
 
+use std::any::type_name;
+
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::descriptor::ErrorBuilder;
 use crate::{CallError, Error, Reply, Responder, Status};
 
 /// An error type of a method that returns `Result<T, E>`.
@@ -33,6 +36,12 @@ pub trait MethodError: Sized + Send {
 
     /// Returns this error for a handler that passes on the stream of another call: its own error, or a status.
     fn from_call_error(error: Self::CallError) -> Result<Self, Status>;
+
+    /// Describes the payload of an answer with this error; by default, as one whose form is not known.
+    #[doc(hidden)]
+    fn describe(error: &mut ErrorBuilder<'_>) {
+        error.opaque(type_name::<Self>());
+    }
 }
 
 /// The error of a handler: the service's own error, or a status of the handler's choice.
@@ -123,6 +132,10 @@ impl<E: Serialize + DeserializeOwned + Send> MethodError for E {
             CallError::Rpc(error) => Err(error.into()),
         }
     }
+
+    fn describe(error: &mut ErrorBuilder<'_>) {
+        error.value::<E>();
+    }
 }
 
 impl MethodError for Status {
@@ -143,6 +156,9 @@ impl MethodError for Status {
     fn from_call_error(error: Error) -> Result<Self, Status> {
         Ok(error.into())
     }
+
+    /// A status is no payload.
+    fn describe(_: &mut ErrorBuilder<'_>) {}
 }
 
 impl<E: Serialize + DeserializeOwned + Send> MethodError for HandlerError<E> {
@@ -168,5 +184,9 @@ impl<E: Serialize + DeserializeOwned + Send> MethodError for HandlerError<E> {
 
     fn from_call_error(error: CallError<E>) -> Result<Self, Status> {
         E::from_call_error(error).map(Self::Service)
+    }
+
+    fn describe(error: &mut ErrorBuilder<'_>) {
+        E::describe(error);
     }
 }

@@ -7,6 +7,8 @@
 //! | a call, its options and its cancellation | `call`, `caller`, `hedging` |
 //! | a caller of any type | `dyn_caller` |
 //! | the methods of a contract | `method` |
+//! | the description of a contract | `descriptor` |
+//! | the service that describes services | `reflection` |
 //! | services and their answers | `service`, `responder`, `answer_sink` |
 //! | a handler's context, its peer and the peer's identity | `context`, `peer`, `identity` |
 //! | metadata of a call, and the entries that its handler's calls inherit | `metadata`, `baggage` |
@@ -26,6 +28,7 @@ mod boxed;
 mod call;
 mod caller;
 mod context;
+pub mod descriptor;
 mod discovery;
 mod dyn_caller;
 mod encoding;
@@ -39,6 +42,7 @@ mod metadata;
 mod method;
 mod method_error;
 mod peer;
+pub mod reflection;
 mod reply;
 mod responder;
 mod resumable;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BoxFuture, MethodInfo, Payload, Responder, ServiceId};
+use crate::{BoxFuture, MethodInfo, Payload, Responder, ServiceId, descriptor::Contract};
 
 /// A service to which a server dispatches calls.
 ///
@@ -13,6 +13,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Returns all methods. [`call`](Self::call) identifies a method by its index in this slice.
     fn methods(&self) -> &[MethodInfo];
+
+    /// Returns the description of the service; by default `None`.
+    fn contract(&self) -> Option<&Contract> {
+        None
+    }
 
     /// Serves one call of the method at index `method`.
     ///
@@ -27,6 +32,10 @@ impl<S: Service + ?Sized> Service for Arc<S> {
 
     fn methods(&self) -> &[MethodInfo] {
         (**self).methods()
+    }
+
+    fn contract(&self) -> Option<&Contract> {
+        (**self).contract()
     }
 
     fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()> {

@@ -211,7 +211,7 @@ impl Caller for Scripted {
 
     fn call<A: Encode + Send + 'static>(&self, request: Request<A>) -> LocalCall {
         let Request { method, arguments, options } = request;
-        let codec = options.codec.unwrap_or_default();
+        let codec = options.codec.or(method.default_codec()).unwrap_or_default();
         let (encoded, this) = (encoded(&arguments, codec), self.clone());
         LocalCall(Box::pin(async move {
             let invalid = |code, message: String| Error::not_executed(code, message).with_phase(Phase::Send);

@@ -48,7 +48,9 @@ pub enum FrameType {
     Settings,
     /// Acknowledges fragments; both directions.
     Ack,
-    /// Another type from 68 to 127. A peer that does not support it ignores the frame.
+    /// The digests of the methods of a server, in response to a ping that asks for them; server to client.
+    Digests,
+    /// Another type from 69 to 127. A peer that does not support it ignores the frame.
     Extension(u8),
 }
 
@@ -72,7 +74,8 @@ impl FrameType {
             65 => Self::Proof,
             66 => Self::Settings,
             67 => Self::Ack,
-            68..=127 => Self::Extension(number),
+            68 => Self::Digests,
+            69..=127 => Self::Extension(number),
             _ => return None,
         })
     }
@@ -101,6 +104,7 @@ impl FrameType {
             Self::Proof => 65,
             Self::Settings => 66,
             Self::Ack => 67,
+            Self::Digests => 68,
             Self::Extension(number) => number,
         }
     }
@@ -324,7 +328,7 @@ mod tests {
         for unknown in [0, 13, 63, 128, 255] {
             assert_eq!(with(9, unknown), Err(Violation::UnknownType(unknown)));
         }
-        for ignored in [68, 127] {
+        for ignored in [69, 127] {
             assert_eq!(with(9, ignored).unwrap().frame_type, FrameType::Extension(ignored));
         }
     }

@@ -29,12 +29,15 @@ impl Expansion<'_> {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let Names { client, server, caller, implementation, service_id, .. } = &self.names;
         let methods = self.contract.methods.iter().map(|method| self.proxy(method));
+        let contract = self.contract_function();
         quote! {
             impl<#caller: #core::Caller> #client<#caller> {
                 /// Creates a client that calls through `caller`.
                 pub fn new(caller: #caller) -> Self {
                     Self { caller }
                 }
+
+                #contract
 
                 #(#methods)*
             }

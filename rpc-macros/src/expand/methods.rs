@@ -15,10 +15,10 @@ use crate::{
 impl Expansion<'_> {
     /// Generates the service id, the method table, and the arguments and outcomes of the methods.
     pub(super) fn methods(&self) -> TokenStream {
-        let ServiceOptions { name, version, core } = &self.contract.options;
+        let ServiceOptions { name, version, core, .. } = &self.contract.options;
         let (service_id, methods) = (&self.names.service_id, &self.names.methods);
         let count = self.contract.methods.len();
-        let infos = self.contract.methods.iter().map(|method| self.info(method));
+        let infos = self.contract.methods.iter().enumerate().map(|(number, method)| self.info(number, method));
         let impls = self.contract.methods.iter().enumerate().map(|(number, method)| {
             let arguments = self.arguments_struct(method);
             let (resumption, method) = (self.resumption(method), self.method_impl(number, method));
@@ -31,8 +31,9 @@ impl Expansion<'_> {
         }
     }
 
-    fn info(&self, method: &Method) -> TokenStream {
-        let ServiceOptions { name, version, core } = &self.contract.options;
+    fn info(&self, number: usize, method: &Method) -> TokenStream {
+        let ServiceOptions { name, version, codec, core } = &self.contract.options;
+        let described = &self.names.described;
         let route = format!("{name}:{version}/{}", method.wire_name);
         let idempotent = method.options.idempotent.then(|| quote!(.idempotent()));
         let one_way = method.options.one_way.then(|| quote!(.one_way()));
@@ -46,9 +47,10 @@ impl Expansion<'_> {
             let (seconds, nanoseconds) = (timeout.as_secs(), timeout.subsec_nanos());
             quote!(.timeout(::core::time::Duration::new(#seconds, #nanoseconds)))
         });
+        let codec = codec.as_ref().map(|codec| quote!(.codec(#core::Codec::#codec)));
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #once #one_way #sends_items #returns_items #timeout
+                #idempotent #once #one_way #sends_items #returns_items #timeout #codec .described(&#described, #number)
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod contract;
+mod description;
 mod markers;
 mod methods;
 mod server;
@@ -44,7 +45,7 @@ fn expand(contract: &Contract) -> TokenStream {
     let conditions: Vec<_> = contract.attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
     let contract = expansion.contract();
     let items = [expansion.markers(), expansion.server(), expansion.client()].map(|item| quote!(#(#conditions)* #item));
-    let hidden = [expansion.methods(), expansion.server_impls(), expansion.client_impls()];
+    let hidden = [expansion.description(), expansion.methods(), expansion.server_impls(), expansion.client_impls()];
     quote! {
         #contract
         #(#items)*
@@ -94,6 +95,8 @@ struct Names {
     caller: Ident,
     service_id: Ident,
     methods: Ident,
+    /// The description of the contract.
+    described: Ident,
 }
 
 impl Names {
@@ -107,6 +110,7 @@ impl Names {
             caller: contract.fresh.ident("C"),
             service_id: contract.fresh.ident("SERVICE_ID"),
             methods: contract.fresh.ident("METHODS"),
+            described: contract.fresh.ident("CONTRACT"),
         }
     }
 }

@@ -26,7 +26,7 @@ impl Expansion<'_> {
     pub(super) fn server_impls(&self) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
         let Names { server, implementation, service_id, .. } = &self.names;
-        let (service_impl, title) = (self.service_impl(), server.to_string());
+        let (service_impl, title, contract) = (self.service_impl(), server.to_string(), self.contract_function());
         quote! {
             impl<#implementation: #name> #server<#implementation> {
                 /// Creates a server for `service`.
@@ -38,6 +38,8 @@ impl Expansion<'_> {
                 pub fn from_arc(service: ::std::sync::Arc<#implementation>) -> Self {
                     Self { service }
                 }
+
+                #contract
             }
 
             impl<#implementation> ::core::clone::Clone for #server<#implementation> {
@@ -58,7 +60,7 @@ impl Expansion<'_> {
 
     fn service_impl(&self) -> TokenStream {
         let (core, name) = (&self.contract.options.core, &self.contract.ident);
-        let Names { server, implementation, service_id, methods, .. } = &self.names;
+        let Names { server, implementation, service_id, methods, described, .. } = &self.names;
         let arms = self.contract.methods.iter().enumerate().map(|(number, method)| {
             let handling = self.handling(number, method);
             quote!(#number => #handling,)
@@ -71,6 +73,10 @@ impl Expansion<'_> {
 
                 fn methods(&self) -> &[#core::MethodInfo] {
                     &#methods
+                }
+
+                fn contract(&self) -> ::core::option::Option<&#core::descriptor::Contract> {
+                    ::core::option::Option::Some(#described.contract())
                 }
 
                 fn call(

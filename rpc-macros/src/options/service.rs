@@ -6,7 +6,7 @@ use syn::{Ident, LitStr, Path, ext::IdentExt, parse_quote};
 use super::settings;
 use crate::{diagnostics::Diagnostics, wire_name};
 
-const KNOWN: &str = "`name = \"demo.Greeter\"`, `version = \"1.0\"`, `crate = \"rpc_core\"`";
+const KNOWN: &str = "`name = \"demo.Greeter\"`, `version = \"1.0\"`, `codec = \"messagepack\"`, `crate = \"rpc_core\"`";
 
 /// The options of `#[rpc_service(…)]`, or their defaults.
 pub(crate) struct ServiceOptions {
@@ -14,6 +14,8 @@ pub(crate) struct ServiceOptions {
     pub(crate) name: String,
     /// The version of the service; default: `1.0`.
     pub(crate) version: String,
+    /// The variant of `rpc_core::Codec` that calls use unless they set another one.
+    pub(crate) codec: Option<Ident>,
     /// The path of rpc-core; default: `::rpc_core`.
     pub(crate) core: Path,
 }
@@ -21,11 +23,15 @@ pub(crate) struct ServiceOptions {
 impl ServiceOptions {
     /// Parses the tokens of the attribute of the trait `ident`.
     pub(crate) fn parse(tokens: TokenStream, ident: &Ident, diagnostics: &mut Diagnostics) -> Self {
-        let (mut name, mut version, mut core) = (None, None, None);
+        let (mut name, mut version, mut codec, mut core) = (None, None, None, None);
         for setting in settings(tokens, diagnostics) {
             match setting.option.as_str() {
                 "name" => name = setting.text("demo.Greeter", diagnostics),
                 "version" => version = setting.text("1.0", diagnostics),
+                "codec" => {
+                    let text = setting.text("messagepack", diagnostics);
+                    codec = text.and_then(|text| codec_variant(&text, diagnostics));
+                }
                 "crate" => core = setting.text("rpc_core", diagnostics),
                 _ => setting.unknown(KNOWN, diagnostics),
             }
@@ -36,6 +42,7 @@ impl ServiceOptions {
                 None => default_name(ident, diagnostics),
             },
             version: version.as_ref().map_or("1.0".to_owned(), |text| checked("service version", text, diagnostics)),
+            codec,
             core: core.and_then(|text| crate_path(&text, diagnostics)).unwrap_or_else(|| parse_quote!(::rpc_core)),
         };
         let length = options.name.len() + 1 + options.version.len();
@@ -64,6 +71,22 @@ fn default_name(ident: &Ident, diagnostics: &mut Diagnostics) -> String {
         diagnostics.error(ident, format!("{fault}: set a name with `#[rpc_service(name = \"…\")]`"));
     }
     name
+}
+
+/// Returns the variant of `rpc_core::Codec` with this name.
+fn codec_variant(text: &LitStr, diagnostics: &mut Diagnostics) -> Option<Ident> {
+    let variant = match text.value().as_str() {
+        "bincode" => "Bincode",
+        "json" => "Json",
+        "messagepack" => "MessagePack",
+        "raw" => "Raw",
+        _ => {
+            let message = "unknown codec, expected `bincode`, `json`, `messagepack` or `raw`";
+            diagnostics.error(text, message);
+            return None;
+        }
+    };
+    Some(Ident::new(variant, text.span()))
 }
 
 /// Parses a path, such as `rpc_core`, `::rpc_core` or `crate::contracts::rpc_core`.

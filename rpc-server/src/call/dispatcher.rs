@@ -4,7 +4,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use rpc_core::{
     Code, Error, Identity, MethodInfo, Service, ServiceId, Status,
+    descriptor::MethodDigest,
     head::{CallFlags, Route},
+    stable_hash,
 };
 
 use super::access::{Access, AccessRule, Targets};
@@ -87,12 +89,38 @@ impl Dispatcher {
         };
         let service = route.split('/').next().unwrap_or_default();
         let is_served = self.services.iter().any(|served| served.id().to_string() == service);
-        let unknown = if is_served { "method" } else { "service" };
-        Status::new(Code::Unimplemented, format!("no such {unknown} here: {route}"))
+        if is_served {
+            return Status::new(Code::Unimplemented, format!("no such method here: {route}"));
+        }
+        let mut message = format!("no such service here: {route}");
+        let name = service.split(':').next().unwrap_or_default();
+        let ids = self.services.iter().map(|served| served.id());
+        let versions: Vec<_> = ids.filter(|id| id.name() == name).map(ServiceId::version).collect();
+        if !versions.is_empty() {
+            message += &format!("; versions of {name} here: {}", versions.join(", "));
+        }
+        Status::new(Code::Unimplemented, message)
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &ServiceId> {
-        self.services.iter().map(|service| service.id())
+    /// Serves `services` also under their major versions. Must follow [`allow`](Self::allow), whose rules apply to both.
+    pub(crate) fn add_major_versions(&mut self, services: &[(ServiceId, Arc<dyn Service>)]) {
+        for (major, service) in services {
+            for info in service.methods() {
+                let Some(target) = self.routes.get(info.route().as_bytes()) else { continue };
+                let target = Target { service: Arc::clone(&target.service), ..*target };
+                let alias = MethodInfo::new(major.clone(), info.name());
+                // A service with this version of its own takes precedence.
+                self.routes.entry(alias.route().into()).or_insert(target);
+            }
+        }
+    }
+
+    /// Returns the digests of all routes.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = MethodDigest> {
+        self.routes.iter().filter_map(|(route, target)| {
+            let digest = target.info().digest()?;
+            Some(MethodDigest { route: stable_hash(route), ..digest })
+        })
     }
 }
 

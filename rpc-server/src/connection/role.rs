@@ -7,7 +7,7 @@ use std::{
 };
 
 use rpc_core::{
-    Code, Peer, Status, contained, deadline_after,
+    Code, Digests, Peer, Status, contained, deadline_after,
     frame::{Frame, FrameType, Header, Violation},
     settings::Settings,
     transport::{Activity, CloseReason, Outbox, PingWindow, Role, TransportConfig, Turn},
@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     has_sent_settings: bool,
     /// Whether the streams that were open at that time have ended.
     has_ended_streams: bool,
+    /// Whether this side has sent the digests of its methods.
+    has_sent_digests: bool,
 }
 
 impl Connection {
@@ -54,6 +56,14 @@ impl Connection {
             drained_at: None,
             has_sent_settings: false,
             has_ended_streams: false,
+            has_sent_digests: false,
+        }
+    }
+
+    /// Sends the digests of all methods, once, before the pong of the ping that asks for them.
+    fn send_digests(&mut self) {
+        if !std::mem::replace(&mut self.has_sent_digests, true) {
+            let _ = self.calls.outbox.push_control(|out| self.calls.shared.digests.write(out));
         }
     }
 
@@ -125,6 +135,9 @@ impl Role for Connection {
             FrameType::Cancel => self.calls.handle_cancel(id),
             FrameType::Ping => {
                 self.pings.count(now)?;
+                if frame.body == Digests::QUESTION {
+                    self.send_digests();
+                }
                 self.calls.outbox.push_empty(FrameType::Pong, id);
             }
             FrameType::CallerItem => self.calls.handle_item(frame)?,
@@ -137,7 +150,7 @@ impl Role for Connection {
             // The handshake has consumed the token proof, if the server requires one.
             FrameType::Proof | FrameType::Challenge => {}
             // The driver handles ACK.
-            FrameType::Ack | FrameType::Pong | FrameType::Goaway | FrameType::Extension(_) => {}
+            FrameType::Ack | FrameType::Pong | FrameType::Goaway | FrameType::Digests | FrameType::Extension(_) => {}
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use rpc_core::{Code, Status};
+use rpc_core::{Code, Status, frame::Frame};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) config: ServerConfig,
     pub(crate) dispatcher: Dispatcher,
+    /// The frame with the digests of all methods.
+    pub(crate) digests: Frame,
     /// Set when the server starts to drain; each connection then sends GOAWAY.
     pub(crate) draining: AtomicBool,
     /// Set at the end of the drain timeout; each connection then ends its streams.

@@ -10,14 +10,17 @@ use std::{
 #[cfg(feature = "tls")]
 use rpc_core::tls::ServerTls;
 use rpc_core::{
-    Code, Error, Instance, MethodInfo, Once, Registry, Service, Tokens,
+    Code, Digests, Error, Instance, MethodInfo, Once, Registry, Service, Tokens,
     layer::{ServerLayer, ServerLayers},
+    reflection::ReflectionServer,
     transport::{Accept, StreamMemory},
 };
 use tokio::net::ToSocketAddrs;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    major_version::major_versions,
+    reflection::ServerReflection,
     registration::{Registration, advertised},
     server::Server,
     tcp,
@@ -52,6 +55,8 @@ pub struct ServerBuilder {
     tokens: Option<Tokens>,
     rules: Vec<AccessRule>,
     rules_file: Option<PathBuf>,
+    without_reflection: bool,
+    major_versions: bool,
     config: ServerConfig,
 }
 
@@ -72,6 +77,25 @@ impl ServerBuilder {
     /// Adds a service.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Sets whether the server describes its services to its clients, with `rpc_core::reflection`. Default: `true`.
+    ///
+    /// Rules of [`allow`](Self::allow) for `msnb.Reflection:1.0` restrict it. Without it, a client cannot name the field in
+    /// which its contract and that of the server differ, and cannot call services dynamically.
+    pub fn reflection(mut self, enabled: bool) -> Self {
+        self.without_reflection = !enabled;
+        self
+    }
+
+    /// Sets whether the server serves and registers each service also under its major version. Default: `false`.
+    ///
+    /// A client that requests version `1` then calls the highest version `1.x` of the server; versions of different
+    /// servers may differ. Contracts are compared as for equal versions. Versions that do not consist of numbers and dots
+    /// have no major version.
+    pub fn major_versions(mut self, enabled: bool) -> Self {
+        self.major_versions = enabled;
         self
     }
 
@@ -207,7 +231,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub async fn listen(self, listener: impl Accept) -> Result<Server, Error> {
+    pub async fn listen(mut self, listener: impl Accept) -> Result<Server, Error> {
         self.config.validate()?;
         if self.services.is_empty() {
             return Err(Error::not_executed(
@@ -219,11 +243,19 @@ impl ServerBuilder {
             let methods = self.services.iter().flat_map(|service| service.methods());
             check_once_scopes(methods)?;
         }
+        let majors = if self.major_versions { major_versions(&self.services) } else { Vec::new() };
+        let own = self.services.iter().map(|service| (service.id().clone(), Arc::clone(service)));
+        let registered: Vec<_> = own.chain(majors.iter().cloned()).collect();
+        if !self.without_reflection {
+            let reflection = ReflectionServer::new(ServerReflection::new(self.services.clone(), majors.clone()));
+            self.services.push(Arc::new(reflection));
+        }
         let mut dispatcher = Dispatcher::default();
         for service in self.services {
             dispatcher.add(self.layers.around(service))?;
         }
         dispatcher.allow(self.rules, self.rules_file)?;
+        dispatcher.add_major_versions(&majors);
         let address = listener
             .local_address()
             .map_err(|error| Error::not_executed(Code::Internal, "the listener has no address").with_source(error))?;
@@ -240,12 +272,12 @@ impl ServerBuilder {
             Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
             None => instance,
         };
-        let services = dispatcher.ids().cloned().collect();
-        let registration = self.registry.map(|registry| Registration::new(registry, services, instance));
+        let registration = self.registry.map(|registry| Registration::new(registry, &registered, instance));
         let credentials = Credentials::new(self.tokens.map(Tokens::load).transpose()?);
         #[cfg(feature = "tls")]
         let credentials = credentials.with_tls(self.tls.map(ServerTls::load).transpose()?);
         let shared = Arc::new(Shared {
+            digests: Digests::frame(dispatcher.digests()),
             dispatcher,
             draining: AtomicBool::new(false),
             ends_streams: AtomicBool::new(false),

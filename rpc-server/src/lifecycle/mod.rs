@@ -4,12 +4,16 @@
 //! |---|---|
 //! | options, and binding the port | `builder` |
 //! | the TCP listener | `tcp` |
+//! | services under their major versions | `major_version` |
+//! | the service that describes the others | `reflection` |
 //! | registration in a registry | `registration` |
 //! | serving, draining and ending | `server` |
 //! | the state and the counts of a server | `handle` |
 
 mod builder;
 mod handle;
+mod major_version;
+mod reflection;
 mod registration;
 mod server;
 mod tcp;

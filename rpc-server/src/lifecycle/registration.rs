@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::{join_all, try_join_all};
-use rpc_core::{Code, Codec, Error, Instance, RegisterOutcome, Registry, ServiceId, contained};
+use rpc_core::{Code, Codec, Error, Instance, RegisterOutcome, Registry, Service, ServiceId, contained};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -17,8 +17,9 @@ use tracing::{info, warn};
 /// The entries of a server in its registry, one for each service.
 pub(super) struct Registration {
     registry: Arc<dyn Registry>,
-    services: Vec<ServiceId>,
-    instance: Instance,
+    /// The services, each with the entry of the server.
+    services: Vec<(ServiceId, Instance)>,
+    address: SocketAddr,
 }
 
 /// A [`Registration`] that ends with its server.
@@ -37,23 +38,37 @@ pub(super) struct Registered {
 }
 
 impl Registration {
-    pub(super) fn new(registry: Arc<dyn Registry>, services: Vec<ServiceId>, mut instance: Instance) -> Self {
+    pub(super) fn new(
+        registry: Arc<dyn Registry>,
+        services: &[(ServiceId, Arc<dyn Service>)],
+        mut instance: Instance,
+    ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         instance = instance
             .with_metadata("protocol", "msnb")
             .with_metadata("codecs", Codec::ALL.map(Codec::name).join(","))
             .with_metadata("started", started.to_string());
-        Self { registry, services, instance }
+        let entry = |(id, service): &(ServiceId, Arc<dyn Service>)| {
+            let instance = match service.contract() {
+                Some(contract) => {
+                    instance.clone().with_metadata(Instance::CONTRACT, format!("{:016x}", contract.digest()))
+                }
+                None => instance.clone(),
+            };
+            (id.clone(), instance)
+        };
+        Self { registry, address: instance.address(), services: services.iter().map(entry).collect() }
     }
 
     /// Registers all services concurrently.
     ///
     /// A registry serves a hundred concurrent requests in less time than a hundred sequential ones.
     async fn register(&self) -> Result<(), Error> {
-        let registrations = self.services.iter().map(|service| self.registry.register(service, self.instance.clone()));
+        let registrations =
+            self.services.iter().map(|(service, instance)| self.registry.register(service, instance.clone()));
         let outcomes = try_join_all(registrations).await?;
         let pending = outcomes.iter().filter(|outcome| **outcome == RegisterOutcome::Pending).count();
-        let (address, services) = (self.instance.address(), outcomes.len() - pending);
+        let (address, services) = (self.address, outcomes.len() - pending);
         contained(|| {
             if pending == 0 {
                 info!(%address, services, "registered");
@@ -72,8 +87,9 @@ impl Registration {
     /// An error is only logged, because it must not keep the server from draining: the registry removes the entry by
     /// itself later.
     async fn deregister(&self) {
-        let address = self.instance.address();
-        let outcomes = join_all(self.services.iter().map(|service| self.registry.deregister(service, address))).await;
+        let address = self.address;
+        let deregistrations = self.services.iter().map(|(service, _)| self.registry.deregister(service, address));
+        let outcomes = join_all(deregistrations).await;
         contained(|| {
             for error in outcomes.into_iter().filter_map(Result::err) {
                 warn!(%error, %address, "deregistration failed");

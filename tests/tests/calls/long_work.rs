@@ -47,6 +47,10 @@ struct Plain {
 
 impl From<Plain> for Job {
     fn from(Plain { caller, data }: Plain) -> Self {
+        if caller.is_empty() {
+            // A sample, with which the server describes its contract.
+            return Self { caller, data };
+        }
         // The limit ends a test that fails, whose runtime would otherwise wait for this thread.
         let decoding = DECODING.lock().unwrap();
         let (mut decoding, waited) = OPENED.wait_timeout_while(decoding, LONG, |decoding| !decoding.is_open).unwrap();

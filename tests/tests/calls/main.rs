@@ -7,6 +7,7 @@ mod balancing;
 mod call_timeouts;
 mod compression;
 mod connections;
+mod contracts;
 mod deadlines;
 mod drain;
 mod encoding;

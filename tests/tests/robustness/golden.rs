@@ -3,7 +3,7 @@
 /// A second copy of the vectors, so that the document and the code cannot change together unnoticed.
 ///
 /// Other implementations depend on these bytes; they must never change.
-pub(crate) const GOLDEN: [(&str, &str); 30] = [
+pub(crate) const GOLDEN: [(&str, &str); 32] = [
     (
         "request-bincode",
         "6d736e62010000004d01020000000001003101001664656d6f2e477265657465723a312e302f68656c6c6f020004000001f40300010204000a0674656e616e740001610200000000000000426f",
@@ -52,6 +52,8 @@ pub(crate) const GOLDEN: [(&str, &str); 30] = [
     ),
     ("ping", "6d736e62010000001003000000000007"),
     ("pong", "6d736e62010000001004000000000007"),
+    ("ping-digests", "6d736e62010000001b03000000000000636f6e7472616374732031"),
+    ("digests", "6d736e620100000020440000000000000a1b515f2317882683b9eaf2e3e28c70"),
     ("ping-foreign", "6d736e620100000014030101000000081f8b0800"),
     ("cancel", "6d736e62010000001005000000000001"),
     (

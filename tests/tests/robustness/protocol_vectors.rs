@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use contracts::{Good, GoodsError};
 use rpc_core::{
-    Code, Codec, Compression, EncodedPayload, Message, Metadata, Payload, Status, Token, Tokens, WriteBuffer,
+    Code, Codec, Compression, Digests, EncodedPayload, Message, Metadata, Method, Payload, Status, Token, Tokens,
+    WriteBuffer,
     frame::{Frame, FrameType, HEADER_LEN, Header},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     proof::{Challenge, Proof},
+    rpc_service,
     settings::Settings,
     transport::{FrameReader, Inbound, put_credit},
 };
@@ -36,6 +38,11 @@ struct FindGoods {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Put {
     data: Bytes,
+}
+
+#[rpc_service(name = "demo.Greeter", version = "1.0")]
+trait Greeter {
+    async fn hello(&self, name: String) -> String;
 }
 
 fn golden(name: &str) -> Bytes {
@@ -284,6 +291,17 @@ fn frames_without_head_match_vectors() {
     assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Ping, 8));
     assert_eq!((frame.header.codec, frame.header.compression, &frame.body[..]), (1, 1, &b"\x1f\x8b\x08\0"[..]));
     assert_encodes(&frame, &bytes);
+}
+
+#[test]
+fn digests_match_vectors() {
+    assert_encodes(&Digests::question(), &golden("ping-digests"));
+    let bytes = golden("digests");
+    let method = greeter_methods::Hello::info().digest().unwrap();
+    // Another implementation of SHA-256 computed the digest, and another one of FNV-1a the hash.
+    assert_eq!((method.route, method.digest), (0x0a1b_515f_2317_8826, 0x83b9_eaf2_e3e2_8c70));
+    assert_eq!(Digests::read(&read(&bytes).body).unwrap().find(method.route), Some(method.digest));
+    assert_encodes(&Digests::frame([method]), &bytes);
 }
 
 /// Decodes a frame of a payload without a head and encodes it again.

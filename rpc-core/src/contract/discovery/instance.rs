@@ -22,6 +22,11 @@ impl Instance {
     /// A provider sets it if its certificate does not contain its IP address.
     pub const TLS_NAME: &str = "tls-name";
 
+    /// The metadata key of the digest of the service's contract, 16 hexadecimal digits.
+    ///
+    /// It is for operators: a client relies on the digests that it receives from the provider when it connects.
+    pub const CONTRACT: &str = "contract";
+
     /// Creates an enabled instance at `address`, with weight 1 and no metadata.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, weight: Self::DEFAULT_WEIGHT, enabled: true, metadata: BTreeMap::new() }
@@ -71,7 +76,8 @@ impl Instance {
 
     /// Returns the metadata that the provider registered.
     ///
-    /// The keys are `protocol`, `codecs`, `started`, and optionally [`TLS_NAME`](Self::TLS_NAME).
+    /// The keys are `protocol`, `codecs`, `started`, [`CONTRACT`](Self::CONTRACT), and optionally
+    /// [`TLS_NAME`](Self::TLS_NAME).
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

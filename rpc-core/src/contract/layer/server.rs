@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, ServiceId, Status};
+use crate::{
+    BoxFuture, Code, Context, MethodInfo, Payload, Responder, Service, ServiceId, Status, descriptor::Contract,
+};
 
 /// Middleware between a server and the handlers of its services.
 ///
@@ -192,6 +194,10 @@ impl Service for LayeredService {
 
     fn methods(&self) -> &[MethodInfo] {
         self.service.methods()
+    }
+
+    fn contract(&self) -> Option<&Contract> {
+        self.service.contract()
     }
 
     fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()> {

@@ -1,0 +1,140 @@
+//! The codec of an attempt: that of the call, or one with names if the contracts of caller and provider differ.
+
+use std::sync::Arc;
+
+use rpc_core::{
+    CallOptions, Code, Codec, Error, MethodInfo, Phase, Request, ServiceClient, descriptor::check_by_name,
+    reflection::ReflectionClient,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{acquired::Acquired, error::deadline_passed};
+use crate::{
+    client_core::ClientCore,
+    compatibility::{Contracts, Verdict},
+    config::ClientConfig,
+    connection::channel::Channel,
+};
+
+/// Why a call has no codec for a channel.
+pub(super) enum Disagreement {
+    /// The contracts differ and were not compared.
+    Undecided(Contracts),
+    /// The contracts are not compatible.
+    Incompatible(Error),
+}
+
+/// Returns the codec of a call to a provider with the same contract.
+fn wanted_codec(method: &MethodInfo, options: &CallOptions, config: &ClientConfig) -> Codec {
+    options.codec.or(method.default_codec()).unwrap_or(config.codec)
+}
+
+/// Returns the codec of a call on a channel. `has_compared` states that a comparison of the contracts has just ended.
+#[inline]
+pub(super) fn agree<A>(
+    core: &ClientCore,
+    request: &Request<A>,
+    channel: &Channel,
+    has_compared: bool,
+) -> Result<Codec, Disagreement> {
+    let wanted = wanted_codec(request.method, &request.options, core.config());
+    let Some(contracts) = differing(request.method, channel) else { return Ok(wanted) };
+    agree_on_differing(core, request.method, wanted, contracts, channel, has_compared)
+}
+
+/// Returns the contracts of a method if they differ; `None` also if the peer has not sent its digests.
+#[inline]
+fn differing(method: &MethodInfo, channel: &Channel) -> Option<Contracts> {
+    if !channel.has_digests() {
+        return None;
+    }
+    let caller = method.digest()?;
+    let provider = channel.digest(caller.route)?;
+    (provider != caller.digest).then_some(Contracts { route: caller.route, caller: caller.digest, provider })
+}
+
+#[cold]
+fn agree_on_differing(
+    core: &ClientCore,
+    method: &MethodInfo,
+    wanted: Codec,
+    contracts: Contracts,
+    channel: &Channel,
+    has_compared: bool,
+) -> Result<Codec, Disagreement> {
+    // Raw bytes have no form; and the description of contracts cannot depend on the description of its own.
+    if wanted == Codec::Raw || method.service() == <ReflectionClient as ServiceClient>::service_id() {
+        return Ok(wanted);
+    }
+    match core.compatibility().verdict(contracts) {
+        None if !has_compared => Err(Disagreement::Undecided(contracts)),
+        None | Some(Verdict::ByName | Verdict::Unchecked) => Ok(with_names(wanted)),
+        Some(Verdict::Incompatible(reason)) => {
+            let message = format!("the contracts of {} differ: {reason}", method.route());
+            let error = Error::not_executed(Code::FailedPrecondition, message).with_phase(Phase::Send);
+            Err(Disagreement::Incompatible(error.with_peer(channel.address())))
+        }
+    }
+}
+
+/// Returns the codec that replaces one without names.
+fn with_names(codec: Codec) -> Codec {
+    if codec == Codec::Bincode { Codec::MessagePack } else { codec }
+}
+
+/// Compares the contracts of a method at both ends, then returns the channel.
+///
+/// If the provider does not answer, the contracts remain undecided.
+pub(super) async fn decide(
+    core: Arc<ClientCore>,
+    method: &'static MethodInfo,
+    contracts: Contracts,
+    channel: Arc<Channel>,
+    deadline: Instant,
+) -> Result<Acquired, Error> {
+    let cell = core.compatibility().cell(contracts);
+    let verdict = cell.get_or_try_init(|| compare(&core, method, contracts, &channel, deadline));
+    match timeout_at(deadline, verdict).await {
+        Ok(_) => Ok(Acquired { channel, turn: None }),
+        Err(_) => Err(deadline_passed().with_peer(channel.address())),
+    }
+}
+
+/// Requests the description of the provider's contract, and compares it with the caller's.
+async fn compare(
+    core: &Arc<ClientCore>,
+    method: &'static MethodInfo,
+    contracts: Contracts,
+    channel: &Channel,
+    deadline: Instant,
+) -> Result<Verdict, ()> {
+    let time = deadline.saturating_duration_since(Instant::now());
+    let described = core.describe(channel.address(), method.service(), time).await;
+    let provider = match described {
+        Ok(contract) => contract,
+        Err(error) => {
+            return match error.code() {
+                Code::Unimplemented | Code::NotFound | Code::PermissionDenied | Code::Internal => {
+                    Ok(Verdict::Unchecked)
+                }
+                _ => Err(()),
+            };
+        }
+    };
+    if provider.types.len() > MAX_DESCRIBED_TYPES {
+        return Ok(Verdict::Unchecked);
+    }
+    let provider_method = provider.method(method.name()).ok_or(())?;
+    // Another process may serve the address by now.
+    if provider.method_digest(provider_method) != contracts.provider {
+        return Err(());
+    }
+    let (Some(caller), Some(caller_method)) = (method.service_contract(), method.contract()) else { return Err(()) };
+    Ok(match check_by_name((caller, caller_method), (&provider, provider_method)) {
+        Ok(()) => Verdict::ByName,
+        Err(mismatch) => Verdict::Incompatible(mismatch.to_string().into()),
+    })
+}
+
+/// The largest number of types in the description of a provider.
+const MAX_DESCRIBED_TYPES: usize = 4096;

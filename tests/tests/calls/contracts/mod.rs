@@ -1,0 +1,10 @@
+//! Contracts as values: callers and providers of different versions, and the service that describes services.
+
+mod changes;
+mod evolution;
+mod json;
+mod matrix;
+mod reflection;
+mod rolling;
+mod types;
+mod versions;
