@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use crate::{
     connection::in_flight::{CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome},
+    connection::load::Load,
     discovery::{
         affinity::AddressHashes,
-        balance::{Balance, Weights},
+        balance::{Balance, Shares},
+        weights::Weights,
     },
 };
 
@@ -41,14 +43,21 @@ impl InFlightCalls {
     /// Inserts a call, unless the table is full.
     #[inline]
     pub fn insert(&mut self, deadline: Instant) -> Option<InFlightCall> {
-        let call = NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
+        let call = NewCall {
+            sent_at: deadline,
+            deadline,
+            hedge_at: None,
+            has_waited: false,
+            has_streams: false,
+            waker: Waker::noop(),
+        };
         self.0.insert(call).map(InFlightCall)
     }
 
     /// Delivers a response. Returns whether a caller waits for it.
     #[inline]
     pub fn deliver(&mut self, call: InFlightCall, response: Frame) -> bool {
-        matches!(self.0.deliver(call.0.as_u32(), Outcome::Response(response)), Delivered::Accepted(_))
+        matches!(self.0.deliver(call.0.as_u32(), Outcome::Response(response)), Delivered::Accepted(..))
     }
 
     /// Takes the response of a call, if it has arrived.
@@ -93,7 +102,8 @@ impl WeightedProviders {
         random: &mut impl Rng,
         load: impl Fn(usize) -> Option<usize>,
     ) -> Option<usize> {
-        balance.pick(&self.weights, &self.turn, random, load)
+        let shares = Shares { draws: &self.weights, capacities: self.weights.each() };
+        balance.pick(shares, &self.turn, random, |index| Some(Load { in_flight: load(index)? as u32, latency: 1000 }))
     }
 
     /// Picks the provider of the affinity key with this hash.

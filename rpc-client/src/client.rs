@@ -100,7 +100,7 @@ impl Client {
     /// A service that this client has not called has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
         let target = self.0.services().find(service).map(Target::Service);
-        target.map_or_else(Explanation::default, |target| target.explain(&self.0))
+        target.map_or_else(Explanation::default, |target| target.explain(&self.0, None))
     }
 }
 

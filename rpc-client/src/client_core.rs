@@ -9,7 +9,7 @@ use crate::{
     config::ClientConfig,
     connection::{channel::Channel, credentials::Credentials},
     counters::{ClientCounts, Counters},
-    discovery::services::Services,
+    discovery::{outliers::FailureKind, services::Services},
     endpoint::pool::EndpointPool,
     retry_budget::RetryBudget,
     rng::RngSource,
@@ -82,13 +82,30 @@ impl ClientCore {
         taken
     }
 
+    /// Records that the peer of `channel` answered a call.
+    pub(crate) fn record_answer(&self, channel: &Channel) {
+        if channel.record_answer() {
+            self.handle_probe_answer(channel);
+        }
+    }
+
+    /// Handles the answer of a provider that has returned from an ejection.
+    #[cold]
+    fn handle_probe_answer(&self, channel: &Channel) {
+        if let Some(endpoint) = self.pool.find(channel.address())
+            && endpoint.handle_probe_answer(Instant::now())
+        {
+            endpoint.changes().notify();
+        }
+    }
+
     /// Handles an attempt, sent at `sent_at`, that failed because of its provider.
-    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel, sent_at: Instant) {
+    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel, sent_at: Instant, kind: FailureKind) {
         if !self.config.outlier_ejection {
             return;
         }
         let Some(providers) = self.services.find(service) else { return };
-        if providers.handle_failure(channel, sent_at, Instant::now()) {
+        if providers.handle_failure(channel, sent_at, kind, Instant::now()) {
             Counters::count(&self.counters().ejections);
             if let Some(endpoint) = self.pool.find(channel.address()) {
                 endpoint.changes().notify();

@@ -30,9 +30,19 @@ pub struct ClientConfig {
     pub hedging: Hedging,
     /// Whether providers are ejected whose calls fail while those of others succeed; default true.
     ///
-    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. A service ejects
-    /// at most half of its providers. If other services with the same addresses have ejected more of them, it uses all.
+    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. Then it sends it one
+    /// call at a time until three are answered. A service ejects at most half of its providers. While fewer than half of them
+    /// accept calls and are not ejected, it uses all.
     pub outlier_ejection: bool,
+    /// The time over which the share of a provider grows that has just started or returned from an ejection; default 30 s.
+    ///
+    /// It begins with a tenth of its weight. `Duration::ZERO` gives it the whole share at once.
+    pub slow_start: Duration,
+    /// The zone of this process; default the environment variable `MSNB_ZONE`, if it is set and not empty.
+    ///
+    /// The client prefers the providers of this zone while they have their part of the capacity. Otherwise it sends as many
+    /// calls to other zones as exceed it.
+    pub zone: Option<String>,
     /// Whether a call waits until its deadline for a provider when none is ready; default false.
     ///
     /// Otherwise the call fails at once.
@@ -103,6 +113,8 @@ impl Default for ClientConfig {
             balance: Balance::default(),
             hedging: Hedging::default(),
             outlier_ejection: true,
+            slow_start: Duration::from_secs(30),
+            zone: env::var("MSNB_ZONE").ok().filter(|zone| !zone.is_empty()),
             wait_for_ready: false,
             connect_timeout: Duration::from_secs(3),
             ping_after: Duration::from_secs(3),
@@ -128,6 +140,8 @@ impl ClientConfig {
         with_balance(balance: Balance)
         with_hedging(hedging: Hedging)
         with_outlier_ejection(outlier_ejection: bool)
+        with_slow_start(slow_start: Duration)
+        with_zone(zone: Option<String>)
         with_wait_for_ready(wait_for_ready: bool)
         with_connect_timeout(connect_timeout: Duration)
         with_ping_after(ping_after: Duration)

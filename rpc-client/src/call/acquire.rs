@@ -54,11 +54,11 @@ pub(super) async fn acquire(
             return Ok(Acquired { channel, turn: None });
         }
         if !(wait_for_ready || cooldown.is_some() || may_change(&core, &target, &excluded)) {
-            return Err(explain(&core, &target, &excluded));
+            return Err(explain(&core, &target, options.tag.as_deref(), &excluded));
         }
         let wake_at = cooldown.map_or(deadline, |end| end.min(deadline));
         if timeout_at(wake_at, changed).await.is_err() && wake_at == deadline {
-            return Err(explain(&core, &target, &excluded));
+            return Err(explain(&core, &target, options.tag.as_deref(), &excluded));
         }
     }
 }

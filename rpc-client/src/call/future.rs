@@ -305,7 +305,8 @@ impl<A: Encode> ClientCall<A> {
                 Err(error) => self.handle_send_error(channel, error),
             };
         }
-        let call = NewCall { deadline, hedge_at, has_waited, has_streams: kind.is_some(), waker: cx.waker() };
+        let call =
+            NewCall { sent_at: now, deadline, hedge_at, has_waited, has_streams: kind.is_some(), waker: cx.waker() };
         let started = match kind {
             None => channel.start(call, turn, write),
             Some(kind) => channel.start_streams(call, kind, turn, write).map(|(sent, streams)| {
@@ -378,7 +379,8 @@ impl<A: Encode + Send + 'static> Future for ClientCall<A> {
 impl<A: Encode + Send + 'static> Explain for ClientCall<A> {
     fn explanation(&self) -> Explanation {
         let target = self.started.as_ref().and_then(|started| started.target.as_ref());
-        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core));
+        let tag = self.request.options.tag.as_deref();
+        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core, tag));
         explanation.route = self.request.method.route().to_owned();
         explanation.attempts = self.attempts.log().to_vec();
         explanation.took = self.started.as_ref().map_or(Duration::ZERO, |started| started.at.elapsed());

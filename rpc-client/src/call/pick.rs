@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpc_core::{CallOptions, ServiceId};
 
 use super::{capacity::FullChannel, target::Target};
-use crate::{client_core::ClientCore, connection::channel::Channel};
+use crate::{client_core::ClientCore, connection::channel::Channel, discovery::providers::Selection};
 
 /// A channel that a call does not pick again: an attempt on it failed or exceeded its hedge time.
 ///
@@ -27,7 +27,7 @@ pub(super) fn pick_first(core: &ClientCore, service: &ServiceId, options: &CallO
         return None;
     }
     let providers = core.services().get(service)?;
-    providers.pick(core.config().balance, options.affinity, core.rng(), |_| true)
+    providers.pick(selection(core, options), core.rng(), |_| true)
 }
 
 /// Picks a channel that is eligible for calls and neither excluded nor full.
@@ -42,8 +42,18 @@ pub(super) fn pick(
         !is_excluded(channel, excluded) && full.iter().all(|full| !Arc::ptr_eq(&full.channel, channel))
     };
     match target {
-        Target::Service(providers) => providers.pick(core.config().balance, options.affinity, core.rng(), usable),
+        Target::Service(providers) => providers.pick(selection(core, options), core.rng(), usable),
         Target::Address(address) => core.pool().get_or_insert(*address).eligible_channel().filter(usable),
+    }
+}
+
+/// Returns the choice that the options of a call request.
+fn selection<'a>(core: &ClientCore, options: &'a CallOptions) -> Selection<'a> {
+    Selection {
+        balance: core.config().balance,
+        affinity: options.affinity,
+        tag: options.tag.as_deref(),
+        forces_tag: options.forces_tag,
     }
 }
 

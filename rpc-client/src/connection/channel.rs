@@ -22,6 +22,8 @@ use super::{
     calls::{Calls, Expiry},
     health::Health,
     in_flight::{CallCounts, CallId, CallStatus, NewCall, Outcome},
+    latency::{Latency, LogSum},
+    load::Load,
     state::{ChannelState, StateCell},
     streams::{ChannelStreams, StreamKind},
 };
@@ -42,6 +44,7 @@ pub(crate) struct Channel {
     streams: ChannelStreams,
     state: StateCell,
     health: Health,
+    latency: Latency,
     /// The status of the peer's GOAWAY.
     goaway: OnceLock<Status>,
     /// Notifies the callers that wait for capacity of the outbox when the channel accepts no more calls.
@@ -95,6 +98,7 @@ impl Channel {
             streams: ChannelStreams::new(transport),
             state: StateCell::new(),
             health: Health::new(),
+            latency: Latency::new(Instant::now()),
             goaway: OnceLock::new(),
             stopped: Notify::new(),
             answered: AtomicBool::new(false),
@@ -107,8 +111,25 @@ impl Channel {
     }
 
     /// Returns the number of callers that wait for an answer, or `None` if the channel is not eligible.
-    pub(crate) fn load(&self) -> Option<usize> {
-        self.is_eligible().then(|| self.calls.load())
+    pub(crate) fn callers(&self) -> Option<usize> {
+        self.is_eligible().then(|| self.calls.callers())
+    }
+
+    /// Returns the load of the peer by this client, or `None` if the channel is not eligible.
+    ///
+    /// It includes calls that their callers have abandoned and the peer has not answered, and open streams.
+    pub(crate) fn load(&self) -> Option<Load> {
+        self.is_eligible().then(|| Load { in_flight: self.calls.load(), latency: self.latency.peak() })
+    }
+
+    /// Returns when the last answer arrived.
+    pub(crate) fn last_answer(&self) -> Option<Instant> {
+        self.latency.last_answer()
+    }
+
+    /// Returns the sum of the logarithms of the latencies.
+    pub(crate) fn latencies(&self) -> LogSum {
+        self.latency.log_sum()
     }
 
     /// Returns whether callers may pick this channel for new calls.
@@ -162,8 +183,15 @@ impl Channel {
     }
 
     /// Records that the peer answered a call.
-    pub(crate) fn record_answer(&self) {
-        self.health.record_answer();
+    ///
+    /// Returns whether it is the first answer since [`expect_probe`](Self::expect_probe).
+    pub(crate) fn record_answer(&self) -> bool {
+        self.health.record_answer()
+    }
+
+    /// Requests a report of the next answer, because the provider has returned from an ejection.
+    pub(crate) fn expect_probe(&self) {
+        self.health.expect_probe();
     }
 
     /// Returns the number of failed calls since the last answer.
@@ -392,12 +420,14 @@ impl Channel {
 impl Channel {
     /// Returns whether more than one caller waits for an answer.
     pub(super) fn has_several_callers(&self) -> bool {
-        self.calls.load() > 1
+        self.calls.callers() > 1
     }
 
-    /// Delivers answers to their callers.
-    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>) {
-        for _ in 0..self.calls.deliver(answers) {
+    /// Delivers answers that arrived at `now` to their callers.
+    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>, now: Instant) {
+        let (strays, sample) = self.calls.deliver(answers, now);
+        self.latency.add(sample, now);
+        for _ in 0..strays {
             self.count_stray();
         }
     }
@@ -531,7 +561,14 @@ mod tests {
     fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
         let deadline = Instant::now() + Duration::from_secs(60);
         channel.start(
-            NewCall { deadline, hedge_at: None, has_waited, has_streams: false, waker: Waker::noop() },
+            NewCall {
+                sent_at: deadline,
+                deadline,
+                hedge_at: None,
+                has_waited,
+                has_streams: false,
+                waker: Waker::noop(),
+            },
             None,
             |_, out| {
                 out.copied().put_u8(1);
@@ -542,7 +579,8 @@ mod tests {
 
     fn finish(channel: &Channel, sent: SentCall) {
         let header = Header::empty(FrameType::Response, 0);
-        channel.deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))]);
+        channel
+            .deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))], Instant::now());
         assert!(matches!(channel.poll(sent.id, Waker::noop()), CallStatus::Ended(_)));
     }
 

@@ -18,11 +18,13 @@ use tokio::{
 
 use super::{
     affinity::AddressHashes,
-    balance::{Balance, Weights},
+    balance::{Balance, Shares},
     comparison::Comparison,
+    plan::{Group, Plan},
+    traits::Traits,
 };
 use crate::{
-    connection::channel::Channel,
+    connection::{channel::Channel, load::Load},
     endpoint::{Endpoint, state::EndpointState},
     rng::RngSource,
 };
@@ -50,6 +52,17 @@ pub(crate) struct ServiceProviders {
     comparison: Mutex<Comparison>,
 }
 
+/// The choice of a provider that a call requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Selection<'a> {
+    pub(crate) balance: Balance,
+    /// The hash of the affinity key.
+    pub(crate) affinity: Option<u64>,
+    pub(crate) tag: Option<&'a str>,
+    /// Whether only providers with the tag may be picked.
+    pub(crate) forces_tag: bool,
+}
+
 /// The providers of one service at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderList {
@@ -63,8 +76,10 @@ pub(crate) struct ProviderList {
     ///
     /// The services that list an endpoint share its ejection, and each of them ejects at most half of its own list.
     pub(crate) ignores_ejections: bool,
-    /// The weights of `endpoints`.
-    pub(super) weights: Weights,
+    /// What the registrations of `endpoints` state.
+    pub(super) traits: Vec<Traits>,
+    /// The shares of `endpoints`.
+    pub(super) plan: Plan,
     /// The hashes of the addresses of `endpoints`.
     pub(super) hashes: AddressHashes,
     /// The providers that receive no calls because their weight is 0 and that of others is not.
@@ -98,43 +113,47 @@ impl ServiceProviders {
 
     /// Picks a channel that is eligible for calls and passes `filter`.
     ///
-    /// The provider is an ejected one only if no other can be picked.
+    /// The order of preference: providers with the tag of the call, then those without a tag, in both cases first those
+    /// that are not ejected.
     pub(crate) fn pick(
         &self,
-        balance: Balance,
-        affinity: Option<u64>,
+        selection: Selection<'_>,
         rng: &RngSource,
         filter: impl Fn(&Arc<Channel>) -> bool,
     ) -> Option<Arc<Channel>> {
         let list = self.list();
-        let channel = |index: usize| list.endpoints[index].eligible_channel().filter(&filter);
-        if list.endpoints.len() == 1 {
-            return channel(0);
-        }
         let load = |index: usize| list.endpoints[index].load(&filter);
-        let load_unless_ejected = |index: usize| {
-            let ejected = !list.ignores_ejections && list.endpoints[index].ejection().is_active();
-            if ejected { None } else { load(index) }
+        let load_if_admitted = |index: usize| {
+            let admitted = list.ignores_ejections || list.endpoints[index].ejection().admits();
+            if admitted { load(index) } else { None }
         };
-        let index = self
-            .pick_index(&list, balance, affinity, rng, load_unless_ejected)
-            .or_else(|| self.pick_index(&list, balance, affinity, rng, load))?;
-        channel(index)
+        let tagged = list.plan.group(selection.tag);
+        let untagged = if selection.tag.is_some() && !selection.forces_tag { list.plan.group(None) } else { None };
+        let groups = || [tagged, untagged].into_iter().flatten();
+        let index = groups()
+            .find_map(|group| self.pick_index(&list, group, selection, rng, load_if_admitted))
+            .or_else(|| groups().find_map(|group| self.pick_index(&list, group, selection, rng, load)))?;
+        let endpoint = &list.endpoints[index];
+        endpoint.ejection().take_permit();
+        endpoint.eligible_channel().filter(&filter)
     }
 
-    /// Picks one of the providers for which `load` returns a number of calls in flight.
+    /// Picks one of the providers of a group for which `load` returns a load.
     fn pick_index(
         &self,
         list: &ProviderList,
-        balance: Balance,
-        affinity: Option<u64>,
+        group: &Group,
+        selection: Selection<'_>,
         rng: &RngSource,
-        load: impl Fn(usize) -> Option<usize>,
+        load: impl Fn(usize) -> Option<Load>,
     ) -> Option<usize> {
-        match affinity {
-            Some(key) => list.weights.rendezvous(|index| list.hashes.score(index, key), |index| load(index).is_some()),
-            None => balance.pick(&list.weights, &self.turn, &mut rng.rng(), load),
+        if let Some(key) = selection.affinity {
+            let score = |index| list.hashes.score(index, key);
+            return group.owners().rendezvous(score, |index| load(index).is_some());
         }
+        let capacities = list.plan.capacities();
+        let pick = |draws| selection.balance.pick(Shares { draws, capacities }, &self.turn, &mut rng.rng(), &load);
+        group.near().and_then(pick).or_else(|| pick(group.all()))
     }
 
     /// Returns a future that resolves when a provider accepts calls.
@@ -207,16 +226,27 @@ impl ServiceProviders {
 
 impl ProviderList {
     /// Returns the state of one of its endpoints for calls of this service.
-    pub(crate) fn state(&self, endpoint: &Endpoint) -> EndpointState {
+    pub(super) fn state(&self, endpoint: &Endpoint) -> EndpointState {
         match endpoint.state() {
             EndpointState::Ejected { in_flight, .. } if self.ignores_ejections => EndpointState::Ready { in_flight },
             state => state,
         }
     }
 
-    /// Returns the remaining times of the ejections of its endpoints.
-    pub(super) fn ejections(&self, now: Instant) -> impl Iterator<Item = Duration> {
-        self.endpoints.iter().filter_map(move |endpoint| endpoint.ejection().remaining(now))
+    /// Returns the number of ejected endpoints.
+    pub(super) fn ejected(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.ejection().is_active()).count()
+    }
+
+    /// Returns whether fewer than half of the providers accept calls and are not ejected.
+    pub(super) fn is_short(&self) -> bool {
+        let usable = self.endpoints.iter().filter(|one| one.is_eligible() && !one.ejection().is_active());
+        usable.count() * 2 < self.endpoints.len()
+    }
+
+    /// Ends the ejections whose time has passed. Returns the time until the next change of one.
+    pub(super) fn advance_ejections(&self, now: Instant) -> Option<Duration> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.advance_ejection(now)).min()
     }
 
     /// Returns whether the registry has answered, or the list on disk is in use.
@@ -242,7 +272,8 @@ impl ProviderList {
     /// Returns whether callers can distinguish the two lists.
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         (self.answered, self.stale, self.ignores_ejections) != (other.answered, other.stale, other.ignores_ejections)
-            || self.weights != other.weights
+            || self.plan != other.plan
+            || self.traits != other.traits
             || (&self.weightless, &self.disabled) != (&other.weightless, &other.disabled)
             || self.endpoints.len() != other.endpoints.len()
             || self.endpoints.iter().zip(&other.endpoints).any(|(one, other)| !Arc::ptr_eq(one, other))

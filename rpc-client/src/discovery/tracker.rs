@@ -4,14 +4,20 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rpc_core::{Instance, contained, deadline_after};
 use tokio::{sync::Notify, time::Instant};
 use tracing::info;
 
-use super::{affinity::AddressHashes, balance::Weights, providers::ProviderList};
+use super::{
+    affinity::AddressHashes,
+    plan::{Member, Plan},
+    providers::ProviderList,
+    slow_start::warmth,
+    traits::Traits,
+};
 use crate::endpoint::{Endpoint, Reconnect, pool::EndpointPool, state::EndpointState};
 
 /// The providers of one service, from one list of the registry to the next.
@@ -25,10 +31,15 @@ pub(crate) struct Tracker {
     providers: BTreeMap<SocketAddr, TrackedProvider>,
     /// The endpoints that left the list and still have their references.
     removed: Vec<Arc<Endpoint>>,
+    /// Whether the registry or the disk has provided a list.
+    has_list: bool,
 }
 
 struct TrackedProvider {
     instance: Instance,
+    traits: Traits,
+    /// When the provider started, if that was less than the time of slow start before it was listed.
+    started: Option<Instant>,
     listing: Listing,
 }
 
@@ -53,7 +64,7 @@ enum Listing {
 
 impl Tracker {
     pub(crate) fn new(pool: Arc<EndpointPool>, follower: Arc<Notify>) -> Self {
-        Self { pool, follower, providers: BTreeMap::new(), removed: Vec::new() }
+        Self { pool, follower, providers: BTreeMap::new(), removed: Vec::new(), has_list: false }
     }
 
     /// Applies the registry's list and the endpoints' states.
@@ -65,6 +76,7 @@ impl Tracker {
         for instance in listed {
             self.apply(instance, now);
         }
+        self.has_list = true;
         let listed: HashMap<SocketAddr, &Instance> =
             listed.iter().map(|instance| (instance.address(), instance)).collect();
         let grace = self.pool.config().delisted_grace;
@@ -131,15 +143,20 @@ impl Tracker {
     /// Applies one instance of the registry's list.
     fn apply(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
+        let traits = Traits::of(instance);
+        let started = self.started(&traits, now);
         let Some(provider) = self.providers.get_mut(&address) else {
             let listing = Listing::Listed(self.reference(instance, Reconnect::Normally));
-            self.providers.insert(address, TrackedProvider { instance: instance.clone(), listing });
+            self.providers.insert(address, TrackedProvider { instance: instance.clone(), traits, started, listing });
             return;
         };
         // A provider that registers again has a new start time in its metadata.
         let registered_anew = provider.instance != *instance;
         if registered_anew {
-            provider.instance = instance.clone();
+            if provider.traits.start() != traits.start() {
+                provider.started = started;
+            }
+            (provider.instance, provider.traits) = (instance.clone(), traits);
             provider.listing.endpoint().into_iter().for_each(|endpoint| endpoint.update_metadata(instance));
         }
         match &provider.listing {
@@ -151,6 +168,18 @@ impl Tracker {
             }
             Listing::Evicted { .. } => {}
         }
+    }
+
+    /// Returns when a provider started that is listed at `now`, if its registration states it and it is in its slow start.
+    ///
+    /// A client with a seed does not read the system's clock: a provider starts when it joins the list.
+    fn started(&self, traits: &Traits, now: Instant) -> Option<Instant> {
+        let config = self.pool.config();
+        let age = match config.seed {
+            None => traits.age(SystemTime::now()),
+            Some(_) => self.has_list.then_some(Duration::ZERO),
+        };
+        age.filter(|age| *age < config.slow_start).and_then(|age| now.checked_sub(age))
     }
 
     /// Returns the listed and enabled providers, each with whether it answers now.
@@ -176,23 +205,36 @@ impl Tracker {
         let weightless = weightless.into_iter().map(|provider| provider.instance.address()).collect();
         let disabled = self.providers.values().filter(|provider| !provider.instance.is_enabled());
         let disabled = disabled.map(|provider| provider.instance.address()).collect();
-        let (endpoints, weights): (Vec<Arc<Endpoint>>, Vec<f64>) = called
-            .into_iter()
-            .filter_map(|provider| Some((Arc::clone(provider.listing.endpoint()?), provider.instance.weight())))
-            .unzip();
+        let called: Vec<_> =
+            called.into_iter().filter_map(|provider| Some((provider, provider.listing.endpoint()?))).collect();
+        called.iter().for_each(|(_, endpoint)| _ = endpoint.advance_ejection(now));
+        let window = self.pool.config().slow_start;
+        let members = called.iter().map(|(provider, endpoint)| {
+            let since = provider.started.max(endpoint.ejection().returned());
+            Member {
+                traits: &provider.traits,
+                weight: provider.instance.weight(),
+                warmth: since.map_or(1.0, |since| warmth(now.saturating_duration_since(since), window)),
+                is_usable: endpoint.is_eligible() && !endpoint.ejection().is_active(),
+            }
+        });
+        let plan = Plan::new(&members.collect::<Vec<_>>(), self.pool.config().zone.as_deref());
+        let traits = called.iter().map(|(provider, _)| provider.traits.clone()).collect();
+        let endpoints: Vec<_> = called.into_iter().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
         let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
-        let weights = Weights::new(weights);
         let mut list = ProviderList {
             answered,
             stale,
             endpoints,
             ignores_ejections: false,
-            weights,
+            traits,
+            plan,
             hashes,
             weightless,
             disabled,
         };
-        list.ignores_ejections = !list.permits_ejections(list.ejections(now).count());
+        let ejected = list.ejected();
+        list.ignores_ejections = ejected > 0 && (!list.permits_ejections(ejected) || list.is_short());
         list
     }
 }
@@ -274,8 +316,11 @@ mod tests {
     use crate::{
         config::ClientConfig,
         connection::{channel::Channel, credentials::Credentials},
-        discovery::{balance::Balance, providers::ServiceProviders},
-        endpoint::connection_state::ConnectionState,
+        discovery::{
+            balance::Balance,
+            providers::{Selection, ServiceProviders},
+        },
+        endpoint::{connection_state::ConnectionState, ejection::EjectionCause},
     };
 
     /// A restarted registry that lists nothing for a while does not enable a disabled provider.
@@ -363,13 +408,14 @@ mod tests {
         let picked = |list: ProviderList| {
             let providers = ServiceProviders::new(ServiceId::from_static("demo.Greeter", "1.0"));
             providers.publish(list);
-            let pick = || providers.pick(Balance::RoundRobin, None, pool.rng(), |_| true);
+            let selection = Selection { balance: Balance::RoundRobin, ..Default::default() };
+            let pick = || providers.pick(selection, pool.rng(), |_| true);
             (0..3).map(|_| pick().unwrap().address().port()).collect::<BTreeSet<_>>()
         };
         assert_eq!(picked(tracker.list(true, false, now)), [1, 2, 3].into());
-        let duration = endpoints[0].ejection().begin(now);
+        let duration = endpoints[0].ejection().begin(EjectionCause::Probe, now);
         assert_eq!(picked(tracker.list(true, false, now)), [2, 3].into());
-        endpoints[1].ejection().begin(now + duration / 2);
+        endpoints[1].ejection().begin(EjectionCause::Probe, now + duration / 2);
         assert_eq!(picked(tracker.list(true, false, now)), [1, 2, 3].into(), "two of three are ejected");
         assert_eq!(picked(tracker.list(true, false, now + duration)), [1, 3].into(), "one of three is ejected");
     }

@@ -25,16 +25,23 @@ use std::{
     net::SocketAddr,
     ops::Add,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use rpc_core::Instance;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use self::{backoff::Backoff, connection_state::ConnectionState, ejection::Ejection, lane::Lane, state::EndpointState};
+use self::{
+    backoff::Backoff,
+    connection_state::ConnectionState,
+    ejection::{Ejection, Phase},
+    lane::Lane,
+    state::EndpointState,
+};
 use crate::{
     changes::{ChangeNotifier, Subscribers},
-    connection::{channel::Channel, in_flight::CallCounts},
+    connection::{channel::Channel, in_flight::CallCounts, latency::LogSum, load::Load},
 };
 
 /// One socket address with its connections: `ClientConfig::lanes`, usually one.
@@ -106,13 +113,13 @@ impl Endpoint {
             return only.state().eligible_channel().cloned();
         }
         let eligible = self.lanes.iter().filter_map(|lane| lane.state().eligible_channel().cloned());
-        eligible.min_by_key(|channel| channel.load().unwrap_or(usize::MAX))
+        eligible.min_by_key(|channel| channel.load().map_or(u32::MAX, |load| load.in_flight))
     }
 
-    /// Returns the number of calls in flight on the channel that [`eligible_channel`](Self::eligible_channel) returns.
+    /// Returns the load of the channel that [`eligible_channel`](Self::eligible_channel) returns.
     ///
     /// Returns `None` if no channel is eligible or `filter` rejects it.
-    pub(crate) fn load(&self, filter: impl FnOnce(&Arc<Channel>) -> bool) -> Option<usize> {
+    pub(crate) fn load(&self, filter: impl FnOnce(&Arc<Channel>) -> bool) -> Option<Load> {
         if let [only] = &self.lanes[..] {
             // A pick compares several endpoints, and increments the reference count of the picked one only.
             return only.state().eligible_channel().filter(|channel| filter(channel))?.load();
@@ -126,8 +133,39 @@ impl Endpoint {
         counts.fold(CallCounts::default(), Add::add)
     }
 
+    /// Returns the sum of the logarithms of the latencies on the present connections.
+    pub(crate) fn latencies(&self) -> LogSum {
+        let sums = self.lanes.iter().filter_map(|lane| lane.state().channel().map(|channel| channel.latencies()));
+        sums.fold(LogSum::default(), Add::add)
+    }
+
     pub(crate) fn ejection(&self) -> &Ejection {
         &self.ejection
+    }
+
+    /// Ends an ejection whose time has passed. Returns the time until the next change.
+    pub(crate) fn advance_ejection(&self, now: Instant) -> Option<Duration> {
+        let (ended, next) = self.ejection.advance(now);
+        if ended {
+            self.expect_probe();
+        }
+        next
+    }
+
+    /// Handles the first answer after [`expect_probe`](Self::expect_probe). Returns whether the endpoint is back in use.
+    pub(crate) fn handle_probe_answer(&self, now: Instant) -> bool {
+        let returned = self.ejection.record_answer(now);
+        if !returned && self.ejection.phase() == Phase::Probation {
+            self.expect_probe();
+        }
+        returned
+    }
+
+    /// Requests a report of the next answer on each connection.
+    fn expect_probe(&self) {
+        self.lanes
+            .iter()
+            .for_each(|lane| lane.state().channel().into_iter().for_each(|channel| channel.expect_probe()));
     }
 
     /// Returns the best state of the connections.
@@ -135,7 +173,9 @@ impl Endpoint {
         let states = self.lanes.iter().map(|lane| EndpointState::from(&**lane.state()));
         let best = states.min_by_key(EndpointState::rank).unwrap_or(EndpointState::Retired);
         match (best, self.ejection.remaining(Instant::now())) {
-            (EndpointState::Ready { in_flight }, Some(remaining)) => EndpointState::Ejected { in_flight, remaining },
+            (EndpointState::Ready { in_flight }, Some((cause, remaining))) => {
+                EndpointState::Ejected { in_flight, remaining, cause: cause.to_string() }
+            }
             (best, _) => best,
         }
     }

@@ -133,6 +133,21 @@ impl<C: Caller, M: Method> Call<C, M> {
         })
     }
 
+    /// Prefers the providers with this tag, such as those of a new version that only some calls try.
+    ///
+    /// If none of them accepts the call, it uses providers without a tag; a call without a tag never uses tagged ones. The
+    /// calls of the handler inherit the tag, as [`baggage`](Self::baggage), and those of their handlers in turn.
+    pub fn tag(self, tag: &str) -> Self {
+        self.baggage(baggage::TAG, tag).with_options(|options| options.tag = Some(tag.into()))
+    }
+
+    /// As [`tag`](Self::tag), but the call fails if no provider with the tag accepts it.
+    ///
+    /// The calls of the handler inherit the tag as a preference.
+    pub fn force_tag(self, tag: &str) -> Self {
+        self.tag(tag).with_options(|options| options.forces_tag = true)
+    }
+
     /// Sets whether the call waits for an available provider if there is none.
     ///
     /// With `true`, the call waits until its deadline. With `false`, it fails at once.

@@ -94,6 +94,14 @@ pub struct CallOptions {
     pub address: Option<SocketAddr>,
     /// The hash of a key that selects the same provider while the set of providers is unchanged.
     pub affinity: Option<u64>,
+    /// The tag of the providers that the call prefers.
+    ///
+    /// Inside a handler, this is the tag of the call that the handler serves.
+    pub tag: Option<Arc<str>>,
+    /// Whether the call fails if no provider with the tag accepts it.
+    ///
+    /// Otherwise it uses providers without a tag.
+    pub forces_tag: bool,
     /// Whether the call waits for an available provider until its deadline.
     ///
     /// Defaults to the client's setting.
@@ -122,6 +130,7 @@ impl CallOptions {
         let mut options = Self::default();
         if let Some(context) = Context::current() {
             options.deadline = context.deadline();
+            options.tag = context.baggage(baggage::TAG).map(Arc::from);
             for (key, value) in context.metadata().iter().filter(|(key, _)| baggage::is_inherited(key)) {
                 // Cannot fail: these entries satisfied the limits when they were received.
                 let _ = options.metadata.insert(key, value);
