@@ -32,6 +32,11 @@ impl RngSource {
         self.rng().random()
     }
 
+    /// Returns a number below `count`, which is above 0.
+    pub(crate) fn index(&self, count: usize) -> usize {
+        self.rng().random_range(0..count)
+    }
+
     /// Returns a new idempotency key.
     pub(crate) fn idempotency_key(&self) -> [u8; 16] {
         self.rng().random()

@@ -31,6 +31,7 @@ pub(super) async fn acquire(
     deadline: Instant,
 ) -> Result<Acquired, Error> {
     let wait_for_ready = options.wait_for_ready.unwrap_or(core.config().wait_for_ready);
+    let mut has_requested = false;
     loop {
         let named;
         // Created before the states are read and interrupted tasks are restarted, so that no later change is missed.
@@ -53,13 +54,28 @@ pub(super) async fn acquire(
         if let Some(channel) = pick(&core, &target, &options, &excluded, &[]) {
             return Ok(Acquired { channel, turn: None });
         }
-        if !(wait_for_ready || cooldown.is_some() || may_change(&core, &target, &excluded)) {
+        let may_change = cooldown.is_some() || may_change(&core, &target, &excluded);
+        let requests = !may_change && !std::mem::replace(&mut has_requested, true) && request_connects(&core, &target);
+        if !(wait_for_ready || may_change || requests) {
             return Err(explain(&core, &target, options.tag.as_deref(), &excluded));
         }
         let wake_at = cooldown.map_or(deadline, |end| end.min(deadline));
         if timeout_at(wake_at, changed).await.is_err() && wake_at == deadline {
             return Err(explain(&core, &target, options.tag.as_deref(), &excluded));
         }
+    }
+}
+
+/// Requests connects to providers that wait for their backoff: the fault that they had may be over.
+///
+/// A call after an outage therefore succeeds, however long the backoffs have become. Returns whether any was requested.
+fn request_connects(core: &ClientCore, target: &Target) -> bool {
+    match target {
+        Target::Service(providers) => {
+            let list = providers.list();
+            !list.endpoints.is_empty() && list.request_connects(core.rng().index(list.endpoints.len()))
+        }
+        Target::Address(_) => false,
     }
 }
 

@@ -373,6 +373,23 @@ impl Channel {
         }
     }
 
+    /// Waits until the channel drains or is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn until_draining(&self) {
+        loop {
+            let mut stopped = pin!(self.stopped.notified());
+            // As in `until_stopped`.
+            stopped.as_mut().enable();
+            if matches!(self.state.get(), ChannelState::Draining | ChannelState::Closed) {
+                return;
+            }
+            stopped.await;
+        }
+    }
+
     /// Notifies the next waiter of a slot that this caller does not use.
     pub(crate) fn pass_on(&self) {
         self.calls.pass_on_slot();

@@ -30,6 +30,7 @@ impl ProviderList {
             (Some(tag), Some(group)) if !group.contains(index) => {
                 add(&format_args!("other providers have the tag {tag}"))
             }
+            (Some(tag), None) => add(&format_args!("no provider has the tag {tag}")),
             (_, Some(group)) if group.contains(index) && group.is_far(index) => {
                 add(&"the zone of this client is preferred")
             }

@@ -76,7 +76,7 @@ pub(crate) struct ProviderList {
     ///
     /// The services that list an endpoint share its ejection, and each of them ejects at most half of its own list.
     pub(crate) ignores_ejections: bool,
-    /// What the registrations of `endpoints` state.
+    /// The facts in the registrations of `endpoints`.
     pub(super) traits: Vec<Traits>,
     /// The shares of `endpoints`.
     pub(super) plan: Plan,
@@ -249,6 +249,15 @@ impl ProviderList {
         self.endpoints.iter().filter_map(|endpoint| endpoint.advance_ejection(now)).min()
     }
 
+    /// Requests connects to some of the providers that wait for their backoff, beginning with number `first`.
+    ///
+    /// Returns whether any was requested. With many providers, the first few decide whether the network is back.
+    pub(crate) fn request_connects(&self, first: usize) -> bool {
+        let count = self.endpoints.len();
+        let in_turn = (0..count).map(|offset| &self.endpoints[(first + offset) % count]);
+        in_turn.filter(|endpoint| endpoint.request_connect()).take(MAX_REQUESTED).count() > 0
+    }
+
     /// Returns whether the registry has answered, or the list on disk is in use.
     pub(crate) fn is_known(&self) -> bool {
         self.answered || self.stale
@@ -279,3 +288,6 @@ impl ProviderList {
             || self.endpoints.iter().zip(&other.endpoints).any(|(one, other)| !Arc::ptr_eq(one, other))
     }
 }
+
+/// The connects that one call without a provider requests.
+const MAX_REQUESTED: usize = 8;

@@ -104,17 +104,21 @@ impl Tracker {
         self.removed.drain(..).for_each(|endpoint| self.pool.release(&endpoint, &self.follower));
     }
 
-    /// Reconnects to the evicted providers if they are more than half of those that receive calls.
+    /// Reconnects to the evicted providers if fewer than half of those that receive calls are usable.
     ///
     /// This is the panic threshold: such a fault is rather one of the network or of all providers, whose end the client
     /// must notice soon.
     fn keep_enough(&mut self) {
         let (called, _) = self.enabled();
-        let (evicted, used): (Vec<_>, Vec<_>) =
-            called.into_iter().partition(|provider| provider.listing.endpoint().is_none());
-        if evicted.len() <= used.len() {
+        let endpoints = || called.iter().filter_map(|provider| provider.listing.endpoint());
+        let usable = endpoints().filter(|one| one.is_eligible() && !one.ejection().is_active()).count();
+        let is_short = usable * 2 < called.len();
+        let reconnect = if is_short { Reconnect::Eagerly } else { Reconnect::Normally };
+        endpoints().for_each(|endpoint| endpoint.set_reconnect(reconnect));
+        if !is_short {
             return;
         }
+        let evicted: Vec<_> = called.into_iter().filter(|provider| provider.listing.endpoint().is_none()).collect();
         let evicted: Vec<Instance> = evicted.into_iter().map(|provider| provider.instance.clone()).collect();
         for instance in evicted {
             let endpoint = self.reference(&instance, Reconnect::Eagerly);

@@ -26,6 +26,7 @@ impl Weights {
     /// Prepares the weights.
     ///
     /// Providers of weight 0 get no calls, unless all weights are 0: then all count as 1.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn new(each: Vec<f64>) -> Self {
         let each = if each.iter().all(|weight| *weight <= 0.0) { vec![1.0; each.len()] } else { each };
         Self::exact(each)
@@ -44,6 +45,7 @@ impl Weights {
     }
 
     /// Returns the weights.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn each(&self) -> &[f64] {
         &self.each
     }

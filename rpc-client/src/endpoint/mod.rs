@@ -24,7 +24,10 @@ mod watchdog;
 use std::{
     net::SocketAddr,
     ops::Add,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,7 +57,7 @@ pub(crate) struct Endpoint {
     ejection: Ejection,
     retired: CancellationToken,
     changes: Arc<ChangeNotifier>,
-    reconnect: Reconnect,
+    reconnects_eagerly: AtomicBool,
 }
 
 /// How long an endpoint waits between two connects.
@@ -75,7 +78,7 @@ impl Endpoint {
             ejection: Ejection::default(),
             retired: CancellationToken::new(),
             changes: Arc::new(ChangeNotifier::new(subscribers)),
-            reconnect,
+            reconnects_eagerly: AtomicBool::new(reconnect == Reconnect::Eagerly),
         }
     }
 
@@ -192,7 +195,7 @@ impl Endpoint {
 
     /// Returns whether an event is pending that may make a channel eligible soon: a connect, or the answer to a probe.
     pub(crate) fn is_pending(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.state().is_pending())
+        self.lanes.iter().any(Lane::is_pending)
     }
 
     /// Returns whether too many connects have failed: all lanes are at the limit, and none is connected.
@@ -209,7 +212,17 @@ impl Endpoint {
     }
 
     pub(crate) fn reconnect(&self) -> Reconnect {
-        self.reconnect
+        if self.reconnects_eagerly.load(Ordering::Relaxed) { Reconnect::Eagerly } else { Reconnect::Normally }
+    }
+
+    /// Sets how long the endpoint waits between two connects, from the next failure on.
+    pub(crate) fn set_reconnect(&self, reconnect: Reconnect) {
+        self.reconnects_eagerly.store(reconnect == Reconnect::Eagerly, Ordering::Relaxed);
+    }
+
+    /// Requests connects before their backoffs have passed. Returns whether any connection waits for its backoff.
+    pub(crate) fn request_connect(&self) -> bool {
+        self.lanes.iter().fold(false, |any, lane| lane.request_connect() | any)
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -42,6 +42,7 @@ mod relayed_status;
 mod resumed_streams;
 mod revoked;
 mod routes;
+mod routing;
 mod runtimes;
 mod starved_client;
 mod statuses;
