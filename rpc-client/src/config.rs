@@ -1,10 +1,13 @@
 //! [`ClientConfig`]: the settings of a client.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use rpc_core::{CallOptions, Code, Codec, Compression, Error, Hedging, Payload, transport::TransportConfig};
 
-use crate::{connection::in_flight::InFlightTable, discovery::balance::Balance};
+use crate::{
+    connection::in_flight::InFlightTable,
+    discovery::{balance::Balance, balancer::Balancer},
+};
 
 /// The settings of a client.
 ///
@@ -24,6 +27,12 @@ pub struct ClientConfig {
     pub compression: Compression,
     /// The load-balancing policy; default power of two choices.
     pub balance: Balance,
+    /// The load-balancing policy of the program, which replaces [`balance`](Self::balance); default none.
+    pub balancer: Option<Arc<dyn Balancer>>,
+    /// The retries of a call after its first attempt, hedges included; default 2, at most 16.
+    ///
+    /// The retry budget of the client limits the retries of all calls together.
+    pub retries: u32,
     /// When an attempt that is not answered is hedged; default after a third of the time that its call has left.
     ///
     /// A call that is slower than this executes its handler at two providers.
@@ -111,6 +120,8 @@ impl Default for ClientConfig {
             codec: Codec::default(),
             compression: Compression::None,
             balance: Balance::default(),
+            balancer: None,
+            retries: MAX_RETRIES,
             hedging: Hedging::default(),
             outlier_ejection: true,
             slow_start: Duration::from_secs(30),
@@ -138,6 +149,7 @@ impl ClientConfig {
         with_codec(codec: Codec)
         with_compression(compression: Compression)
         with_balance(balance: Balance)
+        with_retries(retries: u32)
         with_hedging(hedging: Hedging)
         with_outlier_ejection(outlier_ejection: bool)
         with_slow_start(slow_start: Duration)
@@ -155,6 +167,13 @@ impl ClientConfig {
         with_registry_patience(registry_patience: Duration)
         with_seed(seed: Option<u64>)
         with_transport(transport: TransportConfig)
+    }
+
+    /// Sets a load-balancing policy of the program.
+    #[must_use]
+    pub fn with_balancer(mut self, balancer: impl Balancer) -> Self {
+        self.balancer = Some(Arc::new(balancer));
+        self
     }
 
     /// Rejects settings with which no call can succeed.
@@ -176,6 +195,9 @@ impl ClientConfig {
             Self { lanes, .. } if !(1..=MAX_LANES).contains(lanes) => {
                 invalid("lanes", lanes, &format!("1 to {MAX_LANES}"))
             }
+            Self { retries, .. } if *retries > CallOptions::MAX_RETRIES => {
+                invalid("retries", retries, &format!("at most {}", CallOptions::MAX_RETRIES))
+            }
             Self { max_decompressed: 0, .. } => invalid("max_decompressed", &0, POSITIVE),
             _ => self.transport.validate(),
         }
@@ -188,6 +210,8 @@ fn default_cache_directory() -> Option<PathBuf> {
     Some(base.join("msnb"))
 }
 
+/// The default of [`ClientConfig::retries`].
+const MAX_RETRIES: u32 = 2;
 const MAX_LANES: usize = 64;
 const POSITIVE: &str = "greater than 0";
 

@@ -90,5 +90,8 @@ pub use call::future::ClientCall;
 pub use client::Client;
 pub use config::ClientConfig;
 pub use counters::ClientCounts;
-pub use discovery::balance::Balance;
+pub use discovery::{
+    balance::Balance,
+    balancer::{AttemptRecord, Balancer, ProviderSnapshot},
+};
 pub use endpoint::state::EndpointState;

@@ -32,6 +32,11 @@ impl RngSource {
         self.rng().random()
     }
 
+    /// Returns a number of 64 random bits.
+    pub(crate) fn number(&self) -> u64 {
+        self.rng().random()
+    }
+
     /// Returns a number below `count`, which is above 0.
     pub(crate) fn index(&self, count: usize) -> usize {
         self.rng().random_range(0..count)

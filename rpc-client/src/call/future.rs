@@ -136,6 +136,12 @@ impl<A> ClientCall<A> {
     pub(super) fn facts(&self) -> CallFacts {
         CallFacts {
             sent: self.attempts.sent(),
+            max_retries: self
+                .request
+                .options
+                .retries
+                .unwrap_or(self.core.config().retries)
+                .min(CallOptions::MAX_RETRIES),
             pinned: self.request.options.address.is_some(),
             others_live: self.attempts.any_live(),
             newest_live: self.attempts.newest_live(),

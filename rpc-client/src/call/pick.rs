@@ -48,9 +48,10 @@ pub(super) fn pick(
 }
 
 /// Returns the choice that the options of a call request.
-fn selection<'a>(core: &ClientCore, options: &'a CallOptions) -> Selection<'a> {
+fn selection<'a>(core: &'a ClientCore, options: &'a CallOptions) -> Selection<'a> {
     Selection {
         balance: core.config().balance,
+        balancer: core.config().balancer.as_deref(),
         affinity: options.affinity,
         tag: options.tag.as_deref(),
         forces_tag: options.forces_tag,

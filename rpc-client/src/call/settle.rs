@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     connection::{channel::Channel, in_flight::Outcome},
-    discovery::outliers::FailureKind,
+    discovery::{balancer::AttemptRecord, outliers::FailureKind},
 };
 
 impl<A: Encode> ClientCall<A> {
@@ -72,6 +72,11 @@ impl<A: Encode> ClientCall<A> {
         let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
         let started_at = self.started().at;
         self.attempts.log_end(&attempt, started_at, result.as_ref().err());
+        if let Some(balancer) = &self.core.config().balancer {
+            let is_failure = result.as_ref().is_err_and(is_provider_failure);
+            let latency = attempt.sent_at.elapsed();
+            balancer.record(&AttemptRecord { address: attempt.channel.address(), latency, is_failure });
+        }
         let streams = self.streams.take();
         let error = match result {
             Ok(mut reply) => {

@@ -3,7 +3,7 @@
 //! | topic | module |
 //! |---|---|
 //! | the called services, each with a follower task | `services` |
-//! | the provider list of one service, and the pick of a provider | `providers`, by policy `balance` or key `affinity` |
+//! | the provider list of one service, and the pick of a provider | `providers`, by policy `balance`, a policy of the program `balancer`, or key `affinity` |
 //! | the shares of the providers, by weight, slow start, tag and zone | `plan`, of `traits`, by `slow_start` and `zones`; drawn by `weights` |
 //! | why a call can or cannot use each provider | `explain` |
 //! | the ejection of providers whose calls fail | `outliers`, by `comparison` and `detectors` |
@@ -12,6 +12,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod balance;
+pub(crate) mod balancer;
 mod comparison;
 mod detectors;
 mod explain;

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     affinity::AddressHashes,
     balance::{Balance, Shares},
+    balancer::{Balancer, ProviderSnapshot},
     comparison::Comparison,
     plan::{Group, Plan},
     traits::Traits,
@@ -56,6 +57,8 @@ pub(crate) struct ServiceProviders {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Selection<'a> {
     pub(crate) balance: Balance,
+    /// The policy of the program, which replaces `balance`.
+    pub(crate) balancer: Option<&'a dyn Balancer>,
     /// The hash of the affinity key.
     pub(crate) affinity: Option<u64>,
     pub(crate) tag: Option<&'a str>,
@@ -151,6 +154,9 @@ impl ServiceProviders {
             let score = |index| list.hashes.score(index, key);
             return group.owners().rendezvous(score, |index| load(index).is_some());
         }
+        if let Some(balancer) = selection.balancer {
+            return list.select(balancer, group, rng.number(), load);
+        }
         let capacities = list.plan.capacities();
         let pick = |draws| selection.balance.pick(Shares { draws, capacities }, &self.turn, &mut rng.rng(), &load);
         group.near().and_then(pick).or_else(|| pick(group.all()))
@@ -231,6 +237,31 @@ impl ProviderList {
             EndpointState::Ejected { in_flight, .. } if self.ignores_ejections => EndpointState::Ready { in_flight },
             state => state,
         }
+    }
+
+    /// Selects one of the providers of a group for which `load` returns a load, by the policy of the program.
+    fn select(
+        &self,
+        balancer: &dyn Balancer,
+        group: &Group,
+        random: u64,
+        load: impl Fn(usize) -> Option<Load>,
+    ) -> Option<usize> {
+        let usable = (0..self.endpoints.len()).filter(|index| group.contains(*index));
+        let usable: Vec<(usize, Load)> = usable.filter_map(|index| Some((index, load(index)?))).collect();
+        if usable.is_empty() {
+            return None;
+        }
+        let snapshot = |(index, load): &(usize, Load)| ProviderSnapshot {
+            address: self.endpoints[*index].address(),
+            weight: self.plan.capacities()[*index],
+            zone: self.traits[*index].zone.as_deref(),
+            is_far: group.is_far(*index),
+            in_flight: load.in_flight,
+            latency: (load.latency > 0).then(|| Duration::from_nanos(load.latency)),
+        };
+        let snapshots: Vec<_> = usable.iter().map(snapshot).collect();
+        Some(usable.get(balancer.select(&snapshots, random)?)?.0)
     }
 
     /// Returns the number of ejected endpoints.

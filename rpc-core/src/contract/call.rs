@@ -155,6 +155,14 @@ impl<C: Caller, M: Method> Call<C, M> {
         self.with_options(|options| options.wait_for_ready = Some(wait))
     }
 
+    /// Sets the number of attempts that may follow the first one, retries and hedges together; at most 16.
+    ///
+    /// It does not change which failures are retried: a call that may have executed is retried only if its method is
+    /// idempotent or a once call.
+    pub fn retries(self, retries: u32) -> Self {
+        self.with_options(|options| options.retries = Some(retries.min(CallOptions::MAX_RETRIES)))
+    }
+
     /// Sets whether the client hedges the call: sends it to another provider too while the first may still answer.
     ///
     /// With `true`, the second attempt starts after a third of the time that the call has left. [`Hedging`] describes

@@ -106,6 +106,10 @@ pub struct CallOptions {
     ///
     /// Defaults to the client's setting.
     pub wait_for_ready: Option<bool>,
+    /// The attempts that may follow the first one, hedges included; at most [`MAX_RETRIES`](Self::MAX_RETRIES).
+    ///
+    /// Defaults to the client's setting.
+    pub retries: Option<u32>,
     /// When the client hedges the call. Defaults to the client's setting.
     pub hedging: Option<Hedging>,
     /// Whether the client records an [`Explanation`](crate::Explanation) of the call.
@@ -122,6 +126,9 @@ pub struct CallOptions {
 impl CallOptions {
     /// The timeout of calls for which neither the call, the method nor the client sets one.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// The most attempts of a call after the first one.
+    pub const MAX_RETRIES: u32 = 16;
 
     /// Returns the default options of a call.
     ///
