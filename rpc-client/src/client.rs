@@ -10,6 +10,7 @@ use crate::{
     client_core::ClientCore,
     counters::ClientCounts,
     endpoint::state::EndpointState,
+    rules::Rules,
 };
 
 /// Calls services.
@@ -95,12 +96,22 @@ impl Client {
         self.0.counts()
     }
 
+    /// Replaces the rules of calls; `None` removes them. Calls that have begun keep theirs.
+    ///
+    /// A program calls it when its source of configuration reports a change, such as a listener of Nacos. A change of
+    /// [`ClientBuilder::rules_file`](crate::ClientBuilder::rules_file) replaces these rules in turn.
+    pub fn set_rules(&self, rules: Option<Rules>) {
+        self.0.rules().set(rules);
+    }
+
     /// Returns the providers of a service and their states, and whether the list is an old one from disk.
     ///
     /// A service that this client has not called has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
         let target = self.0.services().find(service).map(Target::Service);
-        target.map_or_else(Explanation::default, |target| target.explain(&self.0, None))
+        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.0, None));
+        explanation.rule = self.0.rules().current().map(|rules| rules.names_for(service)).unwrap_or_default();
+        explanation
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     endpoint::pool::EndpointPool,
     retry_budget::RetryBudget,
     rng::RngSource,
+    rules::source::RulesSource,
 };
 
 /// The state that a client's clones and calls share.
@@ -24,6 +25,7 @@ pub(crate) struct ClientCore {
     services: Services,
     pool: Arc<EndpointPool>,
     retries: RetryBudget,
+    rules: Arc<RulesSource>,
 }
 
 impl ClientCore {
@@ -32,14 +34,20 @@ impl ClientCore {
         discovery: Option<Arc<dyn Discovery>>,
         connector: Arc<dyn Connect>,
         credentials: Credentials,
+        rules: Arc<RulesSource>,
     ) -> Self {
         let config = Arc::new(config);
         Self {
             services: Services::new(discovery, config.cache_directory.clone()),
             pool: EndpointPool::new(Arc::clone(&config), connector, credentials),
             retries: RetryBudget::new(Instant::now()),
+            rules,
             config,
         }
+    }
+
+    pub(crate) fn rules(&self) -> &Arc<RulesSource> {
+        &self.rules
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {

@@ -83,6 +83,7 @@ mod discovery;
 mod endpoint;
 mod retry_budget;
 mod rng;
+mod rules;
 mod sharded_counter;
 
 pub use builder::ClientBuilder;
@@ -95,3 +96,4 @@ pub use discovery::{
     balancer::{AttemptRecord, Balancer, ProviderSnapshot},
 };
 pub use endpoint::state::EndpointState;
+pub use rules::Rules;

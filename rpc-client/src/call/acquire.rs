@@ -15,7 +15,7 @@ use super::{
     pick::{ExcludedChannel, pick},
     target::Target,
 };
-use crate::client_core::ClientCore;
+use crate::{client_core::ClientCore, discovery::balance::Balance};
 
 /// Waits for a channel that is eligible for calls.
 ///
@@ -27,6 +27,7 @@ pub(super) async fn acquire(
     core: Arc<ClientCore>,
     target: Target,
     options: CallOptions,
+    balance: Balance,
     excluded: Vec<ExcludedChannel>,
     deadline: Instant,
 ) -> Result<Acquired, Error> {
@@ -51,7 +52,7 @@ pub(super) async fn acquire(
         // No notification reports the end of a cooldown, so a timer does. Read before the pick: the pick notices a
         // cooldown that ends in between, and a notification reports one that starts in between.
         let cooldown = target.cooldown_until(&core);
-        if let Some(channel) = pick(&core, &target, &options, &excluded, &[]) {
+        if let Some(channel) = pick(&core, &target, &options, balance, &excluded, &[]) {
             return Ok(Acquired { channel, turn: None });
         }
         let may_change = cooldown.is_some() || may_change(&core, &target, &excluded);

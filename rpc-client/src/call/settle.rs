@@ -84,6 +84,9 @@ impl<A: Encode> ClientCall<A> {
                     streams.open(&mut reply);
                 }
                 self.core.record_answer(&attempt.channel);
+                if let Some(rule) = self.started().rule.as_ref().filter(|rule| rule.measures_latency()) {
+                    rule.record(attempt.sent_at.elapsed());
+                }
                 if self.attempts.has_earlier() {
                     self.handle_overtaken(attempt.sent_at);
                 }

@@ -138,7 +138,7 @@ impl<C: Caller, M: Method> Call<C, M> {
     /// If none of them accepts the call, it uses providers without a tag; a call without a tag never uses tagged ones. The
     /// calls of the handler inherit the tag, as [`baggage`](Self::baggage), and those of their handlers in turn.
     pub fn tag(self, tag: &str) -> Self {
-        self.baggage(baggage::TAG, tag).with_options(|options| options.tag = Some(tag.into()))
+        self.with_options(|options| options.set_tag(tag))
     }
 
     /// As [`tag`](Self::tag), but the call fails if no provider with the tag accepts it.

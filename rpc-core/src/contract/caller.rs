@@ -146,6 +146,14 @@ impl CallOptions {
         options
     }
 
+    /// Sets the tag of the call, which the calls of its handler inherit.
+    pub fn set_tag(&mut self, tag: &str) {
+        self.tag = Some(tag.into());
+        if let Err(status) = self.metadata.set(&baggage::metadata_key(baggage::TAG), tag) {
+            self.invalid.get_or_insert(status);
+        }
+    }
+
     /// Returns the deadline of a call that is sent at `now`.
     ///
     /// This is the earlier of the option `deadline`, and of `now` plus the timeout: that of the call, the method's, or
