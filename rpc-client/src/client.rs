@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use rpc_core::{CallOptions, Caller, Encode, Error, Explanation, PreparedCall, Request, ServiceClient, ServiceId};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     call::{future::ClientCall, target::Target, warm_up::warm_up},
@@ -11,6 +11,7 @@ use crate::{
     counters::ClientCounts,
     endpoint::state::EndpointState,
     rules::Rules,
+    statistics::{ProviderCounts, RouteCounts, ServiceStatus},
 };
 
 /// Calls services.
@@ -94,6 +95,22 @@ impl Client {
     /// Returns the counts since the client was built.
     pub fn counts(&self) -> ClientCounts {
         self.0.counts()
+    }
+
+    /// Returns the counts of each provider on its present connections, sorted by address.
+    pub fn provider_counts(&self) -> Vec<ProviderCounts> {
+        self.0.pool().all().iter().map(|endpoint| endpoint.provider_counts()).collect()
+    }
+
+    /// Returns the retries and hedges of each method that had any, sorted by route.
+    pub fn route_counts(&self) -> Vec<RouteCounts> {
+        self.0.counters().routes()
+    }
+
+    /// Returns the services that the client has called, with the age of their provider lists.
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        let now = Instant::now();
+        self.0.services().all().iter().map(|providers| providers.status(now)).collect()
     }
 
     /// Replaces the rules of calls; `None` removes them. Calls that have begun keep theirs.

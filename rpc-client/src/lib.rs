@@ -85,6 +85,7 @@ mod retry_budget;
 mod rng;
 mod rules;
 mod sharded_counter;
+mod statistics;
 
 pub use builder::ClientBuilder;
 pub use call::future::ClientCall;
@@ -97,3 +98,4 @@ pub use discovery::{
 };
 pub use endpoint::state::EndpointState;
 pub use rules::Rules;
+pub use statistics::{ProviderCounts, RouteCounts, ServiceStatus};

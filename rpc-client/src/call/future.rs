@@ -33,7 +33,6 @@ use crate::{
         channel::{Channel, SendError},
         in_flight::{CallId, NewCall},
     },
-    counters::Counters,
     discovery::balance::Balance,
     rules::rule::{Rule, RunningCall},
 };
@@ -339,7 +338,7 @@ impl<A: Encode> ClientCall<A> {
         match started {
             Ok(sent) => {
                 if self.attempts.sent() > 0 {
-                    Counters::count(&self.core.counters().retries);
+                    self.core.counters().count_repeat(self.request.method.route(), self.attempts.has_earlier());
                 }
                 self.attempts.add(channel, sent, now, self.request.options.explain.then_some(at));
                 self.stage = Stage::Waiting;

@@ -28,6 +28,7 @@ pub(crate) async fn follow(
     let _emptied = Emptied(providers);
     let patience_ends = deadline_after(Instant::now(), pool.config().registry_patience);
     let mut from_disk: Option<Arc<[Instance]>> = None;
+    let mut reported: Option<Arc<[Instance]>> = None;
     let mut ejected = 0;
     let mut interval_ends = deadline_after(Instant::now(), WINDOW);
     loop {
@@ -39,6 +40,12 @@ pub(crate) async fn follow(
             }
         }
         let answer = watch.list(now);
+        if let Some(list) = &answer
+            && reported.as_ref().is_none_or(|last| !Arc::ptr_eq(last, list))
+        {
+            providers.set_listed(now);
+            reported = Some(Arc::clone(list));
+        }
         if answer.is_none() && from_disk.is_none() && now >= patience_ends {
             snapshot.load();
         }

@@ -28,6 +28,7 @@ use crate::{
     connection::{channel::Channel, load::Load},
     endpoint::{Endpoint, state::EndpointState},
     rng::RngSource,
+    statistics::ServiceStatus,
 };
 
 /// The current provider list of one service.
@@ -49,6 +50,8 @@ pub(crate) struct ServiceProviders {
     interrupted: AtomicBool,
     /// The position of round robin.
     turn: AtomicUsize,
+    /// When the registry reported the present list.
+    listed_at: Mutex<Option<Instant>>,
     /// The calls of the providers before the present window.
     comparison: Mutex<Comparison>,
 }
@@ -102,6 +105,7 @@ impl ServiceProviders {
             endpoints: Arc::default(),
             interrupted: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
+            listed_at: Mutex::default(),
             comparison: Mutex::default(),
         }
     }
@@ -208,6 +212,23 @@ impl ServiceProviders {
     /// Returns the notification of changes of the listed endpoints, for the follower.
     pub(super) fn endpoints(&self) -> &Arc<Notify> {
         &self.endpoints
+    }
+
+    /// Records that the registry reported a list.
+    pub(super) fn set_listed(&self, now: Instant) {
+        *self.listed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Returns the status of the list at `now`.
+    pub(crate) fn status(&self, now: Instant) -> ServiceStatus {
+        let list = self.list();
+        let listed_at = *self.listed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        ServiceStatus {
+            service: self.service.clone(),
+            providers: list.endpoints.len(),
+            is_stale: list.stale,
+            age: listed_at.map(|at| now.saturating_duration_since(at)),
+        }
     }
 
     /// Locks the comparison of failures, which no successful call does.

@@ -72,6 +72,8 @@ struct Record {
     last_end: Option<Instant>,
     /// The number of ejections without a long time of use in between.
     times: u32,
+    /// The number of all ejections.
+    total: u64,
     /// The answers during the probation.
     answers: u32,
     /// When a probe without an outcome is repeated.
@@ -149,7 +151,7 @@ impl Ejection {
         if record.last_end.is_none_or(|end| now.saturating_duration_since(end) >= LONGEST) {
             record.times = 0;
         }
-        record.times = record.times.saturating_add(1);
+        (record.times, record.total) = (record.times.saturating_add(1), record.total + 1);
         let duration = FIRST.saturating_mul(record.times).min(LONGEST);
         (record.began, record.until, record.last_end) = (Some(now), Some(now + duration), Some(now + duration));
         (record.cause, record.probe_again_at) = (Some(cause), None);
@@ -184,6 +186,11 @@ impl Ejection {
     /// Returns when the endpoint returned from its last ejection, if it has not been ejected since.
     pub(crate) fn returned(&self) -> Option<Instant> {
         self.lock().returned
+    }
+
+    /// Returns the number of ejections.
+    pub(crate) fn total(&self) -> u64 {
+        self.lock().total
     }
 
     /// Returns whether a call that was sent at `sent_at` was sent before the last ejection began.

@@ -45,6 +45,7 @@ use self::{
 use crate::{
     changes::{ChangeNotifier, Subscribers},
     connection::{channel::Channel, in_flight::CallCounts, latency::LogSum, load::Load},
+    statistics::ProviderCounts,
 };
 
 /// One socket address with its connections: `ClientConfig::lanes`, usually one.
@@ -53,6 +54,8 @@ pub(crate) struct Endpoint {
     address: SocketAddr,
     /// The name in the provider's certificate, if its instance states one.
     certificate_name: RwLock<Option<Arc<str>>>,
+    /// The zone that the provider has registered.
+    zone: RwLock<String>,
     lanes: Vec<Lane>,
     ejection: Ejection,
     retired: CancellationToken,
@@ -74,6 +77,7 @@ impl Endpoint {
         Self {
             address,
             certificate_name: RwLock::default(),
+            zone: RwLock::default(),
             lanes: std::iter::repeat_with(Lane::default).take(lanes).collect(),
             ejection: Ejection::default(),
             retired: CancellationToken::new(),
@@ -104,10 +108,12 @@ impl Endpoint {
         self.certificate_name.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the certificate's name from an instance's metadata. It applies to the next connection.
+    /// Takes the zone and the certificate's name from an instance's metadata. The name applies to the next connection.
     pub(crate) fn update_metadata(&self, instance: &Instance) {
         let name = instance.metadata().get(Instance::TLS_NAME).map(|name| Arc::from(name.as_str()));
         *self.certificate_name.write().unwrap_or_else(PoisonError::into_inner) = name;
+        let zone = instance.metadata().get(Instance::ZONE).cloned().unwrap_or_default();
+        *self.zone.write().unwrap_or_else(PoisonError::into_inner) = zone;
     }
 
     /// Returns the least loaded channel that is eligible for calls.
@@ -140,6 +146,19 @@ impl Endpoint {
     pub(crate) fn latencies(&self) -> LogSum {
         let sums = self.lanes.iter().filter_map(|lane| lane.state().channel().map(|channel| channel.latencies()));
         sums.fold(LogSum::default(), Add::add)
+    }
+
+    /// Returns the counts of the provider, for metrics.
+    pub(crate) fn provider_counts(&self) -> ProviderCounts {
+        let CallCounts { started, answered } = self.call_counts();
+        ProviderCounts {
+            address: self.address,
+            zone: self.zone.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            started,
+            answered,
+            failed: self.ejection.failures(),
+            ejections: self.ejection.total(),
+        }
     }
 
     pub(crate) fn ejection(&self) -> &Ejection {
