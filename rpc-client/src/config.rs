@@ -52,6 +52,12 @@ pub struct ClientConfig {
     /// The client prefers the providers of this zone while they have their part of the capacity. Otherwise it sends as many
     /// calls to other zones as exceed it.
     pub zone: Option<String>,
+    /// The number of providers to which the client connects if a service has more than 100; default 20.
+    ///
+    /// The client replaces providers that fail. A higher value spreads the calls of one client more evenly, and costs
+    /// providers and client more connections. `None` connects to all. The first call with an affinity key does so too, for
+    /// its service, because all clients must agree on the owner of a key.
+    pub subset: Option<usize>,
     /// Whether a call waits until its deadline for a provider when none is ready; default false.
     ///
     /// Otherwise the call fails at once.
@@ -125,6 +131,7 @@ impl Default for ClientConfig {
             hedging: Hedging::default(),
             outlier_ejection: true,
             slow_start: Duration::from_secs(30),
+            subset: Some(20),
             zone: env::var("MSNB_ZONE").ok().filter(|zone| !zone.is_empty()),
             wait_for_ready: false,
             connect_timeout: Duration::from_secs(3),
@@ -154,6 +161,7 @@ impl ClientConfig {
         with_outlier_ejection(outlier_ejection: bool)
         with_slow_start(slow_start: Duration)
         with_zone(zone: Option<String>)
+        with_subset(subset: Option<usize>)
         with_wait_for_ready(wait_for_ready: bool)
         with_connect_timeout(connect_timeout: Duration)
         with_ping_after(ping_after: Duration)
@@ -198,6 +206,7 @@ impl ClientConfig {
             Self { retries, .. } if *retries > CallOptions::MAX_RETRIES => {
                 invalid("retries", retries, &format!("at most {}", CallOptions::MAX_RETRIES))
             }
+            Self { subset: Some(0), .. } => invalid("subset", &0, POSITIVE),
             Self { max_decompressed: 0, .. } => invalid("max_decompressed", &0, POSITIVE),
             _ => self.transport.validate(),
         }

@@ -26,7 +26,9 @@ pub(super) fn may_change(core: &ClientCore, target: &Target, excluded: &[Exclude
         Target::Address(address) => endpoint_may_change(&core.pool().get_or_insert(*address)),
         Target::Service(providers) => {
             let list = providers.list();
-            !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
+            // A call with an affinity key waits for the connections to all providers.
+            let awaits_all = providers.uses_keys() && !list.outside.is_empty();
+            awaits_all || !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
         }
     }
 }

@@ -71,14 +71,17 @@ impl Target {
         explanation.stale = list.stale;
         let called = list.endpoints.iter().enumerate();
         let called = called.map(|(index, one)| Candidate::new(one.address(), list.describe(index, tag)));
+        let outside = list.outside.iter().map(|address| Candidate::new(*address, OUTSIDE));
         let weightless = list.weightless.iter().map(|address| Candidate::new(*address, WEIGHTLESS));
         let disabled = list.disabled.iter().map(|address| Candidate::new(*address, DISABLED));
-        explanation.candidates = called.chain(weightless).chain(disabled).collect();
+        explanation.candidates = called.chain(outside).chain(weightless).chain(disabled).collect();
         explanation
     }
 }
 
 /// The state of a provider of weight 0, while another one has a weight.
 pub(super) const WEIGHTLESS: &str = "weight 0 in the registry";
+/// The state of a provider to which the client does not connect.
+const OUTSIDE: &str = "outside the subset of this client (ClientConfig::subset)";
 /// The state of a provider that an operator has disabled.
 const DISABLED: &str = "disabled in the registry";

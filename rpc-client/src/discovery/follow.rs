@@ -51,6 +51,9 @@ pub(crate) async fn follow(
         }
         let stale = answer.is_none() && from_disk.as_ref().is_some_and(|list| !list.is_empty());
         let listed = answer.as_ref().or(from_disk.as_ref().filter(|_| stale));
+        if providers.uses_keys() {
+            tracker.use_all();
+        }
         let next = tracker.update(listed.map(|list| &**list), now);
         let list = tracker.list(answer.is_some(), stale, now);
         if list.differs_from(&providers.list()) {

@@ -50,6 +50,8 @@ pub(crate) struct ServiceProviders {
     interrupted: AtomicBool,
     /// The position of round robin.
     turn: AtomicUsize,
+    /// Whether calls have affinity keys, whose owners may be any providers.
+    uses_keys: AtomicBool,
     /// When the registry reported the present list.
     listed_at: Mutex<Option<Instant>>,
     /// The calls of the providers before the present window.
@@ -88,6 +90,8 @@ pub(crate) struct ProviderList {
     pub(super) plan: Plan,
     /// The hashes of the addresses of `endpoints`.
     pub(super) hashes: AddressHashes,
+    /// The providers to which the client does not connect, because it uses a subset.
+    pub(crate) outside: Vec<SocketAddr>,
     /// The providers that receive no calls because their weight is 0 and that of others is not.
     pub(crate) weightless: Vec<SocketAddr>,
     /// The providers that an operator has disabled in the registry.
@@ -105,6 +109,7 @@ impl ServiceProviders {
             endpoints: Arc::default(),
             interrupted: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
+            uses_keys: AtomicBool::new(false),
             listed_at: Mutex::default(),
             comparison: Mutex::default(),
         }
@@ -129,6 +134,10 @@ impl ServiceProviders {
         filter: impl Fn(&Arc<Channel>) -> bool,
     ) -> Option<Arc<Channel>> {
         let list = self.list();
+        if selection.affinity.is_some() && !list.outside.is_empty() {
+            self.use_keys();
+            return None;
+        }
         let load = |index: usize| list.endpoints[index].load(&filter);
         let load_if_admitted = |index: usize| {
             let admitted = list.ignores_ejections || list.endpoints[index].ejection().admits();
@@ -212,6 +221,19 @@ impl ServiceProviders {
     /// Returns the notification of changes of the listed endpoints, for the follower.
     pub(super) fn endpoints(&self) -> &Arc<Notify> {
         &self.endpoints
+    }
+
+    /// Requests connections to all providers, because the call has an affinity key.
+    #[cold]
+    fn use_keys(&self) {
+        if !self.uses_keys.swap(true, Ordering::AcqRel) {
+            self.endpoints.notify_one();
+        }
+    }
+
+    /// Returns whether calls have affinity keys.
+    pub(crate) fn uses_keys(&self) -> bool {
+        self.uses_keys.load(Ordering::Acquire)
     }
 
     /// Records that the registry reported a list.
@@ -335,6 +357,7 @@ impl ProviderList {
         (self.answered, self.stale, self.ignores_ejections) != (other.answered, other.stale, other.ignores_ejections)
             || self.plan != other.plan
             || self.traits != other.traits
+            || self.outside != other.outside
             || (&self.weightless, &self.disabled) != (&other.weightless, &other.disabled)
             || self.endpoints.len() != other.endpoints.len()
             || self.endpoints.iter().zip(&other.endpoints).any(|(one, other)| !Arc::ptr_eq(one, other))

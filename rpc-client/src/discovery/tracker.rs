@@ -1,7 +1,7 @@
 //! [`Tracker`]: the follower's record of each provider between two lists.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,6 +16,7 @@ use super::{
     plan::{Member, Plan},
     providers::ProviderList,
     slow_start::warmth,
+    subset::{Candidate, MAX_WITHOUT_SUBSET, subset},
     traits::Traits,
 };
 use crate::endpoint::{Endpoint, Reconnect, pool::EndpointPool, state::EndpointState};
@@ -33,6 +34,10 @@ pub(crate) struct Tracker {
     removed: Vec<Arc<Endpoint>>,
     /// Whether the registry or the disk has provided a list.
     has_list: bool,
+    /// Whether calls require connections to all providers.
+    uses_all: bool,
+    /// Whether the client uses a subset of the providers.
+    has_subset: bool,
 }
 
 struct TrackedProvider {
@@ -54,6 +59,8 @@ enum Listing {
         endpoint: Arc<Endpoint>,
         since: Instant,
     },
+    /// The client does not connect to the provider, because it uses a subset of the providers.
+    Outside,
     /// Too many connects failed.
     ///
     /// The client connects again after this time if the registry still lists the provider.
@@ -64,7 +71,15 @@ enum Listing {
 
 impl Tracker {
     pub(crate) fn new(pool: Arc<EndpointPool>, follower: Arc<Notify>) -> Self {
-        Self { pool, follower, providers: BTreeMap::new(), removed: Vec::new(), has_list: false }
+        Self {
+            pool,
+            follower,
+            providers: BTreeMap::new(),
+            removed: Vec::new(),
+            has_list: false,
+            uses_all: false,
+            has_subset: false,
+        }
     }
 
     /// Applies the registry's list and the endpoints' states.
@@ -92,6 +107,7 @@ impl Tracker {
             provider.advance(listed.contains_key(address), expires, now, &mut removed)
         });
         self.removed = removed;
+        self.select_subset();
         self.keep_enough();
         // A provider that outlasts its grace period needs no timer: a list or a state change triggers the next update.
         self.providers.values().filter_map(|provider| provider.next_check(grace)).filter(|at| *at > now).min()
@@ -104,6 +120,45 @@ impl Tracker {
         self.removed.drain(..).for_each(|endpoint| self.pool.release(&endpoint, &self.follower));
     }
 
+    /// Connects to the providers of the subset, and releases the endpoints of the others.
+    ///
+    /// Every provider is in the subset if there are at most [`MAX_WITHOUT_SUBSET`].
+    fn select_subset(&mut self) {
+        let config = Arc::clone(self.pool.config());
+        let (called, _) = self.enabled();
+        let size = config.subset.filter(|_| called.len() > MAX_WITHOUT_SUBSET && !self.uses_all);
+        let outside: Vec<SocketAddr> = match size {
+            None => Vec::new(),
+            Some(size) => {
+                let candidates: Vec<_> = called.iter().map(|provider| provider.candidate()).collect();
+                let chosen = subset(&candidates, self.pool.subset_key(), size, config.zone.as_deref());
+                let outside = candidates.iter().zip(chosen).filter(|(_, chosen)| !chosen);
+                outside.map(|(candidate, _)| candidate.address).collect()
+            }
+        };
+        self.has_subset = !outside.is_empty();
+        let outside: HashSet<SocketAddr> = outside.into_iter().collect();
+        for (address, provider) in &mut self.providers {
+            match (&provider.listing, outside.contains(address)) {
+                (Listing::Listed(endpoint) | Listing::Delisted { endpoint, .. }, true) => {
+                    self.removed.push(Arc::clone(endpoint));
+                    provider.listing = Listing::Outside;
+                }
+                (Listing::Evicted { .. }, true) => provider.listing = Listing::Outside,
+                (Listing::Outside, false) => {
+                    let endpoint = self.pool.reference(&provider.instance, Reconnect::Normally, &self.follower);
+                    provider.listing = Listing::Listed(endpoint);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Connects to all providers from now on, whatever their number is.
+    pub(crate) fn use_all(&mut self) {
+        self.uses_all = true;
+    }
+
     /// Reconnects to the evicted providers if fewer than half of those that receive calls are usable.
     ///
     /// This is the panic threshold: such a fault is rather one of the network or of all providers, whose end the client
@@ -112,14 +167,14 @@ impl Tracker {
         let (called, _) = self.enabled();
         let endpoints = || called.iter().filter_map(|provider| provider.listing.endpoint());
         let usable = endpoints().filter(|one| one.is_eligible() && !one.ejection().is_active()).count();
-        let is_short = usable * 2 < called.len();
+        let is_short = usable * 2 < called.iter().filter(|one| !matches!(one.listing, Listing::Outside)).count();
         let reconnect = if is_short { Reconnect::Eagerly } else { Reconnect::Normally };
         endpoints().for_each(|endpoint| endpoint.set_reconnect(reconnect));
         if !is_short {
             return;
         }
-        let evicted: Vec<_> = called.into_iter().filter(|provider| provider.listing.endpoint().is_none()).collect();
-        let evicted: Vec<Instance> = evicted.into_iter().map(|provider| provider.instance.clone()).collect();
+        let evicted = called.into_iter().filter(|provider| matches!(provider.listing, Listing::Evicted { .. }));
+        let evicted: Vec<Instance> = evicted.map(|provider| provider.instance.clone()).collect();
         for instance in evicted {
             let endpoint = self.reference(&instance, Reconnect::Eagerly);
             let provider = self.providers.get_mut(&instance.address());
@@ -147,16 +202,21 @@ impl Tracker {
     /// Applies one instance of the registry's list.
     fn apply(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
-        let traits = Traits::of(instance);
-        let started = self.started(&traits, now);
+        // A provider that registers again has a new start time in its metadata.
+        let registered_anew = self.providers.get(&address).is_none_or(|provider| provider.instance != *instance);
+        let read = registered_anew.then(|| {
+            let traits = Traits::of(instance);
+            let started = self.started(&traits, now);
+            (traits, started)
+        });
         let Some(provider) = self.providers.get_mut(&address) else {
-            let listing = Listing::Listed(self.reference(instance, Reconnect::Normally));
+            let (traits, started) = read.unwrap_or_default();
+            // `select_subset` decides whether the client connects to it.
+            let listing = Listing::Outside;
             self.providers.insert(address, TrackedProvider { instance: instance.clone(), traits, started, listing });
             return;
         };
-        // A provider that registers again has a new start time in its metadata.
-        let registered_anew = provider.instance != *instance;
-        if registered_anew {
+        if let Some((traits, started)) = read {
             if provider.traits.start() != traits.start() {
                 provider.started = started;
             }
@@ -164,7 +224,7 @@ impl Tracker {
             provider.listing.endpoint().into_iter().for_each(|endpoint| endpoint.update_metadata(instance));
         }
         match &provider.listing {
-            Listing::Listed(_) => {}
+            Listing::Listed(_) | Listing::Outside => {}
             Listing::Delisted { endpoint, .. } => provider.listing = Listing::Listed(Arc::clone(endpoint)),
             Listing::Evicted { until } if registered_anew || now >= *until => {
                 provider.listing = Listing::Listed(self.pool.reference(instance, Reconnect::Normally, &self.follower));
@@ -209,6 +269,8 @@ impl Tracker {
         let weightless = weightless.into_iter().map(|provider| provider.instance.address()).collect();
         let disabled = self.providers.values().filter(|provider| !provider.instance.is_enabled());
         let disabled = disabled.map(|provider| provider.instance.address()).collect();
+        let outside = called.iter().filter(|provider| matches!(provider.listing, Listing::Outside));
+        let outside = outside.map(|provider| provider.instance.address()).collect();
         let called: Vec<_> =
             called.into_iter().filter_map(|provider| Some((provider, provider.listing.endpoint()?))).collect();
         called.iter().for_each(|(_, endpoint)| _ = endpoint.advance_ejection(now));
@@ -222,7 +284,9 @@ impl Tracker {
                 is_usable: endpoint.is_eligible() && !endpoint.ejection().is_active(),
             }
         });
-        let plan = Plan::new(&members.collect::<Vec<_>>(), self.pool.config().zone.as_deref());
+        // The subset has the shares of the zones already.
+        let zone = self.pool.config().zone.as_deref().filter(|_| !self.has_subset);
+        let plan = Plan::new(&members.collect::<Vec<_>>(), zone);
         let traits = called.iter().map(|(provider, _)| provider.traits.clone()).collect();
         let endpoints: Vec<_> = called.into_iter().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
         let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
@@ -234,6 +298,7 @@ impl Tracker {
             traits,
             plan,
             hashes,
+            outside,
             weightless,
             disabled,
         };
@@ -244,6 +309,24 @@ impl Tracker {
 }
 
 impl TrackedProvider {
+    /// Returns the provider as a candidate for a subset.
+    fn candidate(&self) -> Candidate<'_> {
+        let is_failing = match &self.listing {
+            Listing::Evicted { .. } => true,
+            Listing::Outside => false,
+            Listing::Listed(endpoint) | Listing::Delisted { endpoint, .. } => {
+                endpoint.ejection().is_active() || !(endpoint.is_eligible() || endpoint.is_pending())
+            }
+        };
+        Candidate {
+            address: self.instance.address(),
+            zone: self.traits.zone.as_deref(),
+            tags: &self.traits.tags,
+            weight: self.instance.weight(),
+            is_failing,
+        }
+    }
+
     /// Applies whether the registry lists the provider, and its endpoint's state.
     ///
     /// Adds the endpoint to `removed` if it leaves the list. Returns false when the provider is to be removed.
@@ -264,7 +347,7 @@ impl TrackedProvider {
         }
         let since = match self.listing {
             Listing::Delisted { since, .. } => since,
-            Listing::Listed(_) | Listing::Evicted { .. } => now,
+            Listing::Listed(_) | Listing::Outside | Listing::Evicted { .. } => now,
         };
         let keep = endpoint.is_alive() && !expires(since);
         if keep {
@@ -278,7 +361,7 @@ impl TrackedProvider {
     /// Returns when the passage of time alone may change the provider.
     fn next_check(&self, grace: Duration) -> Option<Instant> {
         match self.listing {
-            Listing::Listed(_) => None,
+            Listing::Listed(_) | Listing::Outside => None,
             Listing::Delisted { since, .. } => Some(deadline_after(since, grace)),
             Listing::Evicted { until } => Some(until),
         }
@@ -289,7 +372,7 @@ impl Listing {
     fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match self {
             Self::Listed(endpoint) | Self::Delisted { endpoint, .. } => Some(endpoint),
-            Self::Evicted { .. } => None,
+            Self::Outside | Self::Evicted { .. } => None,
         }
     }
 }
