@@ -37,6 +37,7 @@ pub struct MethodInfo {
     sends_items: bool,
     returns_items: bool,
     timeout: Option<Duration>,
+    max_running: Option<u32>,
 }
 
 impl MethodInfo {
@@ -76,6 +77,7 @@ impl MethodInfo {
             sends_items: false,
             returns_items: false,
             timeout: None,
+            max_running: None,
         }
     }
 
@@ -125,6 +127,15 @@ impl MethodInfo {
         self
     }
 
+    /// Limits the handlers of the method that run at the same time on one server; 0 permits none.
+    ///
+    /// The server rejects further calls before they execute, with `ResourceExhausted`; clients send them to other servers.
+    #[must_use]
+    pub const fn limit_running(mut self, max_running: u32) -> Self {
+        self.max_running = Some(max_running);
+        self
+    }
+
     /// Returns the service of the method.
     pub fn service(&self) -> &ServiceId {
         &self.service
@@ -168,6 +179,11 @@ impl MethodInfo {
     /// Returns the timeout of calls that do not set one.
     pub fn default_timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Returns the limit of the handlers that run at the same time on one server; `None` if there is none.
+    pub fn max_running(&self) -> Option<u32> {
+        self.max_running
     }
 }
 

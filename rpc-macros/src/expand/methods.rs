@@ -46,9 +46,10 @@ impl Expansion<'_> {
             let (seconds, nanoseconds) = (timeout.as_secs(), timeout.subsec_nanos());
             quote!(.timeout(::core::time::Duration::new(#seconds, #nanoseconds)))
         });
+        let max_running = method.options.max_running.map(|limit| quote!(.limit_running(#limit)));
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #once #one_way #sends_items #returns_items #timeout
+                #idempotent #once #one_way #sends_items #returns_items #timeout #max_running
         }
     }
 

@@ -32,6 +32,10 @@ trait Region {
     /// Returns the name of the provider that serves a call of this handler.
     async fn relay(&self) -> String;
 
+    /// As `name`, for one call at a time.
+    #[rpc(max_running = 1)]
+    async fn exclusive(&self) -> String;
+
     /// Sends items until the caller drops the stream.
     async fn watch(&self) -> Streaming<u64>;
 }
@@ -52,6 +56,10 @@ impl Region for Provider {
     async fn relay(&self) -> String {
         let inner = self.inner.clone().expect("this provider has a client");
         RegionClient::new(inner).name().await.unwrap()
+    }
+
+    async fn exclusive(&self) -> String {
+        self.name().await
     }
 
     async fn watch(&self) -> Streaming<u64> {
@@ -453,4 +461,24 @@ async fn metrics_report_calls_by_provider() {
     assert!(text.contains(&calls), "{text}");
     assert!(text.contains(&format!("msnb_client_provider_ejections_total{{provider=\"{address}\"}} 0")), "{text}");
     assert!(text.contains("msnb_client_list_age_seconds{service=\"test.Region:1.0\"}"), "{text}");
+}
+
+#[tokio::test]
+async fn method_limits_its_running_handlers() {
+    let mut scene = Scene::new("method limit");
+    let slow = Duration::from_millis(300);
+    scene.add_provider("one", slow, None, |server| server).await;
+    let client = scene.connected(without_zone()).await;
+    let region = RegionClient::new(client.clone());
+    let concurrently = async || in_time(async { tokio::join!(region.exclusive(), region.exclusive()) }).await;
+    let (one, other) = concurrently().await;
+    let error = one.err().or(other.err()).expect("the second call exceeds the limit");
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert!(error.message().ends_with("limit is 1 (max_running)"), "{error}");
+    in_time(region.exclusive()).await.unwrap();
+
+    scene.add_provider("other", slow, None, |server| server).await;
+    until_ready(&client, &scene.addresses()).await;
+    let (one, other) = concurrently().await;
+    assert_ne!(one.unwrap(), other.unwrap(), "the other provider serves the second call");
 }
