@@ -10,7 +10,7 @@ use std::{
 
 use rpc_core::{CallOptions, Code, Error, Hedging, Phase, ServiceId};
 
-use super::document::{HedgeTime, RuleEntry, TagEntry};
+use super::entry::{HedgeTime, RuleEntry, TagEntry};
 use crate::{discovery::balance::Balance, rng::RngSource};
 
 /// The policies of the calls of one method or several.

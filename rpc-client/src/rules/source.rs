@@ -15,7 +15,7 @@ use rpc_core::{Code, Error, MethodInfo, contained};
 use tokio::{runtime::Handle, time::Instant};
 use tracing::{info, warn};
 
-use super::{Rules, rule::Rule};
+use super::{document::Rules, rule::Rule};
 
 /// The rules of a client, and the file from which it reads them.
 ///
