@@ -119,7 +119,12 @@ impl Channel {
     ///
     /// It includes calls that their callers have abandoned and the peer has not answered, and open streams.
     pub(crate) fn load(&self) -> Option<Load> {
-        self.is_eligible().then(|| Load { in_flight: self.calls.load(), latency: self.latency.peak() })
+        self.is_eligible().then(|| self.current_load())
+    }
+
+    /// Returns the load of the peer by this client, whether or not the channel is eligible.
+    pub(crate) fn current_load(&self) -> Load {
+        Load { in_flight: self.calls.load(), latency: self.latency.peak() }
     }
 
     /// Returns when the last answer arrived.

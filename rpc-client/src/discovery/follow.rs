@@ -61,6 +61,8 @@ pub(crate) async fn follow(
             providers.publish(list);
             pool.subscribers().notify();
             contained(|| debug!(service = %providers.service(), providers = count, stale, "provider list changed"));
+        } else if list.draws_differ_from(&providers.list()) {
+            providers.publish(list);
         }
         tracker.release_removed();
         providers.wake_calls();

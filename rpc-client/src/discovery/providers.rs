@@ -84,6 +84,10 @@ pub(crate) struct ProviderList {
     ///
     /// The services that list an endpoint share its ejection, and each of them ejects at most half of its own list.
     pub(crate) ignores_ejections: bool,
+    /// The channels of `endpoints` with one connection, when the list was made.
+    ///
+    /// A pick reads them in place of the endpoint, as long as they accept calls.
+    pub(super) channels: Vec<Option<Arc<Channel>>>,
     /// The facts in the registrations of `endpoints`.
     pub(super) traits: Vec<Traits>,
     /// The shares of `endpoints`.
@@ -138,7 +142,7 @@ impl ServiceProviders {
             self.use_keys();
             return None;
         }
-        let load = |index: usize| list.endpoints[index].load(&filter);
+        let load = |index: usize| list.load(index, &filter);
         let load_if_admitted = |index: usize| {
             let admitted = list.ignores_ejections || list.endpoints[index].ejection().admits();
             if admitted { load(index) } else { None }
@@ -149,9 +153,8 @@ impl ServiceProviders {
         let index = groups()
             .find_map(|group| self.pick_index(&list, group, selection, rng, load_if_admitted))
             .or_else(|| groups().find_map(|group| self.pick_index(&list, group, selection, rng, load)))?;
-        let endpoint = &list.endpoints[index];
-        endpoint.ejection().take_permit();
-        endpoint.eligible_channel().filter(&filter)
+        list.endpoints[index].ejection().take_permit();
+        list.channel(index).cloned().or_else(|| list.endpoints[index].eligible_channel()).filter(&filter)
     }
 
     /// Picks one of the providers of a group for which `load` returns a load.
@@ -171,8 +174,12 @@ impl ServiceProviders {
             return list.select(balancer, group, rng.number(), load);
         }
         let capacities = list.plan.capacities();
-        let pick = |draws| selection.balance.pick(Shares { draws, capacities }, &self.turn, &mut rng.rng(), &load);
-        group.near().and_then(pick).or_else(|| pick(group.all()))
+        let mut random = rng.split();
+        let mut pick = |draws| selection.balance.pick(Shares { draws, capacities }, &self.turn, &mut random, &load);
+        match group.near().and_then(&mut pick) {
+            Some(index) => Some(index),
+            None => pick(group.all()),
+        }
     }
 
     /// Returns a future that resolves when a provider accepts calls.
@@ -258,6 +265,29 @@ impl ServiceProviders {
         self.comparison.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Publishes a list without a follower.
+    #[cfg(feature = "bench")]
+    pub(crate) fn publish_for_benchmark(
+        &self,
+        instances: Vec<rpc_core::Instance>,
+        connect: impl Fn(&rpc_core::Instance) -> Arc<Endpoint>,
+        warmth: impl Fn(usize) -> f64,
+        zone: Option<&str>,
+    ) {
+        let traits: Vec<Traits> = instances.iter().map(Traits::of).collect();
+        let endpoints: Vec<_> = instances.iter().map(connect).collect();
+        let member = |(number, traits): (usize, _)| super::plan::Member {
+            traits,
+            weight: instances[number].weight(),
+            warmth: warmth(number),
+            is_usable: true,
+        };
+        let plan = Plan::new(&traits.iter().enumerate().map(member).collect::<Vec<_>>(), zone);
+        let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
+        let channels = endpoints.iter().map(|endpoint| endpoint.only_channel()).collect();
+        self.publish(ProviderList { answered: true, endpoints, channels, plan, traits, hashes, ..Default::default() });
+    }
+
     pub(super) fn publish(&self, list: ProviderList) {
         self.current.store(Arc::new(list));
     }
@@ -274,6 +304,20 @@ impl ServiceProviders {
 }
 
 impl ProviderList {
+    /// Returns the channel of a provider at the time of the list, if it accepts calls.
+    fn channel(&self, index: usize) -> Option<&Arc<Channel>> {
+        self.channels.get(index)?.as_ref().filter(|channel| channel.is_eligible())
+    }
+
+    /// Returns the load of a provider, if its channel accepts calls and passes `filter`.
+    fn load(&self, index: usize, filter: impl Fn(&Arc<Channel>) -> bool) -> Option<Load> {
+        match self.channel(index) {
+            Some(channel) => filter(channel).then(|| channel.current_load()),
+            // It has another connection by now, or several.
+            None => self.endpoints[index].load(filter),
+        }
+    }
+
     /// Returns the state of one of its endpoints for calls of this service.
     pub(super) fn state(&self, endpoint: &Endpoint) -> EndpointState {
         match endpoint.state() {
@@ -355,12 +399,17 @@ impl ProviderList {
     /// Returns whether callers can distinguish the two lists.
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         (self.answered, self.stale, self.ignores_ejections) != (other.answered, other.stale, other.ignores_ejections)
-            || self.plan != other.plan
             || self.traits != other.traits
             || self.outside != other.outside
             || (&self.weightless, &self.disabled) != (&other.weightless, &other.disabled)
             || self.endpoints.len() != other.endpoints.len()
             || self.endpoints.iter().zip(&other.endpoints).any(|(one, other)| !Arc::ptr_eq(one, other))
+    }
+
+    /// Returns whether the two lists differ in shares or channels, which programs do not observe.
+    pub(super) fn draws_differ_from(&self, other: &Self) -> bool {
+        let identity = |channel: &Option<Arc<Channel>>| channel.as_ref().map(Arc::as_ptr);
+        self.plan != other.plan || !self.channels.iter().map(identity).eq(other.channels.iter().map(identity))
     }
 }
 

@@ -289,11 +289,13 @@ impl Tracker {
         let plan = Plan::new(&members.collect::<Vec<_>>(), zone);
         let traits = called.iter().map(|(provider, _)| provider.traits.clone()).collect();
         let endpoints: Vec<_> = called.into_iter().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
+        let channels = endpoints.iter().map(|endpoint| endpoint.only_channel()).collect();
         let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
         let mut list = ProviderList {
             answered,
             stale,
             endpoints,
+            channels,
             ignores_ejections: false,
             traits,
             plan,

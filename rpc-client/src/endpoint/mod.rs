@@ -125,13 +125,20 @@ impl Endpoint {
         eligible.min_by_key(|channel| channel.load().map_or(u32::MAX, |load| load.in_flight))
     }
 
+    /// Returns the channel of an endpoint with one connection, whatever its state is.
+    pub(crate) fn only_channel(&self) -> Option<Arc<Channel>> {
+        let [only] = &self.lanes[..] else { return None };
+        only.state().channel().cloned()
+    }
+
     /// Returns the load of the channel that [`eligible_channel`](Self::eligible_channel) returns.
     ///
     /// Returns `None` if no channel is eligible or `filter` rejects it.
     pub(crate) fn load(&self, filter: impl FnOnce(&Arc<Channel>) -> bool) -> Option<Load> {
         if let [only] = &self.lanes[..] {
             // A pick compares several endpoints, and increments the reference count of the picked one only.
-            return only.state().eligible_channel().filter(|channel| filter(channel))?.load();
+            let state = only.state();
+            return state.eligible_channel().filter(|channel| filter(channel)).map(|channel| channel.current_load());
         }
         self.eligible_channel().filter(filter)?.load()
     }
