@@ -55,6 +55,8 @@ pub(super) async fn acquire(
         if let Some(channel) = pick(&core, &target, &options, balance, &excluded, &[]) {
             return Ok(Acquired { channel, turn: None });
         }
+        // The connects that another call has requested and that have not begun serve this call too.
+        has_requested = has_requested || is_connect_requested(&target);
         let may_change = cooldown.is_some() || may_change(&core, &target, &excluded);
         let requests = !may_change && !std::mem::replace(&mut has_requested, true) && request_connects(&core, &target);
         if !(wait_for_ready || may_change || requests) {
@@ -78,6 +80,11 @@ fn request_connects(core: &ClientCore, target: &Target) -> bool {
         }
         Target::Address(_) => false,
     }
+}
+
+/// Returns whether a call has requested a connect that has not begun.
+fn is_connect_requested(target: &Target) -> bool {
+    matches!(target, Target::Service(providers) if providers.list().is_connect_requested())
 }
 
 /// Waits for a change that may end the wait of a call.

@@ -376,6 +376,11 @@ impl ProviderList {
         in_turn.filter(|endpoint| endpoint.request_connect()).take(MAX_REQUESTED).count() > 0
     }
 
+    /// Returns whether a requested connect has not begun.
+    pub(crate) fn is_connect_requested(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.is_connect_requested())
+    }
+
     /// Returns whether the registry has answered, or the list on disk is in use.
     pub(crate) fn is_known(&self) -> bool {
         self.answered || self.stale

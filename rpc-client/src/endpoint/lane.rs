@@ -61,8 +61,12 @@ impl Lane {
 
     /// Returns whether an event is pending that may make the channel eligible soon.
     pub(crate) fn is_pending(&self) -> bool {
-        let state = self.state();
-        state.is_pending() || matches!(**state, ConnectionState::Backoff(_)) && self.is_connect_requested()
+        self.state().is_pending() || self.awaits_requested_connect()
+    }
+
+    /// Returns whether a connect is requested and the watchdog waits.
+    pub(crate) fn awaits_requested_connect(&self) -> bool {
+        self.is_connect_requested() && matches!(**self.state(), ConnectionState::Backoff(_))
     }
 
     /// Returns whether a connect is requested that has not begun.

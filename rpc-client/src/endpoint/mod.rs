@@ -231,6 +231,11 @@ impl Endpoint {
         self.lanes.iter().all(|lane| lane.failures() >= Backoff::MAX_FAILURES) && !self.is_alive()
     }
 
+    /// Returns whether a requested connect has not begun.
+    pub(crate) fn is_connect_requested(&self) -> bool {
+        self.lanes.iter().any(Lane::awaits_requested_connect)
+    }
+
     /// Returns when the first cooldown of a connection ends.
     pub(crate) fn cooldown_until(&self) -> Option<Instant> {
         let cooldown = |lane: &Lane| lane.state().channel().and_then(|channel| channel.cooldown_until());
