@@ -70,9 +70,11 @@ pub(super) fn from_nacos(listed: &[ServiceInstance], cluster: Option<&str>, host
             // The weight of Nacos, not of the metadata: an operator may have changed it.
             let instance = move |address| {
                 let instance = Instance::new(address).with_weight(listed.weight);
-                // The metadata replaces it, if it states a zone.
+                // The metadata replaces it, if it states a zone. A consumer of one cluster has no choice of zones.
                 match &listed.cluster_name {
-                    Some(cluster) if cluster != DEFAULT_CLUSTER => instance.with_metadata(Instance::ZONE, cluster),
+                    Some(name) if cluster.is_none() && name != DEFAULT_CLUSTER => {
+                        instance.with_metadata(Instance::ZONE, name)
+                    }
                     _ => instance,
                 }
             };
@@ -173,7 +175,8 @@ mod tests {
             to_nacos(&instance(1).with_metadata("started", "9").with_metadata("zone", "b"), None).unwrap();
         assert!(contains(&[administered], &instance(1).with_metadata("started", "9")));
         assert_eq!(sent.metadata[WEIGHT], "2.5");
-        assert_eq!(from_nacos(&[sent], Some("c"), &Hosts::new()), [instance(1)]);
+        assert_eq!(from_nacos(listed, Some("c"), &Hosts::new()), [instance(1)]);
+        assert_eq!(from_nacos(listed, None, &Hosts::new()), [instance(1).with_metadata("zone", "c")]);
     }
 
     #[test]
