@@ -170,6 +170,8 @@ pub struct Summary {
     pub errors: BTreeMap<String, u64>,
     /// The number of answers by provider.
     pub providers: BTreeMap<SocketAddr, u64>,
+    /// The number of failures by provider.
+    pub provider_failures: BTreeMap<SocketAddr, u64>,
     /// The median latency in microseconds.
     pub p50_us: u64,
     /// The 99th percentile of the latencies in microseconds.

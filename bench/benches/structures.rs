@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use rand::{SeedableRng, rngs::SmallRng};
 use rpc_client::{
     Balance,
-    bench::{InFlightCalls, WeightedProviders},
+    bench::{InFlightCalls, RoutedProviders, WeightedProviders},
 };
 use rpc_core::{
     BoxFuture, MethodInfo, Payload, Responder, Service, ServiceId,
@@ -71,6 +71,13 @@ fn balance_two_choices_weighted(bencher: Bencher<'_, '_>, providers: usize) {
 #[divan::bench(args = PROVIDERS)]
 fn balance_round_robin(bencher: Bencher<'_, '_>, providers: usize) {
     balance(bencher, Balance::RoundRobin, vec![1.0; providers]);
+}
+
+/// Selects a connected provider with zones, tags and slow starts, by calls in flight and latency.
+#[divan::bench(args = PROVIDERS)]
+fn balance_routed(bencher: Bencher<'_, '_>, providers: usize) {
+    let providers = RoutedProviders::new(providers);
+    bencher.bench_local(|| providers.pick(black_box(Balance::PeakEwma), black_box(None)));
 }
 
 /// Selects the provider of a key, which evaluates every provider.

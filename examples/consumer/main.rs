@@ -4,6 +4,7 @@ mod report;
 
 use std::{
     io::IsTerminal,
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -38,6 +39,15 @@ struct Args {
     /// Prints the report as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// The zone of the consumer, whose providers it prefers.
+    #[arg(long, value_name = "ZONE", env = "MSNB_ZONE")]
+    zone: Option<String>,
+    /// The tag of the providers that the calls prefer.
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// The file with the rules of the calls, in TOML or JSON; its changes apply while the consumer runs.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     #[command(flatten)]
     security: ClientSecurity,
 }
@@ -67,12 +77,16 @@ async fn main() -> Result<ExitCode, Failure> {
     log_to_stderr("warn");
     let registry = args.registry.connect().await?;
     // A call waits for a provider until its timeout, so the consumer may be started before its provider.
-    let client = Client::builder().registry(registry).config(ClientConfig::default().with_wait_for_ready(true));
+    let config = ClientConfig::default().with_wait_for_ready(true).with_zone(args.zone.clone());
+    let mut client = Client::builder().registry(registry).config(config);
+    if let Some(rules) = &args.rules {
+        client = client.rules_file(rules);
+    }
     let client = args.security.clone().apply(client)?.build()?;
     let greeter = GreeterClient::new(client.clone());
 
     // Make one call first: if it fails, for instance without a provider, do not make the others.
-    let mut report = Report::default();
+    let mut report = Report::with_tag(args.tag.clone());
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     if !report.call(&greeter).await {
         report.print(args.json);
@@ -87,8 +101,8 @@ async fn main() -> Result<ExitCode, Failure> {
     let mut callers = JoinSet::new();
     for _ in 0..args.concurrency {
         let (greeter, quota, progress) = (greeter.clone(), Arc::clone(&quota), progress.clone());
+        let mut report = Report::with_tag(args.tag.clone());
         callers.spawn(async move {
-            let mut report = Report::default();
             while quota.take() {
                 report.call(&greeter).await;
                 progress.inc(1);

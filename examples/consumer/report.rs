@@ -13,6 +13,10 @@ pub(crate) struct Report {
     failed: u64,
     errors: BTreeMap<String, u64>,
     providers: BTreeMap<String, u64>,
+    /// The failures of each provider.
+    provider_failures: BTreeMap<String, u64>,
+    /// The tag of the calls.
+    tag: Option<String>,
     /// In microseconds.
     latencies: Histogram<u64>,
 }
@@ -24,7 +28,10 @@ struct Summary<'a> {
     ok: u64,
     failed: u64,
     errors: &'a BTreeMap<String, u64>,
+    /// The answers of each provider.
     providers: &'a BTreeMap<String, u64>,
+    /// The calls that failed at each provider.
+    provider_failures: &'a BTreeMap<String, u64>,
     p50_us: u64,
     p99_us: u64,
     max_us: u64,
@@ -37,16 +44,27 @@ impl Default for Report {
             failed: 0,
             errors: BTreeMap::new(),
             providers: BTreeMap::new(),
+            provider_failures: BTreeMap::new(),
+            tag: None,
             latencies: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("constant bounds are in range"),
         }
     }
 }
 
 impl Report {
+    /// Creates a report of calls with this tag, or without one.
+    pub(crate) fn with_tag(tag: Option<String>) -> Self {
+        Self { tag, ..Self::default() }
+    }
+
     /// Makes one call, counts it and returns whether it succeeded.
     pub(crate) async fn call<C: Caller>(&mut self, greeter: &GreeterClient<C>) -> bool {
         let start = Instant::now();
-        let outcome = greeter.hello("Bo".to_owned()).await;
+        let call = greeter.hello("Bo".to_owned());
+        let outcome = match &self.tag {
+            Some(tag) => call.tag(tag).await,
+            None => call.await,
+        };
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.latencies.saturating_record(micros);
         let succeeded = outcome.is_ok();
@@ -59,6 +77,11 @@ impl Report {
             }
             Err(error) => {
                 self.failed += 1;
+                if let CallError::Rpc(error) = &error
+                    && let Some(peer) = error.peer()
+                {
+                    *self.provider_failures.entry(peer.to_string()).or_default() += 1;
+                }
                 let name = match &error {
                     CallError::Service(error) => format!("Service({error:?})"),
                     CallError::Rpc(error) => error.code().to_string(),
@@ -75,7 +98,12 @@ impl Report {
     pub(crate) fn merge(&mut self, other: Self) {
         self.ok += other.ok;
         self.failed += other.failed;
-        for (sums, counts) in [(&mut self.errors, other.errors), (&mut self.providers, other.providers)] {
+        let maps = [
+            (&mut self.errors, other.errors),
+            (&mut self.providers, other.providers),
+            (&mut self.provider_failures, other.provider_failures),
+        ];
+        for (sums, counts) in maps {
             for (name, count) in counts {
                 *sums.entry(name).or_default() += count;
             }
@@ -90,6 +118,7 @@ impl Report {
             failed: self.failed,
             errors: &self.errors,
             providers: &self.providers,
+            provider_failures: &self.provider_failures,
             p50_us: self.latencies.value_at_quantile(0.50),
             p99_us: self.latencies.value_at_quantile(0.99),
             max_us: self.latencies.max(),
@@ -104,6 +133,9 @@ impl Report {
         }
         for (address, count) in &self.providers {
             println!("provider  {address} answered {count}");
+        }
+        for (address, count) in &self.provider_failures {
+            println!("provider  {address} failed {count}");
         }
         println!("latency   p50 {} us, p99 {} us, max {} us", summary.p50_us, summary.p99_us, summary.max_us);
     }

@@ -1,9 +1,10 @@
 //! A provider of `demo.Greeter:1.0` and `shop.Goods:1.0`.
 
 mod catalog;
+mod faults;
 mod greeter;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use contracts::{GoodsServer, GreeterServer};
@@ -11,7 +12,7 @@ use rpc_cli::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_sig
 use rpc_layers::{Metrics, MonitorPort};
 use rpc_server::Server;
 
-use crate::{catalog::GoodsCatalog, greeter::PoliteGreeter};
+use crate::{catalog::GoodsCatalog, faults::Faults, greeter::PoliteGreeter};
 
 /// Serves demo.Greeter:1.0 and shop.Goods:1.0 until Ctrl-C or SIGTERM, then drains.
 #[derive(Debug, Parser)]
@@ -27,6 +28,18 @@ struct Args {
     /// The share of the load relative to other providers, 0 to 10000.
     #[arg(long, default_value_t = 1.0)]
     weight: f64,
+    /// The zone of the provider; consumers in the same zone prefer it.
+    #[arg(long, value_name = "ZONE", env = "MSNB_ZONE")]
+    zone: Option<String>,
+    /// A tag of the provider: only calls with one of its tags use it. May be repeated.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// The part of the calls that fail with Internal, 0 to 1, to try outlier ejection.
+    #[arg(long, value_name = "PART", default_value_t = 0.0)]
+    fail_rate: f64,
+    /// The delay of each call in milliseconds, to try load balancing.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    delay: u64,
     #[command(flatten)]
     security: ServerSecurity,
     /// Serves /metrics, for Prometheus, and /health at this address.
@@ -44,7 +57,14 @@ async fn main() -> Result<(), Failure> {
         .registry(registry)
         .service(GreeterServer::new(PoliteGreeter))
         .service(GoodsServer::new(GoodsCatalog))
-        .weight(args.weight);
+        .weight(args.weight)
+        .tags(args.tag);
+    if let Some(zone) = args.zone {
+        server = server.zone(zone);
+    }
+    if args.fail_rate > 0.0 || args.delay > 0 {
+        server = server.layer(Faults::new(args.fail_rate, Duration::from_millis(args.delay)));
+    }
     if let Some(address) = args.advertise {
         server = server.advertise(address);
     }

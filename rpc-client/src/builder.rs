@@ -1,6 +1,6 @@
 //! [`ClientBuilder`]: creates a [`Client`].
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 #[cfg(feature = "tls")]
 use rpc_core::tls::ClientTls;
@@ -14,6 +14,7 @@ use crate::{
     client_core::ClientCore,
     config::ClientConfig,
     connection::credentials::Credentials,
+    rules::{Rules, source::RulesSource},
 };
 
 /// The settings of a new client.
@@ -26,6 +27,8 @@ pub struct ClientBuilder {
     tls: Option<ClientTls>,
     token: Option<Token>,
     config: ClientConfig,
+    rules: Option<Rules>,
+    rules_file: Option<PathBuf>,
 }
 
 impl ClientBuilder {
@@ -62,11 +65,27 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the rules of calls; default none. [`Client::set_rules`] replaces them.
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = Some(rules);
+        self
+    }
+
+    /// Reads the rules of calls from a file, in TOML or JSON.
+    ///
+    /// While calls are made, the client checks the file once per second and applies its changes. If the file has become
+    /// invalid, the client logs a warning with the line of the mistake, and the earlier rules remain in use.
+    pub fn rules_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.rules_file = Some(path.into());
+        self
+    }
+
     /// Creates the client. Its first call, which must happen inside a tokio runtime, connects.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` when the config permits no successful call, or when a certificate file cannot be used.
+    /// `InvalidArgument` when the config permits no successful call, or when a file of certificates or rules cannot be
+    /// used.
     pub fn build(self) -> Result<Client, Error> {
         self.config.validate()?;
         let credentials = Credentials {
@@ -75,7 +94,8 @@ impl ClientBuilder {
             token: self.token,
         };
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp));
-        Ok(Client::new(ClientCore::new(self.config, self.discovery, connector, credentials, describe)))
+        let rules = RulesSource::new(self.rules, self.rules_file)?;
+        Ok(Client::new(ClientCore::new(self.config, self.discovery, connector, credentials, describe, rules)))
     }
 }
 

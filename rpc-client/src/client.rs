@@ -6,13 +6,15 @@ use rpc_core::{
     BoxFuture, CallOptions, Caller, Encode, Error, Explanation, PreparedCall, Request, ServiceClient, ServiceId,
     descriptor::Contract, reflection::ReflectionClient,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     call::{future::ClientCall, target::Target, warm_up::warm_up},
     client_core::ClientCore,
     counters::ClientCounts,
     endpoint::state::EndpointState,
+    rules::Rules,
+    statistics::{ProviderCounts, RouteCounts, ServiceStatus},
 };
 
 /// Calls services.
@@ -98,12 +100,38 @@ impl Client {
         self.0.counts()
     }
 
+    /// Returns the counts of each provider on its present connections, sorted by address.
+    pub fn provider_counts(&self) -> Vec<ProviderCounts> {
+        self.0.pool().all().iter().map(|endpoint| endpoint.provider_counts()).collect()
+    }
+
+    /// Returns the retries and hedges of each method that had any, sorted by route.
+    pub fn route_counts(&self) -> Vec<RouteCounts> {
+        self.0.counters().routes()
+    }
+
+    /// Returns the services that the client has called, with the age of their provider lists.
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        let now = Instant::now();
+        self.0.services().all().iter().map(|providers| providers.status(now)).collect()
+    }
+
+    /// Replaces the rules of calls; `None` removes them. Calls that have begun keep theirs.
+    ///
+    /// A program calls it when its source of configuration reports a change, such as a listener of Nacos. A change of
+    /// [`ClientBuilder::rules_file`](crate::ClientBuilder::rules_file) replaces these rules in turn.
+    pub fn set_rules(&self, rules: Option<Rules>) {
+        self.0.rules().set(rules);
+    }
+
     /// Returns the providers of a service and their states, and whether the list is an old one from disk.
     ///
     /// A service that this client has not called has no providers here.
     pub fn explain(&self, service: &ServiceId) -> Explanation {
         let target = self.0.services().find(service).map(Target::Service);
-        target.map_or_else(Explanation::default, |target| target.explain(&self.0))
+        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.0, None));
+        explanation.rule = self.0.rules().current().map(|rules| rules.names_for(service)).unwrap_or_default();
+        explanation
     }
 }
 

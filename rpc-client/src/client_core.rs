@@ -10,10 +10,11 @@ use crate::{
     config::ClientConfig,
     connection::{channel::Channel, credentials::Credentials},
     counters::{ClientCounts, Counters},
-    discovery::services::Services,
+    discovery::{outliers::FailureKind, services::Services},
     endpoint::pool::EndpointPool,
     retry_budget::RetryBudget,
     rng::RngSource,
+    rules::source::RulesSource,
 };
 
 /// The state that a client's clones and calls share.
@@ -27,6 +28,7 @@ pub(crate) struct ClientCore {
     retries: RetryBudget,
     compatibility: Compatibility,
     describe: Describe,
+    rules: Arc<RulesSource>,
 }
 
 /// Requests the description of a service from the server at an address.
@@ -40,6 +42,7 @@ impl ClientCore {
         connector: Arc<dyn Connect>,
         credentials: Credentials,
         describe: Describe,
+        rules: Arc<RulesSource>,
     ) -> Self {
         let config = Arc::new(config);
         Self {
@@ -48,8 +51,13 @@ impl ClientCore {
             retries: RetryBudget::new(Instant::now()),
             compatibility: Compatibility::default(),
             describe,
+            rules,
             config,
         }
+    }
+
+    pub(crate) fn rules(&self) -> &Arc<RulesSource> {
+        &self.rules
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {
@@ -106,13 +114,30 @@ impl ClientCore {
         taken
     }
 
+    /// Records that the peer of `channel` answered a call.
+    pub(crate) fn record_answer(&self, channel: &Channel) {
+        if channel.record_answer() {
+            self.handle_probe_answer(channel);
+        }
+    }
+
+    /// Handles the answer of a provider that has returned from an ejection.
+    #[cold]
+    fn handle_probe_answer(&self, channel: &Channel) {
+        if let Some(endpoint) = self.pool.find(channel.address())
+            && endpoint.handle_probe_answer(Instant::now())
+        {
+            endpoint.changes().notify();
+        }
+    }
+
     /// Handles an attempt, sent at `sent_at`, that failed because of its provider.
-    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel, sent_at: Instant) {
+    pub(crate) fn handle_failure(&self, service: &ServiceId, channel: &Channel, sent_at: Instant, kind: FailureKind) {
         if !self.config.outlier_ejection {
             return;
         }
         let Some(providers) = self.services.find(service) else { return };
-        if providers.handle_failure(channel, sent_at, Instant::now()) {
+        if providers.handle_failure(channel, sent_at, kind, Instant::now()) {
             Counters::count(&self.counters().ejections);
             if let Some(endpoint) = self.pool.find(channel.address()) {
                 endpoint.changes().notify();

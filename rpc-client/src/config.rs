@@ -1,10 +1,13 @@
 //! [`ClientConfig`]: the settings of a client.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use rpc_core::{CallOptions, Code, Codec, Compression, Error, Hedging, Payload, transport::TransportConfig};
 
-use crate::{connection::in_flight::InFlightTable, discovery::balance::Balance};
+use crate::{
+    connection::in_flight::InFlightTable,
+    discovery::{balance::Balance, balancer::Balancer},
+};
 
 /// The settings of a client.
 ///
@@ -24,15 +27,37 @@ pub struct ClientConfig {
     pub compression: Compression,
     /// The load-balancing policy; default power of two choices.
     pub balance: Balance,
+    /// The load-balancing policy of the program, which replaces [`balance`](Self::balance); default none.
+    pub balancer: Option<Arc<dyn Balancer>>,
+    /// The retries of a call after its first attempt, hedges included; default 2, at most 16.
+    ///
+    /// The retry budget of the client limits the retries of all calls together.
+    pub retries: u32,
     /// When an attempt that is not answered is hedged; default after a third of the time that its call has left.
     ///
     /// A call that is slower than this executes its handler at two providers.
     pub hedging: Hedging,
     /// Whether providers are ejected whose calls fail while those of others succeed; default true.
     ///
-    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. A service ejects
-    /// at most half of its providers. If other services with the same addresses have ejected more of them, it uses all.
+    /// The client does not pick an ejected provider for 2 s, and for longer each time, at most for 60 s. Then it sends it one
+    /// call at a time until three are answered. A service ejects at most half of its providers. While fewer than half of them
+    /// accept calls and are not ejected, it uses all.
     pub outlier_ejection: bool,
+    /// The time over which the share of a provider grows that has just started or returned from an ejection; default 30 s.
+    ///
+    /// It begins with a tenth of its weight. `Duration::ZERO` gives it the whole share at once.
+    pub slow_start: Duration,
+    /// The zone of this process; default the environment variable `MSNB_ZONE`, if it is set and not empty.
+    ///
+    /// The client prefers the providers of this zone while they have their part of the capacity. Otherwise it sends as many
+    /// calls to other zones as exceed it.
+    pub zone: Option<String>,
+    /// The number of providers to which the client connects if a service has more than 100; default 20.
+    ///
+    /// The client replaces providers that fail. A higher value spreads the calls of one client more evenly, and costs
+    /// providers and client more connections. `None` connects to all. The first call with an affinity key does so too, for
+    /// its service, because all clients must agree on the owner of a key.
+    pub subset: Option<usize>,
     /// Whether a call waits until its deadline for a provider when none is ready; default false.
     ///
     /// Otherwise the call fails at once.
@@ -101,8 +126,13 @@ impl Default for ClientConfig {
             codec: Codec::default(),
             compression: Compression::None,
             balance: Balance::default(),
+            balancer: None,
+            retries: MAX_RETRIES,
             hedging: Hedging::default(),
             outlier_ejection: true,
+            slow_start: Duration::from_secs(30),
+            subset: Some(20),
+            zone: env::var("MSNB_ZONE").ok().filter(|zone| !zone.is_empty()),
             wait_for_ready: false,
             connect_timeout: Duration::from_secs(3),
             ping_after: Duration::from_secs(3),
@@ -126,8 +156,12 @@ impl ClientConfig {
         with_codec(codec: Codec)
         with_compression(compression: Compression)
         with_balance(balance: Balance)
+        with_retries(retries: u32)
         with_hedging(hedging: Hedging)
         with_outlier_ejection(outlier_ejection: bool)
+        with_slow_start(slow_start: Duration)
+        with_zone(zone: Option<String>)
+        with_subset(subset: Option<usize>)
         with_wait_for_ready(wait_for_ready: bool)
         with_connect_timeout(connect_timeout: Duration)
         with_ping_after(ping_after: Duration)
@@ -141,6 +175,13 @@ impl ClientConfig {
         with_registry_patience(registry_patience: Duration)
         with_seed(seed: Option<u64>)
         with_transport(transport: TransportConfig)
+    }
+
+    /// Sets a load-balancing policy of the program.
+    #[must_use]
+    pub fn with_balancer(mut self, balancer: impl Balancer) -> Self {
+        self.balancer = Some(Arc::new(balancer));
+        self
     }
 
     /// Rejects settings with which no call can succeed.
@@ -162,6 +203,10 @@ impl ClientConfig {
             Self { lanes, .. } if !(1..=MAX_LANES).contains(lanes) => {
                 invalid("lanes", lanes, &format!("1 to {MAX_LANES}"))
             }
+            Self { retries, .. } if *retries > CallOptions::MAX_RETRIES => {
+                invalid("retries", retries, &format!("at most {}", CallOptions::MAX_RETRIES))
+            }
+            Self { subset: Some(0), .. } => invalid("subset", &0, POSITIVE),
             Self { max_decompressed: 0, .. } => invalid("max_decompressed", &0, POSITIVE),
             _ => self.transport.validate(),
         }
@@ -174,6 +219,8 @@ fn default_cache_directory() -> Option<PathBuf> {
     Some(base.join("msnb"))
 }
 
+/// The default of [`ClientConfig::retries`].
+const MAX_RETRIES: u32 = 2;
 const MAX_LANES: usize = 64;
 const POSITIVE: &str = "greater than 0";
 

@@ -1,11 +1,16 @@
 //! [`Counters`], which a client increments, and [`ClientCounts`], a copy of their values.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use rpc_core::transport::Traffic;
+
+use crate::statistics::RouteCounts;
 
 /// The counters of a client.
 ///
@@ -19,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) evictions: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) strays: AtomicU64,
+    /// The retries and the hedges by route.
+    routes: Mutex<BTreeMap<&'static str, (u64, u64)>>,
     pub(crate) traffic: Arc<Traffic>,
 }
 
@@ -51,6 +58,22 @@ pub struct ClientCounts {
 impl Counters {
     pub(crate) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an attempt of a method after the first one of its call.
+    pub(crate) fn count_repeat(&self, route: &'static str, is_hedge: bool) {
+        Self::count(&self.retries);
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (retries, hedges) = routes.entry(route).or_default();
+        *(if is_hedge { hedges } else { retries }) += 1;
+    }
+
+    pub(crate) fn routes(&self) -> Vec<RouteCounts> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes
+            .iter()
+            .map(|(route, (retries, hedges))| RouteCounts { route, retries: *retries, hedges: *hedges })
+            .collect()
     }
 
     pub(crate) fn counts(&self, calls: u64) -> ClientCounts {

@@ -87,13 +87,20 @@ mod endpoint;
 mod json_call;
 mod retry_budget;
 mod rng;
+mod rules;
 mod sharded_counter;
+mod statistics;
 
 pub use builder::ClientBuilder;
 pub use call::future::ClientCall;
 pub use client::Client;
 pub use config::ClientConfig;
 pub use counters::ClientCounts;
-pub use discovery::balance::Balance;
+pub use discovery::{
+    balance::Balance,
+    balancer::{AttemptRecord, Balancer, ProviderSnapshot},
+};
 pub use endpoint::state::EndpointState;
 pub use json_call::JsonCall;
+pub use rules::Rules;
+pub use statistics::{ProviderCounts, RouteCounts, ServiceStatus};

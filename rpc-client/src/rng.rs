@@ -18,6 +18,10 @@ pub(crate) enum RngSource {
 #[derive(Debug)]
 pub(crate) struct SourceRng<'a>(&'a RngSource);
 
+/// The generator SplitMix64 (Steele, Lea and Flood, 2014): a few instructions for each number.
+#[derive(Debug)]
+pub(crate) struct SplitMix(u64);
+
 impl RngSource {
     pub(crate) fn new(seed: Option<u64>) -> Self {
         seed.map_or(Self::System, |seed| Self::Seeded(Mutex::new(SmallRng::seed_from_u64(seed))))
@@ -27,9 +31,24 @@ impl RngSource {
         SourceRng(self)
     }
 
+    /// Returns a generator for the draws of one pick, which takes a single number from the source.
+    pub(crate) fn split(&self) -> SplitMix {
+        SplitMix(self.number())
+    }
+
     /// Returns a number from 0 to 1.
     pub(crate) fn fraction(&self) -> f64 {
         self.rng().random()
+    }
+
+    /// Returns a number of 64 random bits.
+    pub(crate) fn number(&self) -> u64 {
+        self.rng().random()
+    }
+
+    /// Returns a number below `count`, which is above 0.
+    pub(crate) fn index(&self, count: usize) -> usize {
+        self.rng().random_range(0..count)
     }
 
     /// Returns a new idempotency key.
@@ -42,6 +61,29 @@ impl RngSource {
             Self::System => draw(&mut rand::rng()),
             Self::Seeded(rng) => draw(&mut *rng.lock().unwrap_or_else(PoisonError::into_inner)),
         }
+    }
+}
+
+impl TryRng for SplitMix {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.try_next_u64().map(|number| (number >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok(mixed ^ (mixed >> 31))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(8) {
+            let number = self.try_next_u64()?.to_le_bytes();
+            chunk.copy_from_slice(&number[..chunk.len()]);
+        }
+        Ok(())
     }
 }
 
@@ -65,6 +107,14 @@ impl TryRng for SourceRng<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The first numbers of the reference implementation by Vigna, from the seed 0.
+    #[test]
+    fn split_mix_matches_its_reference() {
+        let mut random = SplitMix(0);
+        let numbers = [(); 3].map(|()| random.next_u64());
+        assert_eq!(numbers, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+    }
 
     #[test]
     fn seed_repeats_its_numbers_and_the_system_does_not() {

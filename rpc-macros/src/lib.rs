@@ -144,6 +144,7 @@ use syn::parse_macro_input;
 /// | `once = "cluster"` | the same for all servers of a cluster, which share a store of answers |
 /// | `one_way` | the server sends no response; the call ends when its request is queued, and is lost if the connection or its runtime ends before the request is written |
 /// | `timeout = "500ms"` | the timeout of calls without one: an integer with a unit `ns`, `us`, `ms`, `s` or `m`, at most 49 days; default: the timeout of the client |
+/// | `max_running = 50` | the handlers of the method that run at the same time on one server; it rejects further calls before they execute |
 /// | `name = "sayHello"` | the name of the method on the wire; default: its name in Rust |
 ///
 /// Names consist of ASCII letters, digits, `.`, `_` and `-`. `name:version` and the name of a method have at most 256

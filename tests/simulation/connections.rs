@@ -1,6 +1,10 @@
 //! Checks the properties of the connections that clients open.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::history::{ConnectionRecord, Events};
 
@@ -26,22 +30,23 @@ pub(crate) fn check(events: &Events) -> Vec<String> {
 
 /// A client has at most one connection to an address.
 ///
-/// Exception: after the registry removed the address and listed it again, the earlier connection may still complete its
-/// calls in flight.
+/// Exceptions: after the registry removed the address and listed it again, or the server began to drain, the earlier
+/// connection may still complete its calls in flight.
 fn one_at_a_time(connections: &[&ConnectionRecord], events: &Events) -> Option<String> {
     connections.iter().enumerate().find_map(|(index, connection)| {
         let overlapping = connections[..index].iter().find(|earlier| {
             let open = earlier.ended.is_none_or(|ended| ended > connection.at);
-            open && !removed_between(events, earlier, connection)
+            open && !removed_between(events, earlier, connection) && !drained_between(events, earlier, connection)
         })?;
         Some(format!("two connections at once: {overlapping:?} and {connection:?}"))
     })
 }
 
-/// After n consecutive failures a client waits for at least half of `2 << (n + 1)` ms, but not for more than 2 s.
+/// After n consecutive failures a client waits for at least half of `2 << (n + 1)` ms, or for 200 ms: a call without a
+/// provider then requests a connect.
 ///
-/// After the twelfth it waits for 30 s, unless too many providers are evicted. The count restarts if the registry
-/// removes the address in between, or lists it again after the twelfth failure.
+/// After the twelfth it waits for 30 s, unless too few providers are usable. The count restarts if the registry removes the
+/// address in between, or lists it again after the twelfth failure.
 fn backs_off(connections: &[&ConnectionRecord], events: &Events) -> Option<String> {
     let (mut failures, mut most_failures) = (0, 0);
     for pair in connections.windows(2) {
@@ -60,11 +65,11 @@ fn backs_off(connections: &[&ConnectionRecord], events: &Events) -> Option<Strin
             continue;
         }
         // An eviction of any provider may be the one after which the client connects to all evicted ones again.
-        let reconnects_to_all = evicted && failed_just_before(events, next);
+        let reconnects_to_all = evicted && (failed_just_before(events, next) || is_short(events, next));
         let least = match evicted {
             true if reconnects_to_all => Duration::ZERO,
             true => EVICTED_FOR,
-            false => Duration::from_millis(1 << (failures + 1)).min(MAX_EAGER_DELAY),
+            false => Duration::from_millis(1 << (failures + 1)).min(MIN_REQUESTED_DELAY),
         };
         // `one_at_a_time` checks connections that overlap.
         if next.at >= ended && next.at - ended + SLACK < least {
@@ -90,6 +95,24 @@ fn failed_just_before(events: &Events, connection: &ConnectionRecord) -> bool {
     })
 }
 
+/// Returns whether the client has open connections to fewer than half of the listed providers when this connection begins.
+fn is_short(events: &Events, connection: &ConnectionRecord) -> bool {
+    let (client, at) = (connection.client, connection.at);
+    let pushes = events.pushes.iter().filter(|push| push.client == client && push.at <= at);
+    let listed: BTreeSet<_> = pushes.flat_map(|push| &push.list).collect();
+    let is_open = |address: &SocketAddr| {
+        let mut open = events.connections.iter().filter(|one| one.client == client && one.address == *address);
+        open.any(|one| one.received && one.at < at && one.ended.is_none_or(|ended| ended > at))
+    };
+    listed.iter().filter(|address| is_open(address)).count() * 2 < listed.len()
+}
+
+/// Returns whether the server of the first connection drained it before the second one.
+fn drained_between(events: &Events, one: &ConnectionRecord, next: &ConnectionRecord) -> bool {
+    let is_drained = |at: Duration| at <= next.at && one.at <= at + MAX_DRAIN_NOTICE;
+    events.drains.iter().any(|(server, at)| *server == one.address && is_drained(*at))
+}
+
 /// Returns whether the registry removed the address from a list between the starts of two connections.
 fn removed_between(events: &Events, one: &ConnectionRecord, next: &ConnectionRecord) -> bool {
     let mut pushes = events.pushes.iter().enumerate().filter(|(_, push)| push.client == one.client);
@@ -111,7 +134,9 @@ fn listed_between(events: &Events, one: &ConnectionRecord, next: &ConnectionReco
 
 const MAX_FAILURES: usize = 12;
 const EVICTED_FOR: Duration = Duration::from_secs(30);
-const MAX_EAGER_DELAY: Duration = Duration::from_secs(2);
+const MIN_REQUESTED_DELAY: Duration = Duration::from_millis(200);
 const STABLE_AFTER: Duration = Duration::from_secs(1);
+/// The longest time for which a server accepts connections after the start of its drain.
+const MAX_DRAIN_NOTICE: Duration = Duration::from_millis(300);
 /// Tolerance for the resolution of timers.
 const SLACK: Duration = Duration::from_millis(2);

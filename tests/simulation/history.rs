@@ -35,6 +35,8 @@ pub(crate) struct Events {
     pub(crate) endpoints: Vec<(usize, SocketAddr, String)>,
     /// Number of connections that servers hold.
     pub(crate) server_connections: usize,
+    /// The servers that began to drain, with the times.
+    pub(crate) drains: Vec<(SocketAddr, Duration)>,
     /// Violations that were detected during the run.
     pub(crate) violations: Vec<String>,
 }
@@ -191,6 +193,11 @@ impl History {
         *server_connections = server_connections.saturating_add_signed(change);
     }
 
+    /// Records the start of a server's drain.
+    pub(crate) fn record_drain(&self, server: SocketAddr, at: Duration) {
+        self.lock().drains.push((server, at));
+    }
+
     /// Records a violation.
     pub(crate) fn record_violation(&self, violation: String) {
         self.lock().violations.push(violation);
@@ -207,8 +214,7 @@ impl Events {
         fn lines<T: std::fmt::Debug>(events: &[T]) -> impl Iterator<Item = String> {
             events.iter().map(|event| format!("{event:?}"))
         }
-        let Self { calls, executions, streams, connections, pushes, endpoints, server_connections: _, violations } =
-            self;
+        let Self { calls, executions, streams, connections, pushes, endpoints, violations, .. } = self;
         let streams: Vec<_> = streams.iter().collect();
         let of_clients_and_servers =
             lines(calls).chain(lines(connections)).chain(lines(executions)).chain(lines(&streams).collect::<Vec<_>>());

@@ -165,7 +165,10 @@ impl Simulation<'_> {
             Incident::Release(one, other) => sim.release(client_name(one), server_name(other)),
             Incident::Crash(number) | Incident::Bounce(number) => self.servers[number].kill_signal.notify_waiters(),
             Incident::ShutDown(number) => self.servers[number].shutdown_signal.notify_waiters(),
-            Incident::Drain(number) => self.servers[number].drain_signal.notify_waiters(),
+            Incident::Drain(number) => {
+                self.servers[number].history.record_drain(self.servers[number].address, now);
+                self.servers[number].drain_signal.notify_waiters();
+            }
             Incident::Start(number) => self.start(number),
             Incident::Delist(number) => {
                 if !sim.is_host_running(server_name(number)) {

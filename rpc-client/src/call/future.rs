@@ -34,7 +34,8 @@ use crate::{
         channel::{Channel, SendError},
         in_flight::{CallId, NewCall},
     },
-    counters::Counters,
+    discovery::balance::Balance,
+    rules::rule::{Rule, RunningCall},
 };
 
 /// The future of one call.
@@ -78,6 +79,11 @@ pub(super) struct Started {
     pub(super) deadline: Instant,
     /// The time from `at` to the deadline.
     pub(super) timeout: Duration,
+    /// The rule that applies.
+    pub(super) rule: Option<Arc<Rule>>,
+    pub(super) balance: Balance,
+    /// Counts against the limit of the rule.
+    _running: Option<RunningCall>,
     /// The target, unless the first pick succeeded without it.
     pub(super) target: Option<Target>,
     /// The key of all attempts of a `once` call.
@@ -140,6 +146,12 @@ impl<A> ClientCall<A> {
     pub(super) fn facts(&self) -> CallFacts {
         CallFacts {
             sent: self.attempts.sent(),
+            max_retries: self
+                .request
+                .options
+                .retries
+                .unwrap_or(self.core.config().retries)
+                .min(CallOptions::MAX_RETRIES),
             pinned: self.request.options.address.is_some(),
             others_live: self.attempts.any_live(),
             newest_live: self.attempts.newest_live(),
@@ -208,43 +220,51 @@ impl<A: Encode> ClientCall<A> {
 
     fn begin(&mut self) -> Result<Started, Error> {
         let Request { method, options, .. } = &mut self.request;
+        check_route(method)?;
+        let at = Instant::now();
+        let (mut balance, mut running) = (self.core.config().balance, None);
+        let rule = self.core.rules().find(method, at);
+        if let Some(rule) = &rule {
+            running = rule.enter()?;
+            rule.apply(options, self.core.rng());
+            balance = rule.balance().unwrap_or(balance);
+        }
         if let Some(status) = options.invalid.take() {
             return Err(invalid_request(status));
         }
-        check_route(method)?;
-        let at = Instant::now();
         let (deadline, timeout) = options.time_limit(at, method, self.core.config().timeout);
         if timeout.is_zero() {
             return Err(deadline_passed());
         }
         self.core.count_call();
         let idempotency_key = method.once_scope().map(|_| self.core.rng().idempotency_key());
-        Ok(Started { at, deadline, timeout, target: None, idempotency_key })
+        Ok(Started { at, deadline, timeout, rule, balance, _running: running, target: None, idempotency_key })
     }
 
     /// Picks a channel. Returns `None` when no provider accepts the call now.
     pub(super) fn pick(&mut self) -> Result<Option<Arc<Channel>>, Error> {
         let Request { method, options, .. } = &self.request;
         let is_first = self.started().target.is_none() && self.excluded.is_empty() && self.full.is_empty();
-        if is_first && let Some(channel) = pick_first(&self.core, method.service(), options) {
+        let balance = self.started().balance;
+        if is_first && let Some(channel) = pick_first(&self.core, method.service(), options, balance) {
             return Ok(Some(channel));
         }
         let target = match self.started_mut().target.take() {
             Some(target) => target,
             None => Target::resolve(&self.core, self.request.method.service(), self.request.options.address)?,
         };
-        let channel = pick(&self.core, &target, &self.request.options, &self.excluded, &self.full);
+        let channel = pick(&self.core, &target, &self.request.options, balance, &self.excluded, &self.full);
         self.started_mut().target = Some(target);
         Ok(channel)
     }
 
     /// Starts to wait: for capacity if a channel was full, otherwise for a provider.
     fn acquire(&mut self) {
-        let Started { target, deadline, .. } = self.started();
-        let (core, deadline) = (Arc::clone(&self.core), *deadline);
+        let Started { target, deadline, balance, .. } = self.started();
+        let (core, deadline, balance) = (Arc::clone(&self.core), *deadline, *balance);
         self.stage = Stage::Acquiring(if self.full.is_empty() {
             let target = target.clone().expect("a pick without a channel resolves the target");
-            Box::pin(acquire(core, target, self.request.options.clone(), self.excluded.clone(), deadline))
+            Box::pin(acquire(core, target, self.request.options.clone(), balance, self.excluded.clone(), deadline))
         } else {
             self.has_waited = true;
             Box::pin(until_capacity(core, std::mem::take(&mut self.full), deadline))
@@ -316,7 +336,8 @@ impl<A: Encode> ClientCall<A> {
                 Err(error) => self.handle_send_error(channel, error),
             };
         }
-        let call = NewCall { deadline, hedge_at, has_waited, has_streams: kind.is_some(), waker: cx.waker() };
+        let call =
+            NewCall { sent_at: now, deadline, hedge_at, has_waited, has_streams: kind.is_some(), waker: cx.waker() };
         let started = match kind {
             None => channel.start(call, turn, length, write),
             Some(kind) => channel.start_streams(call, kind, turn, length, write).map(|(sent, streams)| {
@@ -328,7 +349,7 @@ impl<A: Encode> ClientCall<A> {
         match started {
             Ok(sent) => {
                 if self.attempts.sent() > 0 {
-                    Counters::count(&self.core.counters().retries);
+                    self.core.counters().count_repeat(self.request.method.route(), self.attempts.has_earlier());
                 }
                 self.attempts.add(channel, sent, now, self.request.options.explain.then_some(at));
                 self.stage = Stage::Waiting;
@@ -389,7 +410,10 @@ impl<A: Encode + Send + 'static> Future for ClientCall<A> {
 impl<A: Encode + Send + 'static> Explain for ClientCall<A> {
     fn explanation(&self) -> Explanation {
         let target = self.started.as_ref().and_then(|started| started.target.as_ref());
-        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core));
+        let tag = self.request.options.tag.as_deref();
+        let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core, tag));
+        let rule = self.started.as_ref().and_then(|started| started.rule.as_ref());
+        explanation.rule = rule.map_or_else(String::new, |rule| rule.name().to_owned());
         explanation.route = self.request.method.route().to_owned();
         explanation.attempts = self.attempts.log().to_vec();
         explanation.took = self.started.as_ref().map_or(Duration::ZERO, |started| started.at.elapsed());

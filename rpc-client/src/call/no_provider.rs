@@ -26,23 +26,31 @@ pub(super) fn may_change(core: &ClientCore, target: &Target, excluded: &[Exclude
         Target::Address(address) => endpoint_may_change(&core.pool().get_or_insert(*address)),
         Target::Service(providers) => {
             let list = providers.list();
-            !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
+            // A call with an affinity key waits for the connections to all providers.
+            let awaits_all = providers.uses_keys() && !list.outside.is_empty();
+            awaits_all || !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
         }
     }
 }
 
 /// Returns the error of a call that ends because no provider accepts it.
-pub(super) fn explain(core: &ClientCore, target: &Target, excluded: &[ExcludedChannel]) -> Error {
+pub(super) fn explain(core: &ClientCore, target: &Target, tag: Option<&str>, excluded: &[ExcludedChannel]) -> Error {
     match target {
         Target::Address(address) => {
             let endpoint = core.pool().get_or_insert(*address);
-            explain_endpoints(&address.to_string(), &[endpoint], &[], excluded)
+            let describe = |_| endpoint.state().to_string();
+            explain_endpoints(&address.to_string(), std::slice::from_ref(&endpoint), &[], describe, excluded)
         }
-        Target::Service(providers) => explain_service(core, providers, excluded),
+        Target::Service(providers) => explain_service(core, providers, tag, excluded),
     }
 }
 
-fn explain_service(core: &ClientCore, providers: &ServiceProviders, excluded: &[ExcludedChannel]) -> Error {
+fn explain_service(
+    core: &ClientCore,
+    providers: &ServiceProviders,
+    tag: Option<&str>,
+    excluded: &[ExcludedChannel],
+) -> Error {
     let list = providers.list();
     let ProviderList { endpoints, weightless, disabled, .. } = &**list;
     let (service, url) = (providers.service(), core.services().registry_url());
@@ -51,7 +59,10 @@ fn explain_service(core: &ClientCore, providers: &ServiceProviders, excluded: &[
         _ if !list.is_known() => unresolved(format!("{url} has not answered a query for {service}")),
         (true, 0) => unresolved(format!("{url} lists no provider of {service} that answers")),
         (true, count) => unresolved(format!("all {count} providers of {service} are disabled in {url}")),
-        (false, _) => explain_endpoints(&service.to_string(), endpoints, weightless, excluded),
+        (false, _) => {
+            let describe = |index: usize| list.describe(index, tag);
+            explain_endpoints(&service.to_string(), endpoints, weightless, describe, excluded)
+        }
     }
 }
 
@@ -59,6 +70,7 @@ fn explain_endpoints(
     callee: &str,
     endpoints: &[Arc<Endpoint>],
     weightless: &[SocketAddr],
+    describe: impl Fn(usize) -> String,
     excluded: &[ExcludedChannel],
 ) -> Error {
     // If every provider rejects the client's credentials, the code is `Unauthenticated` instead of `Unavailable`.
@@ -74,7 +86,7 @@ fn explain_endpoints(
         let address = endpoint.address();
         match excluded.iter().find(|excluded| excluded.channel.address() == address) {
             Some(excluded) => excluded.reason.to_string(),
-            None => format!("{address}: {}", endpoint.state()),
+            None => format!("{address}: {}", describe(index)),
         }
     });
     let code = if all_unauthenticated { Code::Unauthenticated } else { Code::Unavailable };

@@ -122,7 +122,14 @@ mod tests {
             Ok(())
         };
         let deadline = Instant::now() + Duration::from_secs(1);
-        let call = NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
+        let call = NewCall {
+            sent_at: deadline,
+            deadline,
+            hedge_at: None,
+            has_waited: false,
+            has_streams: false,
+            waker: Waker::noop(),
+        };
         let sent = channel.start(call, None, 0, write).unwrap();
         let delivery = |outcome| into_result(outcome, &channel, sent, &ClientConfig::default()).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Expired), Delivery::Unknown);

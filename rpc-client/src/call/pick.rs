@@ -5,7 +5,11 @@ use std::sync::Arc;
 use rpc_core::{CallOptions, ServiceId};
 
 use super::{capacity::FullChannel, target::Target};
-use crate::{client_core::ClientCore, connection::channel::Channel};
+use crate::{
+    client_core::ClientCore,
+    connection::channel::Channel,
+    discovery::{balance::Balance, providers::Selection},
+};
 
 /// A channel that a call does not pick again: an attempt on it failed or exceeded its hedge time.
 ///
@@ -21,13 +25,18 @@ pub(super) struct ExcludedChannel {
 ///
 /// It serves calls to a followed service, which are most calls, and increments no reference count that other threads
 /// share except the channel's.
-pub(super) fn pick_first(core: &ClientCore, service: &ServiceId, options: &CallOptions) -> Option<Arc<Channel>> {
+pub(super) fn pick_first(
+    core: &ClientCore,
+    service: &ServiceId,
+    options: &CallOptions,
+    balance: Balance,
+) -> Option<Arc<Channel>> {
     let needs_target = options.address.is_some() || options.explain;
     if needs_target || !core.pool().lifecycle().is_running() {
         return None;
     }
     let providers = core.services().get(service)?;
-    providers.pick(core.config().balance, options.affinity, core.rng(), |_| true)
+    providers.pick(selection(core, options, balance), core.rng(), |_| true)
 }
 
 /// Picks a channel that is eligible for calls and neither excluded nor full.
@@ -35,6 +44,7 @@ pub(super) fn pick(
     core: &ClientCore,
     target: &Target,
     options: &CallOptions,
+    balance: Balance,
     excluded: &[ExcludedChannel],
     full: &[FullChannel],
 ) -> Option<Arc<Channel>> {
@@ -42,8 +52,19 @@ pub(super) fn pick(
         !is_excluded(channel, excluded) && full.iter().all(|full| !Arc::ptr_eq(&full.channel, channel))
     };
     match target {
-        Target::Service(providers) => providers.pick(core.config().balance, options.affinity, core.rng(), usable),
+        Target::Service(providers) => providers.pick(selection(core, options, balance), core.rng(), usable),
         Target::Address(address) => core.pool().get_or_insert(*address).eligible_channel().filter(usable),
+    }
+}
+
+/// Returns the choice that the options of a call request.
+fn selection<'a>(core: &'a ClientCore, options: &'a CallOptions, balance: Balance) -> Selection<'a> {
+    Selection {
+        balance,
+        balancer: core.config().balancer.as_deref(),
+        affinity: options.affinity,
+        tag: options.tag.as_deref(),
+        forces_tag: options.forces_tag,
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) struct CallFacts {
     pub(super) once: Option<Once>,
     /// The number of attempts sent so far.
     pub(super) sent: usize,
+    /// The attempts that may follow the first one.
+    pub(super) max_retries: u32,
     /// Whether the caller named one address, which allows a single attempt.
     pub(super) pinned: bool,
     /// Whether other attempts of the call are in flight.
@@ -39,6 +41,7 @@ impl CallFacts {
             idempotent: method.is_idempotent(),
             once: method.once_scope(),
             sent: 0,
+            max_retries: 0,
             pinned: false,
             others_live: false,
             newest_live: false,
@@ -48,7 +51,11 @@ impl CallFacts {
 
     /// Returns whether the limits permit another attempt.
     pub(super) fn permits_attempt(&self) -> bool {
-        self.sent <= MAX_RETRIES && !self.pinned && !self.items_sent
+        self.has_retries() && !self.pinned && !self.items_sent
+    }
+
+    fn has_retries(&self) -> bool {
+        self.sent <= self.max_retries as usize
     }
 
     /// Returns whether another provider may receive the call although the first one may have executed it.
@@ -87,7 +94,7 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
     };
     let unsent = is_unsent(error);
     // The limit of one attempt at a named address does not count an attempt that sent nothing.
-    let permitted = call.permits_attempt() || unsent && call.sent <= MAX_RETRIES && !call.items_sent;
+    let permitted = call.permits_attempt() || unsent && call.has_retries() && !call.items_sent;
     if !(safe && permitted) {
         return without_retry;
     }
@@ -132,9 +139,6 @@ fn is_unimplemented(error: &Error) -> bool {
     error.code() == Code::Unimplemented && error.delivery() == Delivery::NotExecuted
 }
 
-/// The number of attempts after the first one.
-const MAX_RETRIES: usize = 2;
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -145,6 +149,7 @@ mod tests {
         idempotent: false,
         once: None,
         sent: 1,
+        max_retries: 2,
         pinned: false,
         others_live: false,
         newest_live: false,
@@ -269,7 +274,7 @@ mod tests {
         for_all(|error, call| {
             if error.delivery() == Delivery::NotExecuted && !error.is_timeout() && !call.others_live {
                 let overloaded = error.code() == Code::ResourceExhausted && error.retry_after().is_some();
-                let permitted = call.permits_attempt() || is_unsent(error) && call.sent <= MAX_RETRIES;
+                let permitted = call.permits_attempt() || is_unsent(error) && call.has_retries();
                 let expected = match error.code() {
                     Code::Unimplemented if call.permits_attempt() => Verdict::RetryElsewhere,
                     Code::Unimplemented => Verdict::Fail,

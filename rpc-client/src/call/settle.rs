@@ -16,7 +16,10 @@ use super::{
     retry::{self, Verdict},
     target::Target,
 };
-use crate::connection::{channel::Channel, in_flight::Outcome};
+use crate::{
+    connection::{channel::Channel, in_flight::Outcome},
+    discovery::{balancer::AttemptRecord, outliers::FailureKind},
+};
 
 impl<A: Encode> ClientCall<A> {
     /// Polls the attempts in flight. Returns the result if one of them ends the call.
@@ -97,7 +100,8 @@ impl<A: Encode> ClientCall<A> {
     fn handle_overtaken(&mut self, sent_at: Instant) {
         let (service, deadline) = (self.request.method.service(), self.started().deadline);
         let overtaken = self.attempts.overtaken(sent_at, deadline);
-        overtaken.for_each(|late| self.core.handle_failure(service, &late.channel, late.sent_at));
+        overtaken
+            .for_each(|late| self.core.handle_failure(service, &late.channel, late.sent_at, FailureKind::NoAnswer));
     }
 
     /// Handles the outcome of an attempt. Returns the result if it ends the call.
@@ -105,13 +109,21 @@ impl<A: Encode> ClientCall<A> {
         let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
         let started_at = self.started().at;
         self.attempts.log_end(&attempt, started_at, result.as_ref().err());
+        if let Some(balancer) = &self.core.config().balancer {
+            let is_failure = result.as_ref().is_err_and(is_provider_failure);
+            let latency = attempt.sent_at.elapsed();
+            balancer.record(&AttemptRecord { address: attempt.channel.address(), latency, is_failure });
+        }
         let streams = self.streams.take();
         let error = match result {
             Ok(mut reply) => {
                 if let Some(streams) = streams {
                     streams.open(&mut reply);
                 }
-                attempt.channel.record_answer();
+                self.core.record_answer(&attempt.channel);
+                if let Some(rule) = self.started().rule.as_ref().filter(|rule| rule.measures_latency()) {
+                    rule.record(attempt.sent_at.elapsed());
+                }
                 if self.attempts.has_earlier() {
                     self.handle_overtaken(attempt.sent_at);
                 }
@@ -127,9 +139,10 @@ impl<A: Encode> ClientCall<A> {
         };
         drop(streams);
         if is_provider_failure(&error) {
-            self.core.handle_failure(self.request.method.service(), &attempt.channel, attempt.sent_at);
+            let kind = if error.is_timeout() { FailureKind::NoAnswer } else { FailureKind::Answered };
+            self.core.handle_failure(self.request.method.service(), &attempt.channel, attempt.sent_at, kind);
         } else if error.delivery() == Delivery::Answered {
-            attempt.channel.record_answer();
+            self.core.record_answer(&attempt.channel);
         }
         self.may_have_executed |= error.delivery() == Delivery::Unknown;
         // A handler's own status concerns its call, and not the other calls of the server.

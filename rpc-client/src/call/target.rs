@@ -55,7 +55,7 @@ impl Target {
     }
 
     /// Returns the candidates of the call and their states.
-    pub(crate) fn explain(&self, core: &ClientCore) -> Explanation {
+    pub(crate) fn explain(&self, core: &ClientCore, tag: Option<&str>) -> Explanation {
         let mut explanation = Explanation::default();
         let providers = match self {
             Self::Address(address) => {
@@ -69,15 +69,19 @@ impl Target {
         explanation.registry = core.services().registry_url().to_owned();
         let list = providers.list();
         explanation.stale = list.stale;
-        let called = list.endpoints.iter().map(|one| Candidate::new(one.address(), list.state(one).to_string()));
+        let called = list.endpoints.iter().enumerate();
+        let called = called.map(|(index, one)| Candidate::new(one.address(), list.describe(index, tag)));
+        let outside = list.outside.iter().map(|address| Candidate::new(*address, OUTSIDE));
         let weightless = list.weightless.iter().map(|address| Candidate::new(*address, WEIGHTLESS));
         let disabled = list.disabled.iter().map(|address| Candidate::new(*address, DISABLED));
-        explanation.candidates = called.chain(weightless).chain(disabled).collect();
+        explanation.candidates = called.chain(outside).chain(weightless).chain(disabled).collect();
         explanation
     }
 }
 
 /// The state of a provider of weight 0, while another one has a weight.
 pub(super) const WEIGHTLESS: &str = "weight 0 in the registry";
+/// The state of a provider to which the client does not connect.
+const OUTSIDE: &str = "outside the subset of this client (ClientConfig::subset)";
 /// The state of a provider that an operator has disabled.
 const DISABLED: &str = "disabled in the registry";

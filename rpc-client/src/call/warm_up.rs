@@ -24,7 +24,7 @@ pub(crate) async fn warm_up(core: &ClientCore, service: &ServiceId) -> Result<()
         }
         if providers.list().is_settled() || timeout_at(deadline, settled).await.is_err() {
             let is_ready = providers.list().is_ready();
-            return if is_ready { Ok(()) } else { Err(explain(core, &target, &[])) };
+            return if is_ready { Ok(()) } else { Err(explain(core, &target, None, &[])) };
         }
     }
 }

@@ -6,12 +6,15 @@ use std::{
 };
 
 use rpc_core::{
-    sync::{AtomicUsize, Mutex, MutexGuard},
+    sync::{AtomicU64, Mutex, MutexGuard},
     transport::CloseReason,
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::in_flight::{CallCounts, CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome};
+use super::{
+    in_flight::{CallCounts, CallId, CallStatus, Delivered, InFlightTable, NewCall, Outcome},
+    latency::Sample,
+};
 use crate::cache_padded::CachePadded;
 
 /// The in-flight table of a channel behind a lock, with its load and the queue for a free slot.
@@ -26,8 +29,10 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Shared {
     table: Mutex<InFlightTable>,
-    /// The table's number of callers, outside the lock so that picking a provider takes none.
-    load: AtomicUsize,
+    /// The table's numbers of callers, in the lower half, and of occupied slots, in the upper half.
+    ///
+    /// They are outside the lock so that picking a provider takes none.
+    load: AtomicU64,
 }
 
 // Locks of other systems have other lengths.
@@ -51,13 +56,18 @@ pub(super) struct SlotGuard<'a> {
 
 impl Calls {
     pub(super) fn new(max_in_flight: usize) -> Self {
-        let shared = Shared { table: Mutex::new(InFlightTable::new(max_in_flight)), load: AtomicUsize::new(0) };
+        let shared = Shared { table: Mutex::new(InFlightTable::new(max_in_flight)), load: AtomicU64::new(0) };
         Self { shared: CachePadded(shared), slot_freed: Notify::new() }
     }
 
     /// Returns the number of callers that have not taken their outcome.
-    pub(super) fn load(&self) -> usize {
-        self.shared.0.load.load(Ordering::Relaxed)
+    pub(super) fn callers(&self) -> usize {
+        self.shared.0.load.load(Ordering::Relaxed) as u32 as usize
+    }
+
+    /// Returns the number of calls that the peer may work on: also abandoned ones without an answer, and open streams.
+    pub(super) fn load(&self) -> u32 {
+        (self.shared.0.load.load(Ordering::Relaxed) >> 32) as u32
     }
 
     /// Returns the number of occupied slots.
@@ -111,23 +121,28 @@ impl Calls {
     pub(super) fn end_streams(&self, id: CallId) {
         let mut table = self.lock();
         table.end_streams(id);
+        self.store_load(&table);
         self.notify_waiters_of_freed(table);
     }
 
-    /// Delivers answers to their callers. Returns how many matched no call.
-    pub(super) fn deliver(&self, answers: Vec<(u32, Outcome)>) -> usize {
-        let (mut wakers, mut strays) = (Vec::with_capacity(answers.len()), 0);
+    /// Delivers answers that arrived at `now` to their callers. Returns how many matched no call, and the latencies.
+    pub(super) fn deliver(&self, answers: Vec<(u32, Outcome)>, now: Instant) -> (usize, Sample) {
+        let (mut wakers, mut strays, mut sample) = (Vec::with_capacity(answers.len()), 0, Sample::default());
         let mut table = self.lock();
         for (id, outcome) in answers {
             match table.deliver(id, outcome) {
-                Delivered::Accepted(waker) => wakers.extend(waker),
+                Delivered::Accepted(sent_at, waker) => {
+                    sample.add(now.saturating_duration_since(sent_at));
+                    wakers.extend(waker);
+                }
                 Delivered::Abandoned => {}
                 Delivered::Stray => strays += 1,
             }
         }
+        self.store_load(&table);
         self.notify_waiters_of_freed(table);
         wakers.into_iter().for_each(Waker::wake);
-        strays
+        (strays, sample)
     }
 
     /// Ends the expired calls and calls `cancel` with each of them.
@@ -198,7 +213,8 @@ impl Calls {
 
     fn store_load(&self, table: &InFlightTable) {
         // Every store happens under the table's lock, so a plain store is as exact as two counting ones.
-        self.shared.0.load.store(table.callers(), Ordering::Relaxed);
+        let load = (table.len() as u64) << 32 | table.callers() as u64;
+        self.shared.0.load.store(load, Ordering::Relaxed);
     }
 
     fn notify_waiters_of_freed(&self, mut table: MutexGuard<'_, InFlightTable>) {

@@ -23,6 +23,8 @@ use super::{
     calls::{Calls, Expiry},
     health::Health,
     in_flight::{CallCounts, CallId, CallStatus, NewCall, Outcome},
+    latency::{Latency, LogSum},
+    load::Load,
     state::{ChannelState, StateCell},
     streams::{ChannelStreams, StreamKind},
 };
@@ -45,6 +47,7 @@ pub(crate) struct Channel {
     health: Health,
     /// The digests of the peer's methods, which arrive before the first pong; none from a peer that knows none.
     digests: OnceLock<Digests>,
+    latency: Latency,
     /// The status of the peer's GOAWAY.
     goaway: OnceLock<Status>,
     /// Notifies the callers that wait for capacity of the outbox when the channel accepts no more calls.
@@ -99,6 +102,7 @@ impl Channel {
             state: StateCell::new(),
             health: Health::new(),
             digests: OnceLock::new(),
+            latency: Latency::new(Instant::now()),
             goaway: OnceLock::new(),
             stopped: Notify::new(),
             answered: AtomicBool::new(false),
@@ -130,8 +134,30 @@ impl Channel {
     }
 
     /// Returns the number of callers that wait for an answer, or `None` if the channel is not eligible.
-    pub(crate) fn load(&self) -> Option<usize> {
-        self.is_eligible().then(|| self.calls.load())
+    pub(crate) fn callers(&self) -> Option<usize> {
+        self.is_eligible().then(|| self.calls.callers())
+    }
+
+    /// Returns the load of the peer by this client, or `None` if the channel is not eligible.
+    ///
+    /// It includes calls that their callers have abandoned and the peer has not answered, and open streams.
+    pub(crate) fn load(&self) -> Option<Load> {
+        self.is_eligible().then(|| self.current_load())
+    }
+
+    /// Returns the load of the peer by this client, whether or not the channel is eligible.
+    pub(crate) fn current_load(&self) -> Load {
+        Load { in_flight: self.calls.load(), latency: self.latency.peak() }
+    }
+
+    /// Returns when the last answer arrived.
+    pub(crate) fn last_answer(&self) -> Option<Instant> {
+        self.latency.last_answer()
+    }
+
+    /// Returns the sum of the logarithms of the latencies.
+    pub(crate) fn latencies(&self) -> LogSum {
+        self.latency.log_sum()
     }
 
     /// Returns whether callers may pick this channel for new calls.
@@ -185,8 +211,15 @@ impl Channel {
     }
 
     /// Records that the peer answered a call.
-    pub(crate) fn record_answer(&self) {
-        self.health.record_answer();
+    ///
+    /// Returns whether it is the first answer since [`expect_probe`](Self::expect_probe).
+    pub(crate) fn record_answer(&self) -> bool {
+        self.health.record_answer()
+    }
+
+    /// Requests a report of the next answer, because the provider has returned from an ejection.
+    pub(crate) fn expect_probe(&self) {
+        self.health.expect_probe();
     }
 
     /// Returns the number of failed calls since the last answer.
@@ -375,6 +408,23 @@ impl Channel {
         }
     }
 
+    /// Waits until the channel drains or is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn until_draining(&self) {
+        loop {
+            let mut stopped = pin!(self.stopped.notified());
+            // As in `until_stopped`.
+            stopped.as_mut().enable();
+            if matches!(self.state.get(), ChannelState::Draining | ChannelState::Closed) {
+                return;
+            }
+            stopped.await;
+        }
+    }
+
     /// Notifies the next waiter of a slot that this caller does not use.
     pub(crate) fn pass_on(&self) {
         self.calls.pass_on_slot();
@@ -424,12 +474,14 @@ impl Channel {
 impl Channel {
     /// Returns whether more than one caller waits for an answer.
     pub(super) fn has_several_callers(&self) -> bool {
-        self.calls.load() > 1
+        self.calls.callers() > 1
     }
 
-    /// Delivers answers to their callers.
-    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>) {
-        for _ in 0..self.calls.deliver(answers) {
+    /// Delivers answers that arrived at `now` to their callers.
+    pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>, now: Instant) {
+        let (strays, sample) = self.calls.deliver(answers, now);
+        self.latency.add(sample, now);
+        for _ in 0..strays {
             self.count_stray();
         }
     }
@@ -563,7 +615,14 @@ mod tests {
     fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
         let deadline = Instant::now() + Duration::from_secs(60);
         channel.start(
-            NewCall { deadline, hedge_at: None, has_waited, has_streams: false, waker: Waker::noop() },
+            NewCall {
+                sent_at: deadline,
+                deadline,
+                hedge_at: None,
+                has_waited,
+                has_streams: false,
+                waker: Waker::noop(),
+            },
             None,
             1,
             |_, out| {
@@ -575,7 +634,8 @@ mod tests {
 
     fn finish(channel: &Channel, sent: SentCall) {
         let header = Header::empty(FrameType::Response, 0);
-        channel.deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))]);
+        channel
+            .deliver(vec![(sent.id.as_u32(), Outcome::Response(Frame { header, body: Bytes::new() }))], Instant::now());
         assert!(matches!(channel.poll(sent.id, Waker::noop()), CallStatus::Ended(_)));
     }
 

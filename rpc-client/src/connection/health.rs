@@ -20,7 +20,7 @@ pub(super) struct Health {
     /// Whether `cooldown_until` is set; stored under its lock.
     in_cooldown: AtomicBool,
     cooldown_until: Mutex<Option<Instant>>,
-    /// The number of failed calls since the last answer.
+    /// The number of failed calls since the last answer, and [`PROBED`].
     failures: AtomicUsize,
 }
 
@@ -71,20 +71,25 @@ impl Health {
 
     /// Counts a failed call. Returns the number of failed calls since the last answer.
     pub(super) fn count_failure(&self) -> usize {
-        self.failures.fetch_add(1, Ordering::Relaxed) + 1
+        (self.failures.fetch_add(1, Ordering::Relaxed) & !PROBED) + 1
     }
 
     /// Records that the peer answered a call.
-    pub(super) fn record_answer(&self) {
+    ///
+    /// Returns whether it is the first answer since [`expect_probe`](Self::expect_probe).
+    pub(super) fn record_answer(&self) -> bool {
         // Most answers follow another answer. They only read, so all callers share the cache line.
-        if self.failures() != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
+        self.failures.load(Ordering::Relaxed) != 0 && self.failures.swap(0, Ordering::Relaxed) & PROBED != 0
+    }
+
+    /// Requests a report of the next answer, because the provider has returned from an ejection.
+    pub(super) fn expect_probe(&self) {
+        self.failures.fetch_or(PROBED, Ordering::Relaxed);
     }
 
     /// Returns the number of failed calls since the last answer.
     pub(super) fn failures(&self) -> usize {
-        self.failures.load(Ordering::Relaxed)
+        self.failures.load(Ordering::Relaxed) & !PROBED
     }
 
     /// Starts a cooldown of `time`, at most [`MAX_COOLDOWN`].
@@ -111,6 +116,8 @@ impl Health {
     }
 }
 
+/// The bit that requests a report of the next answer.
+const PROBED: usize = 1 << (usize::BITS - 1);
 /// The longest cooldown that a peer can request.
 const MAX_COOLDOWN: Duration = Duration::from_secs(60);
 
@@ -128,6 +135,16 @@ mod tests {
         assert!(!health.is_eligible());
         tokio::time::advance(MAX_COOLDOWN).await;
         assert!(health.is_eligible() && health.cooldown_until().is_none());
+    }
+
+    #[test]
+    fn expected_answer_is_reported_once() {
+        let health = Health::new();
+        assert!(!health.record_answer());
+        health.expect_probe();
+        assert_eq!((health.count_failure(), health.failures()), (1, 1));
+        assert!(health.record_answer() && !health.record_answer());
+        assert_eq!((health.count_failure(), health.count_failure()), (1, 2));
     }
 
     #[test]

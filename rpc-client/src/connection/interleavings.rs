@@ -40,7 +40,14 @@ fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
 fn start(channel: &Channel) -> Result<SentCall, SendError> {
     let deadline = Instant::now() + Duration::from_secs(60);
     channel.start(
-        NewCall { deadline, hedge_at: None, has_waited: true, has_streams: false, waker: Waker::noop() },
+        NewCall {
+            sent_at: deadline,
+            deadline,
+            hedge_at: None,
+            has_waited: true,
+            has_streams: false,
+            waker: Waker::noop(),
+        },
         None,
         1,
         |_, out| {
@@ -98,8 +105,8 @@ fn answer_reaches_only_a_caller_that_is_present() {
                 let channel = Arc::clone(&channel);
                 thread::spawn(move || channel.abandon(leaves.id))
             };
-            channel.deliver(vec![(leaves.id.as_u32(), response())]);
-            channel.deliver(vec![(stays.id.as_u32(), response())]);
+            channel.deliver(vec![(leaves.id.as_u32(), response())], Instant::now());
+            channel.deliver(vec![(stays.id.as_u32(), response())], Instant::now());
             waiting.join().unwrap();
             leaving.join().unwrap();
             channel.retire();
@@ -131,7 +138,7 @@ fn slot_waiter_gets_the_slot_or_the_close() {
                 outbox.close();
                 channel.close(&Arc::new(CloseReason::PeerClosed), false);
             } else {
-                channel.deliver(vec![(first.id.as_u32(), response())]);
+                channel.deliver(vec![(first.id.as_u32(), response())], Instant::now());
             }
             assert!(matches!(outcome(&channel, first), Outcome::Response(_) | Outcome::Closed(_)));
             next.join().unwrap();
@@ -146,13 +153,20 @@ fn ends_of_both_streams_free_the_slot_of_a_call() {
         || {
             let (channel, outbox) = channel(1);
             let deadline = Instant::now() + Duration::from_secs(60);
-            let call = NewCall { deadline, hedge_at: None, has_waited: true, has_streams: true, waker: Waker::noop() };
+            let call = NewCall {
+                sent_at: deadline,
+                deadline,
+                hedge_at: None,
+                has_waited: true,
+                has_streams: true,
+                waker: Waker::noop(),
+            };
             let kind = StreamKind { sends: true, expects: true };
             let (sent, _streams) = channel.start_streams(call, kind, None, |_, _| Ok(())).unwrap();
             let id = sent.id.as_u32();
             let accepted = Frame { header: Header::empty(FrameType::Response, id), body: Bytes::from_static(&[0, 0]) };
             channel.handle_response(&accepted).unwrap();
-            channel.deliver(vec![(id, Outcome::Response(accepted))]);
+            channel.deliver(vec![(id, Outcome::Response(accepted))], Instant::now());
             assert!(matches!(outcome(&channel, sent), Outcome::Response(_)));
             let sender = {
                 let channel = Arc::clone(&channel);

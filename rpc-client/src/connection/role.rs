@@ -36,6 +36,8 @@ pub(crate) struct ClientRole {
     /// Answers that were read and not delivered yet: one lock of the in-flight table delivers many.
     answers: Vec<(u32, Outcome)>,
     last_read: Option<Instant>,
+    /// When the last answer was read.
+    answered_at: Instant,
 }
 
 impl ClientRole {
@@ -47,7 +49,8 @@ impl ClientRole {
         credentials: HandshakeCredentials,
     ) -> Self {
         let heartbeat = Heartbeat::new(config.ping_after, config.pong_timeout);
-        let pings = PingWindow::new(PingWindow::LIMIT, Instant::now());
+        let now = Instant::now();
+        let pings = PingWindow::new(PingWindow::LIMIT, now);
         Self {
             channel,
             outbox,
@@ -60,10 +63,12 @@ impl ClientRole {
             greeted: false,
             answers: Vec::new(),
             last_read: None,
+            answered_at: now,
         }
     }
 
-    fn queue_answer(&mut self, id: u32, outcome: Outcome) {
+    fn queue_answer(&mut self, id: u32, outcome: Outcome, now: Instant) {
+        self.answered_at = now;
         self.answers.push((id, outcome));
         if self.answers.len() == MAX_ANSWERS_PER_DELIVERY {
             self.deliver_answers();
@@ -72,7 +77,7 @@ impl ClientRole {
 
     fn deliver_answers(&mut self) {
         if !self.answers.is_empty() {
-            self.channel.deliver(std::mem::take(&mut self.answers));
+            self.channel.deliver(std::mem::take(&mut self.answers), self.answered_at);
         }
     }
 
@@ -153,7 +158,7 @@ impl Role for ClientRole {
                 self.prove_peer();
                 self.answered = true;
                 self.channel.handle_response(&frame)?;
-                self.queue_answer(header.id, Outcome::Response(frame));
+                self.queue_answer(header.id, Outcome::Response(frame), now);
             }
             FrameType::Pong => self.prove_peer(),
             FrameType::Ping => {
@@ -179,7 +184,7 @@ impl Role for ClientRole {
         match header.frame_type {
             FrameType::Response => {
                 self.channel.handle_overlong_response(header.id)?;
-                self.queue_answer(header.id, Outcome::TooLong { length: header.full_length, limit });
+                self.queue_answer(header.id, Outcome::TooLong { length: header.full_length, limit }, Instant::now());
             }
             FrameType::Request => self.reject(header)?,
             FrameType::CalleeItem => self.channel.reject_overlong_item(header, limit),

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use rpc_core::stable_hash;
 
-use super::balance::Weights;
+use super::weights::Weights;
 
 /// The hashes of a provider list's addresses.
 #[derive(Debug, Default)]

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::Rng;
 
+use super::weights::Weights;
+use crate::connection::load::Load;
+
 /// A policy that picks one of the providers that answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -17,131 +20,72 @@ pub enum Balance {
     /// It keeps load off a slow provider without a stampede to the fastest one (Mitzenmacher, 2001).
     #[default]
     PowerOfTwoChoices,
-}
-
-/// The weights of a provider list, prepared for picks.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Weights {
-    each: Vec<f64>,
-    /// The cumulative sums; empty when all weights are equal.
-    sums: Vec<f64>,
-}
-
-impl Weights {
-    /// Prepares the weights.
+    /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), by calls in flight times latency (peak EWMA).
     ///
-    /// Providers of weight 0 get no calls, unless all weights are 0: then all count as 1.
-    pub(crate) fn new(each: Vec<f64>) -> Self {
-        let each = if each.iter().all(|weight| *weight <= 0.0) { vec![1.0; each.len()] } else { each };
-        let equal = each.windows(2).all(|pair| pair[0] == pair[1]);
-        let sum = |total: &mut f64, weight: &f64| {
-            *total += weight;
-            Some(*total)
-        };
-        let sums = if equal { Vec::new() } else { each.iter().scan(0.0, sum).collect() };
-        Self { each, sums }
-    }
+    /// A provider that is twice as slow gets about half of the calls. The latency is an average in which an answer counts
+    /// less the older it is, over 10 s, and which a slower answer raises at once (Finagle, Linkerd).
+    PeakEwma,
+}
 
-    /// Returns the weight of a provider.
-    pub(super) fn of(&self, index: usize) -> f64 {
-        self.each[index]
-    }
-
-    /// Returns the number of providers.
-    pub(super) fn len(&self) -> usize {
-        self.each.len()
-    }
-
-    /// Returns whether all weights are equal.
-    pub(super) fn are_equal(&self) -> bool {
-        self.sums.is_empty()
-    }
-
-    fn random(&self, random: &mut impl Rng) -> usize {
-        use rand::RngExt;
-        match self.sums.last() {
-            None => random.random_range(0..self.each.len()),
-            Some(total) => {
-                let at = random.random_range(0.0..*total);
-                self.sums.partition_point(|sum| *sum <= at).min(self.each.len() - 1)
-            }
-        }
-    }
-
-    /// Draws a usable provider in proportion to the weights.
-    fn draw(&self, random: &mut impl Rng, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        use rand::RngExt;
-        // Rejected draws leave the proportions of the usable providers as they are; the next one in the list would get
-        // the share of its unusable neighbor as well.
-        if let Some(drawn) = (0..MAX_DRAWS).map(|_| self.random(random)).find(|index| usable(*index)) {
-            return Some(drawn);
-        }
-        // Few providers are usable. A weighted reservoir of one takes a single pass over them.
-        let (mut total, mut drawn) = (0.0, None);
-        for index in (0..self.each.len()).filter(|index| self.each[*index] > 0.0 && usable(*index)) {
-            total += self.each[index];
-            if random.random_range(0.0..total) < self.each[index] {
-                drawn = Some(index);
-            }
-        }
-        drawn
-    }
-
-    /// Draws a usable provider other than `first` in proportion to the weights.
-    fn draw_other(&self, first: usize, random: &mut impl Rng, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        use rand::RngExt;
-        let count = self.each.len();
-        if self.sums.is_empty() && count > 1 {
-            let drawn = (first + random.random_range(1..count)) % count;
-            if usable(drawn) {
-                return Some(drawn);
-            }
-        }
-        self.draw(random, |index| index != first && usable(index))
-    }
+/// The weights for the picks of a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares<'a> {
+    /// The weights of the draws.
+    pub(crate) draws: &'a Weights,
+    /// The capacities by which loads are compared; their mean is 1.
+    pub(crate) capacities: &'a [f64],
 }
 
 impl Balance {
-    /// Picks one of the providers for which `load` returns a number of calls in flight.
+    /// Picks one of the providers for which `load` returns a load.
+    ///
+    /// Reads each candidate once. It has no clock and no state except the position of round robin.
     pub(crate) fn pick(
         self,
-        weights: &Weights,
+        shares: Shares<'_>,
         turn: &AtomicUsize,
         random: &mut impl Rng,
-        load: impl Fn(usize) -> Option<usize>,
+        load: impl Fn(usize) -> Option<Load>,
     ) -> Option<usize> {
-        let count = weights.each.len();
-        let usable = |index: usize| weights.each[index] > 0.0 && load(index).is_some();
+        let Shares { draws, capacities } = shares;
+        let count = draws.len();
+        let usable = |index: usize| draws.of(index) > 0.0 && load(index).is_some();
         if count <= 1 {
             return (0..count).find(|index| usable(*index));
         }
         match self {
-            Self::Random => weights.draw(random, usable),
+            Self::Random => draws.draw(random, load).map(|(index, _)| index),
             Self::RoundRobin => {
                 // An unusable provider loses its turn, so all others share its calls. Other callers may take the turns
                 // of the usable ones meanwhile, so the number of turns has a limit.
                 let turns = (0..count).map(|_| turn.fetch_add(1, Ordering::Relaxed) % count);
                 turns.chain(0..count).find(|index| usable(*index))
             }
-            Self::PowerOfTwoChoices => {
-                let first = weights.draw(random, usable)?;
-                let Some(second) = weights.draw_other(first, random, usable) else { return Some(first) };
+            Self::PowerOfTwoChoices | Self::PeakEwma => {
+                let (first, one) = draws.draw(random, &load)?;
+                let Some((second, other)) = draws.draw_other(first, random, &load) else { return Some(first) };
                 // The draw has accounted for the weights already, so a tie of idle providers goes to the first.
-                let relative = |index| Some(load(index)? as f64 / weights.of(index));
-                // A provider may become unusable between two reads of its load; the other one is then the pick.
-                match (relative(first), relative(second)) {
-                    (Some(one), Some(other)) if other < one => Some(second),
-                    (Some(_), _) => Some(first),
-                    (None, Some(_)) => Some(second),
-                    (None, None) => None,
-                }
+                let cost = |index: usize, load: Load| self.cost(load, capacities[index]);
+                Some(if cost(second, other) < cost(first, one) { second } else { first })
             }
+        }
+    }
+
+    /// Returns the cost by which two choices are compared.
+    fn cost(self, load: Load, capacity: f64) -> f64 {
+        let in_flight = f64::from(load.in_flight) / capacity;
+        match self {
+            // A provider without an answer gets one call, and no second one before the answer.
+            Self::PeakEwma if load.latency == 0 => in_flight * UNKNOWN_LATENCY,
+            // The draw has accounted for the weight of an idle provider, so only the calls in flight depend on it.
+            Self::PeakEwma => (in_flight + 1.0) * load.latency as f64,
+            _ => in_flight,
         }
     }
 }
 
-/// The draws after which the balancer searches the list, because few of its providers are usable.
-const MAX_DRAWS: usize = 4;
+/// The latency in nanoseconds of a provider that has answered nothing and has calls in flight: 1 s.
+const UNKNOWN_LATENCY: f64 = 1e9;
 
 #[cfg(test)]
 mod tests {
@@ -149,14 +93,30 @@ mod tests {
 
     use super::*;
 
-    const POLICIES: [Balance; 3] = [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices];
+    const POLICIES: [Balance; 4] =
+        [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices, Balance::PeakEwma];
+
+    fn pick(balance: Balance, weights: &Weights, load: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+        pick_with(balance, weights, &AtomicUsize::new(0), &mut SmallRng::seed_from_u64(7), load)
+    }
+
+    fn pick_with(
+        balance: Balance,
+        weights: &Weights,
+        turn: &AtomicUsize,
+        random: &mut SmallRng,
+        load: impl Fn(usize) -> Option<usize>,
+    ) -> Option<usize> {
+        let load = |index| Some(Load { in_flight: load(index)? as u32, latency: 1_000 });
+        balance.pick(Shares { draws: weights, capacities: weights.each() }, turn, random, load)
+    }
 
     fn spread(balance: Balance, weights: &[f64], load: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
         let (prepared, turn) = (Weights::new(weights.to_vec()), AtomicUsize::new(0));
         let mut random = SmallRng::seed_from_u64(7);
         let mut counts = vec![0; weights.len()];
         for _ in 0..12_000 {
-            counts[balance.pick(&prepared, &turn, &mut random, &load).unwrap()] += 1;
+            counts[pick_with(balance, &prepared, &turn, &mut random, &load).unwrap()] += 1;
         }
         counts
     }
@@ -177,7 +137,7 @@ mod tests {
         for balance in POLICIES {
             let counts = spread(balance, &[1.0; 4], |index| (index % 2 == 1).then_some(0));
             assert_eq!((counts[0], counts[2]), (0, 0), "{balance:?}");
-            let none = balance.pick(&Weights::new(vec![1.0; 4]), &AtomicUsize::new(0), &mut rand::rng(), |_| None);
+            let none = pick(balance, &Weights::new(vec![1.0; 4]), |_| None);
             assert_eq!(none, None);
         }
     }
@@ -245,5 +205,22 @@ mod tests {
     fn two_choices_avoid_the_loaded_provider() {
         let counts = spread(Balance::PowerOfTwoChoices, &[1.0; 3], |index| Some(if index == 1 { 100 } else { 0 }));
         assert_eq!(counts[1], 0, "{counts:?}");
+    }
+
+    /// A provider that is ten times slower has a tenth of the calls in flight of the others.
+    #[test]
+    fn latency_divides_the_calls_in_flight() {
+        let weights = Weights::new(vec![1.0; 5]);
+        let (mut in_flight, mut random) = ([0_u32; 5], SmallRng::seed_from_u64(7));
+        for _ in 0..410 {
+            let load = |index: usize| {
+                Some(Load { in_flight: in_flight[index], latency: if index == 0 { 10_000 } else { 1_000 } })
+            };
+            let shares = Shares { draws: &weights, capacities: weights.each() };
+            let picked = Balance::PeakEwma.pick(shares, &AtomicUsize::new(0), &mut random, load).unwrap();
+            in_flight[picked] += 1;
+        }
+        assert!((5..=20).contains(&in_flight[0]), "{in_flight:?}");
+        assert!(in_flight[1..].iter().all(|calls| calls.abs_diff(100) < 10), "{in_flight:?}");
     }
 }

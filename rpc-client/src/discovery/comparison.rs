@@ -4,7 +4,11 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{connection::in_flight::CallCounts, endpoint::Endpoint};
+use super::detectors::IntervalStats;
+use crate::{
+    connection::{in_flight::CallCounts, latency::LogSum},
+    endpoint::Endpoint,
+};
 
 /// The window in which the failures of a service's providers are compared: their counts when it began.
 ///
@@ -14,12 +18,15 @@ use crate::{connection::in_flight::CallCounts, endpoint::Endpoint};
 pub(super) struct Comparison {
     began: Option<Instant>,
     before: HashMap<SocketAddr, Counts>,
+    /// The counts at the beginning of the present interval of the detectors.
+    interval: HashMap<SocketAddr, Counts>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     calls: CallCounts,
     failures: u64,
+    latencies: LogSum,
 }
 
 /// A provider's calls in the window, and the failed part of them.
@@ -46,13 +53,30 @@ impl Comparison {
     /// Returns the calls and the failures of an endpoint in the window.
     pub(super) fn share(&self, endpoint: &Endpoint) -> FailureShare {
         let before = self.before.get(&endpoint.address()).copied().unwrap_or_default();
-        let Counts { calls, failures } = Counts::of(endpoint);
+        let Counts { calls, failures, .. } = Counts::of(endpoint);
         // A new connection counts its calls from 0, so the window may have more failures than calls.
         FailureShare {
             calls: calls.started.saturating_sub(before.calls.started),
             answered: calls.answered.saturating_sub(before.calls.answered),
             failures: failures.saturating_sub(before.failures),
         }
+    }
+
+    /// Returns the calls of each endpoint since the last time, and begins the next interval.
+    pub(super) fn take_interval(&mut self, endpoints: &[Arc<Endpoint>]) -> Vec<IntervalStats> {
+        let now: HashMap<_, _> = endpoints.iter().map(|endpoint| (endpoint.address(), Counts::of(endpoint))).collect();
+        let stats = endpoints.iter().map(|endpoint| {
+            let Some(before) = self.interval.get(&endpoint.address()) else { return IntervalStats::default() };
+            let counts = now[&endpoint.address()];
+            IntervalStats {
+                answered: counts.calls.answered.saturating_sub(before.calls.answered),
+                failures: counts.failures.saturating_sub(before.failures),
+                latencies: counts.latencies - before.latencies,
+            }
+        });
+        let stats = stats.collect();
+        self.interval = now;
+        stats
     }
 
     /// Forgets the calls of an endpoint until now.
@@ -63,7 +87,8 @@ impl Comparison {
 
 impl Counts {
     fn of(endpoint: &Endpoint) -> Self {
-        Self { calls: endpoint.call_counts(), failures: endpoint.ejection().failures() }
+        let failures = endpoint.ejection().failures();
+        Self { calls: endpoint.call_counts(), failures, latencies: endpoint.latencies() }
     }
 }
 
@@ -75,7 +100,7 @@ impl FailureShare {
 }
 
 /// The time over which failures are compared with those of other providers, at least.
-const WINDOW: Duration = Duration::from_secs(10);
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// The calls of all providers without which a window does not end.
 const MIN_CALLS_IN_WINDOW: u64 = 100;
 

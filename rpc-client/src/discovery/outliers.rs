@@ -11,15 +11,31 @@ use tracing::warn;
 
 use super::{
     comparison::{Comparison, FailureShare},
+    detectors::deviating,
     providers::{ProviderList, ServiceProviders},
 };
-use crate::{connection::channel::Channel, endpoint::Endpoint};
+use crate::{
+    connection::channel::Channel,
+    endpoint::{
+        Endpoint,
+        ejection::{EjectionCause, Phase},
+    },
+};
+
+/// How an attempt failed because of its provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// The provider answered with a status that is its own failure.
+    Answered,
+    /// The provider did not answer in time.
+    NoAnswer,
+}
 
 impl ServiceProviders {
     /// Handles the failure of an attempt that was sent on `channel` at `sent_at`.
     ///
     /// Ejects the provider if it is an outlier, and returns whether it did.
-    pub(crate) fn handle_failure(&self, channel: &Channel, sent_at: Instant, now: Instant) -> bool {
+    pub(crate) fn handle_failure(&self, channel: &Channel, sent_at: Instant, kind: FailureKind, now: Instant) -> bool {
         // A probe decides about a connection without any answer; ejection is for a peer that answers its pings.
         if channel.is_unresponsive() {
             return false;
@@ -36,29 +52,49 @@ impl ServiceProviders {
         comparison.update(&list.endpoints, now);
         endpoint.ejection().count_failure();
         let share = comparison.share(endpoint);
-        let cause = if failures_in_a_row.is_multiple_of(FAILURES_IN_A_ROW) {
-            "failures in a row"
+        let is_outlier = || list.is_outlier(endpoint, share, &comparison);
+        let has_no_answer = kind == FailureKind::NoAnswer && channel.last_answer().is_none_or(|last| last < sent_at);
+        let cause = if endpoint.ejection().phase() == Phase::Probation {
+            Some(EjectionCause::Probe)
+        } else if has_no_answer && failures_in_a_row >= LATE_IN_A_ROW && list.others_answer(endpoint, sent_at, now) {
+            Some(EjectionCause::NoAnswer)
+        } else if failures_in_a_row.is_multiple_of(FAILURES_IN_A_ROW) && is_outlier() {
+            Some(EjectionCause::Failures(u32::try_from(failures_in_a_row).unwrap_or(u32::MAX)))
         } else if share.failures.is_multiple_of(MIN_FAILURES)
             && share.calls >= MIN_CALLS
             && share.ratio() >= MIN_FAILURE_SHARE
+            && is_outlier()
         {
-            "failure rate"
+            Some(EjectionCause::FailureRate)
         } else {
-            return false;
+            None
         };
-        if endpoint.ejection().remaining(now).is_some()
-            || !list.permits_ejection(endpoint)
-            || !list.is_outlier(endpoint, share, &comparison)
-        {
-            return false;
-        }
-        let (service, address, duration) = (self.service(), endpoint.address(), endpoint.ejection().begin(now));
+        let Some(cause) = cause.filter(|_| list.permits_ejection(endpoint)) else { return false };
         comparison.forget(endpoint);
         drop(comparison);
-        contained(
-            || warn!(%service, %address, ?duration, failures_in_a_row, cause, "provider ejected: its calls fail"),
-        );
+        self.eject(endpoint, cause, now);
         true
+    }
+
+    /// Ejects the providers whose calls since the last time deviate from those of the others. Returns their number.
+    pub(super) fn eject_deviating(&self, now: Instant) -> usize {
+        let list = self.list();
+        let stats = self.comparison().take_interval(&list.endpoints);
+        let mut ejected = 0;
+        for (index, cause) in deviating(&stats) {
+            let endpoint = &list.endpoints[index];
+            if endpoint.ejection().phase() == Phase::InUse && list.permits_ejection(endpoint) {
+                self.eject(endpoint, cause, now);
+                ejected += 1;
+            }
+        }
+        ejected
+    }
+
+    fn eject(&self, endpoint: &Endpoint, cause: EjectionCause, now: Instant) {
+        let duration = endpoint.ejection().begin(cause, now);
+        let (service, address) = (self.service(), endpoint.address());
+        contained(|| warn!(%service, %address, ?duration, %cause, "provider ejected"));
     }
 }
 
@@ -83,6 +119,21 @@ impl ProviderList {
             && share.ratio() * f64::from(count) >= MIN_RATIO_TO_OTHERS * sum
     }
 
+    /// Returns whether other providers have answered calls in the second half of the time since `sent_at`, and more of
+    /// them than have failed since their last answer.
+    fn others_answer(&self, endpoint: &Arc<Endpoint>, sent_at: Instant, now: Instant) -> bool {
+        let since = sent_at + now.saturating_duration_since(sent_at) / 2;
+        let (mut answering, mut failing) = (0, 0);
+        for channel in self.others(endpoint).filter_map(|other| other.eligible_channel()) {
+            if channel.failures() > 0 {
+                failing += 1;
+            } else if channel.last_answer().is_some_and(|last| last >= since) {
+                answering += 1;
+            }
+        }
+        answering > failing
+    }
+
     /// Returns whether at most half of the providers are ejected together with this one.
     fn permits_ejection(&self, endpoint: &Arc<Endpoint>) -> bool {
         let ejected = self.others(endpoint).filter(|other| other.ejection().is_active()).count();
@@ -103,6 +154,8 @@ impl ProviderList {
 
 /// The failures in a row after which a provider is compared with the others, and after as many more again.
 const FAILURES_IN_A_ROW: usize = 5;
+/// The calls in a row without an answer in time after which a provider is compared that has answered none since.
+const LATE_IN_A_ROW: usize = 2;
 /// The number of providers for each ejected one.
 const MIN_PROVIDERS_PER_EJECTION: usize = 2;
 /// The calls in a window without which its failure rate means nothing.
@@ -131,7 +184,6 @@ mod tests {
     use crate::{
         changes::Subscribers,
         connection::in_flight::{NewCall, Outcome},
-        discovery::balance::Weights,
         endpoint::{Reconnect, connection_state::ConnectionState},
     };
 
@@ -156,12 +208,18 @@ mod tests {
         fn answer(&self, count: usize) {
             for _ in 0..count {
                 let deadline = Instant::now() + Duration::from_secs(60);
-                let call =
-                    NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() };
+                let call = NewCall {
+                    sent_at: deadline,
+                    deadline,
+                    hedge_at: None,
+                    has_waited: false,
+                    has_streams: false,
+                    waker: Waker::noop(),
+                };
                 let sent = self.channel.start(call, None, 0, |_, _| Ok(())).unwrap();
                 let header = Header::empty(FrameType::Response, 0);
                 let response = Outcome::Response(Frame { header, body: Bytes::new() });
-                self.channel.deliver(vec![(sent.id.as_u32(), response)]);
+                self.channel.deliver(vec![(sent.id.as_u32(), response)], Instant::now());
                 drop(self.channel.poll(sent.id, Waker::noop()));
             }
         }
@@ -170,11 +228,7 @@ mod tests {
     fn service(listed: &[&Provider]) -> ServiceProviders {
         let providers = ServiceProviders::new(ServiceId::from_static("demo.Greeter", "1.0"));
         let endpoints = listed.iter().map(|provider| Arc::clone(&provider.endpoint)).collect();
-        providers.publish(ProviderList {
-            endpoints,
-            weights: Weights::new(vec![1.0; listed.len()]),
-            ..Default::default()
-        });
+        providers.publish(ProviderList { endpoints, ..Default::default() });
         providers
     }
 
@@ -186,17 +240,56 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let fail = |sent_at, now| {
             faulty.answer(1);
-            service.handle_failure(&faulty.channel, sent_at, now)
+            service.handle_failure(&faulty.channel, sent_at, FailureKind::Answered, now)
         };
         assert!(!fail(at(0), at(1)), "the window begins");
         healthy.answer(100);
         assert_eq!([(); 4].map(|()| fail(at(0), at(1))), [false, false, false, true]);
 
-        assert_eq!(faulty.endpoint.ejection().remaining(at(4)), None);
+        faulty.endpoint.advance_ejection(at(4));
+        assert!(!faulty.endpoint.ejection().is_active());
         healthy.answer(100);
         assert!((0..50).all(|_| !fail(at(0), at(4))), "the calls were sent before the ejection");
-        let later = [(); 5].map(|()| fail(at(3), at(4)));
-        assert_eq!(later, [false, false, false, false, true], "five failures in a row after the ejection");
+        assert!(fail(at(3), at(4)), "the first call after the ejection");
+        assert_eq!(faulty.endpoint.ejection().remaining(at(4)).unwrap().1, Duration::from_secs(4));
+    }
+
+    /// Two late calls show that a provider hangs, if others answer meanwhile and this one has answered none since.
+    #[test]
+    fn provider_without_answers_is_ejected_early() {
+        let late = |answers_since: bool, others_answer: bool| {
+            let providers = [1, 2, 3].map(Provider::new);
+            let service = service(&providers.each_ref());
+            let sent_at = Instant::now();
+            while Instant::now() == sent_at {}
+            if answers_since {
+                providers[0].answer(1);
+            }
+            if others_answer {
+                providers[1].answer(1);
+            }
+            let now = providers[1].channel.last_answer().unwrap_or(sent_at);
+            let late = || service.handle_failure(&providers[0].channel, sent_at, FailureKind::NoAnswer, now);
+            [late(), late()]
+        };
+        assert_eq!(late(false, true), [false, true]);
+        assert_eq!(late(true, true), [false, false], "it has answered since");
+        assert_eq!(late(false, false), [false, false], "no provider answers");
+    }
+
+    #[test]
+    fn deviating_provider_is_ejected_after_an_interval() {
+        let providers = [1, 2, 3, 4, 5].map(Provider::new);
+        let (service, now) = (service(&providers.each_ref()), Instant::now());
+        assert_eq!(service.eject_deviating(now), 0, "the interval begins");
+        for provider in &providers {
+            provider.answer(200);
+        }
+        (0..40).for_each(|_| providers[2].endpoint.ejection().count_failure());
+        assert_eq!(service.eject_deviating(now), 1);
+        let (cause, _) = providers[2].endpoint.ejection().remaining(now).unwrap();
+        assert_eq!(cause, EjectionCause::SuccessRate);
+        assert_eq!(service.eject_deviating(now), 0, "no calls since");
     }
 
     /// Two services that share endpoints eject different ones.
@@ -209,7 +302,7 @@ mod tests {
         for faulty in &providers[..3] {
             for failure in 0..5 {
                 faulty.answer(1);
-                ejected += usize::from(all.handle_failure(&faulty.channel, start, now));
+                ejected += usize::from(all.handle_failure(&faulty.channel, start, FailureKind::Answered, now));
                 if failure == 0 {
                     providers[3].answer(100);
                 }

@@ -18,13 +18,17 @@ use tokio::{
 
 use super::{
     affinity::AddressHashes,
-    balance::{Balance, Weights},
+    balance::{Balance, Shares},
+    balancer::{Balancer, ProviderSnapshot},
     comparison::Comparison,
+    plan::{Group, Plan},
+    traits::Traits,
 };
 use crate::{
-    connection::channel::Channel,
+    connection::{channel::Channel, load::Load},
     endpoint::{Endpoint, state::EndpointState},
     rng::RngSource,
+    statistics::ServiceStatus,
 };
 
 /// The current provider list of one service.
@@ -46,8 +50,25 @@ pub(crate) struct ServiceProviders {
     interrupted: AtomicBool,
     /// The position of round robin.
     turn: AtomicUsize,
+    /// Whether calls have affinity keys, whose owners may be any providers.
+    uses_keys: AtomicBool,
+    /// When the registry reported the present list.
+    listed_at: Mutex<Option<Instant>>,
     /// The calls of the providers before the present window.
     comparison: Mutex<Comparison>,
+}
+
+/// The choice of a provider that a call requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Selection<'a> {
+    pub(crate) balance: Balance,
+    /// The policy of the program, which replaces `balance`.
+    pub(crate) balancer: Option<&'a dyn Balancer>,
+    /// The hash of the affinity key.
+    pub(crate) affinity: Option<u64>,
+    pub(crate) tag: Option<&'a str>,
+    /// Whether only providers with the tag may be picked.
+    pub(crate) forces_tag: bool,
 }
 
 /// The providers of one service at one moment.
@@ -63,10 +84,18 @@ pub(crate) struct ProviderList {
     ///
     /// The services that list an endpoint share its ejection, and each of them ejects at most half of its own list.
     pub(crate) ignores_ejections: bool,
-    /// The weights of `endpoints`.
-    pub(super) weights: Weights,
+    /// The channels of `endpoints` with one connection, when the list was made.
+    ///
+    /// A pick reads them in place of the endpoint, as long as they accept calls.
+    pub(super) channels: Vec<Option<Arc<Channel>>>,
+    /// The facts in the registrations of `endpoints`.
+    pub(super) traits: Vec<Traits>,
+    /// The shares of `endpoints`.
+    pub(super) plan: Plan,
     /// The hashes of the addresses of `endpoints`.
     pub(super) hashes: AddressHashes,
+    /// The providers to which the client does not connect, because it uses a subset.
+    pub(crate) outside: Vec<SocketAddr>,
     /// The providers that receive no calls because their weight is 0 and that of others is not.
     pub(crate) weightless: Vec<SocketAddr>,
     /// The providers that an operator has disabled in the registry.
@@ -84,6 +113,8 @@ impl ServiceProviders {
             endpoints: Arc::default(),
             interrupted: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
+            uses_keys: AtomicBool::new(false),
+            listed_at: Mutex::default(),
             comparison: Mutex::default(),
         }
     }
@@ -98,42 +129,56 @@ impl ServiceProviders {
 
     /// Picks a channel that is eligible for calls and passes `filter`.
     ///
-    /// The provider is an ejected one only if no other can be picked.
+    /// The order of preference: providers with the tag of the call, then those without a tag, in both cases first those
+    /// that are not ejected.
     pub(crate) fn pick(
         &self,
-        balance: Balance,
-        affinity: Option<u64>,
+        selection: Selection<'_>,
         rng: &RngSource,
         filter: impl Fn(&Arc<Channel>) -> bool,
     ) -> Option<Arc<Channel>> {
         let list = self.list();
-        let channel = |index: usize| list.endpoints[index].eligible_channel().filter(&filter);
-        if list.endpoints.len() == 1 {
-            return channel(0);
+        if selection.affinity.is_some() && !list.outside.is_empty() {
+            self.use_keys();
+            return None;
         }
-        let load = |index: usize| list.endpoints[index].load(&filter);
-        let load_unless_ejected = |index: usize| {
-            let ejected = !list.ignores_ejections && list.endpoints[index].ejection().is_active();
-            if ejected { None } else { load(index) }
+        let load = |index: usize| list.load(index, &filter);
+        let load_if_admitted = |index: usize| {
+            let admitted = list.ignores_ejections || list.endpoints[index].ejection().admits();
+            if admitted { load(index) } else { None }
         };
-        let index = self
-            .pick_index(&list, balance, affinity, rng, load_unless_ejected)
-            .or_else(|| self.pick_index(&list, balance, affinity, rng, load))?;
-        channel(index)
+        let tagged = list.plan.group(selection.tag);
+        let untagged = if selection.tag.is_some() && !selection.forces_tag { list.plan.group(None) } else { None };
+        let groups = || [tagged, untagged].into_iter().flatten();
+        let index = groups()
+            .find_map(|group| self.pick_index(&list, group, selection, rng, load_if_admitted))
+            .or_else(|| groups().find_map(|group| self.pick_index(&list, group, selection, rng, load)))?;
+        list.endpoints[index].ejection().take_permit();
+        list.channel(index).cloned().or_else(|| list.endpoints[index].eligible_channel()).filter(&filter)
     }
 
-    /// Picks one of the providers for which `load` returns a number of calls in flight.
+    /// Picks one of the providers of a group for which `load` returns a load.
     fn pick_index(
         &self,
         list: &ProviderList,
-        balance: Balance,
-        affinity: Option<u64>,
+        group: &Group,
+        selection: Selection<'_>,
         rng: &RngSource,
-        load: impl Fn(usize) -> Option<usize>,
+        load: impl Fn(usize) -> Option<Load>,
     ) -> Option<usize> {
-        match affinity {
-            Some(key) => list.weights.rendezvous(|index| list.hashes.score(index, key), |index| load(index).is_some()),
-            None => balance.pick(&list.weights, &self.turn, &mut rng.rng(), load),
+        if let Some(key) = selection.affinity {
+            let score = |index| list.hashes.score(index, key);
+            return group.owners().rendezvous(score, |index| load(index).is_some());
+        }
+        if let Some(balancer) = selection.balancer {
+            return list.select(balancer, group, rng.number(), load);
+        }
+        let capacities = list.plan.capacities();
+        let mut random = rng.split();
+        let mut pick = |draws| selection.balance.pick(Shares { draws, capacities }, &self.turn, &mut random, &load);
+        match group.near().and_then(&mut pick) {
+            Some(index) => Some(index),
+            None => pick(group.all()),
         }
     }
 
@@ -185,9 +230,62 @@ impl ServiceProviders {
         &self.endpoints
     }
 
+    /// Requests connections to all providers, because the call has an affinity key.
+    #[cold]
+    fn use_keys(&self) {
+        if !self.uses_keys.swap(true, Ordering::AcqRel) {
+            self.endpoints.notify_one();
+        }
+    }
+
+    /// Returns whether calls have affinity keys.
+    pub(crate) fn uses_keys(&self) -> bool {
+        self.uses_keys.load(Ordering::Acquire)
+    }
+
+    /// Records that the registry reported a list.
+    pub(super) fn set_listed(&self, now: Instant) {
+        *self.listed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Returns the status of the list at `now`.
+    pub(crate) fn status(&self, now: Instant) -> ServiceStatus {
+        let list = self.list();
+        let listed_at = *self.listed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        ServiceStatus {
+            service: self.service.clone(),
+            providers: list.endpoints.len(),
+            is_stale: list.stale,
+            age: listed_at.map(|at| now.saturating_duration_since(at)),
+        }
+    }
+
     /// Locks the comparison of failures, which no successful call does.
     pub(super) fn comparison(&self) -> MutexGuard<'_, Comparison> {
         self.comparison.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a list without a follower.
+    #[cfg(feature = "bench")]
+    pub(crate) fn publish_for_benchmark(
+        &self,
+        instances: Vec<rpc_core::Instance>,
+        connect: impl Fn(&rpc_core::Instance) -> Arc<Endpoint>,
+        warmth: impl Fn(usize) -> f64,
+        zone: Option<&str>,
+    ) {
+        let traits: Vec<Traits> = instances.iter().map(Traits::of).collect();
+        let endpoints: Vec<_> = instances.iter().map(connect).collect();
+        let member = |(number, traits): (usize, _)| super::plan::Member {
+            traits,
+            weight: instances[number].weight(),
+            warmth: warmth(number),
+            is_usable: true,
+        };
+        let plan = Plan::new(&traits.iter().enumerate().map(member).collect::<Vec<_>>(), zone);
+        let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
+        let channels = endpoints.iter().map(|endpoint| endpoint.only_channel()).collect();
+        self.publish(ProviderList { answered: true, endpoints, channels, plan, traits, hashes, ..Default::default() });
     }
 
     pub(super) fn publish(&self, list: ProviderList) {
@@ -206,17 +304,81 @@ impl ServiceProviders {
 }
 
 impl ProviderList {
+    /// Returns the channel of a provider at the time of the list, if it accepts calls.
+    fn channel(&self, index: usize) -> Option<&Arc<Channel>> {
+        self.channels.get(index)?.as_ref().filter(|channel| channel.is_eligible())
+    }
+
+    /// Returns the load of a provider, if its channel accepts calls and passes `filter`.
+    fn load(&self, index: usize, filter: impl Fn(&Arc<Channel>) -> bool) -> Option<Load> {
+        match self.channel(index) {
+            Some(channel) => filter(channel).then(|| channel.current_load()),
+            // It has another connection by now, or several.
+            None => self.endpoints[index].load(filter),
+        }
+    }
+
     /// Returns the state of one of its endpoints for calls of this service.
-    pub(crate) fn state(&self, endpoint: &Endpoint) -> EndpointState {
+    pub(super) fn state(&self, endpoint: &Endpoint) -> EndpointState {
         match endpoint.state() {
             EndpointState::Ejected { in_flight, .. } if self.ignores_ejections => EndpointState::Ready { in_flight },
             state => state,
         }
     }
 
-    /// Returns the remaining times of the ejections of its endpoints.
-    pub(super) fn ejections(&self, now: Instant) -> impl Iterator<Item = Duration> {
-        self.endpoints.iter().filter_map(move |endpoint| endpoint.ejection().remaining(now))
+    /// Selects one of the providers of a group for which `load` returns a load, by the policy of the program.
+    fn select(
+        &self,
+        balancer: &dyn Balancer,
+        group: &Group,
+        random: u64,
+        load: impl Fn(usize) -> Option<Load>,
+    ) -> Option<usize> {
+        let usable = (0..self.endpoints.len()).filter(|index| group.contains(*index));
+        let usable: Vec<(usize, Load)> = usable.filter_map(|index| Some((index, load(index)?))).collect();
+        if usable.is_empty() {
+            return None;
+        }
+        let snapshot = |(index, load): &(usize, Load)| ProviderSnapshot {
+            address: self.endpoints[*index].address(),
+            weight: self.plan.capacities()[*index],
+            zone: self.traits[*index].zone.as_deref(),
+            is_far: group.is_far(*index),
+            in_flight: load.in_flight,
+            latency: (load.latency > 0).then(|| Duration::from_nanos(load.latency)),
+        };
+        let snapshots: Vec<_> = usable.iter().map(snapshot).collect();
+        Some(usable.get(balancer.select(&snapshots, random)?)?.0)
+    }
+
+    /// Returns the number of ejected endpoints.
+    pub(super) fn ejected(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.ejection().is_active()).count()
+    }
+
+    /// Returns whether fewer than half of the providers accept calls and are not ejected.
+    pub(super) fn is_short(&self) -> bool {
+        let usable = self.endpoints.iter().filter(|one| one.is_eligible() && !one.ejection().is_active());
+        usable.count() * 2 < self.endpoints.len()
+    }
+
+    /// Ends the ejections whose time has passed. Returns the time until the next change of one.
+    pub(super) fn advance_ejections(&self, now: Instant) -> Option<Duration> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.advance_ejection(now)).min()
+    }
+
+    /// Requests connects to some of the providers that wait for their backoff, beginning with number `first`.
+    ///
+    /// Returns whether any was requested. With many providers, the first few decide whether the network is back.
+    pub(crate) fn request_connects(&self, first: usize) -> bool {
+        let count = self.endpoints.len();
+        let in_turn = (0..count).map(|offset| &self.endpoints[(first + offset) % count]);
+        in_turn.filter(|endpoint| endpoint.request_connect()).take(MAX_REQUESTED).count() > 0
+    }
+
+    /// Returns whether a requested connect has not begun.
+    pub(crate) fn is_connect_requested(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.is_connect_requested())
     }
 
     /// Returns whether the registry has answered, or the list on disk is in use.
@@ -242,9 +404,19 @@ impl ProviderList {
     /// Returns whether callers can distinguish the two lists.
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         (self.answered, self.stale, self.ignores_ejections) != (other.answered, other.stale, other.ignores_ejections)
-            || self.weights != other.weights
+            || self.traits != other.traits
+            || self.outside != other.outside
             || (&self.weightless, &self.disabled) != (&other.weightless, &other.disabled)
             || self.endpoints.len() != other.endpoints.len()
             || self.endpoints.iter().zip(&other.endpoints).any(|(one, other)| !Arc::ptr_eq(one, other))
     }
+
+    /// Returns whether the two lists differ in shares or channels, which programs do not observe.
+    pub(super) fn draws_differ_from(&self, other: &Self) -> bool {
+        let identity = |channel: &Option<Arc<Channel>>| channel.as_ref().map(Arc::as_ptr);
+        self.plan != other.plan || !self.channels.iter().map(identity).eq(other.channels.iter().map(identity))
+    }
 }
+
+/// The connects that one call without a provider requests.
+const MAX_REQUESTED: usize = 8;

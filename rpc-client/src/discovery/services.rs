@@ -39,6 +39,13 @@ impl Services {
         self.discovery.as_ref().map_or("no registry", |discovery| discovery.url())
     }
 
+    /// Returns the providers of all services, sorted by service.
+    pub(crate) fn all(&self) -> Vec<Arc<ServiceProviders>> {
+        let mut all: Vec<_> = self.services.iter().map(|known| Arc::clone(&known.providers)).collect();
+        all.sort_unstable_by(|one, other| one.service().cmp(other.service()));
+        all
+    }
+
     /// Returns the number of services that the client follows.
     pub(crate) fn len(&self) -> usize {
         self.services.len()
@@ -78,8 +85,7 @@ impl Services {
     /// Starts another follower for each one that was interrupted, on the runtime of the caller.
     pub(crate) fn resume(&self, pool: &Arc<EndpointPool>) {
         let Some(discovery) = &self.discovery else { return };
-        let all: Vec<_> = self.services.iter().map(|known| Arc::clone(&known.providers)).collect();
-        for providers in all.iter().filter(|providers| providers.take_interruption()) {
+        for providers in self.all().iter().filter(|providers| providers.take_interruption()) {
             self.start_follower(providers, discovery, pool);
         }
     }

@@ -1,17 +1,24 @@
 //! [`Tracker`]: the follower's record of each provider between two lists.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rpc_core::{Instance, contained, deadline_after};
 use tokio::{sync::Notify, time::Instant};
 use tracing::info;
 
-use super::{affinity::AddressHashes, balance::Weights, providers::ProviderList};
+use super::{
+    affinity::AddressHashes,
+    plan::{Member, Plan},
+    providers::ProviderList,
+    slow_start::warmth,
+    subset::{Candidate, MAX_WITHOUT_SUBSET, subset},
+    traits::Traits,
+};
 use crate::endpoint::{Endpoint, Reconnect, pool::EndpointPool, state::EndpointState};
 
 /// The providers of one service, from one list of the registry to the next.
@@ -25,10 +32,19 @@ pub(crate) struct Tracker {
     providers: BTreeMap<SocketAddr, TrackedProvider>,
     /// The endpoints that left the list and still have their references.
     removed: Vec<Arc<Endpoint>>,
+    /// Whether the registry or the disk has provided a list.
+    has_list: bool,
+    /// Whether calls require connections to all providers.
+    uses_all: bool,
+    /// Whether the client uses a subset of the providers.
+    has_subset: bool,
 }
 
 struct TrackedProvider {
     instance: Instance,
+    traits: Traits,
+    /// When the provider started, if that was less than the time of slow start before it was listed.
+    started: Option<Instant>,
     listing: Listing,
 }
 
@@ -43,6 +59,8 @@ enum Listing {
         endpoint: Arc<Endpoint>,
         since: Instant,
     },
+    /// The client does not connect to the provider, because it uses a subset of the providers.
+    Outside,
     /// Too many connects failed.
     ///
     /// The client connects again after this time if the registry still lists the provider.
@@ -53,7 +71,15 @@ enum Listing {
 
 impl Tracker {
     pub(crate) fn new(pool: Arc<EndpointPool>, follower: Arc<Notify>) -> Self {
-        Self { pool, follower, providers: BTreeMap::new(), removed: Vec::new() }
+        Self {
+            pool,
+            follower,
+            providers: BTreeMap::new(),
+            removed: Vec::new(),
+            has_list: false,
+            uses_all: false,
+            has_subset: false,
+        }
     }
 
     /// Applies the registry's list and the endpoints' states.
@@ -65,6 +91,7 @@ impl Tracker {
         for instance in listed {
             self.apply(instance, now);
         }
+        self.has_list = true;
         let listed: HashMap<SocketAddr, &Instance> =
             listed.iter().map(|instance| (instance.address(), instance)).collect();
         let grace = self.pool.config().delisted_grace;
@@ -80,6 +107,7 @@ impl Tracker {
             provider.advance(listed.contains_key(address), expires, now, &mut removed)
         });
         self.removed = removed;
+        self.select_subset();
         self.keep_enough();
         // A provider that outlasts its grace period needs no timer: a list or a state change triggers the next update.
         self.providers.values().filter_map(|provider| provider.next_check(grace)).filter(|at| *at > now).min()
@@ -92,18 +120,61 @@ impl Tracker {
         self.removed.drain(..).for_each(|endpoint| self.pool.release(&endpoint, &self.follower));
     }
 
-    /// Reconnects to the evicted providers if they are more than half of those that receive calls.
+    /// Connects to the providers of the subset, and releases the endpoints of the others.
+    ///
+    /// Every provider is in the subset if there are at most [`MAX_WITHOUT_SUBSET`].
+    fn select_subset(&mut self) {
+        let config = Arc::clone(self.pool.config());
+        let (called, _) = self.enabled();
+        let size = config.subset.filter(|_| called.len() > MAX_WITHOUT_SUBSET && !self.uses_all);
+        let outside: Vec<SocketAddr> = match size {
+            None => Vec::new(),
+            Some(size) => {
+                let candidates: Vec<_> = called.iter().map(|provider| provider.candidate()).collect();
+                let chosen = subset(&candidates, self.pool.subset_key(), size, config.zone.as_deref());
+                let outside = candidates.iter().zip(chosen).filter(|(_, chosen)| !chosen);
+                outside.map(|(candidate, _)| candidate.address).collect()
+            }
+        };
+        self.has_subset = !outside.is_empty();
+        let outside: HashSet<SocketAddr> = outside.into_iter().collect();
+        for (address, provider) in &mut self.providers {
+            match (&provider.listing, outside.contains(address)) {
+                (Listing::Listed(endpoint) | Listing::Delisted { endpoint, .. }, true) => {
+                    self.removed.push(Arc::clone(endpoint));
+                    provider.listing = Listing::Outside;
+                }
+                (Listing::Evicted { .. }, true) => provider.listing = Listing::Outside,
+                (Listing::Outside, false) => {
+                    let endpoint = self.pool.reference(&provider.instance, Reconnect::Normally, &self.follower);
+                    provider.listing = Listing::Listed(endpoint);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Connects to all providers from now on, whatever their number is.
+    pub(crate) fn use_all(&mut self) {
+        self.uses_all = true;
+    }
+
+    /// Reconnects to the evicted providers if fewer than half of those that receive calls are usable.
     ///
     /// This is the panic threshold: such a fault is rather one of the network or of all providers, whose end the client
     /// must notice soon.
     fn keep_enough(&mut self) {
         let (called, _) = self.enabled();
-        let (evicted, used): (Vec<_>, Vec<_>) =
-            called.into_iter().partition(|provider| provider.listing.endpoint().is_none());
-        if evicted.len() <= used.len() {
+        let endpoints = || called.iter().filter_map(|provider| provider.listing.endpoint());
+        let usable = endpoints().filter(|one| one.is_eligible() && !one.ejection().is_active()).count();
+        let is_short = usable * 2 < called.iter().filter(|one| !matches!(one.listing, Listing::Outside)).count();
+        let reconnect = if is_short { Reconnect::Eagerly } else { Reconnect::Normally };
+        endpoints().for_each(|endpoint| endpoint.set_reconnect(reconnect));
+        if !is_short {
             return;
         }
-        let evicted: Vec<Instance> = evicted.into_iter().map(|provider| provider.instance.clone()).collect();
+        let evicted = called.into_iter().filter(|provider| matches!(provider.listing, Listing::Evicted { .. }));
+        let evicted: Vec<Instance> = evicted.map(|provider| provider.instance.clone()).collect();
         for instance in evicted {
             let endpoint = self.reference(&instance, Reconnect::Eagerly);
             let provider = self.providers.get_mut(&instance.address());
@@ -131,19 +202,29 @@ impl Tracker {
     /// Applies one instance of the registry's list.
     fn apply(&mut self, instance: &Instance, now: Instant) {
         let address = instance.address();
+        // A provider that registers again has a new start time in its metadata.
+        let registered_anew = self.providers.get(&address).is_none_or(|provider| provider.instance != *instance);
+        let read = registered_anew.then(|| {
+            let traits = Traits::of(instance);
+            let started = self.started(&traits, now);
+            (traits, started)
+        });
         let Some(provider) = self.providers.get_mut(&address) else {
-            let listing = Listing::Listed(self.reference(instance, Reconnect::Normally));
-            self.providers.insert(address, TrackedProvider { instance: instance.clone(), listing });
+            let (traits, started) = read.unwrap_or_default();
+            // `select_subset` decides whether the client connects to it.
+            let listing = Listing::Outside;
+            self.providers.insert(address, TrackedProvider { instance: instance.clone(), traits, started, listing });
             return;
         };
-        // A provider that registers again has a new start time in its metadata.
-        let registered_anew = provider.instance != *instance;
-        if registered_anew {
-            provider.instance = instance.clone();
+        if let Some((traits, started)) = read {
+            if provider.traits.start() != traits.start() {
+                provider.started = started;
+            }
+            (provider.instance, provider.traits) = (instance.clone(), traits);
             provider.listing.endpoint().into_iter().for_each(|endpoint| endpoint.update_metadata(instance));
         }
         match &provider.listing {
-            Listing::Listed(_) => {}
+            Listing::Listed(_) | Listing::Outside => {}
             Listing::Delisted { endpoint, .. } => provider.listing = Listing::Listed(Arc::clone(endpoint)),
             Listing::Evicted { until } if registered_anew || now >= *until => {
                 provider.listing = Listing::Listed(self.pool.reference(instance, Reconnect::Normally, &self.follower));
@@ -151,6 +232,18 @@ impl Tracker {
             }
             Listing::Evicted { .. } => {}
         }
+    }
+
+    /// Returns when a provider started that is listed at `now`, if its registration states it and it is in its slow start.
+    ///
+    /// A client with a seed does not read the system's clock: a provider starts when it joins the list.
+    fn started(&self, traits: &Traits, now: Instant) -> Option<Instant> {
+        let config = self.pool.config();
+        let age = match config.seed {
+            None => traits.age(SystemTime::now()),
+            Some(_) => self.has_list.then_some(Duration::ZERO),
+        };
+        age.filter(|age| *age < config.slow_start).and_then(|age| now.checked_sub(age))
     }
 
     /// Returns the listed and enabled providers, each with whether it answers now.
@@ -176,28 +269,66 @@ impl Tracker {
         let weightless = weightless.into_iter().map(|provider| provider.instance.address()).collect();
         let disabled = self.providers.values().filter(|provider| !provider.instance.is_enabled());
         let disabled = disabled.map(|provider| provider.instance.address()).collect();
-        let (endpoints, weights): (Vec<Arc<Endpoint>>, Vec<f64>) = called
-            .into_iter()
-            .filter_map(|provider| Some((Arc::clone(provider.listing.endpoint()?), provider.instance.weight())))
-            .unzip();
+        let outside = called.iter().filter(|provider| matches!(provider.listing, Listing::Outside));
+        let outside = outside.map(|provider| provider.instance.address()).collect();
+        let called: Vec<_> =
+            called.into_iter().filter_map(|provider| Some((provider, provider.listing.endpoint()?))).collect();
+        called.iter().for_each(|(_, endpoint)| _ = endpoint.advance_ejection(now));
+        let window = self.pool.config().slow_start;
+        let members = called.iter().map(|(provider, endpoint)| {
+            let since = provider.started.max(endpoint.ejection().returned());
+            Member {
+                traits: &provider.traits,
+                weight: provider.instance.weight(),
+                warmth: since.map_or(1.0, |since| warmth(now.saturating_duration_since(since), window)),
+                is_usable: endpoint.is_eligible() && !endpoint.ejection().is_active(),
+            }
+        });
+        // The subset has the shares of the zones already.
+        let zone = self.pool.config().zone.as_deref().filter(|_| !self.has_subset);
+        let plan = Plan::new(&members.collect::<Vec<_>>(), zone);
+        let traits = called.iter().map(|(provider, _)| provider.traits.clone()).collect();
+        let endpoints: Vec<_> = called.into_iter().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
+        let channels = endpoints.iter().map(|endpoint| endpoint.only_channel()).collect();
         let hashes = AddressHashes::new(endpoints.iter().map(|endpoint| endpoint.address()));
-        let weights = Weights::new(weights);
         let mut list = ProviderList {
             answered,
             stale,
             endpoints,
+            channels,
             ignores_ejections: false,
-            weights,
+            traits,
+            plan,
             hashes,
+            outside,
             weightless,
             disabled,
         };
-        list.ignores_ejections = !list.permits_ejections(list.ejections(now).count());
+        let ejected = list.ejected();
+        list.ignores_ejections = ejected > 0 && (!list.permits_ejections(ejected) || list.is_short());
         list
     }
 }
 
 impl TrackedProvider {
+    /// Returns the provider as a candidate for a subset.
+    fn candidate(&self) -> Candidate<'_> {
+        let is_failing = match &self.listing {
+            Listing::Evicted { .. } => true,
+            Listing::Outside => false,
+            Listing::Listed(endpoint) | Listing::Delisted { endpoint, .. } => {
+                endpoint.ejection().is_active() || !(endpoint.is_eligible() || endpoint.is_pending())
+            }
+        };
+        Candidate {
+            address: self.instance.address(),
+            zone: self.traits.zone.as_deref(),
+            tags: &self.traits.tags,
+            weight: self.instance.weight(),
+            is_failing,
+        }
+    }
+
     /// Applies whether the registry lists the provider, and its endpoint's state.
     ///
     /// Adds the endpoint to `removed` if it leaves the list. Returns false when the provider is to be removed.
@@ -218,7 +349,7 @@ impl TrackedProvider {
         }
         let since = match self.listing {
             Listing::Delisted { since, .. } => since,
-            Listing::Listed(_) | Listing::Evicted { .. } => now,
+            Listing::Listed(_) | Listing::Outside | Listing::Evicted { .. } => now,
         };
         let keep = endpoint.is_alive() && !expires(since);
         if keep {
@@ -232,7 +363,7 @@ impl TrackedProvider {
     /// Returns when the passage of time alone may change the provider.
     fn next_check(&self, grace: Duration) -> Option<Instant> {
         match self.listing {
-            Listing::Listed(_) => None,
+            Listing::Listed(_) | Listing::Outside => None,
             Listing::Delisted { since, .. } => Some(deadline_after(since, grace)),
             Listing::Evicted { until } => Some(until),
         }
@@ -243,7 +374,7 @@ impl Listing {
     fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match self {
             Self::Listed(endpoint) | Self::Delisted { endpoint, .. } => Some(endpoint),
-            Self::Evicted { .. } => None,
+            Self::Outside | Self::Evicted { .. } => None,
         }
     }
 }
@@ -274,8 +405,11 @@ mod tests {
     use crate::{
         config::ClientConfig,
         connection::{channel::Channel, credentials::Credentials},
-        discovery::{balance::Balance, providers::ServiceProviders},
-        endpoint::connection_state::ConnectionState,
+        discovery::{
+            balance::Balance,
+            providers::{Selection, ServiceProviders},
+        },
+        endpoint::{connection_state::ConnectionState, ejection::EjectionCause},
     };
 
     /// A restarted registry that lists nothing for a while does not enable a disabled provider.
@@ -363,13 +497,14 @@ mod tests {
         let picked = |list: ProviderList| {
             let providers = ServiceProviders::new(ServiceId::from_static("demo.Greeter", "1.0"));
             providers.publish(list);
-            let pick = || providers.pick(Balance::RoundRobin, None, pool.rng(), |_| true);
+            let selection = Selection { balance: Balance::RoundRobin, ..Default::default() };
+            let pick = || providers.pick(selection, pool.rng(), |_| true);
             (0..3).map(|_| pick().unwrap().address().port()).collect::<BTreeSet<_>>()
         };
         assert_eq!(picked(tracker.list(true, false, now)), [1, 2, 3].into());
-        let duration = endpoints[0].ejection().begin(now);
+        let duration = endpoints[0].ejection().begin(EjectionCause::Probe, now);
         assert_eq!(picked(tracker.list(true, false, now)), [2, 3].into());
-        endpoints[1].ejection().begin(now + duration / 2);
+        endpoints[1].ejection().begin(EjectionCause::Probe, now + duration / 2);
         assert_eq!(picked(tracker.list(true, false, now)), [1, 2, 3].into(), "two of three are ejected");
         assert_eq!(picked(tracker.list(true, false, now + duration)), [1, 3].into(), "one of three is ejected");
     }

@@ -15,6 +15,8 @@ impl Backoff {
     pub(crate) const MAX_FAILURES: u32 = 12;
     /// The longest delay of an endpoint that reconnects eagerly.
     pub(crate) const MAX_EAGER_DELAY: Duration = Duration::from_secs(2);
+    /// The shortest delay before a connect that a call has requested, because it found no provider.
+    pub(crate) const MIN_REQUESTED_DELAY: Duration = Duration::from_millis(200);
     /// The time after which a connection without a response counts as one that worked.
     const STABLE_AFTER: Duration = Duration::from_secs(1);
 

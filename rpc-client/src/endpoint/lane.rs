@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::task::AbortHandle;
+use tokio::{sync::Notify, task::AbortHandle};
 
 use super::connection_state::ConnectionState;
 
@@ -18,6 +18,9 @@ pub(crate) struct Lane {
     failures: AtomicU32,
     /// Whether the watchdog's task was dropped before its end, and no other one has replaced it.
     interrupted: AtomicBool,
+    /// Whether a call has requested a connect since the last one began.
+    is_requested: AtomicBool,
+    requested: Notify,
     watchdog: Mutex<Option<AbortHandle>>,
 }
 
@@ -27,6 +30,8 @@ impl Default for Lane {
             state: ArcSwap::from_pointee(ConnectionState::Connecting),
             failures: AtomicU32::new(0),
             interrupted: AtomicBool::new(false),
+            is_requested: AtomicBool::new(false),
+            requested: Notify::new(),
             watchdog: Mutex::default(),
         }
     }
@@ -38,7 +43,47 @@ impl Lane {
     }
 
     pub(crate) fn set(&self, state: ConnectionState) {
+        if matches!(state, ConnectionState::Connecting) {
+            self.is_requested.store(false, Ordering::Release);
+        }
         self.state.store(Arc::new(state));
+    }
+
+    /// Requests a connect before the backoff has passed. Returns false if the watchdog does not wait for it.
+    pub(crate) fn request_connect(&self) -> bool {
+        let waits = matches!(**self.state(), ConnectionState::Backoff(_));
+        if waits {
+            self.is_requested.store(true, Ordering::Release);
+            self.requested.notify_one();
+        }
+        waits
+    }
+
+    /// Returns whether an event is pending that may make the channel eligible soon.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.state().is_pending() || self.awaits_requested_connect()
+    }
+
+    /// Returns whether a connect is requested and the watchdog waits.
+    pub(crate) fn awaits_requested_connect(&self) -> bool {
+        self.is_connect_requested() && matches!(**self.state(), ConnectionState::Backoff(_))
+    }
+
+    /// Returns whether a connect is requested that has not begun.
+    fn is_connect_requested(&self) -> bool {
+        self.is_requested.load(Ordering::Acquire)
+    }
+
+    /// Waits until a connect is requested.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub(crate) async fn connect_requested(&self) {
+        // An earlier request may have left its permit.
+        while !self.is_connect_requested() {
+            self.requested.notified().await;
+        }
     }
 
     /// Returns the consecutive failures of the watchdog.

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct EndpointPool {
     /// The runtime of the watchdog that was started last.
     runtime: Mutex<Option<Handle>>,
     subscribers: Subscribers,
+    /// The key of this client in the choice of subsets of providers.
+    subset_key: OnceLock<u64>,
     context: WatchdogContext,
 }
 
@@ -65,6 +67,7 @@ impl EndpointPool {
             watchdogs: TaskTracker::new(),
             runtime: Mutex::default(),
             subscribers: Subscribers::default(),
+            subset_key: OnceLock::new(),
             context,
         })
     }
@@ -75,6 +78,11 @@ impl EndpointPool {
 
     pub(crate) fn rng(&self) -> &RngSource {
         &self.context.rng
+    }
+
+    /// Returns the key of this client in the choice of subsets of providers.
+    pub(crate) fn subset_key(&self) -> u64 {
+        *self.subset_key.get_or_init(|| self.rng().number())
     }
 
     /// Returns the notifier of the programs that observe the client.

@@ -24,8 +24,10 @@ pub enum EndpointState {
     Ejected {
         /// Calls that wait for an answer of this peer.
         in_flight: usize,
-        /// The time until the client picks it again.
+        /// The time until the client sends it a call again.
         remaining: Duration,
+        /// Why it was ejected.
+        cause: String,
     },
     /// Connected, but not eligible for calls: the peer is unresponsive, in cooldown, or draining.
     Suspended,
@@ -66,7 +68,7 @@ impl From<&ConnectionState> for EndpointState {
     fn from(connection: &ConnectionState) -> Self {
         match connection {
             ConnectionState::Connecting => Self::Connecting,
-            ConnectionState::Connected(channel) => match channel.load() {
+            ConnectionState::Connected(channel) => match channel.callers() {
                 Some(in_flight) => Self::Ready { in_flight },
                 None if channel.is_proven() => Self::Suspended,
                 None => Self::Connecting,
@@ -83,8 +85,8 @@ impl fmt::Display for EndpointState {
         match self {
             Self::Connecting => f.write_str("connecting"),
             Self::Ready { in_flight } => write!(f, "ready, {in_flight} calls in flight"),
-            Self::Ejected { in_flight, remaining } => {
-                write!(f, "ejected for another {remaining:?} because its calls fail, {in_flight} calls in flight")
+            Self::Ejected { in_flight, remaining, cause } => {
+                write!(f, "ejected for another {remaining:?} because {cause}, {in_flight} calls in flight")
             }
             Self::Suspended => f.write_str("connected, suspended (unresponsive, in cooldown, or draining)"),
             Self::Backoff(error) => write!(f, "backing off: {error}"),

@@ -7,7 +7,10 @@ use rpc_core::{
     Code, Error, Phase, contained,
     transport::{CloseReason, Connect, Driver, Outbox},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -43,7 +46,16 @@ pub(crate) struct WatchdogContext {
 /// Connects, and reconnects with growing delays, until the endpoint is retired or has failed too often.
 ///
 /// Every change of state precedes the log, and a panic of the subscriber or of the connector does not end this task.
+///
+/// A connection that the peer drains stays open until its calls have ended. The watchdog connects again meanwhile: the
+/// peer may drain one connection only, or another process may take over its address.
 pub(crate) async fn watch(endpoint: &Endpoint, index: usize, context: &WatchdogContext) {
+    let mut draining = JoinSet::new();
+    keep_connected(endpoint, index, context, &mut draining).await;
+    while draining.join_next().await.is_some() {}
+}
+
+async fn keep_connected(endpoint: &Endpoint, index: usize, context: &WatchdogContext, draining: &mut JoinSet<()>) {
     let mut backoff = Backoff::default();
     let (address, lane) = (endpoint.address(), &endpoint.lanes()[index]);
     lane.set_failures(0);
@@ -52,7 +64,8 @@ pub(crate) async fn watch(endpoint: &Endpoint, index: usize, context: &WatchdogC
             return endpoint.set_connection(index, ConnectionState::Retired);
         }
         endpoint.set_connection(index, ConnectionState::Connecting);
-        let ran = AssertUnwindSafe(run_connection(endpoint, index, context)).catch_unwind().await;
+        while draining.try_join_next().is_some() {}
+        let ran = AssertUnwindSafe(run_connection(endpoint, index, context, draining)).catch_unwind().await;
         let Ended { error, cause } = ran.unwrap_or_else(|panic| panicked(&*panic, endpoint));
         if endpoint.is_retired() {
             return endpoint.set_connection(index, ConnectionState::Retired);
@@ -93,11 +106,19 @@ pub(crate) async fn watch(endpoint: &Endpoint, index: usize, context: &WatchdogC
                 contained(|| debug!(%address, %error, failures, ?delay, "connect failed, will retry"));
             }
         }
-        // Cancel-safe: both branches only wait.
+        let requested = async {
+            match cause {
+                Cause::Shortage => std::future::pending().await,
+                Cause::Loss | Cause::Failure => sleep(Backoff::MIN_REQUESTED_DELAY).await,
+            }
+            lane.connect_requested().await;
+        };
+        // Cancel-safe: all branches only wait.
         tokio::select! {
             biased;
             () = endpoint.retired() => {}
             () = sleep(delay) => {}
+            () = requested => {}
         }
     }
 }
@@ -119,8 +140,15 @@ enum Cause {
     Shortage,
 }
 
-/// Connects and drives the connection until it ends.
-async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogContext) -> Ended {
+/// Connects and drives the connection until it ends, or until its peer drains it and calls are in flight.
+///
+/// In the latter case, a task of `draining` drives it to its end.
+async fn run_connection(
+    endpoint: &Endpoint,
+    index: usize,
+    context: &WatchdogContext,
+    draining: &mut JoinSet<()>,
+) -> Ended {
     let (address, config, counters) = (endpoint.address(), &context.config, &context.counters);
     let Secured { io, credentials, socket_writes } = tokio::select! {
         biased;
@@ -154,7 +182,23 @@ async fn run_connection(endpoint: &Endpoint, index: usize, context: &WatchdogCon
         channel.retire();
     }
     let established_at = Instant::now();
-    let reason = driver.await;
+    let mut driver = Box::pin(driver);
+    let reason = tokio::select! {
+        biased;
+        // Cancel-safe: the driver continues below, or in its task.
+        reason = &mut driver => reason,
+        () = channel.until_draining() => match channel.goaway() {
+            Some(status) if channel.is_proven() && channel.in_flight() > 0 && !endpoint.is_retired() => {
+                let error = Error::not_executed(Code::Unavailable, format!("peer sent GOAWAY: {}", status.message()));
+                draining.spawn(async move {
+                    let reason = driver.await;
+                    contained(|| debug!(%address, %reason, "drained connection closed"));
+                });
+                return Ended { error: at_peer(error, endpoint), cause: Cause::Loss };
+            }
+            _ => driver.await,
+        },
+    };
     contained(|| debug!(%address, %reason, "connection closed"));
     let worked = Backoff::worked(channel.is_proven(), channel.has_answered(), established_at.elapsed());
     let cause = if worked { Cause::Loss } else { Cause::Failure };

@@ -1,5 +1,8 @@
 //! The metadata that the calls of a handler inherit: trace context and baggage.
 
+/// The baggage key of the tag of a call.
+pub(super) const TAG: &str = "msnb-tag";
+
 /// The prefix of the metadata keys of baggage.
 const PREFIX: &str = "baggage-";
 

@@ -133,11 +133,34 @@ impl<C: Caller, M: Method> Call<C, M> {
         })
     }
 
+    /// Prefers the providers with this tag, such as those of a new version that only some calls try.
+    ///
+    /// If none of them accepts the call, it uses providers without a tag; a call without a tag never uses tagged ones. The
+    /// calls of the handler inherit the tag, as [`baggage`](Self::baggage), and those of their handlers in turn.
+    pub fn tag(self, tag: &str) -> Self {
+        self.with_options(|options| options.set_tag(tag))
+    }
+
+    /// As [`tag`](Self::tag), but the call fails if no provider with the tag accepts it.
+    ///
+    /// The calls of the handler inherit the tag as a preference.
+    pub fn force_tag(self, tag: &str) -> Self {
+        self.tag(tag).with_options(|options| options.forces_tag = true)
+    }
+
     /// Sets whether the call waits for an available provider if there is none.
     ///
     /// With `true`, the call waits until its deadline. With `false`, it fails at once.
     pub fn wait_for_ready(self, wait: bool) -> Self {
         self.with_options(|options| options.wait_for_ready = Some(wait))
+    }
+
+    /// Sets the number of attempts that may follow the first one, retries and hedges together; at most 16.
+    ///
+    /// It does not change which failures are retried: a call that may have executed is retried only if its method is
+    /// idempotent or a once call.
+    pub fn retries(self, retries: u32) -> Self {
+        self.with_options(|options| options.retries = Some(retries.min(CallOptions::MAX_RETRIES)))
     }
 
     /// Sets whether the client hedges the call: sends it to another provider too while the first may still answer.

@@ -94,10 +94,22 @@ pub struct CallOptions {
     pub address: Option<SocketAddr>,
     /// The hash of a key that selects the same provider while the set of providers is unchanged.
     pub affinity: Option<u64>,
+    /// The tag of the providers that the call prefers.
+    ///
+    /// Inside a handler, this is the tag of the call that the handler serves.
+    pub tag: Option<Arc<str>>,
+    /// Whether the call fails if no provider with the tag accepts it.
+    ///
+    /// Otherwise it uses providers without a tag.
+    pub forces_tag: bool,
     /// Whether the call waits for an available provider until its deadline.
     ///
     /// Defaults to the client's setting.
     pub wait_for_ready: Option<bool>,
+    /// The attempts that may follow the first one, hedges included; at most [`MAX_RETRIES`](Self::MAX_RETRIES).
+    ///
+    /// Defaults to the client's setting.
+    pub retries: Option<u32>,
     /// When the client hedges the call. Defaults to the client's setting.
     pub hedging: Option<Hedging>,
     /// Whether the client records an [`Explanation`](crate::Explanation) of the call.
@@ -115,6 +127,9 @@ impl CallOptions {
     /// The timeout of calls for which neither the call, the method nor the client sets one.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
+    /// The most attempts of a call after the first one.
+    pub const MAX_RETRIES: u32 = 16;
+
     /// Returns the default options of a call.
     ///
     /// Inside a handler, they contain the handler's deadline, trace context and baggage.
@@ -122,12 +137,21 @@ impl CallOptions {
         let mut options = Self::default();
         if let Some(context) = Context::current() {
             options.deadline = context.deadline();
+            options.tag = context.baggage(baggage::TAG).map(Arc::from);
             for (key, value) in context.metadata().iter().filter(|(key, _)| baggage::is_inherited(key)) {
                 // Cannot fail: these entries satisfied the limits when they were received.
                 let _ = options.metadata.insert(key, value);
             }
         }
         options
+    }
+
+    /// Sets the tag of the call, which the calls of its handler inherit.
+    pub fn set_tag(&mut self, tag: &str) {
+        self.tag = Some(tag.into());
+        if let Err(status) = self.metadata.set(&baggage::metadata_key(baggage::TAG), tag) {
+            self.invalid.get_or_insert(status);
+        }
     }
 
     /// Returns the deadline of a call that is sent at `now`.

@@ -14,6 +14,8 @@ pub struct Explanation {
     pub route: String,
     /// The registry's address; empty without a registry.
     pub registry: String,
+    /// The name of the rule that applies, or the names of those that may apply to calls of a service; empty without one.
+    pub rule: String,
     /// Whether the list of providers comes from the cache on disk because the registry has not answered.
     pub stale: bool,
     /// The known providers when the call ended, with the state of each.
@@ -87,6 +89,9 @@ impl Attempt {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} took {:?}", self.route, self.took)?;
+        if !self.rule.is_empty() {
+            writeln!(f, "by rule {}", self.rule)?;
+        }
         let stale = if self.stale { ", which has not answered: cached list" } else { "" };
         writeln!(f, "providers from {}{stale}:", self.registry)?;
         for Candidate { address, state } in &self.candidates {

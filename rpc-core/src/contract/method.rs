@@ -45,6 +45,7 @@ pub struct MethodInfo {
     codec: Option<Codec>,
     /// The description of the service, and the number of the method in it.
     described: Option<(&'static ContractCell, usize)>,
+    max_running: Option<u32>,
 }
 
 impl MethodInfo {
@@ -89,6 +90,7 @@ impl MethodInfo {
             timeout: None,
             codec: None,
             described: None,
+            max_running: None,
         }
     }
 
@@ -150,6 +152,15 @@ impl MethodInfo {
     #[must_use]
     pub const fn described(mut self, service: &'static ContractCell, number: usize) -> Self {
         self.described = Some((service, number));
+        self
+    }
+
+    /// Limits the handlers of the method that run at the same time on one server; 0 permits none.
+    ///
+    /// The server rejects further calls before they execute, with `ResourceExhausted`; clients send them to other servers.
+    #[must_use]
+    pub const fn limit_running(mut self, max_running: u32) -> Self {
+        self.max_running = Some(max_running);
         self
     }
 
@@ -253,6 +264,11 @@ impl MethodInfo {
             error: None,
             items_error: None,
         }
+    }
+
+    /// Returns the limit of the handlers that run at the same time on one server; `None` if there is none.
+    pub fn max_running(&self) -> Option<u32> {
+        self.max_running
     }
 }
 

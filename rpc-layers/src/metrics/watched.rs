@@ -1,7 +1,9 @@
 //! [`Watched`]: exports the counts of servers and clients at each scrape.
 
 use std::{
+    collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -9,8 +11,9 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
 };
-use rpc_client::{Client, ClientCounts, EndpointState};
+use rpc_client::{Client, ClientCounts, EndpointState, ProviderCounts, RouteCounts, ServiceStatus};
 use rpc_server::{ServerCounts, ServerHandle, ServerState};
 
 /// The servers and clients whose counts are exported.
@@ -55,6 +58,9 @@ impl Collector for Watched {
             page.clients(&sources.clients.iter().map(Client::counts).collect::<Vec<_>>())?;
             let endpoints = sources.clients.iter().flat_map(Client::endpoints);
             page.channels(&endpoints.map(|(_, state)| state_name(&state)).collect::<Vec<_>>())?;
+            page.providers(&sources.clients.iter().flat_map(Client::provider_counts).collect::<Vec<_>>())?;
+            page.routes(&sources.clients.iter().flat_map(Client::route_counts).collect::<Vec<_>>())?;
+            page.services(&sources.clients.iter().flat_map(Client::services).collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -134,6 +140,71 @@ impl Page<'_, '_> {
         self.labelled("msnb_client_channels", "Endpoints by state", MetricType::Gauge, "state", &counts)
     }
 
+    /// The sum over the providers of a zone is its share of the calls.
+    fn providers(&mut self, all: &[ProviderCounts]) -> fmt::Result {
+        let mut sums: BTreeMap<(SocketAddr, &str), [u64; 3]> = BTreeMap::new();
+        for counts in all {
+            // Several clients may use a provider.
+            let full = sums.len() >= MAX_PROVIDERS && !sums.contains_key(&(counts.address, counts.zone.as_str()));
+            if !full {
+                let sum = sums.entry((counts.address, &counts.zone)).or_default();
+                let [answered, failed, ejections] = sum;
+                *answered += counts.answered;
+                *failed += counts.failed;
+                *ejections += counts.ejections;
+            }
+        }
+        let help = "Attempts by provider: answered with any status, and failed because of the provider";
+        let mut family = self.0.encode_descriptor("msnb_client_provider_calls", help, None, MetricType::Counter)?;
+        for ((address, zone), [answered, failed, _]) in &sums {
+            for (outcome, count) in [("answered", answered), ("failed", failed)] {
+                let labels =
+                    [("provider", address.to_string()), ("zone", (*zone).to_owned()), ("outcome", outcome.to_owned())];
+                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let (name, help) = ("msnb_client_provider_ejections", "Ejections by provider");
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ((address, _), [.., ejections]) in &sums {
+            let labels = [("provider", address.to_string())];
+            ConstCounter::new(*ejections).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn routes(&mut self, all: &[RouteCounts]) -> fmt::Result {
+        let mut sums: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+        for counts in all {
+            let [retries, hedges] = sums.entry(counts.route).or_default();
+            *retries += counts.retries;
+            *hedges += counts.hedges;
+        }
+        let (name, help) = ("msnb_client_repeats", "Retries and hedges by route");
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (route, [retries, hedges]) in sums {
+            for (kind, count) in [("retry", retries), ("hedge", hedges)] {
+                ConstCounter::new(count).encode(family.encode_family(&[("route", route), ("kind", kind)])?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of several clients, the oldest list counts.
+    fn services(&mut self, all: &[ServiceStatus]) -> fmt::Result {
+        let mut ages: BTreeMap<String, f64> = BTreeMap::new();
+        for status in all {
+            let Some(age) = status.age else { continue };
+            let oldest = ages.entry(status.service.to_string()).or_default();
+            *oldest = oldest.max(age.as_secs_f64());
+        }
+        let (name, help) = ("msnb_client_list_age", "Time since the registry reported the provider list");
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (service, age) in ages {
+            ConstGauge::new(age).encode(family.encode_family(&[("service", service)])?)?;
+        }
+        Ok(())
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
     }
@@ -162,6 +233,9 @@ impl Page<'_, '_> {
         Ok(())
     }
 }
+
+/// The largest number of providers with metrics of their own.
+const MAX_PROVIDERS: usize = 1000;
 
 fn state_name(state: &EndpointState) -> &'static str {
     match state {

@@ -48,9 +48,11 @@ impl Expansion<'_> {
             quote!(.timeout(::core::time::Duration::new(#seconds, #nanoseconds)))
         });
         let codec = codec.as_ref().map(|codec| quote!(.codec(#core::Codec::#codec)));
+        let max_running = method.options.max_running.map(|limit| quote!(.limit_running(#limit)));
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #once #one_way #sends_items #returns_items #timeout #codec .described(&#described, #number)
+                #idempotent #once #one_way #sends_items #returns_items #timeout #max_running #codec
+                .described(&#described, #number)
         }
     }
 

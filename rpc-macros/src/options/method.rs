@@ -8,8 +8,7 @@ use syn::{Attribute, LitStr, Meta};
 use super::{Setting, settings};
 use crate::{diagnostics::Diagnostics, duration, wire_name};
 
-const KNOWN: &str =
-    "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `name = \"sayHello\"`";
+const KNOWN: &str = "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `name = \"sayHello\"`, `max_running = 50`";
 
 /// The options of `#[rpc(…)]`, or their defaults.
 #[derive(Default)]
@@ -24,6 +23,8 @@ pub(crate) struct MethodOptions {
     pub(crate) timeout: Option<Duration>,
     /// The name on the wire; default: the name of the method.
     pub(crate) name: Option<LitStr>,
+    /// The limit of the handlers that run at the same time on one server.
+    pub(crate) max_running: Option<u32>,
 }
 
 /// The scope in which each call is executed at most once.
@@ -74,6 +75,7 @@ impl MethodOptions {
                         diagnostics.error(name, fault);
                     }
                 }
+                "max_running" => self.max_running = setting.number(50, diagnostics),
                 _ => setting.unknown(KNOWN, diagnostics),
             }
         }

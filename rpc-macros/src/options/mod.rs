@@ -62,6 +62,19 @@ impl Setting {
         is_flag
     }
 
+    /// Returns the number of `option = number`, which is above 0; the error suggests `example`.
+    fn number(&self, example: u32, diagnostics: &mut Diagnostics) -> Option<u32> {
+        if let Meta::NameValue(pair) = &self.meta
+            && let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = ungrouped(&pair.value)
+            && let Ok(number @ 1..) = number.base10_parse()
+        {
+            return Some(number);
+        }
+        let message = format!("`{}` needs a number above 0: write `{} = {example}`", self.option, self.option);
+        diagnostics.error(&self.meta, message);
+        None
+    }
+
     fn unknown(&self, known: &str, diagnostics: &mut Diagnostics) {
         diagnostics.error(&self.meta, format!("unknown option, expected one of {known}"));
     }

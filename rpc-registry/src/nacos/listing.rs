@@ -55,7 +55,9 @@ pub(super) fn identity(address: SocketAddr, cluster: Option<&str>) -> ServiceIns
 /// The addresses of host names, which Nacos accepts in place of an IP address.
 pub(super) type Hosts = BTreeMap<String, Vec<IpAddr>>;
 
-/// Returns the callable instances, sorted by address. An instance with a host name counts once for each address in
+/// Returns the callable instances, sorted by address. The cluster of an instance is its zone, if its metadata states none.
+///
+/// An instance with a host name counts once for each address in
 /// `hosts`.
 ///
 /// An official server lists an address twice while two connections have registered it, as after the restart of a
@@ -66,7 +68,16 @@ pub(super) fn from_nacos(listed: &[ServiceInstance], cluster: Option<&str>, host
         .filter(|listed| is_callable(listed, cluster))
         .flat_map(|listed| {
             // The weight of Nacos, not of the metadata: an operator may have changed it.
-            let instance = move |address| Instance::new(address).with_weight(listed.weight);
+            let instance = move |address| {
+                let instance = Instance::new(address).with_weight(listed.weight);
+                // The metadata replaces it, if it states a zone. A consumer of one cluster has no choice of zones.
+                match &listed.cluster_name {
+                    Some(name) if cluster.is_none() && name != DEFAULT_CLUSTER => {
+                        instance.with_metadata(Instance::ZONE, name)
+                    }
+                    _ => instance,
+                }
+            };
             let with_metadata = move |address| {
                 let metadata = listed.metadata.iter().filter(|(key, _)| *key != WEIGHT);
                 metadata.fold(instance(address), |instance, (key, value)| instance.with_metadata(key, value))
@@ -164,7 +175,8 @@ mod tests {
             to_nacos(&instance(1).with_metadata("started", "9").with_metadata("zone", "b"), None).unwrap();
         assert!(contains(&[administered], &instance(1).with_metadata("started", "9")));
         assert_eq!(sent.metadata[WEIGHT], "2.5");
-        assert_eq!(from_nacos(&[sent], Some("c"), &Hosts::new()), [instance(1)]);
+        assert_eq!(from_nacos(listed, Some("c"), &Hosts::new()), [instance(1)]);
+        assert_eq!(from_nacos(listed, None, &Hosts::new()), [instance(1).with_metadata("zone", "c")]);
     }
 
     #[test]

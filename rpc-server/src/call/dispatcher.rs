@@ -9,7 +9,10 @@ use rpc_core::{
     stable_hash,
 };
 
-use super::access::{Access, AccessRule, Targets};
+use super::{
+    access::{Access, AccessRule, Targets},
+    method_limit::MethodLimits,
+};
 
 /// The routing table of a server. Immutable once the server runs.
 #[derive(Default)]
@@ -34,6 +37,7 @@ impl Dispatcher {
     ///
     /// `AlreadyExists` when another service has one of its routes.
     pub(crate) fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
+        let service = MethodLimits::around(service);
         for (method, info) in service.methods().iter().enumerate() {
             let target = Target { service: Arc::clone(&service), method, number: self.routes.len() };
             if self.routes.insert(info.route().into(), target).is_some() {

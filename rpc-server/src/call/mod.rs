@@ -5,6 +5,7 @@
 //! | routes and methods | `dispatcher` |
 //! | access rules | `access` |
 //! | the limit of running handlers, the share of each peer, and the queue | `concurrency` |
+//! | the limits of running handlers of single methods | `method_limit` |
 //! | the key of a peer for limits per peer | `peer_key` |
 //! | the status of a rejected call | `rejection` |
 //! | the running calls of one connection | `running` |
@@ -13,6 +14,7 @@
 pub(crate) mod access;
 pub(crate) mod concurrency;
 pub(crate) mod dispatcher;
+mod method_limit;
 pub(crate) mod once;
 pub(crate) mod peer_key;
 pub(crate) mod rejection;

@@ -3,7 +3,10 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use rpc_core::{Code, Status, frame::Frame};
-use tokio::time::{Duration, Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -39,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) credentials: Credentials,
     pub(crate) warnings: PeerWarnings,
+    /// The tags that replace those of the registration, separated by commas.
+    pub(crate) tags: watch::Sender<Option<String>>,
 }
 
 impl Shared {

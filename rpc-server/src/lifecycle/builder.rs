@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     major_version::major_versions,
     reflection::ServerReflection,
-    registration::{Registration, advertised},
+    registration::{Registration, advertised, check_tags},
     server::Server,
     tcp,
 };
@@ -49,6 +49,7 @@ pub struct ServerBuilder {
     advertise: Option<SocketAddr>,
     weight: Option<f64>,
     metadata: Vec<(String, String)>,
+    tags: Vec<String>,
     once_store: Option<Arc<dyn OnceStore>>,
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
@@ -119,6 +120,22 @@ impl ServerBuilder {
     /// Sets the weight of this server in load balancing, relative to other servers: 0 to 10 000, default 1.
     pub fn weight(mut self, weight: f64) -> Self {
         self.weight = Some(weight);
+        self
+    }
+
+    /// Sets the zone in which this server runs, such as a data center; clients in the same zone prefer it.
+    ///
+    /// Default: none.
+    pub fn zone(self, zone: impl Into<String>) -> Self {
+        self.metadata(Instance::ZONE, zone)
+    }
+
+    /// Sets the tags of this server: only calls with one of them use it. Default: none.
+    ///
+    /// [`ServerHandle::set_tags`](crate::ServerHandle::set_tags) changes them while the server runs. A tag has at most 64
+    /// letters, digits, `.`, `_` and `-`; [`bind`](Self::bind) fails with `InvalidArgument` for others.
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
         self
     }
 
@@ -267,6 +284,10 @@ impl ServerBuilder {
         let instance = Instance::new(advertised).with_weight(self.weight.unwrap_or(Instance::DEFAULT_WEIGHT));
         let instance =
             self.metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
+        let instance = match check_tags(&self.tags)? {
+            tags if tags.is_empty() => instance,
+            tags => instance.with_metadata(Instance::TAGS, tags),
+        };
         #[cfg(feature = "tls")]
         let instance = match self.tls.as_ref().and_then(ServerTls::certificate_name) {
             Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
@@ -293,6 +314,7 @@ impl ServerBuilder {
             counters: Counters::default(),
             credentials,
             warnings: PeerWarnings::default(),
+            tags: Default::default(),
             config: self.config,
         });
         Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })

@@ -5,6 +5,9 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use rpc_core::Error;
+
+use super::registration::check_tags;
 use crate::{connection::Shared, counters::ServerState};
 
 /// Reads the state and the counts of a server, also after it has ended. Cheap to clone.
@@ -67,6 +70,20 @@ impl ServerHandle {
     /// Returns the state of the server. `Draining` begins when the shutdown is requested.
     pub fn state(&self) -> ServerState {
         self.0.counters.state()
+    }
+
+    /// Replaces the tags of the server in its registry, such as `gray`; only calls with one of them use it.
+    ///
+    /// A server without tags serves the calls without a tag. The server registers again in the background; clients apply
+    /// the change when the registry reports it. Without effect if the server has no registry or has ended.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a tag with other characters than letters, digits, `.`, `_` and `-`, or of more than 64 bytes.
+    pub fn set_tags<T: Into<String>>(&self, tags: impl IntoIterator<Item = T>) -> Result<(), Error> {
+        let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
+        self.0.tags.send_replace(Some(check_tags(&tags)?));
+        Ok(())
     }
 
     /// Returns the counts of the server.

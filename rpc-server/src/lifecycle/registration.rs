@@ -47,7 +47,7 @@ impl Registration {
         instance = instance
             .with_metadata("protocol", "msnb")
             .with_metadata("codecs", Codec::ALL.map(Codec::name).join(","))
-            .with_metadata("started", started.to_string());
+            .with_metadata(Instance::STARTED, started.to_string());
         let entry = |(id, service): &(ServiceId, Arc<dyn Service>)| {
             let instance = match service.contract() {
                 Some(contract) => {
@@ -115,6 +115,20 @@ impl Registered {
         outcome
     }
 
+    /// Registers all services again with these tags. A registry that rejects them keeps the earlier ones.
+    pub(super) async fn set_tags(&mut self, tags: &str) {
+        let Registration { registry, services, address } = &*self.registration;
+        let tagged = |(service, instance): &(ServiceId, Instance)| {
+            (service.clone(), instance.clone().with_metadata(Instance::TAGS, tags))
+        };
+        let (registry, address) = (Arc::clone(registry), *address);
+        let services = services.iter().map(tagged).collect();
+        self.registration = Arc::new(Registration { registry, services, address });
+        if let Err(error) = self.registration.register().await {
+            contained(|| warn!(%error, %address, tags, "the registry rejects the tags"));
+        }
+    }
+
     /// Deregisters all services.
     pub(super) async fn deregister(mut self) {
         self.registration.deregister().await;
@@ -140,6 +154,28 @@ impl Drop for Registered {
         }
     }
 }
+
+/// Checks the tags of a server, and returns them as one metadata value.
+///
+/// # Errors
+///
+/// `InvalidArgument` for a tag that is empty, too long, or has other characters than letters, digits, `.`, `_` and `-`.
+pub(super) fn check_tags(tags: &[String]) -> Result<String, Error> {
+    let legal = |tag: &String| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        (1..=MAX_TAG).contains(&tag.len()) && tag.bytes().all(legal)
+    };
+    match tags.iter().find(|tag| !legal(tag)) {
+        None => Ok(tags.join(",")),
+        Some(tag) => {
+            let message = format!("tag {tag:?} is invalid, must be 1 to {MAX_TAG} letters, digits, `.`, `_` and `-`");
+            Err(Error::not_executed(Code::InvalidArgument, message))
+        }
+    }
+}
+
+/// The longest tag in bytes.
+const MAX_TAG: usize = 64;
 
 /// Returns an address of a server that listens on `listen` which consumers of the registry can reach.
 ///

@@ -78,7 +78,25 @@ impl Server {
                     // If the shutdown drops this future midway, the deregistration below removes a possible entry.
                     outcome = registration.register() => {
                         outcome?;
-                        shutdown.await;
+                        let mut tags = shared.tags.subscribe();
+                        loop {
+                            // A change of the tags before the subscription is applied too.
+                            let changed = tags.borrow_and_update().clone();
+                            if let Some(changed) = changed {
+                                tokio::select! {
+                                    biased;
+                                    // As above.
+                                    () = &mut shutdown => break,
+                                    () = registration.set_tags(&changed) => {}
+                                }
+                            }
+                            tokio::select! {
+                                biased;
+                                () = &mut shutdown => break,
+                                // Cancel-safe: a change that it did not report is found by the next call.
+                                _ = tags.changed() => {}
+                            }
+                        }
                     }
                     _ = &mut shutdown => {}
                 }

@@ -66,7 +66,7 @@ async fn scene(name: &str, dead: u16) -> (Serving, Client) {
     for port in 1..=dead {
         registry.register(&LEDGER, Instance::new(([127, 0, 0, 2], port).into())).await.unwrap();
     }
-    let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1));
+    let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1)).with_subset(None);
     (serving, Client::builder().registry(registry).connector(OnlyPipe(pipes)).config(config).build().unwrap())
 }
 
@@ -143,7 +143,7 @@ async fn dead_providers_do_not_wake_calls_in_a_cooldown() {
     for port in 1..=200 {
         registry.register(&LEDGER, Instance::new(([127, 0, 0, 2], port).into())).await.unwrap();
     }
-    let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1));
+    let config = ClientConfig::default().with_cache_directory(None).with_seed(Some(1)).with_subset(None);
     let client = Client::builder().registry(registry).connector(OnlyPipe(pipes)).config(config).build().unwrap();
     let (ledger, polls) = (LedgerClient::new(client.clone()), Arc::new(AtomicUsize::new(0)));
     ledger.look_up(0).timeout(Duration::from_millis(100)).await.unwrap_err();

@@ -16,4 +16,5 @@ mod network_faults;
 mod protocol_vectors;
 mod provider_faults;
 mod python_client;
+mod routing_faults;
 mod simulation;

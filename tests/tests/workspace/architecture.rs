@@ -206,7 +206,16 @@ fn modules_do_not_depend_on_each_other_in_cycles() {
 const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "rpc-client",
-        &[&["connection"], &["endpoint"], &["discovery"], &["client_core"], &["call"], &["client"], &["builder"]],
+        &[
+            &["connection"],
+            &["endpoint"],
+            &["discovery"],
+            &["rules"],
+            &["client_core"],
+            &["call"],
+            &["client"],
+            &["builder"],
+        ],
     ),
     ("rpc-core", &[&["contract"], &["wire"], &["transport"], &["security"]]),
     ("rpc-layers", &[&["metrics", "trace"], &["monitor_port"]]),

@@ -75,6 +75,8 @@ fn defaults() -> BTreeMap<&'static str, Value> {
         ("ClientConfig::lanes", count(client.lanes)),
         ("ClientConfig::max_decompressed", count(client.max_decompressed)),
         ("ClientConfig::registry_patience", time(client.registry_patience)),
+        ("ClientConfig::retries", number(client.retries)),
+        ("ClientConfig::slow_start", time(client.slow_start)),
         ("TransportConfig::max_frame", number(transport.max_frame)),
         ("TransportConfig::outbox", count(transport.outbox)),
         ("TransportConfig::frame_time", time(transport.frame_time)),

@@ -42,7 +42,7 @@ fn security_names_existing_tests() {
 #[test]
 fn security_lists_every_number_of_the_configs() {
     let limits = section("docs/SECURITY.md", "Limits");
-    let choices = ["codec", "compression", "balance", "wait_for_ready", "cache_directory", "seed"];
+    let choices = ["codec", "compression", "balance", "balancer", "zone", "wait_for_ready", "cache_directory", "seed"];
     for (file, config) in [
         ("rpc-server/src/config.rs", "ServerConfig"),
         ("rpc-client/src/config.rs", "ClientConfig"),

@@ -38,6 +38,7 @@ pub(crate) struct InFlightTable {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    sent_at: Instant,
     deadline: Instant,
     /// The hedge time: when to wake the caller if there is no answer yet.
     hedge_at: Option<Instant>,
@@ -64,6 +65,8 @@ pub(crate) struct CallCounts {
 /// A call to insert into the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewCall<'a> {
+    /// When the call is sent, from which its latency counts.
+    pub(crate) sent_at: Instant,
     /// When the call ends without an answer.
     pub(crate) deadline: Instant,
     /// When the caller is woken because there is no answer yet.
@@ -90,8 +93,8 @@ pub(crate) enum CallStatus {
 /// The result of delivering an answer.
 #[derive(Debug)]
 pub(crate) enum Delivered {
-    /// The caller can take the answer; this waker wakes it.
-    Accepted(Option<Waker>),
+    /// The caller can take the answer, of a call that was sent at this time; this waker wakes it.
+    Accepted(Instant, Option<Waker>),
     /// The caller has abandoned the call.
     Abandoned,
     /// No call has this id.
@@ -136,6 +139,7 @@ impl InFlightTable {
             // The wire reserves id 0.
             slot.generation = 1;
         }
+        slot.sent_at = call.sent_at;
         slot.deadline = call.deadline;
         slot.hedge_at = call.hedge_at;
         slot.hedge_due = false;
@@ -165,6 +169,7 @@ impl InFlightTable {
         }
         self.slots.push(Slot {
             generation: self.first_generation.wrapping_sub(1) & GENERATIONS,
+            sent_at: deadline,
             deadline,
             hedge_at: None,
             hedge_due: false,
@@ -242,7 +247,7 @@ impl InFlightTable {
         if !is_expired {
             slot.receiver.put(outcome);
         }
-        Delivered::Accepted(slot.receiver.take_waker())
+        Delivered::Accepted(slot.sent_at, slot.receiver.take_waker())
     }
 
     /// Ends the calls whose deadline has passed, and marks those whose hedge time has passed.
@@ -375,7 +380,14 @@ mod tests {
     use super::*;
 
     fn call(deadline: Instant) -> NewCall<'static> {
-        NewCall { deadline, hedge_at: None, has_waited: false, has_streams: false, waker: Waker::noop() }
+        NewCall {
+            sent_at: deadline,
+            deadline,
+            hedge_at: None,
+            has_waited: false,
+            has_streams: false,
+            waker: Waker::noop(),
+        }
     }
 
     fn response(nonce: u32) -> Outcome {
@@ -495,7 +507,7 @@ mod tests {
                         match (caller, answer) {
                             (_, Some(_)) => prop_assert!(matches!(delivered, Delivered::Stray)),
                             (true, None) => {
-                                prop_assert!(matches!(delivered, Delivered::Accepted(_)));
+                                prop_assert!(matches!(delivered, Delivered::Accepted(..)));
                                 model.insert(id, (true, Some(nonce_sent)));
                             }
                             (false, None) => {

@@ -27,6 +27,15 @@ impl Instance {
     /// It is for operators: a client relies on the digests that it receives from the provider when it connects.
     pub const CONTRACT: &str = "contract";
 
+    /// The metadata key of the zone in which the provider runs, such as a data center.
+    pub const ZONE: &str = "zone";
+
+    /// The metadata key of the provider's tags, separated by commas.
+    pub const TAGS: &str = "tags";
+
+    /// The metadata key of the time at which the provider started, in seconds since 1970.
+    pub const STARTED: &str = "started";
+
     /// Creates an enabled instance at `address`, with weight 1 and no metadata.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, weight: Self::DEFAULT_WEIGHT, enabled: true, metadata: BTreeMap::new() }
@@ -76,8 +85,8 @@ impl Instance {
 
     /// Returns the metadata that the provider registered.
     ///
-    /// The keys are `protocol`, `codecs`, `started`, [`CONTRACT`](Self::CONTRACT), and optionally
-    /// [`TLS_NAME`](Self::TLS_NAME).
+    /// The keys are `protocol`, `codecs`, [`STARTED`](Self::STARTED), [`CONTRACT`](Self::CONTRACT), and optionally
+    /// [`TLS_NAME`](Self::TLS_NAME), [`ZONE`](Self::ZONE) and [`TAGS`](Self::TAGS).
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

@@ -1,0 +1,189 @@
+//! [`Latency`]: how long the answers of one connection take.
+
+use std::{
+    ops::{Add, Sub},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::cache_padded::CachePadded;
+
+/// How long the answers of one connection take.
+///
+/// The driver of the connection writes it, at most once for each delivery of up to 32 answers; callers that pick a provider
+/// read it. A write is a plain store because there is one writer.
+#[derive(Debug)]
+pub(super) struct Latency {
+    epoch: Instant,
+    cells: CachePadded<Cells>,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    /// The peak EWMA in nanoseconds.
+    peak: AtomicU64,
+    /// The last answer, in nanoseconds since the epoch; 0 before the first one.
+    last: AtomicU64,
+    /// The sum of the logarithms of the latencies, in units of 1/16.
+    log2_sum: AtomicU64,
+    /// The number of answers in that sum.
+    answers: AtomicU64,
+}
+
+/// The latencies of the answers of one delivery.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sample {
+    /// The longest latency in nanoseconds.
+    longest: u64,
+    sum: LogSum,
+}
+
+/// The sum of the logarithms of some latencies.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogSum {
+    /// The sum of the logarithms to the base 2 of the latencies in nanoseconds, in units of 1/16.
+    pub(crate) log2: u64,
+    /// The number of latencies.
+    pub(crate) answers: u64,
+}
+
+impl LogSum {
+    /// Returns the geometric mean of the latencies, as its logarithm to the base 2 in nanoseconds.
+    pub(crate) fn log2_mean(self) -> f64 {
+        self.log2 as f64 / 16.0 / self.answers.max(1) as f64
+    }
+}
+
+impl Add for LogSum {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { log2: self.log2.wrapping_add(other.log2), answers: self.answers.wrapping_add(other.answers) }
+    }
+}
+
+impl Sub for LogSum {
+    type Output = Self;
+
+    /// Returns the sum since `earlier`; zero if the sum began anew, as that of a new connection.
+    fn sub(self, earlier: Self) -> Self {
+        match (self.log2.checked_sub(earlier.log2), self.answers.checked_sub(earlier.answers)) {
+            (Some(log2), Some(answers)) => Self { log2, answers },
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Sample {
+    /// Adds the latency of one answer.
+    pub(super) fn add(&mut self, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.longest = self.longest.max(nanos);
+        self.sum = self.sum + LogSum { log2: log2(nanos), answers: 1 };
+    }
+}
+
+impl Latency {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { epoch: now, cells: CachePadded::default() }
+    }
+
+    /// Adds the latencies of answers that arrived at `now`. The caller is the only writer.
+    pub(super) fn add(&self, sample: Sample, now: Instant) {
+        if sample.longest == 0 {
+            return;
+        }
+        let cells = &self.cells.0;
+        let at = self.since_epoch(now).max(1);
+        let elapsed = at.saturating_sub(cells.last.load(Relaxed));
+        cells.peak.store(decayed_peak(cells.peak.load(Relaxed), sample.longest, elapsed), Relaxed);
+        let sum = self.log_sum() + sample.sum;
+        cells.log2_sum.store(sum.log2, Relaxed);
+        cells.answers.store(sum.answers, Relaxed);
+        cells.last.store(at, Relaxed);
+    }
+
+    /// Returns the peak EWMA in nanoseconds; 0 before the first answer.
+    pub(super) fn peak(&self) -> u64 {
+        self.cells.0.peak.load(Relaxed)
+    }
+
+    /// Returns when the last answer arrived.
+    pub(super) fn last_answer(&self) -> Option<Instant> {
+        let last = self.cells.0.last.load(Relaxed);
+        (last > 0).then(|| self.epoch + Duration::from_nanos(last))
+    }
+
+    /// Returns the sum of the logarithms of all latencies.
+    pub(super) fn log_sum(&self) -> LogSum {
+        LogSum { log2: self.cells.0.log2_sum.load(Relaxed), answers: self.cells.0.answers.load(Relaxed) }
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Returns the peak EWMA `peak` after an answer that took `latency`, `elapsed` after the one before; all in nanoseconds.
+///
+/// A slower answer replaces the average at once. A faster one counts more the later it comes: the old average keeps the
+/// part 1 / (1 + elapsed / [`DECAY`]), which is close to an exponential for short times.
+fn decayed_peak(peak: u64, latency: u64, elapsed: u64) -> u64 {
+    if latency >= peak {
+        return latency;
+    }
+    let kept = 1.0 / (1.0 + elapsed as f64 / DECAY);
+    (peak as f64 * kept + latency as f64 * (1.0 - kept)) as u64
+}
+
+/// Returns the logarithm to the base 2 of a number above 0, in units of 1/16, linear between powers of two.
+fn log2(number: u64) -> u64 {
+    let whole = u64::from(number.ilog2());
+    let fraction = (number << (63 - whole) << 1) >> 60;
+    whole * 16 + fraction
+}
+
+/// The time after which half of the old average is replaced, in nanoseconds: 10 s, as in Finagle.
+const DECAY: f64 = 10e9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn sample(millis: &[u64]) -> Sample {
+        let mut sample = Sample::default();
+        millis.iter().for_each(|millis| sample.add(Duration::from_millis(*millis)));
+        sample
+    }
+
+    #[test]
+    fn slower_answer_raises_the_average_and_time_lowers_it() {
+        let start = Instant::now();
+        let latency = Latency::new(start);
+        assert_eq!((latency.peak(), latency.last_answer()), (0, None));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        latency.add(sample(&[1, 3, 2]), at(1));
+        assert_eq!((latency.peak(), latency.last_answer()), (3 * MS, Some(at(1))));
+        latency.add(sample(&[100]), at(2));
+        assert_eq!(latency.peak(), 100 * MS);
+        latency.add(sample(&[1]), at(2));
+        assert_eq!(latency.peak(), 100 * MS, "no time has passed");
+        latency.add(sample(&[2]), at(12));
+        assert_eq!(latency.peak(), 51 * MS);
+        latency.add(Sample::default(), at(13));
+        assert_eq!((latency.peak(), latency.last_answer()), (51 * MS, Some(at(12))), "no answer");
+    }
+
+    #[test]
+    fn logarithms_are_in_sixteenths() {
+        assert_eq!([1, 2, 3, 1024, 1536].map(log2), [0, 16, 24, 160, 168]);
+        assert_eq!(log2(u64::MAX), 63 * 16 + 15);
+        for number in [5_u64, 77, 1_000, 123_456_789, u64::MAX / 3] {
+            assert!((log2(number) as f64 / 16.0 - (number as f64).log2()).abs() < 0.15, "{number}");
+        }
+    }
+}
