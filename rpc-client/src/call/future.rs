@@ -31,8 +31,9 @@ use super::{
 use crate::{
     client_core::ClientCore,
     connection::{
-        channel::{Channel, SendError},
+        channel::Channel,
         in_flight::{CallId, NewCall},
+        send_error::SendError,
     },
     discovery::balance::Balance,
     rules::rule::{Rule, RunningCall},

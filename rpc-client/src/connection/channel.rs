@@ -13,8 +13,8 @@ use rpc_core::{
     frame::{Frame, FrameType, Header, Violation},
     sync::{AtomicBool, OnceLock},
     transport::{
-        CallStreams, CloseReason, Outbox, OutboxTurn, Position, Priority, PushError, QueueEnd, SendQueue,
-        TransportConfig, put_credit,
+        CallStreams, CloseReason, Outbox, OutboxTurn, Position, PushError, QueueEnd, SendQueue, TransportConfig,
+        put_credit,
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -25,6 +25,7 @@ use super::{
     in_flight::{CallCounts, CallId, CallStatus, NewCall, Outcome},
     latency::{Latency, LogSum},
     load::Load,
+    send_error::{Limit, SendError},
     state::{ChannelState, StateCell},
     streams::{ChannelStreams, StreamKind},
 };
@@ -63,26 +64,6 @@ pub(crate) struct SentCall {
     pub(crate) id: CallId,
     /// The position of the request in the output.
     pub(crate) position: Position,
-}
-
-/// Why a channel did not accept a call.
-#[derive(Debug)]
-pub(crate) enum SendError {
-    /// The channel accepts no calls.
-    Closed,
-    /// A limit is reached; [`Channel::capacity`] waits until the channel is below it.
-    Full(Limit),
-    /// The request is longer than the frame limit.
-    TooLong(Status),
-}
-
-/// A limit of a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limit {
-    /// The number of calls in flight.
-    InFlight,
-    /// The number of bytes in the outbox, of frames with this priority.
-    Outbox(Priority),
 }
 
 /// The part of a channel that its callers use.
@@ -601,6 +582,7 @@ mod tests {
     use rpc_core::{
         Code,
         frame::{Frame, Header},
+        transport::Priority,
     };
 
     use super::*;

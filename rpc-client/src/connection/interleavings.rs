@@ -17,8 +17,9 @@ use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use tokio::time::Instant;
 
 use super::{
-    channel::{Channel, Limit, SendError, SentCall},
+    channel::{Channel, SentCall},
     in_flight::{CallStatus, NewCall, Outcome},
+    send_error::{Limit, SendError},
     streams::StreamKind,
 };
 

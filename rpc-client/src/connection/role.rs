@@ -112,7 +112,7 @@ impl ClientRole {
     /// Sends what this end supports. The server answers with its own settings.
     fn send_settings(&self) {
         // As in `send_empty`.
-        let _ = self.outbox.push_control(|out| Settings::OWN.write(out));
+        let _ = self.outbox.push_control(|out| Settings::OWN.to_frame().write(out));
     }
 
     fn handle_goaway(&self, mut body: Bytes) {

@@ -32,15 +32,15 @@ impl Settings {
         settings
     }
 
-    /// Appends the SETTINGS frame to `out`.
-    pub fn write(self, out: &mut BytesMut) {
+    /// Returns the frame to send.
+    pub fn to_frame(self) -> Frame {
         let mut body = BytesMut::with_capacity(ENTRY_HEADER + 1);
         body.put_u8(FRAGMENTED_BODIES);
         body.put_u16(1);
         body.put_u8(self.fragmented_bodies);
         let full_length = (HEADER_LEN + body.len()) as u32;
         let header = Header { full_length, ..Header::empty(FrameType::Settings, 0) };
-        Frame { header, body: body.freeze() }.write(out);
+        Frame { header, body: body.freeze() }
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn settings_round_trip() {
         let mut frame = BytesMut::new();
-        Settings::OWN.write(&mut frame);
+        Settings::OWN.to_frame().write(&mut frame);
         assert_eq!(frame, &b"msnb\x01\0\0\0\x14\x42\0\0\0\0\0\0\x01\0\x01\x04"[..]);
         assert_eq!(Settings::read(&frame[HEADER_LEN..]), Settings::OWN);
     }

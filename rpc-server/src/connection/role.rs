@@ -96,7 +96,7 @@ impl Connection {
         outbox.apply(Settings::read(body));
         if !std::mem::replace(&mut self.has_sent_settings, true) {
             // On a closed connection the peer needs no settings.
-            let _ = outbox.push_control(|out| Settings::OWN.write(out));
+            let _ = outbox.push_control(|out| Settings::OWN.to_frame().write(out));
         }
     }
 
