@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 /// The contracts of a method at both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,21 +22,31 @@ pub(crate) enum Verdict {
     /// They do in a codec that writes names.
     ByName,
     /// The provider does not describe its contract. A codec that writes names finds most differences.
-    Unchecked,
+    Unchecked {
+        /// When the contracts are compared again, because the provider may describe its contract then.
+        until: Option<Instant>,
+    },
     /// They do not, for this reason.
     Incompatible(Arc<str>),
 }
 
 /// The verdicts about the contracts that this client has met.
 ///
-/// A digest stands for all that reaches the wire, so a verdict remains valid.
+/// A digest stands for all that reaches the wire, so a verdict remains valid, except one without a comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Compatibility(DashMap<Contracts, Arc<OnceCell<Verdict>>, foldhash::fast::RandomState>);
 
 impl Compatibility {
     /// Returns the verdict, if the contracts were compared.
     pub(crate) fn verdict(&self, contracts: Contracts) -> Option<Verdict> {
-        self.0.get(&contracts)?.get().cloned()
+        let verdict = self.0.get(&contracts)?.get().cloned()?;
+        if let Verdict::Unchecked { until: Some(until) } = verdict
+            && Instant::now() >= until
+        {
+            self.0.remove(&contracts);
+            return None;
+        }
+        Some(verdict)
     }
 
     /// Returns the cell of the verdict, which the first of the calls that need it sets.
@@ -54,6 +64,21 @@ const MAX_VERDICTS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failed_comparison_is_repeated_later() {
+        let compatibility = Compatibility::default();
+        let contracts = Contracts { route: 1, caller: 1, provider: 2 };
+        let now = Instant::now();
+        let set = |until| compatibility.cell(contracts).set(Verdict::Unchecked { until });
+        set(Some(now + std::time::Duration::from_secs(60))).expect("the cell is new");
+        assert!(compatibility.verdict(contracts).is_some());
+        compatibility.0.clear();
+        set(Some(now)).expect("the cell is new");
+        assert!(compatibility.verdict(contracts).is_none());
+        set(None).expect("the earlier one was removed");
+        assert!(compatibility.verdict(contracts).is_some());
+    }
 
     #[test]
     fn verdicts_are_forgotten_above_the_limit() {

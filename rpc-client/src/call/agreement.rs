@@ -1,6 +1,6 @@
 //! The codec of an attempt: that of the call, or one with names if the contracts of caller and provider differ.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rpc_core::{
     CallOptions, Code, Codec, Error, MethodInfo, Phase, Request, ServiceClient, descriptor::check_by_name,
@@ -68,7 +68,7 @@ fn agree_on_differing(
     }
     match core.compatibility().verdict(contracts) {
         None if !has_compared => Err(Disagreement::Undecided(contracts)),
-        None | Some(Verdict::ByName | Verdict::Unchecked) => Ok(with_names(wanted)),
+        None | Some(Verdict::ByName | Verdict::Unchecked { .. }) => Ok(with_names(wanted)),
         Some(Verdict::Incompatible(reason)) => {
             let message = format!("the contracts of {} differ: {reason}", method.route());
             let error = Error::not_executed(Code::FailedPrecondition, message).with_phase(Phase::Send);
@@ -84,7 +84,7 @@ fn with_names(codec: Codec) -> Codec {
 
 /// Compares the contracts of a method at both ends, then returns the channel.
 ///
-/// If the provider does not answer, the contracts remain undecided.
+/// If the provider does not answer, calls go by name, and the contracts are compared again later.
 pub(super) async fn decide(
     core: Arc<ClientCore>,
     method: &'static MethodInfo,
@@ -93,7 +93,7 @@ pub(super) async fn decide(
     deadline: Instant,
 ) -> Result<Acquired, Error> {
     let cell = core.compatibility().cell(contracts);
-    let verdict = cell.get_or_try_init(|| compare(&core, method, contracts, &channel, deadline));
+    let verdict = cell.get_or_init(|| compare(&core, method, contracts, &channel, deadline));
     match timeout_at(deadline, verdict).await {
         Ok(_) => Ok(Acquired { channel, turn: None }),
         Err(_) => Err(deadline_passed().with_peer(channel.address())),
@@ -107,34 +107,50 @@ async fn compare(
     contracts: Contracts,
     channel: &Channel,
     deadline: Instant,
-) -> Result<Verdict, ()> {
-    let time = deadline.saturating_duration_since(Instant::now());
+) -> Verdict {
+    let later = || Verdict::Unchecked { until: Some(Instant::now() + COMPARED_AGAIN) };
+    // The call itself needs the rest of its time.
+    let time = (deadline.saturating_duration_since(Instant::now()) / 4).min(MAX_DESCRIBE);
     let described = core.describe(channel.address(), method.service(), time).await;
     let provider = match described {
         Ok(contract) => contract,
         Err(error) => {
             return match error.code() {
-                Code::Unimplemented | Code::NotFound | Code::PermissionDenied | Code::Internal => {
-                    Ok(Verdict::Unchecked)
-                }
-                _ => Err(()),
+                Code::Unimplemented
+                | Code::NotFound
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::Internal => Verdict::Unchecked { until: None },
+                _ => later(),
             };
         }
     };
     if provider.types.len() > MAX_DESCRIBED_TYPES {
-        return Ok(Verdict::Unchecked);
+        return Verdict::Unchecked { until: None };
     }
-    let provider_method = provider.method(method.name()).ok_or(())?;
+    let Some(provider_method) = provider.method(method.name()) else { return later() };
     // Another process may serve the address by now.
     if provider.method_digest(provider_method) != contracts.provider {
-        return Err(());
+        return later();
     }
-    let (Some(caller), Some(caller_method)) = (method.service_contract(), method.contract()) else { return Err(()) };
-    Ok(match check_by_name((caller, caller_method), (&provider, provider_method)) {
+    let (Some(caller), Some(caller_method)) = (method.service_contract(), method.contract()) else {
+        return Verdict::Unchecked { until: None };
+    };
+    match check_by_name((caller, caller_method), (&provider, provider_method)) {
         Ok(()) => Verdict::ByName,
-        Err(mismatch) => Verdict::Incompatible(mismatch.to_string().into()),
-    })
+        Err(mismatch) => {
+            // The provider determines the names of its types, and every failed call copies the reason.
+            let reason = mismatch.to_string();
+            Verdict::Incompatible(reason[..reason.floor_char_boundary(MAX_REASON)].into())
+        }
+    }
 }
 
+/// The longest time in which a provider must describe its contract. A call waits for it a quarter of its time at most.
+const MAX_DESCRIBE: Duration = Duration::from_secs(1);
+/// After this time, contracts that could not be compared are compared again.
+const COMPARED_AGAIN: Duration = Duration::from_secs(5);
+/// The longest reason for which contracts are not compatible, in bytes.
+const MAX_REASON: usize = 1024;
 /// The largest number of types in the description of a provider.
 const MAX_DESCRIBED_TYPES: usize = 4096;

@@ -6,8 +6,9 @@ use rpc_core::{Attempt, Error, Hedging};
 use tokio::time::Instant;
 
 use crate::connection::{
-    channel::{Channel, SentCall},
+    channel::Channel,
     in_flight::{CallStatus, Outcome},
+    sending::SentCall,
 };
 
 /// The attempts of one call that are in flight. A drop abandons them, and their peers receive CANCEL.

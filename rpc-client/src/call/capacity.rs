@@ -10,7 +10,7 @@ use super::{acquired::Acquired, error::join_parts};
 use crate::{
     client_core::ClientCore,
     config::ClientConfig,
-    connection::{channel::Channel, send_error::Limit},
+    connection::{channel::Channel, sending::Limit},
 };
 
 /// A channel that rejected the call because of a limit.

@@ -10,7 +10,7 @@ use std::{
 
 use rpc_core::{
     BoxFuture, CallOptions, CallerItems, Code, Delivery, Encode, EncodedPayload, Error, Explain, Explanation, Hedging,
-    Reply, Request, WriteBuffer,
+    Reply, Request, ServiceClient, WriteBuffer, reflection::ReflectionClient,
 };
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ use crate::{
     connection::{
         channel::Channel,
         in_flight::{CallId, NewCall},
-        send_error::SendError,
+        sending::SendError,
     },
     discovery::balance::Balance,
     rules::rule::{Rule, RunningCall},
@@ -225,6 +225,8 @@ impl<A: Encode> ClientCall<A> {
         let at = Instant::now();
         let (mut balance, mut running) = (self.core.config().balance, None);
         let rule = self.core.rules().find(method, at);
+        // The client requests descriptions for its calls, to which the rules apply.
+        let rule = rule.filter(|_| method.service() != <ReflectionClient as ServiceClient>::service_id());
         if let Some(rule) = &rule {
             running = rule.enter()?;
             rule.apply(options, self.core.rng());

@@ -12,10 +12,7 @@ use rpc_core::{
 use super::error::DEADLINE_PASSED;
 use crate::{
     config::ClientConfig,
-    connection::{
-        channel::{Channel, SentCall},
-        in_flight::Outcome,
-    },
+    connection::{channel::Channel, in_flight::Outcome, sending::SentCall},
 };
 
 /// Returns the reply or the error of an attempt that ended.

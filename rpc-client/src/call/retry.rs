@@ -103,9 +103,10 @@ pub(super) fn decide(error: &Error, call: &CallFacts) -> Verdict {
 
 /// Returns whether later attempts must not use the channel of a failed attempt.
 ///
-/// A peer that requested a cooldown may be called again after it.
+/// A peer that requested a cooldown may be called again after it. A cooldown of 0 concerns this call only: the peer has
+/// reached a limit of the method.
 pub(super) fn excludes_channel(error: &Error) -> bool {
-    is_unimplemented(error) || error.retry_after().is_none()
+    is_unimplemented(error) || error.retry_after().is_none_or(|time| time.is_zero())
 }
 
 /// Returns whether later attempts must use the same address.
@@ -182,7 +183,7 @@ mod tests {
                     for retry_after in [false, true] {
                         let mut error = create(code);
                         error = phase.into_iter().fold(error, Error::with_phase);
-                        errors.push(if retry_after { error.with_retry_after(Duration::ZERO) } else { error });
+                        errors.push(if retry_after { error.with_retry_after(Duration::from_millis(1)) } else { error });
                     }
                 }
             }
@@ -312,7 +313,8 @@ mod tests {
     fn verdicts_of_typical_failures() {
         let idempotent = CallFacts { idempotent: true, ..FACTS };
         let lost_unsent = not_executed(Code::Unavailable).with_phase(Phase::Send);
-        let overloaded = not_executed(Code::ResourceExhausted).with_retry_after(Duration::ZERO).with_phase(Phase::Wait);
+        let overloaded =
+            not_executed(Code::ResourceExhausted).with_retry_after(Duration::from_millis(1)).with_phase(Phase::Wait);
         let rows = [
             (decide(&lost_unsent, &FACTS), Verdict::Retry { budgeted: false }),
             (decide(&overloaded, &FACTS), Verdict::Retry { budgeted: true }),

@@ -122,7 +122,9 @@ impl<A: Encode> ClientCall<A> {
                 }
                 self.core.record_answer(&attempt.channel);
                 if let Some(rule) = self.started().rule.as_ref().filter(|rule| rule.measures_latency()) {
-                    rule.record(attempt.sent_at.elapsed());
+                    // The time of the call and not of its last attempt: hedges would otherwise shorten the percentile that
+                    // delays them.
+                    rule.record(started_at.elapsed());
                 }
                 if self.attempts.has_earlier() {
                     self.handle_overtaken(attempt.sent_at);
@@ -147,7 +149,7 @@ impl<A: Encode> ClientCall<A> {
         self.may_have_executed |= error.delivery() == Delivery::Unknown;
         // A handler's own status concerns its call, and not the other calls of the server.
         if error.delivery() == Delivery::NotExecuted
-            && let Some(time) = error.retry_after()
+            && let Some(time) = error.retry_after().filter(|time| !time.is_zero())
         {
             self.core.start_cooldown(&attempt.channel, time);
         }

@@ -114,6 +114,7 @@ impl Calls {
     pub(super) fn withdraw(&self, id: CallId) {
         let mut table = self.lock();
         table.withdraw(id);
+        self.store_load(&table);
         self.notify_waiters_of_freed(table);
     }
 

@@ -3,7 +3,10 @@
 use std::{
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
@@ -25,7 +28,7 @@ use super::{
     in_flight::{CallCounts, CallId, CallStatus, NewCall, Outcome},
     latency::{Latency, LogSum},
     load::Load,
-    send_error::{Limit, SendError},
+    sending::{Limit, SendError, SentCall},
     state::{ChannelState, StateCell},
     streams::{ChannelStreams, StreamKind},
 };
@@ -55,15 +58,9 @@ pub(crate) struct Channel {
     stopped: Notify,
     /// Whether the peer has answered a call; set at the end of the connection.
     answered: AtomicBool,
+    /// The number of long one-way calls that were sent.
+    long_one_way: AtomicU32,
     counters: Arc<Counters>,
-}
-
-/// A call whose request is in the outbox.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SentCall {
-    pub(crate) id: CallId,
-    /// The position of the request in the output.
-    pub(crate) position: Position,
 }
 
 /// The part of a channel that its callers use.
@@ -87,6 +84,7 @@ impl Channel {
             goaway: OnceLock::new(),
             stopped: Notify::new(),
             answered: AtomicBool::new(false),
+            long_one_way: AtomicU32::new(0),
             counters,
         }
     }
@@ -290,8 +288,11 @@ impl Channel {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let queue = SendQueue::of_length(length, CallId::ONE_WAY.as_u32());
-        self.write(turn, queue, |out| write(CallId::ONE_WAY, out)).map(drop)
+        let id = match SendQueue::of_length(length, 0) {
+            SendQueue::Interactive => CallId::ONE_WAY,
+            SendQueue::Bulk(_) => CallId::long_one_way(self.long_one_way.fetch_add(1, Ordering::Relaxed)),
+        };
+        self.write(turn, SendQueue::of_length(length, id.as_u32()), |out| write(id, out)).map(drop)
     }
 
     fn write(
@@ -433,6 +434,10 @@ impl Channel {
         // A closed outbox needs no CANCEL: the connection's end cancels its calls.
         if self.outbox.cancel(id.as_u32()) {
             self.calls.withdraw(id);
+            if !self.is_open() {
+                // It may have been the last call of a connection that drains.
+                self.outbox.wake();
+            }
         }
     }
 

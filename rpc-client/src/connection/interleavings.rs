@@ -17,9 +17,9 @@ use shuttle::{check_random, future::block_on, rand::Rng, thread};
 use tokio::time::Instant;
 
 use super::{
-    channel::{Channel, SentCall},
+    channel::Channel,
     in_flight::{CallStatus, NewCall, Outcome},
-    send_error::{Limit, SendError},
+    sending::{Limit, SendError, SentCall},
     streams::StreamKind,
 };
 

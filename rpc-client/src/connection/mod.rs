@@ -20,6 +20,6 @@ mod interleavings;
 pub(crate) mod latency;
 pub(crate) mod load;
 pub(crate) mod role;
-pub(crate) mod send_error;
+pub(crate) mod sending;
 mod state;
 pub(crate) mod streams;

@@ -227,7 +227,7 @@ impl ChannelStreams {
         // Closed before END is appended, so that no item follows it.
         let closed = call.streams.close_quietly(ended);
         if !call.caller_has_ended {
-            outbox.push_empty_behind(FrameType::CallerEnd, id);
+            outbox.end_early(id);
         }
         drop(calls);
         reader.into_iter().for_each(Waker::wake);

@@ -24,7 +24,7 @@ use super::{
     write_stall::WriteStall,
 };
 use crate::{
-    WriteBuffer, deadline_after,
+    WriteBuffer,
     frame::{FrameType, Violation},
     head,
 };
@@ -239,13 +239,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             match poll_read_buf(Pin::new(&mut self.io), cx, self.reader.read_buffer()) {
                 Poll::Pending => break Input::Drained,
                 Poll::Ready(Err(error)) => return Err(CloseReason::Io(error)),
-                Poll::Ready(Ok(0)) if self.reader.is_mid_frame() => return Err(CloseReason::PeerClosed),
+                Poll::Ready(Ok(0)) if self.reader.is_mid_frame() || self.reader.oldest_fragmented().is_some() => {
+                    return Err(CloseReason::PeerClosed);
+                }
                 Poll::Ready(Ok(0)) => self.activity.peer_closed = true,
                 Poll::Ready(Ok(count)) => {
                     // The role may have handled the frames of an earlier read for long.
                     now = Instant::now();
                     self.reader.filled(count);
                     self.frame_times.received(count);
+                    self.flight.record_received(count);
                     self.uncounted.read += count as u64;
                     self.activity.last_read = now;
                     bytes += count;
@@ -253,8 +256,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             }
         };
         self.activity.mid_frame = self.reader.is_mid_frame();
+        if self.reader.has_read_fragments() {
+            self.frame_times.frame_completed();
+        }
         self.frame_times.check(&self.reader, &self.config, now)?;
-        if self.ack_deadline().is_some_and(|deadline| now >= deadline) {
+        // The ACK may be among the bytes that were not read yet.
+        if input == Input::Drained && self.ack_deadline().is_some_and(|deadline| now >= deadline) {
             return Err(Violation::NoAck.into());
         }
         Ok(input)
@@ -269,12 +276,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
     }
 
+    /// Returns whether this end can receive ACKs.
+    fn receives_acks(&self) -> bool {
+        !self.activity.paused && !self.activity.peer_closed
+    }
+
+    /// Returns the number of bytes of fragments that may be written.
+    ///
+    /// A driver that receives no ACKs must not wait for them: it does not read because output waits, or the peer sends
+    /// nothing more.
+    fn room(&self) -> usize {
+        if self.receives_acks() { self.flight.room() } else { usize::MAX }
+    }
+
     /// Returns when the peer must have sent the next ACK.
     fn ack_deadline(&self) -> Option<Instant> {
-        self.flight
-            .waiting_since()
-            .filter(|_| !self.activity.paused)
-            .map(|at| deadline_after(at, self.config.write_stall))
+        if self.receives_acks() { self.flight.deadline(self.config.write_stall) } else { None }
     }
 
     /// Hands one frame to the role.
@@ -299,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if self.writing.is_empty() {
                 let mut spare = std::mem::take(&mut self.writing);
                 spare.clear();
-                let taken = self.outbox.take_up_to(spare, self.flight.room(), self.flight.divides(now));
+                let taken = self.outbox.take_up_to(spare, self.room(), self.flight.divides(now));
                 self.writing = taken.bytes;
                 if taken.has_short_frames {
                     self.flight.record_short_frame(now);

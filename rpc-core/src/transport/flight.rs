@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
-use crate::frame::{FRAGMENT, FrameType, HEADER_LEN, Header, MIN_FRAGMENT_BODY, Violation};
+use crate::{
+    deadline_after,
+    frame::{FRAGMENT, FrameType, HEADER_LEN, Header, MIN_FRAGMENT_BODY, Violation},
+};
 
 /// The fragments that were written and that the peer has not acknowledged.
 ///
@@ -30,6 +33,8 @@ pub(super) struct Flight {
     short_frame: Option<Instant>,
     /// When the first of the unacknowledged fragments was taken, or the last ACK arrived.
     progress: Option<Instant>,
+    /// The number of bytes that the connection has received since then.
+    received: usize,
 }
 
 impl Flight {
@@ -44,6 +49,7 @@ impl Flight {
             limited_for: 0,
             short_frame: None,
             progress: None,
+            received: 0,
         }
     }
 
@@ -55,7 +61,9 @@ impl Flight {
     /// Records that `bytes` of fragments were taken to be written.
     pub(super) fn record_sent(&mut self, bytes: usize, now: Instant) {
         if bytes > 0 {
-            self.progress.get_or_insert(now);
+            if self.progress.is_none() {
+                (self.progress, self.received) = (Some(now), 0);
+            }
             self.unacknowledged += bytes;
             self.sent.push_back((bytes, now));
             if self.room() == 0 {
@@ -87,7 +95,7 @@ impl Flight {
             return Err(Violation::BadAck);
         }
         self.unacknowledged -= bytes;
-        self.progress = (self.unacknowledged > 0).then_some(now);
+        (self.progress, self.received) = ((self.unacknowledged > 0).then_some(now), 0);
         let mut left = bytes;
         let mut delay = None;
         while let Some((length, at)) = self.sent.front_mut() {
@@ -128,15 +136,24 @@ impl Flight {
         }
     }
 
-    /// Returns since when the next ACK has been missing.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.progress
+    /// Returns when the next ACK must have arrived; `None` if none is missing.
+    ///
+    /// `stall` is the time in which a blocked write must make progress. Fragments may be behind other frames in the
+    /// sockets, and the ACK behind frames of the peer.
+    pub(super) fn deadline(&self, stall: Duration) -> Option<Instant> {
+        let received = Duration::from_secs((self.received >> 16) as u64);
+        self.progress.map(|at| deadline_after(at, stall.saturating_mul(ACK_STALLS).saturating_add(received)))
+    }
+
+    /// Records that the connection has received bytes, which extends the time of the next ACK.
+    pub(super) fn record_received(&mut self, count: usize) {
+        self.received += count;
     }
 
     /// Restarts the time of the next ACK: it does not count while the driver does not read.
     pub(super) fn restart(&mut self, now: Instant) {
-        if let Some(progress) = &mut self.progress {
-            *progress = now;
+        if self.progress.is_some() {
+            (self.progress, self.received) = (Some(now), 0);
         }
     }
 }
@@ -158,6 +175,8 @@ const MAX_WINDOW: usize = 16 << 20;
 const TOLERANCE: Duration = Duration::from_micros(200);
 /// How long long frames are sent in fragments after the last short frame.
 const SHORT_FRAMES: Duration = Duration::from_secs(10);
+/// The time of an ACK, as a multiple of that in which a blocked write must make progress.
+const ACK_STALLS: u32 = 6;
 /// After two of these periods, a shortest delay is forgotten: the route may have changed.
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -195,7 +214,7 @@ mod tests {
         for _ in 0..10 {
             round(&mut flight, &mut now, Duration::from_millis(50));
         }
-        assert_eq!((flight.window, flight.waiting_since()), (MAX_WINDOW, None));
+        assert_eq!((flight.window, flight.progress), (MAX_WINDOW, None));
     }
 
     #[test]
@@ -241,10 +260,13 @@ mod tests {
         assert_eq!(flight.handle_ack(&ack(least - 1), now), Err(Violation::BadAck));
         let later = now + TOLERANCE;
         assert_eq!(flight.handle_ack(&ack(least), later), Ok(()));
-        assert_eq!(flight.waiting_since(), Some(later));
+        let stall = Duration::from_secs(1);
+        assert_eq!(flight.deadline(stall), Some(later + ACK_STALLS * stall));
+        flight.record_received(64 << 10);
+        assert_eq!(flight.deadline(stall), Some(later + (ACK_STALLS + 1) * stall));
         assert_eq!(flight.handle_ack(&ack(least + 1), later), Err(Violation::BadAck));
         assert_eq!(flight.handle_ack(&[0; 3], later), Err(Violation::BadAck));
         assert_eq!(flight.handle_ack(&ack(least), later), Ok(()));
-        assert_eq!(flight.waiting_since(), None);
+        assert_eq!(flight.deadline(stall), None);
     }
 }

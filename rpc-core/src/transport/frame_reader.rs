@@ -63,10 +63,7 @@ impl FrameReader {
             let Some(mut header) = self.buffer.first_chunk::<HEADER_LEN>().copied() else {
                 return self.check_partial_header().map(|()| None);
             };
-            let has_more = header[TYPE_AT] & MORE_FRAGMENTS != 0;
-            if has_more && FrameType::from_u8(header[TYPE_AT] & !MORE_FRAGMENTS).is_some() {
-                header[TYPE_AT] &= !MORE_FRAGMENTS;
-            }
+            let has_more = take_more_fragments(&mut header);
             let header = Header::parse(&header)?;
             if header.frame_type == FrameType::Ping && header.body_length() > Self::MAX_PING_BODY {
                 return Err(Violation::PingBody(header.body_length()));
@@ -123,6 +120,12 @@ impl FrameReader {
         Ok(Inbound::Overlong(header))
     }
 
+    /// Returns whether fragments, except last ones, were read since the last
+    /// [`take_fragment_bytes`](Self::take_fragment_bytes).
+    pub(super) fn has_read_fragments(&self) -> bool {
+        self.fragment_bytes > 0
+    }
+
     /// Returns the number of bytes of fragments, except last ones, that were read since the last call.
     pub(super) fn take_fragment_bytes(&mut self) -> u32 {
         std::mem::take(&mut self.fragment_bytes)
@@ -167,7 +170,10 @@ impl FrameReader {
         if self.skip > 0 {
             return self.skipped_length;
         }
-        let header = self.buffer.first_chunk::<HEADER_LEN>().and_then(|bytes| Header::parse(bytes).ok());
+        let header = self.buffer.first_chunk::<HEADER_LEN>().copied().and_then(|mut header| {
+            take_more_fragments(&mut header);
+            Header::parse(&header).ok()
+        });
         header.map_or(0, |header| header.full_length as usize)
     }
 
@@ -197,6 +203,16 @@ impl FrameReader {
             _ => Ok(()),
         }
     }
+}
+
+/// Removes the bit of the type that states that more fragments follow, and returns whether it was set. It remains for an
+/// unknown type.
+fn take_more_fragments(header: &mut [u8; HEADER_LEN]) -> bool {
+    let has_more = header[TYPE_AT] & MORE_FRAGMENTS != 0;
+    if has_more && FrameType::from_u8(header[TYPE_AT] & !MORE_FRAGMENTS).is_some() {
+        header[TYPE_AT] &= !MORE_FRAGMENTS;
+    }
+    has_more
 }
 
 /// The smallest and the largest capacity of a read, in bytes.
@@ -285,6 +301,16 @@ mod tests {
         assert_eq!(begun(b"msnb\x01\0"), Ok(None));
         assert_eq!(begun(b"G"), Err(Violation::WrongMagic(*b"G\0\0\0")));
         assert_eq!(begun(b"msnb\x02"), Err(Violation::WrongVersion(2)));
+    }
+
+    #[test]
+    fn length_of_an_incomplete_fragment_is_known() {
+        let mut reader = FrameReader::new(1 << 20);
+        let mut header = Header { full_length: 100_000, ..Header::empty(FrameType::Request, 1) }.to_bytes();
+        header[TYPE_AT] |= MORE_FRAGMENTS;
+        reader.buffer.put_slice(&header);
+        assert_eq!(reader.next_frame(), Ok(None));
+        assert_eq!(reader.frame_length(), 100_000);
     }
 
     #[test]

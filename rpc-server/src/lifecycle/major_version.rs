@@ -6,12 +6,16 @@ use rpc_core::{Service, ServiceId};
 
 /// Returns for each name and major version the service with the highest version.
 ///
-/// Versions of numbers and dots have a major version, unless they are one.
+/// Versions of numbers and dots have a major version, unless they are one. A service whose version is a major version
+/// takes precedence.
 pub(super) fn major_versions(services: &[Arc<dyn Service>]) -> Vec<(ServiceId, Arc<dyn Service>)> {
     let mut highest: HashMap<ServiceId, (Vec<u64>, &Arc<dyn Service>)> = HashMap::new();
     for service in services {
         let Some(version) = numbers(service.id().version()) else { continue };
         let Ok(major) = ServiceId::new(service.id().name(), version[0].to_string()) else { continue };
+        if services.iter().any(|service| *service.id() == major) {
+            continue;
+        }
         let known = highest.entry(major).or_insert_with(|| (version.clone(), service));
         if known.0 < version {
             *known = (version, service);

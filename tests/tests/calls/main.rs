@@ -22,6 +22,7 @@ mod late_answers;
 mod layers;
 mod limits;
 mod log_sinks;
+mod long_frames;
 mod long_work;
 mod metrics;
 mod monitor_port;

@@ -7,13 +7,20 @@
 pub(crate) struct CallId(u32);
 
 impl CallId {
-    /// The id of every one-way call.
+    /// The id of every short one-way call.
     ///
     /// No table has a slot with this index, so a response to it matches no call.
     pub(crate) const ONE_WAY: Self = Self(1 << INDEX_BITS | INDICES);
 
     /// The largest number of slots that ids can address; the last index belongs to one-way calls.
     pub(super) const MAX_SLOTS: usize = INDICES as usize;
+
+    /// Returns the id of a long one-way call, of which `number` were sent before.
+    ///
+    /// Short calls may be sent between its fragments, so it differs from their id.
+    pub(crate) fn long_one_way(number: u32) -> Self {
+        Self::new(INDICES, 2 + number % (GENERATIONS - 1))
+    }
 
     pub(super) fn new(index: u32, generation: u32) -> Self {
         Self(generation << INDEX_BITS | index)

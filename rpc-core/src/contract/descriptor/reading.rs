@@ -78,13 +78,23 @@ struct Reading<'a> {
     is_caller_sending: bool,
     path: Vec<String>,
     depth: usize,
+    /// The number of comparisons that are left.
+    steps: usize,
     /// The pairs of named types that are being compared or were.
     seen: HashSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Reading<'a> {
     fn new(sender: &'a Contract, receiver: &'a Contract, is_caller_sending: bool) -> Self {
-        Self { sender, receiver, is_caller_sending, path: Vec::new(), depth: 0, seen: HashSet::new() }
+        Self {
+            sender,
+            receiver,
+            is_caller_sending,
+            path: Vec::new(),
+            depth: 0,
+            steps: MAX_COMPARISONS,
+            seen: HashSet::new(),
+        }
     }
 
     fn mismatch(&self, sent: Option<&Type>, read: Option<&Type>) -> Mismatch {
@@ -141,10 +151,11 @@ impl<'a> Reading<'a> {
         {
             return Ok(());
         }
-        // A contract that another program has sent may be of any depth.
-        if self.depth >= MAX_COMPARED_DEPTH {
+        // A contract that another program has sent may be of any depth, and its arrays and tuples of any size.
+        if self.depth >= MAX_COMPARED_DEPTH || self.steps == 0 {
             return differ(self);
         }
+        self.steps -= 1;
         self.depth += 1;
         let compared = self.forms(sent, read);
         self.depth -= 1;
@@ -277,6 +288,8 @@ fn bits(ty: &Type) -> Option<(bool, u32)> {
     })
 }
 
+/// The largest number of comparisons of types for one direction of a method; beyond it, the contracts count as different.
+const MAX_COMPARISONS: usize = 20_000;
 /// The deepest nesting of types that are compared.
 pub(super) const MAX_COMPARED_DEPTH: usize = 256;
 /// The length from which arrays are equal or not, and have no elements to compare.

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut};
 
 use crate::{
     WriteBuffer,
-    frame::{FRAGMENT, HEADER_LEN, Header, MAX_UNFRAGMENTED, MORE_FRAGMENTS, TYPE_AT},
+    frame::{FRAGMENT, FrameType, HEADER_LEN, Header, MAX_UNFRAGMENTED, MORE_FRAGMENTS, TYPE_AT},
 };
 
 /// Frames that would delay short ones: long requests and responses, and the items of streams. Guarded by the lock of the
@@ -71,9 +71,16 @@ impl BulkQueue {
         self.queues.contains_key(&id)
     }
 
-    /// Returns whether frames of this call wait and none of their bytes was taken.
+    /// Returns whether the request of this call waits and none of its bytes was taken.
     pub(super) fn is_unsent(&self, id: u32) -> bool {
-        self.queues.get(&id).is_some_and(|queue| !queue.begun)
+        self.queues.get(&id).is_some_and(CallQueue::is_unsent)
+    }
+
+    /// Removes the frames of a call that has ended, unless one of them is partly sent.
+    pub(super) fn discard(&mut self, id: u32) {
+        if self.queues.get(&id).is_some_and(|queue| queue.rest.is_none()) {
+            self.remove(id);
+        }
     }
 
     /// Calls `write` to append a frame behind the frames of the call.
@@ -100,7 +107,7 @@ impl BulkQueue {
         self.order.retain(|queued| *queued != id);
         self.length -= queue.frames.len();
         self.begun -= usize::from(queue.rest.is_some());
-        if queue.begun { Removed::Begun } else { Removed::Unsent }
+        if queue.is_unsent() { Removed::Unsent } else { Removed::Begun }
     }
 
     /// Returns whether the driver can take bytes, as far as is known: it cannot if all of them are fragments that exceeded
@@ -153,6 +160,12 @@ enum Fragments {
 }
 
 impl CallQueue {
+    /// Returns whether the request is in the queue and none of its bytes was taken.
+    fn is_unsent(&self) -> bool {
+        // Items may follow a request that was sent before.
+        !self.begun && Header::parse(&self.frames.first()).is_ok_and(|header| header.frame_type == FrameType::Request)
+    }
+
     /// Moves the next share to `out`: frames of about [`SHARE`] bytes, or one fragment. Returns whether it moved any.
     fn take(&mut self, out: &mut WriteBuffer, fragments: Fragments) -> bool {
         let before = out.len();
@@ -207,14 +220,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        frame::{Frame, FrameType},
+        frame::Frame,
         transport::{FrameReader, Inbound},
     };
 
     fn frame(id: u32, length: usize) -> Frame {
         let body = Bytes::from_iter((0..length).map(|at| (at / 7) as u8 ^ id as u8));
         let full_length = (HEADER_LEN + length) as u32;
-        let header = Header { full_length, codec: 1, ..Header::empty(FrameType::Response, id) };
+        let header = Header { full_length, codec: 1, ..Header::empty(FrameType::Request, id) };
         Frame { header, body }
     }
 
@@ -321,6 +334,19 @@ mod tests {
         assert!(!bulk.is_unsent(1) && bulk.contains(1));
         assert_eq!([1, 1, 2].map(|id| bulk.remove(id)), [Removed::Begun, Removed::None, Removed::Unsent]);
         assert_eq!((bulk.len(), bulk.begun, bulk.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn items_behind_a_sent_request_do_not_make_it_unsent() {
+        let mut bulk = permitting(1);
+        append(&mut bulk, &frame(1, 10));
+        assert!(bulk.is_unsent(1));
+        take_all(&mut bulk, usize::MAX);
+        let item = Frame { header: Header::empty(FrameType::CallerItem, 1), body: Bytes::new() };
+        append(&mut bulk, &item);
+        assert!(!bulk.is_unsent(1));
+        bulk.discard(1);
+        assert!(bulk.is_empty());
     }
 
     #[test]

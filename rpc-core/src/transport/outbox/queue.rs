@@ -66,7 +66,7 @@ pub(super) struct State {
     interactive_lane: Lane,
     bulk_lane: Lane,
     /// Whether short frames of calls were appended since the driver last took bytes.
-    has_short_frames: bool,
+    pub(super) has_short_frames: bool,
     /// The number of interactive bytes written since the connection was opened.
     written: u64,
     /// The number of encoded bytes that wait with their tasks for bulk capacity.
@@ -276,6 +276,17 @@ impl Outbox {
     pub fn push_empty_behind(&self, frame_type: FrameType, id: u32) {
         let header = Header::empty(frame_type, id).to_bytes();
         let _ = self.push_control_behind(id, |out| out.extend_from_slice(&header));
+    }
+
+    /// Appends the END of the caller's stream of a call that the peer has ended. Items that wait are not sent.
+    pub fn end_early(&self, id: u32) {
+        let mut state = self.lock();
+        state.bulk.discard(id);
+        let next = state.next_turns(Priority::Bulk, self.limits);
+        let driver = self.publish(&mut state);
+        drop(state);
+        next.into_iter().chain(driver).for_each(Waker::wake);
+        self.push_empty_behind(FrameType::CallerEnd, id);
     }
 
     /// Cancels a call without streams: removes its request if that is bulk and not sent completely, and appends CANCEL if

@@ -71,13 +71,14 @@ impl OutboxTurn {
         write: impl FnOnce(Position, &mut WriteBuffer) -> R,
     ) -> Result<R, PushError> {
         debug_assert_eq!(queue.priority(), self.priority);
-        let state = self.outbox.lock();
+        let mut state = self.outbox.lock();
         let limits = self.outbox.limits;
         // Otherwise the requests of several threads could exceed the amount from which a client no longer reads.
         if limits.turns == 1 && !state.has_capacity(self.priority, limits) && !self.is_closed() {
             return Err(PushError::Full);
         }
         let position = state.position(queue);
+        state.has_short_frames |= queue == SendQueue::Interactive;
         self.outbox.append(state, queue, |out| write(position, out))
     }
 

@@ -1,6 +1,19 @@
-//! [`SendError`]: the reason why a channel did not accept a call.
+//! The outcome of sending a call on a channel: [`SentCall`] or [`SendError`].
 
-use rpc_core::{Status, transport::Priority};
+use rpc_core::{
+    Status,
+    transport::{Position, Priority},
+};
+
+use super::in_flight::CallId;
+
+/// A call whose request is in the outbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentCall {
+    pub(crate) id: CallId,
+    /// The position of the request in the output.
+    pub(crate) position: Position,
+}
 
 /// The reason why a channel did not accept a call.
 #[derive(Debug)]
