@@ -148,7 +148,7 @@ impl Received {
                 assert_eq!(header.full_length as usize, HEADER_LEN);
                 self.served = true;
             }
-            FrameType::Settings | FrameType::Ack => {}
+            FrameType::Settings | FrameType::Ack | FrameType::Digests => {}
             FrameType::Challenge | FrameType::Goaway if guarded => {}
             other => panic!("unexpected frame from a server that does not drain: {other:?}"),
         }

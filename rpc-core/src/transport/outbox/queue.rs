@@ -521,13 +521,22 @@ impl Outbox {
         // Not swapped: the lock excludes other writers.
         let mut wakes = waiting < limit && self.waiting.load(Ordering::Relaxed) >= limit;
         self.waiting.store(waiting, Ordering::Relaxed);
-        for (priority, published) in [(Priority::Interactive, &self.interactive), (Priority::Bulk, &self.bulk)] {
-            let has_capacity = state.has_capacity(priority, self.limits);
-            let lane = state.lane(priority);
-            wakes |= published.set_held_up(lane.is_held_up(has_capacity, self.limits));
-            published.set_full(!has_capacity || lane.has_line() || self.is_closed());
+        wakes |= self.publish_lane(state, Priority::Interactive);
+        // Most connections have no bulk frames.
+        if !state.bulk.is_empty() || self.bulk.is_full() || state.bulk_lane.has_line() || self.is_closed() {
+            wakes |= self.publish_lane(state, Priority::Bulk);
         }
         if wakes { state.wake_driver() } else { None }
+    }
+
+    /// Stores what others read of a lane. Returns whether the driver must limit the time of tasks that have turns.
+    #[inline]
+    fn publish_lane(&self, state: &mut State, priority: Priority) -> bool {
+        let has_capacity = state.has_capacity(priority, self.limits);
+        let lane = state.lane(priority);
+        let published = if priority == Priority::Interactive { &self.interactive } else { &self.bulk };
+        published.set_full(!has_capacity || lane.has_line() || self.is_closed());
+        published.set_held_up(lane.is_held_up(has_capacity, self.limits))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
