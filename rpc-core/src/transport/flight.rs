@@ -126,7 +126,7 @@ impl Flight {
         }
         self.shortest[0] = self.shortest[0].min(delay);
         let shortest = self.shortest[0].min(self.shortest[1]);
-        if delay <= shortest * 2 + TOLERANCE {
+        if delay <= shortest * 3 / 2 + TOLERANCE {
             if self.limited_for > 0 {
                 self.window = (self.window + bytes).min(MAX_WINDOW);
             }
@@ -171,8 +171,8 @@ const INITIAL_WINDOW: usize = 4 * FRAGMENT;
 const MIN_WINDOW: usize = 2 * FRAGMENT;
 /// The largest window, in bytes. It fills a link of 1 Gbit/s with a round-trip time of 120 ms.
 const MAX_WINDOW: usize = 16 << 20;
-/// The delay that the window tolerates in addition to twice the shortest one: the time of a busy driver's turn.
-const TOLERANCE: Duration = Duration::from_micros(200);
+/// The delay that the window tolerates in addition to 1.5 times the shortest one: the time of a busy driver's turn.
+const TOLERANCE: Duration = Duration::from_micros(100);
 /// How long long frames are sent in fragments after the last short frame.
 const SHORT_FRAMES: Duration = Duration::from_secs(10);
 /// The time of an ACK, as a multiple of that in which a blocked write must make progress.
