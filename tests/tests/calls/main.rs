@@ -25,6 +25,7 @@ mod log_sinks;
 mod long_work;
 mod metrics;
 mod monitor_port;
+mod msnb_command;
 mod once;
 mod once_calls;
 mod once_contracts;
