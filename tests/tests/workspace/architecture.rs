@@ -34,7 +34,7 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
@@ -43,6 +43,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
     ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
+    ("msnb-cli", &["rpc-core", "rpc-client", "rpc-cli"]),
     ("contracts", &["rpc-core"]),
     ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli"]),
     ("certificates", &["rpc-cli"]),

@@ -1,0 +1,157 @@
+//! [`Target`]: the server or the registry that a command asks.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rpc_cli::{ClientSecurity, RegistryArgs};
+use rpc_client::{Client, ClientConfig};
+use rpc_core::{
+    Code, Discovery, Error, Instance, ServiceId,
+    descriptor::Contract,
+    reflection::{ReflectionClient, ServiceSummary},
+};
+
+use crate::{
+    command_error::{CommandError, Exit},
+    duration,
+};
+
+/// The options for the server or the registry, and for the access to them.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Target {
+    /// The host and port of a server, instead of one from the registry.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    security: ClientSecurity,
+    /// The time limit of each call and of the registry's answer, such as 500ms or 5s.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+}
+
+impl Target {
+    /// Creates a client, which uses the registry only if no address is given.
+    ///
+    /// The client stores no list of providers on disk, so that a command leaves nothing behind.
+    pub(crate) async fn client(&self) -> Result<Client, CommandError> {
+        let config = ClientConfig::default().with_timeout(self.timeout).with_cache_directory(None);
+        let mut client = Client::builder().config(config);
+        if self.address.is_none() {
+            client = client.registry(self.connect().await?);
+        }
+        Ok(self.security.clone().apply(client)?.build()?)
+    }
+
+    /// Returns the same options for the server at `address`.
+    pub(crate) fn at(&self, address: impl ToString) -> Self {
+        Self { address: Some(address.to_string()), ..self.clone() }
+    }
+
+    /// Opens the registry.
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn Discovery>, CommandError> {
+        let registry = self.registry.connect().await.map_err(|error| {
+            CommandError::from(error).with_fix("set --registry or MSNB_REGISTRY to the URL of a registry, see --help")
+        });
+        Ok(registry?)
+    }
+
+    /// Returns the address in `--address`, if it is given.
+    pub(crate) async fn stated_address(&self) -> Result<Option<SocketAddr>, CommandError> {
+        match &self.address {
+            Some(address) => resolve(address).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the providers of a service in the registry.
+    pub(crate) async fn providers(&self, service: &ServiceId) -> Result<Arc<[Instance]>, CommandError> {
+        let registry = self.connect().await?;
+        let mut watch = registry.watch(service);
+        let url = registry.url();
+        let list = match tokio::time::timeout(self.timeout, watch.wait_for(Option::is_some)).await {
+            Ok(Ok(list)) => list.clone().unwrap_or_default(),
+            Ok(Err(_)) | Err(_) => {
+                let message = format!("the registry {url} did not answer within {:?}", self.timeout);
+                let fix = "check that the registry runs at this URL, or allow more time with --timeout";
+                return Err(CommandError::new(Exit::Unreachable, message).with_fix(fix));
+            }
+        };
+        if list.is_empty() {
+            let message = format!("the registry {url} lists no provider of {service}");
+            let fix = "check the name and the version, and start a provider; or name a server with --address";
+            return Err(CommandError::new(Exit::Unreachable, message).with_fix(fix));
+        }
+        Ok(list)
+    }
+
+    /// Returns the contract of a service from the server at `--address`, or from the first provider that answers.
+    pub(crate) async fn contract(&self, service: &ServiceId) -> Result<Contract, CommandError> {
+        let addresses = match self.stated_address().await? {
+            Some(address) => vec![address],
+            None => {
+                let providers = self.providers(service).await?;
+                providers.iter().filter(|provider| provider.is_enabled()).map(Instance::address).collect()
+            }
+        };
+        let client = self.client().await?;
+        let reflection = ReflectionClient::new(client.clone());
+        let mut failure = None;
+        for address in addresses {
+            match reflection.describe(service.to_string()).address(address).await {
+                Ok(contract) => {
+                    client.close().await;
+                    return Ok(contract);
+                }
+                Err(error) => {
+                    let is_down = matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded);
+                    failure = Some(reflection_error(error, address));
+                    if !is_down {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            CommandError::new(Exit::Unreachable, format!("all providers of {service} are disabled in the registry"))
+        }))
+    }
+
+    /// Returns the services of the server at `address`.
+    pub(crate) async fn services(&self, address: SocketAddr) -> Result<Vec<ServiceSummary>, CommandError> {
+        let client = self.client().await?;
+        let listed = ReflectionClient::new(client.clone()).list().address(address).await;
+        let services = listed.map_err(|error| reflection_error(error, address))?;
+        client.close().await;
+        Ok(services)
+    }
+}
+
+fn reflection_error(error: Error, address: SocketAddr) -> CommandError {
+    let fix = match error.code() {
+        Code::NotFound => format!("`msnb ls --address {address}` prints the services of this server"),
+        Code::Unimplemented => "the server does not describe this service: reflection is disabled, the service is \
+                                written by hand, or its version of msnb has no reflection"
+            .to_owned(),
+        _ => unreachable_fix(address),
+    };
+    CommandError::from(error).with_fix(fix)
+}
+
+/// Returns how to find the reason why a server does not answer.
+pub(crate) fn unreachable_fix(address: SocketAddr) -> String {
+    format!(
+        "check that an msnb server listens at {address}; a server with TLS needs --tls-ca, one without TLS forbids it"
+    )
+}
+
+/// Resolves a host and a port.
+pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, CommandError> {
+    let fix = "write a host and a port, such as 127.0.0.1:7788";
+    let resolved = tokio::net::lookup_host(address).await;
+    let mut found = resolved.map_err(|error| {
+        let exit = if address.contains(':') { Exit::Unreachable } else { Exit::Input };
+        CommandError::new(exit, format!("cannot resolve the address `{address}`: {error}")).with_fix(fix)
+    })?;
+    found.next().ok_or_else(|| CommandError::input(format!("the host of `{address}` has no address")).with_fix(fix))
+}
