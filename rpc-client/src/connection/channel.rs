@@ -108,7 +108,7 @@ impl Channel {
     /// Records the digests of the peer's methods.
     pub(crate) fn handle_digests(&self, body: &[u8]) {
         if let Some(digests) = Digests::read(body) {
-            let _ = self.digests.set(digests);
+            self.digests.get_or_init(|| digests);
         }
     }
 

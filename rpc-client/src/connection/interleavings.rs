@@ -163,7 +163,7 @@ fn ends_of_both_streams_free_the_slot_of_a_call() {
                 waker: Waker::noop(),
             };
             let kind = StreamKind { sends: true, expects: true };
-            let (sent, _streams) = channel.start_streams(call, kind, None, |_, _| Ok(())).unwrap();
+            let (sent, _streams) = channel.start_streams(call, kind, None, 0, |_, _| Ok(())).unwrap();
             let id = sent.id.as_u32();
             let accepted = Frame { header: Header::empty(FrameType::Response, id), body: Bytes::from_static(&[0, 0]) };
             channel.handle_response(&accepted).unwrap();
