@@ -58,14 +58,7 @@ impl InFlightCalls {
     /// Inserts a call, unless the table is full.
     #[inline]
     pub fn insert(&mut self, deadline: Instant) -> Option<InFlightCall> {
-        let call = NewCall {
-            sent_at: deadline,
-            deadline,
-            hedge_at: None,
-            has_waited: false,
-            has_streams: false,
-            waker: Waker::noop(),
-        };
+        let call = NewCall::until(deadline);
         self.0.insert(call).map(InFlightCall)
     }
 

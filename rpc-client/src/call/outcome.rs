@@ -93,7 +93,7 @@ pub(super) fn read_response(frame: Frame, peer: SocketAddr, config: &ClientConfi
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, task::Waker, time::Duration};
+    use std::{sync::Arc, time::Duration};
 
     use bytes::BufMut;
     use rpc_core::{
@@ -119,14 +119,7 @@ mod tests {
             Ok(())
         };
         let deadline = Instant::now() + Duration::from_secs(1);
-        let call = NewCall {
-            sent_at: deadline,
-            deadline,
-            hedge_at: None,
-            has_waited: false,
-            has_streams: false,
-            waker: Waker::noop(),
-        };
+        let call = NewCall::until(deadline);
         let sent = channel.start(call, None, 0, write).unwrap();
         let delivery = |outcome| into_result(outcome, &channel, sent, &ClientConfig::default()).unwrap_err().delivery();
         assert_eq!(delivery(Outcome::Expired), Delivery::Unknown);

@@ -13,11 +13,10 @@ use std::{
 
 use rpc_core::{
     Code, Digests, Error, Phase, Status, WriteBuffer,
-    frame::{Frame, FrameType, Header, Violation},
+    frame::{Frame, FrameType, Header, Violation, put_number},
     sync::{AtomicBool, OnceLock},
     transport::{
         CallStreams, CloseReason, Outbox, OutboxTurn, Position, PushError, QueueEnd, SendQueue, TransportConfig,
-        put_credit,
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -344,7 +343,7 @@ impl Channel {
 
     /// Grants the peer credit for the items of a call.
     pub(crate) fn grant(&self, id: CallId, credit: u32) {
-        let _ = self.outbox.push_control(|out| put_credit(out, FrameType::CallerCredit, id.as_u32(), credit));
+        let _ = self.outbox.push_control(|out| put_number(out, FrameType::CallerCredit, id.as_u32(), credit));
     }
 
     /// Returns the output of the connection.
@@ -601,22 +600,10 @@ mod tests {
 
     fn start(channel: &Channel, has_waited: bool) -> Result<SentCall, SendError> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        channel.start(
-            NewCall {
-                sent_at: deadline,
-                deadline,
-                hedge_at: None,
-                has_waited,
-                has_streams: false,
-                waker: Waker::noop(),
-            },
-            None,
-            1,
-            |_, out| {
-                out.copied().put_u8(1);
-                Ok(())
-            },
-        )
+        channel.start(NewCall { has_waited, ..NewCall::until(deadline) }, None, 1, |_, out| {
+            out.copied().put_u8(1);
+            Ok(())
+        })
     }
 
     fn finish(channel: &Channel, sent: SentCall) {

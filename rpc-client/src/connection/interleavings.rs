@@ -1,11 +1,6 @@
 //! Shuttle tests of the channel under many random schedules; a lost wake-up shows as a deadlock.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::{Poll, Waker},
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{BufMut, Bytes};
 use rpc_core::{
@@ -40,22 +35,10 @@ fn channel(max_in_flight: usize) -> (Arc<Channel>, Arc<Outbox>) {
 
 fn start(channel: &Channel) -> Result<SentCall, SendError> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    channel.start(
-        NewCall {
-            sent_at: deadline,
-            deadline,
-            hedge_at: None,
-            has_waited: true,
-            has_streams: false,
-            waker: Waker::noop(),
-        },
-        None,
-        1,
-        |_, out| {
-            out.copied().put_u8(1);
-            Ok(())
-        },
-    )
+    channel.start(NewCall { has_waited: true, ..NewCall::until(deadline) }, None, 1, |_, out| {
+        out.copied().put_u8(1);
+        Ok(())
+    })
 }
 
 fn outcome(channel: &Channel, sent: SentCall) -> Outcome {
@@ -154,14 +137,7 @@ fn ends_of_both_streams_free_the_slot_of_a_call() {
         || {
             let (channel, outbox) = channel(1);
             let deadline = Instant::now() + Duration::from_secs(60);
-            let call = NewCall {
-                sent_at: deadline,
-                deadline,
-                hedge_at: None,
-                has_waited: true,
-                has_streams: true,
-                waker: Waker::noop(),
-            };
+            let call = NewCall { has_waited: true, has_streams: true, ..NewCall::until(deadline) };
             let kind = StreamKind { sends: true, expects: true };
             let (sent, _streams) = channel.start_streams(call, kind, None, 0, |_, _| Ok(())).unwrap();
             let id = sent.id.as_u32();

@@ -208,14 +208,7 @@ mod tests {
         fn answer(&self, count: usize) {
             for _ in 0..count {
                 let deadline = Instant::now() + Duration::from_secs(60);
-                let call = NewCall {
-                    sent_at: deadline,
-                    deadline,
-                    hedge_at: None,
-                    has_waited: false,
-                    has_streams: false,
-                    waker: Waker::noop(),
-                };
+                let call = NewCall::until(deadline);
                 let sent = self.channel.start(call, None, 0, |_, _| Ok(())).unwrap();
                 let header = Header::empty(FrameType::Response, 0);
                 let response = Outcome::Response(Frame { header, body: Bytes::new() });

@@ -16,16 +16,12 @@ use tokio::{
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig,
-    flight::{Flight, put_ack},
-    frame_times::FrameTimes,
-    timer::Timer,
-    traffic::Uncounted,
-    write_stall::WriteStall,
+    Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig, flight::Flight,
+    frame_times::FrameTimes, timer::Timer, traffic::Uncounted, write_stall::WriteStall,
 };
 use crate::{
     WriteBuffer,
-    frame::{FrameType, Violation},
+    frame::{FrameType, Violation, put_number},
     head,
 };
 
@@ -199,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         self.reader.release();
         if self.writing.is_empty() {
             self.writing = WriteBuffer::new();
-            self.outbox.release();
+            self.outbox.release_memory();
         }
         None
     }
@@ -272,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         let bytes = self.reader.take_fragment_bytes();
         if bytes > 0 {
             // The peer of a closed connection sends nothing more.
-            let _ = self.outbox.push_control(|out| put_ack(out, bytes));
+            let _ = self.outbox.push_control(|out| put_number(out, FrameType::Ack, 0, bytes));
         }
     }
 

@@ -2,13 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
-use crate::{
-    deadline_after,
-    frame::{FRAGMENT, FrameType, HEADER_LEN, Header, MIN_FRAGMENT_BODY, Violation},
-};
+use super::extended_time::ExtendedTime;
+use crate::frame::{FRAGMENT, MIN_FRAGMENT_BODY, Violation};
 
 /// The fragments that were written and that the peer has not acknowledged.
 ///
@@ -31,10 +28,8 @@ pub(super) struct Flight {
     limited_for: usize,
     /// When a short frame was last written.
     short_frame: Option<Instant>,
-    /// When the first of the unacknowledged fragments was taken, or the last ACK arrived.
-    progress: Option<Instant>,
-    /// The number of bytes that the connection has received since then.
-    received: usize,
+    /// The time since the first of the unacknowledged fragments was taken, or since the last ACK.
+    progress: Option<ExtendedTime>,
 }
 
 impl Flight {
@@ -49,7 +44,6 @@ impl Flight {
             limited_for: 0,
             short_frame: None,
             progress: None,
-            received: 0,
         }
     }
 
@@ -61,9 +55,7 @@ impl Flight {
     /// Records that `bytes` of fragments were taken to be written.
     pub(super) fn record_sent(&mut self, bytes: usize, now: Instant) {
         if bytes > 0 {
-            if self.progress.is_none() {
-                (self.progress, self.received) = (Some(now), 0);
-            }
+            self.progress.get_or_insert(ExtendedTime::new(now));
             self.unacknowledged += bytes;
             self.sent.push_back((bytes, now));
             if self.room() == 0 {
@@ -95,7 +87,7 @@ impl Flight {
             return Err(Violation::BadAck);
         }
         self.unacknowledged -= bytes;
-        (self.progress, self.received) = ((self.unacknowledged > 0).then_some(now), 0);
+        self.progress = (self.unacknowledged > 0).then(|| ExtendedTime::new(now));
         let mut left = bytes;
         let mut delay = None;
         while let Some((length, at)) = self.sent.front_mut() {
@@ -141,28 +133,20 @@ impl Flight {
     /// `stall` is the time in which a blocked write must make progress. Fragments may be behind other frames in the
     /// sockets, and the ACK behind frames of the peer.
     pub(super) fn deadline(&self, stall: Duration) -> Option<Instant> {
-        let received = Duration::from_secs((self.received >> 16) as u64);
-        self.progress.map(|at| deadline_after(at, stall.saturating_mul(ACK_STALLS).saturating_add(received)))
+        self.progress.map(|progress| progress.deadline(stall.saturating_mul(ACK_STALLS)))
     }
 
     /// Records that the connection has received bytes, which extends the time of the next ACK.
     pub(super) fn record_received(&mut self, count: usize) {
-        self.received += count;
+        if let Some(progress) = &mut self.progress {
+            progress.record_received(count);
+        }
     }
 
     /// Restarts the time of the next ACK: it does not count while the driver does not read.
     pub(super) fn restart(&mut self, now: Instant) {
-        if self.progress.is_some() {
-            (self.progress, self.received) = (Some(now), 0);
-        }
+        self.progress = self.progress.map(|_| ExtendedTime::new(now));
     }
-}
-
-/// Appends an ACK of `bytes` of fragments.
-pub(super) fn put_ack(out: &mut BytesMut, bytes: u32) {
-    let header = Header { full_length: (HEADER_LEN + 4) as u32, ..Header::empty(FrameType::Ack, 0) };
-    out.put_slice(&header.to_bytes());
-    out.put_u32(bytes);
 }
 
 /// The window at the start of a connection, in bytes.

@@ -74,7 +74,7 @@ impl FrameReader {
             if self.buffer.len() < header.full_length as usize {
                 return Ok(None);
             }
-            if has_more || !self.reassembly.is_empty() && self.reassembly.expects(&header) {
+            if has_more || self.reassembly.expects(&header) {
                 match self.take_fragment(header, has_more)? {
                     Some(inbound) => return Ok(Some(inbound)),
                     None => continue,

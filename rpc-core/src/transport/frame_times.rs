@@ -1,11 +1,12 @@
 //! [`FrameTimes`]: the deadlines of incomplete frames.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::{FrameReader, TransportConfig};
-use crate::{deadline_after, frame::Violation};
+use super::{
+    FrameReader, TransportConfig,
+    extended_time::{ExtendedTime, extended_deadline},
+};
+use crate::frame::Violation;
 
 /// The deadlines of the incomplete frame, and of the oldest body of which fragments are missing.
 #[derive(Debug, Default)]
@@ -21,12 +22,9 @@ struct FragmentTime {
     number: u64,
     /// The call of the body.
     id: u32,
-    /// When the body became the oldest one.
-    begun: Instant,
-    /// The number of bytes that the connection has received since then.
-    ///
-    /// All of them extend the time: other frames pass between the fragments.
-    received: usize,
+    /// The time since the body became the oldest one. All received bytes extend it: other frames pass between the
+    /// fragments.
+    time: ExtendedTime,
 }
 
 impl FrameTimes {
@@ -43,7 +41,7 @@ impl FrameTimes {
     /// Records that the connection has received bytes.
     pub(super) fn received(&mut self, count: usize) {
         if let Some(fragments) = &mut self.fragments {
-            fragments.received += count;
+            fragments.time.record_received(count);
         }
     }
 
@@ -66,7 +64,7 @@ impl FrameTimes {
         }
         let oldest = reader.oldest_fragmented();
         if self.fragments.as_ref().map(|time| time.number) != oldest.map(|(number, _)| number) {
-            self.fragments = oldest.map(|(number, id)| FragmentTime { number, id, begun: now, received: 0 });
+            self.fragments = oldest.map(|(number, id)| FragmentTime { number, id, time: ExtendedTime::new(now) });
         }
         match &self.fragments {
             Some(time) if now >= time.deadline(config) => Err(Violation::SlowFragments(time.id)),
@@ -81,17 +79,12 @@ impl FrameTimes {
     }
 
     fn frame_deadline(&self, reader: &FrameReader, config: &TransportConfig) -> Option<Instant> {
-        Some(deadline(self.frame?, reader.frame_length(), config))
+        Some(extended_deadline(self.frame?, config.frame_time, reader.frame_length()))
     }
 }
 
 impl FragmentTime {
     fn deadline(&self, config: &TransportConfig) -> Instant {
-        deadline(self.begun, self.received, config)
+        self.time.deadline(config.frame_time)
     }
-}
-
-/// Returns the end of [`TransportConfig::frame_time`], extended by one second for each 64 KiB.
-fn deadline(begun: Instant, bytes: usize, config: &TransportConfig) -> Instant {
-    deadline_after(begun, config.frame_time.saturating_add(Duration::from_secs((bytes >> 16) as u64)))
 }

@@ -16,6 +16,7 @@
 mod close_reason;
 mod config;
 mod driver;
+mod extended_time;
 mod flight;
 mod frame_reader;
 mod frame_times;
@@ -55,7 +56,7 @@ pub use socket_writes::{CountedIo, SocketWrites};
 #[doc(hidden)]
 pub use streams::{
     CallStreams, Closed, Credit, Handled, ItemQueue, ItemReader, ItemSender, QueueEnd, SendEnd, StreamMemory,
-    StreamReader, WireStreams, put_credit,
+    StreamReader, WireStreams,
 };
 #[doc(hidden)]
 pub use traffic::Traffic;

@@ -31,11 +31,6 @@ struct Body {
 }
 
 impl Reassembly {
-    /// Returns whether no body is incomplete.
-    pub(super) fn is_empty(&self) -> bool {
-        self.bodies.is_empty()
-    }
-
     /// Returns the oldest incomplete body: its ordinal number on this connection, and the id of its call.
     pub(super) fn oldest(&self) -> Option<(u64, u32)> {
         self.bodies.first().map(|body| (body.number, body.header.id))
@@ -180,7 +175,7 @@ mod tests {
         assert_eq!(frame.header.body_length(), frame.body.len());
         assert_eq!(frame.body, [&[1; FIRST][..], &[2; MIN_FRAGMENT_BODY], &[3]].concat());
         assert_eq!(reassembly.oldest(), Some((2, 1)));
-        assert!(complete(&mut reassembly, item, &[4; 3]).is_some() && reassembly.is_empty());
+        assert!(complete(&mut reassembly, item, &[4; 3]).is_some() && reassembly.bodies.is_empty());
     }
 
     #[test]
@@ -193,7 +188,7 @@ mod tests {
             assert_eq!(overlong, is_overlong.then_some(Header { full_length: LIMIT + 1, ..header }));
             assert_eq!(reassembly.bodies[0].bytes.is_empty(), is_overlong);
             assert_eq!(complete(&mut reassembly, header, &vec![0; length - FIRST]).is_none(), is_overlong);
-            assert!(reassembly.is_empty());
+            assert!(reassembly.bodies.is_empty());
         }
         let too_long = 16 * LIMIT as usize - HEADER_LEN + 1;
         assert_eq!(

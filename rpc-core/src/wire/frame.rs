@@ -187,6 +187,13 @@ impl Frame {
     }
 }
 
+/// Appends a frame whose body is a number: CREDIT or ACK.
+pub fn put_number(out: &mut BytesMut, frame_type: FrameType, id: u32, number: u32) {
+    let full_length = (HEADER_LEN + size_of::<u32>()) as u32;
+    out.extend_from_slice(&Header { full_length, ..Header::empty(frame_type, id) }.to_bytes());
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
 /// The offset of the type in an encoded header.
 pub(crate) const TYPE_AT: usize = 9;
 /// The offset of the id in an encoded header.

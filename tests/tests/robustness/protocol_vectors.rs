@@ -7,12 +7,12 @@ use contracts::{Good, GoodsError};
 use rpc_core::{
     Code, Codec, Compression, Digests, EncodedPayload, Message, Metadata, Method, Payload, Status, Token, Tokens,
     WriteBuffer,
-    frame::{Frame, FrameType, HEADER_LEN, Header},
+    frame::{Frame, FrameType, HEADER_LEN, Header, put_number},
     head::{CallFlags, RequestHead, RequestHeadRef, ResponseHead},
     proof::{Challenge, Proof},
     rpc_service,
     settings::Settings,
-    transport::{FrameReader, Inbound, put_credit},
+    transport::{FrameReader, Inbound},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -317,7 +317,7 @@ fn credit(name: &str, frame_type: FrameType, credit: u32) {
     let frame = read(&bytes);
     assert_eq!((frame.header.frame_type, frame.header.id, &frame.body[..]), (frame_type, 6, &credit.to_be_bytes()[..]));
     let mut out = BytesMut::new();
-    put_credit(&mut out, frame_type, 6, credit);
+    put_number(&mut out, frame_type, 6, credit);
     assert_eq!(out, bytes);
 }
 

@@ -79,6 +79,21 @@ pub(crate) struct NewCall<'a> {
     pub(crate) waker: &'a Waker,
 }
 
+#[cfg(any(test, feature = "bench"))]
+impl NewCall<'static> {
+    /// Creates a call without a hedge and without streams, which nothing wakes.
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self {
+            sent_at: deadline,
+            deadline,
+            hedge_at: None,
+            has_waited: false,
+            has_streams: false,
+            waker: Waker::noop(),
+        }
+    }
+}
+
 /// The state of a call when its caller polls it.
 #[derive(Debug)]
 pub(crate) enum CallStatus {
@@ -379,17 +394,6 @@ mod tests {
 
     use super::*;
 
-    fn call(deadline: Instant) -> NewCall<'static> {
-        NewCall {
-            sent_at: deadline,
-            deadline,
-            hedge_at: None,
-            has_waited: false,
-            has_streams: false,
-            waker: Waker::noop(),
-        }
-    }
-
     fn response(nonce: u32) -> Outcome {
         let body = Bytes::copy_from_slice(&nonce.to_be_bytes());
         Outcome::Response(Frame { header: Header::empty(FrameType::Response, 0), body })
@@ -405,16 +409,16 @@ mod tests {
     #[test]
     fn id_stays_taken_until_both_ends_are_done() {
         let mut table = InFlightTable::new(1);
-        let id = table.insert(call(Instant::now())).unwrap();
+        let id = table.insert(NewCall::until(Instant::now())).unwrap();
         assert!(table.abandon(id), "the peer may execute it");
-        assert!(table.insert(call(Instant::now())).is_none());
+        assert!(table.insert(NewCall::until(Instant::now())).is_none());
         table.join_queue();
         assert_eq!(table.take_notifications(), 0);
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Abandoned));
         assert_eq!(table.take_notifications(), 1);
-        assert!(table.insert(call(Instant::now())).is_none(), "the slot is reserved for the waiter");
+        assert!(table.insert(NewCall::until(Instant::now())).is_none(), "the slot is reserved for the waiter");
         table.leave_queue();
-        let next = table.insert(call(Instant::now())).unwrap();
+        let next = table.insert(NewCall::until(Instant::now())).unwrap();
         assert_ne!(next, id);
         assert!(matches!(table.deliver(id.as_u32(), response(1)), Delivered::Stray), "a second answer");
         assert!(matches!(table.poll(next, Waker::noop()), CallStatus::Pending));
@@ -424,8 +428,10 @@ mod tests {
     fn expired_call_ends_and_keeps_its_id() {
         let mut table = InFlightTable::new(2);
         let now = Instant::now();
-        let (early, late) =
-            (table.insert(call(now)).unwrap(), table.insert(call(now + Duration::from_secs(1))).unwrap());
+        let (early, late) = (
+            table.insert(NewCall::until(now)).unwrap(),
+            table.insert(NewCall::until(now + Duration::from_secs(1))).unwrap(),
+        );
         let mut expired = Vec::new();
         table.expire(now, |id, _| expired.push(id));
         assert_eq!((expired, table.next_due()), (vec![Some(early)], Some(now + Duration::from_secs(1))));
@@ -441,7 +447,7 @@ mod tests {
         let mut table = InFlightTable::new(1);
         let now = Instant::now();
         let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(3));
-        let id = table.insert(NewCall { hedge_at: Some(soon), ..call(later) }).unwrap();
+        let id = table.insert(NewCall { hedge_at: Some(soon), ..NewCall::until(later) }).unwrap();
         assert_eq!(table.next_due(), Some(soon));
         table.expire(soon, |ended, _| assert_eq!(ended, None));
         assert_eq!(table.next_due(), Some(later));
@@ -454,20 +460,22 @@ mod tests {
     #[test]
     fn close_ends_present_and_later_calls() {
         let mut table = InFlightTable::new(3);
-        let (kept, abandoned) =
-            (table.insert(call(Instant::now())).unwrap(), table.insert(call(Instant::now())).unwrap());
+        let (kept, abandoned) = (
+            table.insert(NewCall::until(Instant::now())).unwrap(),
+            table.insert(NewCall::until(Instant::now())).unwrap(),
+        );
         table.abandon(abandoned);
         table.close(&Arc::new(CloseReason::PeerClosed), |_| ());
         assert!(matches!(table.poll(kept, Waker::noop()), CallStatus::Ended(Outcome::Closed(_))));
         assert_eq!(table.len(), 0);
-        let late = table.insert(call(Instant::now())).unwrap();
+        let late = table.insert(NewCall::until(Instant::now())).unwrap();
         assert!(matches!(table.poll(late, Waker::noop()), CallStatus::Ended(Outcome::Closed(_))));
     }
 
     #[test]
     fn answers_to_one_way_calls_match_no_call() {
         let mut table = InFlightTable::new(1);
-        table.insert(call(Instant::now())).unwrap();
+        table.insert(NewCall::until(Instant::now())).unwrap();
         assert!(matches!(table.deliver(CallId::ONE_WAY.as_u32(), response(1)), Delivered::Stray));
         assert!(matches!(table.deliver(0, response(1)), Delivered::Stray));
     }
@@ -490,7 +498,7 @@ mod tests {
                 let mut ids: Vec<u32> = model.keys().copied().collect();
                 ids.sort_unstable();
                 if step == 0 || ids.is_empty() {
-                    match table.insert(call(Instant::now())) {
+                    match table.insert(NewCall::until(Instant::now())) {
                         Some(id) => {
                             prop_assert_ne!(id.as_u32(), 0);
                             prop_assert!(model.insert(id.as_u32(), (true, None)).is_none(), "id in flight");

@@ -229,16 +229,6 @@ mod tests {
     use super::*;
     use crate::descriptor::Variant;
 
-    /// Returns a contract with a method whose result is `T0`.
-    fn contract(types: impl IntoIterator<Item = (String, Definition)>) -> Contract {
-        let mut contract = Contract::from_json(
-            r#"{"name":"a","version":"1","methods":[{"name":"m","parameters":[],"result":{"named":"T0"}}]}"#,
-        )
-        .unwrap();
-        contract.types = types.into_iter().collect();
-        contract
-    }
-
     fn named(number: usize) -> Type {
         Type::Named(format!("T{number}"))
     }
@@ -259,7 +249,7 @@ mod tests {
         let types = [("T0".into(), Definition::Struct(point)), ("T1".into(), shape), ("T2".into(), list)];
         let list = "[^0]";
         assert_eq!(
-            text(&contract(types)),
+            text(&Contract::with_types(types)),
             format!("<1:x=u8,2:é=|1:A=unit,1:B=@0,1:C=({list},{list},(char,char,char,),),|,>")
         );
     }
@@ -267,13 +257,13 @@ mod tests {
     #[test]
     fn hostile_contracts_take_bounded_time_and_stack() {
         let doubling = |number| Definition::Struct(Content::Newtype(Type::Tuple(vec![named(number), named(number)])));
-        let wide = contract((0..100).map(|number| (format!("T{number}"), doubling(number + 1))));
+        let wide = Contract::with_types((0..100).map(|number| (format!("T{number}"), doubling(number + 1))));
         assert!(text(&wide).len() < 2 * MAX_DIGEST_TEXT);
         let chain = |number| Definition::Struct(Content::Tuple(vec![named(number)]));
-        let deep = contract((0..100_000).map(|number| (format!("T{number}"), chain(number + 1))));
+        let deep = Contract::with_types((0..100_000).map(|number| (format!("T{number}"), chain(number + 1))));
         assert!(text(&deep).contains('…'));
         let endless = Type::Array(Box::new(Type::U8), usize::MAX);
-        let long = contract([("T0".into(), Definition::Struct(Content::Newtype(endless)))]);
+        let long = Contract::with_types([("T0".into(), Definition::Struct(Content::Newtype(endless)))]);
         assert!(text(&long).starts_with("!"));
     }
 }

@@ -161,6 +161,15 @@ impl Contract {
     }
 }
 
+#[cfg(test)]
+impl Contract {
+    /// Returns a contract with these types, and with a method whose result is `T0`.
+    pub(super) fn with_types(types: impl IntoIterator<Item = (String, Definition)>) -> Self {
+        let json = r#"{"name":"a","version":"1","methods":[{"name":"m","parameters":[],"result":{"named":"T0"}}]}"#;
+        Self { types: types.into_iter().collect(), ..Self::from_json(json).unwrap() }
+    }
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }

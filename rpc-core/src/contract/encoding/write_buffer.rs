@@ -197,20 +197,12 @@ impl WriteBuffer {
         let mut count = count;
         while count > 0 {
             let step = count.min(self.chunk().len());
-            count -= step;
-            match self.held.front_mut() {
-                Some(held) if held.at == self.consumed => {
-                    out.put_shared(held.bytes.split_to(step));
-                    self.held_length -= step;
-                    if held.bytes.is_empty() {
-                        self.held.pop_front();
-                    }
-                }
-                _ => {
-                    out.copied.extend_from_slice(&self.copied[self.consumed..self.consumed + step]);
-                    self.consumed += step;
-                }
+            match self.held.front() {
+                Some(held) if held.at == self.consumed => out.put_shared(held.bytes.slice(..step)),
+                _ => out.copied.extend_from_slice(&self.copied[self.consumed..self.consumed + step]),
             }
+            self.advance(step);
+            count -= step;
         }
         self.compact();
     }

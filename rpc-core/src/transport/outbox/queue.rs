@@ -66,7 +66,7 @@ pub(super) struct State {
     interactive_lane: Lane,
     bulk_lane: Lane,
     /// Whether short frames of calls were appended since the driver last took bytes.
-    pub(super) has_short_frames: bool,
+    has_short_frames: bool,
     /// The number of interactive bytes written since the connection was opened.
     written: u64,
     /// The number of encoded bytes that wait with their tasks for bulk capacity.
@@ -115,7 +115,7 @@ impl State {
 
     /// Returns the position of the next frame of a queue.
     #[inline(always)]
-    pub(super) fn position(&self, queue: SendQueue) -> Position {
+    fn position(&self, queue: SendQueue) -> Position {
         Position(match queue {
             SendQueue::Interactive => FramePosition::Interactive(self.written + self.unwritten() as u64),
             SendQueue::Bulk(id) => FramePosition::Bulk(id),
@@ -227,9 +227,7 @@ impl Outbox {
         if !self.is_closed() && (!state.has_capacity(priority, self.limits) || state.lane(priority).has_line()) {
             return Err(PushError::Full);
         }
-        let position = state.position(queue);
-        state.has_short_frames |= queue == SendQueue::Interactive;
-        self.append(state, queue, |out| write(position, out))
+        self.append_at(state, queue, write)
     }
 
     /// Calls `write` to append a short frame.
@@ -282,10 +280,7 @@ impl Outbox {
     pub fn end_early(&self, id: u32) {
         let mut state = self.lock();
         state.bulk.discard(id);
-        let next = state.next_turns(Priority::Bulk, self.limits);
-        let driver = self.publish(&mut state);
-        drop(state);
-        next.into_iter().chain(driver).for_each(Waker::wake);
+        self.release(state);
         self.push_empty_behind(FrameType::CallerEnd, id);
     }
 
@@ -296,14 +291,33 @@ impl Outbox {
     pub fn cancel(&self, id: u32) -> bool {
         let mut state = self.lock();
         let removed = if state.bulk.is_empty() { Removed::None } else { state.bulk.remove(id) };
-        let next = state.next_turns(Priority::Bulk, self.limits);
-        let driver = self.publish(&mut state);
-        drop(state);
-        next.into_iter().chain(driver).for_each(Waker::wake);
+        self.release(state);
         if removed != Removed::Unsent {
             self.push_empty(FrameType::Cancel, id);
         }
         removed != Removed::None
+    }
+
+    /// Gives turns to the tasks for which there is capacity now, and publishes the new state.
+    pub(super) fn release(&self, mut state: MutexGuard<'_, State>) {
+        let mut next = state.next_turns(Priority::Interactive, self.limits);
+        next.extend(state.next_turns(Priority::Bulk, self.limits));
+        let driver = self.publish(&mut state);
+        drop(state);
+        next.into_iter().chain(driver).for_each(Waker::wake);
+    }
+
+    /// As [`append`](Self::append), for a frame of a call, whose position is passed to `write`.
+    #[inline(always)]
+    pub(super) fn append_at<R>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        queue: SendQueue,
+        write: impl FnOnce(Position, &mut WriteBuffer) -> R,
+    ) -> Result<R, PushError> {
+        let position = state.position(queue);
+        state.has_short_frames |= queue == SendQueue::Interactive;
+        self.append(state, queue, |out| write(position, out))
     }
 
     /// Calls `write` to append a frame, and publishes the new state.
@@ -312,7 +326,7 @@ impl Outbox {
     ///
     /// [`PushError::Closed`], without calling `write`.
     #[inline(always)]
-    pub(super) fn append<R>(
+    fn append<R>(
         &self,
         mut state: MutexGuard<'_, State>,
         queue: SendQueue,
@@ -460,7 +474,7 @@ impl Outbox {
     }
 
     /// Releases the buffer if it is empty, so that an idle connection holds no memory.
-    pub(crate) fn release(&self) {
+    pub(crate) fn release_memory(&self) {
         let mut state = self.lock();
         if state.pending.is_empty() {
             state.pending = WriteBuffer::new();

@@ -71,15 +71,13 @@ impl OutboxTurn {
         write: impl FnOnce(Position, &mut WriteBuffer) -> R,
     ) -> Result<R, PushError> {
         debug_assert_eq!(queue.priority(), self.priority);
-        let mut state = self.outbox.lock();
+        let state = self.outbox.lock();
         let limits = self.outbox.limits;
         // Otherwise the requests of several threads could exceed the amount from which a client no longer reads.
         if limits.turns == 1 && !state.has_capacity(self.priority, limits) && !self.is_closed() {
             return Err(PushError::Full);
         }
-        let position = state.position(queue);
-        state.has_short_frames |= queue == SendQueue::Interactive;
-        self.outbox.append(state, queue, |out| write(position, out))
+        self.outbox.append_at(state, queue, write)
     }
 
     /// Returns whether the outbox accepts no more frames.
@@ -111,13 +109,7 @@ impl Drop for OutboxTurn {
         let mut state = self.outbox.lock();
         state.waiting_bytes -= self.bytes;
         let waker = state.lane(self.priority).leave(self.ticket);
-        let mut next = state.next_turns(self.priority, self.outbox.limits);
-        if self.bytes > 0 && self.priority == Priority::Bulk {
-            next.extend(state.next_turns(Priority::Interactive, self.outbox.limits));
-        }
-        let driver = self.outbox.publish(&mut state);
-        drop(state);
+        self.outbox.release(state);
         drop(waker);
-        next.into_iter().chain(driver).for_each(Waker::wake);
     }
 }

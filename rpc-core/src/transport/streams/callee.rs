@@ -16,7 +16,7 @@ use super::{
 use crate::{
     BoxFuture, CalleeStreams, Code, Codec, Compression, Context, Error, ItemSource, Metadata, Payload, PeerWork,
     ReceivedItems, Reply, Sent, Status,
-    frame::{Frame, FrameType, HEADER_LEN, Header},
+    frame::{Frame, FrameType, HEADER_LEN, Header, put_number},
     head::ResponseHead,
     transport::Outbox,
 };
@@ -133,7 +133,7 @@ impl StreamReader for Caller {
         let _ = self.outbox.push_control(|out| {
             // After the end of the call, the id may be that of another one.
             if !self.context.is_answered() {
-                put_credit(out, FrameType::CalleeCredit, self.id, credit);
+                put_number(out, FrameType::CalleeCredit, self.id, credit);
             }
         });
     }
@@ -161,11 +161,4 @@ impl StreamReader for Caller {
     }
 
     fn abandon(&mut self) {}
-}
-
-/// Appends a CREDIT frame.
-pub fn put_credit(out: &mut bytes::BytesMut, frame_type: FrameType, id: u32, credit: u32) {
-    let full_length = (HEADER_LEN + 4) as u32;
-    out.put_slice(&Header { full_length, ..Header::empty(frame_type, id) }.to_bytes());
-    out.put_u32(credit);
 }

@@ -20,7 +20,7 @@ mod queue;
 mod reader;
 
 pub use call_streams::{CallStreams, Closed, Handled};
-pub use callee::{WireStreams, put_credit};
+pub use callee::WireStreams;
 pub use credit::Credit;
 pub use item_sender::{ItemSender, SendEnd};
 pub use memory::StreamMemory;
