@@ -20,7 +20,11 @@ pub(crate) struct SourceRng<'a>(&'a RngSource);
 
 /// The generator SplitMix64 (Steele, Lea and Flood, 2014): a few instructions for each number.
 #[derive(Debug)]
-pub(crate) struct SplitMix(u64);
+pub(crate) struct SplitMix<'a> {
+    source: &'a RngSource,
+    /// `None` until the first number is drawn.
+    state: Option<u64>,
+}
 
 impl RngSource {
     pub(crate) fn new(seed: Option<u64>) -> Self {
@@ -31,9 +35,9 @@ impl RngSource {
         SourceRng(self)
     }
 
-    /// Returns a generator for the draws of one pick, which takes a single number from the source.
-    pub(crate) fn split(&self) -> SplitMix {
-        SplitMix(self.number())
+    /// Returns a generator for the draws of one pick, which takes a single number from the source at the first draw.
+    pub(crate) fn split(&self) -> SplitMix<'_> {
+        SplitMix { source: self, state: None }
     }
 
     /// Returns a number from 0 to 1.
@@ -64,7 +68,7 @@ impl RngSource {
     }
 }
 
-impl TryRng for SplitMix {
+impl TryRng for SplitMix<'_> {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -72,8 +76,9 @@ impl TryRng for SplitMix {
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let state = self.state.unwrap_or_else(|| self.source.number()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state = Some(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Ok(mixed ^ (mixed >> 31))
     }
@@ -111,7 +116,8 @@ mod tests {
     /// The first numbers of the reference implementation by Vigna, from the seed 0.
     #[test]
     fn split_mix_matches_its_reference() {
-        let mut random = SplitMix(0);
+        let source = RngSource::System;
+        let mut random = SplitMix { source: &source, state: Some(0) };
         let numbers = [(); 3].map(|()| random.next_u64());
         assert_eq!(numbers, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
     }

@@ -139,10 +139,10 @@ pub use contract::{
     Addresses, Attempt, BoxFuture, Call, CallError, CallOptions, Caller, Candidate, Code, Codec, CodecError,
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
     Explanation, HandlerError, HasCursor, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method,
-    MethodError, MethodInfo, Once, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request, Responder,
-    Resumable, ResumableMethod, Scoped, Service, ServiceClient, ServiceId, Status, StreamClosed, StreamSender,
-    Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer, nullable, reflection, testing,
-    uncopied,
+    MethodError, MethodInfo, Once, OptionValues, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request,
+    Responder, Resumable, ResumableMethod, Scoped, Service, ServiceClient, ServiceId, Status, StreamClosed,
+    StreamSender, Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer, nullable, reflection,
+    testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]

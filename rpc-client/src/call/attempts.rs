@@ -16,11 +16,18 @@ use crate::connection::{
 pub(super) struct Attempts {
     /// The attempt that was sent last, unless it ended.
     newest: Option<LiveAttempt>,
-    /// Attempts that exceeded their hedge time and may still be answered.
-    earlier: Vec<LiveAttempt>,
     /// The number of attempts sent so far.
     sent: usize,
-    /// The log of the attempts, for an explanation.
+    /// `None` in most calls.
+    history: Option<Box<History>>,
+}
+
+/// The attempts of a call before its newest one.
+#[derive(Default)]
+struct History {
+    /// Attempts that exceeded their hedge time and may still be answered.
+    earlier: Vec<LiveAttempt>,
+    /// The log of all attempts, for an explanation.
     log: Vec<Attempt>,
 }
 
@@ -50,7 +57,12 @@ impl Attempts {
 
     /// Returns the log, which is empty unless the caller requested an explanation.
     pub(super) fn log(&self) -> &[Attempt] {
-        &self.log
+        self.history.as_ref().map_or(&[], |history| &history.log)
+    }
+
+    /// Returns the attempts that exceeded their hedge time and may still be answered.
+    fn earlier(&self) -> &[LiveAttempt] {
+        self.history.as_ref().map_or(&[], |history| &history.earlier)
     }
 
     /// Returns whether any attempt is in flight.
@@ -65,7 +77,7 @@ impl Attempts {
 
     /// Returns whether an attempt is in flight that exceeded its hedge time.
     pub(super) fn has_earlier(&self) -> bool {
-        !self.earlier.is_empty()
+        !self.earlier().is_empty()
     }
 
     /// Returns the attempts that were sent before `sent_at`, when the answered attempt was sent, and are late.
@@ -78,7 +90,7 @@ impl Attempts {
             attempt.sent_at + Hedging::Third.delay(deadline.saturating_duration_since(attempt.sent_at))
         };
         let is_overtaken = move |attempt: &&LiveAttempt| attempt.sent_at < sent_at && late_at(attempt) <= now;
-        self.earlier.iter().filter(is_overtaken)
+        self.earlier().iter().filter(is_overtaken)
     }
 
     /// Adds an attempt that was just sent.
@@ -88,9 +100,9 @@ impl Attempts {
         debug_assert!(self.newest.is_none(), "a hedge is sent only after its predecessor became an earlier attempt");
         if let Some(started_at) = started_at {
             let after = sent_at.saturating_duration_since(started_at);
-            self.log.push(Attempt::new(channel.address(), after));
+            self.history.get_or_insert_default().log.push(Attempt::new(channel.address(), after));
         }
-        let log_index = self.log.len().saturating_sub(1);
+        let log_index = self.sent;
         self.newest = Some(LiveAttempt { channel, sent, sent_at, log_index });
         self.sent += 1;
     }
@@ -102,27 +114,29 @@ impl Attempts {
 
     /// Keeps an attempt that [`poll_newest`](Self::poll_newest) returned; a hedge follows.
     pub(super) fn keep_earlier(&mut self, attempt: LiveAttempt) {
-        self.earlier.push(attempt);
+        self.history.get_or_insert_default().earlier.push(attempt);
     }
 
     /// Polls the newest attempt. Unless it is pending, it leaves the set.
     pub(super) fn poll_newest(&mut self, cx: &task::Context<'_>) -> NewestStatus {
-        let Some(attempt) = self.newest.take() else { return NewestStatus::Pending };
-        match attempt.channel.poll(attempt.sent.id, cx.waker()) {
-            CallStatus::Pending => {
-                self.newest = Some(attempt);
-                NewestStatus::Pending
-            }
-            CallStatus::HedgeDue => NewestStatus::HedgeDue(attempt),
-            CallStatus::Ended(outcome) => NewestStatus::Ended(attempt, outcome),
+        let Some(newest) = &self.newest else { return NewestStatus::Pending };
+        let status = newest.channel.poll(newest.sent.id, cx.waker());
+        if matches!(status, CallStatus::Pending) {
+            return NewestStatus::Pending;
+        }
+        match (self.newest.take(), status) {
+            (Some(attempt), CallStatus::HedgeDue) => NewestStatus::HedgeDue(attempt),
+            (Some(attempt), CallStatus::Ended(outcome)) => NewestStatus::Ended(attempt, outcome),
+            (None, _) | (_, CallStatus::Pending) => NewestStatus::Pending,
         }
     }
 
     /// Polls the earlier attempts from `*index` on, and removes and returns the first that ended.
     pub(super) fn poll_earlier(&mut self, index: &mut usize, cx: &task::Context<'_>) -> Option<(LiveAttempt, Outcome)> {
-        while let Some(attempt) = self.earlier.get(*index) {
+        let earlier = &mut self.history.as_mut()?.earlier;
+        while let Some(attempt) = earlier.get(*index) {
             if let CallStatus::Ended(outcome) = attempt.channel.poll(attempt.sent.id, cx.waker()) {
-                return Some((self.earlier.swap_remove(*index), outcome));
+                return Some((earlier.swap_remove(*index), outcome));
             }
             *index += 1;
         }
@@ -131,7 +145,8 @@ impl Attempts {
 
     /// Logs the end of an attempt of a call that started at `started_at`.
     pub(super) fn log_end(&mut self, attempt: &LiveAttempt, started_at: Instant, error: Option<&Error>) {
-        if let Some(logged) = self.log.get_mut(attempt.log_index) {
+        let Some(history) = &mut self.history else { return };
+        if let Some(logged) = history.log.get_mut(attempt.log_index) {
             logged.ended = Some(started_at.elapsed());
             logged.error = error.map(ToString::to_string);
         }
@@ -140,7 +155,7 @@ impl Attempts {
 
 impl Drop for Attempts {
     fn drop(&mut self) {
-        for attempt in self.newest.iter().chain(&self.earlier) {
+        for attempt in self.newest.iter().chain(self.earlier()) {
             attempt.channel.abandon(attempt.sent.id);
         }
     }

@@ -22,8 +22,9 @@ use super::{
     capacity::{FullChannel, until_capacity},
     encode::{RequestWriter, encode_arguments},
     error::{check_route, deadline_passed, invalid_request},
+    extras::Extras,
     outcome,
-    pick::{ExcludedChannel, pick, pick_first},
+    pick::{pick, pick_first},
     retry::CallFacts,
     streams::{AttemptStreams, stream_kind},
     target::Target,
@@ -36,7 +37,6 @@ use crate::{
         sending::SendError,
     },
     discovery::balance::Balance,
-    rules::rule::{Rule, RunningCall},
 };
 
 /// The future of one call.
@@ -57,9 +57,8 @@ pub struct ClientCall<A> {
     /// `None` until the first poll.
     pub(super) started: Option<Started>,
     pub(super) stage: Stage,
-    pub(super) excluded: Vec<ExcludedChannel>,
-    /// The channels that rejected the call because of a limit since the last wait.
-    pub(super) full: Vec<FullChannel>,
+    /// `None` in most calls.
+    pub(super) extras: Option<Box<Extras>>,
     /// Whether the call has waited for capacity of the channel that it tries next.
     pub(super) has_waited: bool,
     /// The arguments for the next attempt, if they are encoded and the attempt waits for capacity.
@@ -68,10 +67,6 @@ pub struct ClientCall<A> {
     pub(super) has_compared: bool,
     /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
     pub(super) may_have_executed: bool,
-    /// The error of the attempt that failed last.
-    pub(super) last_error: Option<Error>,
-    /// The streams of the attempt in flight.
-    pub(super) streams: Option<Box<AttemptStreams>>,
 }
 
 /// The values that the first poll determines.
@@ -80,15 +75,7 @@ pub(super) struct Started {
     pub(super) deadline: Instant,
     /// The time from `at` to the deadline.
     pub(super) timeout: Duration,
-    /// The rule that applies.
-    pub(super) rule: Option<Arc<Rule>>,
     pub(super) balance: Balance,
-    /// Counts against the limit of the rule.
-    _running: Option<RunningCall>,
-    /// The target, unless the first pick succeeded without it.
-    pub(super) target: Option<Target>,
-    /// The key of all attempts of a `once` call.
-    pub(super) idempotency_key: Option<[u8; 16]>,
 }
 
 pub(super) enum Stage {
@@ -109,14 +96,11 @@ impl<A> ClientCall<A> {
             request,
             started: None,
             stage: Stage::Picking,
-            excluded: Vec::new(),
-            full: Vec::new(),
+            extras: None,
             has_waited: false,
             has_compared: false,
             encoded: None,
             may_have_executed: false,
-            last_error: None,
-            streams: None,
         }
     }
 
@@ -136,8 +120,18 @@ impl<A> ClientCall<A> {
         self.started.as_ref().expect("the first poll starts the call before it does anything else")
     }
 
-    pub(super) fn started_mut(&mut self) -> &mut Started {
-        self.started.as_mut().expect("the first poll starts the call before it does anything else")
+    /// Returns the extras, to set one of them.
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Returns the error of an earlier attempt, or `error`.
+    pub(super) fn last_error_or(&mut self, error: Error) -> Error {
+        self.extras.as_mut().and_then(|extras| extras.last_error.take()).unwrap_or(error)
+    }
+
+    fn has_streams(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.streams.is_some())
     }
 
     pub(super) fn hedging(&self) -> Hedging {
@@ -207,13 +201,13 @@ impl<A: Encode> ClientCall<A> {
                     self.stage = Stage::Waiting;
                     continue;
                 }
-                Some(Err(error)) => return Poll::Ready(Err(self.last_error.take().unwrap_or(error))),
+                Some(Err(error)) => return Poll::Ready(Err(self.last_error_or(error))),
             };
             if let Some(result) = self.start_attempt(acquired, is_first_poll, cx) {
                 return Poll::Ready(result);
             }
             // The attempt has this task's waker, so there is nothing to poll now.
-            if matches!(self.stage, Stage::Waiting) && !self.attempts.has_earlier() && self.streams.is_none() {
+            if matches!(self.stage, Stage::Waiting) && !self.attempts.has_earlier() && !self.has_streams() {
                 return Poll::Pending;
             }
         }
@@ -223,54 +217,62 @@ impl<A: Encode> ClientCall<A> {
         let Request { method, options, .. } = &mut self.request;
         check_route(method)?;
         let at = Instant::now();
-        let (mut balance, mut running) = (self.core.config().balance, None);
+        let mut balance = self.core.config().balance;
         let rule = self.core.rules().find(method, at);
         // The client requests descriptions for its calls, to which the rules apply.
         let rule = rule.filter(|_| method.service() != <ReflectionClient as ServiceClient>::service_id());
-        if let Some(rule) = &rule {
-            running = rule.enter()?;
+        if let Some(rule) = rule {
+            let running = rule.enter()?;
             rule.apply(options, self.core.rng());
             balance = rule.balance().unwrap_or(balance);
+            let extras = self.extras.get_or_insert_default();
+            (extras.rule, extras.running) = (Some(rule), running);
         }
-        if let Some(status) = options.invalid.take() {
-            return Err(invalid_request(status));
+        if let Some(status) = &options.invalid {
+            return Err(invalid_request(status.clone()));
         }
         let (deadline, timeout) = options.time_limit(at, method, self.core.config().timeout);
         if timeout.is_zero() {
             return Err(deadline_passed());
         }
         self.core.count_call();
-        let idempotency_key = method.once_scope().map(|_| self.core.rng().idempotency_key());
-        Ok(Started { at, deadline, timeout, rule, balance, _running: running, target: None, idempotency_key })
+        if method.once_scope().is_some() {
+            let key = self.core.rng().idempotency_key();
+            self.extras_mut().idempotency_key = Some(key);
+        }
+        Ok(Started { at, deadline, timeout, balance })
     }
 
     /// Picks a channel. Returns `None` when no provider accepts the call now.
     pub(super) fn pick(&mut self) -> Result<Option<Arc<Channel>>, Error> {
         let Request { method, options, .. } = &self.request;
-        let is_first = self.started().target.is_none() && self.excluded.is_empty() && self.full.is_empty();
         let balance = self.started().balance;
+        let tried = |extras: &Extras| extras.target.is_some() || !extras.excluded.is_empty() || !extras.full.is_empty();
+        let is_first = !self.extras.as_deref().is_some_and(tried);
         if is_first && let Some(channel) = pick_first(&self.core, method.service(), options, balance) {
             return Ok(Some(channel));
         }
-        let target = match self.started_mut().target.take() {
+        let extras = self.extras.get_or_insert_default();
+        let target = match extras.target.take() {
             Some(target) => target,
-            None => Target::resolve(&self.core, self.request.method.service(), self.request.options.address)?,
+            None => Target::resolve(&self.core, method.service(), options.address)?,
         };
-        let channel = pick(&self.core, &target, &self.request.options, balance, &self.excluded, &self.full);
-        self.started_mut().target = Some(target);
+        let channel = pick(&self.core, &target, options, balance, &extras.excluded, &extras.full);
+        extras.target = Some(target);
         Ok(channel)
     }
 
     /// Starts to wait: for capacity if a channel was full, otherwise for a provider.
     fn acquire(&mut self) {
-        let Started { target, deadline, balance, .. } = self.started();
-        let (core, deadline, balance) = (Arc::clone(&self.core), *deadline, *balance);
-        self.stage = Stage::Acquiring(if self.full.is_empty() {
-            let target = target.clone().expect("a pick without a channel resolves the target");
-            Box::pin(acquire(core, target, self.request.options.clone(), balance, self.excluded.clone(), deadline))
+        let Started { deadline, balance, .. } = *self.started();
+        let core = Arc::clone(&self.core);
+        let extras = self.extras.get_or_insert_default();
+        self.stage = Stage::Acquiring(if extras.full.is_empty() {
+            let target = extras.target.clone().expect("a pick without a channel resolves the target");
+            Box::pin(acquire(core, target, self.request.options.clone(), balance, extras.excluded.clone(), deadline))
         } else {
             self.has_waited = true;
-            Box::pin(until_capacity(core, std::mem::take(&mut self.full), deadline))
+            Box::pin(until_capacity(core, std::mem::take(&mut extras.full), deadline))
         });
     }
 
@@ -282,7 +284,7 @@ impl<A: Encode> ClientCall<A> {
         cx: &task::Context<'_>,
     ) -> Option<Result<Reply, Error>> {
         let Acquired { channel, turn } = acquired;
-        let Started { at, deadline, timeout, idempotency_key, .. } = *self.started();
+        let Started { at, deadline, timeout, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
         let has_compared = std::mem::take(&mut self.has_compared);
         let codec = match agree(&self.core, &self.request, &channel, has_compared) {
@@ -315,7 +317,7 @@ impl<A: Encode> ClientCall<A> {
         if timeout.is_zero() {
             channel.pass_on();
             let error = deadline_passed().with_peer(channel.address());
-            return Some(Err(self.last_error.take().unwrap_or(error)));
+            return Some(Err(self.last_error_or(error)));
         }
         let kind = stream_kind(self.request.method);
         let is_hedged = kind.is_none() && self.facts().may_repeat();
@@ -324,7 +326,7 @@ impl<A: Encode> ClientCall<A> {
             request: &self.request,
             config: self.core.config(),
             timeout,
-            idempotency_key,
+            idempotency_key: self.extras.as_ref().and_then(|extras| extras.idempotency_key),
             repeat: self.may_have_executed || self.attempts.has_earlier(),
         };
         let encoded = &mut self.encoded;
@@ -345,7 +347,7 @@ impl<A: Encode> ClientCall<A> {
             None => channel.start(call, turn, length, write),
             Some(kind) => channel.start_streams(call, kind, turn, length, write).map(|(sent, streams)| {
                 let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, &self.request.options, codec);
-                self.streams = Some(Box::new(streams));
+                self.extras.get_or_insert_default().streams = Some(streams);
                 sent
             }),
         };
@@ -372,7 +374,7 @@ impl<A: Encode> ClientCall<A> {
                 if let Some(encoded) = &mut self.encoded {
                     encoded.shrink();
                 }
-                self.full.push(FullChannel { channel, limit });
+                self.extras_mut().full.push(FullChannel { channel, limit });
                 self.stage = Stage::Picking;
                 if self.request.options.affinity.is_some() {
                     // The key belongs to this provider even while it is full.
@@ -387,7 +389,7 @@ impl<A: Encode> ClientCall<A> {
 
     /// Sends items of the attempt in flight. Returns the error if they end the call.
     fn poll_streams(&mut self, cx: &mut task::Context<'_>) -> Option<Error> {
-        let failed = self.streams.as_mut()?.poll_send(cx)?;
+        let failed = self.extras.as_mut()?.streams.as_mut()?.poll_send(cx)?;
         // The drop of the attempts cancels the call.
         self.attempts = Attempts::default();
         Some(Error::unknown(failed.code(), format!("the stream of the caller failed: {}", failed.message())))
@@ -412,10 +414,10 @@ impl<A: Encode + Send + 'static> Future for ClientCall<A> {
 
 impl<A: Encode + Send + 'static> Explain for ClientCall<A> {
     fn explanation(&self) -> Explanation {
-        let target = self.started.as_ref().and_then(|started| started.target.as_ref());
+        let target = self.extras.as_ref().and_then(|extras| extras.target.as_ref());
         let tag = self.request.options.tag.as_deref();
         let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.core, tag));
-        let rule = self.started.as_ref().and_then(|started| started.rule.as_ref());
+        let rule = self.extras.as_ref().and_then(|extras| extras.rule.as_ref());
         explanation.rule = rule.map_or_else(String::new, |rule| rule.name().to_owned());
         explanation.route = self.request.method.route().to_owned();
         explanation.attempts = self.attempts.log().to_vec();
@@ -429,9 +431,6 @@ impl<A> Unpin for ClientCall<A> {}
 
 impl<A> fmt::Debug for ClientCall<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCall")
-            .field("route", &self.request.method.route())
-            .field("excluded", &self.excluded)
-            .finish_non_exhaustive()
+        f.debug_struct("ClientCall").field("route", &self.request.method.route()).finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@
 //! | waiting for capacity on a channel | `capacity` |
 //! | the codec of an attempt, if the contracts of both ends differ | `agreement` |
 //! | the bytes of a request | `encode` |
+//! | the parts of a call that most calls do not have | `extras` |
 //! | the attempts in flight | `attempts` |
 //! | the streams of a call | `streams` |
 //! | the consequences of an attempt that has ended or is late | `settle` |
@@ -25,6 +26,7 @@ mod attempts;
 mod capacity;
 mod encode;
 mod error;
+mod extras;
 pub(crate) mod future;
 mod no_provider;
 mod outcome;

@@ -27,7 +27,7 @@ pub(super) struct ExcludedChannel {
 /// share except the channel's.
 pub(super) fn pick_first(
     core: &ClientCore,
-    service: &ServiceId,
+    service: &'static ServiceId,
     options: &CallOptions,
     balance: Balance,
 ) -> Option<Arc<Channel>> {
@@ -35,8 +35,8 @@ pub(super) fn pick_first(
     if needs_target || !core.pool().lifecycle().is_running() {
         return None;
     }
-    let providers = core.services().get(service)?;
-    providers.pick(selection(core, options, balance), core.rng(), |_| true)
+    let selection = selection(core, options, balance);
+    core.services().with(service, |providers| providers.pick(selection, core.rng(), |_| true))?
 }
 
 /// Picks a channel that is eligible for calls and neither excluded nor full.

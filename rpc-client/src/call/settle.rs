@@ -55,7 +55,8 @@ impl<A: Encode> ClientCall<A> {
             return;
         }
         let reason = format!("{} has not answered within {:?}", attempt.channel.address(), attempt.sent_at.elapsed());
-        self.excluded.push(ExcludedChannel { channel: Arc::clone(&attempt.channel), reason: reason.into() });
+        let channel = Arc::clone(&attempt.channel);
+        self.extras_mut().excluded.push(ExcludedChannel { channel, reason: reason.into() });
         self.attempts.keep_earlier(attempt);
         self.stage = Stage::Picking;
     }
@@ -80,7 +81,7 @@ impl<A: Encode> ClientCall<A> {
             }
             Disagreement::Incompatible(error) => error,
         };
-        self.excluded.push(ExcludedChannel { channel, reason: error.message().into() });
+        self.extras_mut().excluded.push(ExcludedChannel { channel, reason: error.message().into() });
         match self.pick() {
             Ok(Some(channel)) => {
                 self.stage = Stage::Acquiring(Box::pin(future::ready(Ok(Acquired { channel, turn: None }))));
@@ -91,7 +92,7 @@ impl<A: Encode> ClientCall<A> {
                 self.stage = Stage::Waiting;
                 None
             }
-            _ => Some(Err(self.last_error.take().unwrap_or(error))),
+            _ => Some(Err(self.last_error_or(error))),
         }
     }
 
@@ -114,14 +115,15 @@ impl<A: Encode> ClientCall<A> {
             let latency = attempt.sent_at.elapsed();
             balancer.record(&AttemptRecord { address: attempt.channel.address(), latency, is_failure });
         }
-        let streams = self.streams.take();
+        let streams = self.extras.as_mut().and_then(|extras| extras.streams.take());
         let error = match result {
             Ok(mut reply) => {
                 if let Some(streams) = streams {
                     streams.open(&mut reply);
                 }
                 self.core.record_answer(&attempt.channel);
-                if let Some(rule) = self.started().rule.as_ref().filter(|rule| rule.measures_latency()) {
+                let rule = self.extras.as_ref().and_then(|extras| extras.rule.as_ref());
+                if let Some(rule) = rule.filter(|rule| rule.measures_latency()) {
                     // The time of the call and not of its last attempt: hedges would otherwise shorten the percentile that
                     // delays them.
                     rule.record(started_at.elapsed());
@@ -163,7 +165,7 @@ impl<A: Encode> ClientCall<A> {
         }
         if retry::excludes_channel(&error) {
             let reason = error.to_string().into();
-            self.excluded.push(ExcludedChannel { channel: attempt.channel, reason });
+            self.extras_mut().excluded.push(ExcludedChannel { channel: attempt.channel, reason });
         }
         let retries = match verdict {
             // The call is about to send an attempt already, a hedge.
@@ -181,13 +183,13 @@ impl<A: Encode> ClientCall<A> {
         if !(retries || facts.others_live) {
             return Some(Err(error));
         }
-        self.last_error = Some(error);
+        self.extras_mut().last_error = Some(error);
         None
     }
 
     /// Restricts the call to the server that may have stored its answer, even while it restarts.
     fn pin(&mut self, channel: &Channel) {
         self.request.options.wait_for_ready = Some(true);
-        self.started_mut().target = Some(Target::Address(channel.address()));
+        self.extras_mut().target = Some(Target::Address(channel.address()));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | the called services, each with a follower task | `services` |
+//! | the called services, each with a follower task | `services`, and `known` for calls without a lock |
 //! | the provider list of one service, and the pick of a provider | `providers`, by policy `balance`, a policy of the program `balancer`, or key `affinity` |
 //! | the shares of the providers, by weight, slow start, tag and zone | `plan`, of `traits`, by `slow_start` and `zones`; drawn by `weights` |
 //! | the providers to which a client connects, if there are many | `subset` |
@@ -18,6 +18,7 @@ mod comparison;
 mod detectors;
 mod explain;
 mod follow;
+mod known;
 pub(crate) mod outliers;
 mod plan;
 pub(crate) mod providers;

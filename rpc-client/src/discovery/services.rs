@@ -1,7 +1,6 @@
 //! [`Services`]: the services that a client has called.
 
 use std::{
-    ops::Deref,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -10,7 +9,7 @@ use dashmap::{DashMap, Entry};
 use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
-use super::{follow::follow, providers::ServiceProviders, snapshot::Snapshot, watch::Watch};
+use super::{follow::follow, known::KnownServices, providers::ServiceProviders, snapshot::Snapshot, watch::Watch};
 use crate::endpoint::{lifecycle::Lifecycle, pool::EndpointPool};
 
 /// The services that a client has called, each with the task that keeps its provider list up to date.
@@ -20,6 +19,8 @@ pub(crate) struct Services {
     /// Whether this client has removed the old files of `cache_directory`.
     cleaned: Arc<AtomicBool>,
     services: DashMap<ServiceId, FollowedService, foldhash::fast::RandomState>,
+    /// The first services, which calls find without a write to memory that other threads use.
+    known: KnownServices,
 }
 
 struct FollowedService {
@@ -31,7 +32,13 @@ impl Services {
     pub(crate) fn new(discovery: Option<Arc<dyn Discovery>>, cache_directory: Option<PathBuf>) -> Self {
         // A list that every process can get without a server needs no copy.
         let cache_directory = cache_directory.filter(|_| discovery.as_ref().is_some_and(|d| d.is_cacheable()));
-        Self { discovery, cache_directory, cleaned: Arc::default(), services: DashMap::default() }
+        Self {
+            discovery,
+            cache_directory,
+            cleaned: Arc::default(),
+            services: DashMap::default(),
+            known: KnownServices::default(),
+        }
     }
 
     /// Returns the URL of the registry, for messages.
@@ -57,9 +64,14 @@ impl Services {
         self.services.clear();
     }
 
-    /// Returns the providers of a service if the client follows it. The result locks a part of the map.
-    pub(crate) fn get(&self, service: &ServiceId) -> Option<impl Deref<Target = Arc<ServiceProviders>>> {
-        self.services.get(service).map(|known| known.map(|known| &known.providers))
+    /// Executes `read` with the providers of a service, if the client follows it.
+    pub(crate) fn with<T>(&self, service: &'static ServiceId, read: impl FnOnce(&ServiceProviders) -> T) -> Option<T> {
+        if let Some(providers) = self.known.get(service) {
+            return Some(read(providers));
+        }
+        let providers = self.find(service)?;
+        self.known.insert(service, &providers);
+        Some(read(&providers))
     }
 
     /// Returns the providers of a service if the client follows it, as a reference of its own.

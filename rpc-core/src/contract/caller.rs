@@ -1,6 +1,12 @@
 //! [`Caller`]: sends calls; [`Request`]: the call to send.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -74,10 +80,16 @@ pub struct Request<A> {
     pub options: CallOptions,
 }
 
-/// The options of one call.
-#[derive(Debug, Clone, Default)]
+/// The options of one call. Dereferences to [`OptionValues`], whose fields are the options.
+///
+/// Most calls have default options only, which take no memory of their own.
+#[derive(Clone, Default)]
+pub struct CallOptions(Option<Box<OptionValues>>);
+
+/// The values of [`CallOptions`].
+#[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct CallOptions {
+pub struct OptionValues {
     /// The limit on the call's duration. Defaults to the method's timeout, then to the client's.
     pub timeout: Option<Duration>,
     /// The time at which the call ends even if its timeout is longer.
@@ -122,6 +134,51 @@ pub struct CallOptions {
     /// The progress of the call through the layers of an outer caller.
     pub(crate) progress: Option<Arc<Progress>>,
 }
+
+impl Deref for CallOptions {
+    type Target = OptionValues;
+
+    #[inline]
+    fn deref(&self) -> &OptionValues {
+        self.0.as_deref().unwrap_or(&UNSET)
+    }
+}
+
+impl DerefMut for CallOptions {
+    fn deref_mut(&mut self) -> &mut OptionValues {
+        self.0.get_or_insert_with(|| Box::new(OptionValues::UNSET))
+    }
+}
+
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl OptionValues {
+    const UNSET: Self = Self {
+        timeout: None,
+        deadline: None,
+        metadata: Metadata::EMPTY,
+        codec: None,
+        compression: None,
+        address: None,
+        affinity: None,
+        tag: None,
+        forces_tag: false,
+        wait_for_ready: None,
+        retries: None,
+        hedging: None,
+        explain: false,
+        invalid: None,
+        items: None,
+        progress: None,
+    };
+}
+
+/// The options of a call that sets none.
+static UNSET: OptionValues = OptionValues::UNSET;
 
 impl CallOptions {
     /// The timeout of calls for which neither the call, the method nor the client sets one.

@@ -55,7 +55,7 @@ impl<S: Service> Caller for Local<S> {
         let mut out = WriteBuffer::new();
         let encoded = arguments.encode(codec, &mut out);
         LocalCall(Box::pin(async move {
-            if let Some(status) = options.invalid {
+            if let Some(status) = options.invalid.clone() {
                 return Err(Error::not_executed(status.code(), status.message().to_owned()).with_phase(Phase::Send));
             }
             encoded.map_err(|error| {
@@ -72,7 +72,7 @@ impl<S: Service> Caller for Local<S> {
                 let error = Error::not_executed(Code::DeadlineExceeded, "the deadline passed before the call");
                 return Err(error.with_phase(Phase::Send));
             }
-            let context = Context::new(Arc::default(), Some(deadline), options.metadata, None);
+            let context = Context::new(Arc::default(), Some(deadline), options.metadata.clone(), None);
             let (sender, receiver) = oneshot::channel();
             let responder = if method.is_one_way() {
                 drop(sender);

@@ -16,6 +16,9 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// No entries.
+    pub(crate) const EMPTY: Self = Self { wire: Bytes::new() };
+
     /// The largest number of entries.
     pub const MAX_ENTRIES: usize = 64;
     /// The largest length of all entries together, in bytes on the wire.

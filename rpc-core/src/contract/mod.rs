@@ -57,7 +57,7 @@ pub(crate) use answer_sink::AnswerTurn;
 pub(crate) use answer_sink::{AnswerSink, AnswerTarget, EncodedAnswer};
 pub use boxed::BoxFuture;
 pub use call::{Call, Explained, WithResponseMetadata};
-pub use caller::{CallOptions, Caller, PreparedCall, Request, ServiceClient};
+pub use caller::{CallOptions, Caller, OptionValues, PreparedCall, Request, ServiceClient};
 pub use context::{Context, Scoped};
 pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
 pub use dyn_caller::{DynArguments, DynCall, DynCaller};

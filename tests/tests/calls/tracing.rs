@@ -107,7 +107,7 @@ impl Front for Asking {
             assert_eq!(TraceContext::current(), None);
         } else {
             let own = TraceContext::current().expect("the handler is traced");
-            let metadata = CallOptions::inherited().metadata;
+            let metadata = CallOptions::inherited().metadata.clone();
             let received = Context::current().expect("the handler has a context");
             assert_eq!(metadata.get("traceparent"), received.metadata().get("traceparent"));
             assert!(seen.metadata("traceparent").is_some_and(|sent| sent.contains(&own.trace_id())));

@@ -35,7 +35,9 @@ pub(crate) struct InFlightTable {
     freed: u32,
 }
 
+/// On cache lines of its own, because the threads of two callers and the driver write to neighbouring slots.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Slot {
     generation: u32,
     sent_at: Instant,
