@@ -50,6 +50,40 @@ pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Res
     Ok(Summary::new(&stats.sum(), window.length(), cpu))
 }
 
+/// The calls of [`repeat`].
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Repeats {
+    /// The number of tasks.
+    #[arg(long)]
+    pub(crate) inflight: usize,
+    /// The payload of each call, in bytes.
+    #[arg(long)]
+    pub(crate) payload: usize,
+    /// The number of calls that each task makes.
+    #[arg(long)]
+    pub(crate) turns: u64,
+}
+
+/// Makes a fixed number of calls over the first of `links`.
+pub(crate) async fn repeat<L: Link>(links: Vec<L>, repeats: Repeats) -> Result<(), Failure> {
+    let link = links.first().ok_or("expected a link")?;
+    let sample = Arc::new(Sample::new(repeats.payload));
+    let mut callers = JoinSet::new();
+    for caller in 0..repeats.inflight as u64 {
+        let (link, sample) = (link.clone(), Arc::clone(&sample));
+        callers.spawn(async move {
+            for turn in 0..repeats.turns {
+                link.echo(caller << 40 | turn, &sample).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
 /// A task that makes one call after the other.
 struct Caller<L> {
     link: L,

@@ -6,18 +6,14 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use tokio::task::JoinSet;
-
 use crate::{
-    client,
-    compare::child::Server,
+    compare::child::{self, Server},
     failure::Failure,
-    link::{Link, Sample},
+    peers::Peer,
 };
 
 /// The options of `msnb-bench instructions`.
@@ -29,44 +25,40 @@ pub(crate) struct Instructions {
     /// The payload of each request and reply, in bytes.
     #[arg(long, value_name = "B", default_value = "32")]
     payload: usize,
-}
-
-/// A client that makes a fixed number of calls.
-#[derive(Debug, clap::Args)]
-pub(crate) struct CountedClient {
-    address: SocketAddr,
-    #[arg(long)]
-    inflight: usize,
-    #[arg(long)]
-    payload: usize,
-    /// The number of calls that each task makes.
-    #[arg(long)]
-    turns: u64,
+    /// The peers.
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "NAME", default_values_t = [Peer::BareCall, Peer::Msnb])]
+    peers: Vec<Peer>,
 }
 
 impl Instructions {
     /// Counts instructions and prints a table.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        println!("| in flight | instructions per call at the client | at the server |\n|--:|--:|--:|");
-        for inflight in &self.inflight {
+        println!("| peer | in flight | instructions per call at the client | at the server |\n|---|--:|--:|--:|");
+        for (peer, inflight) in
+            self.peers.iter().flat_map(|peer| self.inflight.iter().map(move |number| (*peer, *number)))
+        {
             // The difference of two counts excludes startup and shutdown.
-            let few = self.count(*inflight, CALLS.div_ceil(*inflight))?;
-            let many = self.count(*inflight, (2 * CALLS).div_ceil(*inflight))?;
-            let calls = (2 * CALLS).div_ceil(*inflight) - CALLS.div_ceil(*inflight);
+            let few = self.count(peer, inflight, CALLS.div_ceil(inflight))?;
+            let many = self.count(peer, inflight, (2 * CALLS).div_ceil(inflight))?;
+            let calls = (2 * CALLS).div_ceil(inflight) - CALLS.div_ceil(inflight);
             let each = |side: usize| (many[side] - few[side]) / (calls * inflight) as f64;
-            println!("| {inflight} | {:.0} | {:.0} |", each(0), each(1));
+            println!("| {} | {inflight} | {:.0} | {:.0} |", child::name(peer), each(0), each(1));
         }
         Ok(())
     }
 
     /// Returns the instructions of a client and of its server, each from start to end.
-    fn count(&self, inflight: usize, turns: usize) -> Result<[f64; 2], Failure> {
+    fn count(&self, peer: Peer, inflight: usize, turns: usize) -> Result<[f64; 2], Failure> {
         let logs = ["client", "server"]
             .map(|side| std::env::temp_dir().join(format!("msnb-bench-{}-{side}.log", std::process::id())));
-        let server = Server::start(counted("server", &logs[1])?.arg("127.0.0.1:0"))?;
+        let name = child::name(peer);
+        let server = Server::start(counted("peer-server", &logs[1])?.args([&name, "127.0.0.1:0"]))?;
         let job = ["--inflight", "--payload", "--turns"].into_iter().zip([inflight, self.payload, turns]);
         let arguments: Vec<String> = job.map(|(name, value)| format!("{name}={value}")).collect();
-        let ended = counted("counted-client", &logs[0])?.arg(server.address()).args(arguments).status()?;
+        let ended = counted("counted-client", &logs[0])?
+            .args([server.address(), &format!("--peer={name}")])
+            .args(arguments)
+            .status()?;
         if !ended.success() {
             return Err(format!("the client failed: {ended}").into());
         }
@@ -74,29 +66,6 @@ impl Instructions {
         let counts = [collected(&logs[0])?, collected(&logs[1])?];
         logs.iter().try_for_each(fs::remove_file)?;
         Ok(counts)
-    }
-}
-
-impl CountedClient {
-    /// Makes the calls.
-    pub(crate) async fn run(self) -> Result<(), Failure> {
-        let [link] = &client::connect(self.address, 1).await?[..] else {
-            return Err("expected exactly one link".into());
-        };
-        let mut callers = JoinSet::new();
-        for caller in 0..self.inflight as u64 {
-            let (link, sample) = (link.clone(), Sample::new(self.payload));
-            callers.spawn(async move {
-                for turn in 0..self.turns {
-                    Link::echo(&link, caller << 40 | turn, &sample).await?;
-                }
-                Ok::<_, Failure>(())
-            });
-        }
-        while let Some(ended) = callers.join_next().await {
-            ended??;
-        }
-        Ok(())
     }
 }
 

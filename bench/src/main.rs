@@ -41,13 +41,15 @@ use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    callers::Repeats,
     compare::Compare,
     failure::Failure,
     grow::{FleetClient, FleetServer, Grow},
-    instructions::{CountedClient, Instructions},
+    instructions::Instructions,
     job::Job,
     load::Load,
     peers::Peer,
@@ -137,7 +139,13 @@ enum Command {
     },
     /// Makes a fixed number of calls.
     #[command(hide = true)]
-    CountedClient(CountedClient),
+    CountedClient {
+        address: SocketAddr,
+        #[arg(long)]
+        peer: Peer,
+        #[command(flatten)]
+        repeats: Repeats,
+    },
     /// Serves many echo services on many addresses.
     #[command(hide = true)]
     FleetServer(FleetServer),
@@ -171,14 +179,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::FleetServer(server) => runtime.block_on(server.run()),
         Command::FleetClient(client) => print(&runtime.block_on(client.run())?),
         Command::Instructions(instructions) => instructions.run(),
-        Command::CountedClient(client) => runtime.block_on(client.run()),
+        Command::CountedClient { address, peer, repeats } => runtime.block_on(peer.repeat(address, repeats)),
         Command::Load(load) => runtime.block_on(load.run()),
         Command::Streams(streams) => streams.run(),
         Command::StreamServer { peer, address } => runtime.block_on(peer.serve(address)),
         Command::StreamClient { address, peer, job } => print(&runtime.block_on(peer.run(address, &job))?),
         Command::PeerServer { peer, address } => {
             resources::raise_limit();
-            runtime.block_on(peer.serve(address))
+            runtime.block_on(until_terminated(peer.serve(address)))
         }
         Command::PeerClient { peer, address, server, job } => {
             print(&runtime.block_on(peer.run(address, &job, Usage { server }))?)
@@ -186,6 +194,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::PeerIdle { peer, address, server, conns } => {
             print(&runtime.block_on(idle::measure(peer, address, conns, server))?)
         }
+    }
+}
+
+/// Runs a server until it ends, or until SIGTERM.
+async fn until_terminated(serving: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Cancel-safe: the process ends when one of the two completes.
+    tokio::select! {
+        ended = serving => ended,
+        _ = terminate.recv() => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! connections, tasks and worker threads, and the same contract, in the types of the framework's own generator.
 
 pub(crate) mod bare;
+mod bare_call;
 mod msnb_bytes;
 mod net;
 #[cfg(feature = "compare")]
@@ -19,7 +20,8 @@ use rpc_server::ServerConfig;
 
 use self::net::{OpenConnections, listen};
 use crate::{
-    callers, client,
+    callers::{self, Repeats},
+    client,
     echo::{EchoServer, EchoService},
     failure::Failure,
     job::Job,
@@ -48,6 +50,8 @@ pub(crate) enum Peer {
     /// volo-thrift with its default, a connection pool: one call at a time per connection.
     #[cfg(feature = "compare")]
     VoloPool,
+    /// The smallest call API: no deadlines, cancellation, metadata or generated code.
+    BareCall,
     /// Echoes frames without RPC: the limit of the machine.
     Bare,
 }
@@ -66,6 +70,7 @@ impl Peer {
             Self::Volo => volo::serve(listen(address).await?, volo::Connections::Shared).await,
             #[cfg(feature = "compare")]
             Self::VoloPool => volo::serve(listen(address).await?, volo::Connections::Pooled).await,
+            Self::BareCall => bare_call::serve(listen(address).await?).await,
             Self::Bare => bare::serve(listen(address).await?).await,
         }
     }
@@ -84,7 +89,26 @@ impl Peer {
             Self::Volo => callers::call(volo::connect(address, conns, volo::Connections::Shared), job, usage).await,
             #[cfg(feature = "compare")]
             Self::VoloPool => callers::call(volo::connect(address, 1, volo::Connections::Pooled), job, usage).await,
+            Self::BareCall => callers::call(bare_call::connect(address, conns).await?, job, usage).await,
             Self::Bare => bare::run(address, job, usage).await,
+        }
+    }
+
+    /// Makes a fixed number of calls over one connection: `turns` of each of `inflight` tasks.
+    pub(crate) async fn repeat(self, address: SocketAddr, repeats: Repeats) -> Result<(), Failure> {
+        match self {
+            Self::Msnb => callers::repeat(client::connect(address, 1).await?, repeats).await,
+            Self::MsnbBytes => callers::repeat(msnb_bytes::connect(address, 1).await?, repeats).await,
+            #[cfg(feature = "compare")]
+            Self::Tarpc => callers::repeat(tarpc::connect(address, 1).await?, repeats).await,
+            #[cfg(feature = "compare")]
+            Self::Tonic => callers::repeat(tonic::connect(address, 1).await?, repeats).await,
+            #[cfg(feature = "compare")]
+            Self::Volo => callers::repeat(volo::connect(address, 1, volo::Connections::Shared), repeats).await,
+            #[cfg(feature = "compare")]
+            Self::VoloPool => callers::repeat(volo::connect(address, 1, volo::Connections::Pooled), repeats).await,
+            Self::BareCall => callers::repeat(bare_call::connect(address, 1).await?, repeats).await,
+            Self::Bare => Err("bare makes no calls".into()),
         }
     }
 
@@ -101,6 +125,7 @@ impl Peer {
             Self::Volo => hold_used(volo::connect(address, count, volo::Connections::Shared)).await,
             #[cfg(feature = "compare")]
             Self::VoloPool => hold_used(volo::connect(address, count, volo::Connections::Pooled)).await,
+            Self::BareCall => hold_used(bare_call::connect(address, count).await?).await,
             Self::Bare => bare::open(address, count).await,
         }
     }
