@@ -64,8 +64,6 @@ pub struct ClientCall<A> {
     pub(super) has_waited: bool,
     /// The arguments for the next attempt, if they are encoded and the attempt waits for capacity.
     pub(super) encoded: Option<EncodedPayload>,
-    /// Whether the call has waited for a comparison of the contracts of both ends.
-    pub(super) has_compared: bool,
     /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
     pub(super) may_have_executed: bool,
     /// The error of the attempt that failed last.
@@ -112,7 +110,6 @@ impl<A> ClientCall<A> {
             excluded: Vec::new(),
             full: Vec::new(),
             has_waited: false,
-            has_compared: false,
             encoded: None,
             may_have_executed: false,
             last_error: None,
@@ -192,7 +189,7 @@ impl<A: Encode> ClientCall<A> {
                 }
                 Stage::Done => return Poll::Ready(Err(polled_after_completion())),
                 Stage::Picking => {
-                    self.pick().transpose().map(|channel| channel.map(|channel| Acquired { channel, turn: None }))
+                    self.pick().transpose().map(|channel| channel.map(Acquired::at_once))
                 }
                 Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
             };
@@ -281,11 +278,10 @@ impl<A: Encode> ClientCall<A> {
         is_first_poll: bool,
         cx: &task::Context<'_>,
     ) -> Option<Result<Reply, Error>> {
-        let Acquired { channel, turn } = acquired;
+        let Acquired { channel, turn, compared } = acquired;
         let Started { at, deadline, timeout, idempotency_key, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
-        let has_compared = std::mem::take(&mut self.has_compared);
-        let codec = match agree(&self.core, &self.request, &channel, has_compared) {
+        let codec = match agree(&self.core, &self.request, &channel, compared) {
             Ok(codec) => codec,
             Err(disagreement) => return self.handle_disagreement(disagreement, channel),
         };

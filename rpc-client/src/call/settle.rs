@@ -74,7 +74,6 @@ impl<A: Encode> ClientCall<A> {
         let (core, method, deadline) = (Arc::clone(&self.core), self.request.method, self.started().deadline);
         let error = match disagreement {
             Disagreement::Undecided(contracts) => {
-                self.has_compared = true;
                 self.stage = Stage::Acquiring(Box::pin(decide(core, method, contracts, channel, deadline)));
                 return None;
             }
@@ -83,7 +82,7 @@ impl<A: Encode> ClientCall<A> {
         self.excluded.push(ExcludedChannel { channel, reason: error.message().into() });
         match self.pick() {
             Ok(Some(channel)) => {
-                self.stage = Stage::Acquiring(Box::pin(future::ready(Ok(Acquired { channel, turn: None }))));
+                self.stage = Stage::Acquiring(Box::pin(future::ready(Ok(Acquired::at_once(channel)))));
                 None
             }
             // An attempt in flight may still be answered.
