@@ -168,14 +168,19 @@ mod tests {
     use super::*;
     use crate::{connection::credentials::Credentials, rules::source::RulesSource};
 
-    fn describe(_: Arc<ClientCore>, _: SocketAddr, _: &ServiceId, _: Duration) -> BoxFuture<'static, Result<Contract, Error>> {
+    fn describe(
+        _: Arc<ClientCore>,
+        _: SocketAddr,
+        _: &ServiceId,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Contract, Error>> {
         Box::pin(std::future::pending())
     }
 
     /// While a call waits for a comparison, another attempt may end, and the call picks another channel.
     #[test]
     fn comparison_counts_for_its_own_contracts_only() {
-        let rules = RulesSource::new(None, None).unwrap();
+        let rules = RulesSource::new(None, None, None).unwrap();
         let config = ClientConfig::default();
         let core = ClientCore::new(config, None, Arc::new(Tcp), Credentials::default(), describe, rules);
         let method = MethodInfo::new(ServiceId::from_static("demo.Greeter", "1.0"), "hello");

@@ -188,9 +188,7 @@ impl<A: Encode> ClientCall<A> {
                     };
                 }
                 Stage::Done => return Poll::Ready(Err(polled_after_completion())),
-                Stage::Picking => {
-                    self.pick().transpose().map(|channel| channel.map(Acquired::at_once))
-                }
+                Stage::Picking => self.pick().transpose().map(|channel| channel.map(Acquired::at_once)),
                 Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
             };
             let acquired = match acquired {

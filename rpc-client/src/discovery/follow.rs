@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc_core::{Instance, contained, deadline_after};
+use rpc_core::{Instance, ServiceId, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -13,14 +13,14 @@ use super::{
     tracker::Tracker,
     watch::Watch,
 };
-use crate::{counters::Counters, endpoint::pool::EndpointPool};
+use crate::{counters::Counters, endpoint::pool::EndpointPool, rules::source::RulesSource};
 
 /// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
 ///
 /// Runs until it is dropped.
 pub(crate) async fn follow(
     providers: &ServiceProviders,
-    mut watch: Watch,
+    mut watch: Watch<Arc<[Instance]>>,
     pool: Arc<EndpointPool>,
     mut snapshot: Snapshot,
 ) {
@@ -39,7 +39,7 @@ pub(crate) async fn follow(
                 (0..providers.eject_deviating(now)).for_each(|_| Counters::count(&pool.counters().ejections));
             }
         }
-        let answer = watch.list(now);
+        let answer = watch.latest(now);
         if let Some(list) = &answer
             && reported.as_ref().is_none_or(|last| !Arc::ptr_eq(last, list))
         {
@@ -130,5 +130,20 @@ fn store(tracker: &Tracker, snapshot: &mut Snapshot) {
         snapshot.remove();
     } else {
         snapshot.save(instances);
+    }
+}
+
+/// Applies the document with the rules of a service, and its changes. Runs until it is dropped.
+pub(crate) async fn follow_rules(service: ServiceId, mut watch: Watch<Arc<str>>, rules: Arc<RulesSource>) {
+    loop {
+        if let Some(text) = watch.latest(Instant::now()) {
+            rules.apply_document(&service, &text);
+        }
+        let again_at = watch.again_at();
+        // Cancel-safe, as in `follow`.
+        tokio::select! {
+            () = watch.changed() => {}
+            () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
+        }
     }
 }
