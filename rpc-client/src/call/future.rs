@@ -257,7 +257,7 @@ impl<A: Encode> ClientCall<A> {
     }
 
     /// Starts to wait: for capacity if a channel was full, otherwise for a provider.
-    fn acquire(&mut self) {
+    pub(super) fn acquire(&mut self) {
         let Started { target, deadline, balance, .. } = self.started();
         let (core, deadline, balance) = (Arc::clone(&self.core), *deadline, *balance);
         self.stage = Stage::Acquiring(if self.full.is_empty() {

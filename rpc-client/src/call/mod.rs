@@ -13,6 +13,7 @@
 //! | the attempts in flight | `attempts` |
 //! | the streams of a call | `streams` |
 //! | the consequences of an attempt that has ended or is late | `settle` |
+//! | the consequences of an attempt for its provider | `judged_attempt` |
 //! | the decision to retry | `retry` |
 //! | the failures that are the provider's fault | `provider_failure` |
 //! | the reply or error in an outcome | `outcome` |
@@ -26,6 +27,7 @@ mod capacity;
 mod encode;
 mod error;
 pub(crate) mod future;
+mod judged_attempt;
 mod no_provider;
 mod outcome;
 mod pick;

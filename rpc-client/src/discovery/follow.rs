@@ -54,6 +54,8 @@ pub(crate) async fn follow(
         if providers.uses_keys() {
             tracker.use_all();
         }
+        let incompatible = providers.incompatible();
+        incompatible.iter().for_each(|address| tracker.set_incompatible(*address, now));
         let next = tracker.update(listed.map(|list| &**list), now);
         let list = tracker.list(answer.is_some(), stale, now);
         if list.differs_from(&providers.list()) {
@@ -65,6 +67,8 @@ pub(crate) async fn follow(
             providers.publish(list);
         }
         tracker.release_removed();
+        // After the list with the replacements is published, for which calls wait.
+        providers.clear_incompatible(incompatible.len());
         providers.wake_calls();
         if pool.lifecycle().is_interrupted() {
             // The runtime of a connection ended. A call that waits here starts the connection's task again.
