@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 #[cfg(feature = "tls")]
 use rpc_core::tls::ClientTls;
 use rpc_core::{
-    Discovery, Error, Token,
+    Discovery, Error, RuleSource, Token,
     transport::{Connect, Tcp},
 };
 
@@ -29,6 +29,7 @@ pub struct ClientBuilder {
     config: ClientConfig,
     rules: Option<Rules>,
     rules_file: Option<PathBuf>,
+    rules_source: Option<Arc<dyn RuleSource>>,
 }
 
 impl ClientBuilder {
@@ -73,10 +74,20 @@ impl ClientBuilder {
 
     /// Reads the rules of calls from a file, in TOML or JSON.
     ///
-    /// While calls are made, the client checks the file once per second and applies its changes. If the file has become
-    /// invalid, the client logs a warning with the line of the mistake, and the earlier rules remain in use.
+    /// While calls are made, the client checks the file once per second, and applies a change that two checks have found.
+    /// If the file has become invalid, the client logs a warning with the line of the mistake, and the earlier rules remain
+    /// in use.
     pub fn rules_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.rules_file = Some(path.into());
+        self
+    }
+
+    /// Reads the rules of each service that the client calls from a document of its own, such as a configuration of Nacos.
+    ///
+    /// The rules of such a document apply to its service only, and take precedence over those of the program or its file.
+    /// An invalid document is rejected as one in a file is.
+    pub fn rules_source(mut self, source: Arc<dyn RuleSource>) -> Self {
+        self.rules_source = Some(source);
         self
     }
 
@@ -94,7 +105,7 @@ impl ClientBuilder {
             token: self.token,
         };
         let connector = self.connector.unwrap_or_else(|| Arc::new(Tcp));
-        let rules = RulesSource::new(self.rules, self.rules_file)?;
+        let rules = RulesSource::new(self.rules, self.rules_file, self.rules_source)?;
         Ok(Client::new(ClientCore::new(self.config, self.discovery, connector, credentials, describe, rules)))
     }
 }

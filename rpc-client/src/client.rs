@@ -118,7 +118,8 @@ impl Client {
 
     /// Replaces the rules of calls; `None` removes them. Calls that have begun keep theirs.
     ///
-    /// A program calls it when its source of configuration reports a change, such as a listener of Nacos. A change of
+    /// A program calls it when its source of configuration reports a change. A rule continues the counts of an earlier one
+    /// with the same name and the same methods. A change of
     /// [`ClientBuilder::rules_file`](crate::ClientBuilder::rules_file) replaces these rules in turn.
     pub fn set_rules(&self, rules: Option<Rules>) {
         self.0.rules().set(rules);
@@ -130,7 +131,7 @@ impl Client {
     pub fn explain(&self, service: &ServiceId) -> Explanation {
         let target = self.0.services().find(service).map(Target::Service);
         let mut explanation = target.map_or_else(Explanation::default, |target| target.explain(&self.0, None));
-        explanation.rule = self.0.rules().current().map(|rules| rules.names_for(service)).unwrap_or_default();
+        explanation.rule = self.0.rules().names_for(service);
         explanation
     }
 }

@@ -58,6 +58,11 @@ pub struct ClientConfig {
     /// providers and client more connections. `None` connects to all. The first call with an affinity key does so too, for
     /// its service, because all clients must agree on the owner of a key.
     pub subset: Option<usize>,
+    /// The number of this client among the clients of its kind, from 0 on, such as the ordinal of its pod; default none.
+    ///
+    /// With it, clients with consecutive numbers connect to consecutive providers, so that each provider has the same number
+    /// of clients. Without it, the client draws its subset at random, which is even only over many clients.
+    pub client_number: Option<u32>,
     /// Whether a call waits until its deadline for a provider when none is ready; default false.
     ///
     /// Otherwise the call fails at once.
@@ -132,6 +137,7 @@ impl Default for ClientConfig {
             outlier_ejection: true,
             slow_start: Duration::from_secs(30),
             subset: Some(20),
+            client_number: None,
             zone: env::var("MSNB_ZONE").ok().filter(|zone| !zone.is_empty()),
             wait_for_ready: false,
             connect_timeout: Duration::from_secs(3),
@@ -162,6 +168,7 @@ impl ClientConfig {
         with_slow_start(slow_start: Duration)
         with_zone(zone: Option<String>)
         with_subset(subset: Option<usize>)
+        with_client_number(client_number: Option<u32>)
         with_wait_for_ready(wait_for_ready: bool)
         with_connect_timeout(connect_timeout: Duration)
         with_ping_after(ping_after: Duration)

@@ -18,6 +18,7 @@
 //! | zero-copy transfer of long `Bytes` | [`uncopied`] |
 //! | optional fields that may be `null` | [`nullable`] |
 //! | registration and discovery | [`Registry`], [`Discovery`], [`Instance`], [`ServiceId`] |
+//! | rules of calls that operators change | [`RuleSource`] |
 //! | sending and serving calls | [`Caller`], [`Service`] |
 //! | a caller of any type, for programs that are not generic | [`DynCaller`] |
 //! | callers that fail or follow a script, for tests | [`testing`] |
@@ -140,9 +141,9 @@ pub use contract::{
     Compression, Context, Delivery, Discovery, DynArguments, DynCall, DynCaller, Encode, Error, Explain, Explained,
     Explanation, HandlerError, HasCursor, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method,
     MethodError, MethodInfo, Once, OptionValues, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request,
-    Responder, Resumable, ResumableMethod, Scoped, Service, ServiceClient, ServiceId, Status, StreamClosed,
-    StreamSender, Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer, nullable, reflection,
-    testing, uncopied,
+    Responder, Resumable, ResumableMethod, RuleDocument, RuleSource, Scoped, Service, ServiceClient, ServiceId, Status,
+    StreamClosed, StreamSender, Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer,
+    nullable, reflection, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.
 #[cfg(feature = "transport")]

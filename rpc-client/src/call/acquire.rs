@@ -53,7 +53,7 @@ pub(super) async fn acquire(
         // cooldown that ends in between, and a notification reports one that starts in between.
         let cooldown = target.cooldown_until(&core);
         if let Some(channel) = pick(&core, &target, &options, balance, &excluded, &[]) {
-            return Ok(Acquired { channel, turn: None });
+            return Ok(Acquired::at_once(channel));
         }
         // The connects that another call has requested and that have not begun serve this call too.
         has_requested = has_requested || is_connect_requested(&target);

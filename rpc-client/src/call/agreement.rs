@@ -29,17 +29,17 @@ fn wanted_codec(method: &MethodInfo, options: &CallOptions, config: &ClientConfi
     options.codec.or(method.default_codec()).unwrap_or(config.codec)
 }
 
-/// Returns the codec of a call on a channel. `has_compared` states that a comparison of the contracts has just ended.
+/// Returns the codec of a call on a channel. The comparison of `compared` has just ended, with or without a verdict.
 #[inline]
 pub(super) fn agree<A>(
     core: &ClientCore,
     request: &Request<A>,
     channel: &Channel,
-    has_compared: bool,
+    compared: Option<Contracts>,
 ) -> Result<Codec, Disagreement> {
     let wanted = wanted_codec(request.method, &request.options, core.config());
     let Some(contracts) = differing(request.method, channel) else { return Ok(wanted) };
-    agree_on_differing(core, request.method, wanted, contracts, channel, has_compared)
+    agree_on_differing(core, request.method, wanted, contracts, channel, compared)
 }
 
 /// Returns the contracts of a method if they differ; `None` also if the peer has not sent its digests.
@@ -60,14 +60,14 @@ fn agree_on_differing(
     wanted: Codec,
     contracts: Contracts,
     channel: &Channel,
-    has_compared: bool,
+    compared: Option<Contracts>,
 ) -> Result<Codec, Disagreement> {
     // Raw bytes have no form; and the description of contracts cannot depend on the description of its own.
     if wanted == Codec::Raw || method.service() == <ReflectionClient as ServiceClient>::service_id() {
         return Ok(wanted);
     }
     match core.compatibility().verdict(contracts) {
-        None if !has_compared => Err(Disagreement::Undecided(contracts)),
+        None if compared != Some(contracts) => Err(Disagreement::Undecided(contracts)),
         None | Some(Verdict::ByName | Verdict::Unchecked { .. }) => Ok(with_names(wanted)),
         Some(Verdict::Incompatible(reason)) => {
             let message = format!("the contracts of {} differ: {reason}", method.route());
@@ -95,7 +95,7 @@ pub(super) async fn decide(
     let cell = core.compatibility().cell(contracts);
     let verdict = cell.get_or_init(|| compare(&core, method, contracts, &channel, deadline));
     match timeout_at(deadline, verdict).await {
-        Ok(_) => Ok(Acquired { channel, turn: None }),
+        Ok(_) => Ok(Acquired { compared: Some(contracts), ..Acquired::at_once(channel) }),
         Err(_) => Err(deadline_passed().with_peer(channel.address())),
     }
 }
@@ -154,3 +154,42 @@ const COMPARED_AGAIN: Duration = Duration::from_secs(5);
 const MAX_REASON: usize = 1024;
 /// The largest number of types in the description of a provider.
 const MAX_DESCRIBED_TYPES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use rpc_core::{
+        BoxFuture, ServiceId,
+        descriptor::Contract,
+        transport::{Outbox, Tcp},
+    };
+
+    use super::*;
+    use crate::{connection::credentials::Credentials, rules::source::RulesSource};
+
+    fn describe(
+        _: Arc<ClientCore>,
+        _: SocketAddr,
+        _: &ServiceId,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Contract, Error>> {
+        Box::pin(std::future::pending())
+    }
+
+    /// While a call waits for a comparison, another attempt may end, and the call picks another channel.
+    #[test]
+    fn comparison_counts_for_its_own_contracts_only() {
+        let rules = RulesSource::new(None, None, None).unwrap();
+        let config = ClientConfig::default();
+        let core = ClientCore::new(config, None, Arc::new(Tcp), Credentials::default(), describe, rules);
+        let method = MethodInfo::new(ServiceId::from_static("demo.Greeter", "1.0"), "hello");
+        let address = ([127, 0, 0, 1], 1).into();
+        let channel = Channel::new(address, Arc::new(Outbox::new(1000)), 1, Arc::default(), &Default::default());
+        let contracts = |provider| Contracts { route: 1, caller: 2, provider };
+        let agree = |compared| agree_on_differing(&core, &method, Codec::Bincode, contracts(3), &channel, compared);
+        assert!(matches!(agree(None), Err(Disagreement::Undecided(_))));
+        assert!(matches!(agree(Some(contracts(4))), Err(Disagreement::Undecided(_))));
+        assert!(matches!(agree(Some(contracts(3))), Ok(Codec::MessagePack)));
+    }
+}

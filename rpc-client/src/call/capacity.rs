@@ -40,7 +40,7 @@ pub(super) async fn until_capacity(
         }
     };
     match waited {
-        Ok((turn, first)) => Ok(Acquired { channel: Arc::clone(&full[first].channel), turn }),
+        Ok((turn, first)) => Ok(Acquired { turn, ..Acquired::at_once(Arc::clone(&full[first].channel)) }),
         Err(_) => Err(no_capacity(&full, core.config())),
     }
 }

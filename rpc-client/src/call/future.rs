@@ -63,8 +63,6 @@ pub struct ClientCall<A> {
     pub(super) has_waited: bool,
     /// The arguments for the next attempt, if they are encoded and the attempt waits for capacity.
     pub(super) encoded: Option<EncodedPayload>,
-    /// Whether the call has waited for a comparison of the contracts of both ends.
-    pub(super) has_compared: bool,
     /// Whether an attempt ended with [`Delivery::Unknown`], however the last attempt ended.
     pub(super) may_have_executed: bool,
 }
@@ -98,7 +96,6 @@ impl<A> ClientCall<A> {
             stage: Stage::Picking,
             extras: None,
             has_waited: false,
-            has_compared: false,
             encoded: None,
             may_have_executed: false,
         }
@@ -185,9 +182,7 @@ impl<A: Encode> ClientCall<A> {
                     };
                 }
                 Stage::Done => return Poll::Ready(Err(polled_after_completion())),
-                Stage::Picking => {
-                    self.pick().transpose().map(|channel| channel.map(|channel| Acquired { channel, turn: None }))
-                }
+                Stage::Picking => self.pick().transpose().map(|channel| channel.map(Acquired::at_once)),
                 Stage::Acquiring(acquiring) => Some(ready!(acquiring.as_mut().poll(cx))),
             };
             let acquired = match acquired {
@@ -263,7 +258,7 @@ impl<A: Encode> ClientCall<A> {
     }
 
     /// Starts to wait: for capacity if a channel was full, otherwise for a provider.
-    fn acquire(&mut self) {
+    pub(super) fn acquire(&mut self) {
         let Started { deadline, balance, .. } = *self.started();
         let core = Arc::clone(&self.core);
         let extras = self.extras.get_or_insert_default();
@@ -283,11 +278,10 @@ impl<A: Encode> ClientCall<A> {
         is_first_poll: bool,
         cx: &task::Context<'_>,
     ) -> Option<Result<Reply, Error>> {
-        let Acquired { channel, turn } = acquired;
+        let Acquired { channel, turn, compared } = acquired;
         let Started { at, deadline, timeout, .. } = *self.started();
         let has_waited = std::mem::take(&mut self.has_waited);
-        let has_compared = std::mem::take(&mut self.has_compared);
-        let codec = match agree(&self.core, &self.request, &channel, has_compared) {
+        let codec = match agree(&self.core, &self.request, &channel, compared) {
             Ok(codec) => codec,
             Err(disagreement) => return self.handle_disagreement(disagreement, channel),
         };

@@ -14,6 +14,7 @@
 //! | the attempts in flight | `attempts` |
 //! | the streams of a call | `streams` |
 //! | the consequences of an attempt that has ended or is late | `settle` |
+//! | the consequences of an attempt for its provider | `judged_attempt` |
 //! | the decision to retry | `retry` |
 //! | the failures that are the provider's fault | `provider_failure` |
 //! | the reply or error in an outcome | `outcome` |
@@ -28,6 +29,7 @@ mod encode;
 mod error;
 mod extras;
 pub(crate) mod future;
+mod judged_attempt;
 mod no_provider;
 mod outcome;
 mod pick;

@@ -28,7 +28,7 @@ pub(super) fn may_change(core: &ClientCore, target: &Target, excluded: &[Exclude
             let list = providers.list();
             // A call with an affinity key waits for the connections to all providers.
             let awaits_all = providers.uses_keys() && !list.outside.is_empty();
-            awaits_all || !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
+            awaits_all || providers.is_replacing() || !list.is_known() || list.endpoints.iter().any(endpoint_may_change)
         }
     }
 }

@@ -10,15 +10,15 @@ use super::{
     agreement::{Disagreement, decide},
     attempts::{LiveAttempt, NewestStatus},
     future::{ClientCall, Stage},
+    judged_attempt::JudgedAttempt,
     outcome,
     pick::ExcludedChannel,
-    provider_failure::is_provider_failure,
     retry::{self, Verdict},
     target::Target,
 };
 use crate::{
     connection::{channel::Channel, in_flight::Outcome},
-    discovery::{balancer::AttemptRecord, outliers::FailureKind},
+    discovery::outliers::FailureKind,
 };
 
 impl<A: Encode> ClientCall<A> {
@@ -64,7 +64,7 @@ impl<A: Encode> ClientCall<A> {
     /// Handles a provider whose contract differs. Returns the error if it ends the call.
     ///
     /// The call waits until the contracts were compared. If they are not compatible, it tries another provider, if it can
-    /// pick one at once.
+    /// pick one at once or another one replaces this one in the subset of the client.
     #[cold]
     pub(super) fn handle_disagreement(
         &mut self,
@@ -75,21 +75,31 @@ impl<A: Encode> ClientCall<A> {
         let (core, method, deadline) = (Arc::clone(&self.core), self.request.method, self.started().deadline);
         let error = match disagreement {
             Disagreement::Undecided(contracts) => {
-                self.has_compared = true;
                 self.stage = Stage::Acquiring(Box::pin(decide(core, method, contracts, channel, deadline)));
                 return None;
             }
             Disagreement::Incompatible(error) => error,
         };
+        let address = channel.address();
         self.extras_mut().excluded.push(ExcludedChannel { channel, reason: error.message().into() });
-        match self.pick() {
+        let picked = self.pick();
+        let is_replaced = match self.extras.as_ref().and_then(|extras| extras.target.as_ref()) {
+            Some(Target::Service(providers)) => providers.report_incompatible(address),
+            _ => false,
+        };
+        match picked {
             Ok(Some(channel)) => {
-                self.stage = Stage::Acquiring(Box::pin(future::ready(Ok(Acquired { channel, turn: None }))));
+                self.stage = Stage::Acquiring(Box::pin(future::ready(Ok(Acquired::at_once(channel)))));
                 None
             }
             // An attempt in flight may still be answered.
             _ if self.attempts.any_live() => {
                 self.stage = Stage::Waiting;
+                None
+            }
+            Ok(None) if is_replaced => {
+                self.extras_mut().last_error.get_or_insert(error);
+                self.acquire();
                 None
             }
             _ => Some(Err(self.last_error_or(error))),
@@ -110,18 +120,13 @@ impl<A: Encode> ClientCall<A> {
         let result = outcome::into_result(outcome, &attempt.channel, attempt.sent, self.core.config());
         let started_at = self.started().at;
         self.attempts.log_end(&attempt, started_at, result.as_ref().err());
-        if let Some(balancer) = &self.core.config().balancer {
-            let is_failure = result.as_ref().is_err_and(is_provider_failure);
-            let latency = attempt.sent_at.elapsed();
-            balancer.record(&AttemptRecord { address: attempt.channel.address(), latency, is_failure });
-        }
         let streams = self.extras.as_mut().and_then(|extras| extras.streams.take());
         let error = match result {
             Ok(mut reply) => {
-                if let Some(streams) = streams {
-                    streams.open(&mut reply);
+                let judged = self.judged(&attempt);
+                if !streams.is_some_and(|streams| streams.open(&mut reply, judged)) {
+                    judged.record_answer(&self.core);
                 }
-                self.core.record_answer(&attempt.channel);
                 let rule = self.extras.as_ref().and_then(|extras| extras.rule.as_ref());
                 if let Some(rule) = rule.filter(|rule| rule.measures_latency()) {
                     // The time of the call and not of its last attempt: hedges would otherwise shorten the percentile that
@@ -142,12 +147,7 @@ impl<A: Encode> ClientCall<A> {
             }
         };
         drop(streams);
-        if is_provider_failure(&error) {
-            let kind = if error.is_timeout() { FailureKind::NoAnswer } else { FailureKind::Answered };
-            self.core.handle_failure(self.request.method.service(), &attempt.channel, attempt.sent_at, kind);
-        } else if error.delivery() == Delivery::Answered {
-            self.core.record_answer(&attempt.channel);
-        }
+        self.judged(&attempt).record_failure(&self.core, &error);
         self.may_have_executed |= error.delivery() == Delivery::Unknown;
         // A handler's own status concerns its call, and not the other calls of the server.
         if error.delivery() == Delivery::NotExecuted
@@ -185,6 +185,11 @@ impl<A: Encode> ClientCall<A> {
         }
         self.extras_mut().last_error = Some(error);
         None
+    }
+
+    fn judged<'a>(&self, attempt: &'a LiveAttempt) -> JudgedAttempt<'a> {
+        let LiveAttempt { channel, sent_at, .. } = attempt;
+        JudgedAttempt { service: self.request.method.service(), channel, sent_at: *sent_at }
     }
 
     /// Restricts the call to the server that may have stored its answer, even while it restarts.

@@ -7,14 +7,15 @@ use std::{
 
 use rpc_core::{
     BoxFuture, CallOptions, CallerItems, CallerSource, Code, Codec, Compression, Context, Error, MethodInfo, PeerWork,
-    Received, ReceivedItems, Reply, ReplyItems, Status,
+    Received, ReceivedItems, Reply, ReplyItems, ServiceId, Status,
     frame::{Frame, FrameType},
     transport::{CallStreams, ItemReader, ItemSender, SendEnd, StreamReader},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     encode,
+    judged_attempt::JudgedAttempt,
     outcome::{no_answer, read_response},
 };
 use crate::{
@@ -72,9 +73,11 @@ impl AttemptStreams {
     }
 
     /// Adds the items of the provider to the reply of an accepted call. Those of the caller are sent from now on by a task.
-    pub(super) fn open(self, reply: &mut Reply) {
+    ///
+    /// Returns whether the call has such items. The first one then decides whether `attempt` has failed.
+    pub(super) fn open(self, reply: &mut Reply, attempt: JudgedAttempt<'_>) -> bool {
         let Self { provider, streams, sending } = self;
-        let Some(queue) = streams.received().filter(|_| !reply.is_application_error) else { return };
+        let Some(queue) = streams.received().filter(|_| !reply.is_application_error) else { return false };
         let mut sending = sending.map(|sending| {
             let mut unfinished = Unfinished(Some((Arc::clone(&provider.channel), provider.id)));
             let sending = async move {
@@ -99,7 +102,11 @@ impl AttemptStreams {
         }
         let core = Arc::clone(&provider.core);
         let items = ItemReader::new(Arc::clone(queue), provider);
-        reply.items = Some(ReplyItems::new(Box::new(Items { items, core, sending })));
+        let JudgedAttempt { service, sent_at, .. } = attempt;
+        let channel = Arc::clone(attempt.channel);
+        let first = Some(Unjudged { core: Arc::clone(&core), service, channel, sent_at, is_judged: false });
+        reply.items = Some(ReplyItems::new(Box::new(Items { items, core, sending, first })));
+        true
     }
 }
 
@@ -120,6 +127,40 @@ struct Items {
     items: ItemReader<Provider>,
     core: Arc<ClientCore>,
     sending: Option<BoxFuture<'static, ()>>,
+    /// The attempt until the first item or the end of the stream.
+    first: Option<Unjudged>,
+}
+
+/// The attempt of an accepted stream, which has failed if the stream ends by a failure of the provider without an item.
+struct Unjudged {
+    core: Arc<ClientCore>,
+    service: &'static ServiceId,
+    channel: Arc<Channel>,
+    sent_at: Instant,
+    is_judged: bool,
+}
+
+impl Unjudged {
+    fn judge(mut self, received: &Received) {
+        self.is_judged = true;
+        match received {
+            Received::End(Err(error)) => self.attempt().record_failure(&self.core, error),
+            Received::Item(_) | Received::End(Ok(_)) => self.attempt().record_answer(&self.core),
+        }
+    }
+
+    fn attempt(&self) -> JudgedAttempt<'_> {
+        JudgedAttempt { service: self.service, channel: &self.channel, sent_at: self.sent_at }
+    }
+}
+
+/// The drop of the reader shows nothing about the provider: an accepted stream may have no item for as long as it lives.
+impl Drop for Unjudged {
+    fn drop(&mut self) {
+        if !self.is_judged {
+            self.attempt().record_end(&self.core, false);
+        }
+    }
 }
 
 impl ReceivedItems for Items {
@@ -130,6 +171,9 @@ impl ReceivedItems for Items {
             self.sending = None;
         }
         let received = ready!(self.items.poll_item(cx));
+        if let Some(first) = self.first.take() {
+            first.judge(&received);
+        }
         if let Received::Item(payload) = &received
             && let Err(status) = self.check_compression(payload.compression)
         {

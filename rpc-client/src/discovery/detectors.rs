@@ -1,4 +1,6 @@
-//! The detectors that compare all providers of a service over one interval: pure functions.
+//! The detectors that compare the providers of a service over one interval: pure functions.
+
+use std::collections::BTreeMap;
 
 use crate::{connection::latency::LogSum, endpoint::ejection::EjectionCause};
 
@@ -11,8 +13,27 @@ pub(super) struct IntervalStats {
     pub(super) latencies: LogSum,
 }
 
+/// Returns the providers whose calls deviate from those of the others in their group, by index, the worst of a group first.
+///
+/// The providers of a group receive the same kind of calls: they have the same tags and are in the same zone. Calls to
+/// another zone take longer, and those with a tag may do other work.
+pub(super) fn deviating_in_groups<G: Ord>(
+    providers: impl IntoIterator<Item = (G, IntervalStats)>,
+) -> Vec<(usize, EjectionCause)> {
+    let mut groups: BTreeMap<G, (Vec<usize>, Vec<IntervalStats>)> = BTreeMap::new();
+    for (index, (group, stats)) in providers.into_iter().enumerate() {
+        let (indices, all) = groups.entry(group).or_default();
+        indices.push(index);
+        all.push(stats);
+    }
+    let in_group = |(indices, stats): (Vec<usize>, Vec<IntervalStats>)| {
+        deviating(&stats).into_iter().map(move |(index, cause)| (indices[index], cause))
+    };
+    groups.into_values().flat_map(in_group).collect()
+}
+
 /// Returns the providers whose calls deviate from those of the others, by index, the worst first.
-pub(super) fn deviating(providers: &[IntervalStats]) -> Vec<(usize, EjectionCause)> {
+fn deviating(providers: &[IntervalStats]) -> Vec<(usize, EjectionCause)> {
     let by_success = low_success_rates(providers).into_iter().map(|index| (index, EjectionCause::SuccessRate));
     let by_latency = high_latencies(providers).into_iter().map(|index| (index, EjectionCause::Latency));
     let mut all: Vec<_> = by_success.collect();
@@ -85,13 +106,13 @@ impl IntervalStats {
 
 /// The calls in an interval without which a provider is not compared.
 const MIN_CALLS: u64 = 100;
-/// The providers with enough calls without which success rates are not compared.
+/// The providers of a group with enough calls without which success rates are not compared.
 const MIN_RATES: usize = 5;
 /// The standard deviations below the mean beyond which a success rate is low.
 const DEVIATIONS: f64 = 1.9;
 /// The difference to the mean below which no success rate is low.
 const MIN_RATE_DIFFERENCE: f64 = 0.05;
-/// The providers with enough calls without which latencies are not compared.
+/// The providers of a group with enough calls without which latencies are not compared.
 const MIN_LATENCIES: usize = 3;
 /// The multiple of the other providers' latency from which a latency is high.
 const LATENCY_RATIO: f64 = 5.0;
@@ -139,6 +160,21 @@ mod tests {
         let mut slow_and_failing = [stats(1000, 0, 1.0); 6];
         slow_and_failing[5] = stats(1000, 900, 100.0);
         assert_eq!(deviating(&slow_and_failing), [(5, EjectionCause::SuccessRate)]);
+    }
+
+    /// The providers of another zone, and those with a tag, take longer for good reasons.
+    #[test]
+    fn groups_are_compared_separately() {
+        let near = [("near", stats(200, 0, 1.0)); 4];
+        let far = [("far", stats(200, 0, 20.0)); 2];
+        assert_eq!(deviating_in_groups([near.as_slice(), &far].concat()), []);
+        let mut all = [near.as_slice(), &[("far", stats(200, 0, 20.0)); 3]].concat();
+        all.insert(5, ("far", stats(200, 0, 200.0)));
+        assert_eq!(deviating_in_groups(all), [(5, EjectionCause::Latency)]);
+        let mut few = [("near", stats(200, 0, 1.0)); 3];
+        few[0].0 = "far";
+        few[0].1 = stats(200, 100, 200.0);
+        assert_eq!(deviating_in_groups(few), [], "one provider of a group has no others");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc_core::{Instance, contained, deadline_after};
+use rpc_core::{Instance, ServiceId, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -13,14 +13,14 @@ use super::{
     tracker::Tracker,
     watch::Watch,
 };
-use crate::{counters::Counters, endpoint::pool::EndpointPool};
+use crate::{counters::Counters, endpoint::pool::EndpointPool, rules::source::RulesSource};
 
 /// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
 ///
 /// Runs until it is dropped.
 pub(crate) async fn follow(
     providers: &ServiceProviders,
-    mut watch: Watch,
+    mut watch: Watch<Arc<[Instance]>>,
     pool: Arc<EndpointPool>,
     mut snapshot: Snapshot,
 ) {
@@ -39,7 +39,7 @@ pub(crate) async fn follow(
                 (0..providers.eject_deviating(now)).for_each(|_| Counters::count(&pool.counters().ejections));
             }
         }
-        let answer = watch.list(now);
+        let answer = watch.latest(now);
         if let Some(list) = &answer
             && reported.as_ref().is_none_or(|last| !Arc::ptr_eq(last, list))
         {
@@ -54,6 +54,8 @@ pub(crate) async fn follow(
         if providers.uses_keys() {
             tracker.use_all();
         }
+        let incompatible = providers.incompatible();
+        incompatible.iter().for_each(|address| tracker.set_incompatible(*address, now));
         let next = tracker.update(listed.map(|list| &**list), now);
         let list = tracker.list(answer.is_some(), stale, now);
         if list.differs_from(&providers.list()) {
@@ -65,6 +67,8 @@ pub(crate) async fn follow(
             providers.publish(list);
         }
         tracker.release_removed();
+        // After the list with the replacements is published, for which calls wait.
+        providers.clear_incompatible(incompatible.len());
         providers.wake_calls();
         if pool.lifecycle().is_interrupted() {
             // The runtime of a connection ended. A call that waits here starts the connection's task again.
@@ -130,5 +134,20 @@ fn store(tracker: &Tracker, snapshot: &mut Snapshot) {
         snapshot.remove();
     } else {
         snapshot.save(instances);
+    }
+}
+
+/// Applies the document with the rules of a service, and its changes. Runs until it is dropped.
+pub(crate) async fn follow_rules(service: ServiceId, mut watch: Watch<Arc<str>>, rules: Arc<RulesSource>) {
+    loop {
+        if let Some(text) = watch.latest(Instant::now()) {
+            rules.apply_document(&service, &text);
+        }
+        let again_at = watch.again_at();
+        // Cancel-safe, as in `follow`.
+        tokio::select! {
+            () = watch.changed() => {}
+            () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
+        }
     }
 }

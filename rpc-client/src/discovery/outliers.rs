@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     comparison::{Comparison, FailureShare},
-    detectors::deviating,
+    detectors::deviating_in_groups,
     providers::{ProviderList, ServiceProviders},
 };
 use crate::{
@@ -76,12 +76,14 @@ impl ServiceProviders {
         true
     }
 
-    /// Ejects the providers whose calls since the last time deviate from those of the others. Returns their number.
+    /// Ejects the providers whose calls since the last time deviate from those of others with the same tags and zone. Returns their number.
     pub(super) fn eject_deviating(&self, now: Instant) -> usize {
         let list = self.list();
         let stats = self.comparison().take_interval(&list.endpoints);
         let mut ejected = 0;
-        for (index, cause) in deviating(&stats) {
+        let group = |index: usize| list.traits.get(index).map(|traits| (&traits.tags, &traits.zone));
+        let grouped = stats.into_iter().enumerate().map(|(index, stats)| (group(index), stats));
+        for (index, cause) in deviating_in_groups(grouped) {
             let endpoint = &list.endpoints[index];
             if endpoint.ejection().phase() == Phase::InUse && list.permits_ejection(endpoint) {
                 self.eject(endpoint, cause, now);

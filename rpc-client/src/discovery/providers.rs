@@ -56,6 +56,8 @@ pub(crate) struct ServiceProviders {
     listed_at: Mutex<Option<Instant>>,
     /// The calls of the providers before the present window.
     comparison: Mutex<Comparison>,
+    /// The providers with incompatible contracts that the follower has not yet replaced in the subset.
+    incompatible: Mutex<Vec<SocketAddr>>,
 }
 
 /// The choice of a provider that a call requests.
@@ -116,6 +118,7 @@ impl ServiceProviders {
             uses_keys: AtomicBool::new(false),
             listed_at: Mutex::default(),
             comparison: Mutex::default(),
+            incompatible: Mutex::default(),
         }
     }
 
@@ -241,6 +244,42 @@ impl ServiceProviders {
     /// Returns whether calls have affinity keys.
     pub(crate) fn uses_keys(&self) -> bool {
         self.uses_keys.load(Ordering::Acquire)
+    }
+
+    /// Requests the replacement of a provider whose contract is incompatible.
+    ///
+    /// Returns whether the client uses a subset, so that other providers may replace it.
+    #[cold]
+    pub(crate) fn report_incompatible(&self, address: SocketAddr) -> bool {
+        if self.list().outside.is_empty() {
+            return false;
+        }
+        let mut incompatible = self.lock_incompatible();
+        if !incompatible.contains(&address) {
+            incompatible.push(address);
+        }
+        drop(incompatible);
+        self.endpoints.notify_one();
+        true
+    }
+
+    /// Returns whether the follower has not yet replaced a provider whose contract is incompatible.
+    pub(crate) fn is_replacing(&self) -> bool {
+        !self.lock_incompatible().is_empty()
+    }
+
+    /// Returns the providers whose contracts are incompatible, which the follower replaces.
+    pub(super) fn incompatible(&self) -> Vec<SocketAddr> {
+        self.lock_incompatible().clone()
+    }
+
+    /// Records that the follower has handled the first `count` reports of incompatible contracts.
+    pub(super) fn clear_incompatible(&self, count: usize) {
+        self.lock_incompatible().drain(..count);
+    }
+
+    fn lock_incompatible(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        self.incompatible.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that the registry reported a list.

@@ -9,15 +9,25 @@ use dashmap::{DashMap, Entry};
 use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
-use super::{follow::follow, known::KnownServices, providers::ServiceProviders, snapshot::Snapshot, watch::Watch};
-use crate::endpoint::{lifecycle::Lifecycle, pool::EndpointPool};
+use super::{
+    follow::{follow, follow_rules},
+    known::KnownServices,
+    providers::ServiceProviders,
+    snapshot::Snapshot,
+    watch::Watch,
+};
+use crate::{
+    endpoint::{lifecycle::Lifecycle, pool::EndpointPool},
+    rules::source::RulesSource,
+};
 
-/// The services that a client has called, each with the task that keeps its provider list up to date.
+/// The services that a client has called, each with the tasks that keep its provider list and its rules up to date.
 pub(crate) struct Services {
     discovery: Option<Arc<dyn Discovery>>,
     cache_directory: Option<PathBuf>,
     /// Whether this client has removed the old files of `cache_directory`.
     cleaned: Arc<AtomicBool>,
+    rules: Arc<RulesSource>,
     services: DashMap<ServiceId, FollowedService, foldhash::fast::RandomState>,
     /// The first services, which calls find without a write to memory that other threads use.
     known: KnownServices,
@@ -29,13 +39,18 @@ struct FollowedService {
 }
 
 impl Services {
-    pub(crate) fn new(discovery: Option<Arc<dyn Discovery>>, cache_directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        discovery: Option<Arc<dyn Discovery>>,
+        cache_directory: Option<PathBuf>,
+        rules: Arc<RulesSource>,
+    ) -> Self {
         // A list that every process can get without a server needs no copy.
         let cache_directory = cache_directory.filter(|_| discovery.as_ref().is_some_and(|d| d.is_cacheable()));
         Self {
             discovery,
             cache_directory,
             cleaned: Arc::default(),
+            rules,
             services: DashMap::default(),
             known: KnownServices::default(),
         }
@@ -110,12 +125,20 @@ impl Services {
     ) {
         let service = providers.service();
         let guard = FollowerGuard { providers: Arc::clone(providers), lifecycle: Arc::clone(pool.lifecycle()) };
-        let watch = Watch::new(Arc::clone(discovery), service.clone());
+        let watch = Watch::new({
+            let (discovery, service) = (Arc::clone(discovery), service.clone());
+            move || discovery.watch(&service)
+        });
         let directory = self.cache_directory.as_deref();
         let snapshot = Snapshot::new(directory, discovery.url(), service, &self.cleaned);
         let pool = Arc::clone(pool);
         let mut follower = JoinSet::new();
         follower.spawn(async move { follow(&guard.providers, watch, pool, snapshot).await });
+        if let Some(documents) = self.rules.documents() {
+            let (documents, watched) = (Arc::clone(documents), service.clone());
+            let watch = Watch::new(move || documents.watch_rules(&watched));
+            follower.spawn(follow_rules(service.clone(), watch, Arc::clone(&self.rules)));
+        }
         // `clear` may have removed the service; the follower then ends here.
         if let Some(mut known) = self.services.get_mut(service) {
             known.follower = follower;
@@ -227,7 +250,7 @@ mod tests {
     async fn endpoints_are_retired_after_they_left_the_list() {
         let (listing, config) = (Arc::new(Listing::default()), Arc::new(ClientConfig::default()));
         let pool = EndpointPool::new(config, Arc::new(NeverConnects), Credentials::default());
-        let services = Services::new(Some(Arc::clone(&listing) as _), None);
+        let services = Services::new(Some(Arc::clone(&listing) as _), None, Arc::default());
         let providers = services.follow(&SERVICE, &pool).unwrap();
         let lists = |port| providers.list().endpoints.iter().any(|endpoint| endpoint.address().port() == port);
         listing.set(1);

@@ -16,7 +16,8 @@ use super::{
     plan::{Member, Plan},
     providers::ProviderList,
     slow_start::warmth,
-    subset::{Candidate, MAX_WITHOUT_SUBSET, subset},
+    standing::{Standing, StandingRecord},
+    subset::{Candidate, MAX_WITHOUT_SUBSET, Order, subset},
     traits::Traits,
 };
 use crate::endpoint::{Endpoint, Reconnect, pool::EndpointPool, state::EndpointState};
@@ -38,6 +39,8 @@ pub(crate) struct Tracker {
     uses_all: bool,
     /// Whether the client uses a subset of the providers.
     has_subset: bool,
+    /// When the passage of time alone may change the subset.
+    subset_check: Option<Instant>,
 }
 
 struct TrackedProvider {
@@ -45,6 +48,7 @@ struct TrackedProvider {
     traits: Traits,
     /// When the provider started, if that was less than the time of slow start before it was listed.
     started: Option<Instant>,
+    standing: StandingRecord,
     listing: Listing,
 }
 
@@ -79,6 +83,7 @@ impl Tracker {
             has_list: false,
             uses_all: false,
             has_subset: false,
+            subset_check: None,
         }
     }
 
@@ -107,10 +112,11 @@ impl Tracker {
             provider.advance(listed.contains_key(address), expires, now, &mut removed)
         });
         self.removed = removed;
-        self.select_subset();
+        self.select_subset(now);
         self.keep_enough();
         // A provider that outlasts its grace period needs no timer: a list or a state change triggers the next update.
-        self.providers.values().filter_map(|provider| provider.next_check(grace)).filter(|at| *at > now).min()
+        let checks = self.providers.values().filter_map(|provider| provider.next_check(grace));
+        checks.chain(self.subset_check).filter(|at| *at > now).min()
     }
 
     /// Releases the endpoints that left the list, after the list without them is published.
@@ -123,20 +129,32 @@ impl Tracker {
     /// Connects to the providers of the subset, and releases the endpoints of the others.
     ///
     /// Every provider is in the subset if there are at most [`MAX_WITHOUT_SUBSET`].
-    fn select_subset(&mut self) {
+    fn select_subset(&mut self, now: Instant) {
         let config = Arc::clone(self.pool.config());
         let (called, _) = self.enabled();
         let size = config.subset.filter(|_| called.len() > MAX_WITHOUT_SUBSET && !self.uses_all);
+        let standings: HashMap<SocketAddr, Standing> = match size {
+            None => HashMap::new(),
+            Some(_) => self.providers.iter_mut().map(|(address, provider)| (*address, provider.observe(now))).collect(),
+        };
+        let (called, _) = self.enabled();
+        let changes = called.iter().filter(|_| size.is_some()).filter_map(|one| one.standing.next_change(now));
+        let next_change = changes.min();
         let outside: Vec<SocketAddr> = match size {
             None => Vec::new(),
             Some(size) => {
-                let candidates: Vec<_> = called.iter().map(|provider| provider.candidate()).collect();
-                let chosen = subset(&candidates, self.pool.subset_key(), size, config.zone.as_deref());
+                let standing = |provider: &TrackedProvider| standings[&provider.instance.address()];
+                let candidates: Vec<_> = called.iter().map(|provider| provider.candidate(standing(provider))).collect();
+                let order = match config.client_number {
+                    Some(number) => Order::Numbered(number),
+                    None => Order::Random(self.pool.subset_key()),
+                };
+                let chosen = subset(&candidates, order, size, config.zone.as_deref());
                 let outside = candidates.iter().zip(chosen).filter(|(_, chosen)| !chosen);
                 outside.map(|(candidate, _)| candidate.address).collect()
             }
         };
-        self.has_subset = !outside.is_empty();
+        (self.has_subset, self.subset_check) = (!outside.is_empty(), next_change);
         let outside: HashSet<SocketAddr> = outside.into_iter().collect();
         for (address, provider) in &mut self.providers {
             match (&provider.listing, outside.contains(address)) {
@@ -157,6 +175,17 @@ impl Tracker {
     /// Connects to all providers from now on, whatever their number is.
     pub(crate) fn use_all(&mut self) {
         self.uses_all = true;
+    }
+
+    /// Records that the contract of a provider is incompatible, so that another one replaces it in the subset.
+    ///
+    /// At most [`MAX_INCOMPATIBLE`] providers are replaced, so that a client whose contract is too new for all of them does
+    /// not connect to each.
+    pub(crate) fn set_incompatible(&mut self, address: SocketAddr, now: Instant) {
+        let known = self.providers.values().filter(|provider| provider.standing.is_incompatible(now)).count();
+        if let Some(provider) = self.providers.get_mut(&address).filter(|_| known < MAX_INCOMPATIBLE) {
+            provider.standing.set_incompatible(now);
+        }
     }
 
     /// Reconnects to the evicted providers if fewer than half of those that receive calls are usable.
@@ -213,7 +242,8 @@ impl Tracker {
             let (traits, started) = read.unwrap_or_default();
             // `select_subset` decides whether the client connects to it.
             let listing = Listing::Outside;
-            self.providers.insert(address, TrackedProvider { instance: instance.clone(), traits, started, listing });
+            let (instance, standing) = (instance.clone(), StandingRecord::default());
+            self.providers.insert(address, TrackedProvider { instance, traits, started, standing, listing });
             return;
         };
         if let Some((traits, started)) = read {
@@ -221,6 +251,7 @@ impl Tracker {
                 provider.started = started;
             }
             (provider.instance, provider.traits) = (instance.clone(), traits);
+            provider.standing.forget_incompatibility();
             provider.listing.endpoint().into_iter().for_each(|endpoint| endpoint.update_metadata(instance));
         }
         match &provider.listing {
@@ -311,21 +342,24 @@ impl Tracker {
 }
 
 impl TrackedProvider {
+    /// Observes whether the provider works.
+    fn observe(&mut self, now: Instant) -> Standing {
+        match &self.listing {
+            Listing::Evicted { .. } => self.standing.observe_evicted(now),
+            Listing::Outside => self.standing.observe_none(now),
+            Listing::Listed(endpoint) | Listing::Delisted { endpoint, .. } => self.standing.observe(endpoint, now),
+        }
+    }
+
     /// Returns the provider as a candidate for a subset.
-    fn candidate(&self) -> Candidate<'_> {
-        let is_failing = match &self.listing {
-            Listing::Evicted { .. } => true,
-            Listing::Outside => false,
-            Listing::Listed(endpoint) | Listing::Delisted { endpoint, .. } => {
-                endpoint.ejection().is_active() || !(endpoint.is_eligible() || endpoint.is_pending())
-            }
-        };
+    fn candidate(&self, standing: Standing) -> Candidate<'_> {
         Candidate {
             address: self.instance.address(),
             zone: self.traits.zone.as_deref(),
             tags: &self.traits.tags,
             weight: self.instance.weight(),
-            is_failing,
+            standing,
+            is_member: !matches!(self.listing, Listing::Outside),
         }
     }
 
@@ -391,6 +425,8 @@ impl Drop for Tracker {
 
 /// How long an evicted address stays out of use while the registry continues to list it.
 const EVICTED_FOR: Duration = Duration::from_secs(30);
+/// The largest number of providers that a client replaces in its subset because of their contracts.
+const MAX_INCOMPATIBLE: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -532,5 +568,108 @@ mod tests {
         assert_eq!(tracker.enabled_instances(), [(named("new"), true)]);
         assert!(Arc::ptr_eq(&endpoint, &tracker.list(true, false, Instant::now()).endpoints[0]));
         assert_eq!(endpoint.certificate_name().as_deref(), Some("new"));
+    }
+
+    fn connect(endpoint: &Endpoint) {
+        let outbox = Arc::new(Outbox::new(1000));
+        let channel = Channel::new(endpoint.address(), outbox, 1, Arc::default(), &Default::default());
+        assert!(channel.prove());
+        endpoint.set_connection(0, ConnectionState::Connected(Arc::new(channel)));
+    }
+
+    fn disconnect(endpoint: &Endpoint) {
+        let error = rpc_core::Error::not_executed(rpc_core::Code::Unavailable, "refused");
+        endpoint.set_connection(0, ConnectionState::Backoff(Arc::new(error)));
+    }
+
+    /// A tracker of 150 providers, of which the client uses 20.
+    struct Subset {
+        tracker: Tracker,
+        listed: Vec<Instance>,
+        start: Instant,
+    }
+
+    impl Subset {
+        fn new() -> Self {
+            let (config, credentials) = (Arc::new(ClientConfig::default()), Credentials::default());
+            let pool = EndpointPool::new(config, Arc::new(Tcp), credentials);
+            let listed = (1..=150).map(|port| Instance::new(([127, 0, 0, 1], port).into())).collect();
+            Self { tracker: Tracker::new(pool, Arc::default()), listed, start: Instant::now() }
+        }
+
+        /// Returns the members after an update.
+        fn update(&mut self, millis: u64) -> Vec<SocketAddr> {
+            let now = self.start + Duration::from_millis(millis);
+            self.tracker.update(Some(&self.listed), now);
+            self.tracker.release_removed();
+            self.endpoints().iter().map(|endpoint| endpoint.address()).collect()
+        }
+
+        fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+            self.tracker.list(true, false, self.start).endpoints
+        }
+
+        /// Connects the members that are not connected.
+        fn connect_all(&self) {
+            self.endpoints().iter().filter(|endpoint| !endpoint.is_eligible()).for_each(|endpoint| connect(endpoint));
+        }
+    }
+
+    /// Its provider fails again and again.
+    #[tokio::test]
+    async fn subset_does_not_flap_with_a_member() {
+        let mut subset = Subset::new();
+        let members = subset.update(0);
+        subset.connect_all();
+        assert_eq!((members.len(), subset.update(31_000)), (20, members.clone()));
+        let faulty = Arc::clone(&subset.endpoints()[3]);
+        disconnect(&faulty);
+        assert_eq!(subset.update(32_000), members);
+        connect(&faulty);
+        assert_eq!(subset.update(32_500), members, "it was down for a moment");
+        disconnect(&faulty);
+        subset.update(70_000);
+        let with_replacement = subset.update(71_000);
+        assert_eq!(with_replacement.len(), 21);
+        subset.connect_all();
+        for round in 0..10 {
+            disconnect(&faulty);
+            assert_eq!(subset.update(72_000 + 4_000 * round), with_replacement, "round {round}");
+            assert_eq!(subset.update(74_000 + 4_000 * round), with_replacement, "round {round}");
+            connect(&faulty);
+            assert_eq!(subset.update(75_000 + 4_000 * round), with_replacement, "round {round}");
+        }
+        // The last connection was made at 111 s.
+        assert_eq!(subset.update(140_900), with_replacement);
+        assert_eq!(subset.update(141_000), members);
+    }
+
+    /// A client whose contract is too new for all providers does not connect to each.
+    #[tokio::test]
+    async fn incompatible_members_are_replaced_up_to_a_limit() {
+        let mut subset = Subset::new();
+        let (mut members, mut replaced) = (subset.update(0), BTreeSet::new());
+        subset.connect_all();
+        for round in 0..20 {
+            for address in &members {
+                subset.tracker.set_incompatible(*address, subset.start);
+                replaced.insert(*address);
+            }
+            let next = subset.update(round);
+            assert_eq!(next.len(), 20);
+            if round < 4 {
+                assert!(next.iter().all(|address| !replaced.contains(address)), "round {round}");
+            }
+            members = next;
+            subset.connect_all();
+        }
+        assert_eq!(replaced.len(), MAX_INCOMPATIBLE + 20);
+        // A provider that registers again may have another contract.
+        let first = *replaced.iter().next().unwrap();
+        subset.listed.iter_mut().filter(|instance| instance.address() == first).for_each(|instance| {
+            *instance = instance.clone().with_metadata("version", "2");
+        });
+        subset.update(100);
+        assert!(!subset.tracker.providers[&first].standing.is_incompatible(subset.start));
     }
 }

@@ -1,59 +1,58 @@
-//! [`Watch`]: the registry's list of one service, across the ends of its senders.
+//! [`Watch`]: the latest value of a registry or another source, across the ends of its senders.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use rpc_core::{Addresses, Discovery, Instance, ServiceId};
-use tokio::time::Instant;
+use tokio::{sync::watch::Receiver, time::Instant};
 
-/// The registry's list of one service.
+/// The latest value of a registry for one service, such as its list of providers.
 ///
 /// A registry drops its sender when the runtime of its tasks ends. This watches again after a pause, and keeps the last
-/// list meanwhile.
-pub(super) struct Watch {
-    discovery: Arc<dyn Discovery>,
-    service: ServiceId,
-    addresses: Addresses,
-    /// The last list of the present or an earlier sender.
-    last: Option<Arc<[Instance]>>,
+/// value meanwhile.
+pub(super) struct Watch<T> {
+    open: Box<dyn Fn() -> Receiver<Option<T>> + Send>,
+    receiver: Receiver<Option<T>>,
+    /// The last value of the present or an earlier sender.
+    last: Option<T>,
     /// When to watch again, if the sender was dropped.
     again_at: Option<Instant>,
     /// The next pause.
     pause: Duration,
 }
 
-impl Watch {
-    pub(super) fn new(discovery: Arc<dyn Discovery>, service: ServiceId) -> Self {
-        let addresses = discovery.watch(&service);
-        Self { discovery, service, addresses, last: None, again_at: None, pause: FIRST_PAUSE }
+impl<T: Clone> Watch<T> {
+    /// Watches the value of the receivers that `open` returns.
+    pub(super) fn new(open: impl Fn() -> Receiver<Option<T>> + Send + 'static) -> Self {
+        let receiver = open();
+        Self { open: Box::new(open), receiver, last: None, again_at: None, pause: FIRST_PAUSE }
     }
 
-    /// Returns the latest list, after it has watched again if that is due.
-    pub(super) fn list(&mut self, now: Instant) -> Option<Arc<[Instance]>> {
+    /// Returns the latest value, after it has watched again if that is due.
+    pub(super) fn latest(&mut self, now: Instant) -> Option<T> {
         if self.again_at.is_some_and(|at| at <= now) {
-            self.addresses = self.discovery.watch(&self.service);
+            self.receiver = (self.open)();
             self.again_at = None;
         }
-        if let Some(list) = &*self.addresses.borrow_and_update() {
-            self.last = Some(Arc::clone(list));
+        if let Some(value) = &*self.receiver.borrow_and_update() {
+            self.last = Some(value.clone());
         }
         self.last.clone()
     }
 
-    /// Returns when to call [`list`](Self::list) to watch again, if the sender was dropped.
+    /// Returns when to call [`latest`](Self::latest) to watch again, if the sender was dropped.
     pub(super) fn again_at(&self) -> Option<Instant> {
         self.again_at
     }
 
-    /// Waits until the list changes or the sender is dropped.
+    /// Waits until the value changes or the sender is dropped.
     ///
     /// # Cancel safety
     ///
-    /// Safe to drop at any time: a change that it did not report is in the next list.
+    /// Safe to drop at any time: the next value contains a change that it did not report.
     pub(super) async fn changed(&mut self) {
         if self.again_at.is_some() {
             return std::future::pending().await;
         }
-        if self.addresses.changed().await.is_ok() {
+        if self.receiver.changed().await.is_ok() {
             self.pause = FIRST_PAUSE;
         } else {
             self.again_at = Some(Instant::now() + self.pause);
@@ -69,37 +68,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tokio::sync::watch;
 
     use super::*;
 
-    /// A registry whose senders all end at once.
-    #[derive(Default)]
-    struct Ending(Mutex<Vec<Instant>>);
-
-    impl Discovery for Ending {
-        fn watch(&self, _: &ServiceId) -> Addresses {
-            self.0.lock().unwrap().push(Instant::now());
-            watch::channel(None).1
-        }
-
-        fn url(&self) -> &str {
-            "test://ending"
-        }
-    }
-
+    /// The senders all end at once.
     #[tokio::test(start_paused = true)]
     async fn pauses_between_watches_double() {
-        let (discovery, start) = (Arc::new(Ending::default()), Instant::now());
-        let mut watch = Watch::new(Arc::clone(&discovery) as _, ServiceId::from_static("any", "1"));
+        let (watched, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+        let at = Arc::clone(&watched);
+        let mut watch = Watch::<u8>::new(move || {
+            at.lock().unwrap().push((Instant::now() - start).as_secs());
+            watch::channel(None).1
+        });
         for _ in 0..7 {
             watch.changed().await;
             tokio::time::sleep_until(watch.again_at().unwrap()).await;
-            assert_eq!(watch.list(Instant::now()), None);
+            assert_eq!(watch.latest(Instant::now()), None);
         }
-        let watched: Vec<_> = discovery.0.lock().unwrap().iter().map(|at| (*at - start).as_secs()).collect();
-        assert_eq!(watched, [0, 1, 3, 7, 15, 31, 61, 91]);
+        assert_eq!(*watched.lock().unwrap(), [0, 1, 3, 7, 15, 31, 61, 91]);
     }
 }

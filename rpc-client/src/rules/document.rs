@@ -56,15 +56,33 @@ impl Rules {
         self.0.iter().map(|rule| rule.name())
     }
 
+    /// Restricts the rules to a service, in whose document they are.
+    pub(super) fn restricted_to(mut self, service: &Arc<str>) -> Self {
+        self.0.iter_mut().filter_map(Arc::get_mut).for_each(|rule| rule.restrict(service));
+        self
+    }
+
+    /// Continues the counts of the rules in an earlier document that these rules replace.
+    pub(super) fn continuing(mut self, earlier: &Self) -> Self {
+        let mut replaced = vec![false; earlier.0.len()];
+        for rule in self.0.iter_mut().filter_map(Arc::get_mut) {
+            let is_replaced = |(index, earlier): &(usize, &Arc<Rule>)| !replaced[*index] && rule.replaces(earlier);
+            if let Some((index, earlier)) = earlier.0.iter().enumerate().find(is_replaced) {
+                replaced[index] = true;
+                rule.inherit(earlier);
+            }
+        }
+        self
+    }
+
     /// Returns the rule for the calls of a method.
     pub(crate) fn find(&self, method: &MethodInfo) -> Option<&Arc<Rule>> {
         self.0.iter().find(|rule| rule.matches(method.service(), Some(method.name())))
     }
 
     /// Returns the names of the rules that may apply to calls of a service.
-    pub(crate) fn names_for(&self, service: &ServiceId) -> String {
-        let matching = self.0.iter().filter(|rule| rule.matches(service, None));
-        matching.map(|rule| rule.name()).collect::<Vec<_>>().join(", ")
+    pub(super) fn names_for(&self, service: &ServiceId) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|rule| rule.matches(service, None)).map(|rule| rule.name())
     }
 }
 
@@ -164,6 +182,54 @@ mod tests {
         assert_eq!(error.message(), "2 calls are in progress, limit is 2 (max_concurrent of canary)");
         drop(one);
         assert!(rule.enter().is_ok() && other.is_some());
+    }
+
+    #[test]
+    fn calls_with_one_value_are_tagged_alike() {
+        let text = r#"{"rules": [{"tags": [{"tag": "gray", "percent": 20, "sticky": "user"}]}]}"#;
+        let rules = parse(text).unwrap();
+        let (rule, rng) = (rules.find(&method("hello")).unwrap(), RngSource::new(Some(7)));
+        let is_tagged = |user: u32| {
+            let mut options = CallOptions::default();
+            options.metadata.insert("user", user.to_string()).unwrap();
+            rule.apply(&mut options, &rng);
+            options.tag.is_some()
+        };
+        let tagged: Vec<_> = (0..1000).filter(|user| is_tagged(*user)).collect();
+        assert!(tagged.len().abs_diff(200) < 40, "{}", tagged.len());
+        assert_eq!((0..1000).filter(|user| is_tagged(*user)).collect::<Vec<_>>(), tagged);
+    }
+
+    /// A document that changes one rule leaves the calls of the others counted, and those of the changed one too.
+    #[test]
+    fn counts_outlive_a_change_of_the_document() {
+        let document = |limit: u32, last: &str| {
+            let text = format!(
+                r#"{{"rules": [{{"name": "{last}", "method": "watch"}},
+                    {{"name": "limited", "max_concurrent": {limit}, "hedge": "p50"}}]}}"#
+            );
+            parse(&text).unwrap()
+        };
+        let rules = document(1, "first");
+        let rule = Arc::clone(rules.find(&method("hello")).unwrap());
+        let running = rule.enter().unwrap();
+        (0..200).for_each(|_| rule.record(Duration::from_millis(5)));
+        let next = document(2, "other").continuing(&rules);
+        let next = next.find(&method("hello")).unwrap();
+        let mut options = CallOptions::default();
+        next.apply(&mut options, &RngSource::System);
+        assert!(matches!(options.hedging, Some(rpc_core::Hedging::After(_))), "{:?}", options.hedging);
+        let second = next.enter().unwrap();
+        assert!(second.is_some() && next.enter().is_err(), "the call of the earlier rule counts");
+        drop(running);
+        assert!(next.enter().is_ok());
+    }
+
+    #[test]
+    fn rules_of_a_service_apply_to_it_only() {
+        let other = rpc_core::MethodInfo::new(ServiceId::from_static("demo.Other", "1.0"), "hello");
+        let rules = parse(r#"{"rules": [{"name": "all"}]}"#).unwrap().restricted_to(&"demo.Greeter".into());
+        assert!(rules.find(&method("hello")).is_some() && rules.find(&other).is_none());
     }
 
     #[test]

@@ -34,12 +34,14 @@ pub(super) struct TagEntry {
     pub(super) value: Option<String>,
     #[serde(default)]
     pub(super) percent: Percent,
+    /// The key of the metadata entry whose value decides whether a call is in the percentage.
+    pub(super) sticky: Option<MetadataKey>,
     #[serde(default)]
     pub(super) force: bool,
 }
 
 /// The service of a rule: its name, or its name and version.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct ServicePattern {
     name: String,
     version: Option<String>,

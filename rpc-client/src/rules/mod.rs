@@ -4,10 +4,12 @@
 //! |---|---|
 //! | the document | `document`, its fields `entry` |
 //! | one rule, and its application to a call | `rule` |
-//! | the rules of a client, and the file from which it reads them | `source` |
+//! | the rules of a client | `source` |
+//! | the file with the rules of the program | `file` |
 
 mod document;
 mod entry;
+mod file;
 pub(crate) mod rule;
 pub(crate) mod source;
 

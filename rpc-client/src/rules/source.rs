@@ -1,41 +1,40 @@
-//! [`RulesSource`]: the rules of a client, and the file from which it reads them.
+//! [`RulesSource`]: the rules of a client, and the sources from which it reads them.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    collections::HashMap,
+    path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use rpc_core::{Code, Error, MethodInfo, contained};
-use tokio::{runtime::Handle, time::Instant};
+use rpc_core::{Error, MethodInfo, RuleSource, ServiceId, contained};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{document::Rules, rule::Rule};
+use super::{document::Rules, file::RulesFile, rule::Rule};
 
-/// The rules of a client, and the file from which it reads them.
-///
-/// A call checks the file at most once per second, in a thread for blocking work, and does not wait for the result.
-#[derive(Debug)]
+/// The rules of a client: those of the program or its file, and the documents of services.
+#[derive(Default)]
 pub(crate) struct RulesSource {
-    /// Whether `rules` is set. Most clients have no rules, and their calls read only this.
+    /// Whether calls must look for a rule. Most clients have no rules, and their calls read only this.
     is_set: AtomicBool,
-    rules: ArcSwapOption<Rules>,
+    rules: ArcSwapOption<RuleSet>,
+    /// The texts of the services' documents that were applied last, valid or not. Locked by each change of `rules`.
+    texts: Mutex<HashMap<Arc<str>, Arc<str>>>,
     file: Option<RulesFile>,
+    documents: Option<Arc<dyn RuleSource>>,
 }
 
-#[derive(Debug)]
-struct RulesFile {
-    path: PathBuf,
-    epoch: Instant,
-    /// The time of the next check, in milliseconds since the epoch.
-    next_check: AtomicU64,
-    /// The text that was read last, valid or not.
-    last: Mutex<String>,
+/// All rules at one moment.
+#[derive(Debug, Default, Clone)]
+struct RuleSet {
+    /// The rules in the documents of services, by the name of the service.
+    of_services: HashMap<Arc<str>, Arc<Rules>>,
+    /// The rules of the program or its file.
+    common: Option<Arc<Rules>>,
 }
 
 impl RulesSource {
@@ -44,27 +43,63 @@ impl RulesSource {
     /// # Errors
     ///
     /// `InvalidArgument` if the file cannot be read or has a mistake.
-    pub(crate) fn new(rules: Option<Rules>, path: Option<PathBuf>) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        rules: Option<Rules>,
+        path: Option<PathBuf>,
+        documents: Option<Arc<dyn RuleSource>>,
+    ) -> Result<Arc<Self>, Error> {
         let (rules, file) = match path {
             None => (rules, None),
             Some(path) => {
-                let text = read(&path)?;
-                let rules = Rules::parse(&text).map_err(|error| at(&path, &error))?;
-                let next_check = AtomicU64::new(CHECK_INTERVAL.as_millis() as u64);
-                let file = RulesFile { path, epoch: Instant::now(), next_check, last: Mutex::new(text) };
+                let (file, rules) = RulesFile::open(path)?;
                 (Some(rules), Some(file))
             }
         };
-        let source = Self { is_set: AtomicBool::new(false), rules: ArcSwapOption::empty(), file };
+        let source = Self { file, documents, ..Self::default() };
         source.set(rules);
         Ok(Arc::new(source))
     }
 
-    /// Replaces the rules.
+    /// Returns the source of the services' documents.
+    pub(crate) fn documents(&self) -> Option<&Arc<dyn RuleSource>> {
+        self.documents.as_ref()
+    }
+
+    /// Replaces the rules of the program. Rules with the name and the methods of an earlier one continue its counts.
     pub(crate) fn set(&self, rules: Option<Rules>) {
-        let is_set = rules.is_some() || self.file.is_some();
-        self.rules.store(rules.map(Arc::new));
-        self.is_set.store(is_set, Ordering::Release);
+        let _texts = self.lock();
+        let mut set = self.snapshot();
+        set.common = rules.map(|rules| continuing(rules, set.common.as_deref()));
+        self.store(set);
+    }
+
+    /// Applies the document of a service. An invalid one leaves the rules of the service as they are.
+    pub(crate) fn apply_document(&self, service: &ServiceId, text: &Arc<str>) {
+        let mut texts = self.lock();
+        let name: Arc<str> = service.name().into();
+        if texts.get(&name).is_some_and(|last| last == text) {
+            return;
+        }
+        texts.insert(Arc::clone(&name), Arc::clone(text));
+        let service = &name;
+        let rules = match Rules::parse(text) {
+            Ok(rules) => rules.restricted_to(service),
+            Err(error) => {
+                drop(texts);
+                contained(|| warn!(%service, %error, "invalid rules, the earlier ones remain in use"));
+                return;
+            }
+        };
+        let (mut set, count) = (self.snapshot(), rules.names().count());
+        let earlier = set.of_services.remove(service);
+        if count > 0 {
+            set.of_services.insert(Arc::clone(service), continuing(rules, earlier.as_deref()));
+        }
+        self.store(set);
+        drop(texts);
+        if count > 0 || earlier.is_some() {
+            contained(|| info!(%service, rules = count, "rules of a service changed"));
+        }
     }
 
     /// Returns the rule for a call of a method that begins at `now`, and starts to check the file if that is due.
@@ -72,101 +107,103 @@ impl RulesSource {
         if !self.is_set.load(Ordering::Acquire) {
             return None;
         }
-        self.check_later(now);
+        if self.file.as_ref().is_some_and(|file| file.is_due(now)) {
+            let source = Arc::clone(self);
+            RulesFile::check_later(move || source.check());
+        }
         self.rules.load().as_ref()?.find(method).cloned()
     }
 
-    /// Returns the current rules.
-    pub(crate) fn current(&self) -> Option<Arc<Rules>> {
-        self.rules.load_full()
+    /// Returns the names of the rules that may apply to calls of a service.
+    pub(crate) fn names_for(&self, service: &ServiceId) -> String {
+        let rules = self.rules.load();
+        let names = rules.iter().flat_map(|rules| rules.of(service).flat_map(|rules| rules.names_for(service)));
+        names.collect::<Vec<_>>().join(", ")
     }
 
-    /// Checks the file in a thread for blocking work, if that is due and this is a runtime.
-    fn check_later(self: &Arc<Self>, now: Instant) {
-        let Some(file) = &self.file else { return };
-        let at = now.saturating_duration_since(file.epoch).as_millis() as u64;
-        let due = file.next_check.load(Ordering::Relaxed);
-        let next = at + CHECK_INTERVAL.as_millis() as u64;
-        if at >= due && file.next_check.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let source = Arc::clone(self);
-            if let Ok(runtime) = Handle::try_current() {
-                runtime.spawn_blocking(move || source.check());
-            }
-        }
-    }
-
-    /// Reads the file, and replaces the rules if it has changed and is valid.
+    /// Reads the file, and replaces the rules of the program if it has changed and is valid.
     fn check(&self) {
-        let Some(file) = &self.file else { return };
-        let mut last = file.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = match read(&file.path) {
-            Ok(text) if text == *last => return,
-            Ok(text) => text,
-            // An editor replaces a file in several steps. The next check follows soon.
-            Err(_) => return,
-        };
-        let parsed = Rules::parse(&text);
-        *last = text;
-        drop(last);
-        let path = file.path.display();
-        match parsed {
-            Ok(rules) => {
-                let count = rules.names().count();
-                self.set(Some(rules));
-                contained(|| info!(%path, rules = count, "rules reloaded"));
-            }
-            Err(error) => {
-                contained(|| warn!(%path, %error, "invalid rules, the earlier ones remain in use"));
-            }
+        if let Some(rules) = self.file.as_ref().and_then(RulesFile::check) {
+            self.set(Some(rules));
         }
+    }
+
+    fn snapshot(&self) -> RuleSet {
+        self.rules.load().as_deref().cloned().unwrap_or_default()
+    }
+
+    /// Publishes rules. The caller holds the lock.
+    fn store(&self, set: RuleSet) {
+        let is_set = set.common.is_some() || !set.of_services.is_empty() || self.file.is_some();
+        self.rules.store(is_set.then(|| Arc::new(set)));
+        self.is_set.store(is_set, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read(path: &Path) -> Result<String, Error> {
-    let length = fs::metadata(path).map(|metadata| metadata.len()).unwrap_or(0);
-    if length > Rules::MAX_LEN as u64 {
-        let message = format!("{} is {length} bytes, limit is {} (Rules::MAX_LEN)", path.display(), Rules::MAX_LEN);
-        return Err(Error::not_executed(Code::InvalidArgument, message));
+impl RuleSet {
+    /// Returns the rules that may apply to a service. Those of its own document take precedence.
+    fn of(&self, service: &ServiceId) -> impl Iterator<Item = &Rules> {
+        let own = if self.of_services.is_empty() { None } else { self.of_services.get(service.name()) };
+        own.into_iter().chain(&self.common).map(|rules| &**rules)
     }
-    fs::read_to_string(path).map_err(|error| {
-        let message = format!("cannot read the rules in {}: {error}", path.display());
-        Error::not_executed(Code::InvalidArgument, message).with_source(error)
+
+    fn find(&self, method: &MethodInfo) -> Option<&Arc<Rule>> {
+        self.of(method.service()).find_map(|rules| rules.find(method))
+    }
+}
+
+/// Returns rules that continue the counts of earlier ones.
+fn continuing(rules: Rules, earlier: Option<&Rules>) -> Arc<Rules> {
+    Arc::new(match earlier {
+        Some(earlier) => rules.continuing(earlier),
+        None => rules,
     })
 }
-
-/// Adds the file to an error.
-fn at(path: &Path, error: &Error) -> Error {
-    Error::not_executed(error.code(), format!("{}: {}", path.display(), error.message()))
-}
-
-/// The interval between two checks of the file while calls are made.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn invalid_file_keeps_the_last_valid_rules() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("rules.json");
-        let write = |text: &str| fs::write(&path, text).unwrap();
-        assert!(RulesSource::new(None, Some(path.clone())).unwrap_err().message().contains("cannot read the rules"));
-        write("{\n]");
-        let error = RulesSource::new(None, Some(path.clone())).unwrap_err();
-        assert!(error.message().contains("line 2 of the rules"), "{error}");
+    const SERVICE: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 
-        write(r#"{"rules": [{"name": "one"}]}"#);
-        let source = RulesSource::new(None, Some(path.clone())).unwrap();
-        let names = || source.current().unwrap().names().map(str::to_owned).collect::<Vec<_>>();
-        write(r#"{"rules": [{"name": "two", "timeout": "never"}]}"#);
-        source.check();
-        assert_eq!(names(), ["one"]);
-        fs::remove_file(&path).unwrap();
-        source.check();
-        assert_eq!(names(), ["one"]);
-        write(r#"{"rules": [{"name": "two"}]}"#);
-        source.check();
-        assert_eq!(names(), ["two"]);
+    #[test]
+    fn document_of_a_service_takes_precedence() {
+        let source = RulesSource::new(None, None, None).unwrap();
+        let other = ServiceId::from_static("demo.Other", "1.0");
+        let find = |service: &ServiceId| {
+            let rule = source.find(&MethodInfo::new(service.clone(), "hello"), Instant::now());
+            rule.map(|rule| rule.name().to_owned())
+        };
+        let apply = |text: &str| source.apply_document(&SERVICE, &text.into());
+        assert_eq!(find(&SERVICE), None);
+        apply(r#"{"rules": [{"name": "of the service"}]}"#);
+        assert_eq!((find(&SERVICE).as_deref(), find(&other)), (Some("of the service"), None));
+        source.set(Some(Rules::parse(r#"{"rules": [{"name": "of the program"}]}"#).unwrap()));
+        assert_eq!(find(&SERVICE).as_deref(), Some("of the service"));
+        assert_eq!(find(&other).as_deref(), Some("of the program"));
+        assert_eq!(source.names_for(&SERVICE), "of the service, of the program");
+        apply("{ not a document");
+        assert_eq!(find(&SERVICE).as_deref(), Some("of the service"), "the last valid document stays");
+        apply(r#"{"rules": []}"#);
+        assert_eq!(find(&SERVICE).as_deref(), Some("of the program"));
+        source.set(None);
+        assert_eq!(find(&SERVICE), None);
+    }
+
+    /// The second version of a service watches the same document.
+    #[test]
+    fn repeated_document_keeps_the_rules() {
+        let source = RulesSource::new(None, None, None).unwrap();
+        let apply = |version| {
+            let service = ServiceId::from_static("demo.Greeter", version);
+            source.apply_document(&service, &r#"{"rules": [{"max_concurrent": 1}]}"#.into());
+            source.find(&MethodInfo::new(service, "hello"), Instant::now()).unwrap()
+        };
+        let (one, other) = (apply("1.0"), apply("2.0"));
+        assert!(Arc::ptr_eq(&one, &other));
     }
 }

@@ -275,10 +275,12 @@ impl MethodInfo {
 /// Compares the properties, and not the descriptions.
 impl PartialEq for MethodInfo {
     fn eq(&self, other: &Self) -> bool {
-        let properties = |info: &Self| {
-            (info.idempotent, info.once, info.one_way, info.sends_items, info.returns_items, info.timeout, info.codec)
-        };
-        self.service == other.service && self.route == other.route && properties(self) == properties(other)
+        let streams = |info: &Self| (info.one_way, info.sends_items, info.returns_items);
+        let options = |info: &Self| (info.idempotent, info.once, info.timeout, info.codec, info.max_running);
+        self.service == other.service
+            && self.route == other.route
+            && streams(self) == streams(other)
+            && options(self) == options(other)
     }
 }
 
@@ -311,5 +313,24 @@ mod tests {
             MethodInfo::from_static(ServiceId::from_static("demo.Greeter", "1.0"), "demo.Greeter:1.0/hello");
         assert_eq!(INFO.name(), "hello");
         assert_eq!(INFO, MethodInfo::new(INFO.service().clone(), "hello"));
+    }
+
+    #[test]
+    fn infos_with_different_properties_differ() {
+        let info = MethodInfo::new(ServiceId::from_static("demo.Greeter", "1.0"), "hello");
+        let changed = [
+            info.clone().idempotent(),
+            info.clone().once(Once::Server),
+            info.clone().one_way(),
+            info.clone().sends_items(),
+            info.clone().returns_items(),
+            info.clone().timeout(Duration::from_secs(1)),
+            info.clone().codec(Codec::Json),
+            info.clone().limit_running(1),
+        ];
+        for changed in changed {
+            assert_ne!(changed, info);
+            assert_eq!(changed, changed.clone());
+        }
     }
 }

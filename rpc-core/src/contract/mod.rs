@@ -59,7 +59,7 @@ pub use boxed::BoxFuture;
 pub use call::{Call, Explained, WithResponseMetadata};
 pub use caller::{CallOptions, Caller, OptionValues, PreparedCall, Request, ServiceClient};
 pub use context::{Context, Scoped};
-pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, ServiceId};
+pub use discovery::{Addresses, Discovery, Instance, RegisterOutcome, Registry, RuleDocument, RuleSource, ServiceId};
 pub use dyn_caller::{DynArguments, DynCall, DynCaller};
 pub use encoding::{
     Codec, CodecError, Compression, Encode, EncodedPayload, Mark, Payload, PeerWork, WriteBuffer, any_uncopied,

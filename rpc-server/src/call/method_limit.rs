@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Responder, Service, ServiceId, Status};
+use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Responder, Service, ServiceId, Status, descriptor::Contract};
 
 /// A service of which some methods limit their running handlers, with `#[rpc(max_running = …)]`.
 pub(super) struct MethodLimits {
@@ -37,6 +37,10 @@ impl Service for MethodLimits {
 
     fn methods(&self) -> &[MethodInfo] {
         self.service.methods()
+    }
+
+    fn contract(&self) -> Option<&Contract> {
+        self.service.contract()
     }
 
     fn call(&self, method: usize, arguments: Payload, responder: Responder) -> BoxFuture<'static, ()> {
@@ -85,3 +89,32 @@ impl Drop for RunningHandler {
 ///
 /// The client may call another server at once, and does not stop to call other methods of this one.
 const RETRY_AFTER: Duration = Duration::ZERO;
+
+#[cfg(test)]
+mod tests {
+    use rpc_core::rpc_service;
+
+    use super::*;
+
+    #[rpc_service(name = "demo.Greeter", version = "1.0")]
+    trait Greeter {
+        #[rpc(max_running = 1)]
+        async fn hello(&self) -> String;
+    }
+
+    struct Polite;
+
+    impl Greeter for Polite {
+        async fn hello(&self) -> String {
+            "hello".to_owned()
+        }
+    }
+
+    #[test]
+    fn limited_service_keeps_its_description() {
+        let service: Arc<dyn Service> = Arc::new(GreeterServer::new(Polite));
+        let limited = MethodLimits::around(Arc::clone(&service));
+        assert!(!Arc::ptr_eq(&service, &limited));
+        assert_eq!(limited.contract().map(|contract| &*contract.name), Some("demo.Greeter"));
+    }
+}

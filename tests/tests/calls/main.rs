@@ -53,6 +53,8 @@ mod starved_client;
 mod statuses;
 mod stored_list;
 mod streams;
+mod subsets;
+mod tag_chain;
 mod tls;
 mod tracing;
 mod unary;

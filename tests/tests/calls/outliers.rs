@@ -9,7 +9,7 @@ use std::{
 };
 
 use rpc_client::{Client, ClientConfig, EndpointState};
-use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Registry as _, Responder, Service, ServiceId, Status};
+use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Registry as _, Responder, Service, ServiceId, Status, Streaming};
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerBuilder};
 use tests::{
@@ -21,6 +21,8 @@ use tests::{
     serving::Serving,
 };
 use tokio::task::JoinSet;
+
+use crate::region::{Region, RegionClient, RegionServer};
 
 /// A service whose calls all end in the same way.
 #[derive(Clone)]
@@ -278,4 +280,66 @@ async fn only_provider_is_never_ejected() {
         assert_eq!(scene.probing.echo("x".to_owned()).await.unwrap_err().code(), Code::Internal);
     }
     assert_eq!(scene.client.counts().ejections, 0);
+}
+
+/// A provider whose streams end at once, after it has accepted them.
+#[derive(Clone)]
+struct EndsStreams {
+    name: &'static str,
+    /// The code with which its streams end before their first items; `None` for one item and no error.
+    code: Option<Code>,
+}
+
+impl Region for EndsStreams {
+    async fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn relay(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn exclusive(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn watch(&self) -> Streaming<u64> {
+        let item = self.code.map_or(Ok(7), |code| Err(Status::new(code, "this provider is faulty")));
+        Streaming::from_stream(futures_util::stream::iter([item]))
+    }
+}
+
+/// Starts providers of which the first one ends its streams with `code`. Returns a client, and the failed ones of 150 streams.
+async fn failed_streams(name: &str, code: Code) -> (Client, usize) {
+    let registry = Arc::new(Memory::named(name));
+    let mut serving = Vec::new();
+    for (name, code) in [("faulty", Some(code)), ("one", None), ("other", None)] {
+        let server = Server::builder().service(RegionServer::new(EndsStreams { name, code }));
+        serving.push(Serving::start(server.registry(Arc::clone(&registry) as _)).await);
+    }
+    let config = ClientConfig::default().with_cache_directory(None);
+    let client = Client::builder().registry(registry).config(config).build().unwrap();
+    let region = RegionClient::new(client.clone());
+    drop(region.name().timeout(Duration::from_millis(1)).await);
+    until_ready(&client, &serving.iter().map(Serving::address).collect::<Vec<_>>()).await;
+    let mut failed = 0;
+    for _ in 0..150 {
+        let mut items = in_time(region.watch()).await.unwrap();
+        failed += usize::from(in_time(items.next()).await.unwrap().is_err());
+    }
+    (client, failed)
+}
+
+#[tokio::test]
+async fn streams_that_fail_at_once_eject_their_provider() {
+    let (client, failed) = failed_streams("failing streams", Code::Internal).await;
+    assert!(client.counts().ejections > 0);
+    assert!(failed <= 30, "{failed} of 150 streams");
+}
+
+#[tokio::test]
+async fn own_errors_of_streams_eject_no_provider() {
+    let (client, failed) = failed_streams("own errors of streams", Code::NotFound).await;
+    assert!(failed > 30, "{failed} of 150 streams");
+    assert_eq!(client.counts().ejections, 0);
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The first version.
-pub(super) mod one {
+pub(crate) mod one {
     use super::*;
     use rpc_core::{CallError, Streaming, rpc_service};
 
@@ -124,7 +124,7 @@ pub(super) mod one {
 }
 
 /// The second version.
-pub(super) mod two {
+pub(crate) mod two {
     use super::*;
     use rpc_core::{Streaming, rpc_service};
 

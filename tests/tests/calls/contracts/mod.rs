@@ -1,7 +1,7 @@
 //! Contracts as values: callers and providers of different versions, and the service that describes services.
 
 mod changes;
-mod evolution;
+pub(crate) mod evolution;
 mod json;
 mod matrix;
 mod reflection;
