@@ -29,6 +29,18 @@ pub(crate) struct Proved {
     version: u64,
 }
 
+impl Proved {
+    /// Returns the record of a caller on the same connection that has also presented a token.
+    pub(crate) fn with_token(&self, token: Option<ProvedToken>) -> Self {
+        Self {
+            token,
+            #[cfg(feature = "tls")]
+            certificate: self.certificate.clone(),
+            version: self.version,
+        }
+    }
+}
+
 impl Credentials {
     pub(crate) fn new(tokens: Option<AcceptedTokens>) -> Self {
         Self { tokens, ..Self::default() }

@@ -6,9 +6,10 @@
 //! | limits and times | [`ServerConfig`] |
 //! | state and counts | [`ServerHandle`], [`ServerState`], [`ServerCounts`] |
 //! | once calls in a cluster | [`OnceStore`], [`Claim`] |
+//! | other protocols on the same port | [`Endpoint`], [`EndpointHandler`], [`EndpointConnection`] |
 //!
 //! The modules follow the path of a call: `listener` accepts a connection and runs its handshake, `connection` handles
-//! its frames, `call` finds the method and its capacity. `lifecycle` builds, registers and drains the server. `bench`
+//! its frames, `call` finds the method and its capacity. `endpoint` connects other protocols to `connection`. `lifecycle` builds, registers and drains the server. `bench`
 //! exposes private structures to benchmarks.
 //!
 //! Several services share a port. The connection polls a handler once when it has read the request, and spawns a task
@@ -97,6 +98,7 @@ mod config;
 mod connection;
 mod counters;
 mod credentials;
+mod endpoint;
 mod lifecycle;
 mod listener;
 mod peer_warnings;
@@ -104,4 +106,8 @@ mod peer_warnings;
 pub use call::once::{Claim, OnceStore};
 pub use config::ServerConfig;
 pub use counters::ServerState;
+pub use endpoint::{
+    Endpoint, EndpointConnection, EndpointHandler, EndpointIo, EndpointItemSender, EndpointItems, EndpointReply,
+    EndpointRequest, EndpointServices, Unread,
+};
 pub use lifecycle::{Server, ServerBuilder, ServerCounts, ServerHandle};

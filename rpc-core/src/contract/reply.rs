@@ -62,6 +62,18 @@ impl ReplyItems {
         Self(items)
     }
 
+    /// Returns the next item, or the end of the stream.
+    #[doc(hidden)]
+    pub fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Received> {
+        self.0.poll_item(cx)
+    }
+
+    /// Records that the reader has taken an item of this number of bytes.
+    #[doc(hidden)]
+    pub fn release(&mut self, length: usize) {
+        self.0.release(length);
+    }
+
     pub(crate) fn into_received(self) -> Box<dyn ReceivedItems> {
         self.0
     }

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use sha2::{Digest as _, Sha256};
+
 use super::reloadable::Reloadable;
 use crate::{Code, Error};
 
@@ -26,7 +28,7 @@ pub struct Tokens {
 pub struct AcceptedTokens(Source<Vec<Pair>>);
 
 /// A token whose secret a caller has proved to have. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvedToken(Pair);
 
 #[derive(Debug, Clone)]
@@ -162,6 +164,22 @@ impl AcceptedTokens {
             Source::Fixed(_) => 0,
             Source::File(reloaded) => reloaded.version(),
         }
+    }
+
+    /// Returns the accepted token with this secret, and with this name if one is given.
+    ///
+    /// For protocols in which a caller sends its secret. The time depends on the lengths of the secrets only.
+    #[doc(hidden)]
+    pub fn find(&self, name: Option<&str>, secret: &[u8]) -> Option<ProvedToken> {
+        let presented = Sha256::digest(secret);
+        let is_equal = |pair: &Pair| {
+            let accepted = Sha256::digest(&pair.secret);
+            presented.iter().zip(accepted).fold(0, |differences, (one, other)| differences | (one ^ other)) == 0
+        };
+        let current = self.current();
+        // All secrets are compared, so that the time does not show which one is equal.
+        let found = current.iter().filter(|pair| is_equal(pair) & name.is_none_or(|name| *pair.name == *name));
+        found.fold(None, |first, pair| first.or(Some(pair))).map(|pair| ProvedToken(pair.clone()))
     }
 
     /// Returns whether a proved token is still accepted, with the same secret.

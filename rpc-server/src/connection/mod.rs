@@ -20,6 +20,6 @@ mod shared;
 mod status_frame;
 mod stream_calls;
 
-pub(crate) use role::{Connection, STREAM_END_TIME};
+pub(crate) use role::{Connection, STREAM_END_TIME, varied_age};
 pub(crate) use shared::Shared;
 pub(crate) use status_frame::{goaway, rejection};

@@ -45,7 +45,7 @@ impl Connection {
         let now = Instant::now();
         let pings = PingWindow::new(shared.config.max_pings, now);
         let random = foldhash::fast::RandomState::default().hash_one(now) as f64 / u64::MAX as f64;
-        let aged_at = deadline_after(now, varied(shared.config.max_connection_age, random));
+        let aged_at = deadline_after(now, varied_age(shared.config.max_connection_age, random));
         let calls = ConnectionCalls::new(shared, outbox, peer);
         Self {
             calls,
@@ -112,7 +112,7 @@ impl Connection {
 /// Returns a duration between 0.9 and 1.1 times `age`, for a random number between 0 and 1.
 ///
 /// Connections that were opened together then end, and are opened again, one after the other.
-fn varied(age: Duration, random: f64) -> Duration {
+pub(crate) fn varied_age(age: Duration, random: f64) -> Duration {
     (age / 10 * 9).saturating_add((age / 5).mul_f64(random))
 }
 
@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn connection_age_varies_by_a_tenth() {
         let age = Duration::from_secs(100);
-        assert_eq!([0.0, 0.5, 1.0].map(|random| varied(age, random).as_secs()), [90, 100, 110]);
-        assert!(varied(Duration::MAX, 0.0) > Duration::from_secs(1 << 40));
-        assert_eq!(varied(Duration::MAX, 1.0), Duration::MAX);
+        assert_eq!([0.0, 0.5, 1.0].map(|random| varied_age(age, random).as_secs()), [90, 100, 110]);
+        assert!(varied_age(Duration::MAX, 0.0) > Duration::from_secs(1 << 40));
+        assert_eq!(varied_age(Duration::MAX, 1.0), Duration::MAX);
     }
 }

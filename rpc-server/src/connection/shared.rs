@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use rpc_core::{Code, Status, frame::Frame};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Duration, Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: TaskTracker,
     /// Ends the remaining handlers after the drain timeout.
     pub(crate) abort: CancellationToken,
+    /// Notified when the connections of endpoints must check whether they drain.
+    pub(crate) endpoints_woken: Notify,
     pub(crate) once: OnceCalls,
     pub(crate) concurrency: Arc<ConcurrencyLimit>,
     pub(crate) counters: Counters,

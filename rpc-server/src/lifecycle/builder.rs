@@ -15,7 +15,7 @@ use rpc_core::{
     reflection::ReflectionServer,
     transport::{Accept, StreamMemory},
 };
-use tokio::net::ToSocketAddrs;
+use tokio::{net::ToSocketAddrs, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -36,6 +36,7 @@ use crate::{
     connection::Shared,
     counters::Counters,
     credentials::Credentials,
+    endpoint::{Endpoint, EndpointHandler, EndpointServices},
     peer_warnings::PeerWarnings,
 };
 
@@ -58,6 +59,7 @@ pub struct ServerBuilder {
     rules_file: Option<PathBuf>,
     without_reflection: bool,
     major_versions: bool,
+    endpoints: Vec<Box<dyn Endpoint>>,
     config: ServerConfig,
 }
 
@@ -208,6 +210,16 @@ impl ServerBuilder {
         self
     }
 
+    /// Adds another protocol on the port of the server, such as HTTP.
+    ///
+    /// The server passes the endpoint the connections that begin with bytes of its protocol, or agree on it by ALPN. The
+    /// first endpoint that claims a connection serves it. Calls of endpoints have the same limits, access rules and layers
+    /// as those of msnb. Without an endpoint, nothing is inspected.
+    pub fn endpoint(mut self, endpoint: impl Endpoint) -> Self {
+        self.endpoints.push(Box::new(endpoint));
+        self
+    }
+
     /// Sets the limits and times of the server.
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
@@ -243,6 +255,13 @@ impl ServerBuilder {
         false
     }
 
+    fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// Accepts connections from `listener`, for transports other than plain TCP.
     ///
     /// # Errors
@@ -263,6 +282,15 @@ impl ServerBuilder {
         let majors = if self.major_versions { major_versions(&self.services) } else { Vec::new() };
         let own = self.services.iter().map(|service| (service.id().clone(), Arc::clone(service)));
         let registered: Vec<_> = own.chain(majors.iter().cloned()).collect();
+        let is_encrypted = self.is_encrypted();
+        let offered = EndpointServices {
+            services: &registered,
+            requires_token: self.tokens.is_some(),
+            is_encrypted,
+            max_frame: self.config.transport.max_frame as usize,
+        };
+        let endpoints: Result<Vec<_>, _> = self.endpoints.drain(..).map(|endpoint| endpoint.bind(offered)).collect();
+        let endpoints: Arc<[Arc<dyn EndpointHandler>]> = endpoints?.into();
         if !self.without_reflection {
             let reflection = ReflectionServer::new(ServerReflection::new(self.services.clone(), majors.clone()));
             self.services.push(Arc::new(reflection));
@@ -293,10 +321,16 @@ impl ServerBuilder {
             Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
             None => instance,
         };
-        let registration = self.registry.map(|registry| Registration::new(registry, &registered, instance));
+        let names: Vec<_> = endpoints.iter().flat_map(|endpoint| endpoint.registrations()).collect();
+        let registration = self
+            .registry
+            .map(|registry| Registration::new(registry, &registered, instance).with_endpoints(names, is_encrypted));
         let credentials = Credentials::new(self.tokens.map(Tokens::load).transpose()?);
         #[cfg(feature = "tls")]
-        let credentials = credentials.with_tls(self.tls.map(ServerTls::load).transpose()?);
+        #[cfg(feature = "tls")]
+        let protocols = || endpoints.iter().flat_map(|endpoint| endpoint.protocols().iter().map(|name| name.to_vec()));
+        #[cfg(feature = "tls")]
+        let credentials = credentials.with_tls(self.tls.map(|tls| tls.load_with(protocols().collect())).transpose()?);
         let shared = Arc::new(Shared {
             digests: Digests::frame(dispatcher.digests()),
             dispatcher,
@@ -304,6 +338,7 @@ impl ServerBuilder {
             ends_streams: AtomicBool::new(false),
             handlers: TaskTracker::new(),
             abort: CancellationToken::new(),
+            endpoints_woken: Notify::new(),
             once: OnceCalls::new(&self.config, self.once_store),
             concurrency: ConcurrencyLimit::new(
                 self.config.max_running,
@@ -317,7 +352,7 @@ impl ServerBuilder {
             tags: Default::default(),
             config: self.config,
         });
-        Ok(Server { listener: Box::new(listener), shared, registration, address, advertised })
+        Ok(Server { listener: Box::new(listener), shared, endpoints, registration, address, advertised })
     }
 }
 

@@ -60,6 +60,23 @@ impl Registration {
         Self { registry, address: instance.address(), services: services.iter().map(entry).collect() }
     }
 
+    /// Adds entries under the names of endpoints, whose callers do not use msnb.
+    ///
+    /// The entries state no protocol: Spring Cloud ignores it, and a client of msnb asks for a version.
+    pub(super) fn with_endpoints(mut self, names: Vec<ServiceId>, is_encrypted: bool) -> Self {
+        let Some((_, entry)) = self.services.first() else { return self };
+        let own = ["protocol", "codecs", Instance::CONTRACT];
+        let metadata = entry.metadata().iter().filter(|(key, _)| !own.contains(&key.as_str()));
+        let instance = Instance::new(self.address).with_weight(entry.weight());
+        let mut instance = metadata.fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
+        if is_encrypted {
+            // Spring Cloud then calls it by https.
+            instance = instance.with_metadata("secure", "true");
+        }
+        self.services.extend(names.into_iter().map(|name| (name, instance.clone())));
+        self
+    }
+
     /// Registers all services concurrently.
     ///
     /// A registry serves a hundred concurrent requests in less time than a hundred sequential ones.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     connection::Shared,
     counters::{Counters, ServerState},
+    endpoint::EndpointHandler,
     listener::Acceptor,
 };
 
@@ -21,6 +22,7 @@ use crate::{
 pub struct Server {
     pub(super) listener: Box<dyn Accept>,
     pub(super) shared: Arc<Shared>,
+    pub(super) endpoints: Arc<[Arc<dyn EndpointHandler>]>,
     pub(super) registration: Option<Registration>,
     pub(super) address: SocketAddr,
     pub(super) advertised: SocketAddr,
@@ -59,11 +61,11 @@ impl Server {
     /// Dropping the future closes all connections at once and deregisters in a task of the runtime. If the runtime ends
     /// before, the registry removes the entry when it expires.
     pub async fn run_until<F: Future>(self, shutdown: F) -> Result<(), Error> {
-        let Self { listener, shared, registration, address, .. } = self;
+        let Self { listener, shared, endpoints, registration, address, .. } = self;
         // Handlers of one-way calls outlive their connections. They must not outlive this future.
         let _abort = shared.abort.clone().drop_guard();
         let state = StateGuard::serving(&shared.counters);
-        let mut acceptor = Acceptor::new(Arc::clone(&shared));
+        let mut acceptor = Acceptor::new(Arc::clone(&shared), endpoints);
         contained(|| info!(%address, "serving"));
         let registration = registration.map(|registration| Registered::new(registration, shared.handlers.clone()));
         let registered = async {

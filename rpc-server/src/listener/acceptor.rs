@@ -12,8 +12,8 @@ use std::{
 
 use bytes::BytesMut;
 use rpc_core::{
-    Code, Peer, contained,
-    transport::{Accept, Driver, Io, Outbox},
+    Code, Peer, contained, deadline_after,
+    transport::{Accept, Driver, FrameReader, Io, Outbox},
 };
 use tokio::{
     io::AsyncWrite,
@@ -22,17 +22,23 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::handshake::{self, Established};
+use super::{
+    detect::{Detected, detect},
+    handshake::{self, Claimed, Established, Handshake},
+};
 use crate::{
     connection::{Connection, STREAM_END_TIME, Shared, goaway},
     counters::Counters,
     credentials::Proved,
+    endpoint::{self, EndpointHandler, Prefixed},
     peer_warnings::Subject,
 };
 
 /// Accepts connections within limits, and owns their tasks: dropping the acceptor ends them.
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
+    /// The endpoints, which claim connections of other protocols.
+    endpoints: Arc<[Arc<dyn EndpointHandler>]>,
     tasks: JoinSet<()>,
     /// In the order of their acceptance.
     open: BTreeMap<Id, OpenConnection>,
@@ -47,9 +53,9 @@ struct OpenConnection {
 }
 
 impl Acceptor {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, endpoints: Arc<[Arc<dyn EndpointHandler>]>) -> Self {
         let (open, per_ip) = (BTreeMap::new(), HashMap::new());
-        Self { shared, tasks: JoinSet::new(), open, per_ip, last_warning: None }
+        Self { shared, endpoints, tasks: JoinSet::new(), open, per_ip, last_warning: None }
     }
 
     /// Accepts connections forever.
@@ -100,6 +106,7 @@ impl Acceptor {
         for open in self.open.values() {
             open.outbox.wake();
         }
+        self.shared.endpoints_woken.notify_waiters();
     }
 
     /// Waits until every connection has ended.
@@ -129,12 +136,15 @@ impl Acceptor {
         Counters::count(&counters.accepted);
         let outbox = Arc::new(Outbox::new(self.shared.config.transport.outbox).for_results());
         let (shared, connection_outbox) = (Arc::clone(&self.shared), Arc::clone(&outbox));
-        let task = if shared.credentials.is_empty() {
+        let endpoints = &self.endpoints;
+        let task = if shared.credentials.is_empty() && !endpoints.is_empty() {
+            self.tasks.spawn(serve_detected(shared, connection_outbox, io, peer, Arc::clone(endpoints)))
+        } else if shared.credentials.is_empty() {
             // The driver is created inside the block: an async block stores a future that is moved into it twice.
             let work = async move { drop(driver(&shared, &connection_outbox, io, peer, Proved::default()).await) };
             self.tasks.spawn(work)
         } else {
-            self.tasks.spawn(serve_after_handshake(shared, connection_outbox, io, peer))
+            self.tasks.spawn(serve_after_handshake(shared, connection_outbox, io, peer, Arc::clone(endpoints)))
         };
         *self.per_ip.entry(ip).or_default() += 1;
         self.open.insert(task.id(), OpenConnection { outbox, ip });
@@ -236,13 +246,83 @@ fn driver(
         .with_traffic(Arc::clone(&shared.counters.traffic))
 }
 
-async fn serve_after_handshake(shared: Arc<Shared>, outbox: Arc<Outbox>, io: Box<dyn Io>, peer: Peer) {
+/// Serves a connection without credentials after its first bytes, which belong to msnb or to an endpoint.
+async fn serve_detected(
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    mut io: Box<dyn Io>,
+    peer: Peer,
+    endpoints: Arc<[Arc<dyn EndpointHandler>]>,
+) {
+    let mut start = BytesMut::new();
+    let deadline = deadline_after(Instant::now(), shared.config.read_idle);
+    // A draining server would wait for a connection that sends nothing, and a peer that sends nothing calls nothing.
+    let detected = tokio::select! {
+        detected = Box::pin(detect(&mut io, &mut start, &endpoints, deadline)) => detected,
+        () = until_draining(&shared) => Ok(Detected::Msnb),
+    };
+    match detected {
+        Ok(Detected::Endpoint(handler)) => {
+            let claimed =
+                Claimed { handler, io, start: start.freeze(), peer, proved: Proved::default(), protocol: None };
+            serve_endpoint(shared, claimed).await;
+        }
+        Ok(Detected::Msnb) => {
+            let mut reader = FrameReader::new(shared.config.transport.max_frame);
+            shared.counters.traffic.add(start.len() as u64, 0);
+            reader.read_buffer().extend_from_slice(&start);
+            drop(start);
+            drop(driver(&shared, &outbox, io, peer, Proved::default()).with_reader(reader).await);
+        }
+        Ok(Detected::Silent) => {
+            contained(|| debug!(peer = ?peer.address, "connection sent nothing"));
+        }
+        Err(error) => {
+            contained(|| debug!(peer = ?peer.address, %error, "connection closed before its first bytes"));
+        }
+    }
+}
+
+async fn until_draining(shared: &Shared) {
+    loop {
+        let mut woken = pin!(shared.endpoints_woken.notified());
+        // Registered before the check, so that a change in between is not missed.
+        woken.as_mut().enable();
+        if shared.draining.load(Ordering::Acquire) {
+            return;
+        }
+        woken.await;
+    }
+}
+
+async fn serve_endpoint(shared: Arc<Shared>, claimed: Claimed) {
+    let Claimed { handler, io, start, peer, proved, protocol } = claimed;
+    let address = peer.address;
+    let io = Prefixed::new(start, io, Arc::clone(&shared.counters.traffic));
+    endpoint::serve(shared, handler, io, peer, proved, protocol).await;
+    contained(|| debug!(peer = ?address, "connection of an endpoint closed"));
+}
+
+async fn serve_after_handshake(
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    io: Box<dyn Io>,
+    peer: Peer,
+    endpoints: Arc<[Arc<dyn EndpointHandler>]>,
+) {
     let (address, network, counters) = (peer.address, peer.network(), &shared.counters);
     // Boxed, so that the connection does not keep the memory of its handshake.
-    let handshake =
-        Box::pin(handshake::run(&shared.credentials, io, peer, shared.config.handshake_time, &counters.traffic));
+    let handshake = Box::pin(handshake::run(
+        &shared.credentials,
+        io,
+        peer,
+        shared.config.handshake_time,
+        &counters.traffic,
+        &endpoints,
+    ));
     match handshake.await {
-        Ok(Established { io, peer, proved, reader, socket_writes }) => {
+        Ok(Handshake::Endpoint(claimed)) => serve_endpoint(Arc::clone(&shared), claimed).await,
+        Ok(Handshake::Msnb(Established { io, peer, proved, reader, socket_writes })) => {
             contained(|| debug!(peer = ?address, identity = %peer.identity(), "handshake finished"));
             let driver = driver(&shared, &outbox, io, peer, proved).with_reader(reader);
             drop(driver.with_socket_writes(socket_writes).await);

@@ -1,8 +1,8 @@
 //! [`run`]: TLS and the token proof, before a connection serves.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rpc_core::{
     AcceptedTokens, Code, Peer, ProvedToken, Status, deadline_after,
     frame::{Frame, FrameType, Violation},
@@ -14,9 +14,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+use super::detect::{Detected, challenge_delay, detect};
 use crate::{
     connection::{goaway, rejection},
     credentials::{Credentials, Proved},
+    endpoint::EndpointHandler,
 };
 
 /// A connection after its handshake.
@@ -30,6 +32,25 @@ pub(crate) struct Established {
     pub(crate) socket_writes: Option<SocketWrites>,
 }
 
+/// The result of a handshake.
+pub(crate) enum Handshake {
+    Msnb(Established),
+    /// A connection of an endpoint, whose callers present their tokens with their calls.
+    Endpoint(Claimed),
+}
+
+/// A connection that an endpoint has claimed.
+pub(crate) struct Claimed {
+    pub(crate) handler: Arc<dyn EndpointHandler>,
+    pub(crate) io: Box<dyn Io>,
+    /// The bytes that were read to detect the protocol.
+    pub(crate) start: Bytes,
+    pub(crate) peer: Peer,
+    pub(crate) proved: Proved,
+    /// The ALPN protocol.
+    pub(crate) protocol: Option<Vec<u8>>,
+}
+
 /// A connection after its TLS handshake, if the server requires TLS.
 struct Secure {
     io: Box<dyn Io>,
@@ -37,6 +58,8 @@ struct Secure {
     binding: Binding,
     proved: Proved,
     socket_writes: Option<SocketWrites>,
+    /// Whether the peer uses TLS for another protocol than msnb, and the name of that in ALPN.
+    other: Option<Option<Vec<u8>>>,
 }
 
 /// The reason why a handshake failed. The server has sent it to the peer where that is possible.
@@ -59,14 +82,35 @@ pub(crate) async fn run(
     peer: Peer,
     time: Duration,
     traffic: &Traffic,
-) -> Result<Established, HandshakeError> {
+    endpoints: &[Arc<dyn EndpointHandler>],
+) -> Result<Handshake, HandshakeError> {
     let deadline = deadline_after(Instant::now(), time);
     let proved = credentials.nothing_proved();
     let secured = timeout_at(deadline, secure(credentials, io, peer, proved));
     let secured = secured.await.map_err(|_| HandshakeError::Timeout(time))??;
-    let Secure { mut io, peer, binding, mut proved, socket_writes } = secured;
-    let reader = FrameReader::new(MAX_HANDSHAKE_FRAME);
-    let Some(tokens) = &credentials.tokens else { return Ok(Established { io, peer, proved, reader, socket_writes }) };
+    let Secure { mut io, peer, binding, mut proved, socket_writes, other } = secured;
+    let mut reader = FrameReader::new(MAX_HANDSHAKE_FRAME);
+    // A connection with TLS has stated by ALPN that it is one of msnb.
+    if let Some(protocol) = other {
+        return claim(endpoints, io, peer, proved, protocol, deadline).await;
+    }
+    if !endpoints.is_empty() && !credentials.is_encrypted() {
+        let until = Instant::now() + challenge_delay(time);
+        let mut start = BytesMut::new();
+        match detect(&mut io, &mut start, endpoints, until).await.map_err(HandshakeError::Io)? {
+            Detected::Endpoint(handler) => {
+                let start = start.freeze();
+                return Ok(Handshake::Endpoint(Claimed { handler, io, start, peer, proved, protocol: None }));
+            }
+            Detected::Msnb | Detected::Silent => {
+                traffic.add(start.len() as u64, 0);
+                reader.read_buffer().extend_from_slice(&start);
+            }
+        }
+    }
+    let Some(tokens) = &credentials.tokens else {
+        return Ok(Handshake::Msnb(Established { io, peer, proved, reader, socket_writes }));
+    };
     let mut exchange = TokenExchange { io: &mut io, reader, traffic };
     let verified = timeout_at(deadline, exchange.verify(tokens, &binding));
     match verified.await.unwrap_or(Err(HandshakeError::Timeout(time))) {
@@ -74,7 +118,7 @@ pub(crate) async fn run(
             let reader = exchange.reader;
             let peer = peer.clone().with_identity(peer.identity().clone().with_token(token.name()));
             proved.token = Some(token);
-            Ok(Established { io, peer, proved, reader, socket_writes })
+            Ok(Handshake::Msnb(Established { io, peer, proved, reader, socket_writes }))
         }
         Err(error) => {
             // Limited separately, so that a peer that reads nothing does not hold its connection.
@@ -82,6 +126,30 @@ pub(crate) async fn run(
             Err(error)
         }
     }
+}
+
+/// Finds the endpoint of a connection with TLS whose peer has not agreed on msnb.
+async fn claim(
+    endpoints: &[Arc<dyn EndpointHandler>],
+    mut io: Box<dyn Io>,
+    peer: Peer,
+    proved: Proved,
+    protocol: Option<Vec<u8>>,
+    deadline: Instant,
+) -> Result<Handshake, HandshakeError> {
+    let mut start = BytesMut::new();
+    let agreed = |name: &Vec<u8>| endpoints.iter().find(|endpoint| endpoint.protocols().contains(&&name[..]));
+    let handler = match &protocol {
+        Some(name) => agreed(name).map(Arc::clone),
+        None => match detect(&mut io, &mut start, endpoints, deadline).await.map_err(HandshakeError::Io)? {
+            Detected::Endpoint(handler) => Some(handler),
+            Detected::Msnb | Detected::Silent => None,
+        },
+    };
+    let Some(handler) = handler else {
+        return Err(rejected("the peer uses TLS without an ALPN protocol of this server"));
+    };
+    Ok(Handshake::Endpoint(Claimed { handler, io, start: start.freeze(), peer, proved, protocol }))
 }
 
 #[cfg(feature = "tls")]
@@ -100,6 +168,7 @@ async fn secure(
         binding: secured.binding,
         proved,
         socket_writes: Some(secured.socket_writes),
+        other: secured.is_other.then_some(secured.protocol),
     })
 }
 
@@ -110,7 +179,7 @@ async fn secure(_: &Credentials, io: Box<dyn Io>, peer: Peer, proved: Proved) ->
 
 impl Secure {
     fn plain(io: Box<dyn Io>, peer: Peer, proved: Proved) -> Self {
-        Self { io, peer, binding: NO_BINDING, proved, socket_writes: None }
+        Self { io, peer, binding: NO_BINDING, proved, socket_writes: None, other: None }
     }
 }
 

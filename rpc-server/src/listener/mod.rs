@@ -4,8 +4,10 @@
 //! |---|---|
 //! | the limits and the tasks of connections | `acceptor` |
 //! | TLS and the token proof before a connection serves | `handshake` |
+//! | the protocol of a connection, if the server has endpoints | `detect` |
 
 mod acceptor;
+mod detect;
 mod handshake;
 
 pub(crate) use acceptor::Acceptor;

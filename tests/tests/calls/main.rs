@@ -12,6 +12,7 @@ mod deadlines;
 mod drain;
 mod encoding;
 mod ended_watches;
+mod endpoints;
 mod eviction;
 mod failing_log;
 mod fair_share;

@@ -222,7 +222,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("rpc-layers", &[&["metrics", "trace"], &["monitor_port"]]),
     ("rpc-macros", &[&["options"], &["expand"]]),
     ("rpc-registry", &[&["local", "nacos"]]),
-    ("rpc-server", &[&["call"], &["connection"], &["listener"], &["lifecycle"]]),
+    ("rpc-server", &[&["call"], &["connection"], &["endpoint"], &["listener"], &["lifecycle"]]),
 ];
 
 /// Returns the dependencies of lower layers on higher ones, the top folders without a layer, and the entries without a

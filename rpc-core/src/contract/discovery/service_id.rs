@@ -52,12 +52,22 @@ impl ServiceId {
         Ok(Self { name: Cow::Owned(name), version: Cow::Owned(version) })
     }
 
+    /// Creates the id of a service of another framework in a registry, which has a name and no version.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), for the name.
+    pub fn unversioned(name: impl Into<String>) -> Result<Self, Error> {
+        let Self { name, .. } = Self::new(name, "1")?;
+        Ok(Self { name, version: Cow::Borrowed("") })
+    }
+
     /// Returns the name without the version, `demo.Greeter`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the version, `1.0`.
+    /// Returns the version, `1.0`; empty for a service of another framework.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -82,7 +92,10 @@ impl Hash for ServiceId {
 
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, self.version)
+        match self.version() {
+            "" => f.write_str(&self.name),
+            version => write!(f, "{}:{version}", self.name),
+        }
     }
 }
 
@@ -104,6 +117,7 @@ mod tests {
         let id: ServiceId = "demo.Greeter:1.0".parse().unwrap();
         assert_eq!(id, ServiceId::from_static("demo.Greeter", "1.0"));
         assert_eq!(id.to_string(), "demo.Greeter:1.0");
+        assert_eq!(ServiceId::unversioned("orders").unwrap().to_string(), "orders");
         assert_ne!(id, ServiceId::from_static("demo.Greeter", "1.1"));
         assert_ne!(id, ServiceId::from_static("demo.Greetes", "1.0"));
     }

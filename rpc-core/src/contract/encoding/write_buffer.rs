@@ -147,7 +147,8 @@ impl WriteBuffer {
 
     /// Appends `bytes`, without copying them if they are long.
     #[cfg(feature = "transport")]
-    pub(crate) fn put_shared(&mut self, bytes: Bytes) {
+    #[doc(hidden)]
+    pub fn put_shared(&mut self, bytes: Bytes) {
         if bytes.len() >= uncopied::MIN_SHARED && !self.copies_all {
             self.hold_bytes(bytes);
         } else {

@@ -138,7 +138,15 @@ impl LoadedClientTls {
         let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
         let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
         let identity = Identity::ANONYMOUS;
-        Ok(Secured { io: Box::new(stream), binding, identity, certificate: None, socket_writes })
+        Ok(Secured {
+            io: Box::new(stream),
+            binding,
+            identity,
+            certificate: None,
+            socket_writes,
+            is_other: false,
+            protocol: None,
+        })
     }
 
     fn server_name_for(

@@ -40,6 +40,12 @@ pub struct Secured {
     /// The encrypted bytes that the socket has accepted.
     #[doc(hidden)]
     pub socket_writes: SocketWrites,
+    /// Whether the peer has not agreed on the ALPN protocol of msnb. Only where a server accepts other protocols.
+    #[doc(hidden)]
+    pub is_other: bool,
+    /// The ALPN protocol of such a peer; `None` if it offered none.
+    #[doc(hidden)]
+    pub protocol: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Secured {

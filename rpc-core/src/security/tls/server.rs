@@ -46,6 +46,8 @@ pub struct ServerTls {
 pub struct LoadedServerTls {
     files: Arc<Reloadable<Loaded>>,
     requires_certificate: bool,
+    /// Whether connections of other protocols are accepted.
+    has_other_protocols: bool,
 }
 
 /// The content of the files.
@@ -97,14 +99,22 @@ impl ServerTls {
     ///
     /// `InvalidArgument`, naming the unusable file.
     pub fn load(self) -> Result<LoadedServerTls, Error> {
+        self.load_with(Vec::new())
+    }
+
+    /// As [`load`](Self::load), and accepts connections of these ALPN protocols besides msnb, and of callers that offer none.
+    #[doc(hidden)]
+    pub fn load_with(self, protocols: Vec<Vec<u8>>) -> Result<LoadedServerTls, Error> {
+        let has_other_protocols = !protocols.is_empty();
         let mut files = vec![self.own.certificate.clone(), self.own.key.clone()];
         files.extend(self.client_ca.clone());
         let requires_certificate = self.requires_certificate();
-        let build = move |contents: &[Vec<u8>]| self.configure(contents);
-        Ok(LoadedServerTls { files: Reloadable::load(files, Box::new(build))?, requires_certificate })
+        let build = move |contents: &[Vec<u8>]| self.configure(contents, &protocols);
+        let files = Reloadable::load(files, Box::new(build))?;
+        Ok(LoadedServerTls { files, requires_certificate, has_other_protocols })
     }
 
-    fn configure(&self, contents: &[Vec<u8>]) -> Result<Loaded, Error> {
+    fn configure(&self, contents: &[Vec<u8>], protocols: &[Vec<u8>]) -> Result<Loaded, Error> {
         let [certificate, key, client_ca @ ..] = contents else { unreachable!("`load` lists at least two files") };
         let (chain, key) = self.own.parse(certificate, key)?;
         let config = ServerConfig::builder_with_provider(pem::provider())
@@ -123,7 +133,7 @@ impl ServerTls {
             None => config.with_no_client_auth(),
         };
         let mut config = config.with_single_cert(chain, key).map_err(|error| self.own.unusable(error))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = [&[ALPN.to_vec()], protocols].concat();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Loaded { config: Arc::new(config), clients })
@@ -157,7 +167,11 @@ impl LoadedServerTls {
             }
         };
         let (_, connection) = stream.get_ref();
-        check_protocol(connection.alpn_protocol()).map_err(failed)?;
+        let protocol = connection.alpn_protocol().filter(|agreed| *agreed != ALPN).map(<[u8]>::to_vec);
+        let is_other = connection.alpn_protocol() != Some(ALPN);
+        if !self.has_other_protocols {
+            check_protocol(connection.alpn_protocol()).map_err(failed)?;
+        }
         let binding = connection.export_keying_material([0; 32], EXPORTER, Some(&[]));
         let binding = binding.map_err(|error| failed(io::Error::other(error)))?;
         let certificate = connection.peer_certificates().map(PeerCertificate::new);
@@ -165,7 +179,7 @@ impl LoadedServerTls {
             Some(certificate) => Identity::ANONYMOUS.with_certificate(certificate.names()),
             None => Identity::ANONYMOUS,
         };
-        Ok(Secured { io: Box::new(stream), binding, identity, certificate, socket_writes })
+        Ok(Secured { io: Box::new(stream), binding, identity, certificate, socket_writes, is_other, protocol })
     }
 
     /// Reads the files again if they were not checked within the last second.

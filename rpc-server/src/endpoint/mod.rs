@@ -1,0 +1,36 @@
+//! Endpoints: other protocols on the port of a server, such as HTTP.
+//!
+//! An endpoint claims accepted connections by their first bytes or by ALPN, and calls the services of the server through a
+//! [`EndpointConnection`]. Each caller of a connection has a *session*: an msnb connection in memory, whose callee is the same
+//! state machine as that of a socket. Limits, access rules, layers, once calls, streams, draining and counters therefore apply
+//! to these calls without further code.
+//!
+//! | topic | module |
+//! |---|---|
+//! | the traits that an endpoint implements | `handler` |
+//! | a claimed connection | `connection` |
+//! | the task of a claimed connection | `serving` |
+//! | the callers of a connection, and their sessions | `calls` |
+//! | a call and its answer | `request` |
+//! | items that the endpoint sends in a call | `items` |
+//! | a value that is encoded already | `encoded` |
+//! | the stream of a connection, with the bytes that were read to detect its protocol | `prefixed` |
+//! | a session | `session` |
+
+mod calls;
+mod connection;
+mod encoded;
+mod handler;
+mod items;
+mod prefixed;
+mod request;
+mod serving;
+mod session;
+
+pub use connection::{EndpointConnection, EndpointIo};
+pub use handler::{Endpoint, EndpointHandler, EndpointServices};
+pub use items::{EndpointItemSender, EndpointItems};
+pub(crate) use prefixed::Prefixed;
+pub use request::{EndpointReply, EndpointRequest};
+pub(crate) use serving::serve;
+pub use session::Unread;
