@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rpc_cli::log_to_stderr;
 
-use crate::command_error::Exit;
+use crate::command_error::{CommandError, Exit};
 
 /// Lists, describes, calls, compares and pings msnb services.
 ///
@@ -54,10 +54,24 @@ enum Command {
     Watch(watch::Watch),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Args { command } = Args::parse();
     log_to_stderr("error");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            CommandError::input(format!("cannot start the runtime: {error}")).print();
+            return Exit::Input.into();
+        }
+    };
+    let exit = runtime.block_on(run(command));
+    // A thread that waits for stdin must not hold up the end of the program.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run(command: Command) -> Exit {
     let (json, result) = match command {
         Command::Ls(command) => (command.json, command.run().await),
         Command::Describe(command) => (command.json, command.run().await),
@@ -67,7 +81,7 @@ async fn main() -> ExitCode {
         Command::Watch(command) => (command.json, command.run().await),
     };
     match result {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(error) => {
             if error.exit() == Exit::ClosedPipe {
                 // Other programs also end silently when their reader does.
@@ -77,7 +91,7 @@ async fn main() -> ExitCode {
             } else {
                 error.print();
             }
-            error.exit().into()
+            error.exit()
         }
     }
 }

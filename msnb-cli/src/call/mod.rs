@@ -1,37 +1,59 @@
 //! `msnb call`: a call of a method by its name, with JSON.
+//!
+//! | topic | module |
+//! |---|---|
+//! | the arguments, and the items of a stream as lines of JSON | `input` |
+//! | calls of methods with streams | `streams` |
+//! | how to fix a failed call | `advice` |
 
-use std::net::SocketAddr;
+mod advice;
+mod input;
+mod streams;
+
+use std::{net::SocketAddr, time::Duration};
 
 use rpc_cli::shutdown_signal;
-use rpc_core::{CallError, Code, Error, descriptor::Form};
+use rpc_client::{Client, JsonCall};
+use rpc_core::{CallError, Code, Delivery, Error, Explanation, descriptor::Form};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
 
 use crate::{
     command_error::{CommandError, Exit},
     output,
+    printable::printable,
     route::Route,
-    target::{Target, unreachable_fix},
+    target::Target,
 };
 
-/// Calls a method with JSON arguments, and prints its result as JSON.
+/// Calls a method with JSON arguments, and prints its result as JSON, or the items of its stream as lines of JSON.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Call {
     /// The method, such as demo.Greeter:1.0/hello.
     #[arg(value_name = "SERVICE/METHOD")]
     route: Route,
     /// The arguments as a JSON object, or - for those on stdin; default: {}.
+    ///
+    /// For a method that reads a stream, - is the stream.
     #[arg(value_name = "JSON")]
     arguments: Option<String>,
     /// The arguments as a JSON object, @FILE for those in a file, or @- for those on stdin.
     #[arg(short, long, value_name = "JSON|@FILE", conflicts_with = "arguments")]
     data: Option<String>,
+    /// The items of the stream that the method reads, as lines of JSON: a file, or - for stdin, which is the default.
+    #[arg(short, long, value_name = "FILE|-")]
+    items: Option<String>,
     /// A metadata entry of the call. May be repeated.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_metadata)]
     metadata: Vec<(String, String)>,
+    /// Prefers the providers with this tag.
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Also prints the candidates and the attempts of the call, to stderr or as the member `explanation`.
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     target: Target,
-    /// Prints a JSON document with the member `result` or `error`.
+    /// Prints a JSON document with the member `result` or `error`, or such a document on one line for each item.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -40,6 +62,9 @@ fn parse_metadata(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE".to_owned())?;
     Ok((key.to_owned(), value.to_owned()))
 }
+
+/// How a call ended.
+type Outcome<T> = Result<T, CallError<Value>>;
 
 impl Call {
     pub(crate) async fn run(self) -> Result<Exit, CommandError> {
@@ -50,132 +75,154 @@ impl Call {
             return Err(CommandError::input("a method is required").with_fix(fix));
         };
         let route = format!("{service}/{method}");
-        let arguments = self.arguments(&route).await?;
         let address = self.target.stated_address().await?;
+        // Stdin contains either the arguments or the items, which only the contract tells.
+        let mut form = match self.arguments.as_deref() == Some("-") || self.items.is_some() {
+            true => self.form(method).await,
+            false => None,
+        };
+        // Stdin has the items, so that the arguments cannot be there.
+        let sends = matches!(form, Some(Form::CallerStream | Form::Streams));
+        let arguments = match sends && self.arguments.as_deref() == Some("-") {
+            true => json!({}),
+            false => self.arguments(&route).await?,
+        };
         let client = self.target.client().await?;
-        let mut call = client.call_json(&route, arguments).timeout(self.target.timeout);
+        let mut result = Ok(Exit::Success);
+        for _ in 0..2 {
+            result = match form {
+                Some(Form::CallerStream | Form::CalleeStream | Form::Streams) => {
+                    let call = self.prepare(&client, &route, arguments.clone(), address);
+                    self.call_with_streams(call, &route, form.unwrap_or_default(), address).await
+                }
+                _ => match self
+                    .call_once(self.prepare(&client, &route, arguments.clone(), address), &route, address)
+                    .await
+                {
+                    // The server rejects a call without the streams of its method.
+                    Err(Failed::Streams) if form.is_none() => {
+                        form = self.form(method).await;
+                        continue;
+                    }
+                    Err(Failed::Streams) => Err(streams_rejected(&route)),
+                    Err(Failed::Other(error)) => Err(error),
+                    Ok(exit) => Ok(exit),
+                },
+            };
+            break;
+        }
+        client.close().await;
+        result
+    }
+
+    /// Returns the form of a method from the contract; `None` if no server describes it.
+    async fn form(&self, method: &str) -> Option<Form> {
+        let contract = self.target.contract(&self.route.service).await.ok()?;
+        Some(contract.method(method)?.form)
+    }
+
+    /// Calls a method without streams.
+    async fn call_once(&self, call: JsonCall, route: &str, address: Option<SocketAddr>) -> Result<Exit, Failed> {
+        let call = call.timeout(self.target.timeout());
+        let Some((outcome, explanation)) = interruptible(call.explain()).await else { return Ok(Exit::Interrupted) };
+        if let Err(CallError::Rpc(error)) = &outcome
+            && error.code() == Code::Unimplemented
+            && error.delivery() == Delivery::NotExecuted
+            && error.message().contains("stream")
+        {
+            return Err(Failed::Streams);
+        }
+        self.print_explanation(&explanation)?;
+        Ok(self.print_result(outcome, &explanation, route, address).await?)
+    }
+
+    fn prepare(&self, client: &Client, route: &str, arguments: Value, address: Option<SocketAddr>) -> JsonCall {
+        let mut call = client.call_json(route, arguments);
         if let Some(address) = address {
             call = call.address(address);
         }
-        for (key, value) in &self.metadata {
-            call = call.metadata(key, value);
+        if let Some(tag) = &self.tag {
+            call = call.tag(tag);
         }
-        let outcome = tokio::select! {
-            outcome = call => outcome,
-            // Dropping the call cancels it; closing the client sends the cancellation.
-            () = shutdown_signal() => {
-                client.close().await;
-                return Ok(Exit::Interrupted);
-            }
-        };
-        client.close().await;
+        self.metadata.iter().fold(call, |call, (key, value)| call.metadata(key, value))
+    }
+
+    /// Prints the result of a call that answers once.
+    async fn print_result(
+        &self,
+        outcome: Outcome<Value>,
+        explanation: &Explanation,
+        route: &str,
+        address: Option<SocketAddr>,
+    ) -> Result<Exit, CommandError> {
         match outcome {
+            Ok(result) if self.json && self.explain => {
+                output::json(&json!({ "result": result, "explanation": document(explanation) }))
+            }
             Ok(result) if self.json => output::json(&json!({ "result": result })),
             Ok(result) => output::json(&result),
-            Err(CallError::Service(error)) => Err(CommandError::service(&error)),
-            Err(CallError::Rpc(error)) => {
-                let fix = self.fix(&error, &route, address).await;
-                let error = CommandError::from(error);
-                Err(fix.into_iter().fold(error, CommandError::with_fix))
+            Err(error) => {
+                let error = self.failure(error, route, address).await;
+                Err(if self.explain { error.with_detail("explanation", document(explanation)) } else { error })
             }
         }
     }
 
-    /// Reads the arguments.
-    async fn arguments(&self, route: &str) -> Result<Value, CommandError> {
-        let given = match (&self.data, self.arguments.as_deref()) {
-            (Some(data), _) => match data.strip_prefix('@') {
-                Some("-") => read_stdin().await?,
-                Some(file) => tokio::fs::read_to_string(file).await.map_err(|error| {
-                    CommandError::input(format!("cannot read {file}: {error}"))
-                        .with_fix("write @FILE with the path of a text file")
-                })?,
-                None => data.clone(),
-            },
-            (None, Some("-")) => read_stdin().await?,
-            (None, Some(text)) => text.to_owned(),
-            (None, None) => "{}".to_owned(),
-        };
-        let template = format!("`msnb describe {route} --template{}` prints a body to fill in", self.options(None));
-        let value: Value = serde_json::from_str(&given).map_err(|error| {
-            let fix = format!("quote the JSON for the shell, such as '{{\"name\": \"Bo\"}}'; {template}");
-            CommandError::input(format!("the arguments are not valid JSON: {error}")).with_fix(fix)
-        })?;
-        if !value.is_object() {
-            let message = "the arguments are not a JSON object with the names of the parameters";
-            return Err(CommandError::input(message).with_fix(template));
+    /// Prints how the client handled the call, unless it is a member of the JSON output.
+    fn print_explanation(&self, explanation: &Explanation) -> Result<(), CommandError> {
+        if self.explain && !self.json {
+            output::note(&printable(&explanation.to_string()));
         }
-        Ok(value)
+        Ok(())
     }
 
-    /// Returns the options with which another command asks the same server or registry.
-    fn options(&self, peer: Option<SocketAddr>) -> String {
-        match (&self.target.address, peer) {
-            (Some(address), _) => format!(" --address {address}"),
-            (None, Some(peer)) => format!(" --address {peer}"),
-            // The URL of a registry may contain a password.
-            (None, None) => String::new(),
-        }
-    }
-
-    async fn fix(&self, error: &Error, route: &str, address: Option<SocketAddr>) -> Option<String> {
-        let service = &self.route.service;
-        let options = self.options(error.peer());
-        match error.code() {
-            Code::InvalidArgument | Code::Unimplemented => {
-                if let Some(fix) = self.contract_fix(error.peer().or(address)).await {
-                    return Some(fix);
-                }
-                Some(format!(
-                    "`msnb describe {service}{options}` prints the methods; `msnb describe {route} --template{options}` prints a body to fill in"
-                ))
-            }
-            Code::Unavailable => match address {
-                Some(address) => Some(unreachable_fix(address)),
-                None => Some(format!(
-                    "`msnb ls {service}` prints the providers in the registry; set --registry to another one, or name a server with --address"
-                )),
-            },
-            _ => None,
-        }
-    }
-
-    /// Returns the fix for a call that does not match the contract of the server, if the server describes it.
-    async fn contract_fix(&self, server: Option<SocketAddr>) -> Option<String> {
-        let server = server?;
-        let Route { service, method } = &self.route;
-        let target = self.target.at(server);
-        let Ok(contract) = target.contract(service).await else {
-            let services = target.services(server).await.ok()?;
-            let names: Vec<_> = services.iter().map(|service| &*service.service).collect();
-            return Some(format!("the server has the services {}", names.join(", ")));
-        };
-        match contract.method(method.as_deref()?) {
-            None => {
-                let names: Vec<_> = contract.methods.iter().map(|method| &*method.name).collect();
-                Some(format!("{service} has the methods {}", names.join(", ")))
-            }
-            Some(method) if !matches!(method.form, Form::Unary | Form::OneWay) => {
-                Some("`msnb call` supports no streams: call this method from Rust".to_owned())
-            }
-            Some(method) => {
-                let parameters: Vec<_> = method
-                    .parameters
-                    .iter()
-                    .map(|field| {
-                        format!("{}: {}{}", field.name, field.ty, if field.optional { " (optional)" } else { "" })
-                    })
-                    .collect();
-                let template = format!("`msnb describe {service}/{} --template --address {server}`", method.name);
-                Some(format!("the parameters are {}; {template} prints a body to fill in", parameters.join(", ")))
-            }
-        }
+    /// Returns the limit of the whole call, if the user has set one: an accepted stream has none by default.
+    fn limit_of_streams(&self) -> Duration {
+        self.target.timeout.unwrap_or(NO_LIMIT)
     }
 }
 
-async fn read_stdin() -> Result<String, CommandError> {
-    let mut text = String::new();
-    let read = tokio::io::stdin().read_to_string(&mut text).await;
-    read.map_err(|error| CommandError::input(format!("cannot read the arguments from stdin: {error}")))?;
-    Ok(text)
+/// Returns the output of a call, or `None` after Ctrl-C. Dropping the call cancels it.
+async fn interruptible<T>(call: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        outcome = call => Some(outcome),
+        () = shutdown_signal() => None,
+    }
 }
+
+/// Why a call without streams failed.
+enum Failed {
+    /// The method has streams.
+    Streams,
+    Other(CommandError),
+}
+
+impl From<CommandError> for Failed {
+    fn from(error: CommandError) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn streams_rejected(route: &str) -> CommandError {
+    let fix = "the contract of the server does not tell which: reflection is disabled, or denied to this caller";
+    CommandError::from(Error::not_executed(Code::Unimplemented, format!("{route} has streams"))).with_fix(fix)
+}
+
+/// Returns an explanation as JSON.
+fn document(explanation: &Explanation) -> Value {
+    let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    let candidates: Vec<_> =
+        explanation.candidates.iter().map(|one| json!({ "address": one.address, "state": one.state })).collect();
+    let attempts = explanation.attempts.iter().map(|attempt| {
+        json!({
+            "address": attempt.address, "sent_ms": ms(attempt.sent), "ended_ms": attempt.ended.map(ms), "error": attempt.error,
+        })
+    });
+    json!({
+        "registry": explanation.registry, "rule": explanation.rule, "stale": explanation.stale,
+        "took_ms": ms(explanation.took), "candidates": candidates, "attempts": attempts.collect::<Vec<_>>(),
+    })
+}
+
+/// The longest timeout in the wire format, 49 days.
+const NO_LIMIT: Duration = Duration::from_millis(u32::MAX as u64);
