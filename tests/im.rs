@@ -15,7 +15,7 @@ use rpc_im::{
     Login, LoginError, Node, NodeConfig, Outbound, Session, StoreChoice,
     envelope::{ClientFrame, Create, Position, Push, Recipient, Send, SendAck, ServerFrame, Sync},
 };
-use rpc_registry::{Backend, Memory};
+use rpc_registry::{Administration, Backend, Memory};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -355,6 +355,8 @@ struct RelayedRegistry {
     relays: HashMap<SocketAddr, SocketAddr>,
     tasks: Mutex<JoinSet<()>>,
 }
+
+impl Administration for RelayedRegistry {}
 
 impl Discovery for RelayedRegistry {
     fn watch(&self, service: &ServiceId) -> Addresses {

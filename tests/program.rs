@@ -104,13 +104,36 @@ impl Program {
         rest.split([',', ' ']).next().unwrap_or_default().trim_end_matches('/').to_owned()
     }
 
+    /// Closes the input of a program that was started by [`start_interactive`](Self::start_interactive).
+    pub fn end_input(&mut self) {
+        self.input = None;
+    }
+
     /// Sends SIGTERM, and waits for the end of the process.
-    pub async fn terminate(mut self) -> ExitStatus {
-        send(self.process.id().expect("the test has not waited for the process yet"), Signal::TERM);
+    pub async fn terminate(self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait().await.0
+    }
+
+    /// Sends SIGINT, as Ctrl-C does, and waits for the end of the process.
+    pub async fn interrupt(self) -> ExitStatus {
+        self.signal(Signal::INT);
+        self.wait().await.0
+    }
+
+    /// Waits for the end of the process, and returns its status and the rest of its output.
+    pub async fn wait(mut self) -> (ExitStatus, Vec<String>) {
         in_time(async {
-            while let Ok(Some(_)) = self.output.next_line().await {}
-            self.process.wait().await.expect("the process can be waited for")
+            let mut lines = Vec::new();
+            while let Ok(Some(line)) = self.output.next_line().await {
+                lines.push(line);
+            }
+            (self.process.wait().await.expect("the process can be waited for"), lines)
         })
         .await
+    }
+
+    fn signal(&self, signal: Signal) {
+        send(self.process.id().expect("the test has not waited for the process yet"), signal);
     }
 }

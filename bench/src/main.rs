@@ -6,12 +6,11 @@
 //! | the contract of all calls | `echo` |
 //! | server and client of msnb | `server`, `client` |
 //! | load generation | `job`, `callers`, `pace` |
-//! | statistics | `stats`, `latencies`, `timeline`, `summary` |
+//! | statistics | `stats`, `latencies`, `summary` |
 //! | comparison with other frameworks | `peers`, `compare` |
 //! | scaling along one dimension | `grow` |
 //! | instructions per call | `instructions` |
 //! | items per second and memory of streams | `streams` |
-//! | load on a service without its generated types | `load` |
 //! | cost of idle connections | `idle`, `resources` |
 //! | the error type | `failure` |
 
@@ -24,9 +23,9 @@ mod grow;
 mod idle;
 mod instructions;
 mod job;
+#[expect(dead_code, reason = "shared with im-bench, which also uses `is_empty`")]
 mod latencies;
 mod link;
-mod load;
 mod pace;
 mod peers;
 mod process;
@@ -35,7 +34,6 @@ mod server;
 mod stats;
 mod streams;
 mod summary;
-mod timeline;
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -51,7 +49,6 @@ use crate::{
     grow::{FleetClient, FleetServer, Grow},
     instructions::Instructions,
     job::Job,
-    load::Load,
     peers::Peer,
     process::Usage,
     streams::{StreamJob, StreamPeer, Streams},
@@ -92,10 +89,6 @@ enum Command {
     Grow(Grow),
     /// Counts the instructions of a call at the client and at the server; requires valgrind.
     Instructions(Instructions),
-    /// Calls a method of any service and prints the latencies.
-    ///
-    /// The arguments are JSON, so the types of the service are not needed.
-    Load(Load),
     /// Measures the items per second of streams and the memory of idle streams, and prints tables.
     Streams(Streams),
     /// Serves the streams of a peer.
@@ -180,7 +173,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::FleetClient(client) => print(&runtime.block_on(client.run())?),
         Command::Instructions(instructions) => instructions.run(),
         Command::CountedClient { address, peer, repeats } => runtime.block_on(peer.repeat(address, repeats)),
-        Command::Load(load) => runtime.block_on(load.run()),
         Command::Streams(streams) => streams.run(),
         Command::StreamServer { peer, address } => runtime.block_on(peer.serve(address)),
         Command::StreamClient { address, peer, job } => print(&runtime.block_on(peer.run(address, &job))?),

@@ -81,7 +81,9 @@ impl CommandError {
         self
     }
 
-    fn with_detail(mut self, name: &str, value: Value) -> Self {
+    /// Adds a member of the JSON form.
+    #[must_use]
+    pub(crate) fn with_detail(mut self, name: &str, value: Value) -> Self {
         self.details.insert(name.to_owned(), value);
         self
     }

@@ -2,10 +2,11 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | one subcommand each | `ls`, `describe`, `call`, `check`, `ping`, `watch` |
+//! | one subcommand each | `ls`, `describe`, `call`, `check`, `ping`, `press`, `watch` |
 //! | the server or registry that a command asks | `target` |
 //! | a contract as Rust, and as a request body to fill in | `contract` |
 //! | exit codes, and errors that say how to fix the problem | `command_error` |
+//! | load on a method, and its latencies | `load` |
 //! | writing to stdout, which may be closed early | `output`, `printable` |
 //!
 //! `docs/CLI.md` documents the commands, their output and the exit codes.
@@ -16,9 +17,11 @@ mod command_error;
 mod contract;
 mod describe;
 mod duration;
+mod load;
 mod ls;
 mod output;
 mod ping;
+mod press;
 mod printable;
 mod provider;
 mod route;
@@ -29,12 +32,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rpc_cli::log_to_stderr;
+use tokio::runtime::Builder;
 
-use crate::command_error::Exit;
+use crate::command_error::{CommandError, Exit};
 
 /// Lists, describes, calls, compares and pings msnb services.
 ///
-/// Exit codes: 0 success; 1 `check` found a break, or `ping` lost a reply; 2 invalid input; 3 the service's own error;
+/// Exit codes: 0 success; 1 `check` found a break, `ping` lost a reply, or a call of `press` failed; 2 invalid input; 3 the service's own error;
 /// 4 another error of the server; 5 unreachable, no provider, or out of time; 130 interrupted;
 /// 141 the reader of stdout has ended.
 #[derive(Debug, Parser)]
@@ -51,23 +55,44 @@ enum Command {
     Call(call::Call),
     Check(check::Check),
     Ping(ping::Ping),
+    Press(press::Press),
     Watch(watch::Watch),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Args { command } = Args::parse();
     log_to_stderr("error");
+    let mut builder = match command {
+        // A load needs more than one processor.
+        Command::Press(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            CommandError::input(format!("cannot start the runtime: {error}")).print();
+            return Exit::Input.into();
+        }
+    };
+    let exit = runtime.block_on(run(command));
+    // A thread that waits for stdin must not hold up the end of the program.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run(command: Command) -> Exit {
     let (json, result) = match command {
         Command::Ls(command) => (command.json, command.run().await),
         Command::Describe(command) => (command.json, command.run().await),
         Command::Call(command) => (command.json, command.run().await),
         Command::Check(command) => (command.is_json(), command.run().await),
         Command::Ping(command) => (command.json, command.run().await),
+        Command::Press(command) => (command.json, command.run().await),
         Command::Watch(command) => (command.json, command.run().await),
     };
     match result {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(error) => {
             if error.exit() == Exit::ClosedPipe {
                 // Other programs also end silently when their reader does.
@@ -77,7 +102,7 @@ async fn main() -> ExitCode {
             } else {
                 error.print();
             }
-            error.exit().into()
+            error.exit()
         }
     }
 }

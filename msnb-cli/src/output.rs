@@ -20,6 +20,18 @@ pub(crate) fn text(text: &str) -> Result<Exit, CommandError> {
     }
 }
 
+/// Writes a JSON document on one line to stdout at once.
+pub(crate) fn line(value: &impl Serialize) -> Result<Exit, CommandError> {
+    let mut document = serde_json::to_string(value).expect("the values have only string keys");
+    document.push('\n');
+    text(&document)
+}
+
+/// Writes text to stderr. If that fails, the text is lost.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Writes an indented JSON document to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<Exit, CommandError> {
     let mut document = serde_json::to_string_pretty(value).expect("the values have only string keys");

@@ -12,6 +12,8 @@ pub(crate) struct Provider {
     pub(crate) address: String,
     weight: f64,
     enabled: bool,
+    /// Whether the instance belongs to another framework.
+    foreign: bool,
     zone: Option<String>,
     tags: Vec<String>,
     contract: Option<String>,
@@ -31,6 +33,7 @@ impl From<&Instance> for Provider {
             address: instance.address().to_string(),
             weight: instance.weight(),
             enabled: instance.is_enabled(),
+            foreign: is_foreign(instance),
             zone: metadata(Instance::ZONE),
             tags: tags.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
             contract: metadata(Instance::CONTRACT),
@@ -50,13 +53,23 @@ impl Provider {
         vec![
             printable(&self.address),
             self.weight.to_string(),
-            if self.enabled { "enabled" } else { "disabled" }.to_owned(),
+            match self {
+                Self { foreign: true, .. } => "foreign",
+                Self { enabled: true, .. } => "enabled",
+                _ => "disabled",
+            }
+            .to_owned(),
             printable(&or_dash(&self.zone)),
             printable(&or_dash(&tags)),
             printable(&or_dash(&self.contract)),
             or_dash(&self.started),
         ]
     }
+}
+
+/// Returns whether another framework has registered the instance, which clients of msnb do not call.
+pub(crate) fn is_foreign(instance: &Instance) -> bool {
+    instance.metadata().get("protocol").is_some_and(|protocol| protocol != "msnb")
 }
 
 #[cfg(test)]
@@ -74,5 +87,6 @@ mod tests {
         assert_eq!(cells, expected);
         let invalid = Instance::new(([127, 0, 0, 1], 1).into()).with_metadata(Instance::STARTED, "soon");
         assert_eq!(Provider::from(&invalid).cells()[6], "-");
+        assert_eq!(Provider::from(&invalid.with_metadata("protocol", "dubbo")).cells()[2], "foreign");
     }
 }

@@ -5,10 +5,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use rpc_cli::{ClientSecurity, RegistryArgs};
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{
-    Code, Discovery, Error, Instance, ServiceId,
+    Code, Error, Instance, ServiceId,
     descriptor::Contract,
     reflection::{ReflectionClient, ServiceSummary},
 };
+use rpc_registry::Backend;
 
 use crate::{
     command_error::{CommandError, Exit},
@@ -25,17 +26,22 @@ pub(crate) struct Target {
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]
     security: ClientSecurity,
-    /// The time limit of each call and of the registry's answer, such as 500ms or 5s.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
-    pub(crate) timeout: Duration,
+    /// The time limit of each call and of the registry's answer, such as 500ms or 5s; default: 5s.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Target {
+    /// Returns the time limit of each call and of the registry's answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
     /// Creates a client, which uses the registry only if no address is given.
     ///
     /// The client stores no list of providers on disk, so that a command leaves nothing behind.
     pub(crate) async fn client(&self) -> Result<Client, CommandError> {
-        let config = ClientConfig::default().with_timeout(self.timeout).with_cache_directory(None);
+        let config = ClientConfig::default().with_timeout(self.timeout()).with_cache_directory(None);
         let mut client = Client::builder().config(config);
         if self.address.is_none() {
             client = client.registry(self.connect().await?);
@@ -49,11 +55,10 @@ impl Target {
     }
 
     /// Opens the registry.
-    pub(crate) async fn connect(&self) -> Result<Arc<dyn Discovery>, CommandError> {
-        let registry = self.registry.connect().await.map_err(|error| {
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn Backend>, CommandError> {
+        self.registry.connect().await.map_err(|error| {
             CommandError::from(error).with_fix("set --registry or MSNB_REGISTRY to the URL of a registry, see --help")
-        });
-        Ok(registry?)
+        })
     }
 
     /// Returns the address in `--address`, if it is given.
@@ -69,13 +74,9 @@ impl Target {
         let registry = self.connect().await?;
         let mut watch = registry.watch(service);
         let url = registry.url();
-        let list = match tokio::time::timeout(self.timeout, watch.wait_for(Option::is_some)).await {
+        let list = match tokio::time::timeout(self.timeout(), watch.wait_for(Option::is_some)).await {
             Ok(Ok(list)) => list.clone().unwrap_or_default(),
-            Ok(Err(_)) | Err(_) => {
-                let message = format!("the registry {url} did not answer within {:?}", self.timeout);
-                let fix = "check that the registry runs at this URL, or allow more time with --timeout";
-                return Err(CommandError::new(Exit::Unreachable, message).with_fix(fix));
-            }
+            Ok(Err(_)) | Err(_) => return Err(self.without_answer(url)),
         };
         if list.is_empty() {
             let message = format!("the registry {url} lists no provider of {service}");
@@ -83,6 +84,13 @@ impl Target {
             return Err(CommandError::new(Exit::Unreachable, message).with_fix(fix));
         }
         Ok(list)
+    }
+
+    /// Returns the error for a registry that has not answered in time.
+    pub(crate) fn without_answer(&self, url: &str) -> CommandError {
+        let message = format!("the registry {url} did not answer within {:?}", self.timeout());
+        let fix = "check that the registry runs at this URL, or allow more time with --timeout";
+        CommandError::new(Exit::Unreachable, message).with_fix(fix)
     }
 
     /// Returns the contract of a service from the server at `--address`, or from the first provider that answers.
@@ -126,6 +134,9 @@ impl Target {
         Ok(services)
     }
 }
+
+/// The default of --timeout.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn reflection_error(error: Error, address: SocketAddr) -> CommandError {
     let fix = match error.code() {

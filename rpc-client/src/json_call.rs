@@ -9,7 +9,8 @@ use std::{
 };
 
 use rpc_core::{
-    BoxFuture, CallError, CallOptions, Caller as _, Code, Codec, Error, MethodInfo, Request, ServiceId, Status,
+    BoxFuture, CallError, CallOptions, Caller as _, CallerItems, Code, Codec, Error, Explain as _, Explanation,
+    MethodError as _, MethodInfo, Reply, Request, ServiceId, Status, Streaming,
 };
 use serde_json::Value;
 
@@ -19,7 +20,8 @@ impl Client {
     /// Calls a method by its route, such as `demo.Greeter:1.0/hello`, with JSON and without its contract.
     ///
     /// `arguments` is an object with the names of the parameters. `msnb.Reflection:1.0` describes the methods of a
-    /// server. The call is not retried after an unknown outcome. Methods with streams cannot be called in this way.
+    /// server. The call is not retried after an unknown outcome. [`JsonCall::items`] and [`JsonCall::stream`] call methods
+    /// with streams.
     ///
     /// # Errors
     ///
@@ -42,7 +44,7 @@ impl Client {
     pub fn call_json(&self, route: &str, arguments: Value) -> JsonCall {
         let mut options = CallOptions::inherited();
         options.codec = Some(Codec::Json);
-        JsonCall { client: self.clone(), method: interned(route), arguments, options }
+        JsonCall { client: self.clone(), route: route.to_owned(), arguments, options }
     }
 }
 
@@ -50,7 +52,7 @@ impl Client {
 #[must_use = "a call is sent when it is awaited"]
 pub struct JsonCall {
     client: Client,
-    method: Result<&'static MethodInfo, Error>,
+    route: String,
     arguments: Value,
     options: CallOptions,
 }
@@ -76,40 +78,98 @@ impl JsonCall {
         self
     }
 
+    /// Prefers the providers with this tag, as `rpc_core::Call::tag`.
+    pub fn tag(mut self, tag: &str) -> Self {
+        self.options.set_tag(tag);
+        self
+    }
+
+    /// Sets the items that the call sends, for a method whose last parameter is a stream.
+    ///
+    /// Such a call is not retried once an item was taken from the stream.
+    pub fn items(mut self, items: Streaming<Value>) -> Self {
+        self.options.items = Some(CallerItems::new(items));
+        self
+    }
+
     /// Sets whether the call waits for an available provider, as `rpc_core::Call::wait_for_ready`.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.options.wait_for_ready = Some(wait);
         self
     }
+
+    /// Returns a future that resolves to the result and an [`Explanation`] of the call.
+    pub fn explain(self) -> BoxFuture<'static, (JsonResult<Value>, Explanation)> {
+        Box::pin(async move {
+            let (reply, explanation) = self.send(false, true).await;
+            (reply.map_err(CallError::Rpc).and_then(|(reply, _)| reply.fallible()), explanation)
+        })
+    }
+
+    /// Returns a future that resolves to the stream of a method that returns one, and an [`Explanation`] of the call.
+    ///
+    /// The call ends when the stream is dropped or has ended. The timeout limits the time until the provider has accepted
+    /// the call.
+    pub fn stream(self) -> BoxFuture<'static, (JsonResult<Streaming<Value, Value>>, Explanation)> {
+        Box::pin(async move {
+            let (reply, explanation) = self.send(true, true).await;
+            (reply.map_err(CallError::Rpc).and_then(|(reply, method)| stream(reply, method)), explanation)
+        })
+    }
+
+    async fn send(
+        self,
+        returns_items: bool,
+        explains: bool,
+    ) -> (Result<(Reply, &'static MethodInfo), Error>, Explanation) {
+        let Self { client, route, arguments, mut options } = self;
+        let method = match interned(&route, options.items.is_some(), returns_items) {
+            Ok(method) => method,
+            Err(error) => return (Err(error), Explanation::default()),
+        };
+        if !arguments.is_object() {
+            let message = "the arguments are not a JSON object with the names of the parameters";
+            options.invalid.get_or_insert(Status::new(Code::InvalidArgument, message));
+        }
+        options.explain = explains;
+        let mut calling = client.call(Request { method, arguments, options });
+        let reply = (&mut calling).await;
+        let explanation = if explains { calling.explanation() } else { Explanation::default() };
+        (reply.map(|reply| (reply, method)), explanation)
+    }
 }
+
+/// The outcome of a call with JSON; the service's own error is JSON too.
+type JsonResult<T> = Result<T, CallError<Value>>;
 
 impl IntoFuture for JsonCall {
     type Output = Result<Value, CallError<Value>>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let Self { client, method, arguments, mut options } = self;
-            let method = method?;
-            if !arguments.is_object() {
-                let message = "the arguments are not a JSON object with the names of the parameters";
-                options.invalid.get_or_insert(Status::new(Code::InvalidArgument, message));
-            }
-            client.call(Request { method, arguments, options }).await?.fallible()
-        })
+        Box::pin(async move { self.send(false, false).await.0.map_err(CallError::Rpc)?.0.fallible() })
     }
 }
 
 impl fmt::Debug for JsonCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsonCall").field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("JsonCall").field("route", &self.route).finish_non_exhaustive()
     }
 }
 
-/// Returns the method with this route, which remains in memory until the end of the program.
-fn interned(route: &str) -> Result<&'static MethodInfo, Error> {
+/// Returns the stream of a reply.
+fn stream(reply: Reply, method: &'static MethodInfo) -> JsonResult<Streaming<Value, Value>> {
+    if reply.is_application_error {
+        return Err(Value::decode(reply));
+    }
+    Streaming::of_reply(reply, method).map_err(CallError::Rpc)
+}
+
+/// Returns the method with this route and these streams, which remains in memory until the end of the program.
+fn interned(route: &str, sends_items: bool, returns_items: bool) -> Result<&'static MethodInfo, Error> {
     let mut methods = METHODS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(method) = methods.get(route) {
+    let key = (route.to_owned(), sends_items, returns_items);
+    if let Some(method) = methods.get(&key) {
         return Ok(method);
     }
     let (service, name) = route.split_once('/').unwrap_or((route, ""));
@@ -122,12 +182,22 @@ fn interned(route: &str) -> Result<&'static MethodInfo, Error> {
         let message = format!("this program has called {MAX_INTERNED} other methods by their names");
         return Err(Error::not_executed(Code::ResourceExhausted, message));
     }
-    let method: &'static MethodInfo = Box::leak(Box::new(MethodInfo::new(service, name)));
-    methods.insert(route.to_owned(), method);
+    let mut method = MethodInfo::new(service, name);
+    if sends_items {
+        method = method.sends_items();
+    }
+    if returns_items {
+        method = method.returns_items();
+    }
+    let method: &'static MethodInfo = Box::leak(Box::new(method));
+    methods.insert(key, method);
     Ok(method)
 }
 
-static METHODS: LazyLock<Mutex<HashMap<String, &'static MethodInfo>>> = LazyLock::new(Mutex::default);
+static METHODS: LazyLock<Mutex<HashMap<Key, &'static MethodInfo>>> = LazyLock::new(Mutex::default);
+
+/// A route, and whether the caller and the callee send items.
+type Key = (String, bool, bool);
 
 /// The largest number of methods that a program calls by their names.
 const MAX_INTERNED: usize = 4096;
@@ -138,16 +208,17 @@ mod tests {
 
     #[test]
     fn methods_are_interned_up_to_the_limit() {
-        let code = |route: &str| interned(route).unwrap_err().code();
+        let code = |route: &str| interned(route, false, false).unwrap_err().code();
         for invalid in ["", "demo.Greeter", "demo.Greeter:1.0", "demo.Greeter:1.0/", "demo/hello"] {
             assert_eq!(code(invalid), Code::InvalidArgument, "{invalid}");
         }
         let route = |number: usize| format!("demo.Many:1.0/m{number}");
-        let first = interned(&route(0)).unwrap();
+        let first = interned(&route(0), false, true).unwrap();
+        assert!(first.is_returning_items() && !first.is_sending_items());
         for number in 1..MAX_INTERNED {
-            interned(&route(number)).unwrap();
+            interned(&route(number), false, false).unwrap();
         }
         assert_eq!(code(&route(MAX_INTERNED)), Code::ResourceExhausted);
-        assert!(std::ptr::eq(interned(&route(0)).unwrap(), first));
+        assert!(std::ptr::eq(interned(&route(0), false, true).unwrap(), first));
     }
 }

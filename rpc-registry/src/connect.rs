@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rpc_core::{Code, Discovery, Error, Registry};
 
-use crate::{Fixed, Local, Memory};
+use crate::{Administration, Fixed, Local, Memory};
 
-/// A registry backend: registration and discovery.
+/// A registry backend: registration, discovery and administration.
 ///
 /// `Arc<dyn Backend>` coerces to `Arc<dyn Registry>` and to `Arc<dyn Discovery>`.
-pub trait Backend: Registry + Discovery {}
+pub trait Backend: Registry + Discovery + Administration {}
 
-impl<T: Registry + Discovery + ?Sized> Backend for T {}
+impl<T: Registry + Discovery + Administration + ?Sized> Backend for T {}
 
 /// Opens the registry that `url` names; the crate's documentation lists the URL forms.
 ///

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Administration,
     address::{HostPort, RESOLVE_INTERVAL},
     supervision::{completes, log},
     tasks::Tasks,
@@ -133,6 +134,9 @@ impl Discovery for Fixed {
         false
     }
 }
+
+/// Every service has the same addresses, so that there is no list of services.
+impl Administration for Fixed {}
 
 #[cfg(test)]
 mod tests {

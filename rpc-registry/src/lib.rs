@@ -12,6 +12,7 @@
 //!
 //! | topic | module |
 //! |---|---|
+//! | lists and changes for the tools of operators | [`Administration`] |
 //! | parsing of registry URLs | `connect` |
 //! | backends without I/O after construction | `fixed`, `memory` |
 //! | discovery through files on one machine, detection of dead providers | `local` |
@@ -40,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod administration;
 mod connect;
 mod fixed;
 #[cfg(feature = "fuzzing")]
@@ -57,6 +59,7 @@ mod throttle;
 mod user_directory;
 mod watches;
 
+pub use administration::{Administration, InstanceChange};
 pub use connect::{Backend, connect};
 pub use fixed::Fixed;
 #[cfg(unix)]

@@ -11,7 +11,7 @@ use rpc_core::{Addresses, BoxFuture, Discovery, Error, Instance, RegisterOutcome
 use tokio::sync::watch;
 
 use crate::{
-    address,
+    Administration, InstanceChange, address,
     watches::{self, Publisher},
 };
 
@@ -85,6 +85,46 @@ impl Discovery for Memory {
 
     fn is_cacheable(&self) -> bool {
         false
+    }
+}
+
+impl Administration for Memory {
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        Box::pin(async {
+            let services = self.lock();
+            let listed = services.iter().filter(|(_, list)| list.borrow().as_deref().is_some_and(|l| !l.is_empty()));
+            let mut names: Vec<_> = listed.map(|(service, _)| service.to_string()).collect();
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    fn instances<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Vec<Instance>, Error>> {
+        Box::pin(async move {
+            let Ok(service) = service.parse::<ServiceId>() else { return Ok(Vec::new()) };
+            let list = self.lock().get(&service).and_then(|list| list.borrow().clone());
+            Ok(list.map(|list| list.to_vec()).unwrap_or_default())
+        })
+    }
+
+    /// As specified by the trait. The change applies until the provider registers again.
+    fn change<'a>(
+        &'a self,
+        service: &'a str,
+        address: SocketAddr,
+        change: InstanceChange,
+    ) -> BoxFuture<'a, Result<Option<Instance>, Error>> {
+        Box::pin(async move {
+            let Ok(service) = service.parse::<ServiceId>() else { return Ok(None) };
+            let mut changed = None;
+            self.update(&service, |list| {
+                if let Some(instance) = list.iter_mut().find(|instance| instance.address() == address) {
+                    *instance = change.apply(instance.clone());
+                    changed = Some(instance.clone());
+                }
+            });
+            Ok(changed)
+        })
     }
 }
 

@@ -4,6 +4,8 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
 
 use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
 
+use crate::Administration;
+
 /// The registry `local:`, which this system does not support.
 #[derive(Debug)]
 pub struct Local(Infallible);
@@ -38,3 +40,5 @@ impl Discovery for Local {
         match self.0 {}
     }
 }
+
+impl Administration for Local {}

@@ -9,7 +9,7 @@
 //!
 //! The files that it shares with `msnb-bench` are one folder up.
 
-#[path = "../load/chart.rs"]
+#[path = "../chart.rs"]
 mod chart;
 #[path = "../failure.rs"]
 mod failure;

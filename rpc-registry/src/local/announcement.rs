@@ -24,7 +24,10 @@ use std::{
 use rpc_core::{Instance, ServiceId};
 use serde::{Deserialize, Serialize};
 
-use super::service_directory::{self, ServiceDirectory};
+use super::{
+    overrides::Overrides,
+    service_directory::{self, ServiceDirectory},
+};
 
 /// A provider's file and its lock. Dropping it removes the file.
 pub(super) struct Announcement {
@@ -112,7 +115,7 @@ impl Drop for Announcement {
     }
 }
 
-/// Returns the alive providers of `service`, sorted by address, and the errors of unreadable files.
+/// Returns the alive providers of `service` with the changes of an operator, sorted by address, and the errors of unreadable files.
 ///
 /// Blocks.
 ///
@@ -134,7 +137,11 @@ pub(super) fn scan(directory: &Path, service: &ServiceId) -> io::Result<(Vec<Ins
             Err(cause) => unreadable.push(io::Error::new(cause.kind(), format!("{name}: {cause}"))),
         }
     }
-    Ok((alive.into_values().collect(), unreadable))
+    let overrides = Overrides::read(&directory).unwrap_or_else(|cause| {
+        unreadable.push(cause);
+        Overrides::default()
+    });
+    Ok((alive.into_values().map(|instance| overrides.apply(instance)).collect(), unreadable))
 }
 
 /// Returns the provider of a file. If the provider is dead, removes the file and returns `None`.
@@ -190,6 +197,11 @@ fn remove_abandoned(directory: &ServiceDirectory) {
             let _ = directory.remove(&name);
         }
     }
+}
+
+/// Returns a name for a file that readers skip, and that is removed if it is abandoned.
+pub(super) fn unpublished_name(address: SocketAddr) -> String {
+    unique_name(address) + UNPUBLISHED
 }
 
 /// Returns a unique file name, without extension, of time, process id and count. The address only helps operators.

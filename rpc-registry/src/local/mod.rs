@@ -3,6 +3,7 @@
 mod announcement;
 mod announcements;
 mod blocking;
+mod overrides;
 mod service_directory;
 mod watcher;
 
@@ -18,7 +19,9 @@ use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterO
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::announcement::parse as parse_announcement;
 use self::announcements::Announcements;
-use crate::{address, supervision::log, tasks::Tasks, user_directory, watches::Watches};
+use crate::{
+    Administration, InstanceChange, address, supervision::log, tasks::Tasks, user_directory, watches::Watches,
+};
 
 /// A registry in a directory that the processes of one machine share: `local:` or `local:/dir`.
 ///
@@ -129,6 +132,46 @@ impl Discovery for Local {
     }
 }
 
+impl Administration for Local {
+    /// As specified by the trait: the services with a running provider.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        Box::pin(async {
+            let root = self.directory.clone();
+            let listed = blocking::run(move || services(&root)).await;
+            listed.map_err(|cause| failed("cannot read the directory of `local:`", cause))
+        })
+    }
+
+    fn instances<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Vec<Instance>, Error>> {
+        Box::pin(async move {
+            let Ok(service) = service.parse::<ServiceId>() else { return Ok(Vec::new()) };
+            let directory = directory_of(&self.directory, &service)?;
+            let scanned = blocking::run(move || announcement::scan(&directory, &service)).await;
+            Ok(scanned.map_err(|cause| failed("cannot read the announcements of the service", cause))?.0)
+        })
+    }
+
+    /// As specified by the trait. The change is in a file of the directory, and outlives the provider's process.
+    fn change<'a>(
+        &'a self,
+        service: &'a str,
+        address: SocketAddr,
+        change: InstanceChange,
+    ) -> BoxFuture<'a, Result<Option<Instance>, Error>> {
+        Box::pin(async move {
+            let listed = self.instances(service).await?;
+            let Some(instance) = listed.into_iter().find(|instance| instance.address() == address) else {
+                return Ok(None);
+            };
+            let directory = directory_of(&self.directory, &service.parse()?)?;
+            let unpublished = announcement::unpublished_name(address);
+            let written = blocking::run(move || overrides::change(&directory, &unpublished, address, change)).await;
+            written.map_err(|cause| failed("cannot write the change of the instance", cause))?;
+            Ok(Some(change.apply(instance)))
+        })
+    }
+}
+
 impl Drop for Local {
     fn drop(&mut self) {
         self.announcements.clear();
@@ -148,6 +191,22 @@ fn directory_of(root: &Path, service: &ServiceId) -> Result<PathBuf, Error> {
     // A constant ServiceId is not validated at construction, and must not escape the directory.
     let service = ServiceId::new(service.name(), service.version())?;
     Ok(root.join(format!("{}@{}", service.name(), service.version())))
+}
+
+/// Returns the names of the services with a running provider, sorted. Blocks.
+fn services(root: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let Some(service) = name.split_once('@').and_then(|(name, version)| ServiceId::new(name, version).ok()) else {
+            continue;
+        };
+        if announcement::scan(&root.join(&name), &service).is_ok_and(|(alive, _)| !alive.is_empty()) {
+            names.push(service.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn failed(what: &'static str, cause: io::Error) -> Error {

@@ -27,9 +27,9 @@ use crate::address::HostPort;
 
 /// A client of the HTTP interface for the states of instances.
 pub(super) struct Catalog {
-    config: Arc<Config>,
-    http: Arc<Http>,
-    login: Arc<Login>,
+    pub(super) config: Arc<Config>,
+    pub(super) http: Arc<Http>,
+    pub(super) login: Arc<Login>,
 }
 
 /// Maps each existing instance to whether it is enabled.
@@ -143,7 +143,17 @@ impl Catalog {
         Ok((address, read_instance(&response)))
     }
 
-    async fn get(&self, server: &HostPort, path: &str, parameters: &[(&str, &str)]) -> Result<Response, Error> {
+    /// Sends a GET request with the namespace and the access token.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` if the server rejects the user, `Unavailable` if it does not answer.
+    pub(super) async fn get(
+        &self,
+        server: &HostPort,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Response, Error> {
         let token = self.login.access_token();
         let mut all = vec![("namespaceId", &*self.config.namespace)];
         all.extend(token.as_deref().map(|token| ("accessToken", token)));

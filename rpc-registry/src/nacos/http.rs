@@ -50,6 +50,20 @@ impl Http {
     pub(super) async fn post(&self, url: &str, parameters: &[(&str, &str)]) -> Result<Response, Error> {
         read(self.0.post(url).form(parameters)).await
     }
+
+    /// Sends a PUT request with `query` in the query and `form` in the body.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub(super) async fn put(
+        &self,
+        url: &str,
+        query: &[(&str, &str)],
+        form: &[(&str, &str)],
+    ) -> Result<Response, Error> {
+        read(self.0.put(url).query(query).form(form)).await
+    }
 }
 
 async fn read(request: reqwest::RequestBuilder) -> Result<Response, Error> {

@@ -13,7 +13,7 @@ use super::limits;
 use crate::address::HostPort;
 
 /// The metadata key that repeats the weight, for consumers of other frameworks.
-const WEIGHT: &str = "weight";
+pub(super) const WEIGHT: &str = "weight";
 
 /// The metadata key with the start time of an instance's process, in seconds since 1970.
 const STARTED: &str = "started";
@@ -85,6 +85,22 @@ pub(super) fn from_nacos(listed: &[ServiceInstance], cluster: Option<&str>, host
             addresses(&listed.ip, listed.port, hosts).map(with_metadata)
         })
         .collect();
+    instances.sort_by_key(|instance| (instance.address(), Reverse(started(instance.metadata().get(STARTED)))));
+    instances.dedup_by_key(|instance| instance.address());
+    instances
+}
+
+/// Returns the healthy instances, sorted by address, including those of other frameworks.
+pub(super) fn all(listed: &[ServiceInstance]) -> Vec<Instance> {
+    let instance =
+        |listed: &ServiceInstance| {
+            let instance = Instance::new(address(&listed.ip, listed.port)?).with_weight(listed.weight);
+            let metadata = listed.metadata.iter().filter(|(key, _)| *key != WEIGHT);
+            Some(metadata.fold(instance.with_enabled(listed.enabled), |instance, (key, value)| {
+                instance.with_metadata(key, value)
+            }))
+        };
+    let mut instances: Vec<_> = listed.iter().filter(|listed| listed.healthy).filter_map(instance).collect();
     instances.sort_by_key(|instance| (instance.address(), Reverse(started(instance.metadata().get(STARTED)))));
     instances.dedup_by_key(|instance| instance.address());
     instances

@@ -4,6 +4,7 @@ mod backoff;
 mod catalog;
 mod host_names;
 mod http;
+mod inventory;
 mod limits;
 mod listing;
 mod login;
@@ -28,8 +29,8 @@ use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterO
 use tokio::{net::UdpSocket, time::timeout};
 use tokio_util::sync::DropGuard;
 
-use self::{http::Http, login::Login, registration::Registration, shared::Shared, url::Config};
-use crate::address;
+use self::{http::Http, login::Login, naming::Naming, registration::Registration, shared::Shared, url::Config};
+use crate::{Administration, InstanceChange, address};
 
 /// A Nacos server or cluster.
 ///
@@ -127,6 +128,18 @@ impl Nacos {
         }
     }
 
+    /// Returns the connection of the watches.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if no server accepts a connection within 10 s.
+    async fn consumer(&self) -> Result<Naming, Error> {
+        timeout(CONNECT_TIMEOUT, self.shared.consumer()).await.map_err(|_| {
+            let message = format!("no connection to {} within {CONNECT_TIMEOUT:?}", self.shared.url);
+            Error::not_executed(Code::Unavailable, message)
+        })
+    }
+
     /// Rejects a loopback address if Nacos runs on another machine.
     ///
     /// Each consumer would connect to its own machine.
@@ -203,6 +216,34 @@ impl Discovery for Nacos {
     }
 }
 
+impl Administration for Nacos {
+    /// As specified by the trait: the services of the group, of which the 10 000 first are read.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        Box::pin(async { self.consumer().await?.services().await })
+    }
+
+    /// As specified by the trait, without unhealthy instances and those with a host name.
+    ///
+    /// r-nacos does not list disabled instances.
+    fn instances<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Vec<Instance>, Error>> {
+        Box::pin(async move {
+            match self.shared.catalog.inventory(service).await? {
+                Some(instances) => Ok(instances),
+                None => self.consumer().await?.instances(service).await,
+            }
+        })
+    }
+
+    fn change<'a>(
+        &'a self,
+        service: &'a str,
+        address: SocketAddr,
+        change: InstanceChange,
+    ) -> BoxFuture<'a, Result<Option<Instance>, Error>> {
+        Box::pin(async move { self.shared.catalog.change(service, address, change).await })
+    }
+}
+
 impl fmt::Debug for Nacos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nacos").field("url", &self.shared.url).finish_non_exhaustive()
@@ -227,3 +268,6 @@ async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
 
 /// The maximum wait for a login, or for resolving host names, before the first request to Nacos.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The maximum wait for a connection before a list of services.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

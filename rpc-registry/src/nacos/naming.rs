@@ -1,6 +1,6 @@
 //! [`Naming`]: the SDK's naming service, with time limits and errors.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, select_ok};
 use nacos_sdk::api::{
@@ -25,6 +25,10 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// With a server that has just started it needs 4.5 s and a pause.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest number of services that are listed.
+const MAX_SERVICES: i32 = 10_000;
+/// The number of services that one request lists.
+const SERVICES_PER_PAGE: i32 = 1000;
 /// The service that each connection subscribes to. It has no providers.
 const STREAM_SERVICE: &str = "msnb.connection";
 
@@ -119,6 +123,29 @@ impl Naming {
     pub(super) async fn list(&self, service: &ServiceId) -> Result<Vec<ServiceInstance>, Error> {
         let name = limits::service(service)?;
         self.request(&name, || self.service.get_all_instances(name.clone(), self.group(), self.clusters(), false)).await
+    }
+
+    /// Returns the names of the services in the group, sorted.
+    pub(super) async fn services(&self) -> Result<Vec<String>, Error> {
+        let mut names = BTreeSet::new();
+        for page in 1..=MAX_SERVICES / SERVICES_PER_PAGE {
+            let request = || self.service.get_service_list(page, SERVICES_PER_PAGE, self.group());
+            let (listed, count) = self.request("the list of services", request).await?;
+            let is_last = listed.is_empty() || page * SERVICES_PER_PAGE >= count;
+            // An official server returns `group@@name`.
+            let without_group = |name: String| name.rsplit("@@").next().map(str::to_owned);
+            names.extend(listed.into_iter().filter_map(without_group).filter(|name| name != STREAM_SERVICE));
+            if is_last {
+                break;
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// Returns the instances of the service `name` that the server lists, sorted by address.
+    pub(super) async fn instances(&self, name: &str) -> Result<Vec<Instance>, Error> {
+        let list = || self.service.get_all_instances(name.to_owned(), self.group(), self.clusters(), false);
+        Ok(listing::all(&self.request(name, list).await?))
     }
 
     /// Subscribes `listener` to changes of the list.

@@ -27,7 +27,7 @@ mod long_frames;
 mod long_work;
 mod metrics;
 mod monitor_port;
-mod msnb_command;
+mod msnb;
 mod once;
 mod once_calls;
 mod once_contracts;

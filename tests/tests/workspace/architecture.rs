@@ -43,7 +43,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
     ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
-    ("msnb-cli", &["rpc-core", "rpc-client", "rpc-cli"]),
+    ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli"]),
     ("contracts", &["rpc-core"]),
     ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli"]),
     ("certificates", &["rpc-cli"]),

@@ -41,7 +41,8 @@ struct Shared {
 }
 
 impl CallerItems {
-    pub(crate) fn new(source: impl CallerSource + 'static) -> Self {
+    /// Creates the items of a call.
+    pub fn new(source: impl CallerSource + 'static) -> Self {
         Self(Arc::new(Shared { source: Mutex::new(Some(Box::new(source))), consumed: AtomicBool::new(false) }))
     }
 

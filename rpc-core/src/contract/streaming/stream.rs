@@ -187,12 +187,12 @@ impl<T, E: MethodError> Streaming<T, E> {
 }
 
 impl<T: DeserializeOwned + 'static, E: MethodError> Streaming<T, E> {
-    /// Returns the stream of a call of `method`, which returns one.
+    /// Returns the stream of a call of `method`, which returns one; for callers that have no contract.
     ///
     /// # Errors
     ///
-    /// As [`ReceivedStream::of_reply`].
-    pub(crate) fn of_reply(reply: Reply, method: &'static MethodInfo) -> Result<Self, Error> {
+    /// `Internal` if the callee has answered without a stream.
+    pub fn of_reply(reply: Reply, method: &'static MethodInfo) -> Result<Self, Error> {
         ReceivedStream::of_reply(reply, method).map(|received| Self::new(Items::Received(received)))
     }
 }

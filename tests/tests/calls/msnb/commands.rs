@@ -1,6 +1,6 @@
-//! The command `msnb` against the provider of the examples: output, exit codes, and errors that say how to fix a problem.
+//! The commands `ls`, `describe`, `call`, `check`, `ping` and `watch` against the provider of the examples.
 
-use std::{fs, net::SocketAddr, path::Path, process::Output};
+use std::fs;
 
 use serde_json::{Value, json};
 use tests::{
@@ -8,58 +8,7 @@ use tests::{
     program::Program,
 };
 
-const GREETER: &str = "demo.Greeter:1.0";
-
-/// Runs the command, and returns its exit code, stdout and stderr.
-async fn msnb(arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = Program::run("msnb", arguments, &[]).await;
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-/// Runs a command that succeeds, and returns its output.
-async fn output(arguments: &[&str]) -> String {
-    let (code, stdout, stderr) = msnb(arguments).await;
-    assert_eq!((code, &*stderr), (0, ""), "{arguments:?}: {stdout}");
-    stdout
-}
-
-/// Runs a command that prints a JSON document, and returns its exit code and the document.
-async fn document(arguments: &[&str]) -> (i32, Value) {
-    let (code, stdout, stderr) = msnb(&[arguments, &["--json"]].concat()).await;
-    assert_eq!(stderr, "", "{arguments:?}");
-    (code, serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}")))
-}
-
-/// Runs a command that fails with an exit code, and whose error contains each of the texts.
-async fn fails(arguments: &[&str], code: i32, texts: &[&str]) {
-    let (found, stdout, stderr) = msnb(arguments).await;
-    assert_eq!((found, &*stdout), (code, ""), "{arguments:?}: {stderr}");
-    assert!(stderr.starts_with("error: ") && stderr.contains("\n  fix: "), "{stderr}");
-    for text in texts {
-        assert!(stderr.contains(text), "{text} is not in: {stderr}");
-    }
-    let (found, document) = document(arguments).await;
-    assert_eq!((found, &document["error"]["exit"]), (code, &json!(code)));
-    let message = document["error"]["message"].as_str().unwrap();
-    assert!(stderr.contains(message.split(" after ").next().unwrap()), "{message} is not in: {stderr}");
-    assert!(document["error"]["fix"].is_string(), "{document}");
-}
-
-/// Returns an address at which nothing listens.
-fn vacant() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn local(directory: &Path) -> String {
-    format!("local:{}", directory.display())
-}
-
-/// Waits until the registry lists a provider, by a call that waits for it.
-async fn until_listed(registry: &str, tag: &str) {
-    let output = run("consumer", &["--registry", registry, "--tag", tag, "--calls", "1", "--json"]).await;
-    assert!(output.status.success(), "{output:?}");
-}
+use super::{GREETER, document, fails, local, msnb, output, until_listed, vacant};
 
 #[tokio::test]
 async fn services_and_providers_are_listed() {
@@ -81,6 +30,14 @@ async fn services_and_providers_are_listed() {
     assert_eq!(lines[0], ["ADDRESS", "WEIGHT", "STATE", "ZONE", "TAGS", "CONTRACT", "STARTED"]);
     assert_eq!(lines[1][..6], [&*address, "2.5", "enabled", "east", "blue,green", digest]);
     assert_eq!(found["started"].as_str(), Some(lines[1][6]));
+
+    let services = output(&["ls", "--registry", &registry]).await;
+    let lines: Vec<Vec<&str>> = services.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["SERVICE", "PROVIDERS", "DISABLED", "FOREIGN", "CONTRACT"]);
+    assert_eq!((lines.len(), &lines[1][..]), (3, &[GREETER, "1", "0", "0", digest][..]));
+    let (code, services) = document(&["ls", "--registry", &registry]).await;
+    let expected = json!({ "service": GREETER, "providers": 1, "disabled": 0, "foreign": 0, "contracts": [digest] });
+    assert_eq!((code, &services["registry"], &services["services"][0]), (0, &json!(registry), &expected));
 
     let services = output(&["ls", "--address", &address]).await;
     let of_greeter = services.lines().find(|line| line.starts_with(GREETER)).unwrap();
@@ -135,6 +92,14 @@ async fn method_is_called_with_json() {
         let (code, printed) = document(&[&["call", hello], arguments].concat()).await;
         assert_eq!((code, printed), (0, json!({ "result": expected })));
     }
+    let (code, stdout, stderr) =
+        msnb(&["call", hello, r#"{"name": "Bo"}"#, "--registry", &registry, "--explain"]).await;
+    assert!(code == 0 && stdout.contains("Hello Bo"), "{stderr}");
+    assert!(stderr.contains(&format!("sent to {address} after")), "{stderr}");
+    let tagged = ["call", hello, r#"{"name": "Bo"}"#, "--registry", &registry, "--tag", "blue", "--explain"];
+    let (code, explained) = document(&tagged).await;
+    assert_eq!((code, &explained["result"]), (0, &expected), "no provider has the tag, so that others are called");
+    assert_eq!(explained["explanation"]["candidates"][0]["address"], json!(address));
     let (code, failed) = document(&["call", hello, r#"{"name": ""}"#, "--address", &address]).await;
     assert_eq!((code, &failed["error"]["service_error"]), (3, &json!("EmptyName")));
     let (code, _, stderr) = msnb(&["call", "shop.Goods:1.0/find_goods", r#"{"id": 9}"#, "--address", &address]).await;
@@ -173,11 +138,12 @@ async fn invalid_input_says_how_to_fix_it() {
     let unreachable = ["call", "demo.Greeter:1.0/hello", "{}", "--address", &vacant, "--timeout", "2s"];
     fails(&unreachable, 5, &["Unavailable", &vacant, "check that an msnb server listens"]).await;
     fails(&["ls", "--address", "nowhere"], 2, &["cannot resolve", "a host and a port"]).await;
+    let fixed = format!("fixed:{address}");
+    fails(&["ls", "--registry", &fixed], 4, &["cannot list its services", "--address"]).await;
     fails(&["ls", GREETER, "--registry", "ldap://x"], 2, &["MSNB_REGISTRY"]).await;
 
     for (arguments, text) in [
-        (&["ls"][..], "<SERVICE>"),
-        (&["ls", "demo.Greeter"], "such as demo.Greeter:1.0"),
+        (&["ls", "demo.Greeter"][..], "such as demo.Greeter:1.0"),
         (&["call", "demo.Greeter/hello"], "such as demo.Greeter:1.0"),
         (&["call", "demo.Greeter:1.0/hello", "--timeout", "5d"], "expected ms, s, m or h"),
         (&["call", "demo.Greeter:1.0/hello", "--metadata", "a"], "expected KEY=VALUE"),
