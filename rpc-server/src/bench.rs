@@ -26,6 +26,6 @@ impl Routes {
     /// Returns the index of the method with this route in its service.
     #[inline]
     pub fn find(&self, route: &Route) -> Option<usize> {
-        self.0.find(route).map(|target| target.method)
+        self.0.find(route).map(|target| self.0.target(target).method)
     }
 }

@@ -1,5 +1,7 @@
 //! [`Method`]: one method of a contract; [`MethodInfo`]: its properties.
 
+#[cfg(feature = "transport")]
+use bytes::Bytes;
 use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
@@ -172,6 +174,15 @@ impl MethodInfo {
     /// Returns the route, `service:version/method`.
     pub fn route(&self) -> &str {
         &self.route
+    }
+
+    /// Returns the route as bytes, which are not copied if it is a constant.
+    #[cfg(feature = "transport")]
+    pub(crate) fn route_bytes(&self) -> Bytes {
+        match &self.route {
+            Cow::Borrowed(route) => Bytes::from_static(route.as_bytes()),
+            Cow::Owned(route) => Bytes::copy_from_slice(route.as_bytes()),
+        }
     }
 
     /// Returns the name of the method on the wire.

@@ -193,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             return Some(idle_at);
         }
         self.reader.release();
+        self.role.release_memory();
         if self.writing.is_empty() {
             self.writing = WriteBuffer::new();
             self.outbox.release_memory();

@@ -44,6 +44,9 @@ pub trait Role: Send + Unpin + 'static {
     /// The driver calls this once after it has handed over the frames of a turn.
     fn handle_read(&mut self) {}
 
+    /// Releases memory that only makes further calls faster. The connection has been idle for a while.
+    fn release_memory(&mut self) {}
+
     /// Handles the passage of time and requests of the program.
     ///
     /// The driver calls this once in each turn, before it writes.

@@ -18,7 +18,9 @@ use super::{
 #[derive(Default)]
 pub(crate) struct Dispatcher {
     services: Vec<Arc<dyn Service>>,
-    routes: HashMap<Vec<u8>, Target, foldhash::fast::RandomState>,
+    /// The index of the target of each route.
+    routes: HashMap<Vec<u8>, usize, foldhash::fast::RandomState>,
+    targets: Vec<Target>,
     access: Access,
 }
 
@@ -26,6 +28,7 @@ pub(crate) struct Dispatcher {
 pub(crate) struct Target {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) method: usize,
+    pub(crate) route: Route,
     /// The number of the route, under which the access rules have its callers.
     number: usize,
 }
@@ -39,11 +42,12 @@ impl Dispatcher {
     pub(crate) fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         let service = MethodLimits::around(service);
         for (method, info) in service.methods().iter().enumerate() {
-            let target = Target { service: Arc::clone(&service), method, number: self.routes.len() };
-            if self.routes.insert(info.route().into(), target).is_some() {
+            let number = self.targets.len();
+            if self.routes.insert(info.route().into(), number).is_some() {
                 let message = format!("two services have the route {}", info.route());
                 return Err(Error::not_executed(Code::AlreadyExists, message));
             }
+            self.targets.push(Target { service: Arc::clone(&service), method, route: Route::of(info), number });
         }
         self.services.push(service);
         Ok(())
@@ -55,16 +59,19 @@ impl Dispatcher {
     ///
     /// As [`Access::new`].
     pub(crate) fn allow(&mut self, rules: Vec<AccessRule>, file: Option<PathBuf>) -> Result<(), Error> {
-        let mut targets: Vec<_> = self.routes.values().collect();
-        targets.sort_by_key(|target| target.number);
         let names = |target: &Target| (target.info().route().to_owned(), target.info().service().to_string());
-        self.access = Access::new(Targets(targets.into_iter().map(names).collect()), rules, file)?;
+        self.access = Access::new(Targets(self.targets.iter().map(names).collect()), rules, file)?;
         Ok(())
     }
 
-    /// Returns the method that serves `route`.
-    pub(crate) fn find(&self, route: &Route) -> Option<&Target> {
-        self.routes.get(route.as_bytes())
+    /// Returns the index of the method that serves `route`.
+    pub(crate) fn find(&self, route: &Route) -> Option<usize> {
+        self.routes.get(route.as_bytes()).copied()
+    }
+
+    /// Returns the method with an index that [`find`](Self::find) returned.
+    pub(crate) fn target(&self, index: usize) -> &Target {
+        &self.targets[index]
     }
 
     /// Checks that `caller` may call the method.
@@ -110,8 +117,7 @@ impl Dispatcher {
     pub(crate) fn add_major_versions(&mut self, services: &[(ServiceId, Arc<dyn Service>)]) {
         for (major, service) in services {
             for info in service.methods() {
-                let Some(target) = self.routes.get(info.route().as_bytes()) else { continue };
-                let target = Target { service: Arc::clone(&target.service), ..*target };
+                let Some(target) = self.routes.get(info.route().as_bytes()).copied() else { continue };
                 let alias = MethodInfo::new(major.clone(), info.name());
                 // A service with this version of its own takes precedence.
                 self.routes.entry(alias.route().into()).or_insert(target);
@@ -122,7 +128,7 @@ impl Dispatcher {
     /// Returns the digests of all routes.
     pub(crate) fn digests(&self) -> impl Iterator<Item = MethodDigest> {
         self.routes.iter().filter_map(|(route, target)| {
-            let digest = target.info().digest()?;
+            let digest = self.targets[*target].info().digest()?;
             Some(MethodDigest { route: stable_hash(route), ..digest })
         })
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rpc_core::{
     Code, Compression, Context, Draining, Payload, Peer, Responder, Status, StatusAnswer, contained, deadline_after,
     frame::{Frame, Header, Violation},
@@ -19,6 +20,7 @@ use tracing::{Level, debug, enabled, trace, warn};
 
 use super::{
     handler::{HandlerFuture, run_guarded},
+    known_heads::KnownHeads,
     once_call::{self, OnceRequest},
     pending_call::PendingCall,
     shared::Shared,
@@ -48,6 +50,7 @@ pub(super) struct ConnectionCalls {
     pub(super) share: Arc<PeerShare>,
     /// Whether the server no longer accepts the token or certificate of the peer.
     pub(super) is_revoked: bool,
+    known_heads: KnownHeads,
     /// The context of an ended call, for the next one to reuse.
     spare: Cell<Option<Context>>,
     /// The number of handlers that were polled after the clock was last read.
@@ -71,6 +74,7 @@ impl ConnectionCalls {
             stream_memory: OnceCell::new(),
             share,
             is_revoked: false,
+            known_heads: KnownHeads::default(),
             spare: Cell::default(),
             polled: Cell::default(),
             clock: Cell::default(),
@@ -80,14 +84,18 @@ impl ConnectionCalls {
     pub(super) fn handle_request(&self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let Frame { mut header, mut body } = frame;
         let has_capacity = self.check(header.id)?;
-        let head = match RequestHead::take(&mut body) {
-            Ok(head) => head,
-            Err(HeadError::Violation(violation)) => return Err(violation),
-            Err(HeadError::Rejected(status)) => {
-                Counters::count(&self.shared.counters.malformed);
-                self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status));
-                return Ok(());
-            }
+        let dispatcher = &self.shared.dispatcher;
+        let (head, target) = match self.known_heads.take(&mut body) {
+            Some((head, target)) => (head, Some(dispatcher.target(target))),
+            None => match self.parse_head(&mut body) {
+                Ok((head, target)) => (head, target.map(|target| dispatcher.target(target))),
+                Err(HeadError::Violation(violation)) => return Err(violation),
+                Err(HeadError::Rejected(status)) => {
+                    Counters::count(&self.shared.counters.malformed);
+                    self.sink(header).answer_unclaimed(&StatusAnswer::rejection(status));
+                    return Ok(());
+                }
+            },
         };
         let arguments = Payload {
             codec: header.codec,
@@ -95,7 +103,6 @@ impl ConnectionCalls {
             bytes: body,
             max_decompressed: self.shared.config.max_decompressed,
         };
-        let target = self.shared.dispatcher.find(&head.route);
         let admitted = self.admit(target, &head, has_capacity, now);
         let admitted = admitted.and_then(|admitted| self.check_compression(header.compression).map(|()| admitted));
         // From here on, the header determines the format of the answer.
@@ -118,6 +125,23 @@ impl ConnectionCalls {
             }
         }
         Ok(())
+    }
+
+    /// Parses the head at the start of a request. Also returns the index of its target.
+    fn parse_head(&self, body: &mut Bytes) -> Result<(RequestHead, Option<usize>), HeadError> {
+        let whole = body.clone();
+        let head = RequestHead::take(body)?;
+        let target = self.shared.dispatcher.find(&head.route);
+        if let Some(target) = target {
+            self.known_heads.insert(&whole[..whole.len() - body.len()], &head, target);
+        }
+        Ok((head, target))
+    }
+
+    /// Releases the memory that only makes further calls faster.
+    pub(super) fn release_memory(&self) {
+        self.known_heads.release();
+        self.spare.take();
     }
 
     /// Rejects a request that is longer than the frame limit; its body was skipped.
@@ -268,7 +292,7 @@ impl ConnectionCalls {
         deadline: Instant,
     ) {
         if enabled!(Level::TRACE) {
-            contained(|| trace!(route = head.route.as_str(), id = header.id, "call"));
+            contained(|| trace!(route = target.route.as_str(), id = header.id, "call"));
         }
         let (service, method, one_way) = (&target.service, target.method, head.flags.contains(CallFlags::ONE_WAY));
         if let (Some(_), Some(key), false) = (target.info().once_scope(), head.idempotency_key, one_way) {
@@ -292,16 +316,16 @@ impl ConnectionCalls {
         let pending =
             |context: &Context| PendingCall { context: context.clone(), sink: self.sink(header), one_way, deadline };
         if !self.share.has_capacity() {
-            let (pending, service) = (pending(&context), Arc::clone(service));
+            let (pending, service, route) = (pending(&context), Arc::clone(service), target.route.clone());
             let start = move |permit| {
                 let call = service.call(method, arguments, responder);
-                HandlerFuture { context, call, route: head.route, permit: Some(permit) }
+                HandlerFuture { context, call, route, permit: Some(permit) }
             };
             return self.queue(start, pending);
         }
         self.polled.set(self.polled.get() + 1);
         let call = service.call(method, arguments, responder);
-        let mut handler = HandlerFuture { context, call, route: head.route, permit: None };
+        let mut handler = HandlerFuture { context, call, route: target.route.clone(), permit: None };
         // Most handlers finish in this first poll. Those need neither a task nor an entry in `running`.
         if Pin::new(&mut handler).poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
             handler.permit = Some(self.share.acquire());

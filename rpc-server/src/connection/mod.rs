@@ -5,6 +5,7 @@
 //! | the state that all connections share | `shared` |
 //! | the driver's role: frames, pings, GOAWAY, idle time | `role` |
 //! | the calls of a connection, from the frame to the handler | `calls` |
+//! | the heads of recent requests | `known_heads` |
 //! | calls with streams, and the frames of streams | `stream_calls` |
 //! | the execution of a once call | `once_call` |
 //! | a call without an answer | `pending_call` |
@@ -13,6 +14,7 @@
 
 mod calls;
 mod handler;
+mod known_heads;
 mod once_call;
 mod pending_call;
 mod role;

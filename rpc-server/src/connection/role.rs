@@ -159,6 +159,10 @@ impl Role for Connection {
         self.calls.handle_read();
     }
 
+    fn release_memory(&mut self) {
+        self.calls.release_memory();
+    }
+
     fn handle_overlong(&mut self, header: Header, limit: u32) -> Result<(), Violation> {
         match header.frame_type {
             FrameType::Request => self.calls.reject_overlong(header, limit)?,

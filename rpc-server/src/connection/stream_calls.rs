@@ -45,11 +45,11 @@ impl ConnectionCalls {
         let wire =
             WireStreams::new(Arc::clone(&self.outbox), streams, context.clone(), &header, max_frame, max_decompressed);
         let responder = Responder::streams(context.clone(), sink.clone(), wire);
-        let (service, method) = (Arc::clone(&target.service), target.method);
+        let (service, method, route) = (Arc::clone(&target.service), target.method, target.route.clone());
         let pending = PendingCall { context: context.clone(), sink, one_way: false, deadline };
         let start = move |permit: Permit| {
             let call = service.call(method, arguments, responder);
-            let handler = HandlerFuture { context, call, route: head.route, permit: Some(permit) };
+            let handler = HandlerFuture { context, call, route, permit: Some(permit) };
             async move {
                 handler.await;
                 drop(open);

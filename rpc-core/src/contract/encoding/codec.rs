@@ -53,7 +53,13 @@ impl Codec {
     ///
     /// `Unimplemented` for an unknown number, listing the supported codecs.
     pub fn from_u8(number: u8) -> Result<Self, Status> {
-        Self::ALL.into_iter().find(|codec| *codec as u8 == number).ok_or_else(|| unknown(number))
+        match number {
+            0 => Ok(Self::Raw),
+            2 => Ok(Self::Bincode),
+            3 => Ok(Self::Json),
+            5 => Ok(Self::MessagePack),
+            _ => Err(unknown(number)),
+        }
     }
 
     /// Returns the name that registries list: `raw`, `bincode`, `json`, `messagepack`.

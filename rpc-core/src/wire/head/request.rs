@@ -93,35 +93,48 @@ impl RequestHead {
 impl RequestHeadRef<'_> {
     /// Appends the length of the head and the head.
     pub fn write(&self, out: &mut BytesMut) {
-        entry::write_all(out, |out| {
-            entry::put(out, tag::ROUTE, self.route.as_bytes());
-            // Collect the short entries on the stack: each append to a growable buffer checks its capacity.
-            let mut short = ShortEntries { bytes: [0; SHORT_ENTRIES], length: 0 };
-            if let Some(timeout) = self.timeout {
-                short.put(tag::TIMEOUT, entry::wire_millis(timeout).to_be_bytes());
+        let mut short = ShortEntries { bytes: [0; SHORT_ENTRIES], length: 0 };
+        if let Some(timeout) = self.timeout {
+            short.put(tag::TIMEOUT, entry::wire_millis(timeout).to_be_bytes());
+        }
+        if self.flags != CallFlags::default() {
+            short.put(tag::CALL_FLAGS, [self.flags.bits()]);
+        }
+        let before_metadata = short.length;
+        if let Some(key) = self.once_key {
+            short.put(tag::ONCE_KEY, key);
+        }
+        if self.repeat {
+            short.put(tag::REPEAT, [1]);
+        }
+        if let Some(number) = self.response_compression {
+            short.put(tag::RESPONSE_COMPRESSION, [number]);
+        }
+        let (before, after) = short.bytes[..short.length].split_at(before_metadata);
+        let route = self.route.as_bytes();
+        let metadata = if self.metadata.is_empty() { 0 } else { 3 + self.metadata.as_wire().len() };
+        let head = entry::length(3 + route.len() + short.length + metadata).to_be_bytes();
+        let [l0, l1] = entry::length(route.len()).to_be_bytes();
+        let start = [head[0], head[1], tag::ROUTE, l0, l1];
+        if metadata == 0 && route.len() <= SHORT_ROUTE {
+            // In one append: each append to a growable buffer checks its capacity.
+            let mut bytes = [0; 5 + SHORT_ROUTE + SHORT_ENTRIES];
+            let (mut length, parts) = (0, [&start[..], route, before, after]);
+            for part in parts {
+                bytes[length..length + part.len()].copy_from_slice(part);
+                length += part.len();
             }
-            if self.flags != CallFlags::default() {
-                short.put(tag::CALL_FLAGS, [self.flags.bits()]);
-            }
-            if !self.metadata.is_empty() {
-                out.extend_from_slice(short.take());
-                entry::put_metadata(out, self.metadata);
-            }
-            if let Some(key) = self.once_key {
-                short.put(tag::ONCE_KEY, key);
-            }
-            if self.repeat {
-                short.put(tag::REPEAT, [1]);
-            }
-            if let Some(number) = self.response_compression {
-                short.put(tag::RESPONSE_COMPRESSION, [number]);
-            }
-            out.extend_from_slice(short.take());
-        });
+            return out.extend_from_slice(&bytes[..length]);
+        }
+        out.extend_from_slice(&start);
+        out.extend_from_slice(route);
+        out.extend_from_slice(before);
+        entry::put_metadata(out, self.metadata);
+        out.extend_from_slice(after);
     }
 }
 
-/// The entries of fixed length that wait to be appended.
+/// The entries of fixed length.
 struct ShortEntries {
     bytes: [u8; SHORT_ENTRIES],
     length: usize,
@@ -135,15 +148,12 @@ impl ShortEntries {
         entry[3..].copy_from_slice(&value);
         self.length += 3 + N;
     }
-
-    /// Returns the entries that were put since the previous call.
-    fn take(&mut self) -> &[u8] {
-        &self.bytes[..std::mem::take(&mut self.length)]
-    }
 }
 
 /// The length of TIMEOUT, CALL FLAGS, ONCE KEY, REPEAT and RESPONSE COMPRESSION together, in bytes.
 const SHORT_ENTRIES: usize = 7 + 4 + 19 + 4 + 4;
+/// The longest route of a head that is collected on the stack, in bytes.
+const SHORT_ROUTE: usize = 128;
 
 #[cfg(test)]
 mod tests {

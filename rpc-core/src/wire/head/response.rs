@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{HeadError, entry, tag};
 use crate::{
@@ -30,9 +30,13 @@ impl ResponseHead {
     ///
     /// As [`RequestHead::take`](super::RequestHead::take).
     pub fn take(body: &mut Bytes) -> Result<Self, HeadError> {
-        // Most answers have an empty head: `Status::OK` and empty metadata allocate nothing.
         let mut head =
             Self { status: Status::OK, metadata: Metadata::default(), retry_after: None, not_executed: false };
+        // Most answers have an empty head.
+        if body.starts_with(&EMPTY) {
+            body.advance(EMPTY.len());
+            return Ok(head);
+        }
         let mut rejected = None;
         entry::for_each(body, |tag, value| {
             let outcome = match tag {
@@ -86,10 +90,14 @@ impl ResponseHead {
 /// server reads the head of a REQUEST at once, with [`RequestHead::take`](super::RequestHead::take).
 pub(crate) fn check(frame: &Frame) -> Result<(), Violation> {
     match frame.header.frame_type {
+        _ if frame.body.starts_with(&EMPTY) => Ok(()),
         FrameType::Response | FrameType::CalleeEnd | FrameType::Goaway => entry::walk(&frame.body, |_, _| ()).map(drop),
         _ => Ok(()),
     }
 }
+
+/// The bytes of an empty head: its length.
+const EMPTY: [u8; 2] = [0, 0];
 
 fn parse_status(value: &[u8]) -> Result<Status, Status> {
     let (code, message) =

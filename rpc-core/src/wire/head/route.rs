@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::entry::Value;
-use crate::{Code, ServiceId, Status};
+use crate::{Code, MethodInfo, ServiceId, Status};
 
 /// `service:version/method` as received. It may be any bytes; the route of a served method is UTF-8.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,11 @@ pub struct Route(Bytes);
 impl Route {
     /// The longest route in bytes: a service, a slash, and a method as long as a service.
     pub const MAX_LEN: usize = 2 * ServiceId::MAX_LEN + 1;
+
+    /// Returns the route of a method.
+    pub fn of(method: &MethodInfo) -> Self {
+        Self(method.route_bytes())
+    }
 
     /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
