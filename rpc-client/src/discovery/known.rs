@@ -14,7 +14,7 @@ use super::providers::ServiceProviders;
 /// A read writes nothing, so calls on several threads do not wait for each other. Entries remain; services that find no
 /// place are read from the map of all services.
 #[derive(Debug)]
-pub(super) struct KnownServices([OnceLock<Known>; PLACES]);
+pub(super) struct KnownServices([OnceLock<Known>; MAX_KNOWN]);
 
 type Known = (&'static ServiceId, Arc<ServiceProviders>);
 
@@ -52,19 +52,19 @@ impl Default for KnownServices {
 /// Returns the places that a service may have, in the order in which they are searched.
 fn places(service: &'static ServiceId) -> impl Iterator<Item = usize> {
     let first = ptr::from_ref(service).addr() / align_of::<ServiceId>();
-    (first..first + PROBES).map(|place| place % PLACES)
+    (first..first + SEARCHED_PLACES).map(|place| place % MAX_KNOWN)
 }
 
 /// The number of services that are found without a lock, at most.
-const PLACES: usize = 16;
+const MAX_KNOWN: usize = 16;
 /// The number of places in which a service is searched.
-const PROBES: usize = 4;
+const SEARCHED_PLACES: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    static IDS: [ServiceId; 2 * PLACES] = [const { ServiceId::from_static("demo.Greeter", "1.0") }; 2 * PLACES];
+    static IDS: [ServiceId; 2 * MAX_KNOWN] = [const { ServiceId::from_static("demo.Greeter", "1.0") }; 2 * MAX_KNOWN];
 
     #[test]
     fn services_are_found_by_the_address_of_their_id() {
@@ -76,7 +76,7 @@ mod tests {
         }
         let found = |index: usize| known.get(&IDS[index]).map(|found| Arc::ptr_eq(found, &providers[index]));
         assert_eq!(found(0), Some(true));
-        assert!((0..IDS.len()).filter(|index| found(*index).is_some()).count() <= PLACES);
+        assert!((0..IDS.len()).filter(|index| found(*index).is_some()).count() <= MAX_KNOWN);
         assert!((0..IDS.len()).all(|index| found(index) != Some(false)));
     }
 }

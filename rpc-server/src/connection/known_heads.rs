@@ -18,7 +18,7 @@ pub(super) struct KnownHeads {
 
 struct KnownHead {
     /// The length of the head and the head, as received.
-    wire: [u8; MAX_LEN],
+    wire: [u8; MAX_KNOWN_HEAD],
     length: usize,
     /// Without the route, which the target has.
     head: RequestHead,
@@ -40,18 +40,18 @@ impl KnownHeads {
     /// Keeps a head, of which `wire` is the received form, unless it is long or concerns one call only.
     pub(super) fn insert(&self, wire: &[u8], head: &RequestHead, target: usize) {
         let is_plain = head.metadata.is_empty() && head.idempotency_key.is_none() && !head.repeat;
-        if !is_plain || wire.len() > MAX_LEN {
+        if !is_plain || wire.len() > MAX_KNOWN_HEAD {
             return;
         }
         let mut heads = self.heads.borrow_mut();
-        if heads.len() == MAX_HEADS {
+        if heads.len() == MAX_KNOWN_HEADS {
             let missed = self.missed.replace(self.missed.get().wrapping_add(1));
             if !missed.is_multiple_of(MISSES_PER_REPLACEMENT) {
                 return;
             }
             heads.remove(0);
         }
-        let mut bytes = [0; MAX_LEN];
+        let mut bytes = [0; MAX_KNOWN_HEAD];
         bytes[..wire.len()].copy_from_slice(wire);
         let RequestHead { timeout, flags, response_compression, .. } = *head;
         let head = RequestHead { timeout, flags, response_compression, ..RequestHead::default() };
@@ -65,9 +65,9 @@ impl KnownHeads {
 }
 
 /// The number of heads that a connection keeps.
-const MAX_HEADS: usize = 4;
+const MAX_KNOWN_HEADS: usize = 4;
 /// The longest head that a connection keeps, in bytes.
-const MAX_LEN: usize = 96;
+const MAX_KNOWN_HEAD: usize = 96;
 /// A head that is not known replaces a kept one at most once in so many requests.
 const MISSES_PER_REPLACEMENT: u32 = 16;
 
@@ -127,7 +127,7 @@ mod tests {
         let mut metadata = Metadata::default();
         metadata.insert("tenant", "a").unwrap();
         let known = KnownHeads::default();
-        let long = "x".repeat(MAX_LEN);
+        let long = "x".repeat(MAX_KNOWN_HEAD);
         let none = Metadata::default();
         for request in
             [request("a:1/b", &metadata, None), request("a:1/b", &none, Some([1; 16])), request(&long, &none, None)]
@@ -144,6 +144,6 @@ mod tests {
             (0..100).map(|index| request(&format!("a:1/m{index}"), &Metadata::default(), None)).collect();
         requests.iter().for_each(|request| insert(&known, request, 0));
         let kept = requests.iter().filter(|request| known.take(&mut (*request).clone()).is_some()).count();
-        assert_eq!(kept, MAX_HEADS);
+        assert_eq!(kept, MAX_KNOWN_HEADS);
     }
 }
