@@ -11,7 +11,8 @@ use rpc_registry::Backend;
 #[derive(Clone, clap::Args)]
 pub struct RegistryArgs {
     /// The registry: `local:`, `local:/dir`, `nacos://host:8848?namespace=&group=&username=&password=`,
-    /// `fixed:host:port,host:port`.
+    /// `zookeeper://host:2181`, `etcd://host:2379`, `dns://name:port`, `dns+srv://_service._proto.name`,
+    /// `fixed:host:port,host:port`. Several servers' URLs, separated by commas, are used at once.
     #[arg(
         long = "registry",
         value_name = "URL",

@@ -7,16 +7,23 @@
 //! |---|---|---|
 //! | `local:`, `local:/dir` | [`Local`] | one machine, without a server |
 //! | `nacos://host:8848,host2:8848?namespace=&group=&cluster=&username=&password=&grpc_port=` | [`Nacos`] | production |
+//! | `zookeeper://host:2181,host2:2181/chroot` | [`ZooKeeper`], with the feature `zookeeper` | production |
+//! | `etcd://host:2379,host2:2379/prefix?username=&password=` | [`Etcd`], with the feature `etcd` | production |
+//! | `dns://name:port`, `dns+srv://_service._proto.name` | [`Dns`], with the feature `dns` | Kubernetes, and other platforms that name providers |
 //! | `fixed:host:port,host:port` | [`Fixed`] | known addresses, without a registry |
 //! | `memory:`, `memory:name` | [`Memory`] | one process, for tests |
+//! | `nacos://a:8848,zookeeper://b:2181` | [`Several`] | migration from one registry to another |
 //!
 //! | topic | module |
 //! |---|---|
 //! | lists and changes for the tools of operators | [`Administration`] |
 //! | parsing of registry URLs | `connect` |
 //! | backends without I/O after construction | `fixed`, `memory` |
+//! | names that are looked up again | `dns` |
 //! | discovery through files on one machine, detection of dead providers | `local` |
+//! | registries whose server stores entries while a session lives: ZooKeeper, etcd | `directory`, `zookeeper`, `etcd` |
 //! | the Nacos client, workarounds for faults of nacos-sdk and of servers | `nacos` |
+//! | several registries as one | `several` |
 //! | sharing of one watch among receivers | `watches` |
 //! | owner and runtime of background tasks, restarts after panics | `tasks`, `supervision` |
 //!
@@ -43,6 +50,12 @@
 mod address;
 mod administration;
 mod connect;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+mod directory;
+#[cfg(feature = "dns")]
+mod dns;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod fixed;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -53,14 +66,21 @@ mod memory;
 mod nacos;
 #[cfg(not(unix))]
 mod no_local;
+mod several;
 mod supervision;
 mod tasks;
 mod throttle;
 mod user_directory;
 mod watches;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 pub use administration::{Administration, InstanceChange};
 pub use connect::{Backend, connect};
+#[cfg(feature = "dns")]
+pub use dns::Dns;
+#[cfg(feature = "etcd")]
+pub use etcd::Etcd;
 pub use fixed::Fixed;
 #[cfg(unix)]
 pub use local::Local;
@@ -69,3 +89,6 @@ pub use memory::Memory;
 pub use nacos::Nacos;
 #[cfg(not(unix))]
 pub use no_local::Local;
+pub use several::Several;
+#[cfg(feature = "zookeeper")]
+pub use zookeeper::ZooKeeper;

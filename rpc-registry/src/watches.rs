@@ -67,7 +67,6 @@ impl Watch {
     }
 
     /// Waits until there are no receivers.
-    #[cfg(feature = "nacos")]
     pub(crate) async fn closed(&self) {
         self.publisher.closed().await;
     }

@@ -1,5 +1,7 @@
-//! Real servers of the engines of an IM cluster, which a test can kill and restart.
+//! Real servers of registries and of the engines of an IM cluster, which a test can kill and restart.
 
+pub mod dnsmasq;
+pub mod etcd;
 pub mod mariadb;
 pub mod nats;
 pub mod postgres;

@@ -1,10 +1,12 @@
-//! Registries: `local:`, and Nacos with official servers and r-nacos.
+//! Registries: `local:`, ZooKeeper, etcd, and Nacos with official servers and r-nacos.
 
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
+mod directories;
 mod local;
 mod log_sinks;
 mod nacos;
+mod names;
 mod official;
 mod outages;
 mod runtimes;
