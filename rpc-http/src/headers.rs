@@ -1,5 +1,6 @@
 //! The headers that both ends of this crate know.
 
+#[cfg(feature = "server")]
 use std::time::Duration;
 
 /// The header with the time that the caller waits, in milliseconds.

@@ -45,5 +45,7 @@ mod problem;
 mod server;
 mod status;
 
+#[cfg(feature = "client")]
+pub use client::{HttpCall, HttpCaller, HttpCallerConfig};
 #[cfg(feature = "server")]
 pub use server::{Http, HttpConfig};

@@ -6,6 +6,7 @@ use rpc_core::{Code, Delivery};
 use serde::{Deserialize, Serialize};
 
 /// The media type of a [`Problem`].
+#[cfg(feature = "server")]
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The body of an error.

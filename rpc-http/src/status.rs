@@ -1,11 +1,14 @@
 //! The codes of msnb and the statuses of HTTP.
 
 use hyper::StatusCode;
-use rpc_core::{Code, Delivery};
+use rpc_core::Code;
+#[cfg(feature = "server")]
+use rpc_core::Delivery;
 
 /// Returns the status of an error.
 ///
 /// A caller may repeat a request after 429 and 503, so these state that the handler did not execute.
+#[cfg(feature = "server")]
 pub(crate) fn of_error(code: Code, delivery: Delivery) -> StatusCode {
     let not_executed = delivery == Delivery::NotExecuted;
     match code {
@@ -44,7 +47,7 @@ pub(crate) fn code_of(status: StatusCode) -> Code {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod tests {
     use super::*;
 

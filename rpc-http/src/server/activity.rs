@@ -1,4 +1,4 @@
-//! [`Activity`]: what a connection does, for its times.
+//! [`Activity`]: the state of a connection, for its times.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 use rpc_core::deadline_after;
 use tokio::{sync::Notify, time::Instant};
 
-/// What a connection does: it waits for a request, receives the head of one, or has requests in progress. Clones share it.
+/// The state of a connection: it waits for a request, receives the head of one, or has requests in progress. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Activity(Arc<Shared>);
 

@@ -26,7 +26,7 @@ pub(super) struct ArgumentParts<'a> {
 pub(super) fn arguments(route: &Route, parts: ArgumentParts<'_>) -> Result<Bytes, Rejected> {
     let ArgumentParts { path, query, content_type, body } = parts;
     let mut given: Vec<(String, Vec<String>)> = Vec::new();
-    add(&mut given, path.into_iter());
+    add(&mut given, path);
     add(&mut given, known_pairs(route, query)?);
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let is_form = media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded");

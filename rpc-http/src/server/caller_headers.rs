@@ -74,8 +74,8 @@ pub(super) fn metadata(headers: &HeaderMap) -> Result<Metadata, Rejected> {
 
 /// Returns how long the caller waits.
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejected> {
-    let parsers: [(&str, fn(&str) -> Option<Duration>); 2] =
-        [(headers::TIMEOUT, timeout_ms), ("grpc-timeout", grpc_timeout)];
+    type Parser = fn(&str) -> Option<Duration>;
+    let parsers: [(&str, Parser); 2] = [(headers::TIMEOUT, timeout_ms), ("grpc-timeout", grpc_timeout)];
     let mut shortest: Option<Duration> = None;
     for (name, parse) in parsers {
         let Some(value) = headers.get(name) else { continue };

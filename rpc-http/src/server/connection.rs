@@ -13,7 +13,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rpc_core::deadline_after;
+use rpc_core::{contained, deadline_after};
 use rpc_server::EndpointConnection;
 use tokio::{
     task::JoinSet,
@@ -116,7 +116,7 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
             biased;
             ended = &mut serving => {
                 if let Err(error) = ended {
-                    debug!(peer = ?connection.peer().address, %error, "connection of HTTP failed");
+                    contained(|| debug!(peer = ?connection.peer().address, %error, "connection of HTTP failed"));
                 }
                 return;
             }

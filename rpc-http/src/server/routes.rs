@@ -40,10 +40,13 @@ enum Segment {
     Parameter(String),
 }
 
+/// The names and the values of the parameters in a path.
+pub(super) type PathValues = Vec<(String, String)>;
+
 /// The result of a search.
 pub(super) enum Found {
     /// A method, with the values of the parameters in the path.
-    Route(Arc<Route>, Vec<(String, String)>),
+    Route(Arc<Route>, PathValues),
     /// The path has other verbs.
     OtherVerbs(String),
     /// The path names a service or a method that the server does not have.
@@ -115,7 +118,7 @@ impl Routes {
         let segments: Result<Vec<_>, _> = path.strip_prefix('/').unwrap_or(path).split('/').map(decode).collect();
         let segments = segments.map_err(|_| "the path is not UTF-8")?;
         let mut verbs: Vec<&str> = Vec::new();
-        let mut best: Option<(usize, &Template, Vec<(String, String)>)> = None;
+        let mut best: Option<(usize, &Template, PathValues)> = None;
         for template in &self.templates {
             let Some(values) = template.values(&segments) else { continue };
             if template.verb != *verb {
@@ -159,7 +162,7 @@ impl Route {
 
 impl Template {
     /// Returns the values of the parameters; `None` if the path does not match.
-    fn values(&self, path: &[String]) -> Option<Vec<(String, String)>> {
+    fn values(&self, path: &[String]) -> Option<PathValues> {
         if self.segments.len() != path.len() {
             return None;
         }

@@ -2,6 +2,7 @@
 
 mod browser;
 mod callers;
+mod client;
 mod draining;
 mod openapi;
 mod requests;
