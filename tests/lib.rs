@@ -35,6 +35,7 @@ pub mod scripted;
 pub mod seeds;
 pub mod serving;
 pub mod simulation;
+pub mod spring;
 mod time;
 pub mod wire;
 

@@ -16,7 +16,7 @@ use rpc_core::{
     BoxFuture, CallOptions, Caller, Code, Codec, Delivery, Discovery, Encode, Error, Explain, Explanation, MethodInfo,
     Phase, Reply, Request, ServiceId, Status, WriteBuffer,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     config::HttpCallerConfig,
@@ -82,8 +82,7 @@ impl HttpCaller {
     ///
     /// As [`new`](Self::new).
     pub fn with_config(registry: Arc<dyn Discovery>, name: &str, config: HttpCallerConfig) -> Result<Self, Error> {
-        let listed = registry.watch(&ServiceId::unversioned(name)?);
-        let providers = Providers::new(name.to_owned(), listed, config.clone());
+        let providers = Providers::new(ServiceId::unversioned(name)?, registry, config.clone());
         Ok(Self(Arc::new(Shared { providers, config })))
     }
 }
@@ -135,6 +134,9 @@ impl Shared {
                 Ok(Err(error)) => return Err(last.unwrap_or(error)),
                 Err(_) => return Err(last.unwrap_or_else(|| late(Delivery::NotExecuted, Phase::Resolve))),
             };
+            if tried.contains(&picked.0.address) && timeout_at(deadline, sleep(REPEAT_DELAY)).await.is_err() {
+                return Err(last.unwrap_or_else(|| late(Delivery::NotExecuted, Phase::Resolve)));
+            }
             let error = match self.attempt(&picked, prepared, deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
@@ -209,6 +211,9 @@ fn may_repeat(method: &MethodInfo, error: &Error) -> bool {
         _ => false,
     }
 }
+
+/// The pause before another attempt at the same provider, which may restart, or whose replacement is not listed yet.
+const REPEAT_DELAY: Duration = Duration::from_millis(50);
 
 fn late(delivery: Delivery, phase: Phase) -> Error {
     Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_delivery(delivery).with_phase(phase)

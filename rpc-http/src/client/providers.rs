@@ -10,17 +10,18 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Addresses, Code, Error, Instance, Phase};
+use rpc_core::{Addresses, Code, Discovery, Error, Instance, Phase, ServiceId};
 use tokio::time::{Instant, sleep};
 
 use super::{config::HttpCallerConfig, pool::Pool};
 
 /// The providers of a service.
-#[derive(Debug)]
 pub(super) struct Providers {
-    name: String,
+    name: ServiceId,
     config: HttpCallerConfig,
-    listed: Addresses,
+    /// Kept, because a registry ends its watches when it is dropped.
+    registry: Arc<dyn Discovery>,
+    listed: Mutex<Addresses>,
     known: Mutex<HashMap<SocketAddr, Arc<Provider>>>,
 }
 
@@ -39,8 +40,9 @@ pub(super) struct Provider {
 pub(super) struct Picked(pub(super) Arc<Provider>);
 
 impl Providers {
-    pub(super) fn new(name: String, listed: Addresses, config: HttpCallerConfig) -> Self {
-        Self { name, config, listed, known: Mutex::default() }
+    pub(super) fn new(name: ServiceId, registry: Arc<dyn Discovery>, config: HttpCallerConfig) -> Self {
+        let listed = Mutex::new(registry.watch(&name));
+        Self { name, config, registry, listed, known: Mutex::default() }
     }
 
     /// Picks a provider that is not among `tried`, or one of those if there is no other.
@@ -51,7 +53,7 @@ impl Providers {
     ///
     /// `Unavailable` without a provider.
     pub(super) async fn pick(&self, tried: &[SocketAddr], waits: bool) -> Result<Picked, Error> {
-        let mut listed = self.listed.clone();
+        let mut listed = self.listed().clone();
         loop {
             let list = listed.borrow_and_update().clone();
             match list.as_deref() {
@@ -69,8 +71,10 @@ impl Providers {
                 }
             }
             if listed.changed().await.is_err() {
-                // The registry watches again later; a client without one has a list that never changes.
+                // The watch has ended, for example with the runtime in which it ran.
                 sleep(RETRY_DELAY).await;
+                listed = self.registry.watch(&self.name);
+                *self.listed() = listed.clone();
             }
         }
     }
@@ -123,6 +127,10 @@ impl Providers {
         Error::not_executed(Code::Unavailable, format!("service {}: {detail}", self.name)).with_phase(Phase::Resolve)
     }
 
+    fn listed(&self) -> MutexGuard<'_, Addresses> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Provider>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +174,7 @@ fn draw<'a>(candidates: &[&'a (f64, Arc<Provider>)]) -> Option<&'a (f64, Arc<Pro
     candidates.last().copied()
 }
 
-/// The pause before a list is read again whose registry does not watch it.
+/// The pause before a list is watched again whose watch has ended.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The time for which others are picked than a provider that could not be reached.
 pub(super) const REST: Duration = Duration::from_secs(1);

@@ -9,3 +9,4 @@ mod official;
 mod outages;
 mod runtimes;
 mod safety;
+mod spring;

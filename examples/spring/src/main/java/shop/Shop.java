@@ -3,6 +3,7 @@ package shop;
 import feign.FeignException;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.cloud.openfeign.EnableFeignClients;
@@ -25,13 +26,22 @@ public class Shop {
 
     record Stock(long id, int pieces) {}
 
+    private final AtomicInteger served = new AtomicInteger();
+
     /** A service for callers in Rust. */
     @GetMapping("/stock/{id}")
     Stock stock(@PathVariable("id") long id) {
+        served.incrementAndGet();
         if (id > 5) {
             throw new ResponseStatusException(HttpStatus.NOT_FOUND);
         }
         return new Stock(id, (int) id * 10);
+    }
+
+    /** Returns the number of requests that the service has received. */
+    @GetMapping("/served")
+    int served() {
+        return served.get();
     }
 
     /** Returns a good of the provider in Rust. */
