@@ -7,6 +7,7 @@ pub mod browser;
 pub mod certificates;
 pub mod engines;
 pub mod failing_sink;
+pub mod http;
 pub mod im;
 pub mod im_contract;
 pub mod im_edge;
@@ -34,6 +35,7 @@ pub mod scripted;
 pub mod seeds;
 pub mod serving;
 pub mod simulation;
+pub mod spring;
 mod time;
 pub mod wire;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[rpc_service(name = "shop.Goods", version = "1.0")]
 pub trait Goods {
     /// Returns the good with this id.
-    #[rpc(idempotent)]
+    #[rpc(idempotent, http = "GET /goods/{id}", status(NotFound = 404))]
     async fn find_goods(&self, id: u64) -> Result<Good, GoodsError>;
 }
 

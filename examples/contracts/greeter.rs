@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[rpc_service(name = "demo.Greeter", version = "1.0")]
 pub trait Greeter {
     /// Greets `name`; the greeting ends with the address of the provider.
-    #[rpc(idempotent)]
+    #[rpc(idempotent, http = "GET /greetings/{name}")]
     async fn hello(&self, name: String) -> Result<String, GreetError>;
 }
 

@@ -10,7 +10,7 @@ use clap::Parser;
 use contracts::{GoodsServer, GreeterServer};
 use rpc_cli::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_signal};
 use rpc_layers::{Metrics, MonitorPort};
-use rpc_server::Server;
+use rpc_server::{Server, ServerConfig};
 
 use crate::{catalog::GoodsCatalog, faults::Faults, greeter::PoliteGreeter};
 
@@ -45,6 +45,17 @@ struct Args {
     /// Serves /metrics, for Prometheus, and /health at this address.
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// Also answers HTTP requests with JSON on the same port.
+    #[cfg(feature = "http")]
+    #[arg(long)]
+    http: bool,
+    /// The name under which callers of HTTP, such as Spring Cloud, find the provider in the registry; implies --http.
+    #[cfg(feature = "http")]
+    #[arg(long, value_name = "NAME")]
+    http_service: Option<String>,
+    /// How long the provider serves late callers after it has deregistered, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    drain_notice: u64,
 }
 
 #[tokio::main]
@@ -59,6 +70,12 @@ async fn main() -> Result<(), Failure> {
         .service(GoodsServer::new(GoodsCatalog))
         .weight(args.weight)
         .tags(args.tag);
+    server = server.config(ServerConfig::default().with_drain_notice(Duration::from_secs(args.drain_notice)));
+    #[cfg(feature = "http")]
+    if args.http || args.http_service.is_some() {
+        let http = args.http_service.into_iter().fold(rpc_http::Http::new(), rpc_http::Http::service_name);
+        server = server.endpoint(http);
+    }
     if let Some(zone) = args.zone {
         server = server.zone(zone);
     }

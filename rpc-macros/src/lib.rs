@@ -145,6 +145,8 @@ use syn::parse_macro_input;
 /// | `one_way` | the server sends no response; the call ends when its request is queued, and is lost if the connection or its runtime ends before the request is written |
 /// | `timeout = "500ms"` | the timeout of calls without one: an integer with a unit `ns`, `us`, `ms`, `s` or `m`, at most 49 days; default: the timeout of the client |
 /// | `max_running = 50` | the handlers of the method that run at the same time on one server; it rejects further calls before they execute |
+/// | `http = "GET /orders/{id}"` | the verb and the path of the method in HTTP, besides `POST /service/method`; a name in braces is a parameter |
+/// | `status(NotFound = 404)` | the HTTP status of variants of the method's error, by their names on the wire; default: 422 |
 /// | `name = "sayHello"` | the name of the method on the wire; default: its name in Rust |
 ///
 /// Names consist of ASCII letters, digits, `.`, `_` and `-`. `name:version` and the name of a method have at most 256

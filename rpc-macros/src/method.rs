@@ -8,7 +8,7 @@ use crate::{
     answer::Answer,
     diagnostics::Diagnostics,
     ident,
-    options::MethodOptions,
+    options::{MethodOptions, parse_http},
     parameter::{self, ItemsParameter, Parameter},
     wire_name, wire_type,
 };
@@ -71,6 +71,7 @@ impl Method {
             diagnostics.error(&signature.ident, message);
         }
         check_cursor(&parameters, items.is_some(), &answer, diagnostics);
+        check_http(&options, &parameters, items.is_some(), diagnostics);
         Self {
             attributes,
             fn_token: signature.fn_token,
@@ -107,6 +108,19 @@ fn wire_name_of(ident: &Ident, options: &MethodOptions, diagnostics: &mut Diagno
         diagnostics.error(ident, format!("{fault}: set a wire name with `#[rpc(name = \"…\")]`"));
     }
     (name, ident.to_token_stream())
+}
+
+/// Reports paths of HTTP with parameters that the method does not have.
+fn check_http(options: &MethodOptions, parameters: &[Parameter], sends_items: bool, diagnostics: &mut Diagnostics) {
+    let Some(http) = &options.http else { return };
+    if sends_items {
+        diagnostics.error(http, "methods with a stream as their argument have no path in HTTP");
+    }
+    let Ok(path) = parse_http(&http.value()) else { return };
+    let known = |name: &String| parameters.iter().any(|parameter| parameter.ident.unraw() == name);
+    for unknown in path.parameters.iter().filter(|name| !known(name)) {
+        diagnostics.error(http, format!("the method has no parameter `{unknown}`"));
+    }
 }
 
 /// Reports cursors of methods whose streams cannot continue at another provider.

@@ -48,6 +48,8 @@ pub struct MethodInfo {
     /// The description of the service, and the number of the method in it.
     described: Option<(&'static ContractCell, usize)>,
     max_running: Option<u32>,
+    http: Option<&'static str>,
+    http_statuses: &'static [(&'static str, u16)],
 }
 
 impl MethodInfo {
@@ -93,6 +95,8 @@ impl MethodInfo {
             codec: None,
             described: None,
             max_running: None,
+            http: None,
+            http_statuses: &[],
         }
     }
 
@@ -163,6 +167,20 @@ impl MethodInfo {
     #[must_use]
     pub const fn limit_running(mut self, max_running: u32) -> Self {
         self.max_running = Some(max_running);
+        self
+    }
+
+    /// Sets the verb and the path of the method in HTTP, such as `GET /orders/{id}`, besides `POST /service/method`.
+    #[must_use]
+    pub const fn http(mut self, path: &'static str) -> Self {
+        self.http = Some(path);
+        self
+    }
+
+    /// Sets the HTTP status of variants of the method's error, by their names on the wire. Default: 422 for all.
+    #[must_use]
+    pub const fn http_statuses(mut self, statuses: &'static [(&'static str, u16)]) -> Self {
+        self.http_statuses = statuses;
         self
     }
 
@@ -268,6 +286,8 @@ impl MethodInfo {
             }),
             timeout_ms: self.timeout.map(milliseconds),
             codec: self.codec.map(Codec::name).map(str::to_owned),
+            http: self.http.map(str::to_owned),
+            http_statuses: self.http_statuses.iter().map(|(name, status)| ((*name).to_owned(), *status)).collect(),
             parameters: Vec::new(),
             caller_items: None,
             result: Type::Unit,
@@ -275,6 +295,16 @@ impl MethodInfo {
             error: None,
             items_error: None,
         }
+    }
+
+    /// Returns the verb and the path of the method in HTTP, such as `GET /orders/{id}`; `None` if it has none of its own.
+    pub fn http_path(&self) -> Option<&'static str> {
+        self.http
+    }
+
+    /// Returns the HTTP status of an error with this variant; `None` if the method sets none.
+    pub fn http_status(&self, variant: &str) -> Option<u16> {
+        self.http_statuses.iter().find(|(name, _)| *name == variant).map(|(_, status)| *status)
     }
 
     /// Returns the limit of the handlers that run at the same time on one server; `None` if there is none.

@@ -49,9 +49,14 @@ impl Expansion<'_> {
         });
         let codec = codec.as_ref().map(|codec| quote!(.codec(#core::Codec::#codec)));
         let max_running = method.options.max_running.map(|limit| quote!(.limit_running(#limit)));
+        let http = method.options.http.as_ref().map(|http| quote!(.http(#http)));
+        let statuses = (!method.options.statuses.is_empty()).then(|| {
+            let statuses = method.options.statuses.iter().map(|(name, status)| quote!((#name, #status)));
+            quote!(.http_statuses(&[#(#statuses),*]))
+        });
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #once #one_way #sends_items #returns_items #timeout #max_running #codec
+                #idempotent #once #one_way #sends_items #returns_items #timeout #max_running #codec #http #statuses
                 .described(&#described, #number)
         }
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use proc_macro2::TokenStream;
 use syn::{Attribute, LitStr, Meta};
 
-use super::{Setting, settings};
+use super::{Setting, http, settings};
 use crate::{diagnostics::Diagnostics, duration, wire_name};
 
-const KNOWN: &str = "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `name = \"sayHello\"`, `max_running = 50`";
+const KNOWN: &str = "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `name = \"sayHello\"`, `max_running = 50`, `http = \"GET /orders/{id}\"`, `status(NotFound = 404)`";
 
 /// The options of `#[rpc(…)]`, or their defaults.
 #[derive(Default)]
@@ -25,6 +25,10 @@ pub(crate) struct MethodOptions {
     pub(crate) name: Option<LitStr>,
     /// The limit of the handlers that run at the same time on one server.
     pub(crate) max_running: Option<u32>,
+    /// The verb and the path of the method in HTTP.
+    pub(crate) http: Option<LitStr>,
+    /// The HTTP status of variants of the method's error, by the name of the variant on the wire.
+    pub(crate) statuses: Vec<(String, u16)>,
 }
 
 /// The scope in which each call is executed at most once.
@@ -76,6 +80,15 @@ impl MethodOptions {
                     }
                 }
                 "max_running" => self.max_running = setting.number(50, diagnostics),
+                "http" => {
+                    self.http = setting.text("GET /orders/{id}", diagnostics);
+                    if let Some(http) = &self.http
+                        && let Err(fault) = http::parse(&http.value())
+                    {
+                        diagnostics.error(http, fault);
+                    }
+                }
+                "status" => self.statuses = http::statuses(&setting.meta, diagnostics),
                 _ => setting.unknown(KNOWN, diagnostics),
             }
         }

@@ -1,5 +1,6 @@
 //! The options in the parentheses of the attributes.
 
+mod http;
 mod method;
 mod service;
 
@@ -7,6 +8,7 @@ use proc_macro2::TokenStream;
 use syn::{Expr, ExprLit, Lit, LitStr, Meta, Token, parse::Parser, punctuated::Punctuated};
 
 pub(crate) use self::{
+    http::parse as parse_http,
     method::{MethodOptions, Once},
     service::ServiceOptions,
 };

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use rpc_core::{Error, Peer, ProvedToken};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -24,18 +25,27 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> EndpointIo for T {}
 pub struct EndpointConnection {
     calls: Arc<Calls>,
     protocol: Option<Arc<[u8]>>,
+    start: Bytes,
     io: Arc<Mutex<Option<Prefixed>>>,
 }
 
 impl EndpointConnection {
     pub(super) fn new(calls: Arc<Calls>, io: Prefixed, protocol: Option<Vec<u8>>) -> Self {
-        Self { calls, protocol: protocol.map(Into::into), io: Arc::new(Mutex::new(Some(io))) }
+        let start = io.start().clone();
+        Self { calls, protocol: protocol.map(Into::into), start, io: Arc::new(Mutex::new(Some(io))) }
     }
 
     /// Takes the stream of the connection, which begins with its first byte. A second call returns `None`.
     pub fn take_io(&self) -> Option<Box<dyn EndpointIo>> {
         let io = self.io.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(Box::new(io))
+    }
+
+    /// Returns the bytes that the server read to detect the protocol. The stream begins with them.
+    ///
+    /// Empty if ALPN has determined the protocol.
+    pub fn start(&self) -> &[u8] {
+        &self.start
     }
 
     /// Returns the ALPN protocol of the connection; `None` without TLS, and where the caller offered none.

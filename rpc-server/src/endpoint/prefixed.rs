@@ -24,6 +24,11 @@ impl Prefixed {
         Self { start, io, traffic }
     }
 
+    /// Returns the bytes that were read and are not taken yet.
+    pub(crate) fn start(&self) -> &Bytes {
+        &self.start
+    }
+
     fn count_written(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(count)) = written {
             self.traffic.add(0, *count as u64);

@@ -54,6 +54,12 @@ impl EndpointRequest {
         self
     }
 
+    /// Sets the arguments, in the codec of the call.
+    pub fn arguments(mut self, arguments: Bytes) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
     /// Sets the metadata for the handler.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;

@@ -18,6 +18,7 @@ mod failing_log;
 mod fair_share;
 mod futures;
 mod hedges;
+mod http;
 mod identity;
 mod late_answers;
 mod layers;

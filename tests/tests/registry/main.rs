@@ -11,3 +11,4 @@ mod official;
 mod outages;
 mod runtimes;
 mod safety;
+mod spring;

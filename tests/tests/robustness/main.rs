@@ -12,6 +12,7 @@ mod fuzz;
 mod golden;
 mod hostile_payloads;
 mod hostile_peers;
+mod http;
 mod network_faults;
 mod protocol_vectors;
 mod provider_faults;

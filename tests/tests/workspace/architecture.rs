@@ -34,18 +34,19 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
     ("rpc-server", &["rpc-core"]),
     ("rpc-client", &["rpc-core"]),
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
+    ("rpc-http", &["rpc-core", "rpc-server"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
     ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli"]),
     ("contracts", &["rpc-core"]),
-    ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli"]),
+    ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-http", "rpc-layers", "rpc-cli"]),
     ("certificates", &["rpc-cli"]),
     ("quickstart", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("im", &["rpc-cli", "rpc-im"]),
@@ -62,6 +63,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "rpc-client",
             "rpc-layers",
             "rpc-cli",
+            "rpc-http",
             "rpc-im",
         ],
     ),

@@ -9,6 +9,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use rpc_client::ClientConfig;
 use rpc_core::transport::TransportConfig;
+use rpc_http::{HttpCallerConfig, HttpConfig};
 use rpc_im::{NodeConfig, edge::EdgeConfig};
 use rpc_server::ServerConfig;
 use syn::{ImplItem, Item, Type, ext::IdentExt};
@@ -38,7 +39,7 @@ fn symbol(cell: &str) -> Option<(&str, &str)> {
 /// Returns the defaults of the public config types.
 fn defaults() -> BTreeMap<&'static str, Value> {
     let (server, client, transport) = (ServerConfig::default(), ClientConfig::default(), TransportConfig::default());
-    let edge = EdgeConfig::default();
+    let (edge, http, http_caller) = (EdgeConfig::default(), HttpConfig::default(), HttpCallerConfig::default());
     let registry = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let node = NodeConfig::new(registry.block_on(rpc_registry::connect("memory:")).unwrap(), "ws://localhost/ws");
     let count = |number: usize| Value::Number(number as f64);
@@ -66,6 +67,21 @@ fn defaults() -> BTreeMap<&'static str, Value> {
         ("ServerConfig::max_streams", count(server.max_streams)),
         ("ServerConfig::drain_notice", time(server.drain_notice)),
         ("ServerConfig::drain_timeout", time(server.drain_timeout)),
+        ("HttpConfig::max_head", count(http.max_head)),
+        ("HttpConfig::max_headers", count(http.max_headers)),
+        ("HttpConfig::max_body", count(http.max_body)),
+        ("HttpConfig::head_time", time(http.head_time)),
+        ("HttpConfig::body_time", time(http.body_time)),
+        ("HttpConfig::idle_time", time(http.idle_time)),
+        ("HttpConfig::write_stall", time(http.write_stall)),
+        ("HttpConfig::max_streams", number(http.max_streams)),
+        ("HttpConfig::max_resets", count(http.max_resets)),
+        ("HttpCallerConfig::timeout", time(http_caller.timeout)),
+        ("HttpCallerConfig::connect_timeout", time(http_caller.connect_timeout)),
+        ("HttpCallerConfig::max_connections", count(http_caller.max_connections)),
+        ("HttpCallerConfig::idle_time", time(http_caller.idle_time)),
+        ("HttpCallerConfig::max_body", count(http_caller.max_body)),
+        ("HttpCallerConfig::retries", number(http_caller.retries)),
         ("ClientConfig::timeout", time(client.timeout)),
         ("ClientConfig::connect_timeout", time(client.connect_timeout)),
         ("ClientConfig::ping_after", time(client.ping_after)),

@@ -71,6 +71,12 @@ pub struct MethodContract {
     /// The name of the codec that calls use by default, see [`Codec::name`](crate::Codec::name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
+    /// The verb and the path of the method in HTTP, such as `GET /orders/{id}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// The HTTP status of variants of the error, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub http_statuses: BTreeMap<String, u16>,
     /// The parameters in their order, without a stream.
     pub parameters: Vec<Field>,
     /// The items of the stream that the caller sends.

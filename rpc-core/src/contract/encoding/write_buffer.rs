@@ -262,7 +262,8 @@ impl WriteBuffer {
     }
 
     /// Returns the unconsumed bytes as one contiguous chunk.
-    pub(crate) fn into_bytes(mut self) -> Bytes {
+    #[doc(hidden)]
+    pub fn into_bytes(mut self) -> Bytes {
         if self.held.is_empty() {
             self.copied.advance(self.consumed);
             return self.copied.freeze();
