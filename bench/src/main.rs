@@ -11,6 +11,7 @@
 //! | scaling along one dimension | `grow` |
 //! | instructions per call | `instructions` |
 //! | items per second and memory of streams | `streams` |
+//! | routing while providers fail | `route` |
 //! | load on a service without its generated types | `load` |
 //! | cost of idle connections | `idle`, `resources` |
 //! | the error type | `failure` |
@@ -31,6 +32,7 @@ mod pace;
 mod peers;
 mod process;
 mod resources;
+mod route;
 mod server;
 mod stats;
 mod streams;
@@ -52,6 +54,7 @@ use crate::{
     load::Load,
     peers::Peer,
     process::Usage,
+    route::{Route, RouteProvider},
     streams::{StreamJob, StreamPeer, Streams},
 };
 
@@ -94,6 +97,11 @@ enum Command {
     ///
     /// The arguments are JSON, so the types of the service are not needed.
     Load(Load),
+    /// Measures the share of each provider and the latencies while providers fail and recover.
+    Route(Route),
+    /// Serves with faults that the standard input sets.
+    #[command(hide = true)]
+    RouteProvider(RouteProvider),
     /// Measures the items per second of streams and the memory of idle streams, and prints tables.
     Streams(Streams),
     /// Serves the streams of a peer.
@@ -173,6 +181,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Instructions(instructions) => instructions.run(),
         Command::CountedClient(client) => runtime.block_on(client.run()),
         Command::Load(load) => runtime.block_on(load.run()),
+        Command::Route(route) => runtime.block_on(route.run()),
+        Command::RouteProvider(provider) => runtime.block_on(provider.run()),
         Command::Streams(streams) => streams.run(),
         Command::StreamServer { peer, address } => runtime.block_on(peer.serve(address)),
         Command::StreamClient { address, peer, job } => print(&runtime.block_on(peer.run(address, &job))?),

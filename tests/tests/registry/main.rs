@@ -7,5 +7,6 @@ mod log_sinks;
 mod nacos;
 mod official;
 mod outages;
+mod rules;
 mod runtimes;
 mod safety;
