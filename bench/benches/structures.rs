@@ -64,6 +64,11 @@ fn balance_two_choices(bencher: Bencher<'_, '_>, providers: usize) {
 }
 
 #[divan::bench(args = PROVIDERS)]
+fn balance_latency_aware(bencher: Bencher<'_, '_>, providers: usize) {
+    balance(bencher, Balance::LatencyAware, vec![1.0; providers]);
+}
+
+#[divan::bench(args = PROVIDERS)]
 fn balance_two_choices_weighted(bencher: Bencher<'_, '_>, providers: usize) {
     balance(bencher, Balance::PowerOfTwoChoices, (1..=providers).map(|weight| weight as f64).collect());
 }
@@ -77,7 +82,7 @@ fn balance_round_robin(bencher: Bencher<'_, '_>, providers: usize) {
 #[divan::bench(args = PROVIDERS)]
 fn balance_routed(bencher: Bencher<'_, '_>, providers: usize) {
     let providers = RoutedProviders::new(providers);
-    bencher.bench_local(|| providers.pick(black_box(Balance::PeakEwma), black_box(None)));
+    bencher.bench_local(|| providers.pick(black_box(Balance::default()), black_box(None)));
 }
 
 /// Selects the provider of a key, which evaluates every provider.

@@ -40,7 +40,7 @@ pub(crate) struct Route {
     /// The calls per second.
     #[arg(long, default_value_t = 200)]
     rate: u32,
-    /// The policy of all scenarios; by default, those with a slow provider are measured with both policies.
+    /// The policy of all scenarios; by default, some are measured with each policy.
     #[arg(long)]
     balance: Option<Policy>,
     /// A directory for a chart of each run, as SVG.
@@ -52,6 +52,7 @@ pub(crate) struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Policy {
     TwoChoices,
+    LatencyAware,
     PeakEwma,
 }
 
@@ -72,7 +73,7 @@ impl Route {
         };
         let policies = |scenario: &Scenario| match self.balance {
             Some(policy) => vec![policy],
-            None if scenario.compares_policies() => vec![Policy::TwoChoices, Policy::PeakEwma],
+            None if scenario.compares_policies() => vec![Policy::TwoChoices, Policy::LatencyAware, Policy::PeakEwma],
             None => vec![Policy::DEFAULT],
         };
         let runs: Vec<_> =
@@ -123,11 +124,12 @@ impl Route {
 }
 
 impl Policy {
-    const DEFAULT: Self = Self::TwoChoices;
+    const DEFAULT: Self = Self::LatencyAware;
 
     fn balance(self) -> Balance {
         match self {
             Self::TwoChoices => Balance::PowerOfTwoChoices,
+            Self::LatencyAware => Balance::LatencyAware,
             Self::PeakEwma => Balance::PeakEwma,
         }
     }

@@ -47,6 +47,7 @@ impl Scenario {
         let suffix = match policy {
             Policy::PeakEwma if self.compares_policies() => "-peak-ewma",
             Policy::TwoChoices if self.compares_policies() => "-two-choices",
+            Policy::LatencyAware if self.compares_policies() => "-latency-aware",
             _ => "",
         };
         format!("{self:?}{suffix}").to_lowercase()

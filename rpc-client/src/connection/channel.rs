@@ -125,7 +125,7 @@ impl Channel {
 
     /// Returns the load of the peer by this client, whether or not the channel is eligible.
     pub(crate) fn current_load(&self) -> Load {
-        Load { in_flight: self.calls.load(), latency: self.latency.peak() }
+        Load { in_flight: self.calls.load(), latency: self.latency.peak(), typical: self.latency.typical() }
     }
 
     /// Returns when the last answer arrived.
@@ -460,6 +460,11 @@ impl Channel {
     /// Returns whether more than one caller waits for an answer.
     pub(super) fn has_several_callers(&self) -> bool {
         self.calls.callers() > 1
+    }
+
+    /// Reduces the average latencies if the last answer was long ago.
+    pub(super) fn age_latency(&self, now: Instant) {
+        self.latency.age(now);
     }
 
     /// Delivers answers that arrived at `now` to their callers.
