@@ -85,6 +85,13 @@ fn balance_routed(bencher: Bencher<'_, '_>, providers: usize) {
     bencher.bench_local(|| providers.pick(black_box(Balance::default()), black_box(None)));
 }
 
+/// As [`balance_routed`], by calls in flight times latency.
+#[divan::bench(args = PROVIDERS)]
+fn balance_routed_by_peak(bencher: Bencher<'_, '_>, providers: usize) {
+    let providers = RoutedProviders::new(providers);
+    bencher.bench_local(|| providers.pick(black_box(Balance::PeakEwma), black_box(None)));
+}
+
 /// Selects the provider of a key, which evaluates every provider.
 #[divan::bench(args = PROVIDERS)]
 fn balance_affinity(bencher: Bencher<'_, '_>, providers: usize) {

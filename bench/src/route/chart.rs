@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
-use super::{Run, WINDOW, scenario::Scenario};
+use super::{record::Run, scenario::Scenario};
 use crate::latencies::Latencies;
 
 /// Draws the share of each provider in the attempts, and below it median and 99th percentile on a logarithmic scale.
@@ -122,3 +122,5 @@ fn color(number: usize) -> &'static str {
 
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 800.0;
+/// The time over which the chart counts calls.
+const WINDOW: Duration = Duration::from_millis(500);

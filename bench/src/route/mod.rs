@@ -5,19 +5,21 @@
 //! | the faults and their times | `scenario` |
 //! | a provider, whose faults a parent process sets | `provider` |
 //! | the processes of the providers | `fleet` |
+//! | the load-balancing policies | `policy` |
 //! | the calls | `record` |
 //! | a chart of a run | `chart` |
 
 mod chart;
 mod fleet;
+mod policy;
 mod provider;
 mod record;
 mod scenario;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use clap::ValueEnum as _;
-use rpc_client::{Balance, Client, ClientConfig};
+use rpc_client::{Client, ClientConfig};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -26,8 +28,9 @@ use tokio::{
 pub(crate) use self::provider::RouteProvider;
 use self::{
     fleet::Fleet,
+    policy::Policy,
     provider::RouteClient,
-    record::{Record, Summary, load},
+    record::{Run, Summary, load},
     scenario::{Event, Scenario},
 };
 use crate::{compare::child::progress, failure::Failure};
@@ -46,22 +49,6 @@ pub(crate) struct Route {
     /// A directory for a chart of each run, as SVG.
     #[arg(long)]
     svg: Option<PathBuf>,
-}
-
-/// A load-balancing policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Policy {
-    TwoChoices,
-    LatencyAware,
-    PeakEwma,
-}
-
-/// The result of a run.
-struct Run {
-    name: String,
-    records: Vec<Record>,
-    /// The providers in the order of their starts.
-    providers: Vec<std::net::SocketAddr>,
 }
 
 impl Route {
@@ -122,18 +109,3 @@ impl Route {
         Ok(Run { name: scenario.name(policy), records, providers: fleet.addresses() })
     }
 }
-
-impl Policy {
-    const DEFAULT: Self = Self::LatencyAware;
-
-    fn balance(self) -> Balance {
-        match self {
-            Self::TwoChoices => Balance::PowerOfTwoChoices,
-            Self::LatencyAware => Balance::LatencyAware,
-            Self::PeakEwma => Balance::PeakEwma,
-        }
-    }
-}
-
-/// The time over which a chart counts calls.
-const WINDOW: Duration = Duration::from_millis(500);

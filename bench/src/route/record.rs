@@ -24,6 +24,14 @@ pub(super) struct Record {
     pub(super) attempts: Vec<SocketAddr>,
 }
 
+/// The result of a run.
+pub(super) struct Run {
+    pub(super) name: String,
+    pub(super) records: Vec<Record>,
+    /// The providers in the order of their starts.
+    pub(super) providers: Vec<SocketAddr>,
+}
+
 /// Makes calls at a constant rate. Every `heavy`th call takes ten times longer.
 pub(super) async fn load(client: RouteClient<Client>, rate: u32, length: Duration, heavy: Option<u64>) -> Vec<Record> {
     let (start, step) = (Instant::now(), Duration::from_secs(1) / rate);

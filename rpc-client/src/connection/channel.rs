@@ -462,11 +462,6 @@ impl Channel {
         self.calls.callers() > 1
     }
 
-    /// Reduces the average latencies if the last answer was long ago.
-    pub(super) fn age_latency(&self, now: Instant) {
-        self.latency.age(now);
-    }
-
     /// Delivers answers that arrived at `now` to their callers.
     pub(crate) fn deliver(&self, answers: Vec<(u32, Outcome)>, now: Instant) {
         let (strays, sample) = self.calls.deliver(answers, now);
@@ -555,8 +550,9 @@ impl Channel {
         self.goaway.get()
     }
 
-    /// Ends the calls whose deadline has passed.
+    /// Ends the calls whose deadline has passed. Reduces the average latencies if the last answer was long ago.
     pub(super) fn expire(&self, now: Instant) -> Expiry {
+        self.latency.age(now);
         self.calls.expire(now, |id| self.cancel(id))
     }
 

@@ -83,7 +83,7 @@ impl Sub for LogSum {
 impl Sample {
     /// Adds the latency of one answer.
     pub(super) fn add(&mut self, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let nanos = nanos(latency).max(1);
         self.longest = self.longest.max(nanos);
         self.sum = self.sum + LogSum { log2: log2(nanos), answers: 1 };
     }
@@ -105,7 +105,7 @@ impl Latency {
         cells.peak.store(decayed_peak(cells.peak.load(Relaxed), sample.longest, elapsed), Relaxed);
         let mean = sample.sum.log2 / sample.sum.answers.max(1);
         // Few answers are all that is known about the provider.
-        let is_rare = at.saturating_sub(cells.last.load(Relaxed)) >= RARE;
+        let is_rare = at.saturating_sub(cells.last.load(Relaxed)) >= nanos(RARE);
         cells.typical.store(next_typical(cells.typical.load(Relaxed), mean, is_rare), Relaxed);
         let sum = self.log_sum() + sample.sum;
         cells.log2_sum.store(sum.log2, Relaxed);
@@ -121,7 +121,7 @@ impl Latency {
         let cells = &self.cells.0;
         let at = self.since_epoch(now);
         let idle = at.saturating_sub(cells.aged.load(Relaxed));
-        if idle < AGED_AFTER || cells.last.load(Relaxed) == 0 {
+        if idle < nanos(AGED_AFTER) || cells.last.load(Relaxed) == 0 {
             return;
         }
         cells.aged.store(at, Relaxed);
@@ -155,8 +155,12 @@ impl Latency {
     }
 
     fn since_epoch(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+        nanos(now.saturating_duration_since(self.epoch))
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Returns the peak EWMA `peak` after an answer that took `latency`, `elapsed` after the one before; all in nanoseconds.
@@ -192,10 +196,10 @@ fn log2(number: u64) -> u64 {
 const DECAY: f64 = 10e9;
 /// The time without an answer in which the averages halve, in nanoseconds: 5 s.
 const IDLE_HALF_LIFE: f64 = 5e9;
-/// The time without an answer after which the averages are reduced, in nanoseconds: 1 s.
-const AGED_AFTER: u64 = 1_000_000_000;
-/// The time between two answers from which the last one alone determines the typical latency, in nanoseconds: 1 s.
-const RARE: u64 = 1_000_000_000;
+/// The time without an answer after which the averages are reduced.
+const AGED_AFTER: Duration = Duration::from_secs(1);
+/// The time between two answers from which the last one alone determines the typical latency.
+const RARE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -208,7 +208,6 @@ impl Role for ClientRole {
         if self.last_read.replace(activity.last_read) != Some(activity.last_read) && self.channel.mark_responsive() {
             self.changes.notify();
         }
-        self.channel.age_latency(now);
         let expiry = self.channel.expire(now);
         let probe = self.channel.take_probe(activity.last_read);
         if probe {
