@@ -30,6 +30,7 @@ impl RuleFeed {
             let again_at = watch.again_at();
             // Cancel-safe: the next iteration reads the latest document.
             tokio::select! {
+                biased;
                 () = watch.changed() => {}
                 () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
             }
