@@ -64,6 +64,11 @@ fn balance_two_choices(bencher: Bencher<'_, '_>, providers: usize) {
 }
 
 #[divan::bench(args = PROVIDERS)]
+fn balance_latency_aware(bencher: Bencher<'_, '_>, providers: usize) {
+    balance(bencher, Balance::LatencyAware, vec![1.0; providers]);
+}
+
+#[divan::bench(args = PROVIDERS)]
 fn balance_two_choices_weighted(bencher: Bencher<'_, '_>, providers: usize) {
     balance(bencher, Balance::PowerOfTwoChoices, (1..=providers).map(|weight| weight as f64).collect());
 }
@@ -76,6 +81,13 @@ fn balance_round_robin(bencher: Bencher<'_, '_>, providers: usize) {
 /// Selects a connected provider with zones, tags and slow starts, by calls in flight and latency.
 #[divan::bench(args = PROVIDERS)]
 fn balance_routed(bencher: Bencher<'_, '_>, providers: usize) {
+    let providers = RoutedProviders::new(providers);
+    bencher.bench_local(|| providers.pick(black_box(Balance::default()), black_box(None)));
+}
+
+/// As [`balance_routed`], by calls in flight times latency.
+#[divan::bench(args = PROVIDERS)]
+fn balance_routed_by_peak(bencher: Bencher<'_, '_>, providers: usize) {
     let providers = RoutedProviders::new(providers);
     bencher.bench_local(|| providers.pick(black_box(Balance::PeakEwma), black_box(None)));
 }

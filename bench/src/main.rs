@@ -11,6 +11,7 @@
 //! | scaling along one dimension | `grow` |
 //! | instructions per call | `instructions` |
 //! | items per second and memory of streams | `streams` |
+//! | routing while providers fail | `route` |
 //! | cost of idle connections | `idle`, `resources` |
 //! | the error type | `failure` |
 
@@ -23,13 +24,13 @@ mod grow;
 mod idle;
 mod instructions;
 mod job;
-#[expect(dead_code, reason = "shared with im-bench, which also uses `is_empty`")]
 mod latencies;
 mod link;
 mod pace;
 mod peers;
 mod process;
 mod resources;
+mod route;
 mod server;
 mod stats;
 mod streams;
@@ -51,6 +52,7 @@ use crate::{
     job::Job,
     peers::Peer,
     process::Usage,
+    route::{Route, RouteProvider},
     streams::{StreamJob, StreamPeer, Streams},
 };
 
@@ -89,6 +91,11 @@ enum Command {
     Grow(Grow),
     /// Counts the instructions of a call at the client and at the server; requires valgrind.
     Instructions(Instructions),
+    /// Measures the share of each provider and the latencies while providers fail and recover.
+    Route(Route),
+    /// Serves with faults that the standard input sets.
+    #[command(hide = true)]
+    RouteProvider(RouteProvider),
     /// Measures the items per second of streams and the memory of idle streams, and prints tables.
     Streams(Streams),
     /// Serves the streams of a peer.
@@ -173,6 +180,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::FleetClient(client) => print(&runtime.block_on(client.run())?),
         Command::Instructions(instructions) => instructions.run(),
         Command::CountedClient { address, peer, repeats } => runtime.block_on(peer.repeat(address, repeats)),
+        Command::Route(route) => runtime.block_on(route.run()),
+        Command::RouteProvider(provider) => runtime.block_on(provider.run()),
         Command::Streams(streams) => streams.run(),
         Command::StreamServer { peer, address } => runtime.block_on(peer.serve(address)),
         Command::StreamClient { address, peer, job } => print(&runtime.block_on(peer.run(address, &job))?),

@@ -111,7 +111,9 @@ impl WeightedProviders {
         load: impl Fn(usize) -> Option<usize>,
     ) -> Option<usize> {
         let shares = Shares { draws: &self.weights, capacities: self.weights.each() };
-        balance.pick(shares, &self.turn, random, |index| Some(Load { in_flight: load(index)? as u32, latency: 1000 }))
+        balance.pick(shares, &self.turn, random, |index| {
+            Some(Load { in_flight: load(index)? as u32, latency: 1000, typical: 160 })
+        })
     }
 
     /// Picks the provider of the affinity key with this hash.

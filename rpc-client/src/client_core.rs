@@ -46,7 +46,7 @@ impl ClientCore {
     ) -> Self {
         let config = Arc::new(config);
         Self {
-            services: Services::new(discovery, config.cache_directory.clone(), Arc::clone(&rules)),
+            services: Services::new(discovery, config.cache_directory.clone(), rules.feed()),
             pool: EndpointPool::new(Arc::clone(&config), connector, credentials),
             retries: RetryBudget::new(Instant::now()),
             compatibility: Compatibility::default(),

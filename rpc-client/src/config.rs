@@ -25,7 +25,7 @@ pub struct ClientConfig {
     pub codec: Codec,
     /// The compression of arguments when the caller sets none; default none.
     pub compression: Compression,
-    /// The load-balancing policy; default power of two choices.
+    /// The load-balancing policy; default power of two choices that avoids much slower providers.
     pub balance: Balance,
     /// The load-balancing policy of the program, which replaces [`balance`](Self::balance); default none.
     pub balancer: Option<Arc<dyn Balancer>>,

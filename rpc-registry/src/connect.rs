@@ -2,16 +2,9 @@
 
 use std::sync::Arc;
 
-use rpc_core::{Code, Discovery, Error, Registry};
+use rpc_core::{Code, Error};
 
-use crate::{Administration, Fixed, Local, Memory, Several};
-
-/// A registry backend: registration, discovery and administration.
-///
-/// `Arc<dyn Backend>` coerces to `Arc<dyn Registry>` and to `Arc<dyn Discovery>`.
-pub trait Backend: Registry + Discovery + Administration {}
-
-impl<T: Registry + Discovery + Administration + ?Sized> Backend for T {}
+use crate::{Backend, Fixed, Local, Memory, Several};
 
 /// Opens the registry that `url` names; the crate's documentation lists the URL forms. Several URLs, separated by commas,
 /// name several registries that are used as one ([`Several`]).
@@ -145,6 +138,8 @@ fn invalid(message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use rpc_core::{Discovery, Registry};
+
     use super::*;
 
     #[tokio::test]

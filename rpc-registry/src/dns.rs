@@ -42,7 +42,7 @@ pub struct Dns {
     _tasks: Tasks,
 }
 
-/// What is looked up.
+/// The names to look up.
 #[derive(Debug, Clone, PartialEq)]
 enum Query {
     Addresses { host: HostPort },

@@ -49,6 +49,7 @@
 
 mod address;
 mod administration;
+mod backend;
 mod connect;
 #[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod directory;
@@ -76,7 +77,8 @@ mod watches;
 mod zookeeper;
 
 pub use administration::{Administration, InstanceChange};
-pub use connect::{Backend, connect};
+pub use backend::Backend;
+pub use connect::connect;
 #[cfg(feature = "dns")]
 pub use dns::Dns;
 #[cfg(feature = "etcd")]

@@ -5,21 +5,29 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rpc_core::{Addresses, Instance, ServiceId};
+use rpc_core::{Instance, ServiceId};
 use tokio::sync::watch;
 
 /// The sender of the latest list of one service; `None` until the first list.
 pub(crate) type Publisher = watch::Sender<Option<Arc<[Instance]>>>;
 
-/// The watched services. Each has a driver: a task that publishes its lists.
-#[derive(Default)]
-pub(crate) struct Watches(Mutex<HashMap<ServiceId, Arc<Publisher>>>);
+/// The watched services. Each has a driver: a task that publishes its values, by default its lists.
+pub(crate) struct Watches<T = Arc<[Instance]>>(Mutex<Senders<T>>);
 
-impl Watches {
-    /// Returns a receiver of the lists of `service`.
+/// The sender of the latest value of each service; `None` until the first value.
+type Senders<T> = HashMap<ServiceId, Arc<watch::Sender<Option<T>>>>;
+
+impl<T> Default for Watches<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Watches<T> {
+    /// Returns a receiver of the values of `service`.
     ///
     /// Also returns the watch if the caller must start its driver.
-    pub(crate) fn watch(self: &Arc<Self>, service: &ServiceId) -> (Addresses, Option<Watch>) {
+    pub(crate) fn watch(self: &Arc<Self>, service: &ServiceId) -> (watch::Receiver<Option<T>>, Option<Watch<T>>) {
         let mut services = self.lock();
         if let Some(publisher) = services.get(service) {
             return (publisher.subscribe(), None);
@@ -30,7 +38,7 @@ impl Watches {
         (receiver, Some(Watch { service: service.clone(), publisher, watches: Arc::clone(self) }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceId, Arc<Publisher>>> {
+    fn lock(&self) -> MutexGuard<'_, Senders<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -39,23 +47,39 @@ impl Watches {
 ///
 /// Dropping it ends the watch: receivers find the sender dropped, and the next receiver starts a new driver. A driver is
 /// also dropped when its runtime ends.
-pub(crate) struct Watch {
+pub(crate) struct Watch<T = Arc<[Instance]>> {
     service: ServiceId,
-    publisher: Arc<Publisher>,
-    watches: Arc<Watches>,
+    publisher: Arc<watch::Sender<Option<T>>>,
+    watches: Arc<Watches<T>>,
 }
 
 impl Watch {
-    pub(crate) fn service(&self) -> &ServiceId {
-        &self.service
-    }
-
     /// Publishes `list` if it differs from the last list, and returns whether it does.
     pub(crate) fn publish(&self, list: Vec<Instance>) -> bool {
         publish(&self.publisher, list)
     }
+}
 
-    /// Returns whether a list was published.
+#[cfg(feature = "nacos")]
+impl Watch<Arc<str>> {
+    /// Publishes `text` if it differs from the last one.
+    pub(crate) fn publish_text(&self, text: &str) {
+        self.publisher.send_if_modified(|last| {
+            let changed = last.as_deref() != Some(text);
+            if changed {
+                *last = Some(text.into());
+            }
+            changed
+        });
+    }
+}
+
+impl<T> Watch<T> {
+    pub(crate) fn service(&self) -> &ServiceId {
+        &self.service
+    }
+
+    /// Returns whether a value was published.
     #[cfg(feature = "nacos")]
     pub(crate) fn has_list(&self) -> bool {
         self.publisher.borrow().is_some()
@@ -83,7 +107,7 @@ impl Watch {
         unwatched
     }
 
-    fn remove(&self, services: &mut HashMap<ServiceId, Arc<Publisher>>) {
+    fn remove(&self, services: &mut Senders<T>) {
         // After the end of this watch, the service may have another one.
         if services.get(&self.service).is_some_and(|publisher| Arc::ptr_eq(publisher, &self.publisher)) {
             services.remove(&self.service);
@@ -91,7 +115,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl<T> Drop for Watch<T> {
     fn drop(&mut self) {
         let watches = Arc::clone(&self.watches);
         self.remove(&mut watches.lock());
@@ -117,7 +141,7 @@ mod tests {
 
     #[test]
     fn receivers_share_one_driver_until_the_last_drops() {
-        let watches = Arc::new(Watches::default());
+        let watches = Arc::new(Watches::<Arc<[Instance]>>::default());
         let (first, watch) = watches.watch(&SERVICE);
         let watch = watch.unwrap();
         let (second, driver) = watches.watch(&SERVICE);
@@ -138,7 +162,7 @@ mod tests {
 
     #[test]
     fn dropped_driver_ends_its_watch() {
-        let watches = Arc::new(Watches::default());
+        let watches = Arc::new(Watches::<Arc<[Instance]>>::default());
         let (mut receiver, watch) = watches.watch(&SERVICE);
         drop(watch);
         assert!(receiver.has_changed().is_err() && receiver.borrow_and_update().is_none());

@@ -45,6 +45,15 @@ pub struct ServerConfig {
     /// completes within the callers' timeouts: with a higher value, handlers work for callers that have timed out; with
     /// a lower value, fewer calls run concurrently.
     pub max_running: usize,
+    /// Whether the limit of running handlers follows their latency, up to `max_running`; default false.
+    ///
+    /// The limit grows while the latency stays near that without load, and shrinks in proportion when it is more than 1.5
+    /// times as long (gradient algorithm, as in Netflix' concurrency-limits). The server measures the latency without load
+    /// once per minute under load, with four running handlers for some tenths of a second.
+    ///
+    /// It suits handlers whose latency grows with their number, such as those that share a processor or a database. It does
+    /// not suit handlers that wait for events, whose latency says nothing about load.
+    pub adaptive_limit: bool,
     /// The maximum number of queued calls of the server; default 256.
     ///
     /// The server rejects calls above the limit at once with `ResourceExhausted`; the client may send them to another
@@ -146,6 +155,7 @@ impl Default for ServerConfig {
             max_timeout: Duration::from_secs(3600),
             max_in_flight: 1024,
             max_running: 10_000,
+            adaptive_limit: false,
             max_queued: 256,
             queue_time: Duration::from_millis(100),
             max_unattended: Duration::from_secs(300),
@@ -175,6 +185,7 @@ impl ServerConfig {
         with_max_timeout(max_timeout: Duration)
         with_max_in_flight(max_in_flight: usize)
         with_max_running(max_running: usize)
+        with_adaptive_limit(adaptive_limit: bool)
         with_max_queued(max_queued: usize)
         with_queue_time(queue_time: Duration)
         with_max_unattended(max_unattended: Duration)

@@ -20,7 +20,7 @@ pub(crate) async fn get(port: u16, path: &str) -> io::Result<String> {
     request("GET", port, path, &[]).await
 }
 
-/// Returns the body of a successful request. A `GET` has its `parameters` in the query, other methods in the form.
+/// Returns the body of a successful request. A `GET` or `DELETE` has its `parameters` in the query, other methods in the form.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub(super) async fn request(method: &str, port: u16, path: &str, parameters: &[(
     let form: Vec<_> = parameters.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
     let form = form.join("&");
     let (query, body) = match method {
-        "GET" if !form.is_empty() => (format!("?{form}"), String::new()),
+        "GET" | "DELETE" if !form.is_empty() => (format!("?{form}"), String::new()),
         _ => (String::new(), form),
     };
     // With version 1.0, the answer is not chunked and ends with the connection.

@@ -150,6 +150,26 @@ impl NacosServer {
         self.send("POST", service, instance).await;
     }
 
+    /// Publishes a configuration in the default group, as an operator does in the console.
+    pub async fn publish(&self, data_id: &str, content: &str) {
+        self.configure("POST", data_id, Some(content)).await;
+    }
+
+    /// Removes a configuration.
+    pub async fn unpublish(&self, data_id: &str) {
+        self.configure("DELETE", data_id, None).await;
+    }
+
+    async fn configure(&self, method: &str, data_id: &str, content: Option<&str>) {
+        let (path, group) = match self.kind {
+            ServerKind::RNacos | ServerKind::Official2 => ("/nacos/v1/cs/configs", "group"),
+            ServerKind::Official3 => ("/nacos/v3/admin/cs/config", "groupName"),
+        };
+        let mut parameters = vec![("dataId", data_id), (group, GROUP)];
+        parameters.extend(content.map(|content| ("content", content)));
+        http::request(method, self.http, path, &parameters).await.expect("the server accepts the request");
+    }
+
     async fn send(&self, method: &str, service: &ServiceId, instance: &ListedInstance) {
         let service = service.to_string();
         let port = instance.port.to_string();

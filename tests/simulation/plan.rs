@@ -121,6 +121,7 @@ fn client(rng: &mut SmallRng) -> ClientConfig {
     }
     transport.write_stall = ms(1500);
     limit_streams(rng, &mut transport);
+    // A latency-aware client may send no calls to a server behind a slow link, and the checks expect calls to each server.
     let balances = [Balance::PowerOfTwoChoices, Balance::PowerOfTwoChoices, Balance::RoundRobin, Balance::Random];
     ClientConfig::default()
         .with_seed(Some(rng.next_u64()))

@@ -125,7 +125,7 @@ impl Channel {
 
     /// Returns the load of the peer by this client, whether or not the channel is eligible.
     pub(crate) fn current_load(&self) -> Load {
-        Load { in_flight: self.calls.load(), latency: self.latency.peak() }
+        Load { in_flight: self.calls.load(), latency: self.latency.peak(), typical: self.latency.typical() }
     }
 
     /// Returns when the last answer arrived.
@@ -550,8 +550,9 @@ impl Channel {
         self.goaway.get()
     }
 
-    /// Ends the calls whose deadline has passed.
+    /// Ends the calls whose deadline has passed. Reduces the average latencies if the last answer was long ago.
     pub(super) fn expire(&self, now: Instant) -> Expiry {
+        self.latency.age(now);
         self.calls.expire(now, |id| self.cancel(id))
     }
 

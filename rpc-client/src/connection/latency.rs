@@ -15,7 +15,7 @@ use crate::cache_padded::CachePadded;
 /// The driver of the connection writes it, at most once for each delivery of up to 32 answers; callers that pick a provider
 /// read it. A write is a plain store because there is one writer.
 #[derive(Debug)]
-pub(super) struct Latency {
+pub(crate) struct Latency {
     epoch: Instant,
     cells: CachePadded<Cells>,
 }
@@ -24,8 +24,12 @@ pub(super) struct Latency {
 struct Cells {
     /// The peak EWMA in nanoseconds.
     peak: AtomicU64,
+    /// The logarithm of the typical latency, in units of 1/16; 0 before the first answer.
+    typical: AtomicU64,
     /// The last answer, in nanoseconds since the epoch; 0 before the first one.
     last: AtomicU64,
+    /// The last answer or the last time at which the averages were reduced because there was none.
+    aged: AtomicU64,
     /// The sum of the logarithms of the latencies, in units of 1/16.
     log2_sum: AtomicU64,
     /// The number of answers in that sum.
@@ -79,7 +83,7 @@ impl Sub for LogSum {
 impl Sample {
     /// Adds the latency of one answer.
     pub(super) fn add(&mut self, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let nanos = nanos(latency).max(1);
         self.longest = self.longest.max(nanos);
         self.sum = self.sum + LogSum { log2: log2(nanos), answers: 1 };
     }
@@ -97,17 +101,46 @@ impl Latency {
         }
         let cells = &self.cells.0;
         let at = self.since_epoch(now).max(1);
-        let elapsed = at.saturating_sub(cells.last.load(Relaxed));
+        let elapsed = at.saturating_sub(cells.aged.load(Relaxed));
         cells.peak.store(decayed_peak(cells.peak.load(Relaxed), sample.longest, elapsed), Relaxed);
+        let mean = sample.sum.log2 / sample.sum.answers.max(1);
+        // Few answers are all that is known about the provider.
+        let is_rare = at.saturating_sub(cells.last.load(Relaxed)) >= nanos(RARE);
+        cells.typical.store(next_typical(cells.typical.load(Relaxed), mean, is_rare), Relaxed);
         let sum = self.log_sum() + sample.sum;
         cells.log2_sum.store(sum.log2, Relaxed);
         cells.answers.store(sum.answers, Relaxed);
         cells.last.store(at, Relaxed);
+        cells.aged.store(at, Relaxed);
+    }
+
+    /// Reduces the averages of a connection without answers at `now`, so that its provider receives a call again.
+    ///
+    /// The driver calls it in each turn, and a driver without calls has a turn for each of its pings.
+    pub(super) fn age(&self, now: Instant) {
+        let cells = &self.cells.0;
+        let at = self.since_epoch(now);
+        let idle = at.saturating_sub(cells.aged.load(Relaxed));
+        if idle < nanos(AGED_AFTER) || cells.last.load(Relaxed) == 0 {
+            return;
+        }
+        cells.aged.store(at, Relaxed);
+        let octaves = idle as f64 / IDLE_HALF_LIFE;
+        cells.peak.store((cells.peak.load(Relaxed) as f64 * (-octaves).exp2()) as u64, Relaxed);
+        let typical = cells.typical.load(Relaxed).saturating_sub((octaves * 16.0) as u64).max(1);
+        cells.typical.store(typical, Relaxed);
     }
 
     /// Returns the peak EWMA in nanoseconds; 0 before the first answer.
     pub(super) fn peak(&self) -> u64 {
         self.cells.0.peak.load(Relaxed)
+    }
+
+    /// Returns the logarithm to the base 2 of the typical latency in nanoseconds, in units of 1/16; 0 before the first answer.
+    ///
+    /// A few slow answers hardly change it, and a slow provider does within some answers.
+    pub(crate) fn typical(&self) -> u64 {
+        self.cells.0.typical.load(Relaxed)
     }
 
     /// Returns when the last answer arrived.
@@ -122,8 +155,12 @@ impl Latency {
     }
 
     fn since_epoch(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+        nanos(now.saturating_duration_since(self.epoch))
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Returns the peak EWMA `peak` after an answer that took `latency`, `elapsed` after the one before; all in nanoseconds.
@@ -138,6 +175,16 @@ fn decayed_peak(peak: u64, latency: u64, elapsed: u64) -> u64 {
     (peak as f64 * kept + latency as f64 * (1.0 - kept)) as u64
 }
 
+/// Returns the typical latency after an answer with the logarithm `latency`: an average of the logarithms.
+fn next_typical(typical: u64, latency: u64, is_rare: bool) -> u64 {
+    if typical == 0 || is_rare {
+        return latency.max(1);
+    }
+    // Rounded away from the old average, so that it reaches a constant latency.
+    let change = typical.abs_diff(latency).div_ceil(4);
+    if latency > typical { typical + change } else { typical - change }
+}
+
 /// Returns the logarithm to the base 2 of a number above 0, in units of 1/16, linear between powers of two.
 fn log2(number: u64) -> u64 {
     let whole = u64::from(number.ilog2());
@@ -147,6 +194,12 @@ fn log2(number: u64) -> u64 {
 
 /// The time after which half of the old average is replaced, in nanoseconds: 10 s, as in Finagle.
 const DECAY: f64 = 10e9;
+/// The time without an answer in which the averages halve, in nanoseconds: 5 s.
+const IDLE_HALF_LIFE: f64 = 5e9;
+/// The time without an answer after which the averages are reduced.
+const AGED_AFTER: Duration = Duration::from_secs(1);
+/// The time between two answers from which the last one alone determines the typical latency.
+const RARE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -176,6 +229,44 @@ mod tests {
         assert_eq!(latency.peak(), 51 * MS);
         latency.add(Sample::default(), at(13));
         assert_eq!((latency.peak(), latency.last_answer()), (51 * MS, Some(at(12))), "no answer");
+    }
+
+    /// One slow answer is no reason to avoid a provider, and three are.
+    #[test]
+    fn typical_latency_follows_several_answers() {
+        let start = Instant::now();
+        let (latency, factor) = (Latency::new(start), |typical: u64| (typical as f64 / 16.0).exp2() / MS as f64);
+        let at = |millis| start + Duration::from_millis(millis);
+        latency.add(sample(&[5]), at(10));
+        assert!((4.5..5.5).contains(&factor(latency.typical())));
+        latency.add(sample(&[50]), at(20));
+        assert!(factor(latency.typical()) < 10.0, "{}", factor(latency.typical()));
+        latency.add(sample(&[50]), at(30));
+        latency.add(sample(&[50]), at(40));
+        assert!(factor(latency.typical()) > 15.0, "{}", factor(latency.typical()));
+        (50..80).for_each(|millis| latency.add(sample(&[5]), at(millis)));
+        assert!((4.5..5.5).contains(&factor(latency.typical())));
+        latency.add(sample(&[50]), at(1200));
+        assert!(factor(latency.typical()) > 45.0, "the only answer of a second");
+    }
+
+    #[test]
+    fn averages_halve_without_answers() {
+        let start = Instant::now();
+        let latency = Latency::new(start);
+        let at = |millis| start + Duration::from_millis(millis);
+        latency.age(at(5000));
+        assert_eq!((latency.peak(), latency.typical()), (0, 0), "no answer yet");
+        latency.add(sample(&[64]), at(6000));
+        let typical = latency.typical();
+        latency.age(at(6900));
+        assert_eq!((latency.peak(), latency.typical()), (64 * MS, typical), "less than a second");
+        latency.age(at(11_000));
+        assert_eq!((latency.peak(), latency.typical()), (32 * MS, typical - 16));
+        latency.age(at(16_000));
+        assert_eq!((latency.peak(), latency.typical()), (16 * MS, typical - 32));
+        latency.add(sample(&[64]), at(16_010));
+        assert_eq!((latency.peak(), latency.typical()), (64 * MS, typical));
     }
 
     #[test]

@@ -7,4 +7,6 @@ pub(crate) struct Load {
     pub(crate) in_flight: u32,
     /// The peak EWMA of the latency in nanoseconds; 0 before the first answer.
     pub(crate) latency: u64,
+    /// The logarithm of the typical latency; see [`Latency::typical`](super::latency::Latency::typical).
+    pub(crate) typical: u64,
 }

@@ -18,8 +18,14 @@ pub enum Balance {
     /// Draws two providers by weight and picks the one with fewer calls in flight relative to its weight.
     ///
     /// It keeps load off a slow provider without a stampede to the fastest one (Mitzenmacher, 2001).
-    #[default]
     PowerOfTwoChoices,
+    /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), and by calls in flight times latency if one of the two typically
+    /// takes more than three times as long as the other, and 1 ms longer.
+    ///
+    /// Providers with similar latencies therefore receive calls in proportion to their weights, and one that is ten times
+    /// slower receives almost none.
+    #[default]
+    LatencyAware,
     /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), by calls in flight times latency (peak EWMA).
     ///
     /// A provider that is twice as slow gets about half of the calls. The latency is an average in which an answer counts
@@ -61,31 +67,50 @@ impl Balance {
                 let turns = (0..count).map(|_| turn.fetch_add(1, Ordering::Relaxed) % count);
                 turns.chain(0..count).find(|index| usable(*index))
             }
-            Self::PowerOfTwoChoices | Self::PeakEwma => {
+            Self::PowerOfTwoChoices | Self::LatencyAware | Self::PeakEwma => {
                 let (first, one) = draws.draw(random, &load)?;
                 let Some((second, other)) = draws.draw_other(first, random, &load) else { return Some(first) };
                 // The draw has accounted for the weights already, so a tie of idle providers goes to the first.
-                let cost = |index: usize, load: Load| self.cost(load, capacities[index]);
-                Some(if cost(second, other) < cost(first, one) { second } else { first })
+                let costs = self.costs([(one, capacities[first]), (other, capacities[second])]);
+                Some(if costs[1] < costs[0] { second } else { first })
             }
         }
     }
 
-    /// Returns the cost by which two choices are compared.
-    fn cost(self, load: Load, capacity: f64) -> f64 {
-        let in_flight = f64::from(load.in_flight) / capacity;
+    /// Returns the costs by which two choices are compared, from their loads and capacities.
+    fn costs(self, choices: [(Load, f64); 2]) -> [f64; 2] {
+        let in_flight = |(load, capacity): (Load, f64)| f64::from(load.in_flight) / capacity;
         match self {
-            // A provider without an answer gets one call, and no second one before the answer.
-            Self::PeakEwma if load.latency == 0 => in_flight * UNKNOWN_LATENCY,
-            // The draw has accounted for the weight of an idle provider, so only the calls in flight depend on it.
-            Self::PeakEwma => (in_flight + 1.0) * load.latency as f64,
-            _ => in_flight,
+            Self::PeakEwma => choices.map(|choice| {
+                let (in_flight, latency) = (in_flight(choice), choice.0.latency);
+                // A provider without an answer gets one call, and no second one before the answer. The draw has accounted
+                // for the weight of an idle provider, so only the calls in flight depend on it.
+                if latency == 0 { in_flight * UNKNOWN_LATENCY } else { (in_flight + 1.0) * latency as f64 }
+            }),
+            Self::LatencyAware => match different_latencies(choices.map(|(load, _)| load.typical)) {
+                Some([one, other]) => [(in_flight(choices[0]) + 1.0) * one, (in_flight(choices[1]) + 1.0) * other],
+                None => choices.map(in_flight),
+            },
+            _ => choices.map(in_flight),
         }
     }
 }
 
+/// Returns two latencies in nanoseconds from their logarithms in units of 1/16, if they are known and differ by far.
+fn different_latencies([one, other]: [u64; 2]) -> Option<[f64; 2]> {
+    if one == 0 || other == 0 || one.abs_diff(other) <= MIN_LOG_DIFFERENCE {
+        return None;
+    }
+    let [one, other] = [one, other].map(|log2| (log2 as f64 / 16.0).exp2());
+    ((one - other).abs() >= MIN_DIFFERENCE).then_some([one, other])
+}
+
 /// The latency in nanoseconds of a provider that has answered nothing and has calls in flight: 1 s.
 const UNKNOWN_LATENCY: f64 = 1e9;
+/// The difference of the logarithms of two latencies, in units of 1/16, up to which they count as equal: a ratio of 3.
+const MIN_LOG_DIFFERENCE: u64 = 25;
+/// The difference of two latencies in nanoseconds below which they count as equal: 1 ms.
+const MIN_DIFFERENCE: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {
@@ -93,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    const POLICIES: [Balance; 4] =
-        [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices, Balance::PeakEwma];
+    const POLICIES: [Balance; 5] =
+        [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices, Balance::LatencyAware, Balance::PeakEwma];
 
     fn pick(balance: Balance, weights: &Weights, load: impl Fn(usize) -> Option<usize>) -> Option<usize> {
         pick_with(balance, weights, &AtomicUsize::new(0), &mut SmallRng::seed_from_u64(7), load)
@@ -107,7 +132,7 @@ mod tests {
         random: &mut SmallRng,
         load: impl Fn(usize) -> Option<usize>,
     ) -> Option<usize> {
-        let load = |index| Some(Load { in_flight: load(index)? as u32, latency: 1_000 });
+        let load = |index| Some(Load { in_flight: load(index)? as u32, latency: 1_000, typical: 160 });
         balance.pick(Shares { draws: weights, capacities: weights.each() }, turn, random, load)
     }
 
@@ -214,7 +239,7 @@ mod tests {
         let (mut in_flight, mut random) = ([0_u32; 5], SmallRng::seed_from_u64(7));
         for _ in 0..410 {
             let load = |index: usize| {
-                Some(Load { in_flight: in_flight[index], latency: if index == 0 { 10_000 } else { 1_000 } })
+                Some(Load { in_flight: in_flight[index], latency: if index == 0 { 10_000 } else { 1_000 }, typical: 0 })
             };
             let shares = Shares { draws: &weights, capacities: weights.each() };
             let picked = Balance::PeakEwma.pick(shares, &AtomicUsize::new(0), &mut random, load).unwrap();
@@ -222,5 +247,44 @@ mod tests {
         }
         assert!((5..=20).contains(&in_flight[0]), "{in_flight:?}");
         assert!(in_flight[1..].iter().all(|calls| calls.abs_diff(100) < 10), "{in_flight:?}");
+    }
+
+    /// Makes calls one after another, with these typical latencies in milliseconds. Returns the share of the first provider.
+    fn share_of_first(weights: &[f64], millis: &[f64]) -> f64 {
+        let (prepared, mut random) = (Weights::new(weights.to_vec()), SmallRng::seed_from_u64(7));
+        let load = |index: usize| {
+            Some(Load { in_flight: 0, latency: 0, typical: ((millis[index] * 1e6).log2() * 16.0) as u64 })
+        };
+        let shares = Shares { draws: &prepared, capacities: prepared.each() };
+        let mut picked = 0;
+        for _ in 0..10_000 {
+            let index = Balance::LatencyAware.pick(shares, &AtomicUsize::new(0), &mut random, load).unwrap();
+            picked += u32::from(index == 0);
+        }
+        f64::from(picked) / 10_000.0
+    }
+
+    #[test]
+    fn similar_latencies_leave_the_weights() {
+        for millis in [[5.0, 5.0], [12.0, 5.0], [0.9, 0.1], [0.1, 0.9]] {
+            let share = share_of_first(&[3.0, 1.0], &millis);
+            assert!((share - 0.75).abs() < 0.02, "{millis:?}: {share}");
+        }
+    }
+
+    #[test]
+    fn much_slower_provider_receives_no_calls_of_idle_client() {
+        assert_eq!(share_of_first(&[1.0; 5], &[50.0, 5.0, 5.0, 5.0, 5.0]), 0.0);
+        assert_eq!(share_of_first(&[5.0, 1.0], &[50.0, 5.0]), 0.0);
+        assert_eq!(share_of_first(&[1.0; 2], &[5.0, 50.0]), 1.0);
+    }
+
+    #[test]
+    fn unknown_latency_is_no_difference() {
+        assert_eq!(different_latencies([0, 400]), None);
+        assert_eq!(different_latencies([400, 0]), None);
+        assert_eq!(different_latencies([400, 425]), None, "a ratio of less than 3");
+        assert!(different_latencies([400, 426]).is_some());
+        assert_eq!(different_latencies([160, 300]), None, "less than 1 ms");
     }
 }

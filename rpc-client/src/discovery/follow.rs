@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc_core::{Instance, ServiceId, contained, deadline_after};
+use rpc_core::{Instance, contained, deadline_after};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -13,7 +13,7 @@ use super::{
     tracker::Tracker,
     watch::Watch,
 };
-use crate::{counters::Counters, endpoint::pool::EndpointPool, rules::source::RulesSource};
+use crate::{counters::Counters, endpoint::pool::EndpointPool};
 
 /// Publishes a service's provider list whenever the registry's list or an endpoint's state changes it.
 ///
@@ -134,20 +134,5 @@ fn store(tracker: &Tracker, snapshot: &mut Snapshot) {
         snapshot.remove();
     } else {
         snapshot.save(instances);
-    }
-}
-
-/// Applies the document with the rules of a service, and its changes. Runs until it is dropped.
-pub(crate) async fn follow_rules(service: ServiceId, mut watch: Watch<Arc<str>>, rules: Arc<RulesSource>) {
-    loop {
-        if let Some(text) = watch.latest(Instant::now()) {
-            rules.apply_document(&service, &text);
-        }
-        let again_at = watch.again_at();
-        // Cancel-safe, as in `follow`.
-        tokio::select! {
-            () = watch.changed() => {}
-            () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
-        }
     }
 }

@@ -9,6 +9,7 @@
 //! | why a call can or cannot use each provider | `explain` |
 //! | the ejection of providers whose calls fail | `outliers`, by `comparison` and `detectors` |
 //! | the follower, which merges the registry's list with the endpoints' states | `follow`, over `watch` and `tracker` |
+//! | the rules of a service from a source such as a registry | `rule_feed` |
 //! | the provider list on disk | `snapshot` |
 
 pub(crate) mod affinity;
@@ -22,6 +23,7 @@ mod known;
 pub(crate) mod outliers;
 mod plan;
 pub(crate) mod providers;
+pub(crate) mod rule_feed;
 pub(crate) mod services;
 mod slow_start;
 mod snapshot;

@@ -10,16 +10,10 @@ use rpc_core::{Discovery, ServiceId};
 use tokio::task::JoinSet;
 
 use super::{
-    follow::{follow, follow_rules},
-    known::KnownServices,
-    providers::ServiceProviders,
-    snapshot::Snapshot,
+    follow::follow, known::KnownServices, providers::ServiceProviders, rule_feed::RuleFeed, snapshot::Snapshot,
     watch::Watch,
 };
-use crate::{
-    endpoint::{lifecycle::Lifecycle, pool::EndpointPool},
-    rules::source::RulesSource,
-};
+use crate::endpoint::{lifecycle::Lifecycle, pool::EndpointPool};
 
 /// The services that a client has called, each with the tasks that keep its provider list and its rules up to date.
 pub(crate) struct Services {
@@ -27,7 +21,7 @@ pub(crate) struct Services {
     cache_directory: Option<PathBuf>,
     /// Whether this client has removed the old files of `cache_directory`.
     cleaned: Arc<AtomicBool>,
-    rules: Arc<RulesSource>,
+    rules: Option<Arc<RuleFeed>>,
     services: DashMap<ServiceId, FollowedService, foldhash::fast::RandomState>,
     /// The first services, which calls find without a write to memory that other threads use.
     known: KnownServices,
@@ -42,7 +36,7 @@ impl Services {
     pub(crate) fn new(
         discovery: Option<Arc<dyn Discovery>>,
         cache_directory: Option<PathBuf>,
-        rules: Arc<RulesSource>,
+        rules: Option<RuleFeed>,
     ) -> Self {
         // A list that every process can get without a server needs no copy.
         let cache_directory = cache_directory.filter(|_| discovery.as_ref().is_some_and(|d| d.is_cacheable()));
@@ -50,7 +44,7 @@ impl Services {
             discovery,
             cache_directory,
             cleaned: Arc::default(),
-            rules,
+            rules: rules.map(Arc::new),
             services: DashMap::default(),
             known: KnownServices::default(),
         }
@@ -134,10 +128,8 @@ impl Services {
         let pool = Arc::clone(pool);
         let mut follower = JoinSet::new();
         follower.spawn(async move { follow(&guard.providers, watch, pool, snapshot).await });
-        if let Some(documents) = self.rules.documents() {
-            let (documents, watched) = (Arc::clone(documents), service.clone());
-            let watch = Watch::new(move || documents.watch_rules(&watched));
-            follower.spawn(follow_rules(service.clone(), watch, Arc::clone(&self.rules)));
+        if let Some(feed) = &self.rules {
+            follower.spawn(Arc::clone(feed).follow(service.clone()));
         }
         // `clear` may have removed the service; the follower then ends here.
         if let Some(mut known) = self.services.get_mut(service) {
@@ -250,7 +242,7 @@ mod tests {
     async fn endpoints_are_retired_after_they_left_the_list() {
         let (listing, config) = (Arc::new(Listing::default()), Arc::new(ClientConfig::default()));
         let pool = EndpointPool::new(config, Arc::new(NeverConnects), Credentials::default());
-        let services = Services::new(Some(Arc::clone(&listing) as _), None, Arc::default());
+        let services = Services::new(Some(Arc::clone(&listing) as _), None, None);
         let providers = services.follow(&SERVICE, &pool).unwrap();
         let lists = |port| providers.list().endpoints.iter().any(|endpoint| endpoint.address().port() == port);
         listing.set(1);

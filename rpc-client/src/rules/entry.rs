@@ -154,8 +154,11 @@ impl<'de> Deserialize<'de> for BalanceName {
             "random" => Ok(Self(Balance::Random)),
             "round-robin" => Ok(Self(Balance::RoundRobin)),
             "two-choices" => Ok(Self(Balance::PowerOfTwoChoices)),
+            "latency-aware" => Ok(Self(Balance::LatencyAware)),
             "peak-ewma" => Ok(Self(Balance::PeakEwma)),
-            _ => Err(format!("balance {text:?} is unknown, must be random, round-robin, two-choices or peak-ewma")),
+            _ => Err(format!(
+                "balance {text:?} is unknown, must be random, round-robin, two-choices, latency-aware or peak-ewma"
+            )),
         })
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{document::Rules, file::RulesFile, rule::Rule};
+use crate::discovery::rule_feed::RuleFeed;
 
 /// The rules of a client: those of the program or its file, and the documents of services.
 #[derive(Default)]
@@ -60,9 +61,10 @@ impl RulesSource {
         Ok(Arc::new(source))
     }
 
-    /// Returns the source of the services' documents.
-    pub(crate) fn documents(&self) -> Option<&Arc<dyn RuleSource>> {
-        self.documents.as_ref()
+    /// Returns the documents of services, if the client has a source of them.
+    pub(crate) fn feed(self: &Arc<Self>) -> Option<RuleFeed> {
+        let (source, rules) = (Arc::clone(self.documents.as_ref()?), Arc::clone(self));
+        Some(RuleFeed { source, apply: Box::new(move |service, text| rules.apply_document(service, text)) })
     }
 
     /// Replaces the rules of the program. Rules with the name and the methods of an earlier one continue its counts.
@@ -74,7 +76,7 @@ impl RulesSource {
     }
 
     /// Applies the document of a service. An invalid one leaves the rules of the service as they are.
-    pub(crate) fn apply_document(&self, service: &ServiceId, text: &Arc<str>) {
+    fn apply_document(&self, service: &ServiceId, text: &Arc<str>) {
         let mut texts = self.lock();
         let name: Arc<str> = service.name().into();
         if texts.get(&name).is_some_and(|last| last == text) {

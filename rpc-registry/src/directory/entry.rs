@@ -1,4 +1,4 @@
-//! [`Entry`]: what the server stores about one instance.
+//! [`Entry`]: the data of one instance on the server.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::InstanceChange;
 
-/// What the server stores about one instance: the registration of its provider, or a change of an operator.
+/// The data of one instance on the server: the registration of its provider, or a change of an operator.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) address: SocketAddr,

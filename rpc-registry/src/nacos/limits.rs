@@ -8,6 +8,8 @@ use rpc_core::{Code, Error, Instance, ServiceId};
 const MAX_METADATA: usize = 1024;
 /// The maximum length of a service name, in characters.
 const MAX_SERVICE_NAME: usize = 512;
+/// The maximum length of the data id of a configuration, in characters.
+const MAX_DATA_ID: usize = 255;
 /// The maximum length of the name of a group, namespace or cluster, in characters.
 const MAX_NAME: usize = 128;
 
@@ -20,6 +22,17 @@ pub(super) fn service(service: &ServiceId) -> Result<String, Error> {
         )));
     }
     Ok(name)
+}
+
+/// Returns the data id of the configuration with the rules of `service`, such as `msnb.rules.demo.Greeter`.
+pub(super) fn data_id(service: &ServiceId) -> Result<String, Error> {
+    let id = format!("msnb.rules.{}", service.name());
+    if id.len() > MAX_DATA_ID || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
+        return Err(invalid(format!(
+            "a data id such as `{id}` has at most {MAX_DATA_ID} characters: letters, digits and `-_.:`"
+        )));
+    }
+    Ok(id)
 }
 
 /// Checks the length of the metadata.
@@ -94,5 +107,14 @@ mod tests {
         let longest = "n".repeat(MAX_SERVICE_NAME - 2).leak();
         assert!(service(&ServiceId::from_static(longest, "1")).is_ok());
         assert!(service(&ServiceId::from_static(longest, "11")).is_err());
+    }
+
+    #[test]
+    fn data_ids_are_rejected_above_the_limit() {
+        assert_eq!(data_id(&ServiceId::from_static("demo.Greeter", "1.0")).unwrap(), "msnb.rules.demo.Greeter");
+        let longest = "n".repeat(MAX_DATA_ID - "msnb.rules.".len()).leak();
+        assert!(data_id(&ServiceId::from_static(longest, "1")).is_ok());
+        assert!(data_id(&ServiceId::from_static(format!("{longest}n").leak(), "1")).is_err());
+        assert!(data_id(&ServiceId::from_static("demo Greeter", "1")).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod catalog;
+mod configuration;
 mod host_names;
 mod http;
 mod inventory;
@@ -13,6 +14,7 @@ mod naming;
 mod pace;
 mod registration;
 mod relay;
+mod rules;
 mod shared;
 mod subscription;
 mod url;
@@ -25,7 +27,10 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
+use rpc_core::{
+    Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, RuleDocument, RuleSource,
+    ServiceId,
+};
 use tokio::{net::UdpSocket, time::timeout};
 use tokio_util::sync::DropGuard;
 
@@ -49,6 +54,9 @@ use crate::{Administration, InstanceChange, address};
 /// [disabled](Instance::is_enabled) until Nacos lists it again or reports that it does not exist. For some seconds
 /// after a restart Nacos returns empty and partial lists: readers must keep providers whose connections answer. An
 /// error never results in a published list.
+///
+/// **Rules.** As a [`RuleSource`], the handle provides the rules of services from configurations of Nacos, over two
+/// connections that the first watch opens.
 ///
 /// **Outages.** A request to Nacos ends after 3 s, and retries in the background are at most 8 s apart. Each connection
 /// tries all servers, in random order. The file `docs/NACOS.md` has measurements.
@@ -241,6 +249,20 @@ impl Administration for Nacos {
         change: InstanceChange,
     ) -> BoxFuture<'a, Result<Option<Instance>, Error>> {
         Box::pin(async move { self.shared.catalog.change(service, address, change).await })
+    }
+}
+
+impl RuleSource for Nacos {
+    /// As specified by the trait, from the configuration with the data id `msnb.rules.` and the name of the service, in the
+    /// namespace and the group of the URL.
+    ///
+    /// Nacos notifies the handle of a change; the removal of a configuration takes effect within 30 s.
+    fn watch_rules(&self, service: &ServiceId) -> RuleDocument {
+        let (receiver, watch) = self.shared.rules.watch(service);
+        if let Some(watch) = watch {
+            self.shared.tasks.spawn(rules::run(watch, Arc::clone(&self.shared)));
+        }
+        receiver
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time limit for the SDK to set up a connection.
 ///
 /// With a server that has just started it needs 4.5 s and a pause.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest number of services that are listed.
 const MAX_SERVICES: i32 = 10_000;
 /// The number of services that one request lists.
@@ -221,7 +221,7 @@ pub(super) fn is_auth_rejection(error: &Error) -> bool {
 }
 
 /// Checks that at least one server accepts a connection.
-async fn check_reachable(config: &Config) -> Result<(), Error> {
+pub(super) async fn check_reachable(config: &Config) -> Result<(), Error> {
     let attempts = config.servers.iter().map(|server| {
         let server = config.grpc(server);
         Box::pin(async move {
@@ -236,7 +236,7 @@ async fn check_reachable(config: &Config) -> Result<(), Error> {
     })
 }
 
-fn properties(config: &Config, relay: &Relay) -> ClientProps {
+pub(super) fn properties(config: &Config, relay: &Relay) -> ClientProps {
     ClientProps::new()
         .server_addr(relay.servers())
         .namespace(&config.namespace)
@@ -261,7 +261,7 @@ fn cache_directory() -> PathBuf {
 }
 
 /// Converts an error of the SDK.
-fn translate(error: SdkError, config: &Config) -> Error {
+pub(super) fn translate(error: SdkError, config: &Config) -> Error {
     let code = match &error {
         SdkError::InvalidParam(..) | SdkError::WrongServerAddress(_) => Code::InvalidArgument,
         SdkError::ErrResponse(_, _, 401 | 403, _) => rejection_code(config),

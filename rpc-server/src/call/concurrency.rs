@@ -13,9 +13,9 @@ use std::{
 };
 
 use rpc_core::{PeerWork, transport::StreamMemory};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::peer_key::PeerKey;
+use super::{adaptive::AdaptiveLimit, peer_key::PeerKey};
 
 /// Limits the running handlers of a server, and queues calls beyond the limit in arrival order.
 ///
@@ -25,6 +25,8 @@ use super::peer_key::PeerKey;
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     limit: usize,
+    /// The limit of running handlers that follows their latency, if the server has one.
+    adaptive: Option<AdaptiveLimit>,
     max_queued: usize,
     running: AtomicUsize,
     /// The number of results that are compressed or wait for capacity on their connection, and hold no permit. Limited
@@ -64,6 +66,8 @@ pub(crate) struct Permit {
     share: Option<Arc<PeerShare>>,
     /// Whether the permit counts an unsent result.
     is_unsent: bool,
+    /// When the handler started, if its latency is measured.
+    started: Option<Instant>,
 }
 
 /// A permit, or a position in the queue for one. Dropping it frees the capacity or the position.
@@ -94,8 +98,24 @@ impl ConcurrencyLimit {
         max_streams: usize,
         stream_memory: Arc<StreamMemory>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(limit, max_queued, max_streams, stream_memory))
+    }
+
+    /// As [`new`](Self::new), with a limit of running handlers that follows their latency and is at most `limit`.
+    pub(crate) fn adaptive(
+        limit: usize,
+        max_queued: usize,
+        max_streams: usize,
+        stream_memory: Arc<StreamMemory>,
+    ) -> Arc<Self> {
+        let adaptive = Some(AdaptiveLimit::new(limit, Instant::now()));
+        Arc::new(Self { adaptive, ..Self::with(limit, max_queued, max_streams, stream_memory) })
+    }
+
+    fn with(limit: usize, max_queued: usize, max_streams: usize, stream_memory: Arc<StreamMemory>) -> Self {
+        Self {
             limit,
+            adaptive: None,
             max_queued,
             running: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
@@ -105,7 +125,12 @@ impl ConcurrencyLimit {
             max_streams,
             stream_memory,
             shares: Mutex::default(),
-        })
+        }
+    }
+
+    /// Returns the present limit of running handlers.
+    fn running_limit(&self) -> usize {
+        self.adaptive.as_ref().map_or(self.limit, AdaptiveLimit::limit)
     }
 
     /// Returns the share of a peer, which all of its connections use.
@@ -148,7 +173,7 @@ impl ConcurrencyLimit {
     /// Grants free capacity to queued calls, in arrival order among the peers that may hold more.
     fn grant_queued(&self) {
         let mut queue = lock(&self.queue);
-        while self.running() < self.limit
+        while self.running() < self.running_limit()
             && let Some(at) = queue.iter().position(|queued| queued.share.has_capacity())
             && let Some(Queued { share, permit }) = queue.remove(at)
         {
@@ -186,15 +211,15 @@ impl PeerShare {
 
     /// Returns whether the peer may have another running handler.
     pub(crate) fn has_capacity(&self) -> bool {
-        let ConcurrencyLimit { limit, running, .. } = &*self.concurrency;
-        is_within(*limit, running, &self.running)
+        is_within(self.concurrency.running_limit(), &self.concurrency.running, &self.running)
     }
 
     /// Counts one more running handler. The caller checks the capacity.
     pub(crate) fn acquire(self: &Arc<Self>) -> Permit {
         self.concurrency.running.fetch_add(1, SeqCst);
         self.running.fetch_add(1, SeqCst);
-        Permit { share: Some(Arc::clone(self)), is_unsent: false }
+        let started = self.concurrency.adaptive.is_some().then(Instant::now);
+        Permit { share: Some(Arc::clone(self)), is_unsent: false, started }
     }
 
     /// Reserves a permit for a call whose handler was not started; `None` when the peer may queue no more calls.
@@ -217,7 +242,10 @@ impl PeerShare {
         Some(Reservation::Queued(QueuedReservation { share: Arc::clone(self), permit, granted: false }))
     }
 
-    fn release_running(&self) {
+    fn release_running(&self, started: Option<Instant>) {
+        if let (Some(adaptive), Some(started)) = (&self.concurrency.adaptive, started) {
+            adaptive.record(started, self.concurrency.running(), Instant::now());
+        }
         self.uncount_running();
         // This method writes `running` and then reads `queued`; `reserve` writes `queued` and then reads `running`. All
         // accesses are sequentially consistent, so at least one side sees the write of the other.
@@ -267,7 +295,7 @@ impl Permit {
         unsent.fetch_add(1, SeqCst);
         share.unsent.fetch_add(1, SeqCst);
         self.is_unsent = true;
-        share.release_running();
+        share.release_running(self.started.take());
     }
 }
 
@@ -318,7 +346,7 @@ impl Drop for Permit {
             share.unsent.fetch_sub(1, SeqCst);
             share.concurrency.unsent.fetch_sub(1, SeqCst);
         } else {
-            share.release_running();
+            share.release_running(self.started.take());
         }
     }
 }

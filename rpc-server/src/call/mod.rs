@@ -4,7 +4,7 @@
 //! |---|---|
 //! | routes and methods | `dispatcher` |
 //! | access rules | `access` |
-//! | the limit of running handlers, the share of each peer, and the queue | `concurrency` |
+//! | the limit of running handlers, the share of each peer, and the queue | `concurrency`, by latency `adaptive` |
 //! | the limits of running handlers of single methods | `method_limit` |
 //! | the key of a peer for limits per peer | `peer_key` |
 //! | the status of a rejected call | `rejection` |
@@ -12,6 +12,7 @@
 //! | at-most-once execution: the store of a cluster, the waiting requests, the answers of this server | `once` |
 
 pub(crate) mod access;
+mod adaptive;
 pub(crate) mod concurrency;
 pub(crate) mod dispatcher;
 mod method_limit;

@@ -340,12 +340,7 @@ impl ServerBuilder {
             abort: CancellationToken::new(),
             endpoints_woken: Notify::new(),
             once: OnceCalls::new(&self.config, self.once_store),
-            concurrency: ConcurrencyLimit::new(
-                self.config.max_running,
-                self.config.max_queued,
-                self.config.max_streams,
-                StreamMemory::new(self.config.max_stream_memory),
-            ),
+            concurrency: concurrency_limit(&self.config),
             counters: Counters::default(),
             credentials,
             warnings: PeerWarnings::default(),
@@ -354,6 +349,11 @@ impl ServerBuilder {
         });
         Ok(Server { listener: Box::new(listener), shared, endpoints, registration, address, advertised })
     }
+}
+
+fn concurrency_limit(config: &ServerConfig) -> Arc<ConcurrencyLimit> {
+    let new = if config.adaptive_limit { ConcurrencyLimit::adaptive } else { ConcurrencyLimit::new };
+    new(config.max_running, config.max_queued, config.max_streams, StreamMemory::new(config.max_stream_memory))
 }
 
 /// Rejects methods whose answers all servers of a cluster must share.

@@ -87,7 +87,7 @@ async fn shares(balance: Balance, weights: [f64; 2], calls: u64, concurrency: us
 
 #[tokio::test]
 async fn weights_determine_shares_of_calls() {
-    for balance in [Balance::Random, Balance::PowerOfTwoChoices] {
+    for balance in [Balance::Random, Balance::PowerOfTwoChoices, Balance::LatencyAware] {
         for concurrency in [1, 16] {
             let [light, heavy] = shares(balance, [1.0, 3.0], 480, concurrency).await;
             eprintln!("{balance:?}, {concurrency} concurrent calls: {light} and {heavy} of 480");
@@ -103,7 +103,7 @@ async fn weights_determine_shares_of_calls() {
 
 #[tokio::test]
 async fn zero_weight_provider_receives_no_calls() {
-    for balance in [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices] {
+    for balance in [Balance::Random, Balance::RoundRobin, Balance::PowerOfTwoChoices, Balance::LatencyAware] {
         assert_eq!(shares(balance, [0.0, 1.0], 60, 4).await, [0, 60], "{balance:?}");
     }
 }

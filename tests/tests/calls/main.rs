@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod access_rules;
+mod adaptive_limit;
 mod balancing;
 mod call_timeouts;
 mod compression;

@@ -9,6 +9,7 @@ mod nacos;
 mod names;
 mod official;
 mod outages;
+mod rules;
 mod runtimes;
 mod safety;
 mod spring;

@@ -223,7 +223,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("rpc-core", &[&["contract"], &["wire"], &["transport"], &["security"]]),
     ("rpc-layers", &[&["metrics", "trace"], &["monitor_port"]]),
     ("rpc-macros", &[&["options"], &["expand"]]),
-    ("rpc-registry", &[&["local", "nacos"]]),
+    ("rpc-registry", &[&["directory", "local", "nacos"]]),
     ("rpc-server", &[&["call"], &["connection"], &["endpoint"], &["listener"], &["lifecycle"]]),
 ];
 

@@ -40,6 +40,21 @@ fn security_names_existing_tests() {
 }
 
 #[test]
+fn routing_names_existing_tests() {
+    let section = section("docs/ROUTING.md", "Verification");
+    // Names have no spaces, and are the odd parts between backticks.
+    let named: Vec<_> = section.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
+    for test in &named {
+        let (file, name) = test.split_once("::").unwrap();
+        let file = if file.ends_with(".rs") { file.to_owned() } else { format!("tests/tests/{file}.rs") };
+        assert!(root().join(&file).is_file(), "{file} does not exist");
+        // A macro declares some tests for each registry server.
+        assert!(read(&file).contains(&format!("fn {name}(")), "{file} has no test {name}");
+    }
+    assert!(named.len() > 35, "only {} tests are named", named.len());
+}
+
+#[test]
 fn security_lists_every_number_of_the_configs() {
     let limits = section("docs/SECURITY.md", "Limits");
     let choices = ["codec", "compression", "balance", "balancer", "zone", "wait_for_ready", "cache_directory", "seed"];
