@@ -92,6 +92,14 @@ impl CommandError {
         self.exit
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn fix(&self) -> Option<&str> {
+        self.fix.as_deref()
+    }
+
     /// Prints the error as text to stderr.
     pub(crate) fn print(&self) {
         let causes = self.causes.iter().map(|cause| format!("\n  caused by: {cause}"));

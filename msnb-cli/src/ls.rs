@@ -132,15 +132,19 @@ impl ListedService {
         }
     }
 
-    fn cells(&self) -> Vec<String> {
-        let contract = match self.contracts.iter().collect::<Vec<_>>()[..] {
+    /// Returns the digest of the contract, or how many there are.
+    pub(crate) fn contract(&self) -> String {
+        match self.contracts.iter().collect::<Vec<_>>()[..] {
             [] if self.providers == 0 && self.foreign > 0 => "foreign".to_owned(),
             [] => "-".to_owned(),
             [digest] => printable(digest),
             ref different => format!("{} different", different.len()),
-        };
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
         let counts = [self.providers, self.disabled, self.foreign].map(|count| count.to_string());
-        [vec![printable(&self.service)], counts.to_vec(), vec![contract]].concat()
+        [vec![printable(&self.service)], counts.to_vec(), vec![self.contract()]].concat()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | one subcommand each | `ls`, `describe`, `call`, `check`, `export`, `ping`, `press`, `watch` |
+//! | one subcommand each | `ls`, `describe`, `call`, `check`, `completion`, `console`, `drill`, `export`, `ping`, `press`, `watch` |
+//! | `offline`, `online` and `weight` | `administer` |
 //! | the server or registry that a command asks | `target` |
 //! | a contract as Rust, and as a request body to fill in | `contract` |
 //! | exit codes, and errors that say how to fix the problem | `command_error` |
@@ -11,11 +12,15 @@
 //!
 //! `docs/CLI.md` documents the commands, their output and the exit codes.
 
+mod administer;
 mod call;
 mod check;
 mod command_error;
+mod completion;
+mod console;
 mod contract;
 mod describe;
+mod drill;
 mod duration;
 mod export;
 mod load;
@@ -55,10 +60,16 @@ enum Command {
     Describe(describe::Describe),
     Call(call::Call),
     Check(check::Check),
+    Completion(completion::Completion),
+    Console(console::Console),
+    Drill(drill::Drill),
     Export(export::Export),
+    Offline(administer::Offline),
+    Online(administer::Online),
     Ping(ping::Ping),
     Press(press::Press),
     Watch(watch::Watch),
+    Weight(administer::Weight),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +77,7 @@ fn main() -> ExitCode {
     log_to_stderr("error");
     let mut builder = match command {
         // A load needs more than one processor.
-        Command::Press(_) => Builder::new_multi_thread(),
+        Command::Press(_) | Command::Drill(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build();
@@ -89,6 +100,12 @@ async fn run(command: Command) -> Exit {
         Command::Describe(command) => (command.json, command.run().await),
         Command::Call(command) => (command.json, command.run().await),
         Command::Check(command) => (command.is_json(), command.run().await),
+        Command::Completion(command) => (false, command.run().await),
+        Command::Drill(command) => (command.is_json(), command.run().await),
+        Command::Offline(command) => (command.is_json(), command.run().await),
+        Command::Online(command) => (command.is_json(), command.run().await),
+        Command::Weight(command) => (command.is_json(), command.run().await),
+        Command::Console(command) => (false, command.run().await),
         Command::Export(command) => (false, command.run().await),
         Command::Ping(command) => (command.json, command.run().await),
         Command::Press(command) => (command.json, command.run().await),

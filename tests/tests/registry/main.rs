@@ -4,6 +4,7 @@
 
 mod local;
 mod log_sinks;
+mod msnb_command;
 mod nacos;
 mod official;
 mod outages;

@@ -1,0 +1,26 @@
+//! `msnb completion`: a script with which a shell completes the command line.
+
+use clap::CommandFactory as _;
+use clap_complete::{Shell, generate};
+
+use crate::{
+    Args,
+    command_error::{CommandError, Exit},
+    output,
+};
+
+/// Prints a script with which a shell completes the commands and options of msnb.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completion {
+    /// The shell.
+    #[arg(value_name = "SHELL", value_enum)]
+    shell: Shell,
+}
+
+impl Completion {
+    pub(crate) async fn run(self) -> Result<Exit, CommandError> {
+        let mut script = Vec::new();
+        generate(self.shell, &mut Args::command(), "msnb", &mut script);
+        output::text(&String::from_utf8_lossy(&script))
+    }
+}
