@@ -106,13 +106,16 @@ impl Which {
         };
         let services = match &self.service {
             Some(service) => vec![service.to_string()],
-            None => registry.services().await.map_err(unsupported)?,
+            None => self.in_time(registry.url(), registry.services()).await?.map_err(unsupported)?,
         };
         let changed = stream::iter(services).map(async |service| {
-            let changed = registry.change(&service, self.provider, change).await?;
-            Ok(changed.map(|instance| (service, Provider::from(&instance))))
+            let changed = self
+                .in_time(registry.url(), registry.change(&service, self.provider, change))
+                .await?
+                .map_err(unsupported)?;
+            Ok::<_, CommandError>(changed.map(|instance| (service, Provider::from(&instance))))
         });
-        let changed: Vec<_> = changed.buffered(SERVICES_AT_ONCE).try_collect().await.map_err(unsupported)?;
+        let changed: Vec<_> = changed.buffered(SERVICES_AT_ONCE).try_collect().await?;
         let changed: Vec<_> = changed.into_iter().flatten().collect();
         if changed.is_empty() {
             let message = format!("the registry {} lists no provider at {}", registry.url(), self.provider);
@@ -131,6 +134,12 @@ impl Which {
             [cells.map(|cell| printable(&cell)).to_vec(), vec![provider.state().to_owned()]].concat()
         }));
         output::text(&output::table(&rows))
+    }
+
+    /// Waits for an answer of the registry, up to the time limit of the command.
+    async fn in_time<T>(&self, url: &str, answer: impl Future<Output = T>) -> Result<T, CommandError> {
+        let answer = tokio::time::timeout(self.target.timeout(), answer).await;
+        answer.map_err(|_| self.target.without_answer(url))
     }
 }
 

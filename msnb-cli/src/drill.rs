@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     num::NonZeroUsize,
     process::Stdio,
     time::{Duration, Instant},
@@ -199,31 +198,37 @@ impl Rolling {
 /// The providers of a service in the registry.
 struct Listed {
     watch: Addresses,
-    /// All addresses that were listed.
-    known: BTreeSet<SocketAddr>,
+    /// All instances that were listed.
+    known: BTreeSet<String>,
 }
 
 impl Listed {
-    /// Returns the addresses that the registry lists first; none if it does not answer in time.
-    async fn first(&mut self, patience: Duration) -> BTreeSet<SocketAddr> {
+    /// Returns the instances that the registry lists first; none if it does not answer in time.
+    async fn first(&mut self, patience: Duration) -> BTreeSet<String> {
         let list = tokio::time::timeout(patience, self.watch.wait_for(Option::is_some)).await;
         let list = list.ok().and_then(Result::ok).and_then(|list| list.clone()).unwrap_or_default();
-        list.iter().map(Instance::address).collect()
+        list.iter().map(identity).collect()
     }
 
-    /// Waits until the registry lists another address.
+    /// Waits until the registry lists another instance.
     async fn one_more(&mut self) {
         let known = &self.known;
         let is_new = |list: &Option<std::sync::Arc<[Instance]>>| {
-            list.iter().flat_map(|list| list.iter()).any(|instance| !known.contains(&instance.address()))
+            list.iter().flat_map(|list| list.iter()).any(|instance| !known.contains(&identity(instance)))
         };
         let new: Vec<_> = match self.watch.wait_for(is_new).await {
-            Ok(list) => list.iter().flat_map(|list| list.iter()).map(Instance::address).collect(),
+            Ok(list) => list.iter().flat_map(|list| list.iter()).map(identity).collect(),
             // The registry has ended, and the caller's time limit applies.
             Err(_) => std::future::pending().await,
         };
         self.known.extend(new);
     }
+}
+
+/// Returns a text that differs for each process, also if one has the address of an earlier one.
+fn identity(instance: &Instance) -> String {
+    let started = instance.metadata().get(Instance::STARTED).map_or("", String::as_str);
+    format!("{} {started}", instance.address())
 }
 
 /// Sends SIGTERM to a provider, and returns its exit status.

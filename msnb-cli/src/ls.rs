@@ -65,7 +65,10 @@ impl Ls {
 
     async fn list_providers(&self, service: &ServiceId) -> Result<Exit, CommandError> {
         let registry = self.target.connect().await?;
-        let mut providers: Vec<_> = match registry.instances(&service.to_string()).await {
+        let name = service.to_string();
+        let listing = tokio::time::timeout(self.target.timeout(), registry.instances(&name));
+        let listing = listing.await.map_err(|_| self.target.without_answer(registry.url()))?;
+        let mut providers: Vec<_> = match listing {
             // The watch of a client reports how to find the problem.
             Ok(instances) if instances.is_empty() => Vec::new(),
             Ok(instances) => instances.iter().map(Provider::from).collect(),

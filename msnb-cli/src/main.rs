@@ -1,4 +1,4 @@
-//! The command `msnb`, which lists, describes, calls, compares and pings services.
+//! The command `msnb`, which lists, describes, calls, compares and tests services.
 //!
 //! | topic | module |
 //! |---|---|
@@ -42,9 +42,9 @@ use tokio::runtime::Builder;
 
 use crate::command_error::{CommandError, Exit};
 
-/// Lists, describes, calls, compares and pings msnb services.
+/// Lists, describes, calls, compares and tests msnb services, and changes their providers in a registry.
 ///
-/// Exit codes: 0 success; 1 `check` found a break, `ping` lost a reply, or a call of `press` failed; 2 invalid input; 3 the service's own error;
+/// Exit codes: 0 success; 1 `check` found a break, `ping` lost a reply, or a call of `press` or `drill` failed; 2 invalid input; 3 the service's own error;
 /// 4 another error of the server; 5 unreachable, no provider, or out of time; 130 interrupted;
 /// 141 the reader of stdout has ended.
 #[derive(Debug, Parser)]

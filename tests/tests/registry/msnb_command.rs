@@ -115,8 +115,9 @@ async fn msnb_logs_in_and_calls_through_nacos() {
     assert_eq!(answer["result"], json!(format!("Hello Bo, from {address}")));
     let (code, changed) = msnb(&[&["offline", &address][..], &at].concat()).await;
     assert_eq!((code, &changed["changed"][0]["provider"]["enabled"]), (0, &json!(false)));
-    let wrong = format!("{}?username={user}&password=wrong", server.url());
+    let wrong = format!("{}?username={user}&password=hunter3", server.url());
     let (code, failed) = msnb(&["ls", "--registry", &wrong]).await;
     assert_eq!((code, &failed["error"]["code"]), (4, &json!("Unauthenticated")));
-    assert!(!failed.to_string().contains("wrong"), "{failed}");
+    assert!(!failed.to_string().contains("hunter3"), "{failed}");
+    assert!(failed["error"]["fix"].as_str().unwrap().contains("the user and the password in the URL"), "{failed}");
 }

@@ -146,6 +146,13 @@ impl Scene {
 
 const SCREEN: Screen = Screen { width: 1000, height: 680, is_dark: false };
 
+/// Writes a screenshot around an element, without the temporary directory of the registry.
+async fn picture(browser: &mut Browser, name: &str, selector: &str) {
+    browser.evaluate("document.querySelector('.registry').textContent = 'local:'").await;
+    browser.evaluate(&format!("document.querySelector('{selector}').scrollIntoView({{ block: 'center' }})")).await;
+    browser.screenshot(name).await;
+}
+
 /// Clicks an element, which may be below the visible part of the page.
 async fn click(browser: &mut Browser, selector: &str) {
     browser.until(&format!("document.querySelector('{selector}')")).await;
@@ -167,7 +174,7 @@ async fn console_finds_describes_calls_and_streams() {
     browser.open(&format!("http://{}/", scene.address)).await;
     let rows = "document.querySelectorAll('#services tbody tr').length";
     browser.until(&format!("{rows} === 1")).await;
-    browser.screenshot("console-services").await;
+    picture(&mut browser, "console-services", "h1").await;
     // Find the service.
     fill(&mut browser, "#q", "nothing").await;
     browser.press("Enter").await;
@@ -186,7 +193,7 @@ async fn console_finds_describes_calls_and_streams() {
     let changes = browser.evaluate("document.querySelector('.differences').textContent").await.to_string();
     assert!(changes.contains("field-added: `search/result[].cents` (u32)"), "{changes}");
     assert!(changes.contains("method-removed: `quantities`"), "{changes}");
-    browser.screenshot("console-service").await;
+    picture(&mut browser, "console-service", "h1").await;
     click(&mut browser, "#methods a").await;
 
     // Call it by the form.
@@ -204,7 +211,7 @@ async fn console_finds_describes_calls_and_streams() {
     assert_eq!(browser.evaluate("document.querySelector('#parameter-0').value").await, json!("tea"));
     let points = "document.querySelector('#chart polyline').getAttribute('points').split(' ').length";
     assert_eq!(browser.evaluate(points).await, json!(3));
-    browser.screenshot("console-method").await;
+    picture(&mut browser, "console-method", "#outcome").await;
     fill(&mut browser, "#parameter-1", "many").await;
     click(&mut browser, "#send").await;
     browser.until("document.querySelector('#outcome.failed')?.textContent.includes('`limit` of type u32')").await;
@@ -220,7 +227,6 @@ async fn console_finds_describes_calls_and_streams() {
     browser.until("document.querySelectorAll('#items-list li').length > 10").await;
     click(&mut browser, "#stop").await;
     browser.until("document.querySelector('#state').textContent === 'stopped'").await;
-    browser.screenshot("console-stream").await;
 
     // Send a stream.
     browser.open(&format!("http://{}/services/shop.Stock:1.0/sum", scene.address)).await;

@@ -18,17 +18,21 @@ use super::{GREETER, fails, output};
 #[rpc_service(name = "test.Types", version = "1.0-beta")]
 trait Types {
     /// Has a comment with */ and "quotes".
-    async fn scalars(&self, a: bool, b: i8, c: i64, d: i128, e: u64, f: f32, g: char, h: String, new: ()) -> u128;
+    async fn integers(&self, a: bool, b: i8, c: i64, d: i128, e: u64) -> u128;
+    async fn scalars(&self, f: f32, g: char, h: String, new: ()) -> f64;
     async fn containers(
         &self,
         nested: Vec<Vec<Option<u8>>>,
         optional: Option<Option<Vec<u16>>>,
         tuple: (u8, (String, Vec<bool>)),
         array: [Shape; 3],
+    ) -> Result<Vec<Option<Tree>>, Refused>;
+    async fn maps(
+        &self,
         map: BTreeMap<u32, Vec<Shape>>,
         by_struct: HashMap<Key, Option<f64>>,
         by_enum: BTreeMap<Level, Page<Page<u8>>>,
-    ) -> Result<Vec<Option<Tree>>, Refused>;
+    ) -> BTreeMap<u8, ()>;
     async fn scan(&self, from: Option<Key>) -> Result<Streaming<Vec<u64>, Refused>, Status>;
     async fn load(&self, into: String, items: Streaming<Option<Shape>>) -> Result<(u8, u8), Status>;
     async fn talk(&self, items: Streaming<String>) -> Streaming<Level>;
@@ -170,11 +174,12 @@ const USE: &str = r#"import { TypesV1_0_beta as T } from "./types";
 
 export async function run(types: T.Types): Promise<bigint> {
   const shape: T.Shape = { Line: { from: [1, 2], to: null } };
-  const sum: number = await types.scalars(true, 1, 2, 3, 4, 1.5, "a", "b", null);
+  const sum: number = await types.integers(true, 1, 2, 3, 4);
+  const scaled: number = await types.scalars(1.5, "a", "b", null);
   for await (const page of types.scan([1, "a"])) page.map((value: number) => value + 1);
   const level: T.Level = "very-high";
   await types.fireAndForget({ shape, level });
-  return BigInt(sum);
+  return BigInt(sum + scaled);
 }
 "#;
 
