@@ -1,10 +1,8 @@
 //! `msnb completion`: a script with which a shell completes the command line.
 
-use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 
 use crate::{
-    Args,
     command_error::{CommandError, Exit},
     output,
 };
@@ -18,9 +16,10 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    pub(crate) async fn run(self) -> Result<Exit, CommandError> {
+    /// Prints the script for `command`, the whole command line.
+    pub(crate) fn run(self, mut command: clap::Command) -> Result<Exit, CommandError> {
         let mut script = Vec::new();
-        generate(self.shell, &mut Args::command(), "msnb", &mut script);
+        generate(self.shell, &mut command, "msnb", &mut script);
         output::text(&String::from_utf8_lossy(&script))
     }
 }

@@ -36,7 +36,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rpc_cli::log_to_stderr;
 use tokio::runtime::Builder;
 
@@ -100,7 +100,7 @@ async fn run(command: Command) -> Exit {
         Command::Describe(command) => (command.json, command.run().await),
         Command::Call(command) => (command.json, command.run().await),
         Command::Check(command) => (command.is_json(), command.run().await),
-        Command::Completion(command) => (false, command.run().await),
+        Command::Completion(command) => (false, command.run(Args::command())),
         Command::Drill(command) => (command.is_json(), command.run().await),
         Command::Offline(command) => (command.is_json(), command.run().await),
         Command::Online(command) => (command.is_json(), command.run().await),

@@ -25,13 +25,15 @@ struct Page {
 /// An error with its page.
 pub(super) struct Failure {
     status: StatusCode,
-    page: Page,
+    /// Boxed, because most requests have none.
+    page: Box<Page>,
 }
 
 impl Failure {
     pub(super) fn new(shared: &Shared, status: StatusCode, message: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
-        Self { status, page: Page { frame: shared.frame(), title, message: message.into(), fix: String::new() } }
+        let page = Page { frame: shared.frame(), title, message: message.into(), fix: String::new() };
+        Self { status, page: Box::new(page) }
     }
 
     /// Creates the failure of a command that the page executes.
@@ -53,7 +55,7 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, render(&self.page)).into_response()
+        (self.status, render(&*self.page)).into_response()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::history::History;
 use crate::{command_error::CommandError, provider::Provider, target::Target};
 
-/// What the pages share.
+/// The state that the pages share.
 pub(super) struct Shared {
     pub(super) target: Target,
     /// The server at `--address`, if the console shows one server and not a registry.
