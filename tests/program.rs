@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     in_time,
-    process::{command, prepared, send, start},
+    process::{binary, command, prepared, send, start},
 };
 
 /// A running process. Dropping it kills the process.
@@ -83,6 +83,11 @@ impl Program {
         });
         let found = found.await;
         found.unwrap_or_else(|| panic!("the program ended without a line with {text}: {lines:?}"))
+    }
+
+    /// Returns the path of a binary.
+    pub async fn path(name: &str) -> &'static Path {
+        binary(name).await
     }
 
     /// Runs a binary to completion.

@@ -81,6 +81,13 @@ impl CommandError {
         self
     }
 
+    /// Replaces the instruction that fixes the problem.
+    #[must_use]
+    pub(crate) fn with_other_fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
     /// Adds a member of the JSON form.
     #[must_use]
     pub(crate) fn with_detail(mut self, name: &str, value: Value) -> Self {
@@ -90,6 +97,14 @@ impl CommandError {
 
     pub(crate) fn exit(&self) -> Exit {
         self.exit
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn fix(&self) -> Option<&str> {
+        self.fix.as_deref()
     }
 
     /// Prints the error as text to stderr.

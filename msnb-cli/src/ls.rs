@@ -65,7 +65,10 @@ impl Ls {
 
     async fn list_providers(&self, service: &ServiceId) -> Result<Exit, CommandError> {
         let registry = self.target.connect().await?;
-        let mut providers: Vec<_> = match registry.instances(&service.to_string()).await {
+        let name = service.to_string();
+        let listing = tokio::time::timeout(self.target.timeout(), registry.instances(&name));
+        let listing = listing.await.map_err(|_| self.target.without_answer(registry.url()))?;
+        let mut providers: Vec<_> = match listing {
             // The watch of a client reports how to find the problem.
             Ok(instances) if instances.is_empty() => Vec::new(),
             Ok(instances) => instances.iter().map(Provider::from).collect(),
@@ -132,15 +135,19 @@ impl ListedService {
         }
     }
 
-    fn cells(&self) -> Vec<String> {
-        let contract = match self.contracts.iter().collect::<Vec<_>>()[..] {
+    /// Returns the digest of the contract, or how many there are.
+    pub(crate) fn contract(&self) -> String {
+        match self.contracts.iter().collect::<Vec<_>>()[..] {
             [] if self.providers == 0 && self.foreign > 0 => "foreign".to_owned(),
             [] => "-".to_owned(),
             [digest] => printable(digest),
             ref different => format!("{} different", different.len()),
-        };
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
         let counts = [self.providers, self.disabled, self.foreign].map(|count| count.to_string());
-        [vec![printable(&self.service)], counts.to_vec(), vec![contract]].concat()
+        [vec![printable(&self.service)], counts.to_vec(), vec![self.contract()]].concat()
     }
 }
 

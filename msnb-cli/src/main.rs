@@ -1,8 +1,9 @@
-//! The command `msnb`, which lists, describes, calls, compares and pings services.
+//! The command `msnb`, which lists, describes, calls, compares and tests services.
 //!
 //! | topic | module |
 //! |---|---|
-//! | one subcommand each | `ls`, `describe`, `call`, `check`, `ping`, `press`, `watch` |
+//! | one subcommand each | `ls`, `describe`, `call`, `check`, `completion`, `console`, `drill`, `export`, `ping`, `press`, `watch` |
+//! | `offline`, `online` and `weight` | `administer` |
 //! | the server or registry that a command asks | `target` |
 //! | a contract as Rust, and as a request body to fill in | `contract` |
 //! | exit codes, and errors that say how to fix the problem | `command_error` |
@@ -11,12 +12,17 @@
 //!
 //! `docs/CLI.md` documents the commands, their output and the exit codes.
 
+mod administer;
 mod call;
 mod check;
 mod command_error;
+mod completion;
+mod console;
 mod contract;
 mod describe;
+mod drill;
 mod duration;
+mod export;
 mod load;
 mod ls;
 mod output;
@@ -30,15 +36,15 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rpc_cli::log_to_stderr;
 use tokio::runtime::Builder;
 
 use crate::command_error::{CommandError, Exit};
 
-/// Lists, describes, calls, compares and pings msnb services.
+/// Lists, describes, calls, compares and tests msnb services, and changes their providers in a registry.
 ///
-/// Exit codes: 0 success; 1 `check` found a break, `ping` lost a reply, or a call of `press` failed; 2 invalid input; 3 the service's own error;
+/// Exit codes: 0 success; 1 `check` found a break, `ping` lost a reply, or a call of `press` or `drill` failed; 2 invalid input; 3 the service's own error;
 /// 4 another error of the server; 5 unreachable, no provider, or out of time; 130 interrupted;
 /// 141 the reader of stdout has ended.
 #[derive(Debug, Parser)]
@@ -54,9 +60,16 @@ enum Command {
     Describe(describe::Describe),
     Call(call::Call),
     Check(check::Check),
+    Completion(completion::Completion),
+    Console(console::Console),
+    Drill(drill::Drill),
+    Export(export::Export),
+    Offline(administer::Offline),
+    Online(administer::Online),
     Ping(ping::Ping),
     Press(press::Press),
     Watch(watch::Watch),
+    Weight(administer::Weight),
 }
 
 fn main() -> ExitCode {
@@ -64,7 +77,7 @@ fn main() -> ExitCode {
     log_to_stderr("error");
     let mut builder = match command {
         // A load needs more than one processor.
-        Command::Press(_) => Builder::new_multi_thread(),
+        Command::Press(_) | Command::Drill(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build();
@@ -87,6 +100,13 @@ async fn run(command: Command) -> Exit {
         Command::Describe(command) => (command.json, command.run().await),
         Command::Call(command) => (command.json, command.run().await),
         Command::Check(command) => (command.is_json(), command.run().await),
+        Command::Completion(command) => (false, command.run(Args::command())),
+        Command::Drill(command) => (command.is_json(), command.run().await),
+        Command::Offline(command) => (command.is_json(), command.run().await),
+        Command::Online(command) => (command.is_json(), command.run().await),
+        Command::Weight(command) => (command.is_json(), command.run().await),
+        Command::Console(command) => (false, command.run().await),
+        Command::Export(command) => (false, command.run().await),
         Command::Ping(command) => (command.json, command.run().await),
         Command::Press(command) => (command.json, command.run().await),
         Command::Watch(command) => (command.json, command.run().await),

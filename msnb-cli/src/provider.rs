@@ -10,15 +10,15 @@ use crate::printable::printable;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Provider {
     pub(crate) address: String,
-    weight: f64,
+    pub(crate) weight: f64,
     enabled: bool,
     /// Whether the instance belongs to another framework.
     foreign: bool,
-    zone: Option<String>,
-    tags: Vec<String>,
-    contract: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) contract: Option<String>,
     /// The time of the start in UTC.
-    started: Option<String>,
+    pub(crate) started: Option<String>,
 }
 
 impl From<&Instance> for Provider {
@@ -46,6 +46,15 @@ impl Provider {
     /// The headings of [`cells`](Self::cells).
     pub(crate) const HEADINGS: [&str; 7] = ["ADDRESS", "WEIGHT", "STATE", "ZONE", "TAGS", "CONTRACT", "STARTED"];
 
+    /// Returns whether clients may call the instance.
+    pub(crate) fn state(&self) -> &'static str {
+        match self {
+            Self { foreign: true, .. } => "foreign",
+            Self { enabled: true, .. } => "enabled",
+            _ => "disabled",
+        }
+    }
+
     /// Returns the properties as cells of a table.
     pub(crate) fn cells(&self) -> Vec<String> {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
@@ -53,12 +62,7 @@ impl Provider {
         vec![
             printable(&self.address),
             self.weight.to_string(),
-            match self {
-                Self { foreign: true, .. } => "foreign",
-                Self { enabled: true, .. } => "enabled",
-                _ => "disabled",
-            }
-            .to_owned(),
+            self.state().to_owned(),
             printable(&or_dash(&self.zone)),
             printable(&or_dash(&tags)),
             printable(&or_dash(&self.contract)),

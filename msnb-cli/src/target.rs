@@ -57,7 +57,12 @@ impl Target {
     /// Opens the registry.
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Backend>, CommandError> {
         self.registry.connect().await.map_err(|error| {
-            CommandError::from(error).with_fix("set --registry or MSNB_REGISTRY to the URL of a registry, see --help")
+            let error = match error.code() {
+                Code::Unauthenticated | Code::PermissionDenied => CommandError::from(error)
+                    .with_other_fix("check the user and the password in the URL of the registry"),
+                _ => CommandError::from(error),
+            };
+            error.with_fix("set --registry or MSNB_REGISTRY to the URL of a registry, see --help")
         })
     }
 

@@ -34,7 +34,8 @@ pub trait Administration: Send + Sync + 'static {
 
     /// Changes the instance of a service at `address`, and returns the changed instance; `None` if it does not exist.
     ///
-    /// The change applies until an operator makes another one, or as long as the registry keeps it.
+    /// The change applies until an operator makes another one, or as long as the registry keeps it. The result has the
+    /// properties that the registry lists after the change, or after its time limit.
     ///
     /// # Errors
     ///

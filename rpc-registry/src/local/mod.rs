@@ -38,6 +38,9 @@ use crate::{
 /// counts only if its owner is this user, root or the owner of `/dir`, and symbolic links are not followed. A consumer
 /// removes only this user's announcements of dead providers.
 ///
+/// An operator's changes of instances are in the file `overrides.json` of a service's directory. They apply to an address
+/// until they are changed again, also after the restart of its provider.
+///
 /// The directory must be on a local file system: locks on network file systems may outlive their process. A provider
 /// that forks without `exec` stays listed until the child ends too.
 ///

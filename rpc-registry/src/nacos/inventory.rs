@@ -7,13 +7,19 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use rand::seq::SliceRandom as _;
 use rpc_core::{Code, Error, Instance};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{catalog::Catalog, http::Response, listing};
 use crate::{InstanceChange, address::HostPort};
 
 /// The time that all servers together have to answer.
-const TIMEOUT: Duration = Duration::from_secs(6);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time in which a server applies a change that it has accepted.
+const APPLICATION_TIME: Duration = Duration::from_secs(3);
+
+/// The interval between two checks whether a change is applied.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The page size of the only requested page.
 const PAGE_SIZE: &str = "100000";
@@ -105,15 +111,34 @@ impl Catalog {
         address: SocketAddr,
         change: InstanceChange,
     ) -> Result<Option<Instance>, Error> {
-        let (path, entry) = match self.entries(server, service).await? {
+        let (path, entry) = self.find(server, service, address).await?;
+        let Some(mut wanted) = entry else { return Ok(None) };
+        wanted.enabled = change.enabled.unwrap_or(wanted.enabled);
+        wanted.weight = change.weight.unwrap_or(wanted.weight);
+        self.update(server, path, service, &wanted).await?;
+        // An official server applies a change after it has accepted it. The next change must not read the old properties.
+        let begun = Instant::now();
+        loop {
+            let (_, listed) = self.find(server, service, address).await?;
+            let is_applied = |entry: &Entry| (entry.enabled, entry.weight) == (wanted.enabled, wanted.weight);
+            if listed.as_ref().is_none_or(is_applied) || begun.elapsed() > APPLICATION_TIME {
+                return Ok(listed.unwrap_or(wanted).instance());
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Returns an instance with the path that changes it.
+    async fn find(
+        &self,
+        server: &HostPort,
+        service: &str,
+        address: SocketAddr,
+    ) -> Result<(&'static str, Option<Entry>), Error> {
+        Ok(match self.entries(server, service).await? {
             Some((path, entries)) => (path, entries.into_iter().find(|entry| entry.is_at(address))),
             None => (INSTANCE, self.entry(server, service, address).await?),
-        };
-        let Some(mut entry) = entry else { return Ok(None) };
-        entry.enabled = change.enabled.unwrap_or(entry.enabled);
-        entry.weight = change.weight.unwrap_or(entry.weight);
-        self.update(server, path, service, &entry).await?;
-        Ok(entry.instance())
+        })
     }
 
     fn shuffled(&self) -> Vec<&HostPort> {

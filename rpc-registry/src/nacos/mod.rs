@@ -232,12 +232,15 @@ impl Administration for Nacos {
 
     /// As specified by the trait, without unhealthy instances and those with a host name.
     ///
-    /// r-nacos does not list disabled instances.
+    /// r-nacos does not list disabled instances. The others list them if the user may read their administration API.
     fn instances<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Vec<Instance>, Error>> {
         Box::pin(async move {
-            match self.shared.catalog.inventory(service).await? {
-                Some(instances) => Ok(instances),
-                None => self.consumer().await?.instances(service).await,
+            match self.shared.catalog.inventory(service).await {
+                Ok(Some(instances)) => Ok(instances),
+                Ok(None) => self.consumer().await?.instances(service).await,
+                // Reading a list over gRPC needs fewer permissions.
+                Err(error) if error.code() == Code::PermissionDenied => self.consumer().await?.instances(service).await,
+                Err(error) => Err(error),
             }
         })
     }

@@ -5,6 +5,7 @@
 mod directories;
 mod local;
 mod log_sinks;
+mod msnb_command;
 mod nacos;
 mod names;
 mod official;

@@ -169,6 +169,14 @@ async fn token_and_tls_options_are_used() {
     assert!(printed.contains("Hello Bo"), "{printed}");
     let described = output(&[&["describe", GREETER][..], &tls, &["--token-file", &tokens]].concat()).await;
     assert!(described.contains("trait Greeter"), "{described}");
+    let secured = [&tls[..], &["--token-file", &tokens]].concat();
+    let press = ["press", "demo.Greeter:1.0/hello", r#"{"name": "Bo"}"#, "--seconds", "100ms"];
+    let (code, report) = document(&[&press[..], &secured].concat()).await;
+    assert_eq!((code, &report["failed"]), (0, &json!(0)));
+    let exported = output(&[&["export", "--typescript"][..], &secured].concat()).await;
+    assert!(exported.contains("hello(name: string): Promise<string>;"), "{exported}");
+    let printed = output(&[&["ping", &address, "--count", "1"][..], &secured[2..]].concat()).await;
+    assert!(printed.contains("1 calls sent, 1 answered"), "{printed}");
     fails(&hello, 4, &["Unauthenticated", "--token-file"]).await;
     let plain = ["ls", "--address", &address, "--timeout", "2s", "--token-file", &tokens];
     fails(&plain, 5, &["Unavailable", "--tls-ca"]).await;

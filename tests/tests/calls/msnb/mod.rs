@@ -1,8 +1,13 @@
 //! The command `msnb` against real servers: output, exit codes, and errors that say how to fix a problem.
 
 mod commands;
+mod console;
+mod documented;
+mod export;
+mod operators;
 mod press;
 mod streams;
+mod terminal;
 
 use std::{net::SocketAddr, path::Path, process::Output};
 

@@ -36,7 +36,7 @@ macro_rules! on_servers {
         })*
     };
 }
-use on_servers;
+pub(crate) use on_servers;
 
 /// Starts a provider of the ledger service.
 async fn ledger(registry: &str, directory: &Path) -> Provider {
