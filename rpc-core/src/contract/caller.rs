@@ -52,7 +52,6 @@ pub trait Caller: Clone + Send + Sync + 'static {
 
 /// A call that was not polled.
 #[doc(hidden)]
-#[expect(clippy::large_enum_variant, reason = "a box would cost each call an allocation")]
 pub enum PreparedCall<C: Caller, A: Encode + Send + 'static> {
     /// The future of the call.
     Calling(C::Calling<A>),
