@@ -125,7 +125,7 @@ impl Channel {
 
     /// Returns the load of the peer by this client, whether or not the channel is eligible.
     pub(crate) fn current_load(&self) -> Load {
-        Load { in_flight: self.calls.load(), latency: self.latency.peak(), typical: self.latency.typical() }
+        Load { in_flight: self.calls.load(), latency: self.latency.peak(), typical: self.latency.typical() as u32 }
     }
 
     /// Returns when the last answer arrived.

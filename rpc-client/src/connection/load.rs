@@ -8,5 +8,5 @@ pub(crate) struct Load {
     /// The peak EWMA of the latency in nanoseconds; 0 before the first answer.
     pub(crate) latency: u64,
     /// The logarithm of the typical latency; see [`Latency::typical`](super::latency::Latency::typical).
-    pub(crate) typical: u64,
+    pub(crate) typical: u32,
 }

@@ -97,18 +97,18 @@ impl Balance {
 }
 
 /// Returns two latencies in nanoseconds from their logarithms in units of 1/16, if they are known and differ by far.
-fn different_latencies([one, other]: [u64; 2]) -> Option<[f64; 2]> {
+fn different_latencies([one, other]: [u32; 2]) -> Option<[f64; 2]> {
     if one == 0 || other == 0 || one.abs_diff(other) <= MIN_LOG_DIFFERENCE {
         return None;
     }
-    let [one, other] = [one, other].map(|log2| (log2 as f64 / 16.0).exp2());
+    let [one, other] = [one, other].map(|log2| (f64::from(log2) / 16.0).exp2());
     ((one - other).abs() >= MIN_DIFFERENCE).then_some([one, other])
 }
 
 /// The latency in nanoseconds of a provider that has answered nothing and has calls in flight: 1 s.
 const UNKNOWN_LATENCY: f64 = 1e9;
 /// The difference of the logarithms of two latencies, in units of 1/16, up to which they count as equal: a ratio of 3.
-const MIN_LOG_DIFFERENCE: u64 = 25;
+const MIN_LOG_DIFFERENCE: u32 = 25;
 /// The difference of two latencies in nanoseconds below which they count as equal: 1 ms.
 const MIN_DIFFERENCE: f64 = 1e6;
 
@@ -253,7 +253,7 @@ mod tests {
     fn share_of_first(weights: &[f64], millis: &[f64]) -> f64 {
         let (prepared, mut random) = (Weights::new(weights.to_vec()), SmallRng::seed_from_u64(7));
         let load = |index: usize| {
-            Some(Load { in_flight: 0, latency: 0, typical: ((millis[index] * 1e6).log2() * 16.0) as u64 })
+            Some(Load { in_flight: 0, latency: 0, typical: ((millis[index] * 1e6).log2() * 16.0) as u32 })
         };
         let shares = Shares { draws: &prepared, capacities: prepared.each() };
         let mut picked = 0;
