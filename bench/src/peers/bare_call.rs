@@ -2,8 +2,8 @@
 //! balancing, limits and generated code.
 //!
 //! Callers await their calls. A call takes a slot, encodes its request by hand into the buffer of its connection under
-//! a short lock, and waits for its answer. One task per connection yields once before it writes, so that one write
-//! carries many requests. The server executes its handler where it reads the request.
+//! a short lock, and waits for its answer. One task per connection yields once before it writes if it has woken several
+//! callers, so that one write carries many requests. The server executes its handler where it reads the request.
 
 use std::{
     io,
@@ -174,10 +174,12 @@ impl Driver {
                 Poll::Pending => false,
             };
             if is_readable {
-                self.deliver();
-                // The callers that were woken make their next calls first.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                if self.deliver() > 1 {
+                    // The callers that were woken make their next calls first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                continue;
             }
             if self.socket.output.is_empty() {
                 let mut state = self.shared.lock();
@@ -191,7 +193,8 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self) {
+    /// Delivers answers. Returns the number of callers that were woken.
+    fn deliver(&mut self) -> usize {
         let mut state = self.shared.lock();
         while let Some((slot, body)) = self.socket.next_frame() {
             let Some(entry) = state.slots.get_mut(slot as usize) else { continue };
@@ -199,7 +202,9 @@ impl Driver {
             self.wakers.extend(entry.caller.take());
         }
         drop(state);
+        let woken = self.wakers.len();
         self.wakers.drain(..).for_each(Waker::wake);
+        woken
     }
 }
 
