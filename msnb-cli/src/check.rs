@@ -131,7 +131,8 @@ fn escaped(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-async fn read(file: &Path) -> Result<Contract, CommandError> {
+/// Reads a contract from a file.
+pub(crate) async fn read(file: &Path) -> Result<Contract, CommandError> {
     let shown = file.display();
     let text = tokio::fs::read_to_string(file).await.map_err(|error| {
         let fix = "write the path of a contract, or the host and port of a server, such as 127.0.0.1:7788";

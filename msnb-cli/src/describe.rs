@@ -3,6 +3,7 @@
 use crate::{
     command_error::{CommandError, Exit},
     contract::{reduce, template, to_rust},
+    export::to_text,
     output,
     printable::printable,
     route::Route,
@@ -18,11 +19,17 @@ pub(crate) struct Describe {
     #[command(flatten)]
     target: Target,
     /// Prints the contract as JSON, which `msnb check` reads.
-    #[arg(long, conflicts_with = "template")]
+    #[arg(long, conflicts_with_all = ["template", "proto", "openapi"])]
     pub(crate) json: bool,
     /// Prints the arguments of a call as JSON, to fill in.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["proto", "openapi"])]
     template: bool,
+    /// Prints the contract as a .proto file.
+    #[arg(long, conflicts_with = "openapi")]
+    proto: bool,
+    /// Prints an OpenAPI 3.1 document of the calls over HTTP.
+    #[arg(long)]
+    openapi: bool,
 }
 
 impl Describe {
@@ -45,6 +52,8 @@ impl Describe {
         match contract.methods.first() {
             Some(method) if self.template => output::json(&template(&contract, method)),
             _ if self.json => output::text(&contract.to_json()),
+            _ if self.proto => output::text(&printable(&rpc_schema::proto(&contract).to_string())),
+            _ if self.openapi => output::text(&to_text(&rpc_schema::openapi(&[contract]))),
             _ => output::text(&printable(&to_rust(&contract))),
         }
     }

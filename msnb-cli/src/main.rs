@@ -2,7 +2,7 @@
 //!
 //! | topic | module |
 //! |---|---|
-//! | one subcommand each | `ls`, `describe`, `call`, `check`, `ping`, `press`, `watch` |
+//! | one subcommand each | `ls`, `describe`, `call`, `check`, `export`, `ping`, `press`, `watch` |
 //! | the server or registry that a command asks | `target` |
 //! | a contract as Rust, and as a request body to fill in | `contract` |
 //! | exit codes, and errors that say how to fix the problem | `command_error` |
@@ -17,6 +17,7 @@ mod command_error;
 mod contract;
 mod describe;
 mod duration;
+mod export;
 mod load;
 mod ls;
 mod output;
@@ -54,6 +55,7 @@ enum Command {
     Describe(describe::Describe),
     Call(call::Call),
     Check(check::Check),
+    Export(export::Export),
     Ping(ping::Ping),
     Press(press::Press),
     Watch(watch::Watch),
@@ -87,6 +89,7 @@ async fn run(command: Command) -> Exit {
         Command::Describe(command) => (command.json, command.run().await),
         Command::Call(command) => (command.json, command.run().await),
         Command::Check(command) => (command.is_json(), command.run().await),
+        Command::Export(command) => (false, command.run().await),
         Command::Ping(command) => (command.json, command.run().await),
         Command::Press(command) => (command.json, command.run().await),
         Command::Watch(command) => (command.json, command.run().await),

@@ -34,7 +34,7 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
@@ -43,7 +43,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
     ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
-    ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli"]),
+    ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli", "rpc-schema"]),
+    ("rpc-schema", &["rpc-core"]),
     ("contracts", &["rpc-core"]),
     ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli"]),
     ("certificates", &["rpc-cli"]),

@@ -1,6 +1,7 @@
 //! The command `msnb` against real servers: output, exit codes, and errors that say how to fix a problem.
 
 mod commands;
+mod export;
 mod press;
 mod streams;
 
