@@ -17,6 +17,7 @@ mod eviction;
 mod failing_log;
 mod fair_share;
 mod futures;
+mod grpc;
 mod hedges;
 mod identity;
 mod late_answers;

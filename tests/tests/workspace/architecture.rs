@@ -34,12 +34,13 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
     ("rpc-server", &["rpc-core"]),
     ("rpc-client", &["rpc-core"]),
+    ("rpc-grpc", &["rpc-core", "rpc-schema", "rpc-server"]),
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
     ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
@@ -63,6 +64,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "rpc-client",
             "rpc-layers",
             "rpc-cli",
+            "rpc-grpc",
             "rpc-im",
         ],
     ),
