@@ -47,7 +47,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli", "rpc-schema"]),
     ("rpc-schema", &["rpc-core"]),
     ("contracts", &["rpc-core"]),
-    ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli"]),
+    ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-layers", "rpc-cli", "rpc-grpc"]),
     ("certificates", &["rpc-cli"]),
     ("quickstart", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("im", &["rpc-cli", "rpc-im"]),

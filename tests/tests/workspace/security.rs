@@ -47,6 +47,7 @@ fn security_lists_every_number_of_the_configs() {
         ("rpc-server/src/config.rs", "ServerConfig"),
         ("rpc-client/src/config.rs", "ClientConfig"),
         ("rpc-core/src/transport/config.rs", "TransportConfig"),
+        ("rpc-grpc/src/server/config.rs", "GrpcConfig"),
     ] {
         let text = read(file);
         let (_, fields) = text.split_once(&format!("pub struct {config} {{")).unwrap();

@@ -17,7 +17,8 @@ async fn deadline_of_the_caller_ends_the_handler() {
     let mut request = Request::new(number(1));
     request.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
     let late = grpc.unary::<_, Number>(HOLD, request).await.unwrap_err();
-    assert_eq!(late.code(), Code::DeadlineExceeded);
+    // The caller ends the call itself, unless the answer is there before.
+    assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&late.code()), "{late:?}");
     probe.until(Event::Dropped(1)).await;
     let mut request = Request::new(number(2));
     request.metadata_mut().insert("grpc-timeout", "1x".parse().unwrap());

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod health;
+mod partners;
 mod reflection;
 mod security;
 mod streams;

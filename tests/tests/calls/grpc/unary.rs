@@ -196,7 +196,7 @@ async fn values_have_the_documented_messages() {
     let none = grpc.call::<_, Paid>("/test.shop.v2_1.Shop/Pay", Empty {}).await.unwrap_err();
     assert_eq!(none.code(), Code::InvalidArgument);
     assert!(none.message().contains("payment"), "{none:?}");
-    let unset = Pay { payment: Some(OnePayment::default()), ..Pay::default() };
+    let unset = Pay { total: "x".to_owned(), payment: Some(OnePayment::default()), tip: None };
     let unset = grpc.call::<_, Paid>("/test.shop.v2_1.Shop/Pay", unset).await.unwrap_err();
     assert_eq!(
         (unset.code(), unset.message()),
