@@ -13,10 +13,9 @@ pub struct GrpcConfig {
     /// It holds before and after decompression. The endpoint rejects the call with `RESOURCE_EXHAUSTED`.
     /// `TransportConfig::max_frame` limits arguments and results in any case. A higher value lets one caller occupy more memory.
     pub max_message: usize,
-    /// The number of bytes of all messages of a connection whose calls are not answered; default 32 MiB.
+    /// The number of bytes of the messages of a connection that are not passed on to the server; default 32 MiB.
     ///
-    /// Items of streams count until they are passed on. The endpoint rejects calls above it with `RESOURCE_EXHAUSTED`. A higher
-    /// value lets one connection occupy more memory.
+    /// The endpoint rejects calls above it with `RESOURCE_EXHAUSTED`. A higher value lets one connection occupy more memory.
     pub request_memory: usize,
     /// The largest list of headers in bytes; default 16 KiB.
     ///

@@ -99,11 +99,9 @@ impl Exchange {
                 let received = messages.only().await?;
                 let mut arguments = BytesMut::with_capacity(received.bytes.len() + ARGUMENTS);
                 to_messagepack(&route.proto, message, &received.bytes, limit, &mut arguments).map_err(faulty)?;
-                let request = self.request(&route, parts, arguments.freeze())?;
-                let reply = self.connection.call(request).await?;
-                // Counts until then, because the arguments wait as long as the server has no capacity.
-                drop(received);
-                (reply, None)
+                let arguments = received.share.keep(arguments.freeze());
+                let request = self.request(&route, parts, arguments)?;
+                (self.connection.call(request).await?, None)
             }
             Requests::Stream { .. } => {
                 let begun = Begun::read(&mut messages, &route, limit).await?;

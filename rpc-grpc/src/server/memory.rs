@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use bytes::Bytes;
 use rpc_core::{Code, Error};
 
 /// The number of bytes of the messages of a connection. Clones share it.
@@ -54,6 +55,23 @@ impl Share {
         self.bytes -= bytes;
         Self { memory: self.memory.clone(), bytes }
     }
+
+    /// Returns bytes of the message that count until they are passed on. Short ones do not count any more.
+    pub(super) fn keep(self, bytes: Bytes) -> Bytes {
+        if bytes.len() < SHORT { bytes } else { Bytes::from_owner(Counted { bytes, _share: self }) }
+    }
+}
+
+/// Bytes that count until all of their clones are dropped.
+struct Counted {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Drop for Share {
@@ -61,6 +79,9 @@ impl Drop for Share {
         self.memory.used.fetch_sub(self.bytes, Relaxed);
     }
 }
+
+/// The length up to which bytes that wait to be passed on do not count.
+const SHORT: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +97,23 @@ mod tests {
         drop(one.split(4));
         other.add(3).unwrap();
         drop((one, other));
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn kept_bytes_count_until_they_are_dropped() {
+        let memory = Memory::new(SHORT);
+        let mut share = memory.share();
+        share.add(SHORT).unwrap();
+        let kept = share.keep(Bytes::from(vec![7; SHORT]));
+        let part = kept.slice(..1);
+        drop(kept);
+        assert_eq!((part[0], memory.used.load(Relaxed)), (7, SHORT));
+        drop(part);
+        assert_eq!(memory.used.load(Relaxed), 0);
+        let mut share = memory.share();
+        share.add(SHORT - 1).unwrap();
+        let _short = share.keep(Bytes::from(vec![7; SHORT - 1]));
         assert_eq!(memory.used.load(Relaxed), 0);
     }
 }

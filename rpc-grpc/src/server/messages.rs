@@ -32,7 +32,7 @@ pub(super) struct Messages {
 /// A message, and the memory that it occupies.
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    _share: Share,
+    pub(super) share: Share,
 }
 
 impl Messages {
@@ -72,7 +72,7 @@ impl Messages {
                 self.begun = None;
                 let mut share = self.share.split(PREFIX + bytes.len());
                 if !is_compressed {
-                    return Ok(Some(Received { bytes, _share: share }));
+                    return Ok(Some(Received { bytes, share }));
                 }
                 if !self.is_gzip {
                     let message = "the message is compressed, and the call has no grpc-encoding";
@@ -80,7 +80,7 @@ impl Messages {
                 }
                 let bytes = decompress(bytes, self.max_message).await?;
                 share.add(bytes.len())?;
-                return Ok(Some(Received { bytes, _share: share }));
+                return Ok(Some(Received { bytes, share }));
             }
             let Some(data) = self.read().await? else {
                 if self.partial.is_empty() && self.chunk.is_empty() {

@@ -49,7 +49,7 @@ impl Begun {
             Part::Parameters(bytes) => {
                 let mut arguments = BytesMut::new();
                 to_messagepack(&route.proto, parameters, bytes, limit, &mut arguments).map_err(faulty)?;
-                Ok(Self { arguments: arguments.freeze(), first: None })
+                Ok(Self { arguments: received.share.keep(arguments.freeze()), first: None })
             }
             Part::Item(_) if has_no_parameters => Self::without_parameters(route, Some(received), limit),
             Part::Item(_) => Err(missing()),
@@ -116,7 +116,7 @@ async fn send(
                 None => return Ok(()),
             },
         };
-        let item = item(&received.bytes, route, kind, limit)?;
+        let item = received.share.keep(item(&received.bytes, route, kind, limit)?);
         // Fails if the call has ended.
         if sender.send(item).await.is_err() {
             return Ok(());

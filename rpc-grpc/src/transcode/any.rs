@@ -27,7 +27,7 @@ pub(super) fn from_value(bytes: &[u8], out: &mut BytesMut, limit: usize, depth: 
         None | Some((NULL, Raw::Varint(_))) => write_nil(out),
         Some((NUMBER, Raw::Fixed64(bits))) => {
             let number = f64::from_bits(bits);
-            if number.fract() == 0.0 && number.abs() < MAX_WHOLE {
+            if number.fract() == 0.0 && number.abs() < FIRST_INEXACT {
                 write_signed(number as i64, out);
             } else {
                 write_double(number, out);
@@ -156,7 +156,7 @@ const STRUCT: u32 = 5;
 const LIST: u32 = 6;
 const DELIMITED: u8 = 2;
 /// The lowest whole number that a double does not distinguish from its neighbours: 2^53.
-const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
 mod tests {
