@@ -49,7 +49,7 @@ pub(crate) enum Count {
     Entries(usize),
 }
 
-/// What the absence of a field with one value means.
+/// The meaning of the absence of a field with one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
     /// The default of protobuf. A message or an enum must be present.

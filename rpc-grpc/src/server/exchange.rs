@@ -166,7 +166,7 @@ impl Exchange {
     }
 }
 
-/// What the headers of a call contain.
+/// The contents of the headers of a call.
 struct CallParts<'a> {
     headers: &'a HeaderMap,
     token: Option<ProvedToken>,

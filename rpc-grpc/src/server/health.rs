@@ -103,7 +103,5 @@ struct CheckResponse {
     status: i32,
 }
 
-/// The name of the service.
-pub(super) const SERVICE: &str = "grpc.health.v1.Health";
 /// The time after which a watched state is read again.
 const WATCH_TIME: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use std::{
 
 use rpc_core::{MethodInfo, Service, ServiceId};
 
-use super::{health, well_known};
+use super::well_known::{HEALTH_SERVICE, REFLECTION_SERVICES};
 use crate::schema::{Method, Proto};
 
 /// The methods of a server by their paths.
@@ -64,9 +64,9 @@ impl Routes {
             routes.protos.push(proto);
         }
         for (path, is_watch) in [("Check", false), ("Watch", true)] {
-            routes.by_path.insert(format!("/{}/{path}", health::SERVICE), Target::Health { is_watch });
+            routes.by_path.insert(format!("/{HEALTH_SERVICE}/{path}"), Target::Health { is_watch });
         }
-        for service in well_known::REFLECTION_SERVICES {
+        for service in REFLECTION_SERVICES {
             routes.by_path.insert(format!("/{service}/ServerReflectionInfo"), Target::Reflection);
         }
         routes
@@ -82,7 +82,7 @@ impl Routes {
 
     /// Returns whether the server has a service with this name in protobuf.
     pub(super) fn has_service(&self, name: &str) -> bool {
-        let mut own = [health::SERVICE].into_iter().chain(well_known::REFLECTION_SERVICES);
+        let mut own = [HEALTH_SERVICE].into_iter().chain(REFLECTION_SERVICES);
         own.any(|own| own == name) || self.protos.iter().any(|proto| proto.service == name)
     }
 }

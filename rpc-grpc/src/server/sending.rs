@@ -28,7 +28,7 @@ pub(super) struct Sending {
     _task: OwnedTask,
 }
 
-/// What a caller of a stream has sent first.
+/// The first message of a caller that sends a stream.
 pub(super) struct Begun {
     pub(super) arguments: Bytes,
     /// An item that the first message already has.

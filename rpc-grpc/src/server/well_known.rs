@@ -6,9 +6,10 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-use super::health;
 use crate::schema::VALUE_FILE;
 
+/// The name of the service of health checks.
+pub(super) const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 /// The names of the services of server reflection.
 pub(super) const REFLECTION_SERVICES: [&str; 2] =
     ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
@@ -47,7 +48,7 @@ pub(super) fn services() -> Vec<FileDescriptorProto> {
 }
 
 fn health_file() -> FileDescriptorProto {
-    let (package, service) = health::SERVICE.rsplit_once('.').unwrap_or_default();
+    let (package, service) = HEALTH_SERVICE.rsplit_once('.').unwrap_or_default();
     let status = Kind::Enum(".grpc.health.v1.HealthCheckResponse.ServingStatus");
     let mut response = message("HealthCheckResponse", &[("status", 1, status)]);
     response.enum_type.push(enumeration("ServingStatus", &["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"]));

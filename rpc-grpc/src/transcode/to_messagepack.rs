@@ -367,7 +367,7 @@ fn packed_count(kind: Kind, packed: &[u8]) -> Result<usize, Fault> {
         // Each varint has one byte without the upper bit.
         _ => return Ok(packed.iter().filter(|byte| **byte < 0x80).count()),
     };
-    if packed.len() % width == 0 { Ok(packed.len() / width) } else { Err(Fault::new("packed values are cut")) }
+    if packed.len().is_multiple_of(width) { Ok(packed.len() / width) } else { Err(Fault::new("packed values are cut")) }
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
