@@ -40,6 +40,10 @@ struct Args {
     /// The delay of each call in milliseconds, to try load balancing.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u64,
+    /// Answers also callers of gRPC, on the same port.
+    #[cfg(feature = "grpc")]
+    #[arg(long)]
+    grpc: bool,
     #[command(flatten)]
     security: ServerSecurity,
     /// Serves /metrics, for Prometheus, and /health at this address.
@@ -81,6 +85,10 @@ async fn main() -> Result<(), Failure> {
     }
     if args.fail_rate > 0.0 || args.delay > 0 {
         server = server.layer(Faults::new(args.fail_rate, Duration::from_millis(args.delay)));
+    }
+    #[cfg(feature = "grpc")]
+    if args.grpc {
+        server = server.endpoint(rpc_grpc::Grpc::new());
     }
     if let Some(address) = args.advertise {
         server = server.advertise(address);

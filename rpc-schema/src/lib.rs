@@ -23,7 +23,7 @@
 //!
 //! | msnb | Protocol Buffers |
 //! |---|---|
-//! | service `demo.Greeter:1.0` | package `demo.v1_0`, service `Greeter` |
+//! | service `demo.Greeter:1.0` | package `demo.greeter.v1_0`, service `Greeter` |
 //! | method `find_goods` | `rpc FindGoods(FindGoodsRequest) returns (FindGoodsResponse)` |
 //! | parameters | the fields of `FindGoodsRequest`, numbered by position from 1 |
 //! | result | the field `value = 1` of `FindGoodsResponse`, which is empty for `()` |

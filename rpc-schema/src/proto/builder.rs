@@ -81,15 +81,15 @@ impl<'a> Builder<'a> {
             methods,
             messages: self.messages,
             enums: self.enums,
+            types: self.types.into_iter().map(|(name, message)| (name.to_owned(), message)).collect(),
         }
     }
 
     fn package(&self) -> String {
-        let parts = self.contract.name.split('.').map(names::identifier).collect::<Vec<_>>();
-        let (_, above) = parts.split_last().expect("a text has at least one part");
+        let parts = self.contract.name.split('.').map(|part| names::identifier(part).to_lowercase());
         let version: String =
             self.contract.version.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        [above, &[format!("v{version}")]].concat().join(".")
+        parts.chain([format!("v{version}")]).collect::<Vec<_>>().join(".")
     }
 
     /// Returns whether a type is a message or an enum, and not its content.

@@ -1,12 +1,14 @@
 //! The model of a `.proto` file.
 
+use std::collections::BTreeMap;
+
 /// A `.proto` file of one service. `Display` writes its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProtoFile {
-    /// The package, such as `demo.v1_0`.
+    /// The package, such as `demo.greeter.v1_0`. Each service has its own, so that equal names of messages differ.
     pub package: String,
-    /// The name of the service, such as `Greeter`. Its full name is `demo.v1_0.Greeter`.
+    /// The name of the service, such as `Greeter`. Its full name is `demo.greeter.v1_0.Greeter`.
     pub service: String,
     /// The comment of the service.
     pub docs: String,
@@ -16,6 +18,8 @@ pub struct ProtoFile {
     pub messages: Vec<ProtoMessage>,
     /// The enums.
     pub enums: Vec<ProtoEnum>,
+    /// The names of the messages and enums of the contract's types, by the names of the types.
+    pub types: BTreeMap<String, String>,
 }
 
 /// A method.

@@ -65,7 +65,7 @@ trait Orders {
 
 const EXPECTED: &str = r#"syntax = "proto3";
 
-package shop.v1_0;
+package shop.orders.v1_0;
 
 import "google/protobuf/struct.proto";
 
@@ -239,7 +239,7 @@ fn hostile_names_and_newtypes_have_a_file() {
     let method = r#"{"name":"rpc \"; }","docs":"a\n} message X {","parameters":[{"name":"1 = 2;","type":{"named":"T0"}},{"name":"1 = 3;","type":{"named":"missing"}}],"result":{"named":"T7"}}"#;
     let json = format!(r#"{{"name":"","version":"","methods":[{method},{method}],"types":{{{types}}}}}"#);
     let text = proto(&Contract::from_json(&json).unwrap()).to_string();
-    assert!(text.starts_with("syntax = \"proto3\";\n\npackage v;\n"), "{}", &text[..60]);
+    assert!(text.starts_with("syntax = \"proto3\";\n\npackage x.v;\n"), "{}", &text[..40]);
     assert!(text.contains("  // a\n  // } message X {\n  rpc Rpc(RpcRequest) returns (RpcResponse);"));
     assert!(text.contains("  rpc Rpc2(Rpc2Request) returns (Rpc2Response);"));
     assert!(text.contains("x1___2_ = 1 [json_name = \"1 = 2;\"];"), "{}", &text[..900]);

@@ -18,6 +18,7 @@ mod eviction;
 mod failing_log;
 mod fair_share;
 mod futures;
+mod grpc;
 mod hedges;
 mod http;
 mod identity;

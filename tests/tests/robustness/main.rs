@@ -10,6 +10,7 @@ mod bincode_bytes;
 mod clocks;
 mod fuzz;
 mod golden;
+mod hostile_grpc;
 mod hostile_payloads;
 mod hostile_peers;
 mod http;

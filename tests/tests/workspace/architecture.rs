@@ -34,12 +34,13 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
     ("rpc-server", &["rpc-core"]),
     ("rpc-client", &["rpc-core"]),
+    ("rpc-grpc", &["rpc-core", "rpc-schema", "rpc-server"]),
     ("rpc-layers", &["rpc-core", "rpc-server", "rpc-client"]),
     ("rpc-http", &["rpc-core", "rpc-server"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
@@ -47,7 +48,10 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli", "rpc-schema"]),
     ("rpc-schema", &["rpc-core"]),
     ("contracts", &["rpc-core"]),
-    ("examples", &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-http", "rpc-layers", "rpc-cli"]),
+    (
+        "examples",
+        &["contracts", "rpc-core", "rpc-server", "rpc-client", "rpc-grpc", "rpc-http", "rpc-layers", "rpc-cli"],
+    ),
     ("certificates", &["rpc-cli"]),
     ("quickstart", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("im", &["rpc-cli", "rpc-im"]),
@@ -65,6 +69,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "rpc-layers",
             "rpc-cli",
             "rpc-http",
+            "rpc-grpc",
             "rpc-im",
         ],
     ),

@@ -9,6 +9,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use rpc_client::ClientConfig;
 use rpc_core::transport::TransportConfig;
+use rpc_grpc::GrpcConfig;
 use rpc_http::{HttpCallerConfig, HttpConfig};
 use rpc_im::{NodeConfig, edge::EdgeConfig};
 use rpc_server::ServerConfig;
@@ -39,7 +40,8 @@ fn symbol(cell: &str) -> Option<(&str, &str)> {
 /// Returns the defaults of the public config types.
 fn defaults() -> BTreeMap<&'static str, Value> {
     let (server, client, transport) = (ServerConfig::default(), ClientConfig::default(), TransportConfig::default());
-    let (edge, http, http_caller) = (EdgeConfig::default(), HttpConfig::default(), HttpCallerConfig::default());
+    let (edge, grpc) = (EdgeConfig::default(), GrpcConfig::default());
+    let (http, http_caller) = (HttpConfig::default(), HttpCallerConfig::default());
     let registry = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let node = NodeConfig::new(registry.block_on(rpc_registry::connect("memory:")).unwrap(), "ws://localhost/ws");
     let count = |number: usize| Value::Number(number as f64);
@@ -100,6 +102,18 @@ fn defaults() -> BTreeMap<&'static str, Value> {
         ("TransportConfig::min_write", count(transport.min_write)),
         ("TransportConfig::stream_window", number(transport.stream_window)),
         ("TransportConfig::stream_memory", count(transport.stream_memory)),
+        ("GrpcConfig::max_message", count(grpc.max_message)),
+        ("GrpcConfig::request_memory", count(grpc.request_memory)),
+        ("GrpcConfig::max_head", count(grpc.max_head)),
+        ("GrpcConfig::max_streams", number(grpc.max_streams)),
+        ("GrpcConfig::max_resets", count(grpc.max_resets)),
+        ("GrpcConfig::max_idle_frames", number(grpc.max_idle_frames)),
+        ("GrpcConfig::head_time", time(grpc.head_time)),
+        ("GrpcConfig::message_time", time(grpc.message_time)),
+        ("GrpcConfig::idle_time", time(grpc.idle_time)),
+        ("GrpcConfig::ping_interval", time(grpc.ping_interval)),
+        ("GrpcConfig::ping_time", time(grpc.ping_time)),
+        ("GrpcConfig::write_stall", time(grpc.write_stall)),
         ("EdgeConfig::idle", time(edge.idle)),
         ("EdgeConfig::login_time", time(edge.login_time)),
         ("EdgeConfig::write_stall", time(edge.write_stall)),

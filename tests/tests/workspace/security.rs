@@ -63,6 +63,7 @@ fn security_lists_every_number_of_the_configs() {
         ("rpc-client/src/config.rs", "ClientConfig"),
         ("rpc-core/src/transport/config.rs", "TransportConfig"),
         ("rpc-http/src/server/config.rs", "HttpConfig"),
+        ("rpc-grpc/src/server/config.rs", "GrpcConfig"),
     ] {
         let text = read(file);
         let (_, fields) = text.split_once(&format!("pub struct {config} {{")).unwrap();

@@ -112,7 +112,10 @@ async fn protoc_reads_exported_files() {
     assert_eq!(names, ["demo.Greeter-1.0.proto", "shop.Goods-1.0.proto", "test.Types-1.0-beta.proto"]);
     let described = output(&["describe", GREETER, "--address", &address, "--proto"]).await;
     assert_eq!(described, fs::read_to_string(out.join("demo.Greeter-1.0.proto")).unwrap());
-    assert!(described.contains("package demo.v1_0;") && described.contains("rpc Hello(HelloRequest)"), "{described}");
+    assert!(
+        described.contains("package demo.greeter.v1_0;") && described.contains("rpc Hello(HelloRequest)"),
+        "{described}"
+    );
     if is_available("protoc") {
         // Some packages of protoc lack the files of Google.
         let include = directory.path().join("include");

@@ -1,0 +1,67 @@
+//! [`Grpc`]: the options of the endpoint, and binding it to a server.
+
+use std::sync::Arc;
+
+use rpc_core::{BoxFuture, Error};
+use rpc_server::{Endpoint, EndpointConnection, EndpointHandler, EndpointServices};
+
+use super::{config::GrpcConfig, connection, files::Files, routes::Routes, state::State};
+
+/// gRPC on the port of a server, for `rpc_server::ServerBuilder::endpoint`.
+///
+/// Every service whose trait has `#[rpc_service]` is a gRPC service. docs/GRPC.md specifies messages, statuses and limits.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Grpc {
+    config: GrpcConfig,
+    tokens_without_tls: bool,
+}
+
+impl Grpc {
+    /// Creates an endpoint with default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether callers may send tokens without TLS, such as behind a proxy that ends TLS. Default: `false`.
+    ///
+    /// gRPC sends the secret of a token itself, which everyone on the network path can read then.
+    pub fn tokens_without_tls(mut self, accepted: bool) -> Self {
+        self.tokens_without_tls = accepted;
+        self
+    }
+
+    /// Sets the limits and times of the endpoint.
+    pub fn config(mut self, config: GrpcConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+impl Endpoint for Grpc {
+    fn bind(self: Box<Self>, offered: EndpointServices<'_>) -> Result<Arc<dyn EndpointHandler>, Error> {
+        let Self { config, tokens_without_tls } = *self;
+        config.validate()?;
+        let routes = Routes::new(offered.services);
+        let files = Files::new(routes.protos());
+        let max_arguments = offered.max_frame;
+        Ok(Arc::new(Handler(Arc::new(State { config, tokens_without_tls, routes, files, max_arguments }))))
+    }
+}
+
+/// The endpoint of a server.
+struct Handler(Arc<State>);
+
+impl EndpointHandler for Handler {
+    fn protocols(&self) -> &[&'static [u8]] {
+        &[b"h2"]
+    }
+
+    fn matches(&self, start: &[u8]) -> Option<bool> {
+        connection::matches(start)
+    }
+
+    fn serve(&self, connection: EndpointConnection) -> BoxFuture<'static, ()> {
+        Box::pin(connection::serve(Arc::clone(&self.0), connection))
+    }
+}
