@@ -18,13 +18,13 @@ pub enum Balance {
     /// Draws two providers by weight and picks the one with fewer calls in flight relative to its weight.
     ///
     /// It keeps load off a slow provider without a stampede to the fastest one (Mitzenmacher, 2001).
+    #[default]
     PowerOfTwoChoices,
     /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), and by calls in flight times latency if one of the two typically
     /// takes more than three times as long as the other, and 1 ms longer.
     ///
     /// Providers with similar latencies therefore receive calls in proportion to their weights, and one that is ten times
     /// slower receives almost none.
-    #[default]
     LatencyAware,
     /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), by calls in flight times latency (peak EWMA).
     ///

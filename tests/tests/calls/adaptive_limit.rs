@@ -9,7 +9,7 @@ use std::{
 };
 
 use rpc_client::Client;
-use rpc_core::{Code, Streaming};
+use rpc_core::{Code, Discovery as _, ServiceClient, Streaming};
 use rpc_registry::Memory;
 use rpc_server::{Server, ServerConfig};
 use tests::{in_time, serving::Serving};
@@ -63,6 +63,9 @@ async fn most_running(name: &str, config: ServerConfig) -> usize {
     };
     let server = Server::builder().service(RegionServer::new(contended.clone())).config(config);
     let _serving = Serving::start(server.registry(Arc::clone(&registry) as _)).await;
+    // The server registers in the background.
+    let mut listed = registry.watch(<RegionClient<Client> as ServiceClient>::service_id());
+    in_time(listed.wait_for(|list| list.as_ref().is_some_and(|list| !list.is_empty()))).await.unwrap();
     let client =
         Client::builder().registry(registry).config(without_zone().with_cache_directory(None)).build().unwrap();
     in_time(client.warm_up::<RegionClient<_>>()).await.unwrap();
