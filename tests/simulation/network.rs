@@ -51,7 +51,8 @@ pub(crate) struct SocketFaults {
     pub(crate) slow_readers: f64,
     /// Pause between two reads of a slow reader.
     pub(crate) read_pause: Duration,
-    /// Time after which no write stalls, and no reader is slow.
+    /// Time after which no write stalls or is divided, and no reader is slow. A connection that sends byte by byte answers no
+    /// ping in time.
     pub(crate) until: Duration,
 }
 
@@ -145,7 +146,7 @@ impl AsyncWrite for Socket {
             ready!(stall.as_mut().poll(cx));
             *stalled = None;
         }
-        let length = piece.map_or(bytes.len(), |piece| piece.min(bytes.len()));
+        let length = piece.filter(|_| now() < faults.until).map_or(bytes.len(), |piece| piece.min(bytes.len()));
         let written = ready!(Pin::new(stream).poll_write(cx, &bytes[..length]))?;
         monitor.written(&bytes[..written]);
         Poll::Ready(Ok(written))
