@@ -117,7 +117,7 @@ pub struct OptionValues {
     ///
     /// Defaults to the client's setting.
     pub wait_for_ready: Option<bool>,
-    /// The attempts that may follow the first one, hedges included; at most [`MAX_RETRIES`](Self::MAX_RETRIES).
+    /// The attempts that may follow the first one, hedges included; at most [`MAX_RETRIES`](CallOptions::MAX_RETRIES).
     ///
     /// Defaults to the client's setting.
     pub retries: Option<u32>,
