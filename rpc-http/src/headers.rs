@@ -14,25 +14,6 @@ pub(crate) const SERVICE_ERROR: &str = "msnb-service-error";
 /// The headers that are metadata under their own names.
 pub(crate) const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
-/// Parses the value of `grpc-timeout`: up to 8 digits and a unit.
-#[cfg(feature = "server")]
-pub(crate) fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
 /// Parses the value of `Request-Timeout-Ms`.
 #[cfg(feature = "server")]
 pub(crate) fn timeout_ms(text: &str) -> Option<Duration> {
@@ -46,11 +27,6 @@ mod tests {
 
     #[test]
     fn timeouts_have_units_and_few_digits() {
-        assert_eq!(grpc_timeout("1500m"), Some(Duration::from_millis(1500)));
-        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for bad in ["", "m", "5", "-5m", "100000000m", "5é", "+5m", "5 m"] {
-            assert_eq!(grpc_timeout(bad), None, "{bad}");
-        }
         assert_eq!(timeout_ms("20"), Some(Duration::from_millis(20)));
         for bad in ["", "+5", "-5", "1.5", "99999999999"] {
             assert_eq!(timeout_ms(bad), None, "{bad}");

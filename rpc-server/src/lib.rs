@@ -107,7 +107,9 @@ pub use call::once::{Claim, OnceStore};
 pub use config::ServerConfig;
 pub use counters::ServerState;
 pub use endpoint::{
-    Endpoint, EndpointConnection, EndpointHandler, EndpointIo, EndpointItemSender, EndpointItems, EndpointReply,
-    EndpointRequest, EndpointServices, Unread,
+    BlockedWrite, Endpoint, EndpointConnection, EndpointHandler, EndpointIo, EndpointItemSender, EndpointItems,
+    EndpointReply, EndpointRequest, EndpointServices, Unread,
 };
+#[cfg(feature = "http-headers")]
+pub use endpoint::{MAX_CALLER_KEY, TokenRejection, caller_key, grpc_timeout};
 pub use lifecycle::{Server, ServerBuilder, ServerCounts, ServerHandle};

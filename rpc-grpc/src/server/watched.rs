@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rpc_server::EndpointIo;
+use rpc_server::{BlockedWrite, EndpointIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -22,36 +22,22 @@ pub(super) struct Watched {
     frames: Frames,
     /// The time by which a list of headers must end.
     head: Option<Pin<Box<Sleep>>>,
-    /// The bytes that the peer has accepted since a write was blocked, and the time of that.
-    stalled: Option<(usize, Pin<Box<Sleep>>)>,
+    blocked: BlockedWrite,
 }
 
 impl Watched {
     pub(super) fn new(io: Box<dyn EndpointIo>, config: GrpcConfig) -> Self {
         let frames = Frames::new(config.max_idle_frames);
-        Self { io, config, frames, head: None, stalled: None }
+        Self { io, blocked: BlockedWrite::new(config.write_stall), config, frames, head: None }
     }
 
     fn check_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &written {
-            Poll::Ready(Ok(count)) => {
-                self.frames.handle_write(*count);
-                if let Some((progress, _)) = &mut self.stalled {
-                    *progress += count;
-                    if *progress >= MIN_PROGRESS {
-                        self.stalled = None;
-                    }
-                }
-            }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                let until = || rpc_core::deadline_after(Instant::now(), self.config.write_stall);
-                let (_, timer) = self.stalled.get_or_insert_with(|| (0, Box::pin(sleep_until(until()))));
-                if timer.as_mut().poll(cx).is_ready() {
-                    let message = "the caller does not read (GrpcConfig::write_stall)";
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
-                }
-            }
+        if let Poll::Ready(Ok(count)) = &written {
+            self.frames.handle_write(*count);
+        }
+        if self.blocked.is_overdue(cx, &written) {
+            let message = "the caller does not read (GrpcConfig::write_stall)";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
         }
         written
     }
@@ -107,6 +93,3 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
-
-/// The number of bytes that the caller must accept within the time of a write stall.
-const MIN_PROGRESS: usize = 16 << 10;

@@ -7,11 +7,8 @@ use std::{
     time::Duration,
 };
 
-use rpc_server::EndpointIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
-};
+use rpc_server::{BlockedWrite, EndpointIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 
@@ -19,34 +16,17 @@ use super::activity::Activity;
 pub(super) struct Watched {
     io: Box<dyn EndpointIo>,
     activity: Activity,
-    write_stall: Duration,
-    /// The bytes that the peer has accepted since a write was blocked, and the time of that.
-    stalled: Option<(usize, Pin<Box<Sleep>>)>,
+    blocked: BlockedWrite,
 }
 
 impl Watched {
     pub(super) fn new(io: Box<dyn EndpointIo>, activity: Activity, write_stall: Duration) -> Self {
-        Self { io, activity, write_stall, stalled: None }
+        Self { io, activity, blocked: BlockedWrite::new(write_stall) }
     }
 
     fn check(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &written {
-            Poll::Ready(Ok(count)) => {
-                if let Some((progress, _)) = &mut self.stalled {
-                    *progress += count;
-                    if *progress >= MIN_PROGRESS {
-                        self.stalled = None;
-                    }
-                }
-            }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                let until = || rpc_core::deadline_after(Instant::now(), self.write_stall);
-                let (_, timer) = self.stalled.get_or_insert_with(|| (0, Box::pin(sleep_until(until()))));
-                if timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")));
-                }
-            }
+        if self.blocked.is_overdue(cx, &written) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")));
         }
         written
     }
@@ -90,6 +70,3 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
-
-/// The number of bytes that the peer must accept within the time of a write stall.
-const MIN_PROGRESS: usize = 16 << 10;

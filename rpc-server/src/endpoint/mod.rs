@@ -12,11 +12,16 @@
 //! | the task of a claimed connection | `serving` |
 //! | the callers of a connection, and their sessions | `calls` |
 //! | a call and its answer | `request` |
+//! | the token, timeout and key in HTTP headers | `caller_headers` |
+//! | a peer that does not read | `blocked_write` |
 //! | items that the endpoint sends in a call | `items` |
 //! | a value that is encoded already | `encoded` |
 //! | the stream of a connection, with the bytes that were read to detect its protocol | `prefixed` |
 //! | a session | `session` |
 
+mod blocked_write;
+#[cfg(feature = "http-headers")]
+mod caller_headers;
 mod calls;
 mod connection;
 mod encoded;
@@ -27,6 +32,9 @@ mod request;
 mod serving;
 mod session;
 
+pub use blocked_write::BlockedWrite;
+#[cfg(feature = "http-headers")]
+pub use caller_headers::{MAX_CALLER_KEY, TokenRejection, caller_key, grpc_timeout};
 pub use connection::{EndpointConnection, EndpointIo};
 pub use handler::{Endpoint, EndpointHandler, EndpointServices};
 pub use items::{EndpointItemSender, EndpointItems};
