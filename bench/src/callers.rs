@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use loadgen::Pace;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     failure::Failure,
     job::{BULK, Job, Window},
     link::{Link, Sample},
-    pace::Pace,
     process::Usage,
     stats::ShardedStats,
     summary::Summary,

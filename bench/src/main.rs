@@ -5,8 +5,8 @@
 //! |---|---|
 //! | the contract of all calls | `echo` |
 //! | server and client of msnb | `server`, `client` |
-//! | load generation | `job`, `callers`, `pace` |
-//! | statistics | `stats`, `latencies`, `summary` |
+//! | load generation | `job`, `callers`, and the crate `loadgen` |
+//! | statistics | `stats`, `summary` |
 //! | comparison with other frameworks | `peers`, `compare` |
 //! | scaling along one dimension | `grow` |
 //! | instructions per call | `instructions` |
@@ -24,9 +24,7 @@ mod grow;
 mod idle;
 mod instructions;
 mod job;
-mod latencies;
 mod link;
-mod pace;
 mod peers;
 mod process;
 mod resources;

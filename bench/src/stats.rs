@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{failure::Failure, latencies::Latencies};
+use loadgen::Latencies;
+
+use crate::failure::Failure;
 
 /// The results of calls.
 #[derive(Debug, Default)]

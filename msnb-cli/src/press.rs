@@ -148,7 +148,7 @@ fn progress(load: &Load, length: Duration) -> String {
 }
 
 async fn write_chart(file: &Path, title: &str, report: &Report) -> Result<(), CommandError> {
-    let drawn = load::draw(title, &report.timeline);
+    let drawn = loadgen::draw(title, &report.timeline);
     tokio::fs::write(file, drawn).await.map_err(|error| {
         CommandError::input(format!("cannot write {}: {error}", file.display()))
             .with_fix("write --svg with the path of a file in an existing directory")

@@ -9,24 +9,15 @@
 //!
 //! The files that it shares with `msnb-bench` are one folder up.
 
-#[path = "../chart.rs"]
-mod chart;
 #[path = "../failure.rs"]
 mod failure;
 mod idle;
-#[path = "../latencies.rs"]
-#[expect(dead_code, reason = "shared with msnb-bench, which also uses `merge`")]
-mod latencies;
 mod nodes;
-#[path = "../pace.rs"]
-mod pace;
 mod report;
 #[path = "../resources.rs"]
 mod resources;
 mod talk;
 mod talker;
-#[path = "../timeline.rs"]
-mod timeline;
 
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use crate::{latencies::Latencies, timeline::Timeline};
+use loadgen::{Latencies, Timeline};
 
 /// The result of a conversation, in total and over time.
 pub(crate) struct Report {

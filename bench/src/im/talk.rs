@@ -8,14 +8,13 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use loadgen::Pace;
 use rpc_im::{client::Line, envelope::Recipient};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    chart,
     failure::Failure,
     nodes::{Cluster, Nodes},
-    pace::Pace,
     report::Report,
     talker::{Shared, Talker, create, enter},
 };
@@ -130,7 +129,7 @@ impl Talk {
             let report = shared.report();
             print!("{title}\n\n{}", report.table(receivers));
             if let Some(path) = &self.svg {
-                std::fs::write(path, chart::draw(&title, &report.timeline))
+                std::fs::write(path, loadgen::draw(&title, &report.timeline))
                     .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             }
             (report.lagged, report.failed())

@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
+use loadgen::Latencies;
+
 use super::{record::Run, scenario::Scenario};
-use crate::latencies::Latencies;
 
 /// Draws the share of each provider in the attempts, and below it median and 99th percentile on a logarithmic scale.
 pub(super) fn draw(scenario: Scenario, run: &Run) -> String {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, ops::Range, time::Duration};
 
+use loadgen::Latencies;
 use rpc_client::Client;
 use tokio::{
     task::JoinSet,
@@ -9,7 +10,6 @@ use tokio::{
 };
 
 use super::provider::RouteClient;
-use crate::latencies::Latencies;
 
 /// One call.
 #[derive(Debug, Clone)]

@@ -3,17 +3,12 @@
 //! | topic | module |
 //! |---|---|
 //! | a repeatable call | `call` |
-//! | the start times of calls | `pace` |
-//! | latencies, in total and over time | `latencies`, `timeline` |
 //! | the result | `report` |
-//! | a chart of latency over time | `chart` |
+//!
+//! The crate `loadgen` has the start times of calls, and latencies over time with their chart.
 
 mod call;
-mod chart;
-mod latencies;
-mod pace;
 mod report;
-mod timeline;
 
 use std::{
     num::NonZeroUsize,
@@ -21,10 +16,10 @@ use std::{
     time::Duration,
 };
 
+use loadgen::Pace;
 use tokio::{task::JoinSet, time::Instant};
 
-use self::pace::Pace;
-pub(crate) use self::{call::Call, chart::draw, report::Report};
+pub(crate) use self::{call::Call, report::Report};
 
 /// Calls of one method in progress. Dropping it ends them.
 pub(crate) struct Load {

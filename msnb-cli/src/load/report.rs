@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
+use loadgen::{Latencies, Timeline};
 use rpc_core::{Error, Reply};
 use serde_json::{Value, json};
 
-use super::{call::text, latencies::Latencies, timeline::Timeline};
+use super::call::text;
 
 /// The result of a load, in total and over time.
 #[derive(Debug, Clone)]

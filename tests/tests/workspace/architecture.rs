@@ -34,7 +34,7 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("rpc-macros", &[]),
     ("rpc-core", &["rpc-macros"]),
     ("rpc-registry", &["rpc-core"]),
@@ -45,7 +45,8 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("rpc-http", &["rpc-core", "rpc-server"]),
     ("rpc-im", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-cli"]),
     ("rpc-cli", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
-    ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli", "rpc-schema"]),
+    ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli", "rpc-schema", "loadgen"]),
+    ("loadgen", &[]),
     ("rpc-schema", &["rpc-core"]),
     ("contracts", &["rpc-core"]),
     (
@@ -55,7 +56,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("certificates", &["rpc-cli"]),
     ("quickstart", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("im", &["rpc-cli", "rpc-im"]),
-    ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im"]),
+    ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im", "loadgen"]),
     // Tests also check the examples.
     (
         "tests",

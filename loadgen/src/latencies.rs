@@ -6,9 +6,10 @@ use hdrhistogram::Histogram;
 
 /// A histogram of latencies with a precision of 1 %.
 ///
-/// Every call updates it, so it must fit into the cache: with 2 digits and 32-bit counters it has 14 KiB.
+/// Every call updates it, so it must fit into the cache: with 2 digits and 32-bit counters it has 14 KiB, of which a
+/// job uses few cache lines.
 #[derive(Debug, Clone)]
-pub(crate) struct Latencies(Histogram<u32>);
+pub struct Latencies(Histogram<u32>);
 
 impl Default for Latencies {
     fn default() -> Self {
@@ -18,22 +19,27 @@ impl Default for Latencies {
 
 impl Latencies {
     /// Records one call.
-    pub(crate) fn record(&mut self, latency: Duration) {
+    pub fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Adds the records of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("all histograms have the same bounds");
+    }
+
     /// Returns whether no call was recorded.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Returns the latency at `quantile`, in microseconds, rounded to a tenth.
-    pub(crate) fn micros_at(&self, quantile: f64) -> f64 {
+    pub fn micros_at(&self, quantile: f64) -> f64 {
         (self.0.value_at_quantile(quantile) as f64 / 100.0).round() / 10.0
     }
 
     /// Returns the numbers of latencies up to 1, 2, 5, 10 … microseconds, from the first to the last that is not 0.
-    pub(crate) fn buckets(&self) -> Vec<(u64, u64)> {
+    pub fn buckets(&self) -> Vec<(u64, u64)> {
         let limits = (0..9).flat_map(|power| [1, 2, 5].map(|step| step * 10_u64.pow(power)));
         let mut buckets: Vec<_> = limits.map(|limit| (limit, 0)).collect();
         for recorded in self.0.iter_recorded() {

@@ -13,7 +13,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 /// The start times of calls: a closed or an open loop.
 #[derive(Debug, Clone)]
-pub(crate) enum Pace {
+pub enum Pace {
     /// Closed loop: each call starts when its task has finished the previous one.
     Closed,
     /// Open loop: calls start at a constant rate, independent of earlier calls.
@@ -22,7 +22,7 @@ pub(crate) enum Pace {
 
 /// A constant rate that all tasks share.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     start: Instant,
     rate: f64,
     /// One permit for each call that is due and not started.
@@ -32,7 +32,7 @@ pub(crate) struct Schedule {
 
 impl Pace {
     /// Starts now. In an open loop, no call is due after `end`.
-    pub(crate) fn start(rate: Option<NonZeroUsize>, end: Instant) -> Self {
+    pub fn start(rate: Option<NonZeroUsize>, end: Instant) -> Self {
         let Some(rate) = rate else { return Self::Closed };
         let schedule = Arc::new(Schedule {
             start: Instant::now(),
@@ -55,7 +55,7 @@ impl Pace {
 
     /// Waits until a call is due and returns its scheduled start, or `None` after the end. `now` is the time at which
     /// the task became free.
-    pub(crate) async fn next(&self, now: Instant) -> Option<Instant> {
+    pub async fn next(&self, now: Instant) -> Option<Instant> {
         match self {
             Self::Closed => Some(now),
             Self::Open(schedule) => schedule.next().await,

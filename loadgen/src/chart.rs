@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use crate::timeline::{Interval, Timeline};
 
 /// Draws the median, the 99th percentile and the maximum of each interval on a logarithmic scale.
-pub(crate) fn draw(title: &str, timeline: &Timeline) -> String {
+pub fn draw(title: &str, timeline: &Timeline) -> String {
     let intervals: Vec<Interval> = timeline.intervals().collect();
     let highest = intervals.iter().map(|interval| interval.max_us).fold(1.0, f64::max);
     let lowest = intervals.iter().map(|interval| interval.p50_us).fold(highest, f64::min);

@@ -6,7 +6,7 @@ use crate::latencies::Latencies;
 
 /// Latencies over time, in windows of equal length.
 #[derive(Debug, Clone)]
-pub(crate) struct Timeline {
+pub struct Timeline {
     /// Consecutive windows, each [`step`](Self::step) long.
     windows: Vec<Latencies>,
     step: Duration,
@@ -14,22 +14,25 @@ pub(crate) struct Timeline {
 
 /// The latencies of one window, in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Interval {
+pub struct Interval {
     /// The end of the window.
-    pub(crate) at: Duration,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) max_us: f64,
+    pub at: Duration,
+    /// The median.
+    pub p50_us: f64,
+    /// The 99th percentile.
+    pub p99_us: f64,
+    /// The maximum.
+    pub max_us: f64,
 }
 
 impl Timeline {
     /// Creates a timeline for about `length`.
-    pub(crate) fn new(length: Duration) -> Self {
+    pub fn new(length: Duration) -> Self {
         Self { windows: Vec::new(), step: (length / WINDOWS).max(MIN_STEP) }
     }
 
     /// Records a latency that was measured at `at`.
-    pub(crate) fn record(&mut self, at: Duration, latency: Duration) {
+    pub fn record(&mut self, at: Duration, latency: Duration) {
         let window = (at.as_nanos() / self.step.as_nanos()) as usize;
         if self.windows.len() <= window {
             self.windows.resize_with(window + 1, Latencies::default);
@@ -38,7 +41,7 @@ impl Timeline {
     }
 
     /// Returns the windows that have records.
-    pub(crate) fn intervals(&self) -> impl Iterator<Item = Interval> {
+    pub fn intervals(&self) -> impl Iterator<Item = Interval> {
         self.windows.iter().enumerate().filter(|(_, window)| !window.is_empty()).map(|(number, window)| Interval {
             at: self.step * (number as u32 + 1),
             p50_us: window.micros_at(0.5),
