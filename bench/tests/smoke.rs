@@ -78,29 +78,6 @@ fn open_loop_keeps_the_requested_rate() -> Outcome {
 }
 
 #[test]
-fn load_needs_only_route_and_json() -> Outcome {
-    let server = Server::start()?;
-    let drawing = std::env::temp_dir().join(format!("msnb-bench-{}.svg", std::process::id()));
-    let arguments = r#"{"request":{"id":7,"name":"Bo","payload":[1,2,3]}}"#;
-    let load = |method: &str| {
-        let mut command = bench();
-        command.args(["load", &format!("fixed:{}", server.address), method, "--json", arguments, "--seconds", "0.5"]);
-        command.arg("--svg").arg(&drawing).output()
-    };
-    let output = load("bench.Echo:1.0/echo")?;
-    let (out, drawn) = (String::from_utf8(output.stdout)?, std::fs::read_to_string(&drawing)?);
-    std::fs::remove_file(&drawing)?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(out.contains(r#"answers {"id":7,"name":"Bo","payload":[1,2,3]}"#), "{out}");
-    assert!(out.contains(&format!("{} answered", server.address)) && !out.contains("failed"), "{out}");
-    assert_eq!(drawn.matches("<polyline").count(), 3);
-    let output = load("bench.Echo:1.0/ekho")?;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr)?.contains("no such method"));
-    Ok(())
-}
-
-#[test]
 fn compare_prints_tables_and_draws_bars() -> Outcome {
     let drawing = std::env::temp_dir().join(format!("msnb-bench-compare-{}.svg", std::process::id()));
     let jobs = ["--rounds", "1", "--seconds", "0.2", "--jobs", "1/8/32,idle/50", "--peers", "msnb,bare"];

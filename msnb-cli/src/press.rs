@@ -8,6 +8,7 @@ use std::{
 };
 
 use rpc_cli::shutdown_signal;
+use rpc_core::Code;
 use serde_json::{Value, json};
 
 use crate::{
@@ -89,8 +90,8 @@ impl Press {
         // A call that cannot succeed is not repeated.
         if let Err(error) = call.once().await {
             let fix = match address {
-                Some(address) => unreachable_fix(address),
-                None => format!("`msnb call {service}/{method}` explains the failure"),
+                Some(address) if error.code() == Code::Unavailable => unreachable_fix(address),
+                _ => format!("`msnb call {service}/{method}` with the same options explains the failure"),
             };
             return Err(CommandError::from(error).with_fix(fix));
         }

@@ -21,7 +21,9 @@ async fn press_reports_latencies_and_providers() {
     let buckets = report["histogram"].as_array().unwrap();
     let counted: u64 = buckets.iter().map(|bucket| bucket["calls"].as_u64().unwrap()).sum();
     assert_eq!(counted, calls);
-    assert!(fs::read_to_string(&chart).unwrap().contains("demo.Greeter:1.0/hello: latency over time"));
+    let drawn = fs::read_to_string(&chart).unwrap();
+    assert!(drawn.contains("demo.Greeter:1.0/hello: latency over time"));
+    assert_eq!(drawn.matches("<polyline").count(), 3);
 
     let open = ["--seconds", "500ms", "--rate", "20"];
     let (code, text, stderr) = msnb(&[&press[..], &open].concat()).await;
@@ -36,6 +38,8 @@ async fn press_reports_latencies_and_providers() {
     let invalid = ["press", "demo.Greeter:1.0/hello", "--address", &address];
     fails(&invalid, 2, &["InvalidArgument", "`name`"]).await;
     fails(&["press", "demo.Greeter:1.0", "--address", &address], 2, &["a method is required"]).await;
+    let unknown = ["press", "demo.Greeter:1.0/ekho", "--address", &address];
+    fails(&unknown, 4, &["no such method", "`msnb call demo.Greeter:1.0/ekho`"]).await;
     fails(&[&press[..], &["--seconds", "100ms", "--svg", "/missing/x"]].concat(), 2, &["cannot write"]).await;
     let (code, _, stderr) = msnb(&["press", "demo.Greeter:1.0/hello", "--concurrency", "0"]).await;
     assert!(code == 2 && stderr.contains("expected a number"), "{stderr}");
