@@ -67,6 +67,8 @@ mod memory;
 mod nacos;
 #[cfg(not(unix))]
 mod no_local;
+#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+mod reachability;
 mod several;
 mod supervision;
 mod tasks;

@@ -175,7 +175,7 @@ mod tests {
         }
         assert_eq!(Entry::parse("10.0.0.1:1", &[0xff]), None);
         assert_eq!(Entry::parse("10.0.0.1:1", &vec![b' '; MAX_DATA + 1]), None);
-        let broken = Entry::parse("10.0.0.1:1", b"[]").unwrap();
+        let broken = Entry::parse("10.0.0.1:1", b"1").unwrap();
         assert_eq!(instances(&[broken]), []);
         let minimal = Entry::parse("[::1]:1", b"{}").unwrap();
         assert_eq!(instances(&[minimal]), [Instance::new("[::1]:1".parse().unwrap())]);

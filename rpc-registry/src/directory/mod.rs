@@ -23,7 +23,7 @@ use std::{
 };
 
 use rpc_core::{Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, ServiceId};
-use tokio::{net::UdpSocket, sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout};
 
 use self::{
     engine::{Engine, Failure, Session},
@@ -34,6 +34,7 @@ use self::{
 use crate::{
     Administration, InstanceChange,
     address::{self, HostPort},
+    reachability,
     tasks::Tasks,
     watches::Watches,
 };
@@ -98,6 +99,7 @@ impl<E: Engine> Registry for Directory<E> {
     ) -> BoxFuture<'a, Result<RegisterOutcome, Error>> {
         Box::pin(async move {
             address::check_connectable(&instance)?;
+            reachability::check_reachable(instance.address(), self).await?;
             let key = (ServiceId::new(service.name(), service.version())?.to_string(), instance.address());
             self.wanted.send_modify(|wanted| drop(wanted.insert(key.clone(), instance.clone())));
             let is_listed = self.settles(|listed| listed.get(&key) == Some(&instance)).await;
@@ -122,7 +124,7 @@ impl<E: Engine> Registry for Directory<E> {
             for server in &self.servers {
                 let Ok(addresses) = server.resolve().await else { continue };
                 for address in addresses {
-                    if let Ok(ip) = local_ip_towards(address).await {
+                    if let Ok(ip) = reachability::local_ip(address).await {
                         return Ok(ip);
                     }
                 }
@@ -182,14 +184,6 @@ impl<E: Engine> Administration for Directory<E> {
             changed.await
         })
     }
-}
-
-/// Returns the address from which this machine reaches `remote`. Sends nothing.
-async fn local_ip_towards(remote: SocketAddr) -> std::io::Result<IpAddr> {
-    let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(remote).await?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// The time after which a registration is reported as pending, and the time limit of an operation of an operator.

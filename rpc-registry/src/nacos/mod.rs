@@ -22,7 +22,7 @@ mod url;
 use std::{
     collections::HashMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -31,11 +31,11 @@ use rpc_core::{
     Addresses, BoxFuture, Code, Discovery, Error, Instance, RegisterOutcome, Registry, RuleDocument, RuleSource,
     ServiceId,
 };
-use tokio::{net::UdpSocket, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::{http::Http, login::Login, naming::Naming, registration::Registration, shared::Shared, url::Config};
-use crate::{Administration, InstanceChange, address};
+use crate::{Administration, InstanceChange, address, reachability};
 
 /// A Nacos server or cluster.
 ///
@@ -147,22 +147,6 @@ impl Nacos {
             Error::not_executed(Code::Unavailable, message)
         })
     }
-
-    /// Rejects a loopback address if Nacos runs on another machine.
-    ///
-    /// Each consumer would connect to its own machine.
-    async fn check_reachable(&self, address: SocketAddr) -> Result<(), Error> {
-        if !address.ip().is_loopback() {
-            return Ok(());
-        }
-        match self.reachable_ip().await {
-            Ok(ip) if !ip.is_loopback() => Err(Error::not_executed(
-                Code::InvalidArgument,
-                format!("cannot register the loopback address {address} with {}; advertise {ip}", self.shared.url),
-            )),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Registry for Nacos {
@@ -181,7 +165,7 @@ impl Registry for Nacos {
             address::check_connectable(&instance)?;
             limits::service(service)?;
             listing::to_nacos(&instance, None)?;
-            self.check_reachable(instance.address()).await?;
+            reachability::check_reachable(instance.address(), self).await?;
             self.registration(instance.address()).register(service.clone(), instance).await
         })
     }
@@ -201,7 +185,7 @@ impl Registry for Nacos {
         Box::pin(async {
             let servers = timeout(STARTUP_TIMEOUT, naming::resolve(&self.shared.config)).await.unwrap_or_default();
             for server in servers {
-                if let Ok(ip) = local_ip(server).await {
+                if let Ok(ip) = reachability::local_ip(server).await {
                     return Ok(ip);
                 }
             }
@@ -279,16 +263,6 @@ impl fmt::Debug for Nacos {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn parse_list(json: &[u8]) -> Option<Vec<Instance>> {
     serde_json::from_slice(json).ok().map(|listed: Vec<_>| listing::from_nacos(&listed, None, &Default::default()))
-}
-
-/// Returns the local address of the route to `server`.
-///
-/// Connecting a datagram socket selects it without sending a packet.
-async fn local_ip(server: SocketAddr) -> std::io::Result<IpAddr> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// The maximum wait for a login, or for resolving host names, before the first request to Nacos.

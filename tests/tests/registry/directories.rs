@@ -192,6 +192,22 @@ async fn unreachable_server_is_no_error<S: Server>() {
     until_listed(&mut addresses, |list| list == [instance(1)]).await;
 }
 
+/// The addresses are those of documentation (RFC 5737): this machine has a route to them, and nothing answers.
+#[tokio::test]
+async fn loopback_is_rejected_for_a_remote_server() {
+    for url in ["etcd://192.0.2.1", "zookeeper://192.0.2.1"] {
+        let registry = rpc_registry::connect(url).await.unwrap();
+        match registry.reachable_ip().await {
+            Ok(ip) => {
+                let error = registry.register(&SERVICE, instance(1)).await.unwrap_err();
+                assert_eq!(error.code(), Code::InvalidArgument);
+                assert!(error.message().contains(&format!("advertise {ip}")), "{error}");
+            }
+            Err(_) => eprintln!("SKIPPED: this machine has no route to other networks"),
+        }
+    }
+}
+
 async fn connect(server: &impl Server) -> std::sync::Arc<dyn rpc_registry::Backend> {
     rpc_registry::connect(&server.url()).await.unwrap()
 }

@@ -84,7 +84,7 @@ impl AsyncRead for Gated {
                 readers.push(cx.waker().clone());
             }
             drop(readers);
-            // Checked after the registration: an answer that is dropped in between wakes nobody.
+            // Checked after the registration: an answer that is dropped in between wakes no waiter.
             if self.unread.is_full() {
                 return Poll::Pending;
             }
