@@ -7,8 +7,8 @@ use std::{
 };
 
 use clap::Parser;
+use msnb::app::Failure;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rpc_cli::Failure;
 
 /// Creates test certificates: the authority ca.pem, and server.pem and client.pem with their keys.
 ///

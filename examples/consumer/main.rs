@@ -16,8 +16,10 @@ use std::{
 use clap::Parser;
 use contracts::{GoodsClient, GreeterClient};
 use indicatif::{ProgressBar, ProgressStyle};
-use rpc_cli::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, shutdown_signal};
-use rpc_client::{Client, ClientConfig};
+use msnb::{
+    Client, ClientConfig,
+    app::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, shutdown_signal},
+};
 use tokio::task::JoinSet;
 
 use crate::report::Report;

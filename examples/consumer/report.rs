@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use contracts::GreeterClient;
 use hdrhistogram::Histogram;
-use rpc_core::{CallError, Caller};
+use msnb::{CallError, Caller};
 use serde::Serialize;
 
 /// The results of the calls of one caller or of all callers.

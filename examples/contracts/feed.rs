@@ -1,7 +1,7 @@
 //! `shop.Feed:1.0`: streams of prices, files and remarks.
 
 use bytes::Bytes;
-use rpc_core::{HasCursor, Status, Streaming, rpc_service};
+use msnb::{HasCursor, Status, Streaming, rpc_service};
 use serde::{Deserialize, Serialize};
 
 /// Streams between a shop and its customers.

@@ -1,6 +1,6 @@
 //! The contract `demo.Greeter:1.0`.
 
-use rpc_core::rpc_service;
+use msnb::rpc_service;
 use serde::{Deserialize, Serialize};
 
 /// Greets users.

@@ -1,4 +1,4 @@
-//! The contracts that provider and consumer share. A contract crate depends on rpc-core alone.
+//! The contracts that provider and consumer share. A contract crate depends on msnb without its features.
 
 mod feed;
 mod goods;

@@ -1,8 +1,10 @@
 //! The client of all commands.
 
 use contracts::FeedClient;
-use rpc_cli::{Failure, RegistryArgs};
-use rpc_client::{Client, ClientConfig};
+use msnb::{
+    Client, ClientConfig,
+    app::{Failure, RegistryArgs},
+};
 
 /// Returns a client whose calls wait for a provider until their timeouts.
 pub(crate) async fn client(registry: &RegistryArgs) -> Result<FeedClient<Client>, Failure> {

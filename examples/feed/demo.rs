@@ -7,8 +7,10 @@ use std::{
     time::Duration,
 };
 
-use rpc_cli::{Failure, RegistryArgs};
-use rpc_core::Streaming;
+use msnb::{
+    Streaming,
+    app::{Failure, RegistryArgs},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},

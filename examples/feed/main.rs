@@ -11,7 +11,7 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use rpc_cli::{Failure, RegistryArgs, log_to_stderr};
+use msnb::app::{Failure, RegistryArgs, log_to_stderr};
 
 use crate::client::client;
 

@@ -10,9 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use contracts::{Feed, FeedServer, Price, Receipt, Remark};
-use rpc_cli::{Failure, RegistryArgs, shutdown_signal};
-use rpc_core::{Error, Status, StreamSender, Streaming};
-use rpc_server::{Server, ServerConfig};
+use msnb::{
+    Error, Server, ServerConfig, Status, StreamSender, Streaming,
+    app::{Failure, RegistryArgs, shutdown_signal},
+};
 use tokio::{io::AsyncWriteExt as _, sync::broadcast, time::sleep};
 use tokio_util::task::TaskTracker;
 

@@ -1,9 +1,10 @@
 //! The chat.
 
 use contracts::{FeedClient, Remark};
-use rpc_cli::{Failure, shutdown_signal};
-use rpc_client::Client;
-use rpc_core::Streaming;
+use msnb::{
+    Client, Streaming,
+    app::{Failure, shutdown_signal},
+};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 /// Sends each line of the input, and prints the remarks of others until the input ends.

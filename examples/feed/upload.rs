@@ -5,9 +5,7 @@ use std::{io::IsTerminal as _, path::Path};
 use bytes::BytesMut;
 use contracts::{FeedClient, Receipt};
 use indicatif::{ProgressBar, ProgressStyle};
-use rpc_cli::Failure;
-use rpc_client::Client;
-use rpc_core::{Caller, Status, StreamSender, Streaming};
+use msnb::{Caller, Client, Status, StreamSender, Streaming, app::Failure};
 use tokio::{fs::File, io::AsyncReadExt as _};
 
 use crate::hash::Hash;

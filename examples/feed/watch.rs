@@ -3,8 +3,10 @@
 use std::{fmt, pin::pin};
 
 use contracts::FeedClient;
-use rpc_cli::{Failure, shutdown_signal};
-use rpc_client::Client;
+use msnb::{
+    Client,
+    app::{Failure, shutdown_signal},
+};
 
 /// The items of a stream, compared with their numbers.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_core::{
+use msnb::{
     Code, Status,
     layer::{IncomingCall, Served, ServerLayer, ServerNext},
 };

@@ -1,7 +1,7 @@
 //! The implementation of `demo.Greeter:1.0`.
 
 use contracts::{GreetError, Greeter};
-use rpc_core::Context;
+use msnb::Context;
 
 /// An implementation of [`Greeter`] that rejects only empty names.
 #[derive(Debug, Clone, Default)]

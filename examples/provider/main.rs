@@ -8,9 +8,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use contracts::{GoodsServer, GreeterServer};
-use rpc_cli::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_signal};
-use rpc_layers::{Metrics, MonitorPort};
-use rpc_server::{Server, ServerConfig};
+use msnb::{
+    Server, ServerConfig,
+    app::{Failure, RegistryArgs, ServerSecurity, log_to_stderr, shutdown_signal},
+    layers::{Metrics, MonitorPort},
+};
 
 use crate::{catalog::GoodsCatalog, faults::Faults, greeter::PoliteGreeter};
 
@@ -77,7 +79,7 @@ async fn main() -> Result<(), Failure> {
     server = server.config(ServerConfig::default().with_drain_notice(Duration::from_secs(args.drain_notice)));
     #[cfg(feature = "http")]
     if args.http || args.http_service.is_some() {
-        let http = args.http_service.into_iter().fold(rpc_http::Http::new(), rpc_http::Http::service_name);
+        let http = args.http_service.into_iter().fold(msnb::http::Http::new(), msnb::http::Http::service_name);
         server = server.endpoint(http);
     }
     if let Some(zone) = args.zone {
@@ -88,7 +90,7 @@ async fn main() -> Result<(), Failure> {
     }
     #[cfg(feature = "grpc")]
     if args.grpc {
-        server = server.endpoint(rpc_grpc::Grpc::new());
+        server = server.endpoint(msnb::grpc::Grpc::new());
     }
     if let Some(address) = args.advertise {
         server = server.advertise(address);

@@ -4,9 +4,7 @@
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, time::Duration};
 
 use lexopt::ValueExt as _;
-use rpc_client::{Client, ClientConfig};
-use rpc_core::{CallError, Context, rpc_service};
-use rpc_server::Server;
+use msnb::{CallError, Client, ClientConfig, Context, Server, rpc_service};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
@@ -71,13 +69,13 @@ fn calls_from_arguments() -> Result<Option<usize>, Failure> {
 struct Provider {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    ended: JoinHandle<Result<(), rpc_core::Error>>,
+    ended: JoinHandle<Result<(), msnb::Error>>,
 }
 
 impl Provider {
     async fn start(tasks: &TaskTracker, registry: &str, listen: SocketAddr) -> Result<Self, Failure> {
         let server = Server::builder()
-            .registry(rpc_registry::connect(registry).await?)
+            .registry(msnb::registry::connect(registry).await?)
             .service(GreeterServer::new(PoliteGreeter))
             .bind(listen)
             .await?;
@@ -110,7 +108,7 @@ async fn main() -> Result<(), Failure> {
         (Provider::start(&tasks, &registry, any_port).await?, Provider::start(&tasks, &registry, any_port).await?);
     println!("two providers of demo.Greeter:1.0 listen on {} and {}", first.address, second.address);
     let client = Client::builder()
-        .registry(rpc_registry::connect(&registry).await?)
+        .registry(msnb::registry::connect(&registry).await?)
         .config(ClientConfig::default().with_wait_for_ready(true))
         .build()?;
     let greeter = GreeterClient::new(client.clone());

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{
-    Attribute, FnArg, Ident, ItemTrait, Token, TraitItem, TypeParamBound, Visibility, parse_quote,
+    Attribute, FnArg, Ident, ItemTrait, Path, Token, TraitItem, TypeParamBound, Visibility, parse_quote,
     punctuated::Punctuated,
 };
 
@@ -32,14 +32,14 @@ pub(crate) struct Contract {
 }
 
 impl Contract {
-    /// Parses a trait and the tokens of its attribute.
+    /// Parses a trait and the tokens of its attribute. `core` is the default of the option `crate`.
     ///
     /// # Errors
     ///
     /// All errors of the trait at once.
-    pub(crate) fn parse(attribute: TokenStream, item: &ItemTrait) -> Result<Self, Diagnostics> {
+    pub(crate) fn parse(attribute: TokenStream, item: &ItemTrait, core: Path) -> Result<Self, Diagnostics> {
         let mut diagnostics = Diagnostics::default();
-        let options = ServiceOptions::parse(attribute, &item.ident, &mut diagnostics);
+        let options = ServiceOptions::parse(attribute, &item.ident, core, &mut diagnostics);
         check_head(item, &mut diagnostics);
         let methods: Vec<Method> = item
             .items

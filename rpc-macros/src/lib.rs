@@ -1,6 +1,6 @@
 //! `#[rpc_service]` generates a server and a client for a trait.
 //!
-//! Users import it as `rpc_core::rpc_service`.
+//! Users import it as `msnb::rpc_service`, or as `rpc_core::rpc_service`.
 //!
 //! | topic | module |
 //! |---|---|
@@ -23,7 +23,7 @@ mod wire_name;
 mod wire_type;
 
 use proc_macro::TokenStream;
-use syn::parse_macro_input;
+use syn::{parse_macro_input, parse_quote};
 
 /// Generates a server and a client for a trait, the contract between provider and caller.
 ///
@@ -135,7 +135,7 @@ use syn::parse_macro_input;
 /// | `name = "demo.Greeter"` | the name of the service; default: the name of the trait |
 /// | `version = "2.0"` | the version of the service; default: `1.0` |
 /// | `codec = "messagepack"` | the codec of calls that set none: `bincode`, `json`, `messagepack` or `raw`; default: that of the client |
-/// | `crate = "path::to::rpc_core"` | the path of rpc-core in the generated code; default: `::rpc_core` |
+/// | `crate = "path::to::rpc_core"` | the path of rpc-core, or of msnb, in the generated code; default: the crate that exports the macro, `::msnb` or `::rpc_core` |
 ///
 /// | `#[rpc(…)]` | |
 /// |---|---|
@@ -153,5 +153,15 @@ use syn::parse_macro_input;
 /// bytes each.
 #[proc_macro_attribute]
 pub fn rpc_service(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    expand::rpc_service(attribute.into(), parse_macro_input!(item)).into()
+    expand::rpc_service(attribute.into(), parse_macro_input!(item), parse_quote!(::rpc_core)).into()
+}
+
+/// Generates a server and a client for a trait, the contract between provider and caller.
+///
+/// `rpc_core::rpc_service` is the same macro and documents it. Code that this one generates names the crate msnb.
+// Exported as `msnb::rpc_service`: a macro cannot find out under which path it was called.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn rpc_service_of_msnb(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    expand::rpc_service(attribute.into(), parse_macro_input!(item), parse_quote!(::msnb)).into()
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::Parser;
-use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
+use msnb::app::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::client::{Client, Event, login};
 use tokio::sync::mpsc;
 

@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, fs, net::SocketAddr, process::Stdio, time::Duration};
 
-use rpc_cli::Failure;
+use msnb::app::Failure;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},

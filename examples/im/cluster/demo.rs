@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rpc_cli::Failure;
+use msnb::app::Failure;
 use rpc_im::{
     client::{Client, Event, LoggedIn, health, login},
     envelope::Recipient,

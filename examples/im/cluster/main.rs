@@ -4,7 +4,7 @@ mod cluster;
 mod demo;
 
 use clap::{Parser, Subcommand};
-use rpc_cli::{Failure, log_to_stderr, shutdown_signal};
+use msnb::app::{Failure, log_to_stderr, shutdown_signal};
 use rpc_im::command::NodeArguments;
 use tokio::io::AsyncReadExt as _;
 

@@ -9,7 +9,7 @@ mod server;
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
-use syn::Item;
+use syn::{Item, Path};
 
 use crate::{
     contract::{Contract, recovered},
@@ -18,10 +18,10 @@ use crate::{
     method::Method,
 };
 
-/// Expands `#[rpc_service]` on an item.
-pub(crate) fn rpc_service(attribute: TokenStream, item: Item) -> TokenStream {
+/// Expands `#[rpc_service]` on an item. `core` is the default of the option `crate`.
+pub(crate) fn rpc_service(attribute: TokenStream, item: Item, core: Path) -> TokenStream {
     match item {
-        Item::Trait(item) => match Contract::parse(attribute, &item) {
+        Item::Trait(item) => match Contract::parse(attribute, &item, core) {
             Ok(contract) => expand(&contract),
             Err(diagnostics) => diagnostics.into_tokens_with(recovered(item)),
         },
@@ -129,7 +129,9 @@ mod tests {
                 async fn one_way(&self);
             }
         };
-        let Ok(contract) = Contract::parse(attribute, &item) else { panic!("the contract is valid") };
+        let Ok(contract) = Contract::parse(attribute, &item, syn::parse_quote!(::rpc_core)) else {
+            panic!("the contract is valid")
+        };
         expand(&contract).to_string()
     }
 

@@ -1,7 +1,7 @@
 //! [`ServiceOptions`]: the options of `#[rpc_service(…)]`.
 
 use proc_macro2::TokenStream;
-use syn::{Ident, LitStr, Path, ext::IdentExt, parse_quote};
+use syn::{Ident, LitStr, Path, ext::IdentExt};
 
 use super::settings;
 use crate::{diagnostics::Diagnostics, wire_name};
@@ -16,14 +16,14 @@ pub(crate) struct ServiceOptions {
     pub(crate) version: String,
     /// The variant of `rpc_core::Codec` that calls use unless they set another one.
     pub(crate) codec: Option<Ident>,
-    /// The path of rpc-core; default: `::rpc_core`.
+    /// The path of rpc-core, or of a crate that exports its items.
     pub(crate) core: Path,
 }
 
 impl ServiceOptions {
-    /// Parses the tokens of the attribute of the trait `ident`.
-    pub(crate) fn parse(tokens: TokenStream, ident: &Ident, diagnostics: &mut Diagnostics) -> Self {
-        let (mut name, mut version, mut codec, mut core) = (None, None, None, None);
+    /// Parses the tokens of the attribute of the trait `ident`. `core` is the default of the option `crate`.
+    pub(crate) fn parse(tokens: TokenStream, ident: &Ident, core: Path, diagnostics: &mut Diagnostics) -> Self {
+        let (mut name, mut version, mut codec, mut set_core) = (None, None, None, None);
         for setting in settings(tokens, diagnostics) {
             match setting.option.as_str() {
                 "name" => name = setting.text("demo.Greeter", diagnostics),
@@ -32,7 +32,7 @@ impl ServiceOptions {
                     let text = setting.text("messagepack", diagnostics);
                     codec = text.and_then(|text| codec_variant(&text, diagnostics));
                 }
-                "crate" => core = setting.text("rpc_core", diagnostics),
+                "crate" => set_core = setting.text("rpc_core", diagnostics),
                 _ => setting.unknown(KNOWN, diagnostics),
             }
         }
@@ -43,7 +43,7 @@ impl ServiceOptions {
             },
             version: version.as_ref().map_or("1.0".to_owned(), |text| checked("service version", text, diagnostics)),
             codec,
-            core: core.and_then(|text| crate_path(&text, diagnostics)).unwrap_or_else(|| parse_quote!(::rpc_core)),
+            core: set_core.and_then(|text| crate_path(&text, diagnostics)).unwrap_or(core),
         };
         let length = options.name.len() + 1 + options.version.len();
         if length > wire_name::MAX_LEN && diagnostics.is_empty() {

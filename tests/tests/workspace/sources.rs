@@ -20,6 +20,7 @@ pub(crate) struct Metadata {
 #[derive(Deserialize)]
 pub(crate) struct Package {
     id: String,
+    /// The name of the package; for a library of the workspace, the name of its crate with `-`, which is that of its folder.
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) rust_version: Option<String>,
@@ -30,13 +31,16 @@ pub(crate) struct Package {
 
 #[derive(Deserialize)]
 pub(crate) struct Dependency {
+    /// The name by which the depending crate refers to it.
     pub(crate) name: String,
+    rename: Option<String>,
     /// `dev`, `build`, or `None` for a normal dependency.
     pub(crate) kind: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct Target {
+    name: String,
     kind: Vec<String>,
     pub(crate) src_path: PathBuf,
 }
@@ -59,7 +63,18 @@ pub(crate) static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let mut metadata: Metadata = serde_json::from_slice(&output.stdout).unwrap();
+    for package in metadata.packages.iter_mut().filter(|package| metadata.workspace_members.contains(&package.id)) {
+        if let Some(library) = package.library() {
+            package.name = library.name.replace('_', "-");
+        }
+        for dependency in &mut package.dependencies {
+            if let Some(name) = dependency.rename.take() {
+                dependency.name = name;
+            }
+        }
+    }
+    metadata
 });
 
 /// Returns the packages of the workspace.
@@ -71,9 +86,9 @@ pub(crate) fn member(name: &str) -> &'static Package {
     members().find(|package| package.name == name).unwrap_or_else(|| panic!("the workspace has no package {name}"))
 }
 
-/// Returns the crates that users depend on, whose names start with `rpc-`.
+/// Returns the crates that users depend on: `msnb`, and those whose names start with `rpc-`.
 pub(crate) fn libraries() -> impl Iterator<Item = &'static Package> {
-    members().filter(|package| package.name.starts_with("rpc-"))
+    members().filter(|package| package.name == "msnb" || package.name.starts_with("rpc-"))
 }
 
 /// Returns the root directory of the workspace.

@@ -19,6 +19,8 @@ pub(crate) struct Symbols {
     /// The declared names by the unqualified name of the type, trait, module or crate that contains them.
     held: BTreeMap<String, BTreeSet<String>>,
     constants: BTreeSet<String>,
+    /// The modules that export all names of another crate, and that crate.
+    globs: Vec<(String, String)>,
     /// The names of crates outside the workspace.
     foreign: BTreeSet<String>,
 }
@@ -28,7 +30,7 @@ impl Symbols {
         let own: BTreeSet<&str> = members().map(|package| package.name.as_str()).collect();
         let others = METADATA.packages.iter().map(|package| package.name.as_str()).filter(|name| !own.contains(name));
         let foreign = ["std", "core", "alloc"].into_iter().chain(others).map(|name| name.replace('-', "_")).collect();
-        let mut symbols = Self { held: BTreeMap::new(), constants: BTreeSet::new(), foreign };
+        let mut symbols = Self { held: BTreeMap::new(), constants: BTreeSet::new(), globs: Vec::new(), foreign };
         for (path, text) in FILES.iter() {
             // Skip inputs of the tests of rpc-macros that are not valid Rust.
             let Ok(tokens) = text.parse::<TokenStream>() else { continue };
@@ -37,6 +39,10 @@ impl Symbols {
                 symbols.add_names(&module, tokens.clone());
                 symbols.add(&module, &file.items);
             }
+        }
+        for (module, of) in std::mem::take(&mut symbols.globs) {
+            let names = symbols.held.get(&of).cloned().unwrap_or_default();
+            symbols.held.entry(module).or_default().extend(names);
         }
         symbols
     }
@@ -57,7 +63,14 @@ impl Symbols {
                     self.hold(module, name.clone());
                     self.add(&name, inner.content.as_ref().map_or(&[], |(_, items)| items));
                 }
-                Item::Use(item) => imports(item).into_iter().for_each(|import| self.hold(module, import.name)),
+                Item::Use(item) => {
+                    for import in imports(item) {
+                        match &import.path[..] {
+                            [of] if import.name == "*" => self.globs.push((module.to_owned(), of.clone())),
+                            _ => self.hold(module, import.name),
+                        }
+                    }
+                }
                 Item::Impl(block) => {
                     if let Some(name) = type_name(&block.self_ty) {
                         block.items.iter().for_each(|item| self.add_impl_item(&name, item));

@@ -1,6 +1,6 @@
 //! [`Codec`]: the serialization of a payload.
 
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, fmt, io};
 
 use bytes::BytesMut;
 use serde::{Serialize, de::DeserializeOwned};
@@ -181,9 +181,20 @@ impl Codec {
 }
 
 /// Why a value could not be encoded, or bytes not be decoded.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
+#[derive(Debug)]
 pub struct CodecError(Box<dyn StdError + Send + Sync>);
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for CodecError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
 
 impl CodecError {
     fn new(error: impl StdError + Send + Sync + 'static) -> Self {
@@ -196,16 +207,34 @@ impl CodecError {
 }
 
 /// The error of a codec's library, with a message that names the field, its type and the cause.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug)]
 struct Described {
     message: String,
     source: Box<dyn StdError + Send + Sync>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0} trailing bytes after the value; both ends must declare the same fields")]
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Described {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+#[derive(Debug)]
 struct TrailingBytes(usize);
+
+impl fmt::Display for TrailingBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} trailing bytes after the value; both ends must declare the same fields", self.0)
+    }
+}
+
+impl StdError for TrailingBytes {}
 
 /// The length of the longest payload that is decoded a second time to find the field that does not decode, in bytes.
 const MAX_EXPLAINED: usize = 64 << 10;

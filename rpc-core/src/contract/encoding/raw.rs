@@ -1,5 +1,7 @@
 //! The raw codec: a value that is bytes or text, bare or as the only argument, is sent unchanged.
 
+use std::{error::Error as StdError, fmt};
+
 use serde::{
     de::{self, IntoDeserializer},
     ser::{self, Impossible, Serialize},
@@ -8,18 +10,25 @@ use serde::{
 use super::{output, write_buffer::WriteBuffer};
 
 /// The value is not bytes or text, or the payload is not such a value.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[derive(Debug)]
 pub(super) struct RawError(String);
 
+impl fmt::Display for RawError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for RawError {}
+
 impl ser::Error for RawError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
+    fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
     }
 }
 
 impl de::Error for RawError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
+    fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
     }
 }

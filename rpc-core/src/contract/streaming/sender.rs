@@ -1,6 +1,7 @@
 //! [`StreamSender`]: the sending end of a [`Streaming`](super::Streaming) in the same process.
 
 use std::{
+    error::Error as StdError,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,20 +31,36 @@ struct SharedEnd<E> {
 }
 
 /// The receiver of the items was dropped: the call has ended, or nobody reads its stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stream is closed: its call has ended, or its reader was dropped")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamClosed;
 
+impl fmt::Display for StreamClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the stream is closed: its call has ended, or its reader was dropped")
+    }
+}
+
+impl StdError for StreamClosed {}
+
 /// Why [`StreamSender::try_send`] did not send an item, which it returns.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrySendError<T> {
     /// The stream has no capacity: its peer reads more slowly than this end sends.
-    #[error("the stream has no capacity")]
     Full(T),
     /// The receiver of the items was dropped.
-    #[error("the stream is closed: its call has ended, or its reader was dropped")]
     Closed(T),
 }
+
+impl<T> fmt::Display for TrySendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the stream has no capacity"),
+            Self::Closed(_) => StreamClosed.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Debug> StdError for TrySendError<T> {}
 
 /// The receiving end of a channel.
 pub(super) struct Channel<T, E> {
