@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::{
     Activity, CloseReason, FrameReader, Inbound, Outbox, Role, SocketWrites, Traffic, TransportConfig, flight::Flight,
-    frame_times::FrameTimes, timer::Timer, traffic::Uncounted, write_stall::WriteStall,
+    frame_times::FrameTimes, tcp_io::PAUSE, timer::Timer, traffic::Uncounted, write_stall::WriteStall,
 };
 use crate::{
     WriteBuffer,
@@ -52,6 +52,8 @@ pub struct Driver<S, R: Role> {
     flight: Flight,
     /// Whether this turn has already yielded to tasks that are about to append output.
     yielded: bool,
+    /// Whether this turn repeats one that was paused.
+    repeats: bool,
     timer: Timer,
     closing: Option<Closing>,
     closed: bool,
@@ -94,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             stall: WriteStall::default(),
             flight: Flight::new(),
             yielded: false,
+            repeats: false,
             timer: Timer::default(),
             closing: None,
             closed: false,
@@ -149,6 +152,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
         self.yielded = false;
         let turn = self.role.handle_turn(&self.activity, now)?;
+        // The process may have been stopped since the read, and the peer may have closed the connection meanwhile. Requests
+        // that are still in the outbox then did not execute for certain, so read again before they are written.
+        if !read && !self.repeats && !self.outbox.is_empty() && now.elapsed() >= PAUSE {
+            self.repeats = true;
+            return Ok(None);
+        }
+        self.repeats = false;
         self.output(cx, now)?;
         if let Some(traffic) = &self.traffic {
             self.uncounted.add_if_due(traffic, now);
@@ -477,6 +487,8 @@ mod tests {
         pings: PingWindow,
         wake_at: Option<Instant>,
         finish: bool,
+        /// The peer, which closes the connection during a pause of the next turn.
+        closes_in_a_pause: Option<DuplexStream>,
     }
 
     impl Recorder {
@@ -515,7 +527,13 @@ mod tests {
             Ok(())
         }
 
-        fn handle_turn(&mut self, _: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+        fn handle_turn(&mut self, activity: &Activity, now: Instant) -> Result<Turn, CloseReason> {
+            if let Some(peer) = self.closes_in_a_pause.take() {
+                drop(peer);
+                std::thread::sleep(PAUSE);
+            } else if activity.peer_closed {
+                return Err(CloseReason::PeerClosed);
+            }
             match self.wake_at {
                 Some(wake_at) if now >= wake_at => Err(CloseReason::Idle(Duration::from_secs(3))),
                 wake_at => Ok(Turn { wake_at, finish: self.finish }),
@@ -572,6 +590,7 @@ mod tests {
             pings: PingWindow::new(PingWindow::LIMIT, Instant::now()),
             wake_at: None,
             finish: false,
+            closes_in_a_pause: None,
         };
         (Driver::new(io, role, Arc::clone(&outbox), config), peer, outbox, events)
     }
@@ -723,6 +742,16 @@ mod tests {
         let mut written = [0; 5];
         scene.peer.read_exact(&mut written).await.unwrap();
         assert_eq!(&written, b"frame");
+    }
+
+    /// A write would fail with `BrokenPipe`.
+    #[tokio::test]
+    async fn nothing_is_written_after_a_pause_before_a_read() {
+        let (mut driver, peer, outbox, _) = connect(TransportConfig::default());
+        driver.role.closes_in_a_pause = Some(peer);
+        outbox.push(|out| out.copied().put_bytes(7, PIPE)).unwrap();
+        let reason = driver.await;
+        assert!(matches!(*reason, CloseReason::PeerClosed), "{reason:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -94,8 +94,8 @@ impl AsyncWrite for TcpIo {
     }
 }
 
-/// The time between two reads after which a stream reads from the socket itself.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The time between two reads, or a read and a write, after which the process counts as paused.
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 /// The largest number of bytes that such a read returns; the next one is an ordinary one.
 #[cfg(unix)]
 const READ_AFTER_PAUSE: usize = 1024;
