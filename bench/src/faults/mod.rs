@@ -18,7 +18,10 @@ mod record;
 mod relay;
 
 use clap::ValueEnum as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 pub(crate) use self::provider::FaultServer;
 use self::{
@@ -76,12 +79,13 @@ impl Faults {
         let address = relay.as_ref().map_or(faulty.address(), Relay::address);
         let caller = peer.connect([address, healthy.address()]).await?;
         let start = Instant::now();
-        let calls = tokio::spawn(load(caller, self.rate, LENGTH));
+        let mut calls = JoinSet::new();
+        calls.spawn(load(caller, self.rate, LENGTH));
         sleep_until(start + BEGIN).await;
         fault.begin(&mut faulty, relay.as_ref())?;
         sleep_until(start + END).await;
         fault.end(peer, &mut faulty, relay.as_ref())?;
-        let records = calls.await?;
+        let records = calls.join_all().await.concat();
         Ok(row(fault, peer, &records, faulty.address().port()))
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 
 /// One call.
+#[derive(Clone)]
 pub(super) struct Record {
     /// The scheduled start, from the start of the run.
     at: Duration,
