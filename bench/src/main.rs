@@ -12,6 +12,7 @@
 //! | instructions per call | `instructions` |
 //! | items per second and memory of streams | `streams` |
 //! | routing while providers fail | `route` |
+//! | faults of a provider, for each framework | `faults` |
 //! | cost of idle connections | `idle`, `resources` |
 //! | the error type | `failure` |
 
@@ -20,6 +21,7 @@ mod client;
 mod compare;
 mod echo;
 mod failure;
+mod faults;
 mod grow;
 mod idle;
 mod instructions;
@@ -45,6 +47,7 @@ use crate::{
     callers::Repeats,
     compare::Compare,
     failure::Failure,
+    faults::{FaultServer, Faults},
     grow::{FleetClient, FleetServer, Grow},
     instructions::Instructions,
     job::Job,
@@ -94,6 +97,11 @@ enum Command {
     /// Serves with faults that the standard input sets.
     #[command(hide = true)]
     RouteProvider(RouteProvider),
+    /// Counts the calls that faults of a provider fail or delay, for msnb and other frameworks.
+    Faults(Faults),
+    /// Serves with a duration of calls that the standard input sets.
+    #[command(hide = true)]
+    FaultServer(FaultServer),
     /// Measures the items per second of streams and the memory of idle streams, and prints tables.
     Streams(Streams),
     /// Serves the streams of a peer.
@@ -178,6 +186,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::FleetClient(client) => print(&runtime.block_on(client.run())?),
         Command::Instructions(instructions) => instructions.run(),
         Command::CountedClient { address, peer, repeats } => runtime.block_on(peer.repeat(address, repeats)),
+        Command::Faults(faults) => runtime.block_on(faults.run()),
+        Command::FaultServer(server) => runtime.block_on(server.run()),
         Command::Route(route) => runtime.block_on(route.run()),
         Command::RouteProvider(provider) => runtime.block_on(provider.run()),
         Command::Streams(streams) => streams.run(),

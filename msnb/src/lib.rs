@@ -19,6 +19,7 @@
 //! | [`app`] | for `main`: command-line options, logs to stderr, signals, errors | `app` |
 //! | [`tls`] | certificates | `tls` |
 //! | [`testing`] | callers that fail or follow a script | |
+//! | [`simulation`] | for tests: clusters with faults on a simulated network | `simulation` |
 //!
 //! The features `gzip`, `lz4` and `zstd` enable compressions of payloads, and `toml` enables rules in TOML. `full` enables
 //! all features.
@@ -79,3 +80,5 @@ pub use rpc_schema as schema;
 pub use rpc_server as server;
 #[cfg(feature = "server")]
 pub use rpc_server::{Server, ServerConfig};
+#[cfg(feature = "simulation")]
+pub use rpc_simulation as simulation;

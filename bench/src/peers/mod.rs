@@ -6,7 +6,7 @@
 pub(crate) mod bare;
 mod bare_call;
 mod msnb_bytes;
-mod net;
+pub(crate) mod net;
 #[cfg(feature = "compare")]
 pub(crate) mod tarpc;
 #[cfg(feature = "compare")]

@@ -17,14 +17,14 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> 
 }
 
 /// Connects with `TCP_NODELAY`.
-pub(super) async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
+pub(crate) async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// Accepts a connection and sets `TCP_NODELAY`.
-pub(super) async fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
+pub(crate) async fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok(stream)

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
-mod generated {
+pub(crate) mod generated {
     include!(concat!(env!("OUT_DIR"), "/bench.Echo.rs"));
 }
 
@@ -27,22 +27,22 @@ mod generated {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct EchoRequest {
     #[prost(uint64, tag = "1")]
-    id: u64,
+    pub(crate) id: u64,
     #[prost(string, tag = "2")]
-    name: String,
+    pub(crate) name: String,
     #[prost(bytes = "vec", tag = "3")]
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// The reply.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct EchoReply {
     #[prost(uint64, tag = "1")]
-    id: u64,
+    pub(crate) id: u64,
     #[prost(string, tag = "2")]
-    name: String,
+    pub(crate) name: String,
     #[prost(bytes = "vec", tag = "3")]
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// An implementation of [`Echo`].

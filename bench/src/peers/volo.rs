@@ -14,9 +14,9 @@ use crate::{
 };
 
 #[allow(missing_docs, unreachable_pub, dead_code, unused_imports, clippy::all)]
-mod generated {
+pub(crate) mod generated {
     include!(concat!(env!("OUT_DIR"), "/volo_gen.rs"));
-    pub(super) use volo_gen as idl;
+    pub(crate) use volo_gen as idl;
 }
 
 /// The assignment of calls to connections.

@@ -34,7 +34,7 @@ fn edges() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// The workspace crates that each crate may depend on. Every crate must have an entry.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 22] = [
     (
         "msnb",
         &[
@@ -48,6 +48,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "rpc-grpc",
             "rpc-schema",
             "rpc-cli",
+            "rpc-simulation",
         ],
     ),
     ("rpc-macros", &[]),
@@ -63,6 +64,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("msnb-cli", &["rpc-core", "rpc-registry", "rpc-client", "rpc-cli", "rpc-schema", "loadgen"]),
     ("loadgen", &[]),
     ("rpc-schema", &["rpc-core"]),
+    ("rpc-simulation", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("contracts", &["msnb"]),
     ("examples", &["contracts", "msnb"]),
     ("certificates", &["msnb"]),
