@@ -28,6 +28,8 @@ pub mod process;
 pub mod program;
 pub mod raw_peer;
 #[cfg(doctest)]
+mod book;
+#[cfg(doctest)]
 mod readme;
 pub mod redis;
 pub mod relay;
