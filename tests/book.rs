@@ -27,5 +27,11 @@ mod en {
         nacos = "nacos",
         security = "security",
         operations = "operations",
+        other_languages = "other-languages",
+        migrating = "migrating",
+        protocol = "protocol",
+        im = "im",
+        faq = "faq",
+        error_index = "error-index",
     }
 }
