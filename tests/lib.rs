@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod besieged;
+#[cfg(doctest)]
+mod book;
 pub mod branch;
 pub mod browser;
 pub mod certificates;
@@ -27,8 +29,6 @@ pub mod probe;
 pub mod process;
 pub mod program;
 pub mod raw_peer;
-#[cfg(doctest)]
-mod book;
 #[cfg(doctest)]
 mod readme;
 pub mod redis;
