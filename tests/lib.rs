@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod besieged;
+#[cfg(doctest)]
+mod book;
 pub mod branch;
 pub mod browser;
 pub mod certificates;

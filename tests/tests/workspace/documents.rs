@@ -1,24 +1,42 @@
 //! The documents name existing files and symbols, and the READMEs of both languages have the same structure.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use crate::{
     prose::test_functions,
-    sources::{FILES, read, root, shown},
+    sources::{FILES, LANGUAGES, chapters_in, read, root, shown},
     symbols::Symbols,
 };
 
-/// Returns the paths of the documents: the `.md` files in the root of the workspace and in `docs/`.
+/// Returns the paths of the documents: the `.md` files in the root of the workspace, in `docs/`, and of the book.
 pub(crate) fn documents() -> Vec<String> {
-    let in_directory = |directory: &Path| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> = in_directory(root()).chain(in_directory(&root().join("docs"))).collect();
+    let mut directories = vec![root().to_owned(), root().join("docs")];
+    directories
+        .extend(LANGUAGES.map(|language| root().join(chapters_in(language))).into_iter().filter(|path| path.exists()));
+    let in_directory = |directory: &PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = directories.iter().flat_map(in_directory).collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     found.sort();
     found.iter().map(|path| shown(path)).collect()
+}
+
+/// Returns the headings, code and numbers of rows and list entries of a document, which are the same in each language.
+pub(crate) fn outline(document: &str) -> Vec<String> {
+    let text = read(document);
+    let mut code = false;
+    let mut outline = Vec::new();
+    for line in text.lines() {
+        let fence = line.starts_with("```");
+        code ^= fence;
+        if code || fence {
+            outline.push(line.to_owned());
+        } else if line.starts_with('#') {
+            outline.push(line.chars().take_while(|c| *c == '#').collect());
+        } else if line.starts_with("| ") || line.starts_with("- ") {
+            outline.push(line[..1].to_owned());
+        }
+    }
+    outline
 }
 
 /// Returns the section `heading` of a document, without the heading.
@@ -56,6 +74,34 @@ fn links_and_paths_name_existing_files() {
     assert!(missing.is_empty(), "these files do not exist:\n{}", missing.join("\n"));
 }
 
+/// Returns the id of a heading, as GitHub and mdBook derive it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn anchors_of_links_name_existing_sections() {
+    let mut missing = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        let beside = root().join(&document).parent().unwrap().to_owned();
+        for link in between(&text, "](", ')').filter(|link| !link.contains("://")) {
+            let Some((file, section)) = link.split_once('#') else { continue };
+            let target = if file.is_empty() { root().join(&document) } else { beside.join(file) };
+            if target.extension().is_none_or(|extension| extension != "md") || !target.exists() {
+                continue;
+            }
+            let linked = fs::read_to_string(&target).unwrap();
+            if !linked.lines().any(|line| line.starts_with('#') && anchor(line) == section) {
+                missing.push(format!("{document}: {link}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these sections do not exist:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn rows_of_the_im_cluster_name_existing_tests() {
     let tests: BTreeSet<String> = FILES.iter().flat_map(|(_, text)| test_functions(text)).collect();
@@ -79,23 +125,6 @@ fn is_test(code: &str) -> bool {
 
 #[test]
 fn readmes_have_the_same_sections_tables_and_code() {
-    let outline = |document: &str| {
-        let text = read(document);
-        let mut code = false;
-        let mut outline = Vec::new();
-        for line in text.lines() {
-            let fence = line.starts_with("```");
-            code ^= fence;
-            if code || fence {
-                outline.push(line.to_owned());
-            } else if line.starts_with('#') {
-                outline.push(line.chars().take_while(|c| *c == '#').collect());
-            } else if line.starts_with("| ") || line.starts_with("- ") {
-                outline.push(line[..1].to_owned());
-            }
-        }
-        outline
-    };
     let (english, chinese) = (outline("README.md"), outline("README.zh-CN.md"));
     assert_eq!(english, chinese);
     assert!(english.iter().any(|line| line == "```rust"), "README.md has no example");
@@ -136,19 +165,27 @@ fn item_path(code: &str) -> Option<Vec<&str>> {
 }
 
 /// Paths in documents that no source file declares, because a macro generates them or another project defines them.
-const FOREIGN_PATHS: [&str; 6] = [
+const FOREIGN_PATHS: [&str; 13] = [
     // The examples in the documents use these.
     "BTreeMap::from",
     "Bytes::from",
     "GreeterClient::local",
+    "OrdersClient::local",
+    "OrdersServer::new",
     "greeter_methods::Hello",
+    // tarpc and tonic.
+    "client::RpcError",
+    "client::stub::load_balance",
+    "Request::metadata",
+    "Request::set_timeout",
+    "Response::metadata_mut",
     "tower::Service",
     "webpki::Error",
 ];
 
 /// Upper-case names in documents that are not constants: of the wire protocol, signals, socket options, environment
-/// variables and HTTP methods.
-const FOREIGN_NAMES: [&str; 31] = [
+/// variables, HTTP methods and codes of gRPC.
+const FOREIGN_NAMES: [&str; 33] = [
     "REQUEST",
     "RESPONSE",
     "PING",
@@ -180,6 +217,9 @@ const FOREIGN_NAMES: [&str; 31] = [
     "PUT",
     "RNACOS_BIN",
     "REDIS_BIN",
+    "FAILED_PRECONDITION",
+    // The folder of the sources, in the book.
+    "MSNB",
 ];
 
 #[test]

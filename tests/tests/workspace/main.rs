@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod architecture;
+mod book;
 mod build_weight;
 mod constants;
 mod cycles;

@@ -45,6 +45,13 @@ pub(crate) struct Target {
     pub(crate) src_path: PathBuf,
 }
 
+impl Target {
+    /// Returns whether this is the target with this kind and name.
+    pub(crate) fn is(&self, kind: &str, name: &str) -> bool {
+        self.name == name && self.kind.iter().any(|own| own == kind)
+    }
+}
+
 impl Package {
     pub(crate) fn directory(&self) -> &Path {
         self.manifest_path.parent().unwrap()
@@ -105,6 +112,14 @@ pub(crate) fn shown(path: &Path) -> String {
 pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The languages of the book, the original first.
+pub(crate) const LANGUAGES: [&str; 2] = ["en", "zh"];
+
+/// Returns the directory with the chapters in a language.
+pub(crate) fn chapters_in(language: &str) -> String {
+    format!("book/{language}/src")
 }
 
 /// The Rust files of the workspace, with their texts.

@@ -19,7 +19,7 @@ pub(crate) struct Symbols {
     /// The declared names by the unqualified name of the type, trait, module or crate that contains them.
     held: BTreeMap<String, BTreeSet<String>>,
     constants: BTreeSet<String>,
-    /// The modules that export all names of another crate, and that crate.
+    /// The modules that export all names of another crate, or are another name for it, and that crate.
     globs: Vec<(String, String)>,
     /// The names of crates outside the workspace.
     foreign: BTreeSet<String>,
@@ -67,6 +67,11 @@ impl Symbols {
                     for import in imports(item) {
                         match &import.path[..] {
                             [of] if import.name == "*" => self.globs.push((module.to_owned(), of.clone())),
+                            // A crate that another one exports as a module.
+                            [of] if import.is_reexport && import.name != *of => {
+                                self.hold(module, import.name.clone());
+                                self.globs.push((import.name, of.clone()));
+                            }
                             _ => self.hold(module, import.name),
                         }
                     }
