@@ -35,3 +35,29 @@ mod en {
         error_index = "error-index",
     }
 }
+
+/// The chapters in Chinese.
+mod zh {
+    chapters! {
+        "zh":
+        about = "about",
+        getting_started = "getting-started",
+        contracts = "contracts",
+        calling = "calling",
+        errors = "errors",
+        deadlines = "deadlines",
+        streaming = "streaming",
+        testing = "testing",
+        routing = "routing",
+        changing_contracts = "changing-contracts",
+        nacos = "nacos",
+        security = "security",
+        operations = "operations",
+        other_languages = "other-languages",
+        migrating = "migrating",
+        protocol = "protocol",
+        im = "im",
+        faq = "faq",
+        error_index = "error-index",
+    }
+}

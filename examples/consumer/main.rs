@@ -4,6 +4,7 @@ mod report;
 
 use std::{
     io::IsTerminal,
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -19,6 +20,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use msnb::{
     Client, ClientConfig,
     app::{ClientSecurity, Failure, RegistryArgs, log_to_stderr, shutdown_signal},
+    layer::Layered,
+    layers::{Metrics, MonitorPort},
 };
 use tokio::task::JoinSet;
 
@@ -52,6 +55,9 @@ struct Args {
     rules: Option<PathBuf>,
     #[command(flatten)]
     security: ClientSecurity,
+    /// Serves /metrics, for Prometheus, at this address.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
 }
 
 /// The longest duration of the calls in seconds.
@@ -85,12 +91,31 @@ async fn main() -> Result<ExitCode, Failure> {
         client = client.rules_file(rules);
     }
     let client = args.security.clone().apply(client)?.build()?;
-    let greeter = GreeterClient::new(client.clone());
+    let metrics = Metrics::new();
+    metrics.watch_client(client.clone());
+    let _monitor = match args.metrics {
+        Some(address) => {
+            let port = MonitorPort::bind(address, metrics.clone()).await;
+            let port = port.map_err(|error| format!("cannot serve metrics on {address}: {error}"))?;
+            // Stdout contains only the report.
+            eprintln!("metrics on http://{}/metrics", port.local_address());
+            Some(port)
+        }
+        None => None,
+    };
+    let greeter = GreeterClient::new(Layered::new(client.clone()).layer(metrics));
 
     // Make one call first: if it fails, for instance without a provider, do not make the others.
     let mut report = Report::with_tag(args.tag.clone());
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    if !report.call(&greeter).await {
+    // From here on, because a process without a handler ends at once, or ignores the signal in a container.
+    let mut shutdown = std::pin::pin!(shutdown_signal());
+    // The dropped call sends CANCEL.
+    let called = tokio::select! {
+        called = report.call(&greeter) => called,
+        () = &mut shutdown => return Ok(ExitCode::FAILURE),
+    };
+    if !called {
         report.print(args.json);
         return Ok(ExitCode::FAILURE);
     }
@@ -112,7 +137,6 @@ async fn main() -> Result<ExitCode, Failure> {
             report
         });
     }
-    let mut shutdown = std::pin::pin!(shutdown_signal());
     loop {
         // Both branches are cancel-safe: a report that is not received stays in the set.
         tokio::select! {

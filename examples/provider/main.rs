@@ -85,6 +85,11 @@ async fn main() -> Result<(), Failure> {
     if let Some(zone) = args.zone {
         server = server.zone(zone);
     }
+    let metrics = Metrics::new();
+    if args.metrics.is_some() {
+        // Before the layer of faults, so that the metrics count them.
+        server = server.layer(metrics.clone());
+    }
     if args.fail_rate > 0.0 || args.delay > 0 {
         server = server.layer(Faults::new(args.fail_rate, Duration::from_millis(args.delay)));
     }
@@ -95,11 +100,7 @@ async fn main() -> Result<(), Failure> {
     if let Some(address) = args.advertise {
         server = server.advertise(address);
     }
-    let mut server = args.security.apply(server);
-    let metrics = Metrics::new();
-    if args.metrics.is_some() {
-        server = server.layer(metrics.clone());
-    }
+    let server = args.security.apply(server);
     // Bind the monitor port before the provider registers itself.
     let monitor = match args.metrics {
         Some(address) => {

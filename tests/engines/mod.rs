@@ -1,10 +1,12 @@
 //! Real servers of registries and of the engines of an IM cluster, which a test can kill and restart.
 
+pub mod collector;
 pub mod dnsmasq;
 pub mod etcd;
 pub mod mariadb;
 pub mod nats;
 pub mod postgres;
+pub mod prometheus;
 pub mod rabbitmq;
 pub mod zookeeper;
 

@@ -10,6 +10,7 @@ mod compression;
 mod connections;
 mod contracts;
 mod deadlines;
+mod deploy;
 mod drain;
 mod encoding;
 mod ended_watches;
