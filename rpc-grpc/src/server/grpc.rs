@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rpc_core::{BoxFuture, Error};
-use rpc_server::{Endpoint, EndpointConnection, EndpointHandler, EndpointServices};
+use rpc_core::Error;
+use rpc_server::{Endpoint, EndpointHandler, EndpointServices, Http2Handler};
 
-use super::{config::GrpcConfig, connection, files::Files, routes::Routes, state::State};
+use super::{calls::Calls, config::GrpcConfig, files::Files, routes::Routes, state::State};
 
 /// gRPC on the port of a server, for `rpc_server::ServerBuilder::endpoint`.
 ///
@@ -45,23 +45,18 @@ impl Endpoint for Grpc {
         let routes = Routes::new(offered.services);
         let files = Files::new(routes.protos());
         let max_arguments = offered.max_frame;
-        Ok(Arc::new(Handler(Arc::new(State { config, tokens_without_tls, routes, files, max_arguments }))))
+        let state = Arc::new(State { config, tokens_without_tls, routes, files, max_arguments });
+        Ok(Arc::new(Handler { state }))
     }
 }
 
 /// The endpoint of a server.
-struct Handler(Arc<State>);
+struct Handler {
+    state: Arc<State>,
+}
 
 impl EndpointHandler for Handler {
-    fn protocols(&self) -> &[&'static [u8]] {
-        &[b"h2"]
-    }
-
-    fn matches(&self, start: &[u8]) -> Option<bool> {
-        connection::matches(start)
-    }
-
-    fn serve(&self, connection: EndpointConnection) -> BoxFuture<'static, ()> {
-        Box::pin(connection::serve(Arc::clone(&self.0), connection))
+    fn http2(&self) -> Option<Arc<dyn Http2Handler>> {
+        Some(Arc::new(Calls(Arc::clone(&self.state))))
     }
 }

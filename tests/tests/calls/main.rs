@@ -21,6 +21,7 @@ mod futures;
 mod grpc;
 mod hedges;
 mod http;
+mod http2;
 mod identity;
 mod late_answers;
 mod layers;
