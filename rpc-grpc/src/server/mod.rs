@@ -6,6 +6,7 @@
 //! | limits and times | `config` |
 //! | what all connections share | `state` |
 //! | the requests that are calls | `calls` |
+//! | entries of the registry for Dubbo | `dubbo` |
 //! | one call, from its head to its response | `exchange` |
 //! | the items that a caller sends | `sending` |
 //! | methods by their paths | `routes` |
@@ -20,6 +21,7 @@ mod body;
 mod calls;
 mod compression;
 mod config;
+mod dubbo;
 mod exchange;
 mod files;
 mod grpc;
