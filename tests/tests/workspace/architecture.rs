@@ -56,7 +56,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("certificates", &["rpc-cli"]),
     ("quickstart", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client"]),
     ("im", &["rpc-cli", "rpc-im"]),
-    ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im", "loadgen"]),
+    ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-grpc", "rpc-im", "loadgen"]),
     // Tests also check the examples.
     (
         "tests",

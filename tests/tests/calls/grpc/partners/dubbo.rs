@@ -2,9 +2,12 @@
 
 use std::net::Ipv6Addr;
 
-use tests::foreign::{DUBBO_CONSUMER, has_ipv6_loopback};
+use tests::{
+    foreign::{DUBBO_CONSUMER, has_ipv6_loopback},
+    in_time,
+};
 
-use super::Examples;
+use super::{Examples, shop::shop_at};
 
 #[tokio::test]
 async fn dubbo_consumer_calls_example_providers() {
@@ -27,4 +30,18 @@ async fn dubbo_consumer_calls_example_providers() {
         "remark: Bo two",
     ];
     assert_eq!(examples.lines(consumer).await, expected);
+}
+
+#[tokio::test]
+async fn attachments_of_dubbo_are_metadata() {
+    if !has_ipv6_loopback() {
+        return;
+    }
+    let (serving, home) = (shop_at(Ipv6Addr::LOCALHOST.into()).await, tempfile::tempdir().unwrap());
+    let Some(mut consumer) = DUBBO_CONSUMER.command(home.path()).await else { return };
+    consumer.arg(format!("tri://{}", serving.address()));
+    let output = in_time(consumer.output()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.lines().next(), Some("hello: Hello Zoë of a"), "{text}{errors}");
 }

@@ -64,7 +64,7 @@ async fn python_client_calls_services() {
     call.env("PYTHONPATH", directory.path()).env("PYTHONIOENCODING", "utf-8");
     call.arg("-B").arg(client).arg(serving.address().to_string());
     let expected = [
-        "hello: Hello Zoë",
+        "hello: Hello Zoë of a",
         "status: OK",
         "empty name: FAILED_PRECONDITION \"EmptyName\" delivery answered",
         "good 1: teapot 2499",

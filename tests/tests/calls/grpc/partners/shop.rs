@@ -1,29 +1,41 @@
 //! A server in this process, whose streams end.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use bytes::Bytes;
 use contracts::{
     Feed, FeedServer, Good, Goods, GoodsError, GoodsServer, GreetError, Greeter, GreeterServer, Price, Receipt, Remark,
 };
-use rpc_core::{Status, Streaming};
+use rpc_core::{Context, Status, Streaming};
 use rpc_grpc::Grpc;
 use rpc_server::Server;
 use tests::serving::Serving;
 
 /// Starts a server of the contracts of the examples.
 pub(super) async fn shop() -> Serving {
+    shop_at(Ipv4Addr::LOCALHOST.into()).await
+}
+
+/// Starts a server on a free port of a loopback address.
+pub(super) async fn shop_at(ip: IpAddr) -> Serving {
     let builder = Server::builder()
         .service(GreeterServer::new(Shop))
         .service(GoodsServer::new(Shop))
         .service(FeedServer::new(Shop))
         .endpoint(Grpc::new());
-    Serving::start(builder).await
+    Serving::start_on(builder, SocketAddr::new(ip, 0)).await
 }
 
 struct Shop;
 
 impl Greeter for Shop {
     async fn hello(&self, name: String) -> Result<String, GreetError> {
-        if name.is_empty() { Err(GreetError::EmptyName) } else { Ok(format!("Hello {name}")) }
+        if name.is_empty() {
+            return Err(GreetError::EmptyName);
+        }
+        let context = Context::current().unwrap();
+        let tenant = context.metadata().get("tenant").map(|tenant| format!(" of {tenant}"));
+        Ok(format!("Hello {name}{}", tenant.unwrap_or_default()))
     }
 }
 
