@@ -7,7 +7,8 @@
 //! |---|---|
 //! | the traits that an endpoint implements | `handler` |
 //! | limits and times | `limits` |
-//! | the claim of connections, and the choice of an endpoint | `port` |
+//! | the choice of an endpoint | `handlers` |
+//! | the claim of connections | `port` |
 //! | the task of a connection | `serving` |
 //! | the tasks of a connection | `tasks` |
 //! | the frames and the progress of a connection | `frames`, `watched`, `activity` |
@@ -17,6 +18,7 @@ mod activity;
 mod answer;
 mod frames;
 mod handler;
+mod handlers;
 mod limits;
 mod port;
 mod serving;

@@ -2,35 +2,19 @@
 
 use std::sync::Arc;
 
-use hyper::{Request, body::Incoming};
 use rpc_core::BoxFuture;
 
-use super::{frames::PREFACE, handler::Http2Handler, limits::Http2Limits, serving};
+use super::{frames::PREFACE, handlers::Handlers, serving};
 use crate::endpoint::{connection::EndpointConnection, handler::EndpointHandler};
 
 /// The endpoints of a server that answer requests of HTTP/2.
 pub(crate) struct Http2Port(Arc<Handlers>);
 
-/// The handlers of the endpoints, of which there is at least one.
-pub(super) struct Handlers {
-    pub(super) all: Vec<Arc<dyn Http2Handler>>,
-    pub(super) limits: Http2Limits,
-}
-
 impl Http2Port {
     /// Returns the handler of HTTP/2 for a server with these endpoints; `None` if none of them answers its requests.
     pub(crate) fn new(endpoints: &[Arc<dyn EndpointHandler>]) -> Option<Self> {
-        let all: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.http2()).collect();
-        let limits = all.first()?.limits();
-        let limits = all.iter().fold(limits, |limits, handler| limits.strictest(&handler.limits()));
-        Some(Self(Arc::new(Handlers { all, limits })))
-    }
-}
-
-impl Handlers {
-    /// Returns the position of the handler that answers a request.
-    pub(super) fn position(&self, request: &Request<Incoming>) -> usize {
-        self.all.iter().position(|handler| handler.accepts(request)).unwrap_or(0)
+        let handlers = Handlers::new(endpoints.iter().filter_map(|endpoint| endpoint.http2()).collect())?;
+        Some(Self(Arc::new(handlers)))
     }
 }
 
@@ -55,7 +39,7 @@ impl EndpointHandler for Http2Port {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{super::limits::Http2Limits, *};
 
     #[test]
     fn first_bytes_of_http2_are_known() {

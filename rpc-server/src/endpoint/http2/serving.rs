@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
-    activity::Activity, answer::Answer, handler::Http2Connection, port::Handlers, tasks::Tasks, watched::Watched,
+    activity::Activity, answer::Answer, handler::Http2Connection, handlers::Handlers, tasks::Tasks, watched::Watched,
 };
 use crate::endpoint::connection::EndpointConnection;
 
