@@ -9,6 +9,7 @@ pub mod browser;
 pub mod certificates;
 pub mod engines;
 pub mod failing_sink;
+pub mod foreign;
 pub mod http;
 pub mod im;
 pub mod im_contract;

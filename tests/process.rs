@@ -47,7 +47,13 @@ impl Provider {
 
     /// Starts a provider on a free loopback port with additional `arguments`.
     pub async fn start_with(registry: &str, arguments: &[&str]) -> Self {
-        let all = [&["--listen", "127.0.0.1:0", "--registry", registry], arguments].concat();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), registry, arguments).await
+    }
+
+    /// Starts a provider that listens on `address` with additional `arguments`.
+    pub async fn start_at(address: SocketAddr, registry: &str, arguments: &[&str]) -> Self {
+        let address = address.to_string();
+        let all = [&["--listen", &address, "--registry", registry], arguments].concat();
         Self::listens(command("provider", &all).await).await
     }
 
@@ -88,15 +94,21 @@ impl Provider {
         let mut output = BufReader::new(output).lines();
         let line = timeout(ANSWER, output.next_line()).await.expect("the provider prints its address in time");
         let line = line.expect("the output is text").expect("the provider ended before it printed its address");
-        // "serving … on ADDRESS, listed as ADDRESS in URL"
+        // "serving … on ADDRESS, listed as ADDRESS in URL"; the feed states one address
         let after = |mark: &str| {
             let (_, rest) = line.split_once(mark)?;
             rest.split([',', ' ']).next()?.parse().ok()
         };
-        let (Some(address), Some(listed)) = (after(" on "), after(" listed as ")) else {
-            panic!("unexpected output of the provider: {line}");
-        };
+        let address = after(" on ").unwrap_or_else(|| panic!("unexpected output of the provider: {line}"));
+        let listed = after(" listed as ").unwrap_or(address);
         Self { process, output, address, listed }
+    }
+
+    /// Starts the `feed` binary as a provider that listens on `address` with additional `arguments`.
+    pub async fn start_feed(address: SocketAddr, registry: &str, arguments: &[&str]) -> Self {
+        let address = address.to_string();
+        let all = [&["provide", "--listen", &address, "--registry", registry], arguments].concat();
+        Self::listens(command("feed", &all).await).await
     }
 
     /// Returns the address on which the provider listens.

@@ -72,6 +72,10 @@ enum Command {
         /// The address to listen on; with port 0 the system chooses a free port. The first line of output has the
         /// address.
         address: SocketAddr,
+        /// Answers also callers of gRPC.
+        #[cfg(feature = "compare")]
+        #[arg(long)]
+        grpc: bool,
     },
     /// Keeps calls of bench.Echo:1.0 in flight and prints one line of JSON.
     ///
@@ -176,7 +180,9 @@ fn run(command: Command) -> Result<(), Failure> {
     // Two worker threads on any machine, so that results of different machines are comparable.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match command {
-        Command::Server { address } => runtime.block_on(server::serve(address)),
+        #[cfg(feature = "compare")]
+        Command::Server { address, grpc: true } => runtime.block_on(server::serve_grpc(address)),
+        Command::Server { address, .. } => runtime.block_on(server::serve(address)),
         Command::Client { address, job } => {
             print(&runtime.block_on(Peer::Msnb.run(address, &job, Usage::default()))?)
         }

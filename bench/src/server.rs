@@ -3,7 +3,7 @@
 use std::{io::Write, net::SocketAddr};
 
 use rpc_core::Service;
-use rpc_server::{Server, ServerConfig};
+use rpc_server::{Server, ServerBuilder, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -16,11 +16,21 @@ pub(crate) async fn serve(address: SocketAddr) -> Result<(), Failure> {
     serve_with(EchoServer::new(EchoService), address, ServerConfig::default()).await
 }
 
+/// Serves the echo service until SIGTERM or Ctrl-C, also for callers of gRPC.
+#[cfg(feature = "compare")]
+pub(crate) async fn serve_grpc(address: SocketAddr) -> Result<(), Failure> {
+    run(Server::builder().service(EchoServer::new(EchoService)).endpoint(rpc_grpc::Grpc::new()), address).await
+}
+
 /// Serves an echo service with another configuration, for jobs with more connections than the default permits from one
 /// address.
 pub(crate) async fn serve_with(echo: impl Service, address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
+    run(Server::builder().service(echo).config(config), address).await
+}
+
+async fn run(server: ServerBuilder, address: SocketAddr) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Server::builder().service(echo).config(config).bind(address).await?;
+    let server = server.bind(address).await?;
     announce(&server.local_address().to_string())?;
     let stopped = async move {
         // Cancel-safe: the process ends after the first signal.

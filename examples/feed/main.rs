@@ -11,7 +11,10 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use msnb::app::{Failure, RegistryArgs, log_to_stderr};
+use msnb::{
+    Server,
+    app::{Failure, RegistryArgs, log_to_stderr},
+};
 
 use crate::client::client;
 
@@ -39,6 +42,10 @@ enum Command {
         /// The directory for uploaded files.
         #[arg(long, value_name = "DIRECTORY", default_value = "uploads")]
         files: PathBuf,
+        /// Answers also callers of gRPC, on the same port.
+        #[cfg(feature = "grpc")]
+        #[arg(long)]
+        grpc: bool,
     },
     /// Prints the prices of a good, and continues at another provider when its own is lost.
     Watch {
@@ -78,7 +85,16 @@ async fn main() -> Result<ExitCode, Failure> {
         return demo::run().await;
     }
     match args.command {
-        Some(Command::Provide { registry, listen, files }) => provide::run(&registry, listen, files).await?,
+        #[cfg(feature = "grpc")]
+        Some(Command::Provide { registry, listen, files, grpc }) => {
+            let server = Server::builder();
+            let server = if grpc { server.endpoint(msnb::grpc::Grpc::new()) } else { server };
+            provide::run(server, &registry, listen, files).await?;
+        }
+        #[cfg(not(feature = "grpc"))]
+        Some(Command::Provide { registry, listen, files }) => {
+            provide::run(Server::builder(), &registry, listen, files).await?;
+        }
         Some(Command::Watch { registry, good, count }) => {
             let report = watch::run(&client(&registry).await?, good, count).await?;
             println!("{report}");

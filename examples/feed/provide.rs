@@ -11,8 +11,9 @@ use std::{
 use bytes::Bytes;
 use contracts::{Feed, FeedServer, Price, Receipt, Remark};
 use msnb::{
-    Error, Server, ServerConfig, Status, StreamSender, Streaming,
+    Error, ServerConfig, Status, StreamSender, Streaming,
     app::{Failure, RegistryArgs, shutdown_signal},
+    server::ServerBuilder,
 };
 use tokio::{io::AsyncWriteExt as _, sync::broadcast, time::sleep};
 use tokio_util::task::TaskTracker;
@@ -20,15 +21,19 @@ use tokio_util::task::TaskTracker;
 use crate::hash::Hash;
 
 /// Serves until the process is told to stop.
-pub(crate) async fn run(registry: &RegistryArgs, listen: SocketAddr, files: PathBuf) -> Result<(), Failure> {
+pub(crate) async fn run(
+    server: ServerBuilder,
+    registry: &RegistryArgs,
+    listen: SocketAddr,
+    files: PathBuf,
+) -> Result<(), Failure> {
     let registry = registry.connect().await?;
     let url = registry.url().to_owned();
     // Clients that cannot move their streams lose them after this time.
     let config = ServerConfig::default().with_drain_timeout(Duration::from_secs(5));
     let tasks = TaskTracker::new();
     let feed = Shop { files, rooms: Arc::default(), tasks: tasks.clone() };
-    let server =
-        Server::builder().registry(registry).service(FeedServer::new(feed)).config(config).bind(listen).await?;
+    let server = server.registry(registry).service(FeedServer::new(feed)).config(config).bind(listen).await?;
     let shutdown = shutdown_signal();
     println!("serving shop.Feed:1.0 on {} in {url}", server.local_address());
     server.run_until(shutdown).await?;

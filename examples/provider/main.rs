@@ -46,6 +46,10 @@ struct Args {
     #[cfg(feature = "grpc")]
     #[arg(long)]
     grpc: bool,
+    /// Registers the services also for consumers of Dubbo; implies --grpc.
+    #[cfg(feature = "grpc")]
+    #[arg(long)]
+    dubbo: bool,
     #[command(flatten)]
     security: ServerSecurity,
     /// Serves /metrics, for Prometheus, and /health at this address.
@@ -94,8 +98,8 @@ async fn main() -> Result<(), Failure> {
         server = server.layer(Faults::new(args.fail_rate, Duration::from_millis(args.delay)));
     }
     #[cfg(feature = "grpc")]
-    if args.grpc {
-        server = server.endpoint(msnb::grpc::Grpc::new());
+    if args.grpc || args.dubbo {
+        server = server.endpoint(msnb::grpc::Grpc::new().dubbo(args.dubbo));
     }
     if let Some(address) = args.advertise {
         server = server.advertise(address);

@@ -7,6 +7,7 @@
 //! | state and counts | [`ServerHandle`], [`ServerState`], [`ServerCounts`] |
 //! | once calls in a cluster | [`OnceStore`], [`Claim`] |
 //! | other protocols on the same port | [`Endpoint`], [`EndpointHandler`], [`EndpointConnection`] |
+//! | requests of HTTP/2, with the feature `http2` | `Http2Handler`, `Http2Connection` |
 //!
 //! The modules follow the path of a call: `listener` accepts a connection and runs its handshake, `connection` handles
 //! its frames, `call` finds the method and its capacity. `endpoint` connects other protocols to `connection`. `lifecycle` builds, registers and drains the server. `bench`
@@ -107,9 +108,11 @@ pub use call::once::{Claim, OnceStore};
 pub use config::ServerConfig;
 pub use counters::ServerState;
 pub use endpoint::{
-    BlockedWrite, Endpoint, EndpointConnection, EndpointHandler, EndpointIo, EndpointItemSender, EndpointItems,
-    EndpointReply, EndpointRequest, EndpointServices, Unread,
+    BlockedWrite, Endpoint, EndpointConnection, EndpointEntry, EndpointHandler, EndpointIo, EndpointItemSender,
+    EndpointItems, EndpointReply, EndpointRequest, EndpointServices, Unread,
 };
+#[cfg(feature = "http2")]
+pub use endpoint::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task};
 #[cfg(feature = "http-headers")]
 pub use endpoint::{MAX_CALLER_KEY, TokenRejection, caller_key, grpc_timeout};
 pub use lifecycle::{Server, ServerBuilder, ServerCounts, ServerHandle};

@@ -35,12 +35,29 @@ use crate::process::binary;
 ///
 /// Panics if the test fails, or if it takes longer than `limit`.
 pub async fn isolated(test: &str, limit: Duration, case: impl AsyncFnOnce()) {
+    in_namespaces(test, limit, &["nft", "add", "table", "inet", "probe"], case).await;
+}
+
+/// As [`isolated`], without `nft`: the loopback interface of the network is enabled, and no link is cut.
+///
+/// # Panics
+///
+/// As [`isolated`].
+pub async fn isolated_loopback(test: &str, limit: Duration, case: impl AsyncFnOnce()) {
+    let case = async || {
+        enable_loopback();
+        case().await;
+    };
+    in_namespaces(test, limit, &["true"], case).await;
+}
+
+async fn in_namespaces(test: &str, limit: Duration, command: &[&str], case: impl AsyncFnOnce()) {
     if env::var(ISOLATED).is_ok_and(|isolated| isolated == test) {
         // Ends the line with the name of the test.
         println!();
         return case().await;
     }
-    if let Err(reason) = probe() {
+    if let Err(reason) = probe(command) {
         eprintln!("SKIPPED in network namespaces: {reason}; Debian packages: util-linux, iproute2, nftables");
         return;
     }
@@ -65,8 +82,13 @@ pub async fn isolated(test: &str, limit: Duration, case: impl AsyncFnOnce()) {
     assert!(text.contains("1 passed"), "no test has the path {test}: {text}");
 }
 
-/// Returns why namespaces cannot be used.
-fn probe() -> Result<(), String> {
+/// Enables the loopback interface, which is disabled in new namespaces.
+fn enable_loopback() {
+    run("ip", &["link", "set", "lo", "up"]);
+}
+
+/// Returns why `command` cannot run in namespaces.
+fn probe(command: &[&str]) -> Result<(), String> {
     let attempt = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| format!("`{program}` does not start ({error})"))?;
@@ -75,7 +97,7 @@ fn probe() -> Result<(), String> {
     };
     attempt("ip", &["-Version"])?;
     let mut arguments = NAMESPACES.to_vec();
-    arguments.extend(["nft", "add", "table", "inet", "probe"]);
+    arguments.extend(command);
     attempt("unshare", &arguments)
 }
 

@@ -27,7 +27,7 @@ impl Network {
     pub(super) fn create(nodes: usize) -> Self {
         // Hides the namespaces that other programs have named.
         run("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
-        run("ip", &["link", "set", "lo", "up"]);
+        super::enable_loopback();
         run("ip", &["link", "add", BRIDGE, "type", "bridge"]);
         for address in [CLIENTS, service(Service::Store), service(Service::Directory), service(Service::Membership)] {
             run("ip", &["address", "add", &format!("{address}/24"), "dev", BRIDGE]);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::official::{self, Line};
+use super::{
+    official::{self, Line},
+    r_nacos,
+};
 
 /// A program that serves the protocol of Nacos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,15 @@ impl ServerKind {
             eprintln!("SKIPPED with {self:?}: {missing}; Debian packages: openjdk-17-jdk-headless and maven");
         }
         missing.is_none()
+    }
+
+    /// Downloads or builds such a server, unless that was done before.
+    pub async fn prepare(self) {
+        let prepared = tokio::task::spawn_blocking(move || match self.line() {
+            Some(line) => official::prepare(line),
+            None => drop(r_nacos::binary()),
+        });
+        prepared.await.expect("the server is available");
     }
 
     pub(super) fn line(self) -> Option<Line> {

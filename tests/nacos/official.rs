@@ -55,6 +55,11 @@ pub(super) fn unavailable() -> Option<String> {
         .find_map(|program| Some(format!("`{program}` does not start ({})", output(program).err()?)))
 }
 
+/// Downloads the jars of a line, unless they exist.
+pub(super) fn prepare(line: Line) {
+    line.class_path();
+}
+
 /// Returns the command of a server with this HTTP port and its data below `directory`.
 ///
 /// The server joins a cluster with `members`, or runs standalone without them.

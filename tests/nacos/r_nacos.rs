@@ -37,7 +37,7 @@ pub(super) fn command(http: u16, directory: &Path, user: Option<(&str, &str)>) -
 }
 
 /// Returns the binary that `RNACOS_BIN` names, or else `target/tools/bin/rnacos`, which it builds if it does not exist.
-fn binary() -> PathBuf {
+pub(super) fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("RNACOS_BIN") {
         return named.into();
     }

@@ -10,34 +10,23 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hyper::{
     HeaderMap,
-    body::{Body, Frame},
+    body::{Body, Frame, SizeHint},
 };
 use rpc_core::{Code, Codec, Error, Payload, Received, ReplyItems};
-use rpc_server::Unread;
+use rpc_server::{Http2Task, Unread};
 use tokio::sync::mpsc;
 
-use super::{
-    activity::{Busy, Unsent},
-    compression::compress,
-    messages::PREFIX,
-    routes::Route,
-    sending::Sending,
-    status,
-    tasks::OwnedTask,
-};
+use super::{compression::compress, messages::PREFIX, routes::Route, sending::Sending, status};
 use crate::transcode::to_protobuf;
 
-/// The body of a response. It keeps its call in progress until it is sent or dropped.
-pub(super) struct AnswerBody {
-    content: Content,
-    _busy: Option<Busy>,
-}
+/// The body of a response.
+pub(super) struct AnswerBody(Content);
 
 enum Content {
     Empty,
-    Message { message: Bytes, trailers: Option<HeaderMap>, unsent: Unsent, _unread: Option<Unread> },
+    Message { message: Bytes, trailers: Option<HeaderMap>, _unread: Option<Unread> },
     Items(Box<Items>),
-    Parts { parts: mpsc::Receiver<Part>, _task: OwnedTask },
+    Parts { parts: mpsc::Receiver<Part>, _task: Http2Task },
 }
 
 /// A part of a body that a task writes.
@@ -58,31 +47,21 @@ pub(super) struct Items {
 
 impl AnswerBody {
     pub(super) fn empty() -> Self {
-        Self::new(Content::Empty)
+        Self(Content::Empty)
     }
 
     /// Creates the body of an answer, which counts as unread until the body is sent.
-    pub(super) fn message(message: Bytes, trailers: HeaderMap, unsent: Unsent, unread: Option<Unread>) -> Self {
-        Self::new(Content::Message { message, trailers: Some(trailers), unsent, _unread: unread })
+    pub(super) fn message(message: Bytes, trailers: HeaderMap, unread: Option<Unread>) -> Self {
+        Self(Content::Message { message, trailers: Some(trailers), _unread: unread })
     }
 
     pub(super) fn items(items: Items) -> Self {
-        Self::new(Content::Items(Box::new(items)))
+        Self(Content::Items(Box::new(items)))
     }
 
     /// Creates a body whose parts a task sends. The task ends with the body.
-    pub(super) fn parts(parts: mpsc::Receiver<Part>, task: OwnedTask) -> Self {
-        Self::new(Content::Parts { parts, _task: task })
-    }
-
-    fn new(content: Content) -> Self {
-        Self { content, _busy: None }
-    }
-
-    /// Keeps `busy` until the body is sent or dropped.
-    pub(super) fn keep(mut self, busy: Busy) -> Self {
-        self._busy = Some(busy);
-        self
+    pub(super) fn parts(parts: mpsc::Receiver<Part>, task: Http2Task) -> Self {
+        Self(Content::Parts { parts, _task: task })
     }
 }
 
@@ -168,14 +147,11 @@ impl Body for AnswerBody {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = match &mut self.content {
+        let frame = match &mut self.0 {
             Content::Empty => None,
             Content::Message { message, trailers, .. } if message.is_empty() => trailers.take().map(Frame::trailers),
             // In parts, so that the rest counts as unread while a caller reads slowly.
-            Content::Message { message, unsent, .. } => {
-                unsent.progress();
-                Some(Frame::data(message.split_to(message.len().min(CHUNK))))
-            }
+            Content::Message { message, .. } => Some(Frame::data(message.split_to(message.len().min(CHUNK)))),
             Content::Items(items) => ready!(items.poll_part(cx)),
             Content::Parts { parts, .. } => ready!(parts.poll_recv(cx)).map(|part| match part {
                 Part::Message(message) => Frame::data(message),
@@ -186,7 +162,18 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Empty)
+        matches!(self.0, Content::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::default();
+        match &self.0 {
+            Content::Empty => hint.set_exact(0),
+            // Not exact: calls of gRPC have no `content-length`.
+            Content::Message { message, .. } => hint.set_upper(message.len() as u64),
+            Content::Items(_) | Content::Parts { .. } => {}
+        }
+        hint
     }
 }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 use rpc_core::{Code, Error};
 
 /// The limits and times of [`Grpc`](crate::Grpc). A time of `Duration::MAX` is unlimited.
+///
+/// If another endpoint of the server, such as that of HTTP, answers requests of HTTP/2 as well, the stricter limit of both
+/// applies to their connections.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GrpcConfig {

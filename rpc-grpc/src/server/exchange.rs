@@ -5,11 +5,10 @@ use std::{future::poll_fn, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, http::request::Parts};
 use rpc_core::{Code, Codec, Error, Metadata, ProvedToken, deadline_after};
-use rpc_server::{EndpointConnection, EndpointReply, EndpointRequest};
+use rpc_server::{EndpointReply, EndpointRequest, Http2Connection};
 use tokio::time::Instant;
 
 use super::{
-    activity::Activity,
     body::{AnswerBody, Items, write_message, write_payload},
     compression::Encodings,
     headers, health,
@@ -20,7 +19,6 @@ use super::{
     sending::{Begun, Sending, faulty},
     state::State,
     status,
-    tasks::Tasks,
 };
 use crate::{schema::Requests, transcode::to_messagepack};
 
@@ -28,25 +26,21 @@ use crate::{schema::Requests, transcode::to_messagepack};
 #[derive(Clone)]
 pub(super) struct Exchange {
     pub(super) state: Arc<State>,
-    pub(super) connection: EndpointConnection,
-    pub(super) activity: Activity,
-    pub(super) tasks: Tasks,
+    pub(super) connection: Http2Connection,
     pub(super) memory: Memory,
 }
 
 impl Exchange {
     /// Answers a call. Dropping the future cancels it.
     pub(super) async fn answer(self, request: Request<Incoming>) -> Response<AnswerBody> {
-        let busy = self.activity.begin();
         let (parts, body) = request.into_parts();
-        let response = if parts.method != Method::POST {
+        if parts.method != Method::POST {
             response::not_grpc(StatusCode::METHOD_NOT_ALLOWED)
         } else if !response::is_grpc(&parts.headers) {
             response::not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE)
         } else {
             self.dispatch(&parts, body).await.unwrap_or_else(|error| response::failed(&error))
-        };
-        response.map(|body| body.keep(busy))
+        }
     }
 
     async fn dispatch(&self, parts: &Parts, body: Incoming) -> Result<Response<AnswerBody>, Error> {
@@ -58,11 +52,10 @@ impl Exchange {
         let target = state.routes.find(parts.uri.path());
         if let Some(Target::Health { is_watch }) = target {
             // Probes have no tokens.
-            return health::answer(&state.routes, &self.connection, (&self.activity, &self.tasks), messages, *is_watch)
-                .await;
+            return health::answer(&state.routes, &self.connection, messages, *is_watch).await;
         }
         // Before messages are read, so that only callers with a token occupy memory.
-        let token = headers::token(&self.connection, headers, state.tokens_without_tls)?;
+        let token = headers::token(self.connection.endpoint(), headers, state.tokens_without_tls)?;
         match target {
             Some(Target::Method(route)) => {
                 let request = CallParts { headers, token, encodings, deadline };
@@ -70,7 +63,7 @@ impl Exchange {
             }
             Some(_) => {
                 self.permit_reflection(token).await?;
-                Ok(reflection::answer(Arc::clone(state), &self.connection, &self.tasks, messages))
+                Ok(reflection::answer(Arc::clone(state), &self.connection, messages))
             }
             None => {
                 let message = format!("no such method here: {}", parts.uri.path());
@@ -83,7 +76,7 @@ impl Exchange {
     async fn permit_reflection(&self, token: Option<ProvedToken>) -> Result<(), Error> {
         let request = EndpointRequest::new(REFLECTION, Codec::Json, Bytes::from_static(b"{}"));
         let request = token.into_iter().fold(request, EndpointRequest::token);
-        self.connection.call(request).await.map(|_| ())
+        self.connection.endpoint().call(request).await.map(|_| ())
     }
 
     async fn call(
@@ -101,16 +94,16 @@ impl Exchange {
                 to_messagepack(&route.proto, message, &received.bytes, limit, &mut arguments).map_err(faulty)?;
                 let arguments = received.share.keep(arguments.freeze());
                 let request = self.request(&route, parts, arguments)?;
-                (self.connection.call(request).await?, None)
+                (self.connection.endpoint().call(request).await?, None)
             }
             Requests::Stream { .. } => {
                 let begun = Begun::read(&mut messages, &route, limit).await?;
                 let request = self.request(&route, parts, begun.arguments.clone())?;
-                let (mut sending, items) = Sending::start(&self.tasks, messages, begun, &route, limit);
+                let (mut sending, items) = Sending::start(&self.connection, messages, begun, &route, limit);
                 // Both are safe to drop: an item that could not be sent fails the call.
                 let reply = tokio::select! {
                     biased;
-                    reply = self.connection.call(request.items(items)) => reply?,
+                    reply = self.connection.endpoint().call(request.items(items)) => reply?,
                     error = poll_fn(|cx| sending.poll_failed(cx)) => return Err(error),
                 };
                 (reply, Some(sending))
@@ -122,7 +115,7 @@ impl Exchange {
     /// Returns the call of a request.
     fn request(&self, route: &Route, parts: CallParts<'_>, arguments: Bytes) -> Result<EndpointRequest, Error> {
         let CallParts { headers, token, deadline, .. } = parts;
-        let identity = self.connection.peer().identity().clone();
+        let identity = self.connection.endpoint().peer().identity().clone();
         let identity = match &token {
             Some(token) => identity.with_token(token.name()),
             None => identity,
@@ -156,12 +149,7 @@ impl Exchange {
         }
         let mut message = BytesMut::with_capacity(reply.payload.bytes.len() + RESULT);
         write_message(&mut message, compresses, |out| write_payload(&route, &reply.payload, out))?;
-        let body = AnswerBody::message(
-            message.freeze(),
-            status::success(&Metadata::default()),
-            self.activity.unsent(),
-            Some(unread),
-        );
+        let body = AnswerBody::message(message.freeze(), status::success(&Metadata::default()), Some(unread));
         Ok(response::answer(body, &reply.metadata, compresses))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rpc_core::{BoxFuture, Error};
-use rpc_server::{Endpoint, EndpointConnection, EndpointHandler, EndpointServices};
+use rpc_core::Error;
+use rpc_server::{Endpoint, EndpointEntry, EndpointHandler, EndpointServices, Http2Handler};
 
-use super::{config::GrpcConfig, connection, files::Files, routes::Routes, state::State};
+use super::{calls::Calls, config::GrpcConfig, dubbo::dubbo_entries, files::Files, routes::Routes, state::State};
 
 /// gRPC on the port of a server, for `rpc_server::ServerBuilder::endpoint`.
 ///
@@ -15,6 +15,7 @@ use super::{config::GrpcConfig, connection, files::Files, routes::Routes, state:
 pub struct Grpc {
     config: GrpcConfig,
     tokens_without_tls: bool,
+    dubbo: bool,
 }
 
 impl Grpc {
@@ -31,6 +32,15 @@ impl Grpc {
         self
     }
 
+    /// Sets whether the server registers each service also for consumers of Dubbo, which call it by Triple. Default: `false`.
+    ///
+    /// The entry is that of a Dubbo provider without a version and a group, whose interface is the service of the `.proto`
+    /// file: `providers:demo.greeter.v1_0.Greeter::`. docs/DUBBO.md describes the consumer.
+    pub fn dubbo(mut self, registered: bool) -> Self {
+        self.dubbo = registered;
+        self
+    }
+
     /// Sets the limits and times of the endpoint.
     pub fn config(mut self, config: GrpcConfig) -> Self {
         self.config = config;
@@ -40,28 +50,29 @@ impl Grpc {
 
 impl Endpoint for Grpc {
     fn bind(self: Box<Self>, offered: EndpointServices<'_>) -> Result<Arc<dyn EndpointHandler>, Error> {
-        let Self { config, tokens_without_tls } = *self;
+        let Self { config, tokens_without_tls, dubbo } = *self;
         config.validate()?;
         let routes = Routes::new(offered.services);
         let files = Files::new(routes.protos());
+        let entries = if dubbo { dubbo_entries(routes.protos())? } else { Vec::new() };
         let max_arguments = offered.max_frame;
-        Ok(Arc::new(Handler(Arc::new(State { config, tokens_without_tls, routes, files, max_arguments }))))
+        let state = Arc::new(State { config, tokens_without_tls, routes, files, max_arguments });
+        Ok(Arc::new(Handler { state, entries }))
     }
 }
 
 /// The endpoint of a server.
-struct Handler(Arc<State>);
+struct Handler {
+    state: Arc<State>,
+    entries: Vec<EndpointEntry>,
+}
 
 impl EndpointHandler for Handler {
-    fn protocols(&self) -> &[&'static [u8]] {
-        &[b"h2"]
+    fn http2(&self) -> Option<Arc<dyn Http2Handler>> {
+        Some(Arc::new(Calls(Arc::clone(&self.state))))
     }
 
-    fn matches(&self, start: &[u8]) -> Option<bool> {
-        connection::matches(start)
-    }
-
-    fn serve(&self, connection: EndpointConnection) -> BoxFuture<'static, ()> {
-        Box::pin(connection::serve(Arc::clone(&self.0), connection))
+    fn registrations(&self) -> Vec<EndpointEntry> {
+        self.entries.clone()
     }
 }

@@ -6,24 +6,21 @@ use bytes::{Bytes, BytesMut};
 use hyper::Response;
 use prost::Message as _;
 use rpc_core::{Code, Error, Metadata};
-use rpc_server::EndpointConnection;
+use rpc_server::{EndpointConnection, Http2Connection};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
-    activity::Activity,
     body::{AnswerBody, Part, write_message},
     messages::Messages,
     response,
     routes::Routes,
     status,
-    tasks::Tasks,
 };
 
 /// Answers a health check. The state of a service is that of the server.
 pub(super) async fn answer(
     routes: &Routes,
-    connection: &EndpointConnection,
-    (activity, tasks): (&Activity, &Tasks),
+    connection: &Http2Connection,
     mut messages: Messages,
     is_watch: bool,
 ) -> Result<Response<AnswerBody>, Error> {
@@ -33,14 +30,14 @@ pub(super) async fn answer(
     let is_known = request.service.is_empty() || routes.has_service(&request.service);
     if is_watch {
         let (sender, parts) = mpsc::channel(1);
-        let task = tasks.spawn(watch(connection.clone(), is_known, sender));
+        let task = connection.spawn(watch(connection.endpoint().clone(), is_known, sender));
         return Ok(response::answer(AnswerBody::parts(parts, task), &Metadata::default(), false));
     }
     if !is_known {
         return Err(Error::not_executed(Code::NotFound, format!("no such service here: {}", request.service)));
     }
-    let body =
-        AnswerBody::message(message(state(connection)), status::success(&Metadata::default()), activity.unsent(), None);
+    let message = message(state(connection.endpoint()));
+    let body = AnswerBody::message(message, status::success(&Metadata::default()), None);
     Ok(response::answer(body, &Metadata::default(), false))
 }
 

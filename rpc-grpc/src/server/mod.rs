@@ -1,13 +1,12 @@
-//! The endpoint: gRPC over HTTP/2 on the port of a server.
+//! The endpoint: gRPC over HTTP/2 on the port of a server, which serves the connections.
 //!
 //! | topic | module |
 //! |---|---|
 //! | the options, and binding to a server | `grpc` |
 //! | limits and times | `config` |
 //! | what all connections share | `state` |
-//! | the task of a connection | `connection` |
-//! | the tasks of a connection | `tasks` |
-//! | the frames and the progress of a connection | `frames`, `watched`, `activity` |
+//! | the requests that are calls | `calls` |
+//! | entries of the registry for Dubbo | `dubbo` |
 //! | one call, from its head to its response | `exchange` |
 //! | the items that a caller sends | `sending` |
 //! | methods by their paths | `routes` |
@@ -18,14 +17,13 @@
 //! | health checks | `health` |
 //! | server reflection | `reflection`, `files`, `well_known` |
 
-mod activity;
 mod body;
+mod calls;
 mod compression;
 mod config;
-mod connection;
+mod dubbo;
 mod exchange;
 mod files;
-mod frames;
 mod grpc;
 mod headers;
 mod health;
@@ -37,8 +35,6 @@ mod routes;
 mod sending;
 mod state;
 mod status;
-mod tasks;
-mod watched;
 mod well_known;
 
 pub use config::GrpcConfig;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::Response;
 use prost::Message as _;
 use rpc_core::{Code, Error, Metadata};
-use rpc_server::EndpointConnection;
+use rpc_server::Http2Connection;
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,7 +16,6 @@ use super::{
     response,
     state::State,
     status,
-    tasks::Tasks,
 };
 
 fn respond(files: &Files, request: Request) -> Reply {
@@ -49,21 +48,16 @@ fn not_found(what: &str) -> Answer {
 }
 
 /// Answers the questions of a caller until it ends its stream, or the connection drains.
-pub(super) fn answer(
-    state: Arc<State>,
-    connection: &EndpointConnection,
-    tasks: &Tasks,
-    mut messages: Messages,
-) -> Response<AnswerBody> {
+pub(super) fn answer(state: Arc<State>, connection: &Http2Connection, mut messages: Messages) -> Response<AnswerBody> {
     let (sender, parts) = mpsc::channel(1);
-    let connection = connection.clone();
-    let task = tasks.spawn(async move {
+    let endpoint = connection.endpoint().clone();
+    let task = connection.spawn(async move {
         let end = loop {
             // Both are safe to drop: the stream ends then.
             let received = tokio::select! {
                 biased;
                 received = messages.next() => received,
-                () = connection.draining() => Err(Error::answered(Code::Unavailable, "the connection is draining")),
+                () = endpoint.draining() => Err(Error::answered(Code::Unavailable, "the connection is draining")),
             };
             let reply = match received {
                 Ok(Some(received)) => match Request::decode(received.bytes) {

@@ -8,13 +8,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use rpc_core::{Code, Error};
-use rpc_server::{EndpointItemSender, EndpointItems};
+use rpc_server::{EndpointItemSender, EndpointItems, Http2Connection, Http2Task};
 use tokio::sync::oneshot;
 
 use super::{
     messages::{Messages, Received},
     routes::Route,
-    tasks::{OwnedTask, Tasks},
 };
 use crate::{
     schema::{Kind, Requests},
@@ -25,7 +24,7 @@ use crate::{
 pub(super) struct Sending {
     /// `None` once all items were sent.
     failed: Option<oneshot::Receiver<Error>>,
-    _task: OwnedTask,
+    _task: Http2Task,
 }
 
 /// The first message of a caller that sends a stream.
@@ -67,7 +66,7 @@ impl Begun {
 impl Sending {
     /// Starts to pass on the items, which the returned stream has.
     pub(super) fn start(
-        tasks: &Tasks,
+        connection: &Http2Connection,
         messages: Messages,
         first: Begun,
         route: &Arc<Route>,
@@ -84,7 +83,7 @@ impl Sending {
                 std::future::pending::<()>().await;
             }
         };
-        (Self { failed: Some(failed), _task: tasks.spawn(work) }, items)
+        (Self { failed: Some(failed), _task: connection.spawn(work) }, items)
     }
 
     /// Returns the error for which the call must fail: the caller has sent something else than items.

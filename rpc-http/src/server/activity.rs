@@ -67,11 +67,11 @@ impl Activity {
         Busy(self.clone())
     }
 
-    /// Returns the next time at which the connection exceeds a limit. `head_time` is `None` if the time of heads has none.
-    pub(super) fn due(&self, head_time: Option<Duration>, idle_time: Duration) -> Due {
+    /// Returns the next time at which the connection exceeds a limit.
+    pub(super) fn due(&self, head_time: Duration, idle_time: Duration) -> Due {
         let state = self.lock();
-        match (state.requests, state.head_since.zip(head_time)) {
-            (0, Some((since, time))) => Due::Head(deadline_after(since, time)),
+        match (state.requests, state.head_since) {
+            (0, Some(since)) => Due::Head(deadline_after(since, head_time)),
             (0, None) => Due::Idle(deadline_after(state.idle_since, idle_time)),
             _ => Due::Never,
         }
@@ -109,7 +109,7 @@ mod tests {
     async fn times_follow_the_state() {
         let second = Duration::from_secs(1);
         let (activity, start) = (Activity::new(), Instant::now());
-        let due = || activity.due(Some(second), 10 * second);
+        let due = || activity.due(second, 10 * second);
         assert_eq!(due(), Due::Idle(start + 10 * second));
         activity.read();
         tokio::time::advance(second / 2).await;

@@ -5,6 +5,9 @@ use std::time::Duration;
 use rpc_core::{Code, Error};
 
 /// The limits and times of [`Http`](crate::Http). A time of `Duration::MAX` is unlimited.
+///
+/// If another endpoint of the server, such as that of gRPC, answers requests of HTTP/2 as well, the stricter limit of both
+/// applies to their connections.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpConfig {
@@ -24,8 +27,7 @@ pub struct HttpConfig {
     pub max_body: usize,
     /// The time in which the head of a request must arrive after its first byte; default 5 s.
     ///
-    /// The endpoint closes the connection then. A higher value lets callers that send slowly hold connections longer. It holds
-    /// for HTTP/1.1; in HTTP/2, `idle_time` limits a connection without a complete request.
+    /// The endpoint closes the connection then. A higher value lets callers that send slowly hold connections longer.
     pub head_time: Duration,
     /// The time in which the body of a request must arrive; default 5 s.
     ///

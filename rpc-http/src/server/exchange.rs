@@ -17,7 +17,6 @@ use rpc_server::{EndpointConnection, EndpointReply, EndpointRequest};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    activity::{Activity, Busy},
     arguments::{ArgumentParts, arguments},
     body::{AnswerBody, ItemFormat},
     caller_headers,
@@ -44,7 +43,6 @@ pub(super) struct State {
 pub(super) struct Exchange {
     pub(super) state: Arc<State>,
     pub(super) connection: EndpointConnection,
-    pub(super) activity: Activity,
 }
 
 /// A request without its body.
@@ -58,7 +56,6 @@ struct Head<'a> {
 impl Exchange {
     /// Answers a request. Dropping the future cancels the call.
     pub(super) async fn answer(self, request: Request<Incoming>) -> Response<AnswerBody> {
-        let busy: Busy = self.activity.begin();
         let (parts, body) = request.into_parts();
         let head = Head {
             method: &parts.method,
@@ -88,7 +85,7 @@ impl Exchange {
             // A silent close of a kept connection would fail the next request of some callers.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response.map(|body| body.keep(busy))
+        response
     }
 
     async fn dispatch(&self, head: &Head<'_>, body: Incoming) -> Result<Response<AnswerBody>, Rejected> {

@@ -3,12 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use rpc_core::{BoxFuture, Code, Error, ServiceId};
-use rpc_server::{Endpoint, EndpointConnection, EndpointHandler, EndpointServices};
+use rpc_server::{Endpoint, EndpointConnection, EndpointEntry, EndpointHandler, EndpointServices, Http2Handler};
 
 use super::{
     config::HttpConfig,
     connection::{self, PROTOCOLS},
     exchange::State,
+    http2::Http2,
     origins::Origins,
     routes::Routes,
 };
@@ -106,8 +107,12 @@ impl EndpointHandler for Handler {
         Box::pin(connection::serve(Arc::clone(&self.state), connection))
     }
 
-    fn registrations(&self) -> Vec<ServiceId> {
-        self.names.clone()
+    fn http2(&self) -> Option<Arc<dyn Http2Handler>> {
+        Some(Arc::new(Http2(Arc::clone(&self.state))))
+    }
+
+    fn registrations(&self) -> Vec<EndpointEntry> {
+        self.names.iter().cloned().map(EndpointEntry::new).collect()
     }
 }
 

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | the options, and binding to a server | `http` |
 //! | limits and times | `config` |
-//! | the protocol and the task of a connection | `connection` |
+//! | the claim and the task of a connection of HTTP/1.1 | `connection` |
+//! | the requests of HTTP/2 | `http2` |
 //! | the idle time and the times of heads, and the write stall | `activity`, `watched` |
 //! | one request, from its head to its response | `exchange` |
 //! | paths and verbs | `routes` |
@@ -22,6 +23,7 @@ mod config;
 mod connection;
 mod exchange;
 mod http;
+mod http2;
 mod openapi;
 mod origins;
 mod problem;

@@ -13,6 +13,7 @@
 //! | the callers of a connection, and their sessions | `calls` |
 //! | a call and its answer | `request` |
 //! | the token, timeout and key in HTTP headers | `caller_headers` |
+//! | requests of HTTP/2 for several endpoints | `http2` |
 //! | a peer that does not read | `blocked_write` |
 //! | items that the endpoint sends in a call | `items` |
 //! | a value that is encoded already | `encoded` |
@@ -26,6 +27,8 @@ mod calls;
 mod connection;
 mod encoded;
 mod handler;
+#[cfg(feature = "http2")]
+mod http2;
 mod items;
 mod prefixed;
 mod request;
@@ -36,7 +39,11 @@ pub use blocked_write::BlockedWrite;
 #[cfg(feature = "http-headers")]
 pub use caller_headers::{MAX_CALLER_KEY, TokenRejection, caller_key, grpc_timeout};
 pub use connection::{EndpointConnection, EndpointIo};
-pub use handler::{Endpoint, EndpointHandler, EndpointServices};
+pub use handler::{Endpoint, EndpointEntry, EndpointHandler, EndpointServices};
+#[cfg(feature = "http2")]
+pub(crate) use http2::Http2Port;
+#[cfg(feature = "http2")]
+pub use http2::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task};
 pub use items::{EndpointItemSender, EndpointItems};
 pub(crate) use prefixed::Prefixed;
 pub use request::{EndpointReply, EndpointRequest};

@@ -25,6 +25,8 @@ use super::{
     server::Server,
     tcp,
 };
+#[cfg(feature = "http2")]
+use crate::endpoint::Http2Port;
 use crate::{
     call::{
         access::AccessRule,
@@ -213,8 +215,9 @@ impl ServerBuilder {
     /// Adds another protocol on the port of the server, such as HTTP.
     ///
     /// The server passes the endpoint the connections that begin with bytes of its protocol, or agree on it by ALPN. The
-    /// first endpoint that claims a connection serves it. Calls of endpoints have the same limits, access rules and layers
-    /// as those of msnb. Without an endpoint, nothing is inspected.
+    /// first endpoint that claims a connection serves it; endpoints share the connections of HTTP/2, whose requests each go
+    /// to the endpoint that accepts them. Calls of endpoints have the same limits, access rules and layers as those of msnb.
+    /// Without an endpoint, nothing is inspected.
     pub fn endpoint(mut self, endpoint: impl Endpoint) -> Self {
         self.endpoints.push(Box::new(endpoint));
         self
@@ -290,7 +293,7 @@ impl ServerBuilder {
             max_frame: self.config.transport.max_frame as usize,
         };
         let endpoints: Result<Vec<_>, _> = self.endpoints.drain(..).map(|endpoint| endpoint.bind(offered)).collect();
-        let endpoints: Arc<[Arc<dyn EndpointHandler>]> = endpoints?.into();
+        let endpoints = with_http2(endpoints?);
         if !self.without_reflection {
             let reflection = ReflectionServer::new(ServerReflection::new(self.services.clone(), majors.clone()));
             self.services.push(Arc::new(reflection));
@@ -321,10 +324,10 @@ impl ServerBuilder {
             Some(name) => instance.with_metadata(Instance::TLS_NAME, name),
             None => instance,
         };
-        let names: Vec<_> = endpoints.iter().flat_map(|endpoint| endpoint.registrations()).collect();
+        let entries: Vec<_> = endpoints.iter().flat_map(|endpoint| endpoint.registrations()).collect();
         let registration = self
             .registry
-            .map(|registry| Registration::new(registry, &registered, instance).with_endpoints(names, is_encrypted));
+            .map(|registry| Registration::new(registry, &registered, instance).with_endpoints(entries, is_encrypted));
         let credentials = Credentials::new(self.tokens.map(Tokens::load).transpose()?);
         #[cfg(feature = "tls")]
         #[cfg(feature = "tls")]
@@ -349,6 +352,17 @@ impl ServerBuilder {
         });
         Ok(Server { listener: Box::new(listener), shared, endpoints, registration, address, advertised })
     }
+}
+
+/// Adds the handler of the connections of HTTP/2, which several endpoints share.
+fn with_http2(endpoints: Vec<Arc<dyn EndpointHandler>>) -> Arc<[Arc<dyn EndpointHandler>]> {
+    #[cfg(feature = "http2")]
+    if let Some(port) = Http2Port::new(&endpoints) {
+        // Its ALPN protocol is preferred to that of HTTP/1.1.
+        let port: Arc<dyn EndpointHandler> = Arc::new(port);
+        return std::iter::once(port).chain(endpoints).collect();
+    }
+    endpoints.into()
 }
 
 fn concurrency_limit(config: &ServerConfig) -> Arc<ConcurrencyLimit> {

@@ -14,6 +14,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::endpoint::EndpointEntry;
+
 /// The entries of a server in its registry, one for each service.
 pub(super) struct Registration {
     registry: Arc<dyn Registry>,
@@ -60,10 +62,10 @@ impl Registration {
         Self { registry, address: instance.address(), services: services.iter().map(entry).collect() }
     }
 
-    /// Adds entries under the names of endpoints, whose callers do not use msnb.
+    /// Adds the entries of endpoints, whose callers do not use msnb.
     ///
-    /// The entries state no protocol: Spring Cloud ignores it, and a client of msnb asks for a version.
-    pub(super) fn with_endpoints(mut self, names: Vec<ServiceId>, is_encrypted: bool) -> Self {
+    /// They do not state the protocol of msnb; a client of msnb asks for a version, which they do not have.
+    pub(super) fn with_endpoints(mut self, entries: Vec<EndpointEntry>, is_encrypted: bool) -> Self {
         let Some((_, entry)) = self.services.first() else { return self };
         let own = ["protocol", "codecs", Instance::CONTRACT];
         let metadata = entry.metadata().iter().filter(|(key, _)| !own.contains(&key.as_str()));
@@ -73,7 +75,11 @@ impl Registration {
             // Spring Cloud then calls it by https.
             instance = instance.with_metadata("secure", "true");
         }
-        self.services.extend(names.into_iter().map(|name| (name, instance.clone())));
+        let with_metadata = |EndpointEntry { id, metadata }: EndpointEntry| {
+            let instance = instance.clone();
+            (id, metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value)))
+        };
+        self.services.extend(entries.into_iter().map(with_metadata));
         self
     }
 

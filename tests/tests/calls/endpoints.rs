@@ -10,8 +10,8 @@ use rpc_core::{
 };
 use rpc_registry::Memory;
 use rpc_server::{
-    Endpoint, EndpointConnection, EndpointHandler, EndpointItems, EndpointReply, EndpointRequest, EndpointServices,
-    Server, ServerBuilder, ServerConfig,
+    Endpoint, EndpointConnection, EndpointEntry, EndpointHandler, EndpointItems, EndpointReply, EndpointRequest,
+    EndpointServices, Server, ServerBuilder, ServerConfig,
 };
 use tests::{
     Task,
@@ -70,8 +70,8 @@ impl EndpointHandler for Lines {
         })
     }
 
-    fn registrations(&self) -> Vec<ServiceId> {
-        self.name.into_iter().map(|name| ServiceId::unversioned(name).unwrap()).collect()
+    fn registrations(&self) -> Vec<EndpointEntry> {
+        self.name.into_iter().map(|name| EndpointEntry::new(ServiceId::unversioned(name).unwrap())).collect()
     }
 }
 

@@ -22,6 +22,7 @@ mod futures;
 mod grpc;
 mod hedges;
 mod http;
+mod http2;
 mod identity;
 mod late_answers;
 mod layers;

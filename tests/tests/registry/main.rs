@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic reports the failing line")]
 
 mod directories;
+mod dubbo;
 mod local;
 mod log_sinks;
 mod msnb_command;

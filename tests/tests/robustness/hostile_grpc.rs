@@ -21,8 +21,8 @@ use tokio::{
     net::TcpStream,
 };
 
-const ECHO: &str = "Echo";
-const HOLD: &str = "Hold";
+pub(super) const ECHO: &str = "Echo";
+pub(super) const HOLD: &str = "Hold";
 const LARGE: &str = "Large";
 
 async fn serve(probe: &Probe, config: GrpcConfig) -> Serving {
@@ -30,20 +30,20 @@ async fn serve(probe: &Probe, config: GrpcConfig) -> Serving {
 }
 
 /// A caller with the client of the crate h2.
-struct Raw {
-    sender: SendRequest<Bytes>,
+pub(super) struct Raw {
+    pub(super) sender: SendRequest<Bytes>,
     _connection: Task<Result<(), String>>,
 }
 
 impl Raw {
-    async fn connect(serving: &Serving, builder: &Builder) -> Self {
+    pub(super) async fn connect(serving: &Serving, builder: &Builder) -> Self {
         let stream = TcpStream::connect(serving.address()).await.unwrap();
         let (sender, connection) = in_time(builder.handshake(stream)).await.unwrap();
         let _connection = Task::begin(async move { connection.await.map_err(|error| error.to_string()) });
         Self { sender, _connection }
     }
 
-    fn send(&mut self, method: &str, headers: &[(&str, &str)]) -> (ResponseFuture, h2::SendStream<Bytes>) {
+    pub(super) fn send(&mut self, method: &str, headers: &[(&str, &str)]) -> (ResponseFuture, h2::SendStream<Bytes>) {
         let path = format!("http://a/test.probe.v1_0.Probe/{method}");
         let request = Request::post(path).header("content-type", "application/grpc");
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -51,7 +51,7 @@ impl Raw {
     }
 
     /// Calls a method with one message.
-    async fn call(&mut self, method: &str, message: Bytes, headers: &[(&str, &str)]) -> HeaderMap {
+    pub(super) async fn call(&mut self, method: &str, message: Bytes, headers: &[(&str, &str)]) -> HeaderMap {
         self.sender = in_time(self.sender.clone().ready()).await.unwrap();
         let (response, mut body) = self.send(method, headers);
         body.send_data(message, true).unwrap();
@@ -73,7 +73,7 @@ async fn status(response: ResponseFuture) -> HeaderMap {
     in_time(body.trailers()).await.unwrap().unwrap()
 }
 
-fn message(flag: u8, content: &[u8]) -> Bytes {
+pub(super) fn message(flag: u8, content: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_u8(flag);
     out.put_u32(content.len() as u32);
@@ -87,17 +87,17 @@ async fn check_served(serving: &Serving) {
 }
 
 /// A caller that writes frames as it likes.
-struct Frames(TcpStream);
+pub(super) struct Frames(TcpStream);
 
 impl Frames {
-    async fn connect(serving: &Serving) -> Self {
+    pub(super) async fn connect(serving: &Serving) -> Self {
         let mut stream = TcpStream::connect(serving.address()).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         Self(stream)
     }
 
     /// Writes a frame. Fails if the server has closed the connection.
-    async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
+    pub(super) async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
         let mut frame = BytesMut::new();
         frame.put_uint(payload.len() as u64, 3);
         frame.put_slice(&[kind, flags]);
@@ -107,7 +107,7 @@ impl Frames {
     }
 
     /// Waits until the server closes the connection.
-    async fn closed(mut self) {
+    pub(super) async fn closed(mut self) {
         in_time(async {
             let mut bytes = [0; 4096];
             while self.0.read(&mut bytes).await.is_ok_and(|count| count > 0) {}

@@ -19,4 +19,5 @@ mod protocol_vectors;
 mod provider_faults;
 mod python_client;
 mod routing_faults;
+mod shared_http2;
 mod simulation;

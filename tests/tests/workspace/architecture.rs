@@ -70,7 +70,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
     ("certificates", &["msnb"]),
     ("quickstart", &["msnb"]),
     ("im", &["msnb", "rpc-im"]),
-    ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-im", "loadgen"]),
+    ("bench", &["rpc-core", "rpc-registry", "rpc-server", "rpc-client", "rpc-grpc", "rpc-im", "loadgen"]),
     // Tests also check the examples.
     (
         "tests",

@@ -54,12 +54,24 @@ impl ServiceId {
 
     /// Creates the id of a service of another framework in a registry, which has a name and no version.
     ///
+    /// The name may have colons, such as `providers:demo.Greeter:1.0:` of Dubbo, but not the form of an id with a version.
+    ///
     /// # Errors
     ///
     /// As [`new`](Self::new), for the name.
     pub fn unversioned(name: impl Into<String>) -> Result<Self, Error> {
-        let Self { name, .. } = Self::new(name, "1")?;
-        Ok(Self { name, version: Cow::Borrowed("") })
+        let name = name.into();
+        let parts = name.split(':').count();
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':');
+        if name.is_empty() || parts == 2 || name.len() > Self::MAX_LEN || !name.bytes().all(legal) {
+            let message = format!(
+                "service name `{name}` is invalid: expected letters, digits, `.`, `_`, `-` and `:`, at most {} bytes, and not \
+                 the form `name:version`",
+                Self::MAX_LEN
+            );
+            return Err(Error::not_executed(Code::InvalidArgument, message));
+        }
+        Ok(Self { name: Cow::Owned(name), version: Cow::Borrowed("") })
     }
 
     /// Returns the name without the version, `demo.Greeter`.
@@ -117,7 +129,12 @@ mod tests {
         let id: ServiceId = "demo.Greeter:1.0".parse().unwrap();
         assert_eq!(id, ServiceId::from_static("demo.Greeter", "1.0"));
         assert_eq!(id.to_string(), "demo.Greeter:1.0");
-        assert_eq!(ServiceId::unversioned("orders").unwrap().to_string(), "orders");
+        for name in ["orders", "providers:demo.Greeter::"] {
+            assert_eq!(ServiceId::unversioned(name).unwrap().to_string(), name);
+        }
+        for name in ["", "demo.Greeter:1.0", "demo Greeter", "a/b", &"a".repeat(257)] {
+            assert_eq!(ServiceId::unversioned(name).unwrap_err().code(), Code::InvalidArgument, "{name}");
+        }
         assert_ne!(id, ServiceId::from_static("demo.Greeter", "1.1"));
         assert_ne!(id, ServiceId::from_static("demo.Greetes", "1.0"));
     }

@@ -105,6 +105,11 @@ impl Caller {
     }
 }
 
+/// Calls `echo` with a connection of its own.
+pub(super) async fn echo(address: SocketAddr, value: &str) -> Result<String, Status> {
+    Ok(Caller::connect(address).await.call::<_, Text>(ECHO, text(value)).await?.value)
+}
+
 fn serving(probe: &Probe) -> ServerBuilder {
     Server::builder().service(probe.server()).endpoint(Grpc::new())
 }

@@ -9,13 +9,13 @@ use tokio::task::{AbortHandle, JoinSet};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
-/// A task that ends when this is dropped.
+/// A task of a connection of HTTP/2 that ends when this is dropped, or with the connection.
 #[derive(Debug)]
-pub(super) struct OwnedTask(AbortHandle);
+pub struct Http2Task(AbortHandle);
 
 impl Tasks {
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> OwnedTask {
-        OwnedTask(self.lock().spawn(work))
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Http2Task {
+        Http2Task(self.lock().spawn(work))
     }
 
     /// Ends all tasks.
@@ -36,7 +36,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
-impl Drop for OwnedTask {
+impl Drop for Http2Task {
     fn drop(&mut self) {
         self.0.abort();
     }

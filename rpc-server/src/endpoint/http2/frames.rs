@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Follows the frames that a caller sends: whether the headers of a call are on the way, and frames without use.
+/// Follows the frames that a caller sends: whether the headers of a request are on the way, and frames without use.
 ///
 /// The implementation of HTTP/2 checks the frames; this only counts them.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Frames {
     permitted: Instant,
 }
 
-/// A caller has sent too many frames that carry no part of a call.
+/// A caller has sent too many frames that carry no part of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Flood;
 
@@ -99,7 +99,7 @@ impl Frames {
                 self.ends_head = flags & END_HEADERS != 0;
                 self.count(is_empty)
             }
-            // Their number follows from the calls and from the bytes that the endpoint sends.
+            // Their number follows from the requests and from the bytes that the endpoint sends.
             RST_STREAM | WINDOW_UPDATE => Ok(()),
             _ => self.count(true),
         }

@@ -1,4 +1,4 @@
-//! [`Activity`]: the calls in progress on a connection, and the responses that are not sent.
+//! [`Activity`]: the requests in progress on a connection, and the responses that are not sent.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The calls in progress on a connection, and the responses that are not sent. Clones share it.
+/// The requests in progress on a connection, and the responses that are not sent. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Activity(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    calls: AtomicUsize,
+    requests: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -28,7 +28,7 @@ struct State {
     last_response: u64,
 }
 
-/// A call in progress, until its response is sent or dropped.
+/// A request in progress, until its response is sent or dropped.
 #[derive(Debug)]
 pub(super) struct Busy(Activity);
 
@@ -42,7 +42,7 @@ pub(super) struct Unsent {
 impl Activity {
     pub(super) fn new() -> Self {
         let state = State { idle_since: Instant::now(), unsent: BTreeMap::new(), last_response: 0 };
-        Self(Arc::new(Shared { calls: AtomicUsize::new(0), state: Mutex::new(state) }))
+        Self(Arc::new(Shared { requests: AtomicUsize::new(0), state: Mutex::new(state) }))
     }
 
     /// Records a response.
@@ -61,14 +61,14 @@ impl Activity {
     }
 
     pub(super) fn begin(&self) -> Busy {
-        self.0.calls.fetch_add(1, SeqCst);
+        self.0.requests.fetch_add(1, SeqCst);
         Busy(self.clone())
     }
 
-    /// Returns when the last call ended; `None` if calls are in progress.
+    /// Returns when the last request ended; `None` if requests are in progress.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let since = self.lock().idle_since;
-        (self.0.calls.load(SeqCst) == 0).then_some(since)
+        (self.0.requests.load(SeqCst) == 0).then_some(since)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,11 +79,11 @@ impl Activity {
 impl Drop for Busy {
     fn drop(&mut self) {
         let shared = &self.0.0;
-        if shared.calls.load(SeqCst) == 1 {
+        if shared.requests.load(SeqCst) == 1 {
             // Before the count is 0, so that no one reads an earlier time.
             self.0.lock().idle_since = Instant::now();
         }
-        shared.calls.fetch_sub(1, SeqCst);
+        shared.requests.fetch_sub(1, SeqCst);
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn connection_is_idle_after_its_last_call() {
+    async fn connection_is_idle_after_its_last_request() {
         let (activity, start) = (Activity::new(), Instant::now());
         assert_eq!(activity.idle_since(), Some(start));
         let (one, other) = (activity.begin(), activity.begin());

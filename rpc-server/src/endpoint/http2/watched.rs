@@ -6,19 +6,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use rpc_server::{BlockedWrite, EndpointIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{config::GrpcConfig, frames::Frames};
+use super::{frames::Frames, limits::Http2Limits};
+use crate::endpoint::{blocked_write::BlockedWrite, connection::EndpointIo};
 
 /// The stream of a connection. It fails if headers arrive too slowly, for too many frames without use, and if the caller does
 /// not read.
 pub(super) struct Watched {
     io: Box<dyn EndpointIo>,
-    config: GrpcConfig,
+    limits: Http2Limits,
     frames: Frames,
     /// The time by which a list of headers must end.
     head: Option<Pin<Box<Sleep>>>,
@@ -26,9 +26,9 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(io: Box<dyn EndpointIo>, config: GrpcConfig) -> Self {
-        let frames = Frames::new(config.max_idle_frames);
-        Self { io, blocked: BlockedWrite::new(config.write_stall), config, frames, head: None }
+    pub(super) fn new(io: Box<dyn EndpointIo>, limits: Http2Limits) -> Self {
+        let frames = Frames::new(limits.max_idle_frames);
+        Self { io, blocked: BlockedWrite::new(limits.write_stall), limits, frames, head: None }
     }
 
     fn check_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -36,7 +36,7 @@ impl Watched {
             self.frames.handle_write(*count);
         }
         if self.blocked.is_overdue(cx, &written) {
-            let message = "the caller does not read (GrpcConfig::write_stall)";
+            let message = "the caller does not read (write_stall of its endpoint)";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
         }
         written
@@ -49,17 +49,17 @@ impl AsyncRead for Watched {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         let this = &mut *self;
         if this.frames.handle_read(&buffer.filled()[before..]).is_err() {
-            let message = "the caller sends too many frames without calls (GrpcConfig::max_idle_frames)";
+            let message = "the caller sends too many frames without requests (max_idle_frames of its endpoint)";
             return Poll::Ready(Err(io::Error::other(message)));
         }
         if !this.frames.is_in_head() {
             this.head = None;
             return read;
         }
-        let until = || rpc_core::deadline_after(Instant::now(), this.config.head_time);
+        let until = || rpc_core::deadline_after(Instant::now(), this.limits.head_time);
         let timer = this.head.get_or_insert_with(|| Box::pin(sleep_until(until())));
         if timer.as_mut().poll(cx).is_ready() {
-            let message = "the headers of a call did not arrive in time (GrpcConfig::head_time)";
+            let message = "the headers of a request did not arrive in time (head_time of its endpoint)";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
         }
         read

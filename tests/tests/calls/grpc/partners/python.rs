@@ -5,65 +5,12 @@ use std::{
     process::Stdio,
 };
 
-use bytes::Bytes;
-use contracts::{
-    Feed, FeedClient, FeedServer, Good, Goods, GoodsClient, GoodsError, GoodsServer, GreetError, Greeter,
-    GreeterClient, GreeterServer, Price, Receipt, Remark,
-};
-use rpc_core::{DynCaller, Status, Streaming, descriptor::Contract};
-use rpc_grpc::Grpc;
-use rpc_server::Server;
-use tests::{in_time, serving::Serving};
+use contracts::{FeedClient, GoodsClient, GreeterClient};
+use rpc_core::{DynCaller, descriptor::Contract};
+use tests::in_time;
 use tokio::process::Command;
 
-struct Shop;
-
-impl Greeter for Shop {
-    async fn hello(&self, name: String) -> Result<String, GreetError> {
-        if name.is_empty() { Err(GreetError::EmptyName) } else { Ok(format!("Hello {name}")) }
-    }
-}
-
-impl Goods for Shop {
-    async fn find_goods(&self, id: u64) -> Result<Good, GoodsError> {
-        match id {
-            1 => Ok(Good { id, name: "teapot".to_owned(), price: 2499 }),
-            _ => Err(GoodsError::NotFound { id }),
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the tasks end with the streams to which they send")]
-impl Feed for Shop {
-    async fn prices(&self, good: String, after: Option<u64>) -> Result<Streaming<Price>, Status> {
-        let price = |number| Price { number, cents: 100 };
-        match (&good[..], after) {
-            ("tea", Some(after)) => Ok((after + 1..=3).map(price).collect()),
-            ("endless", None) => Ok(Streaming::from_iterator((0..).map(price))),
-            _ => Err(Status::not_found(format!("no good {good}"))),
-        }
-    }
-
-    async fn upload(&self, _: String, mut parts: Streaming<Bytes>) -> Result<Receipt, Status> {
-        let mut bytes = 0;
-        while let Some(part) = parts.next().await {
-            bytes += part?.len() as u64;
-        }
-        Ok(Receipt { bytes, hash: u64::MAX })
-    }
-
-    async fn talk(&self, _: String, author: String, mut remarks: Streaming<String>) -> Streaming<Remark> {
-        let (sender, stream) = Streaming::channel(1);
-        tokio::spawn(async move {
-            while let Some(Ok(text)) = remarks.next().await {
-                if sender.send(Remark { author: author.clone(), text }).await.is_err() {
-                    return;
-                }
-            }
-        });
-        stream
-    }
-}
+use super::shop::shop;
 
 /// Returns a Python with grpcio and its tools; `None` if there is none.
 async fn python() -> Option<PathBuf> {
@@ -89,12 +36,7 @@ async fn succeed(mut command: Command) -> String {
 #[tokio::test]
 async fn python_client_calls_services() {
     let Some(python) = python().await else { return println!("SKIPPED: needs grpcio and its tools for Python") };
-    let builder = Server::builder()
-        .service(GreeterServer::new(Shop))
-        .service(GoodsServer::new(Shop))
-        .service(FeedServer::new(Shop))
-        .endpoint(Grpc::new());
-    let serving = Serving::start(builder).await;
+    let serving = shop().await;
     let directory = tempfile::tempdir().unwrap();
     let contracts: [(&str, &Contract); 3] = [
         ("demo.proto", GreeterClient::<DynCaller>::contract()),
@@ -122,7 +64,7 @@ async fn python_client_calls_services() {
     call.env("PYTHONPATH", directory.path()).env("PYTHONIOENCODING", "utf-8");
     call.arg("-B").arg(client).arg(serving.address().to_string());
     let expected = [
-        "hello: Hello Zoë",
+        "hello: Hello Zoë of a",
         "status: OK",
         "empty name: FAILED_PRECONDITION \"EmptyName\" delivery answered",
         "good 1: teapot 2499",

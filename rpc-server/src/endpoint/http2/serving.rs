@@ -10,54 +10,43 @@ use std::{
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rpc_core::{contained, deadline_after};
-use rpc_server::EndpointConnection;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
-    activity::Activity, exchange::Exchange, frames::PREFACE, memory::Memory, state::State, tasks::Tasks,
-    watched::Watched,
+    activity::Activity, answer::Answer, handler::Http2Connection, handlers::Handlers, tasks::Tasks, watched::Watched,
 };
-
-/// Returns whether a connection that begins with these bytes uses HTTP/2; `None` if that needs more bytes.
-pub(super) fn matches(start: &[u8]) -> Option<bool> {
-    if start.starts_with(PREFACE) {
-        return Some(true);
-    }
-    if PREFACE.starts_with(start) { None } else { Some(false) }
-}
+use crate::endpoint::connection::EndpointConnection;
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(state: Arc<State>, connection: EndpointConnection) {
+pub(super) async fn serve(handlers: Arc<Handlers>, connection: EndpointConnection) {
     let Some(io) = connection.take_io() else { return };
-    let config = state.config.clone();
+    let limits = handlers.limits.clone();
     let (activity, tasks) = (Activity::new(), EndedTasks(Tasks::default()));
-    let io = TokioIo::new(Watched::new(io, config.clone()));
-    let exchange = Exchange {
-        memory: Memory::new(config.request_memory),
-        state,
-        connection: connection.clone(),
-        activity: activity.clone(),
-        tasks: tasks.0.clone(),
-    };
+    let io = TokioIo::new(Watched::new(io, limits.clone()));
+    let shared = Http2Connection::new(connection.clone(), tasks.0.clone());
+    let requests: Vec<_> = handlers.all.iter().map(|handler| handler.connect(shared.clone())).collect();
+    let busy = activity.clone();
     let service = service_fn(move |request| {
-        let answering = exchange.clone().answer(request);
-        async move { Ok::<_, Infallible>(answering.await) }
+        let in_progress = busy.begin();
+        let answering = requests[handlers.position(&request)].answer(request);
+        let activity = busy.clone();
+        async move { Ok::<_, Infallible>(answering.await.map(|body| Answer::new(body, &activity, in_progress))) }
     });
     let mut builder = http2::Builder::new(tasks.0.clone());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(config.max_streams)
-        .max_pending_accept_reset_streams(config.max_resets)
+        .max_concurrent_streams(limits.max_streams)
+        .max_pending_accept_reset_streams(limits.max_resets)
         .max_local_error_reset_streams(LOCAL_RESETS)
-        .max_header_list_size(u32::try_from(config.max_head).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval((config.ping_interval != Duration::MAX).then_some(config.ping_interval))
-        .keep_alive_timeout(config.ping_time.min(LONGEST));
+        .keep_alive_interval((limits.ping_interval != Duration::MAX).then_some(limits.ping_interval))
+        .keep_alive_timeout(limits.ping_time.min(LONGEST));
     let serving = pin!(builder.serve_connection(io, service));
-    run(serving, &connection, &activity, (config.idle_time, config.write_stall)).await;
+    run(serving, &connection, &activity, (limits.idle_time, limits.write_stall)).await;
 }
 
 /// Polls a connection within its times, and ends it when the server drains.
@@ -83,7 +72,7 @@ async fn run<C>(
         let stalled_at = deadline_after(activity.stalled_since().unwrap_or(now), write_stall);
         if stalled_at <= now {
             contained(
-                || debug!(peer = ?connection.peer().address, "the caller does not read (GrpcConfig::write_stall)"),
+                || debug!(peer = ?connection.peer().address, "the caller does not read (write_stall of its endpoint)"),
             );
             return;
         }
@@ -92,7 +81,7 @@ async fn run<C>(
             biased;
             ended = &mut serving => {
                 if let Err(error) = ended {
-                    contained(|| debug!(peer = ?connection.peer().address, %error, "connection of gRPC failed"));
+                    contained(|| debug!(peer = ?connection.peer().address, %error, "connection of HTTP/2 failed"));
                 }
                 return;
             }
@@ -100,7 +89,11 @@ async fn run<C>(
                 is_ending = true;
                 serving.as_mut().shut_down();
             }
-            () = sleep_until(ends_at.unwrap_or(now)), if ends_at.is_some() => return,
+            // Requests that crossed the close are answered.
+            () = sleep_until(ends_at.unwrap_or(now)), if ends_at.is_some() => match activity.idle_since() {
+                Some(_) => return,
+                None => ends_at = Some(deadline_after(Instant::now(), CLOSE_TIME)),
+            },
             () = sleep_until(idle_at), if !is_ending => {}
             () = sleep_until(stalled_at) => {}
         }
@@ -147,19 +140,3 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The longest time of a PING that the implementation of HTTP/2 can add to the current time.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_bytes_of_http2_are_known() {
-        assert_eq!(matches(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nx"), Some(true));
-        for start in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
-            assert_eq!(matches(start.as_bytes()), None, "{start}");
-        }
-        for start in ["msnb", "GET / HTTP/1.1", "POST ", "PRI x", "\x16\x03\x01"] {
-            assert_eq!(matches(start.as_bytes()), Some(false), "{start}");
-        }
-    }
-}
