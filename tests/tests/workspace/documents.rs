@@ -165,7 +165,7 @@ fn item_path(code: &str) -> Option<Vec<&str>> {
 }
 
 /// Paths in documents that no source file declares, because a macro generates them or another project defines them.
-const FOREIGN_PATHS: [&str; 13] = [
+const FOREIGN_PATHS: [&str; 14] = [
     // The examples in the documents use these.
     "BTreeMap::from",
     "Bytes::from",
@@ -174,6 +174,7 @@ const FOREIGN_PATHS: [&str; 13] = [
     "OrdersServer::new",
     "greeter_methods::Hello",
     // tarpc and tonic.
+    "Channel::balance_list",
     "client::RpcError",
     "client::stub::load_balance",
     "Request::metadata",

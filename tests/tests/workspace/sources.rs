@@ -125,15 +125,15 @@ pub(crate) fn chapters_in(language: &str) -> String {
 /// The Rust files of the workspace, with their texts.
 pub(crate) static FILES: LazyLock<Vec<(PathBuf, String)>> = LazyLock::new(|| rust_files(root()));
 
-/// Returns the Rust files below a directory, with their texts, in the order of their paths. It skips build output and
-/// hidden directories.
+/// Returns the Rust files below a directory, with their texts, in the order of their paths. It skips build output,
+/// hidden directories, and the template, whose files have placeholders.
 pub(crate) fn rust_files(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     let mut found = Vec::new();
     for path in entries {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
+        if path.is_dir() && !["target", "template"].contains(&name.as_str()) && !name.starts_with('.') {
             found.extend(rust_files(&path));
         } else if path.is_file() && name.ends_with(".rs") {
             let text = fs::read_to_string(&path).unwrap();
