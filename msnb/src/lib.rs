@@ -9,17 +9,17 @@
 //!
 //! | module | contents | feature |
 //! |---|---|---|
-//! | [the root](#reexports) | contracts, calls, streams, errors; [`Client`], [`Server`] | `client` and `server`, the default features |
-//! | [`registry`] | [`registry::connect`] and the registries | `nacos`, `zookeeper`, `etcd`, `dns`; none for `local:`, `fixed:` and `memory:` |
-//! | [`client`], [`server`] | the other types of both: balancing, rules, state, stores of answers | `client`, `server` |
-//! | [`layer`], [`layers`] | the trait of middleware, and rate limits, logs, traces and metrics | `layers`, `opentelemetry` |
-//! | [`http`] | HTTP/JSON: an endpoint of a server, and a caller of JSON services | `http` |
-//! | [`grpc`] | gRPC: an endpoint of a server | `grpc` |
-//! | [`schema`] | Protocol Buffers, OpenAPI and TypeScript from contracts | `schema` |
-//! | [`app`] | for `main`: command-line options, logs to stderr, signals, errors | `app` |
-//! | [`tls`] | certificates | `tls` |
-//! | [`testing`] | callers that fail or follow a script | |
-//! | [`simulation`] | for tests: clusters with faults on a simulated network | `simulation` |
+//! | [the root](#reexports) | contracts, calls, streams, errors; `Client`, `Server` | `client` and `server`, the default features |
+//! | `registry` | `registry::connect` and the registries | `nacos`, `zookeeper`, `etcd`, `dns`; none for `local:`, `fixed:` and `memory:` |
+//! | `client`, `server` | the other types of both: balancing, rules, state, stores of answers | `client`, `server` |
+//! | `layer`, `layers` | the trait of middleware, and rate limits, logs, traces and metrics | `layers`, `opentelemetry` |
+//! | `http` | HTTP/JSON: an endpoint of a server, and a caller of JSON services | `http` |
+//! | `grpc` | gRPC: an endpoint of a server | `grpc` |
+//! | `schema` | Protocol Buffers, OpenAPI and TypeScript from contracts | `schema` |
+//! | `app` | for `main`: command-line options, logs to stderr, signals, errors | `app` |
+//! | `tls` | certificates | `tls` |
+//! | `testing` | callers that fail or follow a script | |
+//! | `simulation` | for tests: clusters with faults on a simulated network | `simulation` |
 //!
 //! The features `gzip`, `lz4` and `zstd` enable compressions of payloads, and `toml` enables rules in TOML. `full` enables
 //! all features.
