@@ -1,4 +1,4 @@
-//! A Spring Boot application and providers in Rust call each other by their names in Nacos.
+//! A Spring Boot application and providers in Rust call each other by their names in the official Nacos server.
 
 use std::{
     sync::{
@@ -12,7 +12,13 @@ use rpc_core::{ServiceId, rpc_service};
 use rpc_http::HttpCaller;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tests::{Task, http::RawHttp, nacos::NacosServer, process::Provider, spring::SpringShop};
+use tests::{
+    Task,
+    http::RawHttp,
+    nacos::{NacosServer, ServerKind},
+    process::Provider,
+    spring::SpringShop,
+};
 use tokio::time::{sleep, timeout};
 
 /// The service that the application serves.
@@ -88,7 +94,7 @@ async fn spring_and_rust_call_each_other_during_rolling_restarts() {
     if !SpringShop::is_available() {
         return;
     }
-    let nacos = NacosServer::start().await;
+    let nacos = NacosServer::start_kind(ServerKind::Official3).await;
     let url = nacos.url();
     let server = url.strip_prefix("nacos://").unwrap().split(['?', '/']).next().unwrap().to_owned();
     let mut old = provider(&nacos).await;
