@@ -26,7 +26,17 @@ impl Besieged {
     ///
     /// `files` are a certificate, its key and a file of tokens, or empty for plain text without tokens.
     pub async fn start(binary: &str, files: &[&Path]) -> Self {
+        Self::run(Command::new(binary), files).await
+    }
+
+    /// As [`start`](Self::start); the process also serves HTTP and gRPC.
+    pub async fn start_with_http(binary: &str, files: &[&Path]) -> Self {
         let mut command = Command::new(binary);
+        command.env("BESIEGED_HTTP", "1");
+        Self::run(command, files).await
+    }
+
+    async fn run(mut command: Command, files: &[&Path]) -> Self {
         command.arg("0.0.0.0:0").args(files).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("the process starts");
         let mut output = BufReader::new(process.stdout.take().expect("the output is a pipe")).lines();

@@ -1,11 +1,14 @@
 //! Serves `test.Wire:1.0` with small limits until SIGTERM, for tests that attack it.
 //!
-//! Usage: `tests-besieged LISTEN [CERTIFICATE KEY TOKENS]`; the optional arguments enable TLS and require a token.
+//! Usage: `tests-besieged LISTEN [CERTIFICATE KEY TOKENS]`; the optional arguments enable TLS and require a token. With the
+//! environment variable `BESIEGED_HTTP` it also serves HTTP and gRPC.
 
 use std::{env, error::Error, time::Duration};
 
 use rpc_cli::{log_to_stderr, shutdown_signal};
 use rpc_core::{Tokens, tls::ServerTls, transport::TransportConfig};
+use rpc_grpc::Grpc;
+use rpc_http::Http;
 use rpc_server::{Server, ServerConfig};
 use tests::wire::{WireServer, Wired};
 
@@ -15,6 +18,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listen = args.next().ok_or("missing argument LISTEN")?;
     log_to_stderr("error");
     let mut server = Server::builder().service(WireServer::new(Wired::default())).config(config());
+    if env::var_os("BESIEGED_HTTP").is_some() {
+        server = server.endpoint(Http::new()).endpoint(Grpc::new());
+    }
     if let (Some(certificate), Some(key), Some(tokens)) = (args.next(), args.next(), args.next()) {
         server = server.tls(ServerTls::new(certificate, key)).require_token(Tokens::new().with_file(tokens));
     }

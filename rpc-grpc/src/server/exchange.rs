@@ -39,11 +39,11 @@ impl Exchange {
         } else if !response::is_grpc(&parts.headers) {
             response::not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE)
         } else {
-            self.dispatch(&parts, body).await.unwrap_or_else(|error| response::failed(&error))
+            self.dispatch(parts, body).await.unwrap_or_else(|error| response::failed(&error))
         }
     }
 
-    async fn dispatch(&self, parts: &Parts, body: Incoming) -> Result<Response<AnswerBody>, Error> {
+    async fn dispatch(&self, parts: Parts, body: Incoming) -> Result<Response<AnswerBody>, Error> {
         let (state, headers) = (&self.state, &parts.headers);
         let begun = Instant::now();
         let encodings = Encodings::of(headers)?;
@@ -58,8 +58,11 @@ impl Exchange {
         let token = headers::token(self.connection.endpoint(), headers, state.tokens_without_tls)?;
         match target {
             Some(Target::Method(route)) => {
-                let request = CallParts { headers, token, encodings, deadline };
-                self.call(Arc::clone(route), request, messages).await
+                let request = self.request(route, headers, token)?;
+                // A map of headers occupies a multiple of their length, and the messages of the call may take long.
+                drop(parts);
+                let call = Call { route: Arc::clone(route), request, deadline, compresses: encodings.compresses };
+                self.call(call, messages).await
             }
             Some(_) => {
                 self.permit_reflection(token).await?;
@@ -79,26 +82,25 @@ impl Exchange {
         self.connection.endpoint().call(request).await.map(|_| ())
     }
 
-    async fn call(
-        &self,
-        route: Arc<Route>,
-        parts: CallParts<'_>,
-        mut messages: Messages,
-    ) -> Result<Response<AnswerBody>, Error> {
-        let compresses = parts.encodings.compresses;
+    async fn call(&self, call: Call, mut messages: Messages) -> Result<Response<AnswerBody>, Error> {
+        let Call { route, request, deadline, compresses } = call;
+        // Computed when the request is complete.
+        let timed = |request: EndpointRequest| match deadline {
+            Some(deadline) => request.timeout(deadline.saturating_duration_since(Instant::now())),
+            None => request,
+        };
         let limit = self.state.max_arguments;
         let (reply, sending) = match route.method().request {
             Requests::One(message) => {
                 let received = messages.only().await?;
                 let mut arguments = BytesMut::with_capacity(received.bytes.len() + ARGUMENTS);
                 to_messagepack(&route.proto, message, &received.bytes, limit, &mut arguments).map_err(faulty)?;
-                let arguments = received.share.keep(arguments.freeze());
-                let request = self.request(&route, parts, arguments)?;
+                let request = timed(request.arguments(received.share.keep(arguments.freeze())));
                 (self.connection.endpoint().call(request).await?, None)
             }
             Requests::Stream { .. } => {
                 let begun = Begun::read(&mut messages, &route, limit).await?;
-                let request = self.request(&route, parts, begun.arguments.clone())?;
+                let request = timed(request.arguments(begun.arguments.clone()));
                 let (mut sending, items) = Sending::start(&self.connection, messages, begun, &route, limit);
                 // Both are safe to drop: an item that could not be sent fails the call.
                 let reply = tokio::select! {
@@ -112,20 +114,21 @@ impl Exchange {
         self.respond(route, reply, sending, compresses)
     }
 
-    /// Returns the call of a request.
-    fn request(&self, route: &Route, parts: CallParts<'_>, arguments: Bytes) -> Result<EndpointRequest, Error> {
-        let CallParts { headers, token, deadline, .. } = parts;
+    /// Returns a call without its arguments and its timeout.
+    fn request(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+        token: Option<ProvedToken>,
+    ) -> Result<EndpointRequest, Error> {
         let identity = self.connection.endpoint().peer().identity().clone();
         let identity = match &token {
             Some(token) => identity.with_token(token.name()),
             None => identity,
         };
-        let mut request = EndpointRequest::new(&route.route, Codec::MessagePack, arguments)
+        let mut request = EndpointRequest::new(&route.route, Codec::MessagePack, Bytes::new())
             .form(&route.info)
             .metadata(headers::metadata(headers)?);
-        if let Some(deadline) = deadline {
-            request = request.timeout(deadline.saturating_duration_since(Instant::now()));
-        }
         if let Some(key) = headers::once_key(headers, &identity, &route.route)? {
             request = request.once_key(key);
         }
@@ -154,12 +157,12 @@ impl Exchange {
     }
 }
 
-/// The contents of the headers of a call.
-struct CallParts<'a> {
-    headers: &'a HeaderMap,
-    token: Option<ProvedToken>,
-    encodings: Encodings,
+/// A call whose messages were not read yet.
+struct Call {
+    route: Arc<Route>,
+    request: EndpointRequest,
     deadline: Option<Instant>,
+    compresses: bool,
 }
 
 /// The method that a caller of the reflection must be permitted to call.

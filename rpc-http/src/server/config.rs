@@ -18,7 +18,7 @@ pub struct HttpConfig {
     pub max_head: usize,
     /// The maximum number of headers of a request; default 64.
     ///
-    /// As `max_head`. It holds for HTTP/1.1; in HTTP/2, `max_head` limits the headers.
+    /// As `max_head`.
     pub max_headers: usize,
     /// The largest body of a request in bytes; default 4 MiB.
     ///

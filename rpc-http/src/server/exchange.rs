@@ -89,6 +89,15 @@ impl Exchange {
     }
 
     async fn dispatch(&self, head: &Head<'_>, body: Incoming) -> Result<Response<AnswerBody>, Rejected> {
+        // The parser of HTTP/1.1 has the same limit. Many short headers occupy far more memory than their length.
+        let max_headers = self.state.config.max_headers;
+        if head.headers.len() > max_headers {
+            let detail = format!(
+                "the request has {} headers, limit is {max_headers} (HttpConfig::max_headers)",
+                head.headers.len()
+            );
+            return Err(Rejected::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::ResourceExhausted, detail));
+        }
         if head.path == OPENAPI {
             return self.openapi(head).await;
         }

@@ -1,7 +1,7 @@
 //! Attacks on all bounds at once, against a server with little memory, while a victim makes calls.
 //!
 //! The server survives, releases its memory afterwards, and serves every call of the victim. One test attacks over
-//! accepted connections, the other attacks a server that requires TLS and a token. `MSNB_ATTACK_SECONDS` sets the
+//! accepted connections, one by HTTP and gRPC, and one attacks a server that requires TLS and a token. `MSNB_ATTACK_SECONDS` sets the
 //! duration in seconds, 3 by default. The tests print their measurements (`--nocapture`).
 #![cfg(target_os = "linux")]
 use std::{
@@ -30,6 +30,8 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 use tokio_rustls::client::TlsStream;
+
+use super::http_attacks;
 
 /// The actions of one attacker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +66,20 @@ enum Attack {
     Cancels,
     /// Makes once calls, whose answers the server stores.
     Once,
+    /// Sends heads of HTTP byte by byte.
+    SlowHeads,
+    /// Announces long bodies of HTTP and sends parts of them.
+    HalfBodies,
+    /// Sends requests of HTTP that hide others.
+    Smuggling,
+    /// Resets requests of HTTP/2 at once.
+    RapidResets,
+    /// Sends pings of HTTP/2.
+    Http2Pings,
+    /// Announces long messages of gRPC and sends parts of them.
+    HalfMessages,
+    /// Sends long metadata of gRPC.
+    LongMetadata,
     /// Starts TLS handshakes and does not complete them.
     Handshakes,
     /// Sends malformed TLS records.
@@ -76,6 +92,8 @@ enum Attack {
     BeforeProof,
     /// Sends invalid proofs.
     WrongTokens,
+    /// Sends requests of HTTP without a token, and with an invalid one.
+    HttpWithoutToken,
 }
 
 const ACCEPTED: [Attack; 15] = [
@@ -95,7 +113,17 @@ const ACCEPTED: [Attack; 15] = [
     Attack::Cancels,
     Attack::Once,
 ];
-const UNAUTHENTICATED: [Attack; 8] = [
+const HTTP: [Attack; 8] = [
+    Attack::Connections,
+    Attack::SlowHeads,
+    Attack::HalfBodies,
+    Attack::Smuggling,
+    Attack::RapidResets,
+    Attack::Http2Pings,
+    Attack::HalfMessages,
+    Attack::LongMetadata,
+];
+const UNAUTHENTICATED: [Attack; 9] = [
     Attack::Connections,
     Attack::Garbage,
     Attack::Handshakes,
@@ -104,6 +132,7 @@ const UNAUTHENTICATED: [Attack; 8] = [
     Attack::NoProof,
     Attack::BeforeProof,
     Attack::WrongTokens,
+    Attack::HttpWithoutToken,
 ];
 const SECRET: &str = "the secret of ann, the caller";
 
@@ -171,14 +200,22 @@ async fn attack_once(
             }
         }
         Attack::SlowFrames => {
-            if held.len() < 20 {
-                held.push(Box::new(connect(from, at).await?));
-            }
             let frame = RawFrame::request(1, &route("echo"), r#"{"text":""}"#).to_bytes();
-            for stream in &mut *held {
-                stream.write_all(&frame[round % frame.len()..][..1]).await?;
-            }
+            send_slowly(held, from, at, frame[round % frame.len()]).await?;
         }
+        Attack::SlowHeads => {
+            let head = http_attacks::ENDLESS_HEAD;
+            send_slowly(held, from, at, head.get(round).copied().unwrap_or(b'a')).await?;
+        }
+        Attack::HalfBodies => send_and_hold(held, from, at, &http_attacks::half_body()).await?,
+        Attack::Smuggling => send_and_read(from, at, http_attacks::SMUGGLED).await?,
+        // The parts of HTTP/2 cost a build without optimization milliseconds.
+        Attack::RapidResets | Attack::Http2Pings | Attack::HalfMessages | Attack::LongMetadata
+            if !round.is_multiple_of(10) => {}
+        Attack::RapidResets => send_and_read(from, at, &http_attacks::rapid_resets()).await?,
+        Attack::Http2Pings => send_and_read(from, at, &http_attacks::pings()).await?,
+        Attack::HalfMessages => send_and_hold(held, from, at, &http_attacks::half_messages()).await?,
+        Attack::LongMetadata => send_and_hold(held, from, at, &http_attacks::long_metadata()).await?,
         Attack::HeadersOnly => {
             let header = RawFrame::empty(RawFrame::REQUEST, 1).header(MAX_FRAME);
             send_and_hold(held, from, at, &header).await?;
@@ -262,6 +299,14 @@ async fn attack_once(
             stream.flush().await?;
             read_to_end(stream).await?;
         }
+        Attack::HttpWithoutToken => {
+            let mut stream = authority.connect(connect(from, at).await?, &["http/1.1"]).await?;
+            let token = if round.is_multiple_of(2) { "authorization: Bearer a-secret\r\n" } else { "" };
+            let request = format!("POST /test.Wire:1.0/echo HTTP/1.1\r\nhost: a\r\n{token}content-length: 0\r\n\r\n");
+            stream.write_all(request.repeat(20).as_bytes()).await?;
+            stream.flush().await?;
+            held.push(Box::new(stream));
+        }
     }
     Ok(())
 }
@@ -275,6 +320,17 @@ async fn connect(from: Ipv4Addr, at: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
     socket.connect(at).await
+}
+
+/// Sends one byte on each of 20 connections.
+async fn send_slowly(held: &mut Vec<Box<dyn Io>>, from: Ipv4Addr, at: SocketAddr, byte: u8) -> io::Result<()> {
+    if held.len() < 20 {
+        held.push(Box::new(connect(from, at).await?));
+    }
+    for stream in &mut *held {
+        stream.write_all(&[byte]).await?;
+    }
+    Ok(())
 }
 
 async fn send_and_hold(held: &mut Vec<Box<dyn Io>>, from: Ipv4Addr, at: SocketAddr, bytes: &[u8]) -> io::Result<()> {
@@ -381,13 +437,19 @@ async fn server_serves_victim_during_attacks_on_all_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_serves_victim_during_attacks_by_http() {
+    let server = Besieged::start_with_http(env!("CARGO_BIN_EXE_tests-besieged"), &[]).await;
+    measure_attack(server, &HTTP, Authority::new(), || Client::builder().config(patient()).build().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_serves_victim_during_unauthenticated_attacks() {
     let authority = Authority::new();
     let issued = authority.issue("server", &["127.0.0.1"]);
     let tokens = authority.ca().with_file_name("tokens");
     fs::write(&tokens, format!("ann:{SECRET}\n")).unwrap();
     let files = [&*issued.certificate, &issued.key, &tokens];
-    let server = Besieged::start(env!("CARGO_BIN_EXE_tests-besieged"), &files).await;
+    let server = Besieged::start_with_http(env!("CARGO_BIN_EXE_tests-besieged"), &files).await;
     let ca = authority.ca();
     let client =
         || Client::builder().config(patient()).tls(ClientTls::new(&ca)).token(Token::new("ann", SECRET).unwrap());

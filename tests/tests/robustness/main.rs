@@ -14,6 +14,7 @@ mod hostile_grpc;
 mod hostile_payloads;
 mod hostile_peers;
 mod http;
+mod http_attacks;
 mod network_faults;
 mod protocol_vectors;
 mod provider_faults;

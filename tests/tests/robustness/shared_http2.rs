@@ -54,6 +54,30 @@ async fn smaller_head_limit_holds_for_both() {
     }
 }
 
+/// Short headers occupy far more memory than their length.
+#[tokio::test]
+async fn many_short_headers_are_rejected() {
+    let probe = Probe::default();
+    let [serving, _] = serve(&probe, HttpConfig::default(), GrpcConfig::default()).await;
+    for (count, expected) in [(63, 200), (64, 431)] {
+        let mut raw = Raw::connect(&serving, &Builder::new()).await;
+        let mut request = Request::post("http://a/test.Probe/echo").header("content-type", "application/json");
+        for number in 0..count {
+            request = request.header(format!("x{number}"), "");
+        }
+        let (response, mut body) = raw.sender.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(br#"{"text":"a"}"#), true).unwrap();
+        assert_eq!(in_time(response).await.unwrap().status(), expected, "{count} headers");
+    }
+    // The message of the call does not follow.
+    let headers: Vec<_> = (0..65).map(|number| format!("x{number}")).collect();
+    let headers: Vec<_> = headers.iter().map(|name| (name.as_str(), "a")).collect();
+    let mut raw = Raw::connect(&serving, &Builder::new()).await;
+    let (response, _body) = raw.send(HOLD, &headers);
+    assert_eq!(in_time(response).await.unwrap().headers()["grpc-status"], "8");
+    expect_service(&serving).await;
+}
+
 #[tokio::test]
 async fn fewer_streams_hold_for_both() {
     let probe = Probe::default();
