@@ -18,7 +18,7 @@ fn image_is_built_with_existing_features() {
     let (dockerfile, examples) = (read("deploy/Dockerfile"), read("examples/Cargo.toml"));
     let command = cargo_build(&dockerfile);
     assert!(command.contains(&"--locked") && command.contains(&"--release"), "{command:?}");
-    assert_eq!(values(&command, "-p"), ["examples"]);
+    assert_eq!(values(&command, "-p"), ["msnb-examples"]);
     let features = values(&command, "--features");
     let features: Vec<_> = features.iter().flat_map(|features| features.split(',')).collect();
     // The manifests need these.
