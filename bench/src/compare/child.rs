@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     process::{Child, Command, Stdio},
 };
 
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
-use crate::{failure::Failure, peers::Peer};
+use crate::failure::Failure;
 
 /// A server in a child process. Dropping it kills the process.
 pub(crate) struct Server {
@@ -44,9 +44,27 @@ impl Server {
         &self.address
     }
 
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.process), signal)?)
+    }
+
+    /// Writes a line to the standard input of the server, which its command must have made a pipe.
+    pub(crate) fn send(&mut self, line: &str) -> Result<(), Failure> {
+        let stdin = self.process.stdin.as_mut().ok_or("the server process has no stdin")?;
+        writeln!(stdin, "{line}")?;
+        Ok(stdin.flush()?)
+    }
+
+    /// Kills the process, which may have ended already, and waits for its end.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
     /// Terminates the server and waits for its graceful end.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
-        kill_process(Pid::from_child(&self.process), Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = self.process.wait()?;
         if status.success() { Ok(()) } else { Err(format!("the server failed: {status}").into()) }
     }
@@ -71,14 +89,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail if the process has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // A destructor cannot report an error.
+        let _ = self.kill();
     }
 }
 
 /// Returns the name of a peer on the command line.
-pub(crate) fn name(peer: Peer) -> String {
+pub(crate) fn name(peer: impl ValueEnum) -> String {
     peer.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
@@ -92,6 +109,6 @@ pub(crate) fn progress(runs: usize) -> ProgressBar {
     bar
 }
 
-fn this_program() -> Result<Command, Failure> {
+pub(crate) fn this_program() -> Result<Command, Failure> {
     Ok(Command::new(std::env::current_exe()?))
 }

@@ -1,22 +1,20 @@
 //! [`Provider`]: a provider in a child process; [`FaultServer`]: the program of that process.
 
-use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{io::BufRead as _, net::SocketAddr, process::Stdio, time::Duration};
 
-use clap::ValueEnum as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::net::TcpListener;
 
 use super::{delay, peers::FaultPeer};
-use crate::{failure::Failure, server};
+use crate::{
+    compare::child::{Server, name, this_program},
+    failure::Failure,
+    server,
+};
 
 /// A provider in a child process. Dropping it kills the process.
 pub(super) struct Provider {
-    process: Child,
+    server: Server,
     address: SocketAddr,
 }
 
@@ -24,16 +22,10 @@ impl Provider {
     /// Starts a provider at this address, or at a free port.
     pub(super) fn start(peer: FaultPeer, address: Option<SocketAddr>) -> Result<Self, Failure> {
         let address = address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let name = peer.to_possible_value().ok_or("the peer has no name")?;
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["fault-server", name.get_name(), &address.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().ok_or("the provider has no stdout")?).read_line(&mut line)?;
-        let address = line.trim().rsplit(' ').next().unwrap_or_default().parse()?;
-        Ok(Self { process, address })
+        let mut command = this_program()?;
+        command.args(["fault-server", &name(peer), &address.to_string()]).stdin(Stdio::piped());
+        let server = Server::start(&mut command)?;
+        Ok(Self { address: server.address().parse()?, server })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -41,30 +33,19 @@ impl Provider {
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Failure> {
-        Ok(kill_process(Pid::from_child(&self.process), signal)?)
+        self.server.signal(signal)
     }
 
     /// Sets the additional duration of each call.
     pub(super) fn delay(&mut self, delay: Duration) -> Result<(), Failure> {
-        let stdin = self.process.stdin.as_mut().ok_or("the provider has no stdin")?;
-        writeln!(stdin, "{}", delay.as_millis())?;
-        Ok(stdin.flush()?)
+        self.server.send(&delay.as_millis().to_string())
     }
 
     /// Starts the provider again at its address, whether or not its process has ended.
     pub(super) fn restart(&mut self, peer: FaultPeer) -> Result<(), Failure> {
-        self.process.kill()?;
-        self.process.wait()?;
+        self.server.kill()?;
         *self = Self::start(peer, Some(self.address))?;
         Ok(())
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        // Both fail if the process has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

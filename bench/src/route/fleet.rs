@@ -1,15 +1,14 @@
 //! [`Fleet`]: providers in child processes.
 
-use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-};
+use std::{net::SocketAddr, process::Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::scenario::Action;
-use crate::failure::Failure;
+use crate::{
+    compare::child::{Server, this_program},
+    failure::Failure,
+};
 
 /// Providers in child processes. Dropping it kills them.
 pub(super) struct Fleet {
@@ -23,7 +22,7 @@ pub(super) struct Fleet {
 }
 
 struct Provider {
-    process: Child,
+    server: Server,
     address: SocketAddr,
     zone: String,
 }
@@ -48,14 +47,10 @@ impl Fleet {
     pub(super) fn apply(&mut self, action: Action) -> Result<(), Failure> {
         match action {
             Action::Set(index, fault) => {
-                let stdin = self.providers[index].process.stdin.as_mut().ok_or("the provider has no stdin")?;
-                stdin.write_all(fault.line().as_bytes())?;
-                stdin.flush()?;
+                self.providers[index].server.send(&fault.line())?;
             }
             Action::Kill(index) => {
-                let process = &mut self.providers[index].process;
-                process.kill()?;
-                process.wait()?;
+                self.providers[index].server.kill()?;
             }
             Action::Restart(index) => {
                 let Provider { address, zone, .. } = &self.providers[index];
@@ -66,7 +61,7 @@ impl Fleet {
                 let zone = self.providers[index].zone.clone();
                 let provider = self.launch(SocketAddr::from(([127, 0, 0, 1], 0)), &zone)?;
                 let replaced = std::mem::replace(&mut self.providers[index], provider);
-                kill_process(Pid::from_child(&replaced.process), Signal::TERM)?;
+                replaced.server.signal(Signal::TERM)?;
                 self.replaced.push(replaced);
             }
         }
@@ -74,23 +69,13 @@ impl Fleet {
     }
 
     fn launch(&mut self, address: SocketAddr, zone: &str) -> Result<Provider, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = this_program()?;
         command.args(["route-provider", &address.to_string(), "--registry", &self.registry, "--zone", zone]);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().ok_or("the provider has no stdout")?).read_line(&mut line)?;
-        let address = line.trim().rsplit(' ').next().unwrap_or_default().parse()?;
+        let server = Server::start(command.stdin(Stdio::piped()))?;
+        let address = server.address().parse()?;
         if !self.addresses.contains(&address) {
             self.addresses.push(address);
         }
-        Ok(Provider { process, address, zone: zone.to_owned() })
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        // Both fail if the process has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Ok(Provider { server, address, zone: zone.to_owned() })
     }
 }

@@ -56,7 +56,7 @@ impl Fault {
     const ALL: [Self; 4] = [Self::None, Self::Fails, Self::Hangs, Self::Slow];
 
     pub(super) fn line(self) -> String {
-        format!("{self:?}\n")
+        format!("{self:?}")
     }
 }
 
@@ -87,7 +87,7 @@ impl RouteProvider {
         let set = Arc::clone(&faulty.0);
         std::thread::spawn(move || {
             for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-                let fault = Fault::ALL.into_iter().find(|fault| fault.line().trim() == line);
+                let fault = Fault::ALL.into_iter().find(|fault| fault.line() == line);
                 set.store(fault.map_or(0, |fault| fault as u8), Ordering::Relaxed);
             }
             // The parent process has ended.
