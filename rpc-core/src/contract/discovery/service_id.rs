@@ -36,9 +36,7 @@ impl ServiceId {
     /// `-`, or if `name:version` is longer than [`MAX_LEN`](Self::MAX_LEN).
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Result<Self, Error> {
         let (name, version) = (name.into(), version.into());
-        let legal = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-        };
+        let legal = |part: &str| !part.is_empty() && part.bytes().all(is_legal);
         if !legal(&name) || !legal(&version) || name.len() + 1 + version.len() > Self::MAX_LEN {
             return Err(Error::not_executed(
                 Code::InvalidArgument,
@@ -62,7 +60,7 @@ impl ServiceId {
     pub fn unversioned(name: impl Into<String>) -> Result<Self, Error> {
         let name = name.into();
         let parts = name.split(':').count();
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':');
+        let legal = |byte| is_legal(byte) || byte == b':';
         if name.is_empty() || parts == 2 || name.len() > Self::MAX_LEN || !name.bytes().all(legal) {
             let message = format!(
                 "service name `{name}` is invalid: expected letters, digits, `.`, `_`, `-` and `:`, at most {} bytes, and not \
@@ -118,6 +116,11 @@ impl FromStr for ServiceId {
         let (name, version) = text.split_once(':').unwrap_or((text, ""));
         Self::new(name, version)
     }
+}
+
+/// Returns whether a name or a version may contain a byte.
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
 #[cfg(test)]
