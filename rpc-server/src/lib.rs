@@ -112,7 +112,7 @@ pub use endpoint::{
     EndpointItems, EndpointReply, EndpointRequest, EndpointServices, Unread,
 };
 #[cfg(feature = "http2")]
-pub use endpoint::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task};
+pub use endpoint::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task, is_grpc_content};
 #[cfg(feature = "http-headers")]
 pub use endpoint::{MAX_CALLER_KEY, TokenRejection, caller_key, grpc_timeout};
 pub use lifecycle::{Server, ServerBuilder, ServerCounts, ServerHandle};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http_body_util::BodyExt as _;
 use hyper::{Request, Response, body::Incoming};
 use rpc_core::BoxFuture;
-use rpc_server::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests};
+use rpc_server::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, is_grpc_content};
 
-use super::{exchange::Exchange, memory::Memory, response, state::State};
+use super::{exchange::Exchange, memory::Memory, state::State};
 
 /// Answers the requests of connections.
 pub(super) struct Calls(pub(super) Arc<State>);
@@ -29,7 +29,7 @@ impl Http2Handler for Calls {
     }
 
     fn accepts(&self, request: &Request<Incoming>) -> bool {
-        response::is_any_grpc(request.headers())
+        is_grpc_content(request.headers())
     }
 
     fn connect(&self, connection: Http2Connection) -> Box<dyn Http2Requests> {

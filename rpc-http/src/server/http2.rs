@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
-use hyper::{Request, Response, body::Incoming, header::CONTENT_TYPE};
+use hyper::{Request, Response, body::Incoming};
 use rpc_core::BoxFuture;
-use rpc_server::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests};
+use rpc_server::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, is_grpc_content};
 
 use super::exchange::{Exchange, State};
 
@@ -30,8 +30,7 @@ impl Http2Handler for Http2 {
     }
 
     fn accepts(&self, request: &Request<Incoming>) -> bool {
-        let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-        !content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+        !is_grpc_content(request.headers())
     }
 
     fn connect(&self, connection: Http2Connection) -> Box<dyn Http2Requests> {
@@ -46,7 +45,5 @@ impl Http2Requests for Exchange {
     }
 }
 
-/// The begin of the types of content that belong to gRPC, which another endpoint may answer.
-const GRPC: &[u8] = b"application/grpc";
 /// The maximum number of frames in succession that carry no part of a request.
 const MAX_IDLE_FRAMES: u32 = 1000;

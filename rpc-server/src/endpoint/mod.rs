@@ -43,7 +43,7 @@ pub use handler::{Endpoint, EndpointEntry, EndpointHandler, EndpointServices};
 #[cfg(feature = "http2")]
 pub(crate) use http2::Http2Port;
 #[cfg(feature = "http2")]
-pub use http2::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task};
+pub use http2::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task, is_grpc_content};
 pub use items::{EndpointItemSender, EndpointItems};
 pub(crate) use prefixed::Prefixed;
 pub use request::{EndpointReply, EndpointRequest};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::{HeaderMap, Request, Response, body::Incoming, header::CONTENT_TYPE};
 use rpc_core::BoxFuture;
 
 use super::{
@@ -61,5 +61,31 @@ impl Http2Connection {
 impl fmt::Debug for Http2Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http2Connection").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Returns whether the content of a request is that of gRPC in any form, such as `application/grpc+json`.
+///
+/// Endpoints decide by it which of them [accepts](Http2Handler::accepts) a request.
+pub fn is_grpc_content(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+}
+
+/// The begin of the types of content of gRPC.
+const GRPC: &[u8] = b"application/grpc";
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn content_of_grpc_is_recognized_in_any_form() {
+        let any = |value: &'static str| {
+            is_grpc_content(&[(CONTENT_TYPE, HeaderValue::from_static(value))].into_iter().collect())
+        };
+        assert!(any("Application/grpc-web") && any("application/grpc") && !any("application/json") && !any(""));
     }
 }

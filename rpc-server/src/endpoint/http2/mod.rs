@@ -26,7 +26,7 @@ mod tasks;
 mod watched;
 
 pub use answer::Http2Body;
-pub use handler::{Http2Connection, Http2Handler, Http2Requests};
+pub use handler::{Http2Connection, Http2Handler, Http2Requests, is_grpc_content};
 pub use limits::Http2Limits;
 pub(crate) use port::Http2Port;
 pub use tasks::Http2Task;
