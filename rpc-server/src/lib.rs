@@ -108,8 +108,8 @@ pub use call::once::{Claim, OnceStore};
 pub use config::ServerConfig;
 pub use counters::ServerState;
 pub use endpoint::{
-    BlockedWrite, Endpoint, EndpointConnection, EndpointEntry, EndpointHandler, EndpointIo, EndpointItemSender,
-    EndpointItems, EndpointReply, EndpointRequest, EndpointServices, Unread,
+    Endpoint, EndpointConnection, EndpointEntry, EndpointHandler, EndpointIo, EndpointItemSender, EndpointItems,
+    EndpointReply, EndpointRequest, EndpointServices, Unread, Watch, Watched,
 };
 #[cfg(feature = "http2")]
 pub use endpoint::{Http2Body, Http2Connection, Http2Handler, Http2Limits, Http2Requests, Http2Task, is_grpc_content};

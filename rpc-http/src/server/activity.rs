@@ -1,11 +1,14 @@
 //! [`Activity`]: the state of a connection, for its times.
 
 use std::{
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Context,
     time::Duration,
 };
 
 use rpc_core::deadline_after;
+use rpc_server::Watch;
 use tokio::{sync::Notify, time::Instant};
 
 /// The state of a connection: it waits for a request, receives the head of one, or has requests in progress. Clones share it.
@@ -88,6 +91,15 @@ impl Activity {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch for Activity {
+    fn handle_read(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        if !bytes.is_empty() {
+            self.read();
+        }
+        Ok(())
     }
 }
 

@@ -10,14 +10,13 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rpc_core::{contained, deadline_after};
-use rpc_server::EndpointConnection;
+use rpc_server::{EndpointConnection, Watched};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
     activity::{Activity, Due},
     exchange::{Exchange, State},
-    watched::Watched,
 };
 
 /// Returns whether a connection that begins with these bytes uses HTTP/1.1; `None` if that needs more bytes.
@@ -40,7 +39,7 @@ pub(super) async fn serve(state: Arc<State>, connection: EndpointConnection) {
         activity.read();
     }
     let config = state.config.clone();
-    let io = TokioIo::new(Watched::new(io, activity.clone(), config.write_stall));
+    let io = TokioIo::new(Watched::new(io, config.write_stall, activity.clone()));
     let exchange = Exchange { state, connection: connection.clone() };
     let requests = activity.clone();
     let service = service_fn(move |request| {

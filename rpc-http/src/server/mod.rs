@@ -6,7 +6,7 @@
 //! | limits and times | `config` |
 //! | the claim and the task of a connection of HTTP/1.1 | `connection` |
 //! | the requests of HTTP/2 | `http2` |
-//! | the idle time and the times of heads, and the write stall | `activity`, `watched` |
+//! | the idle time and the times of heads, and the write stall | `activity` |
 //! | one request, from its head to its response | `exchange` |
 //! | paths and verbs | `routes` |
 //! | arguments from path, query and body | `arguments`, `values` |
@@ -30,7 +30,6 @@ mod problem;
 mod response;
 mod routes;
 mod values;
-mod watched;
 
 pub use config::HttpConfig;
 pub use http::Http;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The time in which the peer of an endpoint's connection accepts fewer than 16 KiB.
 #[derive(Debug)]
-pub struct BlockedWrite {
+pub(super) struct BlockedWrite {
     limit: Duration,
     /// The bytes that the peer has accepted since a write was blocked, and the end of the limit.
     blocked: Option<(usize, Pin<Box<Sleep>>)>,
@@ -19,12 +19,12 @@ pub struct BlockedWrite {
 
 impl BlockedWrite {
     /// Creates the state of a connection whose writes may be blocked for `limit`.
-    pub fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         Self { limit, blocked: None }
     }
 
     /// Records the result of a write. Returns whether the limit has passed.
-    pub fn is_overdue(&mut self, cx: &mut Context<'_>, written: &Poll<io::Result<usize>>) -> bool {
+    pub(super) fn is_overdue(&mut self, cx: &mut Context<'_>, written: &Poll<io::Result<usize>>) -> bool {
         match written {
             Poll::Ready(Ok(count)) => {
                 if let Some((progress, _)) = &mut self.blocked {

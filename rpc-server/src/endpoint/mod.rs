@@ -19,6 +19,7 @@
 //! | a value that is encoded already | `encoded` |
 //! | the stream of a connection, with the bytes that were read to detect its protocol | `prefixed` |
 //! | a session | `session` |
+//! | the stream of a connection, whose reads and writes the endpoint watches | `watched` |
 
 mod blocked_write;
 #[cfg(feature = "http-headers")]
@@ -34,8 +35,8 @@ mod prefixed;
 mod request;
 mod serving;
 mod session;
+mod watched;
 
-pub use blocked_write::BlockedWrite;
 #[cfg(feature = "http-headers")]
 pub use caller_headers::{MAX_CALLER_KEY, TokenRejection, caller_key, grpc_timeout};
 pub use connection::{EndpointConnection, EndpointIo};
@@ -49,3 +50,4 @@ pub(crate) use prefixed::Prefixed;
 pub use request::{EndpointReply, EndpointRequest};
 pub(crate) use serving::serve;
 pub use session::Unread;
+pub use watched::{Watch, Watched};

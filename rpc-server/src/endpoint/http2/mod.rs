@@ -11,11 +11,12 @@
 //! | the claim of connections | `port` |
 //! | the task of a connection | `serving` |
 //! | the tasks of a connection | `tasks` |
-//! | the frames and the progress of a connection | `frames`, `watched`, `activity` |
+//! | the frames and the progress of a connection | `frames`, `frame_watch`, `activity` |
 //! | the body of a response | `answer` |
 
 mod activity;
 mod answer;
+mod frame_watch;
 mod frames;
 mod handler;
 mod handlers;
@@ -23,7 +24,6 @@ mod limits;
 mod port;
 mod serving;
 mod tasks;
-mod watched;
 
 pub use answer::Http2Body;
 pub use handler::{Http2Connection, Http2Handler, Http2Requests, is_grpc_content};

@@ -14,16 +14,17 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
-    activity::Activity, answer::Answer, handler::Http2Connection, handlers::Handlers, tasks::Tasks, watched::Watched,
+    activity::Activity, answer::Answer, frame_watch::FrameWatch, handler::Http2Connection, handlers::Handlers,
+    tasks::Tasks,
 };
-use crate::endpoint::connection::EndpointConnection;
+use crate::endpoint::{connection::EndpointConnection, watched::Watched};
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(handlers: Arc<Handlers>, connection: EndpointConnection) {
     let Some(io) = connection.take_io() else { return };
     let limits = handlers.limits.clone();
     let (activity, tasks) = (Activity::new(), EndedTasks(Tasks::default()));
-    let io = TokioIo::new(Watched::new(io, limits.clone()));
+    let io = TokioIo::new(Watched::new(io, limits.write_stall, FrameWatch::new(&limits)));
     let shared = Http2Connection::new(connection.clone(), tasks.0.clone());
     let requests: Vec<_> = handlers.all.iter().map(|handler| handler.connect(shared.clone())).collect();
     let busy = activity.clone();
