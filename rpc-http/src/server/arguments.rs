@@ -29,7 +29,10 @@ pub(super) fn arguments(route: &Route, parts: ArgumentParts<'_>) -> Result<Bytes
     add(&mut given, path);
     add(&mut given, known_pairs(route, query)?);
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    let is_form = media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let has_form_type = media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    // `curl -d` sends JSON with the type of a form. A form does not begin with a brace, because it is percent-encoded.
+    let is_form = has_form_type && body.trim_ascii_start().first() != Some(&b'{');
+    let media_type = if has_form_type { "application/json" } else { media_type };
     if is_form {
         let text = std::str::from_utf8(&body).map_err(|_| Rejected::invalid("the form is not UTF-8"))?;
         add(&mut given, known_pairs(route, text)?);
@@ -204,6 +207,12 @@ mod tests {
         assert_eq!(build(&text, &[], "", "text/plain;charset=UTF-8", "a \"b\"\n"), r#"{"name":"a \"b\"\n"}"#);
         assert_eq!(build(&text, &[], "name=Bo%20%E4%BD%A0+x%26&utm=1", "", ""), r#"{"name":"Bo 你 x&"}"#);
         assert_eq!(build(&text, &[], "", "application/x-www-form-urlencoded", "name=a+b"), r#"{"name":"a b"}"#);
+        assert_eq!(
+            build(&text, &[], "", "application/x-www-form-urlencoded", r#" {"name":"a+b"}"#),
+            r#" {"name":"a+b"}"#,
+            "curl -d sends JSON as a form"
+        );
+        assert_eq!(build(&text, &[], "", "application/x-www-form-urlencoded", "name=%7B"), r#"{"name":"{"}"#);
         assert_eq!(build(&text, &[], "", "", ""), "{}");
         assert!(build(&text, &[], "", "image/png", "x").starts_with("415"));
 

@@ -58,6 +58,18 @@ async fn bearer_and_basic_present_tokens() {
     assert!(response.text().contains("tokens_without_tls"));
 }
 
+/// Without `-H`, curl sends the type of a form.
+#[tokio::test]
+async fn curl_sends_json_without_its_type() {
+    let probe = Probe::default();
+    let serving = Serving::start(server(&probe, Http::new())).await;
+    let url = format!("http://{}/test.Probe:1.0/echo", serving.address());
+    let Some(output) = curl(&["-d", r#"{"text":"Bo"}"#, &url]).await else { return };
+    assert_eq!(output, r#""Bo""#);
+    let Some(output) = curl(&["-d", "text=Bo", &url]).await else { return };
+    assert_eq!(output, r#""Bo""#);
+}
+
 #[tokio::test]
 async fn tls_offers_both_versions() {
     let (probe, authority) = (Probe::default(), Authority::new());
