@@ -19,7 +19,8 @@ pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Res
     let sample = Arc::new(Sample::new(job.payload));
     // Each connection carries a call before the measurement, so an unreachable server is reported at once.
     for link in &links {
-        link.echo(0, &sample).await?;
+        let (first, sample) = (link.clone(), Arc::clone(&sample));
+        link.runtime().spawn(async move { first.echo(0, &sample).await }).await??;
     }
     let window = job.window();
     let pace = Pace::start(job.rate, window.end);
@@ -31,14 +32,14 @@ pub(crate) async fn call<L: Link>(links: Vec<L>, job: &Job, usage: Usage) -> Res
             let first_id = (callers.len() as u64 + 1) << 40;
             let (sample, stats) = (Arc::clone(&sample), Arc::clone(&stats));
             let caller = Caller { link: link.clone(), sample, stats, pace: pace.clone(), window };
-            callers.spawn(caller.run(first_id));
+            callers.spawn_on(caller.run(first_id), &link.runtime());
         }
     }
     let (bulk, bulk_stats) = (Arc::new(Sample::new(BULK)), Arc::new(ShardedStats::default()));
     for (number, link) in links.iter().cycle().take(job.bulk).enumerate() {
         let (sample, stats, pace) = (Arc::clone(&bulk), Arc::clone(&bulk_stats), Pace::start(None, window.end));
         let caller = Caller { link: link.clone(), sample, stats, pace, window };
-        callers.spawn(caller.run((BULK as u64 + number as u64) << 40));
+        callers.spawn_on(caller.run((BULK as u64 + number as u64) << 40), &link.runtime());
     }
     let cpu = usage.during(window).await?;
     while let Some(caller) = callers.join_next().await {

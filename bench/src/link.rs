@@ -1,11 +1,18 @@
 //! [`Link`]: a connection to an echo service over any framework; [`Sample`]: the content of its calls.
 
+use tokio::runtime::Handle;
+
 use crate::failure::Failure;
 
 /// A connection to an echo service over any framework. Clones share the connection.
 pub(crate) trait Link: Clone + Send + Sync + 'static {
     /// Makes one call with this id and verifies its reply.
     fn echo(&self, id: u64, sample: &Sample) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Returns the runtime on which the callers of this connection run.
+    fn runtime(&self) -> Handle {
+        Handle::current()
+    }
 }
 
 /// The content of each call, except for its id.

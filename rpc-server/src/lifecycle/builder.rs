@@ -39,6 +39,7 @@ use crate::{
     counters::Counters,
     credentials::Credentials,
     endpoint::{Endpoint, EndpointHandler, EndpointServices},
+    listener::ConnectionThreads,
     peer_warnings::PeerWarnings,
 };
 
@@ -62,6 +63,7 @@ pub struct ServerBuilder {
     without_reflection: bool,
     major_versions: bool,
     endpoints: Vec<Box<dyn Endpoint>>,
+    threads: usize,
     config: ServerConfig,
 }
 
@@ -73,6 +75,9 @@ impl Server {
 }
 
 impl ServerBuilder {
+    /// The maximum of [`threads`](Self::threads).
+    pub const MAX_THREADS: usize = 1024;
+
     /// Sets the registry in which the server registers. Default: none; clients then need the address.
     pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
         self.registry = Some(registry);
@@ -223,6 +228,18 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves connections on `count` threads, at most [`MAX_THREADS`](Self::MAX_THREADS), each with a runtime of its own.
+    /// Default: 0, which serves them on the runtime that runs the server.
+    ///
+    /// A new connection goes to the thread with the fewest connections, and stays there with its tasks and the handlers of
+    /// its calls. No other thread takes over their work, so calls need fewer wake-ups and share fewer cache lines, and a
+    /// handler that computes for long delays all connections of its thread. This suits short handlers and at least as many
+    /// busy connections as threads.
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = count;
+        self
+    }
+
     /// Sets the limits and times of the server.
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
@@ -277,6 +294,10 @@ impl ServerBuilder {
                 Code::InvalidArgument,
                 "the server has no service (ServerBuilder::service)",
             ));
+        }
+        if self.threads > Self::MAX_THREADS {
+            let message = format!("{} threads (ServerBuilder::threads), limit {}", self.threads, Self::MAX_THREADS);
+            return Err(Error::not_executed(Code::InvalidArgument, message));
         }
         if self.once_store.is_none() {
             let methods = self.services.iter().flat_map(|service| service.methods());
@@ -350,7 +371,10 @@ impl ServerBuilder {
             tags: Default::default(),
             config: self.config,
         });
-        Ok(Server { listener: Box::new(listener), shared, endpoints, registration, address, advertised })
+        let threads = ConnectionThreads::start(self.threads).map_err(|error| {
+            Error::not_executed(Code::ResourceExhausted, format!("cannot start a thread: {error}")).with_source(error)
+        })?;
+        Ok(Server { listener: Box::new(listener), shared, endpoints, registration, address, advertised, threads })
     }
 }
 

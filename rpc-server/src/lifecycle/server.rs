@@ -14,7 +14,7 @@ use crate::{
     connection::Shared,
     counters::{Counters, ServerState},
     endpoint::EndpointHandler,
-    listener::Acceptor,
+    listener::{Acceptor, ConnectionThreads},
 };
 
 /// A bound server that does not serve yet: clients can connect, and wait.
@@ -26,6 +26,7 @@ pub struct Server {
     pub(super) registration: Option<Registration>,
     pub(super) address: SocketAddr,
     pub(super) advertised: SocketAddr,
+    pub(super) threads: ConnectionThreads,
 }
 
 impl Server {
@@ -61,11 +62,11 @@ impl Server {
     /// Dropping the future closes all connections at once and deregisters in a task of the runtime. If the runtime ends
     /// before, the registry removes the entry when it expires.
     pub async fn run_until<F: Future>(self, shutdown: F) -> Result<(), Error> {
-        let Self { listener, shared, endpoints, registration, address, .. } = self;
+        let Self { listener, shared, endpoints, registration, address, threads, .. } = self;
         // Handlers of one-way calls outlive their connections. They must not outlive this future.
         let _abort = shared.abort.clone().drop_guard();
         let state = StateGuard::serving(&shared.counters);
-        let mut acceptor = Acceptor::new(Arc::clone(&shared), endpoints);
+        let mut acceptor = Acceptor::new(Arc::clone(&shared), endpoints, threads);
         contained(|| info!(%address, "serving"));
         let registration = registration.map(|registration| Registered::new(registration, shared.handlers.clone()));
         let registered = async {

@@ -17,6 +17,7 @@ use rpc_core::{
 };
 use tokio::{
     io::AsyncWrite,
+    runtime::Handle,
     task::{Id, JoinError, JoinSet},
     time::{Instant, timeout},
 };
@@ -25,6 +26,7 @@ use tracing::{debug, error, warn};
 use super::{
     detect::{Detected, detect},
     handshake::{self, Claimed, Established, Handshake},
+    threads::{ConnectionThreads, accept_for},
 };
 use crate::{
     connection::{Connection, STREAM_END_TIME, Shared, goaway},
@@ -40,6 +42,8 @@ pub(crate) struct Acceptor {
     /// The endpoints, which claim connections of other protocols.
     endpoints: Arc<[Arc<dyn EndpointHandler>]>,
     tasks: JoinSet<()>,
+    /// The threads that serve connections; without threads, the runtime of the acceptor serves them.
+    threads: ConnectionThreads,
     /// In the order of their acceptance.
     open: BTreeMap<Id, OpenConnection>,
     /// The number of open connections by [`Peer::network`].
@@ -50,12 +54,17 @@ pub(crate) struct Acceptor {
 struct OpenConnection {
     outbox: Arc<Outbox>,
     ip: Option<IpAddr>,
+    thread: Option<usize>,
 }
 
 impl Acceptor {
-    pub(crate) fn new(shared: Arc<Shared>, endpoints: Arc<[Arc<dyn EndpointHandler>]>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        endpoints: Arc<[Arc<dyn EndpointHandler>]>,
+        threads: ConnectionThreads,
+    ) -> Self {
         let (open, per_ip) = (BTreeMap::new(), HashMap::new());
-        Self { shared, endpoints, tasks: JoinSet::new(), open, per_ip, last_warning: None }
+        Self { shared, endpoints, tasks: JoinSet::new(), threads, open, per_ip, last_warning: None }
     }
 
     /// Accepts connections forever.
@@ -67,6 +76,8 @@ impl Acceptor {
         let shared = Arc::clone(&self.shared);
         let mut credentials_changed = pin!(shared.credentials.until_changed());
         loop {
+            let thread = self.threads.least_loaded();
+            let runtime = thread.map_or_else(Handle::current, |number| self.threads.runtime(number).clone());
             tokio::select! {
                 // Ended tasks come first, because they free capacity.
                 biased;
@@ -77,8 +88,8 @@ impl Acceptor {
                     self.wake_all();
                     credentials_changed.set(shared.credentials.until_changed());
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok((io, peer)) => self.admit(io, peer),
+                accepted = accept_for(&runtime, listener.accept()) => match accepted {
+                    Ok((io, peer)) => self.admit(io, peer, thread, &runtime),
                     Err(error) => self.pause_after(error).await,
                 },
             }
@@ -126,7 +137,7 @@ impl Acceptor {
         self.until_empty().await;
     }
 
-    fn admit(&mut self, io: Box<dyn Io>, peer: Peer) {
+    fn admit(&mut self, io: Box<dyn Io>, peer: Peer, thread: Option<usize>, runtime: &Handle) {
         let ip = peer.network();
         if let Err(limit) = self.check_limits(ip) {
             return self.reject(io, ip, limit);
@@ -138,16 +149,20 @@ impl Acceptor {
         let (shared, connection_outbox) = (Arc::clone(&self.shared), Arc::clone(&outbox));
         let endpoints = &self.endpoints;
         let task = if shared.credentials.is_empty() && !endpoints.is_empty() {
-            self.tasks.spawn(serve_detected(shared, connection_outbox, io, peer, Arc::clone(endpoints)))
+            self.tasks.spawn_on(serve_detected(shared, connection_outbox, io, peer, Arc::clone(endpoints)), runtime)
         } else if shared.credentials.is_empty() {
             // The driver is created inside the block: an async block stores a future that is moved into it twice.
             let work = async move { drop(driver(&shared, &connection_outbox, io, peer, Proved::default()).await) };
-            self.tasks.spawn(work)
+            self.tasks.spawn_on(work, runtime)
         } else {
-            self.tasks.spawn(serve_after_handshake(shared, connection_outbox, io, peer, Arc::clone(endpoints)))
+            self.tasks
+                .spawn_on(serve_after_handshake(shared, connection_outbox, io, peer, Arc::clone(endpoints)), runtime)
         };
         *self.per_ip.entry(ip).or_default() += 1;
-        self.open.insert(task.id(), OpenConnection { outbox, ip });
+        if let Some(number) = thread {
+            self.threads.add(number);
+        }
+        self.open.insert(task.id(), OpenConnection { outbox, ip, thread });
         counters.open.store(self.open.len(), Ordering::Relaxed);
     }
 
@@ -223,7 +238,10 @@ impl Acceptor {
                 failed.id()
             }
         };
-        let Some(OpenConnection { ip, .. }) = self.open.remove(&id) else { return };
+        let Some(OpenConnection { ip, thread, .. }) = self.open.remove(&id) else { return };
+        if let Some(number) = thread {
+            self.threads.remove(number);
+        }
         self.shared.counters.open.store(self.open.len(), Ordering::Relaxed);
         if let Some(count) = self.per_ip.get_mut(&ip) {
             *count -= 1;

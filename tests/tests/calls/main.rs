@@ -55,6 +55,7 @@ mod revoked;
 mod routes;
 mod routing;
 mod runtimes;
+mod server_threads;
 mod starved_client;
 mod statuses;
 mod stored_list;
