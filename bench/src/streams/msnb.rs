@@ -6,19 +6,24 @@ use std::{
     task::{self, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, stream::repeat_with};
 use rpc_client::Client;
-use rpc_core::{Streaming, rpc_service};
+use rpc_core::{Status, Streaming, rpc_service};
 use serde::{Deserialize, Serialize};
 
-use super::job::Opener;
+use super::{job::Opener, upload};
 use crate::{client, failure::Failure, server};
 
-/// Sends items.
+/// Sends and receives items.
 #[rpc_service(name = "bench.Items", version = "1.0")]
 pub(crate) trait Items {
     /// Returns items with a payload of this length, without end; `None` for no item.
     async fn items(&self, payload: Option<usize>) -> Streaming<Item>;
+
+    /// Reads parts at a rate in bytes per second, and returns their length.
+    #[rpc(timeout = "60m")]
+    async fn upload(&self, rate: u64, parts: Streaming<Bytes>) -> Result<u64, Status>;
 }
 
 /// An item.
@@ -43,6 +48,10 @@ impl Items for Source {
             }
             None => Streaming::from_stream(futures_util::stream::pending()),
         }
+    }
+
+    async fn upload(&self, rate: u64, parts: Streaming<Bytes>) -> Result<u64, Status> {
+        upload::receive(rate, parts).await
     }
 }
 
