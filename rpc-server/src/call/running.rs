@@ -156,6 +156,19 @@ impl RunningCalls {
         Ok(Some(true))
     }
 
+    /// Records that the caller has closed its sending side, so that its streams never end regularly.
+    pub(crate) fn finish_input(&self) {
+        let state = self.lock();
+        let calls = state.by_id.values();
+        let mut streams: Vec<_> =
+            calls.filter_map(|call| Some((call.serial, Arc::clone(call.sink.streams()?)))).collect();
+        drop(state);
+        streams.sort_unstable_by_key(|(serial, _)| *serial);
+        for (_, streams) in streams {
+            streams.finish_input(input_ended);
+        }
+    }
+
     /// Ends all calls with streams. Returns whether there are any.
     pub(crate) fn end_streams(&self, status: &Status) -> bool {
         let mut state = self.lock();
@@ -258,3 +271,8 @@ fn call_ended() -> Error {
 
 /// The message of a call whose deadline passed while its handler ran or waited to run.
 pub(crate) const OVERDUE: &str = "the deadline passed before the handler ended";
+/// Returns the error of a stream whose caller has closed its sending side before the end of the stream.
+fn input_ended() -> Error {
+    Error::unknown(Code::Cancelled, "the caller has closed its sending side before the end of its stream")
+}
+

@@ -116,3 +116,15 @@ impl Closed {
         self.0.into_iter().flatten().for_each(Waker::wake);
     }
 }
+    /// Records that the peer has closed its sending side: it sends neither items nor credit.
+    ///
+    /// `error` is that of a reader of incomplete items.
+    pub fn finish_input(&self, error: impl FnOnce() -> Error) {
+        if let Some(received) = &self.received {
+            received.end(QueueEnd::Lost(error()));
+        }
+        if let Some(credit) = &self.credit {
+            credit.finish();
+        }
+    }
+

@@ -167,6 +167,29 @@ async fn flags_that_do_not_match_the_method_fail_the_call() {
 }
 
 #[tokio::test]
+#[tokio::test]
+async fn streams_of_a_caller_that_has_closed_its_side_end() {
+    let mut scene = Scene::new().await;
+    scene.peer.send(streaming(1, "count", EXPECTS, r#"{"to":1000,"long":true}"#).to_bytes()).await;
+    scene.peer.send(streaming(2, "collect", SENDS, "{}").to_bytes()).await;
+    scene.peer.send(RawFrame::item(2, r#""a""#).to_bytes()).await;
+    scene.peer.finish_sending().await;
+    let (mut items, mut answers) = (0, Vec::new());
+    while let Some(frame) = scene.peer.try_receive().await {
+        match (frame.kind, frame.id) {
+            (RawFrame::CALLEE_ITEM, 1) => items += frame.body.len() + 16,
+            (kind, id) => answers.push((id, kind, frame.status().0)),
+        }
+    }
+    assert!(items >= INITIAL, "{items} bytes: the credit is used");
+    answers.sort_unstable();
+    let [accepted, lost, ended] = answers[..] else { panic!("{answers:?}") };
+    assert_eq!((accepted, lost), ((1, RawFrame::RESPONSE, 0), (1, RawFrame::CALLEE_END, CANCELLED)));
+    assert_eq!((ended.0, ended.1), (2, RawFrame::RESPONSE));
+    assert_ne!(ended.2, 0, "the stream of the caller was incomplete");
+    scene.expect_bystander_unaffected().await;
+}
+
 async fn items_behind_a_rejected_call_are_dropped() {
     let mut scene = Scene::new().await;
     let answer = scene.peer.ask(&streaming(1, "echo", SENDS, "{}")).await;
