@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{self, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,8 +12,9 @@ use futures_util::{Stream, stream::repeat_with};
 use rpc_client::Client;
 use rpc_core::{Status, Streaming, rpc_service};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::{job::Opener, upload};
+use super::job::Opener;
 use crate::{client, failure::Failure, server};
 
 /// Sends and receives items.
@@ -51,8 +53,22 @@ impl Items for Source {
     }
 
     async fn upload(&self, rate: u64, parts: Streaming<Bytes>) -> Result<u64, Status> {
-        upload::receive(rate, parts).await
+        receive(rate, parts).await
     }
+}
+
+/// Reads a stream at a rate in bytes per second, and returns its length.
+async fn receive(rate: u64, mut parts: Streaming<Bytes>) -> Result<u64, Status> {
+    let (started, mut length) = (Instant::now(), 0);
+    while let Some(part) = parts.next().await {
+        length += part?.len() as u64;
+        let due = started + Duration::from_secs_f64(length as f64 / rate as f64);
+        // A timer has a resolution of one millisecond.
+        if due > Instant::now() + TIMER_RESOLUTION {
+            tokio::time::sleep_until(due).await;
+        }
+    }
+    Ok(length)
 }
 
 pub(super) async fn serve(address: SocketAddr) -> Result<(), Failure> {
@@ -83,3 +99,5 @@ impl Stream for Lengths {
         Pin::new(&mut self.0).poll_next(cx).map(|item| item.map(|item| Ok(item?.payload.len())))
     }
 }
+
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);

@@ -73,22 +73,7 @@ async fn send(sender: &StreamSender<Bytes, Status>) -> Result<(), Failure> {
     sender.send(Bytes::from(vec![7; PART])).await.map_err(|_| Failure::from("the call has ended"))
 }
 
-/// Reads a stream at a rate in bytes per second, and returns its length.
-pub(super) async fn receive(rate: u64, mut parts: Streaming<Bytes>) -> Result<u64, Status> {
-    let (started, mut length) = (Instant::now(), 0);
-    while let Some(part) = parts.next().await {
-        length += part?.len() as u64;
-        let due = started + Duration::from_secs_f64(length as f64 / rate as f64);
-        // A timer has a resolution of one millisecond.
-        if due > Instant::now() + TIMER_RESOLUTION {
-            tokio::time::sleep_until(due).await;
-        }
-    }
-    Ok(length)
-}
-
 /// The length of a part, in bytes.
 const PART: usize = 64 << 10;
 const PARTS_PER_MIB: u64 = (1 << 20) / PART as u64;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
