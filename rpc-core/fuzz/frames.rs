@@ -42,6 +42,7 @@ fn request(mut body: Bytes) {
         once_key: head.idempotency_key,
         repeat: head.repeat,
         response_compression: head.response_compression,
+        stream_timeout: head.stream_timeout,
     };
     let mut out = BytesMut::new();
     again.write(&mut out);
@@ -96,8 +97,8 @@ pub(crate) fn read_at_once_and_in_pieces(
         (Err(at_once), Err(in_pieces)) => assert_eq!(discriminant(at_once), discriminant(in_pieces)),
         (at_once, in_pieces) => assert_eq!(at_once, in_pieces),
     }
-}
     at_once
+}
 
 /// Returns all frames of a stream that arrives in pieces of the lengths `cuts`.
 ///
