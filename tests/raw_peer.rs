@@ -351,6 +351,8 @@ impl RawHead {
     pub const RESPONSE_COMPRESSION: u8 = 14;
     /// Tag of the entry which states that the handler did not execute.
     pub const NOT_EXECUTED: u8 = 12;
+    /// Tag of the time for which the stream of the callee may last.
+    pub const STREAM_TIMEOUT: u8 = 16;
 
     /// Returns a head without entries.
     pub fn new() -> Self {

@@ -134,6 +134,7 @@ pub fn request(id: u32, route: &str, timeout: std::time::Duration, arguments: &i
         once_key: None,
         repeat: false,
         response_compression: None,
+        stream_timeout: None,
     }
     .write(&mut body);
     Codec::Bincode.encode(arguments, &mut body).expect("the arguments encode");

@@ -1,4 +1,6 @@
 //! Seeds of the fuzzers: the golden frames of docs/PROTOCOL.md, and one example of each attack of the other tests.
+//!
+//! `~~~~` stands for 16 KiB in sessions with fragments, whose inputs would otherwise be too long for a fuzzer.
 
 use std::io::Write as _;
 
@@ -84,7 +86,104 @@ pub fn caller_sessions(max_frame: u32) -> Vec<Vec<u8>> {
         echo(3).with_compression(4),
         call(4, "?", ""),
     ]));
+    seeds.extend(streams_of_caller());
     seeds
+}
+
+/// Returns sessions with calls that have streams.
+fn streams_of_caller() -> Vec<Vec<u8>> {
+    let call = |id, method: &str, flags: u8, arguments: &str| {
+        let head = RawHead::route(&format!("test.Wire:1.0/{method}")).with(RawHead::CALL_FLAGS, [flags]);
+        RawFrame::request(id, &head, arguments)
+    };
+    let count = |id| call(id, "count", 8, r#"{"to":100,"long":true}"#);
+    let credit = |id, bytes: u32| RawFrame::empty(RawFrame::CREDIT, id).with_body(bytes.to_be_bytes());
+    let (item, end) = (RawFrame::item(1, "\"x\""), RawFrame::empty(RawFrame::END, 1));
+    let cancel = RawFrame::empty(RawFrame::CANCEL, 1);
+    let sessions = [
+        vec![call(1, "count", 8, r#"{"to":3,"long":false}"#), RawFrame::empty(RawFrame::PING, 1)],
+        // More items than the credit, and further credit.
+        vec![count(1), count(2), credit(1, 1 << 20), count(3), credit(3, 100)],
+        vec![count(1), credit(1, u32::MAX), credit(1, u32::MAX)],
+        vec![count(1), RawFrame::empty(RawFrame::CREDIT, 1).with_body(*b"\0\0\x01")],
+        vec![count(1), cancel.clone(), count(2)],
+        vec![call(1, "collect", 4, "{}"), item.clone(), item.clone(), end.clone()],
+        vec![call(1, "collect", 4, "{}"), RawFrame::item(1, "1"), end.clone()],
+        vec![call(1, "copy", 12, "{}"), item.clone(), item.clone(), end.clone()],
+        // The caller closes its sending side without END.
+        vec![call(1, "copy", 12, "{}"), item.clone()],
+        vec![call(1, "collect", 4, "{}"), item.clone()],
+        vec![call(1, "ignore", 4, "{}"), item.clone().with_body(vec![b'1'; 60_000]), item.clone(), item.clone()],
+        vec![call(1, "copy", 12, "{}"), end.clone(), end.clone()],
+        vec![call(1, "copy", 12, "{}"), end.clone(), item.clone()],
+        vec![call(1, "copy", 12, "{}"), item.clone(), cancel, item.clone(), end.clone()],
+        // Streams that the method or the call does not have.
+        vec![call(1, "echo", 4, r#"{"text":"x"}"#), item.clone(), end.clone()],
+        vec![count(1), item.clone(), end.clone(), credit(1, 9)],
+        vec![call(1, "collect", 4, "{}"), credit(1, 9), item.clone(), end.clone()],
+        vec![item.clone(), end, credit(1, 1), RawFrame::empty(RawFrame::CALLEE_CREDIT, 1).with_body([0; 4]), item],
+    ];
+    sessions.iter().map(|frames| frames.iter().flat_map(RawFrame::to_bytes).collect()).collect()
+}
+
+/// Returns sessions of a caller with fragments.
+pub fn fragmented_calls() -> Vec<Vec<u8>> {
+    let head = RawHead::route("test.Wire:1.0/echo");
+    let echo = |id| fragments(&RawFrame::request(id, &head, r#"{"text":"x""#), 3, b"}");
+    let head = RawHead::route("test.Wire:1.0/collect").with(RawHead::CALL_FLAGS, [4]);
+    let (collect, end) = (RawFrame::request(5, &head, "{}").to_bytes(), RawFrame::empty(RawFrame::END, 5).to_bytes());
+    let item = fragments(&RawFrame::item(5, "\"x\""), 2, b" ");
+    let cancel = |id| RawFrame::empty(RawFrame::CANCEL, id).to_bytes();
+    let settings = RawFrame::empty(RawFrame::SETTINGS, 0).with_body([1, 0, 1, 4]).to_bytes();
+    let each = |bodies: &[Vec<Vec<u8>>]| {
+        let longest = bodies.iter().map(Vec::len).max().unwrap_or(0);
+        let rounds = (0..longest).flat_map(|round| bodies.iter().filter_map(move |body| body.get(round).cloned()));
+        rounds.collect::<Vec<_>>().concat()
+    };
+    let [first, second, .., last] = &echo(1)[..] else { unreachable!("a body with fillers has several fragments") };
+    vec![
+        echo(1).concat(),
+        [settings, each(&[echo(1), echo(2)])].concat(),
+        [collect.clone(), each(&[item.clone(), echo(1)]), end.clone()].concat(),
+        // Too many bodies, a call that is cancelled, and wrong lengths.
+        each(&[echo(1), echo(2), echo(3), echo(4), echo(5)]),
+        [first.clone(), cancel(1), echo(2).concat()].concat(),
+        [collect, item[0].clone(), cancel(5), item[1].clone(), end].concat(),
+        [&first[..], second, second, second, last].concat(),
+        [&first[..], last].concat(),
+        [second.clone(), last.clone()].concat(),
+        fragments(&RawFrame::request(1, &RawHead::route("test.Wire:1.0/echo"), r#"{"text":"x""#), 6, b"}").concat(),
+    ]
+}
+
+/// Returns sessions of a callee with answers in fragments.
+pub fn fragmented_answers(ids: &[u32]) -> Vec<Vec<u8>> {
+    let answer = |id: &u32| fragments(&RawFrame::response(*id, &RawHead::new(), "\"x\""), 2, b" ");
+    let answers: Vec<_> = ids.iter().map(answer).collect();
+    vec![
+        answers.concat().concat(),
+        answers
+            .iter()
+            .take(4)
+            .map(|answer| answer[0].clone())
+            .chain([answers[0][1].clone()])
+            .collect::<Vec<_>>()
+            .concat(),
+        answers[0][..1].concat(),
+    ]
+}
+
+/// Divides a frame whose payload is continued by `fillers` times 16 KiB and `rest`.
+fn fragments(frame: &RawFrame, fillers: usize, rest: &[u8]) -> Vec<Vec<u8>> {
+    const FILLER: usize = 16 << 10;
+    let total = (frame.body.len() + fillers * FILLER + rest.len()) as u32;
+    let more = RawFrame { kind: frame.kind | RawFrame::MORE_FRAGMENTS, ..frame.clone() };
+    let first = [&total.to_be_bytes()[..], &frame.body].concat();
+    let header = |frame: &RawFrame, length: usize| frame.header((16 + length) as u32).to_vec();
+    let mut fragments = vec![[&header(&more, first.len() + FILLER)[..], &first, b"~~~~"].concat()];
+    fragments.extend((1..fillers).map(|_| [&header(&more, FILLER)[..], b"~~~~"].concat()));
+    fragments.push([&header(frame, rest.len())[..], rest].concat());
+    fragments
 }
 
 /// Returns sessions of a hostile server whose client's calls have `ids`.
@@ -112,7 +211,33 @@ pub fn callee_sessions(ids: &[u32], max_frame: u32) -> Vec<Vec<u8>> {
     let challenge = RawFrame::empty(RawFrame::CHALLENGE, 0).with_body([1; 32]).to_bytes();
     let pong = RawFrame::empty(RawFrame::PONG, 0).to_bytes();
     seeds.push([&challenge[..], &challenge, &pong, &twice].concat());
+    seeds.extend(streams_of_callee(ids));
     seeds
+}
+
+/// Returns sessions that answer each call like one with streams.
+fn streams_of_callee(ids: &[u32]) -> Vec<Vec<u8>> {
+    let accept = |id| RawFrame::response(id, &RawHead::new(), "");
+    let item = |id| RawFrame { kind: RawFrame::CALLEE_ITEM, ..RawFrame::item(id, "\"x\"") };
+    let long = |id| item(id).with_body([b"\"", &[b'x'; 40_000][..], b"\""].concat());
+    let end = |id, head: RawHead| RawFrame { kind: RawFrame::CALLEE_END, ..RawFrame::response(id, &head, "") };
+    let ended = |id| end(id, RawHead::new());
+    let credit = |id, bytes: u32| RawFrame::empty(RawFrame::CALLEE_CREDIT, id).with_body(bytes.to_be_bytes());
+    let to_each = |frames: &dyn Fn(u32) -> Vec<RawFrame>| {
+        ids.iter().flat_map(|id| frames(*id)).flat_map(|frame| frame.to_bytes()).collect::<Vec<u8>>()
+    };
+    vec![
+        to_each(&|id| vec![accept(id), item(id), item(id), ended(id)]),
+        to_each(&|id| vec![credit(id, 100), accept(id), credit(id, 1 << 20), item(id)]),
+        to_each(&|id| vec![accept(id), item(id), end(id, RawHead::status(14, "draining"))]),
+        to_each(&|id| vec![accept(id), item(id).with_body(*b"1"), ended(id)]),
+        // Items before the acceptance, without credit and behind the end; an end twice; too much credit.
+        to_each(&|id| vec![item(id), accept(id)]),
+        to_each(&|id| vec![accept(id), long(id), long(id), long(id)]),
+        to_each(&|id| vec![accept(id), ended(id), item(id), ended(id)]),
+        to_each(&|id| vec![accept(id), accept(id)]),
+        to_each(&|id| vec![accept(id), credit(id, u32::MAX), credit(id, u32::MAX)]),
+    ]
 }
 
 /// Returns sessions for both ends.

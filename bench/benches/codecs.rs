@@ -46,6 +46,7 @@ fn head(metadata: &Metadata) -> RequestHeadRef<'_> {
         once_key: None,
         repeat: false,
         response_compression: None,
+        stream_timeout: None,
     }
 }
 

@@ -121,6 +121,7 @@ fn route(text: &str) -> Route {
         once_key: None,
         repeat: false,
         response_compression: None,
+        stream_timeout: None,
     }
     .write(&mut out);
     RequestHead::take(&mut out.freeze()).expect("the head is valid").route

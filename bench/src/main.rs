@@ -10,7 +10,7 @@
 //! | comparison with other frameworks | `peers`, `compare` |
 //! | scaling along one dimension | `grow` |
 //! | instructions per call | `instructions` |
-//! | items per second and memory of streams | `streams` |
+//! | items per second and memory of streams, and of a long upload | `streams` |
 //! | routing while providers fail | `route` |
 //! | faults of a provider, for each framework | `faults` |
 //! | cost of idle connections | `idle`, `resources` |
@@ -54,7 +54,7 @@ use crate::{
     peers::Peer,
     process::Usage,
     route::{Route, RouteProvider},
-    streams::{StreamJob, StreamPeer, Streams},
+    streams::{StreamJob, StreamPeer, Streams, Upload},
 };
 
 /// Measures the performance of msnb.
@@ -119,6 +119,13 @@ enum Command {
         peer: StreamPeer,
         #[command(flatten)]
         job: StreamJob,
+    },
+    /// Uploads to the streams of msnb.
+    #[command(hide = true)]
+    StreamUpload {
+        address: SocketAddr,
+        #[command(flatten)]
+        upload: Upload,
     },
     /// Serves the echo service of a peer.
     #[command(hide = true)]
@@ -199,6 +206,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Streams(streams) => streams.run(),
         Command::StreamServer { peer, address } => runtime.block_on(peer.serve(address)),
         Command::StreamClient { address, peer, job } => print(&runtime.block_on(peer.run(address, &job))?),
+        Command::StreamUpload { address, upload } => print(&runtime.block_on(upload.run(address))?),
         Command::PeerServer { peer, address } => {
             resources::raise_limit();
             runtime.block_on(until_terminated(peer.serve(address)))

@@ -3,6 +3,8 @@
 //! The function takes any bytes and panics if a property does not hold. `cargo fuzz` calls it with the input of
 //! libFuzzer (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls it with generated input on every toolchain.
 
+#[path = "../../rpc-core/fuzz/filled.rs"]
+mod filled;
 mod provider;
 mod session;
 

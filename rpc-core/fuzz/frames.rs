@@ -42,6 +42,7 @@ fn request(mut body: Bytes) {
         once_key: head.idempotency_key,
         repeat: head.repeat,
         response_compression: head.response_compression,
+        stream_timeout: head.stream_timeout,
     };
     let mut out = BytesMut::new();
     again.write(&mut out);
@@ -72,27 +73,42 @@ fn response(mut body: Bytes) {
 /// The first two bytes determine the split. The buffer's capacity follows the received bytes, not the announced
 /// lengths.
 pub fn frame_stream(input: &[u8]) {
-    let Some((&[count, seed], stream)) = input.split_first_chunk::<2>() else { return };
-    let at_once = read(stream, std::iter::empty());
+    let Some((split, stream)) = input.split_first_chunk::<2>() else { return };
+    let (_frames, _end) = read_at_once_and_in_pieces(stream, *split, MAX_FRAME);
+}
+
+/// Returns all frames of a stream, and whether it ends within a frame, or its violation. They are the same if the stream
+/// arrives in pieces.
+pub(crate) fn read_at_once_and_in_pieces(
+    stream: &[u8],
+    [count, seed]: [u8; 2],
+    max_frame: u32,
+) -> (Vec<Inbound>, Result<bool, Violation>) {
+    let at_once = read(stream, std::iter::empty(), max_frame);
     let mut state = u32::from(seed) + 1;
     let cuts = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         1 + (state >> 24) as usize * (state >> 30) as usize / 2
     });
-    let in_pieces = read(stream, cuts.take(usize::from(count) * 8));
-    assert_eq!(at_once.0, in_pieces.0);
-    match (at_once.1, in_pieces.1) {
+    let in_pieces = read(stream, cuts.take(usize::from(count) * 8), max_frame);
+    assert!(at_once.0 == in_pieces.0, "pieces change the frames");
+    match (&at_once.1, &in_pieces.1) {
         // The error of another protocol contains the bytes that had arrived, which differ.
-        (Err(at_once), Err(in_pieces)) => assert_eq!(discriminant(&at_once), discriminant(&in_pieces)),
+        (Err(at_once), Err(in_pieces)) => assert_eq!(discriminant(at_once), discriminant(in_pieces)),
         (at_once, in_pieces) => assert_eq!(at_once, in_pieces),
     }
+    at_once
 }
 
 /// Returns all frames of a stream that arrives in pieces of the lengths `cuts`.
 ///
 /// Also returns whether the stream ends within a frame, or its violation.
-fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inbound>, Result<bool, Violation>) {
-    let (mut reader, mut found) = (FrameReader::new(MAX_FRAME), Vec::new());
+fn read(
+    mut stream: &[u8],
+    mut cuts: impl Iterator<Item = usize>,
+    max_frame: u32,
+) -> (Vec<Inbound>, Result<bool, Violation>) {
+    let (mut reader, mut found) = (FrameReader::new(max_frame), Vec::new());
     let mut received = 0;
     loop {
         loop {
@@ -100,7 +116,7 @@ fn read(mut stream: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Inboun
                 Ok(Some(inbound)) => {
                     if let Inbound::Frame(Frame { header, body }) = &inbound {
                         assert_eq!(header.body_length(), body.len());
-                        assert!(header.full_length <= MAX_FRAME);
+                        assert!(header.full_length <= max_frame);
                     }
                     found.push(inbound);
                 }

@@ -97,7 +97,8 @@ use syn::{parse_macro_input, parse_quote};
 /// The last parameter of a method may be an `rpc_core::Streaming<T>`, which the caller sends. The result, or the `T` of a
 /// `Result<T, E>`, may be an `rpc_core::Streaming<T, F>`, which the callee sends; `F` is the error with which it may end the
 /// stream, by default `rpc_core::Status`. A macro sees names, not types: a `Streaming` is a path that ends in `Streaming`
-/// and has one or two type arguments.
+/// and has one or two type arguments. An alias of it is taken for a value, and does not compile because a `Streaming` has
+/// no serialization.
 ///
 /// | return type of the method | result of the call |
 /// |---|---|
@@ -105,7 +106,8 @@ use syn::{parse_macro_input, parse_quote};
 /// | `Result<Streaming<T, F>, E>` | as in the table above, with `Streaming<T, F>` as the result |
 ///
 /// The timeout of a call limits the time until the callee has accepted it, which is when the handler has returned the
-/// stream; without such a result, until the answer. Calls with streams are never hedged, and are not repeated once an
+/// stream; without such a result, until the answer. The stream then lasts until either end ends it, or for the time of
+/// `stream_timeout`. Calls with streams are never hedged, and are not repeated once an
 /// item was sent.
 ///
 /// A parameter `#[rpc(cursor)]`, an `Option` of the cursor of the items, lets a stream continue at another provider: see
@@ -144,6 +146,7 @@ use syn::{parse_macro_input, parse_quote};
 /// | `once = "cluster"` | the same for all servers of a cluster, which share a store of answers |
 /// | `one_way` | the server sends no response; the call ends when its request is queued, and is lost if the connection or its runtime ends before the request is written |
 /// | `timeout = "500ms"` | the timeout of calls without one: an integer with a unit `ns`, `us`, `ms`, `s` or `m`, at most 49 days; default: the timeout of the client |
+/// | `stream_timeout = "10m"` | the time for which a stream that the method returns may last after the acceptance, for calls without one; default: no limit |
 /// | `max_running = 50` | the handlers of the method that run at the same time on one server; it rejects further calls before they execute |
 /// | `http = "GET /orders/{id}"` | the verb and the path of the method in HTTP, besides `POST /service/method`; a name in braces is a parameter |
 /// | `status(NotFound = 404)` | the HTTP status of variants of the method's error, by their names on the wire; default: 422 |

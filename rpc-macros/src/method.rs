@@ -70,6 +70,11 @@ impl Method {
                            and its caller waits for the end";
             diagnostics.error(&signature.ident, message);
         }
+        if let (None, Some((_, at))) = (answer.kind.stream(), &options.stream_timeout) {
+            let message =
+                "only methods that return a stream have a stream timeout: `timeout` limits the call until its answer";
+            diagnostics.error(at, message);
+        }
         check_cursor(&parameters, items.is_some(), &answer, diagnostics);
         check_http(&options, &parameters, items.is_some(), diagnostics);
         Self {

@@ -4,6 +4,8 @@
 //! libFuzzer (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls it with generated input on every toolchain.
 
 mod expected;
+#[path = "../../rpc-core/fuzz/filled.rs"]
+mod filled;
 pub mod listener;
 mod service;
 mod session;

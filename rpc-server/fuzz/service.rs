@@ -5,7 +5,7 @@
 use std::{collections::HashMap, future::pending};
 
 use bytes::Bytes;
-use rpc_core::{Context, rpc_service};
+use rpc_core::{Context, Status, Streaming, rpc_service};
 
 #[rpc_service(name = "test.Wire", version = "1.0")]
 pub(crate) trait Wire {
@@ -16,6 +16,10 @@ pub(crate) trait Wire {
     #[rpc(one_way)]
     async fn note(&self, text: String);
     async fn metadata(&self) -> usize;
+    async fn count(&self, to: u32, long: bool) -> Streaming<String>;
+    async fn collect(&self, texts: Streaming<String>) -> Result<u32, Status>;
+    async fn ignore(&self, texts: Streaming<String>);
+    async fn copy(&self, texts: Streaming<String>) -> Streaming<String>;
     #[rpc(once)]
     async fn once(&self) -> u8;
     async fn numbers(&self, list: Vec<u64>) -> usize;
@@ -48,6 +52,29 @@ impl Wire for Served {
 
     async fn metadata(&self) -> usize {
         Context::current().map_or(0, |context| context.metadata().iter().count())
+    }
+
+    async fn count(&self, to: u32, long: bool) -> Streaming<String> {
+        let width = if long { 1000 } else { 1 };
+        Streaming::from_iterator((1..=to.min(1000)).map(move |number| format!("{number:0width$}")))
+    }
+
+    async fn collect(&self, mut texts: Streaming<String>) -> Result<u32, Status> {
+        let mut count = 0;
+        while let Some(text) = texts.next().await {
+            text?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    async fn ignore(&self, texts: Streaming<String>) {
+        pending::<()>().await;
+        drop(texts);
+    }
+
+    async fn copy(&self, texts: Streaming<String>) -> Streaming<String> {
+        texts
     }
 
     async fn once(&self) -> u8 {

@@ -8,7 +8,7 @@ use rpc_core::{
     frame::{Frame, FrameType, HEADER_LEN},
     head::ResponseHead,
     proof::{Challenge, Proof},
-    transport::{FrameReader, Inbound, TransportConfig},
+    transport::{Credit, FrameReader, Inbound, TransportConfig},
 };
 use rpc_server::{Server, ServerConfig};
 use tokio::{
@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use super::{
-    expected::Expected,
+    expected::{Calls, Expected},
+    filled::filled,
     listener::{ADDRESS, Connector, Listener},
     service::{Served, WireServer},
 };
@@ -25,14 +26,17 @@ use super::{
 /// Sends the bytes to a server as one connection, in simulated time.
 ///
 /// The first byte sets the buffer of the connection, whether the peer reads the answers, and whether the server
-/// requires a token; the second byte sets the size of the pieces in which the remaining bytes are sent.
+/// requires a token; the second byte sets the size of the pieces in which the remaining bytes are sent. Each `~~~~` in
+/// them stands for 16 KiB.
 ///
 /// # Panics
 ///
-/// When a call has more than one answer, when a session that follows the protocol lacks an answer, or when another
-/// connection is not served in the meantime and afterwards.
+/// When a call has more than one answer, when a session that follows the protocol lacks an answer, when a stream of the
+/// server has items before its acceptance, behind its end or without credit, or when another connection is not served
+/// in the meantime and afterwards.
 pub fn server_session(input: &[u8]) {
     let Some((&[how, pieces], session)) = input.split_first_chunk::<2>() else { return };
+    let session = &filled(session)[..];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("the runtime builds").block_on(async {
         let (connector, listener) = Listener::new();
@@ -90,15 +94,14 @@ async fn attack(connector: &Connector, how: u8, pieces: u8, session: &[u8]) {
     let ((), answers) = tokio::join!(sends, receives);
     let received = Received::of(&answers, guarded);
     let expected = Expected::of(&session, MAX_FRAME);
-    for (id, count) in &received.answers {
-        let asked = expected.requests(*id);
-        assert!(*count <= asked, "{count} answers to {asked} requests with id {id}");
+    for (id, answers) in &received.answers {
+        answers.check(*id, expected.calls(*id).unwrap_or(&Calls::default()));
     }
     assert!(!received.served || !guarded || proved_at.is_some(), "the server serves a peer without a token proof");
     // Frames before the token proof have limits of their own.
     let is_admitted = !guarded || proved_at == Some(0);
     if let (true, true, Some(calls)) = (reads, is_admitted, expected.answered()) {
-        let answered = calls.iter().all(|id| received.answers.contains_key(id));
+        let answered = calls.iter().all(|id| received.answers.get(id).is_some_and(|answers| answers.responses > 0));
         assert!(answered, "calls {calls:?} should be answered, received are {:?}", received.answers);
     }
 }
@@ -116,8 +119,8 @@ async fn proof(stream: &mut DuplexStream) -> Vec<u8> {
 /// The frames that the server sent. All of them are well-formed.
 #[derive(Default)]
 struct Received {
-    /// The number of answers by their id.
-    answers: BTreeMap<u32, usize>,
+    /// The answers by their id.
+    answers: BTreeMap<u32, Answers>,
     /// Whether the server sent anything but rejections for a missing token proof.
     served: bool,
 }
@@ -141,8 +144,24 @@ impl Received {
             FrameType::Response => {
                 let head = ResponseHead::take(&mut body).expect("a server sends well-formed heads");
                 assert!(!head.status.message().contains("panicked"), "a handler panicked");
-                *self.answers.entry(header.id).or_default() += 1;
+                let answers = self.answers.entry(header.id).or_default();
+                answers.responses += 1;
+                answers.accepted += usize::from(head.status.code() == Code::Ok);
                 self.served |= head.status.code() != Code::Unauthenticated;
+            }
+            FrameType::CalleeItem => self.answers.entry(header.id).or_default().item(header.id, body.len()),
+            FrameType::CalleeEnd => {
+                let head = ResponseHead::take(&mut body).expect("a server sends well-formed heads");
+                assert!(!head.status.message().contains("panicked"), "a handler panicked");
+                let answers = self.answers.entry(header.id).or_default();
+                answers.ends += 1;
+                assert!(answers.ends <= answers.accepted, "an END without an acceptance of call {}", header.id);
+            }
+            FrameType::CalleeCredit => {
+                let answers = self.answers.entry(header.id).or_default();
+                let granted = u32::from_be_bytes(body[..].try_into().expect("credit is a u32"));
+                assert!(granted > 0, "credit of 0");
+                answers.has_credit = true;
             }
             FrameType::Ping | FrameType::Pong => {
                 assert_eq!(header.full_length as usize, HEADER_LEN);
@@ -151,6 +170,40 @@ impl Received {
             FrameType::Settings | FrameType::Ack | FrameType::Digests => {}
             FrameType::Challenge | FrameType::Goaway if guarded => {}
             other => panic!("unexpected frame from a server that does not drain: {other:?}"),
+        }
+    }
+}
+
+/// The frames that the server sent with one id.
+#[derive(Debug, Default)]
+struct Answers {
+    responses: usize,
+    /// The number of responses with code 0.
+    accepted: usize,
+    ends: usize,
+    /// The cost of all items except the last one, which may exceed the credit.
+    spent: u64,
+    last_cost: u64,
+    /// Whether the server granted credit.
+    has_credit: bool,
+}
+
+impl Answers {
+    fn item(&mut self, id: u32, length: usize) {
+        assert!(self.accepted > self.ends, "an item before the acceptance or behind the end of call {id}");
+        self.spent += self.last_cost;
+        self.last_cost = Credit::cost(length);
+    }
+
+    fn check(&self, id: u32, calls: &Calls) {
+        let (responses, requests) = (self.responses, calls.requests);
+        assert!(responses <= requests, "{responses} answers to {requests} requests with id {id}");
+        assert!(self.ends <= calls.expecting, "{} ENDs for {} streams with id {id}", self.ends, calls.expecting);
+        assert!(!self.has_credit || calls.sends(), "credit for call {id}, which sends nothing");
+        // A compressed item costs more. Each of several calls with the id has an initial credit and a last item.
+        if calls.requests == 1 && self.last_cost > 0 {
+            let credit = u64::from(Credit::INITIAL) + calls.granted;
+            assert!(self.spent < credit, "items for {} bytes of a credit of {credit} for call {id}", self.spent);
         }
     }
 }

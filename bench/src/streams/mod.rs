@@ -1,14 +1,19 @@
-//! `msnb-bench streams`: items per second of streams, and the memory of idle streams, for msnb and tonic.
+//! `msnb-bench streams`: items per second of streams, and the memory of idle streams, for msnb and tonic; the memory of a
+//! long upload to a slow reader, for msnb.
 
 mod job;
 mod msnb;
 #[cfg(feature = "compare")]
 pub(crate) mod tonic;
+mod upload;
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-pub(crate) use self::job::StreamJob;
-use self::job::{Footprint, Rate};
+pub(crate) use self::{job::StreamJob, upload::Upload};
+use self::{
+    job::{Footprint, Rate},
+    upload::Uploaded,
+};
 use crate::{compare::child::Server, failure::Failure, job::positive_seconds};
 
 /// The options of `msnb-bench streams`.
@@ -29,6 +34,12 @@ pub(crate) struct Streams {
     /// The number of idle streams whose memory is measured.
     #[arg(long, value_name = "N", default_value = "1000")]
     idle: usize,
+    /// Measures only the memory of an upload of this length in MiB.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(10..))]
+    upload: Option<u64>,
+    /// The rate at which the server reads the upload, in MiB/s.
+    #[arg(long, value_name = "MIB", default_value = "200", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
 }
 
 /// An implementation of streams.
@@ -76,6 +87,9 @@ impl StreamPeer {
 impl Streams {
     /// Measures and prints tables.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if let Some(mib) = self.upload {
+            return upload(mib, self.rate);
+        }
         println!("| streams | payload | peer | items/s | MiB/s | msnb has |\n|--:|--:|---|--:|--:|--:|");
         for streams in &self.streams {
             for payload in &self.payloads {
@@ -112,6 +126,19 @@ impl Streams {
         }
         Ok(())
     }
+}
+
+/// Uploads with a new server, and prints the memory of both ends.
+fn upload(mib: u64, rate: u64) -> Result<(), Failure> {
+    let server = Server::launch("stream-server", &["msnb", "127.0.0.1:0"])?;
+    let arguments = [format!("--mib={mib}"), format!("--rate={rate}")];
+    let Uploaded { secs, early, late } = server.run_client("stream-upload", &arguments)?;
+    println!("| MiB | MiB/s | end | MiB resident during the first tenth | during the rest |\n|--:|--:|---|--:|--:|");
+    for (end, name) in ["server", "client"].into_iter().enumerate() {
+        let [early, late] = [early, late].map(|bytes| bytes[end] as f64 / f64::from(1 << 20));
+        println!("| {mib} | {:.0} | {name} | {early:.1} | {late:.1} |", mib as f64 / secs);
+    }
+    Ok(())
 }
 
 /// Runs a client with a new server, each in a process.

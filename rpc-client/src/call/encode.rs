@@ -58,6 +58,7 @@ impl<A> RequestWriter<'_, A> {
             once_key: self.idempotency_key,
             repeat: self.repeat,
             response_compression,
+            stream_timeout: options.stream_timeout_of(method),
         };
         let max_frame = self.config.transport.max_frame as usize;
         let message = Message { frame_type: FrameType::Request, id: id.as_u32(), payload, max_frame };

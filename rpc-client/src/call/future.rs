@@ -340,7 +340,8 @@ impl<A: Encode> ClientCall<A> {
         let started = match kind {
             None => channel.start(call, turn, length, write),
             Some(kind) => channel.start_streams(call, kind, turn, length, write).map(|(sent, streams)| {
-                let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, &self.request.options, codec);
+                let Request { method, options, .. } = &self.request;
+                let streams = AttemptStreams::new(&self.core, &channel, sent.id, streams, options, method, codec);
                 self.extras.get_or_insert_default().streams = Some(streams);
                 sent
             }),

@@ -1,8 +1,10 @@
 //! [`AttemptStreams`]: the streams of one attempt of a call.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
 use rpc_core::{
@@ -11,7 +13,10 @@ use rpc_core::{
     frame::{Frame, FrameType},
     transport::{CallStreams, ItemReader, ItemSender, SendEnd, StreamReader},
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep},
+};
 
 use super::{
     encode,
@@ -29,6 +34,8 @@ pub(super) struct AttemptStreams {
     streams: Arc<CallStreams>,
     /// Sends the items of the caller, until it has sent all.
     sending: Option<BoxFuture<'static, Result<(), Status>>>,
+    /// How long the stream of the provider may last after the acceptance.
+    timeout: Option<Duration>,
 }
 
 /// Returns the streams of a method; `None` if it has none.
@@ -44,6 +51,7 @@ impl AttemptStreams {
         id: CallId,
         streams: Arc<CallStreams>,
         options: &CallOptions,
+        method: &MethodInfo,
         codec: Codec,
     ) -> Self {
         let provider = Provider { core: Arc::clone(core), channel: Arc::clone(channel), id };
@@ -62,7 +70,7 @@ impl AttemptStreams {
             let sending: BoxFuture<'static, _> = Box::pin(send(sender, items, Arc::clone(channel), id));
             Some(sending)
         });
-        Self { provider, streams, sending }
+        Self { provider, streams, sending, timeout: options.stream_timeout_of(method) }
     }
 
     /// Sends items as far as possible. Returns the status of a stream that failed.
@@ -76,7 +84,7 @@ impl AttemptStreams {
     ///
     /// Returns whether the call has such items. The first one then decides whether `attempt` has failed.
     pub(super) fn open(self, reply: &mut Reply, attempt: JudgedAttempt<'_>) -> bool {
-        let Self { provider, streams, sending } = self;
+        let Self { provider, streams, sending, timeout } = self;
         let Some(queue) = streams.received().filter(|_| !reply.is_application_error) else { return false };
         let mut sending = sending.map(|sending| {
             let mut unfinished = Unfinished(Some((Arc::clone(&provider.channel), provider.id)));
@@ -94,18 +102,21 @@ impl AttemptStreams {
             };
             sending
         });
-        if let Ok(runtime) = Handle::try_current()
-            && let Some(sending) = sending.take()
-        {
-            // It ends when the call ends.
-            runtime.spawn(sending);
+        let mut end = None;
+        if let Ok(runtime) = Handle::try_current() {
+            if let Some(sending) = sending.take() {
+                // It ends when the call ends.
+                runtime.spawn(sending);
+            }
+            // Outside of a runtime, only the provider measures the time.
+            end = timeout.map(|timeout| Box::pin(sleep(timeout)));
         }
         let core = Arc::clone(&provider.core);
-        let items = ItemReader::new(Arc::clone(queue), provider);
+        let items = Some(ItemReader::new(Arc::clone(queue), provider));
         let JudgedAttempt { service, sent_at, .. } = attempt;
         let channel = Arc::clone(attempt.channel);
         let first = Some(Unjudged { core: Arc::clone(&core), service, channel, sent_at, is_judged: false });
-        reply.items = Some(ReplyItems::new(Box::new(Items { items, core, sending, first })));
+        reply.items = Some(ReplyItems::new(Box::new(Items { items, core, sending, first, end })));
         true
     }
 }
@@ -124,9 +135,12 @@ impl Drop for Unfinished {
 
 /// The items of a provider. Outside of a runtime, their reader also sends those of the caller.
 struct Items {
-    items: ItemReader<Provider>,
+    /// `None` when the time of the stream has ended: the drop cancels the call.
+    items: Option<ItemReader<Provider>>,
     core: Arc<ClientCore>,
     sending: Option<BoxFuture<'static, ()>>,
+    /// The end of the time of the stream, if it is limited.
+    end: Option<Pin<Box<Sleep>>>,
     /// The attempt until the first item or the end of the stream.
     first: Option<Unjudged>,
 }
@@ -170,7 +184,13 @@ impl ReceivedItems for Items {
         {
             self.sending = None;
         }
-        let received = ready!(self.items.poll_item(cx));
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
+            (self.items, self.end) = (None, None);
+        }
+        let received = match &mut self.items {
+            Some(items) => ready!(items.poll_item(cx)),
+            None => overdue(),
+        };
         if let Some(first) = self.first.take() {
             first.judge(&received);
         }
@@ -183,16 +203,23 @@ impl ReceivedItems for Items {
     }
 
     fn release(&mut self, length: usize) {
-        self.items.release(length);
+        if let Some(items) = &mut self.items {
+            items.release(length);
+        }
     }
 
     fn is_draining(&self) -> bool {
-        self.items.is_draining()
+        self.items.as_ref().is_some_and(ItemReader::is_draining)
     }
 
     fn work(&self) -> PeerWork {
-        self.items.work()
+        self.items.as_ref().map_or_else(PeerWork::default, ItemReader::work)
     }
+}
+
+/// Returns the end of a stream whose time has ended.
+fn overdue() -> Received {
+    Received::End(Err(Error::unknown(Code::DeadlineExceeded, "the stream has reached its timeout")))
 }
 
 impl Items {

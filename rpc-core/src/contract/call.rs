@@ -76,6 +76,15 @@ impl<C: Caller, M: Method> Call<C, M> {
         self.with_options(|options| options.timeout = Some(timeout))
     }
 
+    /// Limits the time for which the stream of the callee lasts, from the acceptance of the call. At most 49 days.
+    ///
+    /// Then the stream ends with `DeadlineExceeded` at both ends. Without a limit, it lasts until either end ends it. For
+    /// methods that return no stream, the limit has no effect: [`timeout`](Self::timeout) limits the whole call. A stream
+    /// that continues at another provider has the time anew.
+    pub fn stream_timeout(self, timeout: Duration) -> Self {
+        self.with_options(|options| options.stream_timeout = Some(timeout))
+    }
+
     /// Adds a metadata entry, which the handler reads from its context.
     ///
     /// An invalid key fails the call with `InvalidArgument` before it is sent, and exceeding the limits of

@@ -91,6 +91,8 @@ pub struct CallOptions(Option<Box<OptionValues>>);
 pub struct OptionValues {
     /// The limit on the call's duration. Defaults to the method's timeout, then to the client's.
     pub timeout: Option<Duration>,
+    /// How long the stream of the callee may last after the acceptance of the call. Defaults to the method's.
+    pub stream_timeout: Option<Duration>,
     /// The time at which the call ends even if its timeout is longer.
     ///
     /// Inside a handler, this is the handler's deadline.
@@ -158,6 +160,7 @@ impl fmt::Debug for CallOptions {
 impl OptionValues {
     const UNSET: Self = Self {
         timeout: None,
+        stream_timeout: None,
         deadline: None,
         metadata: Metadata::EMPTY,
         codec: None,
@@ -208,6 +211,13 @@ impl CallOptions {
         if let Err(status) = self.metadata.set(&baggage::metadata_key(baggage::TAG), tag) {
             self.invalid.get_or_insert(status);
         }
+    }
+
+    /// Returns how long the stream that `method` returns may last after the acceptance: the option, or that of the method.
+    #[doc(hidden)]
+    pub fn stream_timeout_of(&self, method: &MethodInfo) -> Option<Duration> {
+        let timeout = self.stream_timeout.or(method.default_stream_timeout());
+        timeout.filter(|_| method.is_returning_items()).map(|timeout| timeout.min(MAX_TIMEOUT))
     }
 
     /// Returns the deadline of a call that is sent at `now`.

@@ -1,7 +1,8 @@
 //! [`Local`]: calls of a service within one process, without a connection.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
     task::{self, Poll},
 };
@@ -13,7 +14,7 @@ use tokio::{
 
 use super::{
     responder::LocalReply,
-    streaming::{CallerItems, local_callee::into_result},
+    streaming::{CallerItems, LocalFailure, LocalItems, local_callee::into_result},
 };
 use crate::{
     BoxFuture, CallOptions, Caller, Code, Context, Encode, Error, Explain, Explanation, Metadata, Payload, Phase,
@@ -74,28 +75,46 @@ impl<S: Service> Caller for Local<S> {
             }
             let context = Context::new(Arc::default(), Some(deadline), options.metadata.clone(), None);
             let (sender, receiver) = oneshot::channel();
+            let mut failure = LocalFailure::never();
             let responder = if method.is_one_way() {
                 drop(sender);
                 Responder::discard(context.clone())
             } else {
-                let items = options.items.as_ref().and_then(CallerItems::take);
+                let items = options.items.as_ref().and_then(CallerItems::take).map(|source| {
+                    let (items, fails) = LocalItems::new(source);
+                    failure = fails;
+                    items
+                });
                 Responder::local(context.clone(), codec, items, sender)
             };
             let call = CancelOnDrop(context.clone());
             let handled = service.call(number, Payload::plain(codec, out.into_bytes()), responder);
-            let in_time = timeout_at(deadline, context.scope(handled)).await;
+            let mut handled = pin!(context.scope(handled));
+            let handled = poll_fn(|cx| match handled.as_mut().poll(cx) {
+                // A handler that has read the failure may have answered.
+                Poll::Ready(()) => Poll::Ready(match failure.poll(cx) {
+                    Poll::Ready(error) => Err(error),
+                    Poll::Pending => Ok(()),
+                }),
+                Poll::Pending => failure.poll(cx).map(Err),
+            });
+            let in_time = timeout_at(deadline, handled).await;
             // Calls of the handler inherit the deadline and may fail before this timeout. Their error must not replace it.
             if in_time.is_err() || Instant::now() >= deadline {
                 return Err(Error::unknown(Code::DeadlineExceeded, "the deadline passed").with_phase(Phase::Wait));
             }
+            if let Ok(Err(error)) = in_time {
+                return Err(error);
+            }
             if method.is_one_way() {
                 let answer = LocalReply::status(StatusAnswer::handled(Status::OK));
-                return into_result(answer, codec, Metadata::default());
+                return into_result(answer, codec, Metadata::default(), None, failure);
             }
             let received =
                 receiver.await.map_err(|_| Error::unknown(Code::Internal, "the handler ended without an answer"))?;
-            let metadata = call.0.response_metadata();
-            into_result(received, codec, metadata)
+            // Metadata that is added later belongs to the end of the stream.
+            let metadata = if received.items.is_some() { call.0.accept() } else { call.0.response_metadata() };
+            into_result(received, codec, metadata, options.stream_timeout_of(method), failure)
         }))
     }
 }

@@ -44,6 +44,7 @@ pub struct MethodInfo {
     sends_items: bool,
     returns_items: bool,
     timeout: Option<Duration>,
+    stream_timeout: Option<Duration>,
     codec: Option<Codec>,
     /// The description of the service, and the number of the method in it.
     described: Option<(&'static ContractCell, usize)>,
@@ -92,6 +93,7 @@ impl MethodInfo {
             sends_items: false,
             returns_items: false,
             timeout: None,
+            stream_timeout: None,
             codec: None,
             described: None,
             max_running: None,
@@ -143,6 +145,13 @@ impl MethodInfo {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the limit on the stream of calls that do not set one.
+    #[must_use]
+    pub const fn stream_timeout(mut self, timeout: Duration) -> Self {
+        self.stream_timeout = Some(timeout);
         self
     }
 
@@ -238,6 +247,11 @@ impl MethodInfo {
         self.timeout
     }
 
+    /// Returns the limit on the stream of calls that do not set one; `None` if there is none.
+    pub fn default_stream_timeout(&self) -> Option<Duration> {
+        self.stream_timeout
+    }
+
     /// Returns the codec of calls that do not set one; `None` if the client determines it.
     pub fn default_codec(&self) -> Option<Codec> {
         self.codec
@@ -317,10 +331,12 @@ impl MethodInfo {
 impl PartialEq for MethodInfo {
     fn eq(&self, other: &Self) -> bool {
         let streams = |info: &Self| (info.one_way, info.sends_items, info.returns_items);
-        let options = |info: &Self| (info.idempotent, info.once, info.timeout, info.codec, info.max_running);
+        let timeouts = |info: &Self| (info.timeout, info.stream_timeout);
+        let options = |info: &Self| (info.idempotent, info.once, info.codec, info.max_running);
         self.service == other.service
             && self.route == other.route
             && streams(self) == streams(other)
+            && timeouts(self) == timeouts(other)
             && options(self) == options(other)
     }
 }

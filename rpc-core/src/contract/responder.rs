@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     encoding::ResultPlace,
     reply::{Received, ReceivedItems},
-    streaming::{CalleeStreams, CallerSource, ItemSource, LocalCallerItems, Sent},
+    streaming::{CalleeStreams, ItemSource, LocalCallerItems, LocalItems, Sent},
 };
 use crate::{AnswerSink, AnswerTarget, BoxFuture, Code, Codec, Context, EncodedAnswer, Error, Status, StatusAnswer};
 
@@ -49,7 +49,7 @@ struct StreamsSink {
 struct LocalSink {
     codec: Codec,
     /// The items that the caller sends. The lock only makes them `Sync`.
-    received: Mutex<Option<Box<dyn CallerSource>>>,
+    received: Mutex<Option<LocalItems>>,
     reply: Option<oneshot::Sender<LocalReply>>,
 }
 
@@ -120,7 +120,7 @@ impl Responder {
     pub(crate) fn local(
         context: Context,
         codec: Codec,
-        received: Option<Box<dyn CallerSource>>,
+        received: Option<LocalItems>,
         reply: oneshot::Sender<LocalReply>,
     ) -> Self {
         let (received, reply) = (Mutex::new(received), Some(reply));
@@ -160,7 +160,7 @@ impl Responder {
             Destination::Streams(streams) => streams.streams.take_received(),
             Destination::Local(local) => {
                 let received = local.received.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-                received.map(|source| Box::new(LocalCallerItems::new(source, local.codec)) as _)
+                received.map(|items| Box::new(LocalCallerItems::new(items, local.codec)) as _)
             }
             Destination::Sink(..) | Destination::Discard => None,
         };

@@ -1,5 +1,7 @@
 //! The metadata of each method for client and server: number, arguments, outcome.
 
+use std::time::Duration;
+
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::LitStr;
@@ -43,10 +45,13 @@ impl Expansion<'_> {
             Once::Server => quote!(.once(#core::Once::Server)),
             Once::Cluster => quote!(.once(#core::Once::Cluster)),
         });
-        let timeout = method.options.timeout.map(|timeout| {
-            let (seconds, nanoseconds) = (timeout.as_secs(), timeout.subsec_nanos());
-            quote!(.timeout(::core::time::Duration::new(#seconds, #nanoseconds)))
-        });
+        let duration = |duration: Duration| {
+            let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+            quote!(::core::time::Duration::new(#seconds, #nanoseconds))
+        };
+        let timeout = method.options.timeout.map(duration).map(|timeout| quote!(.timeout(#timeout)));
+        let stream_timeout = method.options.stream_timeout.as_ref().map(|(timeout, _)| duration(*timeout));
+        let stream_timeout = stream_timeout.map(|timeout| quote!(.stream_timeout(#timeout)));
         let codec = codec.as_ref().map(|codec| quote!(.codec(#core::Codec::#codec)));
         let max_running = method.options.max_running.map(|limit| quote!(.limit_running(#limit)));
         let http = method.options.http.as_ref().map(|http| quote!(.http(#http)));
@@ -56,7 +61,7 @@ impl Expansion<'_> {
         });
         quote! {
             #core::MethodInfo::from_static(#core::ServiceId::from_static(#name, #version), #route)
-                #idempotent #once #one_way #sends_items #returns_items #timeout #max_running #codec #http #statuses
+                #idempotent #once #one_way #sends_items #returns_items #timeout #stream_timeout #max_running #codec #http #statuses
                 .described(&#described, #number)
         }
     }

@@ -8,7 +8,7 @@ use syn::{Attribute, LitStr, Meta};
 use super::{Setting, http, settings};
 use crate::{diagnostics::Diagnostics, duration, wire_name};
 
-const KNOWN: &str = "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `name = \"sayHello\"`, `max_running = 50`, `http = \"GET /orders/{id}\"`, `status(NotFound = 404)`";
+const KNOWN: &str = "`idempotent`, `once`, `once = \"cluster\"`, `one_way`, `timeout = \"500ms\"`, `stream_timeout = \"10m\"`, `name = \"sayHello\"`, `max_running = 50`, `http = \"GET /orders/{id}\"`, `status(NotFound = 404)`";
 
 /// The options of `#[rpc(…)]`, or their defaults.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(crate) struct MethodOptions {
     pub(crate) one_way: bool,
     /// The timeout of calls without one.
     pub(crate) timeout: Option<Duration>,
+    /// The limit on the stream of calls without one, and where it is set.
+    pub(crate) stream_timeout: Option<(Duration, LitStr)>,
     /// The name on the wire; default: the name of the method.
     pub(crate) name: Option<LitStr>,
     /// The limit of the handlers that run at the same time on one server.
@@ -70,6 +72,10 @@ impl MethodOptions {
                 "timeout" => {
                     let text = setting.text("500ms", diagnostics);
                     self.timeout = text.and_then(|text| timeout(&text, diagnostics));
+                }
+                "stream_timeout" => {
+                    let text = setting.text("10m", diagnostics);
+                    self.stream_timeout = text.and_then(|text| Some((timeout(&text, diagnostics)?, text)));
                 }
                 "name" => {
                     self.name = setting.text("sayHello", diagnostics);

@@ -10,6 +10,8 @@ trait Feed {
     async fn once(&self, items: Streaming<u8>) -> u8;
     #[rpc(one_way)]
     async fn one_way(&self, items: Streaming<u8>);
+    #[rpc(stream_timeout = "1m")]
+    async fn timeout_without_stream(&self, items: Streaming<u8>) -> u8;
     async fn cursor_without_stream(&self, #[rpc(cursor)] after: Option<u64>) -> u8;
     async fn cursor_of_another_type(&self, #[rpc(cursor)] after: u64) -> Streaming<u8>;
     async fn two_cursors(&self, #[rpc(cursor)] a: Option<u8>, #[rpc(cursor)] b: Option<u8>) -> Streaming<u8>;

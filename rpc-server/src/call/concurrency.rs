@@ -30,14 +30,16 @@ pub(crate) struct ConcurrencyLimit {
     max_queued: usize,
     running: AtomicUsize,
     /// The number of results that are compressed or wait for capacity on their connection, and hold no permit. Limited
-    /// by `limit` too.
+    /// by `limit` too. Increased under the lock `admission` only.
     unsent: AtomicUsize,
     /// The length of `queue`, readable without its lock.
     queued: AtomicUsize,
     queue: Mutex<VecDeque<Queued>>,
-    /// The number of calls with streams whose handlers have not ended.
+    /// The number of calls with streams whose handlers have not ended. Increased under the lock `admission` only.
     streams: AtomicUsize,
     max_streams: usize,
+    /// Held while a limit is checked and the unit is counted, so that threads together do not exceed it.
+    admission: Mutex<()>,
     /// The memory of the items that the server receives.
     stream_memory: Arc<StreamMemory>,
     /// The shares of the peers that have a connection or a running handler.
@@ -123,6 +125,7 @@ impl ConcurrencyLimit {
             queue: Mutex::default(),
             streams: AtomicUsize::new(0),
             max_streams,
+            admission: Mutex::default(),
             stream_memory,
             shares: Mutex::default(),
         }
@@ -202,11 +205,18 @@ impl PeerShare {
     /// Counts one more call with streams; `None` when the peer may have no more.
     pub(crate) fn open_stream(self: &Arc<Self>) -> Option<OpenStream> {
         let ConcurrencyLimit { max_streams, streams, .. } = &*self.concurrency;
-        is_within(*max_streams, streams, &self.streams).then(|| {
-            streams.fetch_add(1, SeqCst);
-            self.streams.fetch_add(1, SeqCst);
-            OpenStream(Arc::clone(self))
-        })
+        self.admit(*max_streams, streams, &self.streams).then(|| OpenStream(Arc::clone(self)))
+    }
+
+    /// Counts one more unit of the `used` ones and of this peer's `own`, if it may take another one.
+    fn admit(&self, limit: usize, used: &AtomicUsize, own: &AtomicUsize) -> bool {
+        let _admission = lock(&self.concurrency.admission);
+        let is_admitted = is_within(limit, used, own);
+        if is_admitted {
+            used.fetch_add(1, SeqCst);
+            own.fetch_add(1, SeqCst);
+        }
+        is_admitted
     }
 
     /// Returns whether the peer may have another running handler.
@@ -289,11 +299,9 @@ impl Permit {
     pub(crate) fn result_waits(&mut self) {
         let Some(share) = &self.share else { return };
         let ConcurrencyLimit { limit, unsent, .. } = &*share.concurrency;
-        if self.is_unsent || !is_within(*limit, unsent, &share.unsent) {
+        if self.is_unsent || !share.admit(*limit, unsent, &share.unsent) {
             return;
         }
-        unsent.fetch_add(1, SeqCst);
-        share.unsent.fetch_add(1, SeqCst);
         self.is_unsent = true;
         share.release_running(self.started.take());
     }
@@ -534,6 +542,26 @@ mod tests {
         assert_eq!(lock(&limit.shares).len(), 1, "a running handler keeps the share");
         drop(permit);
         assert_eq!(lock(&limit.shares).len(), 0);
+    }
+
+    #[test]
+    fn threads_together_do_not_exceed_the_share_of_streams() {
+        for _ in 0..200 {
+            let (limit, share) = limited(90, 0);
+            let barrier = std::sync::Barrier::new(4);
+            let opened = std::thread::scope(|scope| {
+                let threads = [(); 4].map(|()| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        std::iter::from_fn(|| share.open_stream()).collect::<Vec<_>>()
+                    })
+                });
+                threads.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(opened.iter().map(Vec::len).sum::<usize>(), 76, "as one thread");
+            drop(opened);
+            assert_eq!(limit.streams(), 0);
+        }
     }
 
     #[test]

@@ -102,8 +102,8 @@ impl RunningCalls {
         let (id, serial) = (sink.id(), state.next_serial);
         let streams = sink.streams().map(Arc::clone);
         let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial, streams });
-        state.next_deadline = state.next_deadline.into_iter().chain(context.deadline()).min();
         let call = RunningCall { serial, context, sink, handler, caller_has_ended: false };
+        state.next_deadline = state.next_deadline.into_iter().chain(call.due(Instant::now)).min();
         if state.by_id.insert(id, call).is_some() {
             // `check` rejects the id of an unanswered call, so the replaced call is answered and its task is about to
             // end.
@@ -156,6 +156,19 @@ impl RunningCalls {
         Ok(Some(true))
     }
 
+    /// Records that the caller has closed its sending side, so that its streams never end regularly.
+    pub(crate) fn finish_input(&self) {
+        let state = self.lock();
+        let calls = state.by_id.values();
+        let mut streams: Vec<_> =
+            calls.filter_map(|call| Some((call.serial, Arc::clone(call.sink.streams()?)))).collect();
+        drop(state);
+        streams.sort_unstable_by_key(|(serial, _)| *serial);
+        for (_, streams) in streams {
+            streams.finish_input(input_ended);
+        }
+    }
+
     /// Ends all calls with streams. Returns whether there are any.
     pub(crate) fn end_streams(&self, status: &Status) -> bool {
         let mut state = self.lock();
@@ -179,18 +192,19 @@ impl RunningCalls {
         }
         let mut overdue: Vec<RunningCall> = state
             .by_id
-            .extract_if(|_, call| call.context.deadline().is_some_and(|deadline| now >= deadline))
+            .extract_if(|_, call| call.due(|| now).is_some_and(|due| now >= due))
             .map(|(_, call)| call)
             .collect();
         // Answer in arrival order, independent of the order of the map.
         overdue.sort_unstable_by_key(|call| call.serial);
         state.detached += overdue.len();
-        state.next_deadline = state.by_id.values().filter_map(|call| call.context.deadline()).min();
+        state.next_deadline = state.by_id.values().filter_map(|call| call.due(|| now)).min();
         let next = state.next_deadline;
         drop(state);
-        let status = Status::new(Code::DeadlineExceeded, OVERDUE);
         for call in overdue {
-            call.end(&status);
+            // An accepted call has no deadline.
+            let message = if call.context.is_accepted() { STREAM_OVERDUE } else { OVERDUE };
+            call.end(&Status::new(Code::DeadlineExceeded, message));
         }
         next
     }
@@ -214,6 +228,14 @@ impl RunningCalls {
 }
 
 impl RunningCall {
+    /// Returns when the call ends at the latest: at its deadline, or when the time of its stream ends.
+    ///
+    /// The time of a stream starts with the acceptance of the call, which is not before `now`.
+    fn due(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        let stream_end = self.sink.streams().and_then(|streams| streams.ends_at(now()));
+        self.context.deadline().into_iter().chain(stream_end).min()
+    }
+
     /// Answers with `status` unless the handler has answered, and drops the handler.
     fn end(self, status: &Status) -> bool {
         let first = self.context.claim_answer(status.code());
@@ -254,6 +276,14 @@ impl Drop for RunningGuard {
 /// Returns the error of a stream that is read after the end of its call.
 fn call_ended() -> Error {
     Error::unknown(Code::Cancelled, "the call has ended")
+}
+
+/// The message of a stream whose time has ended.
+const STREAM_OVERDUE: &str = "the stream has reached its timeout";
+
+/// Returns the error of a stream whose caller has closed its sending side before the end of the stream.
+fn input_ended() -> Error {
+    Error::unknown(Code::Cancelled, "the caller has closed its sending side before the end of its stream")
 }
 
 /// The message of a call whose deadline passed while its handler ran or waited to run.

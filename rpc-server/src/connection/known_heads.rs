@@ -53,8 +53,8 @@ impl KnownHeads {
         }
         let mut bytes = [0; MAX_KNOWN_HEAD];
         bytes[..wire.len()].copy_from_slice(wire);
-        let RequestHead { timeout, flags, response_compression, .. } = *head;
-        let head = RequestHead { timeout, flags, response_compression, ..RequestHead::default() };
+        let RequestHead { timeout, flags, response_compression, stream_timeout, .. } = *head;
+        let head = RequestHead { timeout, flags, response_compression, stream_timeout, ..RequestHead::default() };
         heads.push(KnownHead { wire: bytes, length: wire.len(), head, target });
     }
 
@@ -92,6 +92,7 @@ mod tests {
             once_key,
             repeat: false,
             response_compression: Some(1),
+            stream_timeout: None,
         };
         let mut out = BytesMut::new();
         head.write(&mut out);

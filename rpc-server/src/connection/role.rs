@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     has_sent_settings: bool,
     /// Whether the streams that were open at that time have ended.
     has_ended_streams: bool,
+    /// Whether the streams know that the peer has closed its sending side.
+    has_finished_input: bool,
     /// Whether this side has sent the digests of its methods.
     has_sent_digests: bool,
 }
@@ -56,6 +58,7 @@ impl Connection {
             drained_at: None,
             has_sent_settings: false,
             has_ended_streams: false,
+            has_finished_input: false,
             has_sent_digests: false,
         }
     }
@@ -181,6 +184,10 @@ impl Role for Connection {
         let watches_idle = !(activity.mid_frame || activity.paused || activity.peer_closed);
         if watches_idle && now >= idle_at {
             return Err(CloseReason::Idle(config.read_idle));
+        }
+        // The frames that arrived before were handled.
+        if activity.peer_closed && !std::mem::replace(&mut self.has_finished_input, true) {
+            running.finish_input();
         }
         let is_overdue = self.drained_at.is_some_and(|at| now >= at);
         if !self.has_ended_streams

@@ -38,6 +38,8 @@ impl ConnectionCalls {
             Counters::count(&self.shared.counters.overloaded);
             return self.sink(header).answer_unclaimed(&no_memory().to_answer());
         };
+        let stream_timeout = head.stream_timeout.or(target.info().default_stream_timeout()).filter(|_| expects);
+        let streams = streams.with_timeout(stream_timeout);
         let context = Context::new(Arc::clone(&self.peer), Some(deadline), head.metadata, head.idempotency_key);
         let streams = Arc::new(streams);
         let sink = self.sink(header).with_streams(Arc::clone(&streams));

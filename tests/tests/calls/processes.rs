@@ -16,6 +16,7 @@ use tests::{
     Task, in_time,
     nacos::NacosServer,
     process::{Consumer, Provider, run},
+    program::Program,
     until_error, until_ok,
 };
 use tokio::sync::watch;
@@ -201,6 +202,27 @@ async fn feed_continues_when_its_providers_die_and_drain() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
     assert!(stdout.ends_with("items 2000, missing 0, repeated 0\n"), "{stdout}");
+}
+
+#[tokio::test]
+async fn upload_needs_less_memory_than_the_file() {
+    const LENGTH: u64 = 96 << 20;
+    // The memory for data of a process, in KiB. It includes the stacks of the threads.
+    let limit = "ulimit -d 57344";
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (registry, file, files) = (format!("local:{}", path("registry").display()), path("film"), path("files"));
+    std::fs::File::create(&file).unwrap().set_len(LENGTH).unwrap();
+    let arguments = ["provide", "--registry", &registry, "--files", files.to_str().unwrap()];
+    let mut provider = Program::start_limited(limit, "feed", &arguments, &path("log")).await;
+    provider.line_with("serving").await;
+    let arguments = ["upload", "--registry", &registry, file.to_str().unwrap()];
+    let upload = Program::start_limited(limit, "feed", &arguments, &path("upload.log")).await;
+    let (status, lines) = upload.wait().await;
+    let logs = ["log", "upload.log"].map(|name| std::fs::read_to_string(path(name)).unwrap());
+    assert!(status.success() && lines.concat().contains(&format!("uploaded {LENGTH} bytes")), "{lines:?} {logs:?}");
+    assert_eq!(std::fs::metadata(files.join("film")).unwrap().len(), LENGTH);
+    assert!(provider.terminate().await.success());
 }
 
 #[tokio::test]

@@ -326,6 +326,83 @@ async fn accepted_stream_has_no_deadline() {
 }
 
 #[tokio::test]
+async fn stream_timeout_of_a_method_or_a_call_ends_its_stream() {
+    struct Endless;
+    #[rpc_service(name = "test.Endless", version = "1.0")]
+    trait Endlessness {
+        #[rpc(stream_timeout = "20ms")]
+        async fn endless(&self) -> Streaming<u8>;
+    }
+    impl Endlessness for Endless {
+        async fn endless(&self) -> Streaming<u8> {
+            Streaming::from_stream(futures_util::stream::pending())
+        }
+    }
+    let serving = Serving::start(Server::builder().service(EndlessnessServer::new(Endless))).await;
+    let remote = EndlessnessClient::new(caller());
+    let local = EndlessnessClient::local(Endless);
+    let limit = Duration::from_millis(10);
+    let streams = [
+        remote.endless().address(serving.address()).await.unwrap(),
+        remote.endless().stream_timeout(limit).address(serving.address()).await.unwrap(),
+        local.endless().await.unwrap(),
+        local.endless().stream_timeout(limit).await.unwrap(),
+    ];
+    for mut stream in streams {
+        assert_eq!(in_time(stream.next()).await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+        assert!(in_time(stream.next()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn acceptance_and_end_have_metadata_of_their_own() {
+    struct Marks;
+    #[rpc_service(name = "test.Marked", version = "1.0")]
+    trait Marked {
+        async fn marked(&self) -> Streaming<u8>;
+    }
+    impl Marked for Marks {
+        async fn marked(&self) -> Streaming<u8> {
+            Context::current().unwrap().insert_response_metadata("at", "acceptance").unwrap();
+            Streaming::from_stream(futures_util::stream::poll_fn(move |_| {
+                Context::current().unwrap().insert_response_metadata("at", "end").unwrap();
+                std::task::Poll::Ready(Some(Err(Status::new(Code::DataLoss, "the disk is broken"))))
+            }))
+        }
+    }
+    let serving = Serving::start(Server::builder().service(MarkedServer::new(Marks))).await;
+    let remote = MarkedClient::new(caller()).marked().address(serving.address()).with_response_metadata();
+    let local = MarkedClient::local(Marks).marked().with_response_metadata();
+    for (stream, metadata) in [in_time(remote).await, in_time(local).await] {
+        assert!(metadata.iter().eq([("at", &b"acceptance"[..])]));
+        let error = in_time(stream.unwrap().next()).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::DataLoss);
+        assert!(error.metadata().iter().eq([("at", &b"end"[..])]), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn failed_stream_of_a_caller_fails_its_local_call() {
+    let (opened, _receiver) = mpsc::channel(1);
+    let feed = FeedClient::local(Provider { opened });
+    let failing = || {
+        let (sender, numbers) = Streaming::channel(2);
+        sender.fail(Status::new(Code::DataLoss, "the disk is broken"));
+        numbers
+    };
+    let error = in_time(feed.sum(failing())).await.unwrap_err();
+    assert_eq!((error.code(), error.delivery()), (Code::DataLoss, Delivery::Unknown));
+    assert!(error.message().contains("the disk is broken"), "{error}");
+    // The handler returns before it has read the failure.
+    let (sender, blobs) = Streaming::channel(1);
+    let mut copied = in_time(feed.copy(blobs)).await.unwrap();
+    sender.fail(Status::new(Code::DataLoss, "the disk is broken"));
+    let error = in_time(copied.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::DataLoss);
+    assert!(in_time(copied.next()).await.is_none());
+}
+
+#[tokio::test]
 async fn local_calls_stream_like_remote_ones() {
     let (opened, _receiver) = mpsc::channel(1);
     let feed = FeedClient::local(Provider { opened });

@@ -1,6 +1,6 @@
 //! A client's streams with a scripted server that follows the protocol or violates it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use rpc_client::{Client, ClientConfig};
 use rpc_core::{Code, Codec, Delivery, Status, Streaming};
@@ -193,6 +193,28 @@ async fn dropped_stream_is_cancelled_and_late_items_are_dropped() {
     peer.send(end(id, &RawHead::status(1, "cancelled")).to_bytes()).await;
     peer.send(item(id, "stray").to_bytes()).await;
     scene.expect_echo(&mut peer).await;
+}
+
+#[tokio::test]
+async fn client_measures_the_stream_timeout() {
+    let scene = Scene::new().await;
+    let limit = Duration::from_millis(50);
+    let call = Task::begin(scene.wire.count(0, false).stream_timeout(limit).address(scene.address));
+    let mut peer = RawPeer::accept(&scene.listener).await;
+    let request = next(&mut peer, RawFrame::REQUEST).await;
+    assert_eq!(request.entry(RawHead::STREAM_TIMEOUT), Some(&50_u32.to_be_bytes()[..]));
+    peer.send([accept(request.id), item(request.id, "a")].map(|frame| frame.to_bytes()).concat()).await;
+    let mut stream = call.end().await.unwrap();
+    // The peer never ends its stream.
+    let error = loop {
+        match in_time(stream.next()).await.unwrap() {
+            Ok(text) => assert_eq!(text, "a"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(next(&mut peer, RawFrame::CANCEL).await.id, request.id);
+    assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]

@@ -126,6 +126,12 @@ fn frame_stream() {
 }
 
 #[test]
+fn fragments() {
+    let sessions = [seeds::fragmented_calls(), seeds::fragmented_answers(&[1, 2, 3, 4]), seeds::golden()].concat();
+    fuzz("fragments", rpc_core_fuzz::fragments, &with_prefixes([[0, 0], [255, 7]], sessions), 3_000);
+}
+
+#[test]
 fn packed() {
     let seeds: Vec<_> = seeds::compressed()
         .into_iter()
@@ -161,7 +167,8 @@ fn registry_instance() {
 
 #[test]
 fn server_session() {
-    let mut seeds = with_prefixes([[0, 1], [1, 255], [14, 0], [16, 1]], seeds::caller_sessions(64 << 10));
+    let sessions = [seeds::caller_sessions(64 << 10), seeds::fragmented_calls()].concat();
+    let mut seeds = with_prefixes([[0, 1], [1, 255], [14, 0], [16, 1]], sessions);
     // The same sessions after and before the proof of a token, which replaces `----`.
     let callers = seeds::caller_sessions(64 << 10);
     seeds.extend(callers.iter().map(|seed| [b"\x1e\x01----", &seed[..]].concat()));
@@ -172,7 +179,8 @@ fn server_session() {
 #[test]
 fn client_session() {
     // The ids of a client's first calls: generation 1 of the first slots.
-    let ids: Vec<u32> = (0..6).map(|slot| 1 << 20 | slot).collect();
-    let seeds = with_prefixes([[0, 1], [4, 255], [2, 0], [57, 7], [65, 1]], seeds::callee_sessions(&ids, 64 << 10));
+    let ids: Vec<u32> = (0..8).map(|slot| 1 << 20 | slot).collect();
+    let sessions = [seeds::callee_sessions(&ids, 64 << 10), seeds::fragmented_answers(&ids)].concat();
+    let seeds = with_prefixes([[0, 1], [4, 255], [2, 0], [57, 7], [65, 1]], sessions);
     fuzz("client_session", rpc_client_fuzz::client_session, &seeds, 500);
 }

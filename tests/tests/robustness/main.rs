@@ -16,6 +16,7 @@ mod hostile_peers;
 mod http;
 mod http_attacks;
 mod network_faults;
+mod payload_tables;
 mod protocol_vectors;
 mod provider_faults;
 mod python_client;

@@ -1,4 +1,4 @@
-//! The test vectors and payload tables of docs/PROTOCOL.md: rpc-core decodes and encodes the bytes of the document.
+//! The test vectors of docs/PROTOCOL.md: rpc-core decodes and encodes the bytes of the document.
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -18,12 +18,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::golden::GOLDEN;
 
-const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
+pub(crate) const DOCUMENT: &str = include_str!("../../../docs/PROTOCOL.md");
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Hello {
-    name: String,
+pub(crate) struct Hello {
+    pub(crate) name: String,
 }
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct NoArguments {}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Join {
@@ -66,7 +69,7 @@ fn documented_vector(section: &str) -> (String, Bytes) {
     (name.trim_matches('`').to_owned(), bytes.collect())
 }
 
-fn hex_byte(word: &str) -> Option<u8> {
+pub(crate) fn hex_byte(word: &str) -> Option<u8> {
     if word.len() == 2 { u8::from_str_radix(word, 16).ok() } else { None }
 }
 
@@ -109,7 +112,7 @@ where
     assert_eq!((found.route.as_str(), found.timeout, found.flags), (head.route, head.timeout, head.flags));
     assert_eq!((&found.metadata, found.idempotency_key), (head.metadata, head.once_key));
     assert_eq!((found.once, found.repeat), (head.once_key.is_some(), head.repeat));
-    assert_eq!(found.response_compression, head.response_compression);
+    assert_eq!((found.response_compression, found.stream_timeout), (head.response_compression, head.stream_timeout));
     assert_eq!(&payload(&frame, body).decode::<T>().unwrap(), arguments);
     assert_eq!(encoded(FrameType::Request, id, codec, arguments, |out| head.write(out)), bytes);
 }
@@ -212,6 +215,7 @@ fn requests_match_vectors() {
         once_key: None,
         repeat: false,
         response_compression: None,
+        stream_timeout: None,
     };
     let bo = Hello { name: "Bo".to_owned() };
 
@@ -282,6 +286,9 @@ fn frames_without_head_match_vectors() {
     empty("pong", FrameType::Pong, 7);
     empty("cancel", FrameType::Cancel, 1);
     assert_encodes(&Settings::OWN.to_frame(), &golden("settings"));
+    let mut ack = BytesMut::new();
+    put_number(&mut ack, FrameType::Ack, 0, 65_536);
+    assert_eq!(ack, golden("ack"));
     let bytes = golden("ping-foreign");
     let frame = read(&bytes);
     assert_eq!((frame.header.frame_type, frame.header.id), (FrameType::Ping, 8));
@@ -332,8 +339,16 @@ fn frames_of_streams_match_vectors() {
         once_key: None,
         repeat: false,
         response_compression: None,
+        stream_timeout: None,
     };
     request("request-streams", 6, Codec::Json, &head, &Join { separator: "-".to_owned() });
+    let head = RequestHeadRef {
+        route: "demo.Clock:1.0/ticks",
+        flags: CallFlags::EXPECTS_ITEMS,
+        stream_timeout: Some(Duration::from_secs(60)),
+        ..head
+    };
+    request("request-stream-timeout", 7, Codec::Json, &head, &NoArguments {});
     let header = |frame_type| Header { codec: Codec::Json as u8, ..Header::empty(frame_type, 6) };
     head_only("acceptance", header(FrameType::Response), &answer(Code::Ok, "", None));
     item("item-caller", FrameType::CallerItem, "a");
@@ -364,100 +379,4 @@ fn token_frames_match_vectors() {
     let accepted = Tokens::new().with(name, secret).unwrap().load().unwrap();
     let found = Proof::read(&frame.body).unwrap();
     assert_eq!(found.verify(&accepted, challenge, &plain).unwrap().name(), name);
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum Shape {
-    Unit,
-    Newtype(u8),
-    Tuple(u8, u8),
-    Struct { a: u8 },
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Ping {}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct MoveTo {
-    x: u8,
-    y: Option<u8>,
-}
-
-/// A value of the payload tables.
-struct Example {
-    label: &'static str,
-    /// Asserts that the value encodes to the bytes and that the bytes decode to the value.
-    check: Check,
-}
-
-type Check = Box<dyn Fn(Codec, &[u8])>;
-
-fn example<T>(label: &'static str, value: T) -> Example
-where
-    T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
-{
-    let check = move |codec: Codec, bytes: &[u8]| {
-        let mut out = BytesMut::new();
-        codec.encode(&value, &mut out).unwrap();
-        assert_eq!(&out[..], bytes, "{label} in {}", codec.name());
-        assert_eq!(codec.decode::<T>(bytes).unwrap(), value, "{label} in {}", codec.name());
-    };
-    Example { label, check: Box::new(check) }
-}
-
-fn examples() -> Vec<Example> {
-    let e_acute = || "é".to_owned();
-    vec![
-        example("`258_u16`", 258_u16),
-        example("`-2_i32`", -2_i32),
-        example("`1.5_f64`", 1.5_f64),
-        example("`true`", true),
-        example("`'é'`", 'é'),
-        example("`\"Bo\"`", "Bo".to_owned()),
-        example("`Some(7_u8)`", Some(7_u8)),
-        example("`None::<u8>`", None::<u8>),
-        example("`vec![1_u16, 2]`", vec![1_u16, 2]),
-        example("`[1_u16, 2]`", [1_u16, 2]),
-        example("`BTreeMap::from([(1_u8, true)])`", BTreeMap::from([(1_u8, true)])),
-        example("`(1_u8, \"é\")`", (1_u8, e_acute())),
-        example("`()`", ()),
-        example("`Shape::Unit`", Shape::Unit),
-        example("`Shape::Newtype(7)`", Shape::Newtype(7)),
-        example("`Shape::Tuple(7, 8)`", Shape::Tuple(7, 8)),
-        example("`Shape::Struct { a: 7 }`", Shape::Struct { a: 7 }),
-        example("`Good { id: 1, name: \"tea\", price: 2 }`", Good { id: 1, name: "tea".to_owned(), price: 2 }),
-        example("`Bytes::from([1, 255])`", Bytes::from_static(&[1, 255])),
-        example("arguments of `fn ping()`", Ping {}),
-        example("arguments of `fn hello(name = \"Bo\")`", Hello { name: "Bo".to_owned() }),
-        example("arguments of `fn move_to(x = 1_u8, y = Some(2_u8))`", MoveTo { x: 1, y: Some(2) }),
-    ]
-}
-
-/// Returns the labels and values of the payload table of `codec`.
-fn payload_table(codec: Codec) -> Vec<(&'static str, &'static str)> {
-    let (_, table) = DOCUMENT.split_once(&format!("<!-- payloads: {} -->\n", codec.name())).unwrap();
-    let rows = table.lines().take_while(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| {
-        let (label, value) = row.trim_matches('|').split_once(" | ").unwrap();
-        (label.trim(), value.trim().trim_matches('`'))
-    })
-    .collect()
-}
-
-#[test]
-fn payloads_match_tables() {
-    let examples = examples();
-    for (codec, rows) in [(Codec::Bincode, 22), (Codec::Json, 20), (Codec::MessagePack, 20)] {
-        let table = payload_table(codec);
-        assert_eq!(table.len(), rows, "rows for {}", codec.name());
-        for (label, value) in table {
-            let example = examples.iter().find(|example| example.label == label);
-            let example = example.unwrap_or_else(|| panic!("no example for {label}"));
-            let bytes = match codec {
-                Codec::Json => value.as_bytes().to_vec(),
-                _ => value.split_whitespace().map(|word| hex_byte(word).unwrap()).collect(),
-            };
-            (example.check)(codec, &bytes);
-        }
-    }
 }

@@ -1,33 +1,84 @@
 //! [`LocalCallerItems`]: the items of a caller in the same process.
 
-use std::task::{self, Poll, ready};
+use std::{
+    pin::Pin,
+    task::{self, Poll, ready},
+};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{CallerSource, ItemSource};
-use crate::{Code, Codec, Error, Metadata, Payload, Received, ReceivedItems, Reply, WriteBuffer};
+use crate::{Code, Codec, Error, Metadata, Payload, Received, ReceivedItems, Reply, Status, WriteBuffer};
 
 /// The items of a caller in the same process. The handler takes each directly from its source.
 ///
 /// As over a connection, each item is encoded and decoded.
 pub(crate) struct LocalCallerItems {
-    source: Box<dyn CallerSource>,
+    items: LocalItems,
     codec: Codec,
 }
 
+/// The items that a caller sends to a handler in the same process.
+pub(crate) struct LocalItems {
+    source: Box<dyn CallerSource>,
+    /// Notifies the call that its stream has failed.
+    failed: Option<oneshot::Sender<Status>>,
+}
+
+/// The failure of the stream that a caller sends to a handler in the same process.
+pub(crate) struct LocalFailure(Option<oneshot::Receiver<Status>>);
+
+impl LocalItems {
+    pub(crate) fn new(source: Box<dyn CallerSource>) -> (Self, LocalFailure) {
+        let (failed, failure) = oneshot::channel();
+        (Self { source, failed: Some(failed) }, LocalFailure(Some(failure)))
+    }
+}
+
+impl LocalFailure {
+    /// Returns the failure of no stream.
+    pub(crate) fn never() -> Self {
+        Self(None)
+    }
+
+    /// Waits for the error of a call whose stream has failed.
+    pub(crate) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Error> {
+        let Some(failure) = &mut self.0 else { return Poll::Pending };
+        match ready!(Pin::new(failure).poll(cx)) {
+            Ok(status) => Poll::Ready(Error::unknown(
+                status.code(),
+                format!("the stream of the caller failed: {}", status.message()),
+            )),
+            // The items were dropped without a failure.
+            Err(_) => {
+                self.0 = None;
+                Poll::Pending
+            }
+        }
+    }
+}
+
 impl LocalCallerItems {
-    pub(crate) fn new(source: Box<dyn CallerSource>, codec: Codec) -> Self {
-        Self { source, codec }
+    pub(crate) fn new(items: LocalItems, codec: Codec) -> Self {
+        Self { items, codec }
     }
 }
 
 impl ReceivedItems for LocalCallerItems {
     fn poll_item(&mut self, cx: &mut task::Context<'_>) -> Poll<Received> {
-        if let Some(received) = ready!(poll_payload(&mut *self.source, self.codec, cx)) {
+        let LocalItems { source, failed } = &mut self.items;
+        if let Some(received) = ready!(poll_payload(&mut **source, self.codec, cx)) {
             return Poll::Ready(received);
         }
-        let failed = self.source.take_failure().map(Error::from_status);
-        Poll::Ready(Received::End(failed.map_or_else(|| Ok(end(self.codec)), Err)))
+        Poll::Ready(Received::End(match source.take_failure() {
+            None => Ok(end(self.codec)),
+            // As over a connection, the call fails, and its handler does not receive the reason.
+            Some(status) => {
+                failed.take().map(|failed| failed.send(status));
+                Err(Error::unknown(Code::Cancelled, "the call has ended"))
+            }
+        }))
     }
 
     fn release(&mut self, _: usize) {}

@@ -15,7 +15,7 @@ mod source;
 mod stream;
 
 pub(crate) use callee::{CalleeStreams, Sent};
-pub(crate) use local_caller::LocalCallerItems;
+pub(crate) use local_caller::{LocalCallerItems, LocalFailure, LocalItems};
 pub use sender::{StreamClosed, StreamSender, TrySendError};
 pub use source::{CallerItems, CallerSource, ItemSource};
 pub(crate) use stream::ReceivedStream;

@@ -1,6 +1,8 @@
 //! [`CallStreams`]: the streams of one call at one end of its connection.
 
-use std::{sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     credit::Credit,
@@ -8,8 +10,9 @@ use super::{
     queue::{ItemQueue, PushError, QueueEnd},
 };
 use crate::{
-    Error,
+    Error, deadline_after,
     frame::{Frame, Violation},
+    sync::OnceLock,
 };
 
 /// The streams of one call at one end of its connection: the items that this end receives, and the credit for those that
@@ -19,6 +22,10 @@ pub struct CallStreams {
     id: u32,
     received: Option<Arc<ItemQueue>>,
     credit: Option<Arc<Credit>>,
+    /// How long the stream of the callee may last after the acceptance of the call.
+    timeout: Option<Duration>,
+    /// When that time ends. Set by the acceptance.
+    ends_at: OnceLock<Instant>,
 }
 
 /// The result of a frame of a stream.
@@ -38,7 +45,27 @@ impl CallStreams {
     /// Returns `None` if no memory is free for the items that this end receives.
     pub fn new(id: u32, sends: bool, receives: bool, max_window: u32, memory: &Arc<StreamMemory>) -> Option<Self> {
         let received = if receives { Some(ItemQueue::new(id, max_window, memory)?) } else { None };
-        Some(Self { id, received, credit: sends.then(|| Arc::new(Credit::new())) })
+        let credit = sends.then(|| Arc::new(Credit::new()));
+        Some(Self { id, received, credit, timeout: None, ends_at: OnceLock::new() })
+    }
+
+    /// Limits the time for which the stream of the callee may last after the acceptance of the call.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Option<Duration>) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Records that the call is accepted.
+    pub(super) fn accept(&self) {
+        if let Some(timeout) = self.timeout {
+            self.ends_at.get_or_init(|| deadline_after(Instant::now(), timeout));
+        }
+    }
+
+    /// Returns when the time of the stream ends; the earliest such time if the call was not accepted before `now`.
+    pub fn ends_at(&self, now: Instant) -> Option<Instant> {
+        let timeout = self.timeout?;
+        Some(self.ends_at.get().copied().unwrap_or_else(|| deadline_after(now, timeout)))
     }
 
     /// Returns the id of the call.
@@ -90,6 +117,18 @@ impl CallStreams {
     pub fn handle_end(&self, end: QueueEnd) -> Result<Handled, Violation> {
         let Some(received) = &self.received else { return Ok(Handled::NoStream) };
         if received.end(end) { Ok(Handled::Yes) } else { Err(Violation::AfterEnd(self.id)) }
+    }
+
+    /// Records that the peer has closed its sending side: it sends neither items nor credit.
+    ///
+    /// `error` is that of a reader of incomplete items.
+    pub fn finish_input(&self, error: impl FnOnce() -> Error) {
+        if let Some(received) = &self.received {
+            received.end(QueueEnd::Lost(error()));
+        }
+        if let Some(credit) = &self.credit {
+            credit.finish();
+        }
     }
 
     /// Ends both streams because the call has ended. `error` is that of a reader of incomplete items.

@@ -71,6 +71,7 @@ impl CalleeStreams for WireStreams {
                 return false;
             }
             let metadata = context.accept();
+            self.streams.accept();
             let start = out.len();
             out.put_bytes(0, HEADER_LEN);
             ResponseHead { status: Status::OK, metadata, retry_after: None, not_executed: false }.write(out);

@@ -21,6 +21,8 @@ struct State {
     balance: i64,
     /// Whether the call has ended, so that the sender must send nothing more.
     is_closed: bool,
+    /// Whether the peer grants no more credit.
+    is_final: bool,
     sender: Option<Waker>,
 }
 
@@ -35,7 +37,7 @@ impl Credit {
     /// Creates the credit of a new stream.
     #[expect(clippy::new_without_default, reason = "a credit belongs to a stream")]
     pub fn new() -> Self {
-        Self(Mutex::new(State { balance: Self::INITIAL.into(), is_closed: false, sender: None }))
+        Self(Mutex::new(State { balance: Self::INITIAL.into(), is_closed: false, is_final: false, sender: None }))
     }
 
     /// Returns the cost of an item whose decompressed payload has this length.
@@ -62,6 +64,15 @@ impl Credit {
         Ok(())
     }
 
+    /// Records that the peer grants no more credit.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        state.is_final = true;
+        let sender = state.sender.take();
+        drop(state);
+        sender.into_iter().for_each(Waker::wake);
+    }
+
     /// Records that the call has ended. Returns the waker of the sender.
     #[must_use]
     pub(super) fn close(&self) -> Option<Waker> {
@@ -75,13 +86,15 @@ impl Credit {
         self.lock().is_closed
     }
 
-    /// Waits until the credit is positive, and returns it; `None` when the call has ended.
+    /// Waits until the credit is positive, and returns it; `None` when the call has ended, or when the credit is spent and
+    /// the peer grants no more.
     pub(super) fn poll_positive(&self, cx: &mut task::Context<'_>) -> Poll<Option<i64>> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
         match () {
             () if state.is_closed => Poll::Ready(None),
             () if state.balance > 0 => Poll::Ready(Some(state.balance)),
+            () if state.is_final => Poll::Ready(None),
             () => {
                 let previous = state.sender.replace(waker);
                 drop(state);
@@ -130,6 +143,16 @@ mod tests {
         assert_eq!(credit.poll_positive(cx), Poll::Ready(Some(1)));
         credit.add(i32::MAX as u32, 1).unwrap();
         assert_eq!(credit.add(1, 1), Err(Violation::BadCredit(1)));
+    }
+
+    #[test]
+    fn final_credit_is_spent_before_the_stream_ends() {
+        let (credit, cx) = (Credit::new(), &mut task::Context::from_waker(Waker::noop()));
+        credit.finish();
+        assert_eq!(credit.poll_positive(cx), Poll::Ready(Some(65_536)));
+        credit.spend(65_536);
+        assert_eq!(credit.poll_positive(cx), Poll::Ready(None));
+        assert!(!credit.is_closed());
     }
 
     #[test]

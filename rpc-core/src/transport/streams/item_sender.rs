@@ -76,7 +76,7 @@ impl ItemSender {
     ) -> SendEnd {
         let mut batch = Batch { frames: WriteBuffer::new(), cost: 0, long: None, end: None };
         loop {
-            let Some(credit) = poll_fn(|cx| self.credit.poll_positive(cx)).await else { return SendEnd::Ended };
+            let Some(credit) = poll_fn(|cx| self.credit.poll_positive(cx)).await else { return self.without_credit() };
             // An item waits as a value while the outbox is full: a peer that does not read costs no encoding.
             let mut turn = None;
             if !self.outbox.has_capacity(Priority::Bulk) {
@@ -116,6 +116,15 @@ impl ItemSender {
             }
             coop::consume_budget().await;
         }
+    }
+
+    /// Returns how the stream ends when it has no credit and never will have.
+    fn without_credit(&self) -> SendEnd {
+        if self.credit.is_closed() {
+            return SendEnd::Ended;
+        }
+        let message = "the peer has closed its sending side, so that it grants no credit for the next item";
+        SendEnd::Failed(Status::new(Code::Cancelled, message))
     }
 
     /// Encodes items until the source has none, the credit is spent or the batch is long. `None` when the call has ended.

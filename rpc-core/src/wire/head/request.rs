@@ -26,6 +26,8 @@ pub struct RequestHead {
     pub repeat: bool,
     /// The number of the compression that the caller wants for the response, if it is not that of the request.
     pub response_compression: Option<u8>,
+    /// How long the stream of the callee may last after the acceptance of the call.
+    pub stream_timeout: Option<Duration>,
 }
 
 /// The head of a REQUEST, as the caller writes it. It borrows its parts because it is written once.
@@ -45,6 +47,8 @@ pub struct RequestHeadRef<'a> {
     pub repeat: bool,
     /// The number of the compression that the caller wants for the response, if it is not that of the request.
     pub response_compression: Option<u8>,
+    /// How long the stream of the callee may last after the acceptance of the call.
+    pub stream_timeout: Option<Duration>,
 }
 
 impl RequestHead {
@@ -78,6 +82,9 @@ impl RequestHead {
                 tag::REPEAT => entry::fixed::<1>(&value, "REPEAT").map(|[repeat]| head.repeat = repeat != 0),
                 tag::RESPONSE_COMPRESSION => entry::fixed::<1>(&value, "RESPONSE COMPRESSION")
                     .map(|[number]| head.response_compression = Some(number)),
+                tag::STREAM_TIMEOUT => {
+                    entry::millis(&value, "STREAM TIMEOUT").map(|timeout| head.stream_timeout = Some(timeout))
+                }
                 other => entry::check_unknown(other),
             };
             rejected = rejected.take().or(outcome.err());
@@ -109,6 +116,9 @@ impl RequestHeadRef<'_> {
         }
         if let Some(number) = self.response_compression {
             short.put(tag::RESPONSE_COMPRESSION, [number]);
+        }
+        if let Some(timeout) = self.stream_timeout {
+            short.put(tag::STREAM_TIMEOUT, entry::wire_millis(timeout).to_be_bytes());
         }
         let (before, after) = short.bytes[..short.length].split_at(before_metadata);
         let route = self.route.as_bytes();
@@ -150,8 +160,8 @@ impl ShortEntries {
     }
 }
 
-/// The length of TIMEOUT, CALL FLAGS, ONCE KEY, REPEAT and RESPONSE COMPRESSION together, in bytes.
-const SHORT_ENTRIES: usize = 7 + 4 + 19 + 4 + 4;
+/// The length of TIMEOUT, CALL FLAGS, ONCE KEY, REPEAT, RESPONSE COMPRESSION and STREAM TIMEOUT together, in bytes.
+const SHORT_ENTRIES: usize = 7 + 4 + 19 + 4 + 4 + 7;
 /// The longest route of a head that is collected on the stack, in bytes.
 const SHORT_ROUTE: usize = 128;
 
@@ -192,6 +202,7 @@ mod tests {
             once_key: Some([7; 16]),
             repeat: true,
             response_compression: Some(2),
+            stream_timeout: Some(Duration::from_secs(60)),
         };
         let mut out = BytesMut::new();
         written.write(&mut out);
@@ -202,7 +213,7 @@ mod tests {
         assert_eq!(head.timeout, Some(Duration::from_millis(2)), "rounded up");
         assert_eq!((head.flags, &head.metadata), (written.flags, &metadata));
         assert_eq!((head.idempotency_key, head.once, head.repeat), (Some([7; 16]), true, true));
-        assert_eq!(head.response_compression, Some(2));
+        assert_eq!((head.response_compression, head.stream_timeout), (Some(2), Some(Duration::from_secs(60))));
     }
 
     #[test]

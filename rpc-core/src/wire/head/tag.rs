@@ -13,3 +13,4 @@ pub(super) const IDEMPOTENCY_KEY: u8 = 8;
 pub(super) const REPEAT: u8 = 10;
 pub(super) const NOT_EXECUTED: u8 = 12;
 pub(super) const RESPONSE_COMPRESSION: u8 = 14;
+pub(super) const STREAM_TIMEOUT: u8 = 16;

@@ -188,6 +188,7 @@ impl Session {
             once_key: request.key,
             repeat: false,
             response_compression: None,
+            stream_timeout: None,
         };
         let mut message = Some(message);
         let mut write = |position, out: &mut WriteBuffer| {

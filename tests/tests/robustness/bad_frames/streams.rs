@@ -4,7 +4,8 @@ use rpc_server::ServerConfig;
 use tests::raw_peer::{RawFrame, RawHead};
 
 use super::scene::{
-    CANCELLED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Scene, UNIMPLEMENTED, echo, route, with_transport,
+    CANCELLED, DEADLINE_EXCEEDED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Scene, UNIMPLEMENTED, echo, route,
+    with_transport,
 };
 
 const SENDS: u8 = 4;
@@ -167,6 +168,29 @@ async fn flags_that_do_not_match_the_method_fail_the_call() {
 }
 
 #[tokio::test]
+async fn streams_of_a_caller_that_has_closed_its_side_end() {
+    let mut scene = Scene::new().await;
+    scene.peer.send(streaming(1, "count", EXPECTS, r#"{"to":1000,"long":true}"#).to_bytes()).await;
+    scene.peer.send(streaming(2, "collect", SENDS, "{}").to_bytes()).await;
+    scene.peer.send(RawFrame::item(2, r#""a""#).to_bytes()).await;
+    scene.peer.finish_sending().await;
+    let (mut items, mut answers) = (0, Vec::new());
+    while let Some(frame) = scene.peer.try_receive().await {
+        match (frame.kind, frame.id) {
+            (RawFrame::CALLEE_ITEM, 1) => items += frame.body.len() + 16,
+            (kind, id) => answers.push((id, kind, frame.status().0)),
+        }
+    }
+    assert!(items >= INITIAL, "{items} bytes: the credit is used");
+    answers.sort_unstable();
+    let [accepted, lost, ended] = answers[..] else { panic!("{answers:?}") };
+    assert_eq!((accepted, lost), ((1, RawFrame::RESPONSE, 0), (1, RawFrame::CALLEE_END, CANCELLED)));
+    assert_eq!((ended.0, ended.1), (2, RawFrame::RESPONSE));
+    assert_ne!(ended.2, 0, "the stream of the caller was incomplete");
+    scene.expect_bystander_unaffected().await;
+}
+
+#[tokio::test]
 async fn items_behind_a_rejected_call_are_dropped() {
     let mut scene = Scene::new().await;
     let answer = scene.peer.ask(&streaming(1, "echo", SENDS, "{}")).await;
@@ -228,6 +252,21 @@ async fn deadline_limits_only_the_acceptance() {
     let item = scene.peer.ask(&RawFrame::item(1, r#""late""#)).await;
     assert_eq!((item.kind, &item.body[..]), (RawFrame::CALLEE_ITEM, &br#""late""#[..]));
     scene.expect_bystander_unaffected().await;
+}
+
+#[tokio::test]
+async fn stream_timeout_ends_an_accepted_call() {
+    let mut scene = Scene::new().await;
+    let head = route("copy").with(RawHead::CALL_FLAGS, [SENDS | EXPECTS]);
+    let limited = head.clone().with(RawHead::STREAM_TIMEOUT, 50_u32.to_be_bytes());
+    scene.peer.send(RawFrame::request(1, &limited, "{}").to_bytes()).await;
+    expect_accepted(&mut scene, 1).await;
+    let ended = scene.peer.receive().await;
+    assert_eq!((ended.kind, ended.id, ended.status().0), (RawFrame::CALLEE_END, 1, DEADLINE_EXCEEDED));
+    // An entry of another length.
+    scene
+        .expect_error(RawFrame::request(2, &head.with(RawHead::STREAM_TIMEOUT, [1]), "{}"), INVALID_ARGUMENT, &[])
+        .await;
 }
 
 #[tokio::test]
