@@ -80,9 +80,12 @@ impl Balance {
         }
     }
 
-    /// Returns the costs by which two choices are compared, from their loads and capacities.
+    /// Returns the costs by which two choices are compared, from their loads and capacities, both in a common unit.
     fn costs(self, choices: [(Load, f64); 2], is_same_zone: impl FnOnce() -> bool) -> [f64; 2] {
         let in_flight = |(load, capacity): (Load, f64)| f64::from(load.in_flight) / capacity;
+        // Calls in flight relative to the capacities, times both capacities: a product costs less than a quotient.
+        let [(one, capacity), (other, other_capacity)] = choices;
+        let shares = || [f64::from(one.in_flight) * other_capacity, f64::from(other.in_flight) * capacity];
         match self {
             Self::PeakEwma => choices.map(|choice| {
                 let (in_flight, latency) = (in_flight(choice), choice.0.latency);
@@ -94,9 +97,9 @@ impl Balance {
                 Some([one, other]) if is_same_zone() => {
                     [(in_flight(choices[0]) + 1.0) * one, (in_flight(choices[1]) + 1.0) * other]
                 }
-                _ => choices.map(in_flight),
+                _ => shares(),
             },
-            _ => choices.map(in_flight),
+            _ => shares(),
         }
     }
 }
