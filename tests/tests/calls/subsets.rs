@@ -43,10 +43,13 @@ async fn spread(
         running.spawn(async move {
             let mut calling = JoinSet::new();
             for _ in 0..callers {
-                let region = RegionClient::new(client.clone());
+                let client = client.clone();
                 calling.spawn(async move {
+                    let region = RegionClient::new(client.clone());
                     for _ in 0..calls {
-                        region.name().timeout(Duration::from_secs(50)).await.unwrap();
+                        if let Err(error) = region.name().timeout(Duration::from_secs(50)).await {
+                            panic!("{error}: {}", client.explain(RegionClient::<Client>::service_id()));
+                        }
                     }
                 });
             }
