@@ -110,7 +110,7 @@ impl WeightedProviders {
         random: &mut impl Rng,
         load: impl Fn(usize) -> Option<usize>,
     ) -> Option<usize> {
-        let shares = Shares { draws: &self.weights, capacities: self.weights.each() };
+        let shares = Shares { draws: &self.weights, capacities: self.weights.each(), zones: None };
         balance.pick(shares, &self.turn, random, |index| {
             Some(Load { in_flight: load(index)? as u32, latency: 1000, typical: 160 })
         })

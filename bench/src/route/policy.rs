@@ -11,7 +11,7 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    pub(super) const DEFAULT: Self = Self::TwoChoices;
+    pub(super) const DEFAULT: Self = Self::LatencyAware;
 
     pub(super) fn balance(self) -> Balance {
         match self {

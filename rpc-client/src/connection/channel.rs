@@ -125,7 +125,8 @@ impl Channel {
 
     /// Returns the load of the peer by this client, whether or not the channel is eligible.
     pub(crate) fn current_load(&self) -> Load {
-        Load { in_flight: self.calls.load(), latency: self.latency.peak(), typical: self.latency.typical() as u32 }
+        let in_flight = self.calls.load();
+        Load { in_flight, latency: self.latency.peak(), typical: self.latency.typical(in_flight) }
     }
 
     /// Returns when the last answer arrived.

@@ -37,7 +37,8 @@ impl Health {
 
     /// Returns whether the peer is responsive and not in cooldown.
     pub(super) fn is_eligible(&self) -> bool {
-        !self.is_unresponsive() && self.cooldown_until().is_none()
+        // A pick calls this for each provider that it considers, and a cooldown is rare.
+        !self.is_unresponsive() && (!self.in_cooldown.load(Ordering::Acquire) || self.cooldown_until().is_none())
     }
 
     /// Returns whether the driver probed the peer and has read nothing since.

@@ -24,7 +24,7 @@ pub(crate) struct Latency {
 struct Cells {
     /// The peak EWMA in nanoseconds.
     peak: AtomicU64,
-    /// The logarithm of the typical latency, in units of 1/16; 0 before the first answer.
+    /// A [`Typical`].
     typical: AtomicU64,
     /// The last answer, in nanoseconds since the epoch; 0 before the first one.
     last: AtomicU64,
@@ -34,6 +34,15 @@ struct Cells {
     log2_sum: AtomicU64,
     /// The number of answers in that sum.
     answers: AtomicU64,
+}
+
+/// The typical latency of a connection, which one cell stores.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Typical {
+    /// The logarithm to the base 2 of the latency in nanoseconds, in units of 1/16; 0 if it is unknown.
+    log2: u32,
+    /// The reduction of the logarithm since the last answer.
+    aged: u32,
 }
 
 /// The latencies of the answers of one delivery.
@@ -89,6 +98,37 @@ impl Sample {
     }
 }
 
+impl Typical {
+    fn from_bits(bits: u64) -> Self {
+        Self { log2: bits as u32, aged: (bits >> 32) as u32 }
+    }
+
+    fn to_bits(self) -> u64 {
+        u64::from(self.aged) << 32 | u64::from(self.log2)
+    }
+
+    /// Returns the average of the logarithms after an answer with the logarithm `latency`.
+    fn after(self, latency: u32, is_rare: bool) -> Self {
+        let log2 = if self.log2 == 0 || is_rare {
+            latency.max(1)
+        } else {
+            // Rounded away from the old average, so that it reaches a constant latency.
+            let change = self.log2.abs_diff(latency).div_ceil(4);
+            if latency > self.log2 { self.log2 + change } else { self.log2 - change }
+        };
+        Self { log2, aged: 0 }
+    }
+
+    /// Returns the logarithm for the pick of a provider with this number of calls in flight.
+    ///
+    /// A call to a provider that was slow shows whether it still is. Without its answer, the next one must wait for
+    /// longer: the time without answers counts half. It counts, because the calls in flight include open streams.
+    fn with(self, in_flight: u32) -> u32 {
+        let aged = if in_flight == 0 { self.aged } else { self.aged / 2 };
+        self.log2.saturating_sub(aged).max(self.log2.min(1))
+    }
+}
+
 impl Latency {
     pub(super) fn new(now: Instant) -> Self {
         Self { epoch: now, cells: CachePadded::default() }
@@ -104,9 +144,13 @@ impl Latency {
         let elapsed = at.saturating_sub(cells.aged.load(Relaxed));
         cells.peak.store(decayed_peak(cells.peak.load(Relaxed), sample.longest, elapsed), Relaxed);
         let mean = sample.sum.log2 / sample.sum.answers.max(1);
-        // Few answers are all that is known about the provider.
-        let is_rare = at.saturating_sub(cells.last.load(Relaxed)) >= nanos(RARE);
-        cells.typical.store(next_typical(cells.typical.load(Relaxed), mean, is_rare), Relaxed);
+        // A connection that breaks after a few fast answers, and is replaced by another one, must not attract calls.
+        if at >= nanos(YOUNG) {
+            // Few answers are all that is known about the provider.
+            let is_rare = at.saturating_sub(cells.last.load(Relaxed)) >= nanos(RARE);
+            let typical = Typical::from_bits(cells.typical.load(Relaxed));
+            cells.typical.store(typical.after(mean as u32, is_rare).to_bits(), Relaxed);
+        }
         let sum = self.log_sum() + sample.sum;
         cells.log2_sum.store(sum.log2, Relaxed);
         cells.answers.store(sum.answers, Relaxed);
@@ -127,8 +171,9 @@ impl Latency {
         cells.aged.store(at, Relaxed);
         let octaves = idle as f64 / IDLE_HALF_LIFE;
         cells.peak.store((cells.peak.load(Relaxed) as f64 * (-octaves).exp2()) as u64, Relaxed);
-        let typical = cells.typical.load(Relaxed).saturating_sub((octaves * 16.0) as u64).max(1);
-        cells.typical.store(typical, Relaxed);
+        let typical = Typical::from_bits(cells.typical.load(Relaxed));
+        let aged = typical.aged.saturating_add((octaves * 16.0) as u32);
+        cells.typical.store(Typical { aged, ..typical }.to_bits(), Relaxed);
     }
 
     /// Returns the peak EWMA in nanoseconds; 0 before the first answer.
@@ -136,11 +181,12 @@ impl Latency {
         self.cells.0.peak.load(Relaxed)
     }
 
-    /// Returns the logarithm to the base 2 of the typical latency in nanoseconds, in units of 1/16; 0 before the first answer.
+    /// Returns the logarithm to the base 2 of the typical latency in nanoseconds, in units of 1/16; 0 if it is unknown.
     ///
-    /// A few slow answers hardly change it, and a slow provider does within some answers.
-    pub(crate) fn typical(&self) -> u64 {
-        self.cells.0.typical.load(Relaxed)
+    /// A few slow answers hardly change it, and a slow provider does within some answers. It is unknown until the first
+    /// answer after the first second of the connection.
+    pub(crate) fn typical(&self, in_flight: u32) -> u32 {
+        Typical::from_bits(self.cells.0.typical.load(Relaxed)).with(in_flight)
     }
 
     /// Returns when the last answer arrived.
@@ -175,16 +221,6 @@ fn decayed_peak(peak: u64, latency: u64, elapsed: u64) -> u64 {
     (peak as f64 * kept + latency as f64 * (1.0 - kept)) as u64
 }
 
-/// Returns the typical latency after an answer with the logarithm `latency`: an average of the logarithms.
-fn next_typical(typical: u64, latency: u64, is_rare: bool) -> u64 {
-    if typical == 0 || is_rare {
-        return latency.max(1);
-    }
-    // Rounded away from the old average, so that it reaches a constant latency.
-    let change = typical.abs_diff(latency).div_ceil(4);
-    if latency > typical { typical + change } else { typical - change }
-}
-
 /// Returns the logarithm to the base 2 of a number above 0, in units of 1/16, linear between powers of two.
 fn log2(number: u64) -> u64 {
     let whole = u64::from(number.ilog2());
@@ -198,6 +234,8 @@ const DECAY: f64 = 10e9;
 const IDLE_HALF_LIFE: f64 = 5e9;
 /// The time without an answer after which the averages are reduced.
 const AGED_AFTER: Duration = Duration::from_secs(1);
+/// The time after the start of a connection from which its answers count for the typical latency.
+const YOUNG: Duration = Duration::from_secs(1);
 /// The time between two answers from which the last one alone determines the typical latency.
 const RARE: Duration = Duration::from_secs(1);
 
@@ -235,19 +273,31 @@ mod tests {
     #[test]
     fn typical_latency_follows_several_answers() {
         let start = Instant::now();
-        let (latency, factor) = (Latency::new(start), |typical: u64| (typical as f64 / 16.0).exp2() / MS as f64);
+        let (latency, factor) = (Latency::new(start), |typical: u32| (f64::from(typical) / 16.0).exp2() / MS as f64);
         let at = |millis| start + Duration::from_millis(millis);
-        latency.add(sample(&[5]), at(10));
-        assert!((4.5..5.5).contains(&factor(latency.typical())));
-        latency.add(sample(&[50]), at(20));
-        assert!(factor(latency.typical()) < 10.0, "{}", factor(latency.typical()));
-        latency.add(sample(&[50]), at(30));
-        latency.add(sample(&[50]), at(40));
-        assert!(factor(latency.typical()) > 15.0, "{}", factor(latency.typical()));
-        (50..80).for_each(|millis| latency.add(sample(&[5]), at(millis)));
-        assert!((4.5..5.5).contains(&factor(latency.typical())));
-        latency.add(sample(&[50]), at(1200));
-        assert!(factor(latency.typical()) > 45.0, "the only answer of a second");
+        latency.add(sample(&[5]), at(990));
+        latency.add(sample(&[5]), at(1010));
+        assert!((4.5..5.5).contains(&factor(latency.typical(0))));
+        latency.add(sample(&[50]), at(1020));
+        assert!(factor(latency.typical(0)) < 10.0, "{}", factor(latency.typical(0)));
+        latency.add(sample(&[50]), at(1030));
+        latency.add(sample(&[50]), at(1040));
+        assert!(factor(latency.typical(0)) > 15.0, "{}", factor(latency.typical(0)));
+        (1050..1080).for_each(|millis| latency.add(sample(&[5]), at(millis)));
+        assert!((4.5..5.5).contains(&factor(latency.typical(0))));
+        latency.add(sample(&[50]), at(2200));
+        assert!(factor(latency.typical(0)) > 45.0, "the only answer of a second");
+    }
+
+    /// A provider whose connection is cut after each answer has fast answers only.
+    #[test]
+    fn young_connection_has_no_typical_latency() {
+        let start = Instant::now();
+        let latency = Latency::new(start);
+        latency.add(sample(&[1, 2, 3]), start + Duration::from_millis(999));
+        assert_eq!((latency.peak(), latency.typical(0)), (3 * MS, 0));
+        latency.add(sample(&[1]), start + Duration::from_millis(1000));
+        assert_ne!(latency.typical(0), 0);
     }
 
     #[test]
@@ -256,17 +306,20 @@ mod tests {
         let latency = Latency::new(start);
         let at = |millis| start + Duration::from_millis(millis);
         latency.age(at(5000));
-        assert_eq!((latency.peak(), latency.typical()), (0, 0), "no answer yet");
+        assert_eq!((latency.peak(), latency.typical(0)), (0, 0), "no answer yet");
         latency.add(sample(&[64]), at(6000));
-        let typical = latency.typical();
+        let typical = latency.typical(0);
         latency.age(at(6900));
-        assert_eq!((latency.peak(), latency.typical()), (64 * MS, typical), "less than a second");
+        assert_eq!((latency.peak(), latency.typical(0)), (64 * MS, typical), "less than a second");
         latency.age(at(11_000));
-        assert_eq!((latency.peak(), latency.typical()), (32 * MS, typical - 16));
+        assert_eq!((latency.peak(), latency.typical(0)), (32 * MS, typical - 16));
         latency.age(at(16_000));
-        assert_eq!((latency.peak(), latency.typical()), (16 * MS, typical - 32));
+        assert_eq!((latency.peak(), latency.typical(0)), (16 * MS, typical - 32));
+        assert_eq!(latency.typical(1), typical - 16, "another call waits for longer");
         latency.add(sample(&[64]), at(16_010));
-        assert_eq!((latency.peak(), latency.typical()), (64 * MS, typical));
+        assert_eq!((latency.peak(), latency.typical(0)), (64 * MS, typical));
+        latency.age(at(3_600_000));
+        assert_eq!(latency.typical(0), 1, "known after an hour");
     }
 
     #[test]

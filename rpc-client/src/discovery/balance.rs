@@ -18,13 +18,13 @@ pub enum Balance {
     /// Draws two providers by weight and picks the one with fewer calls in flight relative to its weight.
     ///
     /// It keeps load off a slow provider without a stampede to the fastest one (Mitzenmacher, 2001).
-    #[default]
     PowerOfTwoChoices,
     /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), and by calls in flight times latency if one of the two typically
     /// takes more than three times as long as the other, and 1 ms longer.
     ///
     /// Providers with similar latencies therefore receive calls in proportion to their weights, and one that is ten times
-    /// slower receives almost none.
+    /// slower receives almost none. If the zones have shares, only providers of the same zone are compared so.
+    #[default]
     LatencyAware,
     /// As [`PowerOfTwoChoices`](Self::PowerOfTwoChoices), by calls in flight times latency (peak EWMA).
     ///
@@ -40,6 +40,8 @@ pub(crate) struct Shares<'a> {
     pub(crate) draws: &'a Weights,
     /// The capacities by which loads are compared; their mean is 1.
     pub(crate) capacities: &'a [f64],
+    /// The zones of the providers, if `draws` has shares of the zones, which latencies must not change.
+    pub(crate) zones: Option<&'a [u32]>,
 }
 
 impl Balance {
@@ -53,7 +55,7 @@ impl Balance {
         random: &mut impl Rng,
         load: impl Fn(usize) -> Option<Load>,
     ) -> Option<usize> {
-        let Shares { draws, capacities } = shares;
+        let Shares { draws, capacities, zones } = shares;
         let count = draws.len();
         let usable = |index: usize| draws.of(index) > 0.0 && load(index).is_some();
         if count <= 1 {
@@ -71,15 +73,19 @@ impl Balance {
                 let (first, one) = draws.draw(random, &load)?;
                 let Some((second, other)) = draws.draw_other(first, random, &load) else { return Some(first) };
                 // The draw has accounted for the weights already, so a tie of idle providers goes to the first.
-                let costs = self.costs([(one, capacities[first]), (other, capacities[second])]);
+                let is_same_zone = || zones.is_none_or(|zones| zones[first] == zones[second]);
+                let costs = self.costs([(one, capacities[first]), (other, capacities[second])], is_same_zone);
                 Some(if costs[1] < costs[0] { second } else { first })
             }
         }
     }
 
-    /// Returns the costs by which two choices are compared, from their loads and capacities.
-    fn costs(self, choices: [(Load, f64); 2]) -> [f64; 2] {
+    /// Returns the costs by which two choices are compared, from their loads and capacities, both in a common unit.
+    fn costs(self, choices: [(Load, f64); 2], is_same_zone: impl FnOnce() -> bool) -> [f64; 2] {
         let in_flight = |(load, capacity): (Load, f64)| f64::from(load.in_flight) / capacity;
+        // Calls in flight relative to the capacities, times both capacities: a product costs less than a quotient.
+        let [(one, capacity), (other, other_capacity)] = choices;
+        let shares = || [f64::from(one.in_flight) * other_capacity, f64::from(other.in_flight) * capacity];
         match self {
             Self::PeakEwma => choices.map(|choice| {
                 let (in_flight, latency) = (in_flight(choice), choice.0.latency);
@@ -88,10 +94,12 @@ impl Balance {
                 if latency == 0 { in_flight * UNKNOWN_LATENCY } else { (in_flight + 1.0) * latency as f64 }
             }),
             Self::LatencyAware => match different_latencies(choices.map(|(load, _)| load.typical)) {
-                Some([one, other]) => [(in_flight(choices[0]) + 1.0) * one, (in_flight(choices[1]) + 1.0) * other],
-                None => choices.map(in_flight),
+                Some([one, other]) if is_same_zone() => {
+                    [(in_flight(choices[0]) + 1.0) * one, (in_flight(choices[1]) + 1.0) * other]
+                }
+                _ => shares(),
             },
-            _ => choices.map(in_flight),
+            _ => shares(),
         }
     }
 }
@@ -133,7 +141,7 @@ mod tests {
         load: impl Fn(usize) -> Option<usize>,
     ) -> Option<usize> {
         let load = |index| Some(Load { in_flight: load(index)? as u32, latency: 1_000, typical: 160 });
-        balance.pick(Shares { draws: weights, capacities: weights.each() }, turn, random, load)
+        balance.pick(Shares { draws: weights, capacities: weights.each(), zones: None }, turn, random, load)
     }
 
     fn spread(balance: Balance, weights: &[f64], load: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
@@ -241,7 +249,7 @@ mod tests {
             let load = |index: usize| {
                 Some(Load { in_flight: in_flight[index], latency: if index == 0 { 10_000 } else { 1_000 }, typical: 0 })
             };
-            let shares = Shares { draws: &weights, capacities: weights.each() };
+            let shares = Shares { draws: &weights, capacities: weights.each(), zones: None };
             let picked = Balance::PeakEwma.pick(shares, &AtomicUsize::new(0), &mut random, load).unwrap();
             in_flight[picked] += 1;
         }
@@ -255,7 +263,7 @@ mod tests {
         let load = |index: usize| {
             Some(Load { in_flight: 0, latency: 0, typical: ((millis[index] * 1e6).log2() * 16.0) as u32 })
         };
-        let shares = Shares { draws: &prepared, capacities: prepared.each() };
+        let shares = Shares { draws: &prepared, capacities: prepared.each(), zones: None };
         let mut picked = 0;
         for _ in 0..10_000 {
             let index = Balance::LatencyAware.pick(shares, &AtomicUsize::new(0), &mut random, load).unwrap();
@@ -277,6 +285,28 @@ mod tests {
         assert_eq!(share_of_first(&[1.0; 5], &[50.0, 5.0, 5.0, 5.0, 5.0]), 0.0);
         assert_eq!(share_of_first(&[5.0, 1.0], &[50.0, 5.0]), 0.0);
         assert_eq!(share_of_first(&[1.0; 2], &[5.0, 50.0]), 1.0);
+    }
+
+    /// A zone that is far away keeps the share that the zones give it.
+    #[test]
+    fn latencies_leave_the_shares_of_zones() {
+        let (weights, mut random) = (Weights::new(vec![0.4, 0.3, 0.3]), SmallRng::seed_from_u64(7));
+        let load = |index: usize| {
+            Some(Load {
+                in_flight: 0,
+                latency: 0,
+                typical: (([1.0, 20.0, 20.0_f64][index] * 1e6).log2() * 16.0) as u32,
+            })
+        };
+        let mut near = [0_u32; 2];
+        for (count, zones) in near.iter_mut().zip([Some(&[0, 1, 1][..]), None]) {
+            let shares = Shares { draws: &weights, capacities: weights.each(), zones };
+            for _ in 0..10_000 {
+                let picked = Balance::LatencyAware.pick(shares, &AtomicUsize::new(0), &mut random, load).unwrap();
+                *count += u32::from(picked == 0);
+            }
+        }
+        assert!(near[0].abs_diff(4_000) < 200 && near[1] > 6_000, "{near:?}");
     }
 
     #[test]

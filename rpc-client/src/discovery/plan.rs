@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     tagged: Vec<(Arc<str>, Group)>,
     /// The weights of all providers, reduced by slow start, relative to their mean.
     capacities: Vec<f64>,
+    /// A number for each provider, which is equal for those of the same zone.
+    zones: Vec<u32>,
     warmth: Vec<f64>,
 }
 
@@ -84,6 +86,7 @@ impl Plan {
                 .filter_map(|tag| Some((Arc::clone(tag), group(&|member| member.traits.has_tag(tag))?)))
                 .collect(),
             capacities: capacities.into_iter().map(|capacity| capacity / mean).collect(),
+            zones: numbers_of_zones(members),
             warmth: members.iter().map(|member| member.warmth).collect(),
         }
     }
@@ -99,6 +102,11 @@ impl Plan {
     /// Returns the capacities by which the loads of providers are compared.
     pub(crate) fn capacities(&self) -> &[f64] {
         &self.capacities
+    }
+
+    /// Returns a number for each provider, which is equal for those of the same zone.
+    pub(crate) fn zones(&self) -> &[u32] {
+        &self.zones
     }
 
     /// Returns whether a provider is in its slow start, so that the shares change with time.
@@ -137,6 +145,14 @@ impl Group {
     pub(crate) fn is_far(&self, index: usize) -> bool {
         self.near.as_ref().is_some_and(|near| near.of(index) <= 0.0)
     }
+}
+
+fn numbers_of_zones(members: &[Member<'_>]) -> Vec<u32> {
+    let mut names: Vec<_> = members.iter().map(|member| member.traits.zone.as_deref()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let number = |member: &Member<'_>| names.partition_point(|name| *name < member.traits.zone.as_deref()) as u32;
+    members.iter().map(number).collect()
 }
 
 #[cfg(test)]

@@ -176,12 +176,13 @@ impl ServiceProviders {
         if let Some(balancer) = selection.balancer {
             return list.select(balancer, group, rng.number(), load);
         }
-        let capacities = list.plan.capacities();
+        let (capacities, zones) = (list.plan.capacities(), list.plan.zones());
         let mut random = rng.split();
-        let mut pick = |draws| selection.balance.pick(Shares { draws, capacities }, &self.turn, &mut random, &load);
-        match group.near().and_then(&mut pick) {
+        let mut pick =
+            |draws, zones| selection.balance.pick(Shares { draws, capacities, zones }, &self.turn, &mut random, &load);
+        match group.near().and_then(|near| pick(near, Some(zones))) {
             Some(index) => Some(index),
-            None => pick(group.all()),
+            None => pick(group.all(), None),
         }
     }
 

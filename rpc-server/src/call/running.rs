@@ -33,7 +33,7 @@ struct RunningCall {
     serial: u64,
     context: Context,
     sink: WireSink,
-    /// The task of the handler; `None` for a once call, whose handler other requests wait for too.
+    /// The task of the handler; `None` until it is spawned, and for a once call, whose handler other requests wait for too.
     handler: Option<AbortHandle>,
     /// Whether the caller has ended its stream.
     caller_has_ended: bool,
@@ -82,34 +82,40 @@ impl RunningCalls {
         context: Context,
         spawn: impl FnOnce(RunningGuard) -> AbortHandle,
     ) {
-        self.insert(sink, context, |guard| (Some(spawn(guard)), ()));
+        let guard = self.insert(sink, context);
+        let (id, serial) = (guard.id, guard.serial);
+        // Without the lock: a runtime that shuts down drops the handler and the guard at once.
+        let handler = spawn(guard);
+        let mut state = self.lock();
+        match state.by_id.get_mut(&id).filter(|call| call.serial == serial) {
+            Some(call) => call.handler = Some(handler),
+            None => {
+                // The handler has ended, or the call was ended before its handler was known.
+                drop(state);
+                handler.abort();
+            }
+        }
     }
 
     /// Adds a request that waits for a once call, whose handler other requests wait for too.
     pub(crate) fn add_waiter(self: &Arc<Self>, sink: WireSink, context: Context) -> RunningGuard {
-        self.insert(sink, context, |guard| (None, guard))
+        self.insert(sink, context)
     }
 
-    fn insert<T>(
-        self: &Arc<Self>,
-        sink: WireSink,
-        context: Context,
-        start: impl FnOnce(RunningGuard) -> (Option<AbortHandle>, T),
-    ) -> T {
-        // The lock covers the spawn, so a handler that ends at once cannot remove its call before the call is inserted.
+    fn insert(self: &Arc<Self>, sink: WireSink, context: Context) -> RunningGuard {
         let mut state = self.lock();
         state.next_serial += 1;
         let (id, serial) = (sink.id(), state.next_serial);
         let streams = sink.streams().map(Arc::clone);
-        let (handler, started) = start(RunningGuard { running: Arc::clone(self), id, serial, streams });
-        let call = RunningCall { serial, context, sink, handler, caller_has_ended: false };
+        let call = RunningCall { serial, context, sink, handler: None, caller_has_ended: false };
         state.next_deadline = state.next_deadline.into_iter().chain(call.due(Instant::now)).min();
         if state.by_id.insert(id, call).is_some() {
             // `check` rejects the id of an unanswered call, so the replaced call is answered and its task is about to
             // end.
             state.detached += 1;
         }
-        started
+        drop(state);
+        RunningGuard { running: Arc::clone(self), id, serial, streams }
     }
 
     /// Counts the handler of a one-way call.
@@ -288,3 +294,51 @@ fn input_ended() -> Error {
 
 /// The message of a call whose deadline passed while its handler ran or waited to run.
 pub(crate) const OVERDUE: &str = "the deadline passed before the handler ended";
+
+#[cfg(test)]
+mod tests {
+    use rpc_core::{
+        Metadata,
+        frame::{FrameType, Header},
+        transport::Outbox,
+    };
+
+    use super::*;
+
+    /// Adds the call `id`, which `spawn` starts.
+    fn add(running: &Arc<RunningCalls>, id: u32, spawn: impl FnOnce(RunningGuard) -> AbortHandle) {
+        let header = Header::empty(FrameType::Request, id);
+        let sink = WireSink::new(Arc::new(Outbox::new(1 << 20)), &header, 1 << 20);
+        running.spawn(sink, Context::new(Arc::default(), None, Metadata::default(), None), spawn);
+    }
+
+    /// A runtime that shuts down drops a task when it is spawned, and with it the guard.
+    #[tokio::test]
+    async fn handler_may_be_dropped_when_it_is_spawned() {
+        let running = Arc::new(RunningCalls::default());
+        add(&running, 1, |guard| {
+            drop(guard);
+            tokio::spawn(std::future::pending::<()>()).abort_handle()
+        });
+        assert!(!running.end(1, &Status::new(Code::Cancelled, "")), "the call has ended");
+        assert_eq!(running.check(1, 1), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn call_that_ends_while_its_handler_is_spawned_is_aborted() {
+        let running = Arc::new(RunningCalls::default());
+        let mut handler = None;
+        add(&running, 1, |guard| {
+            running.end_all();
+            let spawned = tokio::spawn(async move {
+                let _guard = guard;
+                std::future::pending::<()>().await;
+            });
+            let abort = spawned.abort_handle();
+            handler = Some(spawned);
+            abort
+        });
+        assert!(handler.unwrap().await.unwrap_err().is_cancelled());
+        assert_eq!(running.check(1, 1), Ok(true), "the guard was dropped");
+    }
+}

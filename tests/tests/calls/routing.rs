@@ -120,10 +120,10 @@ async fn slow_provider_receives_fewer_calls_by_latency() {
     let mut scene = Scene::new("latency");
     scene.add_provider("slow", Duration::from_millis(20), None, |server| server).await;
     scene.add("fast", |server| server).await;
-    for balance in [Balance::LatencyAware, Balance::PeakEwma] {
+    for balance in [Balance::default(), Balance::PeakEwma] {
         let client = scene.connected(without_zone().with_balance(balance)).await;
-        let shares = shares(&client, 100).await;
-        assert!(shares.get("slow").copied().unwrap_or_default() <= 10, "{balance:?}: {shares:?}");
+        // The latencies are unknown in the first second.
+        in_time(async { while shares(&client, 100).await.get("slow").is_some_and(|calls| *calls > 10) {} }).await;
     }
 }
 
