@@ -302,6 +302,7 @@ mod tests {
         frame::{FrameType, Header},
         transport::Outbox,
     };
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -315,10 +316,10 @@ mod tests {
     /// A runtime that shuts down drops a task when it is spawned, and with it the guard.
     #[tokio::test]
     async fn handler_may_be_dropped_when_it_is_spawned() {
-        let running = Arc::new(RunningCalls::default());
+        let (running, mut tasks) = (Arc::new(RunningCalls::default()), JoinSet::new());
         add(&running, 1, |guard| {
             drop(guard);
-            tokio::spawn(std::future::pending::<()>()).abort_handle()
+            tasks.spawn(std::future::pending::<()>())
         });
         assert!(!running.end(1, &Status::new(Code::Cancelled, "")), "the call has ended");
         assert_eq!(running.check(1, 1), Ok(true));
@@ -326,19 +327,15 @@ mod tests {
 
     #[tokio::test]
     async fn call_that_ends_while_its_handler_is_spawned_is_aborted() {
-        let running = Arc::new(RunningCalls::default());
-        let mut handler = None;
+        let (running, mut tasks) = (Arc::new(RunningCalls::default()), JoinSet::new());
         add(&running, 1, |guard| {
             running.end_all();
-            let spawned = tokio::spawn(async move {
+            tasks.spawn(async move {
                 let _guard = guard;
                 std::future::pending::<()>().await;
-            });
-            let abort = spawned.abort_handle();
-            handler = Some(spawned);
-            abort
+            })
         });
-        assert!(handler.unwrap().await.unwrap_err().is_cancelled());
+        assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
         assert_eq!(running.check(1, 1), Ok(true), "the guard was dropped");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{self, Waker},
     time::Duration,
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Level, debug, enabled, trace, warn};
 
 use super::{
-    handler::{HandlerFuture, run_guarded},
+    handler::{Guarded, HandlerFuture},
     known_heads::KnownHeads,
     once_call::{self, OnceRequest},
     pending_call::PendingCall,
@@ -358,19 +358,19 @@ impl ConnectionCalls {
                 Err(rejection) => queued.reject(rejection),
             }
         };
-        self.spawn(work, pending);
+        self.spawn(Box::pin(work), pending);
     }
 
     /// Spawns a task for a handler that is pending or queued.
     ///
     /// The task polls the handler with a waker of its own.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, pending: PendingCall) {
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + Unpin + 'static, pending: PendingCall) {
         let PendingCall { context, sink, one_way, deadline } = pending;
         if one_way {
             // A one-way call cannot be cancelled and outlives its connection, but neither its deadline nor the server.
             let (guard, abort) = (self.running.add_one_way(), self.shared.abort.clone());
             self.shared.handlers.spawn(async move {
-                let mut work = pin!(run_guarded(work, guard));
+                let mut work = Guarded::new(work, guard);
                 // All three futures are safe to drop, and the last two branches end the call.
                 let outcome = tokio::select! {
                     biased;
@@ -383,7 +383,7 @@ impl ConnectionCalls {
             });
             return;
         }
-        self.running.spawn(sink, context, |guard| self.shared.handlers.spawn(run_guarded(work, guard)).abort_handle());
+        self.running.spawn(sink, context, |guard| self.shared.handlers.spawn(Guarded::new(work, guard)).abort_handle());
     }
 
     pub(super) fn sink(&self, header: Header) -> WireSink {

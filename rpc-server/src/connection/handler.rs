@@ -9,7 +9,7 @@ use std::{
 use rpc_core::{BoxFuture, Context, contained, head::Route};
 use tracing::error;
 
-use crate::call::{concurrency::Permit, running::RunningGuard};
+use crate::call::concurrency::Permit;
 
 /// The future of a handler, within its context.
 ///
@@ -47,8 +47,24 @@ impl Future for HandlerFuture {
     }
 }
 
-/// Runs the work of a handler, and drops `guard` after the whole handler is dropped.
-pub(super) async fn run_guarded(work: impl Future<Output = ()>, guard: RunningGuard) {
-    work.await;
-    drop(guard);
+/// The work of a handler, and a guard that is dropped after the whole handler.
+///
+/// An async function would store the work twice: as its parameter, and where it awaits it.
+pub(super) struct Guarded<F, G> {
+    work: F,
+    _guard: G,
+}
+
+impl<F, G> Guarded<F, G> {
+    pub(super) fn new(work: F, guard: G) -> Self {
+        Self { work, _guard: guard }
+    }
+}
+
+impl<F: Future<Output = ()> + Unpin, G: Unpin> Future for Guarded<F, G> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.work).poll(cx)
+    }
 }

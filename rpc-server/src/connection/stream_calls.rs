@@ -10,7 +10,11 @@ use rpc_core::{
 };
 use tokio::time::Instant;
 
-use super::{calls::ConnectionCalls, handler::HandlerFuture, pending_call::PendingCall};
+use super::{
+    calls::ConnectionCalls,
+    handler::{Guarded, HandlerFuture},
+    pending_call::PendingCall,
+};
 use crate::{
     call::{concurrency::Permit, dispatcher::Target, rejection::Rejection},
     counters::Counters,
@@ -51,15 +55,11 @@ impl ConnectionCalls {
         let pending = PendingCall { context: context.clone(), sink, one_way: false, deadline };
         let start = move |permit: Permit| {
             let call = service.call(method, arguments, responder);
-            let handler = HandlerFuture { context, call, route, permit: Some(permit) };
-            async move {
-                handler.await;
-                drop(open);
-            }
+            Guarded::new(HandlerFuture { context, call, route, permit: Some(permit) }, open)
         };
         if self.share.has_capacity() {
             let permit = self.share.acquire();
-            self.spawn(async move { start(permit).await }, pending);
+            self.spawn(start(permit), pending);
         } else {
             self.queue(start, pending);
         }
