@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use rpc_client::{Balance, Client, ClientConfig};
 use rpc_registry::Memory;
 use rpc_server::Server;
-use tests::{in_time, serving::Serving};
+use tests::{
+    evolution::{one, two},
+    in_time,
+    serving::Serving,
+};
 use tokio::task::JoinSet;
 
-use crate::{
-    contracts::evolution::{one, two},
-    region::{Provider, RegionClient, RegionServer, without_zone},
-};
+use crate::region::{Provider, RegionClient, RegionServer, without_zone};
 
 /// Starts providers and numbered clients, each of which makes `calls` calls. Returns the calls of each provider.
 async fn spread(providers: usize, clients: u32, calls: usize, balance: Balance) -> BTreeMap<SocketAddr, u64> {

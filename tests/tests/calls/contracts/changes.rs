@@ -4,8 +4,7 @@ use rpc_core::{
     DynCaller,
     descriptor::{Contract, compare},
 };
-
-use super::evolution::{one, two};
+use tests::evolution::{one, two};
 
 fn old() -> &'static Contract {
     one::EvolvingClient::<DynCaller>::contract()
