@@ -15,6 +15,7 @@ use rpc_core::{
 };
 
 use super::{
+    counters,
     failure::{Failure, render},
     state::{Frame, Shared},
 };
@@ -30,6 +31,8 @@ struct Page {
     /// The provider with which the others are compared.
     reference: String,
     differences: Vec<Difference>,
+    /// The part of the page with the counters, as HTML.
+    counters: String,
     methods: Vec<Method>,
     rust: String,
 }
@@ -65,6 +68,7 @@ type Described = (Provider, Option<Result<Contract, Error>>);
 pub(super) async fn page(State(shared): State<Arc<Shared>>, Path(service): Path<String>) -> Result<Response, Failure> {
     let service = parse(&shared, &service)?;
     let providers = shared.providers(&service).await.map_err(|error| Failure::of(&shared, error))?;
+    let counters = counters::render(&shared, &service, &providers).await;
     let described = describe(&shared, &service, providers).await;
     let reference = described.iter().find_map(|(provider, contract)| match contract {
         Some(Ok(contract)) => Some((provider.address.clone(), contract.clone())),
@@ -118,6 +122,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Path(service): Path<
         service: service.to_string(),
         providers,
         differences,
+        counters,
     }))
 }
 
@@ -141,9 +146,9 @@ pub(super) fn parse(shared: &Shared, service: &str) -> Result<ServiceId, Failure
     })
 }
 
-/// The largest number of providers that are asked for their contract.
-const MAX_DESCRIBED: usize = 64;
+/// The largest number of providers that are asked for their contract or their counters.
+pub(super) const MAX_DESCRIBED: usize = 64;
 /// The number of providers that are asked at a time.
-const DESCRIBED_AT_ONCE: usize = 8;
+pub(super) const DESCRIBED_AT_ONCE: usize = 8;
 /// The largest number of changes that the page shows for a provider.
 const MAX_CHANGES: usize = 100;
