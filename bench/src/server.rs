@@ -28,7 +28,8 @@ pub(crate) async fn serve_with(echo: impl Service, address: SocketAddr, config: 
     run(Server::builder().service(echo).config(config), address).await
 }
 
-async fn run(server: ServerBuilder, address: SocketAddr) -> Result<(), Failure> {
+/// Serves until SIGTERM or Ctrl-C.
+pub(crate) async fn run(server: ServerBuilder, address: SocketAddr) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = server.bind(address).await?;
     announce(&server.local_address().to_string())?;

@@ -6,6 +6,7 @@
 pub(crate) mod bare;
 mod bare_call;
 mod msnb_bytes;
+mod msnb_undescribed;
 pub(crate) mod net;
 #[cfg(feature = "compare")]
 pub(crate) mod tarpc;
@@ -38,6 +39,8 @@ pub(crate) enum Peer {
     Msnb,
     /// msnb with payloads of type `Bytes`: long payloads are not copied.
     MsnbBytes,
+    /// msnb without digests and reflection.
+    MsnbUndescribed,
     /// tarpc with bincode.
     #[cfg(feature = "compare")]
     Tarpc,
@@ -62,6 +65,7 @@ impl Peer {
         match self {
             Self::Msnb => server::serve_with(EchoServer::new(EchoService), address, single_client_config()).await,
             Self::MsnbBytes => msnb_bytes::serve(address, single_client_config()).await,
+            Self::MsnbUndescribed => msnb_undescribed::serve(address, single_client_config()).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => tarpc::serve(listen(address).await?).await,
             #[cfg(feature = "compare")]
@@ -81,6 +85,7 @@ impl Peer {
         match self {
             Self::Msnb => callers::call(client::connect(address, conns).await?, job, usage).await,
             Self::MsnbBytes => callers::call(msnb_bytes::connect(address, conns).await?, job, usage).await,
+            Self::MsnbUndescribed => callers::call(msnb_undescribed::connect(address, conns).await?, job, usage).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => callers::call(tarpc::connect(address, conns).await?, job, usage).await,
             #[cfg(feature = "compare")]
@@ -99,6 +104,7 @@ impl Peer {
         match self {
             Self::Msnb => callers::repeat(client::connect(address, 1).await?, repeats).await,
             Self::MsnbBytes => callers::repeat(msnb_bytes::connect(address, 1).await?, repeats).await,
+            Self::MsnbUndescribed => callers::repeat(msnb_undescribed::connect(address, 1).await?, repeats).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => callers::repeat(tarpc::connect(address, 1).await?, repeats).await,
             #[cfg(feature = "compare")]
@@ -117,6 +123,7 @@ impl Peer {
         match self {
             Self::Msnb => hold_used(client::connect(address, count).await?).await,
             Self::MsnbBytes => hold_used(msnb_bytes::connect(address, count).await?).await,
+            Self::MsnbUndescribed => hold_used(msnb_undescribed::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => hold_used(tarpc::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
