@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use crate::{
     command_error::{CommandError, Exit},
     duration,
-    load::{Call, Load, Report},
+    load::{Call, Load, Report, Streams},
     output,
     press::{parse_arguments, parse_concurrency},
     printable::printable,
@@ -105,7 +105,8 @@ impl Rolling {
             self.note(&format!("provider {number} of {} is listed after {}", self.providers, seconds(took)));
         }
         let client = self.target.client().await?;
-        let call = Call::new(client.clone(), service, method, self.data.clone()).timeout(self.target.timeout());
+        let call = Call::new(client.clone(), service, method, self.data.clone(), Streams::default())
+            .timeout(self.target.timeout());
         call.once().await.map_err(|error| {
             let fix = format!("`msnb call {service}/{method}` explains the failure");
             CommandError::from(error).with_fix(fix)
