@@ -2,26 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use askama::Template;
-use axum::{
-    extract::{Path, State},
-    response::{Html, IntoResponse as _, Response},
-};
-use futures_util::{StreamExt as _, stream};
 use rpc_core::{Code, Error, ServiceId, admin::ServerCounters};
 
-use super::{
-    failure::Failure,
-    latencies::{Chart, Course, Latencies, shown},
-    service::{self, DESCRIBED_AT_ONCE, MAX_DESCRIBED},
-    state::Shared,
-};
-use crate::provider::Provider;
+use super::latencies::{Chart, Course, Latencies, shown};
 
 /// The counters of the services whose pages are or were open.
 #[derive(Debug, Default)]
@@ -52,7 +40,7 @@ struct Method {
 
 #[derive(Template)]
 #[template(path = "counters.html")]
-struct Part {
+pub(super) struct Part {
     servers: Vec<ServerRow>,
     problems: Vec<Problem>,
     methods: Vec<MethodRow>,
@@ -86,29 +74,9 @@ struct MethodRow {
     chart: Option<Chart>,
 }
 
-/// Returns the part of the page of a service that has its counters.
-pub(super) async fn part(State(shared): State<Arc<Shared>>, Path(service): Path<String>) -> Result<Response, Failure> {
-    let service = service::parse(&shared, &service)?;
-    let providers = shared.providers(&service).await.map_err(|error| Failure::of(&shared, error))?;
-    Ok(Html(render(&shared, &service, &providers).await).into_response())
-}
-
-/// Reads the counters of the providers, and returns them as HTML.
-pub(super) async fn render(shared: &Shared, service: &ServiceId, providers: &[Provider]) -> String {
-    if shared.counters.is_due(service) {
-        let addresses = providers.iter().filter(|provider| provider.state() != "foreign").take(MAX_DESCRIBED);
-        let addresses: Vec<_> = addresses.filter_map(|provider| provider.address.parse().ok()).collect();
-        let read = stream::iter(addresses)
-            .map(async |address: SocketAddr| (address.to_string(), shared.server_counters(address).await));
-        let read = read.buffered(DESCRIBED_AT_ONCE).collect::<Vec<_>>().await;
-        shared.counters.record(service, read);
-    }
-    shared.counters.part(service).render().unwrap_or_default()
-}
-
 impl Counters {
     /// Returns whether the counters of a service are to be read. Then it is not due again for the shortest interval.
-    fn is_due(&self, service: &ServiceId) -> bool {
+    pub(super) fn is_due(&self, service: &ServiceId) -> bool {
         let mut services = self.lock();
         if services.len() >= MAX_SERVICES && !services.contains_key(service) {
             services.clear();
@@ -122,11 +90,13 @@ impl Counters {
         is_due
     }
 
-    fn record(&self, service: &ServiceId, read: Vec<(String, Result<ServerCounters, Error>)>) {
+    /// Records a reading of all providers of a service.
+    pub(super) fn record(&self, service: &ServiceId, read: Vec<(String, Result<ServerCounters, Error>)>) {
         self.lock().entry(service.clone()).or_default().record(service, read);
     }
 
-    fn part(&self, service: &ServiceId) -> Part {
+    /// Returns the part of the page of a service that has its counters.
+    pub(super) fn part(&self, service: &ServiceId) -> Part {
         self.lock().get(service).map_or_else(|| Watched::default().part(), Watched::part)
     }
 

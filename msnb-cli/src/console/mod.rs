@@ -83,7 +83,7 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(overview::page))
         .route("/services/{service}", get(service::page))
-        .route("/counters/{service}", get(counters::part))
+        .route("/counters/{service}", get(service::counters))
         .route("/services/{service}/{method}", get(method::page).post(method::call))
         .route("/services/{service}/{method}/stream", post(events::stream))
         .route("/events/{service}", get(events::changes))

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{
     extract::{Path, State},
     http::StatusCode,
-    response::Response,
+    response::{Html, IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
 use rpc_core::{
@@ -15,7 +15,6 @@ use rpc_core::{
 };
 
 use super::{
-    counters,
     failure::{Failure, render},
     state::{Frame, Shared},
 };
@@ -68,7 +67,7 @@ type Described = (Provider, Option<Result<Contract, Error>>);
 pub(super) async fn page(State(shared): State<Arc<Shared>>, Path(service): Path<String>) -> Result<Response, Failure> {
     let service = parse(&shared, &service)?;
     let providers = shared.providers(&service).await.map_err(|error| Failure::of(&shared, error))?;
-    let counters = counters::render(&shared, &service, &providers).await;
+    let counters = show_counters(&shared, &service, &providers).await;
     let described = describe(&shared, &service, providers).await;
     let reference = described.iter().find_map(|(provider, contract)| match contract {
         Some(Ok(contract)) => Some((provider.address.clone(), contract.clone())),
@@ -126,6 +125,29 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Path(service): Path<
     }))
 }
 
+/// Returns the part of the page that has the counters.
+pub(super) async fn counters(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+) -> Result<Response, Failure> {
+    let service = parse(&shared, &service)?;
+    let providers = shared.providers(&service).await.map_err(|error| Failure::of(&shared, error))?;
+    Ok(Html(show_counters(&shared, &service, &providers).await).into_response())
+}
+
+/// Reads the counters of the providers if that is due, and returns them as HTML.
+async fn show_counters(shared: &Shared, service: &ServiceId, providers: &[Provider]) -> String {
+    if shared.counters.is_due(service) {
+        let own = providers.iter().filter(|provider| provider.state() != "foreign").take(MAX_DESCRIBED);
+        let addresses: Vec<SocketAddr> = own.filter_map(|provider| provider.address.parse().ok()).collect();
+        let read = stream::iter(addresses)
+            .map(async |address| (address.to_string(), shared.server_counters(address).await))
+            .buffered(DESCRIBED_AT_ONCE);
+        shared.counters.record(service, read.collect().await);
+    }
+    shared.counters.part(service).render().unwrap_or_default()
+}
+
 /// Asks the first enabled providers for their contracts.
 async fn describe(shared: &Shared, service: &ServiceId, providers: Vec<Provider>) -> Vec<Described> {
     let described = stream::iter(providers.into_iter().enumerate()).map(async |(position, provider)| {
@@ -147,8 +169,8 @@ pub(super) fn parse(shared: &Shared, service: &str) -> Result<ServiceId, Failure
 }
 
 /// The largest number of providers that are asked for their contract or their counters.
-pub(super) const MAX_DESCRIBED: usize = 64;
+const MAX_DESCRIBED: usize = 64;
 /// The number of providers that are asked at a time.
-pub(super) const DESCRIBED_AT_ONCE: usize = 8;
+const DESCRIBED_AT_ONCE: usize = 8;
 /// The largest number of changes that the page shows for a provider.
 const MAX_CHANGES: usize = 100;

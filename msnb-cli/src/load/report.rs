@@ -106,10 +106,18 @@ impl Report {
         for (provider, count) in &self.providers {
             line("provider", format!("{provider} answered {count}"));
         }
-        for (name, quantile) in QUANTILES {
-            line(name, format!("{:.1} µs", self.latencies.micros_at(quantile)));
+        for (name, micros) in self.quantiles() {
+            if let Some(micros) = micros {
+                line(name, format!("{micros:.1} µs"));
+            }
         }
         text + &self.histogram()
+    }
+
+    /// Returns the quantiles of the latencies in microseconds; `None` without a call that has ended.
+    fn quantiles(&self) -> [(&'static str, Option<f64>); 5] {
+        QUANTILES
+            .map(|(name, quantile)| (name, (!self.latencies.is_empty()).then(|| self.latencies.micros_at(quantile))))
     }
 
     /// Returns the latencies as bars of characters.
@@ -134,7 +142,7 @@ impl Report {
             .iter()
             .map(|(kind, failures)| json!({ "kind": kind, "calls": failures.count, "first": failures.first }))
             .collect();
-        let quantiles = QUANTILES.map(|(name, quantile)| (name.to_owned(), json!(self.latencies.micros_at(quantile))));
+        let quantiles = self.quantiles().map(|(name, micros)| (name.to_owned(), json!(micros)));
         let histogram =
             self.latencies.buckets().into_iter().map(|(up_to, calls)| json!({ "up_to_us": up_to, "calls": calls }));
         json!({

@@ -166,6 +166,12 @@ async fn click(browser: &mut Browser, selector: &str) {
     browser.click(selector).await;
 }
 
+/// Chooses the provider that the form calls.
+async fn choose(browser: &mut Browser, address: &str) {
+    browser.until("document.querySelector('#address')").await;
+    browser.evaluate(&format!("document.querySelector('#address').value = '{address}'")).await;
+}
+
 async fn fill(browser: &mut Browser, selector: &str, text: &str) {
     browser.evaluate(&format!("document.querySelector('{selector}').value = ''")).await;
     click(browser, selector).await;
@@ -206,7 +212,7 @@ async fn console_finds_describes_calls_and_streams() {
     browser.until("document.querySelector('#parameter-0')").await;
     fill(&mut browser, "#parameter-0", "tea").await;
     fill(&mut browser, "#parameter-1", "2").await;
-    browser.evaluate(&format!("document.querySelector('#address').value = '{}'", addresses[0])).await;
+    choose(&mut browser, &addresses[0]).await;
     for _ in 0..3 {
         browser.evaluate("document.querySelector('#outcome')?.remove()").await;
         click(&mut browser, "#send").await;
@@ -228,7 +234,7 @@ async fn console_finds_describes_calls_and_streams() {
 
     // Watch a stream.
     browser.open(&format!("http://{}/services/shop.Stock:1.0/quantities", scene.address)).await;
-    browser.evaluate(&format!("document.querySelector('#address').value = '{}'", addresses[0])).await;
+    choose(&mut browser, &addresses[0]).await;
     click(&mut browser, "#send").await;
     browser.until("document.querySelectorAll('#items-list li').length > 10").await;
     click(&mut browser, "#stop").await;
@@ -237,7 +243,7 @@ async fn console_finds_describes_calls_and_streams() {
     // Send a stream.
     browser.open(&format!("http://{}/services/shop.Stock:1.0/sum", scene.address)).await;
     fill(&mut browser, "#items", "1\n2\n3").await;
-    browser.evaluate(&format!("document.querySelector('#address').value = '{}'", addresses[0])).await;
+    choose(&mut browser, &addresses[0]).await;
     click(&mut browser, "#send").await;
     browser.until("document.querySelector('#outcome.ok pre')?.textContent === '6'").await;
 

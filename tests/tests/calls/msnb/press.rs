@@ -55,12 +55,14 @@ async fn press_reads_and_sends_streams() {
     let (code, report) = press(&prices).await;
     assert_eq!((code, &report["open"], &report["failed"]), (0, &json!(2), &json!(0)), "{report}");
     assert!(report["items"]["received"].as_u64().unwrap() >= 2 && report["items"]["sent"] == json!(0), "{report}");
+    assert_eq!(report["latency_us"]["p50"], json!(null), "no call has ended");
     let (code, report) = press(&[&prices[..], &["--take", "1"]].concat()).await;
     let ok = report["ok"].as_u64().unwrap();
     assert!(code == 0 && ok > 2 && report["items"]["received"].as_u64().unwrap() >= ok, "{report}");
     assert!(report["latency_us"]["p50"].as_f64().unwrap() > 0.0, "{report}");
     let (_, text, _) = msnb(&[&["press"][..], &prices, &at].concat()).await;
     assert!(text.contains("open      2 streams at the end of the time") && text.contains(" received, "), "{text}");
+    assert!(!text.contains("p50"), "{text}");
 
     let parts = feed.path("parts");
     fs::write(&parts, "[1, 2]\n[3]\n").unwrap();
