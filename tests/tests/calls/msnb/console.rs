@@ -237,6 +237,7 @@ async fn console_finds_describes_calls_and_streams() {
     choose(&mut browser, &addresses[0]).await;
     click(&mut browser, "#send").await;
     browser.until("document.querySelectorAll('#items-list li').length > 10").await;
+    picture(&mut browser, "console-stream", "#stream").await;
     click(&mut browser, "#stop").await;
     browser.until("document.querySelector('#state').textContent === 'stopped'").await;
 
