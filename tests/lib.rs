@@ -8,6 +8,7 @@ pub mod branch;
 pub mod browser;
 pub mod certificates;
 pub mod engines;
+pub mod evolution;
 pub mod failing_sink;
 pub mod foreign;
 pub mod http;

@@ -88,6 +88,13 @@ impl Provider {
         Self::listens(prepared(command)).await
     }
 
+    /// Starts a process of the program at the path `binary`, which serves one version of `test.Evolving:1.0`.
+    pub async fn start_evolving(binary: &str, registry: &str, address: SocketAddr) -> Self {
+        let mut command = prepared(Command::new(binary));
+        command.arg(address.to_string()).env("MSNB_REGISTRY", registry);
+        Self::listens(command).await
+    }
+
     async fn listens(command: Command) -> Self {
         let mut process = start(command);
         let output = process.stdout.take().expect("the output is a pipe");

@@ -50,6 +50,9 @@ struct Args {
     #[cfg(feature = "grpc")]
     #[arg(long)]
     dubbo: bool,
+    /// Reports counters and latencies by method to `msnb console`.
+    #[arg(long)]
+    admin: bool,
     #[command(flatten)]
     security: ServerSecurity,
     /// Serves /metrics, for Prometheus, and /health at this address.
@@ -79,7 +82,8 @@ async fn main() -> Result<(), Failure> {
         .service(GreeterServer::new(PoliteGreeter))
         .service(GoodsServer::new(GoodsCatalog))
         .weight(args.weight)
-        .tags(args.tag);
+        .tags(args.tag)
+        .admin(args.admin);
     server = server.config(ServerConfig::default().with_drain_notice(Duration::from_secs(args.drain_notice)));
     #[cfg(feature = "http")]
     if args.http || args.http_service.is_some() {

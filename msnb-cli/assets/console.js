@@ -1,4 +1,4 @@
-// Streams of calls, and changes of the registry as they happen. Without this file, all other pages work.
+// Streams of calls, and changes of the registry and of counters as they happen. Without this file, all other pages work.
 "use strict";
 
 /// Reads server-sent events from the answer of a POST request, which `EventSource` cannot send. Yields those of one read
@@ -77,6 +77,25 @@ function followProviders(element) {
   });
 }
 
+/// Shows the counters again and again, while the page is visible.
+function followCounters(element) {
+  const show = async () => {
+    if (!document.hidden) {
+      const response = await fetch(element.dataset.part);
+      if (response.ok) {
+        const part = new DOMParser().parseFromString(await response.text(), "text/html");
+        element.replaceChildren(...part.body.childNodes);
+      }
+    }
+  };
+  // The console may have ended; a later try finds it again.
+  const again = () => setTimeout(() => show().catch(() => {}).finally(again), COUNTERS_INTERVAL);
+  again();
+}
+
+/// The time between two readings of the counters, in milliseconds.
+const COUNTERS_INTERVAL = 2000;
+
 const call = document.querySelector("form[data-stream]");
 call?.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -84,3 +103,5 @@ call?.addEventListener("submit", (event) => {
 });
 const providers = document.querySelector("[data-events]");
 if (providers) followProviders(providers);
+const counters = document.querySelector("[data-part]");
+if (counters) followCounters(counters);

@@ -10,7 +10,7 @@ use crate::{
     command_error::{CommandError, Exit},
     output,
     printable::printable,
-    target::Target,
+    target::{Target, is_address, is_registry},
 };
 
 /// Compares a contract with an earlier one, and exits with 1 if the changes break calls.
@@ -19,8 +19,9 @@ pub(crate) struct Check {
     /// The new contract, a file from `msnb describe --json` or `Contract::to_json`.
     #[arg(value_name = "CONTRACT.json")]
     contract: PathBuf,
-    /// The old contract: a file, or the host and port of a server that serves it.
-    #[arg(long, value_name = "FILE|ADDRESS")]
+    /// The old contract: a file, the host and port of a server that serves it, or the URL of a registry with providers of
+    /// it, such as nacos://127.0.0.1:8848.
+    #[arg(long, value_name = "FILE|ADDRESS|URL")]
     against: String,
     /// The changes that are breaks.
     #[arg(long, value_enum, default_value_t = Level::Name)]
@@ -93,15 +94,17 @@ impl Check {
         Ok(if breaks > 0 { Exit::Negative } else { Exit::Success })
     }
 
-    /// Reads the old contract from a file, if there is one with this name, or from a server.
+    /// Reads the old contract from a file, if there is one with this name, or from a server or a provider in a registry.
     async fn old(&self, new: &Contract) -> Result<Contract, CommandError> {
         let file = Path::new(&self.against);
-        // Only an address ends with a port.
-        let is_address = self.against.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        if file.exists() || !is_address {
+        if file.exists() {
             return read(file).await;
         }
-        let target = self.target.at(&self.against);
+        let target = match &self.against {
+            url if is_registry(url) => self.target.in_registry(url),
+            address if is_address(address) => self.target.at(address),
+            _ => return read(file).await,
+        };
         target.contract(&new.service_id()?).await
     }
 

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use crate::{
     command_error::{CommandError, Exit},
     duration,
-    load::{Call, Load, Report},
+    load::{Call, Load, Report, Streams},
     output,
     press::{parse_arguments, parse_concurrency},
     printable::printable,
@@ -38,7 +38,8 @@ enum Kind {
 /// Starts providers, restarts one after the other while calls run, and exits with 1 if a call or a provider fails.
 ///
 /// Each provider is a process of the command, which must listen on a free port, register in the registry of the variable
-/// MSNB_REGISTRY, and drain when it receives SIGTERM.
+/// MSNB_REGISTRY, and drain when it receives SIGTERM. With --upgrade, the successors are processes of another program,
+/// such as a later build, and a second round of restarts returns to the first program.
 #[derive(Debug, clap::Args)]
 struct Rolling {
     /// The method to call, such as demo.Greeter:1.0/hello.
@@ -59,6 +60,9 @@ struct Rolling {
     /// The time in which a provider must be listed after its start, and must end after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     patience: Duration,
+    /// Restarts the providers with this program in place of that of CMD, and then back.
+    #[arg(long, value_name = "PROGRAM")]
+    upgrade: Option<String>,
     #[command(flatten)]
     target: Target,
     /// Prints a JSON document at the end.
@@ -98,33 +102,38 @@ impl Rolling {
         let registry = self.target.connect().await?;
         let mut listed = Listed { watch: registry.watch(service), known: BTreeSet::new() };
         listed.known = listed.first(self.target.timeout()).await;
+        let (program, arguments) = self.command.split_first().expect("the command line requires a command");
         let mut providers = Vec::new();
         for number in 1..=self.providers {
-            let (process, took) = self.start(&mut listed).await?;
+            let (process, took) = self.start(program, arguments, &mut listed).await?;
             providers.push(process);
             self.note(&format!("provider {number} of {} is listed after {}", self.providers, seconds(took)));
         }
         let client = self.target.client().await?;
-        let call = Call::new(client.clone(), service, method, self.data.clone()).timeout(self.target.timeout());
+        let call = Call::new(client.clone(), service, method, self.data.clone(), Streams::default())
+            .timeout(self.target.timeout());
         call.once().await.map_err(|error| {
             let fix = format!("`msnb call {service}/{method}` explains the failure");
             CommandError::from(error).with_fix(fix)
         })?;
         let load = Load::begin(&call, self.concurrency, Some(self.rate), LONGEST);
         let mut failed_exits = 0;
-        for (position, provider) in providers.iter_mut().enumerate() {
-            let number = position + 1;
-            let begun = Instant::now();
-            let status = end(provider, self.patience).await?;
-            failed_exits += u16::from(status != 0);
-            let ended = begun.elapsed();
-            let (process, took) = self.start(&mut listed).await?;
-            *provider = process;
-            self.note(&format!(
-                "provider {number} has ended with status {status} after {}, and its successor is listed after {}",
-                seconds(ended),
-                seconds(took)
-            ));
+        for successor in self.rounds(program) {
+            for (position, provider) in providers.iter_mut().enumerate() {
+                let number = position + 1;
+                let begun = Instant::now();
+                let status = end(provider, self.patience).await?;
+                failed_exits += u16::from(status != 0);
+                let ended = begun.elapsed();
+                let (process, took) = self.start(successor, arguments, &mut listed).await?;
+                *provider = process;
+                let by = if self.upgrade.is_some() { format!(" by `{successor}`") } else { String::new() };
+                self.note(&format!(
+                    "provider {number} has ended with status {status} after {}, and its successor{by} is listed after {}",
+                    seconds(ended),
+                    seconds(took)
+                ));
+            }
         }
         // The last successor is called, too.
         tokio::time::sleep(SETTLE).await;
@@ -136,11 +145,24 @@ impl Rolling {
         self.finish(&report, failed_exits)
     }
 
+    /// Returns the program of the successors in each round of restarts.
+    fn rounds<'a>(&'a self, program: &'a str) -> Vec<&'a str> {
+        match &self.upgrade {
+            Some(upgrade) => vec![upgrade, program],
+            None => vec![program],
+        }
+    }
+
+    /// Returns the number of restarts.
+    fn restarts(&self) -> u16 {
+        if self.upgrade.is_some() { 2 * self.providers } else { self.providers }
+    }
+
     fn finish(&self, report: &Report, failed_exits: u16) -> Result<Exit, CommandError> {
         let passed = report.failed() == 0 && failed_exits == 0;
         if self.json {
             let mut document = report.document();
-            document["restarts"] = json!(self.providers);
+            document["restarts"] = json!(self.restarts());
             document["failed_exits"] = json!(failed_exits);
             document["passed"] = json!(passed);
             output::json(&document)?;
@@ -150,7 +172,7 @@ impl Rolling {
             let table = printable(&report.table());
             output::text(&format!(
                 "{table}{verdict}: {failed} of {calls} calls failed during {} restarts, {failed_exits} providers ended with an error\n",
-                self.providers
+                self.restarts()
             ))?;
         }
         Ok(if passed { Exit::Success } else { Exit::Negative })
@@ -163,9 +185,13 @@ impl Rolling {
     }
 
     /// Starts a provider, and waits until the registry lists it. Returns the time that it took.
-    async fn start(&self, listed: &mut Listed) -> Result<(Child, Duration), CommandError> {
+    async fn start(
+        &self,
+        program: &str,
+        arguments: &[String],
+        listed: &mut Listed,
+    ) -> Result<(Child, Duration), CommandError> {
         let begun = Instant::now();
-        let (program, arguments) = self.command.split_first().expect("the command line requires a command");
         let spawned = Command::new(program)
             .args(arguments)
             .env("MSNB_REGISTRY", &self.target.registry.url)

@@ -77,7 +77,7 @@ impl Export {
             for service in self.target.services(address).await? {
                 // Tools call the reflection of a server, and no program of a user does.
                 let Ok(id) = service.service.parse::<ServiceId>() else { continue };
-                if service.digest.is_some() && id.name() != "msnb.Reflection" {
+                if service.digest.is_some() && !matches!(id.name(), "msnb.Reflection" | "msnb.Admin") {
                     contracts.push(self.target.contract(&id).await?);
                 }
             }

@@ -1,4 +1,4 @@
-//! `msnb ping`: the round-trip times of calls to a server.
+//! `msnb ping`: the round-trip times of calls to a server, or to the providers of a service.
 
 use std::{
     net::SocketAddr,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use rpc_cli::shutdown_signal;
-use rpc_core::{Code, Error, reflection::ReflectionClient};
+use rpc_core::{Code, Error, Instance, reflection::ReflectionClient};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
@@ -14,14 +14,16 @@ use crate::{
     command_error::{CommandError, Exit},
     duration, output,
     printable::printable,
-    target::{Target, resolve},
+    route::parse_service,
+    target::{Target, disabled, is_address, resolve},
 };
 
-/// Measures the round-trip times of calls to a server, and exits with 1 if a call is not answered.
+/// Measures the round-trip times of calls to a server, or in turn to the providers of a service, and exits with 1 if a call
+/// is not answered.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ping {
-    /// The host and port of the server.
-    #[arg(value_name = "ADDRESS")]
+    /// The host and port of the server, or a service in the registry, such as demo.Greeter:1.0.
+    #[arg(value_name = "ADDRESS|SERVICE")]
     server: String,
     /// The number of calls; default: until Ctrl-C.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -38,31 +40,39 @@ pub(crate) struct Ping {
 
 impl Ping {
     pub(crate) async fn run(self) -> Result<Exit, CommandError> {
-        let address = resolve(&self.server).await?;
+        let addresses = self.addresses().await?;
+        let name = match addresses[..] {
+            [address] => address.to_string(),
+            _ => self.server.clone(),
+        };
         let target = self.target.at(&self.server);
         let client = target.client().await?;
         let reflection = ReflectionClient::new(client.clone());
-        let call = async || answered(reflection.list().address(address).await);
+        let call = async |address| answered(reflection.list().address(address).await);
         let mut times = Times::default();
         let start = Instant::now();
-        // The first call connects, and is not one of the measured ones.
-        let connected = call().await;
+        // The first call of each address connects, and is not one of the measured ones.
+        let mut connected = Ok(());
+        for address in &addresses {
+            connected = connected.and(call(*address).await);
+        }
         if !self.json {
             let connected = match &connected {
                 Ok(()) => format!("connected in {} ms", ms(start.elapsed())),
                 Err(error) => printable(&error.to_string()),
             };
-            output::text(&format!("PING {address}: {connected}\n"))?;
+            output::text(&format!("PING {name}: {connected}\n"))?;
         }
         let mut shutdown = std::pin::pin!(shutdown_signal());
         let mut interval = tokio::time::interval(self.interval);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.count.is_none_or(|count| times.sent < count) {
+            let address = addresses[times.sent as usize % addresses.len()];
             let outcome = tokio::select! {
                 outcome = async {
                     interval.tick().await;
                     let start = Instant::now();
-                    call().await.map(|()| start.elapsed())
+                    call(address).await.map(|()| start.elapsed())
                 } => outcome,
                 () = &mut shutdown => break,
             };
@@ -70,27 +80,53 @@ impl Ping {
             if !self.json {
                 let line = match outcome {
                     Ok(time) => format!("answer from {address}: seq={} time={} ms\n", times.sent, ms(time)),
-                    Err(error) => format!("no answer: seq={} {}\n", times.sent, printable(&error.to_string())),
+                    Err(error) => {
+                        format!("no answer from {address}: seq={} {}\n", times.sent, printable(&error.to_string()))
+                    }
                 };
                 output::text(&line)?;
             }
         }
         client.close().await;
-        self.summarize(address, &times, start.elapsed())?;
+        self.summarize(&name, &addresses, &times, start.elapsed())?;
         Ok(if times.received.len() as u64 == times.sent && times.sent > 0 { Exit::Success } else { Exit::Negative })
     }
 
-    fn summarize(&self, address: SocketAddr, times: &Times, elapsed: Duration) -> Result<Exit, CommandError> {
+    /// Returns the address of the server, or those of the enabled providers of the service.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, CommandError> {
+        let service = parse_service(&self.server).ok().filter(|_| !is_address(&self.server));
+        let Some(service) = service else { return Ok(vec![resolve(&self.server).await?]) };
+        let providers = self.target.providers(&service).await?;
+        let enabled: Vec<_> =
+            providers.iter().filter(|provider| provider.is_enabled()).map(Instance::address).collect();
+        match enabled.is_empty() {
+            false => Ok(enabled),
+            true => Err(disabled(&service)),
+        }
+    }
+
+    fn summarize(
+        &self,
+        name: &str,
+        addresses: &[SocketAddr],
+        times: &Times,
+        elapsed: Duration,
+    ) -> Result<Exit, CommandError> {
         let (sent, received) = (times.sent, times.received.len());
         let statistics = times.statistics();
         if self.json {
             let [min, avg, max, mdev] = statistics.map_or([None; 4], |times| times.map(Some));
             let times = json!({ "min": min, "avg": avg, "max": max, "mdev": mdev });
-            return output::json(&json!({ "address": address, "sent": sent, "received": received, "rtt_ms": times }));
+            let mut document = json!({ "sent": sent, "received": received, "rtt_ms": times });
+            match addresses {
+                [address] => document["address"] = json!(address),
+                _ => document["addresses"] = json!(addresses),
+            }
+            return output::json(&document);
         }
         let loss = (sent - received as u64) * 100 / sent.max(1);
         let mut text = format!(
-            "\n--- {address} ping statistics ---\n{sent} calls sent, {received} answered, {loss}% loss, time {} ms\n",
+            "\n--- {name} ping statistics ---\n{sent} calls sent, {received} answered, {loss}% loss, time {} ms\n",
             elapsed.as_millis()
         );
         if let Some(values) = statistics {

@@ -2,19 +2,22 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rpc_cli::shutdown_signal;
-use rpc_core::Code;
+use rpc_client::Client;
+use rpc_core::{Code, Error, ServiceId, descriptor::Form};
 use serde_json::{Value, json};
 
 use crate::{
+    call::{expects_streams, input::read_items, streams_rejected},
     command_error::{CommandError, Exit},
     duration,
-    load::{self, Load, Report},
+    load::{self, Load, Report, Streams},
     output,
     printable::printable,
     route::Route,
@@ -41,6 +44,16 @@ pub(crate) struct Press {
     /// The time in which calls start, such as 10s or 5m.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     seconds: Duration,
+    /// The items that each call sends, as lines of JSON: a file, or - for stdin. For a method that reads a stream.
+    #[arg(short, long, value_name = "FILE|-")]
+    items: Option<String>,
+    /// How often each call sends the items.
+    #[arg(long, value_name = "N", default_value = "1")]
+    repeat: NonZeroUsize,
+    /// The number of items of the callee after which a call ends; without this option, a call reads until the end of its
+    /// stream or of the time.
+    #[arg(long, value_name = "N")]
+    take: Option<NonZeroUsize>,
     /// The file for a chart of latency over time.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -81,19 +94,19 @@ impl Press {
         };
         let address = self.target.stated_address().await?;
         let client = self.target.client().await?;
-        let mut call =
-            load::Call::new(client.clone(), service, method, self.arguments.clone()).timeout(self.target.timeout());
-        call.options_mut().address = address;
-        if let Some(tag) = &self.tag {
-            call.options_mut().set_tag(tag);
-        }
+        let streams = match &self.items {
+            Some(_) => self.streams(service, method).await?,
+            None => Streams::default(),
+        };
+        let mut call = self.call(&client, service, method, address, streams);
         // A call that cannot succeed is not repeated.
-        if let Err(error) = call.once().await {
-            let fix = match address {
-                Some(address) if error.code() == Code::Unavailable => unreachable_fix(address),
-                _ => format!("`msnb call {service}/{method}` with the same options explains the failure"),
-            };
-            return Err(CommandError::from(error).with_fix(fix));
+        let mut first = call.once().await;
+        if first.as_ref().is_err_and(expects_streams) {
+            call = self.call(&client, service, method, address, self.streams(service, method).await?);
+            first = call.once().await;
+        }
+        if let Err(error) = first {
+            return Err(self.failure(error, address));
         }
         let (report, was_interrupted) = self.press(&call).await;
         client.close().await;
@@ -112,6 +125,53 @@ impl Press {
             false if report.failed() > 0 => Exit::Negative,
             false => Exit::Success,
         })
+    }
+
+    fn call(
+        &self,
+        client: &Client,
+        service: &ServiceId,
+        method: &str,
+        address: Option<SocketAddr>,
+        streams: Streams,
+    ) -> load::Call {
+        let call = load::Call::new(client.clone(), service, method, self.arguments.clone(), streams);
+        let mut call = call.timeout(self.target.timeout());
+        call.options_mut().address = address;
+        if let Some(tag) = &self.tag {
+            call.options_mut().set_tag(tag);
+        }
+        call
+    }
+
+    /// Returns the streams of the method, as its contract has them.
+    async fn streams(&self, service: &ServiceId, method: &str) -> Result<Streams, CommandError> {
+        let route = format!("{service}/{method}");
+        let contract = self.target.contract(service).await.map_err(|_| streams_rejected(&route))?;
+        let form = contract.method(method).map(|described| described.form).unwrap_or_default();
+        let sends = matches!(form, Form::CallerStream | Form::Streams);
+        let sent = match &self.items {
+            Some(_) if !sends => {
+                let fix = format!("omit --items: {route} reads no stream");
+                return Err(CommandError::input("the method reads no items").with_fix(fix));
+            }
+            None if sends => {
+                let fix = "write --items FILE with lines of JSON, which each call sends";
+                return Err(CommandError::input(format!("{route} reads a stream")).with_fix(fix));
+            }
+            Some(file) => Some(read_items(file).await?.into()),
+            None => None,
+        };
+        let received = matches!(form, Form::CalleeStream | Form::Streams);
+        Ok(Streams { sent, repeat: self.repeat.get(), received, take: self.take.map(|take| take.get() as u64) })
+    }
+
+    fn failure(&self, error: Error, address: Option<SocketAddr>) -> CommandError {
+        let fix = match address {
+            Some(address) if error.code() == Code::Unavailable => unreachable_fix(address),
+            _ => format!("`msnb call {}` with the same options explains the failure", self.route),
+        };
+        CommandError::from(error).with_fix(fix)
     }
 
     /// Calls until the end of the time or Ctrl-C. Returns whether it was Ctrl-C.
@@ -145,7 +205,9 @@ fn progress(load: &Load, length: Duration) -> String {
     let left = length.saturating_sub(elapsed).as_secs_f64().ceil();
     let done = ((elapsed.as_secs_f64() / length.as_secs_f64()).min(1.0) * 20.0) as usize;
     let bar = format!("{}{}", "=".repeat(done), " ".repeat(20 - done));
-    format!("{CLEAR_LINE}[{bar}] {calls} calls, {rate:.0}/s, {failed} failed, {left} s left")
+    let (sent, received) = load.items();
+    let items = if sent + received > 0 { format!(", {} items", sent + received) } else { String::new() };
+    format!("{CLEAR_LINE}[{bar}] {calls} calls, {rate:.0}/s, {failed} failed{items}, {left} s left")
 }
 
 async fn write_chart(file: &Path, title: &str, report: &Report) -> Result<(), CommandError> {

@@ -1,6 +1,6 @@
 //! [`Route`]: a service and one of its methods on the command line.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use rpc_core::ServiceId;
 
@@ -30,6 +30,15 @@ pub(crate) fn parse_service(text: &str) -> Result<ServiceId, String> {
         let fix = "`msnb ls --address ADDRESS` prints the services of a server";
         format!("expected a name and a version, such as demo.Greeter:1.0; {fix}")
     })
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.method {
+            Some(method) => write!(f, "{}/{method}", self.service),
+            None => self.service.fmt(f),
+        }
+    }
 }
 
 #[cfg(test)]

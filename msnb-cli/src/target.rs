@@ -54,6 +54,11 @@ impl Target {
         Self { address: Some(address.to_string()), ..self.clone() }
     }
 
+    /// Returns the same options for the registry at `url`.
+    pub(crate) fn in_registry(&self, url: &str) -> Self {
+        Self { address: None, registry: RegistryArgs { url: url.to_owned() }, ..self.clone() }
+    }
+
     /// Opens the registry.
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Backend>, CommandError> {
         self.registry.connect().await.map_err(|error| {
@@ -125,9 +130,7 @@ impl Target {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| {
-            CommandError::new(Exit::Unreachable, format!("all providers of {service} are disabled in the registry"))
-        }))
+        Err(failure.unwrap_or_else(|| disabled(service)))
     }
 
     /// Returns the services of the server at `address`.
@@ -154,11 +157,28 @@ fn reflection_error(error: Error, address: SocketAddr) -> CommandError {
     CommandError::from(error).with_fix(fix)
 }
 
+/// Returns the error for a service without enabled providers.
+pub(crate) fn disabled(service: &ServiceId) -> CommandError {
+    CommandError::new(Exit::Unreachable, format!("all providers of {service} are disabled in the registry"))
+        .with_fix("enable one with `msnb online ADDRESS`, or name a server with --address")
+}
+
 /// Returns how to find the reason why a server does not answer.
 pub(crate) fn unreachable_fix(address: SocketAddr) -> String {
     format!(
         "check that an msnb server listens at {address}; a server with TLS needs --tls-ca, one without TLS forbids it"
     )
+}
+
+/// Returns whether a text ends with a port, as an address does.
+pub(crate) fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+/// Returns whether a text is the URL of a registry.
+pub(crate) fn is_registry(text: &str) -> bool {
+    let is_local = text.strip_prefix("local:").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    is_local || text.contains("://") || text.starts_with("fixed:") || text.starts_with("memory:")
 }
 
 /// Resolves a host and a port.
@@ -170,4 +190,22 @@ pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, CommandError> {
         CommandError::new(exit, format!("cannot resolve the address `{address}`: {error}")).with_fix(fix)
     })?;
     found.next().ok_or_else(|| CommandError::input(format!("the host of `{address}` has no address")).with_fix(fix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_registries_and_files_differ() {
+        for address in ["127.0.0.1:7788", "host:80", "[::1]:80", "local:7788"] {
+            assert!(is_address(address) && !is_registry(address), "{address}");
+        }
+        for url in ["local:", "local:/dir", "nacos://host:8848", "fixed:127.0.0.1:80"] {
+            assert!(is_registry(url), "{url}");
+        }
+        for other in ["old.json", "demo.Greeter:1.0", "dir/old.json"] {
+            assert!(!is_address(other) && !is_registry(other), "{other}");
+        }
+    }
 }

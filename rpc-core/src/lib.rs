@@ -7,6 +7,7 @@
 //! | contracts | [`rpc_service`] |
 //! | the description of a contract as a value | [`descriptor`] |
 //! | the service that describes the services of a server | [`reflection`] |
+//! | the service that reports the counters of a server | [`admin`] |
 //! | a call and its options | [`Call`] |
 //! | streams of items as arguments and results | [`Streaming`], [`StreamSender`] |
 //! | streams that continue at another provider | [`ResumableMethod`], [`HasCursor`] |
@@ -142,7 +143,7 @@ pub use contract::{
     Explanation, HandlerError, HasCursor, Hedging, Identity, Instance, Local, LocalCall, Mark, Metadata, Method,
     MethodError, MethodInfo, Once, OptionValues, Payload, Peer, Phase, RegisterOutcome, Registry, Reply, Request,
     Responder, Resumable, ResumableMethod, RuleDocument, RuleSource, Scoped, Service, ServiceClient, ServiceId, Status,
-    StreamClosed, StreamSender, Streaming, TrySendError, WithResponseMetadata, WriteBuffer, descriptor, layer,
+    StreamClosed, StreamSender, Streaming, TrySendError, WithResponseMetadata, WriteBuffer, admin, descriptor, layer,
     nullable, reflection, testing, uncopied,
 };
 // Shared by rpc-client and rpc-server, and not part of the API.

@@ -7,6 +7,7 @@ pub(crate) mod bare;
 mod bare_call;
 mod msnb_bytes;
 mod msnb_threads;
+mod msnb_undescribed;
 pub(crate) mod net;
 #[cfg(feature = "compare")]
 pub(crate) mod tarpc;
@@ -41,6 +42,8 @@ pub(crate) enum Peer {
     MsnbBytes,
     /// msnb with a thread, and a runtime, for each core.
     MsnbThreads,
+    /// msnb without digests and reflection.
+    MsnbUndescribed,
     /// tarpc with bincode.
     #[cfg(feature = "compare")]
     Tarpc,
@@ -66,6 +69,7 @@ impl Peer {
             Self::Msnb => server::serve_with(EchoServer::new(EchoService), address, single_client_config()).await,
             Self::MsnbBytes => msnb_bytes::serve(address, single_client_config()).await,
             Self::MsnbThreads => msnb_threads::serve(address).await,
+            Self::MsnbUndescribed => msnb_undescribed::serve(address, single_client_config()).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => tarpc::serve(listen(address).await?).await,
             #[cfg(feature = "compare")]
@@ -86,6 +90,7 @@ impl Peer {
             Self::Msnb => callers::call(client::connect(address, conns).await?, job, usage).await,
             Self::MsnbBytes => callers::call(msnb_bytes::connect(address, conns).await?, job, usage).await,
             Self::MsnbThreads => callers::call(msnb_threads::connect(address, conns).await?, job, usage).await,
+            Self::MsnbUndescribed => callers::call(msnb_undescribed::connect(address, conns).await?, job, usage).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => callers::call(tarpc::connect(address, conns).await?, job, usage).await,
             #[cfg(feature = "compare")]
@@ -105,6 +110,7 @@ impl Peer {
             Self::Msnb => callers::repeat(client::connect(address, 1).await?, repeats).await,
             Self::MsnbBytes => callers::repeat(msnb_bytes::connect(address, 1).await?, repeats).await,
             Self::MsnbThreads => callers::repeat(msnb_threads::connect(address, 1).await?, repeats).await,
+            Self::MsnbUndescribed => callers::repeat(msnb_undescribed::connect(address, 1).await?, repeats).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => callers::repeat(tarpc::connect(address, 1).await?, repeats).await,
             #[cfg(feature = "compare")]
@@ -124,6 +130,7 @@ impl Peer {
             Self::Msnb => hold_used(client::connect(address, count).await?).await,
             Self::MsnbBytes => hold_used(msnb_bytes::connect(address, count).await?).await,
             Self::MsnbThreads => hold_used(msnb_threads::connect(address, count).await?).await,
+            Self::MsnbUndescribed => hold_used(msnb_undescribed::connect(address, count).await?).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => hold_used(tarpc::connect(address, count).await?).await,
             #[cfg(feature = "compare")]

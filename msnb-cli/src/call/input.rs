@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, TryStreamExt as _, stream};
 use rpc_core::{Code, Status};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -46,15 +46,28 @@ impl Call {
 
     /// Opens the file or stdin with the items that the call sends.
     pub(super) async fn lines(&self) -> Result<Lines, CommandError> {
-        match self.items.as_deref() {
-            None | Some("-") => Ok(Box::pin(BufReader::new(tokio::io::stdin()))),
-            Some(name) => match tokio::fs::File::open(name).await {
-                Ok(file) => Ok(Box::pin(BufReader::new(file))),
-                Err(error) => Err(CommandError::input(format!("cannot read {name}: {error}"))
-                    .with_fix("write --items with the path of a text file, or - for stdin")),
-            },
-        }
+        open(self.items.as_deref().unwrap_or("-")).await
     }
+}
+
+/// Opens a file, or stdin for `-`.
+async fn open(name: &str) -> Result<Lines, CommandError> {
+    if name == "-" {
+        return Ok(Box::pin(BufReader::new(tokio::io::stdin())));
+    }
+    match tokio::fs::File::open(name).await {
+        Ok(file) => Ok(Box::pin(BufReader::new(file))),
+        Err(error) => Err(CommandError::input(format!("cannot read {name}: {error}"))
+            .with_fix("write --items with the path of a text file, or - for stdin")),
+    }
+}
+
+/// Reads all items of a file, or of stdin for `-`.
+pub(crate) async fn read_items(name: &str) -> Result<Vec<Value>, CommandError> {
+    let read: Result<Vec<_>, Status> = items(open(name).await?).try_collect().await;
+    read.map_err(|status| {
+        CommandError::input(status.message().to_owned()).with_fix("write each item as one line of JSON")
+    })
 }
 
 /// Returns the values of lines of JSON. Empty lines are skipped. The stream ends after an invalid line.

@@ -7,7 +7,7 @@
 //! | how to fix a failed call | `advice` |
 
 mod advice;
-mod input;
+pub(crate) mod input;
 mod streams;
 
 use std::{net::SocketAddr, time::Duration};
@@ -126,9 +126,7 @@ impl Call {
         let call = call.timeout(self.target.timeout());
         let Some((outcome, explanation)) = interruptible(call.explain()).await else { return Ok(Exit::Interrupted) };
         if let Err(CallError::Rpc(error)) = &outcome
-            && error.code() == Code::Unimplemented
-            && error.delivery() == Delivery::NotExecuted
-            && error.message().contains("stream")
+            && expects_streams(error)
         {
             return Err(Failed::Streams);
         }
@@ -203,7 +201,14 @@ impl From<CommandError> for Failed {
     }
 }
 
-fn streams_rejected(route: &str) -> CommandError {
+/// Returns whether a server has rejected a call because its method has other streams.
+pub(crate) fn expects_streams(error: &Error) -> bool {
+    error.code() == Code::Unimplemented
+        && error.delivery() == Delivery::NotExecuted
+        && error.message().contains("stream")
+}
+
+pub(crate) fn streams_rejected(route: &str) -> CommandError {
     let fix = "the contract of the server does not tell which: reflection is disabled, or denied to this caller";
     CommandError::from(Error::not_executed(Code::Unimplemented, format!("{route} has streams"))).with_fix(fix)
 }

@@ -6,14 +6,17 @@
 //! | checks of each request, and the headers of each answer | `guard` |
 //! | services and their providers | `overview`, `service` |
 //! | a method, its form and its calls | `method`, `form`, `history` |
+//! | the counters of servers, and their latencies over time | `counters`, `latencies` |
 //! | server-sent events | `events` |
 //! | pages for errors | `failure` |
 
+mod counters;
 mod events;
 mod failure;
 mod form;
 mod guard;
 mod history;
+mod latencies;
 mod method;
 mod overview;
 mod service;
@@ -80,6 +83,7 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(overview::page))
         .route("/services/{service}", get(service::page))
+        .route("/counters/{service}", get(service::counters))
         .route("/services/{service}/{method}", get(method::page).post(method::call))
         .route("/services/{service}/{method}/stream", post(events::stream))
         .route("/events/{service}", get(events::changes))

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{
     extract::{Path, State},
     http::StatusCode,
-    response::Response,
+    response::{Html, IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
 use rpc_core::{
@@ -30,6 +30,8 @@ struct Page {
     /// The provider with which the others are compared.
     reference: String,
     differences: Vec<Difference>,
+    /// The part of the page with the counters, as HTML.
+    counters: String,
     methods: Vec<Method>,
     rust: String,
 }
@@ -65,6 +67,7 @@ type Described = (Provider, Option<Result<Contract, Error>>);
 pub(super) async fn page(State(shared): State<Arc<Shared>>, Path(service): Path<String>) -> Result<Response, Failure> {
     let service = parse(&shared, &service)?;
     let providers = shared.providers(&service).await.map_err(|error| Failure::of(&shared, error))?;
+    let counters = show_counters(&shared, &service, &providers).await;
     let described = describe(&shared, &service, providers).await;
     let reference = described.iter().find_map(|(provider, contract)| match contract {
         Some(Ok(contract)) => Some((provider.address.clone(), contract.clone())),
@@ -118,7 +121,31 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Path(service): Path<
         service: service.to_string(),
         providers,
         differences,
+        counters,
     }))
+}
+
+/// Returns the part of the page that has the counters.
+pub(super) async fn counters(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+) -> Result<Response, Failure> {
+    let service = parse(&shared, &service)?;
+    let providers = shared.providers(&service).await.map_err(|error| Failure::of(&shared, error))?;
+    Ok(Html(show_counters(&shared, &service, &providers).await).into_response())
+}
+
+/// Reads the counters of the providers if that is due, and returns them as HTML.
+async fn show_counters(shared: &Shared, service: &ServiceId, providers: &[Provider]) -> String {
+    if shared.counters.is_due(service) {
+        let own = providers.iter().filter(|provider| provider.state() != "foreign").take(MAX_DESCRIBED);
+        let addresses: Vec<SocketAddr> = own.filter_map(|provider| provider.address.parse().ok()).collect();
+        let read = stream::iter(addresses)
+            .map(async |address| (address.to_string(), shared.server_counters(address).await))
+            .buffered(DESCRIBED_AT_ONCE);
+        shared.counters.record(service, read.collect().await);
+    }
+    shared.counters.part(service).render().unwrap_or_default()
 }
 
 /// Asks the first enabled providers for their contracts.
@@ -141,7 +168,7 @@ pub(super) fn parse(shared: &Shared, service: &str) -> Result<ServiceId, Failure
     })
 }
 
-/// The largest number of providers that are asked for their contract.
+/// The largest number of providers that are asked for their contract or their counters.
 const MAX_DESCRIBED: usize = 64;
 /// The number of providers that are asked at a time.
 const DESCRIBED_AT_ONCE: usize = 8;

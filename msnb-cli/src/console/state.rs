@@ -5,13 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use rpc_client::Client;
 use rpc_core::{
     Error, ServiceId,
+    admin::{AdminClient, ServerCounters},
     descriptor::Contract,
     reflection::{ReflectionClient, ServiceSummary},
 };
 use rpc_registry::{Backend, Memory};
 use tokio::sync::Semaphore;
 
-use super::history::History;
+use super::{counters::Counters, history::History};
 use crate::{command_error::CommandError, provider::Provider, target::Target};
 
 /// The state that the pages share.
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub(super) registry: Arc<dyn Backend>,
     pub(super) client: Client,
     pub(super) history: History,
+    pub(super) counters: Counters,
     /// A permit for each open stream of events.
     pub(super) streams: Arc<Semaphore>,
     pub(super) allow_calls: bool,
@@ -50,6 +52,7 @@ impl Shared {
             server,
             client: target.client().await?,
             history: History::default(),
+            counters: Counters::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             token: rand::random(),
             target,
@@ -97,6 +100,11 @@ impl Shared {
     pub(super) async fn describe(&self, service: &ServiceId, address: SocketAddr) -> Result<Contract, Error> {
         let reflection = ReflectionClient::new(self.client.clone());
         reflection.describe(service.to_string()).address(address).timeout(self.patience()).await
+    }
+
+    /// Returns the counters that a provider reports.
+    pub(super) async fn server_counters(&self, address: SocketAddr) -> Result<ServerCounters, Error> {
+        AdminClient::new(self.client.clone()).counters().address(address).timeout(self.patience()).await
     }
 
     /// Returns the contract of the first provider that describes it.

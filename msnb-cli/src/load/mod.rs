@@ -12,19 +12,24 @@ mod report;
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use loadgen::Pace;
 use tokio::{task::JoinSet, time::Instant};
 
-pub(crate) use self::{call::Call, report::Report};
+use self::call::Items;
+pub(crate) use self::{
+    call::{Call, Streams},
+    report::Report,
+};
 
 /// Calls of one method in progress. Dropping it ends them.
 pub(crate) struct Load {
     callers: JoinSet<()>,
     report: Arc<Mutex<Report>>,
+    items: Arc<Items>,
     start: Instant,
 }
 
@@ -37,18 +42,20 @@ impl Load {
         let start = Instant::now();
         let end = start + length;
         let report = Arc::new(Mutex::new(Report::new(length)));
+        let items = Arc::new(Items::default());
         let pace = Pace::start(rate, end);
         let mut callers = JoinSet::new();
         for _ in 0..concurrency.get() {
-            callers.spawn(call_until(end, start, call.clone(), pace.clone(), Arc::clone(&report)));
+            callers.spawn(call_until(end, start, call.clone(), pace.clone(), Arc::clone(&report), Arc::clone(&items)));
         }
-        Self { callers, report, start }
+        Self { callers, report, items, start }
     }
 
     /// Returns the results until now.
     pub(crate) fn report(&self) -> Report {
         let mut report = lock(&self.report).clone();
         report.elapsed = self.start.elapsed();
+        (report.sent, report.received) = self.items();
         report
     }
 
@@ -56,6 +63,11 @@ impl Load {
     pub(crate) fn counts(&self) -> (u64, u64) {
         let report = lock(&self.report);
         (report.calls(), report.failed())
+    }
+
+    /// Returns the numbers of sent and of received items of streams until now.
+    pub(crate) fn items(&self) -> (u64, u64) {
+        (self.items.sent.load(Relaxed), self.items.received.load(Relaxed))
     }
 
     /// Returns the time since the start.
@@ -83,11 +95,18 @@ impl Load {
 ///
 /// All tasks share the report, so that it is complete after Ctrl-C too. One lock is fast enough for some ten thousand
 /// calls per second.
-async fn call_until(end: Instant, start: Instant, call: Call, pace: Pace, report: Arc<Mutex<Report>>) {
+async fn call_until(
+    end: Instant,
+    start: Instant,
+    call: Call,
+    pace: Pace,
+    report: Arc<Mutex<Report>>,
+    items: Arc<Items>,
+) {
     let mut now = Instant::now();
     while now < end {
         let Some(scheduled) = pace.next(now).await else { break };
-        let outcome = call.once().await;
+        let outcome = call.run(end, &items).await;
         now = Instant::now();
         let failed = outcome.is_err();
         lock(&report).count(now - start, now.duration_since(scheduled), outcome);

@@ -3,15 +3,21 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use loadgen::{Latencies, Timeline};
-use rpc_core::{Error, Reply};
+use rpc_core::Error;
 use serde_json::{Value, json};
 
-use super::call::text;
+use super::call::Ended;
 
 /// The result of a load, in total and over time.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
     pub(crate) ok: u64,
+    /// Calls whose streams were open at the end of the time.
+    open: u64,
+    /// Items that the calls have sent.
+    pub(super) sent: u64,
+    /// Items that the calls have received.
+    pub(super) received: u64,
     pub(crate) elapsed: Duration,
     failures: BTreeMap<String, Failures>,
     providers: BTreeMap<String, u64>,
@@ -31,6 +37,9 @@ impl Report {
     pub(crate) fn new(length: Duration) -> Self {
         Self {
             ok: 0,
+            open: 0,
+            sent: 0,
+            received: 0,
             elapsed: length,
             failures: BTreeMap::new(),
             providers: BTreeMap::new(),
@@ -40,18 +49,22 @@ impl Report {
     }
 
     /// Records a call that ended at `at`, measured from the start of the load.
-    pub(super) fn count(&mut self, at: Duration, latency: Duration, outcome: Result<Reply, Error>) {
-        self.timeline.record(at, latency);
-        self.latencies.record(latency);
-        let failure = match &outcome {
-            Ok(reply) => {
-                let provider = reply.peer.map_or_else(String::new, |peer| peer.to_string());
+    pub(super) fn count(&mut self, at: Duration, latency: Duration, outcome: Result<Ended, Error>) {
+        let is_open = outcome.as_ref().is_ok_and(|ended| ended.is_open);
+        if !is_open {
+            self.timeline.record(at, latency);
+            self.latencies.record(latency);
+        }
+        let failure = match outcome {
+            Ok(ended) => {
+                let provider = ended.peer.map_or_else(String::new, |peer| peer.to_string());
                 *self.providers.entry(provider).or_default() += 1;
-                reply.is_application_error.then(|| ("the service's own error".to_owned(), text(reply)))
+                ended.error.map(|error| ("the service's own error".to_owned(), error))
             }
             Err(error) => Some((error.code().to_string(), error.to_string())),
         };
         match failure {
+            None if is_open => self.open += 1,
             None => self.ok += 1,
             Some((kind, first)) => {
                 self.failures.entry(kind).or_insert(Failures { count: 0, first }).count += 1;
@@ -59,9 +72,9 @@ impl Report {
         }
     }
 
-    /// Returns the number of all calls, including failed ones.
+    /// Returns the number of all calls, including failed ones and those with open streams.
     pub(crate) fn calls(&self) -> u64 {
-        self.ok + self.failed()
+        self.ok + self.open + self.failed()
     }
 
     /// Returns the number of failed calls.
@@ -82,13 +95,29 @@ impl Report {
         for (kind, failures) in &self.failures {
             line("failed", format!("{} with {kind}, first: {}", failures.count, failures.first));
         }
+        if self.open > 0 {
+            line("open", format!("{} streams at the end of the time", self.open));
+        }
+        for (count, direction) in [(self.sent, "sent"), (self.received, "received")] {
+            if count > 0 {
+                line("items", format!("{count} {direction}, {:.0}/s", count as f64 / seconds));
+            }
+        }
         for (provider, count) in &self.providers {
             line("provider", format!("{provider} answered {count}"));
         }
-        for (name, quantile) in QUANTILES {
-            line(name, format!("{:.1} µs", self.latencies.micros_at(quantile)));
+        for (name, micros) in self.quantiles() {
+            if let Some(micros) = micros {
+                line(name, format!("{micros:.1} µs"));
+            }
         }
         text + &self.histogram()
+    }
+
+    /// Returns the quantiles of the latencies in microseconds; `None` without a call that has ended.
+    fn quantiles(&self) -> [(&'static str, Option<f64>); 5] {
+        QUANTILES
+            .map(|(name, quantile)| (name, (!self.latencies.is_empty()).then(|| self.latencies.micros_at(quantile))))
     }
 
     /// Returns the latencies as bars of characters.
@@ -113,13 +142,15 @@ impl Report {
             .iter()
             .map(|(kind, failures)| json!({ "kind": kind, "calls": failures.count, "first": failures.first }))
             .collect();
-        let quantiles = QUANTILES.map(|(name, quantile)| (name.to_owned(), json!(self.latencies.micros_at(quantile))));
+        let quantiles = self.quantiles().map(|(name, micros)| (name.to_owned(), json!(micros)));
         let histogram =
             self.latencies.buckets().into_iter().map(|(up_to, calls)| json!({ "up_to_us": up_to, "calls": calls }));
         json!({
             "calls": self.calls(),
             "ok": self.ok,
             "failed": self.failed(),
+            "open": self.open,
+            "items": { "sent": self.sent, "received": self.received },
             "seconds": seconds,
             "calls_per_second": self.calls() as f64 / seconds,
             "failures": failures,

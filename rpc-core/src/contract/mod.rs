@@ -8,7 +8,7 @@
 //! | a caller of any type | `dyn_caller` |
 //! | the methods of a contract | `method` |
 //! | the description of a contract | `descriptor` |
-//! | the service that describes services | `reflection` |
+//! | the services that describe a server and report its counters | `reflection`, `admin` |
 //! | services and their answers | `service`, `responder`, `answer_sink` |
 //! | a handler's context, its peer and the peer's identity | `context`, `peer`, `identity` |
 //! | metadata of a call, and the entries that its handler's calls inherit | `metadata`, `baggage` |
@@ -22,6 +22,7 @@
 //! | middleware | `layer` |
 //! | registries | `discovery` |
 
+pub mod admin;
 mod answer_sink;
 mod baggage;
 mod boxed;

@@ -6,6 +6,7 @@
 //! | access rules | `access` |
 //! | the limit of running handlers, the share of each peer, and the queue | `concurrency`, by latency `adaptive` |
 //! | the limits of running handlers of single methods | `method_limit` |
+//! | the counts of calls by method | `measured` |
 //! | the key of a peer for limits per peer | `peer_key` |
 //! | the status of a rejected call | `rejection` |
 //! | the running calls of one connection | `running` |
@@ -15,6 +16,7 @@ pub(crate) mod access;
 mod adaptive;
 pub(crate) mod concurrency;
 pub(crate) mod dispatcher;
+pub(crate) mod measured;
 mod method_limit;
 pub(crate) mod once;
 pub(crate) mod peer_key;

@@ -6,10 +6,12 @@
 //! | the TCP listener | `tcp` |
 //! | services under their major versions | `major_version` |
 //! | the service that describes the others | `reflection` |
+//! | the service that reports the counters | `admin` |
 //! | registration in a registry | `registration` |
 //! | serving, draining and ending | `server` |
 //! | the state and the counts of a server | `handle` |
 
+mod admin;
 mod builder;
 mod handle;
 mod major_version;

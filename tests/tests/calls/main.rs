@@ -4,6 +4,7 @@
 
 mod access_rules;
 mod adaptive_limit;
+mod admin;
 mod balancing;
 mod call_timeouts;
 mod compression;

@@ -7,13 +7,14 @@ use rpc_core::{Discovery as _, ServiceClient};
 use rpc_registry::Memory;
 use rpc_server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tests::{in_time, serving::Serving};
+use tests::{
+    evolution::{one, two},
+    in_time,
+    serving::Serving,
+};
 use tokio::task::JoinSet;
 
-use crate::{
-    contracts::evolution::{one, two},
-    region::{Provider, RegionClient, RegionServer, without_zone},
-};
+use crate::region::{Provider, RegionClient, RegionServer, without_zone};
 
 /// Starts providers and numbered clients. In each of these, some callers make calls one after another, in total as many as
 /// `callers` times `calls`. Returns the calls of each provider.

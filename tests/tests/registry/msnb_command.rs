@@ -11,6 +11,8 @@ use tests::{
     program::Program,
 };
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::official::on_servers;
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
@@ -120,4 +122,49 @@ async fn msnb_logs_in_and_calls_through_nacos() {
     assert_eq!((code, &failed["error"]["code"]), (4, &json!("Unauthenticated")));
     assert!(!failed.to_string().contains("hunter3"), "{failed}");
     assert!(failed["error"]["fix"].as_str().unwrap().contains("the user and the password in the URL"), "{failed}");
+}
+
+/// The commands that `services_are_listed_and_providers_changed` does not run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_commands_find_providers_in_nacos() {
+    let server = NacosServer::start_kind(ServerKind::RNacos).await;
+    let url = server.url();
+    let (provider, directory) = (Provider::start(&url).await, tempfile::tempdir().unwrap());
+    let address = provider.address().to_string();
+    server.wait_for(&GREETER, |listed| listed.len() == 1).await;
+    let at = ["--registry", &*url];
+    let (service, method, body) = ("demo.Greeter:1.0", "demo.Greeter:1.0/hello", r#"{"name": "Bo"}"#);
+    let (code, contract) = msnb(&[&["describe", service][..], &at].concat()).await;
+    assert_eq!((code, &contract["name"]), (0, &json!("demo.Greeter")), "{contract}");
+    let file = directory.path().join("contract.json");
+    std::fs::write(&file, contract.to_string()).unwrap();
+    let (code, checked) = msnb(&["check", "--against", &url, file.to_str().unwrap()]).await;
+    assert_eq!((code, &checked["breaks"]), (0, &json!(0)), "{checked}");
+    let (code, pinged) = msnb(&[&["ping", service, "-c", "2", "-i", "1ms"][..], &at].concat()).await;
+    assert_eq!((code, &pinged["received"], &pinged["address"]), (0, &json!(2), &json!(address)), "{pinged}");
+    let (code, report) = msnb(&[&["press", method, body, "--seconds", "200ms"][..], &at].concat()).await;
+    assert_eq!((code, &report["failed"]), (0, &json!(0)), "{report}");
+    let exported = Program::run("msnb", &[&["export", "--typescript", service][..], &at].concat(), &[]).await;
+    assert!(String::from_utf8(exported.stdout).unwrap().contains("hello(name: string)"));
+
+    let log = |name: &str| directory.path().join(name);
+    let mut watch = Program::start("msnb", &[&["watch", service][..], &at].concat(), &[], &log("watch")).await;
+    assert!(watch.line_with(&address).await.contains("added"));
+    assert!(watch.interrupt().await.success());
+    let console = [&["console", "--listen", "127.0.0.1:0"][..], &at].concat();
+    let mut console = Program::start("msnb", &console, &[], &log("console")).await;
+    let (host, head) = (console.line_after("http://").await, "HTTP/1.1\r\nConnection: close\r\nHost:");
+    let mut socket = tokio::net::TcpStream::connect(&host).await.unwrap();
+    socket.write_all(format!("GET /services/{service} {head} {host}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut page = String::new();
+    in_time(socket.read_to_string(&mut page)).await.unwrap();
+    assert!(page.contains(&address) && page.contains("trait Greeter"), "{page}");
+    assert!(console.terminate().await.success());
+
+    let program = Program::path("provider").await.to_str().unwrap();
+    let drill = ["drill", "rolling", "--call", method, "-d", body, "--providers", "2", "--timeout", "20s", "--json"];
+    let drill = [&drill[..], &at, &["--", program, "--listen", "127.0.0.1:0"]].concat();
+    let drilled = Program::run("msnb", &drill, &[]).await;
+    let report: Value = serde_json::from_slice(&drilled.stdout).unwrap_or_default();
+    assert_eq!((&report["passed"], &report["failed"]), (&json!(true), &json!(0)), "{drilled:?}");
 }

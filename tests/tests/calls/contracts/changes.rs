@@ -4,8 +4,7 @@ use rpc_core::{
     DynCaller,
     descriptor::{Contract, compare},
 };
-
-use super::evolution::{one, two};
+use tests::evolution::{one, two};
 
 fn old() -> &'static Contract {
     one::EvolvingClient::<DynCaller>::contract()
@@ -65,4 +64,32 @@ fn digests_change_with_the_wire_only() {
         assert_eq!(is_equal, ["unchanged", "renamed_type", "newtype"].contains(&name), "{name}");
     }
     assert_ne!(old().digest(), new().digest());
+}
+
+/// Each row of the table in the document names the method that `matrix` calls, and states what `compare` finds.
+#[test]
+fn table_of_document_agrees_with_comparison() {
+    let document = include_str!("../../../../docs/CONTRACTS.md");
+    let (_, chapter) = document.split_once("## Changing a contract").unwrap();
+    let rows = chapter.lines().filter(|line| line.starts_with('|')).skip(2);
+    let changes = compare(old(), new());
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, by_name, by_position, test] = cells[..] else { panic!("{row}") };
+        let method = test.trim_matches('`');
+        assert!(include_str!("matrix.rs").contains(&format!(".{method}(")), "no test calls {method}");
+        let of_method = || changes.iter().filter(|change| change.path.split('/').next() == Some(method));
+        let breaks_name = of_method().any(|change| change.breaks.name);
+        let breaks_position = of_method().any(|change| change.breaks.position);
+        // Types that several methods have in common are compared once, by the first of them.
+        if method != "items" {
+            let is_compatible = by_name.starts_with("yes") || by_name == "as above" || method == "added_method";
+            assert_eq!(is_compatible, !breaks_name, "{row}");
+            let is_compatible = by_position == "yes" || method == "added_method";
+            assert_eq!(is_compatible, !breaks_position, "{row}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 19);
 }

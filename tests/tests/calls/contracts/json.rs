@@ -3,9 +3,8 @@
 use rpc_core::{CallError, Code, Delivery, Streaming};
 use rpc_server::Server;
 use serde_json::json;
-use tests::serving::Serving;
+use tests::{evolution::one, serving::Serving};
 
-use super::evolution::one;
 use crate::caller;
 
 #[tokio::test]

@@ -6,13 +6,13 @@ use rpc_client::Client;
 use rpc_core::{CallError, Code, Codec, Delivery, Error, Streaming, Token, Tokens};
 use rpc_server::{Server, ServerBuilder};
 use tests::{
-    Task, in_time,
+    Task,
+    evolution::{one, two},
+    in_time,
     raw_peer::{RawFrame, RawHead, RawPeer},
     serving::Serving,
 };
 use tokio::net::TcpListener;
-
-use super::evolution::{one, two};
 
 const CODECS: [Codec; 3] = [Codec::Bincode, Codec::Json, Codec::MessagePack];
 

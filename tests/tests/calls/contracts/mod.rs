@@ -1,7 +1,6 @@
 //! Contracts as values: callers and providers of different versions, and the service that describes services.
 
 mod changes;
-pub(crate) mod evolution;
 mod json;
 mod matrix;
 mod reflection;

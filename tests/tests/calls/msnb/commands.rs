@@ -196,7 +196,8 @@ async fn check_reports_breaks_of_contract() {
     fs::write(&new, changed.to_string()).unwrap();
     let [old, new] = [&old, &new].map(|path| path.to_str().unwrap());
 
-    for against in [old, &address] {
+    let fixed = format!("fixed:{address}");
+    for against in [old, &address, &fixed] {
         let unchanged = output(&["check", "--against", against, old]).await;
         assert_eq!(unchanged, "changes: 0, breaks at level name: 0\n");
         let (code, printed, _) = msnb(&["check", "--against", against, new]).await;
@@ -237,6 +238,20 @@ async fn ping_prints_times_and_statistics() {
     let (code, printed) = document(&["ping", &address, "--count", "2", "--interval", "1ms"]).await;
     assert_eq!((code, &printed["sent"], &printed["received"]), (0, &json!(2), &json!(2)));
     assert!(printed["rtt_ms"]["min"].as_f64().unwrap() > 0.0, "{printed}");
+
+    // The providers of a service are called in turn.
+    let directory = tempfile::tempdir().unwrap();
+    let registry = local(directory.path());
+    let (one, other) = (Provider::start(&registry).await, Provider::start(&registry).await);
+    until_listed(&registry, "").await;
+    let of_service = ["ping", GREETER, "--registry", &registry, "-i", "1ms"];
+    let printed = output(&[&of_service[..], &["--count", "4"]].concat()).await;
+    let from = |provider: &Provider| printed.matches(&format!("answer from {}: seq=", provider.address())).count();
+    assert_eq!((from(&one), from(&other)), (2, 2), "{printed}");
+    assert!(printed.contains(&format!("--- {GREETER} ping statistics ---")), "{printed}");
+    let (code, printed) = document(&[&of_service[..], &["-c", "2"]].concat()).await;
+    assert_eq!((code, printed["addresses"].as_array().unwrap().len()), (0, 2), "{printed}");
+    fails(&["ping", "demo.None:1.0", "--registry", &registry], 5, &["lists no provider of demo.None:1.0"]).await;
 
     let vacant = vacant().to_string();
     let (code, printed) = document(&["ping", &vacant, "-c", "1", "--timeout", "1s"]).await;

@@ -8,6 +8,7 @@ use rpc_core::Registry;
 use rpc_server::Server;
 use serde_json::json;
 use tests::{
+    Task,
     browser::{Browser, Screen},
     in_time,
     program::Program,
@@ -114,7 +115,7 @@ impl Scene {
         let server = || Server::builder().registry(registry.clone() as std::sync::Arc<dyn Registry>);
         let mut providers = Vec::new();
         // The console compares with the first address.
-        let first = Serving::start(server().service(one::StockServer::new(one::Shelf))).await;
+        let first = Serving::start(server().service(one::StockServer::new(one::Shelf)).admin(true)).await;
         let mut second = Serving::start(server().service(two::StockServer::new(two::Shelf))).await;
         while second.address() < first.address() {
             second = Serving::start(server().service(two::StockServer::new(two::Shelf))).await;
@@ -129,19 +130,24 @@ impl Scene {
 
     /// Sends a request, and returns the head and the body of the answer.
     async fn request(&self, head: &str, body: &str) -> (String, String) {
-        let request = format!("{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-        let mut socket = TcpStream::connect(&self.address).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        in_time(socket.read_to_string(&mut answer)).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.to_owned(), body.to_owned())
+        request(&self.address, head, body).await
     }
 
     async fn status(&self, head: &str, body: &str) -> u16 {
         let (head, _) = self.request(head, body).await;
         head.split(' ').nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// Sends a request, and returns the head and the body of the answer.
+pub(super) async fn request(address: &str, head: &str, body: &str) -> (String, String) {
+    let request = format!("{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    in_time(socket.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
 }
 
 const SCREEN: Screen = Screen { width: 1000, height: 680, is_dark: false };
@@ -158,6 +164,12 @@ async fn click(browser: &mut Browser, selector: &str) {
     browser.until(&format!("document.querySelector('{selector}')")).await;
     browser.evaluate(&format!("document.querySelector('{selector}').scrollIntoView({{ block: 'center' }})")).await;
     browser.click(selector).await;
+}
+
+/// Chooses the provider that the form calls.
+async fn choose(browser: &mut Browser, address: &str) {
+    browser.until("document.querySelector('#address')").await;
+    browser.evaluate(&format!("document.querySelector('#address').value = '{address}'")).await;
 }
 
 async fn fill(browser: &mut Browser, selector: &str, text: &str) {
@@ -200,7 +212,7 @@ async fn console_finds_describes_calls_and_streams() {
     browser.until("document.querySelector('#parameter-0')").await;
     fill(&mut browser, "#parameter-0", "tea").await;
     fill(&mut browser, "#parameter-1", "2").await;
-    browser.evaluate(&format!("document.querySelector('#address').value = '{}'", addresses[0])).await;
+    choose(&mut browser, &addresses[0]).await;
     for _ in 0..3 {
         browser.evaluate("document.querySelector('#outcome')?.remove()").await;
         click(&mut browser, "#send").await;
@@ -222,21 +234,48 @@ async fn console_finds_describes_calls_and_streams() {
 
     // Watch a stream.
     browser.open(&format!("http://{}/services/shop.Stock:1.0/quantities", scene.address)).await;
-    browser.evaluate(&format!("document.querySelector('#address').value = '{}'", addresses[0])).await;
+    choose(&mut browser, &addresses[0]).await;
     click(&mut browser, "#send").await;
     browser.until("document.querySelectorAll('#items-list li').length > 10").await;
+    picture(&mut browser, "console-stream", "#stream").await;
     click(&mut browser, "#stop").await;
     browser.until("document.querySelector('#state').textContent === 'stopped'").await;
 
     // Send a stream.
     browser.open(&format!("http://{}/services/shop.Stock:1.0/sum", scene.address)).await;
     fill(&mut browser, "#items", "1\n2\n3").await;
-    browser.evaluate(&format!("document.querySelector('#address').value = '{}'", addresses[0])).await;
+    choose(&mut browser, &addresses[0]).await;
     click(&mut browser, "#send").await;
     browser.until("document.querySelector('#outcome.ok pre')?.textContent === '6'").await;
 
-    // The page of the service follows the registry.
+    // The page of the service follows the counters of the server.
     browser.open(&format!("http://{}/services/shop.Stock:1.0", scene.address)).await;
+    let cell = |method: &str, column: u8| {
+        format!("document.querySelector('#calls tr[data-method={method}] td:nth-child({column})').textContent")
+    };
+    browser.until("document.querySelector('#calls')").await;
+    assert_eq!(browser.evaluate("document.querySelectorAll('#servers tbody tr').length").await, json!(1));
+    let problem = browser.evaluate("document.querySelector('#counters .problem').textContent").await;
+    assert_eq!(problem, json!(format!("{}: it does not serve msnb.Admin:1.0", addresses[1])));
+    assert_eq!(browser.evaluate(&cell("search", 2)).await, json!("4"));
+    assert_eq!(browser.evaluate(&cell("search", 5)).await, json!("1"), "the service's own errors");
+    let client = crate::caller();
+    let provider = scene.providers[0].address();
+    let calls = Task::begin(async move {
+        let stock = one::StockClient::new(client);
+        loop {
+            stock.search("tea".into(), 2, None).address(provider).await.unwrap();
+            // Other tasks of this thread read the answers of the browser.
+            tokio::task::yield_now().await;
+        }
+    });
+    browser.until("document.querySelector('#counters svg.latencies polyline.p99')?.getAttribute('points')").await;
+    browser.until(&format!("Number({}) > 100", cell("search", 2))).await;
+    browser.until(&format!("Number({}) > 0", cell("search", 3))).await;
+    picture(&mut browser, "console-counters", "#counters").await;
+    calls.abort().await;
+
+    // The page of the service follows the registry.
     let providers = "document.querySelectorAll('#providers tbody tr').length";
     browser.until(&format!("{providers} === 2")).await;
     let mut left = scene.providers.pop().unwrap();

@@ -6,6 +6,7 @@ mod documented;
 mod export;
 mod operators;
 mod press;
+mod secured;
 mod streams;
 mod terminal;
 

@@ -109,6 +109,35 @@ async fn rolling_drill_restarts_providers_under_load() {
     assert!(code == 2 && stderr.contains("cannot start `/missing`"), "{stderr}");
 }
 
+/// Each successor has another contract than its predecessor; one round upgrades, and the next one returns.
+#[tokio::test]
+async fn rolling_drill_upgrades_and_returns() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = local(directory.path());
+    let [one, two] = [env!("CARGO_BIN_EXE_tests-evolving-one"), env!("CARGO_BIN_EXE_tests-evolving-two")];
+    let call = ["--call", "test.Evolving:1.0/added_field", "-d", r#"{"order": {"id": 1, "item": "tea"}}"#];
+    let to = ["--providers", "2", "--registry", &registry, "--upgrade", two];
+    let run = async |more: &[&str]| {
+        let all = [&["drill", "rolling"][..], &call, &to, more, &["--", one, "127.0.0.1:0"]].concat();
+        msnb(&all).await
+    };
+    let (code, stdout, _) = run(&["--json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &report["failed"], &report["passed"]), (0, &json!(0), &json!(true)), "{report}");
+    assert_eq!((&report["restarts"], report["providers"].as_object().unwrap().len()), (&json!(4), 6), "{report}");
+    let (code, stdout, stderr) = run(&[]).await;
+    assert!(code == 0 && stdout.contains("calls failed during 4 restarts"), "{stdout}");
+    for program in [one, two] {
+        assert_eq!(stderr.matches(&format!("its successor by `{program}` is listed")).count(), 2, "{stderr}");
+    }
+    // A successor that does not start ends the drill.
+    let provider = Program::path("provider").await;
+    let other = [&["drill", "rolling"][..], &call, &["--registry", &registry, "--providers", "2", "--patience", "5s"]];
+    let other = [&other.concat()[..], &["--upgrade", provider.to_str().unwrap(), "--", one, "127.0.0.1:0"]].concat();
+    let (code, _, stderr) = msnb(&other).await;
+    assert!(code == 5 && stderr.contains("has ended before it was listed"), "{stderr}");
+}
+
 #[tokio::test]
 async fn completion_scripts_are_read_by_their_shells() {
     for shell in ["bash", "zsh", "fish"] {

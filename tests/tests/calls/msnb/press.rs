@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use tests::process::Provider;
 
-use super::{document, fails, msnb};
+use super::{document, fails, msnb, streams::Feed};
 
 #[tokio::test]
 async fn press_reports_latencies_and_providers() {
@@ -43,4 +43,48 @@ async fn press_reports_latencies_and_providers() {
     fails(&[&press[..], &["--seconds", "100ms", "--svg", "/missing/x"]].concat(), 2, &["cannot write"]).await;
     let (code, _, stderr) = msnb(&["press", "demo.Greeter:1.0/hello", "--concurrency", "0"]).await;
     assert!(code == 2 && stderr.contains("expected a number"), "{stderr}");
+}
+
+#[tokio::test]
+async fn press_reads_and_sends_streams() {
+    let feed = Feed::start().await;
+    let at = ["--address", &*feed.address];
+    let press = async |arguments: &[&str]| document(&[&["press"][..], arguments, &at].concat()).await;
+    // The prices have no end.
+    let prices = ["shop.Feed:1.0/prices", r#"{"good": "tea"}"#, "--concurrency", "2", "--seconds", "500ms"];
+    let (code, report) = press(&prices).await;
+    assert_eq!((code, &report["open"], &report["failed"]), (0, &json!(2), &json!(0)), "{report}");
+    assert!(report["items"]["received"].as_u64().unwrap() >= 2 && report["items"]["sent"] == json!(0), "{report}");
+    assert_eq!(report["latency_us"]["p50"], json!(null), "no call has ended");
+    let (code, report) = press(&[&prices[..], &["--take", "1"]].concat()).await;
+    let ok = report["ok"].as_u64().unwrap();
+    assert!(code == 0 && ok > 2 && report["items"]["received"].as_u64().unwrap() >= ok, "{report}");
+    assert!(report["latency_us"]["p50"].as_f64().unwrap() > 0.0, "{report}");
+    let (_, text, _) = msnb(&[&["press"][..], &prices, &at].concat()).await;
+    assert!(text.contains("open      2 streams at the end of the time") && text.contains(" received, "), "{text}");
+    assert!(!text.contains("p50"), "{text}");
+
+    let parts = feed.path("parts");
+    fs::write(&parts, "[1, 2]\n[3]\n").unwrap();
+    let upload = ["shop.Feed:1.0/upload", r#"{"name": "a"}"#, "--concurrency", "1", "--seconds", "300ms"];
+    let (code, report) = press(&[&upload[..], &["--items", &parts, "--repeat", "3"]].concat()).await;
+    let ok = report["ok"].as_u64().unwrap();
+    assert!(code == 0 && ok > 0 && report["items"] == json!({ "sent": 6 * ok, "received": 0 }), "{report}");
+    assert_eq!(fs::read(feed.path("files/a")).unwrap(), [1, 2, 3, 1, 2, 3, 1, 2, 3]);
+
+    fs::write(&parts, "\"hello\"\n").unwrap();
+    let talk = ["shop.Feed:1.0/talk", r#"{"room": "lobby", "author": "Bo"}"#, "--seconds", "300ms"];
+    let (code, report) = press(&[&talk[..], &["--items", &parts, "--take", "1", "--concurrency", "1"]].concat()).await;
+    assert!(code == 0 && report["ok"].as_u64().unwrap() > 0, "{report}");
+
+    let fails = async |arguments: &[&str], code, texts: &[&str]| {
+        fails(&[&["press"][..], arguments, &at].concat(), code, texts).await;
+    };
+    fails(&upload, 2, &["reads a stream", "--items FILE"]).await;
+    fails(&[&prices[..], &["--items", &parts]].concat(), 2, &["reads no items", "omit --items"]).await;
+    fails(&[&upload[..], &["--items", "/missing"]].concat(), 2, &["cannot read /missing"]).await;
+    fs::write(&parts, "[1]\n{\n").unwrap();
+    fails(&[&upload[..], &["--items", &parts]].concat(), 2, &["line 2 of the items", "one line of JSON"]).await;
+    fs::write(&parts, "true\n").unwrap();
+    fails(&[&upload[..], &["--items", &parts]].concat(), 2, &["InvalidArgument"]).await;
 }

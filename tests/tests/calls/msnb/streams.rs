@@ -8,14 +8,14 @@ use tests::program::Program;
 use super::{document, fails, msnb, output};
 
 /// A provider of `shop.Feed:1.0`.
-struct Feed {
-    address: String,
+pub(super) struct Feed {
+    pub(super) address: String,
     directory: tempfile::TempDir,
     _provider: Program,
 }
 
 impl Feed {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let (registry, files) = (format!("local:{}", path("registry").display()), path("files"));
@@ -25,7 +25,7 @@ impl Feed {
         Self { address, directory, _provider: provider }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use tests::{in_time, process::Provider, program::Program};
 use tokio::io::AsyncReadExt as _;
 
+use super::{GREETER, local, msnb, until_listed};
+
 /// A program of Python, whose standard library has pseudo-terminals: runs a command in one, and prints its output as JSON.
 /// After the first output that contains the given text, it sends Ctrl-C through the terminal.
 const TERMINAL: &str = r#"
@@ -104,4 +106,64 @@ async fn help_and_errors_fit_the_terminal() {
     let (code, output) = terminal("", &["ls", "--registry", "fixed:127.0.0.1:1"]).await.unwrap();
     assert!(code == 4 && output.contains("error: ") && output.contains("  fix: "), "{output}");
     assert_eq!(json!(output.matches("error: ").count()), json!(1));
+}
+
+/// The output of a command does not depend on where it goes.
+#[tokio::test]
+async fn commands_print_the_same_in_pipe_and_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = local(directory.path());
+    let provider = Provider::start(&registry).await;
+    until_listed(&registry, "").await;
+    let address = provider.address().to_string();
+    let file = directory.path().join("contract.json");
+    std::fs::write(&file, super::output(&["describe", "shop.Goods:1.0", "--address", &address, "--json"]).await)
+        .unwrap();
+    let (file, hello) = (file.to_str().unwrap(), "demo.Greeter:1.0/hello");
+    let at = ["--registry", &*registry];
+    for (arguments, code) in [
+        (&["ls"][..], 0),
+        (&["ls", GREETER], 0),
+        (&["ls", GREETER, "--json"], 0),
+        (&["describe", GREETER], 0),
+        (&["describe", hello, "--template"], 0),
+        (&["describe", hello, "--json"], 0),
+        (&["call", hello, r#"{"name": "Bo"}"#], 0),
+        (&["call", hello, r#"{"name": ""}"#], 3),
+        (&["call", hello, "{name"], 2),
+        (&["call", hello, r#"{"name": 1}"#, "--address", &address], 2),
+        (&["check", "--against", &address, file], 0),
+        (&["check", "--against", "/missing", file], 2),
+        (&["export", "--proto", GREETER], 0),
+        (&["export", "--proto"], 2),
+        (&["offline", &address], 0),
+        (&["weight", &address, "2"], 0),
+        (&["weight", &address, "many"], 2),
+        (&["online", &address], 0),
+        (&["online", "127.0.0.1:1"], 5),
+        (&["ping", "demo.None:1.0"], 5),
+        (&["press", "demo.Greeter:1.0"], 2),
+        (&["press", hello, "{}", "--address", &address], 2),
+        (&["watch", "nothing"], 2),
+        (&["drill", "rolling", "--call", GREETER, "--", "true"], 2),
+        (&["drill", "rolling", "--call", hello, "--providers", "1", "--", "true"], 2),
+        (&["console", "--listen", "nowhere"], 2),
+        (&["console", "--listen", &address], 2),
+        (&["completion", "bash"], 0),
+        (&["completion", "cmd"], 2),
+    ] {
+        let takes_registry = arguments[0] != "completion";
+        let all = [arguments, if takes_registry { &at[..] } else { &[] }].concat();
+        // The options of a drill precede its command.
+        let all = match all.iter().position(|word| *word == "--") {
+            Some(end) => [&all[..end], &at, &all[end..all.len() - at.len()]].concat(),
+            None => all,
+        };
+        let Some((in_terminal, shown)) = terminal("", &all).await else { return };
+        let (in_pipe, stdout, stderr) = msnb(&all).await;
+        assert_eq!((in_terminal, in_pipe), (i64::from(code), code), "{all:?}: {shown}{stderr}");
+        // Usage errors of clap have the width of the terminal.
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&shown), words(&format!("{stderr}{stdout}")), "{all:?}");
+    }
 }
