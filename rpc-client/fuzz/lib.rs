@@ -4,6 +4,7 @@
 //! libFuzzer (`fuzz_targets/`); `tests/tests/robustness/fuzz.rs` calls it with generated input on every toolchain.
 
 #[path = "../../rpc-core/fuzz/filled.rs"]
+#[allow(clippy::duplicate_mod, reason = "each folder is a separate crate of cargo-fuzz; the tests contain all of them")]
 mod filled;
 mod provider;
 mod session;

@@ -5,6 +5,7 @@
 
 mod expected;
 #[path = "../../rpc-core/fuzz/filled.rs"]
+#[allow(clippy::duplicate_mod, reason = "each folder is a separate crate of cargo-fuzz; the tests contain all of them")]
 mod filled;
 pub mod listener;
 mod service;

@@ -9,7 +9,7 @@ use rpc_core::{
 };
 use rpc_server::{Server, ServerBuilder};
 use tests::{
-    in_time,
+    Task, in_time,
     probe::{Event, Probe, ProbingClient},
     serving::Serving,
 };
@@ -127,11 +127,11 @@ async fn drain_waits_for_handlers_on_threads() {
     let probe = Probe::default();
     let mut serving = Serving::start(Server::builder().service(probe.server()).threads(2)).await;
     let client = ProbingClient::new(caller());
-    let held = tokio::spawn(client.hold(7).address(serving.address()).into_future());
+    let held = Task::begin(client.hold(7).address(serving.address()));
     probe.until(Event::Began(7)).await;
     serving.stop();
     probe.release(7);
-    assert_eq!(held.await.unwrap().unwrap(), 7);
+    assert_eq!(held.end().await.unwrap(), 7);
     serving.ended().await.unwrap();
 }
 
@@ -140,11 +140,11 @@ async fn killed_server_drops_handlers_on_threads() {
     let probe = Probe::default();
     let serving = Serving::start(Server::builder().service(probe.server()).threads(2)).await;
     let client = ProbingClient::new(caller());
-    let held = tokio::spawn(client.hold(7).address(serving.address()).into_future());
+    let held = Task::begin(client.hold(7).address(serving.address()));
     probe.until(Event::Began(7)).await;
     serving.kill().await;
     probe.until(Event::Dropped(7)).await;
-    held.await.unwrap().unwrap_err();
+    held.end().await.unwrap_err();
 }
 
 #[tokio::test]
