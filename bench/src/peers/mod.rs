@@ -68,7 +68,7 @@ impl Peer {
         match self {
             Self::Msnb => server::serve_with(EchoServer::new(EchoService), address, single_client_config()).await,
             Self::MsnbBytes => msnb_bytes::serve(address, single_client_config()).await,
-            Self::MsnbThreads => msnb_threads::serve(address).await,
+            Self::MsnbThreads => msnb_threads::serve(address, single_client_config()).await,
             Self::MsnbUndescribed => msnb_undescribed::serve(address, single_client_config()).await,
             #[cfg(feature = "compare")]
             Self::Tarpc => tarpc::serve(listen(address).await?).await,

@@ -3,10 +3,9 @@
 use std::{net::SocketAddr, thread};
 
 use rpc_client::Client;
-use rpc_server::Server;
+use rpc_server::{Server, ServerConfig};
 use tokio::runtime::{Builder, Handle};
 
-use super::single_client_config;
 use crate::{
     client,
     echo::{EchoClient, EchoServer, EchoService},
@@ -25,8 +24,9 @@ pub(crate) struct ThreadLink {
     runtime: Handle,
 }
 
-pub(crate) async fn serve(address: SocketAddr) -> Result<(), Failure> {
-    let server = Server::builder().service(EchoServer::new(EchoService)).config(single_client_config());
+/// Serves the echo service until SIGTERM or Ctrl-C.
+pub(crate) async fn serve(address: SocketAddr, config: ServerConfig) -> Result<(), Failure> {
+    let server = Server::builder().service(EchoServer::new(EchoService)).config(config);
     server::run(server.threads(THREADS), address).await
 }
 

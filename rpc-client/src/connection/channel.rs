@@ -236,9 +236,7 @@ impl Channel {
         length: usize,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<SentCall, SendError> {
-        if !self.is_open() {
-            return Err(SendError::Closed);
-        }
+        self.check_open()?;
         // The guard removes the call unless it is sent.
         let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
         let position =
@@ -259,9 +257,7 @@ impl Channel {
         length: usize,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<(SentCall, Arc<CallStreams>), SendError> {
-        if !self.is_open() {
-            return Err(SendError::Closed);
-        }
+        self.check_open()?;
         let slot = self.calls.insert(call).ok_or(SendError::Full(Limit::InFlight))?;
         let id = slot.id().as_u32();
         let streams = self.streams.insert(id, kind).map_err(SendError::TooLong)?;
@@ -285,14 +281,16 @@ impl Channel {
         length: usize,
         write: impl FnOnce(CallId, &mut WriteBuffer) -> Result<(), Status>,
     ) -> Result<(), SendError> {
-        if !self.is_open() {
-            return Err(SendError::Closed);
-        }
+        self.check_open()?;
         let id = match SendQueue::of_length(length, 0) {
             SendQueue::Interactive => CallId::ONE_WAY,
             SendQueue::Bulk(_) => CallId::long_one_way(self.long_one_way.fetch_add(1, Ordering::Relaxed)),
         };
         self.write(turn, SendQueue::of_length(length, id.as_u32()), |out| write(id, out)).map(drop)
+    }
+
+    fn check_open(&self) -> Result<(), SendError> {
+        self.is_open().then_some(()).ok_or(SendError::Closed)
     }
 
     fn write(

@@ -268,7 +268,7 @@ impl ServerBuilder {
     /// a store, unusable certificate, token or rule files, access rules for methods that the server does not have, and
     /// access rules without tokens or client certificates;
     /// `AlreadyExists` for a route of two services; `FailedPrecondition` for an address that consumers of the registry
-    /// cannot reach; `Unavailable` when the address cannot be bound.
+    /// cannot reach; `Unavailable` when the address cannot be bound, or a thread cannot be started.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
         let is_restricted = !self.rules.is_empty() || self.rules_file.is_some();
         if is_restricted && self.tokens.is_none() && !self.requires_certificate() {
@@ -401,7 +401,7 @@ impl ServerBuilder {
         // No other code sets it.
         let _ = server.set(Arc::downgrade(&shared));
         let threads = ConnectionThreads::start(self.threads).map_err(|error| {
-            Error::not_executed(Code::ResourceExhausted, format!("cannot start a thread: {error}")).with_source(error)
+            Error::not_executed(Code::Unavailable, format!("cannot start a thread: {error}")).with_source(error)
         })?;
         Ok(Server { listener: Box::new(listener), shared, endpoints, registration, address, advertised, threads })
     }
