@@ -8,7 +8,7 @@ use std::{
 };
 
 use contracts::GreeterClient;
-use rpc_client::Client;
+use rpc_client::{Balance, Client, ClientConfig};
 use rpc_core::ServiceId;
 use tests::{
     in_time,
@@ -16,7 +16,7 @@ use tests::{
     process::Provider,
 };
 
-use super::{LONG, client, on_servers};
+use super::{LONG, on_servers};
 
 static GREETER: ServiceId = ServiceId::from_static("demo.Greeter", "1.0");
 
@@ -36,7 +36,10 @@ impl Scene {
         let [one, other] = ["0", "1"].map(|name| logs.path().join(name));
         let url = server.url();
         let providers = [Provider::start_logging(&url, &one).await, Provider::start_logging(&url, &other).await];
-        let client = client(&url).await;
+        let registry = rpc_registry::connect(&url).await.unwrap();
+        // The default policy also weighs latencies, which differ while other tests occupy the machine.
+        let config = ClientConfig::default().with_cache_directory(None).with_balance(Balance::PowerOfTwoChoices);
+        let client = Client::builder().registry(registry).config(config).build().unwrap();
         let scene = Self { server, providers, logs, greeter: GreeterClient::new(client.clone()), client };
         scene.until_called([true, true]).await;
         scene
