@@ -1,12 +1,10 @@
 //! [`Measured`]: a service whose calls are counted by method, for `msnb.Admin`.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task,
     time::Duration,
 };
 
@@ -16,6 +14,8 @@ use rpc_core::{
     descriptor::Contract,
 };
 use tokio::time::Instant;
+
+use super::guarded::Guarded;
 
 /// A service that counts its calls.
 pub(crate) struct Measured {
@@ -62,25 +62,11 @@ impl Service for Measured {
         let context = responder.context().clone();
         self.counts[method].running.fetch_add(1, Relaxed);
         let running = Running { counts: Arc::clone(&self.counts), method, context, begun: Instant::now() };
-        Box::pin(Handler { handler: self.service.call(method, arguments, responder), _running: running })
+        Box::pin(Guarded::new(self.service.call(method, arguments, responder), running))
     }
 }
 
 /// A handler that is counted when it has ended or is dropped.
-struct Handler {
-    /// Declared first: its drop answers the call.
-    handler: BoxFuture<'static, ()>,
-    _running: Running,
-}
-
-impl Future for Handler {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> task::Poll<()> {
-        self.handler.as_mut().poll(cx)
-    }
-}
-
 struct Running {
     counts: Arc<[MethodCounts]>,
     method: usize,

@@ -1,16 +1,16 @@
 //! [`MethodLimits`]: a service whose methods limit their running handlers.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use rpc_core::{BoxFuture, Code, MethodInfo, Payload, Responder, Service, ServiceId, Status, descriptor::Contract};
+
+use super::guarded::Guarded;
 
 /// A service of which some methods limit their running handlers, with `#[rpc(max_running = …)]`.
 pub(super) struct MethodLimits {
@@ -55,25 +55,11 @@ impl Service for MethodLimits {
             return Box::pin(std::future::ready(()));
         }
         let running = RunningHandler { running: Arc::clone(&self.running), method };
-        Box::pin(Limited { handler: self.service.call(method, arguments, responder), _running: running })
+        Box::pin(Guarded::new(self.service.call(method, arguments, responder), running))
     }
 }
 
 /// A handler that counts as running until it has ended or is dropped.
-struct Limited {
-    /// Declared first: its drop answers the call.
-    handler: BoxFuture<'static, ()>,
-    _running: RunningHandler,
-}
-
-impl Future for Limited {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.handler.as_mut().poll(cx)
-    }
-}
-
 struct RunningHandler {
     running: Arc<[AtomicU32]>,
     method: usize,

@@ -7,6 +7,7 @@
 //! | the limit of running handlers, the share of each peer, and the queue | `concurrency`, by latency `adaptive` |
 //! | the limits of running handlers of single methods | `method_limit` |
 //! | the counts of calls by method | `measured` |
+//! | the work of a handler with a guard | `guarded` |
 //! | the key of a peer for limits per peer | `peer_key` |
 //! | the status of a rejected call | `rejection` |
 //! | the running calls of one connection | `running` |
@@ -16,6 +17,7 @@ pub(crate) mod access;
 mod adaptive;
 pub(crate) mod concurrency;
 pub(crate) mod dispatcher;
+pub(crate) mod guarded;
 pub(crate) mod measured;
 mod method_limit;
 pub(crate) mod once;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Level, debug, enabled, trace, warn};
 
 use super::{
-    handler::{Guarded, HandlerFuture},
+    handler::HandlerFuture,
     known_heads::KnownHeads,
     once_call::{self, OnceRequest},
     pending_call::PendingCall,
@@ -29,6 +29,7 @@ use crate::{
     call::{
         concurrency::{PeerShare, Permit},
         dispatcher::Target,
+        guarded::Guarded,
         peer_key::PeerKey,
         rejection::Rejection,
         running::RunningCalls,

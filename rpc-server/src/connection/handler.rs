@@ -46,25 +46,3 @@ impl Future for HandlerFuture {
         polled
     }
 }
-
-/// The work of a handler, and a guard that is dropped after the whole handler.
-///
-/// An async function would store the work twice: as its parameter, and where it awaits it.
-pub(super) struct Guarded<F, G> {
-    work: F,
-    _guard: G,
-}
-
-impl<F, G> Guarded<F, G> {
-    pub(super) fn new(work: F, guard: G) -> Self {
-        Self { work, _guard: guard }
-    }
-}
-
-impl<F: Future<Output = ()> + Unpin, G: Unpin> Future for Guarded<F, G> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.work).poll(cx)
-    }
-}

@@ -10,13 +10,9 @@ use rpc_core::{
 };
 use tokio::time::Instant;
 
-use super::{
-    calls::ConnectionCalls,
-    handler::{Guarded, HandlerFuture},
-    pending_call::PendingCall,
-};
+use super::{calls::ConnectionCalls, handler::HandlerFuture, pending_call::PendingCall};
 use crate::{
-    call::{concurrency::Permit, dispatcher::Target, rejection::Rejection},
+    call::{concurrency::Permit, dispatcher::Target, guarded::Guarded, rejection::Rejection},
     counters::Counters,
 };
 
