@@ -37,8 +37,7 @@ impl Health {
 
     /// Returns whether the peer is responsive and not in cooldown.
     pub(super) fn is_eligible(&self) -> bool {
-        // A pick calls this for each provider that it considers, and a cooldown is rare.
-        !self.is_unresponsive() && (!self.in_cooldown.load(Ordering::Acquire) || self.cooldown_until().is_none())
+        !self.is_unresponsive() && self.cooldown_until().is_none()
     }
 
     /// Returns whether the driver probed the peer and has read nothing since.
@@ -104,10 +103,14 @@ impl Health {
     }
 
     /// Returns when the cooldown ends, if the peer is in one.
+    #[inline]
     pub(super) fn cooldown_until(&self) -> Option<Instant> {
-        if !self.in_cooldown.load(Ordering::Acquire) {
-            return None;
-        }
+        // A pick calls this for each provider that it considers, and a cooldown is rare.
+        if self.in_cooldown.load(Ordering::Acquire) { self.current_cooldown() } else { None }
+    }
+
+    #[cold]
+    fn current_cooldown(&self) -> Option<Instant> {
         let mut cooldown = self.cooldown_until.lock().unwrap_or_else(PoisonError::into_inner);
         *cooldown = cooldown.filter(|until| Instant::now() < *until);
         if cooldown.is_none() {
