@@ -378,7 +378,6 @@ impl ServerBuilder {
             .map(|registry| Registration::new(registry, &registered, instance).with_endpoints(entries, is_encrypted));
         let credentials = Credentials::new(self.tokens.map(Tokens::load).transpose()?);
         #[cfg(feature = "tls")]
-        #[cfg(feature = "tls")]
         let protocols = || endpoints.iter().flat_map(|endpoint| endpoint.protocols().iter().map(|name| name.to_vec()));
         #[cfg(feature = "tls")]
         let credentials = credentials.with_tls(self.tls.map(|tls| tls.load_with(protocols().collect())).transpose()?);
